@@ -1,0 +1,98 @@
+#ifndef FERRY_PRODUCER_H
+#define FERRY_PRODUCER_H
+
+/**
+ * @file producer.h
+ * @brief What fills a transport, and is held back when the peer is slower.
+ *
+ * A push producer writes on its own and is told when to pause and when to go on. A pull producer
+ * writes one chunk each time it is asked, which is each time the stream is empty.
+ *
+ * @code
+ * static void next_chunk(void *context)
+ * {
+ *     struct source *source = context;
+ *     if (!write_one_chunk(source))            // nothing left
+ *         ferry_transport_unregister_producer(source->transport);
+ * }
+ * static const struct ferry_producer_callbacks pull = {.resume_producing = next_chunk};
+ *
+ * ferry_transport_register_producer(transport, &pull, source, FERRY_PULL);
+ * ferry_transport_lose_connection(transport);   // waits for the producer to unregister
+ * @endcode
+ */
+
+#include "ferry/export.h"
+
+FERRY_BEGIN_DECLS
+
+struct ferry_transport;
+
+/** Who takes the initiative. Since 0.1. */
+enum ferry_producer_mode {
+	FERRY_PUSH = 1, /**< the producer, until it is paused */
+	FERRY_PULL = 2  /**< the transport, each time its stream is empty */
+};
+
+/**
+ * A producer's callbacks. ferry keeps the pointer: the table must outlive the registration. Each may
+ * call any ferry function, ferry_transport_free() included. Since 0.1.
+ */
+struct ferry_producer_callbacks {
+	/** Push: go on. Pull: write one chunk. From the loop. Required. */
+	void (*resume_producing)(void *context);
+
+	/** Push: write no more until resumed. Runs inside the call that crossed the mark. Required for
+	 *  push, ignored for pull. */
+	void (*pause_producing)(void *context);
+
+	/** The connection is gone; the producer is unregistered already. From the loop, before
+	 *  connection_lost; or inside ferry_transport_free(). May be NULL. */
+	void (*stop_producing)(void *context);
+
+	/** For later versions; leave NULL. */
+	void (*reserved[2])(void);
+};
+
+/**
+ * Registers the transport's producer.
+ *
+ * Push: paused when more bytes wait than the write high-water mark says (bufferevent_setwatermark()
+ * with EV_WRITE; a high of 0 means 64 KiB), or as many descriptors as ferry_transport_set_fd_buffer()
+ * says. Resumed when both are at or under their low marks: EV_WRITE's low, and half of the
+ * descriptors' high. Each change is told once. If the marks are crossed already, it is paused inside
+ * this call.
+ *
+ * Pull: asked from the loop each time nothing is queued, and again only after it has written.
+ *
+ * @param transport the transport
+ * @param callbacks the producer; must outlive the registration
+ * @param context handed to each callback
+ * @param mode FERRY_PUSH or FERRY_PULL
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL, a required callback is missing, or @p mode is neither
+ * @retval -EBUSY a producer is registered
+ * @retval -EPIPE the connection is over or being closed, or its sending half is
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int
+ferry_transport_register_producer(struct ferry_transport *transport,
+                                  const struct ferry_producer_callbacks *callbacks, void *context,
+                                  enum ferry_producer_mode mode);
+
+/**
+ * Unregisters the producer; none of its callbacks runs any more. A close that waited for it goes on.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ * @retval -ENOENT no producer is registered
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_unregister_producer(struct ferry_transport *transport);
+
+FERRY_END_DECLS
+
+#endif

@@ -1,0 +1,450 @@
+#ifndef FERRY_TRANSPORT_H
+#define FERRY_TRANSPORT_H
+
+/**
+ * @file transport.h
+ * @brief A libevent bufferevent that also carries open file descriptors and whole files.
+ *
+ * A transport is one connected stream: a plain socket `bufferevent` of the user's own plus what
+ * ferry adds to it. Every `bufferevent_*` call goes on working on it; only the two I/O steps
+ * change: reading is recvmsg(2) with room for descriptors, writing is sendmsg(2) and sendfile(2).
+ * Bytes, descriptors and files leave in the order of the calls.
+ *
+ * @code
+ * static void got_fd(struct ferry_transport *t, int fd, void *context)
+ * {
+ *     (void)t, (void)context;
+ *     close(fd);                             // the callback owns it
+ * }
+ * static const struct ferry_protocol protocol = {.file_descriptor_received = got_fd};
+ *
+ * struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+ * struct ferry_transport *t;
+ * if (ferry_transport_new(&t, bev) == 0 && ferry_transport_set_protocol(t, &protocol, NULL) == 0) {
+ *     ferry_transport_send_fd(t, STDIN_FILENO, FERRY_FD_DUP);
+ *     ferry_transport_write(t, "\n", 1);      // the byte that the descriptor travels with
+ * }
+ * @endcode
+ *
+ * Conventions, for every function of ferry: a function that can fail returns 0 or a negative
+ * errno value and changes nothing when it fails. A call that returns an error never runs its
+ * callback. Unless said otherwise a function may be called from inside any callback, and only in
+ * the thread that runs the transport's event_base, or in any thread when the bufferevent was made
+ * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held).
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ferry/export.h"
+
+FERRY_BEGIN_DECLS
+
+struct bufferevent;
+struct bufferevent_rate_limit_group;
+struct evbuffer;
+struct event_base;
+
+/** One connected stream. Opaque. */
+struct ferry_transport;
+
+/** Who closes a descriptor that is given to ferry. Since 0.1. */
+enum ferry_fd_ownership {
+	/** ferry uses a duplicate; the caller's descriptor stays the caller's and may be closed at
+	 *  once. */
+	FERRY_FD_DUP = 1,
+	/** On success ferry owns the descriptor and closes it once the kernel has it, or when the
+	 *  connection is gone. On failure, whatever the failure, the caller still owns it. */
+	FERRY_FD_TAKE = 2
+};
+
+/**
+ * What a transport tells its owner. Every member may be NULL. ferry keeps the pointer, not a copy:
+ * the table must outlive the transport, and is usually static const.
+ *
+ * Every callback may call any ferry function on its transport, ferry_transport_free() included.
+ * Since 0.1.
+ */
+struct ferry_protocol {
+	/** The connection stands. Runs from the loop, before every other callback; once for each
+	 *  ferry_transport_set_protocol(). Not run when a connection attempt fails. */
+	void (*connection_made)(struct ferry_transport *transport, void *context);
+
+	/** Bytes arrived. @p input is the bufferevent's own input buffer: drain what is wanted; what
+	 *  stays is offered again with the next bytes or by ferry_transport_resume_reading(). */
+	void (*data_received)(struct ferry_transport *transport, struct evbuffer *input,
+	                      void *context);
+
+	/** One descriptor arrived, close-on-exec set; runs once for each, in the order of sending,
+	 *  before data_received for the bytes that it came with. The callback owns @p fd. When NULL,
+	 *  descriptors are closed and counted (`fds_unclaimed`) and the bytes are still delivered. */
+	void (*file_descriptor_received)(struct ferry_transport *transport, int fd, void *context);
+
+	/** Descriptors were sent to this process and the kernel could not install them (it is at
+	 *  RLIMIT_NOFILE, or a security module refused). Those that did arrive were delivered before.
+	 *  When NULL the connection is lost with -EMSGSIZE. */
+	void (*file_descriptors_lost)(struct ferry_transport *transport, void *context);
+
+	/** The peer closed its sending half; this side can go on sending. When NULL the transport
+	 *  does as if ferry_transport_lose_connection() had been called. */
+	void (*read_connection_lost)(struct ferry_transport *transport, void *context);
+
+	/** The connection is over: exactly once, from the loop, never from inside the call that caused
+	 *  it. @p reason is 0 after a clean end, else a negative errno: -ETIMEDOUT a bufferevent
+	 *  timeout, -ECONNABORTED ferry_transport_abort_connection(), -EMSGSIZE descriptors lost,
+	 *  -ENODATA descriptors that had no byte to travel with, or what the kernel said (-EPIPE,
+	 *  -ECONNRESET, …). No callback follows. The owner frees the transport here or later. */
+	void (*connection_lost)(struct ferry_transport *transport, int reason, void *context);
+
+	/** For later versions; leave NULL. */
+	void (*reserved[4])(void);
+};
+
+/** What a transport did so far; see ferry_transport_get_stats(). Counts unless said otherwise.
+ *  Since 0.1. */
+struct ferry_transport_stats {
+	uint64_t bytes_sent;     /**< bytes the kernel took, those of files included */
+	uint64_t bytes_received; /**< bytes read */
+	uint64_t fds_sent;       /**< descriptors the kernel took */
+	uint64_t fds_received;   /**< descriptors that arrived */
+	uint64_t files_sent;     /**< files sent whole */
+	uint64_t file_bytes_sent; /**< the part of bytes_sent that came from files */
+
+	uint64_t send_calls;     /**< sendmsg(2) or writev(2) calls */
+	uint64_t sendfile_calls; /**< sendfile(2) calls */
+	uint64_t receive_calls;  /**< recvmsg(2) or readv(2) calls */
+	uint64_t send_eagain;    /**< times the socket was full */
+	uint64_t send_retries;   /**< times ENOBUFS, ENOMEM or ETOOMANYREFS was waited out */
+
+	uint64_t fds_unclaimed;  /**< received, and closed because no callback took them */
+	uint64_t fds_unsent;     /**< queued, and closed because the connection ended */
+	uint64_t fds_lost;       /**< reads that the kernel said had lost descriptors */
+	uint64_t controls_ignored; /**< control messages of another type than SCM_RIGHTS */
+
+	uint64_t bytes_queued;     /**< bytes waiting now, without those of files */
+	uint64_t fds_queued;       /**< descriptors waiting now */
+	uint64_t files_queued;     /**< files waiting or being sent now */
+	uint64_t bytes_queued_max; /**< the most bytes that ever waited */
+	uint64_t fds_queued_max;   /**< the most descriptors that ever waited */
+
+	uint64_t reserved[12]; /**< zero, for later versions */
+};
+
+/** Takes a received descriptor, which is then the callback's. See ferry_transport_set_fd_cb(). */
+typedef void (*ferry_fd_cb)(struct ferry_transport *transport, int fd, void *context);
+
+/** Is told that descriptors were lost. See ferry_transport_set_fds_lost_cb(). */
+typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *context);
+
+/**
+ * Turns a plain socket bufferevent into a transport.
+ *
+ * On success the transport owns @p bev: ferry_transport_free() frees it, and its socket too if it
+ * was made with BEV_OPT_CLOSE_ON_FREE. Callbacks, watermarks, timeouts, enabled events, priority
+ * and what is in the buffers stay as they are. The socket is made non-blocking. The limits of one
+ * read and one write are set to 256 KiB (1 MiB for writes on other than unix sockets);
+ * bufferevent_set_max_single_read() and _write() change them. A bufferevent that is still
+ * connecting is welcome.
+ *
+ * On failure @p bev stays the caller's and as it was.
+ *
+ * @param[out] out the transport
+ * @param bev a bufferevent of bufferevent_socket_new(), with an event_base and a descriptor
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL; @p bev is a filter, a pair or a TLS bufferevent, or has no
+ *         event_base or no descriptor
+ * @retval -ENOTSOCK its descriptor is not a socket; see ferry_transport_new_pipes()
+ * @retval -EPROTOTYPE its socket is not a stream socket
+ * @retval -EALREADY @p bev is a transport's already
+ * @retval -ENOTSUP the libevent at run time has another major.minor version than the one ferry was
+ *         built for
+ * @retval -ENOMEM out of memory
+ *
+ * May be called in a callback of @p bev. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev);
+
+/**
+ * Makes a transport that reads from one descriptor and writes to another: pipes, FIFOs, terminals.
+ *
+ * Bytes and files flow; descriptors are refused with -EOPNOTSUPP. The transport makes its own
+ * bufferevent (ferry_transport_get_bufferevent(); bufferevent_getfd() gives @p read_fd). On success
+ * it owns both descriptors, which may be one and the same, makes them non-blocking and closes them
+ * when the connection ends. On failure they stay the caller's and as they were.
+ *
+ * @param[out] out the transport
+ * @param base the event_base to work in
+ * @param read_fd where bytes come from
+ * @param write_fd where bytes go to
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL; a descriptor is a regular file or a directory, or is not open
+ *         in the direction needed
+ * @retval -EBADF a descriptor is not open
+ * @retval -ENOTSUP as ferry_transport_new()
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_new_pipes(struct ferry_transport **out, struct event_base *base,
+                                           int read_fd, int write_fd);
+
+/**
+ * Frees a transport, at any time, in any callback.
+ *
+ * The connection ends at once, with shutdown(2), what is queued is dropped: use
+ * ferry_transport_lose_connection() first to have it sent. Queued descriptors are closed, a producer
+ * is told to stop before the call returns. No protocol callback runs any more; the `finished`
+ * callback of a file in the stream still runs, from the loop, with -ECANCELED. The bufferevent is
+ * freed; like any bufferevent its memory, and its descriptor if it was made with
+ * BEV_OPT_CLOSE_ON_FREE, go when the loop next runs.
+ *
+ * @param transport the transport, or NULL for nothing to happen
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT void ferry_transport_free(struct ferry_transport *transport);
+
+/** The bufferevent that the transport stands on. It stays the transport's: do not free it. NULL for
+ *  NULL. Since 0.1. */
+FERRY_EXPORT struct bufferevent *
+ferry_transport_get_bufferevent(const struct ferry_transport *transport);
+
+/**
+ * Gives the transport another socket, as bufferevent_setfd() does, and notices at once.
+ *
+ * bufferevent_setfd() and bufferevent_socket_connect() put libevent's own I/O steps back. ferry
+ * notices that at its next call or callback, but descriptors that arrive before are lost; with this
+ * function none are. The old socket is not closed. Descriptors and files in the stream stay queued.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL or stands on pipes, or @p fd is negative
+ * @retval -ENOTSOCK, -EPROTOTYPE as ferry_transport_new()
+ * @retval -EOPNOTSUPP descriptors are queued and @p fd is not a unix socket
+ * @retval -ENOTCONN the connection is over (connection_lost has run or is about to)
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_socket(struct ferry_transport *transport, int fd);
+
+/**
+ * Has the transport call @p protocol from now on, in place of the bufferevent's own callbacks, and
+ * enables reading. May be called again, in a callback too, to change the protocol: the new one's
+ * connection_made runs from the loop before its other callbacks.
+ *
+ * @param transport the transport
+ * @param protocol the callbacks; must outlive the transport
+ * @param context handed to each callback
+ * @retval 0 done
+ * @retval -EINVAL @p transport or @p protocol is NULL
+ * @retval -ENOTCONN the connection is over
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_protocol(struct ferry_transport *transport,
+                                              const struct ferry_protocol *protocol, void *context);
+
+/**
+ * Sets what takes received descriptors when the transport is used as a bufferevent, without a
+ * protocol. It runs before the bufferevent's read callback for the bytes that the descriptor came
+ * with, directly from the read step also under BEV_OPT_DEFER_CALLBACKS.
+ *
+ * @param transport the transport
+ * @param cb the callback, which owns the descriptor that it gets; NULL closes and counts them
+ * @param context handed to @p cb
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_fd_cb(struct ferry_transport *transport, ferry_fd_cb cb,
+                                           void *context);
+
+/**
+ * Sets what is told of descriptors that the kernel could not install, when the transport is used
+ * without a protocol. NULL, the default: the bufferevent's event callback gets
+ * BEV_EVENT_ERROR|BEV_EVENT_READING with errno EMSGSIZE, and the connection is shut down.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_fds_lost_cb(struct ferry_transport *transport,
+                                                 ferry_fds_lost_cb cb, void *context);
+
+/**
+ * Queues bytes. The same as bufferevent_write() on the transport's bufferevent, but says no when
+ * they could not be sent any more.
+ *
+ * @param transport the transport
+ * @param data the bytes, copied; may be NULL when @p length is 0
+ * @param length how many bytes
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL, or @p data is NULL and @p length is not 0
+ * @retval -EPIPE the connection is over or being closed, or its sending half is
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_write(struct ferry_transport *transport, const void *data,
+                                       size_t length);
+
+/**
+ * Queues all bytes of an evbuffer without copying them, and leaves @p buffer empty.
+ *
+ * A buffer with EVBUFFER_FLAG_DRAINS_TO_FD set and files added by evbuffer_add_file() is not to be
+ * given: use ferry_transport_send_file().
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ * @retval -EPIPE as ferry_transport_write()
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_write_buffer(struct ferry_transport *transport,
+                                              struct evbuffer *buffer);
+
+/**
+ * Queues a descriptor. It travels with the next byte written after this call: it reaches the peer
+ * no later than that byte, and never before the bytes already written.
+ *
+ * The number is checked now. A registered push producer is told to pause, inside this call, when
+ * the queue reaches its high-water mark.
+ *
+ * @param transport the transport
+ * @param fd the descriptor
+ * @param ownership FERRY_FD_TAKE or FERRY_FD_DUP
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL or @p ownership is neither
+ * @retval -EBADF @p fd is not open
+ * @retval -EOPNOTSUPP the transport does not stand on a unix socket
+ * @retval -ELOOP @p fd is the transport's own socket, which in flight over itself could only be
+ *         freed by the kernel's garbage collector
+ * @retval -ENOBUFS the queue is at its limit, or as many descriptors as one message holds wait for
+ *         the same byte: write a byte first
+ * @retval -EPIPE as ferry_transport_write()
+ * @retval -EMFILE FERRY_FD_DUP and no descriptor number is free
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_send_fd(struct ferry_transport *transport, int fd,
+                                         enum ferry_fd_ownership ownership);
+
+/**
+ * Lets descriptors of later positions ride along with the first byte of the same sendmsg(2):
+ * faster, but a descriptor may then reach the peer before bytes that were written before it. Off by
+ * default.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_fd_coalescing(struct ferry_transport *transport,
+                                                   bool coalescing);
+
+/**
+ * Sets how many descriptors one message may carry, and so how many can wait for the same byte.
+ *
+ * @param transport the transport
+ * @param max 1 to 253, the kernel's limit; 64 at first
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL or @p max is out of range
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_max_fds_per_message(struct ferry_transport *transport,
+                                                         unsigned int max);
+
+/**
+ * Sets the bounds of the queue of descriptors.
+ *
+ * @param transport the transport
+ * @param high queued descriptors at which a push producer is paused; it is resumed at half of that.
+ *        64 at first
+ * @param limit queued descriptors at which ferry_transport_send_fd() refuses; 1024 at first
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL, @p high is 0, or @p limit is less than @p high or more than
+ *         1048576
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_fd_buffer(struct ferry_transport *transport, size_t high,
+                                               size_t limit);
+
+/**
+ * Puts the transport into a rate limit group, or takes it out. Use this in place of
+ * bufferevent_add_to_rate_limit_group(), which cannot count what ferry sends and receives.
+ * bufferevent_set_rate_limit() needs no such care.
+ *
+ * @param transport the transport
+ * @param group the group, which must outlive the membership; NULL to leave
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int
+ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
+                                     struct bufferevent_rate_limit_group *group);
+
+/** Stops reading: no data_received and no descriptors until ferry_transport_resume_reading(). Once
+ *  the peer is known to be gone, what it still sent is delivered even so, because nothing can follow
+ *  it. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over. Since 0.1. */
+FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport);
+
+/** Reads again. Bytes that were left in the input are offered again, from the loop. -EINVAL:
+ *  @p transport is NULL. -ENOTCONN: the connection is over. Since 0.1. */
+FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transport);
+
+/**
+ * Sends all that is queued, then ends the connection: connection_lost with 0. Reading stops at once.
+ * With a producer registered it waits until that unregisters. Descriptors that still have no byte to
+ * travel with are closed and counted, and the reason is -ENODATA.
+ *
+ * Without a protocol nothing is called; the socket is shut down once all is sent.
+ *
+ * @retval 0 done, also when called again
+ * @retval -EINVAL @p transport is NULL
+ * @retval -ENOTCONN the connection is over
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_lose_connection(struct ferry_transport *transport);
+
+/**
+ * Sends all that is queued, then ends the sending half (shutdown(2) with SHUT_WR; on pipes the write
+ * end is closed). Reading goes on until the peer has ended too; then connection_lost. With a
+ * producer registered it waits until that unregisters. Descriptors without a byte as above.
+ *
+ * @retval 0 done, also when called again
+ * @retval -EINVAL @p transport is NULL
+ * @retval -ENOTCONN the connection is over
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_lose_write_connection(struct ferry_transport *transport);
+
+/**
+ * Ends the connection now and drops all that is queued; on TCP with a reset. connection_lost
+ * follows from the loop, with -ECONNABORTED. Files in the stream finish with -ECONNABORTED.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ * @retval -ENOTCONN the connection is over
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_abort_connection(struct ferry_transport *transport);
+
+/** Copies the transport's counters to @p stats. -EINVAL: an argument is NULL. Since 0.1. */
+FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transport,
+                                           struct ferry_transport_stats *stats);
+
+FERRY_END_DECLS
+
+#endif

@@ -1,0 +1,23 @@
+#ifndef FERRY_VERSION_H
+#define FERRY_VERSION_H
+
+/**
+ * @file version.h
+ * @brief Which ferry this is, at compile time and at run time.
+ */
+
+#include "ferry/export.h"
+
+FERRY_BEGIN_DECLS
+
+#define FERRY_VERSION_MAJOR 0
+#define FERRY_VERSION_MINOR 1
+#define FERRY_VERSION_PATCH 0
+#define FERRY_VERSION "0.1.0" /**< the headers' version */
+
+/** The library's version at run time, as in FERRY_VERSION. Static storage. Since 0.1. */
+FERRY_EXPORT const char *ferry_version(void);
+
+FERRY_END_DECLS
+
+#endif
