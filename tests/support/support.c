@@ -1,0 +1,206 @@
+#include "support.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct event_base *base;
+
+static int fds_before;
+static uint32_t random_state;
+
+/* Generous enough for valgrind on a loaded machine; a test that works never waits for it. */
+enum { DEADLINE_SECONDS = 120 };
+
+int count_open_fds(void)
+{
+	int count = 0;
+	DIR *directory = opendir("/proc/self/fd");
+	ck_assert_ptr_nonnull(directory);
+	while (readdir(directory) != NULL)
+		count++;
+	closedir(directory);
+	return count - 3; /* ".", ".." and the directory itself */
+}
+
+static void set_up(void)
+{
+	fds_before = count_open_fds();
+	base = event_base_new();
+	ck_assert_ptr_nonnull(base);
+}
+
+static void tear_down(void)
+{
+	/* Freed bufferevents are finalised by the loop. */
+	pump_turns(3);
+	event_base_free(base);
+	base = NULL;
+	ck_assert_int_eq(count_open_fds(), fds_before);
+}
+
+TCase *support_case(Suite *suite, const char *name)
+{
+	TCase *tcase = tcase_create(name);
+	tcase_add_checked_fixture(tcase, set_up, tear_down);
+	tcase_set_timeout(tcase, 2 * DEADLINE_SECONDS);
+	suite_add_tcase(suite, tcase);
+	return tcase;
+}
+
+int support_run(Suite *suite)
+{
+	const char *seed = getenv("FERRY_TEST_SEED");
+	random_state = seed != NULL ? (uint32_t)strtoul(seed, NULL, 0) : (uint32_t)time(NULL);
+	printf("FERRY_TEST_SEED=%u\n", random_state);
+	fflush(stdout);
+
+	SRunner *runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	int failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static time_t seconds_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+static void ignore(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+void pump_until(bool (*condition)(void *), void *argument)
+{
+	/* A tick keeps the loop from sleeping past a condition that something else than an event makes
+	 * true, and from returning when no event is pending. */
+	struct event *tick = event_new(base, -1, EV_PERSIST, ignore, NULL);
+	event_add(tick, &(struct timeval){.tv_usec = 20000});
+	time_t deadline = seconds_now() + DEADLINE_SECONDS;
+	while (!condition(argument) && seconds_now() < deadline)
+		event_base_loop(base, EVLOOP_ONCE);
+	event_free(tick);
+	ck_assert_msg(condition(argument), "the condition did not come true");
+}
+
+static bool flag_is_set(void *argument)
+{
+	return *(const bool *)argument;
+}
+
+void pump_until_set(const bool *flag)
+{
+	pump_until(flag_is_set, (void *)(uintptr_t)flag);
+}
+
+struct count {
+	const unsigned int *counter;
+	unsigned int value;
+};
+
+static bool count_is_reached(void *argument)
+{
+	const struct count *count = argument;
+	return *count->counter >= count->value;
+}
+
+void pump_until_count(const unsigned int *counter, unsigned int value)
+{
+	pump_until(count_is_reached, &(struct count){counter, value});
+}
+
+void pump_turns(int turns)
+{
+	for (int i = 0; i < turns; i++)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+}
+
+static void make_tcp_pair(int fds[2])
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_ge(listener, 0);
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+	fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(connect(fds[0], (struct sockaddr *)&address, length), 0);
+	fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	ck_assert_int_ge(fds[1], 0);
+	ck_assert_int_eq(evutil_make_socket_nonblocking(fds[0]), 0);
+	close(listener);
+}
+
+void make_pair(enum pair_kind kind, int fds[2])
+{
+	if (kind == PAIR_TCP)
+		make_tcp_pair(fds);
+	else
+		ck_assert_int_eq(
+		    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+}
+
+void make_pipe(int fds[2])
+{
+	ck_assert_int_eq(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+}
+
+bool fd_is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+bool same_file(int a, int b)
+{
+	struct stat first, second;
+	ck_assert_int_eq(fstat(a, &first), 0);
+	ck_assert_int_eq(fstat(b, &second), 0);
+	return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+int make_file(uint64_t size)
+{
+	char name[] = "/tmp/ferry-test-XXXXXX";
+	int fd = mkostemp(name, O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	unlink(name);
+	unsigned char block[65536];
+	for (uint64_t done = 0; done < size;) {
+		size_t length = size - done < sizeof(block) ? (size_t)(size - done) : sizeof(block);
+		for (size_t i = 0; i < length; i++)
+			block[i] = support_byte(done + i);
+		ck_assert_int_eq(pwrite(fd, block, length, (off_t)done), (ssize_t)length);
+		done += length;
+	}
+	return fd;
+}
+
+uint32_t support_random(void)
+{
+	/* xorshift32: never 0 from a state that is not. */
+	if (random_state == 0)
+		random_state = 2463534242U;
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 17;
+	random_state ^= random_state << 5;
+	return random_state;
+}
+
+uint32_t support_random_below(uint32_t bound)
+{
+	return support_random() % bound;
+}

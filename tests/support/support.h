@@ -1,0 +1,62 @@
+#ifndef FERRY_TESTS_SUPPORT_H
+#define FERRY_TESTS_SUPPORT_H
+
+/* What every test program shares: check with a descriptor count around each test, a loop that is
+ * pumped until a condition, and connected pairs of every kind. */
+
+#include <check.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+
+/* The tests' own event_base: made by the fixture before each test, freed after it. */
+extern struct event_base *base;
+
+/* A test case with the fixture: base made, open descriptors counted before and after. */
+TCase *support_case(Suite *suite, const char *name);
+
+/* Runs the suite; the exit status for main(). */
+int support_run(Suite *suite);
+
+/* Runs the loop until `condition` holds. Fails the test after a deadline that no sane machine
+ * needs. */
+void pump_until(bool (*condition)(void *), void *argument);
+
+/* Runs the loop until the flag is set, or the counter has reached a value. */
+void pump_until_set(const bool *flag);
+void pump_until_count(const unsigned int *counter, unsigned int value);
+
+/* Lets the loop handle all that is ready now, `turns` times, without waiting. */
+void pump_turns(int turns);
+
+enum pair_kind { PAIR_UNIX, PAIR_TCP };
+
+/* Two connected non-blocking close-on-exec stream sockets. */
+void make_pair(enum pair_kind kind, int fds[2]);
+
+/* A non-blocking pipe. */
+void make_pipe(int fds[2]);
+
+/* How many descriptors this process has open. */
+int count_open_fds(void);
+bool fd_is_open(int fd);
+
+/* Whether two descriptors stand for the same file, by device and inode. */
+bool same_file(int a, int b);
+
+/* An unlinked temporary file of `size` bytes of support_byte(). */
+int make_file(uint64_t size);
+
+/* The bytes of files and long writes: no period that divides a power of two. */
+static inline unsigned char support_byte(uint64_t position)
+{
+	return (unsigned char)((position * 7 + position / 251) & 0xff);
+}
+
+/* A generator with a seed that is printed by support_run() and taken from FERRY_TEST_SEED. */
+uint32_t support_random(void);
+uint32_t support_random_below(uint32_t bound);
+
+#endif
