@@ -18,8 +18,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../support/support.h"
-#include "../support/wire.h"
+#include "support.h"
+#include "wire.h"
 
 static int ends[2];
 static char buffer[65536];

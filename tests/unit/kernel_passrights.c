@@ -6,8 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../support/support.h"
-#include "../support/wire.h"
+#include "support.h"
+#include "wire.h"
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83
