@@ -11,5 +11,10 @@ fi
 mkdir -p "$FERRY_DOCS"
 export FERRY_VERSION FERRY_DOCS
 cd "$FERRY_SOURCE"
+# Without this word doxygen says nothing of a header's undocumented functions.
+if grep -L '@file' include/ferry/*.h | grep .; then
+	echo "no @file in the above"
+	exit 1
+fi
 "$FERRY_DOXYGEN" Doxyfile
 [ -e "$FERRY_DOCS/html/index.html" ]

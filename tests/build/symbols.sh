@@ -13,7 +13,7 @@ for header in "$source"/include/ferry/*.h; do
 done >"$work/all.h"
 
 # A declaration is one line once the preprocessor has been over it and all is split at ';'.
-"$FERRY_CC" -E -P -x c -I "$source/include" "$work/all.h" | tr '\n' ' ' | tr ';{}' '\n\n\n' |
+"$FERRY_CC" -E -P -x c -I "$source/include" "$work/all.h" | tr '\n' ' ' | tr ';' '\n' |
 	sed -n 's/.*visibility *("default").*[ *]\(ferry_[a-z0-9_]*\) *(.*/\1/p' | sort -u >"$work/headers"
 sed -n 's/^[[:space:]]*\(ferry_[a-z0-9_]*\);.*/\1/p' "$source/src/ferry.map" | sort >"$work/map"
 nm -D --defined-only "$library" | sed -n 's/.* [A-Z] \([^@]*\)@@FERRY_[0-9.]*$/\1/p' | sort >"$work/library"

@@ -18,6 +18,7 @@ configure_and_build()
 {
 	source=$1 build=$2
 	shift 2
+	# shellcheck disable=SC2153 # both come from the environment
 	"$CMAKE" -S "$source" -B "$build" -DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_COMPILER="$FERRY_CC" -DCMAKE_CXX_COMPILER="$FERRY_CXX" \
 		-DCMAKE_C_FLAGS="$FERRY_FLAGS" -DCMAKE_CXX_FLAGS="$FERRY_FLAGS" \
