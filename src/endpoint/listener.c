@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,18 +142,34 @@ static bool accept_one(struct ferry_listener *listener)
 	return true;
 }
 
+/* Readable, and nobody to accept: another process that listens on the same socket was faster. Or it has
+ * shut the socket down: a unix socket is then readable for good while a non-blocking accept(2) says
+ * EAGAIN, where other sockets say EINVAL. */
+static void woken_for_nothing(struct ferry_listener *listener)
+{
+	struct pollfd socket = {.fd = listener->fd, .events = POLLRDHUP};
+	if (poll(&socket, 1, 0) > 0) {
+		tell(listener, "accept", EINVAL);
+		pause_accepting(listener);
+	}
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *argument)
 {
 	struct ferry_listener *listener = argument;
 	bool freed = false;
+	int tried = 0;
 	(void)fd, (void)what;
 
 	listener->freed = &freed;
-	for (int i = 0; i < ACCEPTS_PER_WAKEUP; i++)
-		if (!accept_one(listener) || freed || listener->state != ACCEPTING)
-			break;
-	if (!freed)
-		listener->freed = NULL;
+	while (tried < ACCEPTS_PER_WAKEUP && accept_one(listener) && !freed &&
+	       listener->state == ACCEPTING)
+		tried++;
+	if (freed)
+		return;
+	listener->freed = NULL;
+	if (tried == 0 && listener->state == ACCEPTING)
+		woken_for_nothing(listener);
 }
 
 /* A listener without a socket. */
