@@ -12,9 +12,10 @@
 #include "endpoint/connection.h"
 #include "ferry/endpoint.h"
 
-/* connect(2) on a unix socket is over at once: it stands, or it failed. One answer is between: EAGAIN,
- * the listener's backlog is full. Nothing tells when there is room again (the socket polls writable all
- * the time), so a timer tries again, soon at first and then less often, until the deadline.
+/* connect(2) on a unix socket is over at once: it stands, or it failed. One answer is between:
+ * EAGAIN, the listener's backlog is full. Nothing tells when there is room again (the socket polls
+ * writable all the time), so a timer tries again, soon at first and then less often, until the
+ * deadline.
  *
  *              connected, or out of time
  *   the call ------------------------------> outcome known ---> callback, from the loop

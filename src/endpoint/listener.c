@@ -118,7 +118,8 @@ static bool accept_failed(struct ferry_listener *listener, int error)
 	}
 }
 
-/* Whether the next one may be tried. The callback is the last thing here: it may free the listener. */
+/* Whether the next one may be tried. The callback is the last thing here: it may free the
+ * listener. */
 static bool accept_one(struct ferry_listener *listener)
 {
 	struct ferry_transport *transport;
@@ -142,9 +143,9 @@ static bool accept_one(struct ferry_listener *listener)
 	return true;
 }
 
-/* Readable, and nobody to accept: another process that listens on the same socket was faster. Or it has
- * shut the socket down: a unix socket is then readable for good while a non-blocking accept(2) says
- * EAGAIN, where other sockets say EINVAL. */
+/* Readable, and nobody to accept: another process that listens on the same socket was faster. Or
+ * it has shut the socket down: a unix socket is then readable for good while a non-blocking
+ * accept(2) says EAGAIN, where other sockets say EINVAL. */
 static void woken_for_nothing(struct ferry_listener *listener)
 {
 	struct pollfd socket = {.fd = listener->fd, .events = POLLRDHUP};

@@ -7,19 +7,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* bind(2) gives the file the permission bits of the socket's own inode, less the umask. So the mode is
- * set by fchmod(2) on the socket, before: there is no moment at which the file is wider than asked.
- * umask(2) would do it too, but belongs to the whole process, where another thread may be making files.
- * What the umask took away is put back after bind(2) and before listen(2), until which every connect(2)
- * is refused.
+/* bind(2) gives the file the permission bits of the socket's own inode, less the umask. So the mode
+ * is set by fchmod(2) on the socket, before: there is no moment at which the file is wider than
+ * asked. umask(2) would do it too, but belongs to the whole process, where another thread may be
+ * making files. What the umask took away is put back after bind(2) and before listen(2), until
+ * which every connect(2) is refused.
  *
- * The file is told from others by device and inode. Those cannot come again for another file while the
- * socket is open, because the kernel holds the inode of a bound socket: the file is therefore looked at
- * and removed before the socket is closed.
+ * The file is told from others by device and inode. Those cannot come again for another file while
+ * the socket is open, because the kernel holds the inode of a bound socket: the file is therefore
+ * looked at and removed before the socket is closed.
  *
  * The directory is held open, so that the file is found again after a chdir(2), a chroot(2) or a
- * renamed directory. It keeps no file system from being unmounted that the bound socket would not keep
- * anyway. */
+ * renamed directory. It keeps no file system from being unmounted that the bound socket would
+ * not keep anyway. */
 
 static int open_directory(struct socket_file *file, const char *path)
 {
@@ -44,8 +44,8 @@ static bool is_ours(const struct socket_file *file, const struct stat *status)
 	       status->st_ino == file->inode;
 }
 
-/* Remembers which file bind(2) has made. By a look at the name rather than an open file, because that
- * cannot fail for want of a descriptor. */
+/* Remembers which file bind(2) has made. By a look at the name rather than an open file, because
+ * that cannot fail for want of a descriptor. */
 static int identify(struct socket_file *file, struct stat *status)
 {
 	if (fstatat(file->directory, file->name, status, AT_SYMLINK_NOFOLLOW) < 0)
@@ -59,8 +59,9 @@ static int identify(struct socket_file *file, struct stat *status)
 	return 0;
 }
 
-/* There is no fchmod(2) for a socket's file, and chmod(2) by name could be made to hit another: an
- * O_PATH descriptor holds the file that is then looked at, and /proc leads from there to its inode. */
+/* There is no fchmod(2) for a socket's file, and chmod(2) by name could be made to hit another:
+ * an O_PATH descriptor holds the file that is then looked at, and /proc leads from there to its
+ * inode. */
 static int set_mode(const struct socket_file *file, mode_t mode)
 {
 	struct stat status;
@@ -107,8 +108,7 @@ void socket_file_remove(struct socket_file *file)
 {
 	struct stat status;
 
-	if (file->bound &&
-	    fstatat(file->directory, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+	if (file->bound && fstatat(file->directory, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    is_ours(file, &status))
 		unlinkat(file->directory, file->name, 0);
 	if (file->directory >= 0)

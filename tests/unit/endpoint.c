@@ -1,5 +1,5 @@
-/* Listening and connecting unix sockets, adopted listeners. White-box: the system calls that make the
- * socket file are looked at one by one, and made to fail. */
+/* Listening and connecting unix sockets, adopted listeners. White-box: the system calls that
+ * make the socket file are looked at one by one, and made to fail. */
 
 #include "support.h"
 
@@ -124,7 +124,8 @@ mode_t __wrap_umask(mode_t mask)
 
 int __wrap_ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
 {
-	return watch.transport_error != 0 ? watch.transport_error : __real_ferry_transport_new(out, bev);
+	return watch.transport_error != 0 ? watch.transport_error
+	                                  : __real_ferry_transport_new(out, bev);
 }
 
 static bool allocation_fails(void)
@@ -302,8 +303,8 @@ static void on_accepted(struct ferry_listener *listener, struct ferry_transport 
 
 static void host_listen(struct host *host, const char *name, int backlog)
 {
-	ck_assert_int_eq(
-	    ferry_listen_unix(&host->listener, base, name, 0, backlog, on_accepted, host), 0);
+	ck_assert_int_eq(ferry_listen_unix(&host->listener, base, name, 0, backlog, on_accepted, host),
+	                 0);
 }
 
 static void host_free(struct host *host)
@@ -344,8 +345,7 @@ static void on_unexpected(struct ferry_connector *connector, int status,
 
 static void let_pass(int milliseconds)
 {
-	struct timeval time = {.tv_sec = milliseconds / 1000,
-	                       .tv_usec = milliseconds % 1000 * 1000};
+	struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
 	event_base_loopexit(base, &time);
 	event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
 }
@@ -402,7 +402,8 @@ START_TEST(bad_arguments_are_refused_at_the_call)
 	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, NULL, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listen_unix(&listener, base, "", 0, 0, on_accepted, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listen_unix(&listener, base, "@", 0, 0, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 01777, 0, on_accepted, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 01777, 0, on_accepted, NULL),
+	                 -EINVAL);
 	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, -1, on_accepted, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listen_unix(&listener, base, longer, 0, 0, on_accepted, NULL),
 	                 -ENAMETOOLONG);
@@ -416,8 +417,10 @@ START_TEST(bad_arguments_are_refused_at_the_call)
 	ck_assert_ptr_null(listener);
 
 	const struct timeval negative = {.tv_sec = -1};
-	ck_assert_int_eq(ferry_connect_unix(&connector, NULL, path, NULL, on_unexpected, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, NULL, NULL, on_unexpected, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_connect_unix(&connector, NULL, path, NULL, on_unexpected, NULL),
+	                 -EINVAL);
+	ck_assert_int_eq(ferry_connect_unix(&connector, base, NULL, NULL, on_unexpected, NULL),
+	                 -EINVAL);
 	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, NULL, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_connect_unix(&connector, base, "", NULL, on_unexpected, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_connect_unix(&connector, base, "@", NULL, on_unexpected, NULL), -EINVAL);
@@ -460,8 +463,7 @@ START_TEST(the_kernel_gives_the_file_the_mode_of_the_socket_less_the_umask)
 			mode_t before = __real_umask(umasks[i]);
 			ck_assert_int_eq(address_from_string(&address, path), 0);
 			ck_assert_int_eq(fchmod(fd, modes[j]), 0);
-			ck_assert_int_eq(
-			    __real_bind(fd, (struct sockaddr *)&address.un, address.length), 0);
+			ck_assert_int_eq(__real_bind(fd, (struct sockaddr *)&address.un, address.length), 0);
 			__real_umask(before);
 			ck_assert_uint_eq(mode_of(path), modes[j] & ~umasks[i]);
 			unlink(path);
@@ -623,7 +625,8 @@ static void assert_swap_is_noticed(int expected)
 {
 	struct ferry_listener *listener = NULL;
 	mode_t before = __real_umask(077);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0666, 0, on_accepted, NULL), expected);
+	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0666, 0, on_accepted, NULL),
+	                 expected);
 	__real_umask(before);
 	ck_assert_ptr_null(listener);
 	if (intruder >= 0)
@@ -974,7 +977,7 @@ struct socket_state {
 
 static struct socket_state state_of(int fd, const char *name)
 {
-	static const int options[] = {SO_KEEPALIVE, SO_REUSEADDR, SO_REUSEPORT, SO_RCVBUF,
+	static const int options[] = {SO_KEEPALIVE, SO_REUSEADDR, SO_REUSEPORT,  SO_RCVBUF,
 	                              SO_SNDBUF,    SO_PASSCRED,  SO_ACCEPTCONN, SO_ERROR};
 	struct socket_state state;
 	memset(&state, 0, sizeof(state));
@@ -1097,7 +1100,8 @@ END_TEST
 START_TEST(nobody_there_is_told_by_the_call)
 {
 	struct ferry_connector *connector = NULL;
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL), -ENOENT);
+	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL),
+	                 -ENOENT);
 	ck_assert_int_eq(
 	    ferry_connect_unix(&connector, base, "@ferry-nobody", NULL, on_unexpected, NULL),
 	    -ECONNREFUSED);
