@@ -618,8 +618,9 @@ START_TEST(more_than_a_message_around_a_stopped_file_is_not_lost)
 }
 END_TEST
 
-START_TEST(more_than_253_around_a_stopped_file_are_not_lost)
+START_TEST(around_a_file_no_more_are_accepted_than_one_message_could_carry_without_it)
 {
+	/* Should the file turn out to send nothing, all wait for the same byte. */
 	open_sender();
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(sender.transport, 253), 0);
 	struct ferry_file_producer *producer;
@@ -628,13 +629,17 @@ START_TEST(more_than_253_around_a_stopped_file_are_not_lost)
 	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(10), FERRY_FD_TAKE, 0,
 	                                           FERRY_TO_END, NULL, NULL, &producer),
 	                 0);
-	for (int i = 0; i < 200; i++)
-		ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
+	unsigned int accepted = 200;
+	for (int i = 0; i < 200; i++) {
+		int status = send_fd(STDERR_FILENO, FERRY_FD_DUP);
+		ck_assert(status == 0 || status == -ENOBUFS);
+		accepted += status == 0;
+	}
 	ck_assert_int_eq(ferry_transport_write(sender.transport, "0123456789", 10), 0);
 
 	ferry_file_producer_stop(producer);
 
-	receive_count(400);
+	receive_count(accepted);
 	close_sender();
 }
 END_TEST
@@ -850,7 +855,8 @@ int main(void)
 	tcase_add_test(bounds, a_lower_message_limit_strands_nothing);
 	tcase_add_test(bounds, descriptors_that_wait_for_a_byte_do_not_bar_those_of_an_empty_file);
 	tcase_add_test(bounds, more_than_a_message_around_a_stopped_file_is_not_lost);
-	tcase_add_test(bounds, more_than_253_around_a_stopped_file_are_not_lost);
+	tcase_add_test(bounds,
+	               around_a_file_no_more_are_accepted_than_one_message_could_carry_without_it);
 
 	TCase *refusals = closes_case(suite, "refusals");
 	tcase_add_test(refusals, a_number_that_is_not_open_is_refused_at_the_call);
