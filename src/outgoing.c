@@ -515,6 +515,12 @@ void outgoing_release(struct outgoing *outgoing)
 	outgoing->marks = NULL;
 }
 
+bool outgoing_is_held(const struct outgoing *outgoing)
+{
+	struct next next = find_next(outgoing);
+	return next.bytes == 0 && next.file != NULL && next.file->held;
+}
+
 bool outgoing_is_sent(const struct outgoing *outgoing)
 {
 	return outgoing->file_count == 0 && evbuffer_get_length(outgoing->buffer) == 0;
