@@ -13,5 +13,5 @@ if(FERRY_COVERAGE AND GCOVR)
 	add_custom_target(coverage
 		COMMAND "${GCOVR}" --root "${PROJECT_SOURCE_DIR}" --filter "src/" --print-summary
 			--html-details "${PROJECT_BINARY_DIR}/coverage.html" "${PROJECT_BINARY_DIR}"
-		VERBATIM)
+		WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" VERBATIM)
 endif()

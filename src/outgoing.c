@@ -461,7 +461,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 	struct turn turn = {.fd = fd, .budget = budget};
 	int state = OUTGOING_IDLE;
 
-	while (state == OUTGOING_IDLE && !outgoing->abandoned) {
+	while (state == OUTGOING_IDLE && !outgoing->stopped) {
 		struct next next = find_next(outgoing);
 		if (next.bytes == 0 && next.file == NULL)
 			break;
@@ -494,12 +494,20 @@ void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
 
 void outgoing_abandon(struct outgoing *outgoing, int status)
 {
-	outgoing->abandoned = true;
 	while (outgoing->count > 0) {
 		outgoing_close_fds(outgoing);
 		if (outgoing->count > 0)
 			finish_at(outgoing, 0, status);
 	}
+}
+
+void outgoing_stop(struct outgoing *outgoing, int status)
+{
+	outgoing->stopped = true;
+	outgoing_abandon(outgoing, status);
+	evbuffer_unfreeze(outgoing->buffer, 1);
+	evbuffer_drain(outgoing->buffer, evbuffer_get_length(outgoing->buffer));
+	evbuffer_freeze(outgoing->buffer, 1);
 }
 
 void outgoing_release(struct outgoing *outgoing)

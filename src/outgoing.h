@@ -62,7 +62,7 @@ struct outgoing {
 	bool is_socket; /* sendmsg(2), not writev(2) */
 	bool is_inet;   /* joins a header and its file in one segment */
 	bool coalescing;
-	bool abandoned;
+	bool stopped;
 };
 
 /* How a flush ended. */
@@ -77,7 +77,7 @@ enum outgoing_state {
 void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
                    struct ferry_transport_stats *stats);
 
-/* Frees what is left; abandon first. */
+/* Frees what is left, after a stop. */
 void outgoing_release(struct outgoing *outgoing);
 
 /* Whether one more descriptor may be queued now: 0 or -ENOBUFS. */
@@ -99,16 +99,19 @@ void outgoing_note_drained(struct outgoing *outgoing, size_t count);
 /*
  * Sends to `fd`, in order, about `budget` bytes at most. `sent` is how many. Returns an
  * outgoing_state, or a negative errno when the connection is broken. User callbacks on the buffer
- * run, and may abandon the stream.
+ * run, and may stop the stream.
  */
 int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sent);
 
 /* Tells progress and what has finished, one call at a time: false when there is nothing to tell. */
 bool outgoing_report(struct outgoing *outgoing);
 
-/* Nothing of it can be sent any more: closes the descriptors, finishes the files with `status`. The
- * bytes stay in the buffer. Descriptors and files are refused from then on by the transport. */
+/* The connection takes no more: closes the descriptors, finishes the files with `status`. The bytes
+ * stay in the buffer. */
 void outgoing_abandon(struct outgoing *outgoing, int status);
+
+/* The same, drops the bytes too, and ends a flush that is under way further up the stack. */
+void outgoing_stop(struct outgoing *outgoing, int status);
 
 /* Closes the descriptors that wait for a byte, when none will come. How many. */
 unsigned int outgoing_close_fds(struct outgoing *outgoing);

@@ -109,7 +109,7 @@ void rearm_release_hold(struct rearm *rearm)
 	rearm->hold_limit = NULL;
 }
 
-static int check_bufferevent(const struct rearm *rearm)
+int rearm_examine(const struct rearm *rearm)
 {
 	struct bufferevent *bev = rearm->bev;
 	const void *socket_ops;
@@ -133,10 +133,6 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	struct bufferevent *bev = rearm->bev;
 	struct evbuffer *output = bufferevent_get_output(bev);
 
-	int status = check_bufferevent(rearm);
-	if (status < 0)
-		return status;
-
 	/* libevent's own output callback stays. Ours was added later, so it runs first and makes the
 	 * write event active; libevent's then sees it pending and does nothing. */
 	rearm->output_cb = evbuffer_add_cb(output, on_output, rearm->argument);
@@ -144,7 +140,7 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 		return -ENOMEM;
 
 	if (event_base_get_running_event(bev->ev_base) == &bev->ev_write) {
-		status = hold_writing(rearm);
+		int status = hold_writing(rearm);
 		if (status < 0) {
 			evbuffer_remove_cb_entry(output, rearm->output_cb);
 			return status;
@@ -162,24 +158,41 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	return 0;
 }
 
-void rearm_detach(struct rearm *rearm, bool forget_fd)
+void rearm_detach(struct rearm *rearm)
 {
 	struct bufferevent *bev = rearm->bev;
-	int fd = forget_fd ? -1 : (int)event_get_fd(&bev->ev_read);
+	int fd = event_get_fd(&bev->ev_read);
 
 	rearm_release_hold(rearm);
 	evbuffer_remove_cb_entry(bev->output, rearm->output_cb);
+	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
 	/* libevent's finaliser is handed the event's argument, and takes it for the bufferevent. */
 	assign(&bev->ev_read, bev->ev_base, fd, EV_READ, rearm->stock_read, bev);
 	assign(&bev->ev_write, bev->ev_base, fd, EV_WRITE, rearm->stock_write, bev);
+}
 
-	/* Ours, and the one that the user gave us; but a program that has called bufferevent_free()
-	 * itself, which ours outlived, has given that back already. */
-	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
-	if (bufferevent_decref(bev) == 0)
-		bufferevent_free(bev);
+void rearm_free(struct rearm *rearm)
+{
+	/* Our reference, and the one that the user gave us; but a program that has called
+	 * bufferevent_free() itself, which ours outlived, has given that back already. */
+	if (bufferevent_decref(rearm->bev) == 0)
+		bufferevent_free(rearm->bev);
+}
+
+void rearm_forget_fds(struct rearm *rearm, short what)
+{
+	struct bufferevent *bev = rearm->bev;
+
+	if ((what & EV_READ) != 0) {
+		event_del(&bev->ev_read);
+		assign(&bev->ev_read, bev->ev_base, -1, EV_READ, rearm->on_read, rearm->argument);
+	}
+	if ((what & EV_WRITE) != 0) {
+		event_del(&bev->ev_write);
+		assign(&bev->ev_write, bev->ev_base, -1, EV_WRITE, rearm->on_write, rearm->argument);
+	}
 }
 
 bool rearm_check(struct rearm *rearm)
@@ -188,6 +201,11 @@ bool rearm_check(struct rearm *rearm)
 		return false;
 	take_events(rearm);
 	return true;
+}
+
+int rearm_write_fd(const struct rearm *rearm)
+{
+	return event_get_fd(&rearm->bev->ev_write);
 }
 
 void rearm_run_write(struct rearm *rearm)

@@ -31,19 +31,30 @@ struct rearm {
 };
 
 /*
- * Takes over `bev`. `rearm` must have bev, on_read, on_write, argument and write_fd set; `on_output`
- * is called with `argument` when the output buffer changes.
- *
- * On success holds a reference to `bev`. On failure `bev` is as it was.
+ * Whether `bev` can be taken over. `rearm` must have bev and on_read set.
  *   -EINVAL   not a socket bufferevent, or it has no base or no descriptor
- *   -EALREADY its events are not libevent's own
+ *   -EALREADY its events are ours
  *   -ENOTSUP  the libevent at run time is not the one we know
  *   -ENOMEM
  */
+int rearm_examine(const struct rearm *rearm);
+
+/*
+ * Takes over `bev`, which has been examined. `rearm` must have bev, on_read, on_write, argument and
+ * write_fd set; `on_output` is called with `argument` when the output buffer changes. Holds a
+ * reference to `bev`. -ENOMEM: `bev` is as it was.
+ */
 int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output);
 
-/* Gives the events back and frees the bufferevent. `forget_fd`: without closing its descriptor. */
-void rearm_detach(struct rearm *rearm, bool forget_fd);
+/* Gives the events back, without arming them, and drops the user's callbacks. */
+void rearm_detach(struct rearm *rearm);
+
+/* Frees the detached bufferevent. From the loop, when nothing of ours is on the stack. */
+void rearm_free(struct rearm *rearm);
+
+/* Makes the bufferevent forget a descriptor that somebody is about to close: that of EV_READ, of
+ * EV_WRITE, or both. */
+void rearm_forget_fds(struct rearm *rearm, short what);
 
 /* bufferevent_setfd() and bufferevent_socket_connect() put libevent's own callbacks back. Takes the
  * events again if that happened, and says so. */
@@ -53,6 +64,9 @@ bool rearm_check(struct rearm *rearm);
  * output itself once that returns. The bufferevent's writing is suspended until the loop has come
  * round and calls this. */
 void rearm_release_hold(struct rearm *rearm);
+
+/* Where the write event stands. */
+int rearm_write_fd(const struct rearm *rearm);
 
 /* Has the write step run once in this turn of the loop, without a system call. */
 void rearm_run_write(struct rearm *rearm);
