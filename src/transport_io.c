@@ -61,8 +61,7 @@ static void deliver_fd(struct ferry_transport *transport, int fd)
 
 	if (open && transport->protocol != NULL &&
 	    transport->protocol->file_descriptor_received != NULL) {
-		transport->protocol->file_descriptor_received(transport, fd,
-		                                              transport->protocol_context);
+		transport->protocol->file_descriptor_received(transport, fd, transport->protocol_context);
 	} else if (open && transport->protocol == NULL && transport->fd_cb != NULL) {
 		transport->fd_cb(transport, fd, transport->fd_context);
 	} else {
@@ -109,8 +108,7 @@ static ssize_t read_once(struct ferry_transport *transport, evutil_socket_t fd, 
 	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
 
 	transport->stats.receive_calls++;
-	ssize_t length =
-	    incoming_read(&transport->incoming, fd, input, max, &ancillary, maybe_more);
+	ssize_t length = incoming_read(&transport->incoming, fd, input, max, &ancillary, maybe_more);
 	if (length > 0)
 		count_read(transport, (size_t)length);
 	deliver(transport, &ancillary);
@@ -158,10 +156,10 @@ static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, sh
 		if (transport_is_over(transport) || length == -EAGAIN)
 			break;
 		if (length <= 0) {
-			report_event(transport,
-			             (short)(BEV_EVENT_READING |
-			                     (length == 0 ? BEV_EVENT_EOF : BEV_EVENT_ERROR)),
-			             (int)-length);
+			report_event(
+			    transport,
+			    (short)(BEV_EVENT_READING | (length == 0 ? BEV_EVENT_EOF : BEV_EVENT_ERROR)),
+			    (int)-length);
 			break;
 		}
 		budget -= (size_t)length;
