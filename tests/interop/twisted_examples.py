@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from twisted_support import Talker, connect, listen, reactor, run, wait_for
+from twisted_support import Talker, connect, listen, run, wait_for
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.threads import deferToThread
