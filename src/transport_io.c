@@ -57,6 +57,8 @@ static void count_read(struct ferry_transport *transport, size_t length)
 
 static void deliver_fd(struct ferry_transport *transport, int fd)
 {
+	/* The callback for the one before may have set another protocol. */
+	protocol_begin(transport);
 	bool open = transport->state == TRANSPORT_OPEN && !transport->freed;
 
 	if (open && transport->protocol != NULL &&
@@ -73,6 +75,7 @@ static void deliver_fd(struct ferry_transport *transport, int fd)
 static void deliver_loss(struct ferry_transport *transport)
 {
 	transport->stats.fds_lost++;
+	protocol_begin(transport);
 	if (transport->state != TRANSPORT_OPEN || transport->freed)
 		return;
 	if (transport->protocol != NULL) {
@@ -90,8 +93,6 @@ static void deliver_loss(struct ferry_transport *transport)
 
 static void deliver(struct ferry_transport *transport, const struct ancillary *ancillary)
 {
-	if (ancillary->count > 0 || ancillary->truncated)
-		protocol_begin(transport);
 	transport->stats.fds_received += ancillary->count;
 	transport->stats.controls_ignored += ancillary->ignored;
 	for (unsigned int i = 0; i < ancillary->count; i++)
