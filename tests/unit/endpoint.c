@@ -27,6 +27,7 @@
 
 /* ---- the system calls under watch, by the linker's --wrap ---- */
 
+/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the linker's names */
 int __real_bind(int fd, const struct sockaddr *address, socklen_t length);
 int __real_listen(int fd, int backlog);
 int __real_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
@@ -155,6 +156,8 @@ void *__wrap_realloc(void *memory, size_t size)
 {
 	return allocation_fails() ? NULL : __real_realloc(memory, size);
 }
+
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 
 /* ---- a directory for each test ---- */
 
@@ -345,7 +348,7 @@ static void on_unexpected(struct ferry_connector *connector, int status,
 
 static void let_pass(int milliseconds)
 {
-	struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
+	struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000L};
 	event_base_loopexit(base, &time);
 	event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
 }
@@ -594,6 +597,11 @@ START_TEST(the_file_is_found_again_after_chdir)
 }
 END_TEST
 
+static void remove_file(void)
+{
+	unlink(path);
+}
+
 static void replace_by_plain_file(void)
 {
 	unlink(path);
@@ -648,6 +656,9 @@ START_TEST(a_file_swapped_in_while_binding_keeps_its_mode)
 	ck_assert_uint_eq(mode_of(other), 0600);
 	unlink(other);
 	unlink(path);
+
+	watch.after_bind = remove_file;
+	assert_swap_is_noticed(-ENOENT);
 
 	watch.after_bind = NULL;
 	watch.before_openat = replace_by_plain_file;
