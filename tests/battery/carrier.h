@@ -106,7 +106,7 @@ void end_sending(struct end *end);
 void far_end_sending(struct far *far);
 void far_close(struct far *far);
 
-/* Makes buffers in the kernel as small as they get, so that little fills them. */
+/* Makes the buffers in the kernel small, so that little fills them. */
 void shrink_buffers(const struct end *near, const struct far *far);
 
 /* The far side sends `length` bytes, which must fit into the kernel's buffers; it receives until it
