@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <event2/bufferevent_struct.h>
 #include <event2/event.h>
 
 enum carrier carrier;
@@ -17,6 +18,11 @@ const struct timeval never = {.tv_sec = 100000};
 bool carrier_is_ferry(void)
 {
 	return carrier >= FERRY_UNIX;
+}
+
+static bool is_tcp(void)
+{
+	return carrier == STOCK_TCP || carrier == FERRY_TCP;
 }
 
 void carrier_select(int index)
@@ -59,7 +65,7 @@ static void make_end_on_pipes(struct end *end, int read_fd, int write_fd)
 
 void make_carrier_pair(int fds[2])
 {
-	make_pair(carrier == STOCK_TCP || carrier == FERRY_TCP ? PAIR_TCP : PAIR_UNIX, fds);
+	make_pair(is_tcp() ? PAIR_TCP : PAIR_UNIX, fds);
 }
 
 void make_ends(struct end *a, struct end *b, int options)
@@ -148,7 +154,7 @@ void shrink_buffers(const struct end *near, const struct far *far)
 		return;
 	/* TCP's segments on the loopback are 64 KiB: with less room than a few of them it crawls from
 	 * one window probe to the next. */
-	int size = carrier == STOCK_TCP || carrier == FERRY_TCP ? 262144 : 4096;
+	int size = is_tcp() ? 262144 : 4096;
 	ck_assert_int_eq(setsockopt(bufferevent_getfd(near->bev), SOL_SOCKET, SO_SNDBUF, &size,
 	                            sizeof(size)),
 	                 0);
@@ -253,27 +259,6 @@ void far_receive_to_the_end(struct far *far)
 	pump_until(far_is_at_the_end, far);
 }
 
-/* Some turns in which nothing leaves, the first of which may still move something. */
-static bool is_stuck(void *argument)
-{
-	const struct end *near = argument;
-	size_t before = output_length(near->bev);
-	pump_turns(3);
-	return output_length(near->bev) == before;
-}
-
-uint64_t fill(const struct end *near, size_t left)
-{
-	uint64_t written = 0;
-	do {
-		size_t length = left > 262144 ? left : 262144;
-		write_pattern(near->bev, written, length);
-		written += length;
-		pump_until(is_stuck, (void *)(uintptr_t)near);
-	} while (output_length(near->bev) < left);
-	return written;
-}
-
 /* Time */
 
 static void set_flag(evutil_socket_t fd, short what, void *flag)
@@ -292,6 +277,37 @@ void pump_past(unsigned int milliseconds)
 	pump_until_set(&fired);
 	event_free(timer);
 	pump_turns(2);
+}
+
+/* TCP's windows settle in their own time: it may stand still for some turns and then go on. */
+static bool is_stuck(void *argument)
+{
+	const struct end *near = argument;
+	size_t before = output_length(near->bev);
+	if (is_tcp())
+		pump_past(300);
+	else
+		pump_turns(3);
+	return output_length(near->bev) == before;
+}
+
+uint64_t fill(const struct end *near, size_t left)
+{
+	/* More than the kernel's buffers take: up to ten megabytes, unless they were shrunk. */
+	size_t length = is_tcp() ? 16000000 : 1000000;
+	uint64_t written = 0;
+	do {
+		write_pattern(near->bev, written, length);
+		written += length;
+		pump_until(is_stuck, (void *)(uintptr_t)near);
+	} while (output_length(near->bev) < left);
+	return written;
+}
+
+bool deadline(const struct bufferevent *bev, short direction, struct timeval *when)
+{
+	const struct event *event = direction == EV_READ ? &bev->ev_read : &bev->ev_write;
+	return event_pending(event, EV_TIMEOUT, when) != 0;
 }
 
 /* The record */

@@ -134,6 +134,9 @@ void pump_past(unsigned int milliseconds);
 extern const struct timeval soon, never;
 enum { SOON_MS = 10, PAST_SOON_MS = 30 };
 
+/* When the timeout that runs for EV_READ or EV_WRITE is due; false when none runs. */
+bool deadline(const struct bufferevent *bev, short direction, struct timeval *when);
+
 /* What happened to a bufferevent, in order, as text: "r" and "w" for the data callbacks, and events
  * as in "[reading eof]", "[connected]", "[writing error Broken pipe]" (errno as it was there). The
  * read callback takes the bytes out and checks that they are the pattern, unless told to keep. */
