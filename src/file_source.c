@@ -2,14 +2,44 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-#include "ferry/file_producer.h"
+#include "page_cache.h"
 
 /* What Linux moves in one call at most (MAX_RW_COUNT); more is cut, and far more is EINVAL. */
 static const size_t call_max = 0x7ffff000;
+
+enum {
+	COPY_SIZE = 64 * 1024,
+	DIRECT_ALIGNMENT = 4096,   /* of O_DIRECT: buffer, offset and length */
+	WARM_WINDOW = 1024 * 1024, /* looked up in the page cache at once */
+};
+
+/* Bytes that were read and not yet sent. */
+struct file_copy {
+	size_t start, end;
+	_Alignas(DIRECT_ALIGNMENT) unsigned char bytes[COPY_SIZE];
+};
+
+static size_t copied(const struct file_source *source)
+{
+	return source->copy != NULL ? source->copy->end - source->copy->start : 0;
+}
+
+static size_t smaller(uint64_t left, size_t max)
+{
+	if (max > call_max)
+		max = call_max;
+	return left < max ? (size_t)left : max;
+}
+
+/* ---- what it is ---- */
 
 static int check_readable(int fd, struct stat *status)
 {
@@ -26,14 +56,33 @@ static int check_readable(int fd, struct stat *status)
 	return 0;
 }
 
+static bool is_stream_socket(int fd)
+{
+	int type = 0;
+	socklen_t length = sizeof(type);
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
+static enum ferry_file_method choose(int fd, const struct stat *status, bool copy)
+{
+	if (copy)
+		return FERRY_FILE_BY_COPY;
+	if (S_ISFIFO(status->st_mode) || (S_ISSOCK(status->st_mode) && is_stream_socket(fd)))
+		return FERRY_FILE_BY_SPLICE;
+	if (S_ISREG(status->st_mode) || S_ISBLK(status->st_mode) || S_ISCHR(status->st_mode))
+		return FERRY_FILE_BY_SENDFILE;
+	return FERRY_FILE_BY_COPY;
+}
+
 static uint64_t bytes_to_end(const struct stat *status, int64_t offset)
 {
-	if (!S_ISREG(status->st_mode))
+	/* What has no size, and what /proc says has none, goes on until it ends. */
+	if (!S_ISREG(status->st_mode) || status->st_size == 0)
 		return INT64_MAX;
 	return status->st_size > offset ? (uint64_t)(status->st_size - offset) : 0;
 }
 
-int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length)
+int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length, bool copy)
 {
 	struct stat status = {0};
 	bool at_position = offset == FERRY_FILE_POSITION;
@@ -43,64 +92,281 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	int error = check_readable(fd, &status);
 	if (error < 0)
 		return error;
-	if (at_position) {
-		offset = lseek(fd, 0, SEEK_CUR);
-		if (offset < 0)
-			return -errno;
-	}
+	off_t position = lseek(fd, 0, SEEK_CUR);
+	bool seekable = position >= 0;
+	if (!seekable && !at_position && offset != 0)
+		return -ESPIPE;
+	if (at_position)
+		offset = seekable ? position : 0;
 	if (length != FERRY_TO_END && offset > INT64_MAX - length)
 		return -EINVAL;
 
 	*source = (struct file_source){
-	    .fd = fd,
-	    .at_position = at_position,
-	    .offset = offset,
-	    .open_ended = length == FERRY_TO_END && !S_ISREG(status.st_mode),
-	    .remaining = length == FERRY_TO_END ? bytes_to_end(&status, offset) : (uint64_t)length,
+		.fd = fd,
+		.method = choose(fd, &status, copy),
+		.seekable = seekable,
+		.regular = S_ISREG(status.st_mode),
+		.at_position = at_position && seekable,
+		.to_end = length == FERRY_TO_END,
+		.offset = offset,
+		.end = status.st_size,
+		.remaining = length == FERRY_TO_END ? bytes_to_end(&status, offset) : (uint64_t)length,
+		.pipe = {-1, -1},
 	};
 	return 0;
 }
 
-static size_t next_length(const struct file_source *source, size_t max)
+void file_source_close(struct file_source *source)
 {
-	if (max > call_max)
-		max = call_max;
-	return source->remaining < max ? (size_t)source->remaining : max;
+	close(source->fd);
+	source->fd = -1;
+	for (int i = 0; i < 2; i++) {
+		if (source->pipe[i] >= 0)
+			close(source->pipe[i]);
+		source->pipe[i] = -1;
+	}
+	free(source->copy);
+	source->copy = NULL;
+}
+
+int64_t file_source_position(const struct file_source *source)
+{
+	return source->at_position ? lseek(source->fd, 0, SEEK_CUR) : source->offset;
+}
+
+int file_source_end_status(const struct file_source *source)
+{
+	struct stat status;
+
+	if (!source->to_end)
+		return -EIO;
+	/* Truncated; or a file of /sys, which has fewer bytes than its size says. */
+	if (source->regular && fstat(source->fd, &status) == 0 && status.st_size < source->end)
+		return -EIO;
+	return 0;
+}
+
+/* ---- in the kernel ---- */
+
+/* Whether copying may do where the kernel refuses to move the bytes itself. */
+static bool is_refusal(const struct file_source *source, int error)
+{
+	switch (error) {
+	case EINVAL:
+	case EOPNOTSUPP:
+	case EIO: /* a true one comes again when reading */
+		return true;
+	case ENOSYS:
+	case ESPIPE:
+	case EOVERFLOW:
+	case EXDEV:
+	case ENOTSOCK:
+		return !source->progressed;
+	default:
+		return false;
+	}
+}
+
+static bool has_input(int fd)
+{
+	struct pollfd query = {.fd = fd, .events = POLLIN};
+	return poll(&query, 1, 0) != 0; /* an error too is for the read to tell */
+}
+
+/* The next piece is in the page cache, or need not be asked for again. Cuts `length` to it. */
+static bool is_warm(struct file_source *source, size_t *length)
+{
+	if (!source->regular)
+		return true;
+	int64_t position = file_source_position(source);
+	if (position >= source->warm_until) {
+		size_t window = smaller(source->remaining, WARM_WINDOW);
+		if (!page_cache_has(source->fd, position, window))
+			return false;
+		source->warm_until = position + (int64_t)window;
+	}
+	if ((int64_t)*length > source->warm_until - position)
+		*length = (size_t)(source->warm_until - position);
+	return true;
+}
+
+static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t max)
+{
+	off_t offset = source->offset;
+	size_t length = smaller(source->remaining, max);
+
+	if (!is_warm(source, &length))
+		return FILE_SOURCE_COLD;
+	ssize_t sent = sendfile(out_fd, source->fd, source->at_position ? NULL : &offset, length);
+	return sent < 0 ? -errno : sent;
+}
+
+/* One splice(2). EAGAIN does not tell which end it means. */
+static ssize_t splice_once(int in_fd, int out_fd, size_t length)
+{
+	ssize_t moved = splice(in_fd, NULL, out_fd, NULL, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	return moved < 0 ? -errno : moved;
+}
+
+static ssize_t splice_from_input(struct file_source *source, int out_fd, size_t length)
+{
+	/* A TCP socket that is not non-blocking would be waited for, whatever the flag says. */
+	if (!has_input(source->fd))
+		return FILE_SOURCE_DRY;
+	return splice_once(source->fd, out_fd, length);
+}
+
+static bool is_pipe(int fd)
+{
+	struct stat status;
+	return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+/* Splice wants a pipe at one end: a socket's bytes go by way of one of ours. */
+static ssize_t fill_pipe(struct file_source *source, size_t max)
+{
+	if (source->pipe[0] < 0 && pipe2(source->pipe, O_NONBLOCK | O_CLOEXEC) < 0)
+		return -EOPNOTSUPP; /* no descriptors left: copy */
+	ssize_t moved = splice_from_input(source, source->pipe[1], smaller(source->remaining, max));
+	if (moved > 0)
+		source->in_pipe = (size_t)moved;
+	return moved;
+}
+
+static ssize_t send_by_splice(struct file_source *source, int out_fd, size_t max)
+{
+	if (is_pipe(source->fd) || is_pipe(out_fd))
+		return splice_from_input(source, out_fd, smaller(source->remaining, max));
+
+	if (source->in_pipe == 0) {
+		ssize_t filled = fill_pipe(source, max);
+		if (filled <= 0)
+			return filled == -EAGAIN ? FILE_SOURCE_DRY : filled;
+	}
+	ssize_t sent = splice_once(source->pipe[0], out_fd, source->in_pipe);
+	if (sent > 0)
+		source->in_pipe -= (size_t)sent;
+	return sent;
+}
+
+static void move_on(struct file_source *source, size_t count)
+{
+	source->offset += (int64_t)count;
+	source->remaining -= count;
+	source->progressed = true;
 }
 
 ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
 {
-	off_t offset = source->offset;
 	ssize_t sent;
 
 	do {
-		sent = sendfile(out_fd, source->fd, source->at_position ? NULL : &offset,
-		                next_length(source, max));
-	} while (sent < 0 && errno == EINTR);
-	if (sent < 0)
-		return -errno;
-	source->offset += sent;
-	source->remaining -= (uint64_t)sent;
+		sent = source->method == FERRY_FILE_BY_SENDFILE ? send_by_sendfile(source, out_fd, max)
+		                                                : send_by_splice(source, out_fd, max);
+	} while (sent == -EINTR);
+	if (sent > 0) {
+		move_on(source, (size_t)sent);
+	} else if (sent > FILE_SOURCE_DRY && is_refusal(source, (int)-sent)) {
+		source->method = FERRY_FILE_BY_COPY;
+		return FILE_SOURCE_CHANGED;
+	}
 	return sent;
 }
 
-ssize_t file_source_peek(const struct file_source *source, void *buffer, size_t max)
-{
-	off_t offset = source->at_position ? lseek(source->fd, 0, SEEK_CUR) : source->offset;
-	ssize_t length;
+/* ---- by copying ---- */
 
-	if (offset < 0)
+bool file_source_must_copy(const struct file_source *source)
+{
+	return source->method == FERRY_FILE_BY_COPY || copied(source) > 0;
+}
+
+/* O_DIRECT wants everything aligned: reads from the boundary before, and drops what comes first. */
+static ssize_t read_aligned(struct file_source *source, int64_t position)
+{
+	struct file_copy *copy = source->copy;
+	int64_t boundary = position - position % DIRECT_ALIGNMENT;
+
+	ssize_t length = pread(source->fd, copy->bytes, COPY_SIZE, boundary);
+	if (length < 0)
 		return -errno;
+	if (length <= position - boundary)
+		return 0;
+	copy->start = (size_t)(position - boundary);
+	return length - (position - boundary);
+}
+
+static ssize_t read_seekable(struct file_source *source, size_t max)
+{
+	int64_t position = file_source_position(source);
+	size_t length = smaller(source->remaining, max);
+
+	if (!is_warm(source, &length))
+		return FILE_SOURCE_COLD;
+	ssize_t got = pread(source->fd, source->copy->bytes, length, position);
+	if (got < 0 && errno == EINVAL && (fcntl(source->fd, F_GETFL) & O_DIRECT) != 0)
+		return read_aligned(source, position);
+	return got < 0 ? -errno : got;
+}
+
+static ssize_t read_stream(const struct file_source *source, size_t max)
+{
+	struct iovec vector = {source->copy->bytes, smaller(source->remaining, max)};
+	int fd = source->in_pipe > 0 ? source->pipe[0] : source->fd;
+
+	/* O_NONBLOCK is not ours to set: others share it. Ask first, and where it can be said say it. */
+	if (!has_input(fd))
+		return FILE_SOURCE_DRY;
+	ssize_t got = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
+	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL || errno == ESPIPE))
+		got = recv(fd, vector.iov_base, vector.iov_len, MSG_DONTWAIT);
+	if (got < 0 && errno == ENOTSOCK)
+		got = read(fd, vector.iov_base, vector.iov_len);
+	if (got < 0)
+		return errno == EAGAIN ? FILE_SOURCE_DRY : -errno;
+	return got;
+}
+
+static ssize_t fill_copy(struct file_source *source, size_t max)
+{
+	ssize_t got;
+
+	source->copy->start = 0;
+	source->copy->end = 0;
 	do {
-		length = pread(source->fd, buffer, next_length(source, max), offset);
-	} while (length < 0 && errno == EINTR);
-	return length < 0 ? -errno : length;
+		got = source->seekable ? read_seekable(source, max) : read_stream(source, max);
+	} while (got == -EINTR);
+	if (got > 0) {
+		/* An aligned read may bring more than the range has. */
+		got = (ssize_t)smaller(source->remaining, (size_t)got);
+		source->copy->end = source->copy->start + (size_t)got;
+	}
+	return got;
+}
+
+ssize_t file_source_peek(struct file_source *source, const void **data, size_t max)
+{
+	if (source->copy == NULL) {
+		source->copy = aligned_alloc(DIRECT_ALIGNMENT, sizeof(*source->copy));
+		if (source->copy == NULL)
+			return -ENOMEM;
+		source->copy->start = 0;
+		source->copy->end = 0;
+	}
+	if (copied(source) == 0) {
+		ssize_t got = fill_copy(source, max < COPY_SIZE ? max : COPY_SIZE);
+		if (got <= 0)
+			return got;
+	}
+	*data = source->copy->bytes + source->copy->start;
+	return (ssize_t)smaller(copied(source), max);
 }
 
 void file_source_skip(struct file_source *source, size_t count)
 {
-	source->offset += (int64_t)count;
-	source->remaining -= count;
+	source->copy->start += count;
+	if (source->in_pipe > 0)
+		source->in_pipe -= count;
 	if (source->at_position)
 		lseek(source->fd, (off_t)count, SEEK_CUR);
+	move_on(source, count);
 }

@@ -6,39 +6,78 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "ferry/file_producer.h"
+
 /*
- * The next piece of a file.
+ * The next piece of a file, from any kind of source, by the cheapest way that the kernel allows:
  *
- * Non-blocking sendfile(2) with an offset of our own, so that the file's position stays where it is;
- * or, when the user asked for that, at the file's position, which moves by what was sent.
+ *   sendfile  a regular file, a block device: page cache to socket
+ *   splice    a pipe; a socket, by way of a pipe of ours
+ *   copy      the rest: terminals, /proc, odd file systems, unaligned O_DIRECT: read(2), and the
+ *             caller writes
+ *
+ * The way is chosen by what the source is, and changes to copying where the kernel refuses, at the
+ * first call or later, at the current offset.
  */
+
+/* Results beside a count, 0 for the end, and a negative errno. */
+enum {
+	FILE_SOURCE_DRY = -10000,     /* it has nothing now; its descriptor becomes readable */
+	FILE_SOURCE_COLD = -10001,    /* the next piece would have to come from the disk */
+	FILE_SOURCE_CHANGED = -10002, /* another way from now on: try again */
+};
+
+struct file_copy; /* private: a buffer */
+
 struct file_source {
-	int fd;
-	bool at_position;   /* read at the file's own position */
-	int64_t offset;     /* of the next byte, unless at_position */
-	bool open_ended;    /* a device, whose end shows only when it comes */
-	uint64_t remaining; /* bytes still to be sent */
+	int fd; /* -1 once closed */
+	enum ferry_file_method method;
+	bool seekable;
+	bool regular;
+	bool at_position; /* read at the file's own position, and move that */
+	bool to_end;      /* FERRY_TO_END: its end is no truncation, unless it got shorter */
+	bool progressed;
+	int64_t offset;      /* of the next byte to send, unless at_position */
+	int64_t end;         /* where the file ended at first, if it is regular */
+	int64_t warm_until;  /* need not be asked for in the page cache up to here */
+	uint64_t remaining;  /* bytes still to be sent; a source without a size: very many */
+	int pipe[2];         /* for a socket; -1 while there is none */
+	size_t in_pipe;      /* bytes there */
+	struct file_copy *copy;
 };
 
 /*
  * Checks a file and a range of it, as ferry_transport_send_file() documents, and sets up `source`
- * with `fd`, which stays the caller's.
+ * with `fd`, which is the source's from then on if that succeeds. `copy`: always read.
  */
-int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length);
+int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length, bool copy);
+
+/* Closes the descriptor and what else it holds. */
+void file_source_close(struct file_source *source);
+
+/* Whether the next bytes must go by way of file_source_peek(). */
+bool file_source_must_copy(const struct file_source *source);
 
 /*
- * Sends up to `max` bytes to `out_fd`; SIGPIPE is the caller's to keep off. Never asks for more than
- * the file has left: the kernel would hold the tail back and wait for more.
+ * Moves up to `max` bytes to `out_fd`, non-blocking, in the kernel; SIGPIPE is the caller's to keep
+ * off. Never asks for more than the file has left: the kernel would hold the tail back and wait.
  *   > 0  bytes sent
- *   0    the file has ended early
- *   < 0  negative errno
+ *   0    the source has ended: see file_source_end_status()
+ *   < 0  -EAGAIN: `out_fd` is full; a FILE_SOURCE_ result; or another negative errno
  */
 ssize_t file_source_send(struct file_source *source, int out_fd, size_t max);
 
-/* Copies the next bytes, without moving on. As file_source_send() otherwise. */
-ssize_t file_source_peek(const struct file_source *source, void *buffer, size_t max);
+/* Gives a look at the next bytes, up to `max`, which stay where they are. As file_source_send()
+ * otherwise. `data` is good until the next call. */
+ssize_t file_source_peek(struct file_source *source, const void **data, size_t max);
 
 /* Moves on by `count` bytes that were sent after a peek. */
 void file_source_skip(struct file_source *source, size_t count);
+
+/* What it means that the source has ended now: 0, or -EIO when bytes are missing. */
+int file_source_end_status(const struct file_source *source);
+
+/* Where the next byte is in the file. */
+int64_t file_source_position(const struct file_source *source);
 
 #endif
