@@ -5,6 +5,7 @@
 
 #include "ferry/file_producer.h"
 
+#include "read_ahead.h"
 #include "transport.h"
 
 /*
@@ -17,11 +18,38 @@ struct ferry_file_producer {
 	const struct ferry_file_callbacks *callbacks;
 	void *context;
 	uint64_t total;
+	struct event *wait_event; /* for input, or for a while; made when first needed */
+	int64_t asked_for;        /* the position of the piece that is being brought in */
+	unsigned int cold_looks;  /* how often it was not there yet */
 };
+
+/* Whether the file is still in the stream, which must be locked. */
+static bool is_queued(const struct ferry_file_producer *producer)
+{
+	return producer->file.source.fd >= 0;
+}
+
+/* A source that cannot be polled, and a disk that is at work, are looked at again after a while. A file
+ * that does not come into memory in this many looks is sent all the same. */
+enum { LOOK_AGAIN_USEC = 1000, COLD_LOOKS_MAX = 100 };
+
+static struct ferry_file_producer *producer_of(struct outgoing_file *file)
+{
+	return (struct ferry_file_producer *)file;
+}
+
+/* The descriptor is about to be closed: libevent must not be left with its number. */
+static void leaving(struct outgoing_file *file)
+{
+	struct ferry_file_producer *producer = producer_of(file);
+
+	if (producer->wait_event != NULL)
+		event_del(producer->wait_event);
+}
 
 static void told_progress(struct outgoing_file *file)
 {
-	struct ferry_file_producer *producer = (struct ferry_file_producer *)file;
+	struct ferry_file_producer *producer = producer_of(file);
 
 	if (producer->callbacks != NULL && producer->callbacks->progress != NULL)
 		producer->callbacks->progress(producer, file->sent, producer->total, producer->context);
@@ -29,12 +57,87 @@ static void told_progress(struct outgoing_file *file)
 
 static void told_finished(struct outgoing_file *file)
 {
-	struct ferry_file_producer *producer = (struct ferry_file_producer *)file;
+	struct ferry_file_producer *producer = producer_of(file);
 
 	if (producer->callbacks != NULL && producer->callbacks->finished != NULL)
 		producer->callbacks->finished(producer, file->status, file->sent, producer->context);
+	if (producer->wait_event != NULL)
+		event_free(producer->wait_event);
 	free(producer);
 }
+
+/* ---- waiting for the source ---- */
+
+static void go_on(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	struct ferry_file_producer *producer = argument;
+	struct bufferevent *bev = transport_lock(producer->transport);
+
+	if (is_queued(producer)) {
+		producer->file.waiting = 0;
+		transport_want_write(producer->transport);
+	}
+	bufferevent_unlock(bev);
+}
+
+/* Asks for the piece to be brought in; again only when it has moved on. */
+static void bring_in(struct ferry_file_producer *producer)
+{
+	struct ferry_transport *transport = producer->transport;
+	struct file_source *source = &producer->file.source;
+	int64_t position = file_source_position(source);
+
+	if (position == producer->asked_for && producer->cold_looks > 0)
+		return;
+	producer->asked_for = position;
+	producer->cold_looks = 0;
+	if (transport->read_ahead == NULL)
+		transport->read_ahead = read_ahead_acquire(bufferevent_get_base(transport->rearm.bev));
+	if (transport->read_ahead == NULL ||
+	    !read_ahead_request(transport->read_ahead, source->fd, position,
+	                        file_source_next_window(source)))
+		file_source_give_up_warmth(source);
+}
+
+static bool wait_for_input(struct ferry_file_producer *producer)
+{
+	/* EV_FINALIZE: deleting it never waits for its callback, which wants the lock that we hold. */
+	if (producer->wait_event == NULL)
+		producer->wait_event =
+		    event_new(bufferevent_get_base(producer->transport->rearm.bev),
+		              producer->file.source.fd, EV_READ | EV_FINALIZE, go_on, producer);
+	return producer->wait_event != NULL && event_add(producer->wait_event, NULL) == 0;
+}
+
+static bool wait_a_while(struct ferry_file_producer *producer)
+{
+	if (producer->wait_event == NULL)
+		producer->wait_event = event_new(bufferevent_get_base(producer->transport->rearm.bev), -1,
+		                                 EV_FINALIZE, go_on, producer);
+	return producer->wait_event != NULL &&
+	       event_add(producer->wait_event, &(struct timeval){.tv_usec = LOOK_AGAIN_USEC}) == 0;
+}
+
+/* The stream has come to a file that has no bytes now. */
+static void wait_for_source(struct outgoing_file *file)
+{
+	struct ferry_file_producer *producer = producer_of(file);
+	bool waits;
+
+	if (file->waiting == FILE_SOURCE_DRY) {
+		waits = wait_for_input(producer);
+	} else {
+		bring_in(producer);
+		if (++producer->cold_looks > COLD_LOOKS_MAX)
+			file_source_give_up_warmth(&file->source);
+		waits = wait_a_while(producer);
+	}
+	if (!waits)
+		file->waiting = 0; /* no memory for an event: poll */
+}
+
+/* ---- what users call ---- */
 
 static int queue_file(struct ferry_transport *transport, struct ferry_file_producer *producer)
 {
@@ -59,7 +162,11 @@ static struct ferry_file_producer *new_producer(struct ferry_transport *transpor
 	if (producer == NULL)
 		return NULL;
 	*producer = (struct ferry_file_producer){
-	    .file = {.source = *source, .progress = told_progress, .finished = told_finished},
+	    .file = {.source = *source,
+	             .leaving = leaving,
+	             .wait = wait_for_source,
+	             .progress = told_progress,
+	             .finished = told_finished},
 	    .transport = transport,
 	    .callbacks = callbacks,
 	    .context = context,
@@ -68,16 +175,18 @@ static struct ferry_file_producer *new_producer(struct ferry_transport *transpor
 	return producer;
 }
 
-int ferry_transport_send_file(struct ferry_transport *transport, int fd,
-                              enum ferry_fd_ownership ownership, int64_t offset, int64_t length,
+int ferry_transport_send_file(struct ferry_transport *transport, int fd, unsigned int ownership,
+                              int64_t offset, int64_t length,
                               const struct ferry_file_callbacks *callbacks, void *context,
                               struct ferry_file_producer **out)
 {
 	struct file_source source;
 
+	bool copy = (ownership & FERRY_FILE_COPY) != 0;
+	ownership &= ~FERRY_FILE_COPY;
 	if (transport == NULL || (ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP))
 		return -EINVAL;
-	int status = file_source_init(&source, fd, offset, length);
+	int status = file_source_init(&source, fd, offset, length, copy);
 	if (status < 0)
 		return status;
 	if (ownership == FERRY_FD_DUP) {
@@ -104,10 +213,9 @@ int ferry_transport_send_file(struct ferry_transport *transport, int fd,
 	return status;
 }
 
-/* Whether the file is still in the stream, which must be locked. */
-static bool is_queued(const struct ferry_file_producer *producer)
+int ferry_file_producer_get_method(const struct ferry_file_producer *producer)
 {
-	return producer->file.source.fd >= 0;
+	return producer != NULL ? (int)producer->file.source.method : -EINVAL;
 }
 
 void ferry_file_producer_pause(struct ferry_file_producer *producer)

@@ -23,8 +23,8 @@ enum {
 
 /* Bytes that were read and not yet sent. */
 struct file_copy {
-	size_t start, end;
-	_Alignas(DIRECT_ALIGNMENT) unsigned char bytes[COPY_SIZE];
+	size_t start, end, size;
+	_Alignas(DIRECT_ALIGNMENT) unsigned char bytes[];
 };
 
 static size_t copied(const struct file_source *source)
@@ -41,6 +41,7 @@ static size_t smaller(uint64_t left, size_t max)
 
 /* ---- what it is ---- */
 
+/* Returns the descriptor's flags. */
 static int check_readable(int fd, struct stat *status)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -53,7 +54,7 @@ static int check_readable(int fd, struct stat *status)
 		return -EISDIR;
 	if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH) != 0)
 		return -EBADF;
-	return 0;
+	return flags;
 }
 
 static bool is_stream_socket(int fd)
@@ -89,9 +90,9 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 
 	if (length < 0 || (offset < 0 && !at_position))
 		return -EINVAL;
-	int error = check_readable(fd, &status);
-	if (error < 0)
-		return error;
+	int flags = check_readable(fd, &status);
+	if (flags < 0)
+		return flags;
 	off_t position = lseek(fd, 0, SEEK_CUR);
 	bool seekable = position >= 0;
 	if (!seekable && !at_position && offset != 0)
@@ -102,18 +103,26 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 		return -EINVAL;
 
 	*source = (struct file_source){
-		.fd = fd,
-		.method = choose(fd, &status, copy),
-		.seekable = seekable,
-		.regular = S_ISREG(status.st_mode),
-		.at_position = at_position && seekable,
-		.to_end = length == FERRY_TO_END,
-		.offset = offset,
-		.end = status.st_size,
-		.remaining = length == FERRY_TO_END ? bytes_to_end(&status, offset) : (uint64_t)length,
-		.pipe = {-1, -1},
+	    .fd = fd,
+	    .method = choose(fd, &status, copy),
+	    .seekable = seekable,
+	    .regular = S_ISREG(status.st_mode),
+	    .at_position = at_position && seekable,
+	    .to_end = length == FERRY_TO_END,
+	    .offset = offset,
+	    .direct = S_ISFIFO(status.st_mode),
+	    .end = status.st_size,
+	    /* Only what is read through the page cache can be looked up there. */
+	    .warm_until = status.st_size == 0 || (flags & O_DIRECT) != 0 ? INT64_MAX : 0,
+	    .remaining = length == FERRY_TO_END ? bytes_to_end(&status, offset) : (uint64_t)length,
+	    .pipe = {-1, -1},
 	};
 	return 0;
+}
+
+void file_source_set_output(struct file_source *source, bool output_is_pipe)
+{
+	source->direct |= output_is_pipe;
 }
 
 void file_source_close(struct file_source *source)
@@ -184,10 +193,29 @@ static bool is_warm(struct file_source *source, size_t *length)
 		if (!page_cache_has(source->fd, position, window))
 			return false;
 		source->warm_until = position + (int64_t)window;
+		source->gave_up = false;
 	}
 	if ((int64_t)*length > source->warm_until - position)
 		*length = (size_t)(source->warm_until - position);
 	return true;
+}
+
+bool file_source_is_ready(struct file_source *source)
+{
+	size_t length = 1;
+	return copied(source) > 0 || (source->regular && is_warm(source, &length));
+}
+
+size_t file_source_next_window(const struct file_source *source)
+{
+	return smaller(source->remaining, WARM_WINDOW);
+}
+
+void file_source_give_up_warmth(struct file_source *source)
+{
+	/* The second time it is not the disk that is slow: this file is never in the page cache. */
+	source->warm_until = source->gave_up ? INT64_MAX : file_source_position(source) + WARM_WINDOW;
+	source->gave_up = true;
 }
 
 static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t max)
@@ -216,12 +244,6 @@ static ssize_t splice_from_input(struct file_source *source, int out_fd, size_t 
 	return splice_once(source->fd, out_fd, length);
 }
 
-static bool is_pipe(int fd)
-{
-	struct stat status;
-	return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
-}
-
 /* Splice wants a pipe at one end: a socket's bytes go by way of one of ours. */
 static ssize_t fill_pipe(struct file_source *source, size_t max)
 {
@@ -230,12 +252,13 @@ static ssize_t fill_pipe(struct file_source *source, size_t max)
 	ssize_t moved = splice_from_input(source, source->pipe[1], smaller(source->remaining, max));
 	if (moved > 0)
 		source->in_pipe = (size_t)moved;
+	source->read_failed = moved < 0;
 	return moved;
 }
 
 static ssize_t send_by_splice(struct file_source *source, int out_fd, size_t max)
 {
-	if (is_pipe(source->fd) || is_pipe(out_fd))
+	if (source->direct)
 		return splice_from_input(source, out_fd, smaller(source->remaining, max));
 
 	if (source->in_pipe == 0) {
@@ -260,6 +283,7 @@ ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
 {
 	ssize_t sent;
 
+	source->read_failed = false;
 	do {
 		sent = source->method == FERRY_FILE_BY_SENDFILE ? send_by_sendfile(source, out_fd, max)
 		                                                : send_by_splice(source, out_fd, max);
@@ -286,7 +310,7 @@ static ssize_t read_aligned(struct file_source *source, int64_t position)
 	struct file_copy *copy = source->copy;
 	int64_t boundary = position - position % DIRECT_ALIGNMENT;
 
-	ssize_t length = pread(source->fd, copy->bytes, COPY_SIZE, boundary);
+	ssize_t length = pread(source->fd, copy->bytes, copy->size, boundary);
 	if (length < 0)
 		return -errno;
 	if (length <= position - boundary)
@@ -308,7 +332,7 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 	return got < 0 ? -errno : got;
 }
 
-static ssize_t read_stream(const struct file_source *source, size_t max)
+static ssize_t read_stream(struct file_source *source, size_t max)
 {
 	struct iovec vector = {source->copy->bytes, smaller(source->remaining, max)};
 	int fd = source->in_pipe > 0 ? source->pipe[0] : source->fd;
@@ -323,6 +347,8 @@ static ssize_t read_stream(const struct file_source *source, size_t max)
 		got = read(fd, vector.iov_base, vector.iov_len);
 	if (got < 0)
 		return errno == EAGAIN ? FILE_SOURCE_DRY : -errno;
+	if (source->in_pipe > 0)
+		source->in_pipe -= (size_t)got;
 	return got;
 }
 
@@ -343,17 +369,29 @@ static ssize_t fill_copy(struct file_source *source, size_t max)
 	return got;
 }
 
+/* Room for what is left, or a good piece of it. */
+static struct file_copy *new_copy(uint64_t remaining)
+{
+	size_t size = COPY_SIZE;
+
+	/* An aligned read starts up to one unit early. */
+	if (remaining < COPY_SIZE - DIRECT_ALIGNMENT)
+		size = ((size_t)remaining / DIRECT_ALIGNMENT + 2) * DIRECT_ALIGNMENT;
+	struct file_copy *copy = aligned_alloc(DIRECT_ALIGNMENT, sizeof(*copy) + size);
+	if (copy != NULL)
+		*copy = (struct file_copy){.size = size};
+	return copy;
+}
+
 ssize_t file_source_peek(struct file_source *source, const void **data, size_t max)
 {
-	if (source->copy == NULL) {
-		source->copy = aligned_alloc(DIRECT_ALIGNMENT, sizeof(*source->copy));
-		if (source->copy == NULL)
-			return -ENOMEM;
-		source->copy->start = 0;
-		source->copy->end = 0;
-	}
+	source->read_failed = true; /* if anything does */
+	if (source->copy == NULL)
+		source->copy = new_copy(source->remaining);
+	if (source->copy == NULL)
+		return -ENOMEM;
 	if (copied(source) == 0) {
-		ssize_t got = fill_copy(source, max < COPY_SIZE ? max : COPY_SIZE);
+		ssize_t got = fill_copy(source, smaller(source->copy->size, max));
 		if (got <= 0)
 			return got;
 	}
@@ -364,8 +402,6 @@ ssize_t file_source_peek(struct file_source *source, const void **data, size_t m
 void file_source_skip(struct file_source *source, size_t count)
 {
 	source->copy->start += count;
-	if (source->in_pipe > 0)
-		source->in_pipe -= count;
 	if (source->at_position)
 		lseek(source->fd, (off_t)count, SEEK_CUR);
 	move_on(source, count);

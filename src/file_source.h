@@ -37,12 +37,15 @@ struct file_source {
 	bool at_position; /* read at the file's own position, and move that */
 	bool to_end;      /* FERRY_TO_END: its end is no truncation, unless it got shorter */
 	bool progressed;
-	int64_t offset;      /* of the next byte to send, unless at_position */
-	int64_t end;         /* where the file ended at first, if it is regular */
-	int64_t warm_until;  /* need not be asked for in the page cache up to here */
-	uint64_t remaining;  /* bytes still to be sent; a source without a size: very many */
-	int pipe[2];         /* for a socket; -1 while there is none */
-	size_t in_pipe;      /* bytes there */
+	bool gave_up;       /* the last piece was sent without being in memory */
+	bool direct;        /* splice needs no pipe of ours */
+	bool read_failed;   /* the last error was the source's, not the output's */
+	int64_t offset;     /* of the next byte to send, unless at_position */
+	int64_t end;        /* where the file ended at first, if it is regular */
+	int64_t warm_until; /* need not be asked for in the page cache up to here */
+	uint64_t remaining; /* bytes still to be sent; a source without a size: very many */
+	int pipe[2];        /* for a socket; -1 while there is none */
+	size_t in_pipe;     /* bytes there */
 	struct file_copy *copy;
 };
 
@@ -52,11 +55,23 @@ struct file_source {
  */
 int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length, bool copy);
 
+/* Where it goes: whether splice needs a pipe in between depends on that too. */
+void file_source_set_output(struct file_source *source, bool output_is_pipe);
+
 /* Closes the descriptor and what else it holds. */
 void file_source_close(struct file_source *source);
 
 /* Whether the next bytes must go by way of file_source_peek(). */
 bool file_source_must_copy(const struct file_source *source);
+
+/* Whether its next bytes are there for certain, so that what goes before may wait for them. */
+bool file_source_is_ready(struct file_source *source);
+
+/* How many bytes from its position on it wants in memory before it goes on. */
+size_t file_source_next_window(const struct file_source *source);
+
+/* Sends the next piece even if it has to come from the disk. */
+void file_source_give_up_warmth(struct file_source *source);
 
 /*
  * Moves up to `max` bytes to `out_fd`, non-blocking, in the kernel; SIGPIPE is the caller's to keep

@@ -1,221 +1,19 @@
-#include "outgoing.h"
+#include "outgoing_queue.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include "ancillary.h"
 #include "sigpipe.h"
 
-struct mark {
-	uint64_t position;
-	struct outgoing_file *file; /* or NULL: a descriptor */
-	int fd;
-};
-
 enum {
-	CAPACITY_MIN = 16,   /* kept while idle, so that a descriptor now and then allocates nothing */
-	VECTORS_MAX = 64,    /* evbuffer chains in one sendmsg(2) */
-	FILE_HEAD_MAX = 4096 /* bytes of a file that are copied to carry descriptors */
+	VECTORS_MAX = 64,               /* evbuffer chains in one sendmsg(2) */
+	FILE_HEAD_MAX = 4096,           /* bytes of a file that are copied to carry descriptors */
+	SMALL_FILE_MAX = 16 * 1024 - 1, /* copying is cheaper than another system call */
 };
-
-/* ---- the ring of marks ---- */
-
-static struct mark *mark_at(const struct outgoing *outgoing, unsigned int index)
-{
-	return &outgoing->marks[(outgoing->first + index) & (outgoing->capacity - 1)];
-}
-
-static int make_room(struct outgoing *outgoing)
-{
-	if (outgoing->count < outgoing->capacity)
-		return 0;
-
-	unsigned int capacity = outgoing->capacity == 0 ? CAPACITY_MIN : outgoing->capacity * 2;
-	struct mark *marks = malloc(capacity * sizeof(*marks));
-	if (marks == NULL)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < outgoing->count; i++)
-		marks[i] = *mark_at(outgoing, i);
-	free(outgoing->marks);
-	outgoing->marks = marks;
-	outgoing->first = 0;
-	outgoing->capacity = capacity;
-	return 0;
-}
-
-static void drop_marks(struct outgoing *outgoing, unsigned int count)
-{
-	outgoing->count -= count;
-	if (outgoing->count > 0) {
-		outgoing->first = (outgoing->first + count) & (outgoing->capacity - 1);
-		return;
-	}
-	outgoing->first = 0;
-	if (outgoing->capacity > CAPACITY_MIN) {
-		free(outgoing->marks);
-		outgoing->marks = NULL;
-		outgoing->capacity = 0;
-	}
-}
-
-static void remove_mark(struct outgoing *outgoing, unsigned int index)
-{
-	/* Those before it move up: a file is at the front, or behind few descriptors. */
-	for (; index > 0; index--)
-		*mark_at(outgoing, index) = *mark_at(outgoing, index - 1);
-	drop_marks(outgoing, 1);
-}
-
-static int push_mark(struct outgoing *outgoing, struct mark mark)
-{
-	int status = make_room(outgoing);
-	if (status == 0)
-		*mark_at(outgoing, outgoing->count++) = mark;
-	return status;
-}
-
-static uint64_t end_of(const struct outgoing *outgoing)
-{
-	return outgoing->drained + evbuffer_get_length(outgoing->buffer);
-}
-
-/* ---- descriptors ---- */
-
-static void settle_end(struct outgoing *outgoing)
-{
-	uint64_t end = end_of(outgoing);
-	if (outgoing->end_position == end)
-		return;
-	outgoing->end_position = end;
-	outgoing->fds_at_end = 0;
-	outgoing->fds_at_end_all = 0;
-}
-
-int outgoing_admits_fd(struct outgoing *outgoing)
-{
-	settle_end(outgoing);
-	if (outgoing->fd_count >= outgoing->fd_limit)
-		return -ENOBUFS;
-	/* All that wait for the same byte go in one message. A file between them parts them, but one
-	 * that turns out to be empty does not: together they must never be more than a message
-	 * holds. */
-	if (outgoing->fds_at_end >= outgoing->max_fds_per_message ||
-	    outgoing->fds_at_end_all >= ANCILLARY_MAX_FDS)
-		return -ENOBUFS;
-	return 0;
-}
-
-int outgoing_push_fd(struct outgoing *outgoing, int fd)
-{
-	struct mark mark = {.position = end_of(outgoing), .fd = fd};
-
-	int status = push_mark(outgoing, mark);
-	if (status < 0)
-		return status;
-	settle_end(outgoing);
-	outgoing->fds_at_end++;
-	outgoing->fds_at_end_all++;
-	outgoing->fd_count++;
-	if (outgoing->fd_count > outgoing->stats->fds_queued_max)
-		outgoing->stats->fds_queued_max = outgoing->fd_count;
-	return 0;
-}
-
-/* Closes the first `count` marks, which are descriptors. */
-static void close_first(struct outgoing *outgoing, unsigned int count)
-{
-	for (unsigned int i = 0; i < count; i++) {
-		struct mark *mark = mark_at(outgoing, i);
-		if (mark->position == outgoing->end_position)
-			outgoing->fds_at_end_all--;
-		close(mark->fd);
-	}
-	drop_marks(outgoing, count);
-	outgoing->fd_count -= count;
-	if (outgoing->file_count == 0)
-		outgoing->fds_at_end = outgoing->fds_at_end_all;
-}
-
-unsigned int outgoing_close_fds(struct outgoing *outgoing)
-{
-	unsigned int count = 0;
-	while (count < outgoing->count && mark_at(outgoing, count)->file == NULL)
-		count++;
-	outgoing->stats->fds_unsent += count;
-	close_first(outgoing, count);
-	return count;
-}
-
-/* ---- files ---- */
-
-int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file)
-{
-	struct mark mark = {.position = end_of(outgoing), .file = file, .fd = -1};
-
-	int status = push_mark(outgoing, mark);
-	if (status < 0)
-		return status;
-	settle_end(outgoing);
-	if (file->source.remaining > 0)
-		outgoing->fds_at_end = 0;
-	outgoing->file_count++;
-	return 0;
-}
-
-static void finish_at(struct outgoing *outgoing, unsigned int index, int status)
-{
-	struct outgoing_file *file = mark_at(outgoing, index)->file;
-
-	remove_mark(outgoing, index);
-	outgoing->file_count--;
-	if (outgoing->file_count == 0)
-		outgoing->fds_at_end = outgoing->fds_at_end_all;
-	if (outgoing->progressed == file)
-		outgoing->progressed = NULL;
-	close(file->source.fd);
-	file->source.fd = -1;
-	file->status = status;
-	file->next = NULL;
-	*outgoing->finished_tail = file;
-	outgoing->finished_tail = &file->next;
-	if (status == 0)
-		outgoing->stats->files_sent++;
-}
-
-void outgoing_finish_file(struct outgoing *outgoing, struct outgoing_file *file, int status)
-{
-	for (unsigned int i = 0; i < outgoing->count; i++) {
-		if (mark_at(outgoing, i)->file == file) {
-			finish_at(outgoing, i, status);
-			return;
-		}
-	}
-}
-
-bool outgoing_report(struct outgoing *outgoing)
-{
-	struct outgoing_file *file = outgoing->finished;
-
-	if (file != NULL) {
-		outgoing->finished = file->next;
-		if (outgoing->finished == NULL)
-			outgoing->finished_tail = &outgoing->finished;
-		file->finished(file);
-		return true;
-	}
-	file = outgoing->progressed;
-	if (file == NULL)
-		return false;
-	outgoing->progressed = NULL;
-	file->progress(file);
-	return true;
-}
-
-/* ---- the write loop ---- */
 
 /* One turn of it. SIGPIPE is kept off from the first call that has no flag for it on, until user code
  * runs. */
@@ -226,6 +24,7 @@ struct turn {
 	struct sigpipe_guard guard;
 	bool guarded;
 	bool raised;
+	bool corked;
 };
 
 static void guard_turn(struct turn *turn)
@@ -269,10 +68,10 @@ static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 	uint64_t end = position + next.bytes;
 
 	while (next.fds < outgoing->count &&
-	       rides_along(outgoing, mark_at(outgoing, next.fds), next.fds, position, end))
+	       rides_along(outgoing, outgoing_mark_at(outgoing, next.fds), next.fds, position, end))
 		next.fds++;
 	if (next.fds < outgoing->count) {
-		const struct mark *mark = mark_at(outgoing, next.fds);
+		const struct mark *mark = outgoing_mark_at(outgoing, next.fds);
 		next.bytes = (size_t)(mark->position - position);
 		next.file = mark->file;
 	}
@@ -306,7 +105,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 
 	if (fds > 0) {
 		for (unsigned int i = 0; i < fds; i++)
-			numbers[i] = mark_at(outgoing, i)->fd;
+			numbers[i] = outgoing_mark_at(outgoing, i)->fd;
 		ancillary_attach(&message, &room, numbers, fds);
 	}
 	if (!outgoing->is_socket)
@@ -326,7 +125,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	 * with the rest they would go again. */
 	if (length > 0 && fds > 0) {
 		outgoing->stats->fds_sent += fds;
-		close_first(outgoing, fds);
+		outgoing_close_first(outgoing, fds);
 	}
 	turn->sent += (size_t)length;
 	outgoing->stats->bytes_sent += (uint64_t)length;
@@ -356,56 +155,118 @@ static void look(const struct outgoing *outgoing, struct view *view, size_t max)
 	}
 }
 
-/* Sends the first `length` bytes of the view, with descriptors, as one message; moves on by what was
- * sent. */
-static ssize_t send_from_view(struct outgoing *outgoing, struct turn *turn, struct view *view,
-                              size_t length, unsigned int fds, bool more)
+static void move_view(struct view *view, size_t count)
 {
-	int last = view->first;
-	size_t before = 0;
+	view->length -= count;
+	while (count > 0) {
+		struct evbuffer_iovec *vector = &view->vectors[view->first];
+		size_t step = vector->iov_len < count ? vector->iov_len : count;
+		vector->iov_base = (unsigned char *)vector->iov_base + step;
+		vector->iov_len -= step;
+		count -= step;
+		if (vector->iov_len == 0)
+			view->first++;
+	}
+}
 
-	while (before + view->vectors[last].iov_len < length)
-		before += view->vectors[last++].iov_len;
-	size_t whole = view->vectors[last].iov_len;
-	view->vectors[last].iov_len = length - before;
-	ssize_t sent =
-	    transmit(outgoing, turn, &view->vectors[view->first], last - view->first + 1, fds, more);
-	view->vectors[last].iov_len = whole;
-	if (sent < (ssize_t)length)
-		return sent; /* an error or a full socket: the view is not used again */
+/* The first `length` bytes of the view as a message's vectors. How many. */
+static int cut_view(const struct view *view, size_t length, struct iovec *vectors)
+{
+	int count = 0;
 
-	struct evbuffer_iovec *rest = &view->vectors[last];
-	rest->iov_base = (unsigned char *)rest->iov_base + (length - before);
-	rest->iov_len -= length - before;
-	view->first = last;
-	view->length -= length;
-	return sent;
+	for (int i = view->first; i < view->count && length > 0; i++) {
+		size_t step = view->vectors[i].iov_len < length ? view->vectors[i].iov_len : length;
+		vectors[count++] = (struct iovec){view->vectors[i].iov_base, step};
+		length -= step;
+	}
+	return count;
+}
+
+static bool is_held(const struct outgoing_file *file)
+{
+	return file->held || file->waiting != 0;
+}
+
+static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
+{
+	if (length == 0)
+		return;
+	file->sent += length;
+	outgoing->progressed = file;
+	outgoing->stats->file_bytes_sent += length;
+}
+
+/* The file's bytes that were read and sent with a message. */
+static void skip_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
+{
+	if (length > 0)
+		file_source_skip(&file->source, length);
+	count_file_bytes(outgoing, file, length);
+	if (file->source.remaining == 0)
+		outgoing_finish_file(outgoing, file, 0);
+}
+
+/* A small file leaves in one message with the bytes before it, copied: one system call, and on TCP one
+ * segment. Appends it to the message; how many bytes. */
+static size_t join_small_file(struct outgoing_file *file, size_t left, struct iovec *vector)
+{
+	struct file_source *source = &file->source;
+	const void *data;
+
+	if (is_held(file) || source->remaining == 0 || source->remaining > SMALL_FILE_MAX ||
+	    source->remaining > left || !file_source_is_ready(source))
+		return 0;
+	ssize_t length = file_source_peek(source, &data, SMALL_FILE_MAX);
+	if (length <= 0) /* the file's own turn will tell */
+		return 0;
+	*vector = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
+	return (size_t)length;
+}
+
+/* Sends the next bytes of the view, with the descriptors that are due, as one message, with a small
+ * file behind them. Sets `sent` to how many of the bytes. */
+static int send_message(struct outgoing *outgoing, struct turn *turn, const struct view *view,
+                        const struct next *next, size_t *sent)
+{
+	struct iovec vectors[VECTORS_MAX + 1];
+	bool whole = next->bytes <= view->length;
+	size_t length = whole ? next->bytes : view->length, joined = 0;
+	int count = cut_view(view, length, vectors);
+	bool more = false;
+
+	*sent = 0;
+	if (whole && next->file != NULL) {
+		joined = join_small_file(next->file, turn->budget - turn->sent - length, &vectors[count]);
+		count += joined > 0;
+		more = joined == 0 && outgoing->is_inet && !is_held(next->file) &&
+		       next->file->source.remaining > 0 && file_source_is_ready(&next->file->source);
+	}
+	ssize_t total = transmit(outgoing, turn, vectors, count, next->fds, more);
+	if (total < 0)
+		return state_of(outgoing, (int)total);
+	*sent = (size_t)total < length ? (size_t)total : length;
+	if (joined > 0)
+		skip_file_bytes(outgoing, next->file, (size_t)total - *sent);
+	return (size_t)total < length + joined ? OUTGOING_FULL : OUTGOING_IDLE;
 }
 
 /* Sends bytes of the buffer, up to the next file: a message for each descriptor among them, all from
  * one look at the buffer. */
 static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 {
-	size_t queued = evbuffer_get_length(outgoing->buffer), done = 0;
+	size_t queued = evbuffer_get_length(outgoing->buffer), done = 0, sent = 0;
 	size_t left = turn->budget - turn->sent;
 	struct view view;
 	int state = OUTGOING_IDLE;
 
 	look(outgoing, &view, queued < left ? queued : left);
-	while (state == OUTGOING_IDLE && view.length > 0) {
+	while (state == OUTGOING_IDLE && view.length > 0 && turn->sent < turn->budget) {
 		struct next next = find_next(outgoing, done);
 		if (next.bytes == 0)
 			break;
-		bool whole = next.bytes <= view.length;
-		size_t length = whole ? next.bytes : view.length;
-		bool more = whole && outgoing->is_inet && next.file != NULL && !next.file->held &&
-		            next.file->source.remaining > 0;
-		ssize_t sent = send_from_view(outgoing, turn, &view, length, next.fds, more);
-		if (sent < 0)
-			state = state_of(outgoing, (int)sent);
-		else if ((size_t)sent < length)
-			state = OUTGOING_FULL;
-		done += sent > 0 ? (size_t)sent : 0;
+		state = send_message(outgoing, turn, &view, &next, &sent);
+		move_view(&view, sent);
+		done += sent;
 	}
 
 	/* Callbacks on the buffer run in here: they must find the positions right, and the program's own
@@ -419,14 +280,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 	return state;
 }
 
-static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
-{
-	file->sent += length;
-	outgoing->progressed = file;
-	outgoing->stats->file_bytes_sent += length;
-}
-
-/* Whether an error of sendfile(2) is the connection's and not the file's. */
+/* Whether an error of sendfile(2) or splice(2) is the connection's and not the file's. */
 static bool is_connection_error(int error)
 {
 	switch (error) {
@@ -446,68 +300,108 @@ static bool is_connection_error(int error)
 	}
 }
 
-/* What a read of a file that gave nothing means: its end, or a state. */
-static int file_gave_nothing(struct outgoing *outgoing, const struct next *next, int error)
+/* What it means when a file gave nothing: its end, an error, or a state. */
+static int file_gave_nothing(struct outgoing *outgoing, const struct next *next, int result)
 {
-	if (error == 0) {
-		finish_at(outgoing, next->fds, next->file->source.open_ended ? 0 : -EIO);
+	struct file_source *source = &next->file->source;
+
+	switch (result) {
+	case FILE_SOURCE_CHANGED:
 		return OUTGOING_IDLE;
+	case FILE_SOURCE_DRY:
+	case FILE_SOURCE_COLD:
+		next->file->waiting = result;
+		return OUTGOING_HELD;
+	case 0:
+		outgoing_finish_at(outgoing, next->fds, file_source_end_status(source));
+		return OUTGOING_IDLE;
+	default:
+		break;
 	}
-	int state = state_of(outgoing, error);
-	if (state >= 0 || is_connection_error(error))
+	int state = state_of(outgoing, result);
+	if (state >= 0 || (!source->read_failed && is_connection_error(result)))
 		return state;
-	finish_at(outgoing, next->fds, error);
+	outgoing_finish_at(outgoing, next->fds, result);
 	return OUTGOING_IDLE;
 }
 
-/* Descriptors directly before a file travel with its first bytes, which are copied for it:
- * sendfile(2) carries none. */
-static int send_file_head(struct outgoing *outgoing, struct turn *turn, const struct next *next)
+/* Sends by copying: what can only be read; and the first bytes of a file with descriptors directly
+ * before it, which sendfile(2) cannot carry. */
+static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const struct next *next)
 {
-	unsigned char head[FILE_HEAD_MAX];
-	struct file_source *source = &next->file->source;
 	size_t left = turn->budget - turn->sent;
+	size_t max = next->fds > 0 && left > FILE_HEAD_MAX ? FILE_HEAD_MAX : left;
+	const void *data;
 
-	ssize_t length = file_source_peek(source, head, left < sizeof(head) ? left : sizeof(head));
+	ssize_t length = file_source_peek(&next->file->source, &data, max);
 	if (length <= 0)
 		return file_gave_nothing(outgoing, next, (int)length);
-	struct iovec vector = {.iov_base = head, .iov_len = (size_t)length};
+	struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
 	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, false);
 	if (sent < 0)
 		return state_of(outgoing, (int)sent);
-	file_source_skip(source, (size_t)sent);
-	count_file_bytes(outgoing, next->file, (size_t)sent);
+	skip_file_bytes(outgoing, next->file, (size_t)sent);
 	return sent < length ? OUTGOING_FULL : OUTGOING_IDLE;
 }
 
-static int send_file_body(struct outgoing *outgoing, struct turn *turn, const struct next *next)
+/* Has the end of a file and what was written after it leave in the same segment, on TCP. */
+static void cork(struct turn *turn, bool on)
 {
+	int value = on;
+
+	if (turn->corked == on)
+		return;
+	turn->corked = on;
+	setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+}
+
+static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
+                               const struct next *next)
+{
+	struct outgoing_file *file = next->file;
+	size_t left = turn->budget - turn->sent;
+
 	guard_turn(turn);
+	if (outgoing->is_inet && file->source.remaining < left &&
+	    evbuffer_get_length(outgoing->buffer) > 0)
+		cork(turn, true);
 	outgoing->stats->sendfile_calls++;
-	ssize_t sent = file_source_send(&next->file->source, turn->fd, turn->budget - turn->sent);
+	ssize_t sent = file_source_send(&file->source, turn->fd, left);
 	if (sent <= 0) {
 		turn->raised |= sent == -EPIPE;
 		return file_gave_nothing(outgoing, next, (int)sent);
 	}
 	turn->sent += (size_t)sent;
 	outgoing->stats->bytes_sent += (uint64_t)sent;
-	count_file_bytes(outgoing, next->file, (size_t)sent);
+	count_file_bytes(outgoing, file, (size_t)sent);
+	if (file->source.remaining == 0)
+		outgoing_finish_at(outgoing, next->fds, 0);
 	return OUTGOING_IDLE;
 }
 
 static int send_file(struct outgoing *outgoing, struct turn *turn, const struct next *next)
 {
-	if (next->file->held)
+	if (is_held(next->file))
 		return OUTGOING_HELD;
-	int state = OUTGOING_IDLE;
-	if (next->file->source.remaining > 0) {
-		state = next->fds > 0 ? send_file_head(outgoing, turn, next)
-		                      : send_file_body(outgoing, turn, next);
+	if (next->file->source.remaining == 0) {
+		outgoing_finish_at(outgoing, next->fds, 0);
+		return OUTGOING_IDLE;
 	}
-	/* The file may be out of the stream already, if it could not be read. */
-	if (next->file->source.fd >= 0 && next->file->source.remaining == 0)
-		outgoing_finish_file(outgoing, next->file, 0);
-	return state;
+	if (next->fds > 0 || file_source_must_copy(&next->file->source))
+		return send_file_copied(outgoing, turn, next);
+	return send_file_in_kernel(outgoing, turn, next);
+}
+
+struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing)
+{
+	struct next next = find_next(outgoing, 0);
+	return next.bytes == 0 && next.file != NULL && next.file->waiting != 0 ? next.file : NULL;
+}
+
+bool outgoing_is_held(const struct outgoing *outgoing)
+{
+	struct next next = find_next(outgoing, 0);
+	return next.bytes == 0 && next.file != NULL && is_held(next.file);
 }
 
 void outgoing_note_drained(struct outgoing *outgoing, size_t count)
@@ -534,56 +428,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 			state = send_file(outgoing, &turn, &next);
 	}
 	unguard_turn(&turn);
+	cork(&turn, false);
 	*sent = turn.sent;
 	return state;
-}
-
-/* ---- lifetime ---- */
-
-void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
-                   struct ferry_transport_stats *stats)
-{
-	*outgoing = (struct outgoing){
-	    .buffer = buffer,
-	    .stats = stats,
-	    .finished_tail = &outgoing->finished,
-	    .fd_limit = 1024,
-	    .max_fds_per_message = 64,
-	};
-}
-
-void outgoing_abandon(struct outgoing *outgoing, int status)
-{
-	while (outgoing->count > 0) {
-		outgoing_close_fds(outgoing);
-		if (outgoing->count > 0)
-			finish_at(outgoing, 0, status);
-	}
-}
-
-void outgoing_stop(struct outgoing *outgoing, int status)
-{
-	outgoing->stopped = true;
-	outgoing_abandon(outgoing, status);
-	evbuffer_unfreeze(outgoing->buffer, 1);
-	evbuffer_drain(outgoing->buffer, evbuffer_get_length(outgoing->buffer));
-	evbuffer_freeze(outgoing->buffer, 1);
-}
-
-void outgoing_release(struct outgoing *outgoing)
-{
-	assert(outgoing->count == 0 && outgoing->finished == NULL);
-	free(outgoing->marks);
-	outgoing->marks = NULL;
-}
-
-bool outgoing_is_held(const struct outgoing *outgoing)
-{
-	struct next next = find_next(outgoing, 0);
-	return next.bytes == 0 && next.file != NULL && next.file->held;
-}
-
-bool outgoing_is_sent(const struct outgoing *outgoing)
-{
-	return outgoing->file_count == 0 && evbuffer_get_length(outgoing->buffer) == 0;
 }

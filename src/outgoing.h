@@ -30,9 +30,14 @@ struct outgoing_file {
 	struct file_source source;
 	uint64_t sent;
 	int status;                 /* once finished */
-	bool held;                  /* not to be sent now, nor what follows */
+	bool held;   /* not to be sent now, nor what follows */
+	int waiting; /* FILE_SOURCE_DRY or _COLD: held until the source has its next bytes; or 0 */
 	struct outgoing_file *next; /* in the list of the finished */
 
+	/* Called when the file has left the stream, before its descriptor is closed; may be NULL. */
+	void (*leaving)(struct outgoing_file *file);
+	/* Called by whoever has flushed the stream and found the file waiting. */
+	void (*wait)(struct outgoing_file *file);
 	/* Called by outgoing_report(). */
 	void (*progress)(struct outgoing_file *file);
 	void (*finished)(struct outgoing_file *file);
@@ -115,6 +120,9 @@ void outgoing_stop(struct outgoing *outgoing, int status);
 
 /* Closes the descriptors that wait for a byte, when none will come. How many. */
 unsigned int outgoing_close_fds(struct outgoing *outgoing);
+
+/* The file that would go next and waits for its source, or NULL. */
+struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing);
 
 /* Whether a held file is what would go next. */
 bool outgoing_is_held(const struct outgoing *outgoing);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "ancillary.h"
+#include "read_ahead.h"
 
 enum {
 	BYTES_PER_TURN = 256 * 1024, /* then other connections get theirs */
@@ -310,6 +311,7 @@ static void finalise(struct event *event, void *argument)
 	while (outgoing_report(&transport->outgoing))
 		continue;
 	outgoing_release(&transport->outgoing);
+	read_ahead_release(transport->read_ahead);
 	rearm_free(&transport->rearm);
 	free(transport);
 }

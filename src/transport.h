@@ -46,6 +46,7 @@ struct ferry_transport {
 	struct ferry_transport_stats stats;
 	struct event *loop_event; /* work that must run from the loop; and the retry timer */
 	struct bufferevent_rate_limit_group *rate_limit_group;
+	struct read_ahead *read_ahead; /* once a cold file was met */
 
 	const struct ferry_protocol *protocol;
 	void *protocol_context;

@@ -316,6 +316,16 @@ static int wait_for_memory(struct ferry_transport *transport)
 	return event_add(transport->loop_event, &(struct timeval){.tv_usec = (suseconds_t)usec});
 }
 
+/* What goes next is held. A file that waits for its source says when it has it; false if it cannot. */
+static bool wait_for_source(struct ferry_transport *transport)
+{
+	struct outgoing_file *file = outgoing_waiting_file(&transport->outgoing);
+
+	if (file != NULL)
+		file->wait(file);
+	return outgoing_is_held(&transport->outgoing);
+}
+
 /* Arms the write event, or not, for what is left. */
 static void arm(struct ferry_transport *transport, int state)
 {
@@ -325,8 +335,8 @@ static void arm(struct ferry_transport *transport, int state)
 	transport->write_again = false;
 	if (state == OUTGOING_STARVED)
 		wait = wait_for_memory(transport) < 0; /* no memory for a timer either: poll */
-	else if (wait && outgoing_is_held(&transport->outgoing))
-		wait = false; /* held by its progress callback: no write timeout for it */
+	else if (outgoing_is_held(&transport->outgoing))
+		wait = !wait_for_source(transport); /* and no write timeout meanwhile */
 	/* What suspends or disables writing deletes the event, and what ends that adds it again. */
 	if (wait && (bufferevent_get_enabled(bev) & EV_WRITE) != 0 &&
 	    bufferevent_get_max_to_write(bev) > 0)

@@ -42,6 +42,17 @@ struct ferry_file_producer;
 /** As a length: to the end that the file has at the call. What is appended later is not sent. */
 #define FERRY_TO_END INT64_MAX
 
+/** Or'ed to the ownership: read(2) the file and write it, in place of zero-copy. For files whose bytes
+ *  are changed while they are being sent. Since 0.2. */
+#define FERRY_FILE_COPY 0x10U
+
+/** How a file goes. Since 0.2. */
+enum ferry_file_method {
+	FERRY_FILE_BY_SENDFILE = 1, /**< sendfile(2), from the page cache */
+	FERRY_FILE_BY_SPLICE = 2,   /**< splice(2), from a pipe or a socket */
+	FERRY_FILE_BY_COPY = 3      /**< read(2) and sendmsg(2) */
+};
+
 /** A file's callbacks. ferry keeps the pointer: the table must outlive the file's sending. Each may
  *  call any ferry function, ferry_transport_free() included. Since 0.1. */
 struct ferry_file_callbacks {
@@ -90,10 +101,15 @@ struct ferry_file_callbacks {
  * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_send_file(struct ferry_transport *transport, int fd,
-                                           enum ferry_fd_ownership ownership, int64_t offset,
-                                           int64_t length,
+                                           unsigned int ownership, int64_t offset, int64_t length,
                                            const struct ferry_file_callbacks *callbacks,
                                            void *context, struct ferry_file_producer **producer);
+
+/** How the file goes, as far as is known now: a file that the kernel refuses to move by itself changes
+ *  to copying, at its first byte or later. Small files leave with the bytes before them, copied, and
+ *  still say FERRY_FILE_BY_SENDFILE. Legal up to and in `finished`. -EINVAL: @p producer is NULL.
+ *  Since 0.2. */
+FERRY_EXPORT int ferry_file_producer_get_method(const struct ferry_file_producer *producer);
 
 /** Holds the file, and with it all that was written after it, until ferry_file_producer_resume(). A
  *  held file does not run into the write timeout. Nothing happens when it is held already, is done
