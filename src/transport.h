@@ -106,6 +106,9 @@ void transport_on_loop(evutil_socket_t fd, short what, void *transport);
 /* Has the write step run soon. */
 void transport_want_write(struct ferry_transport *transport);
 
+/* Waits no longer for the socket to be writable, and so not for the write timeout either. */
+void transport_stop_waiting(struct ferry_transport *transport);
+
 /* Has transport_on_loop() run soon. */
 void transport_want_loop(struct ferry_transport *transport);
 

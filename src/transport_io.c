@@ -32,6 +32,12 @@ void transport_want_write(struct ferry_transport *transport)
 	rearm_run_write(&transport->rearm);
 }
 
+void transport_stop_waiting(struct ferry_transport *transport)
+{
+	if (!transport->writing && !transport->rearm.connecting)
+		rearm_stop_waiting(&transport->rearm);
+}
+
 /* Disables one direction and tells the user, as libevent does. */
 static void report_event(struct ferry_transport *transport, short what, int error)
 {
@@ -319,6 +325,8 @@ static void arm(struct ferry_transport *transport, int state)
 	transport->write_again = false;
 	if (state == OUTGOING_STARVED)
 		wait = wait_for_memory(transport) < 0; /* no memory for a timer either: poll */
+	else if (wait && outgoing_is_held(&transport->outgoing))
+		wait = false; /* held by its progress callback: no write timeout for it */
 	/* What suspends or disables writing deletes the event, and what ends that adds it again. */
 	if (wait && (bufferevent_get_enabled(bev) & EV_WRITE) != 0 &&
 	    bufferevent_get_max_to_write(bev) > 0)
