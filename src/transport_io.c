@@ -394,8 +394,7 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 		return;
 	}
 	if (transport->rearm.connecting) {
-		rearm_finish_connecting(&transport->rearm, fd);
-		if (transport_is_over(transport) || transport->rearm.connecting)
+		if (!rearm_finish_connecting(&transport->rearm, fd) || transport_is_over(transport))
 			return;
 		if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
 			return;
@@ -445,9 +444,20 @@ static void run_lost(struct ferry_transport *transport)
 	protocol_end(transport);
 }
 
-static void run_loop_work(struct ferry_transport *transport)
+/* libevent adds the write event when the suspension ends. It is for what waits, not for a write
+ * callback that nobody asked for. */
+static void end_hold(struct ferry_transport *transport)
 {
 	rearm_release_hold(&transport->rearm);
+	rearm_stop_waiting(&transport->rearm);
+	if (!outgoing_is_sent(&transport->outgoing))
+		transport_want_write(transport);
+}
+
+static void run_loop_work(struct ferry_transport *transport)
+{
+	if (transport->rearm.hold != NULL)
+		end_hold(transport);
 	if (!transport->rearm.connecting)
 		protocol_begin(transport);
 	if (!transport_is_over(transport))
