@@ -180,7 +180,11 @@ void rearm_detach(struct rearm *rearm)
 	struct bufferevent *bev = rearm->bev;
 
 	rearm_release_hold(rearm);
-	evbuffer_remove_cb_entry(bev->output, rearm->output_cb);
+	/* Its entry stays until rearm_free(): we may be inside another callback on the output, and
+	 * libevent has the next entry in its hand. */
+	evbuffer_cb_clear_flags(bev->output, rearm->output_cb, EVBUFFER_CB_ENABLED);
+	/* libevent's own output callback, which may be next, adds the write event if writing is enabled. */
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
@@ -190,6 +194,7 @@ void rearm_detach(struct rearm *rearm)
 
 void rearm_free(struct rearm *rearm)
 {
+	evbuffer_remove_cb_entry(rearm->bev->output, rearm->output_cb);
 	/* Our reference, and the one that the user gave us; but a program that has called
 	 * bufferevent_free() itself, which ours outlived, has given that back already. */
 	if (bufferevent_decref(rearm->bev) == 0)
