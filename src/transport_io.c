@@ -200,10 +200,22 @@ static size_t read_allowance(struct ferry_transport *transport)
 	return high - length < (size_t)max ? high - length : (size_t)max;
 }
 
+/* What one wake-up may read in all: no more than its share of a rate limit group's bucket either, or
+ * the first member to wake up would empty it. */
+static size_t read_budget(struct bufferevent *bev)
+{
+	ev_ssize_t budget = bufferevent_get_max_single_read(bev);
+	ev_ssize_t share = bufferevent_get_max_to_read(bev);
+
+	if (share < budget)
+		budget = share;
+	return budget > 0 ? (size_t)budget : 0;
+}
+
 static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, short what)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	size_t budget = (size_t)bufferevent_get_max_single_read(bev);
+	size_t budget = read_budget(bev);
 	bool maybe_more = true;
 
 	if (what == EV_TIMEOUT) {
