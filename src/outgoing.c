@@ -217,7 +217,7 @@ bool outgoing_report(struct outgoing *outgoing)
 
 /* ---- the write loop ---- */
 
-/* One turn of it. SIGPIPE is kept off once per turn, from the first call that has no flag for it. */
+/* One turn of it. SIGPIPE is kept off from the first call that has no flag for it. */
 struct turn {
 	int fd;
 	size_t budget;
@@ -232,6 +232,15 @@ static void guard_turn(struct turn *turn)
 	if (!turn->guarded)
 		sigpipe_block(&turn->guard);
 	turn->guarded = true;
+}
+
+/* User code never runs under the guard: a child that it starts would inherit the mask. */
+static void unguard_turn(struct turn *turn)
+{
+	if (turn->guarded)
+		sigpipe_restore(&turn->guard, turn->raised);
+	turn->guarded = false;
+	turn->raised = false;
 }
 
 /* What goes next: `fds` descriptors and `bytes` bytes of the buffer; or, when there are no bytes,
@@ -402,6 +411,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 	/* Callbacks on the buffer run in here, and must find the positions right. */
 	outgoing->drained += done;
 	outgoing->own_drain += done;
+	unguard_turn(turn);
 	evbuffer_unfreeze(outgoing->buffer, 1);
 	evbuffer_drain(outgoing->buffer, done);
 	evbuffer_freeze(outgoing->buffer, 1);
@@ -522,8 +532,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 		else
 			state = send_file(outgoing, &turn, &next);
 	}
-	if (turn.guarded)
-		sigpipe_restore(&turn.guard, turn.raised);
+	unguard_turn(&turn);
 	*sent = turn.sent;
 	return state;
 }
