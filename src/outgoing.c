@@ -217,7 +217,8 @@ bool outgoing_report(struct outgoing *outgoing)
 
 /* ---- the write loop ---- */
 
-/* One turn of it. SIGPIPE is kept off from the first call that has no flag for it. */
+/* One turn of it. SIGPIPE is kept off from the first call that has no flag for it on, until user code
+ * runs. */
 struct turn {
 	int fd;
 	size_t budget;
@@ -234,7 +235,6 @@ static void guard_turn(struct turn *turn)
 	turn->guarded = true;
 }
 
-/* User code never runs under the guard: a child that it starts would inherit the mask. */
 static void unguard_turn(struct turn *turn)
 {
 	if (turn->guarded)
@@ -368,8 +368,8 @@ static ssize_t send_from_view(struct outgoing *outgoing, struct turn *turn, stru
 		before += view->vectors[last++].iov_len;
 	size_t whole = view->vectors[last].iov_len;
 	view->vectors[last].iov_len = length - before;
-	ssize_t sent = transmit(outgoing, turn, &view->vectors[view->first], last - view->first + 1,
-	                        fds, more);
+	ssize_t sent =
+	    transmit(outgoing, turn, &view->vectors[view->first], last - view->first + 1, fds, more);
 	view->vectors[last].iov_len = whole;
 	if (sent < (ssize_t)length)
 		return sent; /* an error or a full socket: the view is not used again */
@@ -408,10 +408,11 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 		done += sent > 0 ? (size_t)sent : 0;
 	}
 
-	/* Callbacks on the buffer run in here, and must find the positions right. */
+	/* Callbacks on the buffer run in here: they must find the positions right, and the program's own
+	 * signal mask. */
+	unguard_turn(turn);
 	outgoing->drained += done;
 	outgoing->own_drain += done;
-	unguard_turn(turn);
 	evbuffer_unfreeze(outgoing->buffer, 1);
 	evbuffer_drain(outgoing->buffer, done);
 	evbuffer_freeze(outgoing->buffer, 1);
