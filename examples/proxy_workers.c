@@ -1,0 +1,180 @@
+#include "proxy_workers.h"
+
+#include "handoff_frame.h"
+#include "program.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <ferry/ferry.h>
+
+/* Connections that wait in this process for a worker that does not read: beyond it others are
+ * asked. The kernel holds a few hundred more in the socket. */
+enum { MOST_WAITING = 16 };
+
+struct worker {
+	struct proxy_workers *pool;
+	struct worker *next;
+	struct ferry_transport *channel;
+	unsigned long number;      /* for people */
+	unsigned long connections; /* handed over and not yet reported as ended */
+	uint64_t last_turn;
+	bool passed_over; /* in the hand-off that is going on */
+};
+
+struct proxy_workers {
+	struct ferry_listener *listener;
+	struct worker *first;
+	unsigned long last_number;
+	uint64_t turn;
+};
+
+static void free_worker(struct worker *worker)
+{
+	struct worker **link = &worker->pool->first;
+	while (*link != worker)
+		link = &(*link)->next;
+	*link = worker->next;
+	ferry_transport_free(worker->channel);
+	free(worker);
+}
+
+static void data_received(struct ferry_transport *channel, struct evbuffer *input, void *context)
+{
+	struct worker *worker = context;
+	int status;
+	enum handoff_frame_type type;
+	uint32_t length;
+	while ((status = handoff_frame_take_header(input, &type, &length)) == 1) {
+		if (type != HANDOFF_DONE || length != 0 || worker->connections == 0) {
+			status = -EPROTO;
+			break;
+		}
+		worker->connections--;
+	}
+	if (status < 0) {
+		program_say("worker %lu speaks another protocol", worker->number);
+		ferry_transport_abort_connection(channel);
+	}
+}
+
+static void connection_lost(struct ferry_transport *channel, int reason, void *context)
+{
+	(void)channel;
+	struct worker *worker = context;
+	program_say("worker %lu is gone%s%s", worker->number, reason != 0 ? ": " : "",
+	            reason != 0 ? strerror(-reason) : "");
+	free_worker(worker);
+}
+
+static void accepted(struct ferry_listener *listener, struct ferry_transport *channel,
+                     void *context)
+{
+	static const struct ferry_protocol protocol = {.data_received = data_received,
+	                                               .connection_lost = connection_lost};
+	(void)listener;
+	struct proxy_workers *pool = context;
+	struct worker *worker = malloc(sizeof(*worker));
+	if (worker == NULL || ferry_transport_set_protocol(channel, &protocol, worker) < 0) {
+		program_say("a worker was turned away: no memory");
+		free(worker);
+		ferry_transport_free(channel);
+		return;
+	}
+	*worker = (struct worker){
+	    .pool = pool, .channel = channel, .number = ++pool->last_number, .next = pool->first};
+	pool->first = worker;
+	program_say("worker %lu is here", worker->number);
+}
+
+int proxy_workers_new(struct proxy_workers **out, struct event_base *base, const char *path)
+{
+	struct proxy_workers *workers = calloc(1, sizeof(*workers));
+	if (workers == NULL)
+		return -ENOMEM;
+	int status = ferry_listen_unix(&workers->listener, base, path, 0600, 0, accepted, workers);
+	if (status < 0) {
+		free(workers);
+		return status;
+	}
+	*out = workers;
+	return 0;
+}
+
+static bool is_behind(const struct worker *worker)
+{
+	struct ferry_transport_stats stats;
+	return ferry_transport_get_stats(worker->channel, &stats) < 0 ||
+	       stats.fds_queued >= MOST_WAITING;
+}
+
+static struct worker *choose(struct proxy_workers *pool)
+{
+	struct worker *best = NULL;
+	for (struct worker *worker = pool->first; worker != NULL; worker = worker->next) {
+		if (worker->passed_over || is_behind(worker))
+			continue;
+		if (best == NULL || worker->connections < best->connections ||
+		    (worker->connections == best->connections && worker->last_turn < best->last_turn))
+			best = worker;
+	}
+	return best;
+}
+
+/* Once the descriptor is queued it is ferry's, and needs the frame as the bytes it travels with. If
+ * that fails the channel has lost count of its descriptors, and ends. */
+static int send_to(struct worker *worker, int fd, struct evbuffer *frame)
+{
+	int status = ferry_transport_send_fd(worker->channel, fd, FERRY_FD_TAKE);
+	if (status < 0)
+		return status;
+	worker->connections++;
+	worker->last_turn = ++worker->pool->turn;
+	if (ferry_transport_write_buffer(worker->channel, frame) < 0)
+		ferry_transport_abort_connection(worker->channel);
+	return 0;
+}
+
+static int send_to_any(struct proxy_workers *pool, int fd, struct evbuffer *frame)
+{
+	for (struct worker *worker = pool->first; worker != NULL; worker = worker->next)
+		worker->passed_over = false;
+	struct worker *worker;
+	while ((worker = choose(pool)) != NULL) {
+		if (send_to(worker, fd, frame) == 0)
+			return 0;
+		worker->passed_over = true; /* full, or about to be gone */
+	}
+	return -EAGAIN;
+}
+
+int proxy_workers_hand_off(struct proxy_workers *workers, int fd, struct evbuffer *bytes)
+{
+	size_t length = evbuffer_get_length(bytes);
+	if (length > HANDOFF_FRAME_PAYLOAD_MAX)
+		return -EAGAIN;
+	struct evbuffer *frame = evbuffer_new();
+	if (frame == NULL)
+		return -ENOMEM;
+	int status = handoff_frame_add_header(frame, HANDOFF_CONNECTION, (uint32_t)length);
+	if (status == 0 && evbuffer_add_buffer(frame, bytes) < 0)
+		status = -ENOMEM;
+	if (status == 0)
+		status = send_to_any(workers, fd, frame);
+	evbuffer_free(frame);
+	return status;
+}
+
+void proxy_workers_free(struct proxy_workers *workers)
+{
+	if (workers == NULL)
+		return;
+	ferry_listener_free(workers->listener);
+	while (workers->first != NULL)
+		free_worker(workers->first);
+	free(workers);
+}
