@@ -78,15 +78,17 @@ static void accepted(struct ferry_listener *listener, struct ferry_transport *ch
 	                                               .connection_lost = connection_lost};
 	(void)listener;
 	struct proxy_workers *pool = context;
-	struct worker *worker = malloc(sizeof(*worker));
+	struct worker *worker = calloc(1, sizeof(*worker));
 	if (worker == NULL || ferry_transport_set_protocol(channel, &protocol, worker) < 0) {
 		program_say("a worker was turned away: no memory");
 		free(worker);
 		ferry_transport_free(channel);
 		return;
 	}
-	*worker = (struct worker){
-	    .pool = pool, .channel = channel, .number = ++pool->last_number, .next = pool->first};
+	worker->pool = pool;
+	worker->channel = channel;
+	worker->number = ++pool->last_number;
+	worker->next = pool->first;
 	pool->first = worker;
 	program_say("worker %lu is here", worker->number);
 }
