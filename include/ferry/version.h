@@ -10,9 +10,9 @@
 
 FERRY_BEGIN_DECLS
 
-#define FERRY_VERSION_MAJOR 0
-#define FERRY_VERSION_MINOR 1
-#define FERRY_VERSION_PATCH 0
+#define FERRY_VERSION_MAJOR 0 /**< the headers' version, first number */
+#define FERRY_VERSION_MINOR 1 /**< second number */
+#define FERRY_VERSION_PATCH 0 /**< third number */
 #define FERRY_VERSION "0.1.0" /**< the headers' version */
 
 /** The library's version at run time, as in FERRY_VERSION. Static storage. Since 0.1. */

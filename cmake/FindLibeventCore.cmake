@@ -1,0 +1,30 @@
+# Finds libevent's core library, and gives the target libevent::core.
+#
+# libevent's own CMake package defines that target. Debian leaves the package out and ships .pc files
+# only: then the target is made from libevent_core.pc. May be used any number of times in a project.
+
+if(NOT TARGET libevent::core)
+	find_package(Libevent CONFIG QUIET COMPONENTS core)
+	set(LibeventCore_VERSION "${Libevent_VERSION}")
+endif()
+
+if(NOT TARGET libevent::core)
+	find_package(PkgConfig QUIET)
+	if(PkgConfig_FOUND)
+		pkg_check_modules(LIBEVENT_CORE QUIET IMPORTED_TARGET libevent_core)
+		set(LibeventCore_VERSION "${LIBEVENT_CORE_VERSION}")
+	endif()
+	if(TARGET PkgConfig::LIBEVENT_CORE)
+		add_library(libevent::core INTERFACE IMPORTED)
+		target_link_libraries(libevent::core INTERFACE PkgConfig::LIBEVENT_CORE)
+	endif()
+endif()
+
+if(TARGET libevent::core)
+	set(LibeventCore_TARGET libevent::core)
+endif()
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(LibeventCore
+	REQUIRED_VARS LibeventCore_TARGET
+	VERSION_VAR LibeventCore_VERSION
+	REASON_FAILURE_MESSAGE "install libevent's development files (Debian: libevent-dev) and pkg-config")

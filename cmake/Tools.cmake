@@ -1,0 +1,17 @@
+# Targets for those who work on ferry. Each is there only where its tool is.
+
+find_program(DOXYGEN doxygen)
+if(DOXYGEN)
+	add_custom_target(docs
+		COMMAND "${CMAKE_COMMAND}" -E env "FERRY_VERSION=${PROJECT_VERSION}"
+			"FERRY_DOCS=${PROJECT_BINARY_DIR}/docs" "${DOXYGEN}" Doxyfile
+		WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" VERBATIM)
+endif()
+
+find_program(GCOVR gcovr)
+if(FERRY_COVERAGE AND GCOVR)
+	add_custom_target(coverage
+		COMMAND "${GCOVR}" --root "${PROJECT_SOURCE_DIR}" --filter "src/" --print-summary
+			--html-details "${PROJECT_BINARY_DIR}/coverage.html" "${PROJECT_BINARY_DIR}"
+		WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" VERBATIM)
+endif()

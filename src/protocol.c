@@ -1,0 +1,107 @@
+#include "transport.h"
+
+#include <errno.h>
+
+/*
+ * A protocol on top of the bufferevent's callbacks. The transport's steps call the bufferevent's read
+ * and event callbacks, with libevent's watermarks and deferring between; these are what it finds
+ * there when a protocol is set.
+ */
+
+static void run_made(struct ferry_transport *transport)
+{
+	if (transport->made)
+		return;
+	transport->made = true;
+	if (transport->protocol->connection_made != NULL)
+		transport->protocol->connection_made(transport, transport->protocol_context);
+}
+
+void protocol_begin(struct ferry_transport *transport)
+{
+	if (transport->protocol != NULL && !transport_is_over(transport))
+		run_made(transport);
+}
+
+void protocol_end(struct ferry_transport *transport)
+{
+	if (transport->protocol == NULL)
+		return;
+	run_made(transport);
+	if (!transport->freed && transport->protocol->connection_lost != NULL) {
+		transport->protocol->connection_lost(transport, transport->reason,
+		                                     transport->protocol_context);
+	}
+}
+
+void protocol_offer_input(struct ferry_transport *transport)
+{
+	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+
+	protocol_begin(transport);
+	if (transport->freed || transport->state != TRANSPORT_OPEN || transport->protocol == NULL)
+		return;
+	if (transport->protocol->data_received != NULL && evbuffer_get_length(input) > 0)
+		transport->protocol->data_received(transport, input, transport->protocol_context);
+}
+
+void protocol_on_readable(struct bufferevent *bev, void *argument)
+{
+	(void)bev;
+	struct ferry_transport *transport = argument;
+
+	/* Deferred by libevent, it may come after a pause; resuming offers the input again. */
+	if (!transport->freed && !transport->reading_paused)
+		protocol_offer_input(transport);
+}
+
+static void read_side_ended(struct ferry_transport *transport)
+{
+	transport->read_ended = true;
+	protocol_begin(transport);
+	if (transport_is_over(transport))
+		return;
+	if (transport->protocol->read_connection_lost == NULL) {
+		transport_close(transport);
+		return;
+	}
+	transport->protocol->read_connection_lost(transport, transport->protocol_context);
+	transport_settle_close(transport);
+}
+
+static void write_side_broken(struct ferry_transport *transport, int reason)
+{
+	/* The peer is gone, but what it sent before is still here; also what a pause kept back. */
+	if (transport->reading_paused)
+		protocol_offer_input(transport);
+	if ((reason == -EPIPE || reason == -ECONNRESET) && !transport->read_ended)
+		transport_read_rest(transport);
+	transport_end(transport, reason);
+}
+
+static void fail(struct ferry_transport *transport, int reason, bool never_connected)
+{
+	if (never_connected)
+		transport->made = true; /* and so it will not be */
+	transport_end(transport, reason);
+}
+
+void protocol_on_event(struct bufferevent *bev, short what, void *argument)
+{
+	(void)bev;
+	struct ferry_transport *transport = argument;
+	int reason = errno != 0 ? -errno : -EIO;
+
+	if (transport_is_over(transport))
+		return;
+	if ((what & BEV_EVENT_CONNECTED) != 0)
+		protocol_begin(transport);
+	else if ((what & BEV_EVENT_TIMEOUT) != 0)
+		transport_end(transport, -ETIMEDOUT);
+	else if ((what & BEV_EVENT_EOF) != 0)
+		read_side_ended(transport);
+	else if ((what & BEV_EVENT_WRITING) != 0)
+		write_side_broken(transport, reason);
+	else
+		fail(transport, reason, (what & BEV_EVENT_READING) == 0);
+}

@@ -1,0 +1,290 @@
+#include "rearm.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <event2/bufferevent_struct.h>
+#include <event2/util.h>
+
+/* The layout of a bufferevent is settled within a major.minor version of libevent. */
+static bool libevent_is_known(void)
+{
+	return event_get_version_number() >> 16 == LIBEVENT_VERSION_NUMBER >> 16;
+}
+
+/* A socket bufferevent is known by its operations, which are those of any other. They are a constant
+ * of libevent, so they are looked up once. */
+static int find_socket_ops(struct event_base *base, const void **out)
+{
+	static _Atomic(uintptr_t) known;
+
+	uintptr_t ops = atomic_load_explicit(&known, memory_order_relaxed);
+	if (ops == 0) {
+		struct bufferevent *probe = bufferevent_socket_new(base, -1, 0);
+		if (probe == NULL)
+			return -ENOMEM;
+		ops = (uintptr_t)probe->be_ops;
+		bufferevent_free(probe);
+		atomic_store_explicit(&known, ops, memory_order_relaxed);
+	}
+	*out = (const void *)ops;
+	return 0;
+}
+
+static const struct timeval *timeout_or_null(const struct timeval *timeout)
+{
+	return evutil_timerisset(timeout) ? timeout : NULL;
+}
+
+static void assign(struct event *event, struct event_base *base, int fd, short what,
+                   event_callback_fn callback, void *argument)
+{
+	/* event_assign() puts the priority back to the default. */
+	int priority = event_get_priority(event);
+	event_assign(event, base, fd, (short)(what | EV_PERSIST | EV_FINALIZE), callback, argument);
+	event_priority_set(event, priority);
+}
+
+/* Makes both events ours, as armed as they were. */
+static void take_events(struct rearm *rearm)
+{
+	struct bufferevent *bev = rearm->bev;
+	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
+	bool writing = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+	int read_fd = event_get_fd(&bev->ev_read);
+	int write_fd = rearm->write_fd >= 0 ? rearm->write_fd : read_fd;
+
+	/* While it connects, and only then, libevent keeps the write event when writing is disabled:
+	 * the one outward sign of its private flag. */
+	short enabled = bev->enabled;
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	bev->enabled = enabled;
+	rearm->connecting = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+
+	event_del(&bev->ev_write);
+	assign(&bev->ev_read, bev->ev_base, read_fd, EV_READ, rearm->on_read, rearm->argument);
+	assign(&bev->ev_write, bev->ev_base, write_fd, EV_WRITE, rearm->on_write, rearm->argument);
+	if (reading)
+		event_add(&bev->ev_read, timeout_or_null(&bev->timeout_read));
+	if (writing)
+		event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
+}
+
+/* Suspends writing by way of a rate limit group that has nothing to give: the one suspension that
+ * libevent lets others set, and that bufferevent_enable() does not undo. */
+static int hold_writing(struct rearm *rearm)
+{
+	static const struct timeval long_tick = {.tv_sec = 3600};
+
+	rearm->hold_limit =
+	    ev_token_bucket_cfg_new(EV_RATE_LIMIT_MAX, EV_RATE_LIMIT_MAX, 1, 1, &long_tick);
+	if (rearm->hold_limit == NULL)
+		return -ENOMEM;
+	rearm->hold = bufferevent_rate_limit_group_new(rearm->bev->ev_base, rearm->hold_limit);
+	if (rearm->hold == NULL)
+		goto fail;
+	bufferevent_rate_limit_group_decrement_write(rearm->hold, 2);
+	if (bufferevent_add_to_rate_limit_group(rearm->bev, rearm->hold) == 0)
+		return 0;
+
+	bufferevent_rate_limit_group_free(rearm->hold);
+	rearm->hold = NULL;
+fail:
+	ev_token_bucket_cfg_free(rearm->hold_limit);
+	rearm->hold_limit = NULL;
+	return -ENOMEM;
+}
+
+void rearm_release_hold(struct rearm *rearm)
+{
+	if (rearm->hold == NULL)
+		return;
+	bufferevent_remove_from_rate_limit_group(rearm->bev);
+	bufferevent_rate_limit_group_free(rearm->hold);
+	ev_token_bucket_cfg_free(rearm->hold_limit);
+	rearm->hold = NULL;
+	rearm->hold_limit = NULL;
+}
+
+int rearm_examine(const struct rearm *rearm)
+{
+	struct bufferevent *bev = rearm->bev;
+	const void *socket_ops;
+
+	if (!libevent_is_known())
+		return -ENOTSUP;
+	if (bev->ev_base == NULL)
+		return -EINVAL;
+	int status = find_socket_ops(bev->ev_base, &socket_ops);
+	if (status < 0)
+		return status;
+	if ((const void *)bev->be_ops != socket_ops || event_get_fd(&bev->ev_read) < 0)
+		return -EINVAL;
+	if (event_get_callback(&bev->ev_read) == rearm->on_read)
+		return -EALREADY;
+	return 0;
+}
+
+int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
+{
+	struct bufferevent *bev = rearm->bev;
+	struct evbuffer *output = bufferevent_get_output(bev);
+
+	/* libevent's own output callback stays. Ours was added later, so it runs first and makes the
+	 * write event active; libevent's then sees it pending and does nothing. */
+	rearm->output_cb = evbuffer_add_cb(output, on_output, rearm->argument);
+	if (rearm->output_cb == NULL)
+		return -ENOMEM;
+
+	if (event_base_get_running_event(bev->ev_base) == &bev->ev_write) {
+		int status = hold_writing(rearm);
+		if (status < 0) {
+			evbuffer_remove_cb_entry(output, rearm->output_cb);
+			return status;
+		}
+	}
+
+	/* With this flag evbuffer_add_file() makes chains that evbuffer_peek() misreads: it would hand
+	 * out heap memory as if it were the file. */
+	evbuffer_clear_flags(output, EVBUFFER_FLAG_DRAINS_TO_FD);
+
+	bufferevent_incref(bev);
+	rearm->stock_read = event_get_callback(&bev->ev_read);
+	rearm->stock_write = event_get_callback(&bev->ev_write);
+	take_events(rearm);
+	return 0;
+}
+
+void rearm_detach(struct rearm *rearm)
+{
+	struct bufferevent *bev = rearm->bev;
+	int fd = event_get_fd(&bev->ev_read);
+
+	rearm_release_hold(rearm);
+	evbuffer_remove_cb_entry(bev->output, rearm->output_cb);
+	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
+	event_del(&bev->ev_read);
+	event_del(&bev->ev_write);
+	/* libevent's finaliser is handed the event's argument, and takes it for the bufferevent. */
+	assign(&bev->ev_read, bev->ev_base, fd, EV_READ, rearm->stock_read, bev);
+	assign(&bev->ev_write, bev->ev_base, fd, EV_WRITE, rearm->stock_write, bev);
+}
+
+void rearm_free(struct rearm *rearm)
+{
+	/* Our reference, and the one that the user gave us; but a program that has called
+	 * bufferevent_free() itself, which ours outlived, has given that back already. */
+	if (bufferevent_decref(rearm->bev) == 0)
+		bufferevent_free(rearm->bev);
+}
+
+void rearm_forget_fds(struct rearm *rearm, short what)
+{
+	struct bufferevent *bev = rearm->bev;
+
+	if ((what & EV_READ) != 0) {
+		event_del(&bev->ev_read);
+		assign(&bev->ev_read, bev->ev_base, -1, EV_READ, rearm->on_read, rearm->argument);
+	}
+	if ((what & EV_WRITE) != 0) {
+		event_del(&bev->ev_write);
+		assign(&bev->ev_write, bev->ev_base, -1, EV_WRITE, rearm->on_write, rearm->argument);
+	}
+}
+
+bool rearm_check(struct rearm *rearm)
+{
+	if (event_get_callback(&rearm->bev->ev_read) == rearm->on_read)
+		return false;
+	take_events(rearm);
+	return true;
+}
+
+int rearm_write_fd(const struct rearm *rearm)
+{
+	return event_get_fd(&rearm->bev->ev_write);
+}
+
+void rearm_run_write(struct rearm *rearm)
+{
+	struct event *event = &rearm->bev->ev_write;
+	if (!event_pending(event, EV_WRITE, NULL))
+		event_active(event, EV_WRITE, 0);
+}
+
+int rearm_wait_writable(struct rearm *rearm)
+{
+	struct bufferevent *bev = rearm->bev;
+	if (event_pending(&bev->ev_write, EV_WRITE, NULL))
+		return 0;
+	return event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write)) == 0 ? 0 : -ENOMEM;
+}
+
+void rearm_stop_waiting(struct rearm *rearm)
+{
+	struct event *event = &rearm->bev->ev_write;
+	if (!event_pending(event, EV_WRITE | EV_TIMEOUT, NULL))
+		return;
+	/* event_del() alone would leave the interval behind, and each later event_active() would then
+	 * add the event again to restart it. */
+	event_remove_timer(event);
+	event_del(event);
+}
+
+bool rearm_is_reading(const struct rearm *rearm)
+{
+	return event_pending(&rearm->bev->ev_read, EV_READ, NULL) != 0;
+}
+
+bool rearm_timeout_is_stale(struct rearm *rearm, short what)
+{
+	struct bufferevent *bev = rearm->bev;
+	bool reading = what == EV_READ;
+
+	if (evutil_timerisset(reading ? &bev->timeout_read : &bev->timeout_write))
+		return false;
+	event_remove_timer(reading ? &bev->ev_read : &bev->ev_write);
+	return true;
+}
+
+struct record {
+	short what;
+	int error;
+};
+
+static void record_event(struct bufferevent *bev, short what, void *argument)
+{
+	(void)bev;
+	struct record *record = argument;
+	record->what = what;
+	record->error = EVUTIL_SOCKET_ERROR();
+}
+
+void rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
+{
+	struct bufferevent *bev = rearm->bev;
+	struct record record = {0};
+
+	/* libevent's own write step ends the connecting. With writing disabled it goes no further, and
+	 * the user hears of it only when our hands are off the bufferevent again. (With deferred
+	 * callbacks it only notes the event, for the user's callback.) */
+	bufferevent_event_cb user_cb = bev->errorcb;
+	void *user_argument = bev->cbarg;
+	short enabled = bev->enabled;
+	bev->errorcb = record_event;
+	bev->cbarg = &record;
+	bev->enabled = (short)(enabled & ~EV_WRITE);
+	rearm->stock_write(fd, EV_WRITE, bev);
+	bev->enabled = enabled;
+	bev->cbarg = user_argument;
+	bev->errorcb = user_cb;
+
+	rearm->connecting = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+	if (record.what != 0) {
+		EVUTIL_SET_SOCKET_ERROR(record.error);
+		bufferevent_trigger_event(bev, record.what, 0);
+	}
+}

@@ -1,0 +1,620 @@
+#include "transport.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ancillary.h"
+
+enum {
+	BYTES_PER_TURN = 256 * 1024, /* then other connections get theirs */
+	BYTES_PER_TURN_INET = 1024 * 1024,
+	FD_LIMIT_MAX = 1024 * 1024
+};
+
+/* ---- making ---- */
+
+static int get_option(int fd, int option, int *value)
+{
+	socklen_t length = sizeof(*value);
+	return getsockopt(fd, SOL_SOCKET, option, value, &length) == 0 ? 0 : -errno;
+}
+
+/* What the kernel says of a socket; the transport is as it was when that will not do. */
+static int examine_socket(struct ferry_transport *transport, int fd)
+{
+	int type = 0, domain = AF_UNSPEC;
+	uint64_t cookie = 0;
+	socklen_t length = sizeof(cookie);
+
+	int status = get_option(fd, SO_TYPE, &type);
+	if (status == 0)
+		status = get_option(fd, SO_DOMAIN, &domain);
+	if (status < 0)
+		return status == -EBADF ? -EINVAL : status;
+	if (type != SOCK_STREAM)
+		return -EPROTOTYPE;
+	if (domain != AF_UNIX && transport->outgoing.fd_count > 0)
+		return -EOPNOTSUPP;
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0)
+		cookie = 0; /* before Linux 4.6 */
+	if (evutil_make_socket_nonblocking(fd) < 0)
+		return -errno;
+
+	transport->is_unix = domain == AF_UNIX;
+	transport->cookie = cookie;
+	transport->outgoing.is_socket = true;
+	transport->outgoing.is_inet = domain == AF_INET || domain == AF_INET6;
+	return 0;
+}
+
+static struct ferry_transport *allocate(struct bufferevent *bev)
+{
+	struct ferry_transport *transport = calloc(1, sizeof(*transport));
+	if (transport == NULL)
+		return NULL;
+	transport->loop_event =
+	    event_new(bufferevent_get_base(bev), -1, 0, transport_on_loop, transport);
+	if (transport->loop_event == NULL) {
+		free(transport);
+		return NULL;
+	}
+	transport->rearm = (struct rearm){
+	    .bev = bev,
+	    .on_read = transport_on_read,
+	    .on_write = transport_on_write,
+	    .argument = transport,
+	    .write_fd = -1,
+	};
+	transport->pipe_read_fd = -1;
+	transport->pipe_write_fd = -1;
+	transport->fd_high = 64;
+	outgoing_init(&transport->outgoing, bufferevent_get_output(bev), &transport->stats);
+	return transport;
+}
+
+static void discard(struct ferry_transport *transport)
+{
+	event_free(transport->loop_event);
+	free(transport);
+}
+
+static int attach(struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+	bool inet = transport->outgoing.is_socket && !transport->is_unix;
+
+	int status = rearm_attach(&transport->rearm, transport_on_output);
+	if (status < 0)
+		return status;
+	bufferevent_set_max_single_read(bev, BYTES_PER_TURN);
+	bufferevent_set_max_single_write(bev, inet ? BYTES_PER_TURN_INET : BYTES_PER_TURN);
+	event_priority_set(transport->loop_event, bufferevent_get_priority(bev));
+	incoming_init(&transport->incoming, !transport->on_pipes);
+	if (transport->rearm.hold != NULL)
+		transport_want_loop(transport);
+	return 0;
+}
+
+int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
+{
+	struct ferry_transport *transport;
+
+	if (out == NULL || bev == NULL)
+		return -EINVAL;
+	bufferevent_lock(bev);
+	int status = rearm_examine(&(struct rearm){.bev = bev, .on_read = transport_on_read});
+	if (status < 0)
+		goto unlock;
+	transport = allocate(bev);
+	if (transport == NULL) {
+		status = -ENOMEM;
+		goto unlock;
+	}
+	status = examine_socket(transport, bufferevent_getfd(bev));
+	if (status == 0)
+		status = attach(transport);
+	if (status == 0)
+		*out = transport;
+	else
+		discard(transport);
+unlock:
+	bufferevent_unlock(bev);
+	return status;
+}
+
+void transport_notice_socket(struct ferry_transport *transport)
+{
+	if (transport->freed || !rearm_check(&transport->rearm))
+		return;
+	transport->broken = 0;
+	transport->read_ended = false;
+	transport->write_ended = false;
+	if (bufferevent_getfd(transport->rearm.bev) >= 0)
+		examine_socket(transport, bufferevent_getfd(transport->rearm.bev));
+	/* What waits in the stream goes to the new one. */
+	if (!transport_is_over(transport))
+		transport_want_write(transport);
+}
+
+struct bufferevent *transport_lock(struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+
+	bufferevent_lock(bev);
+	transport_notice_socket(transport);
+	return bev;
+}
+
+/* Whether `fd` can be polled and is open for reading, or writing. */
+static int examine_pipe_end(int fd, int other_way)
+{
+	struct stat status;
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fstat(fd, &status) < 0)
+		return -errno;
+	if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) == other_way)
+		return -EINVAL;
+	return S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) ? -EINVAL : 0;
+}
+
+int ferry_transport_new_pipes(struct ferry_transport **out, struct event_base *base, int read_fd,
+                              int write_fd)
+{
+	if (out == NULL || base == NULL)
+		return -EINVAL;
+	int status = examine_pipe_end(read_fd, O_WRONLY);
+	if (status == 0)
+		status = examine_pipe_end(write_fd, O_RDONLY);
+	if (status < 0)
+		return status;
+
+	struct bufferevent *bev = bufferevent_socket_new(base, read_fd, 0);
+	if (bev == NULL)
+		return -ENOMEM;
+	struct ferry_transport *transport = NULL;
+	status = rearm_examine(&(struct rearm){.bev = bev, .on_read = transport_on_read});
+	if (status == 0) {
+		transport = allocate(bev);
+		status = transport != NULL ? 0 : -ENOMEM;
+	}
+	if (status < 0)
+		goto free_bev;
+
+	transport->rearm.write_fd = write_fd;
+	transport->on_pipes = true;
+	status = attach(transport);
+	if (status < 0)
+		goto discard;
+	transport->pipe_read_fd = read_fd;
+	transport->pipe_write_fd = write_fd;
+	evutil_make_socket_nonblocking(read_fd);
+	evutil_make_socket_nonblocking(write_fd);
+	*out = transport;
+	return 0;
+
+discard:
+	discard(transport);
+free_bev:
+	bufferevent_free(bev);
+	return status;
+}
+
+/* ---- ending ---- */
+
+/* Closes what the transport itself has to close: pipes. */
+static void close_pipes(struct ferry_transport *transport)
+{
+	int read_fd = transport->pipe_read_fd, write_fd = transport->pipe_write_fd;
+
+	rearm_forget_fds(&transport->rearm, EV_READ | EV_WRITE);
+	transport->pipe_read_fd = -1;
+	transport->pipe_write_fd = -1;
+	if (write_fd >= 0)
+		close(write_fd);
+	if (read_fd >= 0 && read_fd != write_fd)
+		close(read_fd);
+}
+
+static void close_write_pipe(struct ferry_transport *transport)
+{
+	/* One descriptor for both ways has no half to close. */
+	if (transport->pipe_write_fd < 0 || transport->pipe_write_fd == transport->pipe_read_fd)
+		return;
+	rearm_forget_fds(&transport->rearm, EV_WRITE);
+	close(transport->pipe_write_fd);
+	transport->pipe_write_fd = -1;
+}
+
+static void shut_down(struct ferry_transport *transport, int how)
+{
+	if (!transport->on_pipes)
+		shutdown(bufferevent_getfd(transport->rearm.bev), how);
+	else if (how == SHUT_WR)
+		close_write_pipe(transport);
+	else
+		close_pipes(transport);
+}
+
+void transport_set_watcher(struct ferry_transport *transport,
+                           const struct transport_watcher *watcher, void *argument)
+{
+	transport->watcher = watcher;
+	transport->watcher_argument = argument;
+}
+
+void transport_dismiss_watcher(struct ferry_transport *transport)
+{
+	const struct transport_watcher *watcher = transport->watcher;
+
+	transport->watcher = NULL;
+	if (watcher != NULL)
+		watcher->gone(transport->watcher_argument);
+}
+
+void transport_end(struct ferry_transport *transport, int reason)
+{
+	if (transport_is_over(transport))
+		return;
+	transport->state = TRANSPORT_LOST;
+	transport->reason = transport->broken != 0 ? transport->broken : reason;
+	bufferevent_disable(transport->rearm.bev, EV_READ | EV_WRITE);
+	/* While connecting, libevent keeps the write event. */
+	rearm_stop_waiting(&transport->rearm);
+	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
+	shut_down(transport, SHUT_RDWR);
+	transport_want_loop(transport);
+}
+
+void transport_settle_close(struct ferry_transport *transport)
+{
+	bool closing = transport->state == TRANSPORT_CLOSING;
+
+	if (transport_is_over(transport) || transport->watcher != NULL)
+		return;
+	if ((closing || transport->write_closing) && !transport->write_ended &&
+	    !transport->rearm.connecting && outgoing_is_sent(&transport->outgoing)) {
+		if (outgoing_close_fds(&transport->outgoing) > 0)
+			transport->fds_dropped = true;
+		transport->write_ended = true;
+		if (!closing)
+			shut_down(transport, SHUT_WR);
+	}
+	if (transport->write_ended && (closing || transport->read_ended))
+		transport_end(transport, transport->fds_dropped ? -ENODATA : 0);
+}
+
+void transport_close(struct ferry_transport *transport)
+{
+	if (transport->state != TRANSPORT_OPEN)
+		return;
+	transport->state = TRANSPORT_CLOSING;
+	bufferevent_disable(transport->rearm.bev, EV_READ);
+	if (transport->broken != 0)
+		transport_end(transport, transport->broken);
+	else
+		transport_settle_close(transport);
+}
+
+/* Runs in the loop, after every callback of the transport that was under way. */
+static void finalise(struct event *event, void *argument)
+{
+	(void)event;
+	struct ferry_transport *transport = argument;
+
+	while (outgoing_report(&transport->outgoing))
+		continue;
+	outgoing_release(&transport->outgoing);
+	rearm_free(&transport->rearm);
+	free(transport);
+}
+
+void ferry_transport_free(struct ferry_transport *transport)
+{
+	if (transport == NULL)
+		return;
+	struct bufferevent *bev = transport_lock(transport);
+	if (!transport->freed) {
+		transport->freed = true;
+		transport_dismiss_watcher(transport);
+		outgoing_stop(&transport->outgoing, -ECANCELED);
+		if (transport->state < TRANSPORT_LOST)
+			shut_down(transport, SHUT_RDWR);
+		rearm_detach(&transport->rearm);
+		event_free_finalize(0, transport->loop_event, finalise);
+	}
+	bufferevent_unlock(bev);
+}
+
+/* ---- settings ---- */
+
+struct bufferevent *ferry_transport_get_bufferevent(const struct ferry_transport *transport)
+{
+	return transport != NULL ? transport->rearm.bev : NULL;
+}
+
+int ferry_transport_set_socket(struct ferry_transport *transport, int fd)
+{
+	if (transport == NULL || transport->on_pipes || fd < 0)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = transport_is_over(transport) ? -ENOTCONN : examine_socket(transport, fd);
+	if (status == 0) {
+		bufferevent_setfd(bev, fd);
+		transport_notice_socket(transport);
+	}
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_set_protocol(struct ferry_transport *transport,
+                                 const struct ferry_protocol *protocol, void *context)
+{
+	if (transport == NULL || protocol == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = -ENOTCONN;
+	if (!transport_is_over(transport)) {
+		transport->protocol = protocol;
+		transport->protocol_context = context;
+		transport->made = false;
+		bufferevent_setcb(bev, protocol_on_readable, NULL, protocol_on_event, transport);
+		if (transport->state == TRANSPORT_OPEN && !transport->reading_paused)
+			bufferevent_enable(bev, EV_READ);
+		transport_want_loop(transport);
+		status = 0;
+	}
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_set_fd_cb(struct ferry_transport *transport, ferry_fd_cb cb, void *context)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	transport->fd_cb = cb;
+	transport->fd_context = context;
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+int ferry_transport_set_fds_lost_cb(struct ferry_transport *transport, ferry_fds_lost_cb cb,
+                                    void *context)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	transport->fds_lost_cb = cb;
+	transport->fds_lost_context = context;
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+int ferry_transport_set_fd_coalescing(struct ferry_transport *transport, bool coalescing)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	transport->outgoing.coalescing = coalescing;
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+int ferry_transport_set_max_fds_per_message(struct ferry_transport *transport, unsigned int max)
+{
+	if (transport == NULL || max == 0 || max > ANCILLARY_MAX_FDS)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	transport->outgoing.max_fds_per_message = max;
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+int ferry_transport_set_fd_buffer(struct ferry_transport *transport, size_t high, size_t limit)
+{
+	if (transport == NULL || high == 0 || limit < high || limit > FD_LIMIT_MAX)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	transport->fd_high = high;
+	transport->outgoing.fd_limit = (unsigned int)limit;
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
+                                         struct bufferevent_rate_limit_group *group)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = 0;
+	rearm_release_hold(&transport->rearm);
+	if (group == NULL)
+		bufferevent_remove_from_rate_limit_group(bev);
+	else if (bufferevent_add_to_rate_limit_group(bev, group) < 0)
+		status = -ENOMEM;
+	if (status == 0)
+		transport->rate_limit_group = group;
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_get_stats(const struct ferry_transport *transport,
+                              struct ferry_transport_stats *stats)
+{
+	if (transport == NULL || stats == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport->rearm.bev;
+	bufferevent_lock(bev);
+	*stats = transport->stats;
+	stats->bytes_queued = evbuffer_get_length(bufferevent_get_output(bev));
+	stats->fds_queued = transport->outgoing.fd_count;
+	stats->files_queued = transport->outgoing.file_count;
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+/* ---- sending ---- */
+
+int ferry_transport_write(struct ferry_transport *transport, const void *data, size_t length)
+{
+	if (transport == NULL || (data == NULL && length > 0))
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = 0;
+	if (!transport_takes_output(transport))
+		status = -EPIPE;
+	else if (length > 0 && evbuffer_add(bufferevent_get_output(bev), data, length) < 0)
+		status = -ENOMEM;
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_write_buffer(struct ferry_transport *transport, struct evbuffer *buffer)
+{
+	if (transport == NULL || buffer == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = 0;
+	if (!transport_takes_output(transport))
+		status = -EPIPE;
+	else if (evbuffer_add_buffer(bufferevent_get_output(bev), buffer) < 0)
+		status = -ENOMEM;
+	bufferevent_unlock(bev);
+	return status;
+}
+
+/* One system call for a socket says both whether it is open and whose it is. */
+static int examine_fd(const struct ferry_transport *transport, int fd)
+{
+	uint64_t cookie;
+	socklen_t length = sizeof(cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0)
+		return cookie == transport->cookie && cookie != 0 ? -ELOOP : 0;
+	/* EBADF is said of O_PATH descriptors too, which can be sent. */
+	if (errno == EBADF && fcntl(fd, F_GETFD) < 0)
+		return -EBADF;
+	return 0;
+}
+
+static int queue_fd(struct ferry_transport *transport, int fd, enum ferry_fd_ownership ownership)
+{
+	if (!transport->is_unix)
+		return -EOPNOTSUPP;
+	if (!transport_takes_output(transport))
+		return -EPIPE;
+	int status = examine_fd(transport, fd);
+	if (status == 0)
+		status = outgoing_admits_fd(&transport->outgoing);
+	if (status < 0)
+		return status;
+
+	int queued = fd;
+	if (ownership == FERRY_FD_DUP) {
+		queued = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (queued < 0)
+			return -errno;
+	}
+	status = outgoing_push_fd(&transport->outgoing, queued);
+	if (status < 0 && ownership == FERRY_FD_DUP)
+		close(queued);
+	return status;
+}
+
+int ferry_transport_send_fd(struct ferry_transport *transport, int fd,
+                            enum ferry_fd_ownership ownership)
+{
+	if (transport == NULL || (ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP))
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = queue_fd(transport, fd, ownership);
+	if (status == 0 && transport->watcher != NULL)
+		transport->watcher->queued(transport->watcher_argument);
+	bufferevent_unlock(bev);
+	return status;
+}
+
+/* ---- reading and closing ---- */
+
+int ferry_transport_pause_reading(struct ferry_transport *transport)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = -ENOTCONN;
+	if (!transport_is_over(transport)) {
+		transport->reading_paused = true;
+		bufferevent_disable(bev, EV_READ);
+		status = 0;
+	}
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_resume_reading(struct ferry_transport *transport)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = transport_is_over(transport) ? -ENOTCONN : 0;
+	if (status == 0 && transport->state == TRANSPORT_OPEN) {
+		transport->reading_paused = false;
+		if (!transport->read_ended)
+			bufferevent_enable(bev, EV_READ);
+		if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+			bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+	}
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_lose_connection(struct ferry_transport *transport)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = transport_is_over(transport) ? -ENOTCONN : 0;
+	if (status == 0)
+		transport_close(transport);
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_lose_write_connection(struct ferry_transport *transport)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = transport_is_over(transport) ? -ENOTCONN : 0;
+	if (status == 0) {
+		transport->write_closing = true;
+		transport_settle_close(transport);
+	}
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_abort_connection(struct ferry_transport *transport)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = -ENOTCONN;
+	if (!transport_is_over(transport)) {
+		/* Undoing the connect makes TCP send a reset at once; close(2) with a zero linger would do
+		 * it only when the last copy of the descriptor is closed. */
+		if (transport->outgoing.is_inet)
+			connect(bufferevent_getfd(bev), &(struct sockaddr){.sa_family = AF_UNSPEC},
+			        sizeof(struct sockaddr));
+		transport_end(transport, -ECONNABORTED);
+		status = 0;
+	}
+	bufferevent_unlock(bev);
+	return status;
+}

@@ -1,0 +1,152 @@
+#ifndef FERRY_TRANSPORT_INTERNAL_H
+#define FERRY_TRANSPORT_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ferry/transport.h"
+
+#include "incoming.h"
+#include "outgoing.h"
+#include "rearm.h"
+
+/*
+ * The transport's own layout and the calls between its files:
+ *
+ *   transport.c     the object: making, freeing, settings, and what users call
+ *   transport_io.c  the two I/O steps, and what else runs from the loop
+ *   protocol.c      the bufferevent's callbacks turned into a protocol's
+ *
+ * All of it runs with the bufferevent locked. Whatever calls user code looks at transport_is_over()
+ * before it goes on: any callback may have freed the transport. Its memory lives until the loop has
+ * finalised its event, so that looking is safe.
+ */
+
+enum transport_state {
+	TRANSPORT_OPEN,
+	TRANSPORT_CLOSING, /* ferry_transport_lose_connection(): ends when all is sent */
+	TRANSPORT_LOST,    /* ended; connection_lost is due */
+	TRANSPORT_ENDED    /* connection_lost has run */
+};
+
+/* Who watches how full the stream is: the registered producer. */
+struct transport_watcher {
+	/* Bytes or a descriptor were queued. */
+	void (*queued)(void *argument);
+	/* Something was sent; `empty`: nothing is left. */
+	void (*sent)(void *argument, bool empty);
+	/* The connection is gone; the watcher has been removed. */
+	void (*gone)(void *argument);
+};
+
+struct ferry_transport {
+	struct rearm rearm;
+	struct outgoing outgoing;
+	struct incoming incoming;
+	struct ferry_transport_stats stats;
+	struct event *loop_event; /* work that must run from the loop; and the retry timer */
+	struct bufferevent_rate_limit_group *rate_limit_group;
+
+	const struct ferry_protocol *protocol;
+	void *protocol_context;
+	ferry_fd_cb fd_cb;
+	void *fd_context;
+	ferry_fds_lost_cb fds_lost_cb;
+	void *fds_lost_context;
+	const struct transport_watcher *watcher;
+	void *watcher_argument;
+	size_t fd_high;
+
+	uint64_t cookie; /* of a unix socket */
+	int pipe_read_fd, pipe_write_fd; /* ours to close; -1 on a socket */
+	unsigned int retry_usec;
+
+	enum transport_state state;
+	int reason;   /* of connection_lost */
+	int broken;   /* why nothing can be sent any more, or 0 */
+	bool on_pipes, is_unix;
+	bool freed;
+	bool made;           /* connection_made has run for this protocol */
+	bool read_ended;     /* the peer sends no more */
+	bool write_closing;  /* ferry_transport_lose_write_connection() */
+	bool write_ended;    /* our half is closed */
+	bool fds_dropped;    /* descriptors had no byte to travel with */
+	bool reading_paused;
+	bool starved;        /* the retry timer runs */
+	bool writing;        /* in the write step: it arms the event itself, at its end */
+	bool write_again;    /* something to write came up meanwhile */
+	bool woken;          /* the write step was asked for by us, not by the socket */
+};
+
+static inline bool transport_is_over(const struct ferry_transport *transport)
+{
+	return transport->freed || transport->state >= TRANSPORT_LOST;
+}
+
+/* Whether more can be queued: while closing, only by the producer that the closing waits for. */
+static inline bool transport_takes_output(const struct ferry_transport *transport)
+{
+	if (transport_is_over(transport) || transport->write_ended || transport->broken != 0)
+		return false;
+	return transport->watcher != NULL ||
+	       (transport->state == TRANSPORT_OPEN && !transport->write_closing);
+}
+
+/* transport_io.c */
+void transport_on_read(evutil_socket_t fd, short what, void *transport);
+void transport_on_write(evutil_socket_t fd, short what, void *transport);
+void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info,
+                         void *transport);
+void transport_on_loop(evutil_socket_t fd, short what, void *transport);
+
+/* Has the write step run soon. */
+void transport_want_write(struct ferry_transport *transport);
+
+/* Has transport_on_loop() run soon. */
+void transport_want_loop(struct ferry_transport *transport);
+
+/* Reads and delivers what is there, as much as it is, and pause or not. */
+void transport_read_rest(struct ferry_transport *transport);
+
+/* transport.c */
+
+/* Locks the bufferevent, which is returned to be unlocked, and keeps it alive until then. Notices a
+ * socket that was changed behind our back. */
+struct bufferevent *transport_lock(struct ferry_transport *transport);
+
+/* Takes the events again if bufferevent_setfd() has put libevent's own steps back. */
+void transport_notice_socket(struct ferry_transport *transport);
+
+/* The connection is over: drops the queue, shuts down, has connection_lost run from the loop. */
+void transport_end(struct ferry_transport *transport, int reason);
+
+/* Ends the connection once all is sent. */
+void transport_close(struct ferry_transport *transport);
+
+/* Goes on with a close or half-close that waits, if it need not wait any longer. */
+void transport_settle_close(struct ferry_transport *transport);
+
+/* Registers who watches the stream, or NULL. */
+void transport_set_watcher(struct ferry_transport *transport,
+                           const struct transport_watcher *watcher, void *argument);
+
+/* Removes the watcher and tells it that the connection is gone. */
+void transport_dismiss_watcher(struct ferry_transport *transport);
+
+/* protocol.c */
+
+/* Runs connection_made if it is due. */
+void protocol_begin(struct ferry_transport *transport);
+
+/* Runs connection_lost; and before it connection_made, if the connection stood but ended before the
+ * loop came round to that. */
+void protocol_end(struct ferry_transport *transport);
+
+/* Hands the input to data_received. */
+void protocol_offer_input(struct ferry_transport *transport);
+
+/* The bufferevent's callbacks, with the transport as argument. */
+void protocol_on_readable(struct bufferevent *bev, void *transport);
+void protocol_on_event(struct bufferevent *bev, short what, void *transport);
+
+#endif

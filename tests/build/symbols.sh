@@ -1,0 +1,60 @@
+#!/bin/sh
+# The public headers, the version script and the shared library name the same functions, and a program
+# can take the address of each.
+set -eu
+
+source=$FERRY_SOURCE library=$FERRY_LIBRARY work=$FERRY_WORK
+
+rm -rf "$work"
+mkdir -p "$work"
+
+for header in "$source"/include/ferry/*.h; do
+	printf '#include "ferry/%s"\n' "${header##*/}"
+done >"$work/all.h"
+
+# A declaration is one line once the preprocessor has been over it and all is split at ';'.
+"$FERRY_CC" -E -P -x c -I "$source/include" "$work/all.h" | tr '\n' ' ' | tr ';' '\n' |
+	sed -n 's/.*visibility *("default").*[ *]\(ferry_[a-z0-9_]*\) *(.*/\1/p' | sort -u >"$work/headers"
+sed -n 's/^[[:space:]]*\(ferry_[a-z0-9_]*\);.*/\1/p' "$source/src/ferry.map" | sort >"$work/map"
+nm -D --defined-only "$library" | sed -n 's/.* [A-Z] \([^@]*\)@@FERRY_[0-9.]*$/\1/p' | sort >"$work/library"
+nm -D --defined-only "$library" | sed -n '/ A FERRY_[0-9.]*$/d; /@@FERRY_[0-9.]*$/d; p' >"$work/stray"
+
+status=0
+compare()
+{
+	if ! diff -u "$work/$1" "$work/$2"; then
+		echo "the $1 (-) and the $2 (+) do not name the same functions"
+		status=1
+	fi
+}
+if ! [ -s "$work/headers" ]; then
+	echo "no declaration was found in the headers"
+	status=1
+fi
+compare headers map
+compare headers library
+if [ -s "$work/stray" ]; then
+	echo "symbols without a version:"
+	cat "$work/stray"
+	status=1
+fi
+[ "$status" -eq 0 ] || exit "$status"
+
+{
+	cat "$work/all.h"
+	echo 'static void (*volatile functions[])(void) = {'
+	sed 's/.*/\t(void (*)(void))&,/' "$work/library"
+	echo '};'
+	echo 'int main(void)'
+	echo '{'
+	echo '	for (unsigned int i = 0; i < sizeof(functions) / sizeof(*functions); i++)'
+	echo '		if (functions[i] == 0)'
+	echo '			return 1;'
+	echo '	return 0;'
+	echo '}'
+} >"$work/touch.c"
+# shellcheck disable=SC2086 # the flags are words
+"$FERRY_CC" $FERRY_FLAGS -Wall -Wextra -Werror -I "$source/include" "$work/touch.c" -o "$work/touch" "$library" \
+	-Wl,-rpath,"${library%/*}"
+"$work/touch"
+echo "$(wc -l <"$work/library") functions"

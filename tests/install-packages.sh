@@ -1,0 +1,78 @@
+#!/bin/sh
+# Installs the Debian packages that ferry is built or tested with, those that are missing. With none
+# missing no package manager is started.
+# Usage: install-packages.sh build|test|lint…
+#   build  what the library and the examples need
+#   test   what the tests need besides
+#   lint   clang, valgrind and the other tools of those who work on ferry
+set -eu
+
+wanted=
+for group in "$@"; do
+	case $group in
+	build) packages='gcc libc6-dev cmake ninja-build pkg-config libevent-dev' ;;
+	test) packages='g++ check python3 python3-twisted curl strace' ;;
+	lint) packages='clang libclang-rt-14-dev clang-format clang-tidy cppcheck doxygen gcovr shellcheck valgrind' ;;
+	*)
+		echo "$0: '$group' is not one of build, test, lint" >&2
+		exit 2
+		;;
+	esac
+	wanted="$wanted $packages"
+done
+if [ -z "$wanted" ]; then
+	echo "usage: $0 build|test|lint..." >&2
+	exit 2
+fi
+
+if ! command -v dpkg-query >/dev/null; then
+	echo "$0: not a Debian system; what is needed there is called:$wanted" >&2
+	exit 1
+fi
+# shellcheck disable=SC2086 # the names are words; those that dpkg does not know make it fail
+installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' $wanted 2>/dev/null || true)
+missing=
+for package in $wanted; do
+	case "
+$installed
+" in
+	*"
+$package installed
+"*) ;;
+	*) missing="$missing $package" ;;
+	esac
+done
+if [ -z "$missing" ]; then
+	exit 0
+fi
+echo "installing:$missing"
+
+if [ "$(id -u)" -eq 0 ]; then
+	as_root=
+elif ! command -v sudo >/dev/null; then
+	echo "$0: install these packages as root, there is no sudo here: apt-get install$missing" >&2
+	exit 1
+elif [ -t 0 ]; then
+	as_root=sudo
+else
+	as_root='sudo -n' # nobody is there to type a password
+fi
+
+# The lock is waited for, fetching is retried by apt itself and then once more from the start, because
+# a mirror may change between the list and the package.
+apt_get()
+{
+	# shellcheck disable=SC2086 # as_root is words
+	$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 \
+		-o Acquire::Retries=3 "$@" </dev/null
+}
+for attempt in 1 2 3; do
+	# shellcheck disable=SC2086 # the names are words
+	if apt_get update && apt_get install -y --no-install-recommends $missing; then
+		exit 0
+	fi
+	echo "$0: attempt $attempt failed" >&2
+	sleep $((attempt * 5))
+done
+echo "$0: could not install:$missing" >&2
+exit 1

@@ -1,0 +1,65 @@
+#!/bin/sh
+# One tool that reads ferry's sources. Exit status 77: the tool is not here.
+# Usage: lint.sh format|tidy|cppcheck|analyzer|shell   (by ctest, in the preset lint)
+set -eu
+
+cd "$FERRY_SOURCE"
+
+need()
+{
+	if ! command -v "$1" >/dev/null; then
+		echo "SKIPPED: no $1"
+		exit 77
+	fi
+}
+
+# sources REGEX: our files whose path matches, one on a line
+sources()
+{
+	find src include tests examples -type f 2>/dev/null | grep -E "$1" | sort
+}
+
+# each COMMAND…: runs it for each line of input, and fails if one failed, after all have run
+each()
+{
+	failed=0
+	while IFS= read -r file; do
+		"$@" "$file" </dev/null || failed=1
+	done
+	return "$failed"
+}
+
+case $1 in
+format)
+	need clang-format-14
+	sources '[.][ch]$' | each clang-format-14 --dry-run --Werror --style=file
+	;;
+tidy)
+	# One process for each file: with several, version 14 sees uninitialised va_lists.
+	need clang-tidy-14
+	sed -n 's/^ *"file": "\(.*\)",*$/\1/p' "$FERRY_BUILD/compile_commands.json" |
+		grep -vF "$FERRY_BUILD/" | sort -u | each clang-tidy-14 --quiet -p "$FERRY_BUILD"
+	;;
+cppcheck)
+	need cppcheck
+	sources '^(src|examples)/.*[.]c$' | each cppcheck --quiet --std=c11 --library=posix \
+		--enable=warning,performance,portability --inline-suppr --error-exitcode=1 -D_GNU_SOURCE \
+		-I src -I include
+	;;
+analyzer)
+	need gcc
+	# shellcheck disable=SC2046 # pkg-config prints words
+	sources '^src/.*[.]c$' | each gcc -std=c11 -O1 -fanalyzer -Werror -D_GNU_SOURCE -I src -I include \
+		$(pkg-config --cflags libevent_core) -c -o /dev/null
+	;;
+shell)
+	need shellcheck
+	{
+		sources '[.]sh$'
+		echo .ci/run
+	} | each shellcheck
+	;;
+*)
+	exit 2
+	;;
+esac
