@@ -1,0 +1,326 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "endpoint/address.h"
+#include "endpoint/connection.h"
+#include "endpoint/socket_file.h"
+#include "ferry/endpoint.h"
+#include "log.h"
+
+/* A listener accepts when its socket is readable, and hands each connection on as a transport.
+ *
+ *             disable                       no descriptor, no memory
+ *   STOPPED <---------  ACCEPTING  ------------------------------------>  PAUSED
+ *           --------->      ^                                               | |
+ *             enable        '----------------- 100 ms later ----------------' |
+ *      ^                                                                      |
+ *      '------------------------------- disable ------------------------------'
+ *
+ * PAUSED is there because a connection that cannot be accepted stays in the backlog and keeps the
+ * socket readable: without a pause the loop would spin. libevent's evconnlistener does spin, sets
+ * SO_KEEPALIVE and cannot be freed in its own error callback, and so is not used. */
+
+enum {
+	/* Then other events get their turn; the socket is still readable, if more wait. */
+	ACCEPTS_PER_WAKEUP = 64,
+	PAUSE_MILLISECONDS = 100,
+	MODE_DEFAULT = 0600
+};
+
+enum state { STOPPED, ACCEPTING, PAUSED };
+
+struct ferry_listener {
+	struct event_base *base;
+	enum state state;
+	bool short_of_something; /* since a line about it was logged */
+	bool adopted;            /* the socket is the caller's */
+	int fd;
+	struct socket_file file;
+	struct event *readable;
+	struct event *pause_over;
+	bool *freed; /* set by ferry_listener_free(), for the accept loop that it was called from */
+	ferry_accepted_cb accepted;
+	void *context;
+};
+
+static int start_accepting(struct ferry_listener *listener)
+{
+	if (event_add(listener->readable, NULL) < 0)
+		return -ENOMEM;
+	event_del(listener->pause_over);
+	listener->state = ACCEPTING;
+	return 0;
+}
+
+static void pause_accepting(struct ferry_listener *listener)
+{
+	const struct timeval pause = {.tv_usec = PAUSE_MILLISECONDS * 1000};
+
+	/* Without a timer nothing would end the pause: then rather spin than be deaf for good. */
+	if (event_add(listener->pause_over, &pause) < 0)
+		return;
+	event_del(listener->readable);
+	listener->state = PAUSED;
+}
+
+/* The timer is persistent: where accepting cannot start again now, it comes back. */
+static void on_pause_over(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	start_accepting(argument);
+}
+
+/* Once per shortage, not ten times a second. */
+static void tell(struct ferry_listener *listener, const char *what, int error)
+{
+	if (!listener->short_of_something)
+		log_line(FERRY_LOG_WARNING, "listener %d: %s: %s; trying again every %d ms", listener->fd,
+		         what, strerror(error), PAUSE_MILLISECONDS);
+	listener->short_of_something = true;
+}
+
+/* What accept(2) said; whether the next connection may be tried. */
+static bool accept_failed(struct ferry_listener *listener, int error)
+{
+	switch (error) {
+	case EAGAIN:
+		return false;
+
+	case EINTR:
+	case ECONNABORTED:
+	/* Linux reports errors of the network that wait on the new socket, which is gone with that. */
+	case ENETDOWN:
+	case EPROTO:
+	case ENOPROTOOPT:
+	case EHOSTDOWN:
+	case ENONET:
+	case EHOSTUNREACH:
+	case EOPNOTSUPP:
+	case ENETUNREACH:
+	case ETIMEDOUT:
+		return true;
+
+	default:
+		/* EMFILE, ENFILE, ENOBUFS, ENOMEM, which pass; and what a security module or another owner
+		 * of the socket has done to it (EPERM, EINVAL after shutdown(2)), which may. All of them
+		 * leave the socket readable. */
+		tell(listener, "accept", error);
+		pause_accepting(listener);
+		return false;
+	}
+}
+
+/* Whether the next one may be tried. The callback is the last thing here: it may free the
+ * listener. */
+static bool accept_one(struct ferry_listener *listener)
+{
+	struct ferry_transport *transport;
+	const int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		return accept_failed(listener, errno);
+
+	const int status = connection_to_transport(&transport, listener->base, fd);
+	if (status == -ENOMEM) {
+		tell(listener, "a connection was dropped", -status);
+		pause_accepting(listener);
+		return false;
+	}
+	if (status != 0) {
+		log_line(FERRY_LOG_WARNING, "listener %d: a connection was dropped: %s", listener->fd,
+		         strerror(-status));
+		return true;
+	}
+	listener->short_of_something = false;
+	listener->accepted(listener, transport, listener->context);
+	return true;
+}
+
+/* Readable, and nobody to accept: another process that listens on the same socket was faster. Or
+ * it has shut the socket down: a unix socket is then readable for good while a non-blocking
+ * accept(2) says EAGAIN, where other sockets say EINVAL. */
+static void woken_for_nothing(struct ferry_listener *listener)
+{
+	struct pollfd socket = {.fd = listener->fd, .events = POLLRDHUP};
+	if (poll(&socket, 1, 0) > 0) {
+		tell(listener, "accept", EINVAL);
+		pause_accepting(listener);
+	}
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *argument)
+{
+	struct ferry_listener *listener = argument;
+	bool freed = false;
+	int tried = 0;
+	(void)fd, (void)what;
+
+	listener->freed = &freed;
+	while (tried < ACCEPTS_PER_WAKEUP && accept_one(listener) && !freed &&
+	       listener->state == ACCEPTING)
+		tried++;
+	if (freed)
+		return;
+	listener->freed = NULL;
+	if (tried == 0 && listener->state == ACCEPTING)
+		woken_for_nothing(listener);
+}
+
+/* A listener without a socket. */
+static int listener_new(struct ferry_listener **out, struct event_base *base,
+                        ferry_accepted_cb accepted, void *context)
+{
+	struct ferry_listener *listener = calloc(1, sizeof(*listener));
+	if (listener == NULL)
+		return -ENOMEM;
+	listener->base = base;
+	listener->fd = -1;
+	listener->file = SOCKET_FILE_NONE;
+	listener->accepted = accepted;
+	listener->context = context;
+	*out = listener;
+	return 0;
+}
+
+static int open_socket(struct ferry_listener *listener, const struct address *address, mode_t mode,
+                       int backlog)
+{
+	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (listener->fd < 0)
+		return -errno;
+
+	int status = 0;
+	if (!address_is_abstract(address))
+		status = socket_file_bind(&listener->file, listener->fd, address, mode);
+	else if (bind(listener->fd, (const struct sockaddr *)&address->un, address->length) < 0)
+		status = -errno;
+	if (status == 0 && listen(listener->fd, backlog) < 0)
+		status = -errno;
+	return status;
+}
+
+static int watch_socket(struct ferry_listener *listener)
+{
+	listener->readable =
+	    event_new(listener->base, listener->fd, EV_READ | EV_PERSIST, on_readable, listener);
+	listener->pause_over = event_new(listener->base, -1, EV_PERSIST, on_pause_over, listener);
+	if (listener->readable == NULL || listener->pause_over == NULL)
+		return -ENOMEM;
+	return start_accepting(listener);
+}
+
+int ferry_listen_unix(struct ferry_listener **out, struct event_base *base, const char *path,
+                      mode_t mode, int backlog, ferry_accepted_cb accepted, void *context)
+{
+	struct address address;
+	struct ferry_listener *listener = NULL;
+
+	if (out == NULL || base == NULL || accepted == NULL || (mode & ~(mode_t)0777) != 0 ||
+	    backlog < 0)
+		return -EINVAL;
+
+	int status = address_from_string(&address, path);
+	if (status == 0)
+		status = listener_new(&listener, base, accepted, context);
+	if (status == 0)
+		status = open_socket(listener, &address, mode != 0 ? mode : MODE_DEFAULT,
+		                     backlog != 0 ? backlog : SOMAXCONN);
+	if (status == 0)
+		status = watch_socket(listener);
+
+	if (status == 0)
+		*out = listener;
+	else
+		ferry_listener_free(listener);
+	return status;
+}
+
+/* Whether connections can be accepted from a descriptor that came from elsewhere. */
+static int check_socket(int fd)
+{
+	int type = 0;
+	int listening = 0;
+	socklen_t length = sizeof(int);
+	const int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0)
+		return -errno;
+	if (type != SOCK_STREAM)
+		return -EPROTOTYPE;
+	length = sizeof(int);
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0)
+		return -errno;
+	return listening != 0 && (flags & O_NONBLOCK) != 0 ? 0 : -EINVAL;
+}
+
+int ferry_listen_fd(struct ferry_listener **out, struct event_base *base, int fd,
+                    ferry_accepted_cb accepted, void *context)
+{
+	struct ferry_listener *listener = NULL;
+
+	if (out == NULL || base == NULL || accepted == NULL)
+		return -EINVAL;
+
+	int status = check_socket(fd);
+	if (status == 0)
+		status = listener_new(&listener, base, accepted, context);
+	if (status == 0) {
+		listener->fd = fd;
+		listener->adopted = true;
+		status = watch_socket(listener);
+	}
+
+	if (status == 0)
+		*out = listener;
+	else
+		ferry_listener_free(listener);
+	return status;
+}
+
+int ferry_listener_disable(struct ferry_listener *listener)
+{
+	if (listener == NULL)
+		return -EINVAL;
+	event_del(listener->readable);
+	event_del(listener->pause_over);
+	listener->state = STOPPED;
+	return 0;
+}
+
+int ferry_listener_enable(struct ferry_listener *listener)
+{
+	if (listener == NULL)
+		return -EINVAL;
+	return listener->state == STOPPED ? start_accepting(listener) : 0;
+}
+
+int ferry_listener_get_fd(const struct ferry_listener *listener)
+{
+	return listener != NULL ? listener->fd : -EINVAL;
+}
+
+void ferry_listener_free(struct ferry_listener *listener)
+{
+	if (listener == NULL)
+		return;
+	if (listener->freed != NULL)
+		*listener->freed = true;
+
+	/* The events go before the socket: a descriptor that is closed while another process has the
+	 * same socket open would stay in epoll for good. */
+	if (listener->readable != NULL)
+		event_free(listener->readable);
+	if (listener->pause_over != NULL)
+		event_free(listener->pause_over);
+	socket_file_remove(&listener->file);
+	if (listener->fd >= 0 && !listener->adopted)
+		close(listener->fd);
+	free(listener);
+}

@@ -1,0 +1,117 @@
+#include "endpoint/socket_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* bind(2) gives the file the permission bits of the socket's own inode, less the umask. So the mode
+ * is set by fchmod(2) on the socket, before: there is no moment at which the file is wider than
+ * asked. umask(2) would do it too, but belongs to the whole process, where another thread may be
+ * making files. What the umask took away is put back after bind(2) and before listen(2), until
+ * which every connect(2) is refused.
+ *
+ * The file is told from others by device and inode. Those cannot come again for another file while
+ * the socket is open, because the kernel holds the inode of a bound socket: the file is therefore
+ * looked at and removed before the socket is closed.
+ *
+ * The directory is held open, so that the file is found again after a chdir(2), a chroot(2) or a
+ * renamed directory. It keeps no file system from being unmounted that the bound socket would
+ * not keep anyway. */
+
+static int open_directory(struct socket_file *file, const char *path)
+{
+	char directory[sizeof(file->name)] = ".";
+	const char *slash = strrchr(path, '/');
+	const char *name = slash != NULL ? slash + 1 : path;
+
+	if (slash != NULL) {
+		/* The slash itself is kept: it is all there is of "/". */
+		const size_t length = (size_t)(name - path);
+		memcpy(directory, path, length);
+		directory[length] = '\0';
+	}
+	memcpy(file->name, name, strlen(name) + 1);
+	file->directory = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return file->directory < 0 ? -errno : 0;
+}
+
+static bool is_ours(const struct socket_file *file, const struct stat *status)
+{
+	return S_ISSOCK(status->st_mode) && status->st_dev == file->device &&
+	       status->st_ino == file->inode;
+}
+
+/* Remembers which file bind(2) has made. By a look at the name rather than an open file, because
+ * that cannot fail for want of a descriptor. */
+static int identify(struct socket_file *file, struct stat *status)
+{
+	if (fstatat(file->directory, file->name, status, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	/* Whoever may write to the directory has put something else there. */
+	if (!S_ISSOCK(status->st_mode))
+		return -EADDRINUSE;
+	file->bound = true;
+	file->device = status->st_dev;
+	file->inode = status->st_ino;
+	return 0;
+}
+
+/* There is no fchmod(2) for a socket's file, and chmod(2) by name could be made to hit another:
+ * an O_PATH descriptor holds the file that is then looked at, and /proc leads from there to its
+ * inode. */
+static int set_mode(const struct socket_file *file, mode_t mode)
+{
+	struct stat status;
+	char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+	int result = 0;
+	const int fd = openat(file->directory, file->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (fstat(fd, &status) < 0)
+		result = -errno;
+	else if (!is_ours(file, &status))
+		result = -EADDRINUSE;
+	else if (status.st_uid != geteuid() || status.st_nlink != 1)
+		result = -EPERM; /* slipped in between bind(2) and identify() */
+	else if (chmod(link, mode) < 0)
+		result = -errno;
+	close(fd);
+	return result;
+}
+
+int socket_file_bind(struct socket_file *file, int fd, const struct address *address, mode_t mode)
+{
+	struct stat status;
+
+	*file = SOCKET_FILE_NONE;
+	int result = open_directory(file, address->un.sun_path);
+	if (result == 0 && fchmod(fd, mode) < 0)
+		result = -errno;
+	if (result == 0 && bind(fd, (const struct sockaddr *)&address->un, address->length) < 0)
+		result = -errno;
+	if (result == 0)
+		result = identify(file, &status);
+	if (result == 0 && (status.st_mode & 07777) != mode)
+		result = set_mode(file, mode);
+
+	if (result != 0)
+		socket_file_remove(file);
+	return result;
+}
+
+void socket_file_remove(struct socket_file *file)
+{
+	struct stat status;
+
+	if (file->bound && fstatat(file->directory, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    is_ours(file, &status))
+		unlinkat(file->directory, file->name, 0);
+	if (file->directory >= 0)
+		close(file->directory);
+	*file = SOCKET_FILE_NONE;
+}

@@ -1,0 +1,28 @@
+#ifndef FERRY_ENDPOINT_SOCKET_FILE_H
+#define FERRY_ENDPOINT_SOCKET_FILE_H
+
+/* The file that a bound unix socket has in the file system: its mode, its identity, its removal. */
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "endpoint/address.h"
+
+struct socket_file {
+	int directory; /* O_PATH; -1: there is no file */
+	bool bound;
+	dev_t device; /* device and inode: which file is ours */
+	ino_t inode;
+	char name[sizeof(((struct sockaddr_un *)NULL)->sun_path)]; /* in the directory */
+};
+
+#define SOCKET_FILE_NONE ((struct socket_file){.directory = -1})
+
+/* Binds `fd` to the path of `address`; the file has exactly `mode` from the first moment. On
+ * failure there is no file. */
+int socket_file_bind(struct socket_file *file, int fd, const struct address *address, mode_t mode);
+
+/* Removes the file if it is still the one that was bound. To be called while the socket is open. */
+void socket_file_remove(struct socket_file *file);
+
+#endif

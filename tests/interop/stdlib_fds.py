@@ -1,0 +1,68 @@
+"""Descriptors between ferry and socket.send_fds() and recv_fds() of Python's own library."""
+
+import os
+import socket
+
+from interop import Ledger, Peer, check_equal, make_object, run
+
+COUNT = 200
+
+
+def with_peer(path, mode, side, number, talk):
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with plain:
+        if side == "--connect":
+            plain.bind(path)
+            plain.listen(1)
+        with Peer(mode, side, path, *number) as peer:
+            if side == "--connect":
+                stream, _ = plain.accept()
+            else:
+                stream = plain.dup()
+                stream.connect(path)
+            with stream:
+                talk(stream)
+            return peer.finish()
+
+
+def python_receives(path, side):
+    ledger = Ledger()
+
+    def talk(stream):
+        while True:
+            data, fds, flags, _ = socket.recv_fds(stream, 4096, 253)
+            check_equal(flags & socket.MSG_CTRUNC, 0, "MSG_CTRUNC")
+            if not data:
+                return
+            ledger.read(fds, data)
+
+    report = with_peer(path, "send-fds", side, [COUNT], talk)
+    ledger.finish(COUNT)
+    check_equal(len(ledger.stream), report["sent"], "bytes")
+    check_equal(report["fds_sent"], COUNT, "descriptors that the peer counts")
+
+
+def python_sends(path, side):
+    sent = 0
+
+    def talk(stream):
+        nonlocal sent
+        number = 0
+        while number < COUNT:
+            # One to eight descriptors with one message.
+            fds = [make_object(i) for i in range(number, min(COUNT, number + number % 8 + 1))]
+            lines = b"".join(b"%d\n" % i for i in range(number, number + len(fds)))
+            check_equal(socket.send_fds(stream, [lines], fds), len(lines), "sent")
+            for fd in fds:
+                os.close(fd)
+            number += len(fds)
+            sent += len(lines)
+
+    report = with_peer(path, "receive-fds", side, [], talk)
+    check_equal(report["fds"], COUNT, "descriptors")
+    check_equal(report["lines"], COUNT, "lines")
+    check_equal(report["received"], sent, "bytes")
+
+
+SIDES = ("--listen",), ("--connect",)
+run((python_receives, *SIDES), (python_sends, *SIDES))
