@@ -51,12 +51,10 @@ static bool number_option(const char *name, unsigned long min, unsigned long max
 /* 0 to go on, else the status to exit with after printing what is wrong; -1: after --help. */
 static int read_options(int argc, char **argv, struct options *options)
 {
-	static const struct option table[] = {{"socket", required_argument, NULL, 's'},
-	                                      {"address", required_argument, NULL, 'a'},
-	                                      {"port", required_argument, NULL, 'p'},
-	                                      {"head-timeout", required_argument, NULL, 't'},
-	                                      {"help", no_argument, NULL, 'h'},
-	                                      {NULL, 0, NULL, 0}};
+	static const struct option table[] = {
+	    {"socket", required_argument, NULL, 's'}, {"address", required_argument, NULL, 'a'},
+	    {"port", required_argument, NULL, 'p'},   {"head-timeout", required_argument, NULL, 't'},
+	    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
 	int option;
 	bool fine = true;
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {

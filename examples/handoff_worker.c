@@ -37,9 +37,10 @@ struct worker {
 	/* The channel to the proxy; NULL while there is none. */
 	struct ferry_transport *channel;
 	struct ferry_connector *connector;
-	unsigned long channel_number; /* the tag of its clients: those of an earlier one are not reported */
-	bool paused;                  /* enough clients */
-	int waiting[WAITING_FDS];     /* a ring */
+	unsigned long
+	    channel_number;       /* the tag of its clients: those of an earlier one are not reported */
+	bool paused;              /* enough clients */
+	int waiting[WAITING_FDS]; /* a ring */
 	size_t first_waiting;
 	size_t waiting_count;
 
@@ -144,8 +145,8 @@ static void try_again_later(struct worker *worker)
 	struct timeval delay = {.tv_sec = worker->retry_ms / 1000,
 	                        .tv_usec = (suseconds_t)(worker->retry_ms % 1000) * 1000};
 	event_add(worker->retry, &delay);
-	worker->retry_ms = worker->retry_ms * 2 < LONGEST_RETRY_MS ? worker->retry_ms * 2
-	                                                            : LONGEST_RETRY_MS;
+	worker->retry_ms =
+	    worker->retry_ms * 2 < LONGEST_RETRY_MS ? worker->retry_ms * 2 : LONGEST_RETRY_MS;
 }
 
 /* The clients stay: they are this process's own. */

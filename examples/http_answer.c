@@ -41,11 +41,11 @@ int http_answer_begin(struct evbuffer *out, int status, bool keep_alive)
 {
 	char date[HTTP_DATE_SIZE];
 	http_date_format(time(NULL), date);
-	int added = evbuffer_add_printf(out,
-	                                "HTTP/1.1 %d %s\r\nDate: %s\r\nServer: ferry\r\n"
-	                                "Connection: %s\r\n",
-	                                status, reason_of(status), date,
-	                                keep_alive ? "keep-alive" : "close");
+	int added =
+	    evbuffer_add_printf(out,
+	                        "HTTP/1.1 %d %s\r\nDate: %s\r\nServer: ferry\r\n"
+	                        "Connection: %s\r\n",
+	                        status, reason_of(status), date, keep_alive ? "keep-alive" : "close");
 	return added < 0 ? -ENOMEM : 0;
 }
 

@@ -101,8 +101,7 @@ static bool precondition_fails(const struct http_head *head, const char *text,
 	time_t when;
 	if (find(head, text, "If-Match").text != NULL)
 		return !tag_in_fields(head, text, "If-Match", validators->etag, true);
-	return find_date(head, text, "If-Unmodified-Since", now, &when) &&
-	       validators->modified > when;
+	return find_date(head, text, "If-Unmodified-Since", now, &when) && validators->modified > when;
 }
 
 static bool is_not_modified(const struct http_head *head, const char *text,
@@ -111,8 +110,7 @@ static bool is_not_modified(const struct http_head *head, const char *text,
 	time_t when;
 	if (find(head, text, "If-None-Match").text != NULL)
 		return tag_in_fields(head, text, "If-None-Match", validators->etag, false);
-	return find_date(head, text, "If-Modified-Since", now, &when) &&
-	       validators->modified <= when;
+	return find_date(head, text, "If-Modified-Since", now, &when) && validators->modified <= when;
 }
 
 /* Whether the part that the client has is of the file as it is now. A date is a strong validator

@@ -194,10 +194,9 @@ static int add_file_fields(struct evbuffer *out, int status, const char *path,
 		                            "X-Content-Type-Options: nosniff\r\n",
 		                            mime_type_of(path), (uintmax_t)range->length);
 	if (added >= 0 && status == 206)
-		added = evbuffer_add_printf(out, "Content-Range: bytes %ju-%ju/%ju\r\n",
-		                            (uintmax_t)range->first,
-		                            (uintmax_t)(range->first + range->length - 1),
-		                            (uintmax_t)file->size);
+		added = evbuffer_add_printf(
+		    out, "Content-Range: bytes %ju-%ju/%ju\r\n", (uintmax_t)range->first,
+		    (uintmax_t)(range->first + range->length - 1), (uintmax_t)file->size);
 	if (added >= 0)
 		added = evbuffer_add(out, "\r\n", 2);
 	return added < 0 ? -ENOMEM : 0;
@@ -209,8 +208,7 @@ static void answer_file(struct http_connection *connection, const char *text, co
 	struct http_validators validators = {
 	    .etag = file->etag, .modified = file->modified, .size = file->size};
 	struct http_range range;
-	int status =
-	    http_condition_evaluate(&connection->head, text, &validators, time(NULL), &range);
+	int status = http_condition_evaluate(&connection->head, text, &validators, time(NULL), &range);
 	if (status == 412) {
 		refuse(connection, 412, NULL, NULL);
 		return;

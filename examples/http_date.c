@@ -23,8 +23,8 @@ void http_date_format(time_t when, char out[HTTP_DATE_SIZE])
 	struct tm tm;
 	gmtime_r(&when, &tm);
 	/* The remainders say to the compiler what the clamps above make true. */
-	snprintf(out, HTTP_DATE_SIZE, "%s, %02u %s %04u %02u:%02u:%02u GMT",
-	         short_days[tm.tm_wday % 7], (unsigned int)tm.tm_mday % 100, months[tm.tm_mon % 12],
+	snprintf(out, HTTP_DATE_SIZE, "%s, %02u %s %04u %02u:%02u:%02u GMT", short_days[tm.tm_wday % 7],
+	         (unsigned int)tm.tm_mday % 100, months[tm.tm_mon % 12],
 	         (unsigned int)(tm.tm_year + 1900) % 10000, (unsigned int)tm.tm_hour % 100,
 	         (unsigned int)tm.tm_min % 100, (unsigned int)tm.tm_sec % 100);
 }
@@ -104,8 +104,8 @@ static bool parse_rfc850(struct reader reader, time_t now, struct tm *tm)
 		day = take(&reader, long_days[i]);
 	if (!(day && take(&reader, ", ") && take_number(&reader, 2, &tm->tm_mday) &&
 	      take(&reader, "-") && take_month(&reader, tm) && take(&reader, "-") &&
-	      take_number(&reader, 2, &tm->tm_year) && take(&reader, " ") &&
-	      take_time(&reader, tm) && take(&reader, " GMT") && reader.length == 0))
+	      take_number(&reader, 2, &tm->tm_year) && take(&reader, " ") && take_time(&reader, tm) &&
+	      take(&reader, " GMT") && reader.length == 0))
 		return false;
 
 	struct tm today;

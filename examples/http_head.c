@@ -153,8 +153,7 @@ static bool accept_target(struct http_head *head, const char *text)
 {
 	const char *target = text + head->target.start;
 	if (target[0] == '/') {
-		set_path(head, text, head->target.start,
-		         (size_t)head->target.start + head->target.length);
+		set_path(head, text, head->target.start, (size_t)head->target.start + head->target.length);
 		return true;
 	}
 	/* Nothing that is named by these two forms is served, but they are no bad requests. */
@@ -249,8 +248,8 @@ static int finish_field(struct http_head *head, const char *text)
 	struct http_field *field = &head->fields[head->field_count];
 	const char *name = text + field->name.start;
 	const char *value = text + field->value.start;
-	while (field->value.length > 0 && (value[field->value.length - 1] == ' ' ||
-	                                   value[field->value.length - 1] == '\t'))
+	while (field->value.length > 0 &&
+	       (value[field->value.length - 1] == ' ' || value[field->value.length - 1] == '\t'))
 		field->value.length--;
 	head->field_count++;
 	head->state = LINE_START;
@@ -319,13 +318,11 @@ static int scan_request_line(struct http_head *head, const char *text, size_t at
 		slice_end(&head->target, at);
 		slice_begin(&head->version, at + 1);
 		head->state = VERSION;
-		return c == ' ' && head->target.length > 0 ? 0
-		                                           : refuse(head, 400, "bad request target");
+		return c == ' ' && head->target.length > 0 ? 0 : refuse(head, 400, "bad request target");
 	case VERSION:
 		return scan_version(head, c, at);
 	default: /* REQUEST_LF */
-		return c == '\n' ? finish_request_line(head, text)
-		                 : refuse(head, 400, "CR without LF");
+		return c == '\n' ? finish_request_line(head, text) : refuse(head, 400, "CR without LF");
 	}
 }
 

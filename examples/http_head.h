@@ -47,13 +47,13 @@ struct http_field {
 enum http_method {
 	HTTP_GET,
 	HTTP_HEAD,
-	HTTP_KNOWN_METHOD, /* of RFC 9110 or 5789, for 405 */
+	HTTP_KNOWN_METHOD,  /* of RFC 9110 or 5789, for 405 */
 	HTTP_UNKNOWN_METHOD /* for 501 */
 };
 
 struct http_head {
 	enum http_method method;
-	unsigned int minor; /* HTTP/1.minor */
+	unsigned int minor;      /* HTTP/1.minor */
 	struct http_slice path;  /* still percent-encoded; empty or starting with a slash */
 	struct http_slice query; /* with its question mark, or empty */
 	bool keep_alive;         /* what the client wishes */

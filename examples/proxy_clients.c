@@ -155,8 +155,7 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct client *client = context;
-	if (client->state == READING &&
-	    evbuffer_get_length(bufferevent_get_input(client->bev)) > 0)
+	if (client->state == READING && evbuffer_get_length(bufferevent_get_input(client->bev)) > 0)
 		refuse(client, 408, NULL, "the request head took too long");
 	else
 		free_client(client);
@@ -182,12 +181,12 @@ static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct
 		close(fd);
 		return;
 	}
-	*client = (struct client){.clients = clients,
-	                          .next = clients->first,
-	                          .link = &clients->first,
-	                          .deadline = evtimer_new(clients->base, deadline_passed, client),
-	                          .bev = bufferevent_socket_new(clients->base, fd,
-	                                                        BEV_OPT_CLOSE_ON_FREE)};
+	*client =
+	    (struct client){.clients = clients,
+	                    .next = clients->first,
+	                    .link = &clients->first,
+	                    .deadline = evtimer_new(clients->base, deadline_passed, client),
+	                    .bev = bufferevent_socket_new(clients->base, fd, BEV_OPT_CLOSE_ON_FREE)};
 	http_head_init(&client->head);
 	if (client->bev == NULL || client->deadline == NULL) {
 		if (client->bev != NULL)

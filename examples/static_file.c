@@ -38,8 +38,8 @@ static int describe(int fd, struct static_file *file)
 	file->modified = status.st_mtim.tv_sec;
 	/* Inode, size and a time of nanoseconds: a change shows in at least one of them. */
 	snprintf(file->etag, sizeof(file->etag), "\"%" PRIxMAX "-%" PRIxMAX "-%" PRIxMAX ".%lx\"",
-	         (uintmax_t)status.st_ino, (uintmax_t)status.st_size,
-	         (uintmax_t)status.st_mtim.tv_sec, (unsigned long)status.st_mtim.tv_nsec);
+	         (uintmax_t)status.st_ino, (uintmax_t)status.st_size, (uintmax_t)status.st_mtim.tv_sec,
+	         (unsigned long)status.st_mtim.tv_nsec);
 	return 0;
 }
 

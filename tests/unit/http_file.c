@@ -59,11 +59,11 @@ static int parse_date(const char *text, time_t *when)
 	return http_date_parse(text, strlen(text), 1700000000, when);
 }
 
-#define ck_date(text, expected)                                                                    \
-	do {                                                                                           \
-		time_t parsed = 0;                                                                         \
-		ck_assert_int_eq(parse_date(text, &parsed), 0);                                            \
-		ck_assert_int_eq(parsed, expected);                                                        \
+#define ck_date(text, expected)                         \
+	do {                                                \
+		time_t parsed = 0;                              \
+		ck_assert_int_eq(parse_date(text, &parsed), 0); \
+		ck_assert_int_eq(parsed, expected);             \
 	} while (0)
 
 START_TEST(dates_are_written_in_the_preferred_format)
@@ -139,11 +139,11 @@ static enum http_range_kind parse_range(const char *value, uint64_t size)
 	return http_range_parse(value, strlen(value), size, &range);
 }
 
-#define ck_part(value, size, expected_first, expected_length)                                      \
-	do {                                                                                           \
-		ck_assert_int_eq(parse_range(value, size), HTTP_RANGE_PART);                               \
-		ck_assert_uint_eq(range.first, expected_first);                                            \
-		ck_assert_uint_eq(range.length, expected_length);                                          \
+#define ck_part(value, size, expected_first, expected_length)        \
+	do {                                                             \
+		ck_assert_int_eq(parse_range(value, size), HTTP_RANGE_PART); \
+		ck_assert_uint_eq(range.first, expected_first);              \
+		ck_assert_uint_eq(range.length, expected_length);            \
 	} while (0)
 
 START_TEST(a_single_range_is_a_part)
@@ -178,9 +178,9 @@ END_TEST
 
 START_TEST(other_ranges_ask_for_the_whole)
 {
-	static const char *const whole[] = {"",         "bytes",     "bytes=",     "bytes=-",
-	                                    "bytes=a-", "bytes=5-2", "bytes=1",    "items=1-2",
-	                                    "bytes 1-", "bytes=1-2x", "bytes=+1-2", "bytes=1-2,4-5",
+	static const char *const whole[] = {"",          "bytes",      "bytes=",     "bytes=-",
+	                                    "bytes=a-",  "bytes=5-2",  "bytes=1",    "items=1-2",
+	                                    "bytes 1-",  "bytes=1-2x", "bytes=+1-2", "bytes=1-2,4-5",
 	                                    "bytes=1--2"};
 	for (size_t i = 0; i < sizeof(whole) / sizeof(whole[0]); i++) {
 		ck_assert_msg(parse_range(whole[i], 10) == HTTP_RANGE_WHOLE, "%s", whole[i]);

@@ -21,10 +21,10 @@ static int parse_string(const char *text)
 }
 
 #define ck_accepted(text) ck_assert_int_eq(parse_string(text), (int)strlen(text))
-#define ck_refused(text, status)                                                                   \
-	do {                                                                                           \
-		ck_assert_int_eq(parse_string(text), -(status));                                           \
-		ck_assert_ptr_nonnull(head.error);                                                         \
+#define ck_refused(text, status)                         \
+	do {                                                 \
+		ck_assert_int_eq(parse_string(text), -(status)); \
+		ck_assert_ptr_nonnull(head.error);               \
 	} while (0)
 
 static void check_slice(const char *text, struct http_slice slice, const char *expected)
@@ -135,9 +135,8 @@ START_TEST(no_mutation_of_one_byte_breaks_the_parser)
 			ck_assert(result == HTTP_HEAD_MORE || result == -400 || result == -501 ||
 			          result == -505 || (result > 0 && (size_t)result <= whole));
 			for (unsigned int i = 0; result > 0 && i < head.field_count; i++)
-				ck_assert_uint_le((unsigned int)head.fields[i].value.start +
-				                      head.fields[i].value.length,
-				                  whole);
+				ck_assert_uint_le(
+				    (unsigned int)head.fields[i].value.start + head.fields[i].value.length, whole);
 			free(copy);
 		}
 }
