@@ -20,11 +20,13 @@
 /* Input that a client may still send after it was refused. */
 enum { LINGER_BYTES = 256 * 1024 };
 
+static const struct timeval wait_timeout = {.tv_sec = 2};
 static const struct timeval linger_timeout = {.tv_sec = 2};
 static const struct timeval accept_pause = {.tv_usec = 100000};
 
 enum state {
 	READING,   /* the head */
+	WAITING,   /* for a worker's channel to have room */
 	ANSWERING, /* why it is refused */
 	LINGERING  /* until the client has read that: closing with unread input would reset */
 };
@@ -33,6 +35,7 @@ struct client {
 	struct proxy_clients *clients;
 	struct client *next;
 	struct client **link; /* what points to this one */
+	struct client *next_waiting;
 	struct bufferevent *bev;
 	struct event *deadline;
 	enum state state;
@@ -47,14 +50,38 @@ struct proxy_clients {
 	struct event *accept_again;
 	struct timeval head_timeout;
 	struct client *first;
+	struct client *first_waiting; /* a queue, by next_waiting */
+	struct client **last_waiting;
 	unsigned long count;
 	unsigned long most;
 	bool out_of_descriptors; /* said once */
 };
 
+static void wait_in_queue(struct client *client)
+{
+	struct proxy_clients *clients = client->clients;
+	client->state = WAITING;
+	client->next_waiting = NULL;
+	*clients->last_waiting = client;
+	clients->last_waiting = &client->next_waiting;
+}
+
+static void leave_queue(struct client *client)
+{
+	struct proxy_clients *clients = client->clients;
+	struct client **link = &clients->first_waiting;
+	while (*link != client)
+		link = &(*link)->next_waiting;
+	*link = client->next_waiting;
+	if (*link == NULL)
+		clients->last_waiting = link;
+}
+
 static void free_client(struct client *client)
 {
 	struct proxy_clients *clients = client->clients;
+	if (client->state == WAITING)
+		leave_queue(client);
 	*client->link = client->next;
 	if (client->next != NULL)
 		client->next->link = client->link;
@@ -81,20 +108,50 @@ static void refuse(struct client *client, int status, const char *fields, const 
 		free_client(client);
 }
 
-/* Everything that was read goes with the descriptor. Its events are deleted before it is given away:
- * a closed descriptor whose connection lives on elsewhere could not be taken out of epoll any more. */
-static void hand_off(struct client *client)
+/* Everything that was read goes with the descriptor. Its events are deleted already: a closed
+ * descriptor whose connection lives on elsewhere could not be taken out of epoll any more. */
+static int try_to_hand_off(struct client *client)
 {
 	struct bufferevent *bev = client->bev;
-	int fd = bufferevent_getfd(bev);
-	bufferevent_disable(bev, EV_READ | EV_WRITE);
-	int status = proxy_workers_hand_off(client->clients->workers, fd, bufferevent_get_input(bev));
-	if (status < 0) {
-		refuse(client, 503, "Retry-After: 1\r\n", "no worker is free");
-		return;
-	}
+	int status = proxy_workers_hand_off(client->clients->workers, bufferevent_getfd(bev),
+	                                    bufferevent_get_input(bev));
+	if (status < 0)
+		return status;
 	bufferevent_setfd(bev, -1);
 	free_client(client);
+	return 0;
+}
+
+static void refuse_for_now(struct client *client)
+{
+	refuse(client, 503, "Retry-After: 1\r\n", "no worker is free");
+}
+
+/* The head is whole. Nothing more is read of the client here, whatever happens. */
+static void hand_off(struct client *client)
+{
+	bufferevent_disable(client->bev, EV_READ | EV_WRITE);
+	int status = client->clients->first_waiting == NULL ? try_to_hand_off(client) : -EAGAIN;
+	if (status == -EAGAIN && event_add(client->deadline, &wait_timeout) == 0)
+		wait_in_queue(client);
+	else if (status < 0)
+		refuse_for_now(client);
+}
+
+/* Who waits longest goes first. */
+static void workers_have_room(void *context)
+{
+	struct proxy_clients *clients = context;
+	while (clients->first_waiting != NULL) {
+		struct client *client = clients->first_waiting;
+		int status = try_to_hand_off(client);
+		if (status == -EAGAIN)
+			return;
+		if (status < 0) {
+			leave_queue(client);
+			refuse_for_now(client);
+		}
+	}
 }
 
 static void read_head(struct client *client, struct evbuffer *input)
@@ -248,6 +305,7 @@ int proxy_clients_new(struct proxy_clients **out, struct event_base *base,
 		return -ENOMEM;
 	clients->base = base;
 	clients->workers = workers;
+	clients->last_waiting = &clients->first_waiting;
 	clients->head_timeout = options->head_timeout;
 	clients->most = options->most_clients;
 	clients->accept_again = evtimer_new(base, accept_again, clients);
@@ -256,6 +314,7 @@ int proxy_clients_new(struct proxy_clients **out, struct event_base *base,
 		proxy_clients_free(clients);
 		return status;
 	}
+	proxy_workers_set_room_cb(workers, workers_have_room, clients);
 	*out = clients;
 	return 0;
 }
@@ -284,6 +343,7 @@ void proxy_clients_free(struct proxy_clients *clients)
 {
 	if (clients == NULL)
 		return;
+	proxy_workers_set_room_cb(clients->workers, NULL, NULL);
 	if (clients->listener != NULL)
 		evconnlistener_free(clients->listener);
 	clients->listener = NULL;

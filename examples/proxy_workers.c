@@ -12,10 +12,6 @@
 #include <event2/buffer.h>
 #include <ferry/ferry.h>
 
-/* Connections that wait in this process for a worker that does not read: beyond it others are
- * asked. The kernel holds a few hundred more in the socket. */
-enum { MOST_WAITING = 16 };
-
 struct worker {
 	struct proxy_workers *pool;
 	struct worker *next;
@@ -23,6 +19,7 @@ struct worker {
 	unsigned long number;      /* for people */
 	unsigned long connections; /* handed over and not yet reported as ended */
 	uint64_t last_turn;
+	bool full;        /* its channel asked for a pause */
 	bool passed_over; /* in the hand-off that is going on */
 };
 
@@ -31,6 +28,8 @@ struct proxy_workers {
 	struct worker *first;
 	unsigned long last_number;
 	uint64_t turn;
+	void (*room)(void *context);
+	void *room_context;
 };
 
 static void free_worker(struct worker *worker)
@@ -62,35 +61,77 @@ static void data_received(struct ferry_transport *channel, struct evbuffer *inpu
 	}
 }
 
+/* The worker is gone or going. What is queued cannot be taken by it any more, and as the channel's
+ * producer the proxy would hold an orderly close up. */
+static void read_connection_lost(struct ferry_transport *channel, void *context)
+{
+	(void)context;
+	ferry_transport_abort_connection(channel);
+}
+
 static void connection_lost(struct ferry_transport *channel, int reason, void *context)
 {
 	(void)channel;
 	struct worker *worker = context;
-	program_say("worker %lu is gone%s%s", worker->number, reason != 0 ? ": " : "",
-	            reason != 0 ? strerror(-reason) : "");
+	bool aborted = reason == 0 || reason == -ECONNABORTED; /* by this end */
+	program_say("worker %lu is gone%s%s", worker->number, aborted ? "" : ": ",
+	            aborted ? "" : strerror(-reason));
 	free_worker(worker);
+}
+
+static void tell_room(struct proxy_workers *pool)
+{
+	if (pool->room != NULL)
+		pool->room(pool->room_context);
+}
+
+static void pause_producing(void *context)
+{
+	struct worker *worker = context;
+	worker->full = true;
+}
+
+static void resume_producing(void *context)
+{
+	struct worker *worker = context;
+	worker->full = false;
+	tell_room(worker->pool);
+}
+
+/* The proxy is a push producer of connections: ferry says when a channel has enough of them. */
+static int start(struct worker *worker)
+{
+	static const struct ferry_protocol protocol = {.data_received = data_received,
+	                                               .read_connection_lost = read_connection_lost,
+	                                               .connection_lost = connection_lost};
+	static const struct ferry_producer_callbacks producer = {.pause_producing = pause_producing,
+	                                                         .resume_producing = resume_producing};
+	int status = ferry_transport_set_protocol(worker->channel, &protocol, worker);
+	if (status == 0)
+		status = ferry_transport_register_producer(worker->channel, &producer, worker, FERRY_PUSH);
+	return status;
 }
 
 static void accepted(struct ferry_listener *listener, struct ferry_transport *channel,
                      void *context)
 {
-	static const struct ferry_protocol protocol = {.data_received = data_received,
-	                                               .connection_lost = connection_lost};
 	(void)listener;
 	struct proxy_workers *pool = context;
-	struct worker *worker = calloc(1, sizeof(*worker));
-	if (worker == NULL || ferry_transport_set_protocol(channel, &protocol, worker) < 0) {
-		program_say("a worker was turned away: no memory");
-		free(worker);
+	struct worker *worker = malloc(sizeof(*worker));
+	if (worker != NULL)
+		*worker = (struct worker){.pool = pool, .channel = channel};
+	int status = worker != NULL ? start(worker) : -ENOMEM;
+	if (status < 0) {
+		program_say("a worker was turned away: %s", strerror(-status));
 		ferry_transport_free(channel);
+		free(worker);
 		return;
 	}
-	worker->pool = pool;
-	worker->channel = channel;
 	worker->number = ++pool->last_number;
 	worker->next = pool->first;
 	pool->first = worker;
 	program_say("worker %lu is here", worker->number);
+	tell_room(pool);
 }
 
 int proxy_workers_new(struct proxy_workers **out, struct event_base *base, const char *path)
@@ -107,18 +148,18 @@ int proxy_workers_new(struct proxy_workers **out, struct event_base *base, const
 	return 0;
 }
 
-static bool is_behind(const struct worker *worker)
+void proxy_workers_set_room_cb(struct proxy_workers *workers, void (*room)(void *context),
+                               void *context)
 {
-	struct ferry_transport_stats stats;
-	return ferry_transport_get_stats(worker->channel, &stats) < 0 ||
-	       stats.fds_queued >= MOST_WAITING;
+	workers->room = room;
+	workers->room_context = context;
 }
 
 static struct worker *choose(struct proxy_workers *pool)
 {
 	struct worker *best = NULL;
 	for (struct worker *worker = pool->first; worker != NULL; worker = worker->next) {
-		if (worker->passed_over || is_behind(worker))
+		if (worker->passed_over || worker->full)
 			continue;
 		if (best == NULL || worker->connections < best->connections ||
 		    (worker->connections == best->connections && worker->last_turn < best->last_turn))
@@ -154,19 +195,35 @@ static int send_to_any(struct proxy_workers *pool, int fd, struct evbuffer *fram
 	return -EAGAIN;
 }
 
-int proxy_workers_hand_off(struct proxy_workers *workers, int fd, struct evbuffer *bytes)
+/* The bytes are copied, a head of some hundred: should no worker take them they are still there. */
+static int make_frame(struct evbuffer **frame, struct evbuffer *bytes)
 {
 	size_t length = evbuffer_get_length(bytes);
 	if (length > HANDOFF_FRAME_PAYLOAD_MAX)
-		return -EAGAIN;
-	struct evbuffer *frame = evbuffer_new();
-	if (frame == NULL)
+		return -EMSGSIZE;
+	struct evbuffer *made = evbuffer_new();
+	if (made == NULL)
 		return -ENOMEM;
-	int status = handoff_frame_add_header(frame, HANDOFF_CONNECTION, (uint32_t)length);
-	if (status == 0 && evbuffer_add_buffer(frame, bytes) < 0)
-		status = -ENOMEM;
-	if (status == 0)
-		status = send_to_any(workers, fd, frame);
+	const unsigned char *payload = evbuffer_pullup(bytes, -1);
+	if ((length > 0 && payload == NULL) ||
+	    handoff_frame_add_header(made, HANDOFF_CONNECTION, (uint32_t)length) < 0 ||
+	    evbuffer_add(made, payload, length) < 0) {
+		evbuffer_free(made);
+		return -ENOMEM;
+	}
+	*frame = made;
+	return 0;
+}
+
+int proxy_workers_hand_off(struct proxy_workers *workers, int fd, struct evbuffer *bytes)
+{
+	if (workers->first == NULL)
+		return -ENOTCONN;
+	struct evbuffer *frame;
+	int status = make_frame(&frame, bytes);
+	if (status < 0)
+		return status;
+	status = send_to_any(workers, fd, frame);
 	evbuffer_free(frame);
 	return status;
 }
