@@ -212,10 +212,15 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct client *client = context;
-	if (client->state == READING && evbuffer_get_length(bufferevent_get_input(client->bev)) > 0)
+	if (client->state == WAITING) {
+		leave_queue(client);
+		refuse_for_now(client);
+	} else if (client->state == READING &&
+	           evbuffer_get_length(bufferevent_get_input(client->bev)) > 0) {
 		refuse(client, 408, NULL, "the request head took too long");
-	else
+	} else {
 		free_client(client);
+	}
 }
 
 static int start(struct client *client)
