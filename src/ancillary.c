@@ -16,7 +16,7 @@ void ancillary_attach(struct msghdr *message, union ancillary_output *room, cons
 	message->msg_control = room->bytes;
 	message->msg_controllen = CMSG_SPACE(length);
 
-	struct cmsghdr *header = CMSG_FIRSTHDR(message);
+	struct cmsghdr *header = &room->align; /* CMSG_FIRSTHDR(), which cannot be NULL here */
 	header->cmsg_level = SOL_SOCKET;
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(length);

@@ -29,8 +29,8 @@ union ancillary_input {
 /* What one recvmsg(2) brought beside its bytes. */
 struct ancillary {
 	unsigned int count;
-	unsigned int ignored; /* control messages of other types */
-	bool truncated;       /* the kernel had more than it could install */
+	unsigned int ignored;           /* control messages of other types */
+	bool truncated;                 /* the kernel had more than it could install */
 	int fds[ANCILLARY_MAX_FDS + 1]; /* padding lets one extra descriptor in on LP64 */
 };
 

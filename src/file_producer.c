@@ -41,9 +41,13 @@ static int queue_file(struct ferry_transport *transport, struct ferry_file_produ
 	if (!transport_takes_output(transport))
 		return -EPIPE;
 	int status = outgoing_push_file(&transport->outgoing, &producer->file);
-	if (status == 0)
-		transport_want_write(transport);
-	return status;
+	if (status < 0)
+		return status;
+	transport_want_write(transport);
+	/* A pull producer that gave a file has written. */
+	if (transport->watcher != NULL)
+		transport->watcher->queued(transport->watcher_argument);
+	return 0;
 }
 
 static struct ferry_file_producer *new_producer(struct ferry_transport *transport,

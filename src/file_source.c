@@ -35,7 +35,7 @@ static uint64_t bytes_to_end(const struct stat *status, int64_t offset)
 
 int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length)
 {
-	struct stat status;
+	struct stat status = {0};
 	bool at_position = offset == FERRY_FILE_POSITION;
 
 	if (length < 0 || (offset < 0 && !at_position))

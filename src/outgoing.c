@@ -17,9 +17,9 @@ struct mark {
 };
 
 enum {
-	CAPACITY_MIN = 16,     /* kept while idle, so that a descriptor now and then allocates nothing */
-	VECTORS_MAX = 64,      /* evbuffer chains in one sendmsg(2) */
-	FILE_HEAD_MAX = 4096   /* bytes of a file that are copied to carry descriptors */
+	CAPACITY_MIN = 16,   /* kept while idle, so that a descriptor now and then allocates nothing */
+	VECTORS_MAX = 64,    /* evbuffer chains in one sendmsg(2) */
+	FILE_HEAD_MAX = 4096 /* bytes of a file that are copied to carry descriptors */
 };
 
 /* ---- the ring of marks ---- */
@@ -249,8 +249,7 @@ static bool rides_along(const struct outgoing *outgoing, const struct mark *mark
 		return false;
 	if (mark->position == outgoing->drained)
 		return true;
-	return outgoing->coalescing && mark->position < end &&
-	       before < outgoing->max_fds_per_message;
+	return outgoing->coalescing && mark->position < end && before < outgoing->max_fds_per_message;
 }
 
 static struct next find_next(const struct outgoing *outgoing)
@@ -303,10 +302,9 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 		guard_turn(turn);
 	do {
 		outgoing->stats->send_calls++;
-		length = outgoing->is_socket
-		             ? sendmsg(turn->fd, &message,
-		                       MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0))
-		             : writev(turn->fd, vectors, count);
+		length = outgoing->is_socket ? sendmsg(turn->fd, &message,
+		                                       MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0))
+		                             : writev(turn->fd, vectors, count);
 	} while (length < 0 && errno == EINTR);
 	if (length < 0) {
 		turn->raised |= errno == EPIPE;

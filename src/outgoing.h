@@ -29,8 +29,8 @@
 struct outgoing_file {
 	struct file_source source;
 	uint64_t sent;
-	int status; /* once finished */
-	bool held;  /* not to be sent now, nor what follows */
+	int status;                 /* once finished */
+	bool held;                  /* not to be sent now, nor what follows */
 	struct outgoing_file *next; /* in the list of the finished */
 
 	/* Called by outgoing_report(). */

@@ -4,7 +4,6 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #include <event2/bufferevent_struct.h>
 #include <event2/util.h>
@@ -48,29 +47,46 @@ static void assign(struct event *event, struct event_base *base, int fd, short w
 	event_priority_set(event, priority);
 }
 
-/* Makes both events ours, as armed as they were. */
-static void take_events(struct rearm *rearm)
+/* Gives both events other callbacks, and leaves them as armed as they were. */
+static void swap_events(struct bufferevent *bev, int write_fd, event_callback_fn on_read,
+                        event_callback_fn on_write, void *argument)
 {
-	struct bufferevent *bev = rearm->bev;
 	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
 	bool writing = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
 	int read_fd = event_get_fd(&bev->ev_read);
-	int write_fd = rearm->write_fd >= 0 ? rearm->write_fd : read_fd;
 
-	/* While it connects, and only then, libevent keeps the write event when writing is disabled:
-	 * the one outward sign of its private flag. */
-	short enabled = bev->enabled;
-	bufferevent_disable(bev, EV_READ | EV_WRITE);
-	bev->enabled = enabled;
-	rearm->connecting = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
-
+	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
-	assign(&bev->ev_read, bev->ev_base, read_fd, EV_READ, rearm->on_read, rearm->argument);
-	assign(&bev->ev_write, bev->ev_base, write_fd, EV_WRITE, rearm->on_write, rearm->argument);
+	assign(&bev->ev_read, bev->ev_base, read_fd, EV_READ, on_read, argument);
+	assign(&bev->ev_write, bev->ev_base, write_fd >= 0 ? write_fd : read_fd, EV_WRITE, on_write,
+	       argument);
 	if (reading)
 		event_add(&bev->ev_read, timeout_or_null(&bev->timeout_read));
 	if (writing)
 		event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
+}
+
+/* While it connects, and only then, libevent keeps the write event when writing is disabled: the one
+ * outward sign of its private flag. */
+static bool is_connecting(struct bufferevent *bev)
+{
+	short enabled = bev->enabled;
+	bool writing = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+
+	if (!writing)
+		return false;
+	bufferevent_disable(bev, EV_WRITE);
+	bev->enabled = enabled;
+	if (event_pending(&bev->ev_write, EV_WRITE, NULL))
+		return true;
+	event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
+	return false;
+}
+
+static void take_events(struct rearm *rearm)
+{
+	rearm->connecting = is_connecting(rearm->bev);
+	swap_events(rearm->bev, rearm->write_fd, rearm->on_read, rearm->on_write, rearm->argument);
 }
 
 /* Suspends writing by way of a rate limit group that has nothing to give: the one suspension that
@@ -139,29 +155,29 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	if (rearm->output_cb == NULL)
 		return -ENOMEM;
 
-	if (event_base_get_running_event(bev->ev_base) == &bev->ev_write) {
-		int status = hold_writing(rearm);
-		if (status < 0) {
-			evbuffer_remove_cb_entry(output, rearm->output_cb);
-			return status;
-		}
+	rearm->stock_read = event_get_callback(&bev->ev_read);
+	rearm->stock_write = event_get_callback(&bev->ev_write);
+	take_events(rearm);
+
+	/* Pending while nothing connects, the write event may be the one that is running right now, with
+	 * the user in its "connected" callback. */
+	if (event_pending(&bev->ev_write, EV_WRITE, NULL) && !rearm->connecting &&
+	    hold_writing(rearm) < 0) {
+		swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
+		evbuffer_remove_cb_entry(output, rearm->output_cb);
+		return -ENOMEM;
 	}
 
 	/* With this flag evbuffer_add_file() makes chains that evbuffer_peek() misreads: it would hand
 	 * out heap memory as if it were the file. */
 	evbuffer_clear_flags(output, EVBUFFER_FLAG_DRAINS_TO_FD);
-
 	bufferevent_incref(bev);
-	rearm->stock_read = event_get_callback(&bev->ev_read);
-	rearm->stock_write = event_get_callback(&bev->ev_write);
-	take_events(rearm);
 	return 0;
 }
 
 void rearm_detach(struct rearm *rearm)
 {
 	struct bufferevent *bev = rearm->bev;
-	int fd = event_get_fd(&bev->ev_read);
 
 	rearm_release_hold(rearm);
 	evbuffer_remove_cb_entry(bev->output, rearm->output_cb);
@@ -169,8 +185,7 @@ void rearm_detach(struct rearm *rearm)
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
 	/* libevent's finaliser is handed the event's argument, and takes it for the bufferevent. */
-	assign(&bev->ev_read, bev->ev_base, fd, EV_READ, rearm->stock_read, bev);
-	assign(&bev->ev_write, bev->ev_base, fd, EV_WRITE, rearm->stock_write, bev);
+	swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
 }
 
 void rearm_free(struct rearm *rearm)

@@ -57,25 +57,25 @@ struct ferry_transport {
 	void *watcher_argument;
 	size_t fd_high;
 
-	uint64_t cookie; /* of a unix socket */
+	uint64_t cookie;                 /* of a unix socket */
 	int pipe_read_fd, pipe_write_fd; /* ours to close; -1 on a socket */
 	unsigned int retry_usec;
 
 	enum transport_state state;
-	int reason;   /* of connection_lost */
-	int broken;   /* why nothing can be sent any more, or 0 */
+	int reason; /* of connection_lost */
+	int broken; /* why nothing can be sent any more, or 0 */
 	bool on_pipes, is_unix;
 	bool freed;
-	bool made;           /* connection_made has run for this protocol */
-	bool read_ended;     /* the peer sends no more */
-	bool write_closing;  /* ferry_transport_lose_write_connection() */
-	bool write_ended;    /* our half is closed */
-	bool fds_dropped;    /* descriptors had no byte to travel with */
+	bool made;          /* connection_made has run for this protocol */
+	bool read_ended;    /* the peer sends no more */
+	bool write_closing; /* ferry_transport_lose_write_connection() */
+	bool write_ended;   /* our half is closed */
+	bool fds_dropped;   /* descriptors had no byte to travel with */
 	bool reading_paused;
-	bool starved;        /* the retry timer runs */
-	bool writing;        /* in the write step: it arms the event itself, at its end */
-	bool write_again;    /* something to write came up meanwhile */
-	bool woken;          /* the write step was asked for by us, not by the socket */
+	bool starved;     /* the retry timer runs */
+	bool writing;     /* in the write step: it arms the event itself, at its end */
+	bool write_again; /* something to write came up meanwhile */
+	bool woken;       /* the write step was asked for by us, not by the socket */
 };
 
 static inline bool transport_is_over(const struct ferry_transport *transport)

@@ -57,12 +57,13 @@ static void count_read(struct ferry_transport *transport, size_t length)
 
 static void deliver_fd(struct ferry_transport *transport, int fd)
 {
+	/* The callback for the one before may have set another protocol. */
+	protocol_begin(transport);
 	bool open = transport->state == TRANSPORT_OPEN && !transport->freed;
 
 	if (open && transport->protocol != NULL &&
 	    transport->protocol->file_descriptor_received != NULL) {
-		transport->protocol->file_descriptor_received(transport, fd,
-		                                              transport->protocol_context);
+		transport->protocol->file_descriptor_received(transport, fd, transport->protocol_context);
 	} else if (open && transport->protocol == NULL && transport->fd_cb != NULL) {
 		transport->fd_cb(transport, fd, transport->fd_context);
 	} else {
@@ -74,6 +75,7 @@ static void deliver_fd(struct ferry_transport *transport, int fd)
 static void deliver_loss(struct ferry_transport *transport)
 {
 	transport->stats.fds_lost++;
+	protocol_begin(transport);
 	if (transport->state != TRANSPORT_OPEN || transport->freed)
 		return;
 	if (transport->protocol != NULL) {
@@ -91,8 +93,6 @@ static void deliver_loss(struct ferry_transport *transport)
 
 static void deliver(struct ferry_transport *transport, const struct ancillary *ancillary)
 {
-	if (ancillary->count > 0 || ancillary->truncated)
-		protocol_begin(transport);
 	transport->stats.fds_received += ancillary->count;
 	transport->stats.controls_ignored += ancillary->ignored;
 	for (unsigned int i = 0; i < ancillary->count; i++)
@@ -109,8 +109,7 @@ static ssize_t read_once(struct ferry_transport *transport, evutil_socket_t fd, 
 	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
 
 	transport->stats.receive_calls++;
-	ssize_t length =
-	    incoming_read(&transport->incoming, fd, input, max, &ancillary, maybe_more);
+	ssize_t length = incoming_read(&transport->incoming, fd, input, max, &ancillary, maybe_more);
 	if (length > 0)
 		count_read(transport, (size_t)length);
 	deliver(transport, &ancillary);
@@ -158,10 +157,10 @@ static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, sh
 		if (transport_is_over(transport) || length == -EAGAIN)
 			break;
 		if (length <= 0) {
-			report_event(transport,
-			             (short)(BEV_EVENT_READING |
-			                     (length == 0 ? BEV_EVENT_EOF : BEV_EVENT_ERROR)),
-			             (int)-length);
+			report_event(
+			    transport,
+			    (short)(BEV_EVENT_READING | (length == 0 ? BEV_EVENT_EOF : BEV_EVENT_ERROR)),
+			    (int)-length);
 			break;
 		}
 		budget -= (size_t)length;

@@ -55,7 +55,8 @@ struct ferry_file_callbacks {
 	 *  ended before its length (it was truncated) or could not be read; -ECANCELED:
 	 *  ferry_file_producer_stop() or ferry_transport_free(); else why it could not be read, or why
 	 *  the connection was lost. The file's descriptor has been closed. */
-	void (*finished)(struct ferry_file_producer *producer, int status, uint64_t sent, void *context);
+	void (*finished)(struct ferry_file_producer *producer, int status, uint64_t sent,
+	                 void *context);
 
 	/** For later versions; leave NULL. */
 	void (*reserved[2])(void);

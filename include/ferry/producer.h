@@ -77,10 +77,9 @@ struct ferry_producer_callbacks {
  *
  * Since 0.1.
  */
-FERRY_EXPORT int
-ferry_transport_register_producer(struct ferry_transport *transport,
-                                  const struct ferry_producer_callbacks *callbacks, void *context,
-                                  enum ferry_producer_mode mode);
+FERRY_EXPORT int ferry_transport_register_producer(struct ferry_transport *transport,
+                                                   const struct ferry_producer_callbacks *callbacks,
+                                                   void *context, enum ferry_producer_mode mode);
 
 /**
  * Unregisters the producer; none of its callbacks runs any more. A close that waited for it goes on.

@@ -73,8 +73,7 @@ struct ferry_protocol {
 
 	/** Bytes arrived. @p input is the bufferevent's own input buffer: drain what is wanted; what
 	 *  stays is offered again with the next bytes or by ferry_transport_resume_reading(). */
-	void (*data_received)(struct ferry_transport *transport, struct evbuffer *input,
-	                      void *context);
+	void (*data_received)(struct ferry_transport *transport, struct evbuffer *input, void *context);
 
 	/** One descriptor arrived, close-on-exec set; runs once for each, in the order of sending,
 	 *  before data_received for the bytes that it came with. The callback owns @p fd. When NULL,
@@ -104,11 +103,11 @@ struct ferry_protocol {
 /** What a transport did so far; see ferry_transport_get_stats(). Counts unless said otherwise.
  *  Since 0.1. */
 struct ferry_transport_stats {
-	uint64_t bytes_sent;     /**< bytes the kernel took, those of files included */
-	uint64_t bytes_received; /**< bytes read */
-	uint64_t fds_sent;       /**< descriptors the kernel took */
-	uint64_t fds_received;   /**< descriptors that arrived */
-	uint64_t files_sent;     /**< files sent whole */
+	uint64_t bytes_sent;      /**< bytes the kernel took, those of files included */
+	uint64_t bytes_received;  /**< bytes read */
+	uint64_t fds_sent;        /**< descriptors the kernel took */
+	uint64_t fds_received;    /**< descriptors that arrived */
+	uint64_t files_sent;      /**< files sent whole */
 	uint64_t file_bytes_sent; /**< the part of bytes_sent that came from files */
 
 	uint64_t send_calls;     /**< sendmsg(2) or writev(2) calls */
@@ -117,9 +116,9 @@ struct ferry_transport_stats {
 	uint64_t send_eagain;    /**< times the socket was full */
 	uint64_t send_retries;   /**< times ENOBUFS, ENOMEM or ETOOMANYREFS was waited out */
 
-	uint64_t fds_unclaimed;  /**< received, and closed because no callback took them */
-	uint64_t fds_unsent;     /**< queued, and closed because the connection ended */
-	uint64_t fds_lost;       /**< reads that the kernel said had lost descriptors */
+	uint64_t fds_unclaimed;    /**< received, and closed because no callback took them */
+	uint64_t fds_unsent;       /**< queued, and closed because the connection ended */
+	uint64_t fds_lost;         /**< reads that the kernel said had lost descriptors */
 	uint64_t controls_ignored; /**< control messages of another type than SCM_RIGHTS */
 
 	uint64_t bytes_queued;     /**< bytes waiting now, without those of files */
@@ -388,9 +387,8 @@ FERRY_EXPORT int ferry_transport_set_fd_buffer(struct ferry_transport *transport
  *
  * Since 0.1.
  */
-FERRY_EXPORT int
-ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
-                                     struct bufferevent_rate_limit_group *group);
+FERRY_EXPORT int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
+                                                      struct bufferevent_rate_limit_group *group);
 
 /** Stops reading: no data_received and no descriptors until ferry_transport_resume_reading(). Once
  *  the peer is known to be gone, what it still sent is delivered even so, because nothing can follow

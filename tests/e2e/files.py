@@ -328,7 +328,7 @@ class Truncation(harness.ServerCase):
 
 def memory_bound():
     """KiB of resident memory that a worker may take; sanitizers have shadows."""
-    return 10 ** 9 if os.environ.get("FERRY_INSTRUMENTED") else 32 * 1024
+    return 10 ** 9 if harness.INSTRUMENTED else 32 * 1024
 
 
 def connection_count(worker):

@@ -1,6 +1,6 @@
 """Proxy and workers as child processes, and raw HTTP over sockets: what the end-to-end tests share.
 
-FERRY_BIN is the directory of the example programs. Everything is on 127.0.0.1 with ports that the
+FERRY_BIN is the directory of the example programs, FERRY_EMULATOR what runs them, if anything. Everything is on 127.0.0.1 with ports that the
 kernel picks, in a temporary directory of its own. A wait has a deadline that a machine in order
 never comes near; no test passes or fails by how long something takes.
 """
@@ -8,7 +8,6 @@ never comes near; no test passes or fails by how long something takes.
 import contextlib
 import os
 import pathlib
-import select
 import signal
 import socket
 import subprocess
@@ -18,6 +17,8 @@ import unittest
 
 DEADLINE = 120
 BIN = pathlib.Path(os.environ["FERRY_BIN"])
+EMULATOR = [word for word in os.environ.get("FERRY_EMULATOR", "").split(";") if word]  # valgrind
+INSTRUMENTED = bool(EMULATOR or os.environ.get("FERRY_INSTRUMENTED"))  # sizes mean nothing then
 
 
 def wait_until(condition, what):
@@ -39,7 +40,7 @@ class Child:
         self.log = directory / f"{name}-{time.monotonic_ns()}.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, BIN / name, *arguments],
+                [*prefix, *EMULATOR, BIN / name, *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         self.pid = self.process.pid
 
@@ -225,7 +226,3 @@ class ServerCase(unittest.TestCase):
             return all(child.process.poll() is not None or child.fds() <= before[child]
                        for child in children)
         self.addCleanup(wait_until, settled, "descriptors are closed again")
-
-
-def readable(sock):
-    return bool(select.select([sock], [], [], 0)[0])

@@ -241,7 +241,7 @@ class Clients(Case):
             self.assert_serves(server)
             grown = worker.memory_kib("VmRSS") - before
             print(f"{grown / 1000:.2f} KiB of resident memory for an idle client", flush=True)
-            if not os.environ.get("FERRY_INSTRUMENTED"):
+            if not harness.INSTRUMENTED:
                 self.assertLess(grown / 1000, 8)
             for client in idle:
                 self.assertEqual(client.ask("/").body, b"hello")

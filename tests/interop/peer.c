@@ -165,7 +165,7 @@ static void send_fds(struct ferry_transport *transport, void *context)
 	for (unsigned int i = 0; i < peer.number && !peer.failed; i++) {
 		send_object(i);
 		/* Some descriptors share a byte, one to four of them. */
-		if (i - first == i % 4 || i + 1 == peer.number) {
+		if (i - first == first / 3 % 4 || i + 1 == peer.number) {
 			send_line(first, i);
 			first = i + 1;
 		}

@@ -1,5 +1,6 @@
 """Descriptors between ferry and socket.send_fds() and recv_fds() of Python's own library."""
 
+import contextlib
 import os
 import socket
 
@@ -8,21 +9,23 @@ from interop import Ledger, Peer, check_equal, make_object, run
 COUNT = 200
 
 
+def connect(path):
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream.connect(path)
+    return stream
+
+
 def with_peer(path, mode, side, number, talk):
-    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with plain:
+    """Has the peer and talk(stream) speak. The peer's report."""
+    with contextlib.ExitStack() as stack:
         if side == "--connect":
-            plain.bind(path)
-            plain.listen(1)
-        with Peer(mode, side, path, *number) as peer:
-            if side == "--connect":
-                stream, _ = plain.accept()
-            else:
-                stream = plain.dup()
-                stream.connect(path)
-            with stream:
-                talk(stream)
-            return peer.finish()
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            listener.bind(path)
+            listener.listen(1)
+        peer = stack.enter_context(Peer(mode, side, path, *number))
+        with connect(path) if side == "--listen" else listener.accept()[0] as stream:
+            talk(stream)
+        return peer.finish()
 
 
 def python_receives(path, side):

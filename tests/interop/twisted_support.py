@@ -1,9 +1,16 @@
-"""A protocol of Twisted's and the C peer, connected."""
+"""A protocol of Twisted's and a program in C, connected."""
 
-from twisted.internet import reactor, task
+import sys
+
+try:
+    from twisted.internet import reactor, task
+except ImportError as error:
+    print("skipped:", error)
+    sys.exit(77)
+
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import globalLogPublisher
 
@@ -33,19 +40,39 @@ def _observe(event):
         _waiting.errback(event["log_failure"])
 
 
+def wait_for(done):
+    """The same Deferred; fails also with what Twisted catches meanwhile."""
+    global _waiting
+    _waiting = done.addTimeout(DEADLINE, reactor)
+    return done
+
+
+def listen(path, talker):
+    return UNIXServerEndpoint(reactor, path).listen(Factory.forProtocol(lambda: talker))
+
+
+@inlineCallbacks
+def connect(path, talker):
+    """Connects as soon as somebody listens."""
+    for _ in range(DEADLINE * 50):
+        try:
+            yield UNIXClientEndpoint(reactor, path).connect(Factory.forProtocol(lambda: talker))
+            return
+        except ConnectError:
+            yield task.deferLater(reactor, 0.02)
+    raise Failure("nobody listens")
+
+
 @inlineCallbacks
 def talk(talker, mode, side, path, *number):
     """Has the peer and the talker speak until the connection is over. The peer's report."""
-    global _waiting
-    factory = Factory.forProtocol(lambda: talker)
     port = None
     if side == "--connect":
-        port = yield UNIXServerEndpoint(reactor, path).listen(factory)
+        port = yield listen(path, talker)
     with Peer(mode, side, path, *number) as peer:
         if side == "--listen":
-            yield UNIXClientEndpoint(reactor, path).connect(factory)
-        _waiting = talker.done.addTimeout(DEADLINE, reactor)
-        yield _waiting
+            yield connect(path, talker)
+        yield wait_for(talker.done)
         if port is not None:
             yield port.stopListening()
         return peer.finish()

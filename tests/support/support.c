@@ -150,8 +150,8 @@ void make_pair(enum pair_kind kind, int fds[2])
 	if (kind == PAIR_TCP)
 		make_tcp_pair(fds);
 	else
-		ck_assert_int_eq(
-		    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
+		                 0);
 }
 
 void make_pipe(int fds[2])

@@ -1,0 +1,61 @@
+/* A receiver that wants no descriptors makes the sender's call fail for good. Linux 6.16 and later;
+ * skipped on others. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "support.h"
+#include "wire.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+enum { SKIPPED = 77 };
+
+static int refuse_descriptors(int socket)
+{
+	int zero = 0;
+	return setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, &zero, sizeof(zero)) == 0 ? 0 : -errno;
+}
+
+START_TEST(sending_to_a_socket_that_refuses_descriptors_says_eperm)
+{
+	int ends[2];
+	make_pair(PAIR_UNIX, ends);
+	int fd = make_marked_fd(1);
+	ck_assert_int_eq(refuse_descriptors(ends[1]), 0);
+
+	ck_assert_int_eq(wire_send(ends[0], "x", 1, &fd, 1), -EPERM);
+
+	ck_assert_int_eq(wire_send(ends[0], "x", 1, NULL, 0), 1);
+	close(fd);
+	close(ends[0]);
+	close(ends[1]);
+}
+END_TEST
+
+static int kernel_support(void)
+{
+	int ends[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0)
+		return -errno;
+	int status = refuse_descriptors(ends[1]);
+	close(ends[0]);
+	close(ends[1]);
+	return status;
+}
+
+int main(void)
+{
+	if (kernel_support() == -ENOPROTOOPT) {
+		puts("SKIPPED: this kernel has no SO_PASSRIGHTS");
+		return SKIPPED;
+	}
+	Suite *suite = suite_create("kernel_passrights");
+	TCase *tcase = support_case(suite, "SO_PASSRIGHTS");
+	tcase_add_test(tcase, sending_to_a_socket_that_refuses_descriptors_says_eperm);
+	return support_run(suite);
+}
