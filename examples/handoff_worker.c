@@ -4,6 +4,7 @@
 #include "handoff_frame.h"
 #include "http_connection.h"
 #include "program.h"
+#include "static_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -310,8 +311,18 @@ static int read_options(int argc, char **argv, struct worker *worker, const char
 static int open_root(const char *path)
 {
 	int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root < 0)
+	if (root < 0) {
 		program_say("%s: %s", path, strerror(errno));
+		return -1;
+	}
+	/* Nothing could be served on a kernel that cannot keep a lookup below the root. */
+	struct static_file file;
+	int status = static_file_open(root, ".", &file);
+	if (status != -EISDIR) {
+		program_say("%s: %s", path, strerror(-status));
+		close(root);
+		return -1;
+	}
 	return root;
 }
 
