@@ -18,7 +18,7 @@
 #include <event2/event.h>
 
 /* Descriptors that are left for other things than clients: the workers' channels first of all. */
-enum { SPARE_FDS = 64 };
+static const unsigned long spare_fds = 64;
 
 struct options {
 	const char *socket_path;
@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 		return 2;
 	clients.head_timeout.tv_sec = (time_t)options.head_timeout;
 	unsigned long fds = program_raise_descriptor_limit();
-	clients.most_clients = fds > 2 * SPARE_FDS ? fds - SPARE_FDS : fds / 2;
+	clients.most_clients = fds > 2 * spare_fds ? fds - spare_fds : fds / 2;
 
 	/* Clients are on stock bufferevents, whose writes raise it. */
 	signal(SIGPIPE, SIG_IGN);

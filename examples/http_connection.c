@@ -90,7 +90,7 @@ static void destroy(struct http_connection *connection)
 }
 
 /* Sends what was gathered, and has the loop come back when all of it has left. */
-static void queue_answer(struct http_connection *connection, struct evbuffer *answer);
+static void queue_answer(struct http_connection *connection, struct evbuffer *out);
 
 static void refuse(struct http_connection *connection, int status, const char *fields,
                    const char *why)
@@ -249,7 +249,7 @@ static void answer_path(struct http_connection *connection, const char *text)
 			redirect_to_directory(connection, text);
 			return;
 		}
-		strcat(path, index_name);
+		memcpy(path + strlen(path), index_name, sizeof(index_name));
 		status = static_file_open(connection->server->root, path, &file);
 		if (status == -ENOENT || status == -EISDIR)
 			status = -EACCES; /* directories are not listed */
@@ -483,6 +483,10 @@ int http_server_serve(struct http_server *server, int fd, struct evbuffer *input
 
 void http_server_close_all(struct http_server *server)
 {
-	while (server->connections != NULL)
-		destroy(server->connections);
+	struct http_connection *next;
+	for (struct http_connection *connection = server->connections; connection != NULL;
+	     connection = next) {
+		next = connection->next;
+		destroy(connection);
+	}
 }

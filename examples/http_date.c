@@ -20,13 +20,14 @@ void http_date_format(time_t when, char out[HTTP_DATE_SIZE])
 		when = year_0;
 	if (when > end_of_9999)
 		when = end_of_9999;
-	struct tm tm;
-	gmtime_r(&when, &tm);
+	struct tm tm = {0};
+	(void)gmtime_r(&when, &tm);
 	/* The remainders say to the compiler what the clamps above make true. */
-	snprintf(out, HTTP_DATE_SIZE, "%s, %02u %s %04u %02u:%02u:%02u GMT", short_days[tm.tm_wday % 7],
-	         (unsigned int)tm.tm_mday % 100, months[tm.tm_mon % 12],
-	         (unsigned int)(tm.tm_year + 1900) % 10000, (unsigned int)tm.tm_hour % 100,
-	         (unsigned int)tm.tm_min % 100, (unsigned int)tm.tm_sec % 100);
+	(void)snprintf(out, HTTP_DATE_SIZE, "%s, %02u %s %04u %02u:%02u:%02u GMT",
+	               short_days[tm.tm_wday % 7], (unsigned int)tm.tm_mday % 100,
+	               months[tm.tm_mon % 12], (unsigned int)(tm.tm_year + 1900) % 10000,
+	               (unsigned int)tm.tm_hour % 100, (unsigned int)tm.tm_min % 100,
+	               (unsigned int)tm.tm_sec % 100);
 }
 
 /* What is left to read. Each step takes its part off the front, or says no. */

@@ -68,7 +68,9 @@ static bool is_host(char c)
 
 static char lower(char c)
 {
-	return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+	if (c >= 'A' && c <= 'Z')
+		c = (char)(c + ('a' - 'A'));
+	return c;
 }
 
 bool http_equal_ignoring_case(const char *text, size_t length, const char *word)

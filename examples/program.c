@@ -35,12 +35,14 @@ unsigned long program_raise_descriptor_limit(void)
 
 void program_say(const char *format, ...)
 {
+	char line[512];
 	va_list arguments;
 	va_start(arguments, format);
-	fprintf(stderr, "%s: ", program_invocation_short_name);
-	vfprintf(stderr, format, arguments);
-	fputc('\n', stderr);
+	/* clang-tidy 14 does not see va_start() here. */
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
+	(void)vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
+	(void)fprintf(stderr, "%s: %s\n", program_invocation_short_name, line);
 }
 
 static void print_line(enum ferry_log_level level, const char *line)

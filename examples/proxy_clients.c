@@ -5,8 +5,8 @@
 #include "program.h"
 #include "proxy_workers.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,8 +142,9 @@ static void hand_off(struct client *client)
 static void workers_have_room(void *context)
 {
 	struct proxy_clients *clients = context;
-	while (clients->first_waiting != NULL) {
-		struct client *client = clients->first_waiting;
+	struct client *next;
+	for (struct client *client = clients->first_waiting; client != NULL; client = next) {
+		next = client->next_waiting; /* hand-offs and refusals free no other client */
 		int status = try_to_hand_off(client);
 		if (status == -EAGAIN)
 			return;
@@ -328,19 +329,14 @@ int proxy_clients_name(const struct proxy_clients *clients, char *out, size_t si
 {
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
-	char host[INET6_ADDRSTRLEN];
+	char host[INET6_ADDRSTRLEN], port[6];
 	if (getsockname(evconnlistener_get_fd(clients->listener), (struct sockaddr *)&address,
 	                &length) < 0)
 		return -errno;
-	if (address.ss_family == AF_INET6) {
-		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
-		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-		evutil_snprintf(out, size, "[%s]:%u", host, ntohs(in6->sin6_port));
-	} else {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
-		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
-		evutil_snprintf(out, size, "%s:%u", host, ntohs(in->sin_port));
-	}
+	if (getnameinfo((struct sockaddr *)&address, length, host, sizeof(host), port, sizeof(port),
+	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return -EINVAL;
+	evutil_snprintf(out, size, strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
 	return 0;
 }
 
@@ -352,8 +348,11 @@ void proxy_clients_free(struct proxy_clients *clients)
 	if (clients->listener != NULL)
 		evconnlistener_free(clients->listener);
 	clients->listener = NULL;
-	while (clients->first != NULL)
-		free_client(clients->first);
+	struct client *next;
+	for (struct client *client = clients->first; client != NULL; client = next) {
+		next = client->next;
+		free_client(client);
+	}
 	if (clients->accept_again != NULL)
 		event_free(clients->accept_again);
 	free(clients);

@@ -233,7 +233,10 @@ void proxy_workers_free(struct proxy_workers *workers)
 	if (workers == NULL)
 		return;
 	ferry_listener_free(workers->listener);
-	while (workers->first != NULL)
-		free_worker(workers->first);
+	struct worker *next;
+	for (struct worker *worker = workers->first; worker != NULL; worker = next) {
+		next = worker->next;
+		free_worker(worker);
+	}
 	free(workers);
 }

@@ -85,7 +85,7 @@ START_TEST(dates_are_read_in_three_formats)
 	ck_date("Sun, 06 Nov 1994 08:49:37 GMT", example);
 	ck_date("Sunday, 06-Nov-94 08:49:37 GMT", example);
 	ck_date("Sun Nov  6 08:49:37 1994", example);
-	ck_date("Wed Nov 16 08:49:37 1994", example + 10 * 86400);
+	ck_date("Wed Nov 16 08:49:37 1994", example + 864000);
 	ck_date("Thu, 29 Feb 2024 00:00:00 GMT", 1709164800);
 	ck_date("Sat, 31 Dec 2016 23:59:60 GMT", 1483228800);
 }
