@@ -114,8 +114,12 @@ void ferry_file_producer_pause(struct ferry_file_producer *producer)
 {
 	if (producer == NULL)
 		return;
-	struct bufferevent *bev = transport_lock(producer->transport);
+	struct ferry_transport *transport = producer->transport;
+	struct bufferevent *bev = transport_lock(transport);
 	producer->file.held = true;
+	/* What waits for the peer now may be this file: its write timeout must not run. */
+	if (is_queued(producer) && outgoing_is_held(&transport->outgoing))
+		transport_stop_waiting(transport);
 	bufferevent_unlock(bev);
 }
 

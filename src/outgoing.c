@@ -217,7 +217,8 @@ bool outgoing_report(struct outgoing *outgoing)
 
 /* ---- the write loop ---- */
 
-/* One turn of it. SIGPIPE is kept off once per turn, from the first call that has no flag for it. */
+/* One turn of it. SIGPIPE is kept off from the first call that has no flag for it on, until user code
+ * runs. */
 struct turn {
 	int fd;
 	size_t budget;
@@ -234,6 +235,14 @@ static void guard_turn(struct turn *turn)
 	turn->guarded = true;
 }
 
+static void unguard_turn(struct turn *turn)
+{
+	if (turn->guarded)
+		sigpipe_restore(&turn->guard, turn->raised);
+	turn->guarded = false;
+	turn->raised = false;
+}
+
 /* What goes next: `fds` descriptors and `bytes` bytes of the buffer; or, when there are no bytes,
  * the file. */
 struct next {
@@ -243,26 +252,28 @@ struct next {
 };
 
 static bool rides_along(const struct outgoing *outgoing, const struct mark *mark,
-                        unsigned int before, uint64_t end)
+                        unsigned int before, uint64_t position, uint64_t end)
 {
 	if (mark->file != NULL || before >= ANCILLARY_MAX_FDS)
 		return false;
-	if (mark->position == outgoing->drained)
+	if (mark->position == position)
 		return true;
 	return outgoing->coalescing && mark->position < end && before < outgoing->max_fds_per_message;
 }
 
-static struct next find_next(const struct outgoing *outgoing)
+/* `ahead`: bytes of the buffer that are sent already, and not yet drained. */
+static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 {
-	struct next next = {.bytes = evbuffer_get_length(outgoing->buffer)};
-	uint64_t end = outgoing->drained + next.bytes;
+	struct next next = {.bytes = evbuffer_get_length(outgoing->buffer) - ahead};
+	uint64_t position = outgoing->drained + ahead;
+	uint64_t end = position + next.bytes;
 
 	while (next.fds < outgoing->count &&
-	       rides_along(outgoing, mark_at(outgoing, next.fds), next.fds, end))
+	       rides_along(outgoing, mark_at(outgoing, next.fds), next.fds, position, end))
 		next.fds++;
 	if (next.fds < outgoing->count) {
 		const struct mark *mark = mark_at(outgoing, next.fds);
-		next.bytes = (size_t)(mark->position - outgoing->drained);
+		next.bytes = (size_t)(mark->position - position);
 		next.file = mark->file;
 	}
 	return next;
@@ -322,38 +333,90 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	return length;
 }
 
-static int send_bytes(struct outgoing *outgoing, struct turn *turn, const struct next *next)
-{
+/* What was seen of the buffer in one look: `count` vectors, the first of them cut by what is sent. */
+struct view {
 	struct evbuffer_iovec vectors[VECTORS_MAX];
-	size_t left = turn->budget - turn->sent;
-	size_t length = next->bytes < left ? next->bytes : left;
-	bool more = outgoing->is_inet && next->file != NULL && !next->file->held &&
-	            next->file->source.remaining > 0 && length == next->bytes;
+	int first, count;
+	size_t length;
+};
 
-	int count = evbuffer_peek(outgoing->buffer, (ev_ssize_t)length, NULL, vectors, VECTORS_MAX);
-	if (count > VECTORS_MAX)
-		count = VECTORS_MAX;
-	size_t offered = 0;
-	for (int i = 0; i < count; i++) {
+static void look(const struct outgoing *outgoing, struct view *view, size_t max)
+{
+	view->first = 0;
+	view->length = 0;
+	view->count =
+	    evbuffer_peek(outgoing->buffer, (ev_ssize_t)max, NULL, view->vectors, VECTORS_MAX);
+	if (view->count > VECTORS_MAX)
+		view->count = VECTORS_MAX;
+	for (int i = 0; i < view->count; i++) {
 		/* A peek gives whole chains. */
-		if (vectors[i].iov_len > length - offered)
-			vectors[i].iov_len = length - offered;
-		offered += vectors[i].iov_len;
+		if (view->vectors[i].iov_len > max - view->length)
+			view->vectors[i].iov_len = max - view->length;
+		view->length += view->vectors[i].iov_len;
+	}
+}
+
+/* Sends the first `length` bytes of the view, with descriptors, as one message; moves on by what was
+ * sent. */
+static ssize_t send_from_view(struct outgoing *outgoing, struct turn *turn, struct view *view,
+                              size_t length, unsigned int fds, bool more)
+{
+	int last = view->first;
+	size_t before = 0;
+
+	while (before + view->vectors[last].iov_len < length)
+		before += view->vectors[last++].iov_len;
+	size_t whole = view->vectors[last].iov_len;
+	view->vectors[last].iov_len = length - before;
+	ssize_t sent =
+	    transmit(outgoing, turn, &view->vectors[view->first], last - view->first + 1, fds, more);
+	view->vectors[last].iov_len = whole;
+	if (sent < (ssize_t)length)
+		return sent; /* an error or a full socket: the view is not used again */
+
+	struct evbuffer_iovec *rest = &view->vectors[last];
+	rest->iov_base = (unsigned char *)rest->iov_base + (length - before);
+	rest->iov_len -= length - before;
+	view->first = last;
+	view->length -= length;
+	return sent;
+}
+
+/* Sends bytes of the buffer, up to the next file: a message for each descriptor among them, all from
+ * one look at the buffer. */
+static int send_bytes(struct outgoing *outgoing, struct turn *turn)
+{
+	size_t queued = evbuffer_get_length(outgoing->buffer), done = 0;
+	size_t left = turn->budget - turn->sent;
+	struct view view;
+	int state = OUTGOING_IDLE;
+
+	look(outgoing, &view, queued < left ? queued : left);
+	while (state == OUTGOING_IDLE && view.length > 0) {
+		struct next next = find_next(outgoing, done);
+		if (next.bytes == 0)
+			break;
+		bool whole = next.bytes <= view.length;
+		size_t length = whole ? next.bytes : view.length;
+		bool more = whole && outgoing->is_inet && next.file != NULL && !next.file->held &&
+		            next.file->source.remaining > 0;
+		ssize_t sent = send_from_view(outgoing, turn, &view, length, next.fds, more);
+		if (sent < 0)
+			state = state_of(outgoing, (int)sent);
+		else if ((size_t)sent < length)
+			state = OUTGOING_FULL;
+		done += sent > 0 ? (size_t)sent : 0;
 	}
 
-	if (offered == 0)
-		return -EIO; /* never a descriptor without a byte: the kernel would drop it */
-
-	ssize_t sent = transmit(outgoing, turn, vectors, count, next->fds, more);
-	if (sent < 0)
-		return state_of(outgoing, (int)sent);
-	/* Callbacks on the buffer run in here, and must find the positions right. */
-	outgoing->drained += (uint64_t)sent;
-	outgoing->own_drain += (uint64_t)sent;
+	/* Callbacks on the buffer run in here: they must find the positions right, and the program's own
+	 * signal mask. */
+	unguard_turn(turn);
+	outgoing->drained += done;
+	outgoing->own_drain += done;
 	evbuffer_unfreeze(outgoing->buffer, 1);
-	evbuffer_drain(outgoing->buffer, (size_t)sent);
+	evbuffer_drain(outgoing->buffer, done);
 	evbuffer_freeze(outgoing->buffer, 1);
-	return (size_t)sent < offered ? OUTGOING_FULL : OUTGOING_IDLE;
+	return state;
 }
 
 static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
@@ -460,18 +523,17 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 	int state = OUTGOING_IDLE;
 
 	while (state == OUTGOING_IDLE && !outgoing->stopped) {
-		struct next next = find_next(outgoing);
+		struct next next = find_next(outgoing, 0);
 		if (next.bytes == 0 && next.file == NULL)
 			break;
 		if (turn.sent >= turn.budget)
 			state = OUTGOING_YIELDED;
 		else if (next.bytes > 0)
-			state = send_bytes(outgoing, &turn, &next);
+			state = send_bytes(outgoing, &turn);
 		else
 			state = send_file(outgoing, &turn, &next);
 	}
-	if (turn.guarded)
-		sigpipe_restore(&turn.guard, turn.raised);
+	unguard_turn(&turn);
 	*sent = turn.sent;
 	return state;
 }
@@ -513,6 +575,12 @@ void outgoing_release(struct outgoing *outgoing)
 	assert(outgoing->count == 0 && outgoing->finished == NULL);
 	free(outgoing->marks);
 	outgoing->marks = NULL;
+}
+
+bool outgoing_is_held(const struct outgoing *outgoing)
+{
+	struct next next = find_next(outgoing, 0);
+	return next.bytes == 0 && next.file != NULL && next.file->held;
 }
 
 bool outgoing_is_sent(const struct outgoing *outgoing)

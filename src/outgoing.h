@@ -116,6 +116,9 @@ void outgoing_stop(struct outgoing *outgoing, int status);
 /* Closes the descriptors that wait for a byte, when none will come. How many. */
 unsigned int outgoing_close_fds(struct outgoing *outgoing);
 
+/* Whether a held file is what would go next. */
+bool outgoing_is_held(const struct outgoing *outgoing);
+
 /* Whether all bytes and files are sent. */
 bool outgoing_is_sent(const struct outgoing *outgoing);
 

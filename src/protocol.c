@@ -72,8 +72,11 @@ static void read_side_ended(struct ferry_transport *transport)
 static void write_side_broken(struct ferry_transport *transport, int reason)
 {
 	/* The peer is gone, but what it sent before is still here; also what a pause kept back. */
-	if (transport->reading_paused)
+	if (transport->reading_paused) {
+		transport->reading_paused = false;
+		transport_deliver_kept(transport);
 		protocol_offer_input(transport);
+	}
 	if ((reason == -EPIPE || reason == -ECONNRESET) && !transport->read_ended)
 		transport_read_rest(transport);
 	transport_end(transport, reason);

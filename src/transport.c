@@ -263,6 +263,7 @@ void transport_end(struct ferry_transport *transport, int reason)
 	transport->state = TRANSPORT_LOST;
 	transport->reason = transport->broken != 0 ? transport->broken : reason;
 	bufferevent_disable(transport->rearm.bev, EV_READ | EV_WRITE);
+	transport_close_kept(transport);
 	/* While connecting, libevent keeps the write event. */
 	rearm_stop_waiting(&transport->rearm);
 	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
@@ -321,6 +322,7 @@ void ferry_transport_free(struct ferry_transport *transport)
 	if (!transport->freed) {
 		transport->freed = true;
 		transport_dismiss_watcher(transport);
+		transport_close_kept(transport);
 		outgoing_stop(&transport->outgoing, -ECANCELED);
 		if (transport->state < TRANSPORT_LOST)
 			shut_down(transport, SHUT_RDWR);
@@ -567,6 +569,8 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		transport->reading_paused = false;
 		if (!transport->read_ended)
 			bufferevent_enable(bev, EV_READ);
+		if (transport->kept_count > 0 || transport->kept_loss)
+			transport_want_loop(transport);
 		if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
 			bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
 	}

@@ -57,6 +57,10 @@ struct ferry_transport {
 	void *watcher_argument;
 	size_t fd_high;
 
+	int *kept_fds; /* that came in the read in which reading was paused */
+	unsigned int kept_count;
+	bool kept_loss; /* and others were lost there */
+
 	uint64_t cookie;                 /* of a unix socket */
 	int pipe_read_fd, pipe_write_fd; /* ours to close; -1 on a socket */
 	unsigned int retry_usec;
@@ -102,10 +106,19 @@ void transport_on_loop(evutil_socket_t fd, short what, void *transport);
 /* Has the write step run soon. */
 void transport_want_write(struct ferry_transport *transport);
 
+/* Waits no longer for the socket to be writable, and so not for the write timeout either. */
+void transport_stop_waiting(struct ferry_transport *transport);
+
 /* Has transport_on_loop() run soon. */
 void transport_want_loop(struct ferry_transport *transport);
 
-/* Reads and delivers what is there, as much as it is, and pause or not. */
+/* Delivers the descriptors that a pause has held back. */
+void transport_deliver_kept(struct ferry_transport *transport);
+
+/* Closes them. */
+void transport_close_kept(struct ferry_transport *transport);
+
+/* Reads and delivers what is there, as much as it is. */
 void transport_read_rest(struct ferry_transport *transport);
 
 /* transport.c */

@@ -1,6 +1,8 @@
 #include "transport.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -28,6 +30,12 @@ void transport_want_write(struct ferry_transport *transport)
 		return;
 	transport->woken = true;
 	rearm_run_write(&transport->rearm);
+}
+
+void transport_stop_waiting(struct ferry_transport *transport)
+{
+	if (!transport->writing && !transport->rearm.connecting)
+		rearm_stop_waiting(&transport->rearm);
 }
 
 /* Disables one direction and tells the user, as libevent does. */
@@ -91,14 +99,72 @@ static void deliver_loss(struct ferry_transport *transport)
 	}
 }
 
+static bool holds_back(const struct ferry_transport *transport)
+{
+	return transport->reading_paused && transport->state == TRANSPORT_OPEN && !transport->freed;
+}
+
+/* Keeps descriptors for later; without memory for that, closes them and keeps the loss. */
+static void keep(struct ferry_transport *transport, const int *fds, unsigned int count)
+{
+	unsigned int total = transport->kept_count + count;
+	int *kept = realloc(transport->kept_fds, total * sizeof(*kept));
+
+	if (kept == NULL) {
+		for (unsigned int i = 0; i < count; i++)
+			close(fds[i]);
+		transport->kept_loss = true;
+		return;
+	}
+	memcpy(kept + transport->kept_count, fds, count * sizeof(*fds));
+	transport->kept_fds = kept;
+	transport->kept_count = total;
+}
+
 static void deliver(struct ferry_transport *transport, const struct ancillary *ancillary)
 {
+	unsigned int next = 0;
+
 	transport->stats.fds_received += ancillary->count;
 	transport->stats.controls_ignored += ancillary->ignored;
-	for (unsigned int i = 0; i < ancillary->count; i++)
-		deliver_fd(transport, ancillary->fds[i]);
-	if (ancillary->truncated)
+	while (next < ancillary->count && !holds_back(transport))
+		deliver_fd(transport, ancillary->fds[next++]);
+	if (next < ancillary->count)
+		keep(transport, ancillary->fds + next, ancillary->count - next);
+	if (ancillary->truncated && holds_back(transport))
+		transport->kept_loss = true;
+	else if (ancillary->truncated)
 		deliver_loss(transport);
+}
+
+void transport_deliver_kept(struct ferry_transport *transport)
+{
+	while (transport->kept_count > 0 && !transport->reading_paused && !transport->freed) {
+		int fd = transport->kept_fds[0];
+		transport->kept_count--;
+		memmove(transport->kept_fds, transport->kept_fds + 1,
+		        transport->kept_count * sizeof(*transport->kept_fds));
+		deliver_fd(transport, fd);
+	}
+	if (transport->kept_loss && !transport->reading_paused && !transport->freed) {
+		transport->kept_loss = false;
+		deliver_loss(transport);
+	}
+	if (transport->kept_count == 0) {
+		free(transport->kept_fds);
+		transport->kept_fds = NULL;
+	}
+}
+
+void transport_close_kept(struct ferry_transport *transport)
+{
+	for (unsigned int i = 0; i < transport->kept_count; i++)
+		close(transport->kept_fds[i]);
+	transport->stats.fds_unclaimed += transport->kept_count;
+	transport->kept_count = 0;
+	transport->kept_loss = false;
+	free(transport->kept_fds);
+	transport->kept_fds = NULL;
 }
 
 /* One read, and the descriptors that it brought delivered. As incoming_read(). */
@@ -148,6 +214,7 @@ static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, sh
 	/* An error of the connection attempt is the write step's to find. */
 	if (transport->rearm.connecting)
 		return;
+	transport_deliver_kept(transport);
 
 	while (maybe_more && budget > 0 && !transport_is_over(transport)) {
 		size_t max = read_allowance(transport);
@@ -164,7 +231,8 @@ static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, sh
 			break;
 		}
 		budget -= (size_t)length;
-		bufferevent_trigger(bev, EV_READ, 0);
+		if (!transport->reading_paused)
+			bufferevent_trigger(bev, EV_READ, 0);
 	}
 }
 
@@ -257,6 +325,8 @@ static void arm(struct ferry_transport *transport, int state)
 	transport->write_again = false;
 	if (state == OUTGOING_STARVED)
 		wait = wait_for_memory(transport) < 0; /* no memory for a timer either: poll */
+	else if (wait && outgoing_is_held(&transport->outgoing))
+		wait = false; /* held by its progress callback: no write timeout for it */
 	/* What suspends or disables writing deletes the event, and what ends that adds it again. */
 	if (wait && (bufferevent_get_enabled(bev) & EV_WRITE) != 0 &&
 	    bufferevent_get_max_to_write(bev) > 0)
@@ -380,6 +450,8 @@ static void run_loop_work(struct ferry_transport *transport)
 	rearm_release_hold(&transport->rearm);
 	if (!transport->rearm.connecting)
 		protocol_begin(transport);
+	if (!transport_is_over(transport))
+		transport_deliver_kept(transport);
 	if (!transport_is_over(transport))
 		tell(transport, false);
 	if (!transport_is_over(transport) && transport->starved &&

@@ -31,7 +31,7 @@
 enum {
 	/* Then other events get their turn; the socket is still readable, if more wait. */
 	ACCEPTS_PER_WAKEUP = 64,
-	PAUSE_MILLISECONDS = 100,
+	PAUSE_MICROSECONDS = 100000,
 	MODE_DEFAULT = 0600
 };
 
@@ -62,7 +62,7 @@ static int start_accepting(struct ferry_listener *listener)
 
 static void pause_accepting(struct ferry_listener *listener)
 {
-	const struct timeval pause = {.tv_usec = PAUSE_MILLISECONDS * 1000};
+	const struct timeval pause = {.tv_usec = PAUSE_MICROSECONDS};
 
 	/* Without a timer nothing would end the pause: then rather spin than be deaf for good. */
 	if (event_add(listener->pause_over, &pause) < 0)
@@ -83,7 +83,7 @@ static void tell(struct ferry_listener *listener, const char *what, int error)
 {
 	if (!listener->short_of_something)
 		log_line(FERRY_LOG_WARNING, "listener %d: %s: %s; trying again every %d ms", listener->fd,
-		         what, strerror(error), PAUSE_MILLISECONDS);
+		         what, strerror(error), PAUSE_MICROSECONDS / 1000);
 	listener->short_of_something = true;
 }
 

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -27,6 +28,7 @@
 
 /* ---- the system calls under watch, by the linker's --wrap ---- */
 
+/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the linker's names */
 int __real_bind(int fd, const struct sockaddr *address, socklen_t length);
 int __real_listen(int fd, int backlog);
 int __real_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
@@ -155,6 +157,8 @@ void *__wrap_realloc(void *memory, size_t size)
 {
 	return allocation_fails() ? NULL : __real_realloc(memory, size);
 }
+
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 
 /* ---- a directory for each test ---- */
 
@@ -345,9 +349,29 @@ static void on_unexpected(struct ferry_connector *connector, int status,
 
 static void let_pass(int milliseconds)
 {
-	struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
+	struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000L};
 	event_base_loopexit(base, &time);
 	event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
+}
+
+/* One turn of the loop at most: what is ready now. */
+static void turn_once(void)
+{
+	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+}
+
+static int64_t milliseconds_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Fails if accept4(2) was called more than once per pause since `start`: if the loop spun. */
+static void assert_no_spin(int64_t start)
+{
+	ck_assert_int_ge(watch.accept_calls, 1);
+	ck_assert_int_le(watch.accept_calls, 2 + (milliseconds_now() - start) / 100);
 }
 
 /* ---- addresses ---- */
@@ -594,6 +618,11 @@ START_TEST(the_file_is_found_again_after_chdir)
 }
 END_TEST
 
+static void remove_file(void)
+{
+	unlink(path);
+}
+
 static void replace_by_plain_file(void)
 {
 	unlink(path);
@@ -648,6 +677,9 @@ START_TEST(a_file_swapped_in_while_binding_keeps_its_mode)
 	ck_assert_uint_eq(mode_of(other), 0600);
 	unlink(other);
 	unlink(path);
+
+	watch.after_bind = remove_file;
+	assert_swap_is_noticed(-ENOENT);
 
 	watch.after_bind = NULL;
 	watch.before_openat = replace_by_plain_file;
@@ -786,7 +818,7 @@ START_TEST(the_accepts_of_one_wakeup_are_bounded)
 	host_listen(&host, path, CLIENTS);
 	for (int i = 0; i < CLIENTS; i++)
 		ck_assert_int_ge(clients[i] = plain_connect(path), 0);
-	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	turn_once();
 	ck_assert_uint_ge(host.accepted, 1);
 	ck_assert_uint_lt(host.accepted, CLIENTS / 2);
 	pump_until_count(&host.accepted, CLIENTS);
@@ -871,8 +903,9 @@ START_TEST(a_shortage_pauses_accepting_for_a_moment)
 	host_listen(&host, path, 0);
 	int client = plain_connect(path);
 
+	const int64_t start = milliseconds_now();
 	pump_turns(20);
-	ck_assert_uint_eq(watch.accept_calls, 1);
+	assert_no_spin(start);
 	pump_until_count(&host.accepted, 1);
 	ck_assert_uint_eq(watch.accept_errors_given, count);
 	ck_assert_uint_le(watch.accept_calls, count + 2);
@@ -897,10 +930,10 @@ START_TEST(without_free_numbers_the_connection_waits)
 	host_listen(&host, path, 0);
 	int client = plain_connect(path);
 	struct rlimit limit = limit_numbers(0);
+	const int64_t start = milliseconds_now();
 	let_pass(350);
 	ck_assert_uint_eq(host.accepted, 0);
-	ck_assert_uint_ge(watch.accept_calls, 1);
-	ck_assert_uint_le(watch.accept_calls, 5);
+	assert_no_spin(start);
 	ck_assert_uint_eq(warnings, 1);
 	setrlimit(RLIMIT_NOFILE, &limit);
 	pump_until_count(&host.accepted, 1);
@@ -915,7 +948,7 @@ START_TEST(a_paused_listener_can_be_disabled_enabled_and_freed)
 	watch.accept_errors[0] = EMFILE;
 	host_listen(&host, path, 0);
 	int client = plain_connect(path);
-	pump_turns(2);
+	turn_once();
 	ck_assert_int_eq(ferry_listener_disable(host.listener), 0);
 	let_pass(150);
 	ck_assert_uint_eq(host.accepted, 0);
@@ -925,7 +958,7 @@ START_TEST(a_paused_listener_can_be_disabled_enabled_and_freed)
 	memset(&watch, 0, sizeof(watch));
 	watch.accept_errors[0] = EMFILE;
 	int second = plain_connect(path);
-	pump_turns(2);
+	turn_once();
 	ck_assert_int_eq(ferry_listener_enable(host.listener), 0);
 	ck_assert_uint_eq(host.accepted, 1);
 	host_free(&host);
@@ -1088,8 +1121,9 @@ START_TEST(a_listener_shut_down_by_another_does_not_spin)
 	int fd = plain_listen(path, 5);
 	ck_assert_int_eq(ferry_listen_fd(&host.listener, base, fd, on_accepted, &host), 0);
 	ck_assert_int_eq(shutdown(fd, SHUT_RDWR), 0);
+	const int64_t start = milliseconds_now();
 	let_pass(250);
-	ck_assert_uint_le(watch.accept_calls, 4);
+	assert_no_spin(start);
 	host_free(&host);
 	close(fd);
 }
@@ -1181,7 +1215,7 @@ START_TEST(a_backlog_full_until_the_deadline_is_a_timeout)
 	                 0);
 	pump_until_count(&guest.told, 1);
 	ck_assert_int_eq(guest.status, -ETIMEDOUT);
-	ck_assert_uint_ge(watch.connect_calls, 4);
+	ck_assert_uint_ge(watch.connect_calls, 2);
 	ck_assert_uint_le(watch.connect_calls, 20);
 	jam_free(&jam);
 }
@@ -1282,7 +1316,7 @@ START_TEST(every_allocation_of_a_call_may_fail)
 	ferry_connector_free(connector);
 	ferry_listener_free(listener);
 
-	int fd = plain_listen("@ferry-test-memory", 1);
+	int fd = plain_listen(path, 1);
 	listener = NULL;
 	failed = 0;
 	do {

@@ -1,0 +1,1463 @@
+/* Files in the stream: what of them is sent, in what order, who is told, and who closes them. Linked
+ * with the library's objects so that a test can decide what sendfile(2) does. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "recorder.h"
+#include "support.h"
+#include "wire.h"
+
+/* ---- sendfile(2) in the test's hand ---- */
+
+/* What the next calls do, in turn: a negative errno, or at most so many bytes. Then the last of them
+ * for ever, or the real thing. */
+static struct {
+	const int *steps;
+	size_t count, next;
+	bool repeat;
+} script;
+
+ssize_t __real_sendfile(int out, int in, off_t *offset, size_t length);
+ssize_t __wrap_sendfile(int out, int in, off_t *offset, size_t length);
+
+ssize_t __wrap_sendfile(int out, int in, off_t *offset, size_t length)
+{
+	ck_assert_uint_gt(length, 0);
+	ck_assert_uint_le(length, 0x7ffff000);
+	if (script.next < script.count) {
+		int step = script.steps[script.next++];
+		if (script.next == script.count && script.repeat)
+			script.next = 0;
+		if (step < 0) {
+			errno = -step;
+			return -1;
+		}
+		if (length > (size_t)step)
+			length = (size_t)step;
+	}
+	return __real_sendfile(out, in, offset, length);
+}
+
+static void play(const int *steps, size_t count, bool repeat)
+{
+	script.steps = steps;
+	script.count = count;
+	script.next = 0;
+	script.repeat = repeat;
+}
+
+/* ---- arrangement: a link of each kind ---- */
+
+enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_KINDS };
+
+/* TCP's buffers are kept small: left alone they grow to megabytes. */
+enum { TCP_BUFFER = 64 * 1024 };
+
+static struct recorder sender;
+static int far = -1;       /* where the bytes arrive */
+static int far_input = -1; /* pipes: the other direction */
+
+static void open_link(int kind)
+{
+	int fds[2], back[2];
+	if (kind == LINK_PIPES) {
+		make_pipe(fds);
+		make_pipe(back);
+		far = fds[0];
+		far_input = back[1];
+		recorder_open_pipes(&sender, back[0], fds[1], &recorder_protocol);
+	} else {
+		make_pair(kind == LINK_UNIX ? PAIR_UNIX : PAIR_TCP, fds);
+		far = fds[1];
+		if (kind == LINK_TCP) {
+			int size = TCP_BUFFER;
+			setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+			setsockopt(fds[1], SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+		}
+		recorder_open(&sender, fds[0], &recorder_protocol);
+	}
+	pump_turns(2);
+}
+
+static void close_far(void)
+{
+	if (far >= 0)
+		close(far);
+	if (far_input >= 0)
+		close(far_input);
+	far = far_input = -1;
+}
+
+static void close_link(void)
+{
+	recorder_close(&sender);
+	pump_turns(3);
+	close_far();
+}
+
+/* What has arrived, and its end. */
+static unsigned char *arrived;
+static size_t arrived_length;
+static int arrived_end; /* 1: not yet; else what read(2) says */
+
+static void start_collecting(void)
+{
+	free(arrived);
+	arrived = malloc(16 << 20);
+	ck_assert_ptr_nonnull(arrived);
+	arrived_length = 0;
+	arrived_end = 1;
+}
+
+static void collect_some(size_t size)
+{
+	ck_assert_uint_lt(arrived_length + size, 16 << 20);
+	ssize_t n = read(far, arrived + arrived_length, size);
+	if (n > 0)
+		arrived_length += (size_t)n;
+	else if (n == 0 || errno != EAGAIN)
+		arrived_end = n == 0 ? 0 : -errno;
+}
+
+static bool stream_has_ended(void *argument)
+{
+	(void)argument;
+	size_t before;
+	do {
+		before = arrived_length;
+		collect_some(65536);
+	} while (arrived_length > before);
+	return arrived_end <= 0;
+}
+
+/* Ends the stream and takes all that arrives. */
+static void finish_stream(void)
+{
+	if (arrived == NULL)
+		start_collecting();
+	ck_assert_int_eq(ferry_transport_lose_connection(sender.transport), 0);
+	pump_until(stream_has_ended, NULL);
+	ck_assert_int_eq(arrived_end, 0);
+	pump_until_lost(&sender);
+	ck_assert_int_eq(sender.reason, 0);
+}
+
+/* Compares what arrived with texts (zero-terminated) and ranges of a file, piece by piece. */
+static size_t compared;
+
+static void expect_text(const char *text)
+{
+	ck_assert_uint_le(compared + strlen(text), arrived_length);
+	ck_assert_mem_eq(arrived + compared, text, strlen(text));
+	compared += strlen(text);
+}
+
+static void expect_range(uint64_t offset, uint64_t length)
+{
+	ck_assert_uint_le(compared + length, arrived_length);
+	for (uint64_t i = 0; i < length; i++) /* an assertion for each would take seconds */
+		if (arrived[compared + i] != support_byte(offset + i))
+			ck_abort_msg("another byte at %llu of the file", (unsigned long long)(offset + i));
+	compared += length;
+}
+
+static void expect_end(void)
+{
+	ck_assert_uint_eq(compared, arrived_length);
+	free(arrived);
+	arrived = NULL;
+}
+
+/* ---- arrangement: a file that writes down what it is told ---- */
+
+struct told {
+	struct ferry_file_producer *producer;
+	unsigned int progress, finished;
+	uint64_t sent, total;
+	int status;
+	int fd; /* -1, or one that must be closed when `finished` runs */
+	bool quiet;
+	void (*on_progress)(struct told *told);
+	void (*on_finished)(struct told *told);
+};
+
+static void told_progress(struct ferry_file_producer *producer, uint64_t sent, uint64_t total,
+                          void *context)
+{
+	struct told *told = context;
+	ck_assert(!told->quiet);
+	ck_assert_uint_eq(told->finished, 0);
+	ck_assert_uint_eq(sender.lost, 0);
+	if (told->producer != NULL)
+		ck_assert_ptr_eq(producer, told->producer);
+	ck_assert_uint_gt(sent, told->sent);
+	ck_assert_uint_le(sent, total);
+	if (told->progress > 0)
+		ck_assert_uint_eq(total, told->total);
+	told->progress++;
+	told->sent = sent;
+	told->total = total;
+	if (told->on_progress != NULL)
+		told->on_progress(told);
+}
+
+static void told_finished(struct ferry_file_producer *producer, int status, uint64_t sent,
+                          void *context)
+{
+	struct told *told = context;
+	ck_assert(!told->quiet);
+	ck_assert_uint_eq(told->finished, 0);
+	ck_assert_uint_eq(sender.lost, 0);
+	if (told->producer != NULL)
+		ck_assert_ptr_eq(producer, told->producer);
+	ck_assert_uint_ge(sent, told->sent);
+	ck_assert_int_le(status, 0);
+	if (told->fd >= 0)
+		ck_assert(!fd_is_open(told->fd));
+	told->finished++;
+	told->status = status;
+	told->sent = sent;
+	if (told->on_finished != NULL)
+		told->on_finished(told);
+}
+
+static const struct ferry_file_callbacks callbacks = {.progress = told_progress,
+                                                      .finished = told_finished};
+
+/* No callback may run inside the call. */
+static int try_send(struct told *told, int fd, enum ferry_fd_ownership ownership, int64_t offset,
+                    int64_t length)
+{
+	told->fd = -1;
+	told->quiet = true;
+	int status = ferry_transport_send_file(sender.transport, fd, ownership, offset, length,
+	                                       &callbacks, told, &told->producer);
+	told->quiet = false;
+	if (status == 0 && ownership == FERRY_FD_TAKE)
+		told->fd = fd;
+	return status;
+}
+
+static void send_range(struct told *told, uint64_t size, int64_t offset, int64_t length)
+{
+	ck_assert_int_eq(try_send(told, make_file(size), FERRY_FD_TAKE, offset, length), 0);
+}
+
+static void send_text(const char *text)
+{
+	ck_assert_int_eq(ferry_transport_write(sender.transport, text, strlen(text)), 0);
+}
+
+static void check_finished(const struct told *told, int status, uint64_t sent)
+{
+	ck_assert_uint_eq(told->finished, 1);
+	ck_assert_int_eq(told->status, status);
+	ck_assert_uint_eq(told->sent, sent);
+}
+
+static struct told file; /* the one that most cases need */
+
+/* ---- ranges ---- */
+
+static const struct {
+	uint64_t size;
+	int64_t offset, length;
+	int status;
+	uint64_t sent;
+} ranges[] = {
+    {300000, 0, FERRY_TO_END, 0, 300000},
+    {300000, 0, 300000, 0, 300000},
+    {1, 0, FERRY_TO_END, 0, 1},
+    {4096, 0, FERRY_TO_END, 0, 4096},
+    {10000, 1000, 5000, 0, 5000},
+    {10000, 9999, 1, 0, 1},
+    {10000, 1000, FERRY_TO_END, 0, 9000},
+    {0, 0, FERRY_TO_END, 0, 0},
+    {10000, 0, 0, 0, 0},
+    {10000, 5000, 0, 0, 0},
+    {10000, 10000, FERRY_TO_END, 0, 0},
+    {10000, 20000, FERRY_TO_END, 0, 0},
+    {10000, 0, 20000, -EIO, 10000},
+    {10000, 5000, 5001, -EIO, 5000},
+    {10000, 10000, 1, -EIO, 0},
+    {10000, 20000, 1, -EIO, 0},
+    {0, 0, 1, -EIO, 0},
+};
+enum { RANGE_COUNT = sizeof(ranges) / sizeof(ranges[0]) };
+
+START_TEST(a_range_is_sent_between_what_was_written_before_and_after)
+{
+	open_link(_i / RANGE_COUNT);
+	int i = _i % RANGE_COUNT;
+	send_text("header");
+	send_range(&file, ranges[i].size, ranges[i].offset, ranges[i].length);
+	send_text("trailer");
+
+	finish_stream();
+
+	expect_text("header");
+	expect_range((uint64_t)ranges[i].offset, ranges[i].sent);
+	expect_text("trailer");
+	expect_end();
+	check_finished(&file, ranges[i].status, ranges[i].sent);
+	struct ferry_transport_stats stats = stats_of(sender.transport);
+	ck_assert_uint_eq(stats.files_sent, ranges[i].status == 0);
+	ck_assert_uint_eq(stats.file_bytes_sent, ranges[i].sent);
+	ck_assert_uint_eq(stats.bytes_sent, ranges[i].sent + strlen("headertrailer"));
+	ck_assert_uint_eq(stats.files_queued, 0);
+	close_link();
+}
+END_TEST
+
+START_TEST(an_offset_leaves_the_files_own_position_alone)
+{
+	open_link(_i);
+	int fd = make_file(10000);
+	ck_assert_int_eq(lseek(fd, 123, SEEK_SET), 123);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, 1000, 5000), 0);
+
+	finish_stream();
+
+	expect_range(1000, 5000);
+	expect_end();
+	ck_assert_int_eq(lseek(fd, 0, SEEK_CUR), 123);
+	close(fd);
+	close_link();
+}
+END_TEST
+
+START_TEST(from_the_files_position_it_moves_by_what_is_sent)
+{
+	open_link(_i % LINK_KINDS);
+	int64_t length = _i / LINK_KINDS == 0 ? 3000 : FERRY_TO_END;
+	uint64_t sent = length == FERRY_TO_END ? 9500 : 3000;
+	int fd = make_file(10000);
+	ck_assert_int_eq(lseek(fd, 500, SEEK_SET), 500);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, FERRY_FILE_POSITION, length), 0);
+
+	finish_stream();
+
+	check_finished(&file, 0, sent);
+	expect_range(500, sent);
+	expect_end();
+	ck_assert_int_eq(lseek(fd, 0, SEEK_CUR), 500 + (off_t)sent);
+	close(fd);
+	close_link();
+}
+END_TEST
+
+START_TEST(a_descriptor_before_it_does_not_disturb_the_files_position)
+{
+	/* The file's first bytes go with a descriptor, in another system call. */
+	open_link(LINK_UNIX);
+	int fd = make_file(10000);
+	ck_assert_int_eq(lseek(fd, 500, SEEK_SET), 500);
+	ck_assert_int_eq(ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP), 0);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, FERRY_FILE_POSITION, 9000), 0);
+
+	finish_stream();
+
+	check_finished(&file, 0, 9000);
+	expect_range(500, 9000);
+	expect_end();
+	ck_assert_int_eq(lseek(fd, 0, SEEK_CUR), 9500);
+	close(fd);
+	close_link();
+}
+END_TEST
+
+START_TEST(the_position_moves_by_exactly_what_was_sent_when_the_connection_goes)
+{
+	open_link(_i);
+	int fd = make_file(4 << 20);
+	ck_assert_int_eq(lseek(fd, 500, SEEK_SET), 500);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, FERRY_FILE_POSITION, FERRY_TO_END), 0);
+	pump_turns(5);
+	ck_assert_int_eq(ferry_transport_abort_connection(sender.transport), 0);
+
+	pump_until_lost(&sender);
+
+	ck_assert_int_eq(file.status, -ECONNABORTED);
+	ck_assert_uint_gt(file.sent, 0);
+	ck_assert_uint_lt(file.sent, (4 << 20) - 500);
+	ck_assert_int_eq(lseek(fd, 0, SEEK_CUR), 500 + (off_t)file.sent);
+	close(fd);
+	close_link();
+}
+END_TEST
+
+START_TEST(a_range_beyond_four_gibibytes_is_sent)
+{
+	open_link(_i);
+	const int64_t offset = (5LL << 30) + 12345;
+	int fd = memfd_create("ferry-test", MFD_CLOEXEC);
+	ck_assert_int_eq(ftruncate(fd, offset + 50000), 0);
+	unsigned char content[50000];
+	for (size_t i = 0; i < sizeof(content); i++)
+		content[i] = support_byte(i);
+	ck_assert_int_eq(pwrite(fd, content, sizeof(content), offset), sizeof(content));
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE, offset, FERRY_TO_END), 0);
+
+	finish_stream();
+
+	check_finished(&file, 0, sizeof(content));
+	expect_range(0, sizeof(content));
+	expect_end();
+	close_link();
+}
+END_TEST
+
+START_TEST(two_files_back_to_back_arrive_in_order)
+{
+	open_link(_i);
+	struct told second = {0};
+	send_range(&file, 200000, 0, FERRY_TO_END);
+	send_range(&second, 100000, 100, 50000);
+
+	finish_stream();
+
+	expect_range(0, 200000);
+	expect_range(100, 50000);
+	expect_end();
+	check_finished(&file, 0, 200000);
+	check_finished(&second, 0, 50000);
+	close_link();
+}
+END_TEST
+
+START_TEST(many_small_files_arrive_in_order)
+{
+	open_link(_i);
+	static struct told files[200];
+	for (int i = 0; i < 200; i++) {
+		send_range(&files[i], (uint64_t)i, 0, FERRY_TO_END);
+		send_text("|");
+	}
+
+	finish_stream();
+
+	for (uint64_t i = 0; i < 200; i++) {
+		check_finished(&files[i], 0, i);
+		expect_range(0, i);
+		expect_text("|");
+	}
+	expect_end();
+	ck_assert_uint_eq(stats_of(sender.transport).files_sent, 200);
+	close_link();
+}
+END_TEST
+
+/* ---- a slow reader ---- */
+
+START_TEST(short_counts_and_a_full_socket_lose_nothing)
+{
+	open_link(_i);
+	if (_i != LINK_PIPES)
+		wire_shrink(bufferevent_getfd(ferry_transport_get_bufferevent(sender.transport)));
+	send_text("header");
+	send_range(&file, 600000, 0, FERRY_TO_END);
+	send_text("trailer");
+	ck_assert_int_eq(ferry_transport_lose_connection(sender.transport), 0);
+	start_collecting();
+
+	while (sender.lost == 0 || arrived_end > 0) {
+		pump_turns(1);
+		collect_some(1 + support_random_below(3000));
+	}
+
+	ck_assert_int_eq(sender.reason, 0);
+	check_finished(&file, 0, 600000);
+	ck_assert_uint_gt(file.progress, 1);
+	ck_assert_uint_gt(stats_of(sender.transport).send_eagain, 0);
+	expect_text("header");
+	expect_range(0, 600000);
+	expect_text("trailer");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+START_TEST(a_truncated_file_finishes_with_eio_and_the_exact_count)
+{
+	open_link(_i);
+	int fd = make_file(4 << 20);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, 0, FERRY_TO_END), 0);
+	send_text("trailer");
+	start_collecting();
+	pump_turns(3);
+	ck_assert_uint_eq(file.finished, 0);
+	uint64_t sent_before = stats_of(sender.transport).file_bytes_sent;
+	ck_assert_uint_gt(sent_before, 0);
+	ck_assert_uint_lt(sent_before, 3 << 20);
+
+	ck_assert_int_eq(ftruncate(fd, 3 << 20), 0);
+	finish_stream();
+
+	check_finished(&file, -EIO, 3 << 20);
+	expect_range(0, 3 << 20);
+	expect_text("trailer");
+	expect_end();
+	ck_assert_uint_eq(stats_of(sender.transport).files_sent, 0);
+	close(fd);
+	close_link();
+}
+END_TEST
+
+START_TEST(a_file_truncated_to_less_than_was_sent_finishes_with_the_count_that_was)
+{
+	open_link(_i);
+	int fd = make_file(4 << 20);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, 0, FERRY_TO_END), 0);
+	send_text("trailer");
+	start_collecting();
+	pump_turns(3);
+	uint64_t sent = stats_of(sender.transport).file_bytes_sent;
+
+	ck_assert_int_eq(ftruncate(fd, 10), 0);
+	finish_stream();
+
+	check_finished(&file, -EIO, sent);
+	/* What the kernel had queued of it may have been cut to zeros; the length stands. */
+	ck_assert_uint_eq(arrived_length, sent + strlen("trailer"));
+	compared = (size_t)sent;
+	expect_text("trailer");
+	expect_end();
+	close(fd);
+	close_link();
+}
+END_TEST
+
+START_TEST(what_is_appended_while_sending_is_not_sent)
+{
+	open_link(_i % LINK_KINDS);
+	int fd = make_file(1 << 20);
+	bool to_end = _i / LINK_KINDS == 0;
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, 0, to_end ? FERRY_TO_END : 1 << 20), 0);
+	send_text("trailer");
+	pump_turns(3);
+	ck_assert_uint_eq(file.finished, 0);
+
+	ck_assert_int_eq(pwrite(fd, "appended", 8, 1 << 20), 8);
+	finish_stream();
+
+	check_finished(&file, 0, 1 << 20);
+	expect_range(0, 1 << 20);
+	expect_text("trailer");
+	expect_end();
+	close(fd);
+	close_link();
+}
+END_TEST
+
+/* ---- pause, resume, stop ---- */
+
+enum { SMALL = 24 };
+
+/* One byte a wake-up. */
+static const int byte_by_byte[] = {1, -EAGAIN};
+
+static uint64_t act_at;
+static bool acted;
+
+static void pump_to_byte(uint64_t sent)
+{
+	/* One round of the loop; without EVLOOP_ONCE it goes on as long as anything is ready. */
+	while (stats_of(sender.transport).file_bytes_sent < sent)
+		event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	ck_assert_uint_eq(stats_of(sender.transport).file_bytes_sent, sent);
+}
+
+/* _i: after how many bytes. */
+START_TEST(a_file_can_be_paused_and_resumed_at_every_byte)
+{
+	open_link(LINK_UNIX);
+	play(byte_by_byte, 2, true);
+	send_text("<");
+	send_range(&file, SMALL, 0, FERRY_TO_END);
+	send_text(">");
+	pump_to_byte((uint64_t)_i);
+	if (_i == SMALL && file.finished > 0)
+		file.producer = NULL; /* it was valid until then */
+
+	for (int round = 0; round < 3; round++) {
+		ferry_file_producer_pause(file.producer);
+		ferry_file_producer_pause(file.producer);
+		pump_turns(10);
+		if (_i < SMALL) {
+			ck_assert_uint_eq(stats_of(sender.transport).file_bytes_sent, (uint64_t)_i);
+			ck_assert_uint_eq(file.finished, 0);
+			ck_assert_uint_eq(stats_of(sender.transport).bytes_queued, 1);
+		}
+	}
+	ferry_file_producer_resume(file.producer);
+	if (file.finished == 0)
+		ferry_file_producer_resume(file.producer);
+
+	finish_stream();
+	check_finished(&file, 0, SMALL);
+	expect_text("<");
+	expect_range(0, SMALL);
+	expect_text(">");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+START_TEST(a_file_can_be_stopped_at_every_byte)
+{
+	open_link(LINK_UNIX);
+	play(byte_by_byte, 2, true);
+	send_text("<");
+	send_range(&file, SMALL, 0, FERRY_TO_END);
+	send_text(">");
+	pump_to_byte((uint64_t)_i);
+	ck_assert_uint_eq(file.finished, 0);
+
+	file.quiet = true;
+	ferry_file_producer_stop(file.producer);
+	ferry_file_producer_stop(file.producer);
+	file.quiet = false;
+
+	finish_stream();
+	check_finished(&file, -ECANCELED, (uint64_t)_i);
+	expect_text("<");
+	expect_range(0, (uint64_t)_i);
+	expect_text(">");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+START_TEST(a_paused_file_can_be_stopped_and_what_follows_goes_on)
+{
+	open_link(_i);
+	send_text("<");
+	send_range(&file, 100000, 0, FERRY_TO_END);
+	send_text(">");
+	ferry_file_producer_pause(file.producer);
+	pump_turns(3);
+
+	ferry_file_producer_stop(file.producer);
+	ferry_file_producer_resume(file.producer);
+	ferry_file_producer_pause(file.producer);
+
+	finish_stream();
+	check_finished(&file, -ECANCELED, 0);
+	expect_text("<");
+	expect_text(">");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+START_TEST(a_file_behind_another_can_be_paused_and_stopped)
+{
+	open_link(_i);
+	struct told second = {0}, third = {0};
+	send_range(&file, 50000, 0, FERRY_TO_END);
+	send_range(&second, 50000, 0, FERRY_TO_END);
+	send_range(&third, 50000, 0, 100);
+	ferry_file_producer_pause(second.producer);
+	start_collecting();
+	for (int i = 0; i < 20; i++) {
+		pump_turns(1);
+		collect_some(65536);
+	}
+	check_finished(&file, 0, 50000);
+	ck_assert_uint_eq(second.progress, 0);
+	ck_assert_uint_eq(third.progress, 0);
+
+	ferry_file_producer_stop(second.producer);
+	finish_stream();
+
+	check_finished(&second, -ECANCELED, 0);
+	check_finished(&third, 0, 100);
+	expect_range(0, 50000);
+	expect_range(0, 100);
+	expect_end();
+	close_link();
+}
+END_TEST
+
+static void pause_once(struct told *told)
+{
+	if (told->sent >= act_at && !acted) {
+		acted = true;
+		ferry_file_producer_pause(told->producer);
+		ferry_file_producer_pause(told->producer);
+	}
+}
+
+START_TEST(a_file_can_be_paused_in_its_progress_callback)
+{
+	open_link(LINK_UNIX);
+	play(byte_by_byte, 2, true);
+	file.on_progress = pause_once;
+	act_at = (uint64_t)_i;
+	send_range(&file, SMALL, 0, FERRY_TO_END);
+	send_text(">");
+	while (!acted)
+		pump_turns(1);
+	pump_turns(10);
+	ck_assert_uint_eq(file.sent, act_at);
+	ck_assert_uint_eq(file.finished, 0);
+
+	ferry_file_producer_resume(file.producer);
+	finish_stream();
+
+	check_finished(&file, 0, SMALL);
+	expect_range(0, SMALL);
+	expect_text(">");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+static void flicker(struct told *told)
+{
+	ferry_file_producer_pause(told->producer);
+	ferry_file_producer_resume(told->producer);
+}
+
+START_TEST(pausing_and_resuming_in_every_progress_callback_changes_nothing)
+{
+	open_link(_i);
+	file.on_progress = flicker;
+	send_range(&file, 1 << 20, 0, FERRY_TO_END);
+	send_text("trailer");
+
+	finish_stream();
+
+	check_finished(&file, 0, 1 << 20);
+	expect_range(0, 1 << 20);
+	expect_text("trailer");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+static void stop_at(struct told *told)
+{
+	if (told->sent >= act_at) {
+		ferry_file_producer_stop(told->producer);
+		ferry_file_producer_stop(told->producer);
+		ferry_file_producer_pause(told->producer);
+		ferry_file_producer_resume(told->producer);
+	}
+}
+
+START_TEST(a_file_can_be_stopped_in_its_progress_callback)
+{
+	open_link(LINK_UNIX);
+	play(byte_by_byte, 2, true);
+	file.on_progress = stop_at;
+	act_at = (uint64_t)_i;
+	send_range(&file, SMALL, 0, FERRY_TO_END);
+	send_text(">");
+
+	finish_stream();
+
+	check_finished(&file, -ECANCELED, act_at);
+	expect_range(0, act_at);
+	expect_text(">");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+static void act_on_finished_file(struct told *told)
+{
+	/* Valid until `finished` returns. */
+	ferry_file_producer_pause(told->producer);
+	ferry_file_producer_resume(told->producer);
+	ferry_file_producer_stop(told->producer);
+}
+
+START_TEST(pausing_and_stopping_in_the_finished_callback_does_nothing)
+{
+	open_link(_i);
+	file.on_finished = act_on_finished_file;
+	send_range(&file, 1000, 0, FERRY_TO_END);
+	send_text("trailer");
+
+	finish_stream();
+
+	check_finished(&file, 0, 1000);
+	expect_range(0, 1000);
+	expect_text("trailer");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+static bool time_is_up;
+
+static void time_up(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	time_is_up = true;
+}
+
+static void set_write_timeout(int milliseconds)
+{
+	struct timeval timeout = {.tv_usec = milliseconds * 1000};
+	bufferevent_set_timeouts(ferry_transport_get_bufferevent(sender.transport), NULL, &timeout);
+}
+
+/* Lets the loop run for much longer than the write timeout. */
+static void pump_past_the_timeout(void)
+{
+	time_is_up = false;
+	event_base_once(base, -1, EV_TIMEOUT, time_up, NULL, &(struct timeval){.tv_usec = 60000});
+	pump_until_set(&time_is_up);
+}
+
+START_TEST(a_paused_file_does_not_run_into_the_write_timeout)
+{
+	open_link(_i % LINK_KINDS);
+	set_write_timeout(5);
+	send_text("<");
+	send_range(&file, 4 << 20, 0, FERRY_TO_END);
+	send_text(">");
+	if (_i / LINK_KINDS == 1) {
+		/* Under way, with a full socket. */
+		pump_turns(5);
+		ck_assert_uint_gt(stats_of(sender.transport).file_bytes_sent, 0);
+	}
+	ferry_file_producer_pause(file.producer);
+
+	pump_past_the_timeout();
+
+	ck_assert_uint_eq(sender.lost, 0);
+	ck_assert_uint_eq(file.finished, 0);
+	ck_assert_uint_gt(stats_of(sender.transport).bytes_queued, 0);
+	bufferevent_set_timeouts(ferry_transport_get_bufferevent(sender.transport), NULL, NULL);
+	ferry_file_producer_resume(file.producer);
+	finish_stream();
+	check_finished(&file, 0, 4 << 20);
+	expect_text("<");
+	expect_range(0, 4 << 20);
+	expect_text(">");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+START_TEST(bytes_before_a_paused_file_do_run_into_the_write_timeout)
+{
+	open_link(_i);
+	static char block[1 << 20];
+	set_write_timeout(5);
+	for (int i = 0; i < 8; i++)
+		ck_assert_int_eq(ferry_transport_write(sender.transport, block, sizeof(block)), 0);
+	send_range(&file, 1000, 0, FERRY_TO_END);
+	ferry_file_producer_pause(file.producer);
+
+	pump_until_lost(&sender);
+
+	ck_assert_int_eq(sender.reason, -ETIMEDOUT);
+	check_finished(&file, -ETIMEDOUT, 0);
+	close_link();
+}
+END_TEST
+
+/* ---- the end of the connection ---- */
+
+START_TEST(losing_the_connection_finishes_the_file_with_reason_and_count)
+{
+	open_link(_i);
+	struct told second = {0};
+	send_range(&file, 8 << 20, 0, FERRY_TO_END);
+	send_range(&second, 100, 0, FERRY_TO_END);
+	pump_turns(5);
+	uint64_t sent = stats_of(sender.transport).file_bytes_sent;
+	ck_assert_uint_gt(sent, 0);
+
+	close_far();
+	pump_until_lost(&sender);
+
+	ck_assert_int_lt(sender.reason, 0);
+	check_finished(&file, sender.reason, stats_of(sender.transport).file_bytes_sent);
+	check_finished(&second, sender.reason, 0);
+	close_link();
+}
+END_TEST
+
+START_TEST(a_paused_file_finishes_when_the_connection_is_aborted)
+{
+	open_link(_i);
+	send_range(&file, 8 << 20, 0, FERRY_TO_END);
+	pump_turns(3);
+	ferry_file_producer_pause(file.producer);
+	pump_turns(3);
+	uint64_t sent = stats_of(sender.transport).file_bytes_sent;
+
+	file.quiet = sender.quiet = true;
+	ck_assert_int_eq(ferry_transport_abort_connection(sender.transport), 0);
+	file.quiet = sender.quiet = false;
+	pump_until_lost(&sender);
+
+	ck_assert_int_eq(sender.reason, -ECONNABORTED);
+	check_finished(&file, -ECONNABORTED, sent);
+	close_link();
+}
+END_TEST
+
+START_TEST(freeing_finishes_the_files_from_the_loop_with_ecanceled)
+{
+	open_link(_i);
+	struct told second = {0};
+	send_range(&file, 8 << 20, 0, FERRY_TO_END);
+	send_range(&second, 100, 0, FERRY_TO_END);
+	pump_turns(5);
+	uint64_t sent = stats_of(sender.transport).file_bytes_sent;
+	ck_assert_uint_gt(sent, 0);
+
+	file.quiet = second.quiet = true;
+	recorder_free_transport(&sender);
+	file.quiet = second.quiet = false;
+	ck_assert_uint_eq(file.finished, 0);
+	pump_turns(3);
+
+	check_finished(&file, -ECANCELED, sent);
+	check_finished(&second, -ECANCELED, 0);
+	close_link();
+}
+END_TEST
+
+START_TEST(freeing_finishes_a_file_that_had_been_stopped_or_had_failed_only_once)
+{
+	open_link(_i);
+	send_range(&file, 8 << 20, 0, FERRY_TO_END);
+	pump_turns(3);
+	uint64_t sent = stats_of(sender.transport).file_bytes_sent;
+	file.quiet = true;
+	ferry_file_producer_stop(file.producer);
+	recorder_free_transport(&sender);
+	file.quiet = false;
+
+	pump_turns(3);
+
+	check_finished(&file, -ECANCELED, sent);
+	close_link();
+}
+END_TEST
+
+static void free_transport(struct told *told)
+{
+	(void)told;
+	recorder_free_transport(&sender);
+}
+
+START_TEST(the_transport_may_be_freed_in_the_progress_callback)
+{
+	open_link(_i);
+	struct told second = {0};
+	file.on_progress = free_transport;
+	send_range(&file, 8 << 20, 0, FERRY_TO_END);
+	send_text("between");
+	send_range(&second, 100, 0, FERRY_TO_END);
+
+	while (sender.transport != NULL)
+		pump_turns(1);
+	pump_turns(3);
+
+	ck_assert_uint_eq(file.progress, 1);
+	ck_assert_uint_eq(file.finished, 1);
+	ck_assert_int_eq(file.status, -ECANCELED);
+	check_finished(&second, -ECANCELED, 0);
+	close_link();
+}
+END_TEST
+
+START_TEST(the_transport_may_be_freed_in_the_finished_callback)
+{
+	open_link(_i);
+	struct told second = {0};
+	file.on_finished = free_transport;
+	send_range(&file, 1000, 0, FERRY_TO_END);
+	send_range(&second, 8 << 20, 0, FERRY_TO_END);
+
+	while (sender.transport != NULL)
+		pump_turns(1);
+	pump_turns(3);
+
+	check_finished(&file, 0, 1000);
+	ck_assert_uint_eq(second.finished, 1);
+	ck_assert_int_eq(second.status, -ECANCELED);
+	close_link();
+}
+END_TEST
+
+static void abort_connection(struct told *told)
+{
+	(void)told;
+	(void)ferry_transport_abort_connection(sender.transport);
+}
+
+/* _i: link, and which callback. */
+START_TEST(the_connection_may_be_aborted_in_a_files_callbacks)
+{
+	open_link(_i % LINK_KINDS);
+	struct told second = {0};
+	if (_i / LINK_KINDS == 0)
+		file.on_progress = abort_connection;
+	else
+		file.on_finished = abort_connection;
+	send_range(&file, _i / LINK_KINDS == 0 ? 8 << 20 : 1000, 0, FERRY_TO_END);
+	send_range(&second, 8 << 20, 0, FERRY_TO_END);
+
+	pump_until_lost(&sender);
+
+	ck_assert_int_eq(sender.reason, -ECONNABORTED);
+	ck_assert_uint_eq(file.finished, 1);
+	ck_assert_uint_eq(second.finished, 1);
+	ck_assert_int_eq(second.status, -ECONNABORTED);
+	close_link();
+}
+END_TEST
+
+static struct told chain[5];
+static unsigned int chained;
+
+static void send_next(struct told *told)
+{
+	(void)told;
+	if (chained == 5)
+		return;
+	struct told *next = &chain[chained++];
+	next->on_finished = send_next;
+	send_text("|");
+	send_range(next, 1000, 0, FERRY_TO_END);
+}
+
+START_TEST(a_files_callback_may_send_the_next_file)
+{
+	open_link(_i);
+	file.on_finished = send_next;
+	send_range(&file, 1000, 0, FERRY_TO_END);
+	while (chained < 5 || chain[4].finished == 0)
+		pump_turns(1);
+
+	finish_stream();
+
+	expect_range(0, 1000);
+	for (int i = 0; i < 5; i++) {
+		expect_text("|");
+		expect_range(0, 1000);
+		check_finished(&chain[i], 0, 1000);
+	}
+	expect_end();
+	close_link();
+}
+END_TEST
+
+/* ---- ownership and arguments ---- */
+
+START_TEST(a_taken_file_is_closed_when_it_is_finished_and_a_duplicated_one_stays)
+{
+	open_link(_i);
+	int fd = make_file(1000);
+	struct told duplicated = {0};
+	ck_assert_int_eq(try_send(&duplicated, fd, FERRY_FD_DUP, 0, FERRY_TO_END), 0);
+	pump_until_count(&duplicated.finished, 1);
+	ck_assert(fd_is_open(fd));
+
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE, 0, FERRY_TO_END), 0);
+	ck_assert(fd_is_open(fd));
+	pump_until_count(&file.finished, 1); /* which looks whether it is closed */
+
+	start_collecting();
+	finish_stream();
+	expect_range(0, 1000);
+	expect_range(0, 1000);
+	expect_end();
+	close_link();
+}
+END_TEST
+
+START_TEST(a_file_closed_right_after_being_duplicated_is_sent)
+{
+	open_link(_i);
+	int fd = make_file(1000);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, 0, FERRY_TO_END), 0);
+	close(fd);
+	int other = make_marked_fd(1); /* at the same number */
+
+	finish_stream();
+
+	expect_range(0, 1000);
+	expect_end();
+	ck_assert(fd_is_open(other));
+	close(other);
+	close_link();
+}
+END_TEST
+
+START_TEST(callbacks_and_the_producer_may_be_null)
+{
+	static const struct ferry_file_callbacks none = {0};
+	open_link(_i);
+	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(1000), FERRY_FD_TAKE, 0,
+	                                           FERRY_TO_END, NULL, NULL, NULL),
+	                 0);
+	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(1000), FERRY_FD_TAKE, 0,
+	                                           2000, &none, NULL, NULL),
+	                 0);
+	ferry_file_producer_pause(NULL);
+	ferry_file_producer_resume(NULL);
+	ferry_file_producer_stop(NULL);
+
+	finish_stream();
+
+	expect_range(0, 1000);
+	expect_range(0, 1000);
+	expect_end();
+	close_link();
+}
+END_TEST
+
+static void check_refused(int expected, int fd, int64_t offset, int64_t length)
+{
+	struct ferry_transport_stats before = stats_of(sender.transport);
+	struct ferry_file_producer *untouched = (struct ferry_file_producer *)&before;
+	for (int ownership = FERRY_FD_DUP; ownership <= FERRY_FD_TAKE; ownership++) {
+		struct told told = {.producer = untouched};
+		bool was_open = fd_is_open(fd);
+		int status =
+		    try_send(&told, fd, (enum ferry_fd_ownership)ownership, offset, length);
+		ck_assert_msg(status == expected, "%d for offset %lld, length %lld", status,
+		              (long long)offset, (long long)length);
+		ck_assert_ptr_eq(told.producer, untouched);
+		ck_assert(fd_is_open(fd) == was_open);
+	}
+	struct ferry_transport_stats after = stats_of(sender.transport);
+	ck_assert_mem_eq(&before, &after, sizeof(before));
+}
+
+START_TEST(bad_ranges_are_refused_at_the_call)
+{
+	open_link(_i);
+	int fd = make_file(1000);
+	check_refused(-EINVAL, fd, -1, 10);
+	check_refused(-EINVAL, fd, INT64_MIN + 1, 10);
+	check_refused(-EINVAL, fd, 0, -1);
+	check_refused(-EINVAL, fd, 0, INT64_MIN);
+	check_refused(-EINVAL, fd, FERRY_FILE_POSITION, -1);
+	check_refused(-EINVAL, fd, INT64_MAX, 1);
+	check_refused(-EINVAL, fd, 2, INT64_MAX - 1);
+	check_refused(-EINVAL, fd, INT64_MAX - 10, 11);
+	close(fd);
+	close_link();
+}
+END_TEST
+
+START_TEST(what_cannot_be_read_is_refused_at_the_call)
+{
+	open_link(_i);
+	int directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int path = open("/", O_PATH | O_CLOEXEC);
+	int pipe_ends[2];
+	make_pipe(pipe_ends);
+	char name[] = "/tmp/ferry-test-XXXXXX";
+	int readable = mkostemp(name, O_CLOEXEC);
+	int write_only = open(name, O_WRONLY | O_CLOEXEC);
+	unlink(name);
+	int closed = make_file(0);
+	close(closed);
+
+	check_refused(-EISDIR, directory, 0, FERRY_TO_END);
+	check_refused(-EBADF, write_only, 0, FERRY_TO_END);
+	check_refused(-EBADF, closed, 0, FERRY_TO_END);
+	check_refused(-EBADF, -1, 0, FERRY_TO_END);
+	check_refused(-ESPIPE, pipe_ends[0], FERRY_FILE_POSITION, 10);
+	int status = try_send(&file, path, FERRY_FD_TAKE, 0, FERRY_TO_END);
+	ck_assert(status == -EBADF || status == -EISDIR);
+
+	close(directory);
+	close(path);
+	close(pipe_ends[0]);
+	close(pipe_ends[1]);
+	close(readable);
+	close(write_only);
+	close_link();
+}
+END_TEST
+
+START_TEST(bad_arguments_are_refused)
+{
+	open_link(LINK_UNIX);
+	int fd = make_file(1000);
+	ck_assert_int_eq(
+	    ferry_transport_send_file(NULL, fd, FERRY_FD_TAKE, 0, 10, NULL, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_transport_send_file(sender.transport, fd, (enum ferry_fd_ownership)0, 0,
+	                                           10, NULL, NULL, NULL),
+	                 -EINVAL);
+	ck_assert_int_eq(ferry_transport_send_file(sender.transport, fd, (enum ferry_fd_ownership)3, 0,
+	                                           10, NULL, NULL, NULL),
+	                 -EINVAL);
+	ck_assert(fd_is_open(fd));
+	close(fd);
+	close_link();
+}
+END_TEST
+
+START_TEST(after_the_end_a_file_is_refused)
+{
+	open_link(_i % LINK_KINDS);
+	if (_i / LINK_KINDS == 0)
+		ck_assert_int_eq(ferry_transport_lose_connection(sender.transport), 0);
+	else if (_i / LINK_KINDS == 1)
+		ck_assert_int_eq(ferry_transport_lose_write_connection(sender.transport), 0);
+	else
+		ck_assert_int_eq(ferry_transport_abort_connection(sender.transport), 0);
+	int fd = make_file(1000);
+
+	check_refused(-EPIPE, fd, 0, FERRY_TO_END);
+
+	close(fd);
+	close_link();
+}
+END_TEST
+
+START_TEST(at_the_descriptor_limit_a_duplicate_is_refused)
+{
+	open_link(LINK_UNIX);
+	int fd = make_file(1000);
+	limit_descriptors(0);
+	int duplicated = try_send(&file, fd, FERRY_FD_DUP, 0, FERRY_TO_END);
+	int taken = try_send(&file, fd, FERRY_FD_TAKE, 0, FERRY_TO_END);
+	unlimit_descriptors();
+	ck_assert_int_eq(duplicated, -EMFILE);
+	ck_assert_int_eq(taken, 0);
+	finish_stream();
+	expect_range(0, 1000);
+	expect_end();
+	close_link();
+}
+END_TEST
+
+START_TEST(what_sendfile_cannot_read_finishes_with_what_the_kernel_says)
+{
+	open_link(_i);
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	send_text("header");
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE, 0, 100), 0);
+	send_text("trailer");
+
+	finish_stream();
+
+	check_finished(&file, -EINVAL, 0);
+	expect_text("header");
+	expect_text("trailer");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+/* ---- what sendfile(2) says ---- */
+
+static const int interrupted[] = {-EINTR, 100, -EINTR, -EINTR, 200};
+static const int full[] = {-EAGAIN, 100, -EAGAIN, 50};
+static const int one_byte[] = {1};
+static const int no_buffers[] = {-ENOBUFS, 100, -ENOBUFS, 200};
+static const int no_memory[] = {-ENOMEM, -ENOMEM, 100};
+
+static const struct {
+	const int *steps;
+	size_t count;
+	bool repeat;
+	unsigned int retries;
+} recoveries[] = {
+    {interrupted, 5, true, 0}, {full, 4, true, 0},      {one_byte, 1, true, 0},
+    {no_buffers, 4, false, 2}, {no_memory, 3, false, 2},
+};
+enum { RECOVERIES = sizeof(recoveries) / sizeof(recoveries[0]) };
+
+START_TEST(what_sendfile_gets_over_is_not_noticed)
+{
+	open_link(_i / RECOVERIES);
+	int i = _i % RECOVERIES;
+	play(recoveries[i].steps, recoveries[i].count, recoveries[i].repeat);
+	send_text("header");
+	send_range(&file, 3000, 0, FERRY_TO_END);
+	send_text("trailer");
+
+	finish_stream();
+
+	check_finished(&file, 0, 3000);
+	ck_assert_uint_eq(stats_of(sender.transport).send_retries, recoveries[i].retries);
+	expect_text("header");
+	expect_range(0, 3000);
+	expect_text("trailer");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+static const int error_first[] = {-EIO};
+static const int error_later[] = {100, -EIO};
+
+START_TEST(an_error_of_the_file_finishes_it_and_the_stream_goes_on)
+{
+	open_link(_i % LINK_KINDS);
+	bool later = _i / LINK_KINDS == 1;
+	play(later ? error_later : error_first, later ? 2 : 1, false);
+	send_text("header");
+	send_range(&file, 3000, 0, FERRY_TO_END);
+	send_text("trailer");
+
+	finish_stream();
+
+	check_finished(&file, -EIO, later ? 100 : 0);
+	expect_text("header");
+	expect_range(0, later ? 100 : 0);
+	expect_text("trailer");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+static const int broken[] = {100, -EPIPE};
+static const int reset[] = {100, -ECONNRESET};
+
+START_TEST(an_error_of_the_connection_ends_it)
+{
+	open_link(_i % LINK_KINDS);
+	bool pipe = _i / LINK_KINDS == 0;
+	play(pipe ? broken : reset, 2, false);
+	send_range(&file, 3000, 0, FERRY_TO_END);
+	send_text("trailer");
+
+	pump_until_lost(&sender);
+
+	ck_assert_int_eq(sender.reason, pipe ? -EPIPE : -ECONNRESET);
+	check_finished(&file, sender.reason, 100);
+	close_link();
+}
+END_TEST
+
+START_TEST(starved_of_memory_a_paused_file_stays_paused)
+{
+	open_link(LINK_UNIX);
+	static const int starved[] = {-ENOMEM};
+	play(starved, 1, false);
+	send_range(&file, 3000, 0, FERRY_TO_END);
+	send_text("trailer");
+	while (stats_of(sender.transport).send_retries == 0)
+		pump_turns(1);
+	ferry_file_producer_pause(file.producer);
+	pump_past_the_timeout();
+	ck_assert_uint_eq(stats_of(sender.transport).file_bytes_sent, 0);
+
+	ferry_file_producer_resume(file.producer);
+	finish_stream();
+
+	check_finished(&file, 0, 3000);
+	expect_range(0, 3000);
+	expect_text("trailer");
+	expect_end();
+	close_link();
+}
+END_TEST
+
+START_TEST(starved_of_memory_the_transport_may_be_freed)
+{
+	open_link(_i);
+	static const int starved[] = {-ENOMEM};
+	play(starved, 1, true);
+	send_range(&file, 3000, 0, FERRY_TO_END);
+	while (stats_of(sender.transport).send_retries == 0)
+		pump_turns(1);
+
+	recorder_free_transport(&sender);
+	pump_past_the_timeout();
+
+	check_finished(&file, -ECANCELED, 0);
+	close_link();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("files");
+	TCase *range = support_case(suite, "ranges");
+	tcase_add_loop_test(range, a_range_is_sent_between_what_was_written_before_and_after, 0,
+	                    LINK_KINDS * RANGE_COUNT);
+	tcase_add_loop_test(range, an_offset_leaves_the_files_own_position_alone, 0, LINK_KINDS);
+	tcase_add_loop_test(range, from_the_files_position_it_moves_by_what_is_sent, 0, 2 * LINK_KINDS);
+	tcase_add_test(range, a_descriptor_before_it_does_not_disturb_the_files_position);
+	tcase_add_loop_test(range, the_position_moves_by_exactly_what_was_sent_when_the_connection_goes,
+	                    0, LINK_KINDS);
+	tcase_add_loop_test(range, a_range_beyond_four_gibibytes_is_sent, 0, LINK_KINDS);
+	tcase_add_loop_test(range, two_files_back_to_back_arrive_in_order, 0, LINK_KINDS);
+	tcase_add_loop_test(range, many_small_files_arrive_in_order, 0, LINK_KINDS);
+
+	TCase *slow = support_case(suite, "a slow reader");
+	tcase_add_loop_test(slow, short_counts_and_a_full_socket_lose_nothing, 0, LINK_KINDS);
+	tcase_add_loop_test(slow, a_truncated_file_finishes_with_eio_and_the_exact_count, 0, LINK_KINDS);
+	tcase_add_loop_test(slow,
+	                    a_file_truncated_to_less_than_was_sent_finishes_with_the_count_that_was, 0,
+	                    LINK_KINDS);
+	tcase_add_loop_test(slow, what_is_appended_while_sending_is_not_sent, 0, 2 * LINK_KINDS);
+
+	TCase *control = support_case(suite, "pause, resume, stop");
+	tcase_add_loop_test(control, a_file_can_be_paused_and_resumed_at_every_byte, 0, SMALL + 1);
+	tcase_add_loop_test(control, a_file_can_be_stopped_at_every_byte, 0, SMALL);
+	tcase_add_loop_test(control, a_paused_file_can_be_stopped_and_what_follows_goes_on, 0,
+	                    LINK_KINDS);
+	tcase_add_loop_test(control, a_file_behind_another_can_be_paused_and_stopped, 0, LINK_KINDS);
+	tcase_add_loop_test(control, a_file_can_be_paused_in_its_progress_callback, 1, SMALL);
+	tcase_add_loop_test(control, pausing_and_resuming_in_every_progress_callback_changes_nothing, 0,
+	                    LINK_KINDS);
+	tcase_add_loop_test(control, a_file_can_be_stopped_in_its_progress_callback, 1, SMALL);
+	tcase_add_loop_test(control, pausing_and_stopping_in_the_finished_callback_does_nothing, 0,
+	                    LINK_KINDS);
+	tcase_add_loop_test(control, a_paused_file_does_not_run_into_the_write_timeout, 0,
+	                    2 * LINK_KINDS);
+	tcase_add_loop_test(control, bytes_before_a_paused_file_do_run_into_the_write_timeout, 0,
+	                    LINK_KINDS);
+
+	TCase *end = support_case(suite, "the end of the connection");
+	tcase_add_loop_test(end, losing_the_connection_finishes_the_file_with_reason_and_count, 0,
+	                    LINK_KINDS);
+	tcase_add_loop_test(end, a_paused_file_finishes_when_the_connection_is_aborted, 0, LINK_KINDS);
+	tcase_add_loop_test(end, freeing_finishes_the_files_from_the_loop_with_ecanceled, 0, LINK_KINDS);
+	tcase_add_loop_test(end, freeing_finishes_a_file_that_had_been_stopped_or_had_failed_only_once,
+	                    0, LINK_KINDS);
+	tcase_add_loop_test(end, the_transport_may_be_freed_in_the_progress_callback, 0, LINK_KINDS);
+	tcase_add_loop_test(end, the_transport_may_be_freed_in_the_finished_callback, 0, LINK_KINDS);
+	tcase_add_loop_test(end, the_connection_may_be_aborted_in_a_files_callbacks, 0, 2 * LINK_KINDS);
+	tcase_add_loop_test(end, a_files_callback_may_send_the_next_file, 0, LINK_KINDS);
+
+	TCase *arguments = support_case(suite, "ownership and arguments");
+	tcase_add_loop_test(arguments,
+	                    a_taken_file_is_closed_when_it_is_finished_and_a_duplicated_one_stays, 0,
+	                    LINK_KINDS);
+	tcase_add_loop_test(arguments, a_file_closed_right_after_being_duplicated_is_sent, 0,
+	                    LINK_KINDS);
+	tcase_add_loop_test(arguments, callbacks_and_the_producer_may_be_null, 0, LINK_KINDS);
+	tcase_add_loop_test(arguments, bad_ranges_are_refused_at_the_call, 0, LINK_KINDS);
+	tcase_add_loop_test(arguments, what_cannot_be_read_is_refused_at_the_call, 0, LINK_KINDS);
+	tcase_add_test(arguments, bad_arguments_are_refused);
+	tcase_add_loop_test(arguments, after_the_end_a_file_is_refused, 0, 3 * LINK_KINDS);
+	tcase_add_test(arguments, at_the_descriptor_limit_a_duplicate_is_refused);
+	tcase_add_loop_test(arguments, what_sendfile_cannot_read_finishes_with_what_the_kernel_says, 0,
+	                    LINK_KINDS);
+
+	TCase *errors = support_case(suite, "what sendfile says");
+	tcase_add_loop_test(errors, what_sendfile_gets_over_is_not_noticed, 0, LINK_KINDS * RECOVERIES);
+	tcase_add_loop_test(errors, an_error_of_the_file_finishes_it_and_the_stream_goes_on, 0,
+	                    2 * LINK_KINDS);
+	tcase_add_loop_test(errors, an_error_of_the_connection_ends_it, 0, 2 * LINK_KINDS);
+	tcase_add_test(errors, starved_of_memory_a_paused_file_stays_paused);
+	tcase_add_loop_test(errors, starved_of_memory_the_transport_may_be_freed, 0, LINK_KINDS);
+	return support_run(suite);
+}
