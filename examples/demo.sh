@@ -130,12 +130,12 @@ answers()
 
 build()
 {
-	sh "$source/tests/install-packages.sh" build &&
-		cd "$source" &&
+	cd "$source" &&
 		cmake --preset release -B build/demo -D FERRY_BUILD_TESTS=OFF &&
 		cmake --build build/demo --target handoff_proxy handoff_worker
 }
 
+sh "$source/tests/install-packages.sh" build || fail 'what is needed to build is not there'
 echo 'building'
 if ! (build) >"$dir/build.log" 2>&1; then
 	cat "$dir/build.log" >&2

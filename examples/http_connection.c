@@ -447,8 +447,10 @@ static int start(struct http_connection *connection, int fd, struct evbuffer *in
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 	int status = make_transport(server, fd, input, &connection->transport);
 	if (status == 0) {
-		bufferevent_set_timeouts(ferry_transport_get_bufferevent(connection->transport),
-		                         &server->idle_timeout, &server->idle_timeout);
+		struct bufferevent *bev = ferry_transport_get_bufferevent(connection->transport);
+		bufferevent_set_timeouts(bev, &server->idle_timeout, &server->idle_timeout);
+		/* Input waits here while an answer is on its way: not much of it. */
+		bufferevent_set_max_single_read(bev, 2 * HTTP_HEAD_LIMIT);
 		status = ferry_transport_set_protocol(connection->transport, &protocol, connection);
 	}
 	if (status < 0) {

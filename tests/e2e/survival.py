@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import resource
 import select
 import signal
@@ -29,6 +30,15 @@ class Case(unittest.TestCase):
 
     def assert_serves(self, server):
         self.assertEqual(server.ask("/").body, b"hello")
+
+    def many(self, wanted):
+        """Lifts this process's limit of descriptors for so many clients."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        self.assertGreaterEqual(hard, 2 * wanted + 1000,
+                                "the hard limit of descriptors is too low for this test")
+        return wanted
 
     def settle(self, server, children_fds):
         harness.wait_until(
@@ -137,7 +147,10 @@ class Workers(Case):
         server.workers[0].process.send_signal(signal.SIGSTOP)
         self.addCleanup(server.workers[0].process.send_signal, signal.SIGCONT)
         with contextlib.ExitStack() as stack:
-            waiting = [stack.enter_context(server.client()) for _ in range(600)]
+            # More than the kernel holds in the channel, at 700 bytes for each, and ferry beside.
+            with open("/proc/sys/net/core/wmem_default", encoding="ascii") as file:
+                count = self.many(int(file.read()) // 500 + 200)
+            waiting = [stack.enter_context(server.client()) for _ in range(count)]
             for client in waiting:
                 client.send(REQUEST)
             # The channel takes a few hundred; the others wait for a moment, and are told.
@@ -205,14 +218,43 @@ class Clients(Case):
                 client.socket.close()
         self.settle(server, fds)
 
-    def many(self, wanted):
-        """Lifts this process's limit of descriptors, and says how many clients fit under it."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        self.assertGreaterEqual(hard, 2 * wanted + 1000,
-                                "the hard limit of descriptors is too low for this test")
-        return wanted
+    def test_a_client_that_stops_reading_is_let_go(self):
+        server = self.start(workers=1, worker=("--idle-timeout", "1"))
+        with open(server.root / "large", "wb") as file:
+            file.truncate(256 * 1024 * 1024)
+        fds = {child: child.fds() for child in (server.proxy, *server.workers)}
+        with server.client() as client:
+            client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.read_head()
+            self.settle(server, fds)
+
+    def test_no_mutation_of_requests_breaks_anything(self):
+        seed = int(os.environ.get("FERRY_TEST_SEED", random.randrange(2 ** 32)))
+        print(f"FERRY_TEST_SEED={seed}", flush=True)
+        generator = random.Random(seed)
+        server = self.start(workers=1)
+        fds = {child: child.fds() for child in (server.proxy, *server.workers)}
+        words = (b"GET", b"HEAD", b"POST", b" ", b"/", b"/%2e%2e/", b"/index.html", b"HTTP/1.1",
+                 b"HTTP/1.0", b"\r\n", b"\n", b"\0", b"Host: a", b"Range: bytes=", b"0-1", b"-",
+                 b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Connection: close", b":",
+                 b"If-None-Match: ", b'"x"', b"\xff" * 9000)
+        for round_number in range(400):
+            client = server.client()
+            client.socket.settimeout(0.01)
+            with contextlib.suppress(OSError):
+                for _ in range(generator.randrange(3)):
+                    client.send(REQUEST)
+                request = bytearray(REQUEST)
+                for _ in range(generator.randrange(1, 4)):
+                    at = generator.randrange(len(request))
+                    request[at:at + generator.randrange(3)] = generator.choice(words)
+                client.send(bytes(request))
+                client.read_more()
+            if round_number % 3:
+                client.socket.close()
+            else:
+                reset(client)
+        self.settle(server, fds)
 
     def test_1000_idle_connections_at_the_proxy(self):
         server = self.start(workers=1, proxy=("--head-timeout", "600"))
