@@ -109,41 +109,52 @@ static bool read_address(const struct options *options, struct proxy_clients_opt
 	return false;
 }
 
-static int serve(struct event_base *base, struct proxy_clients *clients)
+static int say_where(const struct proxy_clients *clients)
 {
 	char name[INET6_ADDRSTRLEN + 16];
 	int status = proxy_clients_name(clients, name, sizeof(name));
-	if (status < 0) {
-		program_say("no name for the listening socket: %s", strerror(-status));
-		return EXIT_FAILURE;
-	}
+	if (status < 0)
+		return status;
 	printf("listening %s\n", name);
 	fflush(stdout);
-	return program_run(base) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return 0;
 }
 
-static int run(const struct options *options, struct proxy_clients_options *client_options)
+static int serve(struct event_base *base, const struct options *options,
+                 const struct proxy_clients_options *client_options)
 {
-	struct event_base *base = event_base_new();
-	if (base == NULL) {
-		program_say("no event loop");
-		return EXIT_FAILURE;
-	}
 	struct proxy_workers *workers = NULL;
 	struct proxy_clients *clients = NULL;
 	int result = EXIT_FAILURE;
 	int status = proxy_workers_new(&workers, base, options->socket_path);
 	if (status < 0) {
 		program_say("%s: %s", options->socket_path, strerror(-status));
-	} else {
-		status = proxy_clients_new(&clients, base, workers, client_options);
-		if (status < 0)
-			program_say("%s port %lu: %s", options->address, options->port, strerror(-status));
-		else
-			result = serve(base, clients);
+		return EXIT_FAILURE;
 	}
+	status = proxy_clients_new(&clients, base, workers, client_options);
+	if (status == 0)
+		status = say_where(clients);
+	if (status < 0)
+		program_say("%s port %lu: %s", options->address, options->port, strerror(-status));
+	else if (event_base_dispatch(base) == 0)
+		result = EXIT_SUCCESS;
 	proxy_clients_free(clients);
 	proxy_workers_free(workers);
+	return result;
+}
+
+static int run(const struct options *options, const struct proxy_clients_options *client_options)
+{
+	struct event_base *base = event_base_new();
+	if (base == NULL) {
+		program_say("no event loop");
+		return EXIT_FAILURE;
+	}
+	struct program_signals signals = {0};
+	int result = EXIT_FAILURE;
+	if (program_signals_init(&signals, base) == 0)
+		result = serve(base, options, client_options);
+	program_signals_free(&signals);
 	/* Freed bufferevents end in the loop. */
 	for (int turn = 0; turn < 4; turn++)
 		event_base_loop(base, EVLOOP_NONBLOCK);

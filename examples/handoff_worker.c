@@ -224,6 +224,18 @@ static void close_all(struct worker *worker)
 		event_base_loop(worker->server.base, EVLOOP_NONBLOCK);
 }
 
+static int serve(struct worker *worker)
+{
+	worker->retry = evtimer_new(worker->server.base, retry, worker);
+	if (worker->retry == NULL)
+		return EXIT_FAILURE;
+	try_to_connect(worker);
+	int status = event_base_dispatch(worker->server.base);
+	event_free(worker->retry);
+	close_all(worker);
+	return status < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static int run(struct worker *worker)
 {
 	worker->server.base = event_base_new();
@@ -231,15 +243,11 @@ static int run(struct worker *worker)
 		program_say("no event loop");
 		return EXIT_FAILURE;
 	}
+	struct program_signals signals = {0};
 	int result = EXIT_FAILURE;
-	worker->retry = evtimer_new(worker->server.base, retry, worker);
-	if (worker->retry != NULL) {
-		try_to_connect(worker);
-		if (program_run(worker->server.base) == 0)
-			result = EXIT_SUCCESS;
-		event_free(worker->retry);
-		close_all(worker);
-	}
+	if (program_signals_init(&signals, worker->server.base) == 0)
+		result = serve(worker);
+	program_signals_free(&signals);
 	event_base_free(worker->server.base);
 	return result;
 }

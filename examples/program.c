@@ -62,17 +62,20 @@ static void stop(evutil_socket_t signal_number, short what, void *base)
 	event_base_loopbreak(base);
 }
 
-int program_run(struct event_base *base)
+int program_signals_init(struct program_signals *signals, struct event_base *base)
 {
-	struct event *interrupt = evsignal_new(base, SIGINT, stop, base);
-	struct event *terminate = evsignal_new(base, SIGTERM, stop, base);
-	int status = -1;
-	if (interrupt != NULL && terminate != NULL && event_add(interrupt, NULL) == 0 &&
-	    event_add(terminate, NULL) == 0)
-		status = event_base_dispatch(base) < 0 ? -1 : 0;
-	if (interrupt != NULL)
-		event_free(interrupt);
-	if (terminate != NULL)
-		event_free(terminate);
-	return status;
+	signals->interrupt = evsignal_new(base, SIGINT, stop, base);
+	signals->terminate = evsignal_new(base, SIGTERM, stop, base);
+	if (signals->interrupt == NULL || signals->terminate == NULL ||
+	    event_add(signals->interrupt, NULL) < 0 || event_add(signals->terminate, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+void program_signals_free(struct program_signals *signals)
+{
+	if (signals->interrupt != NULL)
+		event_free(signals->interrupt);
+	if (signals->terminate != NULL)
+		event_free(signals->terminate);
 }

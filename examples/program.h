@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+struct event;
 struct event_base;
 
 /* A decimal number of 0 to `max`, and nothing else. */
@@ -19,7 +20,15 @@ __attribute__((format(printf, 1, 2))) void program_say(const char *format, ...);
 /* Has ferry's own lines printed in the same way. */
 void program_print_ferry_log(void);
 
-/* Runs the loop until SIGINT or SIGTERM. 0, or -1 when the loop could not be run. */
-int program_run(struct event_base *base);
+/* Has SIGINT and SIGTERM end the loop. To be set up before anything that is to be cleaned up at the
+ * end, a socket's file above all: a signal that comes before the loop runs ends it at once then. */
+struct program_signals {
+	struct event *interrupt;
+	struct event *terminate;
+};
+
+/* 0 or -ENOMEM; free in either case. */
+int program_signals_init(struct program_signals *signals, struct event_base *base);
+void program_signals_free(struct program_signals *signals);
 
 #endif

@@ -1,6 +1,7 @@
 #include "unix_peer.h"
 
-#include <signal.h>
+#include "program.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -62,34 +63,28 @@ static void connected(struct ferry_connector *connector, int status,
 	stop(peer);
 }
 
-static void signalled(evutil_socket_t number, short what, void *peer)
+static int listen_or_connect(struct unix_peer *peer, struct ferry_listener **listener)
 {
-	(void)number, (void)what;
-	stop(peer);
+	if (peer->listens)
+		return ferry_listen_unix(listener, peer->base, peer->path, 0600, 0, accepted, peer);
+	return ferry_connect_unix(NULL, peer->base, peer->path, NULL, connected, peer);
 }
 
 static int run_until_stopped(struct unix_peer *peer)
 {
+	/* A signal ends the loop and not the process: a socket's file is to be removed. */
+	struct program_signals signals = {0};
 	struct ferry_listener *listener = NULL;
-	int status = peer->listens
-	                 ? ferry_listen_unix(&listener, peer->base, peer->path, 0600, 0, accepted, peer)
-	                 : ferry_connect_unix(NULL, peer->base, peer->path, NULL, connected, peer);
-	if (status < 0) {
-		fprintf(stderr, "%s: %s\n", peer->path, strerror(-status));
-		return 1;
-	}
-	/* A signal ends the loop and not the process: a socket file is to be removed. */
-	struct event *interrupt = evsignal_new(peer->base, SIGINT, signalled, peer);
-	struct event *terminate = evsignal_new(peer->base, SIGTERM, signalled, peer);
-	if (interrupt != NULL && terminate != NULL && event_add(interrupt, NULL) == 0 &&
-	    event_add(terminate, NULL) == 0)
+	int status = program_signals_init(&signals, peer->base);
+	if (status == 0)
+		status = listen_or_connect(peer, &listener);
+	if (status == 0)
 		event_base_dispatch(peer->base);
-	if (interrupt != NULL)
-		event_free(interrupt);
-	if (terminate != NULL)
-		event_free(terminate);
+	else
+		fprintf(stderr, "%s: %s\n", peer->path, strerror(-status));
 	ferry_listener_free(listener);
-	return peer->failed ? 1 : 0;
+	program_signals_free(&signals);
+	return status < 0 || peer->failed ? 1 : 0;
 }
 
 int unix_peer_run(struct unix_peer *peer)
