@@ -36,9 +36,9 @@ struct http_connection {
 	struct event *deadline;
 	enum state state;
 	bool keep_alive;
-	bool paused;         /* reading; resuming twice would offer the same input again and again */
-	bool input_over;     /* the client has ended its sending half */
-	bool file_in_stream; /* its callback is still to come, with this connection as context */
+	bool paused;        /* reading; resuming twice would offer the same input again and again */
+	bool input_over;    /* the client has ended its sending half */
+	unsigned int files; /* whose callbacks are still to come, with this connection as context */
 	size_t lingered;
 	struct http_head head;
 };
@@ -85,7 +85,7 @@ static void destroy(struct http_connection *connection)
 	ferry_transport_free(connection->transport);
 	connection->transport = NULL;
 	connection->state = GONE;
-	if (!connection->file_in_stream)
+	if (connection->files == 0)
 		free(connection);
 }
 
@@ -157,10 +157,13 @@ static void file_finished(struct ferry_file_producer *producer, int status, uint
 {
 	(void)producer, (void)sent;
 	struct http_connection *connection = context;
-	connection->file_in_stream = false;
-	if (connection->state == GONE)
-		free(connection);
-	else if (status != 0)
+	connection->files--;
+	if (connection->state == GONE) {
+		if (connection->files == 0)
+			free(connection);
+		return;
+	}
+	if (status != 0)
 		abandon(connection); /* it was promised more bytes than there are */
 }
 
@@ -177,7 +180,7 @@ static int send_file(struct http_connection *connection, struct evbuffer *out,
 	if (status < 0)
 		return status;
 	file->fd = -1;
-	connection->file_in_stream = true;
+	connection->files++;
 	return 0;
 }
 

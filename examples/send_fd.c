@@ -10,7 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <event2/buffer.h>
 #include <ferry/ferry.h>
 
 static const char usage[] =
@@ -61,14 +60,7 @@ static void connection_made(struct ferry_transport *transport, void *context)
 		ferry_transport_abort_connection(transport);
 		return;
 	}
-	/* All of it leaves first; then the peer sees the end, and closes in its own time. */
-	ferry_transport_lose_write_connection(transport);
-}
-
-static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
-{
-	(void)transport, (void)context;
-	evbuffer_drain(input, evbuffer_get_length(input)); /* there is nothing to say to this end */
+	ferry_transport_lose_connection(transport); /* all of it leaves first */
 }
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
@@ -79,7 +71,6 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 static void met(struct unix_peer *peer, struct ferry_transport *transport)
 {
 	static const struct ferry_protocol protocol = {.connection_made = connection_made,
-	                                               .data_received = data_received,
 	                                               .connection_lost = connection_lost};
 	struct sender *sender = (struct sender *)peer;
 	int status = ferry_transport_set_protocol(transport, &protocol, sender);
