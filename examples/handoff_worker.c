@@ -145,7 +145,11 @@ static void try_again_later(struct worker *worker)
 {
 	struct timeval delay = {.tv_sec = worker->retry_ms / 1000,
 	                        .tv_usec = (suseconds_t)(worker->retry_ms % 1000) * 1000};
-	event_add(worker->retry, &delay);
+	if (event_add(worker->retry, &delay) < 0) {
+		/* Without the timer this process would be of no use for ever, and look well. */
+		program_say("no memory to come back to the proxy");
+		event_base_loopbreak(worker->server.base);
+	}
 	worker->retry_ms =
 	    worker->retry_ms * 2 < LONGEST_RETRY_MS ? worker->retry_ms * 2 : LONGEST_RETRY_MS;
 }

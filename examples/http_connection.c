@@ -24,6 +24,9 @@
 /* Input that a client may still send while its connection lingers. */
 enum { LINGER_BYTES = 1024 * 1024 };
 
+/* Read at once: requests wait here while an answer is on its way, not many of them. */
+static const size_t bytes_per_read = 16384;
+
 enum state { READING, ANSWERING, LINGERING, GONE };
 
 struct http_connection {
@@ -452,8 +455,7 @@ static int start(struct http_connection *connection, int fd, struct evbuffer *in
 	if (status == 0) {
 		struct bufferevent *bev = ferry_transport_get_bufferevent(connection->transport);
 		bufferevent_set_timeouts(bev, &server->idle_timeout, &server->idle_timeout);
-		/* Input waits here while an answer is on its way: not much of it. */
-		bufferevent_set_max_single_read(bev, 2 * HTTP_HEAD_LIMIT);
+		bufferevent_set_max_single_read(bev, bytes_per_read);
 		status = ferry_transport_set_protocol(connection->transport, &protocol, connection);
 	}
 	if (status < 0) {

@@ -278,8 +278,8 @@ static void accept_failed(struct evconnlistener *listener, void *context)
 	if (!clients->out_of_descriptors)
 		program_say("accepting pauses: %s", strerror(error));
 	clients->out_of_descriptors = true;
-	evconnlistener_disable(listener);
-	event_add(clients->accept_again, &accept_pause);
+	if (event_add(clients->accept_again, &accept_pause) == 0)
+		evconnlistener_disable(listener);
 }
 
 static void accept_again(evutil_socket_t fd, short what, void *context)
