@@ -311,6 +311,7 @@ static int file_gave_nothing(struct outgoing *outgoing, const struct next *next,
 	case FILE_SOURCE_DRY:
 	case FILE_SOURCE_COLD:
 		next->file->waiting = result;
+		outgoing->stats->file_waits++;
 		return OUTGOING_HELD;
 	case 0:
 		outgoing_finish_at(outgoing, next->fds, file_source_end_status(source));

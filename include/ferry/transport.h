@@ -111,7 +111,7 @@ struct ferry_transport_stats {
 	uint64_t file_bytes_sent; /**< the part of bytes_sent that came from files */
 
 	uint64_t send_calls;     /**< sendmsg(2) or writev(2) calls */
-	uint64_t sendfile_calls; /**< sendfile(2) calls */
+	uint64_t sendfile_calls; /**< sendfile(2) and splice(2) calls */
 	uint64_t receive_calls;  /**< recvmsg(2) or readv(2) calls */
 	uint64_t send_eagain;    /**< times the socket was full */
 	uint64_t send_retries;   /**< times ENOBUFS, ENOMEM or ETOOMANYREFS was waited out */
@@ -127,7 +127,9 @@ struct ferry_transport_stats {
 	uint64_t bytes_queued_max; /**< the most bytes that ever waited */
 	uint64_t fds_queued_max;   /**< the most descriptors that ever waited */
 
-	uint64_t reserved[12]; /**< zero, for later versions */
+	uint64_t file_waits; /**< times a file waited for its source or for the disk; since 0.2 */
+
+	uint64_t reserved[11]; /**< zero, for later versions */
 };
 
 /** Takes a received descriptor, which is then the callback's. See ferry_transport_set_fd_cb(). */
