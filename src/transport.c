@@ -565,7 +565,7 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
-	if (status == 0 && transport->state == TRANSPORT_OPEN) {
+	if (status == 0 && transport->state == TRANSPORT_OPEN && transport->reading_paused) {
 		transport->reading_paused = false;
 		if (!transport->read_ended)
 			bufferevent_enable(bev, EV_READ);
