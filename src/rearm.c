@@ -180,7 +180,11 @@ void rearm_detach(struct rearm *rearm)
 	struct bufferevent *bev = rearm->bev;
 
 	rearm_release_hold(rearm);
-	evbuffer_remove_cb_entry(bev->output, rearm->output_cb);
+	/* Its entry stays until rearm_free(): we may be inside another callback on the output, and
+	 * libevent has the next entry in its hand. */
+	evbuffer_cb_clear_flags(bev->output, rearm->output_cb, EVBUFFER_CB_ENABLED);
+	/* libevent's own output callback, which may be next, adds the write event if writing is enabled. */
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
@@ -190,6 +194,7 @@ void rearm_detach(struct rearm *rearm)
 
 void rearm_free(struct rearm *rearm)
 {
+	evbuffer_remove_cb_entry(rearm->bev->output, rearm->output_cb);
 	/* Our reference, and the one that the user gave us; but a program that has called
 	 * bufferevent_free() itself, which ours outlived, has given that back already. */
 	if (bufferevent_decref(rearm->bev) == 0)
@@ -278,10 +283,16 @@ static void record_event(struct bufferevent *bev, short what, void *argument)
 	record->error = EVUTIL_SOCKET_ERROR();
 }
 
-void rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
+bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 {
 	struct bufferevent *bev = rearm->bev;
 	struct record record = {0};
+
+	/* After a failure libevent deletes the read event, after success it does not touch it: the
+	 * outward sign of how it went, also when callbacks are deferred. */
+	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
+	if (!reading)
+		event_add(&bev->ev_read, NULL);
 
 	/* libevent's own write step ends the connecting. With writing disabled it goes no further, and
 	 * the user hears of it only when our hands are off the bufferevent again. (With deferred
@@ -289,7 +300,8 @@ void rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 	bufferevent_event_cb user_cb = bev->errorcb;
 	void *user_argument = bev->cbarg;
 	short enabled = bev->enabled;
-	bev->errorcb = record_event;
+	if (user_cb != NULL)
+		bev->errorcb = record_event;
 	bev->cbarg = &record;
 	bev->enabled = (short)(enabled & ~EV_WRITE);
 	rearm->stock_write(fd, EV_WRITE, bev);
@@ -298,8 +310,12 @@ void rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 	bev->errorcb = user_cb;
 
 	rearm->connecting = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+	bool failed = event_pending(&bev->ev_read, EV_READ, NULL) == 0;
+	if (!reading)
+		event_del(&bev->ev_read);
 	if (record.what != 0) {
 		EVUTIL_SET_SOCKET_ERROR(record.error);
 		bufferevent_trigger_event(bev, record.what, 0);
 	}
+	return !rearm->connecting && !failed;
 }

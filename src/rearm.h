@@ -83,8 +83,8 @@ bool rearm_is_reading(const struct rearm *rearm);
 bool rearm_timeout_is_stale(struct rearm *rearm, short what);
 
 /* The write step while connecting: lets libevent finish, which reports BEV_EVENT_CONNECTED or
- * BEV_EVENT_ERROR to the user. rearm->connecting is false afterwards if it is over. The callback may
- * have freed things. */
-void rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd);
+ * BEV_EVENT_ERROR to the user, whose callback may have freed things. True if it is connected now;
+ * rearm->connecting is false afterwards if it is over either way. */
+bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd);
 
 #endif

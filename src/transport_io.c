@@ -200,10 +200,22 @@ static size_t read_allowance(struct ferry_transport *transport)
 	return high - length < (size_t)max ? high - length : (size_t)max;
 }
 
+/* What one wake-up may read in all: no more than its share of a rate limit group's bucket either, or
+ * the first member to wake up would empty it. */
+static size_t read_budget(struct bufferevent *bev)
+{
+	ev_ssize_t budget = bufferevent_get_max_single_read(bev);
+	ev_ssize_t share = bufferevent_get_max_to_read(bev);
+
+	if (share < budget)
+		budget = share;
+	return budget > 0 ? (size_t)budget : 0;
+}
+
 static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, short what)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	size_t budget = (size_t)bufferevent_get_max_single_read(bev);
+	size_t budget = read_budget(bev);
 	bool maybe_more = true;
 
 	if (what == EV_TIMEOUT) {
@@ -394,8 +406,7 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 		return;
 	}
 	if (transport->rearm.connecting) {
-		rearm_finish_connecting(&transport->rearm, fd);
-		if (transport_is_over(transport) || transport->rearm.connecting)
+		if (!rearm_finish_connecting(&transport->rearm, fd) || transport_is_over(transport))
 			return;
 		if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
 			return;
@@ -445,9 +456,20 @@ static void run_lost(struct ferry_transport *transport)
 	protocol_end(transport);
 }
 
-static void run_loop_work(struct ferry_transport *transport)
+/* libevent adds the write event when the suspension ends. It is for what waits, not for a write
+ * callback that nobody asked for. */
+static void end_hold(struct ferry_transport *transport)
 {
 	rearm_release_hold(&transport->rearm);
+	rearm_stop_waiting(&transport->rearm);
+	if (!outgoing_is_sent(&transport->outgoing))
+		transport_want_write(transport);
+}
+
+static void run_loop_work(struct ferry_transport *transport)
+{
+	if (transport->rearm.hold != NULL)
+		end_hold(transport);
 	if (!transport->rearm.connecting)
 		protocol_begin(transport);
 	if (!transport_is_over(transport))
