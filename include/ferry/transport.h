@@ -237,6 +237,7 @@ FERRY_EXPORT int ferry_transport_set_socket(struct ferry_transport *transport, i
  * @retval 0 done
  * @retval -EINVAL @p transport or @p protocol is NULL
  * @retval -ENOTCONN the connection is over
+ * @retval -ENOMEM out of memory
  *
  * Since 0.1.
  */
@@ -396,7 +397,7 @@ FERRY_EXPORT int ferry_transport_set_rate_limit_group(struct ferry_transport *tr
 FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport);
 
 /** Reads again. Bytes that were left in the input are offered again, from the loop. -EINVAL:
- *  @p transport is NULL. -ENOTCONN: the connection is over. Since 0.1. */
+ *  @p transport is NULL. -ENOTCONN: the connection is over. -ENOMEM: out of memory. Since 0.1. */
 FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transport);
 
 /**
