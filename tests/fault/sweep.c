@@ -147,7 +147,8 @@ static void disarm(void)
 
 /* ---- what happened ---- */
 
-enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_KINDS };
+/* The last two: the far end has said something and gone, before the near end starts to send. */
+enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_UNIX_GONE, LINK_PIPES_GONE, LINK_KINDS };
 enum { FILES = 2, FD_BURST = 20, LARGE = 300000, FILE_SIZE = 20000 };
 
 struct side {
@@ -164,8 +165,23 @@ static struct {
 	unsigned int fds_accepted, fds_received, losses_told;
 	unsigned int files_accepted, files_finished;
 	int file_status; /* the first that is not 0 */
-	bool stopped;
+	bool freed;      /* what is told from here on tells nothing */
 } run;
+
+static bool is_gone(int kind)
+{
+	return kind == LINK_UNIX_GONE || kind == LINK_PIPES_GONE;
+}
+
+static bool is_unix(int kind)
+{
+	return kind == LINK_UNIX || kind == LINK_UNIX_GONE;
+}
+
+static bool is_pipes(int kind)
+{
+	return kind == LINK_PIPES || kind == LINK_PIPES_GONE;
+}
 
 static void note_error(int status)
 {
@@ -218,7 +234,7 @@ static void on_file_finished(struct ferry_file_producer *producer, int status, u
 {
 	(void)producer, (void)context;
 	run.files_finished++;
-	if (status != 0 && run.file_status == 0)
+	if (status != 0 && run.file_status == 0 && !run.freed)
 		run.file_status = status;
 	run.bytes_accepted -= FILE_SIZE - (size_t)sent;
 }
@@ -230,16 +246,10 @@ static void on_resume(void *context)
 	(void)context;
 }
 
-static void on_stop(void *context)
-{
-	(void)context;
-	run.stopped = true;
-}
-
 static const struct ferry_producer_callbacks producer_callbacks = {
     .resume_producing = on_resume,
     .pause_producing = on_resume,
-    .stop_producing = on_stop,
+    .stop_producing = on_resume,
 };
 
 /* ---- the scenario ---- */
@@ -270,7 +280,7 @@ static void write_buffer(void)
 
 static void send_fd(enum ferry_fd_ownership ownership)
 {
-	if (run.kind != LINK_UNIX)
+	if (!is_unix(run.kind))
 		return;
 	disarm();
 	int fd = dup(STDERR_FILENO);
@@ -323,7 +333,8 @@ static void send_everything(void)
 	send_file(FERRY_FD_TAKE, FERRY_FILE_POSITION);
 	write_bytes(1);
 	(void)ferry_transport_unregister_producer(t);
-	note_error(ferry_transport_lose_connection(t));
+	if (!is_gone(run.kind)) /* which stops the reading */
+		note_error(ferry_transport_lose_connection(t));
 }
 
 static bool open_socket_side(struct side *side, struct event_base *loop, int fd)
@@ -354,32 +365,59 @@ static bool open_pipes_side(struct side *side, struct event_base *loop, int read
 	return status == 0;
 }
 
+static void make_link(int there[2], int back[2])
+{
+	if (is_pipes(run.kind)) {
+		make_pipe(there);
+		make_pipe(back);
+	} else {
+		make_pair(is_unix(run.kind) ? PAIR_UNIX : PAIR_TCP, there);
+	}
+}
+
+/* The far end leaves bytes and a descriptor behind. */
+static void leave(int there[2], int back[2])
+{
+	int fd = dup(STDERR_FILENO);
+	disarm();
+	if (is_pipes(run.kind)) {
+		(void)!write(back[1], "last words", 10);
+		close(back[1]);
+		close(there[0]);
+	} else {
+		wire_send(there[1], "last words", 10, &fd, 1);
+		close(there[1]);
+	}
+	close(fd);
+	run.bytes_accepted += 10; /* to be received */
+	run.fds_accepted += is_unix(run.kind);
+	run.far.lost = true;
+	arm();
+}
+
 static bool open_sides(struct event_base *loop)
 {
 	int there[2], back[2];
 	disarm();
-	if (run.kind == LINK_PIPES) {
-		make_pipe(there);
-		make_pipe(back);
-	} else {
-		make_pair(run.kind == LINK_UNIX ? PAIR_UNIX : PAIR_TCP, there);
-	}
+	make_link(there, back);
 	arm();
-	bool opened = true;
-	if (run.kind == LINK_PIPES) {
-		opened &= open_pipes_side(&run.near, loop, back[0], there[1]);
+	bool opened = is_pipes(run.kind) ? open_pipes_side(&run.near, loop, back[0], there[1])
+	                                 : open_socket_side(&run.near, loop, there[0]);
+	if (is_gone(run.kind))
+		leave(there, back);
+	else if (is_pipes(run.kind))
 		opened &= open_pipes_side(&run.far, loop, there[0], back[1]);
-	} else {
-		opened &= open_socket_side(&run.near, loop, there[0]);
+	else
 		opened &= open_socket_side(&run.far, loop, there[1]);
-	}
 	if (!opened)
 		return false;
 	int status = ferry_transport_set_protocol(run.near.transport, &protocol, &run.near);
 	note_error(status);
-	int other = ferry_transport_set_protocol(run.far.transport, &protocol, &run.far);
-	note_error(other);
-	return status == 0 && other == 0;
+	if (status == 0 && run.far.transport != NULL) {
+		status = ferry_transport_set_protocol(run.far.transport, &protocol, &run.far);
+		note_error(status);
+	}
+	return status == 0;
 }
 
 static void tick(evutil_socket_t fd, short what, void *argument)
@@ -405,6 +443,7 @@ static void run_scenario(int kind)
 		for (int i = 0; i < ROUNDS_MAX && !(run.near.lost && run.far.lost); i++)
 			event_base_loop(loop, EVLOOP_ONCE);
 	}
+	run.freed = true;
 	ferry_transport_free(run.near.transport);
 	ferry_transport_free(run.far.transport);
 	for (int i = 0; i < 3; i++)
@@ -463,6 +502,8 @@ static void judge(bool recoverable, int fds_before)
 	/* Opened and not ended by a failed call: the end is told. */
 	if (run.call_error == 0) {
 		check_that(run.near.lost, "the sender is told its end");
+		if (is_gone(run.kind))
+			check_that(run.near.reason < 0, "a peer that has gone is told");
 		check_that(run.far.lost, "the receiver is told its end");
 	}
 	check_that(run.files_finished == run.files_accepted, "every file is finished once");
@@ -484,7 +525,7 @@ static unsigned long run_with_allocation(int kind, unsigned long number)
 	heap_watch(number);
 	run_scenario(kind);
 	unsigned long count = heap_unwatch();
-	judge(number == 0, fds_before);
+	judge(number == 0 && !is_gone(kind), fds_before);
 	check_that(heap_blocks() == blocks_before, "no memory leaks");
 	return count;
 }
@@ -552,7 +593,7 @@ static void run_with_call(int kind, int index, unsigned int number, int error)
 	heap_watch(0);
 	run_scenario(kind);
 	heap_unwatch();
-	judge(is_recoverable(index, error), fds_before);
+	judge(is_recoverable(index, error) && !is_gone(kind), fds_before);
 	check_that(heap_blocks() == 0, "no memory leaks");
 }
 
@@ -576,13 +617,24 @@ START_TEST(every_system_call_may_fail)
 }
 END_TEST
 
+/* A program that blocks SIGPIPE itself makes ferry look closer. */
+static void block_sigpipe(void)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGPIPE);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 int main(void)
 {
 	heap_take_over();
 	Suite *suite = suite_create("fault");
 	TCase *memory = support_case(suite, "memory");
 	tcase_add_loop_test(memory, every_allocation_may_fail, 0, LINK_KINDS);
+	tcase_add_checked_fixture(memory, block_sigpipe, NULL);
 	TCase *kernel = support_case(suite, "system calls");
+	tcase_add_checked_fixture(kernel, block_sigpipe, NULL);
 	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, LINK_KINDS * SWEPT_CALLS);
 	return support_run(suite);
 }
