@@ -237,6 +237,7 @@ FERRY_EXPORT int ferry_transport_set_socket(struct ferry_transport *transport, i
  * @retval 0 done
  * @retval -EINVAL @p transport or @p protocol is NULL
  * @retval -ENOTCONN the connection is over
+ * @retval -ENOMEM out of memory
  *
  * Since 0.1.
  */
@@ -398,7 +399,7 @@ FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport
 /** Reads again after ferry_transport_pause_reading(); nothing happens when reading is not paused.
  *  Descriptors that were held back are delivered, and bytes that were left in the input offered
  *  again, from the loop. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over.
- *  Since 0.1. */
+ *  -ENOMEM: out of memory; reading stays paused. Since 0.1. */
 FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transport);
 
 /**
