@@ -355,22 +355,33 @@ int ferry_transport_set_socket(struct ferry_transport *transport, int fd)
 	return status;
 }
 
+/* libevent counts reading as enabled even when it had no memory to watch the socket. */
+static int enable_reading(struct bufferevent *bev)
+{
+	short before = bufferevent_get_enabled(bev);
+
+	if (bufferevent_enable(bev, EV_READ) == 0)
+		return 0;
+	if ((before & EV_READ) == 0)
+		bufferevent_disable(bev, EV_READ);
+	return -ENOMEM;
+}
+
 int ferry_transport_set_protocol(struct ferry_transport *transport,
                                  const struct ferry_protocol *protocol, void *context)
 {
 	if (transport == NULL || protocol == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = -ENOTCONN;
-	if (!transport_is_over(transport)) {
+	int status = transport_is_over(transport) ? -ENOTCONN : 0;
+	if (status == 0 && transport->state == TRANSPORT_OPEN && !transport->reading_paused)
+		status = enable_reading(bev);
+	if (status == 0) {
 		transport->protocol = protocol;
 		transport->protocol_context = context;
 		transport->made = false;
 		bufferevent_setcb(bev, protocol_on_readable, NULL, protocol_on_event, transport);
-		if (transport->state == TRANSPORT_OPEN && !transport->reading_paused)
-			bufferevent_enable(bev, EV_READ);
 		transport_want_loop(transport);
-		status = 0;
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -567,10 +578,11 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
-	if (status == 0 && transport->state == TRANSPORT_OPEN) {
+	bool resume = status == 0 && transport->state == TRANSPORT_OPEN && transport->reading_paused;
+	if (resume && !transport->read_ended)
+		status = enable_reading(bev);
+	if (resume && status == 0) {
 		transport->reading_paused = false;
-		if (!transport->read_ended)
-			bufferevent_enable(bev, EV_READ);
 		if (transport->kept_count > 0 || transport->kept_loss)
 			transport_want_loop(transport);
 		if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)

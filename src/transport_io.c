@@ -350,11 +350,11 @@ static void arm(struct ferry_transport *transport, int state)
 	else if (outgoing_is_held(&transport->outgoing))
 		wait = !wait_for_source(transport); /* and no write timeout meanwhile */
 	/* What suspends or disables writing deletes the event, and what ends that adds it again. */
-	if (wait && (bufferevent_get_enabled(bev) & EV_WRITE) != 0 &&
-	    bufferevent_get_max_to_write(bev) > 0)
-		rearm_wait_writable(&transport->rearm);
-	else
+	if (!wait || (bufferevent_get_enabled(bev) & EV_WRITE) == 0 ||
+	    bufferevent_get_max_to_write(bev) <= 0)
 		rearm_stop_waiting(&transport->rearm);
+	else if (rearm_wait_writable(&transport->rearm) < 0 && wait_for_memory(transport) < 0)
+		transport_want_loop(transport); /* nobody else would look again */
 }
 
 static void write_failed(struct ferry_transport *transport, int error)
