@@ -85,11 +85,11 @@ void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
 /* Frees what is left, after a stop. */
 void outgoing_release(struct outgoing *outgoing);
 
-/* Whether one more descriptor may be queued now: 0 or -ENOBUFS. */
-int outgoing_admits_fd(struct outgoing *outgoing);
+/* Whether `count` more descriptors may be queued now: 0 or -ENOBUFS. */
+int outgoing_admits_fds(struct outgoing *outgoing, unsigned int count);
 
-/* Queues a descriptor, which is the stream's from now on. -ENOMEM. */
-int outgoing_push_fd(struct outgoing *outgoing, int fd);
+/* Queues descriptors, which are the stream's from now on; all of them or none. -ENOMEM. */
+int outgoing_push_fds(struct outgoing *outgoing, const int *fds, unsigned int count);
 
 /* Queues a file. The stream closes its descriptor when it is finished. -ENOMEM. */
 int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file);

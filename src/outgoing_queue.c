@@ -12,12 +12,14 @@ enum { CAPACITY_MIN = 16 };
 
 /* ---- the ring of marks ---- */
 
-static int make_room(struct outgoing *outgoing)
+static int make_room(struct outgoing *outgoing, unsigned int count)
 {
-	if (outgoing->count < outgoing->capacity)
+	if (count <= outgoing->capacity - outgoing->count)
 		return 0;
 
 	unsigned int capacity = outgoing->capacity == 0 ? CAPACITY_MIN : outgoing->capacity * 2;
+	while (capacity - outgoing->count < count)
+		capacity *= 2;
 	struct mark *marks = malloc(capacity * sizeof(*marks));
 	if (marks == NULL)
 		return -ENOMEM;
@@ -55,7 +57,7 @@ static void remove_mark(struct outgoing *outgoing, unsigned int index)
 
 static int push_mark(struct outgoing *outgoing, struct mark mark)
 {
-	int status = make_room(outgoing);
+	int status = make_room(outgoing, 1);
 	if (status == 0)
 		*outgoing_mark_at(outgoing, outgoing->count++) = mark;
 	return status;
@@ -78,31 +80,37 @@ static void settle_end(struct outgoing *outgoing)
 	outgoing->fds_at_end_all = 0;
 }
 
-int outgoing_admits_fd(struct outgoing *outgoing)
+/* The limit may have been lowered meanwhile. */
+static bool is_over(unsigned int used, unsigned int more, unsigned int limit)
+{
+	return used > limit || more > limit - used;
+}
+
+int outgoing_admits_fds(struct outgoing *outgoing, unsigned int count)
 {
 	settle_end(outgoing);
-	if (outgoing->fd_count >= outgoing->fd_limit)
+	if (is_over(outgoing->fd_count, count, outgoing->fd_limit))
 		return -ENOBUFS;
 	/* All that wait for the same byte go in one message. A file between them parts them, but one
 	 * that turns out to be empty does not: together they must never be more than a message
 	 * holds. */
-	if (outgoing->fds_at_end >= outgoing->max_fds_per_message ||
-	    outgoing->fds_at_end_all >= ANCILLARY_MAX_FDS)
+	if (is_over(outgoing->fds_at_end, count, outgoing->max_fds_per_message) ||
+	    is_over(outgoing->fds_at_end_all, count, ANCILLARY_MAX_FDS))
 		return -ENOBUFS;
 	return 0;
 }
 
-int outgoing_push_fd(struct outgoing *outgoing, int fd)
+int outgoing_push_fds(struct outgoing *outgoing, const int *fds, unsigned int count)
 {
-	struct mark mark = {.position = end_of(outgoing), .fd = fd};
-
-	int status = push_mark(outgoing, mark);
+	int status = make_room(outgoing, count);
 	if (status < 0)
 		return status;
+	for (unsigned int i = 0; i < count; i++)
+		push_mark(outgoing, (struct mark){.position = end_of(outgoing), .fd = fds[i]});
 	settle_end(outgoing);
-	outgoing->fds_at_end++;
-	outgoing->fds_at_end_all++;
-	outgoing->fd_count++;
+	outgoing->fds_at_end += count;
+	outgoing->fds_at_end_all += count;
+	outgoing->fd_count += count;
 	if (outgoing->fd_count > outgoing->stats->fds_queued_max)
 		outgoing->stats->fds_queued_max = outgoing->fd_count;
 	return 0;

@@ -55,6 +55,15 @@ void protocol_on_readable(struct bufferevent *bev, void *argument)
 		protocol_offer_input(transport);
 }
 
+void protocol_leave_with_peer(struct ferry_transport *transport)
+{
+	/* What is queued is still sent, but more is not waited for: a producer that has nothing to say
+	 * would never unregister. */
+	transport_dismiss_watcher(transport);
+	if (!transport_is_over(transport))
+		transport_close(transport);
+}
+
 static void read_side_ended(struct ferry_transport *transport)
 {
 	transport->read_ended = true;
@@ -62,34 +71,51 @@ static void read_side_ended(struct ferry_transport *transport)
 	if (transport_is_over(transport))
 		return;
 	if (transport->protocol->read_connection_lost == NULL) {
-		/* What is queued is still sent, but more is not waited for: a producer that has nothing to
-		 * say would never unregister. */
-		transport_dismiss_watcher(transport);
-		if (!transport_is_over(transport))
-			transport_close(transport);
+		protocol_leave_with_peer(transport);
 		return;
 	}
 	transport->protocol->read_connection_lost(transport, transport->protocol_context);
 	transport_settle_close(transport);
 }
 
+/* The peer is gone, but what it sent before is still here; also what a pause kept back. */
+static void deliver_held_back(struct ferry_transport *transport)
+{
+	if (!transport->reading_paused)
+		return;
+	transport->reading_paused = false;
+	transport_deliver_kept(transport);
+	protocol_offer_input(transport);
+}
+
+void protocol_end_broken(struct ferry_transport *transport)
+{
+	int reason = transport->broken;
+
+	if ((reason == -EPIPE || reason == -ECONNRESET) && !transport->read_ended &&
+	    !transport_read_rest(transport))
+		return; /* the reader has it go on when it can, and the read step comes here again */
+	transport_end(transport, reason);
+}
+
 static void write_side_broken(struct ferry_transport *transport, int reason)
 {
-	/* The peer is gone, but what it sent before is still here; also what a pause kept back. */
-	if (transport->reading_paused) {
-		transport->reading_paused = false;
-		transport_deliver_kept(transport);
-		protocol_offer_input(transport);
-	}
-	if ((reason == -EPIPE || reason == -ECONNRESET) && !transport->read_ended)
-		transport_read_rest(transport);
-	transport_end(transport, reason);
+	if (transport->broken == 0)
+		transport->broken = reason;
+	deliver_held_back(transport);
+	if (!transport_is_over(transport))
+		protocol_end_broken(transport);
 }
 
 static void fail(struct ferry_transport *transport, int reason, bool never_connected)
 {
 	if (never_connected)
 		transport->made = true; /* and so it will not be */
+	/* Read before the error came, by deferred callbacks. */
+	if (transport->broken == 0)
+		transport->broken = reason;
+	if (!never_connected)
+		deliver_held_back(transport);
 	transport_end(transport, reason);
 }
 

@@ -259,6 +259,14 @@ bool rearm_is_reading(const struct rearm *rearm)
 	return event_pending(&rearm->bev->ev_read, EV_READ, NULL) != 0;
 }
 
+void rearm_stop_reading(struct rearm *rearm)
+{
+	struct event *event = &rearm->bev->ev_read;
+
+	event_remove_timer(event); /* as above */
+	event_del(event);
+}
+
 bool rearm_timeout_is_stale(struct rearm *rearm, short what)
 {
 	struct bufferevent *bev = rearm->bev;

@@ -78,6 +78,9 @@ void rearm_stop_waiting(struct rearm *rearm);
 /* Whether reading is enabled and nothing (rate limit, watermark) suspends it. */
 bool rearm_is_reading(const struct rearm *rearm);
 
+/* Takes the read event out of the loop, without disabling reading; bufferevent_enable() adds it. */
+void rearm_stop_reading(struct rearm *rearm);
+
 /* Whether a timeout that came for EV_READ or EV_WRITE is one that the user has unset since. Such a
  * timer is removed. libevent leaves it armed. */
 bool rearm_timeout_is_stale(struct rearm *rearm, short what);

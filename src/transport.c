@@ -248,6 +248,25 @@ void transport_set_watcher(struct ferry_transport *transport,
 	transport->watcher_argument = argument;
 }
 
+void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
+                          void *argument)
+{
+	transport->reader = reader;
+	transport->reader_argument = argument;
+	/* One read's, because none follows while they are held back. */
+	if (transport->kept_count == 0 && !transport->kept_loss)
+		return;
+	int *fds = transport->kept_fds;
+	unsigned int count = transport->kept_count;
+	bool loss = transport->kept_loss;
+	transport->kept_fds = NULL;
+	transport->kept_count = 0;
+	transport->kept_loss = false;
+	reader->received(argument, fds, count, loss,
+	                 evbuffer_get_length(bufferevent_get_input(transport->rearm.bev)));
+	free(fds);
+}
+
 void transport_dismiss_watcher(struct ferry_transport *transport)
 {
 	const struct transport_watcher *watcher = transport->watcher;
@@ -356,8 +375,9 @@ int ferry_transport_set_socket(struct ferry_transport *transport, int fd)
 }
 
 /* libevent counts reading as enabled even when it had no memory to watch the socket. */
-static int enable_reading(struct bufferevent *bev)
+int transport_enable_reading(struct ferry_transport *transport)
 {
+	struct bufferevent *bev = transport->rearm.bev;
 	short before = bufferevent_get_enabled(bev);
 
 	if (bufferevent_enable(bev, EV_READ) == 0)
@@ -375,7 +395,7 @@ int ferry_transport_set_protocol(struct ferry_transport *transport,
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
 	if (status == 0 && transport->state == TRANSPORT_OPEN && !transport->reading_paused)
-		status = enable_reading(bev);
+		status = transport_enable_reading(transport);
 	if (status == 0) {
 		transport->protocol = protocol;
 		transport->protocol_context = context;
@@ -518,28 +538,55 @@ static int examine_fd(const struct ferry_transport *transport, int fd)
 	return 0;
 }
 
-static int queue_fd(struct ferry_transport *transport, int fd, enum ferry_fd_ownership ownership)
+static void close_all(const int *fds, unsigned int count)
 {
+	for (unsigned int i = 0; i < count; i++)
+		close(fds[i]);
+}
+
+static int duplicate_all(int *out, const int *fds, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++) {
+		out[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+		if (out[i] < 0) {
+			int status = -errno;
+			close_all(out, i);
+			return status;
+		}
+	}
+	return 0;
+}
+
+static int push_duplicates(struct ferry_transport *transport, const int *fds, unsigned int count)
+{
+	int duplicates[ANCILLARY_MAX_FDS];
+
+	int status = duplicate_all(duplicates, fds, count);
+	if (status < 0)
+		return status;
+	status = outgoing_push_fds(&transport->outgoing, duplicates, count);
+	if (status < 0)
+		close_all(duplicates, count);
+	return status;
+}
+
+int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
+                        enum ferry_fd_ownership ownership)
+{
+	int status = 0;
+
 	if (!transport->is_unix)
 		return -EOPNOTSUPP;
 	if (!transport_takes_output(transport))
 		return -EPIPE;
-	int status = examine_fd(transport, fd);
+	for (unsigned int i = 0; i < count && status == 0; i++)
+		status = examine_fd(transport, fds[i]);
 	if (status == 0)
-		status = outgoing_admits_fd(&transport->outgoing);
+		status = outgoing_admits_fds(&transport->outgoing, count);
 	if (status < 0)
 		return status;
-
-	int queued = fd;
-	if (ownership == FERRY_FD_DUP) {
-		queued = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-		if (queued < 0)
-			return -errno;
-	}
-	status = outgoing_push_fd(&transport->outgoing, queued);
-	if (status < 0 && ownership == FERRY_FD_DUP)
-		close(queued);
-	return status;
+	return ownership == FERRY_FD_DUP ? push_duplicates(transport, fds, count)
+	                                 : outgoing_push_fds(&transport->outgoing, fds, count);
 }
 
 int ferry_transport_send_fd(struct ferry_transport *transport, int fd,
@@ -548,7 +595,7 @@ int ferry_transport_send_fd(struct ferry_transport *transport, int fd,
 	if (transport == NULL || (ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP))
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = queue_fd(transport, fd, ownership);
+	int status = transport_queue_fds(transport, &fd, 1, ownership);
 	if (status == 0 && transport->watcher != NULL)
 		transport->watcher->queued(transport->watcher_argument);
 	bufferevent_unlock(bev);
@@ -580,7 +627,7 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
 	bool resume = status == 0 && transport->state == TRANSPORT_OPEN && transport->reading_paused;
 	if (resume && !transport->read_ended)
-		status = enable_reading(bev);
+		status = transport_enable_reading(transport);
 	if (resume && status == 0) {
 		transport->reading_paused = false;
 		if (transport->kept_count > 0 || transport->kept_loss)

@@ -39,6 +39,17 @@ struct transport_watcher {
 	void (*gone)(void *argument);
 };
 
+/* Who takes what a read brings as a whole, in place of the callbacks for single descriptors: the
+ * messages. */
+struct transport_reader {
+	/* Asked before each read. False: not now; the reader has called transport_hold_reading() and
+	 * will let it go on. */
+	bool (*admits)(void *argument);
+	/* A read of `length` bytes, now at the input's end, brought these descriptors, which are the
+	 * reader's; `loss`: and others that the kernel could not install. */
+	void (*received)(void *argument, const int *fds, unsigned int count, bool loss, size_t length);
+};
+
 struct ferry_transport {
 	struct rearm rearm;
 	struct outgoing outgoing;
@@ -56,6 +67,8 @@ struct ferry_transport {
 	void *fds_lost_context;
 	const struct transport_watcher *watcher;
 	void *watcher_argument;
+	const struct transport_reader *reader;
+	void *reader_argument;
 	size_t fd_high;
 
 	int *kept_fds; /* that came in the read in which reading was paused */
@@ -97,6 +110,14 @@ static inline bool transport_takes_output(const struct ferry_transport *transpor
 	       (transport->state == TRANSPORT_OPEN && !transport->write_closing);
 }
 
+/* Whether what is received waits until the user resumes. Not when the peer is gone: nothing can follow
+ * it, and the connection ends. */
+static inline bool transport_holds_back(const struct ferry_transport *transport)
+{
+	return transport->reading_paused && transport->state == TRANSPORT_OPEN && !transport->freed &&
+	       (transport->broken == 0 || transport->protocol == NULL);
+}
+
 /* transport_io.c */
 void transport_on_read(evutil_socket_t fd, short what, void *transport);
 void transport_on_write(evutil_socket_t fd, short what, void *transport);
@@ -119,8 +140,14 @@ void transport_deliver_kept(struct ferry_transport *transport);
 /* Closes them. */
 void transport_close_kept(struct ferry_transport *transport);
 
-/* Reads and delivers what is there, as much as it is. */
-void transport_read_rest(struct ferry_transport *transport);
+/* Reads and delivers what is there, as much as it is. False if the reader did not admit all of it. */
+bool transport_read_rest(struct ferry_transport *transport);
+
+/* Reads nothing until transport_go_on_reading(), whatever is enabled. */
+void transport_hold_reading(struct ferry_transport *transport);
+
+/* Reads again, if reading is enabled. -ENOMEM: nothing has changed. */
+int transport_go_on_reading(struct ferry_transport *transport);
 
 /* transport.c */
 
@@ -144,6 +171,18 @@ void transport_settle_close(struct ferry_transport *transport);
 void transport_set_watcher(struct ferry_transport *transport,
                            const struct transport_watcher *watcher, void *argument);
 
+/* Registers who takes whole reads. What a pause has kept is its first. */
+void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
+                          void *argument);
+
+/* Queues descriptors for the next byte, all of them or none, and tells no watcher: the errors of
+ * ferry_transport_send_fd(). `count` is at most ANCILLARY_MAX_FDS. */
+int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
+                        enum ferry_fd_ownership ownership);
+
+/* Enables reading. -ENOMEM. */
+int transport_enable_reading(struct ferry_transport *transport);
+
 /* Removes the watcher and tells it that the connection is gone. */
 void transport_dismiss_watcher(struct ferry_transport *transport);
 
@@ -158,6 +197,13 @@ void protocol_end(struct ferry_transport *transport);
 
 /* Hands the input to data_received. */
 void protocol_offer_input(struct ferry_transport *transport);
+
+/* The peer sends no more, and nobody wants half a connection: ends it once all is sent. */
+void protocol_leave_with_peer(struct ferry_transport *transport);
+
+/* Nothing can be sent any more: delivers what the peer still sent, and ends the connection, unless the
+ * reader holds the reading; then it is called again. */
+void protocol_end_broken(struct ferry_transport *transport);
 
 /* The bufferevent's callbacks, with the transport as argument. */
 void protocol_on_readable(struct bufferevent *bev, void *transport);

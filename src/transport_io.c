@@ -99,11 +99,6 @@ static void deliver_loss(struct ferry_transport *transport)
 	}
 }
 
-static bool holds_back(const struct ferry_transport *transport)
-{
-	return transport->reading_paused && transport->state == TRANSPORT_OPEN && !transport->freed;
-}
-
 /* Keeps descriptors for later; without memory for that, closes them and keeps the loss. */
 static void keep(struct ferry_transport *transport, const int *fds, unsigned int count)
 {
@@ -121,17 +116,26 @@ static void keep(struct ferry_transport *transport, const int *fds, unsigned int
 	transport->kept_count = total;
 }
 
-static void deliver(struct ferry_transport *transport, const struct ancillary *ancillary)
+static void deliver(struct ferry_transport *transport, const struct ancillary *ancillary,
+                    ssize_t length)
 {
 	unsigned int next = 0;
 
 	transport->stats.fds_received += ancillary->count;
 	transport->stats.controls_ignored += ancillary->ignored;
-	while (next < ancillary->count && !holds_back(transport))
+	if (transport->reader != NULL && transport->state == TRANSPORT_OPEN && !transport->freed) {
+		transport->stats.fds_lost += ancillary->truncated;
+		if (ancillary->count > 0 || ancillary->truncated)
+			transport->reader->received(transport->reader_argument, ancillary->fds,
+			                            ancillary->count, ancillary->truncated,
+			                            length > 0 ? (size_t)length : 0);
+		return;
+	}
+	while (next < ancillary->count && !transport_holds_back(transport))
 		deliver_fd(transport, ancillary->fds[next++]);
 	if (next < ancillary->count)
 		keep(transport, ancillary->fds + next, ancillary->count - next);
-	if (ancillary->truncated && holds_back(transport))
+	if (ancillary->truncated && transport_holds_back(transport))
 		transport->kept_loss = true;
 	else if (ancillary->truncated)
 		deliver_loss(transport);
@@ -178,7 +182,7 @@ static ssize_t read_once(struct ferry_transport *transport, evutil_socket_t fd, 
 	ssize_t length = incoming_read(&transport->incoming, fd, input, max, &ancillary, maybe_more);
 	if (length > 0)
 		count_read(transport, (size_t)length);
-	deliver(transport, &ancillary);
+	deliver(transport, &ancillary, length);
 	return length;
 }
 
@@ -212,6 +216,26 @@ static size_t read_budget(struct bufferevent *bev)
 	return budget > 0 ? (size_t)budget : 0;
 }
 
+static bool is_admitted(struct ferry_transport *transport)
+{
+	return transport->reader == NULL || transport->reader->admits(transport->reader_argument);
+}
+
+void transport_hold_reading(struct ferry_transport *transport)
+{
+	rearm_stop_reading(&transport->rearm);
+}
+
+int transport_go_on_reading(struct ferry_transport *transport)
+{
+	bool enabled = (bufferevent_get_enabled(transport->rearm.bev) & EV_READ) != 0;
+
+	/* What a peer that is gone has left is read in any case. */
+	if (transport_is_over(transport) || (!enabled && transport->broken == 0))
+		return 0;
+	return transport_enable_reading(transport);
+}
+
 static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, short what)
 {
 	struct bufferevent *bev = transport->rearm.bev;
@@ -227,10 +251,14 @@ static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, sh
 	if (transport->rearm.connecting)
 		return;
 	transport_deliver_kept(transport);
+	if (transport->reader != NULL && transport->broken != 0 && !transport_is_over(transport)) {
+		protocol_end_broken(transport);
+		return;
+	}
 
 	while (maybe_more && budget > 0 && !transport_is_over(transport)) {
 		size_t max = read_allowance(transport);
-		if (max == 0)
+		if (max == 0 || !is_admitted(transport))
 			break;
 		ssize_t length = read_once(transport, fd, max < budget ? max : budget, &maybe_more);
 		if (transport_is_over(transport) || length == -EAGAIN)
@@ -248,7 +276,7 @@ static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, sh
 	}
 }
 
-void transport_read_rest(struct ferry_transport *transport)
+bool transport_read_rest(struct ferry_transport *transport)
 {
 	int fd = bufferevent_getfd(transport->rearm.bev);
 	int left = 0;
@@ -256,14 +284,17 @@ void transport_read_rest(struct ferry_transport *transport)
 
 	/* What is there now, not what a peer that only stopped reading goes on to send. */
 	if (ioctl(fd, FIONREAD, &left) < 0)
-		return;
+		return true;
 	while (left > 0 && !transport->freed && transport->state == TRANSPORT_OPEN) {
+		if (!is_admitted(transport))
+			return false;
 		ssize_t length = read_once(transport, fd, (size_t)left, &maybe_more);
 		if (length <= 0)
 			break;
 		left -= (int)length;
 		protocol_offer_input(transport);
 	}
+	return true;
 }
 
 void transport_on_read(evutil_socket_t fd, short what, void *argument)

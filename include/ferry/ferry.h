@@ -9,6 +9,7 @@
 #include "ferry/endpoint.h"
 #include "ferry/file_producer.h"
 #include "ferry/log.h"
+#include "ferry/message.h"
 #include "ferry/producer.h"
 #include "ferry/transport.h"
 #include "ferry/version.h"
