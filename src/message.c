@@ -177,10 +177,15 @@ static void go_on_reading(struct ferry_message_stream *stream)
 		look_again_later(stream);
 }
 
-/* The peer has ended and all that it sent is handed out, apart from a frame that will never be whole. */
+/* The peer has ended: so does the connection, once all that was sent is handed out. What is left then is
+ * a frame that will never be whole. */
 static void leave_with_peer(struct ferry_message_stream *stream, const struct evbuffer *input)
 {
-	if (evbuffer_get_length(input) > 0)
+	size_t left = evbuffer_get_length(input);
+
+	if (left > 0 && !may_deliver(stream)) /* a pause */
+		return;
+	if (left > 0)
 		end(stream, refuse(stream, "its end in the middle of a message"));
 	else
 		protocol_leave_with_peer(stream->transport);
@@ -196,10 +201,10 @@ static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 		status = take_frame(stream, input);
 	if (status < 0)
 		end(stream, status);
-	else if (stream->peer_ended && may_deliver(stream))
-		leave_with_peer(stream, input);
 	else if (stream->transport->freed || stream->transport->state != TRANSPORT_OPEN)
 		close_arrivals(stream);
+	else if (stream->peer_ended)
+		leave_with_peer(stream, input);
 	if (stream->ahead && may_deliver(stream)) {
 		stream->ahead = false;
 		go_on_reading(stream);
@@ -287,13 +292,9 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 static void read_connection_lost(struct ferry_transport *transport, void *context)
 {
 	struct ferry_message_stream *stream = context;
-	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
 
 	stream->peer_ended = true;
-	if (evbuffer_get_length(input) == 0)
-		protocol_leave_with_peer(transport);
-	else
-		deliver(stream, input);
+	deliver(stream, bufferevent_get_input(transport->rearm.bev));
 }
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)

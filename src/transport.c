@@ -253,18 +253,7 @@ void transport_set_reader(struct ferry_transport *transport, const struct transp
 {
 	transport->reader = reader;
 	transport->reader_argument = argument;
-	/* One read's, because none follows while they are held back. */
-	if (transport->kept_count == 0 && !transport->kept_loss)
-		return;
-	int *fds = transport->kept_fds;
-	unsigned int count = transport->kept_count;
-	bool loss = transport->kept_loss;
-	transport->kept_fds = NULL;
-	transport->kept_count = 0;
-	transport->kept_loss = false;
-	reader->received(argument, fds, count, loss,
-	                 evbuffer_get_length(bufferevent_get_input(transport->rearm.bev)));
-	free(fds);
+	transport_close_kept(transport);
 }
 
 void transport_dismiss_watcher(struct ferry_transport *transport)

@@ -171,7 +171,7 @@ void transport_settle_close(struct ferry_transport *transport);
 void transport_set_watcher(struct ferry_transport *transport,
                            const struct transport_watcher *watcher, void *argument);
 
-/* Registers who takes whole reads. What a pause has kept is its first. */
+/* Registers who takes whole reads. Descriptors of half a read that a pause has kept are closed. */
 void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
                           void *argument);
 
