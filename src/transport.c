@@ -533,16 +533,19 @@ static void close_all(const int *fds, unsigned int count)
 		close(fds[i]);
 }
 
+/* `count` is more than 0. */
 static int duplicate_all(int *out, const int *fds, unsigned int count)
 {
-	for (unsigned int i = 0; i < count; i++) {
+	unsigned int i = 0;
+
+	do {
 		out[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
 		if (out[i] < 0) {
 			int status = -errno;
 			close_all(out, i);
 			return status;
 		}
-	}
+	} while (++i < count);
 	return 0;
 }
 

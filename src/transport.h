@@ -176,7 +176,7 @@ void transport_set_reader(struct ferry_transport *transport, const struct transp
                           void *argument);
 
 /* Queues descriptors for the next byte, all of them or none, and tells no watcher: the errors of
- * ferry_transport_send_fd(). `count` is at most ANCILLARY_MAX_FDS. */
+ * ferry_transport_send_fd(). `count` is 1 to ANCILLARY_MAX_FDS. */
 int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
                         enum ferry_fd_ownership ownership);
 

@@ -1,0 +1,211 @@
+/* Messages and the heap: how much they take, and every allocation made to fail in turn. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "heap.h"
+#include "recorder.h"
+#include "support.h"
+#include "wire.h"
+
+enum { MANY = 1000, BURST = 40, LARGE = 100000 };
+
+struct end {
+	struct ferry_message_stream *stream;
+	unsigned int count, fds, lost;
+	int reason;
+};
+static struct end near, far;
+
+static void on_message(struct ferry_message_stream *stream, struct ferry_message *message,
+                       void *context)
+{
+	(void)stream;
+	struct end *end = context;
+	end->count++;
+	end->fds += (unsigned int)ferry_message_get_fd_count(message);
+	end->fds -= (unsigned int)ferry_message_get_fds_lost(message);
+}
+
+static void on_lost(struct ferry_message_stream *stream, int reason, void *context)
+{
+	struct end *end = context;
+	end->lost++;
+	end->reason = reason;
+	end->stream = NULL;
+	ferry_message_stream_free(stream);
+}
+
+static const struct ferry_message_callbacks callbacks = {.message_received = on_message,
+                                                         .connection_lost = on_lost};
+
+/* check's own assertions take memory: while the heap is watched, this does. */
+static void must(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+/* ---- how much ---- */
+
+static void open_end(struct end *end, int fd)
+{
+	ck_assert_int_eq(ferry_message_stream_new(&end->stream, make_transport(fd), &callbacks, end),
+	                 0);
+}
+
+/* _i: with descriptors */
+START_TEST(a_small_message_takes_no_memory_but_its_share_of_the_buffers)
+{
+	int ends[2];
+	make_pair(PAIR_UNIX, ends);
+	open_end(&near, ends[0]);
+	open_end(&far, ends[1]);
+	unsigned long allocations = 0;
+	for (unsigned int i = 0; i < 2 * MANY; i++) {
+		if (i == MANY) /* the first half warms up */
+			heap_watch(0);
+		must(ferry_message_send(near.stream, 1, "0123456789", 10, &(int){STDERR_FILENO}, (size_t)_i,
+		                        FERRY_FD_DUP) == 0);
+		if (i % 20 == 19)
+			while (far.count <= i)
+				event_base_loop(base, EVLOOP_ONCE);
+	}
+	allocations = heap_unwatch();
+	printf("%d descriptors: %.2f allocations a message\n", _i, (double)allocations / MANY);
+	/* Chains of the two evbuffers; behind a descriptor the kernel ends the read, and so a chain is
+	 * for fewer messages. */
+	ck_assert_uint_le(allocations, _i == 0 ? MANY / 2 : MANY * 2);
+	ferry_message_stream_free(near.stream);
+	ferry_message_stream_free(far.stream);
+}
+END_TEST
+
+/* ---- none ---- */
+
+static int failure; /* of a call */
+
+static void note(int status)
+{
+	if (failure == 0)
+		failure = status;
+}
+
+static bool start(struct end *end, struct event_base *loop, int fd)
+{
+	struct ferry_transport *transport = NULL;
+	heap_suspend();
+	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
+	heap_continue();
+	int status = ferry_transport_new(&transport, bev);
+	if (status != 0)
+		bufferevent_free(bev);
+	if (status == 0)
+		status = ferry_message_stream_new(&end->stream, transport, &callbacks, end);
+	if (status != 0)
+		ferry_transport_free(transport);
+	note(status);
+	return status == 0;
+}
+
+static void send_one(size_t length, size_t fd_count, enum ferry_fd_ownership ownership)
+{
+	static char payload[LARGE];
+	int fds[BURST];
+	if (near.stream == NULL)
+		return;
+	for (size_t i = 0; i < fd_count; i++)
+		fds[i] = dup(STDERR_FILENO);
+	struct ferry_transport *transport = ferry_message_stream_get_transport(near.stream);
+	struct ferry_transport_stats before, after;
+	ferry_transport_get_stats(transport, &before);
+	int status = ferry_message_send(near.stream, 1, payload, length, fds, fd_count, ownership);
+	note(status);
+	ferry_transport_get_stats(transport, &after);
+	must(status == 0 ||
+	     (after.fds_queued == before.fds_queued && after.bytes_queued == before.bytes_queued));
+	for (size_t i = 0; i < fd_count; i++)
+		if (status != 0 || ownership == FERRY_FD_DUP)
+			must(close(fds[i]) == 0);
+}
+
+static void tick(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+static void run_scenario(struct event_base *loop)
+{
+	int ends[2];
+	heap_suspend();
+	make_pair(PAIR_UNIX, ends);
+	heap_continue();
+	bool near_started = start(&near, loop, ends[0]);
+	bool far_started = start(&far, loop, ends[1]);
+	if (far_started)
+		ferry_message_stream_set_fd_reserve(far.stream, 50);
+	if (near_started) {
+		send_one(10, 0, FERRY_FD_DUP);
+		send_one(0, 1, FERRY_FD_DUP);
+		send_one(LARGE, BURST, FERRY_FD_DUP);
+		send_one(10, BURST, FERRY_FD_TAKE);
+		if (near.stream != NULL)
+			ferry_transport_lose_connection(ferry_message_stream_get_transport(near.stream));
+	}
+	/* More turns than any recovery takes. */
+	for (int i = 0; i < 300 && near_started && far_started && near.lost + far.lost < 2; i++)
+		event_base_loop(loop, EVLOOP_ONCE);
+	ferry_message_stream_free(near.stream);
+	ferry_message_stream_free(far.stream);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(loop, EVLOOP_NONBLOCK);
+}
+
+static unsigned long run_with(unsigned long failing)
+{
+	int fds_before = count_open_fds();
+	size_t blocks_before = heap_blocks();
+	near = far = (struct end){0};
+	failure = 0;
+	struct event_base *loop = event_base_new();
+	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
+	event_add(ticker, &(struct timeval){.tv_usec = 2000});
+
+	heap_watch(failing);
+	run_scenario(loop);
+	unsigned long count = heap_unwatch();
+
+	event_free(ticker);
+	event_base_free(loop);
+	ck_assert_int_eq(count_open_fds(), fds_before);
+	ck_assert_msg(heap_blocks() == blocks_before, "allocation %lu: memory leaks", failing);
+	bool complete = far.count == 4 && far.fds == 1 + 2 * BURST && far.reason == 0;
+	ck_assert_msg(complete || failure < 0 || near.reason < 0 || far.reason < 0,
+	              "allocation %lu: what did not get through is not told: %u messages", failing,
+	              far.count);
+	return count;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+	unsigned long count = run_with(0);
+	ck_assert_int_eq(failure, 0);
+	ck_assert_uint_eq(far.count, 4);
+	for (unsigned long failing = 1; failing <= count; failing++)
+		run_with(failing);
+	printf("%lu allocations\n", count);
+	ck_assert_uint_gt(count, 10);
+}
+END_TEST
+
+int main(void)
+{
+	heap_take_over();
+	Suite *suite = suite_create("message_memory");
+	TCase *memory = support_case(suite, "memory");
+	tcase_add_loop_test(memory, a_small_message_takes_no_memory_but_its_share_of_the_buffers, 0, 2);
+	tcase_add_test(memory, every_allocation_may_fail);
+	return support_run(suite);
+}
