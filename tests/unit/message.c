@@ -1272,6 +1272,27 @@ START_TEST(a_paused_stream_gets_everything_when_the_peer_is_gone)
 }
 END_TEST
 
+START_TEST(messages_read_before_a_reset_are_delivered_though_the_stream_pauses)
+{
+	make_pair(PAIR_UNIX, ends);
+	open_inbox(&inbox, ends[0], BEV_OPT_DEFER_CALLBACKS);
+	inbox.hook = pause_it;
+	ck_assert_int_eq(send_plain(1, "unread", 6), 0);
+	pump_turns(2);
+	for (unsigned int i = 0; i < 6; i++)
+		far_frame(i, 100, i, i % 3);
+	close_far();
+	/* The end is seen in the same turn, or at the latest when reading goes on. */
+	while (inbox.lost == 0) {
+		pump_turns(1);
+		(void)ferry_transport_resume_reading(transport_of(&inbox));
+	}
+	ck_assert_int_eq(inbox.reason, -ECONNRESET);
+	ck_assert_uint_eq(inbox.count, 6);
+	close_stream();
+}
+END_TEST
+
 START_TEST(deferred_callbacks_do_not_let_descriptors_pile_up)
 {
 	make_pair(PAIR_UNIX, ends);
@@ -1571,6 +1592,7 @@ static void add_callback_tests(Suite *suite)
 	tcase_add_loop_test(inside, a_pause_in_a_callback_holds_the_next_message_back, 0, 2);
 	tcase_add_loop_test(inside, paused_messages_are_delivered_before_the_peers_end, 0, 2);
 	tcase_add_loop_test(inside, a_paused_stream_gets_everything_when_the_peer_is_gone, 0, 2);
+	tcase_add_test(inside, messages_read_before_a_reset_are_delivered_though_the_stream_pauses);
 	tcase_add_test(inside, deferred_callbacks_do_not_let_descriptors_pile_up);
 	tcase_add_test(inside, a_transport_may_change_to_messages);
 }
