@@ -26,6 +26,15 @@ static int number_limit(void)
 	return (int)limit.rlim_cur;
 }
 
+static bool is_free(int socket, int number)
+{
+	int found = fcntl(socket, F_DUPFD_CLOEXEC, number);
+
+	if (found >= 0)
+		close(found);
+	return found == number;
+}
+
 /* Whether the `count` numbers from `first` on are all free. */
 static bool range_is_free(int first, unsigned int count)
 {
@@ -41,8 +50,14 @@ static bool range_is_free(int first, unsigned int count)
 	return true;
 }
 
-static bool upper_end_is_free(int limit, unsigned int count)
+static bool upper_end_is_free(int socket, unsigned int count)
 {
+	int limit = number_limit();
+
+	/* The first of them alone says no most times that there are not enough. It also says whether the
+	 * kernel agrees about the limit: valgrind has its own. */
+	if (count > (unsigned int)limit || !is_free(socket, limit - (int)count))
+		return false;
 	while (count > 0) {
 		unsigned int step = count < NUMBERS_PER_POLL ? count : NUMBERS_PER_POLL;
 		if (!range_is_free(limit - (int)count, step))
@@ -52,6 +67,7 @@ static bool upper_end_is_free(int limit, unsigned int count)
 	return true;
 }
 
+/* They need not be side by side. */
 static bool find_free(int socket, unsigned int count)
 {
 	int next = 0;
@@ -68,9 +84,5 @@ static bool find_free(int socket, unsigned int count)
 
 bool fd_numbers_are_free(int socket, unsigned int count)
 {
-	int limit = number_limit();
-
-	if (count > (unsigned int)limit)
-		return false;
-	return upper_end_is_free(limit, count) || find_free(socket, count);
+	return count == 0 || upper_end_is_free(socket, count) || find_free(socket, count);
 }
