@@ -1002,8 +1002,8 @@ int main(void)
 	tcase_add_test(unclaimed,
 	               without_a_callback_descriptors_are_closed_and_counted_and_bytes_delivered);
 	tcase_add_test(unclaimed, a_bufferevent_without_a_descriptor_callback_closes_and_counts_them);
-	tcase_add_loop_test(unclaimed,
-	                    a_bufferevents_descriptor_callback_runs_before_its_read_callback, 0, 2);
+	tcase_add_loop_test(unclaimed, a_bufferevents_descriptor_callback_runs_before_its_read_callback,
+	                    0, 2);
 
 	TCase *loss = support_case(suite, "loss");
 	tcase_add_loop_test(loss, at_the_descriptor_limit_the_loss_is_told_after_those_that_arrived, 0,
