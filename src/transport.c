@@ -576,10 +576,10 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
-	bool open = status == 0 && transport->state == TRANSPORT_OPEN;
-	if (open && !transport->read_ended)
+	bool resumes = status == 0 && transport->state == TRANSPORT_OPEN && transport->reading_paused;
+	if (resumes && !transport->read_ended)
 		status = enable_reading(bev);
-	if (open && status == 0) {
+	if (resumes && status == 0) {
 		transport->reading_paused = false;
 		if (transport->kept_count > 0 || transport->kept_loss)
 			transport_want_loop(transport);

@@ -358,8 +358,7 @@ static void priorities_order_the_callbacks(bool set_before)
 			int fds[2];
 			make_carrier_pair(fds);
 			fars[i] = (struct far){.in = fds[1], .out = fds[1]};
-			struct bufferevent *bev =
-			    bufferevent_socket_new(base, fds[0], BEV_OPT_CLOSE_ON_FREE);
+			struct bufferevent *bev = bufferevent_socket_new(base, fds[0], BEV_OPT_CLOSE_ON_FREE);
 			ck_assert_int_eq(bufferevent_priority_set(bev, priority), 0);
 			attach(&ends[i], bev);
 		} else {

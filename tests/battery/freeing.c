@@ -455,8 +455,7 @@ CASE(in_the_descriptor_callback)
 	bufferevent_enable(doomed.end.bev, EV_READ);
 
 	for (int i = 0; i < 6; i++)
-		ck_assert_int_eq(
-		    ferry_transport_send_fd(sender.transport, STDIN_FILENO, FERRY_FD_DUP), 0);
+		ck_assert_int_eq(ferry_transport_send_fd(sender.transport, STDIN_FILENO, FERRY_FD_DUP), 0);
 	bufferevent_write(sender.bev, "x", 1);
 	pump_until_set(&doomed.freed);
 	pump_turns(5);

@@ -9,8 +9,7 @@ static const struct timeval long_tick = {.tv_sec = 4000000};
 
 static struct ev_token_bucket_cfg *bucket(size_t read, size_t write)
 {
-	struct ev_token_bucket_cfg *cfg =
-	    ev_token_bucket_cfg_new(read, read, write, write, &long_tick);
+	struct ev_token_bucket_cfg *cfg = ev_token_bucket_cfg_new(read, read, write, write, &long_tick);
 	ck_assert_ptr_nonnull(cfg);
 	return cfg;
 }

@@ -702,6 +702,21 @@ START_TEST(a_producer_that_waits_to_be_closed_is_stopped_when_the_peer_goes)
 }
 END_TEST
 
+START_TEST(an_idle_producer_is_stopped_when_the_peer_ends_and_nobody_wants_half_a_connection)
+{
+	open_push();
+	ck_assert_int_eq(
+	    ferry_transport_set_protocol(sender.transport, &recorder_no_half_close, &sender), 0);
+	ck_assert_int_eq(shutdown(ends[1], SHUT_WR), 0);
+
+	pump_until_lost(&sender);
+
+	ck_assert_uint_eq(producer.stopped, 1);
+	ck_assert_int_eq(sender.reason, 0);
+	close_sender();
+}
+END_TEST
+
 /* ---- callbacks that do things ---- */
 
 static void free_the_transport(struct producer *p)
@@ -966,6 +981,8 @@ int main(void)
 	tcase_add_test(end, stop_producing_may_be_missing);
 	tcase_add_loop_test(end, closing_waits_for_the_producer, 0, 4);
 	tcase_add_test(end, a_producer_that_waits_to_be_closed_is_stopped_when_the_peer_goes);
+	tcase_add_test(
+	    end, an_idle_producer_is_stopped_when_the_peer_ends_and_nobody_wants_half_a_connection);
 
 	TCase *inside = support_case(suite, "inside callbacks");
 	tcase_add_loop_test(inside, the_transport_may_be_freed_in_pause_producing, 0, 3);

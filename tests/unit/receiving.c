@@ -743,6 +743,11 @@ START_TEST(bytes_left_in_the_input_are_offered_again)
 	pump_turns(5);
 	ck_assert_uint_eq(offers, 3);
 	ck_assert_uint_eq(offered[2], 5);
+
+	/* Not when it was not paused: a callback that resumes to be sure would be called for ever. */
+	ck_assert_int_eq(ferry_transport_resume_reading(transport), 0);
+	pump_turns(5);
+	ck_assert_uint_eq(offers, 3);
 	ferry_transport_free(transport);
 	close(ends[0]);
 }
