@@ -180,7 +180,9 @@ void rearm_detach(struct rearm *rearm)
 	struct bufferevent *bev = rearm->bev;
 
 	rearm_release_hold(rearm);
-	evbuffer_remove_cb_entry(bev->output, rearm->output_cb);
+	/* Not removed: a callback on the buffer may be running, and libevent then has ours as the next in
+	 * hand. */
+	evbuffer_cb_clear_flags(bev->output, rearm->output_cb, EVBUFFER_CB_ENABLED);
 	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
@@ -190,6 +192,7 @@ void rearm_detach(struct rearm *rearm)
 
 void rearm_free(struct rearm *rearm)
 {
+	evbuffer_remove_cb_entry(bufferevent_get_output(rearm->bev), rearm->output_cb);
 	/* Our reference, and the one that the user gave us; but a program that has called
 	 * bufferevent_free() itself, which ours outlived, has given that back already. */
 	if (bufferevent_decref(rearm->bev) == 0)

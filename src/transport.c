@@ -266,9 +266,10 @@ void transport_end(struct ferry_transport *transport, int reason)
 	transport_close_kept(transport);
 	/* While connecting, libevent keeps the write event. */
 	rearm_stop_waiting(&transport->rearm);
-	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
 	shut_down(transport, SHUT_RDWR);
 	transport_want_loop(transport);
+	/* Last: callbacks of the user's on the buffer run in here, and may free the transport. */
+	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
 }
 
 void transport_settle_close(struct ferry_transport *transport)
