@@ -34,6 +34,12 @@ static struct bufferevent *bev_of(void)
 	return ferry_transport_get_bufferevent(recorder.transport);
 }
 
+static void send_mark(uint32_t number)
+{
+	ck_assert_int_eq(
+	    ferry_transport_send_fd(recorder.transport, make_marked_fd(number), FERRY_FD_TAKE), 0);
+}
+
 static void write_text(const char *text)
 {
 	ck_assert_int_eq(ferry_transport_write(recorder.transport, text, strlen(text)), 0);
@@ -87,6 +93,45 @@ START_TEST(pipes_may_be_freed_in_a_callback_on_the_output_while_the_queue_is_dro
 }
 END_TEST
 
+/* ---- bufferevent_setfd() ---- */
+
+START_TEST(marks_that_libevent_wrote_past_do_not_hang_the_stream)
+{
+	int next[2];
+	struct wire_read result;
+	char buffer[64];
+
+	open_transport(&recorder_protocol);
+	make_pair(PAIR_UNIX, next);
+	write_text("abc");
+	if (_i == 0)
+		send_mark(7);
+	else
+		ck_assert_int_eq(ferry_transport_send_file(recorder.transport, make_file(4), FERRY_FD_TAKE,
+		                                           0, 4, NULL, NULL, NULL),
+		                 0);
+	write_text("de");
+	bufferevent_setfd(bev_of(), next[0]);
+	pump_turns(2);
+	write_text("f");
+	pump_turns(2);
+	wire_receive(next[1], buffer, sizeof(buffer), &result);
+	ck_assert_int_gt(result.bytes, 0);
+	size_t fds = result.fd_count;
+	wire_close_fds(&result);
+	wire_receive(next[1], buffer, sizeof(buffer), &result);
+	fds += result.bytes > 0 ? result.fd_count : 0;
+	wire_close_fds(&result);
+	struct ferry_transport_stats stats = stats_of(recorder.transport);
+	ck_assert_uint_eq(stats.bytes_queued + stats.fds_queued + stats.files_queued, 0);
+	if (_i == 0)
+		ck_assert_uint_eq(fds, 1);
+	close(ends[0]);
+	close_all();
+	close(next[1]);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -94,5 +139,8 @@ int main(void)
 	tcase_add_loop_test(buffers, the_transport_may_be_freed_in_a_callback_on_the_output, 0, 2);
 	tcase_add_test(buffers,
 	               pipes_may_be_freed_in_a_callback_on_the_output_while_the_queue_is_dropped);
+
+	TCase *sockets = support_case(suite, "another socket");
+	tcase_add_loop_test(sockets, marks_that_libevent_wrote_past_do_not_hang_the_stream, 0, 2);
 	return support_run(suite);
 }
