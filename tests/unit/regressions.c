@@ -132,6 +132,100 @@ START_TEST(marks_that_libevent_wrote_past_do_not_hang_the_stream)
 }
 END_TEST
 
+static int swap_to[2];
+
+static void swap_socket(struct recorder *r, char event)
+{
+	if (event != EVENT_DATA || swap_to[0] < 0)
+		return;
+	if (*(int *)r->argument == 0)
+		ck_assert_int_eq(ferry_transport_set_socket(r->transport, swap_to[0]), 0);
+	else
+		ck_assert_int_eq(bufferevent_setfd(bev_of(), swap_to[0]), 0);
+	/* The old number stands for something else now. */
+	ck_assert_int_eq(dup3(ends[1], ends[0], O_CLOEXEC), ends[0]);
+	swap_to[0] = -1;
+}
+
+START_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced)
+{
+	char zeros[8192] = {0};
+
+	open_transport(&recorder_protocol);
+	recorder.hook = swap_socket;
+	recorder.argument = &_i;
+	make_pair(PAIR_UNIX, swap_to);
+	ck_assert_int_eq(wire_send(ends[1], zeros, sizeof(zeros), NULL, 0), sizeof(zeros));
+	/* What must not be read: it is in the other direction of the first pair. */
+	int keep = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
+	ck_assert_int_eq(wire_send(keep, "stolen", 6, NULL, 0), 6);
+	pump_turns(3);
+	ck_assert_uint_eq(recorder_length(&recorder), 4096);
+	char buffer[16];
+	ck_assert_int_eq(read(ends[1], buffer, sizeof(buffer)), 6);
+	close(keep);
+	close(ends[0]);
+	close_all();
+	close(swap_to[1]);
+}
+END_TEST
+
+static void swap_and_write(void *context)
+{
+	unsigned int *asked = context;
+	if (++*asked != 2)
+		return;
+	ck_assert_int_eq(ferry_transport_set_socket(recorder.transport, swap_to[0]), 0);
+	write_text("new");
+}
+
+static const struct ferry_producer_callbacks swapping = {.resume_producing = swap_and_write};
+
+START_TEST(a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced)
+{
+	unsigned int asked = 0;
+	char buffer[16];
+
+	open_transport(&recorder_protocol);
+	make_pair(PAIR_UNIX, swap_to);
+	ferry_transport_register_producer(recorder.transport, &swapping, &asked, FERRY_PULL);
+	pump_turns(1);
+	write_text("old");
+	pump_turns(3);
+	ck_assert_uint_ge(asked, 2);
+	ck_assert_int_eq(read(ends[1], buffer, sizeof(buffer)), 3);
+	ck_assert_int_eq(read(swap_to[1], buffer, sizeof(buffer)), 3);
+	close(ends[0]);
+	close_all();
+	close(swap_to[1]);
+}
+END_TEST
+
+START_TEST(without_a_socket_for_a_while_the_stream_waits)
+{
+	int next[2];
+	struct wire_read result;
+	char buffer[16];
+
+	open_transport(&recorder_protocol);
+	make_pair(PAIR_UNIX, next);
+	send_mark(1);
+	bufferevent_setfd(bev_of(), -1);
+	close(ends[0]);
+	write_text("x");
+	pump_turns(3);
+	ck_assert_uint_eq(recorder.lost, 0);
+	ck_assert_int_eq(ferry_transport_set_socket(recorder.transport, next[0]), 0);
+	pump_turns(3);
+	wire_receive(next[1], buffer, sizeof(buffer), &result);
+	ck_assert_int_eq(result.bytes, 1);
+	ck_assert_uint_eq(result.fd_count, 1);
+	wire_close_fds(&result);
+	close_all();
+	close(next[1]);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -142,5 +236,9 @@ int main(void)
 
 	TCase *sockets = support_case(suite, "another socket");
 	tcase_add_loop_test(sockets, marks_that_libevent_wrote_past_do_not_hang_the_stream, 0, 2);
+	tcase_add_loop_test(sockets, a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced,
+	                    0, 2);
+	tcase_add_test(sockets, a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced);
+	tcase_add_test(sockets, without_a_socket_for_a_while_the_stream_waits);
 	return support_run(suite);
 }
