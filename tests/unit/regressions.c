@@ -226,6 +226,33 @@ START_TEST(without_a_socket_for_a_while_the_stream_waits)
 }
 END_TEST
 
+/* ---- events that libevent puts together ---- */
+
+static void open_with_options(int options, const struct ferry_protocol *protocol)
+{
+	struct ferry_transport *transport;
+	make_pair(PAIR_UNIX, ends);
+	struct bufferevent *bev =
+	    bufferevent_socket_new(base, ends[0], options | BEV_OPT_CLOSE_ON_FREE);
+	ck_assert_ptr_nonnull(bev);
+	ck_assert_int_eq(ferry_transport_new(&transport, bev), 0);
+	recorder_attach(&recorder, transport, protocol);
+	pump_turns(2);
+}
+
+START_TEST(an_end_and_a_write_error_that_are_deferred_together_are_both_told)
+{
+	open_with_options(BEV_OPT_DEFER_CALLBACKS, &recorder_protocol);
+	close(ends[1]);
+	ends[1] = -1;
+	write_text("x");
+	pump_turns(5);
+	ck_assert_uint_eq(recorder.lost, 1);
+	ck_assert_int_eq(recorder.reason, -EPIPE);
+	close_all();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -240,5 +267,8 @@ int main(void)
 	                    0, 2);
 	tcase_add_test(sockets, a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced);
 	tcase_add_test(sockets, without_a_socket_for_a_while_the_stream_waits);
+
+	TCase *told = support_case(suite, "what is told");
+	tcase_add_test(told, an_end_and_a_write_error_that_are_deferred_together_are_both_told);
 	return support_run(suite);
 }
