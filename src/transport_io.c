@@ -379,8 +379,7 @@ static void write_step(struct ferry_transport *transport, bool quiet)
 	int state = write_and_refill(transport, (size_t)budget, &total);
 	if (state < 0 && !transport_is_over(transport))
 		write_failed(transport, state);
-	else
-		tell(transport, total > 0 || (state == OUTGOING_IDLE && !quiet));
+	tell(transport, state >= 0 && (total > 0 || (state == OUTGOING_IDLE && !quiet)));
 	transport->writing = false;
 
 	if (transport_is_over(transport))

@@ -253,6 +253,33 @@ START_TEST(an_end_and_a_write_error_that_are_deferred_together_are_both_told)
 }
 END_TEST
 
+/* ---- without a protocol ---- */
+
+static void note_status(struct ferry_file_producer *producer, int status, uint64_t sent,
+                        void *context)
+{
+	(void)producer, (void)sent;
+	*(int *)context = status;
+}
+
+START_TEST(a_bufferevents_file_is_told_that_the_peer_is_gone)
+{
+	static const struct ferry_file_callbacks callbacks = {.finished = note_status};
+	int status = 1;
+
+	make_pair(PAIR_UNIX, ends);
+	struct ferry_transport *transport = make_transport(ends[0]);
+	close(ends[1]);
+	ck_assert_int_eq(ferry_transport_send_file(transport, make_file(10), FERRY_FD_TAKE, 0, 10,
+	                                           &callbacks, &status, NULL),
+	                 0);
+	pump_turns(3);
+	ck_assert_int_eq(status, -EPIPE);
+	ferry_transport_free(transport);
+	pump_turns(2);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -270,5 +297,6 @@ int main(void)
 
 	TCase *told = support_case(suite, "what is told");
 	tcase_add_test(told, an_end_and_a_write_error_that_are_deferred_together_are_both_told);
+	tcase_add_test(told, a_bufferevents_file_is_told_that_the_peer_is_gone);
 	return support_run(suite);
 }
