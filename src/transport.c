@@ -262,6 +262,8 @@ void transport_end(struct ferry_transport *transport, int reason)
 		return;
 	transport->state = TRANSPORT_LOST;
 	transport->reason = transport->broken != 0 ? transport->broken : reason;
+	if (transport->rearm.connecting)
+		transport->made = true; /* it never stood, and so connection_made does not run */
 	bufferevent_disable(transport->rearm.bev, EV_READ | EV_WRITE);
 	transport_close_kept(transport);
 	/* While connecting, libevent keeps the write event. */

@@ -280,6 +280,86 @@ START_TEST(a_bufferevents_file_is_told_that_the_peer_is_gone)
 }
 END_TEST
 
+/* ---- connecting ---- */
+
+struct slow_place {
+	int listener, filler[4];
+	struct sockaddr_in address;
+};
+
+/* A listener whose backlog is full: connecting takes as long as the test. */
+static int connect_slowly(struct slow_place *place)
+{
+	socklen_t length = sizeof(place->address);
+	struct sockaddr *address = (struct sockaddr *)&place->address;
+
+	place->address = (struct sockaddr_in){.sin_family = AF_INET};
+	place->address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	place->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(place->listener, address, length), 0);
+	ck_assert_int_eq(getsockname(place->listener, address, &length), 0);
+	ck_assert_int_eq(listen(place->listener, 0), 0);
+	for (int i = 0; i < 4; i++) {
+		place->filler[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		connect(place->filler[i], address, length);
+	}
+	return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+static void leave_slow_place(struct slow_place *place)
+{
+	close(place->listener);
+	for (int i = 0; i < 4; i++)
+		close(place->filler[i]);
+}
+
+/* The recorder itself wants connection_made first. */
+static unsigned int made_count, lost_count;
+static int lost_reason;
+
+static void note_made(struct ferry_transport *transport, void *context)
+{
+	(void)transport, (void)context;
+	made_count++;
+}
+
+static void note_lost(struct ferry_transport *transport, int reason, void *context)
+{
+	(void)transport, (void)context;
+	lost_count++;
+	lost_reason = reason;
+}
+
+static const struct ferry_protocol counting = {
+    .connection_made = note_made,
+    .connection_lost = note_lost,
+};
+
+START_TEST(a_connection_that_never_stood_is_not_made_when_it_is_lost)
+{
+	struct slow_place place;
+	struct ferry_transport *transport = make_transport(connect_slowly(&place));
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
+
+	ck_assert_int_eq(
+	    bufferevent_socket_connect(bev, (struct sockaddr *)&place.address, sizeof(place.address)),
+	    0);
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &counting, NULL), 0);
+	pump_turns(2);
+	ck_assert_uint_eq(made_count, 0);
+	if (_i == 0)
+		ck_assert_int_eq(ferry_transport_abort_connection(transport), 0);
+	else
+		bufferevent_set_timeouts(bev, NULL, &(struct timeval){.tv_usec = 1000});
+	pump_until_count(&lost_count, 1);
+	ck_assert_int_eq(lost_reason, _i == 0 ? -ECONNABORTED : -ETIMEDOUT);
+	ck_assert_uint_eq(made_count, 0);
+	ferry_transport_free(transport);
+	pump_turns(2);
+	leave_slow_place(&place);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -298,5 +378,9 @@ int main(void)
 	TCase *told = support_case(suite, "what is told");
 	tcase_add_test(told, an_end_and_a_write_error_that_are_deferred_together_are_both_told);
 	tcase_add_test(told, a_bufferevents_file_is_told_that_the_peer_is_gone);
+
+	TCase *connecting = support_case(suite, "connecting");
+	tcase_add_loop_test(connecting, a_connection_that_never_stood_is_not_made_when_it_is_lost, 0,
+	                    2);
 	return support_run(suite);
 }
