@@ -401,8 +401,10 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 		rearm_finish_connecting(&transport->rearm, fd);
 		if (transport_is_over(transport) || transport->rearm.connecting)
 			return;
-		if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
+		if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0) {
+			transport_settle_close(transport);
 			return;
+		}
 		connected = true;
 	}
 	write_step(transport, connected);

@@ -360,6 +360,33 @@ START_TEST(a_connection_that_never_stood_is_not_made_when_it_is_lost)
 }
 END_TEST
 
+START_TEST(a_close_asked_for_while_connecting_happens_with_writing_disabled_too)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	socklen_t length = sizeof(address);
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
+	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+
+	struct ferry_transport *transport =
+	    make_transport(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
+	ck_assert_int_eq(bufferevent_socket_connect(bev, (struct sockaddr *)&address, sizeof(address)),
+	                 0);
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &counting, NULL), 0);
+	bufferevent_disable(bev, EV_WRITE);
+	ck_assert_int_eq(ferry_transport_lose_connection(transport), 0);
+	pump_until_count(&lost_count, 1);
+	ck_assert_int_eq(lost_reason, 0);
+	ck_assert_uint_eq(made_count, 1);
+	ferry_transport_free(transport);
+	pump_turns(2);
+	close(listener);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -382,5 +409,7 @@ int main(void)
 	TCase *connecting = support_case(suite, "connecting");
 	tcase_add_loop_test(connecting, a_connection_that_never_stood_is_not_made_when_it_is_lost, 0,
 	                    2);
+	tcase_add_test(connecting,
+	               a_close_asked_for_while_connecting_happens_with_writing_disabled_too);
 	return support_run(suite);
 }
