@@ -93,6 +93,7 @@ static void fail(struct ferry_transport *transport, int reason, bool never_conne
 	transport_end(transport, reason);
 }
 
+/* Deferred by libevent, several events may come as one. */
 void protocol_on_event(struct bufferevent *bev, short what, void *argument)
 {
 	(void)bev;
@@ -103,12 +104,14 @@ void protocol_on_event(struct bufferevent *bev, short what, void *argument)
 		return;
 	if ((what & BEV_EVENT_CONNECTED) != 0)
 		protocol_begin(transport);
-	else if ((what & BEV_EVENT_TIMEOUT) != 0)
-		transport_end(transport, -ETIMEDOUT);
-	else if ((what & BEV_EVENT_EOF) != 0)
+	if ((what & BEV_EVENT_EOF) != 0)
 		read_side_ended(transport);
-	else if ((what & BEV_EVENT_WRITING) != 0)
-		write_side_broken(transport, reason);
+	if ((what & BEV_EVENT_TIMEOUT) != 0)
+		transport_end(transport, -ETIMEDOUT);
+	if ((what & BEV_EVENT_ERROR) == 0 || transport_is_over(transport))
+		return;
+	if ((what & BEV_EVENT_WRITING) != 0)
+		write_side_broken(transport, transport->broken != 0 ? transport->broken : reason);
 	else
 		fail(transport, reason, (what & BEV_EVENT_READING) == 0);
 }
