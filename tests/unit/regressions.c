@@ -387,6 +387,20 @@ START_TEST(a_close_asked_for_while_connecting_happens_with_writing_disabled_too)
 }
 END_TEST
 
+/* ---- busy loops ---- */
+
+START_TEST(events_enabled_after_the_end_do_not_spin)
+{
+	open_transport(&recorder_protocol);
+	ck_assert_int_eq(ferry_transport_abort_connection(recorder.transport), 0);
+	pump_until_lost(&recorder);
+	bufferevent_enable(bev_of(), _i == 0 ? EV_READ : EV_WRITE);
+	pump_turns(3);
+	ck_assert(!event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED));
+	close_all();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -411,5 +425,8 @@ int main(void)
 	                    2);
 	tcase_add_test(connecting,
 	               a_close_asked_for_while_connecting_happens_with_writing_disabled_too);
+
+	TCase *work = support_case(suite, "no more work than there is");
+	tcase_add_loop_test(work, events_enabled_after_the_end_do_not_spin, 0, 2);
 	return support_run(suite);
 }
