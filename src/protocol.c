@@ -50,7 +50,10 @@ void protocol_on_readable(struct bufferevent *bev, void *argument)
 	(void)bev;
 	struct ferry_transport *transport = argument;
 
-	/* Deferred by libevent, it may come after a pause; resuming offers the input again. */
+	/* Deferred by libevent, it may come after a pause, and resuming offers the input again; or before
+	 * the descriptors that a pause kept, when that is over. */
+	if (!transport_is_over(transport) && !transport->reading_paused)
+		transport_deliver_kept(transport);
 	if (!transport->freed && !transport->reading_paused)
 		protocol_offer_input(transport);
 }

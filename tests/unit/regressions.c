@@ -401,6 +401,34 @@ START_TEST(events_enabled_after_the_end_do_not_spin)
 }
 END_TEST
 
+/* ---- what a pause keeps ---- */
+
+static void pause_first(struct recorder *r, char event)
+{
+	if (event == EVENT_FD && r->fd_count == 1)
+		ck_assert_int_eq(ferry_transport_pause_reading(r->transport), 0);
+}
+
+START_TEST(kept_descriptors_come_before_their_bytes_whatever_the_priorities)
+{
+	event_base_priority_init(base, 4);
+	open_transport(&recorder_protocol);
+	recorder.hook = pause_first;
+	recorder.close_fds = true;
+	int fds[2] = {make_marked_fd(1), make_marked_fd(2)};
+	ck_assert_int_eq(wire_send(ends[1], "xy", 2, fds, 2), 2);
+	close(fds[0]);
+	close(fds[1]);
+	pump_turns(3);
+	ck_assert_str_eq(recorder.events, "MF");
+	ck_assert_int_eq(bufferevent_priority_set(bev_of(), 0), 0);
+	ck_assert_int_eq(ferry_transport_resume_reading(recorder.transport), 0);
+	pump_turns(3);
+	ck_assert_str_eq(recorder.events, "MFFD");
+	close_all();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -419,6 +447,7 @@ int main(void)
 	TCase *told = support_case(suite, "what is told");
 	tcase_add_test(told, an_end_and_a_write_error_that_are_deferred_together_are_both_told);
 	tcase_add_test(told, a_bufferevents_file_is_told_that_the_peer_is_gone);
+	tcase_add_test(told, kept_descriptors_come_before_their_bytes_whatever_the_priorities);
 
 	TCase *connecting = support_case(suite, "connecting");
 	tcase_add_loop_test(connecting, a_connection_that_never_stood_is_not_made_when_it_is_lost, 0,
