@@ -3,9 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <event2/thread.h>
 
 #include "recorder.h"
 #include "support.h"
@@ -253,6 +257,48 @@ START_TEST(an_end_and_a_write_error_that_are_deferred_together_are_both_told)
 }
 END_TEST
 
+/* ---- threads ---- */
+
+static atomic_bool got_in;
+
+static void *ask(void *argument)
+{
+	struct ferry_transport_stats stats;
+	ferry_transport_get_stats(argument, &stats);
+	atomic_store(&got_in, true);
+	return NULL;
+}
+
+static void ask_in_a_thread(struct recorder *r, char event)
+{
+	if (event != EVENT_DATA && event != EVENT_READ_LOST)
+		return;
+	pthread_t thread;
+	atomic_store(&got_in, false);
+	ck_assert_int_eq(pthread_create(&thread, NULL, ask, r->transport), 0);
+	usleep(20000);
+	ck_assert_msg(!atomic_load(&got_in), "%c without the lock", event);
+	ck_assert_int_eq(pthread_detach(thread), 0);
+}
+
+START_TEST(a_protocols_callbacks_run_locked_whatever_the_options)
+{
+	ck_assert_int_eq(evthread_use_pthreads(), 0);
+	event_base_free(base);
+	base = event_base_new();
+	open_with_options(BEV_OPT_THREADSAFE | BEV_OPT_DEFER_CALLBACKS | BEV_OPT_UNLOCK_CALLBACKS,
+	                  &recorder_protocol);
+	recorder.hook = ask_in_a_thread;
+	ck_assert_int_eq(wire_send(ends[1], "x", 1, NULL, 0), 1);
+	pump_until_count(&recorder.data, 1);
+	shutdown(ends[1], SHUT_WR);
+	pump_until_count(&recorder.read_lost, 1);
+	while (!atomic_load(&got_in))
+		usleep(1000);
+	close_all();
+}
+END_TEST
+
 /* ---- without a protocol ---- */
 
 static void note_status(struct ferry_file_producer *producer, int status, uint64_t sent,
@@ -454,6 +500,9 @@ int main(void)
 	                    2);
 	tcase_add_test(connecting,
 	               a_close_asked_for_while_connecting_happens_with_writing_disabled_too);
+
+	TCase *threads = support_case(suite, "threads");
+	tcase_add_test(threads, a_protocols_callbacks_run_locked_whatever_the_options);
 
 	TCase *work = support_case(suite, "no more work than there is");
 	tcase_add_loop_test(work, events_enabled_after_the_end_do_not_spin, 0, 2);
