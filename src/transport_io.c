@@ -48,6 +48,16 @@ static void report_event(struct ferry_transport *transport, short what, int erro
 	bufferevent_trigger_event(bev, what, 0);
 }
 
+/* The user has enabled an event of a connection that is over. It would fire for ever. */
+static void disable_ended(struct ferry_transport *transport, short what)
+{
+	if (transport->freed)
+		return;
+	bufferevent_disable(transport->rearm.bev, what);
+	/* While connecting, libevent keeps the write event. */
+	rearm_stop_waiting(&transport->rearm);
+}
+
 /* ---- reading ---- */
 
 static void count_read(struct ferry_transport *transport, size_t length)
@@ -275,6 +285,8 @@ void transport_on_read(evutil_socket_t fd, short what, void *argument)
 
 	if (!transport_is_over(transport))
 		read_ready(transport, what);
+	else
+		disable_ended(transport, EV_READ);
 	bufferevent_unlock(bev);
 }
 
@@ -428,6 +440,8 @@ void transport_on_write(evutil_socket_t fd, short what, void *argument)
 
 	if (!transport_is_over(transport))
 		write_ready(transport, fd, what);
+	else
+		disable_ended(transport, EV_WRITE);
 	bufferevent_unlock(bev);
 }
 

@@ -3,9 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <event2/thread.h>
 
 #include "recorder.h"
 #include "support.h"
@@ -253,6 +257,48 @@ START_TEST(an_end_and_a_write_error_that_are_deferred_together_are_both_told)
 }
 END_TEST
 
+/* ---- threads ---- */
+
+static atomic_bool got_in;
+
+static void *ask(void *argument)
+{
+	struct ferry_transport_stats stats;
+	ferry_transport_get_stats(argument, &stats);
+	atomic_store(&got_in, true);
+	return NULL;
+}
+
+static void ask_in_a_thread(struct recorder *r, char event)
+{
+	if (event != EVENT_DATA && event != EVENT_READ_LOST)
+		return;
+	pthread_t thread;
+	atomic_store(&got_in, false);
+	ck_assert_int_eq(pthread_create(&thread, NULL, ask, r->transport), 0);
+	usleep(20000);
+	ck_assert_msg(!atomic_load(&got_in), "%c without the lock", event);
+	ck_assert_int_eq(pthread_detach(thread), 0);
+}
+
+START_TEST(a_protocols_callbacks_run_locked_whatever_the_options)
+{
+	ck_assert_int_eq(evthread_use_pthreads(), 0);
+	event_base_free(base);
+	base = event_base_new();
+	open_with_options(BEV_OPT_THREADSAFE | BEV_OPT_DEFER_CALLBACKS | BEV_OPT_UNLOCK_CALLBACKS,
+	                  &recorder_protocol);
+	recorder.hook = ask_in_a_thread;
+	ck_assert_int_eq(wire_send(ends[1], "x", 1, NULL, 0), 1);
+	pump_until_count(&recorder.data, 1);
+	shutdown(ends[1], SHUT_WR);
+	pump_until_count(&recorder.read_lost, 1);
+	while (!atomic_load(&got_in))
+		usleep(1000);
+	close_all();
+}
+END_TEST
+
 /* ---- without a protocol ---- */
 
 static void note_status(struct ferry_file_producer *producer, int status, uint64_t sent,
@@ -387,6 +433,48 @@ START_TEST(a_close_asked_for_while_connecting_happens_with_writing_disabled_too)
 }
 END_TEST
 
+/* ---- busy loops ---- */
+
+START_TEST(events_enabled_after_the_end_do_not_spin)
+{
+	open_transport(&recorder_protocol);
+	ck_assert_int_eq(ferry_transport_abort_connection(recorder.transport), 0);
+	pump_until_lost(&recorder);
+	bufferevent_enable(bev_of(), _i == 0 ? EV_READ : EV_WRITE);
+	pump_turns(3);
+	ck_assert(!event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED));
+	close_all();
+}
+END_TEST
+
+/* ---- what a pause keeps ---- */
+
+static void pause_first(struct recorder *r, char event)
+{
+	if (event == EVENT_FD && r->fd_count == 1)
+		ck_assert_int_eq(ferry_transport_pause_reading(r->transport), 0);
+}
+
+START_TEST(kept_descriptors_come_before_their_bytes_whatever_the_priorities)
+{
+	event_base_priority_init(base, 4);
+	open_transport(&recorder_protocol);
+	recorder.hook = pause_first;
+	recorder.close_fds = true;
+	int fds[2] = {make_marked_fd(1), make_marked_fd(2)};
+	ck_assert_int_eq(wire_send(ends[1], "xy", 2, fds, 2), 2);
+	close(fds[0]);
+	close(fds[1]);
+	pump_turns(3);
+	ck_assert_str_eq(recorder.events, "MF");
+	ck_assert_int_eq(bufferevent_priority_set(bev_of(), 0), 0);
+	ck_assert_int_eq(ferry_transport_resume_reading(recorder.transport), 0);
+	pump_turns(3);
+	ck_assert_str_eq(recorder.events, "MFFD");
+	close_all();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -405,11 +493,18 @@ int main(void)
 	TCase *told = support_case(suite, "what is told");
 	tcase_add_test(told, an_end_and_a_write_error_that_are_deferred_together_are_both_told);
 	tcase_add_test(told, a_bufferevents_file_is_told_that_the_peer_is_gone);
+	tcase_add_test(told, kept_descriptors_come_before_their_bytes_whatever_the_priorities);
 
 	TCase *connecting = support_case(suite, "connecting");
 	tcase_add_loop_test(connecting, a_connection_that_never_stood_is_not_made_when_it_is_lost, 0,
 	                    2);
 	tcase_add_test(connecting,
 	               a_close_asked_for_while_connecting_happens_with_writing_disabled_too);
+
+	TCase *threads = support_case(suite, "threads");
+	tcase_add_test(threads, a_protocols_callbacks_run_locked_whatever_the_options);
+
+	TCase *work = support_case(suite, "no more work than there is");
+	tcase_add_loop_test(work, events_enabled_after_the_end_do_not_spin, 0, 2);
 	return support_run(suite);
 }
