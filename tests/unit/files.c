@@ -822,7 +822,6 @@ static void pump_past_the_timeout(void)
 START_TEST(a_paused_file_does_not_run_into_the_write_timeout)
 {
 	open_link(_i % LINK_KINDS);
-	set_write_timeout(5);
 	send_text("<");
 	send_range(&file, 4 << 20, 0, FERRY_TO_END);
 	send_text(">");
@@ -831,6 +830,7 @@ START_TEST(a_paused_file_does_not_run_into_the_write_timeout)
 		pump_turns(5);
 		ck_assert_uint_gt(stats_of(sender.transport).file_bytes_sent, 0);
 	}
+	set_write_timeout(5);
 	ferry_file_producer_pause(file.producer);
 
 	pump_past_the_timeout();
