@@ -263,13 +263,16 @@ void transport_end(struct ferry_transport *transport, int reason)
 		return;
 	transport->state = TRANSPORT_LOST;
 	transport->reason = transport->broken != 0 ? transport->broken : reason;
+	if (transport->rearm.connecting)
+		transport->made = true; /* it never stood, and so connection_made does not run */
 	bufferevent_disable(transport->rearm.bev, EV_READ | EV_WRITE);
 	transport_close_kept(transport);
 	/* While connecting, libevent keeps the write event. */
 	rearm_stop_waiting(&transport->rearm);
-	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
 	shut_down(transport, SHUT_RDWR);
 	transport_want_loop(transport);
+	/* Last: callbacks of the user's on the buffer run in here, and may free the transport. */
+	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
 }
 
 void transport_settle_close(struct ferry_transport *transport)

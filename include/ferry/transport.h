@@ -30,7 +30,8 @@
  * errno value and changes nothing when it fails. A call that returns an error never runs its
  * callback. Unless said otherwise a function may be called from inside any callback, and only in
  * the thread that runs the transport's event_base, or in any thread when the bufferevent was made
- * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held).
+ * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held;
+ * BEV_OPT_UNLOCK_CALLBACKS is for the bufferevent's own).
  */
 
 #include <stdbool.h>

@@ -66,14 +66,14 @@ static bool fails_now(enum call call)
 	return true;
 }
 
-#define FAULTY(CALL, type, name, parameters, arguments)                                            \
-	type __real_##name parameters;                                                                 \
-	type __wrap_##name parameters;                                                                 \
-	type __wrap_##name parameters                                                                  \
-	{                                                                                              \
-		if (fails_now(CALL))                                                                       \
-			return -1;                                                                             \
-		return __real_##name arguments;                                                            \
+#define FAULTY(CALL, type, name, parameters, arguments) \
+	type __real_##name parameters;                      \
+	type __wrap_##name parameters;                      \
+	type __wrap_##name parameters                       \
+	{                                                   \
+		if (fails_now(CALL))                            \
+			return -1;                                  \
+		return __real_##name arguments;                 \
 	}
 
 FAULTY(CALL_SENDMSG, ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))
@@ -316,8 +316,7 @@ static void send_everything(void)
 {
 	struct ferry_transport *t = run.near.transport;
 
-	note_error(
-	    ferry_transport_register_producer(t, &producer_callbacks, NULL, FERRY_PUSH));
+	note_error(ferry_transport_register_producer(t, &producer_callbacks, NULL, FERRY_PUSH));
 	write_bytes(5);
 	for (int i = 0; i < FD_BURST; i++)
 		send_fd(i % 2 == 0 ? FERRY_FD_DUP : FERRY_FD_TAKE);
@@ -468,8 +467,8 @@ static bool is_complete(void)
 
 static bool is_told(void)
 {
-	return run.call_error < 0 || run.near.reason < 0 || run.far.reason < 0 ||
-	       run.file_status < 0 || run.losses_told > 0;
+	return run.call_error < 0 || run.near.reason < 0 || run.far.reason < 0 || run.file_status < 0 ||
+	       run.losses_told > 0;
 }
 
 static void describe(void)
@@ -544,8 +543,8 @@ END_TEST
 static const struct {
 	enum call call;
 	const char *name;
-	int errors[10];      /* zero-terminated */
-	int recoverable[6];  /* of them, those that change nothing */
+	int errors[10];     /* zero-terminated */
+	int recoverable[6]; /* of them, those that change nothing */
 } calls[] = {
     {CALL_SENDMSG,
      "sendmsg",
@@ -584,8 +583,8 @@ static bool is_recoverable(int index, int error)
 static void run_with_call(int kind, int index, unsigned int number, int error)
 {
 	int fds_before = count_open_fds();
-	snprintf(what_failed, sizeof(what_failed), "link %d, %s number %u: %s", kind,
-	         calls[index].name, number, strerrorname_np(error));
+	snprintf(what_failed, sizeof(what_failed), "link %d, %s number %u: %s", kind, calls[index].name,
+	         number, strerrorname_np(error));
 	failing_call = calls[index].call;
 	failing_number = number;
 	failing_errno = error;
