@@ -60,10 +60,10 @@ void rearm_forget_fds(struct rearm *rearm, short what);
  * events again if that happened, and says so. */
 bool rearm_check(struct rearm *rearm);
 
-/* Attached inside the bufferevent's own "connected" callback, libevent would go on to write the
- * output itself once that returns. The bufferevent's writing is suspended until the loop has come
- * round and calls this. */
-void rearm_release_hold(struct rearm *rearm);
+/* Attached inside the bufferevent's own "connected" callback, or noticing there, libevent would go on
+ * to write the output itself once that returns. The bufferevent's writing is suspended until the loop
+ * has come round and calls this. True: it was, and has left its rate limit group for that. */
+bool rearm_release_hold(struct rearm *rearm);
 
 /* Where the write event stands. */
 int rearm_write_fd(const struct rearm *rearm);

@@ -467,7 +467,8 @@ static void run_lost(struct ferry_transport *transport)
 
 static void run_loop_work(struct ferry_transport *transport)
 {
-	rearm_release_hold(&transport->rearm);
+	if (rearm_release_hold(&transport->rearm) && transport->rate_limit_group != NULL)
+		bufferevent_add_to_rate_limit_group(transport->rearm.bev, transport->rate_limit_group);
 	if (!transport->rearm.connecting)
 		protocol_begin(transport);
 	if (!transport_is_over(transport))
