@@ -66,7 +66,11 @@ static void read_side_ended(struct ferry_transport *transport)
 	if (transport_is_over(transport))
 		return;
 	if (transport->protocol->read_connection_lost == NULL) {
-		transport_close(transport);
+		/* What is queued is still sent, but more is not waited for: a producer that has nothing to
+		 * say would never unregister. */
+		transport_dismiss_watcher(transport);
+		if (!transport_is_over(transport))
+			transport_close(transport);
 		return;
 	}
 	transport->protocol->read_connection_lost(transport, transport->protocol_context);

@@ -102,8 +102,6 @@ static int hold_writing(struct rearm *rearm)
 {
 	static const struct timeval long_tick = {.tv_sec = 3600};
 
-	if (rearm->hold != NULL)
-		return 0;
 	rearm->hold_limit =
 	    ev_token_bucket_cfg_new(EV_RATE_LIMIT_MAX, EV_RATE_LIMIT_MAX, 1, 1, &long_tick);
 	if (rearm->hold_limit == NULL)
@@ -123,16 +121,15 @@ fail:
 	return -ENOMEM;
 }
 
-bool rearm_release_hold(struct rearm *rearm)
+void rearm_release_hold(struct rearm *rearm)
 {
 	if (rearm->hold == NULL)
-		return false;
+		return;
 	bufferevent_remove_from_rate_limit_group(rearm->bev);
 	bufferevent_rate_limit_group_free(rearm->hold);
 	ev_token_bucket_cfg_free(rearm->hold_limit);
 	rearm->hold = NULL;
 	rearm->hold_limit = NULL;
-	return true;
 }
 
 int rearm_examine(const struct rearm *rearm)
@@ -187,9 +184,11 @@ void rearm_detach(struct rearm *rearm)
 	struct bufferevent *bev = rearm->bev;
 
 	rearm_release_hold(rearm);
-	/* Not removed: a callback on the buffer may be running, and libevent then has ours as the next in
-	 * hand. */
+	/* Its entry stays until rearm_free(): we may be inside another callback on the output, and
+	 * libevent has the next entry in its hand. */
 	evbuffer_cb_clear_flags(bev->output, rearm->output_cb, EVBUFFER_CB_ENABLED);
+	/* libevent's own output callback, which may be next, adds the write event if writing is enabled. */
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
@@ -199,7 +198,7 @@ void rearm_detach(struct rearm *rearm)
 
 void rearm_free(struct rearm *rearm)
 {
-	evbuffer_remove_cb_entry(bufferevent_get_output(rearm->bev), rearm->output_cb);
+	evbuffer_remove_cb_entry(rearm->bev->output, rearm->output_cb);
 	/* Our reference, and the one that the user gave us; but a program that has called
 	 * bufferevent_free() itself, which ours outlived, has given that back already. */
 	if (bufferevent_decref(rearm->bev) == 0)
@@ -224,6 +223,8 @@ bool rearm_check(struct rearm *rearm)
 {
 	if (event_get_callback(&rearm->bev->ev_read) == rearm->on_read)
 		return false;
+	/* Suspended, a bufferevent does not show that it connects. */
+	rearm_release_hold(rearm);
 	take_events(rearm);
 	if (may_be_writing(rearm))
 		(void)hold_writing(rearm); /* without memory for it bytes may overtake descriptors */
@@ -290,10 +291,16 @@ static void record_event(struct bufferevent *bev, short what, void *argument)
 	record->error = EVUTIL_SOCKET_ERROR();
 }
 
-void rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
+bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 {
 	struct bufferevent *bev = rearm->bev;
 	struct record record = {0};
+
+	/* After a failure libevent deletes the read event, after success it does not touch it: the
+	 * outward sign of how it went, also when callbacks are deferred. */
+	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
+	if (!reading)
+		event_add(&bev->ev_read, NULL);
 
 	/* libevent's own write step ends the connecting. With writing disabled it goes no further, and
 	 * the user hears of it only when our hands are off the bufferevent again. (With deferred
@@ -301,7 +308,8 @@ void rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 	bufferevent_event_cb user_cb = bev->errorcb;
 	void *user_argument = bev->cbarg;
 	short enabled = bev->enabled;
-	bev->errorcb = record_event;
+	if (user_cb != NULL)
+		bev->errorcb = record_event;
 	bev->cbarg = &record;
 	bev->enabled = (short)(enabled & ~EV_WRITE);
 	rearm->stock_write(fd, EV_WRITE, bev);
@@ -310,8 +318,12 @@ void rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 	bev->errorcb = user_cb;
 
 	rearm->connecting = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+	bool failed = event_pending(&bev->ev_read, EV_READ, NULL) == 0;
+	if (!reading)
+		event_del(&bev->ev_read);
 	if (record.what != 0) {
 		EVUTIL_SET_SOCKET_ERROR(record.error);
 		bufferevent_trigger_event(bev, record.what, 0);
 	}
+	return !rearm->connecting && !failed;
 }

@@ -57,13 +57,13 @@ void rearm_free(struct rearm *rearm);
 void rearm_forget_fds(struct rearm *rearm, short what);
 
 /* bufferevent_setfd() and bufferevent_socket_connect() put libevent's own callbacks back. Takes the
- * events again if that happened, and says so. */
+ * events again if that happened, and says so. The bufferevent may have left its rate limit group. */
 bool rearm_check(struct rearm *rearm);
 
 /* Attached inside the bufferevent's own "connected" callback, or noticing there, libevent would go on
  * to write the output itself once that returns. The bufferevent's writing is suspended until the loop
- * has come round and calls this. True: it was, and has left its rate limit group for that. */
-bool rearm_release_hold(struct rearm *rearm);
+ * has come round and calls this. Meanwhile it is out of its rate limit group. */
+void rearm_release_hold(struct rearm *rearm);
 
 /* Where the write event stands. */
 int rearm_write_fd(const struct rearm *rearm);
@@ -83,8 +83,8 @@ bool rearm_is_reading(const struct rearm *rearm);
 bool rearm_timeout_is_stale(struct rearm *rearm, short what);
 
 /* The write step while connecting: lets libevent finish, which reports BEV_EVENT_CONNECTED or
- * BEV_EVENT_ERROR to the user. rearm->connecting is false afterwards if it is over. The callback may
- * have freed things. */
-void rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd);
+ * BEV_EVENT_ERROR to the user, whose callback may have freed things. True if it is connected now;
+ * rearm->connecting is false afterwards if it is over either way. */
+bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd);
 
 #endif

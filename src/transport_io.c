@@ -211,10 +211,22 @@ static size_t read_allowance(struct ferry_transport *transport)
 	return high - length < (size_t)max ? high - length : (size_t)max;
 }
 
+/* What one wake-up may read in all: no more than its share of a rate limit group's bucket either, or
+ * the first member to wake up would empty it. */
+static size_t read_budget(struct bufferevent *bev)
+{
+	ev_ssize_t budget = bufferevent_get_max_single_read(bev);
+	ev_ssize_t share = bufferevent_get_max_to_read(bev);
+
+	if (share < budget)
+		budget = share;
+	return budget > 0 ? (size_t)budget : 0;
+}
+
 static void read_ready(struct ferry_transport *transport, short what)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	size_t budget = (size_t)bufferevent_get_max_single_read(bev);
+	size_t budget = read_budget(bev);
 	bool maybe_more = true;
 
 	if (what == EV_TIMEOUT) {
@@ -345,11 +357,11 @@ static void arm(struct ferry_transport *transport, int state)
 	else if (wait && outgoing_is_held(&transport->outgoing))
 		wait = false; /* held by its progress callback: no write timeout for it */
 	/* What suspends or disables writing deletes the event, and what ends that adds it again. */
-	if (wait && (bufferevent_get_enabled(bev) & EV_WRITE) != 0 &&
-	    bufferevent_get_max_to_write(bev) > 0)
-		rearm_wait_writable(&transport->rearm);
-	else
+	if (!wait || (bufferevent_get_enabled(bev) & EV_WRITE) == 0 ||
+	    bufferevent_get_max_to_write(bev) <= 0)
 		rearm_stop_waiting(&transport->rearm);
+	else if (rearm_wait_writable(&transport->rearm) < 0 && wait_for_memory(transport) < 0)
+		transport_want_loop(transport); /* nobody else would look again */
 }
 
 static void write_failed(struct ferry_transport *transport, int error)
@@ -410,8 +422,7 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 		return;
 	}
 	if (transport->rearm.connecting) {
-		rearm_finish_connecting(&transport->rearm, fd);
-		if (transport_is_over(transport) || transport->rearm.connecting)
+		if (!rearm_finish_connecting(&transport->rearm, fd) || transport_is_over(transport))
 			return;
 		if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0) {
 			transport_settle_close(transport);
@@ -465,10 +476,21 @@ static void run_lost(struct ferry_transport *transport)
 	protocol_end(transport);
 }
 
+/* libevent adds the write event when the suspension ends. It is for what waits, not for a write
+ * callback that nobody asked for. */
+static void end_hold(struct ferry_transport *transport)
+{
+	rearm_release_hold(&transport->rearm);
+	transport_rejoin_group(transport);
+	transport_stop_waiting(transport);
+	if (!outgoing_is_sent(&transport->outgoing))
+		transport_want_write(transport);
+}
+
 static void run_loop_work(struct ferry_transport *transport)
 {
-	if (rearm_release_hold(&transport->rearm) && transport->rate_limit_group != NULL)
-		bufferevent_add_to_rate_limit_group(transport->rearm.bev, transport->rate_limit_group);
+	if (transport->rearm.hold != NULL)
+		end_hold(transport);
 	if (!transport->rearm.connecting)
 		protocol_begin(transport);
 	if (!transport_is_over(transport))

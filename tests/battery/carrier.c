@@ -155,9 +155,8 @@ void shrink_buffers(const struct end *near, const struct far *far)
 	/* TCP's segments on the loopback are 64 KiB: with less room than a few of them it crawls from
 	 * one window probe to the next. */
 	int size = is_tcp() ? 262144 : 4096;
-	ck_assert_int_eq(setsockopt(bufferevent_getfd(near->bev), SOL_SOCKET, SO_SNDBUF, &size,
-	                            sizeof(size)),
-	                 0);
+	ck_assert_int_eq(
+	    setsockopt(bufferevent_getfd(near->bev), SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
 	ck_assert_int_eq(setsockopt(far->in, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)), 0);
 }
 
@@ -330,8 +329,7 @@ void record_read(struct bufferevent *bev, void *argument)
 	struct evbuffer *input = bufferevent_get_input(bev);
 	while (evbuffer_get_length(input) > 0) {
 		size_t length = evbuffer_get_contiguous_space(input);
-		ck_assert(is_pattern(evbuffer_pullup(input, (ev_ssize_t)length), record->received,
-		                     length));
+		ck_assert(is_pattern(evbuffer_pullup(input, (ev_ssize_t)length), record->received, length));
 		ck_assert_int_eq(evbuffer_drain(input, length), 0);
 		record->received += length;
 	}
@@ -359,8 +357,7 @@ void record_event(struct bufferevent *bev, short what, void *argument)
 	snprintf(text, sizeof(text), "[%s%s%s%s%s%s%s]", what & BEV_EVENT_READING ? "reading " : "",
 	         what & BEV_EVENT_WRITING ? "writing " : "", what & BEV_EVENT_EOF ? "eof" : "",
 	         what & BEV_EVENT_TIMEOUT ? "timeout" : "",
-	         what & BEV_EVENT_CONNECTED ? "connected" : "",
-	         what & BEV_EVENT_ERROR ? "error " : "",
+	         what & BEV_EVENT_CONNECTED ? "connected" : "", what & BEV_EVENT_ERROR ? "error " : "",
 	         what & BEV_EVENT_ERROR ? strerror(error) : "");
 	note(record, text);
 }

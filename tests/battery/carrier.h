@@ -38,14 +38,14 @@ extern enum carrier carrier;
 bool carrier_is_ferry(void);
 
 /* A case: CASE(name_that_is_a_sentence) { arrange, act, assert } */
-#define CASE(name)                                                                                 \
-	static void name##_on_carrier(void);                                                       \
-	START_TEST(name)                                                                           \
-	{                                                                                          \
-		carrier_select(_i);                                                                \
-		name##_on_carrier();                                                               \
-	}                                                                                          \
-	END_TEST                                                                                   \
+#define CASE(name)                       \
+	static void name##_on_carrier(void); \
+	START_TEST(name)                     \
+	{                                    \
+		carrier_select(_i);              \
+		name##_on_carrier();             \
+	}                                    \
+	END_TEST                             \
 	static void name##_on_carrier(void)
 
 /* For CASE: makes carrier number `index` the current one. A stock bufferevent raises SIGPIPE, so the

@@ -13,18 +13,17 @@ static const struct theme {
 	const char *name;
 	void (*add)(const struct battery *battery);
 } themes[] = {
-    {"order", order_cases},           {"watermarks", watermarks_cases},
-    {"enabling", enabling_cases},     {"timeouts", timeouts_cases},
-    {"ends", ends_cases},             {"connecting", connecting_cases},
-    {"callbacks", callbacks_cases},   {"freeing", freeing_cases},
-    {"limits", limits_cases},         {"sockets", sockets_cases},
+    {"order", order_cases},         {"watermarks", watermarks_cases},
+    {"enabling", enabling_cases},   {"timeouts", timeouts_cases},
+    {"ends", ends_cases},           {"connecting", connecting_cases},
+    {"callbacks", callbacks_cases}, {"freeing", freeing_cases},
+    {"limits", limits_cases},       {"sockets", sockets_cases},
     {"threads", threads_cases},
 };
 enum { THEME_COUNT = sizeof(themes) / sizeof(themes[0]) };
 
-static const char *const carrier_names[CARRIER_COUNT] = {"stock on unix", "stock on TCP",
-                                                         "ferry on unix", "ferry on TCP",
-                                                         "ferry on pipes"};
+static const char *const carrier_names[CARRIER_COUNT] = {
+    "stock on unix", "stock on TCP", "ferry on unix", "ferry on TCP", "ferry on pipes"};
 
 static void add_theme(Suite *suite, const struct theme *theme)
 {

@@ -52,8 +52,8 @@ CASE(writes_of_many_sizes_in_many_turns_arrive_in_order)
 
 	uint64_t written = 0;
 	for (int i = 0; i < 500; i++) {
-		size_t length = support_random_below(2) ? support_random_below(100)
-		                                        : support_random_below(40000);
+		size_t length =
+		    support_random_below(2) ? support_random_below(100) : support_random_below(40000);
 		write_pattern(a.bev, written, length);
 		written += length;
 		if (support_random_below(3) == 0)
@@ -357,8 +357,8 @@ CASE(a_file_larger_than_the_socket_buffer_arrives_whole)
 	make_end(&a, &far, 0);
 	shrink_buffers(&a, &far);
 
-	ck_assert_int_eq(
-	    evbuffer_add_file(bufferevent_get_output(a.bev), make_file(LENGTH), 0, LENGTH), 0);
+	ck_assert_int_eq(evbuffer_add_file(bufferevent_get_output(a.bev), make_file(LENGTH), 0, LENGTH),
+	                 0);
 	write_pattern(a.bev, LENGTH, 10);
 	far_receive_until(&far, LENGTH + 10);
 
@@ -387,9 +387,12 @@ static bool filling_is_taken_out(void *argument)
 	struct filler *filler = ((void **)argument)[0];
 	struct far *far = ((void **)argument)[1];
 	char bytes[4096];
-	ssize_t n = read(far->in, bytes, filler->filled < sizeof(bytes) ? filler->filled : 4096);
-	if (n > 0)
-		filler->filled -= (size_t)n;
+	ssize_t n = 1;
+	while (n > 0 && filler->filled > 0) {
+		size_t length = filler->filled < sizeof(bytes) ? filler->filled : sizeof(bytes);
+		n = read(far->in, bytes, length);
+		filler->filled -= n > 0 ? (size_t)n : 0;
+	}
 	return filler->filled == 0;
 }
 
@@ -410,8 +413,8 @@ CASE(stock_fault_a_file_waits_while_the_socket_is_full)
 	event_priority_set(writable, 0);
 	event_add(writable, NULL);
 
-	ck_assert_int_eq(
-	    evbuffer_add_file(bufferevent_get_output(a.bev), make_file(LENGTH), 0, LENGTH), 0);
+	ck_assert_int_eq(evbuffer_add_file(bufferevent_get_output(a.bev), make_file(LENGTH), 0, LENGTH),
+	                 0);
 	pump_until_set(&filler.done);
 	pump_turns(3);
 	if (carrier_is_ferry()) {

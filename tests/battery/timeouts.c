@@ -530,8 +530,8 @@ void timeouts_cases(const struct battery *battery)
 	            ON_ALL);
 	battery_add(battery, each_direction_has_a_timeout_of_its_own, ON_ALL);
 	battery_add(battery, clearing_timeouts_that_run_stops_them, ON_ALL);
-	battery_add(battery,
-	            stock_fault_a_read_timeout_cleared_while_reading_is_disabled_stays_away, ON_ALL);
+	battery_add(battery, stock_fault_a_read_timeout_cleared_while_reading_is_disabled_stays_away,
+	            ON_ALL);
 	battery_add(battery, stock_fault_a_write_timeout_cleared_while_idle_stays_away, ON_ALL);
 	battery_add(battery, a_read_timeout_changed_while_reading_is_disabled_is_the_new_one, ON_ALL);
 	battery_add(battery, no_read_timeout_comes_while_the_high_mark_holds_reading, ON_ALL);

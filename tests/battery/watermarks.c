@@ -467,9 +467,9 @@ void watermarks_cases(const struct battery *battery)
 	battery_add(battery, the_read_callback_runs_when_the_input_is_at_the_high_mark, ON_ALL);
 	battery_add(battery, reading_goes_on_when_the_input_is_drained_below_the_high_mark, ON_ALL);
 	battery_add(battery, a_high_mark_with_a_reader_that_takes_all_holds_nothing_up, ON_ALL);
-	battery_add(
-	    battery,
-	    a_high_mark_set_at_or_below_the_input_stops_reading_and_without_it_reading_goes_on, ON_ALL);
+	battery_add(battery,
+	            a_high_mark_set_at_or_below_the_input_stops_reading_and_without_it_reading_goes_on,
+	            ON_ALL);
 	battery_add(battery, enabling_reading_does_not_override_the_high_mark, ON_ALL);
 	battery_add(battery, the_end_is_told_only_once_there_is_room_below_the_high_mark, ON_ALL);
 	battery_add(battery, marks_set_inside_the_read_callback_hold_at_once, ON_ALL);

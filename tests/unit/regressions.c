@@ -288,6 +288,37 @@ START_TEST(a_reconnected_bufferevents_descriptor_comes_with_its_byte)
 }
 END_TEST
 
+START_TEST(a_socket_may_be_given_first_and_connected_then)
+{
+	unsigned int connected = 0;
+	char buffer[16];
+	int listener = listen_somewhere();
+
+	make_pair(PAIR_UNIX, ends);
+	recorder.transport = make_transport(ends[0]);
+	bufferevent_setcb(bev_of(), NULL, NULL, send_when_connected, &connected);
+	pump_turns(1);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ck_assert_int_eq(ferry_transport_set_socket(recorder.transport, fd), 0);
+	close(ends[0]);
+	close(ends[1]);
+	ck_assert_int_eq(bufferevent_socket_connect(bev_of(), (struct sockaddr *)&unix_place,
+	                                            (int)unix_place_length),
+	                 0);
+	if (_i == 1)
+		write_text("y");
+	pump_until_count(&connected, 1);
+	pump_turns(3);
+	ck_assert_uint_eq(connected, 1);
+	int far = accept(listener, NULL, NULL);
+	ck_assert_int_eq(read(far, buffer, sizeof(buffer)), 1 + _i);
+	ferry_transport_free(recorder.transport);
+	pump_turns(2);
+	close(far);
+	close(listener);
+}
+END_TEST
+
 /* ---- events that libevent puts together ---- */
 
 static void open_with_options(int options, const struct ferry_protocol *protocol)
@@ -547,6 +578,7 @@ int main(void)
 	                    0, 2);
 	tcase_add_test(sockets, a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced);
 	tcase_add_test(sockets, without_a_socket_for_a_while_the_stream_waits);
+	tcase_add_loop_test(sockets, a_socket_may_be_given_first_and_connected_then, 0, 2);
 	tcase_add_test(sockets, a_reconnected_bufferevents_descriptor_comes_with_its_byte);
 
 	TCase *told = support_case(suite, "what is told");

@@ -1,0 +1,163 @@
+#!/bin/sh
+# A browser's request through proxy and worker: builds the examples, starts one handoff_proxy and some
+# handoff_workers on 127.0.0.1, and stays until Ctrl-C, which ends all of them.
+set -eu
+
+usage='usage: demo.sh [--port N] [--root DIR] [--workers N]
+  --port N     the TCP port on 127.0.0.1; 0 picks a free one (8080)
+  --root DIR   what to serve (docs/)
+  --workers N  how many worker processes (2)'
+
+fail()
+{
+	echo "demo.sh: $*" >&2
+	exit 1
+}
+
+source=$(cd "$(dirname "$0")/.." && pwd)
+port=8080
+root=$source/docs
+count=2
+while [ $# -gt 0 ]; do
+	case $1 in
+	--help)
+		echo "$usage"
+		exit 0
+		;;
+	--port | --root | --workers) ;;
+	*)
+		echo "$usage" >&2
+		exit 2
+		;;
+	esac
+	[ $# -ge 2 ] || fail "$1 needs a value"
+	case $1 in
+	--port) port=$2 ;;
+	--root) root=$2 ;;
+	--workers) count=$2 ;;
+	esac
+	shift 2
+done
+case $count in
+'' | *[!0-9]* | 0*) fail "--workers takes a number from 1 on, not '$count'" ;;
+esac
+case $port in
+'' | *[!0-9]*) fail "--port takes a number, not '$port'" ;;
+esac
+[ -d "$root" ] || fail "--root: '$root' is no directory"
+root=$(cd "$root" && pwd)
+
+status=0
+dir=
+children=
+
+# Ends the children that were started here, by their numbers, and waits for each.
+stop()
+{
+	trap '' INT TERM HUP
+	for pid in $children; do
+		kill "$pid" 2>/dev/null || true
+	done
+	tries=0
+	for pid in $children; do
+		while kill -0 "$pid" 2>/dev/null && [ "$tries" -lt 50 ]; do
+			sleep 0.1
+			tries=$((tries + 1))
+		done
+		kill -9 "$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
+	done
+	if [ -n "$dir" ]; then
+		rm -rf "$dir"
+	fi
+}
+trap 'status=$?; stop; exit "$status"' EXIT
+trap 'exit 0' INT TERM
+trap 'exit 129' HUP
+
+dir=$(mktemp -d "${TMPDIR:-/tmp}/ferry-demo.XXXXXX")
+
+# A child that is gone is a demo that is over, whatever it was up to.
+all_alive()
+{
+	for pid in $children; do
+		kill -0 "$pid" 2>/dev/null || return 1
+	done
+}
+
+check_children()
+{
+	if ! all_alive; then
+		cat "$dir"/*.log >&2
+		fail 'a child has ended'
+	fi
+}
+
+# wait_for COMMAND…: until it succeeds, or a child ends, or half a minute has passed
+wait_for()
+{
+	tries=0
+	until "$@"; do
+		check_children
+		[ "$tries" -lt 300 ] || fail "it does not start: waited for '$*'"
+		tries=$((tries + 1))
+		sleep 0.1
+	done
+}
+
+listens()
+{
+	address=$(sed -n 's/^listening //p' "$dir/proxy.log")
+	[ -n "$address" ]
+}
+
+workers_are_here()
+{
+	[ "$(grep -c ' is here$' "$dir/proxy.log")" -ge "$count" ]
+}
+
+# The status line of a request of its own; bash belongs to every Debian, a web client does not.
+answers()
+{
+	line=$(bash -c 'exec 3<>"/dev/tcp/${0%:*}/${0##*:}" && printf "HEAD / HTTP/1.0\r\n\r\n" >&3 &&
+		IFS= read -r -t 10 line <&3 && printf "%s" "$line"' "$address" 2>/dev/null) || return 1
+	case $line in
+	'HTTP/1.1 503 '*) return 1 ;;
+	'HTTP/1.1 '*) ;;
+	*) return 1 ;;
+	esac
+}
+
+build()
+{
+	cd "$source" &&
+		cmake --preset release -B build/demo -D FERRY_BUILD_TESTS=OFF &&
+		cmake --build build/demo --target handoff_proxy handoff_worker
+}
+
+sh "$source/tests/install-packages.sh" build || fail 'what is needed to build is not there'
+echo 'building'
+if ! (build) >"$dir/build.log" 2>&1; then
+	cat "$dir/build.log" >&2
+	fail 'the build failed'
+fi
+rm "$dir/build.log"
+bin=$source/build/demo/examples
+
+"$bin/handoff_proxy" --socket "$dir/workers.sock" --port "$port" >"$dir/proxy.log" 2>&1 &
+children=$!
+wait_for listens
+i=0
+while [ "$i" -lt "$count" ]; do
+	i=$((i + 1))
+	"$bin/handoff_worker" --socket "$dir/workers.sock" --root "$root" >"$dir/worker-$i.log" 2>&1 &
+	children="$children $!"
+done
+wait_for workers_are_here
+wait_for answers
+echo "ready http://$address/"
+
+while all_alive; do
+	sleep 0.2
+done
+check_children

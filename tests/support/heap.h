@@ -1,0 +1,28 @@
+#ifndef FERRY_TESTS_HEAP_H
+#define FERRY_TESTS_HEAP_H
+
+/* The heap as the library and libevent use it: counted, and made to fail. A program that uses this is
+ * linked with --wrap for malloc, calloc, realloc and free. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Puts libevent's memory under it too. First thing in main(). */
+void heap_take_over(void);
+
+/* From now on allocations are numbered from 1, and that with the number `failing` fails, once; 0:
+ * none. What is allocated before is not counted. */
+void heap_watch(unsigned long failing);
+
+/* Ends the watch; how many allocations there were. */
+unsigned long heap_unwatch(void);
+
+/* Around code that is not under test, while watching: check's own, above all. */
+void heap_suspend(void);
+void heap_continue(void);
+
+/* Blocks, and bytes in them, that were allocated under a watch and are not freed yet. */
+size_t heap_blocks(void);
+size_t heap_bytes(void);
+
+#endif
