@@ -126,6 +126,12 @@ unlock:
 	return status;
 }
 
+void transport_rejoin_group(struct ferry_transport *transport)
+{
+	if (transport->rate_limit_group != NULL && transport->rearm.hold == NULL)
+		bufferevent_add_to_rate_limit_group(transport->rearm.bev, transport->rate_limit_group);
+}
+
 void transport_notice_socket(struct ferry_transport *transport)
 {
 	if (transport->freed || !rearm_check(&transport->rearm))
@@ -135,6 +141,9 @@ void transport_notice_socket(struct ferry_transport *transport)
 	transport->write_ended = false;
 	if (bufferevent_getfd(transport->rearm.bev) >= 0)
 		examine_socket(transport, bufferevent_getfd(transport->rearm.bev));
+	transport_rejoin_group(transport);
+	if (transport->rearm.hold != NULL)
+		transport_want_loop(transport);
 	/* What waits in the stream goes to the new one. */
 	if (!transport_is_over(transport))
 		transport_want_write(transport);
@@ -449,10 +458,10 @@ int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = 0;
-	rearm_release_hold(&transport->rearm);
-	if (group == NULL)
+	bool later = transport->rearm.hold != NULL; /* joins when that is released */
+	if (!later && group == NULL)
 		bufferevent_remove_from_rate_limit_group(bev);
-	else if (bufferevent_add_to_rate_limit_group(bev, group) < 0)
+	else if (!later && bufferevent_add_to_rate_limit_group(bev, group) < 0)
 		status = -ENOMEM;
 	if (status == 0)
 		transport->rate_limit_group = group;

@@ -481,7 +481,8 @@ static void run_lost(struct ferry_transport *transport)
 static void end_hold(struct ferry_transport *transport)
 {
 	rearm_release_hold(&transport->rearm);
-	rearm_stop_waiting(&transport->rearm);
+	transport_rejoin_group(transport);
+	transport_stop_waiting(transport);
 	if (!outgoing_is_sent(&transport->outgoing))
 		transport_want_write(transport);
 }

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/thread.h>
@@ -227,6 +228,94 @@ START_TEST(without_a_socket_for_a_while_the_stream_waits)
 	wire_close_fds(&result);
 	close_all();
 	close(next[1]);
+}
+END_TEST
+
+static struct sockaddr_un unix_place;
+static socklen_t unix_place_length;
+
+static int listen_somewhere(void)
+{
+	unix_place = (struct sockaddr_un){.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* Without a name the kernel picks one. */
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&unix_place, sizeof(sa_family_t)), 0);
+	unix_place_length = sizeof(unix_place);
+	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&unix_place, &unix_place_length), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	return listener;
+}
+
+static void send_when_connected(struct bufferevent *bev, short what, void *argument)
+{
+	(void)bev;
+	if ((what & BEV_EVENT_CONNECTED) == 0)
+		return;
+	++*(unsigned int *)argument;
+	send_mark(3);
+	write_text("x");
+}
+
+START_TEST(a_reconnected_bufferevents_descriptor_comes_with_its_byte)
+{
+	unsigned int connected = 0;
+	struct wire_read result;
+	char buffer[16];
+	int listener = listen_somewhere();
+
+	make_pair(PAIR_UNIX, ends);
+	recorder.transport = make_transport(ends[0]);
+	bufferevent_setcb(bev_of(), NULL, NULL, send_when_connected, &connected);
+	pump_turns(1);
+	bufferevent_setfd(bev_of(), -1);
+	close(ends[0]);
+	close(ends[1]);
+	ck_assert_int_eq(bufferevent_socket_connect(bev_of(), (struct sockaddr *)&unix_place,
+	                                            (int)unix_place_length),
+	                 0);
+	pump_until_count(&connected, 1);
+	pump_turns(3);
+	ck_assert_uint_eq(connected, 1);
+	int far = accept(listener, NULL, NULL);
+	wire_receive(far, buffer, sizeof(buffer), &result);
+	ck_assert_int_eq(result.bytes, 1);
+	ck_assert_uint_eq(result.fd_count, 1);
+	wire_close_fds(&result);
+	ferry_transport_free(recorder.transport);
+	pump_turns(2);
+	close(far);
+	close(listener);
+}
+END_TEST
+
+START_TEST(a_socket_may_be_given_first_and_connected_then)
+{
+	unsigned int connected = 0;
+	char buffer[16];
+	int listener = listen_somewhere();
+
+	make_pair(PAIR_UNIX, ends);
+	recorder.transport = make_transport(ends[0]);
+	bufferevent_setcb(bev_of(), NULL, NULL, send_when_connected, &connected);
+	pump_turns(1);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ck_assert_int_eq(ferry_transport_set_socket(recorder.transport, fd), 0);
+	close(ends[0]);
+	close(ends[1]);
+	ck_assert_int_eq(bufferevent_socket_connect(bev_of(), (struct sockaddr *)&unix_place,
+	                                            (int)unix_place_length),
+	                 0);
+	if (_i == 1)
+		write_text("y");
+	pump_until_count(&connected, 1);
+	pump_turns(3);
+	ck_assert_uint_eq(connected, 1);
+	int far = accept(listener, NULL, NULL);
+	ck_assert_int_eq(read(far, buffer, sizeof(buffer)), 1 + _i);
+	ferry_transport_free(recorder.transport);
+	pump_turns(2);
+	close(far);
+	close(listener);
 }
 END_TEST
 
@@ -489,6 +578,8 @@ int main(void)
 	                    0, 2);
 	tcase_add_test(sockets, a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced);
 	tcase_add_test(sockets, without_a_socket_for_a_while_the_stream_waits);
+	tcase_add_loop_test(sockets, a_socket_may_be_given_first_and_connected_then, 0, 2);
+	tcase_add_test(sockets, a_reconnected_bufferevents_descriptor_comes_with_its_byte);
 
 	TCase *told = support_case(suite, "what is told");
 	tcase_add_test(told, an_end_and_a_write_error_that_are_deferred_together_are_both_told);
