@@ -256,12 +256,13 @@ static bool rides_along(const struct outgoing *outgoing, const struct mark *mark
 {
 	if (mark->file != NULL || before >= ANCILLARY_MAX_FDS)
 		return false;
-	if (mark->position == position)
+	if (mark->position <= position)
 		return true;
 	return outgoing->coalescing && mark->position < end && before < outgoing->max_fds_per_message;
 }
 
-/* `ahead`: bytes of the buffer that are sent already, and not yet drained. */
+/* `ahead`: bytes of the buffer that are sent already, and not yet drained. A mark may lie behind:
+ * after bufferevent_setfd() libevent itself wrote past it. It goes with what is next. */
 static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 {
 	struct next next = {.bytes = evbuffer_get_length(outgoing->buffer) - ahead};
@@ -273,7 +274,12 @@ static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 		next.fds++;
 	if (next.fds < outgoing->count) {
 		const struct mark *mark = mark_at(outgoing, next.fds);
-		next.bytes = (size_t)(mark->position - position);
+		if (mark->position > position)
+			next.bytes = (size_t)(mark->position - position);
+		else if (mark->file != NULL)
+			next.bytes = 0;
+		else if (next.bytes > 1)
+			next.bytes = 1; /* more descriptors than a message holds: the next byte takes them */
 		next.file = mark->file;
 	}
 	return next;

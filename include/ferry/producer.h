@@ -46,8 +46,9 @@ struct ferry_producer_callbacks {
 	 *  push, ignored for pull. */
 	void (*pause_producing)(void *context);
 
-	/** The connection is gone; the producer is unregistered already. From the loop, before
-	 *  connection_lost; or inside ferry_transport_free(). May be NULL. */
+	/** The connection is gone, or the peer has ended and the protocol has no read_connection_lost:
+	 *  write no more. The producer is unregistered already. From the loop,
+	 *  before connection_lost; or inside ferry_transport_free(). May be NULL. */
 	void (*stop_producing)(void *context);
 
 	/** For later versions; leave NULL. */

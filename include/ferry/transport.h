@@ -30,7 +30,8 @@
  * errno value and changes nothing when it fails. A call that returns an error never runs its
  * callback. Unless said otherwise a function may be called from inside any callback, and only in
  * the thread that runs the transport's event_base, or in any thread when the bufferevent was made
- * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held).
+ * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held;
+ * BEV_OPT_UNLOCK_CALLBACKS is for the bufferevent's own).
  */
 
 #include <stdbool.h>
@@ -86,7 +87,7 @@ struct ferry_protocol {
 	void (*file_descriptors_lost)(struct ferry_transport *transport, void *context);
 
 	/** The peer closed its sending half; this side can go on sending. When NULL the transport
-	 *  does as if ferry_transport_lose_connection() had been called. */
+	 *  tells its producer to stop, sends what is queued, and ends the connection with reason 0. */
 	void (*read_connection_lost)(struct ferry_transport *transport, void *context);
 
 	/** The connection is over: exactly once, from the loop, never from inside the call that caused
@@ -237,6 +238,7 @@ FERRY_EXPORT int ferry_transport_set_socket(struct ferry_transport *transport, i
  * @retval 0 done
  * @retval -EINVAL @p transport or @p protocol is NULL
  * @retval -ENOTCONN the connection is over
+ * @retval -ENOMEM out of memory
  *
  * Since 0.1.
  */
@@ -395,8 +397,10 @@ FERRY_EXPORT int ferry_transport_set_rate_limit_group(struct ferry_transport *tr
  *  it. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over. Since 0.1. */
 FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport);
 
-/** Reads again. Bytes that were left in the input are offered again, from the loop. -EINVAL:
- *  @p transport is NULL. -ENOTCONN: the connection is over. Since 0.1. */
+/** Reads again after ferry_transport_pause_reading(); nothing happens when reading is not paused.
+ *  Descriptors that were held back are delivered, and bytes that were left in the input offered
+ *  again, from the loop. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over.
+ *  -ENOMEM: out of memory; reading stays paused. Since 0.1. */
 FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transport);
 
 /**

@@ -120,8 +120,7 @@ START_TEST(a_push_producer_is_paused_at_the_64th_descriptor_inside_the_call_and_
 {
 	open_push();
 	for (unsigned int i = 1; i <= 100; i++) {
-		ck_assert_int_eq(
-		    ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP), 0);
+		ck_assert_int_eq(ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP), 0);
 		ck_assert_uint_eq(producer.paused, i < 64 ? 0 : 1);
 		ck_assert_int_eq(ferry_transport_write(sender.transport, ".", 1), 0);
 		ck_assert_uint_eq(producer.paused, i < 64 ? 0 : 1);
@@ -157,8 +156,7 @@ START_TEST(a_push_producer_is_resumed_at_half_of_the_descriptors_mark)
 	ck_assert_int_eq(ferry_transport_set_fd_buffer(sender.transport, 10, 100), 0);
 	/* Six at one byte and four more with bytes that the full socket keeps back. */
 	for (int i = 0; i < 4; i++)
-		ck_assert_int_eq(
-		    ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP), 0);
+		ck_assert_int_eq(ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP), 0);
 	write_bytes(1);
 	struct ferry_file_producer *file;
 	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(10), FERRY_FD_TAKE, 0,
@@ -166,8 +164,7 @@ START_TEST(a_push_producer_is_resumed_at_half_of_the_descriptors_mark)
 	                 0);
 	ferry_file_producer_pause(file);
 	for (int i = 0; i < 6; i++)
-		ck_assert_int_eq(
-		    ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP), 0);
+		ck_assert_int_eq(ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP), 0);
 	ck_assert_uint_eq(producer.paused, 1);
 
 	/* Six are left: more than half. */
@@ -551,7 +548,8 @@ START_TEST(bad_arguments_are_refused)
 	open_sender();
 	struct ferry_transport *t = sender.transport;
 
-	ck_assert_int_eq(ferry_transport_register_producer(NULL, &callbacks, NULL, FERRY_PUSH), -EINVAL);
+	ck_assert_int_eq(ferry_transport_register_producer(NULL, &callbacks, NULL, FERRY_PUSH),
+	                 -EINVAL);
 	ck_assert_int_eq(ferry_transport_register_producer(t, NULL, NULL, FERRY_PUSH), -EINVAL);
 	ck_assert_int_eq(ferry_transport_register_producer(t, &no_resume, NULL, FERRY_PUSH), -EINVAL);
 	ck_assert_int_eq(ferry_transport_register_producer(t, &no_resume, NULL, FERRY_PULL), -EINVAL);
@@ -700,6 +698,21 @@ START_TEST(a_producer_that_waits_to_be_closed_is_stopped_when_the_peer_goes)
 
 	ck_assert_uint_eq(producer.stopped, 1);
 	ck_assert_int_eq(sender.reason, -EPIPE);
+	close_sender();
+}
+END_TEST
+
+START_TEST(an_idle_producer_is_stopped_when_the_peer_ends_and_nobody_wants_half_a_connection)
+{
+	open_push();
+	ck_assert_int_eq(
+	    ferry_transport_set_protocol(sender.transport, &recorder_no_half_close, &sender), 0);
+	ck_assert_int_eq(shutdown(ends[1], SHUT_WR), 0);
+
+	pump_until_lost(&sender);
+
+	ck_assert_uint_eq(producer.stopped, 1);
+	ck_assert_int_eq(sender.reason, 0);
 	close_sender();
 }
 END_TEST
@@ -931,17 +944,15 @@ int main(void)
 {
 	Suite *suite = suite_create("producer");
 	TCase *push = support_case(suite, "push");
-	tcase_add_test(
-	    push, a_push_producer_is_paused_at_the_64th_descriptor_inside_the_call_and_told_once);
+	tcase_add_test(push,
+	               a_push_producer_is_paused_at_the_64th_descriptor_inside_the_call_and_told_once);
 	tcase_add_test(push, the_descriptor_mark_can_be_set);
 	tcase_add_test(push, a_push_producer_is_resumed_at_half_of_the_descriptors_mark);
-	tcase_add_loop_test(push,
-	                    a_push_producer_is_paused_when_bytes_exceed_the_high_mark_and_told_once, 0,
-	                    2);
+	tcase_add_loop_test(
+	    push, a_push_producer_is_paused_when_bytes_exceed_the_high_mark_and_told_once, 0, 2);
 	tcase_add_test(push, bytes_written_through_the_bufferevent_count_too);
-	tcase_add_loop_test(push,
-	                    a_push_producer_is_resumed_only_when_bytes_are_at_or_under_the_low_mark, 0,
-	                    2);
+	tcase_add_loop_test(
+	    push, a_push_producer_is_resumed_only_when_bytes_are_at_or_under_the_low_mark, 0, 2);
 	tcase_add_test(push, a_push_producer_is_resumed_only_when_both_are_under_their_marks);
 	tcase_add_test(push, each_change_is_told_once);
 	tcase_add_test(push, a_push_producer_under_the_marks_is_told_nothing);
@@ -961,7 +972,8 @@ int main(void)
 	TCase *registration = support_case(suite, "registration");
 	tcase_add_test(registration, a_second_producer_is_refused_and_the_first_goes_on);
 	tcase_add_test(registration, bad_arguments_are_refused);
-	tcase_add_loop_test(registration, a_producer_is_refused_when_nothing_can_be_sent_any_more, 0, 3);
+	tcase_add_loop_test(registration, a_producer_is_refused_when_nothing_can_be_sent_any_more, 0,
+	                    3);
 
 	TCase *end = support_case(suite, "the end");
 	tcase_add_loop_test(end, a_producer_is_stopped_once_before_connection_lost, 0, 6);
@@ -969,6 +981,8 @@ int main(void)
 	tcase_add_test(end, stop_producing_may_be_missing);
 	tcase_add_loop_test(end, closing_waits_for_the_producer, 0, 4);
 	tcase_add_test(end, a_producer_that_waits_to_be_closed_is_stopped_when_the_peer_goes);
+	tcase_add_test(
+	    end, an_idle_producer_is_stopped_when_the_peer_ends_and_nobody_wants_half_a_connection);
 
 	TCase *inside = support_case(suite, "inside callbacks");
 	tcase_add_loop_test(inside, the_transport_may_be_freed_in_pause_producing, 0, 3);

@@ -743,6 +743,11 @@ START_TEST(bytes_left_in_the_input_are_offered_again)
 	pump_turns(5);
 	ck_assert_uint_eq(offers, 3);
 	ck_assert_uint_eq(offered[2], 5);
+
+	/* Not when it was not paused: a callback that resumes to be sure would be called for ever. */
+	ck_assert_int_eq(ferry_transport_resume_reading(transport), 0);
+	pump_turns(5);
+	ck_assert_uint_eq(offers, 3);
 	ferry_transport_free(transport);
 	close(ends[0]);
 }
@@ -1002,8 +1007,8 @@ int main(void)
 	tcase_add_test(unclaimed,
 	               without_a_callback_descriptors_are_closed_and_counted_and_bytes_delivered);
 	tcase_add_test(unclaimed, a_bufferevent_without_a_descriptor_callback_closes_and_counts_them);
-	tcase_add_loop_test(unclaimed,
-	                    a_bufferevents_descriptor_callback_runs_before_its_read_callback, 0, 2);
+	tcase_add_loop_test(unclaimed, a_bufferevents_descriptor_callback_runs_before_its_read_callback,
+	                    0, 2);
 
 	TCase *loss = support_case(suite, "loss");
 	tcase_add_loop_test(loss, at_the_descriptor_limit_the_loss_is_told_after_those_that_arrived, 0,

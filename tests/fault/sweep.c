@@ -1,0 +1,639 @@
+/* One scenario that uses all of a transport, run again and again, with another allocation or system
+ * call failing each time. Whatever fails: nothing crashes, leaks or is closed twice, and what did not
+ * get through is told, by an error of the call, a reason, or a file's status. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+
+#include "ferry/ferry.h"
+
+#include "heap.h"
+#include "support.h"
+#include "wire.h"
+
+/* ---- system calls that fail when told to ---- */
+
+enum call {
+	CALL_NONE,
+	CALL_SENDMSG,
+	CALL_RECVMSG,
+	CALL_SENDFILE,
+	CALL_WRITEV,
+	CALL_READV,
+	CALL_PREAD,
+	CALL_FCNTL,
+	CALL_FSTAT,
+	CALL_GETSOCKOPT,
+	CALL_IOCTL,
+	CALL_LSEEK,
+	CALL_SHUTDOWN,
+	CALL_CLOSE,
+	CALL_SIGACTION,
+	CALL_SIGMASK,
+	CALL_SIGPENDING,
+	CALL_SIGTIMEDWAIT,
+	CALL_COUNT
+};
+
+static bool armed; /* the scenario runs, and not the test's own part of it */
+static unsigned int call_counts[CALL_COUNT];
+static enum call failing_call;
+static unsigned int failing_number;
+static int failing_errno;
+static unsigned int bad_closes;
+
+static bool fails_now(enum call call)
+{
+	if (!armed || ++call_counts[call] != failing_number || call != failing_call)
+		return false;
+	errno = failing_errno;
+	return true;
+}
+
+#define FAULTY(CALL, type, name, parameters, arguments) \
+	type __real_##name parameters;                      \
+	type __wrap_##name parameters;                      \
+	type __wrap_##name parameters                       \
+	{                                                   \
+		if (fails_now(CALL))                            \
+			return -1;                                  \
+		return __real_##name arguments;                 \
+	}
+
+FAULTY(CALL_SENDMSG, ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))
+FAULTY(CALL_RECVMSG, ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags))
+FAULTY(CALL_SENDFILE, ssize_t, sendfile, (int out, int in, off_t *at, size_t n), (out, in, at, n))
+FAULTY(CALL_WRITEV, ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n))
+FAULTY(CALL_READV, ssize_t, readv, (int fd, const struct iovec *v, int n), (fd, v, n))
+FAULTY(CALL_PREAD, ssize_t, pread, (int fd, void *b, size_t n, off_t at), (fd, b, n, at))
+FAULTY(CALL_FSTAT, int, fstat, (int fd, struct stat *s), (fd, s))
+FAULTY(CALL_GETSOCKOPT, int, getsockopt, (int fd, int l, int o, void *v, socklen_t *n),
+       (fd, l, o, v, n))
+FAULTY(CALL_LSEEK, off_t, lseek, (int fd, off_t at, int whence), (fd, at, whence))
+FAULTY(CALL_SHUTDOWN, int, shutdown, (int fd, int how), (fd, how))
+FAULTY(CALL_SIGACTION, int, sigaction,
+       (int number, const struct sigaction *a, struct sigaction *old), (number, a, old))
+FAULTY(CALL_SIGPENDING, int, sigpending, (sigset_t * set), (set))
+FAULTY(CALL_SIGTIMEDWAIT, int, sigtimedwait,
+       (const sigset_t *set, siginfo_t *info, const struct timespec *t), (set, info, t))
+
+int __real_fcntl(int fd, int command, ...);
+int __wrap_fcntl(int fd, int command, ...);
+int __wrap_fcntl(int fd, int command, ...)
+{
+	va_list list;
+	va_start(list, command);
+	void *argument = va_arg(list, void *);
+	va_end(list);
+	return fails_now(CALL_FCNTL) ? -1 : __real_fcntl(fd, command, argument);
+}
+
+int __real_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	va_list list;
+	va_start(list, request);
+	void *argument = va_arg(list, void *);
+	va_end(list);
+	return fails_now(CALL_IOCTL) ? -1 : __real_ioctl(fd, request, argument);
+}
+
+int __real_pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
+int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
+int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	return fails_now(CALL_SIGMASK) ? errno : __real_pthread_sigmask(how, set, old);
+}
+
+/* Linux closes the number whatever it says. */
+int __real_close(int fd);
+int __wrap_close(int fd);
+int __wrap_close(int fd)
+{
+	int result = __real_close(fd);
+	if (result != 0 && errno == EBADF)
+		bad_closes++;
+	return fails_now(CALL_CLOSE) ? -1 : result;
+}
+
+static void arm(void)
+{
+	armed = true;
+	heap_continue();
+}
+
+static void disarm(void)
+{
+	armed = false;
+	heap_suspend();
+}
+
+/* ---- what happened ---- */
+
+/* The last two: the far end has said something and gone, before the near end starts to send. */
+enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_UNIX_GONE, LINK_PIPES_GONE, LINK_KINDS };
+enum { FILES = 2, FD_BURST = 20, LARGE = 300000, FILE_SIZE = 20000 };
+
+struct side {
+	struct ferry_transport *transport;
+	bool lost;
+	int reason;
+};
+
+static struct {
+	int kind;
+	struct side near, far;
+	int call_error; /* the first */
+	size_t bytes_accepted, bytes_received;
+	unsigned int fds_accepted, fds_received, losses_told;
+	unsigned int files_accepted, files_finished;
+	int file_status; /* the first that is not 0 */
+	bool freed;      /* what is told from here on tells nothing */
+} run;
+
+static bool is_gone(int kind)
+{
+	return kind == LINK_UNIX_GONE || kind == LINK_PIPES_GONE;
+}
+
+static bool is_unix(int kind)
+{
+	return kind == LINK_UNIX || kind == LINK_UNIX_GONE;
+}
+
+static bool is_pipes(int kind)
+{
+	return kind == LINK_PIPES || kind == LINK_PIPES_GONE;
+}
+
+static void note_error(int status)
+{
+	if (run.call_error == 0 && status != 0)
+		run.call_error = status;
+}
+
+static void on_data(struct ferry_transport *transport, struct evbuffer *input, void *context)
+{
+	(void)transport, (void)context;
+	run.bytes_received += evbuffer_get_length(input);
+	evbuffer_drain(input, evbuffer_get_length(input));
+}
+
+static void on_fd(struct ferry_transport *transport, int fd, void *context)
+{
+	(void)transport, (void)context;
+	run.fds_received++;
+	disarm();
+	close(fd);
+	arm();
+}
+
+static void on_fds_lost(struct ferry_transport *transport, void *context)
+{
+	(void)transport, (void)context;
+	run.losses_told++;
+}
+
+static void on_lost(struct ferry_transport *transport, int reason, void *context)
+{
+	struct side *side = context;
+	if (side->lost)
+		abort();
+	side->lost = true;
+	side->reason = reason;
+	side->transport = NULL;
+	ferry_transport_free(transport);
+}
+
+static const struct ferry_protocol protocol = {
+    .data_received = on_data,
+    .file_descriptor_received = on_fd,
+    .file_descriptors_lost = on_fds_lost,
+    .connection_lost = on_lost,
+};
+
+static void on_file_finished(struct ferry_file_producer *producer, int status, uint64_t sent,
+                             void *context)
+{
+	(void)producer, (void)context;
+	run.files_finished++;
+	if (status != 0 && run.file_status == 0 && !run.freed)
+		run.file_status = status;
+	run.bytes_accepted -= FILE_SIZE - (size_t)sent;
+}
+
+static const struct ferry_file_callbacks file_callbacks = {.finished = on_file_finished};
+
+static void on_resume(void *context)
+{
+	(void)context;
+}
+
+static const struct ferry_producer_callbacks producer_callbacks = {
+    .resume_producing = on_resume,
+    .pause_producing = on_resume,
+    .stop_producing = on_resume,
+};
+
+/* ---- the scenario ---- */
+
+static void write_bytes(size_t length)
+{
+	static char block[LARGE];
+	int status = ferry_transport_write(run.near.transport, block, length);
+	note_error(status);
+	if (status == 0)
+		run.bytes_accepted += length;
+}
+
+static void write_buffer(void)
+{
+	disarm();
+	struct evbuffer *buffer = evbuffer_new();
+	evbuffer_add(buffer, "buffer", 6);
+	arm();
+	int status = ferry_transport_write_buffer(run.near.transport, buffer);
+	note_error(status);
+	if (status == 0)
+		run.bytes_accepted += 6;
+	disarm();
+	evbuffer_free(buffer);
+	arm();
+}
+
+static void send_fd(enum ferry_fd_ownership ownership)
+{
+	if (!is_unix(run.kind))
+		return;
+	disarm();
+	int fd = dup(STDERR_FILENO);
+	arm();
+	int status = ferry_transport_send_fd(run.near.transport, fd, ownership);
+	note_error(status);
+	run.fds_accepted += status == 0;
+	disarm();
+	if (status != 0 || ownership == FERRY_FD_DUP)
+		close(fd);
+	arm();
+}
+
+static void send_file(enum ferry_fd_ownership ownership, int64_t offset)
+{
+	disarm();
+	int fd = make_file(FILE_SIZE);
+	arm();
+	int status = ferry_transport_send_file(run.near.transport, fd, ownership, offset, FILE_SIZE,
+	                                       &file_callbacks, NULL, NULL);
+	note_error(status);
+	if (status == 0) {
+		run.files_accepted++;
+		run.bytes_accepted += FILE_SIZE;
+	}
+	disarm();
+	if (status != 0 || ownership == FERRY_FD_DUP)
+		close(fd);
+	arm();
+}
+
+static void send_everything(void)
+{
+	struct ferry_transport *t = run.near.transport;
+
+	note_error(ferry_transport_register_producer(t, &producer_callbacks, NULL, FERRY_PUSH));
+	write_bytes(5);
+	for (int i = 0; i < FD_BURST; i++)
+		send_fd(i % 2 == 0 ? FERRY_FD_DUP : FERRY_FD_TAKE);
+	write_bytes(1);
+	send_fd(FERRY_FD_DUP);
+	send_file(FERRY_FD_DUP, 0);
+	write_buffer();
+	for (int i = 0; i < FD_BURST; i++) {
+		send_fd(FERRY_FD_TAKE);
+		write_bytes(1);
+	}
+	write_bytes(LARGE);
+	send_file(FERRY_FD_TAKE, FERRY_FILE_POSITION);
+	write_bytes(1);
+	(void)ferry_transport_unregister_producer(t);
+	if (!is_gone(run.kind)) /* which stops the reading */
+		note_error(ferry_transport_lose_connection(t));
+}
+
+static bool open_socket_side(struct side *side, struct event_base *loop, int fd)
+{
+	disarm();
+	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
+	arm();
+	int status = ferry_transport_new(&side->transport, bev);
+	note_error(status);
+	if (status != 0) {
+		disarm();
+		bufferevent_free(bev);
+		arm();
+	}
+	return status == 0;
+}
+
+static bool open_pipes_side(struct side *side, struct event_base *loop, int read_fd, int write_fd)
+{
+	int status = ferry_transport_new_pipes(&side->transport, loop, read_fd, write_fd);
+	note_error(status);
+	if (status != 0) {
+		disarm();
+		close(read_fd);
+		close(write_fd);
+		arm();
+	}
+	return status == 0;
+}
+
+static void make_link(int there[2], int back[2])
+{
+	if (is_pipes(run.kind)) {
+		make_pipe(there);
+		make_pipe(back);
+	} else {
+		make_pair(is_unix(run.kind) ? PAIR_UNIX : PAIR_TCP, there);
+	}
+}
+
+/* The far end leaves bytes and a descriptor behind. */
+static void leave(int there[2], int back[2])
+{
+	int fd = dup(STDERR_FILENO);
+	disarm();
+	if (is_pipes(run.kind)) {
+		(void)!write(back[1], "last words", 10);
+		close(back[1]);
+		close(there[0]);
+	} else {
+		wire_send(there[1], "last words", 10, &fd, 1);
+		close(there[1]);
+	}
+	close(fd);
+	run.bytes_accepted += 10; /* to be received */
+	run.fds_accepted += is_unix(run.kind);
+	run.far.lost = true;
+	arm();
+}
+
+static bool open_sides(struct event_base *loop)
+{
+	int there[2], back[2];
+	disarm();
+	make_link(there, back);
+	arm();
+	bool opened = is_pipes(run.kind) ? open_pipes_side(&run.near, loop, back[0], there[1])
+	                                 : open_socket_side(&run.near, loop, there[0]);
+	if (is_gone(run.kind))
+		leave(there, back);
+	else if (is_pipes(run.kind))
+		opened &= open_pipes_side(&run.far, loop, there[0], back[1]);
+	else
+		opened &= open_socket_side(&run.far, loop, there[1]);
+	if (!opened)
+		return false;
+	int status = ferry_transport_set_protocol(run.near.transport, &protocol, &run.near);
+	note_error(status);
+	if (status == 0 && run.far.transport != NULL) {
+		status = ferry_transport_set_protocol(run.far.transport, &protocol, &run.far);
+		note_error(status);
+	}
+	return status == 0;
+}
+
+static void tick(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+/* More rounds than any recovery takes: what is not over by then hangs. */
+enum { ROUNDS_MAX = 1000 };
+
+static void run_scenario(int kind)
+{
+	memset(&run, 0, sizeof(run));
+	run.kind = kind;
+	disarm();
+	struct event_base *loop = event_base_new();
+	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
+	event_add(ticker, &(struct timeval){.tv_usec = 2000});
+	arm();
+
+	if (open_sides(loop)) {
+		send_everything();
+		for (int i = 0; i < ROUNDS_MAX && !(run.near.lost && run.far.lost); i++)
+			event_base_loop(loop, EVLOOP_ONCE);
+	}
+	run.freed = true;
+	ferry_transport_free(run.near.transport);
+	ferry_transport_free(run.far.transport);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(loop, EVLOOP_NONBLOCK);
+
+	disarm();
+	event_free(ticker);
+	event_base_free(loop);
+}
+
+/* ---- the judgement ---- */
+
+static char what_failed[100];
+
+static bool is_complete(void)
+{
+	return run.call_error == 0 && run.near.lost && run.far.lost && run.near.reason == 0 &&
+	       run.far.reason == 0 && run.file_status == 0 &&
+	       run.bytes_received == run.bytes_accepted && run.fds_received == run.fds_accepted &&
+	       run.files_finished == run.files_accepted && run.files_accepted == FILES;
+}
+
+static bool is_told(void)
+{
+	return run.call_error < 0 || run.near.reason < 0 || run.far.reason < 0 || run.file_status < 0 ||
+	       run.losses_told > 0;
+}
+
+static void describe(void)
+{
+	printf("%s: call %d, near %d/%d, far %d/%d, file %d, bytes %zu of %zu, fds %u of %u, files %u "
+	       "of %u, losses %u\n",
+	       what_failed, run.call_error, run.near.lost, run.near.reason, run.far.lost,
+	       run.far.reason, run.file_status, run.bytes_received, run.bytes_accepted,
+	       run.fds_received, run.fds_accepted, run.files_finished, run.files_accepted,
+	       run.losses_told);
+	fflush(stdout);
+}
+
+static unsigned int faults; /* described, so that one run shows all of them */
+
+static void check_that(bool holds, const char *sentence)
+{
+	if (holds)
+		return;
+	faults++;
+	printf("NOT: %s\n", sentence);
+	describe();
+}
+
+static void judge(bool recoverable, int fds_before)
+{
+	check_that(is_complete() || is_told(), "what did not get through is told");
+	if (recoverable)
+		check_that(is_complete(), "what can be waited out changes nothing");
+	/* Opened and not ended by a failed call: the end is told. */
+	if (run.call_error == 0) {
+		check_that(run.near.lost, "the sender is told its end");
+		if (is_gone(run.kind))
+			check_that(run.near.reason < 0, "a peer that has gone is told");
+		check_that(run.far.lost, "the receiver is told its end");
+	}
+	check_that(run.files_finished == run.files_accepted, "every file is finished once");
+	check_that(run.bytes_received <= run.bytes_accepted && run.fds_received <= run.fds_accepted,
+	           "nothing arrives twice");
+	check_that(count_open_fds() == fds_before, "no descriptor leaks");
+	check_that(bad_closes == 0, "none is closed twice");
+	bad_closes = 0;
+}
+
+/* ---- the sweeps ---- */
+
+static unsigned long run_with_allocation(int kind, unsigned long number)
+{
+	int fds_before = count_open_fds();
+	size_t blocks_before = heap_blocks();
+	snprintf(what_failed, sizeof(what_failed), "link %d, allocation %lu", kind, number);
+	failing_call = CALL_NONE;
+	heap_watch(number);
+	run_scenario(kind);
+	unsigned long count = heap_unwatch();
+	judge(number == 0 && !is_gone(kind), fds_before);
+	check_that(heap_blocks() == blocks_before, "no memory leaks");
+	return count;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+	unsigned long count = run_with_allocation(_i, 0);
+	for (unsigned long number = 1; number <= count; number++)
+		run_with_allocation(_i, number);
+	printf("link %d: %lu allocations\n", _i, count);
+	ck_assert_uint_gt(count, 10);
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+static const struct {
+	enum call call;
+	const char *name;
+	int errors[10];     /* zero-terminated */
+	int recoverable[6]; /* of them, those that change nothing */
+} calls[] = {
+    {CALL_SENDMSG,
+     "sendmsg",
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS, EPIPE, ECONNRESET, EPERM, EINVAL},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS}},
+    {CALL_RECVMSG, "recvmsg", {EINTR, EAGAIN, ECONNRESET, ENOMEM, ETIMEDOUT}, {EINTR, EAGAIN}},
+    {CALL_SENDFILE,
+     "sendfile",
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EPIPE, ECONNRESET, EIO, EINVAL, EOVERFLOW},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM}},
+    {CALL_WRITEV, "writev", {EINTR, EAGAIN, ENOMEM, EPIPE, EIO}, {EINTR, EAGAIN, ENOMEM}},
+    {CALL_READV, "readv", {EINTR, EAGAIN, EIO, ENOMEM}, {EINTR, EAGAIN}},
+    {CALL_PREAD, "pread", {EINTR, EIO, EOVERFLOW}, {EINTR}},
+    {CALL_FCNTL, "fcntl", {EMFILE, ENOMEM, EINVAL}, {0}},
+    {CALL_FSTAT, "fstat", {EIO, ENOMEM, EOVERFLOW}, {0}},
+    {CALL_GETSOCKOPT, "getsockopt", {ENOPROTOOPT, ENOMEM}, {0}},
+    {CALL_IOCTL, "ioctl", {EINVAL, ENOTTY}, {0}},
+    {CALL_LSEEK, "lseek", {ESPIPE}, {0}},
+    {CALL_SHUTDOWN, "shutdown", {ENOTCONN}, {0}},
+    {CALL_CLOSE, "close", {EINTR, EIO}, {EINTR, EIO}},
+    {CALL_SIGACTION, "sigaction", {EINVAL}, {EINVAL}},
+    {CALL_SIGMASK, "pthread_sigmask", {EINVAL}, {EINVAL}},
+    {CALL_SIGPENDING, "sigpending", {EFAULT}, {EFAULT}},
+    {CALL_SIGTIMEDWAIT, "sigtimedwait", {EAGAIN, EINTR}, {EAGAIN, EINTR}},
+};
+enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
+
+static bool is_recoverable(int index, int error)
+{
+	for (const int *one = calls[index].recoverable; *one != 0; one++)
+		if (*one == error)
+			return true;
+	return false;
+}
+
+static void run_with_call(int kind, int index, unsigned int number, int error)
+{
+	int fds_before = count_open_fds();
+	snprintf(what_failed, sizeof(what_failed), "link %d, %s number %u: %s", kind, calls[index].name,
+	         number, strerrorname_np(error));
+	failing_call = calls[index].call;
+	failing_number = number;
+	failing_errno = error;
+	memset(call_counts, 0, sizeof(call_counts));
+	heap_watch(0);
+	run_scenario(kind);
+	heap_unwatch();
+	judge(is_recoverable(index, error) && !is_gone(kind), fds_before);
+	check_that(heap_blocks() == 0, "no memory leaks");
+}
+
+/* _i: the call, on each kind of link. */
+START_TEST(every_system_call_may_fail)
+{
+	int kind = _i / SWEPT_CALLS, index = _i % SWEPT_CALLS;
+	failing_call = CALL_NONE;
+	memset(call_counts, 0, sizeof(call_counts));
+	heap_watch(0);
+	run_scenario(kind);
+	heap_unwatch();
+	unsigned int count = call_counts[calls[index].call];
+	/* A long run of the same call brings nothing new. */
+	unsigned int step = count > 60 ? count / 60 : 1;
+	for (unsigned int number = 1; number <= count; number += number < 30 ? 1 : step)
+		for (const int *error = calls[index].errors; *error != 0; error++)
+			run_with_call(kind, index, number, *error);
+	printf("link %d: %s called %u times\n", kind, calls[index].name, count);
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+/* A program that blocks SIGPIPE itself makes ferry look closer. */
+static void block_sigpipe(void)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGPIPE);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+int main(void)
+{
+	heap_take_over();
+	Suite *suite = suite_create("fault");
+	TCase *memory = support_case(suite, "memory");
+	tcase_add_loop_test(memory, every_allocation_may_fail, 0, LINK_KINDS);
+	tcase_add_checked_fixture(memory, block_sigpipe, NULL);
+	TCase *kernel = support_case(suite, "system calls");
+	tcase_add_checked_fixture(kernel, block_sigpipe, NULL);
+	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, LINK_KINDS * SWEPT_CALLS);
+	return support_run(suite);
+}
