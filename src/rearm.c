@@ -110,8 +110,12 @@ static int hold_writing(struct rearm *rearm)
 	if (rearm->hold == NULL)
 		goto fail;
 	bufferevent_rate_limit_group_decrement_write(rearm->hold, 2);
-	if (bufferevent_add_to_rate_limit_group(rearm->bev, rearm->hold) == 0)
+	if (bufferevent_add_to_rate_limit_group(rearm->bev, rearm->hold) == 0) {
+		/* libevent's write step, if it is the one that is running, deletes the event when it finds
+		 * writing suspended: rearm_release_hold() looks whether it has. */
+		event_add(&rearm->bev->ev_write, timeout_or_null(&rearm->bev->timeout_write));
 		return 0;
+	}
 
 	bufferevent_rate_limit_group_free(rearm->hold);
 	rearm->hold = NULL;
@@ -121,15 +125,17 @@ fail:
 	return -ENOMEM;
 }
 
-void rearm_release_hold(struct rearm *rearm)
+bool rearm_release_hold(struct rearm *rearm)
 {
 	if (rearm->hold == NULL)
-		return;
+		return false;
+	bool waiting = event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) != 0;
 	bufferevent_remove_from_rate_limit_group(rearm->bev);
 	bufferevent_rate_limit_group_free(rearm->hold);
 	ev_token_bucket_cfg_free(rearm->hold_limit);
 	rearm->hold = NULL;
 	rearm->hold_limit = NULL;
+	return waiting;
 }
 
 int rearm_examine(const struct rearm *rearm)

@@ -62,8 +62,9 @@ bool rearm_check(struct rearm *rearm);
 
 /* Attached inside the bufferevent's own "connected" callback, or noticing there, libevent would go on
  * to write the output itself once that returns. The bufferevent's writing is suspended until the loop
- * has come round and calls this. Meanwhile it is out of its rate limit group. */
-void rearm_release_hold(struct rearm *rearm);
+ * has come round and calls this. Meanwhile it is out of its rate limit group. True if libevent was
+ * not in its write step: the write event was armed, for a write callback too, and still is. */
+bool rearm_release_hold(struct rearm *rearm);
 
 /* Where the write event stands. */
 int rearm_write_fd(const struct rearm *rearm);

@@ -145,7 +145,7 @@ void transport_notice_socket(struct ferry_transport *transport)
 	if (transport->rearm.hold != NULL)
 		transport_want_loop(transport);
 	/* What waits in the stream goes to the new one. */
-	if (!transport_is_over(transport))
+	if (!transport_is_over(transport) && !outgoing_is_sent(&transport->outgoing))
 		transport_want_write(transport);
 }
 

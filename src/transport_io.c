@@ -480,9 +480,10 @@ static void run_lost(struct ferry_transport *transport)
  * callback that nobody asked for. */
 static void end_hold(struct ferry_transport *transport)
 {
-	rearm_release_hold(&transport->rearm);
+	bool waiting = rearm_release_hold(&transport->rearm);
 	transport_rejoin_group(transport);
-	transport_stop_waiting(transport);
+	if (!waiting)
+		transport_stop_waiting(transport);
 	if (!outgoing_is_sent(&transport->outgoing))
 		transport_want_write(transport);
 }
