@@ -564,6 +564,55 @@ START_TEST(kept_descriptors_come_before_their_bytes_whatever_the_priorities)
 }
 END_TEST
 
+/* ---- the work of one wake-up ---- */
+
+static void write_one_byte(void *context)
+{
+	unsigned int *asked = context;
+	++*asked;
+	write_text(".");
+}
+
+static const struct ferry_producer_callbacks one_byte = {.resume_producing = write_one_byte};
+
+START_TEST(a_producer_of_single_bytes_does_not_keep_the_loop)
+{
+	unsigned int asked = 0;
+	make_pair(PAIR_TCP, ends);
+	recorder_open(&recorder, ends[0], &recorder_protocol);
+	pump_turns(2);
+	ferry_transport_register_producer(recorder.transport, &one_byte, &asked, FERRY_PULL);
+	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	ck_assert_uint_le(asked, 1000);
+	ck_assert_int_eq(ferry_transport_unregister_producer(recorder.transport), 0);
+	close_all();
+}
+END_TEST
+
+static void count_fd(struct recorder *r, char event)
+{
+	/* A sender that is as fast as the receiver. */
+	if (event == EVENT_FD && r->fd_count < RECORDER_MAX_FDS)
+		ck_assert_int_eq(wire_send(ends[1], ".", 1, &ends[1], 1), 1);
+}
+
+START_TEST(a_peer_that_sends_single_descriptors_does_not_keep_the_loop)
+{
+	open_transport(&recorder_protocol);
+	recorder.hook = count_fd;
+	recorder.close_fds = true;
+	int fd = make_marked_fd(1);
+	ck_assert_int_eq(wire_send(ends[1], ".", 1, &fd, 1), 1);
+	close(fd);
+	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	ck_assert_uint_ge(recorder.fd_count, 1);
+	ck_assert_uint_le(recorder.fd_count, 256);
+	recorder.hook = NULL;
+	pump_turns(3);
+	close_all();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -597,5 +646,7 @@ int main(void)
 
 	TCase *work = support_case(suite, "no more work than there is");
 	tcase_add_loop_test(work, events_enabled_after_the_end_do_not_spin, 0, 2);
+	tcase_add_test(work, a_peer_that_sends_single_descriptors_does_not_keep_the_loop);
+	tcase_add_test(work, a_producer_of_single_bytes_does_not_keep_the_loop);
 	return support_run(suite);
 }
