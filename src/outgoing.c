@@ -317,6 +317,9 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)count};
 	ssize_t length;
 
+	/* The socket was replaced by one that would drop them without a word. */
+	if (fds > 0 && !outgoing->carries_fds)
+		return -EOPNOTSUPP;
 	if (fds > 0) {
 		for (unsigned int i = 0; i < fds; i++)
 			numbers[i] = mark_at(outgoing, i)->fd;

@@ -59,8 +59,9 @@ struct outgoing {
 
 	unsigned int fd_limit;
 	unsigned int max_fds_per_message;
-	bool is_socket; /* sendmsg(2), not writev(2) */
-	bool is_inet;   /* joins a header and its file in one segment */
+	bool carries_fds; /* a unix socket */
+	bool is_socket;   /* sendmsg(2), not writev(2) */
+	bool is_inet;     /* joins a header and its file in one segment */
 	bool coalescing;
 	bool stopped;
 };

@@ -175,6 +175,27 @@ START_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced)
 }
 END_TEST
 
+START_TEST(descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped)
+{
+	int next[2];
+
+	open_transport(&recorder_protocol);
+	make_pair(PAIR_TCP, next);
+	send_mark(1);
+	bufferevent_setfd(bev_of(), next[0]);
+	write_text("x");
+	pump_until_lost(&recorder);
+
+	ck_assert_int_eq(recorder.reason, -EOPNOTSUPP);
+	struct ferry_transport_stats stats = stats_of(recorder.transport);
+	ck_assert_uint_eq(stats.fds_sent, 0);
+	ck_assert_uint_eq(stats.fds_unsent, 1);
+	close(ends[0]);
+	close_all();
+	close(next[1]);
+}
+END_TEST
+
 static void swap_and_write(void *context)
 {
 	unsigned int *asked = context;
@@ -625,6 +646,7 @@ int main(void)
 	tcase_add_loop_test(sockets, marks_that_libevent_wrote_past_do_not_hang_the_stream, 0, 2);
 	tcase_add_loop_test(sockets, a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced,
 	                    0, 2);
+	tcase_add_test(sockets, descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped);
 	tcase_add_test(sockets, a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced);
 	tcase_add_test(sockets, without_a_socket_for_a_while_the_stream_waits);
 	tcase_add_loop_test(sockets, a_socket_may_be_given_first_and_connected_then, 0, 2);
