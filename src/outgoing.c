@@ -13,6 +13,7 @@ enum {
 	VECTORS_MAX = 64,               /* evbuffer chains in one sendmsg(2) */
 	FILE_HEAD_MAX = 4096,           /* bytes of a file that are copied to carry descriptors */
 	SMALL_FILE_MAX = 16 * 1024 - 1, /* copying is cheaper than another system call */
+	CALLS_PER_FLUSH = 256,          /* however few bytes each sends, others get their turn then */
 };
 
 /* One turn of it. SIGPIPE is kept off from the first call that has no flag for it on, until user code
@@ -21,11 +22,17 @@ struct turn {
 	int fd;
 	size_t budget;
 	size_t sent;
+	unsigned int calls;
 	struct sigpipe_guard guard;
 	bool guarded;
 	bool raised;
 	bool corked;
 };
+
+static bool is_spent(const struct turn *turn)
+{
+	return turn->sent >= turn->budget || turn->calls >= CALLS_PER_FLUSH;
+}
 
 static void guard_turn(struct turn *turn)
 {
@@ -109,11 +116,15 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)count};
 	ssize_t length;
 
+	/* The socket was replaced by one that would drop them without a word. */
+	if (fds > 0 && !outgoing->carries_fds)
+		return -EOPNOTSUPP;
 	if (fds > 0) {
 		for (unsigned int i = 0; i < fds; i++)
 			numbers[i] = outgoing_mark_at(outgoing, i)->fd;
 		ancillary_attach(&message, &room, numbers, fds);
 	}
+	turn->calls++;
 	if (!outgoing->is_socket)
 		guard_turn(turn);
 	do {
@@ -266,7 +277,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 	int state = OUTGOING_IDLE;
 
 	look(outgoing, &view, queued < left ? queued : left);
-	while (state == OUTGOING_IDLE && view.length > 0 && turn->sent < turn->budget) {
+	while (state == OUTGOING_IDLE && view.length > 0 && !is_spent(turn)) {
 		struct next next = find_next(outgoing, done);
 		if (next.bytes == 0)
 			break;
@@ -372,6 +383,7 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	if (outgoing->is_inet && file->source.remaining < left &&
 	    evbuffer_get_length(outgoing->buffer) > 0)
 		cork(turn, true);
+	turn->calls++;
 	outgoing->stats->sendfile_calls++;
 	ssize_t sent = file_source_send(&file->source, turn->fd, left);
 	if (sent <= 0) {
@@ -427,7 +439,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 		struct next next = find_next(outgoing, 0);
 		if (next.bytes == 0 && next.file == NULL)
 			break;
-		if (turn.sent >= turn.budget)
+		if (is_spent(&turn))
 			state = OUTGOING_YIELDED;
 		else if (next.bytes > 0)
 			state = send_bytes(outgoing, &turn);

@@ -1347,12 +1347,13 @@ START_TEST(starved_of_memory_a_paused_file_stays_paused)
 {
 	open_link(LINK_UNIX);
 	static const int starved[] = {-ENOMEM};
-	play(starved, 1, false);
+	play(starved, 1, true);
 	send_range(&file, 3000, 0, FERRY_TO_END);
 	send_text("trailer");
 	while (stats_of(sender.transport).send_retries == 0)
 		pump_turns(1);
 	ferry_file_producer_pause(file.producer);
+	play(NULL, 0, false);
 	pump_past_the_timeout();
 	ck_assert_uint_eq(stats_of(sender.transport).file_bytes_sent, 0);
 

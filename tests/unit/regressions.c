@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/thread.h>
@@ -174,6 +175,27 @@ START_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced)
 }
 END_TEST
 
+START_TEST(descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped)
+{
+	int next[2];
+
+	open_transport(&recorder_protocol);
+	make_pair(PAIR_TCP, next);
+	send_mark(1);
+	bufferevent_setfd(bev_of(), next[0]);
+	write_text("x");
+	pump_until_lost(&recorder);
+
+	ck_assert_int_eq(recorder.reason, -EOPNOTSUPP);
+	struct ferry_transport_stats stats = stats_of(recorder.transport);
+	ck_assert_uint_eq(stats.fds_sent, 0);
+	ck_assert_uint_eq(stats.fds_unsent, 1);
+	close(ends[0]);
+	close_all();
+	close(next[1]);
+}
+END_TEST
+
 static void swap_and_write(void *context)
 {
 	unsigned int *asked = context;
@@ -227,6 +249,94 @@ START_TEST(without_a_socket_for_a_while_the_stream_waits)
 	wire_close_fds(&result);
 	close_all();
 	close(next[1]);
+}
+END_TEST
+
+static struct sockaddr_un unix_place;
+static socklen_t unix_place_length;
+
+static int listen_somewhere(void)
+{
+	unix_place = (struct sockaddr_un){.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* Without a name the kernel picks one. */
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&unix_place, sizeof(sa_family_t)), 0);
+	unix_place_length = sizeof(unix_place);
+	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&unix_place, &unix_place_length), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	return listener;
+}
+
+static void send_when_connected(struct bufferevent *bev, short what, void *argument)
+{
+	(void)bev;
+	if ((what & BEV_EVENT_CONNECTED) == 0)
+		return;
+	++*(unsigned int *)argument;
+	send_mark(3);
+	write_text("x");
+}
+
+START_TEST(a_reconnected_bufferevents_descriptor_comes_with_its_byte)
+{
+	unsigned int connected = 0;
+	struct wire_read result;
+	char buffer[16];
+	int listener = listen_somewhere();
+
+	make_pair(PAIR_UNIX, ends);
+	recorder.transport = make_transport(ends[0]);
+	bufferevent_setcb(bev_of(), NULL, NULL, send_when_connected, &connected);
+	pump_turns(1);
+	bufferevent_setfd(bev_of(), -1);
+	close(ends[0]);
+	close(ends[1]);
+	ck_assert_int_eq(bufferevent_socket_connect(bev_of(), (struct sockaddr *)&unix_place,
+	                                            (int)unix_place_length),
+	                 0);
+	pump_until_count(&connected, 1);
+	pump_turns(3);
+	ck_assert_uint_eq(connected, 1);
+	int far = accept(listener, NULL, NULL);
+	wire_receive(far, buffer, sizeof(buffer), &result);
+	ck_assert_int_eq(result.bytes, 1);
+	ck_assert_uint_eq(result.fd_count, 1);
+	wire_close_fds(&result);
+	ferry_transport_free(recorder.transport);
+	pump_turns(2);
+	close(far);
+	close(listener);
+}
+END_TEST
+
+START_TEST(a_socket_may_be_given_first_and_connected_then)
+{
+	unsigned int connected = 0;
+	char buffer[16];
+	int listener = listen_somewhere();
+
+	make_pair(PAIR_UNIX, ends);
+	recorder.transport = make_transport(ends[0]);
+	bufferevent_setcb(bev_of(), NULL, NULL, send_when_connected, &connected);
+	pump_turns(1);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ck_assert_int_eq(ferry_transport_set_socket(recorder.transport, fd), 0);
+	close(ends[0]);
+	close(ends[1]);
+	ck_assert_int_eq(bufferevent_socket_connect(bev_of(), (struct sockaddr *)&unix_place,
+	                                            (int)unix_place_length),
+	                 0);
+	if (_i == 1)
+		write_text("y");
+	pump_until_count(&connected, 1);
+	pump_turns(3);
+	ck_assert_uint_eq(connected, 1);
+	int far = accept(listener, NULL, NULL);
+	ck_assert_int_eq(read(far, buffer, sizeof(buffer)), 1 + _i);
+	ferry_transport_free(recorder.transport);
+	pump_turns(2);
+	close(far);
+	close(listener);
 }
 END_TEST
 
@@ -475,6 +585,55 @@ START_TEST(kept_descriptors_come_before_their_bytes_whatever_the_priorities)
 }
 END_TEST
 
+/* ---- the work of one wake-up ---- */
+
+static void write_one_byte(void *context)
+{
+	unsigned int *asked = context;
+	++*asked;
+	write_text(".");
+}
+
+static const struct ferry_producer_callbacks one_byte = {.resume_producing = write_one_byte};
+
+START_TEST(a_producer_of_single_bytes_does_not_keep_the_loop)
+{
+	unsigned int asked = 0;
+	make_pair(PAIR_TCP, ends);
+	recorder_open(&recorder, ends[0], &recorder_protocol);
+	pump_turns(2);
+	ferry_transport_register_producer(recorder.transport, &one_byte, &asked, FERRY_PULL);
+	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	ck_assert_uint_le(asked, 1000);
+	ck_assert_int_eq(ferry_transport_unregister_producer(recorder.transport), 0);
+	close_all();
+}
+END_TEST
+
+static void count_fd(struct recorder *r, char event)
+{
+	/* A sender that is as fast as the receiver. */
+	if (event == EVENT_FD && r->fd_count < RECORDER_MAX_FDS)
+		ck_assert_int_eq(wire_send(ends[1], ".", 1, &ends[1], 1), 1);
+}
+
+START_TEST(a_peer_that_sends_single_descriptors_does_not_keep_the_loop)
+{
+	open_transport(&recorder_protocol);
+	recorder.hook = count_fd;
+	recorder.close_fds = true;
+	int fd = make_marked_fd(1);
+	ck_assert_int_eq(wire_send(ends[1], ".", 1, &fd, 1), 1);
+	close(fd);
+	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	ck_assert_uint_ge(recorder.fd_count, 1);
+	ck_assert_uint_le(recorder.fd_count, 256);
+	recorder.hook = NULL;
+	pump_turns(3);
+	close_all();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -487,8 +646,11 @@ int main(void)
 	tcase_add_loop_test(sockets, marks_that_libevent_wrote_past_do_not_hang_the_stream, 0, 2);
 	tcase_add_loop_test(sockets, a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced,
 	                    0, 2);
+	tcase_add_test(sockets, descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped);
 	tcase_add_test(sockets, a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced);
 	tcase_add_test(sockets, without_a_socket_for_a_while_the_stream_waits);
+	tcase_add_loop_test(sockets, a_socket_may_be_given_first_and_connected_then, 0, 2);
+	tcase_add_test(sockets, a_reconnected_bufferevents_descriptor_comes_with_its_byte);
 
 	TCase *told = support_case(suite, "what is told");
 	tcase_add_test(told, an_end_and_a_write_error_that_are_deferred_together_are_both_told);
@@ -506,5 +668,7 @@ int main(void)
 
 	TCase *work = support_case(suite, "no more work than there is");
 	tcase_add_loop_test(work, events_enabled_after_the_end_do_not_spin, 0, 2);
+	tcase_add_test(work, a_peer_that_sends_single_descriptors_does_not_keep_the_loop);
+	tcase_add_test(work, a_producer_of_single_bytes_does_not_keep_the_loop);
 	return support_run(suite);
 }
