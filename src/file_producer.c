@@ -34,8 +34,9 @@ static bool is_queued(const struct ferry_file_producer *producer)
 enum {
 	PIECE_FIRST = WARMTH_WINDOW_MIN, /* soon there */
 	PIECE_AHEAD = 2 * 1024 * 1024,   /* keeps the disk busy while the one before is sent */
-	LOOK_USEC_MIN = 1000,            /* when to look again; each time after twice as long */
-	LOOK_USEC_MAX = 16000,
+	LOOK_USEC = 1000,                /* when to look again; */
+	LOOKS_SOON = 8,                  /* after so many times, it is a busy disk: */
+	LOOK_LATER_USEC = 16000,
 	LOOKS_MAX = 64, /* about a second; then it is sent, though the loop waits for the disk */
 };
 
@@ -182,11 +183,8 @@ static bool wait_for_input(struct ferry_file_producer *producer)
 
 static bool wait_a_while(struct ferry_file_producer *producer)
 {
-	int usec = LOOK_USEC_MIN;
+	int usec = producer->looks++ < LOOKS_SOON ? LOOK_USEC : LOOK_LATER_USEC;
 
-	for (unsigned int i = 0; i < producer->looks && usec < LOOK_USEC_MAX; i++)
-		usec *= 2;
-	producer->looks++;
 	return make_wait_event(producer, -1, 0) &&
 	       event_add(producer->wait_event, &(struct timeval){.tv_usec = usec}) == 0;
 }
