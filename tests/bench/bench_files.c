@@ -305,9 +305,11 @@ static void stalls(bool quick)
 
 /* ---- processor time ---- */
 
-/* With read and send, 64 KiB at a time and 16 KiB, which is what programs do. */
-enum way { BARE, READ_SEND_64K, READ_SEND_16K, FERRY, WAYS };
-static const char *const way_names[WAYS] = {"sendfile", "read_send_64k", "read_send_16k", "ferry"};
+/* sendfile(2) in a bare loop, which waits by poll(2) when the socket is full, and in an event's
+ * callback; with read and send, 64 KiB at a time and 16 KiB, which is what programs do. */
+enum way { BARE, EVENT, READ_SEND_64K, READ_SEND_16K, FERRY, WAYS };
+static const char *const way_names[WAYS] = {"sendfile", "event_sendfile", "read_send_64k",
+                                            "read_send_16k", "ferry"};
 
 static void send_bare(int socket, int file, size_t size, size_t chunk)
 {
@@ -358,8 +360,8 @@ static double measure_cpu(enum way way, enum bench_kind kind, int file, size_t s
 
 	open_base();
 	uint64_t began = bench_cpu();
-	if (way == FERRY) {
-		start_sending(true, kind, socket, file, size);
+	if (way == FERRY || way == EVENT) {
+		start_sending(way == FERRY, kind, socket, file, size);
 		event_base_dispatch(base);
 	} else if (way == BARE) {
 		send_bare(socket, file, size, chunk_of(kind));
@@ -367,8 +369,8 @@ static double measure_cpu(enum way way, enum bench_kind kind, int file, size_t s
 		send_read(socket, file, size, way == READ_SEND_64K ? 64 * 1024 : 16 * 1024);
 	}
 	double seconds = (double)(bench_cpu() - began) / 1e9;
-	if (way == FERRY)
-		stop_sending(true);
+	if (way == FERRY || way == EVENT)
+		stop_sending(way == FERRY);
 	else
 		close(socket);
 	close_base();
