@@ -17,9 +17,10 @@ struct mark {
 };
 
 enum {
-	CAPACITY_MIN = 16,   /* kept while idle, so that a descriptor now and then allocates nothing */
-	VECTORS_MAX = 64,    /* evbuffer chains in one sendmsg(2) */
-	FILE_HEAD_MAX = 4096 /* bytes of a file that are copied to carry descriptors */
+	CAPACITY_MIN = 16,    /* kept while idle, so that a descriptor now and then allocates nothing */
+	VECTORS_MAX = 64,     /* evbuffer chains in one sendmsg(2) */
+	FILE_HEAD_MAX = 4096, /* bytes of a file that are copied to carry descriptors */
+	CALLS_PER_FLUSH = 256 /* however few bytes each sends, others get their turn then */
 };
 
 /* ---- the ring of marks ---- */
@@ -223,10 +224,16 @@ struct turn {
 	int fd;
 	size_t budget;
 	size_t sent;
+	unsigned int calls;
 	struct sigpipe_guard guard;
 	bool guarded;
 	bool raised;
 };
+
+static bool is_spent(const struct turn *turn)
+{
+	return turn->sent >= turn->budget || turn->calls >= CALLS_PER_FLUSH;
+}
 
 static void guard_turn(struct turn *turn)
 {
@@ -256,12 +263,13 @@ static bool rides_along(const struct outgoing *outgoing, const struct mark *mark
 {
 	if (mark->file != NULL || before >= ANCILLARY_MAX_FDS)
 		return false;
-	if (mark->position == position)
+	if (mark->position <= position)
 		return true;
 	return outgoing->coalescing && mark->position < end && before < outgoing->max_fds_per_message;
 }
 
-/* `ahead`: bytes of the buffer that are sent already, and not yet drained. */
+/* `ahead`: bytes of the buffer that are sent already, and not yet drained. A mark may lie behind:
+ * after bufferevent_setfd() libevent itself wrote past it. It goes with what is next. */
 static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 {
 	struct next next = {.bytes = evbuffer_get_length(outgoing->buffer) - ahead};
@@ -273,7 +281,12 @@ static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 		next.fds++;
 	if (next.fds < outgoing->count) {
 		const struct mark *mark = mark_at(outgoing, next.fds);
-		next.bytes = (size_t)(mark->position - position);
+		if (mark->position > position)
+			next.bytes = (size_t)(mark->position - position);
+		else if (mark->file != NULL)
+			next.bytes = 0;
+		else if (next.bytes > 1)
+			next.bytes = 1; /* more descriptors than a message holds: the next byte takes them */
 		next.file = mark->file;
 	}
 	return next;
@@ -309,6 +322,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 			numbers[i] = mark_at(outgoing, i)->fd;
 		ancillary_attach(&message, &room, numbers, fds);
 	}
+	turn->calls++;
 	if (!outgoing->is_socket)
 		guard_turn(turn);
 	do {
@@ -394,7 +408,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 	look(outgoing, &view, queued < left ? queued : left);
 	while (state == OUTGOING_IDLE && view.length > 0) {
 		struct next next = find_next(outgoing, done);
-		if (next.bytes == 0)
+		if (next.bytes == 0 || is_spent(turn))
 			break;
 		bool whole = next.bytes <= view.length;
 		size_t length = whole ? next.bytes : view.length;
@@ -483,6 +497,7 @@ static int send_file_head(struct outgoing *outgoing, struct turn *turn, const st
 static int send_file_body(struct outgoing *outgoing, struct turn *turn, const struct next *next)
 {
 	guard_turn(turn);
+	turn->calls++;
 	outgoing->stats->sendfile_calls++;
 	ssize_t sent = file_source_send(&next->file->source, turn->fd, turn->budget - turn->sent);
 	if (sent <= 0) {
@@ -526,7 +541,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 		struct next next = find_next(outgoing, 0);
 		if (next.bytes == 0 && next.file == NULL)
 			break;
-		if (turn.sent >= turn.budget)
+		if (is_spent(&turn))
 			state = OUTGOING_YIELDED;
 		else if (next.bytes > 0)
 			state = send_bytes(outgoing, &turn);

@@ -97,7 +97,8 @@ void outgoing_finish_file(struct outgoing *outgoing, struct outgoing_file *file,
 void outgoing_note_drained(struct outgoing *outgoing, size_t count);
 
 /*
- * Sends to `fd`, in order, about `budget` bytes at most. `sent` is how many. Returns an
+ * Sends to `fd`, in order, about `budget` bytes at most, in a bounded number of calls. `sent` is how
+ * many bytes. Returns an
  * outgoing_state, or a negative errno when the connection is broken. User callbacks on the buffer
  * run, and may stop the stream.
  */

@@ -126,6 +126,12 @@ unlock:
 	return status;
 }
 
+void transport_rejoin_group(struct ferry_transport *transport)
+{
+	if (transport->rate_limit_group != NULL && transport->rearm.hold == NULL)
+		bufferevent_add_to_rate_limit_group(transport->rearm.bev, transport->rate_limit_group);
+}
+
 void transport_notice_socket(struct ferry_transport *transport)
 {
 	if (transport->freed || !rearm_check(&transport->rearm))
@@ -135,8 +141,11 @@ void transport_notice_socket(struct ferry_transport *transport)
 	transport->write_ended = false;
 	if (bufferevent_getfd(transport->rearm.bev) >= 0)
 		examine_socket(transport, bufferevent_getfd(transport->rearm.bev));
+	transport_rejoin_group(transport);
+	if (transport->rearm.hold != NULL)
+		transport_want_loop(transport);
 	/* What waits in the stream goes to the new one. */
-	if (!transport_is_over(transport))
+	if (!transport_is_over(transport) && !outgoing_is_sent(&transport->outgoing))
 		transport_want_write(transport);
 }
 
@@ -262,13 +271,16 @@ void transport_end(struct ferry_transport *transport, int reason)
 		return;
 	transport->state = TRANSPORT_LOST;
 	transport->reason = transport->broken != 0 ? transport->broken : reason;
+	if (transport->rearm.connecting)
+		transport->made = true; /* it never stood, and so connection_made does not run */
 	bufferevent_disable(transport->rearm.bev, EV_READ | EV_WRITE);
 	transport_close_kept(transport);
 	/* While connecting, libevent keeps the write event. */
 	rearm_stop_waiting(&transport->rearm);
-	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
 	shut_down(transport, SHUT_RDWR);
 	transport_want_loop(transport);
+	/* Last: callbacks of the user's on the buffer run in here, and may free the transport. */
+	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
 }
 
 void transport_settle_close(struct ferry_transport *transport)
@@ -446,10 +458,10 @@ int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = 0;
-	rearm_release_hold(&transport->rearm);
-	if (group == NULL)
+	bool later = transport->rearm.hold != NULL; /* joins when that is released */
+	if (!later && group == NULL)
 		bufferevent_remove_from_rate_limit_group(bev);
-	else if (bufferevent_add_to_rate_limit_group(bev, group) < 0)
+	else if (!later && bufferevent_add_to_rate_limit_group(bev, group) < 0)
 		status = -ENOMEM;
 	if (status == 0)
 		transport->rate_limit_group = group;
@@ -576,10 +588,10 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
-	bool resumes = status == 0 && transport->state == TRANSPORT_OPEN && transport->reading_paused;
-	if (resumes && !transport->read_ended)
+	bool resume = status == 0 && transport->state == TRANSPORT_OPEN && transport->reading_paused;
+	if (resume && !transport->read_ended)
 		status = enable_reading(bev);
-	if (resumes && status == 0) {
+	if (resume && status == 0) {
 		transport->reading_paused = false;
 		if (transport->kept_count > 0 || transport->kept_loss)
 			transport_want_loop(transport);

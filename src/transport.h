@@ -130,6 +130,9 @@ struct bufferevent *transport_lock(struct ferry_transport *transport);
 /* Takes the events again if bufferevent_setfd() has put libevent's own steps back. */
 void transport_notice_socket(struct ferry_transport *transport);
 
+/* Puts the bufferevent back into its rate limit group, which a hold took it out of. */
+void transport_rejoin_group(struct ferry_transport *transport);
+
 /* The connection is over: drops the queue, shuts down, has connection_lost run from the loop. */
 void transport_end(struct ferry_transport *transport, int reason);
 

@@ -30,7 +30,8 @@
  * errno value and changes nothing when it fails. A call that returns an error never runs its
  * callback. Unless said otherwise a function may be called from inside any callback, and only in
  * the thread that runs the transport's event_base, or in any thread when the bufferevent was made
- * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held).
+ * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held;
+ * BEV_OPT_UNLOCK_CALLBACKS is for the bufferevent's own).
  */
 
 #include <stdbool.h>
@@ -398,8 +399,8 @@ FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport
 
 /** Reads again after ferry_transport_pause_reading(); nothing happens when reading is not paused.
  *  Descriptors that were held back are delivered, and bytes that were left in the input offered
- *  again, from the loop. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over. -ENOMEM:
- *  out of memory, reading stays paused. Since 0.1. */
+ *  again, from the loop. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over.
+ *  -ENOMEM: out of memory; reading stays paused. Since 0.1. */
 FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transport);
 
 /**
