@@ -17,9 +17,10 @@ struct mark {
 };
 
 enum {
-	CAPACITY_MIN = 16,   /* kept while idle, so that a descriptor now and then allocates nothing */
-	VECTORS_MAX = 64,    /* evbuffer chains in one sendmsg(2) */
-	FILE_HEAD_MAX = 4096 /* bytes of a file that are copied to carry descriptors */
+	CAPACITY_MIN = 16,    /* kept while idle, so that a descriptor now and then allocates nothing */
+	VECTORS_MAX = 64,     /* evbuffer chains in one sendmsg(2) */
+	FILE_HEAD_MAX = 4096, /* bytes of a file that are copied to carry descriptors */
+	CALLS_PER_FLUSH = 256 /* however few bytes each sends, others get their turn then */
 };
 
 /* ---- the ring of marks ---- */
@@ -223,10 +224,16 @@ struct turn {
 	int fd;
 	size_t budget;
 	size_t sent;
+	unsigned int calls;
 	struct sigpipe_guard guard;
 	bool guarded;
 	bool raised;
 };
+
+static bool is_spent(const struct turn *turn)
+{
+	return turn->sent >= turn->budget || turn->calls >= CALLS_PER_FLUSH;
+}
 
 static void guard_turn(struct turn *turn)
 {
@@ -310,11 +317,15 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)count};
 	ssize_t length;
 
+	/* The socket was replaced by one that would drop them without a word. */
+	if (fds > 0 && !outgoing->carries_fds)
+		return -EOPNOTSUPP;
 	if (fds > 0) {
 		for (unsigned int i = 0; i < fds; i++)
 			numbers[i] = mark_at(outgoing, i)->fd;
 		ancillary_attach(&message, &room, numbers, fds);
 	}
+	turn->calls++;
 	if (!outgoing->is_socket)
 		guard_turn(turn);
 	do {
@@ -400,7 +411,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 	look(outgoing, &view, queued < left ? queued : left);
 	while (state == OUTGOING_IDLE && view.length > 0) {
 		struct next next = find_next(outgoing, done);
-		if (next.bytes == 0)
+		if (next.bytes == 0 || is_spent(turn))
 			break;
 		bool whole = next.bytes <= view.length;
 		size_t length = whole ? next.bytes : view.length;
@@ -489,6 +500,7 @@ static int send_file_head(struct outgoing *outgoing, struct turn *turn, const st
 static int send_file_body(struct outgoing *outgoing, struct turn *turn, const struct next *next)
 {
 	guard_turn(turn);
+	turn->calls++;
 	outgoing->stats->sendfile_calls++;
 	ssize_t sent = file_source_send(&next->file->source, turn->fd, turn->budget - turn->sent);
 	if (sent <= 0) {
@@ -532,7 +544,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 		struct next next = find_next(outgoing, 0);
 		if (next.bytes == 0 && next.file == NULL)
 			break;
-		if (turn.sent >= turn.budget)
+		if (is_spent(&turn))
 			state = OUTGOING_YIELDED;
 		else if (next.bytes > 0)
 			state = send_bytes(outgoing, &turn);

@@ -44,7 +44,7 @@ static int examine_socket(struct ferry_transport *transport, int fd)
 	if (evutil_make_socket_nonblocking(fd) < 0)
 		return -errno;
 
-	transport->is_unix = domain == AF_UNIX;
+	transport->outgoing.carries_fds = domain == AF_UNIX;
 	transport->cookie = cookie;
 	transport->outgoing.is_socket = true;
 	transport->outgoing.is_inet = domain == AF_INET || domain == AF_INET6;
@@ -85,7 +85,7 @@ static void discard(struct ferry_transport *transport)
 static int attach(struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	bool inet = transport->outgoing.is_socket && !transport->is_unix;
+	bool inet = transport->outgoing.is_socket && !transport->outgoing.carries_fds;
 
 	int status = rearm_attach(&transport->rearm, transport_on_output);
 	if (status < 0)
@@ -139,8 +139,9 @@ void transport_notice_socket(struct ferry_transport *transport)
 	transport->broken = 0;
 	transport->read_ended = false;
 	transport->write_ended = false;
-	if (bufferevent_getfd(transport->rearm.bev) >= 0)
-		examine_socket(transport, bufferevent_getfd(transport->rearm.bev));
+	int fd = bufferevent_getfd(transport->rearm.bev);
+	if (fd >= 0 && examine_socket(transport, fd) < 0)
+		transport->outgoing.carries_fds = false;
 	transport_rejoin_group(transport);
 	if (transport->rearm.hold != NULL)
 		transport_want_loop(transport);
@@ -530,7 +531,7 @@ static int examine_fd(const struct ferry_transport *transport, int fd)
 
 static int queue_fd(struct ferry_transport *transport, int fd, enum ferry_fd_ownership ownership)
 {
-	if (!transport->is_unix)
+	if (!transport->outgoing.carries_fds)
 		return -EOPNOTSUPP;
 	if (!transport_takes_output(transport))
 		return -EPIPE;

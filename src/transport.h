@@ -68,7 +68,7 @@ struct ferry_transport {
 	enum transport_state state;
 	int reason; /* of connection_lost */
 	int broken; /* why nothing can be sent any more, or 0 */
-	bool on_pipes, is_unix;
+	bool on_pipes;
 	bool freed;
 	bool made;          /* connection_made has run for this protocol */
 	bool read_ended;    /* the peer sends no more */

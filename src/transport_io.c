@@ -14,6 +14,9 @@
 /* Waits for the kernel to have memory again: it does not say when. */
 enum { RETRY_USEC_MIN = 1000, RETRY_USEC_MAX = 100000 };
 
+/* In one wake-up, whatever the number of bytes: then other connections get their turn. */
+enum { READS_PER_TURN = 64, REFILLS_PER_TURN = 64 };
+
 void transport_want_loop(struct ferry_transport *transport)
 {
 	event_active(transport->loop_event, EV_TIMEOUT, 0);
@@ -227,6 +230,7 @@ static void read_ready(struct ferry_transport *transport, short what)
 {
 	struct bufferevent *bev = transport->rearm.bev;
 	size_t budget = read_budget(bev);
+	unsigned int reads = 0;
 	bool maybe_more = true;
 
 	if (what == EV_TIMEOUT) {
@@ -239,7 +243,7 @@ static void read_ready(struct ferry_transport *transport, short what)
 		return;
 	transport_deliver_kept(transport);
 
-	while (maybe_more && budget > 0 && !transport_is_over(transport)) {
+	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN && !transport_is_over(transport)) {
 		transport_notice_socket(transport);
 		size_t max = read_allowance(transport);
 		if (max == 0)
@@ -307,10 +311,11 @@ static void count_written(struct ferry_transport *transport, size_t length)
 }
 
 /* Sends, and lets the producer fill the stream again, until one of them has no more or the budget is
- * spent. */
+ * spent; not often, however little the producer gives. */
 static int write_and_refill(struct ferry_transport *transport, size_t budget, size_t *total)
 {
 	struct outgoing *outgoing = &transport->outgoing;
+	unsigned int rounds = 0;
 	int state;
 
 	do {
@@ -327,8 +332,8 @@ static int write_and_refill(struct ferry_transport *transport, size_t budget, si
 			return state;
 		if (transport->watcher != NULL)
 			transport->watcher->sent(transport->watcher_argument, outgoing_is_sent(outgoing));
-	} while (state == OUTGOING_IDLE && *total < budget && !transport_is_over(transport) &&
-	         !outgoing_is_sent(outgoing));
+	} while (state == OUTGOING_IDLE && *total < budget && ++rounds < REFILLS_PER_TURN &&
+	         !transport_is_over(transport) && !outgoing_is_sent(outgoing));
 	return state;
 }
 

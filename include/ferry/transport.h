@@ -145,7 +145,8 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  * and what is in the buffers stay as they are. The socket is made non-blocking. The limits of one
  * read and one write are set to 256 KiB (1 MiB for writes on other than unix sockets);
  * bufferevent_set_max_single_read() and _write() change them. A bufferevent that is still
- * connecting is welcome.
+ * connecting is welcome; not one that still looks a name up (bufferevent_socket_connect_hostname()).
+ * From then on its event_base is not to be changed (bufferevent_base_set()).
  *
  * On failure @p bev stays the caller's and as it was.
  *

@@ -175,6 +175,27 @@ START_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced)
 }
 END_TEST
 
+START_TEST(descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped)
+{
+	int next[2];
+
+	open_transport(&recorder_protocol);
+	make_pair(PAIR_TCP, next);
+	send_mark(1);
+	bufferevent_setfd(bev_of(), next[0]);
+	write_text("x");
+	pump_until_lost(&recorder);
+
+	ck_assert_int_eq(recorder.reason, -EOPNOTSUPP);
+	struct ferry_transport_stats stats = stats_of(recorder.transport);
+	ck_assert_uint_eq(stats.fds_sent, 0);
+	ck_assert_uint_eq(stats.fds_unsent, 1);
+	close(ends[0]);
+	close_all();
+	close(next[1]);
+}
+END_TEST
+
 static void swap_and_write(void *context)
 {
 	unsigned int *asked = context;
@@ -564,6 +585,55 @@ START_TEST(kept_descriptors_come_before_their_bytes_whatever_the_priorities)
 }
 END_TEST
 
+/* ---- the work of one wake-up ---- */
+
+static void write_one_byte(void *context)
+{
+	unsigned int *asked = context;
+	++*asked;
+	write_text(".");
+}
+
+static const struct ferry_producer_callbacks one_byte = {.resume_producing = write_one_byte};
+
+START_TEST(a_producer_of_single_bytes_does_not_keep_the_loop)
+{
+	unsigned int asked = 0;
+	make_pair(PAIR_TCP, ends);
+	recorder_open(&recorder, ends[0], &recorder_protocol);
+	pump_turns(2);
+	ferry_transport_register_producer(recorder.transport, &one_byte, &asked, FERRY_PULL);
+	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	ck_assert_uint_le(asked, 1000);
+	ck_assert_int_eq(ferry_transport_unregister_producer(recorder.transport), 0);
+	close_all();
+}
+END_TEST
+
+static void count_fd(struct recorder *r, char event)
+{
+	/* A sender that is as fast as the receiver. */
+	if (event == EVENT_FD && r->fd_count < RECORDER_MAX_FDS)
+		ck_assert_int_eq(wire_send(ends[1], ".", 1, &ends[1], 1), 1);
+}
+
+START_TEST(a_peer_that_sends_single_descriptors_does_not_keep_the_loop)
+{
+	open_transport(&recorder_protocol);
+	recorder.hook = count_fd;
+	recorder.close_fds = true;
+	int fd = make_marked_fd(1);
+	ck_assert_int_eq(wire_send(ends[1], ".", 1, &fd, 1), 1);
+	close(fd);
+	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	ck_assert_uint_ge(recorder.fd_count, 1);
+	ck_assert_uint_le(recorder.fd_count, 256);
+	recorder.hook = NULL;
+	pump_turns(3);
+	close_all();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -576,6 +646,7 @@ int main(void)
 	tcase_add_loop_test(sockets, marks_that_libevent_wrote_past_do_not_hang_the_stream, 0, 2);
 	tcase_add_loop_test(sockets, a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced,
 	                    0, 2);
+	tcase_add_test(sockets, descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped);
 	tcase_add_test(sockets, a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced);
 	tcase_add_test(sockets, without_a_socket_for_a_while_the_stream_waits);
 	tcase_add_loop_test(sockets, a_socket_may_be_given_first_and_connected_then, 0, 2);
@@ -597,5 +668,7 @@ int main(void)
 
 	TCase *work = support_case(suite, "no more work than there is");
 	tcase_add_loop_test(work, events_enabled_after_the_end_do_not_spin, 0, 2);
+	tcase_add_test(work, a_peer_that_sends_single_descriptors_does_not_keep_the_loop);
+	tcase_add_test(work, a_producer_of_single_bytes_does_not_keep_the_loop);
 	return support_run(suite);
 }
