@@ -245,6 +245,7 @@ CASE(no_write_timeout_comes_while_writing_is_disabled)
 	write_pattern(a.bev, 0, 100);
 	pump_past(PAST_SOON_MS);
 	ck_assert_str_eq(at_a.log, "");
+	bufferevent_set_timeouts(a.bev, NULL, &never);
 	bufferevent_enable(a.bev, EV_WRITE);
 	far_receive_until(&far, 100);
 
