@@ -189,6 +189,19 @@ static bool is_refusal(const struct file_source *source, int error)
 	}
 }
 
+static bool is_in_memory(int fd, int64_t position, size_t length)
+{
+	struct stat status;
+
+	if (page_cache_has(fd, position, length))
+		return true;
+	/* Behind its end there is nothing to be brought in, and what wants to read there is to be told. */
+	if (fstat(fd, &status) < 0 || status.st_size >= position + (int64_t)length)
+		return false;
+	return status.st_size <= position ||
+	       page_cache_has(fd, position, (size_t)(status.st_size - position));
+}
+
 /* The next piece is in the page cache, or need not be asked for again. Cuts `length` to it. */
 static bool is_warm(struct file_source *source, size_t *length)
 {
@@ -197,7 +210,7 @@ static bool is_warm(struct file_source *source, size_t *length)
 	int64_t position = file_source_position(source);
 	if (position >= source->warm_until) {
 		size_t window = smaller(source->remaining, WARM_WINDOW);
-		if (!page_cache_has(source->fd, position, window))
+		if (!is_in_memory(source->fd, position, window))
 			return false;
 		source->warm_until = position + (int64_t)window;
 		source->gave_up = false;
@@ -223,9 +236,8 @@ void file_source_give_up_warmth(struct file_source *source)
 	int64_t position = file_source_position(source);
 
 	/* The second time it is not the disk that is slow: this file is never in the page cache. */
-	source->warm_until = source->gave_up || position > INT64_MAX - WARM_WINDOW
-	                         ? INT64_MAX
-	                         : position + WARM_WINDOW;
+	source->warm_until =
+	    source->gave_up || position > INT64_MAX - WARM_WINDOW ? INT64_MAX : position + WARM_WINDOW;
 	source->gave_up = true;
 }
 
