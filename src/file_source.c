@@ -64,15 +64,11 @@ static bool is_stream_socket(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
 }
 
-static enum ferry_file_method choose(int fd, const struct stat *status, bool copy)
+static enum ferry_file_method choose(int fd, const struct stat *status, bool seekable)
 {
-	if (copy)
-		return FERRY_FILE_BY_COPY;
 	if (S_ISFIFO(status->st_mode) || (S_ISSOCK(status->st_mode) && is_stream_socket(fd)))
 		return FERRY_FILE_BY_SPLICE;
-	if (S_ISREG(status->st_mode) || S_ISBLK(status->st_mode) || S_ISCHR(status->st_mode))
-		return FERRY_FILE_BY_SENDFILE;
-	return FERRY_FILE_BY_COPY;
+	return seekable ? FERRY_FILE_BY_SENDFILE : FERRY_FILE_BY_COPY;
 }
 
 /* Whether reading does not wait. What cannot be polled is always ready. */
@@ -117,7 +113,7 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 
 	*source = (struct file_source){
 	    .fd = fd,
-	    .method = choose(fd, &status, copy),
+	    .method = copy ? FERRY_FILE_BY_COPY : choose(fd, &status, seekable),
 	    .seekable = seekable,
 	    .regular = S_ISREG(status.st_mode),
 	    .at_position = at_position && seekable,
@@ -310,7 +306,6 @@ static void move_on(struct file_source *source, size_t count)
 {
 	source->offset += (int64_t)count;
 	source->remaining -= count;
-	source->progressed = true;
 }
 
 ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
@@ -324,6 +319,7 @@ ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
 	} while (sent == -EINTR);
 	if (sent > 0) {
 		move_on(source, (size_t)sent);
+		source->progressed = true;
 	} else if (sent > FILE_SOURCE_DRY && is_refusal(source, (int)-sent)) {
 		source->method = FERRY_FILE_BY_COPY;
 		return FILE_SOURCE_CHANGED;

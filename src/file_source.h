@@ -34,9 +34,9 @@ struct file_source {
 	enum ferry_file_method method;
 	bool seekable;
 	bool regular;
-	bool at_position; /* read at the file's own position, and move that */
-	bool to_end;      /* FERRY_TO_END: its end is no truncation, unless it got shorter */
-	bool progressed;
+	bool at_position;   /* read at the file's own position, and move that */
+	bool to_end;        /* FERRY_TO_END: its end is no truncation, unless it got shorter */
+	bool progressed;    /* in the kernel */
 	bool gave_up;       /* the last piece was sent without being in memory */
 	bool from_pipe;     /* splice needs no pipe of ours; */
 	bool to_pipe;       /* nor then */
