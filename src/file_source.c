@@ -10,15 +10,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "page_cache.h"
-
 /* What Linux moves in one call at most (MAX_RW_COUNT); more is cut, and far more is EINVAL. */
 static const size_t call_max = 0x7ffff000;
 
 enum {
 	COPY_SIZE = 64 * 1024,
-	DIRECT_ALIGNMENT = 4096,   /* of O_DIRECT: buffer, offset and length */
-	WARM_WINDOW = 1024 * 1024, /* looked up in the page cache at once */
+	DIRECT_ALIGNMENT = 4096, /* of O_DIRECT: buffer, offset and length */
 };
 
 /* Bytes that were read and not yet sent. */
@@ -121,11 +118,11 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	    .offset = offset,
 	    .from_pipe = S_ISFIFO(status.st_mode),
 	    .end = status.st_size,
-	    /* Only what is read through the page cache can be looked up there. */
-	    .warm_until = status.st_size == 0 || (flags & O_DIRECT) != 0 ? INT64_MAX : 0,
 	    .remaining = length == FERRY_TO_END ? bytes_to_end(fd, &status, offset) : (uint64_t)length,
 	    .pipe = {-1, -1},
 	};
+	/* Only what is read through the page cache can be looked up there. */
+	warmth_init(&source->warmth, source->regular && status.st_size > 0 && (flags & O_DIRECT) == 0);
 	return 0;
 }
 
@@ -185,56 +182,33 @@ static bool is_refusal(const struct file_source *source, int error)
 	}
 }
 
-static bool is_in_memory(int fd, int64_t position, size_t length)
+uint64_t file_source_left_at(const struct file_source *source, int64_t offset)
 {
-	struct stat status;
+	int64_t position = file_source_position(source);
+	uint64_t skipped = (uint64_t)(offset - position);
 
-	if (page_cache_has(fd, position, length))
-		return true;
-	/* Behind its end there is nothing to be brought in, and what wants to read there is to be told. */
-	if (fstat(fd, &status) < 0 || status.st_size >= position + (int64_t)length)
-		return false;
-	return status.st_size <= position ||
-	       page_cache_has(fd, position, (size_t)(status.st_size - position));
+	/* What was appended since is sent, if it is in the range, and not asked for. */
+	if (offset < position || offset >= source->end || skipped >= source->remaining)
+		return 0;
+	uint64_t to_end = (uint64_t)(source->end - offset), left = source->remaining - skipped;
+	return left < to_end ? left : to_end;
 }
 
 /* The next piece is in the page cache, or need not be asked for again. Cuts `length` to it. */
 static bool is_warm(struct file_source *source, size_t *length)
 {
-	if (!source->regular)
+	if (source->warmth.until == INT64_MAX)
 		return true;
 	int64_t position = file_source_position(source);
-	if (position >= source->warm_until) {
-		size_t window = smaller(source->remaining, WARM_WINDOW);
-		if (!is_in_memory(source->fd, position, window))
-			return false;
-		source->warm_until = position + (int64_t)window;
-		source->gave_up = false;
-	}
-	if ((int64_t)*length > source->warm_until - position)
-		*length = (size_t)(source->warm_until - position);
-	return true;
+	uint64_t left = file_source_left_at(source, position);
+	return left == 0 ||
+	       warmth_check(&source->warmth, source->fd, position, smaller(left, SIZE_MAX), length);
 }
 
 bool file_source_is_ready(struct file_source *source)
 {
 	size_t length = 1;
 	return copied(source) > 0 || (source->regular && is_warm(source, &length));
-}
-
-size_t file_source_next_window(const struct file_source *source)
-{
-	return smaller(source->remaining, WARM_WINDOW);
-}
-
-void file_source_give_up_warmth(struct file_source *source)
-{
-	int64_t position = file_source_position(source);
-
-	/* The second time it is not the disk that is slow: this file is never in the page cache. */
-	source->warm_until =
-	    source->gave_up || position > INT64_MAX - WARM_WINDOW ? INT64_MAX : position + WARM_WINDOW;
-	source->gave_up = true;
 }
 
 static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t max)

@@ -135,6 +135,10 @@ static void open_source(int of_kind)
 		make_pipe(fds);
 	else if (kind == FROM_UNIX || kind == FROM_TCP)
 		make_pair(kind == FROM_UNIX ? PAIR_UNIX : PAIR_TCP, fds);
+	if (kind == FROM_TCP) { /* left alone its buffers grow to megabytes */
+		setsockopt(fds[0], SOL_SOCKET, SO_RCVBUF, &(int){65536}, sizeof(int));
+		setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &(int){65536}, sizeof(int));
+	}
 	source = fds[0];
 	writer = fds[1];
 	if (kind == FROM_FIFO)
