@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <event2/buffer.h>
+#include <ferry/ferry.h>
 
 static const unsigned char start[5] = {'f', 'F', 'i', 'l', 1};
 
@@ -21,7 +22,7 @@ static uint64_t get_number(const unsigned char *bytes, unsigned int size)
 	return number;
 }
 
-int file_frame_add(struct evbuffer *out, const struct file_frame *frame)
+int file_frame_write(struct ferry_transport *transport, const struct file_frame *frame)
 {
 	unsigned char bytes[FILE_FRAME_HEADER_SIZE + FILE_FRAME_TEXT_MAX] = {0};
 	size_t length = strnlen(frame->text, FILE_FRAME_TEXT_MAX);
@@ -32,7 +33,7 @@ int file_frame_add(struct evbuffer *out, const struct file_frame *frame)
 	put_number(bytes + 16, 8, frame->offset);
 	put_number(bytes + 24, 8, frame->modified);
 	memcpy(bytes + FILE_FRAME_HEADER_SIZE, frame->text, length);
-	return evbuffer_add(out, bytes, FILE_FRAME_HEADER_SIZE + length) == 0 ? 0 : -ENOMEM;
+	return ferry_transport_write(transport, bytes, FILE_FRAME_HEADER_SIZE + length);
 }
 
 static bool is_printable(const char *text, size_t length)

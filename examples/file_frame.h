@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 struct evbuffer;
+struct ferry_transport;
 
 enum { FILE_FRAME_HEADER_SIZE = 32, FILE_FRAME_TEXT_MAX = 200 };
 
@@ -60,8 +61,8 @@ struct file_frame {
 	char text[FILE_FRAME_TEXT_MAX + 1];
 };
 
-/* Appends a frame; a text that is too long is cut. 0, or -ENOMEM and nothing was appended. */
-int file_frame_add(struct evbuffer *out, const struct file_frame *frame);
+/* Writes a frame; a text that is too long is cut. 0, or what ferry_transport_write() said. */
+int file_frame_write(struct ferry_transport *transport, const struct file_frame *frame);
 
 /* Takes a frame off the start of `input`. 1: done. 0: more has to come. -EPROTO: this is no frame, or
  * it has a number out of range or a control character in its text. */

@@ -63,8 +63,8 @@ static void print_numbers(const struct progress *progress, char *out, size_t siz
 	print_size(rate, sizeof(rate), progress->rate);
 	if (has_total(progress)) {
 		print_time_left(progress, left, sizeof(left));
-		(void)snprintf(out, size, "%3.0f%%  %s  %s/s  %s", 100 * fraction(progress), now, rate,
-		               left);
+		(void)snprintf(out, size, "%3u%%  %s  %s/s  %s", (unsigned int)(100 * fraction(progress)),
+		               now, rate, left);
 	} else {
 		(void)snprintf(out, size, "%s  %s/s", now, rate);
 	}

@@ -60,17 +60,6 @@ struct receiver {
 	struct progress progress;
 };
 
-static int write_frame(struct ferry_transport *transport, const struct file_frame *frame)
-{
-	struct evbuffer *buffer = evbuffer_new();
-	int status = buffer != NULL ? file_frame_add(buffer, frame) : -ENOMEM;
-	if (status == 0)
-		status = ferry_transport_write_buffer(transport, buffer);
-	if (buffer != NULL)
-		evbuffer_free(buffer);
-	return status;
-}
-
 /* ---- giving up ---- */
 
 static void linger_no_longer(evutil_socket_t fd, short what, void *context)
@@ -96,7 +85,7 @@ static void fail(struct receiver *receiver, const char *why)
 	progress_stop(&receiver->progress);
 	program_say("%s: %s", receiver->offer.text[0] != '\0' ? receiver->offer.text : "no file", why);
 	(void)snprintf(stop.text, sizeof(stop.text), "%s", why);
-	if (write_frame(receiver->peer.transport, &stop) < 0 || linger(receiver) < 0)
+	if (file_frame_write(receiver->peer.transport, &stop) < 0 || linger(receiver) < 0)
 		ferry_transport_abort_connection(receiver->peer.transport);
 }
 
@@ -126,7 +115,7 @@ static void finish(struct receiver *receiver, struct ferry_transport *transport)
 	progress_summary(&receiver->progress, summary, sizeof(summary));
 	program_say("%s: received %s", receiver->part.name, summary);
 	/* It is here, whether or not the sender hears of it. */
-	(void)write_frame(transport, &done);
+	(void)file_frame_write(transport, &done);
 	ferry_transport_lose_connection(transport);
 }
 
@@ -169,7 +158,7 @@ static void take_offer(struct receiver *receiver, struct ferry_transport *transp
 	struct file_frame start = {
 	    .type = FILE_START, .size = offer->size, .offset = receiver->part.size};
 	receiver->state = STARTING;
-	status = write_frame(transport, &start);
+	status = file_frame_write(transport, &start);
 	if (status < 0)
 		fail(receiver, strerror(-status));
 }

@@ -71,17 +71,6 @@ __attribute__((format(printf, 2, 3))) static void fail(struct sender *sender, co
 	ferry_transport_abort_connection(sender->peer.transport);
 }
 
-static int write_frame(struct ferry_transport *transport, const struct file_frame *frame)
-{
-	struct evbuffer *buffer = evbuffer_new();
-	int status = buffer != NULL ? file_frame_add(buffer, frame) : -ENOMEM;
-	if (status == 0)
-		status = ferry_transport_write_buffer(transport, buffer);
-	if (buffer != NULL)
-		evbuffer_free(buffer);
-	return status;
-}
-
 /* ---- the file ---- */
 
 static void progress(struct ferry_file_producer *producer, uint64_t sent, uint64_t total,
@@ -114,7 +103,7 @@ static void finished(struct ferry_file_producer *producer, int status, uint64_t 
 		return;
 
 	sender->state = ENDING;
-	status = write_frame(transport, &end);
+	status = file_frame_write(transport, &end);
 	if (status == 0)
 		status = ferry_transport_lose_write_connection(transport);
 	if (status < 0)
@@ -147,7 +136,7 @@ static int start_sending(struct sender *sender, struct ferry_transport *transpor
 	sender->state = SENDING;
 	progress_start(&sender->progress, sender->peer.base, sender->offer.text, sender->offset,
 	               sender->offer.size);
-	int status = write_frame(transport, &content);
+	int status = file_frame_write(transport, &content);
 	return status < 0 ? status : queue_file(sender, transport);
 }
 
@@ -209,7 +198,7 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 static void connection_made(struct ferry_transport *transport, void *context)
 {
 	struct sender *sender = context;
-	int status = write_frame(transport, &sender->offer);
+	int status = file_frame_write(transport, &sender->offer);
 	if (status < 0)
 		fail(sender, "%s", strerror(-status));
 }
