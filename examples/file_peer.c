@@ -144,7 +144,7 @@ static void connected(struct ferry_connector *connector, int status,
 static int connect_tcp(struct file_peer *peer, const struct sockaddr_storage *address,
                        socklen_t length)
 {
-	struct ferry_transport *transport;
+	struct ferry_transport *transport = NULL;
 	struct bufferevent *bev = bufferevent_socket_new(peer->base, -1, BEV_OPT_CLOSE_ON_FREE);
 	if (bev == NULL)
 		return -ENOMEM;

@@ -78,15 +78,14 @@ static size_t terminal_width(void)
 	return window.ws_col < WIDEST_LINE ? window.ws_col : WIDEST_LINE - 1;
 }
 
-/* "[####----]" of `width` columns. */
+/* "[####----]" of `width` columns, and two blanks. */
 static void print_bar(char *out, size_t width, double part)
 {
 	size_t full = (size_t)(part * (double)(width - 2));
 	out[0] = '[';
 	memset(out + 1, '-', width - 2);
 	memset(out + 1, '#', full < width - 2 ? full : width - 2);
-	out[width - 1] = ']';
-	out[width] = '\0';
+	memcpy(out + width - 1, "]  ", sizeof("]  "));
 }
 
 /* One column stays free: terminals differ in what they do after the last. */
@@ -99,7 +98,6 @@ static void draw(const struct progress *progress)
 	size_t used = name + 2 + strlen(numbers);
 	if (has_total(progress) && used + 2 + NARROWEST_BAR <= width) {
 		print_bar(bar, width - used - 2, fraction(progress));
-		strcat(bar, "  ");
 	}
 	/* Cut and filled to the same width always: what stood there before is overwritten. */
 	(void)snprintf(line, sizeof(line), "%.*s  %s%s", (int)name, progress->name, bar, numbers);
