@@ -75,12 +75,24 @@ static enum ferry_file_method choose(int fd, const struct stat *status, bool cop
 	return FERRY_FILE_BY_COPY;
 }
 
-static uint64_t bytes_to_end(const struct stat *status, int64_t offset)
+/* Whether reading does not wait. What cannot be polled is always ready. */
+static bool has_input(int fd)
 {
-	/* What has no size, and what /proc says has none, goes on until it ends. */
-	if (!S_ISREG(status->st_mode) || status->st_size == 0)
-		return INT64_MAX;
-	return status->st_size > offset ? (uint64_t)(status->st_size - offset) : 0;
+	struct pollfd query = {.fd = fd, .events = POLLIN};
+	return poll(&query, 1, 0) != 0; /* an error too is for the read to tell */
+}
+
+static uint64_t bytes_to_end(int fd, const struct stat *status, int64_t offset)
+{
+	char byte;
+
+	if (S_ISREG(status->st_mode) && status->st_size > 0)
+		return status->st_size > offset ? (uint64_t)(status->st_size - offset) : 0;
+	/* Every file of /proc says that it is empty. One that is has no byte either, and what is appended
+	 * to it later is not to be sent. */
+	if (S_ISREG(status->st_mode) && has_input(fd) && pread(fd, &byte, 1, offset) == 0)
+		return 0;
+	return INT64_MAX; /* until it ends */
 }
 
 int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length, bool copy)
@@ -94,7 +106,8 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	if (flags < 0)
 		return flags;
 	off_t position = lseek(fd, 0, SEEK_CUR);
-	bool seekable = position >= 0;
+	/* An eventfd and its like let themselves be positioned, and refuse pread(2). */
+	bool seekable = position >= 0 && (status.st_mode & S_IFMT) != 0;
 	if (!seekable && !at_position && offset != 0)
 		return -ESPIPE;
 	if (at_position)
@@ -110,11 +123,11 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	    .at_position = at_position && seekable,
 	    .to_end = length == FERRY_TO_END,
 	    .offset = offset,
-	    .direct = S_ISFIFO(status.st_mode),
+	    .from_pipe = S_ISFIFO(status.st_mode),
 	    .end = status.st_size,
 	    /* Only what is read through the page cache can be looked up there. */
 	    .warm_until = status.st_size == 0 || (flags & O_DIRECT) != 0 ? INT64_MAX : 0,
-	    .remaining = length == FERRY_TO_END ? bytes_to_end(&status, offset) : (uint64_t)length,
+	    .remaining = length == FERRY_TO_END ? bytes_to_end(fd, &status, offset) : (uint64_t)length,
 	    .pipe = {-1, -1},
 	};
 	return 0;
@@ -122,7 +135,7 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 
 void file_source_set_output(struct file_source *source, bool output_is_pipe)
 {
-	source->direct |= output_is_pipe;
+	source->to_pipe = output_is_pipe;
 }
 
 void file_source_close(struct file_source *source)
@@ -176,12 +189,6 @@ static bool is_refusal(const struct file_source *source, int error)
 	}
 }
 
-static bool has_input(int fd)
-{
-	struct pollfd query = {.fd = fd, .events = POLLIN};
-	return poll(&query, 1, 0) != 0; /* an error too is for the read to tell */
-}
-
 /* The next piece is in the page cache, or need not be asked for again. Cuts `length` to it. */
 static bool is_warm(struct file_source *source, size_t *length)
 {
@@ -213,8 +220,12 @@ size_t file_source_next_window(const struct file_source *source)
 
 void file_source_give_up_warmth(struct file_source *source)
 {
+	int64_t position = file_source_position(source);
+
 	/* The second time it is not the disk that is slow: this file is never in the page cache. */
-	source->warm_until = source->gave_up ? INT64_MAX : file_source_position(source) + WARM_WINDOW;
+	source->warm_until = source->gave_up || position > INT64_MAX - WARM_WINDOW
+	                         ? INT64_MAX
+	                         : position + WARM_WINDOW;
 	source->gave_up = true;
 }
 
@@ -223,6 +234,9 @@ static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t m
 	off_t offset = source->offset;
 	size_t length = smaller(source->remaining, max);
 
+	/* A device may have nothing now; sendfile(2) would wait for it. */
+	if (!source->regular && !has_input(source->fd))
+		return FILE_SOURCE_DRY;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;
 	ssize_t sent = sendfile(out_fd, source->fd, source->at_position ? NULL : &offset, length);
@@ -256,10 +270,18 @@ static ssize_t fill_pipe(struct file_source *source, size_t max)
 	return moved;
 }
 
+static ssize_t splice_directly(struct file_source *source, int out_fd, size_t max)
+{
+	ssize_t sent = splice_from_input(source, out_fd, smaller(source->remaining, max));
+	/* A pipe is broken in one way only: other errors are those of the socket, be it either end. */
+	source->read_failed = !source->from_pipe && sent < 0 && sent != -EPIPE;
+	return sent;
+}
+
 static ssize_t send_by_splice(struct file_source *source, int out_fd, size_t max)
 {
-	if (source->direct)
-		return splice_from_input(source, out_fd, smaller(source->remaining, max));
+	if (source->from_pipe || source->to_pipe)
+		return splice_directly(source, out_fd, max);
 
 	if (source->in_pipe == 0) {
 		ssize_t filled = fill_pipe(source, max);
@@ -324,6 +346,8 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 	int64_t position = file_source_position(source);
 	size_t length = smaller(source->remaining, max);
 
+	if (!source->regular && !has_input(source->fd))
+		return FILE_SOURCE_DRY;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;
 	ssize_t got = pread(source->fd, source->copy->bytes, length, position);
@@ -345,11 +369,9 @@ static ssize_t read_stream(struct file_source *source, size_t max)
 		got = recv(fd, vector.iov_base, vector.iov_len, MSG_DONTWAIT);
 	if (got < 0 && errno == ENOTSOCK)
 		got = read(fd, vector.iov_base, vector.iov_len);
-	if (got < 0)
-		return errno == EAGAIN ? FILE_SOURCE_DRY : -errno;
-	if (source->in_pipe > 0)
+	if (got > 0 && source->in_pipe > 0)
 		source->in_pipe -= (size_t)got;
-	return got;
+	return got < 0 ? -errno : got;
 }
 
 static ssize_t fill_copy(struct file_source *source, size_t max)
@@ -361,6 +383,8 @@ static ssize_t fill_copy(struct file_source *source, size_t max)
 	do {
 		got = source->seekable ? read_seekable(source, max) : read_stream(source, max);
 	} while (got == -EINTR);
+	if (got == -EAGAIN)
+		return FILE_SOURCE_DRY;
 	if (got > 0) {
 		/* An aligned read may bring more than the range has. */
 		got = (ssize_t)smaller(source->remaining, (size_t)got);

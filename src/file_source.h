@@ -38,7 +38,8 @@ struct file_source {
 	bool to_end;      /* FERRY_TO_END: its end is no truncation, unless it got shorter */
 	bool progressed;
 	bool gave_up;       /* the last piece was sent without being in memory */
-	bool direct;        /* splice needs no pipe of ours */
+	bool from_pipe;     /* splice needs no pipe of ours; */
+	bool to_pipe;       /* nor then */
 	bool read_failed;   /* the last error was the source's, not the output's */
 	int64_t offset;     /* of the next byte to send, unless at_position */
 	int64_t end;        /* where the file ended at first, if it is regular */
