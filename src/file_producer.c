@@ -166,27 +166,40 @@ static void go_on(evutil_socket_t fd, short what, void *argument)
 	bufferevent_unlock(bev);
 }
 
-static bool make_wait_event(struct ferry_file_producer *producer, int fd, short what)
+static bool make_wait_event(struct ferry_file_producer *producer, int fd)
 {
-	/* EV_FINALIZE: deleting it never waits for its callback, which wants the lock that we hold. */
-	if (producer->wait_event == NULL)
-		producer->wait_event = event_new(bufferevent_get_base(producer->transport->rearm.bev), fd,
-		                                 (short)(what | EV_FINALIZE), go_on, producer);
-	return producer->wait_event != NULL;
-}
+	struct bufferevent *bev = producer->transport->rearm.bev;
 
-static bool wait_for_input(struct ferry_file_producer *producer)
-{
-	return make_wait_event(producer, producer->file.source.fd, EV_READ) &&
-	       event_add(producer->wait_event, NULL) == 0;
+	/* EV_FINALIZE: deleting it never waits for its callback, which wants the lock that we hold. */
+	producer->wait_event =
+	    event_new(bufferevent_get_base(bev), fd, (short)((fd >= 0 ? EV_READ : 0) | EV_FINALIZE),
+	              go_on, producer);
+	if (producer->wait_event != NULL)
+		event_priority_set(producer->wait_event, bufferevent_get_priority(bev));
+	return producer->wait_event != NULL;
 }
 
 static bool wait_a_while(struct ferry_file_producer *producer)
 {
 	int usec = producer->looks++ < LOOKS_SOON ? LOOK_USEC : LOOK_LATER_USEC;
 
-	return make_wait_event(producer, -1, 0) &&
-	       event_add(producer->wait_event, &(struct timeval){.tv_usec = usec}) == 0;
+	if (producer->wait_event == NULL && !make_wait_event(producer, -1))
+		return false;
+	return event_add(producer->wait_event, &(struct timeval){.tv_usec = usec}) == 0;
+}
+
+static bool wait_for_input(struct ferry_file_producer *producer)
+{
+	if (producer->wait_event == NULL && !make_wait_event(producer, producer->file.source.fd))
+		return false;
+	if (event_get_fd(producer->wait_event) < 0)
+		return wait_a_while(producer);
+	if (event_add(producer->wait_event, NULL) == 0)
+		return true;
+	/* epoll(7) does not take it. */
+	event_free(producer->wait_event);
+	producer->wait_event = NULL;
+	return wait_a_while(producer);
 }
 
 /* The stream has come to a file that has no bytes now; or has come to it again, for something else
@@ -214,13 +227,17 @@ static void wait_for_source(struct outgoing_file *file)
 
 /* ---- what users call ---- */
 
-static int queue_file(struct ferry_transport *transport, struct ferry_file_producer *producer)
+static int queue_file(struct ferry_transport *transport, struct ferry_file_producer *producer,
+                      struct ferry_file_producer **out)
 {
 	if (!transport_takes_output(transport))
 		return -EPIPE;
 	int status = outgoing_push_file(&transport->outgoing, &producer->file);
 	if (status < 0)
 		return status;
+	/* Before the lock is released: the loop may run in another thread. */
+	if (out != NULL)
+		*out = producer;
 	transport_want_write(transport);
 	/* A pull producer that gave a file has written. */
 	if (transport->watcher != NULL)
@@ -275,22 +292,25 @@ int ferry_transport_send_file(struct ferry_transport *transport, int fd, unsigne
 		status = -ENOMEM;
 	} else {
 		struct bufferevent *bev = transport_lock(transport);
-		status = queue_file(transport, producer);
+		status = queue_file(transport, producer, out);
 		bufferevent_unlock(bev);
 	}
 	if (status < 0) {
 		free(producer);
 		if (ownership == FERRY_FD_DUP)
 			close(source.fd);
-	} else if (out != NULL) {
-		*out = producer;
 	}
 	return status;
 }
 
 int ferry_file_producer_get_method(const struct ferry_file_producer *producer)
 {
-	return producer != NULL ? (int)producer->file.source.method : -EINVAL;
+	if (producer == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(producer->transport);
+	int method = (int)producer->file.source.method;
+	bufferevent_unlock(bev);
+	return method;
 }
 
 void ferry_file_producer_pause(struct ferry_file_producer *producer)

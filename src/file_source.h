@@ -38,11 +38,12 @@ struct file_source {
 	bool regular;
 	bool at_position; /* read at the file's own position, and move that */
 	bool to_end;      /* FERRY_TO_END: its end is no truncation, unless it got shorter */
-	bool progressed;
-	bool direct;        /* splice needs no pipe of ours */
-	bool read_failed;   /* the last error was the source's, not the output's */
-	int64_t offset;     /* of the next byte to send, unless at_position */
-	int64_t end;        /* where the file ended at first, if it is regular */
+	bool progressed;  /* in the kernel */
+	bool from_pipe;   /* splice needs no pipe of ours; */
+	bool to_pipe;     /* nor then */
+	bool read_failed; /* the last error was the source's, not the output's */
+	int64_t offset;   /* of the next byte to send, unless at_position */
+	int64_t end;      /* where the file ended at first, if it is regular */
 	struct warmth warmth;
 	uint64_t remaining; /* bytes still to be sent; a source without a size: very many */
 	int pipe[2];        /* for a socket; -1 while there is none */

@@ -25,6 +25,7 @@ struct turn {
 	bool guarded;
 	bool raised;
 	bool corked;
+	bool more; /* the last call said that more follows */
 };
 
 static void guard_turn(struct turn *turn)
@@ -128,6 +129,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 		outgoing_close_first(outgoing, fds);
 	}
 	turn->sent += (size_t)length;
+	turn->more = more;
 	outgoing->stats->bytes_sent += (uint64_t)length;
 	return length;
 }
@@ -223,6 +225,15 @@ static size_t join_small_file(struct outgoing_file *file, size_t left, struct io
 	return (size_t)length;
 }
 
+/* Whether what comes after a message should leave in the same segment with its end: a file, or what
+ * follows the file that it ends with. Not a file that may keep it waiting. */
+static bool goes_on(struct outgoing_file *file, size_t joined, size_t behind)
+{
+	if (joined > 0)
+		return joined == file->source.remaining && behind > 0;
+	return !is_held(file) && file->source.remaining > 0 && file_source_is_ready(&file->source);
+}
+
 /* Sends the next bytes of the view, with the descriptors that are due, as one message, with a small
  * file behind them. Sets `sent` to how many of the bytes. */
 static int send_message(struct outgoing *outgoing, struct turn *turn, const struct view *view,
@@ -238,8 +249,7 @@ static int send_message(struct outgoing *outgoing, struct turn *turn, const stru
 	if (whole && next->file != NULL) {
 		joined = join_small_file(next->file, turn->budget - turn->sent - length, &vectors[count]);
 		count += joined > 0;
-		more = joined == 0 && outgoing->is_inet && !is_held(next->file) &&
-		       next->file->source.remaining > 0 && file_source_is_ready(&next->file->source);
+		more = outgoing->is_inet && goes_on(next->file, joined, view->length - length);
 	}
 	ssize_t total = transmit(outgoing, turn, vectors, count, next->fds, more);
 	if (total < 0)
@@ -338,7 +348,9 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 	if (length <= 0)
 		return file_gave_nothing(outgoing, next, (int)length);
 	struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
-	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, false);
+	bool more = outgoing->is_inet && (uint64_t)length == next->file->source.remaining &&
+	            evbuffer_get_length(outgoing->buffer) > 0;
+	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, more);
 	if (sent < 0)
 		return state_of(outgoing, (int)sent);
 	skip_file_bytes(outgoing, next->file, (size_t)sent);
@@ -346,14 +358,19 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 }
 
 /* Has the end of a file and what was written after it leave in the same segment, on TCP. */
-static void cork(struct turn *turn, bool on)
+static void cork(struct turn *turn)
 {
-	int value = on;
+	if (!turn->corked)
+		setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int));
+	turn->corked = true;
+}
 
-	if (turn->corked == on)
-		return;
-	turn->corked = on;
-	setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+/* Nothing stays in the kernel for what may come next time: it would wait there for up to 200 ms. That
+ * goes for what was announced with MSG_MORE, too, and did not come. */
+static void let_go(const struct turn *turn)
+{
+	if (turn->corked || turn->more)
+		setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){0}, sizeof(int));
 }
 
 static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
@@ -365,14 +382,17 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	guard_turn(turn);
 	if (outgoing->is_inet && file->source.remaining < left &&
 	    evbuffer_get_length(outgoing->buffer) > 0)
-		cork(turn, true);
+		cork(turn);
 	outgoing->stats->sendfile_calls++;
 	ssize_t sent = file_source_send(&file->source, turn->fd, left);
 	if (sent <= 0) {
+		/* Broken in the middle of a call it gives a short count and the signal; the next call, which
+		 * follows in this turn, says EPIPE. */
 		turn->raised |= sent == -EPIPE;
 		return file_gave_nothing(outgoing, next, (int)sent);
 	}
 	turn->sent += (size_t)sent;
+	turn->more = false;
 	outgoing->stats->bytes_sent += (uint64_t)sent;
 	count_file_bytes(outgoing, file, (size_t)sent);
 	if (file->source.remaining == 0)
@@ -429,7 +449,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 			state = send_file(outgoing, &turn, &next);
 	}
 	unguard_turn(&turn);
-	cork(&turn, false);
+	let_go(&turn);
 	*sent = turn.sent;
 	return state;
 }

@@ -29,7 +29,7 @@
 struct outgoing_file {
 	struct file_source source;
 	uint64_t sent;
-	int status;                 /* once finished */
+	int status;  /* once finished */
 	bool held;   /* not to be sent now, nor what follows */
 	int waiting; /* FILE_SOURCE_DRY or _COLD: held until the source has its next bytes; or 0 */
 	struct outgoing_file *next; /* in the list of the finished */
