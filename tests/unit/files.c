@@ -1315,7 +1315,7 @@ START_TEST(starved_of_memory_a_paused_file_stays_paused)
 	while (stats_of(sender.transport).send_retries == 0)
 		pump_turns(1);
 	ferry_file_producer_pause(file.producer);
-	play(NULL, 0, false);
+	play(&by_sendfile, NULL, 0, false);
 	pump_past_the_timeout();
 	ck_assert_uint_eq(stats_of(sender.transport).file_bytes_sent, 0);
 
