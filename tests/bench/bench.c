@@ -98,7 +98,8 @@ void bench_pair(enum bench_kind kind, int fds[2])
 		           "socketpair");
 }
 
-pid_t bench_fork(enum bench_kind kind, void (*work)(int fd, void *argument), void *argument, int *fd)
+pid_t bench_fork(enum bench_kind kind, void (*work)(int fd, void *argument), void *argument,
+                 int *fd)
 {
 	int fds[2];
 

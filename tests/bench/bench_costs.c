@@ -177,7 +177,8 @@ static void ferry_send(int socket, void *argument)
 	struct ferry_transport *transport = new_transport(socket);
 	queued = 0;
 	bench_need(ferry_transport_set_protocol(transport, &taker, NULL) == 0 &&
-	               ferry_transport_register_producer(transport, &filler, transport, FERRY_PULL) == 0 &&
+	               ferry_transport_register_producer(transport, &filler, transport, FERRY_PULL) ==
+	                   0 &&
 	               ferry_transport_lose_write_connection(transport) == 0,
 	           "producer");
 	event_base_dispatch(base);
@@ -226,7 +227,8 @@ static void descriptors(bool quick)
 	messages = quick ? 5000 : 200000;
 	given = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	bench_need(given >= 0, "/dev/null");
-	printf("# One descriptor in each message of one byte, between two processes: the best of rounds\n");
+	printf("# One descriptor in each message of one byte, between two processes: the best of "
+	       "rounds\n");
 	for (int round = 0; round < (quick ? 1 : 9); round++) {
 		for (int i = 0; i < 4; i++) {
 			double rate = fd_rate(i % 2 == 1, i / 2 == 1);

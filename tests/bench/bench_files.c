@@ -98,8 +98,8 @@ static void start_sending(bool ferry, enum bench_kind kind, int socket, int file
 		           "send_file");
 		return;
 	}
-	plain = (struct plain){
-	    .socket = socket, .file = file, .end = (off_t)size, .chunk = chunk_of(kind)};
+	plain =
+	    (struct plain){.socket = socket, .file = file, .end = (off_t)size, .chunk = chunk_of(kind)};
 	plain.event = event_new(base, socket, EV_WRITE | EV_PERSIST, plain_step, &plain);
 	bench_need(plain.event != NULL && event_add(plain.event, NULL) == 0, "event");
 }
@@ -286,8 +286,9 @@ static void stalls(bool quick)
 	size_t size = (size_t)(quick ? 16 : 512) << 20;
 	int file = bench_file(size);
 
-	printf("# A file of %zu MiB while %d others make round trips: how long a turn of the loop takes\n",
-	       size >> 20, OTHERS);
+	printf(
+	    "# A file of %zu MiB while %d others make round trips: how long a turn of the loop takes\n",
+	    size >> 20, OTHERS);
 	for (int round = 0; round < (quick ? 1 : 3); round++) {
 		for (int ferry = 0; ferry < 2; ferry++) {
 			if (!bench_drop(file, size)) {

@@ -777,8 +777,7 @@ static void *run_base(void *argument)
 			return NULL;
 		run->base = event_base_new();
 		run->finished = false;
-		struct bufferevent *bev =
-		    bufferevent_socket_new(run->base, fds[0], BEV_OPT_CLOSE_ON_FREE);
+		struct bufferevent *bev = bufferevent_socket_new(run->base, fds[0], BEV_OPT_CLOSE_ON_FREE);
 		if (ferry_transport_new(&run->transport, bev) != 0 ||
 		    ferry_transport_send_file(run->transport, run->far, FERRY_FD_DUP, 0, FERRY_TO_END,
 		                              &run_callbacks, run, NULL) != 0)
@@ -848,17 +847,15 @@ int main(void)
 	tcase_add_loop_test(real, a_file_on_the_disk_is_waited_for_and_arrives_whole_and_in_order, 0,
 	                    2 * PROBES);
 	tcase_add_loop_test(real, a_file_in_memory_never_waits, 0, 2 * PROBES);
-	tcase_add_loop_test(real,
-	                    without_cachestat_it_is_asked_for_only_once_and_where_refused_each_time, 0,
-	                    2);
+	tcase_add_loop_test(
+	    real, without_cachestat_it_is_asked_for_only_once_and_where_refused_each_time, 0, 2);
 	tcase_add_test(real, pages_on_their_way_from_the_disk_are_waited_for);
 
 	TCase *without = support_case(suite, "doing without");
 	tcase_add_loop_test(without, where_the_kernel_cannot_say_it_is_sent_without_waiting, 0, 2);
 	tcase_add_loop_test(without, without_a_thread_it_is_sent, 0, 2);
-	tcase_add_loop_test(without,
-	                    a_file_that_reading_does_not_bring_into_memory_is_soon_no_more_asked_about,
-	                    0, 4);
+	tcase_add_loop_test(
+	    without, a_file_that_reading_does_not_bring_into_memory_is_soon_no_more_asked_about, 0, 4);
 	tcase_add_test(without, a_disk_that_does_not_answer_is_waited_for_so_many_times);
 	tcase_add_test(without, with_no_descriptor_to_spare_it_is_asked_for_later);
 	tcase_add_test(without, more_cold_files_than_the_queue_holds_all_arrive);

@@ -66,8 +66,8 @@ static void send_file_of(struct recorder *recorder, int64_t size, unsigned int c
 {
 	int fd = make_file(0);
 	ck_assert_int_eq(ftruncate(fd, size), 0);
-	ck_assert_int_eq(ferry_transport_send_file(recorder->transport, fd, FERRY_FD_TAKE | copy, 0, size,
-	                                           &callbacks, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(recorder->transport, fd, FERRY_FD_TAKE | copy, 0,
+	                                           size, &callbacks, NULL, NULL),
 	                 0);
 }
 
@@ -150,7 +150,8 @@ START_TEST(a_rate_limit_holds_for_the_bytes_of_a_file)
 	open_one(&sender, (enum pair_kind)(_i % 2), &far);
 	pump_turns(2);
 	struct bufferevent *bev = ferry_transport_get_bufferevent(sender.transport);
-	struct ev_token_bucket_cfg *limit = ev_token_bucket_cfg_new(LIMIT, LIMIT, LIMIT, LIMIT, &one_tick);
+	struct ev_token_bucket_cfg *limit =
+	    ev_token_bucket_cfg_new(LIMIT, LIMIT, LIMIT, LIMIT, &one_tick);
 	ck_assert_int_eq(bufferevent_set_rate_limit(bev, limit), 0);
 	ck_assert_int_eq(ferry_transport_write(sender.transport, "head", 4), 0);
 	send_file_of(&sender, SIZE, copy);
@@ -183,7 +184,8 @@ START_TEST(a_groups_limit_holds_for_the_files_of_all_members)
 	open_one(&sender, (enum pair_kind)_i, &far);
 	open_one(&others[0], (enum pair_kind)_i, &other_ends[0]);
 	pump_turns(2);
-	struct ev_token_bucket_cfg *limit = ev_token_bucket_cfg_new(LIMIT, LIMIT, LIMIT, LIMIT, &one_tick);
+	struct ev_token_bucket_cfg *limit =
+	    ev_token_bucket_cfg_new(LIMIT, LIMIT, LIMIT, LIMIT, &one_tick);
 	struct bufferevent_rate_limit_group *group = bufferevent_rate_limit_group_new(base, limit);
 	ck_assert_int_eq(ferry_transport_set_rate_limit_group(sender.transport, group), 0);
 	ck_assert_int_eq(ferry_transport_set_rate_limit_group(others[0].transport, group), 0);
