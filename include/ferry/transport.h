@@ -327,7 +327,8 @@ FERRY_EXPORT int ferry_transport_write_buffer(struct ferry_transport *transport,
  * @retval -ELOOP @p fd is the transport's own socket, which in flight over itself could only be
  *         freed by the kernel's garbage collector
  * @retval -ENOBUFS the queue is at its limit, or as many descriptors as one message holds wait for
- *         the same byte: write a byte first
+ *         the same byte (with an unsent file between them 253 in all, because the file may turn out
+ *         to be empty): write a byte first
  * @retval -EPIPE as ferry_transport_write()
  * @retval -EMFILE FERRY_FD_DUP and no descriptor number is free
  * @retval -ENOMEM out of memory

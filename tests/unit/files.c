@@ -799,16 +799,19 @@ static void pump_past_the_timeout(void)
 
 START_TEST(a_paused_file_does_not_run_into_the_write_timeout)
 {
+	/* Set where no timer runs yet, or is taken back before the loop can look at it. */
+	bool under_way = _i / LINK_KINDS == 1;
 	open_link(_i % LINK_KINDS);
+	if (!under_way)
+		set_write_timeout(5);
 	send_text("<");
 	send_range(&file, 4 << 20, 0, FERRY_TO_END);
 	send_text(">");
-	if (_i / LINK_KINDS == 1) {
-		/* Under way, with a full socket. */
+	if (under_way) {
 		pump_turns(5);
 		ck_assert_uint_gt(stats_of(sender.transport).file_bytes_sent, 0);
+		set_write_timeout(5);
 	}
-	set_write_timeout(5);
 	ferry_file_producer_pause(file.producer);
 
 	pump_past_the_timeout();
