@@ -312,7 +312,7 @@ START_TEST(python_count_larger_than_the_file_is_told_as_eio_where_python_returns
 {
 	open_link(_i);
 	int fd = make_file(DATA);
-	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, FERRY_FILE_POSITION, DATA * 2), 0);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, FERRY_FILE_POSITION, INT64_C(2) * DATA), 0);
 	finish_and_expect(0, DATA);
 	check_finished(&file, -EIO, DATA);
 	ck_assert_int_eq(lseek(fd, 0, SEEK_CUR), DATA);
