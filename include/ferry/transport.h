@@ -128,7 +128,7 @@ struct ferry_transport_stats {
 	uint64_t bytes_queued_max; /**< the most bytes that ever waited */
 	uint64_t fds_queued_max;   /**< the most descriptors that ever waited */
 
-	uint64_t file_waits; /**< times a file waited for its source or for the disk; since 0.2 */
+	uint64_t file_waits; /**< times a file waited for its source or for the disk */
 
 	uint64_t reserved[11]; /**< zero, for later versions */
 };

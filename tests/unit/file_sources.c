@@ -843,10 +843,9 @@ END_TEST
 
 static bool is_drained_and_finished(void *argument)
 {
+	static char buffer[1 << 20];
 	(void)argument;
-	char byte;
-	/* Bytes of TCP can be dropped unseen; a thousandth of the time. */
-	while (recv(far, &byte, 16 << 20, MSG_TRUNC | MSG_DONTWAIT) > 0)
+	while (recv(far, buffer, sizeof(buffer), MSG_DONTWAIT) > 0)
 		continue;
 	return file.finished > 0;
 }
@@ -855,8 +854,8 @@ START_TEST(a_file_of_more_than_two_gibibytes_is_sent_whole)
 {
 	const int64_t size = (5LL << 29) + 1;
 	open_link(LINK_TCP);
-	int fd = make_sparse(size, 0, 1);
-	ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
+	int fd = memfd_create("ferry-test", MFD_CLOEXEC); /* a hole, which takes no memory */
+	ck_assert_int_eq(ftruncate(fd, size), 0);
 	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP, FERRY_FILE_POSITION, FERRY_TO_END), 0);
 	pump_until(is_drained_and_finished, NULL);
 

@@ -1181,6 +1181,8 @@ START_TEST(bad_arguments_are_refused)
 	                 -EINVAL);
 	ck_assert_int_eq(ferry_transport_send_file(sender.transport, fd, 3, 0, 10, NULL, NULL, NULL),
 	                 -EINVAL);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FILE_COPY, 0, 10), -EINVAL);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE | 0x20, 0, 10), -EINVAL);
 	ck_assert(fd_is_open(fd));
 	close(fd);
 	close_link();
