@@ -87,7 +87,9 @@ static size_t look(struct warmth *warmth, int fd, int64_t position, size_t left)
 {
 	if (position >= warmth->coming)
 		return 0;
-	size_t length = least(warmth->window, left, warmth->coming - position);
+	/* Up to a multiple of it: so that what is sent in one turn is not cut in the middle. */
+	size_t window = warmth->window - (size_t)(position % (int64_t)warmth->window);
+	size_t length = least(window, left, warmth->coming - position);
 	if (!page_cache_has(fd, position, length)) {
 		if (length <= WARMTH_WINDOW_MIN)
 			return 0;
