@@ -800,7 +800,6 @@ static void pump_past_the_timeout(void)
 START_TEST(a_paused_file_does_not_run_into_the_write_timeout)
 {
 	open_link(_i % LINK_KINDS);
-	set_write_timeout(5);
 	send_text("<");
 	send_range(&file, 4 << 20, 0, FERRY_TO_END);
 	send_text(">");
@@ -809,6 +808,7 @@ START_TEST(a_paused_file_does_not_run_into_the_write_timeout)
 		pump_turns(5);
 		ck_assert_uint_gt(stats_of(sender.transport).file_bytes_sent, 0);
 	}
+	set_write_timeout(5);
 	ferry_file_producer_pause(file.producer);
 
 	pump_past_the_timeout();
@@ -1311,12 +1311,13 @@ START_TEST(starved_of_memory_a_paused_file_stays_paused)
 {
 	open_link(LINK_UNIX);
 	static const int starved[] = {-ENOMEM};
-	play(&by_sendfile, starved, 1, false);
+	play(&by_sendfile, starved, 1, true);
 	send_range(&file, 3000, 0, FERRY_TO_END);
 	send_text("trailer");
 	while (stats_of(sender.transport).send_retries == 0)
 		pump_turns(1);
 	ferry_file_producer_pause(file.producer);
+	play(&by_sendfile, NULL, 0, false);
 	pump_past_the_timeout();
 	ck_assert_uint_eq(stats_of(sender.transport).file_bytes_sent, 0);
 
