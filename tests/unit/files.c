@@ -1314,7 +1314,7 @@ START_TEST(starved_of_memory_a_paused_file_stays_paused)
 {
 	open_link(LINK_UNIX);
 	static const int starved[] = {-ENOMEM};
-	play(&by_sendfile, starved, 1, false);
+	play(&by_sendfile, starved, 1, true);
 	send_range(&file, 3000, 0, FERRY_TO_END);
 	send_text("trailer");
 	while (stats_of(sender.transport).send_retries == 0)
