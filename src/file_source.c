@@ -72,7 +72,13 @@ static enum ferry_file_method choose(int fd, const struct stat *status, bool see
 static bool has_input(int fd)
 {
 	struct pollfd query = {.fd = fd, .events = POLLIN};
-	return poll(&query, 1, 0) != 0; /* an error too is for the read to tell */
+	int count;
+
+	/* A signal interrupts even this, and says nothing of the descriptor. */
+	do {
+		count = poll(&query, 1, 0);
+	} while (count < 0 && errno == EINTR);
+	return count != 0; /* an error too is for the read to tell */
 }
 
 static uint64_t bytes_to_end(int fd, const struct stat *status, int64_t offset)
