@@ -20,11 +20,11 @@
 /* Atomic: the thread that reads ahead calls too. */
 static _Atomic unsigned int call_counts[CALL_COUNT];
 static _Atomic unsigned int bad_closes;
-static enum call failing_call; /* changed while there is no thread, as the two below */
+static enum call failing_call; /* changed while there is no thread, as the three below */
 static unsigned int failing_number;
 static int failing_errno;
+static enum kernel kernel;
 static _Thread_local bool disarmed; /* a thread of the library never is */
-static _Atomic bool cold;
 static _Atomic int64_t warm_until;
 
 static bool fails_now(enum call call)
@@ -139,7 +139,11 @@ long __wrap_syscall(long number, ...)
 	va_end(list);
 	if (fails_now(CALL_CACHESTAT))
 		return -1;
-	if (!cold)
+	if (kernel == COLD_CACHE_WITHOUT_CACHESTAT) {
+		errno = EPERM;
+		return -1;
+	}
+	if (kernel != COLD_CACHE)
 		return __real_syscall(number, fd, range, result, flags);
 	bool there = (int64_t)(range[0] + range[1]) <= warm_until;
 	result[0] = there ? range[1] : 0; /* as pages: enough */
@@ -152,8 +156,9 @@ ssize_t __wrap_preadv2(int fd, const struct iovec *vectors, int count, off_t at,
 {
 	if (fails_now(CALL_PREADV2))
 		return -1;
-	if (cold && at >= warm_until) {
-		errno = EAGAIN;
+	bool is_cold = kernel == COLD_CACHE || kernel == COLD_CACHE_WITHOUT_CACHESTAT;
+	if (kernel == WITHOUT_NOWAIT || (is_cold && at >= warm_until)) {
+		errno = is_cold ? EAGAIN : EOPNOTSUPP;
 		return -1;
 	}
 	return __real_preadv2(fd, vectors, count, at, flags);
@@ -171,9 +176,9 @@ ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t at)
 	return length;
 }
 
-void make_cold(bool now)
+void set_kernel(enum kernel now)
 {
-	cold = now;
+	kernel = now;
 	warm_until = 0;
 }
 

@@ -62,8 +62,14 @@ void disarm(void);
 /* How many closed what was not open, since the last time. */
 unsigned int take_bad_closes(void);
 
-/* From now on the page cache seems to hold of every file only what pread(2) has read of it since; or, as
- * at first, what it does. */
-void make_cold(bool cold);
+/* What the kernel is like. Cold: the page cache seems to hold of a file only what pread(2) has read of it
+ * since. */
+enum kernel {
+	AS_IT_IS,
+	COLD_CACHE,
+	COLD_CACHE_WITHOUT_CACHESTAT,
+	WITHOUT_NOWAIT, /* preadv2(2) has no flags */
+};
+void set_kernel(enum kernel kernel);
 
 #endif
