@@ -72,7 +72,13 @@ static enum ferry_file_method choose(int fd, const struct stat *status, bool see
 static bool has_input(int fd)
 {
 	struct pollfd query = {.fd = fd, .events = POLLIN};
-	return poll(&query, 1, 0) != 0; /* an error too is for the read to tell */
+	int count;
+
+	/* A signal interrupts even this, and says nothing of the descriptor. */
+	do {
+		count = poll(&query, 1, 0);
+	} while (count < 0 && errno == EINTR);
+	return count != 0; /* an error too is for the read to tell */
 }
 
 static uint64_t bytes_to_end(int fd, const struct stat *status, int64_t offset)
@@ -328,6 +334,8 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 	int64_t position = file_source_position(source);
 	size_t length = smaller(source->remaining, max);
 
+	if (position < 0)
+		return -errno;
 	if (!source->regular && !has_input(source->fd))
 		return FILE_SOURCE_DRY;
 	if (!is_warm(source, &length))
@@ -405,10 +413,10 @@ ssize_t file_source_peek(struct file_source *source, const void **data, size_t m
 	return (ssize_t)smaller(copied(source), max);
 }
 
-void file_source_skip(struct file_source *source, size_t count)
+int file_source_skip(struct file_source *source, size_t count)
 {
 	source->copy->start += count;
-	if (source->at_position)
-		lseek(source->fd, (off_t)count, SEEK_CUR);
 	move_on(source, count);
+	/* On a file of /proc it takes memory. */
+	return source->at_position && lseek(source->fd, (off_t)count, SEEK_CUR) < 0 ? -errno : 0;
 }

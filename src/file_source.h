@@ -85,8 +85,9 @@ ssize_t file_source_send(struct file_source *source, int out_fd, size_t max);
  * otherwise. `data` is good until the next call. */
 ssize_t file_source_peek(struct file_source *source, const void **data, size_t max);
 
-/* Moves on by `count` bytes that were sent after a peek. */
-void file_source_skip(struct file_source *source, size_t count);
+/* Moves on by `count` bytes that were sent after a peek. A negative errno: the file's own position stays
+ * behind, and what is read next would be the same again. */
+int file_source_skip(struct file_source *source, size_t count);
 
 /* What it means that the source has ended now: 0, or -EIO when bytes are missing. */
 int file_source_end_status(const struct file_source *source);

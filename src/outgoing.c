@@ -218,11 +218,11 @@ static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *fi
 /* The file's bytes that were read and sent with a message. */
 static void skip_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
 {
-	if (length > 0)
-		file_source_skip(&file->source, length);
+	int status = length > 0 ? file_source_skip(&file->source, length) : 0;
+
 	count_file_bytes(outgoing, file, length);
-	if (file->source.remaining == 0)
-		outgoing_finish_file(outgoing, file, 0);
+	if (file->source.remaining == 0 || status < 0)
+		outgoing_finish_file(outgoing, file, status);
 }
 
 /* A small file leaves in one message with the bytes before it, copied: one system call, and on TCP one

@@ -125,9 +125,10 @@ static int start_thread(struct read_ahead *read_ahead)
 
 	/* The program's signals are for the program's threads. */
 	sigfillset(&every);
-	pthread_sigmask(SIG_SETMASK, &every, &previous);
+	bool masked = pthread_sigmask(SIG_SETMASK, &every, &previous) == 0;
 	int error = pthread_create(&read_ahead->thread, NULL, run, read_ahead);
-	pthread_sigmask(SIG_SETMASK, &previous, NULL);
+	if (masked)
+		pthread_sigmask(SIG_SETMASK, &previous, NULL);
 	if (error == 0)
 		pthread_setname_np(read_ahead->thread, "ferry-readahead");
 	return error;
