@@ -70,6 +70,6 @@ enum kernel {
 	COLD_CACHE_WITHOUT_CACHESTAT,
 	WITHOUT_NOWAIT, /* preadv2(2) has no flags */
 };
-void set_kernel(enum kernel kernel);
+void set_kernel(enum kernel now);
 
 #endif
