@@ -39,7 +39,6 @@ struct http_connection {
 	struct event *deadline;
 	enum state state;
 	bool keep_alive;
-	bool paused;        /* reading; resuming twice would offer the same input again and again */
 	bool input_over;    /* the client has ended its sending half */
 	unsigned int files; /* whose callbacks are still to come, with this connection as context */
 	size_t lingered;
@@ -51,20 +50,6 @@ static void read_request(struct http_connection *connection);
 static struct evbuffer *input_of(const struct http_connection *connection)
 {
 	return bufferevent_get_input(ferry_transport_get_bufferevent(connection->transport));
-}
-
-static void pause_reading(struct http_connection *connection)
-{
-	if (!connection->paused)
-		ferry_transport_pause_reading(connection->transport);
-	connection->paused = true;
-}
-
-static void resume_reading(struct http_connection *connection)
-{
-	if (connection->paused)
-		ferry_transport_resume_reading(connection->transport);
-	connection->paused = false;
 }
 
 /* The answer cannot be given or completed: a reset tells the client so. connection_lost follows. */
@@ -301,7 +286,7 @@ static void linger(struct http_connection *connection)
 	}
 	event_add(connection->deadline, &connection->server->linger_timeout);
 	evbuffer_drain(input_of(connection), evbuffer_get_length(input_of(connection)));
-	resume_reading(connection);
+	ferry_transport_resume_reading(connection->transport);
 }
 
 /* The stream is empty: the answer has left, as far as this process is concerned. */
@@ -349,12 +334,12 @@ static void read_request(struct http_connection *connection)
 		}
 		if (length > 0 && !event_pending(connection->deadline, EV_TIMEOUT, NULL))
 			event_add(connection->deadline, &connection->server->head_timeout);
-		resume_reading(connection);
+		ferry_transport_resume_reading(connection->transport);
 		return;
 	}
 	event_del(connection->deadline);
 	connection->state = ANSWERING;
-	pause_reading(connection);
+	ferry_transport_pause_reading(connection->transport);
 	if (result < 0) {
 		connection->keep_alive = false;
 		refuse(connection, -result, NULL, connection->head.error);
@@ -409,7 +394,7 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 	if (connection->state == READING) {
 		connection->state = ANSWERING;
 		connection->keep_alive = false;
-		pause_reading(connection);
+		ferry_transport_pause_reading(connection->transport);
 		refuse(connection, 408, NULL, "the request head took too long");
 	} else {
 		ferry_transport_lose_connection(connection->transport);

@@ -10,15 +10,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "page_cache.h"
-
 /* What Linux moves in one call at most (MAX_RW_COUNT); more is cut, and far more is EINVAL. */
 static const size_t call_max = 0x7ffff000;
 
 enum {
 	COPY_SIZE = 64 * 1024,
-	DIRECT_ALIGNMENT = 4096,   /* of O_DIRECT: buffer, offset and length */
-	WARM_WINDOW = 1024 * 1024, /* looked up in the page cache at once */
+	DIRECT_ALIGNMENT = 4096, /* of O_DIRECT: buffer, offset and length */
 };
 
 /* Bytes that were read and not yet sent. */
@@ -64,23 +61,37 @@ static bool is_stream_socket(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
 }
 
-static enum ferry_file_method choose(int fd, const struct stat *status, bool copy)
+static enum ferry_file_method choose(int fd, const struct stat *status, bool seekable)
 {
-	if (copy)
-		return FERRY_FILE_BY_COPY;
 	if (S_ISFIFO(status->st_mode) || (S_ISSOCK(status->st_mode) && is_stream_socket(fd)))
 		return FERRY_FILE_BY_SPLICE;
-	if (S_ISREG(status->st_mode) || S_ISBLK(status->st_mode) || S_ISCHR(status->st_mode))
-		return FERRY_FILE_BY_SENDFILE;
-	return FERRY_FILE_BY_COPY;
+	return seekable ? FERRY_FILE_BY_SENDFILE : FERRY_FILE_BY_COPY;
 }
 
-static uint64_t bytes_to_end(const struct stat *status, int64_t offset)
+/* Whether reading does not wait. What cannot be polled is always ready. */
+static bool has_input(int fd)
 {
-	/* What has no size, and what /proc says has none, goes on until it ends. */
-	if (!S_ISREG(status->st_mode) || status->st_size == 0)
-		return INT64_MAX;
-	return status->st_size > offset ? (uint64_t)(status->st_size - offset) : 0;
+	struct pollfd query = {.fd = fd, .events = POLLIN};
+	int count;
+
+	/* A signal interrupts even this, and says nothing of the descriptor. */
+	do {
+		count = poll(&query, 1, 0);
+	} while (count < 0 && errno == EINTR);
+	return count != 0; /* an error too is for the read to tell */
+}
+
+static uint64_t bytes_to_end(int fd, const struct stat *status, int64_t offset)
+{
+	char byte;
+
+	if (S_ISREG(status->st_mode) && status->st_size > 0)
+		return status->st_size > offset ? (uint64_t)(status->st_size - offset) : 0;
+	/* Every file of /proc says that it is empty. One that is has no byte either, and what is appended
+	 * to it later is not to be sent. */
+	if (S_ISREG(status->st_mode) && has_input(fd) && pread(fd, &byte, 1, offset) == 0)
+		return 0;
+	return INT64_MAX; /* until it ends */
 }
 
 int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length, bool copy)
@@ -94,7 +105,8 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	if (flags < 0)
 		return flags;
 	off_t position = lseek(fd, 0, SEEK_CUR);
-	bool seekable = position >= 0;
+	/* An eventfd and its like let themselves be positioned, and refuse pread(2). */
+	bool seekable = position >= 0 && (status.st_mode & S_IFMT) != 0;
 	if (!seekable && !at_position && offset != 0)
 		return -ESPIPE;
 	if (at_position)
@@ -104,25 +116,25 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 
 	*source = (struct file_source){
 	    .fd = fd,
-	    .method = choose(fd, &status, copy),
+	    .method = copy ? FERRY_FILE_BY_COPY : choose(fd, &status, seekable),
 	    .seekable = seekable,
 	    .regular = S_ISREG(status.st_mode),
 	    .at_position = at_position && seekable,
 	    .to_end = length == FERRY_TO_END,
 	    .offset = offset,
-	    .direct = S_ISFIFO(status.st_mode),
+	    .from_pipe = S_ISFIFO(status.st_mode),
 	    .end = status.st_size,
-	    /* Only what is read through the page cache can be looked up there. */
-	    .warm_until = status.st_size == 0 || (flags & O_DIRECT) != 0 ? INT64_MAX : 0,
-	    .remaining = length == FERRY_TO_END ? bytes_to_end(&status, offset) : (uint64_t)length,
+	    .remaining = length == FERRY_TO_END ? bytes_to_end(fd, &status, offset) : (uint64_t)length,
 	    .pipe = {-1, -1},
 	};
+	/* Only what is read through the page cache can be looked up there. */
+	warmth_init(&source->warmth, source->regular && status.st_size > 0 && (flags & O_DIRECT) == 0);
 	return 0;
 }
 
 void file_source_set_output(struct file_source *source, bool output_is_pipe)
 {
-	source->direct |= output_is_pipe;
+	source->to_pipe = output_is_pipe;
 }
 
 void file_source_close(struct file_source *source)
@@ -176,28 +188,27 @@ static bool is_refusal(const struct file_source *source, int error)
 	}
 }
 
-static bool has_input(int fd)
+uint64_t file_source_left_at(const struct file_source *source, int64_t offset)
 {
-	struct pollfd query = {.fd = fd, .events = POLLIN};
-	return poll(&query, 1, 0) != 0; /* an error too is for the read to tell */
+	int64_t position = file_source_position(source);
+	uint64_t skipped = (uint64_t)(offset - position);
+
+	/* What was appended since is sent, if it is in the range, and not asked for. */
+	if (offset < position || offset >= source->end || skipped >= source->remaining)
+		return 0;
+	uint64_t to_end = (uint64_t)(source->end - offset), left = source->remaining - skipped;
+	return left < to_end ? left : to_end;
 }
 
 /* The next piece is in the page cache, or need not be asked for again. Cuts `length` to it. */
 static bool is_warm(struct file_source *source, size_t *length)
 {
-	if (!source->regular)
+	if (source->warmth.until == INT64_MAX)
 		return true;
 	int64_t position = file_source_position(source);
-	if (position >= source->warm_until) {
-		size_t window = smaller(source->remaining, WARM_WINDOW);
-		if (!page_cache_has(source->fd, position, window))
-			return false;
-		source->warm_until = position + (int64_t)window;
-		source->gave_up = false;
-	}
-	if ((int64_t)*length > source->warm_until - position)
-		*length = (size_t)(source->warm_until - position);
-	return true;
+	uint64_t left = file_source_left_at(source, position);
+	return left == 0 ||
+	       warmth_check(&source->warmth, source->fd, position, smaller(left, SIZE_MAX), length);
 }
 
 bool file_source_is_ready(struct file_source *source)
@@ -206,23 +217,14 @@ bool file_source_is_ready(struct file_source *source)
 	return copied(source) > 0 || (source->regular && is_warm(source, &length));
 }
 
-size_t file_source_next_window(const struct file_source *source)
-{
-	return smaller(source->remaining, WARM_WINDOW);
-}
-
-void file_source_give_up_warmth(struct file_source *source)
-{
-	/* The second time it is not the disk that is slow: this file is never in the page cache. */
-	source->warm_until = source->gave_up ? INT64_MAX : file_source_position(source) + WARM_WINDOW;
-	source->gave_up = true;
-}
-
 static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t max)
 {
 	off_t offset = source->offset;
 	size_t length = smaller(source->remaining, max);
 
+	/* A device may have nothing now; sendfile(2) would wait for it. */
+	if (!source->regular && !has_input(source->fd))
+		return FILE_SOURCE_DRY;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;
 	ssize_t sent = sendfile(out_fd, source->fd, source->at_position ? NULL : &offset, length);
@@ -256,10 +258,18 @@ static ssize_t fill_pipe(struct file_source *source, size_t max)
 	return moved;
 }
 
+static ssize_t splice_directly(struct file_source *source, int out_fd, size_t max)
+{
+	ssize_t sent = splice_from_input(source, out_fd, smaller(source->remaining, max));
+	/* A pipe is broken in one way only: other errors are those of the socket, be it either end. */
+	source->read_failed = !source->from_pipe && sent < 0 && sent != -EPIPE;
+	return sent;
+}
+
 static ssize_t send_by_splice(struct file_source *source, int out_fd, size_t max)
 {
-	if (source->direct)
-		return splice_from_input(source, out_fd, smaller(source->remaining, max));
+	if (source->from_pipe || source->to_pipe)
+		return splice_directly(source, out_fd, max);
 
 	if (source->in_pipe == 0) {
 		ssize_t filled = fill_pipe(source, max);
@@ -276,7 +286,6 @@ static void move_on(struct file_source *source, size_t count)
 {
 	source->offset += (int64_t)count;
 	source->remaining -= count;
-	source->progressed = true;
 }
 
 ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
@@ -290,6 +299,7 @@ ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
 	} while (sent == -EINTR);
 	if (sent > 0) {
 		move_on(source, (size_t)sent);
+		source->progressed = true;
 	} else if (sent > FILE_SOURCE_DRY && is_refusal(source, (int)-sent)) {
 		source->method = FERRY_FILE_BY_COPY;
 		return FILE_SOURCE_CHANGED;
@@ -324,6 +334,10 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 	int64_t position = file_source_position(source);
 	size_t length = smaller(source->remaining, max);
 
+	if (position < 0)
+		return -errno;
+	if (!source->regular && !has_input(source->fd))
+		return FILE_SOURCE_DRY;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;
 	ssize_t got = pread(source->fd, source->copy->bytes, length, position);
@@ -345,11 +359,9 @@ static ssize_t read_stream(struct file_source *source, size_t max)
 		got = recv(fd, vector.iov_base, vector.iov_len, MSG_DONTWAIT);
 	if (got < 0 && errno == ENOTSOCK)
 		got = read(fd, vector.iov_base, vector.iov_len);
-	if (got < 0)
-		return errno == EAGAIN ? FILE_SOURCE_DRY : -errno;
-	if (source->in_pipe > 0)
+	if (got > 0 && source->in_pipe > 0)
 		source->in_pipe -= (size_t)got;
-	return got;
+	return got < 0 ? -errno : got;
 }
 
 static ssize_t fill_copy(struct file_source *source, size_t max)
@@ -361,6 +373,8 @@ static ssize_t fill_copy(struct file_source *source, size_t max)
 	do {
 		got = source->seekable ? read_seekable(source, max) : read_stream(source, max);
 	} while (got == -EINTR);
+	if (got == -EAGAIN)
+		return FILE_SOURCE_DRY;
 	if (got > 0) {
 		/* An aligned read may bring more than the range has. */
 		got = (ssize_t)smaller(source->remaining, (size_t)got);
@@ -399,10 +413,10 @@ ssize_t file_source_peek(struct file_source *source, const void **data, size_t m
 	return (ssize_t)smaller(copied(source), max);
 }
 
-void file_source_skip(struct file_source *source, size_t count)
+int file_source_skip(struct file_source *source, size_t count)
 {
 	source->copy->start += count;
-	if (source->at_position)
-		lseek(source->fd, (off_t)count, SEEK_CUR);
 	move_on(source, count);
+	/* On a file of /proc it takes memory. */
+	return source->at_position && lseek(source->fd, (off_t)count, SEEK_CUR) < 0 ? -errno : 0;
 }

@@ -8,6 +8,8 @@
 
 #include "ferry/file_producer.h"
 
+#include "page_cache.h"
+
 /*
  * The next piece of a file, from any kind of source, by the cheapest way that the kernel allows:
  *
@@ -36,13 +38,13 @@ struct file_source {
 	bool regular;
 	bool at_position; /* read at the file's own position, and move that */
 	bool to_end;      /* FERRY_TO_END: its end is no truncation, unless it got shorter */
-	bool progressed;
-	bool gave_up;       /* the last piece was sent without being in memory */
-	bool direct;        /* splice needs no pipe of ours */
-	bool read_failed;   /* the last error was the source's, not the output's */
-	int64_t offset;     /* of the next byte to send, unless at_position */
-	int64_t end;        /* where the file ended at first, if it is regular */
-	int64_t warm_until; /* need not be asked for in the page cache up to here */
+	bool progressed;  /* in the kernel */
+	bool from_pipe;   /* splice needs no pipe of ours; */
+	bool to_pipe;     /* nor then */
+	bool read_failed; /* the last error was the source's, not the output's */
+	int64_t offset;   /* of the next byte to send, unless at_position */
+	int64_t end;      /* where the file ended at first, if it is regular */
+	struct warmth warmth;
 	uint64_t remaining; /* bytes still to be sent; a source without a size: very many */
 	int pipe[2];        /* for a socket; -1 while there is none */
 	size_t in_pipe;     /* bytes there */
@@ -67,11 +69,8 @@ bool file_source_must_copy(const struct file_source *source);
 /* Whether its next bytes are there for certain, so that what goes before may wait for them. */
 bool file_source_is_ready(struct file_source *source);
 
-/* How many bytes from its position on it wants in memory before it goes on. */
-size_t file_source_next_window(const struct file_source *source);
-
-/* Sends the next piece even if it has to come from the disk. */
-void file_source_give_up_warmth(struct file_source *source);
+/* How many bytes from `offset` on are to be sent, of a regular file. */
+uint64_t file_source_left_at(const struct file_source *source, int64_t offset);
 
 /*
  * Moves up to `max` bytes to `out_fd`, non-blocking, in the kernel; SIGPIPE is the caller's to keep
@@ -86,8 +85,9 @@ ssize_t file_source_send(struct file_source *source, int out_fd, size_t max);
  * otherwise. `data` is good until the next call. */
 ssize_t file_source_peek(struct file_source *source, const void **data, size_t max);
 
-/* Moves on by `count` bytes that were sent after a peek. */
-void file_source_skip(struct file_source *source, size_t count);
+/* Moves on by `count` bytes that were sent after a peek. A negative errno: the file's own position stays
+ * behind, and what is read next would be the same again. */
+int file_source_skip(struct file_source *source, size_t count);
 
 /* What it means that the source has ended now: 0, or -EIO when bytes are missing. */
 int file_source_end_status(const struct file_source *source);

@@ -4,14 +4,16 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* An idle connection holds no more than the least of these; a busy one reads a full socket buffer at
- * once. */
-static const size_t space_min = 4096;
+/* A busy connection reads a full socket buffer at once. One with messages of a few bytes offers room
+ * for which libevent allocates no more than 1 KiB, its own header included: larger blocks malloc(3)
+ * does not keep at hand, and one is taken and given back for each message. */
+static const size_t space_min = 960;
+static const size_t space_first = 4096;
 static const size_t space_max = (size_t)256 * 1024;
 
 void incoming_init(struct incoming *incoming, bool is_socket)
 {
-	incoming->space = space_min;
+	incoming->space = space_first;
 	incoming->is_socket = is_socket;
 }
 
@@ -53,10 +55,10 @@ static int cut(struct evbuffer_iovec *vectors, int count, size_t length)
 
 static void learn(struct incoming *incoming, size_t length)
 {
-	if (length >= incoming->space && incoming->space < space_max)
-		incoming->space *= 2;
-	else if (length < incoming->space / 4 && incoming->space > space_min)
-		incoming->space /= 2;
+	if (length >= incoming->space)
+		incoming->space = incoming->space < space_max / 2 ? incoming->space * 2 : space_max;
+	else if (length < incoming->space / 4)
+		incoming->space = incoming->space > space_min * 2 ? incoming->space / 2 : space_min;
 }
 
 ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input, size_t max,

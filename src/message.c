@@ -217,7 +217,7 @@ static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 static bool has_room(const struct ferry_message_stream *stream)
 {
 	const struct ferry_transport *transport = stream->transport;
-	return stream->fd_reserve == 0 || !transport->is_unix ||
+	return stream->fd_reserve == 0 || !transport->outgoing.carries_fds ||
 	       fd_numbers_are_free(bufferevent_getfd(transport->rearm.bev), stream->fd_reserve);
 }
 

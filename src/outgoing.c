@@ -13,6 +13,7 @@ enum {
 	VECTORS_MAX = 64,               /* evbuffer chains in one sendmsg(2) */
 	FILE_HEAD_MAX = 4096,           /* bytes of a file that are copied to carry descriptors */
 	SMALL_FILE_MAX = 16 * 1024 - 1, /* copying is cheaper than another system call */
+	CALLS_PER_FLUSH = 256,          /* however few bytes each sends, others get their turn then */
 };
 
 /* One turn of it. SIGPIPE is kept off from the first call that has no flag for it on, until user code
@@ -21,11 +22,18 @@ struct turn {
 	int fd;
 	size_t budget;
 	size_t sent;
+	unsigned int calls;
 	struct sigpipe_guard guard;
 	bool guarded;
 	bool raised;
 	bool corked;
+	bool more; /* the last call said that more follows */
 };
+
+static bool is_spent(const struct turn *turn)
+{
+	return turn->sent >= turn->budget || turn->calls >= CALLS_PER_FLUSH;
+}
 
 static void guard_turn(struct turn *turn)
 {
@@ -55,12 +63,13 @@ static bool rides_along(const struct outgoing *outgoing, const struct mark *mark
 {
 	if (mark->file != NULL || before >= ANCILLARY_MAX_FDS)
 		return false;
-	if (mark->position == position)
+	if (mark->position <= position)
 		return true;
 	return outgoing->coalescing && mark->position < end && before < outgoing->max_fds_per_message;
 }
 
-/* `ahead`: bytes of the buffer that are sent already, and not yet drained. */
+/* `ahead`: bytes of the buffer that are sent already, and not yet drained. A mark may lie behind:
+ * after bufferevent_setfd() libevent itself wrote past it. It goes with what is next. */
 static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 {
 	struct next next = {.bytes = evbuffer_get_length(outgoing->buffer) - ahead};
@@ -72,7 +81,12 @@ static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 		next.fds++;
 	if (next.fds < outgoing->count) {
 		const struct mark *mark = outgoing_mark_at(outgoing, next.fds);
-		next.bytes = (size_t)(mark->position - position);
+		if (mark->position > position)
+			next.bytes = (size_t)(mark->position - position);
+		else if (mark->file != NULL)
+			next.bytes = 0;
+		else if (next.bytes > 1)
+			next.bytes = 1; /* more descriptors than a message holds: the next byte takes them */
 		next.file = mark->file;
 	}
 	return next;
@@ -103,11 +117,15 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)count};
 	ssize_t length;
 
+	/* The socket was replaced by one that would drop them without a word. */
+	if (fds > 0 && !outgoing->carries_fds)
+		return -EOPNOTSUPP;
 	if (fds > 0) {
 		for (unsigned int i = 0; i < fds; i++)
 			numbers[i] = outgoing_mark_at(outgoing, i)->fd;
 		ancillary_attach(&message, &room, numbers, fds);
 	}
+	turn->calls++;
 	if (!outgoing->is_socket)
 		guard_turn(turn);
 	do {
@@ -128,6 +146,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 		outgoing_close_first(outgoing, fds);
 	}
 	turn->sent += (size_t)length;
+	turn->more = more;
 	outgoing->stats->bytes_sent += (uint64_t)length;
 	return length;
 }
@@ -199,11 +218,11 @@ static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *fi
 /* The file's bytes that were read and sent with a message. */
 static void skip_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
 {
-	if (length > 0)
-		file_source_skip(&file->source, length);
+	int status = length > 0 ? file_source_skip(&file->source, length) : 0;
+
 	count_file_bytes(outgoing, file, length);
-	if (file->source.remaining == 0)
-		outgoing_finish_file(outgoing, file, 0);
+	if (file->source.remaining == 0 || status < 0)
+		outgoing_finish_file(outgoing, file, status);
 }
 
 /* A small file leaves in one message with the bytes before it, copied: one system call, and on TCP one
@@ -223,6 +242,15 @@ static size_t join_small_file(struct outgoing_file *file, size_t left, struct io
 	return (size_t)length;
 }
 
+/* Whether what comes after a message should leave in the same segment with its end: a file, or what
+ * follows the file that it ends with. Not a file that may keep it waiting. */
+static bool goes_on(struct outgoing_file *file, size_t joined, size_t behind)
+{
+	if (joined > 0)
+		return joined == file->source.remaining && behind > 0;
+	return !is_held(file) && file->source.remaining > 0 && file_source_is_ready(&file->source);
+}
+
 /* Sends the next bytes of the view, with the descriptors that are due, as one message, with a small
  * file behind them. Sets `sent` to how many of the bytes. */
 static int send_message(struct outgoing *outgoing, struct turn *turn, const struct view *view,
@@ -238,8 +266,7 @@ static int send_message(struct outgoing *outgoing, struct turn *turn, const stru
 	if (whole && next->file != NULL) {
 		joined = join_small_file(next->file, turn->budget - turn->sent - length, &vectors[count]);
 		count += joined > 0;
-		more = joined == 0 && outgoing->is_inet && !is_held(next->file) &&
-		       next->file->source.remaining > 0 && file_source_is_ready(&next->file->source);
+		more = outgoing->is_inet && goes_on(next->file, joined, view->length - length);
 	}
 	ssize_t total = transmit(outgoing, turn, vectors, count, next->fds, more);
 	if (total < 0)
@@ -260,7 +287,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 	int state = OUTGOING_IDLE;
 
 	look(outgoing, &view, queued < left ? queued : left);
-	while (state == OUTGOING_IDLE && view.length > 0 && turn->sent < turn->budget) {
+	while (state == OUTGOING_IDLE && view.length > 0 && !is_spent(turn)) {
 		struct next next = find_next(outgoing, done);
 		if (next.bytes == 0)
 			break;
@@ -338,7 +365,9 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 	if (length <= 0)
 		return file_gave_nothing(outgoing, next, (int)length);
 	struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
-	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, false);
+	bool more = outgoing->is_inet && (uint64_t)length == next->file->source.remaining &&
+	            evbuffer_get_length(outgoing->buffer) > 0;
+	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, more);
 	if (sent < 0)
 		return state_of(outgoing, (int)sent);
 	skip_file_bytes(outgoing, next->file, (size_t)sent);
@@ -346,14 +375,19 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 }
 
 /* Has the end of a file and what was written after it leave in the same segment, on TCP. */
-static void cork(struct turn *turn, bool on)
+static void cork(struct turn *turn)
 {
-	int value = on;
+	if (!turn->corked)
+		setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int));
+	turn->corked = true;
+}
 
-	if (turn->corked == on)
-		return;
-	turn->corked = on;
-	setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+/* Nothing stays in the kernel for what may come next time: it would wait there for up to 200 ms. That
+ * goes for what was announced with MSG_MORE, too, and did not come. */
+static void let_go(const struct turn *turn)
+{
+	if (turn->corked || turn->more)
+		setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){0}, sizeof(int));
 }
 
 static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
@@ -361,18 +395,21 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 {
 	struct outgoing_file *file = next->file;
 	size_t left = turn->budget - turn->sent;
+	uint64_t asked = file->source.remaining < left ? file->source.remaining : left;
 
 	guard_turn(turn);
 	if (outgoing->is_inet && file->source.remaining < left &&
 	    evbuffer_get_length(outgoing->buffer) > 0)
-		cork(turn, true);
+		cork(turn);
+	turn->calls++;
 	outgoing->stats->sendfile_calls++;
 	ssize_t sent = file_source_send(&file->source, turn->fd, left);
-	if (sent <= 0) {
-		turn->raised |= sent == -EPIPE;
+	/* Broken in the middle of a call it gives a short count, and the signal. */
+	turn->raised |= sent == -EPIPE || (sent >= 0 && (uint64_t)sent < asked);
+	if (sent <= 0)
 		return file_gave_nothing(outgoing, next, (int)sent);
-	}
 	turn->sent += (size_t)sent;
+	turn->more = false;
 	outgoing->stats->bytes_sent += (uint64_t)sent;
 	count_file_bytes(outgoing, file, (size_t)sent);
 	if (file->source.remaining == 0)
@@ -421,7 +458,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 		struct next next = find_next(outgoing, 0);
 		if (next.bytes == 0 && next.file == NULL)
 			break;
-		if (turn.sent >= turn.budget)
+		if (is_spent(&turn))
 			state = OUTGOING_YIELDED;
 		else if (next.bytes > 0)
 			state = send_bytes(outgoing, &turn);
@@ -429,7 +466,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 			state = send_file(outgoing, &turn, &next);
 	}
 	unguard_turn(&turn);
-	cork(&turn, false);
+	let_go(&turn);
 	*sent = turn.sent;
 	return state;
 }

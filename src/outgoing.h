@@ -29,7 +29,7 @@
 struct outgoing_file {
 	struct file_source source;
 	uint64_t sent;
-	int status;                 /* once finished */
+	int status;  /* once finished */
 	bool held;   /* not to be sent now, nor what follows */
 	int waiting; /* FILE_SOURCE_DRY or _COLD: held until the source has its next bytes; or 0 */
 	struct outgoing_file *next; /* in the list of the finished */
@@ -64,8 +64,9 @@ struct outgoing {
 
 	unsigned int fd_limit;
 	unsigned int max_fds_per_message;
-	bool is_socket; /* sendmsg(2), not writev(2) */
-	bool is_inet;   /* joins a header and its file in one segment */
+	bool carries_fds; /* a unix socket */
+	bool is_socket;   /* sendmsg(2), not writev(2) */
+	bool is_inet;     /* joins a header and its file in one segment */
 	bool coalescing;
 	bool stopped;
 };
@@ -102,7 +103,8 @@ void outgoing_finish_file(struct outgoing *outgoing, struct outgoing_file *file,
 void outgoing_note_drained(struct outgoing *outgoing, size_t count);
 
 /*
- * Sends to `fd`, in order, about `budget` bytes at most. `sent` is how many. Returns an
+ * Sends to `fd`, in order, about `budget` bytes at most, in a bounded number of calls. `sent` is how
+ * many bytes. Returns an
  * outgoing_state, or a negative errno when the connection is broken. User callbacks on the buffer
  * run, and may stop the stream.
  */

@@ -5,7 +5,7 @@
 /*
  * A protocol on top of the bufferevent's callbacks. The transport's steps call the bufferevent's read
  * and event callbacks, with libevent's watermarks and deferring between; these are what it finds
- * there when a protocol is set.
+ * there when a protocol is set. They lock by themselves: BEV_OPT_UNLOCK_CALLBACKS calls them without.
  */
 
 static void run_made(struct ferry_transport *transport)
@@ -47,12 +47,16 @@ void protocol_offer_input(struct ferry_transport *transport)
 
 void protocol_on_readable(struct bufferevent *bev, void *argument)
 {
-	(void)bev;
 	struct ferry_transport *transport = argument;
 
-	/* Deferred by libevent, it may come after a pause; resuming offers the input again. */
+	(void)transport_lock(transport);
+	/* Deferred by libevent, it may come after a pause, and resuming offers the input again; or before
+	 * the descriptors that a pause kept, when that is over. */
+	if (!transport_is_over(transport) && !transport->reading_paused)
+		transport_deliver_kept(transport);
 	if (!transport->freed && !transport->reading_paused)
 		protocol_offer_input(transport);
+	bufferevent_unlock(bev);
 }
 
 void protocol_leave_with_peer(struct ferry_transport *transport)
@@ -119,22 +123,30 @@ static void fail(struct ferry_transport *transport, int reason, bool never_conne
 	transport_end(transport, reason);
 }
 
+/* Deferred by libevent, several events may come as one. */
+static void hear_event(struct ferry_transport *transport, short what, int reason)
+{
+	if ((what & BEV_EVENT_CONNECTED) != 0)
+		protocol_begin(transport);
+	if ((what & BEV_EVENT_EOF) != 0)
+		read_side_ended(transport);
+	if ((what & BEV_EVENT_TIMEOUT) != 0)
+		transport_end(transport, -ETIMEDOUT);
+	if ((what & BEV_EVENT_ERROR) == 0 || transport_is_over(transport))
+		return;
+	if ((what & BEV_EVENT_WRITING) != 0)
+		write_side_broken(transport, transport->broken != 0 ? transport->broken : reason);
+	else
+		fail(transport, reason, (what & BEV_EVENT_READING) == 0);
+}
+
 void protocol_on_event(struct bufferevent *bev, short what, void *argument)
 {
-	(void)bev;
 	struct ferry_transport *transport = argument;
 	int reason = errno != 0 ? -errno : -EIO;
 
-	if (transport_is_over(transport))
-		return;
-	if ((what & BEV_EVENT_CONNECTED) != 0)
-		protocol_begin(transport);
-	else if ((what & BEV_EVENT_TIMEOUT) != 0)
-		transport_end(transport, -ETIMEDOUT);
-	else if ((what & BEV_EVENT_EOF) != 0)
-		read_side_ended(transport);
-	else if ((what & BEV_EVENT_WRITING) != 0)
-		write_side_broken(transport, reason);
-	else
-		fail(transport, reason, (what & BEV_EVENT_READING) == 0);
+	(void)transport_lock(transport);
+	if (!transport_is_over(transport))
+		hear_event(transport, what, reason);
+	bufferevent_unlock(bev);
 }

@@ -89,6 +89,13 @@ static void take_events(struct rearm *rearm)
 	swap_events(rearm->bev, rearm->write_fd, rearm->on_read, rearm->on_write, rearm->argument);
 }
 
+/* Pending while nothing connects, the write event may be the one that is running right now, with the
+ * user in its "connected" callback. */
+static bool may_be_writing(const struct rearm *rearm)
+{
+	return event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) && !rearm->connecting;
+}
+
 /* Suspends writing by way of a rate limit group that has nothing to give: the one suspension that
  * libevent lets others set, and that bufferevent_enable() does not undo. */
 static int hold_writing(struct rearm *rearm)
@@ -103,8 +110,12 @@ static int hold_writing(struct rearm *rearm)
 	if (rearm->hold == NULL)
 		goto fail;
 	bufferevent_rate_limit_group_decrement_write(rearm->hold, 2);
-	if (bufferevent_add_to_rate_limit_group(rearm->bev, rearm->hold) == 0)
+	if (bufferevent_add_to_rate_limit_group(rearm->bev, rearm->hold) == 0) {
+		/* libevent's write step, if it is the one that is running, deletes the event when it finds
+		 * writing suspended: rearm_release_hold() looks whether it has. */
+		event_add(&rearm->bev->ev_write, timeout_or_null(&rearm->bev->timeout_write));
 		return 0;
+	}
 
 	bufferevent_rate_limit_group_free(rearm->hold);
 	rearm->hold = NULL;
@@ -114,15 +125,17 @@ fail:
 	return -ENOMEM;
 }
 
-void rearm_release_hold(struct rearm *rearm)
+bool rearm_release_hold(struct rearm *rearm)
 {
 	if (rearm->hold == NULL)
-		return;
+		return false;
+	bool waiting = event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) != 0;
 	bufferevent_remove_from_rate_limit_group(rearm->bev);
 	bufferevent_rate_limit_group_free(rearm->hold);
 	ev_token_bucket_cfg_free(rearm->hold_limit);
 	rearm->hold = NULL;
 	rearm->hold_limit = NULL;
+	return waiting;
 }
 
 int rearm_examine(const struct rearm *rearm)
@@ -159,10 +172,7 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	rearm->stock_write = event_get_callback(&bev->ev_write);
 	take_events(rearm);
 
-	/* Pending while nothing connects, the write event may be the one that is running right now, with
-	 * the user in its "connected" callback. */
-	if (event_pending(&bev->ev_write, EV_WRITE, NULL) && !rearm->connecting &&
-	    hold_writing(rearm) < 0) {
+	if (may_be_writing(rearm) && hold_writing(rearm) < 0) {
 		swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
 		evbuffer_remove_cb_entry(output, rearm->output_cb);
 		return -ENOMEM;
@@ -219,7 +229,11 @@ bool rearm_check(struct rearm *rearm)
 {
 	if (event_get_callback(&rearm->bev->ev_read) == rearm->on_read)
 		return false;
+	/* Suspended, a bufferevent does not show that it connects. */
+	rearm_release_hold(rearm);
 	take_events(rearm);
+	if (may_be_writing(rearm))
+		(void)hold_writing(rearm); /* without memory for it bytes may overtake descriptors */
 	return true;
 }
 

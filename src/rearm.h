@@ -57,13 +57,14 @@ void rearm_free(struct rearm *rearm);
 void rearm_forget_fds(struct rearm *rearm, short what);
 
 /* bufferevent_setfd() and bufferevent_socket_connect() put libevent's own callbacks back. Takes the
- * events again if that happened, and says so. */
+ * events again if that happened, and says so. The bufferevent may have left its rate limit group. */
 bool rearm_check(struct rearm *rearm);
 
-/* Attached inside the bufferevent's own "connected" callback, libevent would go on to write the
- * output itself once that returns. The bufferevent's writing is suspended until the loop has come
- * round and calls this. */
-void rearm_release_hold(struct rearm *rearm);
+/* Attached inside the bufferevent's own "connected" callback, or noticing there, libevent would go on
+ * to write the output itself once that returns. The bufferevent's writing is suspended until the loop
+ * has come round and calls this. Meanwhile it is out of its rate limit group. True if libevent was
+ * not in its write step: the write event was armed, for a write callback too, and still is. */
+bool rearm_release_hold(struct rearm *rearm);
 
 /* Where the write event stands. */
 int rearm_write_fd(const struct rearm *rearm);

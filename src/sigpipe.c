@@ -32,8 +32,7 @@ void sigpipe_block(struct sigpipe_guard *guard)
 	}
 	/* The program blocks it. One that is pending already is the program's own, and ours would
 	 * merge with it: leave it. */
-	sigpending(&pending);
-	guard->consume = !sigismember(&pending, SIGPIPE);
+	guard->consume = sigpending(&pending) == 0 && !sigismember(&pending, SIGPIPE);
 }
 
 void sigpipe_restore(struct sigpipe_guard *guard, bool raised)

@@ -45,7 +45,7 @@ static int examine_socket(struct ferry_transport *transport, int fd)
 	if (evutil_make_socket_nonblocking(fd) < 0)
 		return -errno;
 
-	transport->is_unix = domain == AF_UNIX;
+	transport->outgoing.carries_fds = domain == AF_UNIX;
 	transport->cookie = cookie;
 	transport->outgoing.is_socket = true;
 	transport->outgoing.is_inet = domain == AF_INET || domain == AF_INET6;
@@ -86,7 +86,7 @@ static void discard(struct ferry_transport *transport)
 static int attach(struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	bool inet = transport->outgoing.is_socket && !transport->is_unix;
+	bool inet = transport->outgoing.is_socket && !transport->outgoing.carries_fds;
 
 	int status = rearm_attach(&transport->rearm, transport_on_output);
 	if (status < 0)
@@ -127,6 +127,12 @@ unlock:
 	return status;
 }
 
+void transport_rejoin_group(struct ferry_transport *transport)
+{
+	if (transport->rate_limit_group != NULL && transport->rearm.hold == NULL)
+		bufferevent_add_to_rate_limit_group(transport->rearm.bev, transport->rate_limit_group);
+}
+
 void transport_notice_socket(struct ferry_transport *transport)
 {
 	if (transport->freed || !rearm_check(&transport->rearm))
@@ -134,10 +140,14 @@ void transport_notice_socket(struct ferry_transport *transport)
 	transport->broken = 0;
 	transport->read_ended = false;
 	transport->write_ended = false;
-	if (bufferevent_getfd(transport->rearm.bev) >= 0)
-		examine_socket(transport, bufferevent_getfd(transport->rearm.bev));
+	int fd = bufferevent_getfd(transport->rearm.bev);
+	if (fd >= 0 && examine_socket(transport, fd) < 0)
+		transport->outgoing.carries_fds = false;
+	transport_rejoin_group(transport);
+	if (transport->rearm.hold != NULL)
+		transport_want_loop(transport);
 	/* What waits in the stream goes to the new one. */
-	if (!transport_is_over(transport))
+	if (!transport_is_over(transport) && !outgoing_is_sent(&transport->outgoing))
 		transport_want_write(transport);
 }
 
@@ -271,13 +281,16 @@ void transport_end(struct ferry_transport *transport, int reason)
 		return;
 	transport->state = TRANSPORT_LOST;
 	transport->reason = transport->broken != 0 ? transport->broken : reason;
+	if (transport->rearm.connecting)
+		transport->made = true; /* it never stood, and so connection_made does not run */
 	bufferevent_disable(transport->rearm.bev, EV_READ | EV_WRITE);
 	transport_close_kept(transport);
 	/* While connecting, libevent keeps the write event. */
 	rearm_stop_waiting(&transport->rearm);
-	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
 	shut_down(transport, SHUT_RDWR);
 	transport_want_loop(transport);
+	/* Last: callbacks of the user's on the buffer run in here, and may free the transport. */
+	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
 }
 
 void transport_settle_close(struct ferry_transport *transport)
@@ -457,10 +470,10 @@ int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = 0;
-	rearm_release_hold(&transport->rearm);
-	if (group == NULL)
+	bool later = transport->rearm.hold != NULL; /* joins when that is released */
+	if (!later && group == NULL)
 		bufferevent_remove_from_rate_limit_group(bev);
-	else if (bufferevent_add_to_rate_limit_group(bev, group) < 0)
+	else if (!later && bufferevent_add_to_rate_limit_group(bev, group) < 0)
 		status = -ENOMEM;
 	if (status == 0)
 		transport->rate_limit_group = group;
@@ -567,7 +580,7 @@ int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsig
 {
 	int status = 0;
 
-	if (!transport->is_unix)
+	if (!transport->outgoing.carries_fds)
 		return -EOPNOTSUPP;
 	if (!transport_takes_output(transport))
 		return -EPIPE;

@@ -82,7 +82,7 @@ struct ferry_transport {
 	enum transport_state state;
 	int reason; /* of connection_lost */
 	int broken; /* why nothing can be sent any more, or 0 */
-	bool on_pipes, is_unix;
+	bool on_pipes;
 	bool freed;
 	bool made;          /* connection_made has run for this protocol */
 	bool read_ended;    /* the peer sends no more */
@@ -157,6 +157,9 @@ struct bufferevent *transport_lock(struct ferry_transport *transport);
 
 /* Takes the events again if bufferevent_setfd() has put libevent's own steps back. */
 void transport_notice_socket(struct ferry_transport *transport);
+
+/* Puts the bufferevent back into its rate limit group, which a hold took it out of. */
+void transport_rejoin_group(struct ferry_transport *transport);
 
 /* The connection is over: drops the queue, shuts down, has connection_lost run from the loop. */
 void transport_end(struct ferry_transport *transport, int reason);

@@ -14,6 +14,9 @@
 /* Waits for the kernel to have memory again: it does not say when. */
 enum { RETRY_USEC_MIN = 1000, RETRY_USEC_MAX = 100000 };
 
+/* In one wake-up, whatever the number of bytes: then other connections get their turn. */
+enum { READS_PER_TURN = 64, REFILLS_PER_TURN = 64 };
+
 void transport_want_loop(struct ferry_transport *transport)
 {
 	event_active(transport->loop_event, EV_TIMEOUT, 0);
@@ -46,6 +49,16 @@ static void report_event(struct ferry_transport *transport, short what, int erro
 	bufferevent_disable(bev, (what & BEV_EVENT_READING) != 0 ? EV_READ : EV_WRITE);
 	errno = error; /* the callback reads it */
 	bufferevent_trigger_event(bev, what, 0);
+}
+
+/* The user has enabled an event of a connection that is over. It would fire for ever. */
+static void disable_ended(struct ferry_transport *transport, short what)
+{
+	if (transport->freed)
+		return;
+	bufferevent_disable(transport->rearm.bev, what);
+	/* While connecting, libevent keeps the write event. */
+	rearm_stop_waiting(&transport->rearm);
 }
 
 /* ---- reading ---- */
@@ -171,12 +184,13 @@ void transport_close_kept(struct ferry_transport *transport)
 	transport->kept_fds = NULL;
 }
 
-/* One read, and the descriptors that it brought delivered. As incoming_read(). */
-static ssize_t read_once(struct ferry_transport *transport, evutil_socket_t fd, size_t max,
-                         bool *maybe_more)
+/* One read, and the descriptors that it brought delivered. As incoming_read(). From the socket that
+ * the bufferevent has now: a callback for the read before may have given it another. */
+static ssize_t read_once(struct ferry_transport *transport, size_t max, bool *maybe_more)
 {
 	struct ancillary ancillary;
 	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+	int fd = bufferevent_getfd(transport->rearm.bev);
 
 	transport->stats.receive_calls++;
 	ssize_t length = incoming_read(&transport->incoming, fd, input, max, &ancillary, maybe_more);
@@ -236,10 +250,11 @@ int transport_go_on_reading(struct ferry_transport *transport)
 	return transport_enable_reading(transport);
 }
 
-static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, short what)
+static void read_ready(struct ferry_transport *transport, short what)
 {
 	struct bufferevent *bev = transport->rearm.bev;
 	size_t budget = read_budget(bev);
+	unsigned int reads = 0;
 	bool maybe_more = true;
 
 	if (what == EV_TIMEOUT) {
@@ -256,11 +271,12 @@ static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, sh
 		return;
 	}
 
-	while (maybe_more && budget > 0 && !transport_is_over(transport)) {
+	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN && !transport_is_over(transport)) {
+		transport_notice_socket(transport);
 		size_t max = read_allowance(transport);
 		if (max == 0 || !is_admitted(transport))
 			break;
-		ssize_t length = read_once(transport, fd, max < budget ? max : budget, &maybe_more);
+		ssize_t length = read_once(transport, max < budget ? max : budget, &maybe_more);
 		if (transport_is_over(transport) || length == -EAGAIN)
 			break;
 		if (length <= 0) {
@@ -278,17 +294,16 @@ static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, sh
 
 bool transport_read_rest(struct ferry_transport *transport)
 {
-	int fd = bufferevent_getfd(transport->rearm.bev);
 	int left = 0;
 	bool maybe_more;
 
 	/* What is there now, not what a peer that only stopped reading goes on to send. */
-	if (ioctl(fd, FIONREAD, &left) < 0)
+	if (ioctl(bufferevent_getfd(transport->rearm.bev), FIONREAD, &left) < 0)
 		return true;
 	while (left > 0 && !transport->freed && transport->state == TRANSPORT_OPEN) {
 		if (!is_admitted(transport))
 			return false;
-		ssize_t length = read_once(transport, fd, (size_t)left, &maybe_more);
+		ssize_t length = read_once(transport, (size_t)left, &maybe_more);
 		if (length <= 0)
 			break;
 		left -= (int)length;
@@ -299,11 +314,14 @@ bool transport_read_rest(struct ferry_transport *transport)
 
 void transport_on_read(evutil_socket_t fd, short what, void *argument)
 {
+	(void)fd;
 	struct ferry_transport *transport = argument;
 	struct bufferevent *bev = transport_lock(transport);
 
 	if (!transport_is_over(transport))
-		read_ready(transport, fd, what);
+		read_ready(transport, what);
+	else
+		disable_ended(transport, EV_READ);
 	bufferevent_unlock(bev);
 }
 
@@ -324,15 +342,19 @@ static void count_written(struct ferry_transport *transport, size_t length)
 }
 
 /* Sends, and lets the producer fill the stream again, until one of them has no more or the budget is
- * spent. */
+ * spent; not often, however little the producer gives. */
 static int write_and_refill(struct ferry_transport *transport, size_t budget, size_t *total)
 {
 	struct outgoing *outgoing = &transport->outgoing;
-	int fd = rearm_write_fd(&transport->rearm);
+	unsigned int rounds = 0;
 	int state;
 
 	do {
 		size_t sent;
+		/* The producer, or whoever filled the stream, may have replaced the socket. */
+		int fd = rearm_write_fd(&transport->rearm);
+		if (fd < 0)
+			return OUTGOING_HELD; /* bufferevent_setfd() with -1: until there is one again */
 		transport->write_again = false;
 		state = outgoing_flush(outgoing, fd, budget - *total, &sent);
 		*total += sent;
@@ -341,8 +363,8 @@ static int write_and_refill(struct ferry_transport *transport, size_t budget, si
 			return state;
 		if (transport->watcher != NULL)
 			transport->watcher->sent(transport->watcher_argument, outgoing_is_sent(outgoing));
-	} while (state == OUTGOING_IDLE && *total < budget && !transport_is_over(transport) &&
-	         !outgoing_is_sent(outgoing));
+	} while (state == OUTGOING_IDLE && *total < budget && ++rounds < REFILLS_PER_TURN &&
+	         !transport_is_over(transport) && !outgoing_is_sent(outgoing));
 	return state;
 }
 
@@ -427,8 +449,7 @@ static void write_step(struct ferry_transport *transport, bool quiet)
 	int state = write_and_refill(transport, (size_t)budget, &total);
 	if (state < 0 && !transport_is_over(transport))
 		write_failed(transport, state);
-	else
-		tell(transport, total > 0 || (state == OUTGOING_IDLE && !quiet));
+	tell(transport, state >= 0 && (total > 0 || (state == OUTGOING_IDLE && !quiet)));
 	transport->writing = false;
 
 	if (transport_is_over(transport))
@@ -449,8 +470,10 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 	if (transport->rearm.connecting) {
 		if (!rearm_finish_connecting(&transport->rearm, fd) || transport_is_over(transport))
 			return;
-		if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
+		if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0) {
+			transport_settle_close(transport);
 			return;
+		}
 		connected = true;
 	}
 	write_step(transport, connected);
@@ -463,6 +486,8 @@ void transport_on_write(evutil_socket_t fd, short what, void *argument)
 
 	if (!transport_is_over(transport))
 		write_ready(transport, fd, what);
+	else
+		disable_ended(transport, EV_WRITE);
 	bufferevent_unlock(bev);
 }
 
@@ -501,8 +526,10 @@ static void run_lost(struct ferry_transport *transport)
  * callback that nobody asked for. */
 static void end_hold(struct ferry_transport *transport)
 {
-	rearm_release_hold(&transport->rearm);
-	rearm_stop_waiting(&transport->rearm);
+	bool waiting = rearm_release_hold(&transport->rearm);
+	transport_rejoin_group(transport);
+	if (!waiting)
+		transport_stop_waiting(transport);
 	if (!outgoing_is_sent(&transport->outgoing))
 		transport_want_write(transport);
 }

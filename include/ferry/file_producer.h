@@ -3,10 +3,18 @@
 
 /**
  * @file file_producer.h
- * @brief A file, or a range of one, in the stream of a transport, sent by sendfile(2).
+ * @brief A file, or a range of one, or what comes from a pipe, a socket or a device, in the stream of
+ *        a transport.
  *
  * The file takes its place in the stream: bytes written before it go before it, bytes written after
- * it wait. Headers and trailers are just writes before and after.
+ * it wait. Headers and trailers are just writes before and after; on TCP a header shares its segment
+ * with the file's beginning, and a trailer with its end. A regular file below 16 KiB is read, and leaves
+ * in one system call with the bytes before it.
+ *
+ * Anything that can be read can be sent, in the way that costs the least: see
+ * enum ferry_file_method. The loop does not wait for the file: one that has nothing now (an empty pipe, a
+ * terminal, a regular file that is not in memory and has to be brought in from the disk) holds the stream
+ * until it has; the rest of the loop goes on, and the write timeout does not run.
  *
  * @code
  * static void finished(struct ferry_file_producer *producer, int status, uint64_t sent,
@@ -22,8 +30,9 @@
  *                           NULL);
  * @endcode
  *
- * The bytes are those of the page cache: what is written to the file after sendfile(2) has queued
- * its pages and before the peer has read them arrives changed.
+ * Sent by sendfile(2), the bytes are those of the page cache: what is written to the file after the
+ * kernel has queued its pages and before the peer has read them arrives changed. FERRY_FILE_COPY is for
+ * files where that matters.
  */
 
 #include <stdint.h>
@@ -36,36 +45,50 @@ FERRY_BEGIN_DECLS
 /** One file in a stream. Opaque; belongs to the transport, valid until its `finished` returns. */
 struct ferry_file_producer;
 
-/** As an offset: start at the file's own position, and move that by exactly what is sent. */
+/** As an offset: start at the file's own position, and move that by exactly what is sent, however it
+ *  ends. For what has no position (a pipe, a socket, a terminal) the same as 0: what comes next. Since
+ *  0.1. */
 #define FERRY_FILE_POSITION INT64_MIN
 
-/** As a length: to the end that the file has at the call. What is appended later is not sent. */
+/** As a length: to the end that the file has at the call; what is appended later is not sent. Of what has
+ *  no size (a pipe, a socket, a device, a file of /proc): until it ends. Since 0.1. */
 #define FERRY_TO_END INT64_MAX
 
 /** Or'ed to the ownership: read(2) the file and write it, in place of zero-copy. For files whose bytes
- *  are changed while they are being sent. Since 0.2. */
+ *  are changed while they are being sent. Since 0.1. */
 #define FERRY_FILE_COPY 0x10U
 
-/** How a file goes. Since 0.2. */
+/** How a file goes; see ferry_file_producer_get_method(). Since 0.1. */
 enum ferry_file_method {
-	FERRY_FILE_BY_SENDFILE = 1, /**< sendfile(2), from the page cache */
-	FERRY_FILE_BY_SPLICE = 2,   /**< splice(2), from a pipe or a socket */
-	FERRY_FILE_BY_COPY = 3      /**< read(2) and sendmsg(2) */
+	FERRY_FILE_BY_SENDFILE = 1, /**< sendfile(2), from the page cache: regular files, memfds, block
+	                             *   devices, and character devices that can be positioned */
+	FERRY_FILE_BY_SPLICE = 2,   /**< splice(2): pipes, FIFOs and stream sockets */
+	FERRY_FILE_BY_COPY = 3 /**< read(2) and sendmsg(2): the rest (terminals, eventfds), and what the
+	                             *   kernel refuses to move by itself (much of /proc, unaligned
+	                             *   O_DIRECT, odd file systems) */
 };
 
 /** A file's callbacks. ferry keeps the pointer: the table must outlive the file's sending. Each may
  *  call any ferry function, ferry_transport_free() included. Since 0.1. */
 struct ferry_file_callbacks {
 	/** @p sent of @p total bytes have been taken by the kernel. At most once a wake-up of the loop,
-	 *  and not after `finished`. */
+	 *  and not after `finished`. @p total is FERRY_TO_END where nobody knows how many there will be. */
 	void (*progress)(struct ferry_file_producer *producer, uint64_t sent, uint64_t total,
 	                 void *context);
 
 	/** The file is done with, exactly once, from the loop, also after ferry_transport_free().
-	 *  @p sent bytes of it have been taken by the kernel. @p status is 0: all of it; -EIO: the file
-	 *  ended before its length (it was truncated) or could not be read; -ECANCELED:
-	 *  ferry_file_producer_stop() or ferry_transport_free(); else why it could not be read, or why
-	 *  the connection was lost. The file's descriptor has been closed. */
+	 *  @p sent bytes of it have been taken by the kernel. The file's descriptor has been closed.
+	 *  @p status is
+	 *  - 0: all of it was sent;
+	 *  - -EIO: it ended before its length, or has become shorter since the call, or the disk failed;
+	 *  - -ECANCELED: ferry_file_producer_stop() or ferry_transport_free();
+	 *  - another errno of reading it: -ECONNRESET of a socket that is the source, for one. The stream
+	 *    goes on with what was written after the file;
+	 *  - why the connection was lost, as in connection_lost.
+	 *
+	 *  A shortage (-ENOMEM, -ENOBUFS, no descriptor left) is none of these: it is waited out or done
+	 *  without. What was read from a pipe, a socket or a terminal and not sent when it ends early is
+	 *  lost. */
 	void (*finished)(struct ferry_file_producer *producer, int status, uint64_t sent,
 	                 void *context);
 
@@ -77,23 +100,24 @@ struct ferry_file_callbacks {
  * Puts a file, or a range of one, into the stream.
  *
  * @param transport the transport, on any kind of socket or on pipes
- * @param fd the file, open for reading; what sendfile(2) can read from: a regular file, a memfd, a
- *        block device. Another kind finishes with what the kernel says
+ * @param fd the file, open for reading: of any kind but a directory. Its O_NONBLOCK is left as it is
+ *        and makes no difference; nobody else should read from a pipe, socket or terminal meanwhile
  * @param ownership FERRY_FD_TAKE: ferry closes @p fd when the file is done with; FERRY_FD_DUP: it
- *        uses a duplicate. On failure the caller still owns @p fd
+ *        uses a duplicate, which shares the position. Or'ed with FERRY_FILE_COPY if need be. On failure
+ *        the caller still owns @p fd
  * @param offset the first byte, 0 or more, which leaves the file's own position alone; or
- *        FERRY_FILE_POSITION
+ *        FERRY_FILE_POSITION. 0 for what has no position
  * @param length bytes to send, or FERRY_TO_END. Longer than what the file has: `finished` tells
  *        -EIO and how much there was
  * @param callbacks what is told, or NULL; must outlive the file's sending
  * @param context handed to each callback
  * @param[out] producer the file, to pause, resume or stop it; may be NULL
  * @retval 0 done
- * @retval -EINVAL @p transport is NULL, @p ownership is neither, @p offset or @p length is negative,
- *         or their sum overflows
+ * @retval -EINVAL @p transport is NULL, @p ownership is neither or has unknown bits, @p offset or
+ *         @p length is negative, or their sum overflows
  * @retval -EBADF @p fd is not open, or not for reading
  * @retval -EISDIR it is a directory
- * @retval -ESPIPE @p offset is FERRY_FILE_POSITION and the file has none
+ * @retval -ESPIPE @p offset is more than 0 and the file has no position
  * @retval -EPIPE the connection is over or being closed, or its sending half is
  * @retval -EMFILE FERRY_FD_DUP and no descriptor number is free
  * @retval -ENOMEM out of memory
@@ -105,10 +129,10 @@ FERRY_EXPORT int ferry_transport_send_file(struct ferry_transport *transport, in
                                            const struct ferry_file_callbacks *callbacks,
                                            void *context, struct ferry_file_producer **producer);
 
-/** How the file goes, as far as is known now: a file that the kernel refuses to move by itself changes
- *  to copying, at its first byte or later. Small files leave with the bytes before them, copied, and
- *  still say FERRY_FILE_BY_SENDFILE. Legal up to and in `finished`. -EINVAL: @p producer is NULL.
- *  Since 0.2. */
+/** How the file goes, an enum ferry_file_method, as far as is known now: a file that the kernel refuses to
+ *  move by itself changes to FERRY_FILE_BY_COPY, at its first byte or later. Bytes that were copied to
+ *  leave with what stands before them do not change it: a small file behind a header says
+ *  FERRY_FILE_BY_SENDFILE. Legal until `finished` has returned. -EINVAL: @p producer is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_file_producer_get_method(const struct ferry_file_producer *producer);
 
 /** Holds the file, and with it all that was written after it, until ferry_file_producer_resume(). A

@@ -30,7 +30,8 @@
  * errno value and changes nothing when it fails. A call that returns an error never runs its
  * callback. Unless said otherwise a function may be called from inside any callback, and only in
  * the thread that runs the transport's event_base, or in any thread when the bufferevent was made
- * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held).
+ * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held;
+ * BEV_OPT_UNLOCK_CALLBACKS is for the bufferevent's own).
  */
 
 #include <stdbool.h>
@@ -127,7 +128,7 @@ struct ferry_transport_stats {
 	uint64_t bytes_queued_max; /**< the most bytes that ever waited */
 	uint64_t fds_queued_max;   /**< the most descriptors that ever waited */
 
-	uint64_t file_waits; /**< times a file waited for its source or for the disk; since 0.2 */
+	uint64_t file_waits; /**< times a file waited for its source or for the disk */
 
 	uint64_t reserved[11]; /**< zero, for later versions */
 };
@@ -146,7 +147,8 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  * and what is in the buffers stay as they are. The socket is made non-blocking. The limits of one
  * read and one write are set to 256 KiB (1 MiB for writes on other than unix sockets);
  * bufferevent_set_max_single_read() and _write() change them. A bufferevent that is still
- * connecting is welcome.
+ * connecting is welcome; not one that still looks a name up (bufferevent_socket_connect_hostname()).
+ * From then on its event_base is not to be changed (bufferevent_base_set()).
  *
  * On failure @p bev stays the caller's and as it was.
  *
@@ -325,7 +327,8 @@ FERRY_EXPORT int ferry_transport_write_buffer(struct ferry_transport *transport,
  * @retval -ELOOP @p fd is the transport's own socket, which in flight over itself could only be
  *         freed by the kernel's garbage collector
  * @retval -ENOBUFS the queue is at its limit, or as many descriptors as one message holds wait for
- *         the same byte: write a byte first
+ *         the same byte (with an unsent file between them 253 in all, because the file may turn out
+ *         to be empty): write a byte first
  * @retval -EPIPE as ferry_transport_write()
  * @retval -EMFILE FERRY_FD_DUP and no descriptor number is free
  * @retval -ENOMEM out of memory

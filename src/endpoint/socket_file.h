@@ -19,7 +19,7 @@ struct socket_file {
 #define SOCKET_FILE_NONE ((struct socket_file){.directory = -1})
 
 /* Binds `fd` to the path of `address`; the file has exactly `mode` from the first moment. On
- * failure there is no file. */
+ * failure there is no file; but one that cannot be looked at is left, as it may be another's. */
 int socket_file_bind(struct socket_file *file, int fd, const struct address *address, mode_t mode);
 
 /* Removes the file if it is still the one that was bound. To be called while the socket is open. */

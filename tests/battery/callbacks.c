@@ -287,6 +287,24 @@ CASE(callbacks_set_before_the_transport_is_made_stay)
 	far_close(&far);
 }
 
+CASE(a_write_callback_that_is_due_when_the_transport_is_made_comes)
+{
+	struct end a;
+	struct record at_a;
+	int fds[2];
+	make_carrier_pair(fds);
+	struct bufferevent *bev = bufferevent_socket_new(base, fds[0], BEV_OPT_CLOSE_ON_FREE);
+	record(&at_a, bev);
+	bufferevent_enable(bev, EV_WRITE);
+
+	attach(&a, bev);
+	pump_turns(5);
+	ck_assert_str_eq(at_a.log, "w");
+
+	free_end(&a);
+	close(fds[1]);
+}
+
 static void hand_over(struct bufferevent *bev, void *argument)
 {
 	struct record *at = argument;
@@ -486,6 +504,7 @@ void callbacks_cases(const struct battery *battery)
 	battery_add(battery, without_callbacks_bytes_gather_and_ends_are_silent, ON_ALL);
 	battery_add(battery, callbacks_read_back_as_they_were_set, ON_ALL);
 	battery_add(battery, callbacks_set_before_the_transport_is_made_stay, ON_SOCKETS);
+	battery_add(battery, a_write_callback_that_is_due_when_the_transport_is_made_comes, ON_SOCKETS);
 	battery_add(battery, callbacks_can_be_replaced_inside_a_callback, ON_ALL);
 	battery_add(battery, the_accessors_answer_for_the_users_own_bufferevent, ON_SOCKETS);
 	battery_add(battery, priorities_order_the_callbacks_when_set_before, ON_SOCKETS);

@@ -435,6 +435,86 @@ CASE(a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_in_the_c
 	a_peer_that_closes_at_once_is_connected_and_then_eof(IN_THE_CALLBACK);
 }
 
+/* Descriptors, which only ferry has: those queued in the connected callback travel with their byte,
+ * though libevent's own write step called it and would write the byte itself. */
+
+static void send_fd_when_connected(struct bufferevent *bev, short what, void *argument)
+{
+	struct connecting *connecting = argument;
+	record_event(bev, what, &connecting->record);
+	attach_once(connecting, IN_THE_CALLBACK);
+	ck_assert_int_eq(ferry_transport_send_fd(connecting->end.transport, STDIN_FILENO, FERRY_FD_DUP),
+	                 0);
+	ck_assert_int_eq(bufferevent_write(bev, "x", 1), 0);
+}
+
+static void keep_fd(struct ferry_transport *transport, int fd, void *argument)
+{
+	(void)transport;
+	int *kept = argument;
+	ck_assert_int_eq(*kept, -1);
+	*kept = fd;
+}
+
+static bool has_fd(void *kept)
+{
+	return *(int *)kept >= 0;
+}
+
+static void the_connected_callback_can_send_a_descriptor(enum moment moment, size_t queued)
+{
+	struct connecting connecting = {.moment = moment};
+	struct place place;
+	struct far far;
+	struct end receiver;
+	int kept = -1;
+	make_place(&place, true);
+	begin(&connecting, &place, queued, 0);
+	bufferevent_setcb(connecting.end.bev, on_read, on_write, send_fd_when_connected, &connecting);
+	pump_until_event(&connecting.record);
+	far_accept(&far, &place);
+	make_end_on(&receiver, far.in, BEV_OPT_CLOSE_ON_FREE);
+	ferry_transport_set_fd_cb(receiver.transport, keep_fd, &kept);
+	bufferevent_enable(receiver.bev, EV_READ);
+	pump_until(has_fd, &kept);
+	ck_assert(same_file(kept, STDIN_FILENO));
+	ck_assert_uint_eq(connecting.record.events, 1);
+
+	close(kept);
+	free_end(&receiver);
+	end(&connecting, NULL, &place);
+}
+
+CASE(the_connected_callback_can_send_a_descriptor_when_attached_before)
+{
+	the_connected_callback_can_send_a_descriptor(BEFORE, 0);
+}
+
+CASE(the_connected_callback_can_send_a_descriptor_when_attached_while_connecting)
+{
+	the_connected_callback_can_send_a_descriptor(WHILE_CONNECTING, 0);
+}
+
+CASE(the_connected_callback_can_send_a_descriptor_when_attached_in_the_callback)
+{
+	the_connected_callback_can_send_a_descriptor(IN_THE_CALLBACK, 0);
+}
+
+CASE(the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_before)
+{
+	the_connected_callback_can_send_a_descriptor(BEFORE, 100);
+}
+
+CASE(the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_while_connecting)
+{
+	the_connected_callback_can_send_a_descriptor(WHILE_CONNECTING, 100);
+}
+
+CASE(the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_in_the_callback)
+{
+	the_connected_callback_can_send_a_descriptor(IN_THE_CALLBACK, 100);
+}
+
 void connecting_cases(const struct battery *battery)
 {
 	battery_add(battery, it_connects_when_attached_before, ON_SOCKETS);
@@ -478,4 +558,22 @@ void connecting_cases(const struct battery *battery)
 	battery_add(battery,
 	            a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_in_the_callback,
 	            ON_SOCKETS);
+	battery_add(battery, the_connected_callback_can_send_a_descriptor_when_attached_before,
+	            1 << FERRY_UNIX);
+	battery_add(battery,
+	            the_connected_callback_can_send_a_descriptor_when_attached_while_connecting,
+	            1 << FERRY_UNIX);
+	battery_add(battery, the_connected_callback_can_send_a_descriptor_when_attached_in_the_callback,
+	            1 << FERRY_UNIX);
+	battery_add(battery,
+	            the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_before,
+	            1 << FERRY_UNIX);
+	battery_add(
+	    battery,
+	    the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_while_connecting,
+	    1 << FERRY_UNIX);
+	battery_add(
+	    battery,
+	    the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_in_the_callback,
+	    1 << FERRY_UNIX);
 }

@@ -250,6 +250,28 @@ CASE(timeouts_and_marks_stay_with_the_stream)
 	far_close(&second);
 }
 
+/* The same when ferry has noticed before the loop runs. */
+CASE(a_new_socket_is_one_write_callback_also_when_it_was_noticed_at_once)
+{
+	struct end a;
+	struct far first, second;
+	struct record at_a;
+	make_end(&a, &first, 0);
+	record(&at_a, a.bev);
+	int old = bufferevent_getfd(a.bev);
+
+	bufferevent_setfd(a.bev, another(&second));
+	if (a.transport != NULL)
+		ck_assert_int_eq(ferry_transport_set_fd_cb(a.transport, NULL, NULL), 0);
+	pump_turns(5);
+	ck_assert_str_eq(at_a.log, "w");
+
+	close(old);
+	free_end(&a);
+	far_close(&first);
+	far_close(&second);
+}
+
 /* Descriptors, which only ferry has. */
 
 static void keep_fd(struct ferry_transport *transport, int fd, void *argument)
@@ -385,6 +407,8 @@ CASE(no_descriptor_is_lost_on_a_socket_that_ferry_was_given)
 void sockets_cases(const struct battery *battery)
 {
 	battery_add(battery, the_stream_moves_to_another_socket, ON_SOCKETS);
+	battery_add(battery, a_new_socket_is_one_write_callback_also_when_it_was_noticed_at_once,
+	            ON_SOCKETS);
 	battery_add(battery, what_waits_in_the_output_goes_to_the_new_socket, ON_SOCKETS);
 	battery_add(battery, what_is_in_the_input_stays, ON_SOCKETS);
 	battery_add(battery, after_the_end_of_one_socket_another_goes_on, ON_SOCKETS);

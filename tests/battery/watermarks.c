@@ -115,6 +115,8 @@ CASE(the_write_callback_waits_until_the_output_is_at_the_low_mark)
 	struct low_mark mark = {.low = 500000};
 	make_end(&a, &far, 0);
 	shrink_buffers(&a, &far);
+	/* In steps that cannot pass the mark by. */
+	bufferevent_set_max_single_write(a.bev, 16384);
 	bufferevent_setwatermark(a.bev, EV_WRITE, mark.low, 0);
 	bufferevent_setcb(a.bev, NULL, see_output, NULL, &mark);
 

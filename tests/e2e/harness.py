@@ -1,7 +1,7 @@
 """Proxy and workers as child processes, and raw HTTP over sockets: what the end-to-end tests share.
 
-FERRY_BIN is the directory of the example programs. FERRY_EMULATOR is what runs the proxy, if anything:
-valgrind 3.19 does not know openat2(2), without which a worker does not start. Everything is on
+FERRY_BIN is the directory of the example programs. FERRY_EMULATOR is what runs them, if anything, but
+not the workers: valgrind 3.19 does not know openat2(2), without which a worker does not start. Everything is on
 127.0.0.1 with ports that the kernel picks, in a temporary directory of its own. A wait has a deadline
 that a machine in order never comes near; no test passes or fails by how long something takes.
 """
@@ -36,14 +36,14 @@ def wait_until(condition, what):
 class Child:
     """A program whose output goes to a file, so that it is never held up by a full pipe."""
 
-    def __init__(self, directory, name, *arguments, prefix=()):
+    def __init__(self, directory, name, *arguments, prefix=(), emulated=False, **options):
         self.name = name
         self.log = directory / f"{name}-{time.monotonic_ns()}.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, *(EMULATOR if name == "handoff_proxy" else ()), BIN / name,
-                 *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+                [*prefix, *(EMULATOR if emulated else ()), BIN / name, *arguments],
+                **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT,
+                   **options})
         self.pid = self.process.pid
 
     def text(self):
@@ -169,7 +169,7 @@ class Server:
     def start_proxy(self):
         self.proxy = Child(self.directory, "handoff_proxy", "--socket", self.socket_path,
                            "--port", str(self.port), *self.proxy_options,
-                           prefix=self.proxy_prefix)
+                           prefix=self.proxy_prefix, emulated=True)
         self.proxy.wait_for("listening ")
         line = next(line for line in self.proxy.text().splitlines()
                     if line.startswith("listening "))

@@ -4,18 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -23,127 +15,10 @@
 
 #include "ferry/ferry.h"
 
+#include "faults.h"
 #include "heap.h"
 #include "support.h"
 #include "wire.h"
-
-/* ---- system calls that fail when told to ---- */
-
-enum call {
-	CALL_NONE,
-	CALL_SENDMSG,
-	CALL_RECVMSG,
-	CALL_SENDFILE,
-	CALL_WRITEV,
-	CALL_READV,
-	CALL_PREAD,
-	CALL_FCNTL,
-	CALL_FSTAT,
-	CALL_GETSOCKOPT,
-	CALL_IOCTL,
-	CALL_LSEEK,
-	CALL_SHUTDOWN,
-	CALL_CLOSE,
-	CALL_SIGACTION,
-	CALL_SIGMASK,
-	CALL_SIGPENDING,
-	CALL_SIGTIMEDWAIT,
-	CALL_COUNT
-};
-
-static bool armed; /* the scenario runs, and not the test's own part of it */
-static unsigned int call_counts[CALL_COUNT];
-static enum call failing_call;
-static unsigned int failing_number;
-static int failing_errno;
-static unsigned int bad_closes;
-
-static bool fails_now(enum call call)
-{
-	if (!armed || ++call_counts[call] != failing_number || call != failing_call)
-		return false;
-	errno = failing_errno;
-	return true;
-}
-
-#define FAULTY(CALL, type, name, parameters, arguments)                                            \
-	type __real_##name parameters;                                                                 \
-	type __wrap_##name parameters;                                                                 \
-	type __wrap_##name parameters                                                                  \
-	{                                                                                              \
-		if (fails_now(CALL))                                                                       \
-			return -1;                                                                             \
-		return __real_##name arguments;                                                            \
-	}
-
-FAULTY(CALL_SENDMSG, ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))
-FAULTY(CALL_RECVMSG, ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags))
-FAULTY(CALL_SENDFILE, ssize_t, sendfile, (int out, int in, off_t *at, size_t n), (out, in, at, n))
-FAULTY(CALL_WRITEV, ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n))
-FAULTY(CALL_READV, ssize_t, readv, (int fd, const struct iovec *v, int n), (fd, v, n))
-FAULTY(CALL_PREAD, ssize_t, pread, (int fd, void *b, size_t n, off_t at), (fd, b, n, at))
-FAULTY(CALL_FSTAT, int, fstat, (int fd, struct stat *s), (fd, s))
-FAULTY(CALL_GETSOCKOPT, int, getsockopt, (int fd, int l, int o, void *v, socklen_t *n),
-       (fd, l, o, v, n))
-FAULTY(CALL_LSEEK, off_t, lseek, (int fd, off_t at, int whence), (fd, at, whence))
-FAULTY(CALL_SHUTDOWN, int, shutdown, (int fd, int how), (fd, how))
-FAULTY(CALL_SIGACTION, int, sigaction,
-       (int number, const struct sigaction *a, struct sigaction *old), (number, a, old))
-FAULTY(CALL_SIGPENDING, int, sigpending, (sigset_t * set), (set))
-FAULTY(CALL_SIGTIMEDWAIT, int, sigtimedwait,
-       (const sigset_t *set, siginfo_t *info, const struct timespec *t), (set, info, t))
-
-int __real_fcntl(int fd, int command, ...);
-int __wrap_fcntl(int fd, int command, ...);
-int __wrap_fcntl(int fd, int command, ...)
-{
-	va_list list;
-	va_start(list, command);
-	void *argument = va_arg(list, void *);
-	va_end(list);
-	return fails_now(CALL_FCNTL) ? -1 : __real_fcntl(fd, command, argument);
-}
-
-int __real_ioctl(int fd, unsigned long request, ...);
-int __wrap_ioctl(int fd, unsigned long request, ...);
-int __wrap_ioctl(int fd, unsigned long request, ...)
-{
-	va_list list;
-	va_start(list, request);
-	void *argument = va_arg(list, void *);
-	va_end(list);
-	return fails_now(CALL_IOCTL) ? -1 : __real_ioctl(fd, request, argument);
-}
-
-int __real_pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
-int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
-int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
-{
-	return fails_now(CALL_SIGMASK) ? errno : __real_pthread_sigmask(how, set, old);
-}
-
-/* Linux closes the number whatever it says. */
-int __real_close(int fd);
-int __wrap_close(int fd);
-int __wrap_close(int fd)
-{
-	int result = __real_close(fd);
-	if (result != 0 && errno == EBADF)
-		bad_closes++;
-	return fails_now(CALL_CLOSE) ? -1 : result;
-}
-
-static void arm(void)
-{
-	armed = true;
-	heap_continue();
-}
-
-static void disarm(void)
-{
-	armed = false;
-	heap_suspend();
-}
 
 /* ---- what happened ---- */
 
@@ -316,8 +191,7 @@ static void send_everything(void)
 {
 	struct ferry_transport *t = run.near.transport;
 
-	note_error(
-	    ferry_transport_register_producer(t, &producer_callbacks, NULL, FERRY_PUSH));
+	note_error(ferry_transport_register_producer(t, &producer_callbacks, NULL, FERRY_PUSH));
 	write_bytes(5);
 	for (int i = 0; i < FD_BURST; i++)
 		send_fd(i % 2 == 0 ? FERRY_FD_DUP : FERRY_FD_TAKE);
@@ -468,8 +342,8 @@ static bool is_complete(void)
 
 static bool is_told(void)
 {
-	return run.call_error < 0 || run.near.reason < 0 || run.far.reason < 0 ||
-	       run.file_status < 0 || run.losses_told > 0;
+	return run.call_error < 0 || run.near.reason < 0 || run.far.reason < 0 || run.file_status < 0 ||
+	       run.losses_told > 0;
 }
 
 static void describe(void)
@@ -510,8 +384,7 @@ static void judge(bool recoverable, int fds_before)
 	check_that(run.bytes_received <= run.bytes_accepted && run.fds_received <= run.fds_accepted,
 	           "nothing arrives twice");
 	check_that(count_open_fds() == fds_before, "no descriptor leaks");
-	check_that(bad_closes == 0, "none is closed twice");
-	bad_closes = 0;
+	check_that(take_bad_closes() == 0, "none is closed twice");
 }
 
 /* ---- the sweeps ---- */
@@ -521,7 +394,7 @@ static unsigned long run_with_allocation(int kind, unsigned long number)
 	int fds_before = count_open_fds();
 	size_t blocks_before = heap_blocks();
 	snprintf(what_failed, sizeof(what_failed), "link %d, allocation %lu", kind, number);
-	failing_call = CALL_NONE;
+	plan_fault(CALL_NONE, 0, 0);
 	heap_watch(number);
 	run_scenario(kind);
 	unsigned long count = heap_unwatch();
@@ -541,12 +414,7 @@ START_TEST(every_allocation_may_fail)
 }
 END_TEST
 
-static const struct {
-	enum call call;
-	const char *name;
-	int errors[10];      /* zero-terminated */
-	int recoverable[6];  /* of them, those that change nothing */
-} calls[] = {
+static const struct swept_call calls[] = {
     {CALL_SENDMSG,
      "sendmsg",
      {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS, EPIPE, ECONNRESET, EPERM, EINVAL},
@@ -566,6 +434,10 @@ static const struct {
     {CALL_LSEEK, "lseek", {ESPIPE}, {0}},
     {CALL_SHUTDOWN, "shutdown", {ENOTCONN}, {0}},
     {CALL_CLOSE, "close", {EINTR, EIO}, {EINTR, EIO}},
+    {CALL_SETSOCKOPT, "setsockopt", {ENOPROTOOPT, ENOMEM}, {ENOPROTOOPT, ENOMEM}},
+    {CALL_POLL, "poll", {EINTR}, {EINTR}},
+    {CALL_PREADV2, "preadv2", {EINTR, EAGAIN, EOPNOTSUPP, EIO}, {EINTR, EAGAIN, EOPNOTSUPP, EIO}},
+    {CALL_CACHESTAT, "cachestat", {EPERM, EINVAL, ENOSYS}, {EPERM, EINVAL, ENOSYS}},
     {CALL_SIGACTION, "sigaction", {EINVAL}, {EINVAL}},
     {CALL_SIGMASK, "pthread_sigmask", {EINVAL}, {EINVAL}},
     {CALL_SIGPENDING, "sigpending", {EFAULT}, {EFAULT}},
@@ -573,27 +445,16 @@ static const struct {
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
-static bool is_recoverable(int index, int error)
-{
-	for (const int *one = calls[index].recoverable; *one != 0; one++)
-		if (*one == error)
-			return true;
-	return false;
-}
-
 static void run_with_call(int kind, int index, unsigned int number, int error)
 {
 	int fds_before = count_open_fds();
-	snprintf(what_failed, sizeof(what_failed), "link %d, %s number %u: %s", kind,
-	         calls[index].name, number, strerrorname_np(error));
-	failing_call = calls[index].call;
-	failing_number = number;
-	failing_errno = error;
-	memset(call_counts, 0, sizeof(call_counts));
+	snprintf(what_failed, sizeof(what_failed), "link %d, %s number %u: %s", kind, calls[index].name,
+	         number, strerrorname_np(error));
+	plan_fault(calls[index].call, number, error);
 	heap_watch(0);
 	run_scenario(kind);
 	heap_unwatch();
-	judge(is_recoverable(index, error) && !is_gone(kind), fds_before);
+	judge(is_recoverable(&calls[index], error) && !is_gone(kind), fds_before);
 	check_that(heap_blocks() == 0, "no memory leaks");
 }
 
@@ -601,12 +462,11 @@ static void run_with_call(int kind, int index, unsigned int number, int error)
 START_TEST(every_system_call_may_fail)
 {
 	int kind = _i / SWEPT_CALLS, index = _i % SWEPT_CALLS;
-	failing_call = CALL_NONE;
-	memset(call_counts, 0, sizeof(call_counts));
+	plan_fault(CALL_NONE, 0, 0);
 	heap_watch(0);
 	run_scenario(kind);
 	heap_unwatch();
-	unsigned int count = call_counts[calls[index].call];
+	unsigned int count = count_calls(calls[index].call);
 	/* A long run of the same call brings nothing new. */
 	unsigned int step = count > 60 ? count / 60 : 1;
 	for (unsigned int number = 1; number <= count; number += number < 30 ? 1 : step)

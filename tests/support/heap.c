@@ -10,10 +10,12 @@
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *block, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
 void __real_free(void *block);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *block, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void __wrap_free(void *block);
 
 static bool watching, suspended;
@@ -95,6 +97,15 @@ void *__wrap_realloc(void *block, size_t size)
 	void *moved = __real_realloc(block, size);
 	note_block(moved);
 	return moved;
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+	if (fails_now())
+		return NULL;
+	void *block = __real_aligned_alloc(alignment, size);
+	note_block(block);
+	return block;
 }
 
 void __wrap_free(void *block)

@@ -2,7 +2,7 @@
 #define FERRY_TESTS_HEAP_H
 
 /* The heap as the library and libevent use it: counted, and made to fail. A program that uses this is
- * linked with --wrap for malloc, calloc, realloc and free. */
+ * linked with --wrap for malloc, calloc, realloc, aligned_alloc and free. */
 
 #include <stdbool.h>
 #include <stddef.h>

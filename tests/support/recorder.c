@@ -34,14 +34,15 @@ void recorder_connection_made(struct ferry_transport *transport, void *context)
 	run_hook(recorder, EVENT_MADE);
 }
 
-void recorder_data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
+void recorder_data_received(struct ferry_transport *transport, struct evbuffer *input,
+                            void *context)
 {
 	struct recorder *recorder = context;
 	note(recorder, transport, EVENT_DATA);
 	recorder->data++;
 	ck_assert_uint_gt(evbuffer_get_length(input), 0);
-	ck_assert_ptr_eq(
-	    input, bufferevent_get_input(ferry_transport_get_bufferevent(recorder->transport)));
+	ck_assert_ptr_eq(input,
+	                 bufferevent_get_input(ferry_transport_get_bufferevent(recorder->transport)));
 	ck_assert_int_eq(evbuffer_add_buffer(recorder->received, input), 0);
 	run_hook(recorder, EVENT_DATA);
 }

@@ -35,9 +35,9 @@ struct recorder {
 	int reason;
 
 	unsigned int fd_count;
-	int fds[RECORDER_MAX_FDS];         /* -1 once taken by the test */
-	uint64_t fd_at[RECORDER_MAX_FDS];  /* bytes that had been received before each */
-	bool close_fds;                    /* at once, instead of keeping them */
+	int fds[RECORDER_MAX_FDS];        /* -1 once taken by the test */
+	uint64_t fd_at[RECORDER_MAX_FDS]; /* bytes that had been received before each */
+	bool close_fds;                   /* at once, instead of keeping them */
 
 	bool quiet; /* no callback may run now */
 
@@ -48,7 +48,8 @@ struct recorder {
 
 /* The callbacks, for tables with some of them missing, and the table with all. */
 void recorder_connection_made(struct ferry_transport *transport, void *context);
-void recorder_data_received(struct ferry_transport *transport, struct evbuffer *input, void *context);
+void recorder_data_received(struct ferry_transport *transport, struct evbuffer *input,
+                            void *context);
 void recorder_fd_received(struct ferry_transport *transport, int fd, void *context);
 void recorder_fds_lost(struct ferry_transport *transport, void *context);
 void recorder_read_lost(struct ferry_transport *transport, void *context);

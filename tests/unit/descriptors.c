@@ -585,8 +585,8 @@ START_TEST(descriptors_that_wait_for_a_byte_do_not_bar_those_of_an_empty_file)
 	open_sender();
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(sender.transport, 2), 0);
 	ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(10), FERRY_FD_TAKE, 10, 0,
-	                                           NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(10), FERRY_FD_TAKE, 10,
+	                                           0, NULL, NULL, NULL),
 	                 0);
 	ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
 	write_byte();

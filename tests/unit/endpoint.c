@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,10 @@ int __real_accept4(int fd, struct sockaddr *address, socklen_t *length, int flag
 int __real_connect(int fd, const struct sockaddr *address, socklen_t length);
 int __real_chmod(const char *path, mode_t mode);
 int __real_openat(int directory, const char *name, int flags, ...);
+int __real_fchmod(int fd, mode_t mode);
+int __real_fstatat(int directory, const char *name, struct stat *status, int flags);
+int __real_unlinkat(int directory, const char *name, int flags);
+int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
 mode_t __real_umask(mode_t mask);
 int __real_ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev);
 void *__real_malloc(size_t size);
@@ -47,6 +52,10 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *length, int flag
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t length);
 int __wrap_chmod(const char *path, mode_t mode);
 int __wrap_openat(int directory, const char *name, int flags, ...);
+int __wrap_fchmod(int fd, mode_t mode);
+int __wrap_fstatat(int directory, const char *name, struct stat *status, int flags);
+int __wrap_unlinkat(int directory, const char *name, int flags);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
 mode_t __wrap_umask(mode_t mask);
 int __wrap_ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev);
 void *__wrap_malloc(size_t size);
@@ -59,6 +68,11 @@ static struct {
 	void (*before_openat)(void);
 	int listen_error;
 	int chmod_error;
+	int fchmod_error;
+	int fstatat_error;
+	int unlinkat_error;
+	int poll_error;
+	unsigned int poll_calls;
 	int transport_error;
 	int accept_errors[8]; /* given one after the other, before real accepts */
 	unsigned int accept_errors_given;
@@ -116,6 +130,39 @@ int __wrap_openat(int directory, const char *name, int flags, ...)
 	if (watch.before_openat != NULL)
 		watch.before_openat();
 	return __real_openat(directory, name, flags);
+}
+
+int __wrap_fchmod(int fd, mode_t mode)
+{
+	if (watch.fchmod_error == 0)
+		return __real_fchmod(fd, mode);
+	errno = watch.fchmod_error;
+	return -1;
+}
+
+int __wrap_fstatat(int directory, const char *name, struct stat *status, int flags)
+{
+	if (watch.fstatat_error == 0)
+		return __real_fstatat(directory, name, status, flags);
+	errno = watch.fstatat_error;
+	return -1;
+}
+
+int __wrap_unlinkat(int directory, const char *name, int flags)
+{
+	if (watch.unlinkat_error == 0)
+		return __real_unlinkat(directory, name, flags);
+	errno = watch.unlinkat_error;
+	return -1;
+}
+
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+	watch.poll_calls++;
+	if (watch.poll_error == 0)
+		return __real_poll(fds, count, timeout);
+	errno = watch.poll_error;
+	return -1;
 }
 
 mode_t __wrap_umask(mode_t mask)
@@ -712,6 +759,44 @@ START_TEST(a_failure_after_bind_leaves_no_file)
 }
 END_TEST
 
+START_TEST(a_mode_that_cannot_be_set_is_told_before_there_is_a_file)
+{
+	struct ferry_listener *listener = NULL;
+
+	watch.fchmod_error = EPERM;
+	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL), -EPERM);
+	ck_assert(!exists(path));
+	ck_assert_ptr_null(listener);
+}
+END_TEST
+
+/* One that cannot be looked at may be another's: it stays. */
+START_TEST(a_file_that_cannot_be_looked_at_or_removed_is_left)
+{
+	struct ferry_listener *listener = NULL;
+
+	watch.fstatat_error = EIO;
+	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL), -EIO);
+	ck_assert_ptr_null(listener);
+	ck_assert(exists(path));
+	watch.fstatat_error = 0;
+	unlink(path);
+
+	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL), 0);
+	watch.fstatat_error = EACCES;
+	ferry_listener_free(listener);
+	ck_assert(exists(path));
+	watch.fstatat_error = 0;
+	unlink(path);
+
+	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL), 0);
+	watch.unlinkat_error = EROFS;
+	ferry_listener_free(listener);
+	ck_assert(exists(path));
+	watch.unlinkat_error = 0;
+}
+END_TEST
+
 /* The limit at which no descriptor number is free any more, or with `spare` that many. */
 static struct rlimit limit_numbers(unsigned int spare)
 {
@@ -1114,6 +1199,23 @@ START_TEST(what_cannot_be_accepted_from_is_not_adopted)
 }
 END_TEST
 
+/* Another was faster, and a signal came when it was looked whether that is all. */
+START_TEST(woken_for_nothing_it_goes_on_if_poll_fails)
+{
+	struct host host = {0};
+	host_listen(&host, path, 0);
+	watch.accept_errors[0] = EAGAIN;
+	watch.poll_error = EINTR;
+	int fd = plain_connect(path);
+	ck_assert_int_ge(fd, 0);
+	pump_until_count(&host.accepted, 1);
+	ck_assert_uint_eq(watch.poll_calls, 1);
+	ck_assert_uint_eq(warnings, 0);
+	host_free(&host);
+	close(fd);
+}
+END_TEST
+
 /* The other owner of an adopted socket may do what it likes with it. */
 START_TEST(a_listener_shut_down_by_another_does_not_spin)
 {
@@ -1395,6 +1497,8 @@ static void add_cases(Suite *suite)
 	tcase_add_test(files, the_file_is_found_again_after_chdir);
 	tcase_add_test(files, a_file_swapped_in_while_binding_keeps_its_mode);
 	tcase_add_test(files, a_failure_after_bind_leaves_no_file);
+	tcase_add_test(files, a_mode_that_cannot_be_set_is_told_before_there_is_a_file);
+	tcase_add_test(files, a_file_that_cannot_be_looked_at_or_removed_is_left);
 	tcase_add_test(files, without_descriptors_the_call_says_so_and_leaves_no_file);
 
 	TCase *listener = support_case(suite, "listener");
@@ -1416,6 +1520,7 @@ static void add_cases(Suite *suite)
 	tcase_add_test(adopted, an_adopted_unix_listener_is_left_as_it_was);
 	tcase_add_test(adopted, an_adopted_tcp_listener_is_left_as_it_was);
 	tcase_add_test(adopted, what_cannot_be_accepted_from_is_not_adopted);
+	tcase_add_test(adopted, woken_for_nothing_it_goes_on_if_poll_fails);
 	tcase_add_test(adopted, a_listener_shut_down_by_another_does_not_spin);
 
 	TCase *connector = support_case(suite, "connector");

@@ -245,7 +245,8 @@ int main(void)
 	tcase_add_test(idle, a_transport_that_has_worked_and_idles_again_holds_no_more_than_promised);
 
 	TCase *trips = support_case(suite, "round trips");
-	tcase_add_loop_test(trips, a_round_trip_costs_one_call_each_way_no_epoll_ctl_and_no_memory, 0, 3);
+	tcase_add_loop_test(trips, a_round_trip_costs_one_call_each_way_no_epoll_ctl_and_no_memory, 0,
+	                    3);
 	tcase_add_test(trips, an_idle_connection_with_nothing_to_write_wakes_nobody);
 	tcase_add_test(trips, writes_of_one_turn_leave_in_one_message);
 	return support_run(suite);

@@ -528,7 +528,7 @@ END_TEST
 struct source {
 	const char *name;
 	int (*open)(void);
-	int with_offset;    /* 0, or negative errno */
+	int with_offset; /* 0, or negative errno */
 	int without_offset;
 };
 

@@ -39,7 +39,8 @@ static void check_closes(void)
 enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_KINDS };
 
 static struct recorder near;
-static int far_in = -1, far_out = -1; /* where the far end reads, and writes; the same on a socket */
+static int far_in = -1,
+           far_out = -1; /* where the far end reads, and writes; the same on a socket */
 
 static void open_link_with(int kind, const struct ferry_protocol *protocol)
 {
@@ -133,11 +134,11 @@ static void check_lost(int reason)
 }
 
 /* Runs a call in which no callback may come. */
-#define QUIETLY(call)                                                                              \
-	do {                                                                                           \
-		near.quiet = true;                                                                         \
-		ck_assert_int_eq(call, 0);                                                                 \
-		near.quiet = false;                                                                        \
+#define QUIETLY(call)              \
+	do {                           \
+		near.quiet = true;         \
+		ck_assert_int_eq(call, 0); \
+		near.quiet = false;        \
 	} while (0)
 
 /* ---- the beginning ---- */
@@ -282,8 +283,8 @@ static int make_listener(struct sockaddr_in *address)
 {
 	socklen_t length = sizeof(*address);
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	*address = (struct sockaddr_in){.sin_family = AF_INET,
-	                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	*address =
+	    (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	ck_assert_int_eq(bind(listener, (struct sockaddr *)address, length), 0);
 	ck_assert_int_eq(listen(listener, 5), 0);
 	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)address, &length), 0);
@@ -354,8 +355,8 @@ START_TEST(a_refused_connection_is_lost_without_having_been_made)
 	struct ferry_transport *transport = connect_to(&address);
 	int file = make_file(10);
 	ck_assert_int_eq(ferry_transport_write(transport, "hello", 5), 0);
-	ck_assert_int_eq(ferry_transport_send_file(transport, file, FERRY_FD_TAKE, 0, FERRY_TO_END, NULL,
-	                                           NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(transport, file, FERRY_FD_TAKE, 0, FERRY_TO_END,
+	                                           NULL, NULL, NULL),
 	                 0);
 
 	pump_until_count(&lost_count, 1);
@@ -734,7 +735,8 @@ static void check_over(struct ferry_transport *t)
 	ck_assert_int_eq(ferry_transport_write_buffer(t, buffer), -EPIPE);
 	ck_assert_uint_eq(evbuffer_get_length(buffer), 4);
 	ck_assert_int_eq(
-	    ferry_transport_send_file(t, file, FERRY_FD_TAKE, 0, FERRY_TO_END, NULL, NULL, NULL), -EPIPE);
+	    ferry_transport_send_file(t, file, FERRY_FD_TAKE, 0, FERRY_TO_END, NULL, NULL, NULL),
+	    -EPIPE);
 	ck_assert(fd_is_open(file));
 	ck_assert_int_eq(ferry_transport_register_producer(t, &producer, NULL, FERRY_PULL), -EPIPE);
 	ck_assert_int_eq(ferry_transport_unregister_producer(t), -ENOENT);
@@ -1506,7 +1508,8 @@ int main(void)
 	tcase_add_loop_test(halves, ones_own_half_may_be_ended_when_told_of_the_peers, 0, LINK_KINDS);
 
 	TCase *flushing = closes_case(suite, "flushing");
-	tcase_add_loop_test(flushing, closing_flushes_ten_megabytes_to_a_slow_reader, 0, 2 * LINK_KINDS);
+	tcase_add_loop_test(flushing, closing_flushes_ten_megabytes_to_a_slow_reader, 0,
+	                    2 * LINK_KINDS);
 	tcase_add_loop_test(flushing, closing_stops_reading, 0, LINK_KINDS);
 
 	TCase *over = closes_case(suite, "after the end");
@@ -1517,8 +1520,7 @@ int main(void)
 
 	TCase *freeing = closes_case(suite, "freeing");
 	tcase_add_loop_test(freeing, a_transport_may_be_freed_before_the_loop_ever_ran, 0, LINK_KINDS);
-	tcase_add_test(freeing,
-	               freeing_is_seen_by_the_peer_at_once_even_when_the_socket_is_shared);
+	tcase_add_test(freeing, freeing_is_seen_by_the_peer_at_once_even_when_the_socket_is_shared);
 	tcase_add_test(freeing, the_socket_stays_open_without_close_on_free);
 	tcase_add_loop_test(freeing, a_transport_may_be_freed_in_every_callback, 0,
 	                    LINK_KINDS * ACTIONS);

@@ -55,8 +55,7 @@ static void close_link(void)
 static void send_something(int kind)
 {
 	if (kind == SEND_FD || kind == SEND_ALL) {
-		int status =
-		    ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP);
+		int status = ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP);
 		ck_assert(status == 0 || status == -EOPNOTSUPP || status == -EPIPE);
 	}
 	if (kind != SEND_FILE)

@@ -1,11 +1,12 @@
-/* A receiver that wants no descriptors makes the sender's call fail for good. Linux 6.16 and later;
- * skipped on others. */
+/* A receiver that wants no descriptors makes the sender's call fail for good, which is no reason to
+ * try again. Linux 6.16 and later; skipped on others. */
 
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "recorder.h"
 #include "support.h"
 #include "wire.h"
 
@@ -37,6 +38,31 @@ START_TEST(sending_to_a_socket_that_refuses_descriptors_says_eperm)
 }
 END_TEST
 
+START_TEST(a_transport_whose_peer_refuses_descriptors_is_lost_with_eperm)
+{
+	int ends[2];
+	struct recorder sender;
+	make_pair(PAIR_UNIX, ends);
+	ck_assert_int_eq(refuse_descriptors(ends[1]), 0);
+	recorder_open(&sender, ends[0], &recorder_protocol);
+	int fd = make_marked_fd(1);
+	ck_assert_int_eq(ferry_transport_write(sender.transport, "before", 6), 0);
+	ck_assert_int_eq(ferry_transport_send_fd(sender.transport, fd, FERRY_FD_TAKE), 0);
+	ck_assert_int_eq(ferry_transport_write(sender.transport, "with", 4), 0);
+
+	pump_until_lost(&sender);
+
+	ck_assert_int_eq(sender.reason, -EPERM);
+	ck_assert(!fd_is_open(fd));
+	ck_assert_uint_eq(stats_of(sender.transport).fds_unsent, 1);
+	ck_assert_uint_eq(stats_of(sender.transport).send_retries, 0);
+	char buffer[16];
+	ck_assert_int_eq(read(ends[1], buffer, sizeof(buffer)), 6);
+	recorder_close(&sender);
+	close(ends[1]);
+}
+END_TEST
+
 static int kernel_support(void)
 {
 	int ends[2];
@@ -54,8 +80,9 @@ int main(void)
 		puts("SKIPPED: this kernel has no SO_PASSRIGHTS");
 		return SKIPPED;
 	}
-	Suite *suite = suite_create("kernel_passrights");
+	Suite *suite = suite_create("passrights");
 	TCase *tcase = support_case(suite, "SO_PASSRIGHTS");
 	tcase_add_test(tcase, sending_to_a_socket_that_refuses_descriptors_says_eperm);
+	tcase_add_test(tcase, a_transport_whose_peer_refuses_descriptors_is_lost_with_eperm);
 	return support_run(suite);
 }

@@ -1,0 +1,420 @@
+/* What sending a file costs: the loop's stalls while a file comes from the disk, and the processor time
+ * for one that is in memory. Each figure stands beside that of the bare system calls. */
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "bench.h"
+#include "ferry/ferry.h"
+
+static size_t chunk_of(enum bench_kind kind)
+{
+	return kind == BENCH_UNIX ? 256 * 1024 : 1024 * 1024; /* as ferry's, a wake-up */
+}
+
+static struct event_base *base;
+
+static struct ferry_transport *new_transport(int fd)
+{
+	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+	struct ferry_transport *transport = NULL;
+
+	bench_need(bev != NULL && ferry_transport_new(&transport, bev) == 0, "transport");
+	return transport;
+}
+
+static void open_base(void)
+{
+	base = event_base_new();
+	bench_need(base != NULL, "event_base_new");
+}
+
+static void close_base(void)
+{
+	event_base_loop(base, EVLOOP_NONBLOCK); /* transports are finalised */
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	event_base_free(base);
+}
+
+/* ---- how the file is sent ---- */
+
+static void finished(struct ferry_file_producer *producer, int status, uint64_t sent, void *context)
+{
+	(void)producer, (void)sent, (void)context;
+	bench_need(status == 0, "the file");
+	event_base_loopbreak(base);
+}
+
+static const struct ferry_file_callbacks file_callbacks = {.finished = finished};
+
+/* The same without ferry: an event and sendfile(2). */
+struct plain {
+	struct event *event;
+	int socket, file;
+	off_t offset, end;
+	size_t chunk;
+};
+
+static void plain_step(evutil_socket_t fd, short what, void *argument)
+{
+	(void)what;
+	struct plain *plain = argument;
+	size_t budget = plain->chunk;
+
+	while (budget > 0 && plain->offset < plain->end) {
+		size_t left = (size_t)(plain->end - plain->offset);
+		ssize_t sent = sendfile(fd, plain->file, &plain->offset, left < budget ? left : budget);
+		if (sent < 0) {
+			bench_need(errno == EAGAIN, "sendfile");
+			return;
+		}
+		budget -= (size_t)sent;
+	}
+	if (plain->offset == plain->end)
+		event_base_loopbreak(base);
+}
+
+static struct plain plain;
+static struct ferry_transport *transport;
+static struct ferry_transport_stats stats;
+
+static void start_sending(bool ferry, enum bench_kind kind, int socket, int file, size_t size)
+{
+	if (ferry) {
+		transport = new_transport(socket);
+		bench_need(ferry_transport_send_file(transport, file, FERRY_FD_DUP, 0, (int64_t)size,
+		                                     &file_callbacks, NULL, NULL) == 0,
+		           "send_file");
+		return;
+	}
+	plain =
+	    (struct plain){.socket = socket, .file = file, .end = (off_t)size, .chunk = chunk_of(kind)};
+	plain.event = event_new(base, socket, EV_WRITE | EV_PERSIST, plain_step, &plain);
+	bench_need(plain.event != NULL && event_add(plain.event, NULL) == 0, "event");
+}
+
+static void stop_sending(bool ferry)
+{
+	if (ferry) {
+		ferry_transport_get_stats(transport, &stats);
+		ferry_transport_free(transport);
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	} else {
+		event_free(plain.event);
+		close(plain.socket);
+	}
+}
+
+/* ---- the loop's stalls ---- */
+
+enum { OTHERS = 100, MESSAGE = 64, TICK_USEC = 1000 };
+
+/* From one wait for events to the next, nobody else gets a turn. With the time that the scheduler gave
+ * to other programs, and without. */
+static struct bench_samples turns, own_turns;
+static bool counting;
+static uint64_t turn_began, delay_before;
+
+int epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout);
+
+/* In libc's place, for libevent. */
+int epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout)
+{
+	if (turn_began != 0 && counting) {
+		uint64_t wall = bench_now() - turn_began, delay = bench_delay() - delay_before;
+		bench_add(&turns, wall);
+		bench_add(&own_turns, wall > delay ? wall - delay : 0);
+	}
+	int count = (int)syscall(SYS_epoll_pwait, epoll_fd, events, max, timeout, NULL, 8);
+	if (counting) {
+		delay_before = bench_delay();
+		turn_began = bench_now();
+	}
+	return count;
+}
+
+struct other {
+	struct ferry_transport *transport;
+	bool waits; /* for its answer */
+};
+static struct other others[OTHERS];
+static uint64_t round_trips;
+
+static void got_answer(struct ferry_transport *one, struct evbuffer *input, void *context)
+{
+	(void)one;
+	struct other *other = context;
+
+	if (evbuffer_get_length(input) < MESSAGE)
+		return;
+	evbuffer_drain(input, MESSAGE);
+	other->waits = false;
+	round_trips++;
+}
+
+static const struct ferry_protocol other_protocol = {.data_received = got_answer};
+
+/* Not at once with the answer: a loop that is never idle measures the scheduler. */
+static void tick(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	static const char message[MESSAGE];
+
+	for (int i = 0; i < OTHERS; i++) {
+		if (others[i].waits)
+			continue;
+		others[i].waits = true;
+		ferry_transport_write(others[i].transport, message, sizeof(message));
+	}
+}
+
+/* The far ends of them all. */
+static void echo(int (*fds)[2])
+{
+	int epoll_fd = epoll_create1(0), open = OTHERS;
+	struct epoll_event events[OTHERS];
+	char message[MESSAGE];
+
+	for (int i = 0; i < OTHERS; i++) {
+		close(fds[i][0]);
+		events[0] = (struct epoll_event){.events = EPOLLIN, .data.fd = fds[i][1]};
+		epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fds[i][1], &events[0]);
+	}
+	while (open > 0) {
+		int count = epoll_wait(epoll_fd, events, OTHERS, -1);
+		for (int i = 0; i < count; i++) {
+			ssize_t length = read(events[i].data.fd, message, sizeof(message));
+			/* The other end goes without waiting for the last answer. */
+			if (length != MESSAGE ||
+			    send(events[i].data.fd, message, MESSAGE, MSG_NOSIGNAL) != MESSAGE) {
+				close(events[i].data.fd);
+				open--;
+			}
+		}
+	}
+}
+
+static pid_t start_others(void)
+{
+	int fds[OTHERS][2];
+
+	for (int i = 0; i < OTHERS; i++)
+		bench_pair(BENCH_UNIX, fds[i]);
+	pid_t child = fork();
+	bench_need(child >= 0, "fork");
+	if (child == 0) {
+		echo(fds);
+		_exit(0);
+	}
+	for (int i = 0; i < OTHERS; i++) {
+		close(fds[i][1]);
+		others[i].transport = new_transport(fds[i][0]);
+		others[i].waits = false;
+		ferry_transport_set_protocol(others[i].transport, &other_protocol, &others[i]);
+	}
+	return child;
+}
+
+static void stop_others(pid_t child)
+{
+	for (int i = 0; i < OTHERS; i++)
+		ferry_transport_free(others[i].transport);
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	bench_wait(child);
+}
+
+static void print_stall(const char *way, const char *what, double value)
+{
+	char name[80];
+	snprintf(name, sizeof(name), "stall_%s_%s", way, what);
+	bench_print(name, value);
+}
+
+static void measure_stalls(const char *way, bool ferry, int file, size_t size)
+{
+	int socket;
+
+	pid_t reader = bench_fork(BENCH_UNIX, bench_discard, NULL, &socket);
+	open_base();
+	pid_t child = start_others();
+	struct event *ticks = event_new(base, -1, EV_PERSIST, tick, NULL);
+	event_add(ticks, &(struct timeval){.tv_usec = TICK_USEC});
+	for (int i = 0; i < 50; i++)
+		event_base_loop(base, EVLOOP_ONCE);
+	round_trips = 0;
+	counting = true;
+	uint64_t began = bench_now();
+	start_sending(ferry, BENCH_UNIX, socket, file, size);
+	event_base_dispatch(base);
+	double seconds = (double)(bench_now() - began) / 1e9;
+	counting = false;
+	turn_began = 0;
+	stop_sending(ferry);
+	event_free(ticks);
+	stop_others(child);
+	close_base();
+	bench_wait(reader);
+
+	print_stall(way, "p50_ms", (double)bench_quantile(&own_turns, 0.5) / 1e6);
+	print_stall(way, "p99_ms", (double)bench_quantile(&own_turns, 0.99) / 1e6);
+	print_stall(way, "p999_ms", (double)bench_quantile(&own_turns, 0.999) / 1e6);
+	print_stall(way, "worst_ms", (double)bench_quantile(&own_turns, 1) / 1e6);
+	print_stall(way, "with_scheduler_p999_ms", (double)bench_quantile(&turns, 0.999) / 1e6);
+	print_stall(way, "with_scheduler_worst_ms", (double)bench_quantile(&turns, 1) / 1e6);
+	print_stall(way, "turns", (double)turns.count);
+	print_stall(way, "round_trips_per_s", (double)round_trips / seconds);
+	print_stall(way, "MB_per_s", (double)size / 1e6 / seconds);
+	if (ferry)
+		print_stall(way, "waits", (double)stats.file_waits);
+	bench_clear(&turns);
+	bench_clear(&own_turns);
+}
+
+static void stalls(bool quick)
+{
+	size_t size = (size_t)(quick ? 16 : 512) << 20;
+	int file = bench_file(size);
+
+	printf(
+	    "# A file of %zu MiB while %d others make round trips: how long a turn of the loop takes\n",
+	    size >> 20, OTHERS);
+	for (int round = 0; round < (quick ? 1 : 3); round++) {
+		for (int ferry = 0; ferry < 2; ferry++) {
+			if (!bench_drop(file, size)) {
+				printf("# SKIPPED: the file cannot be dropped from memory here\n");
+				close(file);
+				return;
+			}
+			measure_stalls(ferry ? "cold_ferry" : "cold_plain", ferry, file, size);
+		}
+	}
+	measure_stalls("warm_plain", false, file, size);
+	measure_stalls("warm_ferry", true, file, size);
+	close(file);
+}
+
+/* ---- processor time ---- */
+
+/* sendfile(2) in a bare loop, which waits by poll(2) when the socket is full, and in an event's
+ * callback; with read and send, 64 KiB at a time and 16 KiB, which is what programs do. */
+enum way { BARE, EVENT, READ_SEND_64K, READ_SEND_16K, FERRY, WAYS };
+static const char *const way_names[WAYS] = {"sendfile", "event_sendfile", "read_send_64k",
+                                            "read_send_16k", "ferry"};
+
+static void send_bare(int socket, int file, size_t size, size_t chunk)
+{
+	off_t offset = 0;
+
+	while (offset < (off_t)size) {
+		ssize_t sent = sendfile(socket, file, &offset, chunk);
+		if (sent < 0) {
+			bench_need(errno == EAGAIN, "sendfile");
+			bench_poll(socket, POLLOUT);
+		}
+	}
+}
+
+static void send_all(int socket, const char *data, size_t length)
+{
+	while (length > 0) {
+		ssize_t sent = send(socket, data, length, MSG_NOSIGNAL);
+		if (sent < 0) {
+			bench_need(errno == EAGAIN, "send");
+			bench_poll(socket, POLLOUT);
+			continue;
+		}
+		data += sent;
+		length -= (size_t)sent;
+	}
+}
+
+static void send_read(int socket, int file, size_t size, size_t chunk)
+{
+	char *buffer = malloc(chunk);
+
+	bench_need(buffer != NULL, "malloc");
+	for (size_t done = 0; done < size;) {
+		ssize_t length = pread(file, buffer, chunk, (off_t)done);
+		bench_need(length > 0, "pread");
+		send_all(socket, buffer, (size_t)length);
+		done += (size_t)length;
+	}
+	free(buffer);
+}
+
+/* Seconds for 10^9 bytes. */
+static double measure_cpu(enum way way, enum bench_kind kind, int file, size_t size)
+{
+	int socket;
+	pid_t reader = bench_fork(kind, bench_discard, NULL, &socket);
+
+	open_base();
+	uint64_t began = bench_cpu();
+	if (way == FERRY || way == EVENT) {
+		start_sending(way == FERRY, kind, socket, file, size);
+		event_base_dispatch(base);
+	} else if (way == BARE) {
+		send_bare(socket, file, size, chunk_of(kind));
+	} else {
+		send_read(socket, file, size, way == READ_SEND_64K ? 64 * 1024 : 16 * 1024);
+	}
+	double seconds = (double)(bench_cpu() - began) / 1e9;
+	if (way == FERRY || way == EVENT)
+		stop_sending(way == FERRY);
+	else
+		close(socket);
+	close_base();
+	bench_wait(reader);
+	return seconds / ((double)size / 1e9);
+}
+
+static void processor_time(bool quick)
+{
+	size_t size = (size_t)(quick ? 16 : 512) << 20;
+	int file = bench_file(size), rounds = quick ? 1 : 15;
+	char name[80];
+
+	printf("# Processor time of the sender for 10^9 bytes of a file in memory: the least of %d\n",
+	       rounds);
+	for (int kind = 0; kind < BENCH_KINDS; kind++) {
+		double least[WAYS] = {0};
+		for (int i = 0; i < rounds; i++) {
+			for (int way = 0; way < WAYS; way++) {
+				double cost = measure_cpu((enum way)way, (enum bench_kind)kind, file, size);
+				if (i == 0 || cost < least[way])
+					least[way] = cost;
+			}
+		}
+		for (int way = 0; way < WAYS; way++) {
+			snprintf(name, sizeof(name), "cpu_%s_%s_s_per_GB", bench_kind_names[kind],
+			         way_names[way]);
+			bench_print(name, least[way]);
+		}
+		for (int way = 0; way < FERRY; way++) {
+			snprintf(name, sizeof(name), "ratio_%s_ferry_to_%s", bench_kind_names[kind],
+			         way_names[way]);
+			bench_print(name, least[FERRY] / least[way]);
+		}
+	}
+	close(file);
+}
+
+int main(int argc, char **argv)
+{
+	bool quick = bench_is_quick(argc, argv);
+
+	stalls(quick);
+	processor_time(quick);
+	return 0;
+}

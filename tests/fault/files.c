@@ -1,0 +1,563 @@
+/* A file from each kind of source, between a header and a trailer, sent again and again, with another
+ * allocation or system call failing each time. Whatever fails: nothing crashes, leaks or is closed twice,
+ * what did not get through is told, and the bytes that arrive are right as far as they come. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+
+#include "ferry/ferry.h"
+
+#include "faults.h"
+#include "heap.h"
+#include "support.h"
+
+/* ---- what is sent, and where ---- */
+
+enum source { REGULAR, PIPE, SOCKET, TTY, PROC };
+enum link { UNIX, TCP, PIPES };
+
+static const struct scenario {
+	const char *name;
+	enum source source;
+	enum link link;
+	unsigned int ownership; /* with FERRY_FILE_COPY or not */
+	int64_t offset;
+	size_t size; /* of the source */
+	enum kernel kernel;
+	enum call here_for; /* it gets there without a fault */
+} scenarios[] = {
+    {"a file", REGULAR, TCP, FERRY_FD_TAKE, 0, 100000, AS_IT_IS, CALL_SETSOCKOPT},
+    {"a file at its position", REGULAR, UNIX, FERRY_FD_DUP, FERRY_FILE_POSITION, 100000, AS_IT_IS,
+     CALL_SENDFILE},
+    {"a small file", REGULAR, TCP, FERRY_FD_DUP, 100, 1000, AS_IT_IS, CALL_PREADV2},
+    {"a small file at its position", REGULAR, UNIX, FERRY_FD_TAKE, FERRY_FILE_POSITION, 1000,
+     AS_IT_IS, CALL_LSEEK},
+    {"a file, copied", REGULAR, UNIX, FERRY_FD_TAKE | FERRY_FILE_COPY, 10, 100000, AS_IT_IS,
+     CALL_PREAD},
+    {"a file at its position, copied", REGULAR, TCP, FERRY_FD_DUP | FERRY_FILE_COPY,
+     FERRY_FILE_POSITION, 100000, AS_IT_IS, CALL_LSEEK},
+    {"a file, copied to a pipe", REGULAR, PIPES, FERRY_FD_TAKE | FERRY_FILE_COPY, 0, 100000,
+     AS_IT_IS, CALL_WRITEV},
+    {"a cold file", REGULAR, UNIX, FERRY_FD_TAKE, 0, 300000, COLD_CACHE, CALL_READAHEAD},
+    {"a cold file at its position", REGULAR, TCP, FERRY_FD_DUP, FERRY_FILE_POSITION, 300000,
+     COLD_CACHE, CALL_CACHESTAT},
+    {"a cold file, copied", REGULAR, UNIX, FERRY_FD_DUP | FERRY_FILE_COPY, 0, 300000, COLD_CACHE,
+     CALL_THREAD},
+    {"a cold file without cachestat", REGULAR, TCP, FERRY_FD_TAKE, 0, 300000,
+     COLD_CACHE_WITHOUT_CACHESTAT, CALL_PREADV2},
+    {"a pipe", PIPE, UNIX, FERRY_FD_TAKE, 0, 30000, AS_IT_IS, CALL_SPLICE},
+    {"a pipe, to TCP", PIPE, TCP, FERRY_FD_DUP, 0, 30000, AS_IT_IS, CALL_SPLICE},
+    {"a pipe, to a pipe", PIPE, PIPES, FERRY_FD_DUP, 0, 30000, AS_IT_IS, CALL_SPLICE},
+    {"a pipe, copied", PIPE, UNIX, FERRY_FD_TAKE | FERRY_FILE_COPY, 0, 30000, AS_IT_IS,
+     CALL_PREADV2},
+    {"a pipe, copied, without RWF_NOWAIT", PIPE, UNIX, FERRY_FD_DUP | FERRY_FILE_COPY, 0, 30000,
+     WITHOUT_NOWAIT, CALL_READ},
+    {"a socket", SOCKET, UNIX, FERRY_FD_TAKE, 0, 30000, AS_IT_IS, CALL_PIPE2},
+    {"a socket, to TCP", SOCKET, TCP, FERRY_FD_DUP, 0, 30000, AS_IT_IS, CALL_SPLICE},
+    {"a socket, to a pipe", SOCKET, PIPES, FERRY_FD_TAKE, 0, 30000, AS_IT_IS, CALL_SPLICE},
+    {"a socket, copied", SOCKET, UNIX, FERRY_FD_TAKE | FERRY_FILE_COPY, 0, 30000, AS_IT_IS,
+     CALL_PREADV2},
+    {"a socket, copied, without RWF_NOWAIT", SOCKET, TCP, FERRY_FD_DUP | FERRY_FILE_COPY, 0, 30000,
+     WITHOUT_NOWAIT, CALL_RECV},
+    {"a terminal", TTY, UNIX, FERRY_FD_TAKE, 0, 3000, AS_IT_IS, CALL_POLL},
+    {"a file of /proc", PROC, UNIX, FERRY_FD_TAKE, 0, 0, AS_IT_IS, CALL_POLL},
+    {"a file of /proc, copied", PROC, TCP, FERRY_FD_DUP | FERRY_FILE_COPY, 0, 0, AS_IT_IS,
+     CALL_PREAD},
+    {"a file of /proc at its position, copied", PROC, UNIX, FERRY_FD_TAKE | FERRY_FILE_COPY,
+     FERRY_FILE_POSITION, 0, AS_IT_IS, CALL_LSEEK},
+};
+enum { SCENARIOS = sizeof(scenarios) / sizeof(scenarios[0]) };
+
+static const char header[] = "header", trailer[] = "trailer";
+enum { HEADER = sizeof(header) - 1, TRAILER = sizeof(trailer) - 1, ARRIVED_MAX = 400000 };
+
+/* A source that somebody writes to has nothing at first, and then its bytes in so many parts. */
+enum { PARTS = 2 };
+
+static struct {
+	const struct scenario *scenario;
+	struct event_base *loop;
+	struct ferry_transport *transport;
+	bool lost;
+	int reason;
+	int call_error; /* the first */
+	bool header_accepted, file_accepted, trailer_accepted;
+	unsigned int finished;
+	int status;
+	uint64_t sent;
+
+	int source, writer; /* -1: the transport has it; none */
+	unsigned int rounds;
+	size_t fed, size;
+	const unsigned char *bytes; /* of the source, from where it is sent */
+	int back;                   /* of a link of pipes */
+	int far;
+	bool far_ended;
+	size_t arrived;
+} run;
+
+static unsigned char content[ARRIVED_MAX], arrived[ARRIVED_MAX];
+
+static bool is_written_to(void)
+{
+	return run.writer >= 0;
+}
+
+static void open_tty(void)
+{
+	struct termios raw;
+	ck_assert_int_eq(openpty(&run.writer, &run.source, NULL, NULL, NULL), 0);
+	ck_assert_int_eq(tcgetattr(run.source, &raw), 0);
+	cfmakeraw(&raw);
+	ck_assert_int_eq(tcsetattr(run.source, TCSANOW, &raw), 0);
+}
+
+static void open_proc(void)
+{
+	run.source = open("/proc/filesystems", O_RDONLY | O_CLOEXEC);
+	ck_assert_int_ge(run.source, 0);
+	run.size = 0;
+	for (ssize_t length = 1; length > 0; run.size += (size_t)length) {
+		length = pread(run.source, content + run.size, 4096, (off_t)run.size);
+		ck_assert_int_ge(length, 0);
+	}
+	ck_assert_uint_gt(run.size, 100);
+}
+
+static void make_content(size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		content[i] = support_byte(i);
+}
+
+/* The file of a test, made once: each run opens it anew. */
+static int kept_file = -1;
+
+static void open_kept_file(const struct scenario *scenario)
+{
+	if (scenario->source == REGULAR)
+		kept_file = make_file(scenario->size);
+}
+
+static void close_kept_file(void)
+{
+	if (kept_file >= 0)
+		close(kept_file);
+	kept_file = -1;
+}
+
+static void open_file(void)
+{
+	bool at_position = run.scenario->offset == FERRY_FILE_POSITION;
+	int64_t skipped = at_position ? 50 : run.scenario->offset;
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", kept_file);
+	run.source = open(path, O_RDONLY | O_CLOEXEC);
+	ck_assert_int_ge(run.source, 0);
+	if (at_position)
+		ck_assert_int_eq(lseek(run.source, skipped, SEEK_SET), skipped);
+	run.bytes = content + skipped;
+	run.size = run.scenario->size - (size_t)skipped;
+}
+
+static void open_source(void)
+{
+	int fds[2] = {-1, -1};
+
+	run.bytes = content;
+	run.size = run.scenario->size;
+	switch (run.scenario->source) {
+	case REGULAR:
+		open_file();
+		return;
+	case PROC:
+		open_proc();
+		return;
+	case TTY:
+		open_tty();
+		return;
+	case PIPE:
+		make_pipe(fds);
+		break;
+	case SOCKET:
+		make_pair(PAIR_UNIX, fds);
+		break;
+	}
+	run.source = fds[0];
+	run.writer = fds[1];
+	/* Blocking: to read from it while it has nothing hangs. */
+	ck_assert_int_eq(fcntl(run.source, F_SETFL, fcntl(run.source, F_GETFL) & ~O_NONBLOCK), 0);
+}
+
+static void feed(void)
+{
+	if (!is_written_to() || ++run.rounds % 4 != 0)
+		return;
+	size_t part = run.size / PARTS;
+	if (run.fed < run.size) {
+		ssize_t length = write(run.writer, content + run.fed, part);
+		/* Nobody may be there to read any more. */
+		run.fed = length > 0 ? run.fed + (size_t)length : run.size;
+	} else if (run.scenario->source != TTY) { /* whose bytes would go with it */
+		close(run.writer);
+		run.writer = -1;
+	}
+}
+
+/* ---- who is told ---- */
+
+static void note_error(int status)
+{
+	if (run.call_error == 0)
+		run.call_error = status;
+}
+
+static void on_lost(struct ferry_transport *transport, int reason, void *context)
+{
+	(void)context;
+	if (run.lost)
+		abort();
+	run.lost = true;
+	run.reason = reason;
+	run.transport = NULL;
+	ferry_transport_free(transport);
+}
+
+static const struct ferry_protocol protocol = {.connection_lost = on_lost};
+
+static void on_finished(struct ferry_file_producer *producer, int status, uint64_t sent,
+                        void *context)
+{
+	(void)producer, (void)context;
+	run.finished++;
+	run.status = status;
+	run.sent = sent;
+}
+
+static const struct ferry_file_callbacks callbacks = {.finished = on_finished};
+
+/* ---- the scenario ---- */
+
+static void send_source(void)
+{
+	const struct scenario *scenario = run.scenario;
+	/* A terminal has no end as long as somebody may write. */
+	int64_t length = scenario->source == TTY ? (int64_t)run.size : FERRY_TO_END;
+	int status = ferry_transport_send_file(run.transport, run.source, scenario->ownership,
+	                                       scenario->offset, length, &callbacks, NULL, NULL);
+	note_error(status);
+	run.file_accepted = status == 0;
+	if (run.file_accepted && (scenario->ownership & ~FERRY_FILE_COPY) == FERRY_FD_TAKE)
+		run.source = -1;
+}
+
+static void send_everything(void)
+{
+	int status = ferry_transport_write(run.transport, header, HEADER);
+	note_error(status);
+	run.header_accepted = status == 0;
+	send_source();
+	status = ferry_transport_write(run.transport, trailer, TRAILER);
+	note_error(status);
+	run.trailer_accepted = status == 0;
+	note_error(ferry_transport_lose_connection(run.transport));
+}
+
+/* The far end only reads: what fails there is the other sweep's. */
+static bool open_link(void)
+{
+	int fds[2], back[2], status;
+
+	disarm();
+	if (run.scenario->link == PIPES) {
+		make_pipe(fds);
+		make_pipe(back);
+		run.far = fds[0];
+		run.back = back[1];
+		arm();
+		status = ferry_transport_new_pipes(&run.transport, run.loop, back[0], fds[1]);
+		disarm();
+		if (status != 0) {
+			close(back[0]);
+			close(fds[1]);
+		}
+	} else {
+		make_pair(run.scenario->link == UNIX ? PAIR_UNIX : PAIR_TCP, fds);
+		run.far = fds[1];
+		struct bufferevent *bev = bufferevent_socket_new(run.loop, fds[0], BEV_OPT_CLOSE_ON_FREE);
+		arm();
+		status = ferry_transport_new(&run.transport, bev);
+		disarm();
+		if (status != 0)
+			bufferevent_free(bev);
+	}
+	arm();
+	note_error(status);
+	if (status == 0) {
+		status = ferry_transport_set_protocol(run.transport, &protocol, NULL);
+		note_error(status);
+	}
+	return status == 0;
+}
+
+static void receive(void)
+{
+	while (!run.far_ended && run.arrived < sizeof(arrived)) {
+		ssize_t length = read(run.far, arrived + run.arrived, sizeof(arrived) - run.arrived);
+		if (length > 0)
+			run.arrived += (size_t)length;
+		else if (length < 0 && errno == EAGAIN)
+			return;
+		else
+			run.far_ended = true;
+	}
+}
+
+static void close_ours(void)
+{
+	int fds[] = {run.source, run.writer, run.back, run.far};
+	for (int i = 0; i < 4; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+/* Longer than any recovery takes: what is not over by then hangs. */
+enum { SECONDS_MAX = 20 };
+
+static time_t seconds_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+/* Without waiting: the clock's tick would make up most of the time. */
+static void run_loop(void)
+{
+	time_t deadline = seconds_now() + SECONDS_MAX;
+
+	while (!(run.lost && run.far_ended) && seconds_now() < deadline) {
+		event_base_loop(run.loop, EVLOOP_NONBLOCK);
+		disarm();
+		feed();
+		receive();
+		arm();
+	}
+}
+
+static void run_scenario(const struct scenario *scenario)
+{
+	memset(&run, 0, sizeof(run));
+	run.scenario = scenario;
+	run.source = run.writer = run.back = run.far = -1;
+	disarm();
+	run.loop = event_base_new();
+	open_source();
+	set_kernel(scenario->kernel);
+	arm();
+
+	if (open_link()) {
+		send_everything();
+		run_loop();
+	}
+	ferry_transport_free(run.transport);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(run.loop, EVLOOP_NONBLOCK);
+
+	disarm();
+	set_kernel(AS_IT_IS);
+	receive();
+	close_ours();
+	event_base_free(run.loop);
+}
+
+/* ---- the judgement ---- */
+
+static char what_failed[100];
+static unsigned int faults; /* described, so that one run shows all of them */
+
+static void check_that(bool holds, const char *sentence)
+{
+	if (holds)
+		return;
+	faults++;
+	printf("NOT: %s\n%s: call %d, lost %d/%d, file %u/%d, sent %ju of %zu, arrived %zu\n", sentence,
+	       what_failed, run.call_error, run.lost, run.reason, run.finished, run.status,
+	       (uintmax_t)run.sent, run.size, run.arrived);
+	fflush(stdout);
+}
+
+/* Compares what has arrived from `position` on; where the next part begins. */
+static size_t check_part(size_t position, const void *expected, size_t length)
+{
+	size_t there = run.arrived > position ? run.arrived - position : 0;
+	if (there > length)
+		there = length;
+	check_that(memcmp(arrived + position, expected, there) == 0, "the bytes are right");
+	return position + length;
+}
+
+static bool is_complete(void)
+{
+	return run.call_error == 0 && run.lost && run.reason == 0 && run.finished == 1 &&
+	       run.status == 0 && run.sent == run.size && run.arrived == HEADER + run.size + TRAILER;
+}
+
+static void judge(bool recoverable, int fds_before)
+{
+	size_t position = 0;
+
+	if (run.header_accepted)
+		position = check_part(position, header, HEADER);
+	if (run.file_accepted)
+		position = check_part(position, run.bytes, (size_t)run.sent);
+	if (run.trailer_accepted)
+		position = check_part(position, trailer, TRAILER);
+	check_that(run.arrived <= position, "nothing arrives that was not sent");
+
+	check_that(is_complete() || run.call_error < 0 || run.reason < 0 || run.status < 0,
+	           "what did not get through is told");
+	if (recoverable)
+		check_that(is_complete(), "what can be waited out changes nothing");
+	if (run.call_error == 0)
+		check_that(run.lost, "the sender is told its end");
+	check_that(run.finished == (run.file_accepted ? 1 : 0), "the file is finished once");
+	check_that(count_open_fds() == fds_before, "no descriptor leaks");
+	check_that(take_bad_closes() == 0, "none is closed twice");
+	check_that(heap_blocks() == 0, "no memory leaks");
+}
+
+/* ---- the sweeps ---- */
+
+static unsigned long run_with_allocation(const struct scenario *scenario, unsigned long number)
+{
+	int fds_before = count_open_fds();
+	snprintf(what_failed, sizeof(what_failed), "%s, allocation %lu", scenario->name, number);
+	plan_fault(CALL_NONE, 0, 0);
+	heap_watch(number);
+	run_scenario(scenario);
+	unsigned long count = heap_unwatch();
+	judge(number == 0, fds_before);
+	return count;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+	const struct scenario *scenario = &scenarios[_i];
+	make_content(scenario->size);
+	open_kept_file(scenario);
+	unsigned long count = run_with_allocation(scenario, 0);
+	for (unsigned long number = 1; number <= count; number++)
+		run_with_allocation(scenario, number);
+	printf("%s: %lu allocations\n", scenario->name, count);
+	close_kept_file();
+	ck_assert_uint_gt(count, 5);
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+/* The errors of a file's own reads end it or change its way; not all of them can be waited out. */
+static const struct swept_call calls[] = {
+    {CALL_SENDFILE,
+     "sendfile",
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EINVAL, EOPNOTSUPP, EIO, ECONNRESET, EOVERFLOW},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EINVAL, EOPNOTSUPP, EIO}},
+    {CALL_SPLICE,
+     "splice",
+     {EINTR, EAGAIN, ENOMEM, EINVAL, EOPNOTSUPP, EIO, EPIPE, ECONNRESET, ENOTSOCK},
+     {EINTR, EAGAIN, ENOMEM, EINVAL, EOPNOTSUPP, EIO}},
+    {CALL_SENDMSG,
+     "sendmsg",
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EPIPE, ECONNRESET},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM}},
+    {CALL_WRITEV, "writev", {EINTR, EAGAIN, ENOMEM, EPIPE}, {EINTR, EAGAIN, ENOMEM}},
+    {CALL_PREAD, "pread", {EINTR, EAGAIN, EIO, EINVAL, ENOMEM, ESTALE}, {EINTR, EAGAIN, ENOMEM}},
+    {CALL_PREADV2,
+     "preadv2",
+     {EINTR, EAGAIN, EOPNOTSUPP, ENOSYS, EINVAL, ESPIPE, EIO, ECONNRESET},
+     {EINTR, EAGAIN, EOPNOTSUPP, ENOSYS, EINVAL, ESPIPE}},
+    {CALL_RECV, "recv", {EINTR, EAGAIN, ENOMEM, ECONNRESET, ENOTSOCK}, {EINTR, EAGAIN, ENOMEM}},
+    {CALL_READ, "read", {EINTR, EAGAIN, EIO, ENOMEM}, {EINTR, EAGAIN, ENOMEM}},
+    {CALL_POLL, "poll", {EINTR}, {EINTR}},
+    {CALL_PIPE2, "pipe2", {EMFILE, ENFILE, ENOMEM}, {EMFILE, ENFILE, ENOMEM}},
+    {CALL_FCNTL, "fcntl", {EMFILE, EBADF}, {0}},
+    {CALL_FSTAT, "fstat", {EIO, ENOMEM, EOVERFLOW, ESTALE}, {0}},
+    {CALL_GETSOCKOPT, "getsockopt", {ENOPROTOOPT, ENOMEM}, {0}},
+    {CALL_SETSOCKOPT, "setsockopt", {ENOPROTOOPT, ENOMEM}, {ENOPROTOOPT, ENOMEM}},
+    {CALL_LSEEK, "lseek", {ESPIPE, ENOMEM}, {0}},
+    {CALL_SHUTDOWN, "shutdown", {ENOTCONN}, {0}},
+    {CALL_CLOSE, "close", {EINTR, EIO}, {EINTR, EIO}},
+    {CALL_SIGACTION, "sigaction", {EINVAL}, {EINVAL}},
+    {CALL_SIGMASK, "pthread_sigmask", {EINVAL}, {EINVAL}},
+    {CALL_THREAD, "pthread_create", {EAGAIN, EPERM}, {EAGAIN, EPERM}},
+    {CALL_READAHEAD, "readahead", {EINVAL, EIO}, {EINVAL, EIO}},
+    /* Last: the library does not ask again after ENOSYS. */
+    {CALL_CACHESTAT,
+     "cachestat",
+     {EPERM, EOPNOTSUPP, EINVAL, ENOSYS},
+     {EPERM, EOPNOTSUPP, EINVAL, ENOSYS}},
+};
+enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
+
+static void run_with_call(const struct scenario *scenario, const struct swept_call *swept,
+                          unsigned int number, int error)
+{
+	int fds_before = count_open_fds();
+	snprintf(what_failed, sizeof(what_failed), "%s, %s number %u: %s", scenario->name, swept->name,
+	         number, strerrorname_np(error));
+	plan_fault(swept->call, number, error);
+	heap_watch(0);
+	run_scenario(scenario);
+	heap_unwatch();
+	judge(is_recoverable(swept, error), fds_before);
+}
+
+static void sweep_call(const struct scenario *scenario, const struct swept_call *swept,
+                       unsigned int count)
+{
+	for (const int *error = swept->errors; *error != 0; error++)
+		for (unsigned int number = 1; number <= count; number += number < 8 ? 1 : 1 + count / 8)
+			run_with_call(scenario, swept, number, *error);
+	if (count > 0)
+		printf("%s: %s called %u times\n", scenario->name, swept->name, count);
+}
+
+START_TEST(every_system_call_may_fail)
+{
+	const struct scenario *scenario = &scenarios[_i];
+	unsigned int counts[CALL_COUNT];
+
+	make_content(scenario->size);
+	open_kept_file(scenario);
+	run_with_allocation(scenario, 0);
+	for (int i = 0; i < CALL_COUNT; i++)
+		counts[i] = count_calls((enum call)i);
+	ck_assert_uint_gt(counts[scenario->here_for], 0);
+	for (int i = 0; i < SWEPT_CALLS; i++)
+		sweep_call(scenario, &calls[i], counts[calls[i].call]);
+	close_kept_file();
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+int main(void)
+{
+	heap_take_over();
+	Suite *suite = suite_create("fault");
+	TCase *memory = support_case(suite, "memory");
+	tcase_add_loop_test(memory, every_allocation_may_fail, 0, SCENARIOS);
+	TCase *kernel = support_case(suite, "system calls");
+	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, SCENARIOS);
+	return support_run(suite);
+}
