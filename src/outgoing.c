@@ -257,14 +257,17 @@ static int send_message(struct outgoing *outgoing, struct turn *turn, const stru
                         const struct next *next, size_t *sent)
 {
 	struct iovec vectors[VECTORS_MAX + 1];
-	bool whole = next->bytes <= view->length;
-	size_t length = whole ? next->bytes : view->length, joined = 0;
+	/* Files that went with messages before it have had their part of the budget. */
+	size_t left = turn->budget - turn->sent;
+	size_t max = view->length < left ? view->length : left;
+	bool whole = next->bytes <= max;
+	size_t length = whole ? next->bytes : max, joined = 0;
 	int count = cut_view(view, length, vectors);
 	bool more = false;
 
 	*sent = 0;
 	if (whole && next->file != NULL) {
-		joined = join_small_file(next->file, turn->budget - turn->sent - length, &vectors[count]);
+		joined = join_small_file(next->file, left - length, &vectors[count]);
 		count += joined > 0;
 		more = outgoing->is_inet && goes_on(next->file, joined, view->length - length);
 	}
