@@ -409,6 +409,8 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	ssize_t sent = file_source_send(&file->source, turn->fd, left);
 	/* Broken in the middle of a call it gives a short count, and the signal. */
 	turn->raised |= sent == -EPIPE || (sent >= 0 && (uint64_t)sent < asked);
+	/* It ended early: before Linux 6.5 the kernel keeps the segment before open for the rest. */
+	turn->more |= sent == 0 && outgoing->is_inet;
 	if (sent <= 0)
 		return file_gave_nothing(outgoing, next, (int)sent);
 	turn->sent += (size_t)sent;
