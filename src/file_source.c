@@ -282,6 +282,18 @@ static void move_on(struct file_source *source, size_t count)
 	source->remaining -= count;
 }
 
+/* A file system's error may read like the connection's: FUSE without its daemon says ENOTCONN, NFS
+ * ETIMEDOUT. */
+static bool is_files_own_error(const struct file_source *source, int error)
+{
+	char byte;
+
+	if (source->method != FERRY_FILE_BY_SENDFILE || !source->regular || error == EAGAIN ||
+	    error == EPIPE)
+		return false;
+	return pread(source->fd, &byte, 1, file_source_position(source)) < 0;
+}
+
 ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
 {
 	ssize_t sent;
@@ -297,6 +309,8 @@ ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
 	} else if (sent > FILE_SOURCE_DRY && is_refusal(source, (int)-sent)) {
 		source->method = FERRY_FILE_BY_COPY;
 		return FILE_SOURCE_CHANGED;
+	} else if (sent < 0 && sent > FILE_SOURCE_DRY && is_files_own_error(source, (int)-sent)) {
+		source->read_failed = true;
 	}
 	return sent;
 }
