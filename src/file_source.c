@@ -211,13 +211,19 @@ bool file_source_is_ready(struct file_source *source)
 	return copied(source) > 0 || (source->regular && is_warm(source, &length));
 }
 
+/* A device may have nothing now; and files that say they are empty may be anything (/proc/kmsg).
+ * Reading, and sendfile(2), would wait for it. */
+static bool is_dry(const struct file_source *source)
+{
+	return (!source->regular || source->end == 0) && !has_input(source->fd);
+}
+
 static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t max)
 {
 	off_t offset = source->offset;
 	size_t length = smaller(source->remaining, max);
 
-	/* A device may have nothing now; sendfile(2) would wait for it. */
-	if (!source->regular && !has_input(source->fd))
+	if (is_dry(source))
 		return FILE_SOURCE_DRY;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;
@@ -342,7 +348,7 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 	int64_t position = file_source_position(source);
 	size_t length = smaller(source->remaining, max);
 
-	if (!source->regular && !has_input(source->fd))
+	if (is_dry(source))
 		return FILE_SOURCE_DRY;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;
