@@ -276,7 +276,7 @@ static ssize_t send_by_splice(struct file_source *source, int out_fd, size_t max
 		if (filled <= 0)
 			return filled == -EAGAIN ? FILE_SOURCE_DRY : filled;
 	}
-	ssize_t sent = splice_once(source->pipe[0], out_fd, source->in_pipe);
+	ssize_t sent = splice_once(source->pipe[0], out_fd, smaller(source->in_pipe, max));
 	if (sent > 0)
 		source->in_pipe -= (size_t)sent;
 	return sent;
