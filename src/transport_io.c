@@ -513,6 +513,8 @@ static void run_loop_work(struct ferry_transport *transport)
 		transport_deliver_kept(transport);
 	if (!transport_is_over(transport))
 		tell(transport, false);
+	/* The last file may have been stopped while writing is disabled. */
+	transport_settle_close(transport);
 	if (!transport_is_over(transport) && transport->starved &&
 	    (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) != 0)
 		write_step(transport, true);
