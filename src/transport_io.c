@@ -432,7 +432,11 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 	bool connected = false;
 
 	if (what == EV_TIMEOUT) {
-		if (!rearm_timeout_is_stale(&transport->rearm, EV_WRITE))
+		/* bufferevent_enable() and the end of a rate limit have libevent add the event, whatever
+		 * goes next. */
+		if (outgoing_is_held(&transport->outgoing))
+			rearm_stop_waiting(&transport->rearm);
+		else if (!rearm_timeout_is_stale(&transport->rearm, EV_WRITE))
 			report_event(transport, BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, ETIMEDOUT);
 		return;
 	}
