@@ -459,7 +459,8 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 	struct turn turn = {.fd = fd, .budget = budget};
 	int state = OUTGOING_IDLE;
 
-	while (state == OUTGOING_IDLE && !outgoing->stopped) {
+	outgoing->replaced = false;
+	while (state == OUTGOING_IDLE && !outgoing->stopped && !outgoing->replaced) {
 		struct next next = find_next(outgoing, 0);
 		if (next.bytes == 0 && next.file == NULL)
 			break;
@@ -471,7 +472,8 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 			state = send_file(outgoing, &turn, &next);
 	}
 	unguard_turn(&turn);
-	let_go(&turn);
+	if (!outgoing->stopped && !outgoing->replaced) /* or its number may be another's now */
+		let_go(&turn);
 	*sent = turn.sent;
 	return state;
 }

@@ -471,6 +471,9 @@ void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info 
 
 	if (info->n_deleted > 0)
 		outgoing_note_drained(&transport->outgoing, info->n_deleted);
+	/* Another callback on the buffer may have replaced the socket that we are writing to. */
+	if (transport->writing)
+		transport_notice_socket(transport);
 	if (info->n_added == 0 || transport_is_over(transport))
 		return;
 	size_t length = evbuffer_get_length(buffer);
