@@ -56,6 +56,10 @@ static bool ask_for(struct ferry_file_producer *producer, int64_t offset, uint64
 	uint64_t left = file_source_left_at(source, offset);
 	size_t length = (size_t)(left < max ? left : max);
 
+	if (transport->read_ahead != NULL && read_ahead_is_lost(transport->read_ahead)) {
+		read_ahead_release(transport->read_ahead);
+		transport->read_ahead = NULL;
+	}
 	if (transport->read_ahead == NULL)
 		transport->read_ahead = read_ahead_acquire(bufferevent_get_base(transport->rearm.bev));
 	if (transport->read_ahead == NULL)

@@ -217,13 +217,19 @@ bool file_source_is_ready(struct file_source *source)
 	return copied(source) > 0 || (source->regular && is_warm(source, &length));
 }
 
+/* A device may have nothing now; and files that say they are empty may be anything (/proc/kmsg).
+ * Reading, and sendfile(2), would wait for it. */
+static bool is_dry(const struct file_source *source)
+{
+	return (!source->regular || source->end == 0) && !has_input(source->fd);
+}
+
 static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t max)
 {
 	off_t offset = source->offset;
 	size_t length = smaller(source->remaining, max);
 
-	/* A device may have nothing now; sendfile(2) would wait for it. */
-	if (!source->regular && !has_input(source->fd))
+	if (is_dry(source))
 		return FILE_SOURCE_DRY;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;
@@ -276,7 +282,7 @@ static ssize_t send_by_splice(struct file_source *source, int out_fd, size_t max
 		if (filled <= 0)
 			return filled == -EAGAIN ? FILE_SOURCE_DRY : filled;
 	}
-	ssize_t sent = splice_once(source->pipe[0], out_fd, source->in_pipe);
+	ssize_t sent = splice_once(source->pipe[0], out_fd, smaller(source->in_pipe, max));
 	if (sent > 0)
 		source->in_pipe -= (size_t)sent;
 	return sent;
@@ -286,6 +292,18 @@ static void move_on(struct file_source *source, size_t count)
 {
 	source->offset += (int64_t)count;
 	source->remaining -= count;
+}
+
+/* A file system's error may read like the connection's: FUSE without its daemon says ENOTCONN, NFS
+ * ETIMEDOUT. */
+static bool is_files_own_error(const struct file_source *source, int error)
+{
+	char byte;
+
+	if (source->method != FERRY_FILE_BY_SENDFILE || !source->regular || error == EAGAIN ||
+	    error == EPIPE)
+		return false;
+	return pread(source->fd, &byte, 1, file_source_position(source)) < 0;
 }
 
 ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
@@ -303,6 +321,8 @@ ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
 	} else if (sent > FILE_SOURCE_DRY && is_refusal(source, (int)-sent)) {
 		source->method = FERRY_FILE_BY_COPY;
 		return FILE_SOURCE_CHANGED;
+	} else if (sent < 0 && sent > FILE_SOURCE_DRY && is_files_own_error(source, (int)-sent)) {
+		source->read_failed = true;
 	}
 	return sent;
 }
@@ -336,7 +356,7 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 
 	if (position < 0)
 		return -errno;
-	if (!source->regular && !has_input(source->fd))
+	if (is_dry(source))
 		return FILE_SOURCE_DRY;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;

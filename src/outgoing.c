@@ -257,14 +257,17 @@ static int send_message(struct outgoing *outgoing, struct turn *turn, const stru
                         const struct next *next, size_t *sent)
 {
 	struct iovec vectors[VECTORS_MAX + 1];
-	bool whole = next->bytes <= view->length;
-	size_t length = whole ? next->bytes : view->length, joined = 0;
+	/* Files that went with messages before it have had their part of the budget. */
+	size_t left = turn->budget - turn->sent;
+	size_t max = view->length < left ? view->length : left;
+	bool whole = next->bytes <= max;
+	size_t length = whole ? next->bytes : max, joined = 0;
 	int count = cut_view(view, length, vectors);
 	bool more = false;
 
 	*sent = 0;
 	if (whole && next->file != NULL) {
-		joined = join_small_file(next->file, turn->budget - turn->sent - length, &vectors[count]);
+		joined = join_small_file(next->file, left - length, &vectors[count]);
 		count += joined > 0;
 		more = outgoing->is_inet && goes_on(next->file, joined, view->length - length);
 	}
@@ -406,6 +409,8 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	ssize_t sent = file_source_send(&file->source, turn->fd, left);
 	/* Broken in the middle of a call it gives a short count, and the signal. */
 	turn->raised |= sent == -EPIPE || (sent >= 0 && (uint64_t)sent < asked);
+	/* It ended early: before Linux 6.5 the kernel keeps the segment before open for the rest. */
+	turn->more |= sent == 0 && outgoing->is_inet;
 	if (sent <= 0)
 		return file_gave_nothing(outgoing, next, (int)sent);
 	turn->sent += (size_t)sent;
@@ -454,7 +459,8 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 	struct turn turn = {.fd = fd, .budget = budget};
 	int state = OUTGOING_IDLE;
 
-	while (state == OUTGOING_IDLE && !outgoing->stopped) {
+	outgoing->replaced = false;
+	while (state == OUTGOING_IDLE && !outgoing->stopped && !outgoing->replaced) {
 		struct next next = find_next(outgoing, 0);
 		if (next.bytes == 0 && next.file == NULL)
 			break;
@@ -466,7 +472,8 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 			state = send_file(outgoing, &turn, &next);
 	}
 	unguard_turn(&turn);
-	let_go(&turn);
+	if (!outgoing->stopped && !outgoing->replaced) /* or its number may be another's now */
+		let_go(&turn);
 	*sent = turn.sent;
 	return state;
 }

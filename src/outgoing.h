@@ -69,6 +69,7 @@ struct outgoing {
 	bool is_inet;     /* joins a header and its file in one segment */
 	bool coalescing;
 	bool stopped;
+	bool replaced; /* the socket was, during a flush */
 };
 
 /* How a flush ended. */
@@ -104,9 +105,9 @@ void outgoing_note_drained(struct outgoing *outgoing, size_t count);
 
 /*
  * Sends to `fd`, in order, about `budget` bytes at most, in a bounded number of calls. `sent` is how
- * many bytes. Returns an
- * outgoing_state, or a negative errno when the connection is broken. User callbacks on the buffer
- * run, and may stop the stream.
+ * many bytes. Returns an outgoing_state, or a negative errno when the connection is broken. User
+ * callbacks on the buffer run, and may stop the stream, or replace the socket: then it is
+ * OUTGOING_IDLE, with more to send to another.
  */
 int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sent);
 

@@ -138,6 +138,7 @@ void transport_notice_socket(struct ferry_transport *transport)
 	if (transport->freed || !rearm_check(&transport->rearm))
 		return;
 	transport->broken = 0;
+	transport->outgoing.replaced = true;
 	transport->read_ended = false;
 	transport->write_ended = false;
 	int fd = bufferevent_getfd(transport->rearm.bev);

@@ -463,7 +463,11 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 	bool connected = false;
 
 	if (what == EV_TIMEOUT) {
-		if (!rearm_timeout_is_stale(&transport->rearm, EV_WRITE))
+		/* bufferevent_enable() and the end of a rate limit have libevent add the event, whatever
+		 * goes next. */
+		if (outgoing_is_held(&transport->outgoing))
+			rearm_stop_waiting(&transport->rearm);
+		else if (!rearm_timeout_is_stale(&transport->rearm, EV_WRITE))
 			report_event(transport, BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, ETIMEDOUT);
 		return;
 	}
@@ -498,6 +502,9 @@ void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info 
 
 	if (info->n_deleted > 0)
 		outgoing_note_drained(&transport->outgoing, info->n_deleted);
+	/* Another callback on the buffer may have replaced the socket that we are writing to. */
+	if (transport->writing)
+		transport_notice_socket(transport);
 	if (info->n_added == 0 || transport_is_over(transport))
 		return;
 	size_t length = evbuffer_get_length(buffer);
@@ -544,6 +551,8 @@ static void run_loop_work(struct ferry_transport *transport)
 		transport_deliver_kept(transport);
 	if (!transport_is_over(transport))
 		tell(transport, false);
+	/* The last file may have been stopped while writing is disabled. */
+	transport_settle_close(transport);
 	if (!transport_is_over(transport) && transport->starved &&
 	    (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) != 0)
 		write_step(transport, true);
