@@ -4,7 +4,7 @@
 #   holds              the properties hold, in each of the configurations below
 #   reach              what the properties speak of does occur
 #   mutation.NAME      the design with one rule broken is found out, by the property that it breaks
-#   long               larger configurations: some minutes, up to 6 GiB
+#   long               larger configurations: some minutes, up to 3 GB
 set -eu
 
 model=$(cd "$(dirname "$0")" && pwd)/handoff.pml
