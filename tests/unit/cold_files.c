@@ -84,7 +84,7 @@ long __wrap_syscall(long number, ...)
 	ck_assert_uint_eq(flags, 0);
 	ck_assert_uint_gt(range[1], 0);
 	cachestat_calls++;
-	switch (cachestat_says) {
+	switch (atomic_load(&cachestat_says)) {
 	case WARM:
 		result[0] = (range[0] + range[1] - 1) / 4096 - range[0] / 4096 + 1;
 		return 0;
@@ -106,7 +106,7 @@ ssize_t __wrap_preadv2(int fd, const struct iovec *vectors, int count, off_t off
 {
 	ck_assert_int_eq(flags, RWF_NOWAIT);
 	nowait_calls++;
-	switch (nowait_says) {
+	switch (atomic_load(&nowait_says)) {
 	case WARM:
 		return 1;
 	case COLD:

@@ -1,0 +1,725 @@
+/*
+ * The handoff: how a connection changes process, and is neither lost nor given out twice
+ * ======================================================================================
+ *
+ * A dispatcher gives descriptors to workers over channels, one unix stream socket for each worker. It
+ * keeps a copy of what it has sent until the worker has answered. A worker claims a handoff by writing
+ * CLAIM to its channel, and runs the user's callback only when the kernel has taken the whole claim.
+ * Whenever a channel ends, the dispatcher fences it: shutdown(SHUT_RD), after which the kernel takes
+ * nothing more from the worker, then it reads all that the kernel had taken before. What is then
+ * unclaimed was never seen by user code, and goes to another worker.
+ *
+ * This model lets everything happen that the two ends do not control: a worker dies or leaves between
+ * any two of its steps, it is stopped for any length of time (it is just not its turn, however often it
+ * is the others'), a timer of the dispatcher runs out at any moment, a write is short, a channel is
+ * full, a descriptor is lost on the way, a worker repeats itself or talks nonsense, the dispatcher dies.
+ * docs/model.md says what was left out, and how the runs differ.
+ *
+ * One step of a process of the model is one system call, or one turn of work between two of them that
+ * nobody else can look into.
+ */
+
+#ifndef HANDOFFS
+#define HANDOFFS 2 /* 1 to 3 */
+#endif
+#ifndef WORKERS
+#define WORKERS 2 /* 2 or 3: worker processes over the whole run, each with a channel of its own */
+#endif
+#ifndef AT_START
+#define AT_START 2 /* those that are there from the start; the third replaces one whose channel has ended */
+#endif
+#ifndef CREDITS
+#define CREDITS 2 /* handoffs that a worker takes at once */
+#endif
+#ifndef ROOM_DOWN
+#define ROOM_DOWN 1 /* frames that fit into a channel towards the worker */
+#endif
+#ifndef ROOM_UP
+#define ROOM_UP (1 + 2 * SHORT_WRITES) /* answers, or halves of answers, that fit in the other direction */
+#endif
+#ifndef LOSSES
+#define LOSSES 1 /* descriptors lost on the way, in the whole run */
+#endif
+#ifndef NOISE
+#define NOISE 0 /* answers that should not have been written, in the whole run */
+#endif
+#ifndef GONE
+#define GONE 0 /* 1: the dispatcher may die */
+#endif
+#ifndef SHORT_WRITES
+#define SHORT_WRITES 0 /* 1: the kernel may take half of an answer */
+#endif
+#ifndef CYCLES
+#define CYCLES 0 /* 1: only look whether every run ends */
+#endif
+#ifndef REACH
+#define REACH 0 /* which of the situations below is looked for */
+#endif
+
+#define ATTEMPTS 3
+
+/*
+ * What must hold. With PROPERTY set to one of them only that is looked at, so that it is known which one
+ * a mutation breaks.
+ */
+#define ALL 0
+#define ONE_OUTCOME 1 /* each handoff has one outcome, not two, not none */
+#define ONCE 2 /* user code never gets a handoff twice, over all workers */
+#define SERVED 3 /* none that was unclaimed is lost while a worker lives; claimed means begun */
+#define AGREED 4 /* what one end takes for claimed the other has claimed */
+#define COPIES 5 /* a kept copy is closed when it is answered, and not earlier */
+#define CREDITS_WHOLE 6
+#define NOTHING_HELD 7 /* in the end nobody has a descriptor that he may not use */
+#define NONE 8
+#ifndef PROPERTY
+#define PROPERTY ALL
+#endif
+#define holds(property, condition) assert((PROPERTY != ALL && PROPERTY != property) || (condition))
+
+/*
+ * Mutations: the design with one of its rules broken. Each must be found out.
+ */
+#ifndef CLAIM_ON_RECEIPT
+#define CLAIM_ON_RECEIPT 0 /* all that has arrived is claimed, not just what is begun next */
+#endif
+#ifndef CALLBACK_FIRST
+#define CALLBACK_FIRST 0 /* user code runs, then the claim is written */
+#endif
+#ifndef HALF_A_CLAIM
+#define HALF_A_CLAIM 0 /* user code runs when the kernel has taken the first bytes of the claim */
+#endif
+#ifndef NO_FENCE
+#define NO_FENCE 0 /* what is unclaimed goes elsewhere without shutdown(SHUT_RD) */
+#endif
+#ifndef NO_DRAIN
+#define NO_DRAIN 0 /* after shutdown(SHUT_RD) nothing is read */
+#endif
+#ifndef ONE_ID
+#define ONE_ID 0 /* a handoff has the same id in each of its attempts */
+#endif
+#ifndef ANY_CHANNEL
+#define ANY_CHANNEL 0 /* an answer is believed whichever channel and state it meets */
+#endif
+#ifndef COPY_KEPT
+#define COPY_KEPT 0 /* the dispatcher's copy is not closed at CLAIM */
+#endif
+#ifndef CREDIT_LOST
+#define CREDIT_LOST 0 /* a lost descriptor does not give its credit back */
+#endif
+#ifndef NOT_RETRIED
+#define NOT_RETRIED 0 /* a lost descriptor is queued, and the queue is not looked at again */
+#endif
+#ifndef NOT_COUNTED
+#define NOT_COUNTED 0 /* an attempt in which the descriptor is lost is none, and any number may be lost */
+#endif
+#ifndef GONE_UNHEARD
+#define GONE_UNHEARD 0 /* a worker that waits to write does not notice that the dispatcher is gone */
+#endif
+
+/*
+ * Situations that must occur, else the properties would hold of nothing. With REACH set to one
+ * of them the model fails where it occurs.
+ */
+#define CLAIM_READ 1 /* the plain way: the dispatcher reads a claim */
+#define ALL_DONE 2 /* and all handoffs end as DONE */
+#define SERVED_ELSEWHERE 3 /* the first worker is fenced, the second attempt is claimed by another */
+#define SERVED_BY_THIRD 4 /* a third attempt is claimed */
+#define ATTEMPTS_SPENT 5 /* EXPIRED after three attempts */
+#define DEADLINE_PASSED 6 /* EXPIRED in the queue, by the deadline */
+#define QUEUE_WITHOUT_WORKER 7
+#define DEATH_BEFORE_CALLBACK 8 /* the worker dies with its claim in the kernel, user code has not run */
+#define DEATH_AFTER_CALLBACK 9 /* the worker dies while user code has the connection */
+#define LATE_CLAIM 10 /* a claim that had been taken by the kernel is found by the drain */
+#define LATE_FINISH 11 /* the same with the last answer */
+#define CLAIM_REFUSED 12 /* a claim meets the fence: EPIPE */
+#define HALF_A_CLAIM_DRAINED 13 /* the fence falls between the two halves of a claim */
+#define WOKEN_TOO_LATE 14 /* a stopped worker goes on when another has already served its handoff */
+#define NO_ROOM_UP 15 /* a claim waits, because the channel is full */
+#define NO_ROOM_DOWN 16 /* a handoff waits, because the channel is full */
+#define LOST_THEN_SERVED 17
+#define LOST_TWICE_SAID 18 /* a loss is reported again when the next attempt is on the same channel */
+#define FOREIGN_ANSWER 19 /* a worker answers for what another one has */
+#define UNKNOWN_ANSWER 20
+#define GONE_UNCLAIMED 21 /* the dispatcher is gone, a worker closes what it had not claimed */
+#define GONE_CLAIMED 22 /* the dispatcher is gone, a worker begins what it had claimed */
+#define REFUSED_BY_USER 23
+#define REFUSED_BY_LIBRARY 24 /* not what the frame said it was: rejected unclaimed */
+#define LEFT_WITH_CLAIM 25 /* a worker leaves its channel and serves what it had claimed */
+
+#define reached(situation) assert(REACH != situation)
+
+/*
+ * The dispatcher
+ * --------------
+ */
+
+/* QUEUED → SENT → CLAIMED → DONE or REJECTED. KEPT is CLAIMED when the channel has ended: the connection
+ * is the worker's, alive or dead, and nobody will say more about it. */
+mtype = { QUEUED, SENT, CLAIMED, DONE, REJECTED, EXPIRED, KEPT };
+
+typedef Handoff {
+	mtype state = QUEUED;
+	byte attempts; /* how often it was sent; that and the channel's number are in its id */
+	byte channel;  /* over which it was sent last, 0 at first */
+	bool copy = 1; /* the dispatcher has a descriptor of the connection */
+	bool told;     /* the outcome callback ran */
+	/* What no process knows, for the properties alone: */
+	bool claimed;  /* a kernel has taken a whole claim */
+	bool began;    /* user code has, or had, the connection, in whichever process */
+	bool excused;  /* the worker died between the claim and the callback */
+};
+
+Handoff handoff[HANDOFFS];
+
+mtype = { ABSENT, UP, FENCED, SETTLED, CLOSED };
+
+typedef End {
+	mtype state = ABSENT;
+	byte credits;
+};
+
+End end_of[WORKERS]; /* the dispatcher's end of a channel */
+
+/*
+ * The channels
+ * ------------
+ *
+ * Towards the worker: a frame and its descriptor. Towards the dispatcher: answers; where writes may be
+ * short each comes in two halves, and only the second says what was meant.
+ */
+mtype = { HALF, CLAIM, LOST, REJECT, FINISHED };
+
+chan down[WORKERS] = [ROOM_DOWN] of { byte, byte };          /* handoff, attempt */
+chan up[WORKERS] = [ROOM_UP] of { mtype, byte, byte, byte };  /* what, handoff, attempt, channel */
+bool refuses[WORKERS]; /* the dispatcher reads no more: a write fails with EPIPE */
+bool ended[WORKERS];   /* the dispatcher writes no more: EOF behind what is in the channel */
+bool left[WORKERS];    /* the worker's end is closed, by itself or by its death */
+
+/*
+ * The workers
+ * -----------
+ */
+chan waiting[WORKERS] = [CREDITS] of { byte, byte };  /* received, not claimed */
+chan to_begin[WORKERS] = [CREDITS] of { byte, byte };  /* claimed, user code has not begun */
+
+typedef Owed { /* the answer that a worker owes for one handoff, and for which attempt */
+	mtype what = 0;
+	byte attempt
+};
+
+typedef Hand {
+	Owed owed[HANDOFFS];
+	mtype writing = 0; /* the answer whose first half is in the channel */
+	byte handoff;
+	byte attempt;
+	byte channel
+};
+
+Hand worker[WORKERS];
+
+/* The surroundings. */
+bool gone; /* the dispatcher is dead */
+byte losses = LOSSES;
+byte noise = NOISE;
+
+/* For use inside one step: not part of the state. */
+hidden byte i, j, n, h, a, e;
+hidden mtype what;
+
+#if HANDOFFS == 1
+#define EACH_HANDOFF(option, c) option(0, c)
+#elif HANDOFFS == 2
+#define EACH_HANDOFF(option, c) option(0, c) option(1, c)
+#else
+#define EACH_HANDOFF(option, c) option(0, c) option(1, c) option(2, c)
+#endif
+
+/* Two invariants, looked at after each step of the dispatcher: a copy is kept exactly as long as
+ * another worker may need it, and a credit is either free or with a handoff. */
+inline check_books()
+{
+	for (i : 0 .. HANDOFFS - 1) {
+		holds(COPIES, handoff[i].copy == (handoff[i].state == QUEUED || handoff[i].state == SENT))
+	}
+	for (j : 0 .. WORKERS - 1) {
+		n = end_of[j].credits;
+		for (i : 0 .. HANDOFFS - 1) {
+			if
+			:: handoff[i].channel == j && (handoff[i].state == SENT || handoff[i].state == CLAIMED) -> n++
+			:: else
+			fi
+		}
+		holds(CREDITS_WHOLE, n == CREDITS || !(end_of[j].state == UP || end_of[j].state == FENCED))
+	}
+	n = 0
+}
+
+inline outcome(k, result)
+{
+	holds(ONE_OUTCOME, !handoff[k].told);
+	handoff[k].told = 1;
+	handoff[k].copy = 0;
+	handoff[k].state = result;
+	if
+	:: NOISE == 0 -> handoff[k].attempts = 0; handoff[k].channel = 0 /* nobody will ask */
+	:: else
+	fi
+}
+
+/* Unclaimed, and it will not be claimed where it was. */
+inline elsewhere(k)
+{
+	if
+	:: handoff[k].attempts == ATTEMPTS ->
+		reached(ATTEMPTS_SPENT);
+		outcome(k, EXPIRED)
+	:: else -> handoff[k].state = QUEUED
+	fi
+}
+
+/* An answer about the attempt that is out on channel c: it counts if it fits the state. */
+inline believe(c)
+{
+	if
+	:: what == CLAIM && handoff[h].state == SENT ->
+		reached(CLAIM_READ);
+		assert(REACH != LATE_CLAIM || end_of[c].state != FENCED);
+		assert(REACH != SERVED_ELSEWHERE || handoff[h].attempts != 2 || c == 0 || !refuses[0]);
+		assert(REACH != SERVED_BY_THIRD || handoff[h].attempts != 3);
+		assert(REACH != LOST_THEN_SERVED || handoff[h].attempts == 1 || refuses[0] || refuses[1]);
+		handoff[h].copy = COPY_KEPT;
+		handoff[h].state = CLAIMED
+	:: what == LOST && handoff[h].state == SENT ->
+		end_of[c].credits = end_of[c].credits + 1 - CREDIT_LOST;
+		handoff[h].attempts = handoff[h].attempts - NOT_COUNTED;
+		elsewhere(h)
+	:: what == REJECT && (handoff[h].state == SENT || handoff[h].state == CLAIMED) ->
+		assert(REACH != REFUSED_BY_USER || handoff[h].state != CLAIMED);
+		assert(REACH != REFUSED_BY_LIBRARY || handoff[h].state != SENT);
+		end_of[c].credits++;
+		outcome(h, REJECTED)
+	:: what == FINISHED && (handoff[h].state == CLAIMED || ANY_CHANNEL) ->
+		assert(REACH != LATE_FINISH || end_of[c].state != FENCED);
+		end_of[c].credits++;
+		outcome(h, DONE)
+	:: else /* said twice, or out of order: counted */
+	fi
+}
+
+#define foreign(c) (!ANY_CHANNEL && (e != c || handoff[h].channel != c))
+#define stale (!ANY_CHANNEL && !ONE_ID && a != handoff[h].attempts)
+
+/* An answer (what, h, a, e) is read from channel c. What does not belong there is counted, and changes
+ * nothing. */
+inline hear(c)
+{
+	up[c]?what, h, a, e;
+	if
+	:: what == HALF
+	:: what != HALF && h >= HANDOFFS -> reached(UNKNOWN_ANSWER)
+	:: what != HALF && h < HANDOFFS ->
+		if
+		:: foreign(c) -> reached(FOREIGN_ANSWER)
+		:: !foreign(c) && stale -> assert(REACH != LOST_TWICE_SAID || what != LOST || handoff[h].state != SENT)
+		:: !foreign(c) && !stale -> believe(c)
+		fi
+	fi;
+	h = 0; a = 0; e = 0; what = 0
+}
+
+/* close() */
+inline close_end(c)
+{
+	refuses[c] = 1;
+	ended[c] = 1;
+	do
+	:: len(up[c]) > 0 -> up[c]?what, h, a, e
+	:: else -> break
+	od;
+	h = 0; a = 0; e = 0; what = 0
+}
+
+/* The channel is over, and what was in it has been read: what is unclaimed is free again. */
+inline settle(c)
+{
+	for (j : 0 .. HANDOFFS - 1) {
+		if
+		:: handoff[j].channel == c && handoff[j].state == SENT -> elsewhere(j)
+		:: handoff[j].channel == c && handoff[j].state == CLAIMED ->
+			assert(REACH != DEATH_AFTER_CALLBACK || !handoff[j].began || !left[c]);
+			outcome(j, KEPT)
+		:: else
+		fi
+	}
+	assert(REACH != HALF_A_CLAIM_DRAINED || worker[c].writing != CLAIM);
+	end_of[c].credits = 0;
+	end_of[c].state = SETTLED
+}
+
+/*
+ * What can be done next. Each of these is the condition of one step below. Faults are not among them,
+ * nor are timers: where nothing of this is possible, only those could help, and the run is judged.
+ *
+ * Which handoff goes first, and to whom, is left open, so that every rule of choosing is covered. Only
+ * those that were never sent go in their order: they differ in nothing but their number.
+ */
+#define before(k) (k - (k > 0))
+#define in_turn(k) (k == 0 || handoff[k].attempts > 0 || handoff[before(k)].attempts > 0 || \
+	handoff[before(k)].state != QUEUED)
+#define may_send(k, c) (!gone && handoff[k].state == QUEUED && in_turn(k) && end_of[c].state == UP && \
+	end_of[c].credits > 0 && !left[c] && !(NOT_RETRIED && handoff[k].attempts > 0))
+#define can_send(k, c) (may_send(k, c) && len(down[c]) < ROOM_DOWN)
+#define can_replace(c) (!gone && end_of[c].state == ABSENT && (end_of[0].state != UP || end_of[1].state != UP))
+#define can_hear(c) (!gone && len(up[c]) > 0 && \
+	(end_of[c].state == UP || (end_of[c].state == FENCED && !NO_DRAIN)))
+#define can_see_end(c) (!gone && end_of[c].state == UP && left[c])
+#define can_settle(c) (!gone && end_of[c].state == FENCED && (len(up[c]) == 0 || NO_DRAIN))
+#define can_close(c) (!gone && end_of[c].state == SETTLED)
+
+#define can_receive(c) (!left[c] && len(down[c]) > 0)
+#define can_write(c) (!left[c] && !refuses[c] && len(up[c]) < ROOM_UP)
+#define between_answers(c) (worker[c].writing == 0)
+/* One claim for each handoff, right before its own callback. */
+#define can_claim(c) (can_write(c) && between_answers(c) && len(waiting[c]) > 0 && \
+	(len(to_begin[c]) == 0 || CLAIM_ON_RECEIPT))
+#define can_answer(k, c) (can_write(c) && between_answers(c) && worker[c].owed[k].what != 0)
+#define can_go_on(c) (can_write(c) && !between_answers(c))
+#define can_begin(c) (len(to_begin[c]) > 0)
+#define owes(k, c) || worker[c].owed[k].what != 0
+#define can_see_refusal(c) (!left[c] && refuses[c] && !(GONE_UNHEARD && gone) && \
+	(len(waiting[c]) > 0 || !between_answers(c) EACH_HANDOFF(owes, c)))
+#define can_see_eof(c) (!left[c] && ended[c] && len(down[c]) == 0 && !(GONE_UNHEARD && gone))
+
+#define or_send(k, c) || can_send(k, c)
+#define or_answer(k, c) || can_answer(k, c)
+#define moves(c) (can_replace(c) || can_hear(c) || can_see_end(c) || can_settle(c) || can_close(c) || \
+	can_receive(c) || can_claim(c) || can_go_on(c) || can_begin(c) || can_see_refusal(c) || \
+	can_see_eof(c) EACH_HANDOFF(or_send, c) EACH_HANDOFF(or_answer, c))
+
+/* sendmsg() of the frame and the descriptor. A full channel takes neither. */
+#define SEND(k, c) \
+	:: d_step { can_send(k, c) -> \
+		handoff[k].attempts++; \
+		handoff[k].channel = c; \
+		handoff[k].state = SENT; \
+		end_of[c].credits--; \
+		down[c]!k, handoff[k].attempts; \
+		check_books() \
+	} \
+	:: d_step { REACH == NO_ROOM_DOWN && may_send(k, c) && !can_send(k, c) -> reached(NO_ROOM_DOWN) }
+
+/* The deadline of a handoff that is in the queue. (One that is SENT has no timer of its own: its channel
+ * has one, and that is a reason for the fence.) */
+#define EXPIRE(k, c) \
+	:: d_step { c == 0 && !gone && handoff[k].state == QUEUED && in_turn(k) -> \
+		reached(DEADLINE_PASSED); \
+		outcome(k, EXPIRED); \
+		check_books() \
+	}
+
+/*
+ * The dispatcher's work at one channel. It is one process, with all its channels in one event loop; its
+ * steps are whole, therefore it makes no difference that here there are several.
+ */
+proctype Dispatcher(byte c)
+{
+end:
+	do
+	EACH_HANDOFF(SEND, c)
+	EACH_HANDOFF(EXPIRE, c)
+	/* What has ended is replaced. */
+	:: d_step {
+		can_replace(c) ->
+		end_of[c].state = UP;
+		end_of[c].credits = CREDITS
+	   }
+	/* recvmsg() */
+	:: d_step {
+		can_hear(c) ->
+		hear(c);
+		check_books()
+	   }
+	/* The fence, first half: because the worker's end is closed, because of a timer, a broken format, an
+	 * owner who wants it so: at any moment, and with any answers in the channel that were not read. */
+	:: d_step {
+		can_see_end(c) || (!gone && end_of[c].state == UP) ->
+		refuses[c] = !NO_FENCE;
+		end_of[c].state = FENCED
+	   }
+	/* Second half: the channel is empty, and stays so. */
+	:: d_step {
+		can_settle(c) ->
+		settle(c);
+		check_books()
+	   }
+	/* close(), some time later. */
+	:: d_step {
+		can_close(c) ->
+		close_end(c);
+		end_of[c].state = CLOSED
+	   }
+	/* The dispatcher dies: its descriptors are closed, all copies among them. */
+	:: d_step {
+		GONE && !gone && c == 0 ->
+		gone = 1;
+		for (j : 0 .. WORKERS - 1) {
+			close_end(j)
+		}
+		j = 0
+	   }
+	od
+}
+
+/* User code gets the connection. */
+inline callback(k)
+{
+	holds(ONCE, !handoff[k].began);
+	handoff[k].began = 1
+}
+
+inline end_answer(c)
+{
+	worker[c].writing = 0;
+	worker[c].handoff = 0;
+	worker[c].attempt = 0;
+	worker[c].channel = 0
+}
+
+/* The worker's end of the channel is over: what is unclaimed is closed, what is claimed stays. */
+inline leave(c)
+{
+	do
+	:: len(waiting[c]) > 0 ->
+		waiting[c]?h, a;
+		assert(REACH != WOKEN_TOO_LATE || !handoff[h].began || !refuses[c]);
+		assert(REACH != GONE_UNCLAIMED || !gone)
+	:: else -> break
+	od;
+	do
+	:: len(down[c]) > 0 -> down[c]?h, a
+	:: else -> break
+	od;
+	for (i : 0 .. HANDOFFS - 1) {
+		worker[c].owed[i].what = 0;
+		worker[c].owed[i].attempt = 0
+	}
+	end_answer(c);
+	left[c] = 1;
+	h = 0; a = 0
+}
+
+/* An answer is (what, h, a, e). It is written when the kernel has all of it, and for a claim this is the
+ * moment that decides. */
+inline answer_written(c)
+{
+	up[c]!what, h, a, e;
+	if
+	:: what == CLAIM && e == c && waiting[c]?[eval(h), eval(a)] ->
+		waiting[c]?h, a;
+		handoff[h].claimed = 1;
+		if
+		:: CALLBACK_FIRST
+		:: else -> to_begin[c]!h, a
+		fi
+	:: else
+	fi;
+	h = 0; a = 0; e = 0; what = 0
+}
+
+/* The kernel takes all of it, or the first half: then the rest must follow before another is begun. */
+inline begin_answer(c)
+{
+	if
+	:: SHORT_WRITES ->
+		up[c]!HALF, 0, 0, 0;
+		worker[c].writing = what;
+		worker[c].handoff = h;
+		worker[c].attempt = a;
+		worker[c].channel = e;
+		if
+		:: HALF_A_CLAIM && what == CLAIM -> waiting[c]?h, a; to_begin[c]!h, a
+		:: else
+		fi;
+		h = 0; a = 0; e = 0; what = 0
+	:: else -> answer_written(c)
+	fi
+}
+
+#define ANSWER(k, c) \
+	:: atomic { can_answer(k, c) -> \
+		what = worker[c].owed[k].what; h = k; a = worker[c].owed[k].attempt; e = c; \
+		if \
+		:: worker[c].owed[k].what = 0; worker[c].owed[k].attempt = 0 \
+		:: NOISE && noise > 0 -> noise-- /* it will be said once more */ \
+		fi; \
+		begin_answer(c) \
+	}
+
+/* What should not be written: an answer about an attempt that is not this worker's to answer: one that
+ * it has answered, one that is or was another's, under this channel's number or under the other's. */
+#define can_babble(k, c) (NOISE && noise > 0 && can_write(c) && between_answers(c) && handoff[k].attempts > 0)
+#define mine(k, c) (handoff[k].channel == c && handoff[k].state == SENT)
+#define SAY(answer, k, c) \
+	:: d_step { can_babble(k, c) && !mine(k, c) -> \
+		noise--; what = answer; h = k; a = handoff[k].attempts; e = c; begin_answer(c) \
+	} \
+	:: d_step { can_babble(k, c) && handoff[k].attempts > 1 -> \
+		noise--; what = answer; h = k; a = handoff[k].attempts - 1; e = c; begin_answer(c) \
+	} \
+	:: d_step { can_babble(k, c) && handoff[k].channel != c -> \
+		noise--; what = answer; h = k; a = handoff[k].attempts; e = handoff[k].channel; begin_answer(c) \
+	}
+#define NONSENSE(k, c) SAY(CLAIM, k, c) SAY(LOST, k, c) SAY(REJECT, k, c) SAY(FINISHED, k, c)
+
+proctype Worker(byte c)
+{
+end:
+	do
+	/* recvmsg(): the frame arrives. Its descriptor may be lost, or not be what the frame says. */
+	:: atomic {
+		can_receive(c) ->
+		down[c]?h, a;
+		if
+		:: waiting[c]!h, a;
+			if
+			:: CALLBACK_FIRST -> callback(h)
+			:: else
+			fi
+		:: losses > 0 ->
+			losses = losses - 1 + NOT_COUNTED;
+			worker[c].owed[h].what = LOST;
+			worker[c].owed[h].attempt = a
+		:: losses > 0 ->
+			losses--;
+			worker[c].owed[h].what = REJECT;
+			worker[c].owed[h].attempt = a
+		fi;
+		h = 0; a = 0
+	   }
+	/* sendmsg() of an answer. */
+	:: d_step {
+		can_claim(c) ->
+		waiting[c]?<h, a>;
+		what = CLAIM;
+		e = c;
+		begin_answer(c)
+	   }
+	EACH_HANDOFF(ANSWER, c)
+	EACH_HANDOFF(NONSENSE, c)
+	:: d_step {
+		NOISE && noise > 0 && can_write(c) && between_answers(c) ->
+		noise--;
+		what = CLAIM; h = HANDOFFS; a = 1; e = c;
+		begin_answer(c)
+	   }
+	/* The rest of one whose first half is in the channel. */
+	:: d_step {
+		can_go_on(c) ->
+		what = worker[c].writing;
+		h = worker[c].handoff;
+		a = worker[c].attempt;
+		e = worker[c].channel;
+		end_answer(c);
+		answer_written(c)
+	   }
+	/* The handoff is claimed: user code may have it, whatever has become of the channel since. It may
+	 * refuse it; one handoff that does is enough, because to the protocol that is DONE. */
+	:: atomic {
+		can_begin(c) ->
+		to_begin[c]?h, a;
+		assert(REACH != GONE_CLAIMED || !gone);
+		assert(REACH != LEFT_WITH_CLAIM || !left[c]);
+		callback(h);
+		if
+		:: left[c] /* there is nobody to tell */
+		:: !left[c] -> worker[c].owed[h].what = FINISHED; worker[c].owed[h].attempt = a
+		:: !left[c] && h == 0 -> worker[c].owed[h].what = REJECT; worker[c].owed[h].attempt = a
+		fi;
+		h = 0; a = 0
+	   }
+	/* EPIPE for whatever was to be written. */
+	:: d_step {
+		can_see_refusal(c) ->
+		assert(REACH != CLAIM_REFUSED || len(waiting[c]) == 0);
+		leave(c)
+	   }
+	/* EOF: the dispatcher is gone, or has done with this channel. */
+	:: d_step {
+		can_see_eof(c) ->
+		leave(c)
+	   }
+	/* The worker leaves by itself. */
+	:: d_step {
+		!left[c] && end_of[c].state != ABSENT ->
+		leave(c)
+	   }
+	/* SIGKILL. What was claimed and not begun dies with the worker, and that is one at most. */
+	:: d_step {
+		end_of[c].state != ABSENT && (!left[c] || len(to_begin[c]) > 0) ->
+		holds(SERVED, len(to_begin[c]) <= 1);
+		do
+		:: len(to_begin[c]) > 0 ->
+			reached(DEATH_BEFORE_CALLBACK);
+			to_begin[c]?h, a;
+			handoff[h].excused = 1
+		:: else -> break
+		od;
+		leave(c)
+	   }
+	:: d_step {
+		REACH == NO_ROOM_UP && !left[c] && !refuses[c] && len(up[c]) == ROOM_UP && len(waiting[c]) > 0 ->
+		reached(NO_ROOM_UP)
+	   }
+	od
+}
+
+#if WORKERS == 2
+#define anything_moves (moves(0) || moves(1))
+#else
+#define anything_moves (moves(0) || moves(1) || moves(2))
+#endif
+
+/* Where nothing moves by itself, and only a death or a timer could change anything. */
+inline judge()
+{
+	n = 0;
+	for (i : 0 .. HANDOFFS - 1) {
+		/* None waits for ever while a worker lives; the others have their deadline. */
+		for (j : 0 .. WORKERS - 1) {
+			holds(SERVED, gone || end_of[j].state != UP || handoff[i].state != QUEUED)
+		}
+		holds(ONE_OUTCOME, gone || handoff[i].told || handoff[i].state == QUEUED);
+		holds(AGREED, gone || handoff[i].state == REJECTED ||
+			handoff[i].claimed == (handoff[i].state == DONE || handoff[i].state == KEPT));
+		/* Only death can come between the claim and the callback. */
+		holds(SERVED, !handoff[i].claimed || handoff[i].began || handoff[i].excused);
+		holds(AGREED, !handoff[i].began || handoff[i].claimed);
+		assert(REACH != QUEUE_WITHOUT_WORKER || gone || handoff[i].state != QUEUED);
+		n = n + (handoff[i].state == DONE)
+	}
+	for (j : 0 .. WORKERS - 1) {
+		holds(CREDITS_WHOLE, gone || end_of[j].state != UP || end_of[j].credits == CREDITS);
+		holds(NOTHING_HELD, len(waiting[j]) == 0 && len(to_begin[j]) == 0 && len(down[j]) == 0);
+		holds(NOTHING_HELD, !gone || left[j] || end_of[j].state == ABSENT)
+	}
+	assert(REACH != ALL_DONE || n != HANDOFFS);
+	i = 0; j = 0; n = 0
+}
+
+init {
+	atomic {
+		for (j : 0 .. AT_START - 1) {
+			end_of[j].state = UP;
+			end_of[j].credits = CREDITS
+		}
+		for (j : 0 .. WORKERS - 1) {
+			run Dispatcher(j);
+			run Worker(j)
+		}
+		j = 0
+	}
+end:
+	do
+	:: d_step { !CYCLES && !anything_moves -> judge() }
+	od
+}

@@ -1,0 +1,194 @@
+#!/bin/sh
+# The handoff protocol, every run of it: handoff.pml with spin. Exit status 77: spin is not here.
+# Usage: run.sh [WHAT…]   (without: holds, reach, and every mutation)
+#   holds              the properties hold, in each of the configurations below
+#   reach              what the properties speak of does occur
+#   mutation.NAME      the design with one rule broken is found out, by the property that it breaks
+#   long               larger configurations: some minutes, up to 3 GB
+set -eu
+
+model=$(cd "$(dirname "$0")" && pwd)/handoff.pml
+: "${FERRY_CC:=cc}"
+if [ -z "${FERRY_WORK:-}" ]; then
+	FERRY_WORK=$(mktemp -d)
+	trap 'rm -rf "$FERRY_WORK"' EXIT
+	trap 'exit 130' INT TERM
+fi
+memory=3500 # MiB
+seconds=280
+
+if ! command -v spin >/dev/null; then
+	echo "SKIPPED: no spin"
+	exit 77
+fi
+
+# verify NAME 'COMPILER OPTIONS' 'PAN OPTIONS' SPIN OPTIONS…: runs the search to its end or to the first
+# error; what it says is in $FERRY_WORK/NAME/out. Fails if it was not a search of that kind.
+verify()
+{
+	name=$1
+	compile=$2
+	search=$3
+	shift 3
+	rm -rf "${FERRY_WORK:?}/$name"
+	mkdir -p "$FERRY_WORK/$name" && cd "$FERRY_WORK/$name" || return 1
+	if ! spin -a "$@" "$model" >spin.out 2>&1; then
+		cat spin.out
+		echo "$name: spin failed"
+		return 1
+	fi
+	# shellcheck disable=SC2086 # words
+	"$FERRY_CC" -w $compile "-DMEMLIM=$memory" -o pan pan.c || {
+		echo "$name: pan.c could not be compiled"
+		return 1
+	}
+	status=0
+	# shellcheck disable=SC2086 # words
+	timeout "$seconds" ./pan -m10000 $search >out 2>&1 || status=$?
+	# A search that stopped at an error is not complete; any other that is not is a failure.
+	if [ "$status" -ne 0 ] || ! grep -q '^State-vector .*errors: [01]$' out ||
+		grep -Eq 'max search depth too small|out of memory|MEMLIM bound|hash table full' out ||
+		{ grep -q 'errors: 0$' out && grep -q 'Search not completed' out; }
+	then
+		cat out
+		echo "$name: the search did not end (exit status $status)"
+		return 1
+	fi
+}
+
+# holds NAME 'COMPILER OPTIONS' 'PAN OPTIONS' SPIN OPTIONS…: no error in any run.
+holds()
+{
+	verify "$@" || return 1
+	if ! grep -q '^State-vector .*errors: 0$' out; then
+		shift 3
+		cat out
+		spin -k handoff.pml.trail -p -g "$@" "$model" | tail -n 200 || true
+		echo "$name: a property does not hold; above is how it came to that"
+		return 1
+	fi
+	printf '%-10s' "$name"
+	sed -n -e 's/^State-vector .*depth reached \([0-9]*\), errors: 0/depth \1/p' \
+		-e 's/^ *\([0-9]* states\), stored.*/\1/p' -e 's/^ *\([0-9]* transitions\).*/\1/p' \
+		-e 's/^ *\([0-9.]*\)[[:space:]]*total actual memory usage/\1 MB/p' out | paste -s -d ' '
+}
+
+# fails NAME ERROR 'COMPILER OPTIONS' 'PAN OPTIONS' SPIN OPTIONS…: the search ends with this very error.
+fails()
+{
+	name=$1
+	error=$2
+	shift 2
+	verify "$name" "$@" || return 1
+	if ! grep -q "^pan:1: $error" out; then
+		cat out
+		echo "$name: expected '$error'"
+		return 1
+	fi
+	printf '%-24s' "$name"
+	sed -n -e 's/^State-vector .*depth reached \([0-9]*\), errors: 1/found, depth \1/p' \
+		-e 's/^ *\([0-9]* states\), stored.*/\1/p' out | paste -s -d ' '
+}
+
+safety='-O2 -DSAFETY'
+cycles='-O2 -DNP -DNOFAIR'
+
+all_hold()
+{
+	# Two workers, two handoffs, and what the name says. "ends": every run does, there is no cycle.
+	holds short "$safety" -w24 -DSHORT_WRITES=1
+	holds three "$safety" -w24 -DHANDOFFS=3
+	holds replaced "$safety" -w24 -DWORKERS=3 -DLOSSES=0
+	holds noise "$safety" -w24 -DNOISE=1
+	holds gone "$safety" -w24 -DGONE=1 -DSHORT_WRITES=1
+	holds ends "$cycles" '-w22 -l' -DCYCLES=1 -DGONE=1
+}
+
+all_hold_long()
+{
+	memory=6000
+	seconds=3600
+	holds short3 "$safety" -w27 -DHANDOFFS=3 -DSHORT_WRITES=1
+	holds replaced1 "$safety" -w27 -DWORKERS=3
+	holds noise2 "$safety" -w27 -DNOISE=2
+	holds roomy "$safety" -w27 -DHANDOFFS=3 -DCREDITS=3 -DROOM_DOWN=2 -DROOM_UP=2
+}
+
+reaches()
+{
+	situation=$1
+	shift
+	fails "$situation" 'assertion violated' '-O0 -DSAFETY' -w22 -DPROPERTY=NONE "-DREACH=$situation" "$@"
+}
+
+all_reached()
+{
+	for situation in CLAIM_READ ALL_DONE SERVED_BY_THIRD ATTEMPTS_SPENT DEADLINE_PASSED \
+		QUEUE_WITHOUT_WORKER DEATH_BEFORE_CALLBACK DEATH_AFTER_CALLBACK LATE_CLAIM LATE_FINISH \
+		CLAIM_REFUSED WOKEN_TOO_LATE NO_ROOM_UP NO_ROOM_DOWN LOST_THEN_SERVED REFUSED_BY_USER \
+		REFUSED_BY_LIBRARY LEFT_WITH_CLAIM
+	do
+		reaches "$situation"
+	done
+	reaches SERVED_ELSEWHERE -DLOSSES=0
+	reaches HALF_A_CLAIM_DRAINED -DSHORT_WRITES=1
+	for situation in LOST_TWICE_SAID FOREIGN_ANSWER UNKNOWN_ANSWER; do
+		reaches "$situation" -DNOISE=1
+	done
+	for situation in GONE_UNCLAIMED GONE_CLAIMED; do
+		reaches "$situation" -DGONE=1
+	done
+}
+
+# breaks NAME PROPERTY SPIN OPTIONS…
+breaks()
+{
+	property=$2
+	rule=$1
+	shift 2
+	fails "$rule" 'assertion violated' '-O0 -DSAFETY' -w22 "-DPROPERTY=$property" "$@"
+	echo "which breaks $property"
+}
+
+mutation()
+{
+	case $1 in
+	claim_on_receipt) breaks "$1" SERVED -DCLAIM_ON_RECEIPT=1 ;;
+	callback_first) breaks "$1" ONCE -DCALLBACK_FIRST=1 ;;
+	half_a_claim) breaks "$1" ONCE -DHALF_A_CLAIM=1 -DSHORT_WRITES=1 ;;
+	no_fence) breaks "$1" ONCE -DNO_FENCE=1 ;;
+	no_drain) breaks "$1" ONCE -DNO_DRAIN=1 ;;
+	one_id) breaks "$1" ONCE -DONE_ID=1 -DNOISE=1 ;;
+	any_channel) breaks "$1" ONE_OUTCOME -DANY_CHANNEL=1 -DNOISE=1 ;;
+	copy_kept) breaks "$1" COPIES -DCOPY_KEPT=1 ;;
+	credit_lost) breaks "$1" CREDITS_WHOLE -DCREDIT_LOST=1 ;;
+	not_retried) breaks "$1" SERVED -DNOT_RETRIED=1 ;;
+	gone_unheard) breaks "$1" NOTHING_HELD -DGONE_UNHEARD=1 -DGONE=1 ;;
+	not_counted) fails "$1" 'non-progress cycle' '-O0 -DNP -DNOFAIR' '-w22 -l' -DCYCLES=1 -DNOT_COUNTED=1 ;;
+	*)
+		echo "$0: no mutation '$1'" >&2
+		exit 2
+		;;
+	esac
+}
+
+if [ $# -eq 0 ]; then
+	set -- holds reach
+	for name in claim_on_receipt callback_first half_a_claim no_fence no_drain one_id any_channel copy_kept \
+		credit_lost not_retried gone_unheard not_counted
+	do
+		set -- "$@" "mutation.$name"
+	done
+fi
+for what in "$@"; do
+	case $what in
+	holds) all_hold ;;
+	long) all_hold_long ;;
+	reach) all_reached ;;
+	mutation.*) mutation "${what#mutation.}" ;;
+	*)
+		echo "$0: '$what' is not one of holds, long, reach, mutation.NAME" >&2
+		exit 2
+		;;
+	esac
+done
