@@ -47,6 +47,21 @@ static struct ferry_file_producer *producer_of(struct outgoing_file *file)
 
 /* ---- bringing it into memory ---- */
 
+/* Has the transport have a thread that reads ahead, if that is possible. */
+static bool has_thread(struct ferry_transport *transport)
+{
+	struct read_ahead *before = transport->read_ahead;
+
+	if (before != NULL && !read_ahead_is_lost(before))
+		return true;
+	struct read_ahead *own = read_ahead_acquire(bufferevent_get_base(transport->rearm.bev));
+	if (own == NULL)
+		return false;
+	read_ahead_release(before);
+	transport->read_ahead = own;
+	return true;
+}
+
 /* Has a piece brought in, as soon as there is room for it in the queue. False when there is no thread
  * to do it. */
 static bool ask_for(struct ferry_file_producer *producer, int64_t offset, uint64_t max)
@@ -56,9 +71,7 @@ static bool ask_for(struct ferry_file_producer *producer, int64_t offset, uint64
 	uint64_t left = file_source_left_at(source, offset);
 	size_t length = (size_t)(left < max ? left : max);
 
-	if (transport->read_ahead == NULL)
-		transport->read_ahead = read_ahead_acquire(bufferevent_get_base(transport->rearm.bev));
-	if (transport->read_ahead == NULL)
+	if (!has_thread(transport))
 		return false;
 	producer->ticket = read_ahead_request(transport->read_ahead, source->fd, offset, length);
 	if (producer->ticket != 0) {

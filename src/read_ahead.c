@@ -40,6 +40,7 @@ struct read_ahead {
  * transport ends. */
 static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct read_ahead *all;
+static uint64_t threads_started;
 
 /* ---- the thread ---- */
 
@@ -141,7 +142,8 @@ static struct read_ahead *start(const void *owner)
 		return NULL;
 	read_ahead->owner = owner;
 	read_ahead->process = getpid();
-	read_ahead->first_ticket = 1;
+	/* A ticket of the parent's thread is none of those of the child's, and counts as done. */
+	read_ahead->first_ticket = ++threads_started << 32;
 	pthread_mutex_init(&read_ahead->lock, NULL);
 	pthread_cond_init(&read_ahead->changed, NULL);
 	if (start_thread(read_ahead) != 0) {
@@ -159,6 +161,11 @@ static struct read_ahead *start(const void *owner)
 static bool is_here(const struct read_ahead *read_ahead)
 {
 	return read_ahead->process == getpid();
+}
+
+bool read_ahead_is_lost(const struct read_ahead *read_ahead)
+{
+	return !is_here(read_ahead);
 }
 
 struct read_ahead *read_ahead_acquire(const void *owner)

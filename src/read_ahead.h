@@ -17,6 +17,9 @@ struct read_ahead;
 /* The owner's thread, started if need be. NULL when that fails: one can do without. */
 struct read_ahead *read_ahead_acquire(const void *owner);
 
+/* Whether its process has forked, and this is the child, where there is no such thread. */
+bool read_ahead_is_lost(const struct read_ahead *read_ahead);
+
 /* Gives it back; the last waits for the thread to end, which takes one step of its work at most. NULL:
  * nothing happens. */
 void read_ahead_release(struct read_ahead *read_ahead);
