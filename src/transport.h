@@ -13,9 +13,11 @@
 /*
  * The transport's own layout and the calls between its files:
  *
- *   transport.c     the object: making, freeing, settings, and what users call
- *   transport_io.c  the two I/O steps, and what else runs from the loop
- *   protocol.c      the bufferevent's callbacks turned into a protocol's
+ *   transport.c        the object: making, freeing, settings, and what users call
+ *   transport_read.c   the read step
+ *   transport_write.c  the write step
+ *   transport_loop.c   what else runs from the loop
+ *   protocol.c         the bufferevent's callbacks turned into a protocol's
  *
  * All of it runs with the bufferevent locked. Whatever calls user code looks at transport_is_over()
  * before it goes on: any callback may have freed the transport. Its memory lives until the loop has
@@ -118,21 +120,8 @@ static inline bool transport_holds_back(const struct ferry_transport *transport)
 	       (transport->broken == 0 || transport->protocol == NULL);
 }
 
-/* transport_io.c */
+/* transport_read.c */
 void transport_on_read(evutil_socket_t fd, short what, void *transport);
-void transport_on_write(evutil_socket_t fd, short what, void *transport);
-void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info,
-                         void *transport);
-void transport_on_loop(evutil_socket_t fd, short what, void *transport);
-
-/* Has the write step run soon. */
-void transport_want_write(struct ferry_transport *transport);
-
-/* Waits no longer for the socket to be writable, and so not for the write timeout either. */
-void transport_stop_waiting(struct ferry_transport *transport);
-
-/* Has transport_on_loop() run soon. */
-void transport_want_loop(struct ferry_transport *transport);
 
 /* Delivers the descriptors that a pause has held back. */
 void transport_deliver_kept(struct ferry_transport *transport);
@@ -148,6 +137,36 @@ void transport_hold_reading(struct ferry_transport *transport);
 
 /* Reads again, if reading is enabled. -ENOMEM: nothing has changed. */
 int transport_go_on_reading(struct ferry_transport *transport);
+
+/* transport_write.c */
+void transport_on_write(evutil_socket_t fd, short what, void *transport);
+void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info,
+                         void *transport);
+
+/* Has the write step run soon. */
+void transport_want_write(struct ferry_transport *transport);
+
+/* Runs it now. `quiet`: no write callback unless something is sent. */
+void transport_write_step(struct ferry_transport *transport, bool quiet);
+
+/* Tells files' progress and end; and with `progress`, which is that something was sent, or that the
+ * socket said by itself that it is writable, runs the write callback. */
+void transport_tell(struct ferry_transport *transport, bool progress);
+
+/* Waits no longer for the socket to be writable, and so not for the write timeout either. */
+void transport_stop_waiting(struct ferry_transport *transport);
+
+/* transport_loop.c */
+void transport_on_loop(evutil_socket_t fd, short what, void *transport);
+
+/* Has transport_on_loop() run soon. */
+void transport_want_loop(struct ferry_transport *transport);
+
+/* Disables one direction and tells the user of an event, as libevent does. */
+void transport_report_event(struct ferry_transport *transport, short what, int error);
+
+/* An event came of a connection that is over, because the user has enabled it. It would for ever. */
+void transport_disable_ended(struct ferry_transport *transport, short what);
 
 /* transport.c */
 
