@@ -13,7 +13,8 @@
 /*
  * The transport's own layout and the calls between its files:
  *
- *   transport.c        the object: making, freeing, settings, and what users call
+ *   transport.c        the object: making, settings, pausing, closing, freeing
+ *   transport_send.c   what users put into the stream
  *   transport_read.c   the read step
  *   transport_write.c  the write step
  *   transport_loop.c   what else runs from the loop
@@ -156,6 +157,13 @@ void transport_tell(struct ferry_transport *transport, bool progress);
 /* Waits no longer for the socket to be writable, and so not for the write timeout either. */
 void transport_stop_waiting(struct ferry_transport *transport);
 
+/* transport_send.c */
+
+/* Queues descriptors for the next byte, all of them or none, and tells no watcher: the errors of
+ * ferry_transport_send_fd(). `count` is 1 to ANCILLARY_MAX_FDS. */
+int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
+                        enum ferry_fd_ownership ownership);
+
 /* transport_loop.c */
 void transport_on_loop(evutil_socket_t fd, short what, void *transport);
 
@@ -196,11 +204,6 @@ void transport_set_watcher(struct ferry_transport *transport,
 /* Registers who takes whole reads. Descriptors of half a read that a pause has kept are closed. */
 void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
                           void *argument);
-
-/* Queues descriptors for the next byte, all of them or none, and tells no watcher: the errors of
- * ferry_transport_send_fd(). `count` is 1 to ANCILLARY_MAX_FDS. */
-int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
-                        enum ferry_fd_ownership ownership);
 
 /* Enables reading. -ENOMEM. */
 int transport_enable_reading(struct ferry_transport *transport);
