@@ -18,7 +18,7 @@ struct producer {
 };
 
 /* Where libevent has no high-water mark. */
-static const size_t default_high = 64 * 1024;
+static const size_t default_high = (size_t)64 * 1024;
 
 static bool over_high(const struct ferry_transport *transport)
 {

@@ -190,12 +190,13 @@ int ferry_transport_new_pipes(struct ferry_transport **out, struct event_base *b
 		return -ENOMEM;
 	struct ferry_transport *transport = NULL;
 	status = rearm_examine(&(struct rearm){.bev = bev, .on_read = transport_on_read});
-	if (status == 0) {
-		transport = allocate(bev);
-		status = transport != NULL ? 0 : -ENOMEM;
-	}
 	if (status < 0)
 		goto free_bev;
+	transport = allocate(bev);
+	if (transport == NULL) {
+		status = -ENOMEM;
+		goto free_bev;
+	}
 
 	transport->rearm.write_fd = write_fd;
 	transport->on_pipes = true;
@@ -570,8 +571,8 @@ int ferry_transport_abort_connection(struct ferry_transport *transport)
 		/* Undoing the connect makes TCP send a reset at once; close(2) with a zero linger would do
 		 * it only when the last copy of the descriptor is closed. */
 		if (transport->outgoing.is_inet)
-			connect(bufferevent_getfd(bev), &(struct sockaddr){.sa_family = AF_UNSPEC},
-			        sizeof(struct sockaddr));
+			(void)connect(bufferevent_getfd(bev), &(struct sockaddr){.sa_family = AF_UNSPEC},
+			              sizeof(struct sockaddr));
 		transport_end(transport, -ECONNABORTED);
 		status = 0;
 	}

@@ -122,7 +122,7 @@ static inline bool transport_holds_back(const struct ferry_transport *transport)
 }
 
 /* transport_read.c */
-void transport_on_read(evutil_socket_t fd, short what, void *transport);
+void transport_on_read(evutil_socket_t fd, short what, void *argument);
 
 /* Delivers the descriptors that a pause has held back. */
 void transport_deliver_kept(struct ferry_transport *transport);
@@ -140,9 +140,9 @@ void transport_hold_reading(struct ferry_transport *transport);
 int transport_go_on_reading(struct ferry_transport *transport);
 
 /* transport_write.c */
-void transport_on_write(evutil_socket_t fd, short what, void *transport);
+void transport_on_write(evutil_socket_t fd, short what, void *argument);
 void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info,
-                         void *transport);
+                         void *argument);
 
 /* Has the write step run soon. */
 void transport_want_write(struct ferry_transport *transport);
@@ -165,7 +165,7 @@ int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsig
                         enum ferry_fd_ownership ownership);
 
 /* transport_loop.c */
-void transport_on_loop(evutil_socket_t fd, short what, void *transport);
+void transport_on_loop(evutil_socket_t fd, short what, void *argument);
 
 /* Has transport_on_loop() run soon. */
 void transport_want_loop(struct ferry_transport *transport);
@@ -231,7 +231,7 @@ void protocol_leave_with_peer(struct ferry_transport *transport);
 void protocol_end_broken(struct ferry_transport *transport);
 
 /* The bufferevent's callbacks, with the transport as argument. */
-void protocol_on_readable(struct bufferevent *bev, void *transport);
-void protocol_on_event(struct bufferevent *bev, short what, void *transport);
+void protocol_on_readable(struct bufferevent *bev, void *argument);
+void protocol_on_event(struct bufferevent *bev, short what, void *argument);
 
 #endif

@@ -271,7 +271,7 @@ static void leave(int there[2], int back[2])
 
 static bool open_sides(struct event_base *loop)
 {
-	int there[2], back[2];
+	int there[2] = {-1, -1}, back[2] = {-1, -1};
 	disarm();
 	make_link(there, back);
 	arm();

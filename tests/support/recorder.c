@@ -13,7 +13,7 @@ static void note(struct recorder *recorder, struct ferry_transport *transport, c
 	ck_assert_msg(recorder->lost == 0, "callback %c after connection_lost", event);
 	ck_assert_msg(event == EVENT_MADE || recorder->made > 0, "callback %c before connection_made",
 	              event);
-	char last = recorder->event_count > 0 ? recorder->events[recorder->event_count - 1] : '\0';
+	int last = recorder->event_count > 0 ? recorder->events[recorder->event_count - 1] : '\0';
 	if (event == EVENT_DATA && last == EVENT_DATA)
 		return;
 	if (recorder->event_count < RECORDER_MAX_EVENTS)
