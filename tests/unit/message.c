@@ -197,7 +197,7 @@ static void close_fds(const int *fds, size_t count)
 /* Sends bytes from the far end, with marked descriptors on the first of them. */
 static void far_send(const unsigned char *bytes, size_t length, uint32_t mark, size_t count)
 {
-	int fds[WIRE_MAX_FDS];
+	int fds[WIRE_MAX_FDS] = {0};
 	open_marked(fds, mark, count);
 	ck_assert_int_eq(wire_send(ends[1], bytes, length, fds, count), (ssize_t)length);
 	close_fds(fds, count);
