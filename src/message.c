@@ -226,7 +226,10 @@ static bool admits(void *argument)
 	struct ferry_message_stream *stream = argument;
 	struct arrivals *arrivals = &stream->arrivals;
 
-	if (arrivals->fd_count - (stream->begun ? stream->message.arrived : 0) >= FDS_AHEAD_MAX ||
+	unsigned int spare = arrivals->fd_count - (stream->begun ? stream->message.arrived : 0);
+
+	/* One read's are not ahead: of the frame that they are for, not even the header may be here yet. */
+	if ((spare >= FDS_AHEAD_MAX && arrivals->read_count > 1) ||
 	    arrivals->read_count >= READS_AHEAD_MAX) {
 		stream->ahead = true;
 		transport_hold_reading(stream->transport);

@@ -522,6 +522,28 @@ START_TEST(thousands_of_frames_arrive_as_they_were_sent)
 }
 END_TEST
 
+START_TEST(the_most_descriptors_with_the_first_byte_of_a_header_do_not_stop_the_reading)
+{
+	raise_descriptor_limit();
+	open_marked(sequence.marked, 0, MARKED);
+	make_pair(PAIR_UNIX, ends);
+	open_inbox(&inbox, ends[0], 0);
+	open_inbox(&second, ends[1], 0);
+	bufferevent_set_max_single_read(bev_of(&second), 1);
+	sequence.count = 1;
+	sequence.lengths[0] = 10;
+	sequence.fds[0] = WIRE_MAX_FDS;
+	sequence.marks[0] = 0;
+	second.hook = check_in_sequence;
+
+	pump_until(sequence_has_arrived, NULL);
+
+	free_stream(&inbox);
+	free_stream(&second);
+	close_fds(sequence.marked, MARKED);
+}
+END_TEST
+
 /* ---- loss ---- */
 
 /* _i descriptor numbers are free. */
@@ -1541,6 +1563,8 @@ static void add_format_tests(Suite *suite)
 	tcase_add_loop_test(pieces, three_frames_may_be_read_by_any_number_of_bytes_at_once, 0, 60);
 	tcase_add_test(pieces, plain_frames_are_glued_to_the_read_that_brings_descriptors);
 	tcase_add_loop_test(pieces, thousands_of_frames_arrive_as_they_were_sent, 0, 4);
+	tcase_add_test(pieces,
+	               the_most_descriptors_with_the_first_byte_of_a_header_do_not_stop_the_reading);
 
 	TCase *loss = support_case(suite, "loss");
 	tcase_add_loop_test(loss, loss_is_told_of_the_frame_that_it_befell, 0, 7);
