@@ -56,7 +56,9 @@ static enum answer ask_nowait(int fd, int64_t offset)
 	return errno == EAGAIN ? ABSENT : NO_ANSWER;
 }
 
-bool page_cache_has(int fd, int64_t offset, size_t length)
+/* False only if the kernel says that some of the piece, `length` bytes (1 or more) from `offset` on,
+ * is not in memory. Where it cannot say, reading is the only way to find out. */
+static bool is_in_memory(int fd, int64_t offset, size_t length)
 {
 	enum answer answer = ask_cachestat(fd, offset, length);
 
@@ -90,12 +92,12 @@ static size_t look(struct warmth *warmth, int fd, int64_t position, size_t left)
 	/* Up to a multiple of it: so that what is sent in one turn is not cut in the middle. */
 	size_t window = warmth->window - (size_t)(position % (int64_t)warmth->window);
 	size_t length = least(window, left, warmth->coming - position);
-	if (!page_cache_has(fd, position, length)) {
+	if (!is_in_memory(fd, position, length)) {
 		if (length <= WARMTH_WINDOW_MIN)
 			return 0;
 		length = WARMTH_WINDOW_MIN;
 		warmth->window = WARMTH_WINDOW_MIN;
-		if (!page_cache_has(fd, position, length))
+		if (!is_in_memory(fd, position, length))
 			return 0;
 	} else if (warmth->window < WARMTH_WINDOW_MAX) {
 		warmth->window *= 2;

@@ -16,10 +16,6 @@
  * and the last stand for the piece: files are evicted and read ahead in stretches.
  */
 
-/* False only if the kernel says that some of the piece, `length` bytes (1 or more) from `offset` on,
- * is not in memory. Where it cannot say, reading is the only way to find out. */
-bool page_cache_has(int fd, int64_t offset, size_t length);
-
 /* How much is looked up at once: more costs less per byte, less is sooner there. */
 enum { WARMTH_WINDOW_MIN = 256 * 1024, WARMTH_WINDOW_MAX = 1024 * 1024 };
 
