@@ -1,0 +1,67 @@
+#ifndef FERRY_HANDOFF_INTERNAL_H
+#define FERRY_HANDOFF_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "ferry/dispatcher.h"
+#include "ferry/handoff.h"
+
+#include "handoff/frame.h"
+
+struct ferry_dispatcher_worker;
+
+enum handoff_state {
+	HANDOFF_OWN,    /* the user's, with nobody else */
+	HANDOFF_QUEUED, /* with a dispatcher, as the next four: it waits for a worker */
+	HANDOFF_SENT,   /* written to a channel; the descriptor here is a copy */
+	HANDOFF_CLAIMED,
+	HANDOFF_ENDED,  /* its outcome is due */
+	HANDOFF_TOLD,   /* the outcome callback has it */
+	HANDOFF_RECEIVED, /* a worker's callback has it */
+	HANDOFF_REJECTED  /* and refused it */
+};
+
+struct ferry_handoff {
+	int fd; /* -1: stolen, or gone */
+	enum handoff_state state;
+	struct frame_identity identity;
+	/* Its own, or inside the frame that it was received in: `in_frame`. */
+	char *name; /* NULL: none */
+	unsigned char *bytes, *blob;
+	size_t bytes_length, blob_length;
+	bool in_frame;
+	bool has_key;
+	uint64_t key; /* a hash */
+	uint64_t id;
+	unsigned int attempt;
+
+	/* The dispatcher's. */
+	struct ferry_dispatcher_worker *worker; /* SENT, CLAIMED: who has it */
+	TAILQ_ENTRY(ferry_handoff) link;        /* of the queue, a worker's list, or those to be told */
+	uint64_t frame_end; /* SENT: the position in the channel's stream at which its frame ends */
+	int64_t deadline;   /* for leaving the queue, in µs of the monotonic clock */
+	ferry_outcome_cb told;
+	void *context;
+	enum ferry_handoff_outcome outcome;
+	int reason;
+};
+
+TAILQ_HEAD(handoff_list, ferry_handoff);
+
+/* What a descriptor is, in as few system calls as tell: one for a socket. 0, -EBADF, or -EOPNOTSUPP for
+ * one that the kernel does not send (io_uring). */
+int handoff_identify(int fd, struct frame_identity *identity);
+
+/* Looks at a received frame as a handoff, without a copy: both live as long as the payload. */
+void handoff_view(struct ferry_handoff *handoff, const struct frame_handoff *frame, int fd);
+
+/* Frees name, bytes and blob, which are on their way. */
+void handoff_drop_contents(struct ferry_handoff *handoff);
+
+/* Closes the descriptor, if it is there. */
+void handoff_close_fd(struct ferry_handoff *handoff);
+
+#endif
