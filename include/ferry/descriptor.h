@@ -35,7 +35,7 @@ enum ferry_descriptor_kind {
 
 /** What ferry_descriptor_inspect() found. What does not apply to a kind is 0. Since 0.1. */
 struct ferry_descriptor_info {
-	enum ferry_descriptor_kind kind;
+	enum ferry_descriptor_kind kind; /**< what it stands for */
 	int access;        /**< O_RDONLY, O_WRONLY or O_RDWR */
 	bool append;       /**< O_APPEND */
 	bool non_blocking; /**< O_NONBLOCK */
@@ -52,10 +52,10 @@ struct ferry_descriptor_info {
 	bool listening;  /**< listen(2) was called */
 	bool connected;  /**< it has a peer */
 	uint64_t cookie; /**< SO_COOKIE: the same in every process that has this socket */
-	struct sockaddr_storage local_address;
-	socklen_t local_length;
-	struct sockaddr_storage peer_address;
-	socklen_t peer_length;
+	struct sockaddr_storage local_address; /**< getsockname(2) */
+	socklen_t local_length;                /**< of local_address, as far as it is set */
+	struct sockaddr_storage peer_address;  /**< getpeername(2) */
+	socklen_t peer_length;                 /**< of peer_address; 0 if it is not connected */
 
 	uint64_t reserved[8]; /**< for later versions */
 };
