@@ -33,10 +33,13 @@ enum ferry_descriptor_kind {
 	FERRY_DESCRIPTOR_DEVICE = 13 /**< another character device, or a block device */
 };
 
-/** What ferry_descriptor_inspect() found. What does not apply to a kind is 0. Since 0.1. */
+/** What ferry_descriptor_inspect() found. What does not apply to a kind is 0. Without /proc a memfd is
+ *  told as FILE, and eventfd, timerfd, signalfd, inotify, pidfd and epoll as OTHER. Since 0.1. */
 struct ferry_descriptor_info {
 	enum ferry_descriptor_kind kind; /**< what it stands for */
 	int access;        /**< O_RDONLY, O_WRONLY or O_RDWR */
+	enum ferry_descriptor_kind kind;
+	int access;        /**< O_RDONLY, O_WRONLY or O_RDWR; O_PATH, which allows neither */
 	bool append;       /**< O_APPEND */
 	bool non_blocking; /**< O_NONBLOCK */
 	bool named;        /**< a pipe that has a name: a FIFO */
