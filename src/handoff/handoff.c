@@ -94,18 +94,12 @@ void handoff_view(struct ferry_handoff *handoff, const struct frame_handoff *fra
 	};
 }
 
-void handoff_drop_contents(struct ferry_handoff *handoff)
+void handoff_drop_bytes(struct ferry_handoff *handoff)
 {
-	if (!handoff->in_frame) {
-		free(handoff->name);
+	if (!handoff->in_frame)
 		free(handoff->bytes);
-		free(handoff->blob);
-	}
-	handoff->name = NULL;
 	handoff->bytes = NULL;
-	handoff->blob = NULL;
 	handoff->bytes_length = 0;
-	handoff->blob_length = 0;
 }
 
 void handoff_close_fd(struct ferry_handoff *handoff)
@@ -117,13 +111,19 @@ void handoff_close_fd(struct ferry_handoff *handoff)
 		close(fd);
 }
 
+void handoff_destroy(struct ferry_handoff *handoff)
+{
+	handoff_close_fd(handoff);
+	handoff_drop_bytes(handoff);
+	free(handoff->name);
+	free(handoff->blob);
+	free(handoff);
+}
+
 void ferry_handoff_free(struct ferry_handoff *handoff)
 {
-	if (handoff == NULL || handoff->state != HANDOFF_OWN)
-		return;
-	handoff_close_fd(handoff);
-	handoff_drop_contents(handoff);
-	free(handoff);
+	if (handoff != NULL && handoff->state == HANDOFF_OWN)
+		handoff_destroy(handoff);
 }
 
 /* ---- contents ---- */
