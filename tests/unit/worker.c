@@ -117,7 +117,10 @@ static void dispatcher_lost(struct ferry_worker *worker, int reason, void *conte
 }
 
 static const struct ferry_worker_callbacks callbacks = {
-    handoff_received, drain_requested, dispatcher_lost, {NULL}};
+    .handoff_received = handoff_received,
+    .drain_requested = drain_requested,
+    .dispatcher_lost = dispatcher_lost,
+};
 
 static void open_worker_with(const struct ferry_worker_callbacks *table)
 {
@@ -765,7 +768,7 @@ END_TEST
 
 START_TEST(without_a_callback_a_handoff_is_done)
 {
-	static const struct ferry_worker_callbacks none = {NULL};
+	static const struct ferry_worker_callbacks none = {.handoff_received = NULL};
 	open_worker_with(&none);
 	greet();
 	struct client client = make_client();

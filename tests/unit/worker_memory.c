@@ -64,7 +64,9 @@ static void dispatcher_lost(struct ferry_worker *worker, int reason, void *conte
 }
 
 static const struct ferry_worker_callbacks callbacks = {
-    handoff_received, NULL, dispatcher_lost, {NULL}};
+    .handoff_received = handoff_received,
+    .dispatcher_lost = dispatcher_lost,
+};
 
 /* ---- the dispatcher, without a heap ---- */
 
