@@ -58,12 +58,20 @@ static void on_lost(struct ferry_message_stream *of, int reason, void *context)
 static const struct ferry_message_callbacks callbacks = {.message_received = on_message,
                                                          .connection_lost = on_lost};
 
+static void open_stream_with(int options)
+{
+	struct ferry_transport *transport = NULL;
+	make_pair(PAIR_UNIX, ends);
+	struct bufferevent *bev =
+	    bufferevent_socket_new(base, ends[0], BEV_OPT_CLOSE_ON_FREE | options);
+	ck_assert_int_eq(ferry_transport_new(&transport, bev), 0);
+	ck_assert_int_eq(ferry_message_stream_new(&stream, transport, &callbacks, NULL), 0);
+	pump_turns(2);
+}
+
 static void open_stream(void)
 {
-	make_pair(PAIR_UNIX, ends);
-	ck_assert_int_eq(ferry_message_stream_new(&stream, make_transport(ends[0]), &callbacks, NULL),
-	                 0);
-	pump_turns(2);
+	open_stream_with(0);
 }
 
 static void close_stream(void)
@@ -262,11 +270,14 @@ START_TEST(a_kept_message_goes_with_the_stream)
 }
 END_TEST
 
+/* _i: 1 and 3, with deferred callbacks, so that the end is known before; 2 and 3, with another message */
 START_TEST(the_peers_end_waits_for_a_kept_message)
 {
-	open_stream();
+	open_stream_with(_i % 2 == 1 ? BEV_OPT_DEFER_CALLBACKS : 0);
 	keep = true;
 	far_send(1, true);
+	if (_i >= 2)
+		far_send(2, true);
 	shutdown(ends[1], SHUT_WR);
 	pump_until_count(&kept, 1);
 	pump_turns(5);
@@ -275,6 +286,7 @@ START_TEST(the_peers_end_waits_for_a_kept_message)
 	message_hand_out_kept(stream);
 	ck_assert_uint_eq(received, 1);
 	pump_until_count(&lost, 1);
+	ck_assert_uint_eq(received, _i >= 2 ? 2 : 1);
 	close_stream();
 }
 END_TEST
@@ -292,6 +304,6 @@ int main(void)
 	TCase *keeping = support_case(suite, "keeping");
 	tcase_add_loop_test(keeping, a_kept_message_comes_once_more_and_before_the_others, 0, 2);
 	tcase_add_loop_test(keeping, a_kept_message_goes_with_the_stream, 0, 3);
-	tcase_add_test(keeping, the_peers_end_waits_for_a_kept_message);
+	tcase_add_loop_test(keeping, the_peers_end_waits_for_a_kept_message, 0, 4);
 	return support_run(suite);
 }
