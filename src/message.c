@@ -70,8 +70,10 @@ static size_t frame_size(const struct ferry_message *message)
 static void close_arrivals(struct ferry_message_stream *stream)
 {
 	/* They are closed when the callback returns; or the kept message may come up yet. */
-	if (!stream->delivering && (!stream->kept || transport_is_over(stream->transport)))
-		stream->transport->stats.fds_unclaimed += arrivals_close(&stream->arrivals);
+	if (stream->delivering || (stream->kept && !transport_is_over(stream->transport)))
+		return;
+	stream->kept = false;
+	stream->transport->stats.fds_unclaimed += arrivals_close(&stream->arrivals);
 }
 
 void message_end(struct ferry_message_stream *stream, int reason)
