@@ -37,16 +37,14 @@ enum ferry_descriptor_kind {
  *  told as FILE, and eventfd, timerfd, signalfd, inotify, pidfd and epoll as OTHER. Since 0.1. */
 struct ferry_descriptor_info {
 	enum ferry_descriptor_kind kind; /**< what it stands for */
-	int access;        /**< O_RDONLY, O_WRONLY or O_RDWR */
-	enum ferry_descriptor_kind kind;
-	int access;        /**< O_RDONLY, O_WRONLY or O_RDWR; O_PATH, which allows neither */
-	bool append;       /**< O_APPEND */
-	bool non_blocking; /**< O_NONBLOCK */
-	bool named;        /**< a pipe that has a name: a FIFO */
-	int64_t offset;    /**< of a file or memfd */
-	int64_t size;      /**< of a file or memfd, in bytes */
-	uint64_t device;   /**< st_dev */
-	uint64_t inode;    /**< st_ino */
+	int access;         /**< O_RDONLY, O_WRONLY or O_RDWR; O_PATH, which allows neither */
+	bool append;        /**< O_APPEND */
+	bool non_blocking;  /**< O_NONBLOCK */
+	bool named;         /**< a pipe that has a name: a FIFO */
+	int64_t offset;     /**< of a file or memfd */
+	int64_t size;       /**< of a file or memfd, in bytes */
+	uint64_t device;    /**< st_dev */
+	uint64_t inode;     /**< st_ino */
 	unsigned int seals; /**< of a memfd: F_SEAL_… */
 
 	int family;      /**< of a socket, as the following: AF_UNIX, AF_INET, AF_INET6, … */

@@ -116,8 +116,6 @@ void handoff_destroy(struct ferry_handoff *handoff)
 	handoff_close_fd(handoff);
 	handoff_drop_bytes(handoff);
 	free(handoff->name);
-	free(handoff->name);
-	free(handoff->bytes);
 	free(handoff->blob);
 	free(handoff);
 }
