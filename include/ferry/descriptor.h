@@ -36,7 +36,7 @@ enum ferry_descriptor_kind {
 /** What ferry_descriptor_inspect() found. What does not apply to a kind is 0. Without /proc a memfd is
  *  told as FILE, and eventfd, timerfd, signalfd, inotify, pidfd and epoll as OTHER. Since 0.1. */
 struct ferry_descriptor_info {
-	enum ferry_descriptor_kind kind;
+	enum ferry_descriptor_kind kind; /**< what it stands for */
 	int access;        /**< O_RDONLY, O_WRONLY or O_RDWR; O_PATH, which allows neither */
 	bool append;       /**< O_APPEND */
 	bool non_blocking; /**< O_NONBLOCK */
@@ -53,10 +53,10 @@ struct ferry_descriptor_info {
 	bool listening;  /**< listen(2) was called */
 	bool connected;  /**< it has a peer */
 	uint64_t cookie; /**< SO_COOKIE: the same in every process that has this socket */
-	struct sockaddr_storage local_address;
-	socklen_t local_length;
-	struct sockaddr_storage peer_address;
-	socklen_t peer_length;
+	struct sockaddr_storage local_address; /**< its own address */
+	socklen_t local_length;                /**< bytes of it; 0: none */
+	struct sockaddr_storage peer_address;  /**< the other end's */
+	socklen_t peer_length;                 /**< bytes of it; 0: none */
 
 	uint64_t reserved[8]; /**< for later versions */
 };
