@@ -401,8 +401,9 @@ static struct ferry_descriptor_info inspect_socket(int fd, int family, int type,
 
 static void expect_local(const struct ferry_descriptor_info *info, int fd)
 {
-	struct sockaddr_storage address = {0};
+	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
+	memset(&address, 0, sizeof(address));
 	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &length), 0);
 	ck_assert_uint_eq(info->local_length, length);
 	ck_assert_mem_eq(&info->local_address, &address, length);

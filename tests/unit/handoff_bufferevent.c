@@ -64,7 +64,7 @@ static void on_write(struct bufferevent *bev, void *context)
 static void on_event(struct bufferevent *bev, short what, void *context)
 {
 	(void)context;
-	events |= what;
+	events = (short)(events | what);
 	run_hook(bev);
 }
 
