@@ -39,7 +39,8 @@ struct ferry_worker_callbacks {
 	void (*drain_requested)(struct ferry_worker *worker, void *context);
 
 	/** The channel is over, once; the reasons of a protocol's connection_lost, and -EPROTO: the
-	 *  dispatcher broke the format, -EPROTONOSUPPORT: it has no version in common with us. What was
+	 *  dispatcher broke the format, -EPROTONOSUPPORT: it has no version in common with us,
+	 *  -ENOMEM: out of memory for an answer that it would have waited for in vain. What was
 	 *  received and not yet claimed is closed; what was claimed is this process's still. */
 	void (*dispatcher_lost)(struct ferry_worker *worker, int reason, void *context);
 
