@@ -50,15 +50,15 @@ struct ferry_worker_callbacks {
 
 /** What a worker has counted since its start. */
 struct ferry_worker_stats {
-	uint64_t received; /**< handoffs that came, with or without their descriptors */
-	uint64_t claimed;  /**< that the callback was given */
-	uint64_t done;     /**< that were said to be done */
-	uint64_t rejected; /**< by ferry_handoff_reject() */
-	uint64_t refused;  /**< unclaimed: the descriptor was not what the dispatcher had said */
-	uint64_t lost;     /**< descriptors that did not arrive: no number was free */
-	uint64_t unclaimed; /**< closed because the dispatcher was gone before they were claimed */
-	uint64_t waited;   /**< claims that had to wait for room in the channel */
-	uint64_t ignored;  /**< messages of a type that we do not know */
+	uint64_t received;    /**< handoffs that came, with or without their descriptors */
+	uint64_t claimed;     /**< that the callback was given */
+	uint64_t done;        /**< that were said to be done */
+	uint64_t rejected;    /**< by ferry_handoff_reject() */
+	uint64_t refused;     /**< unclaimed: the descriptor was not what the dispatcher had said */
+	uint64_t lost;        /**< descriptors that did not arrive: no number was free */
+	uint64_t unclaimed;   /**< closed because the dispatcher was gone before they were claimed */
+	uint64_t waited;      /**< claims that had to wait for room in the channel */
+	uint64_t ignored;     /**< messages of a type that we do not know */
 	uint64_t reserved[7]; /**< for later versions */
 };
 
