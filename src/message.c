@@ -231,8 +231,7 @@ static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 
 void message_keep(struct ferry_message *message)
 {
-	message->stream->kept = true;
-	transport_hold_reading(message->stream->transport);
+	message->stream->kept = true; /* and the reader admits no more */
 }
 
 /* What is behind it comes from the loop. */
