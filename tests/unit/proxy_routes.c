@@ -241,6 +241,9 @@ START_TEST(a_route_may_be_written_with_escapes)
 	ck_assert_int_eq(find("", "/a%20b/%c3%a4/x"), 1);
 	ck_assert_int_eq(find("", "/%61 b/\xc3\xa4"), 1);
 	ck_assert_int_eq(find("", "/a%2520b"), DEFAULT);
+	add(NULL, "/jo", 2);
+	ck_assert_int_eq(find("", "/%6a%6F"), 2);
+	ck_assert_int_eq(find("", "/%6A%6f"), 2);
 	end();
 }
 END_TEST
