@@ -529,7 +529,7 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		if (transport->kept_count > 0 || transport->kept_loss)
 			transport_want_loop(transport);
 		if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-			bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+			transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS);
 	}
 	bufferevent_unlock(bev);
 	return status;
