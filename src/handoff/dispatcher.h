@@ -35,7 +35,7 @@ struct ferry_dispatcher_worker {
 	uint64_t turn; /* when it was last chosen */
 
 	struct handoff_list unclaimed, claimed;
-	unsigned int outstanding; /* in both */
+	unsigned int outstanding, unclaimed_count; /* in both, and in the first */
 	unsigned int credits;
 	int64_t heard_at; /* when it last answered, or was added */
 	uint64_t retries; /* of its transport, when its answer was last looked for */

@@ -45,6 +45,7 @@ static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_hando
 	handoff->frame_end = message_end_position(worker->stream);
 	handoff->sent_at = dispatcher_now();
 	TAILQ_INSERT_TAIL(&worker->unclaimed, handoff, link);
+	worker->unclaimed_count++;
 	worker->outstanding++;
 	worker->turn = ++worker->dispatcher->turns;
 	dispatcher_wake_at(worker->dispatcher, worker_is_late_at(worker));
@@ -93,6 +94,7 @@ static void forget(struct ferry_dispatcher_worker *worker, struct ferry_handoff 
 {
 	TAILQ_REMOVE(handoff->state == HANDOFF_SENT ? &worker->unclaimed : &worker->claimed, handoff,
 	             link);
+	worker->unclaimed_count -= handoff->state == HANDOFF_SENT;
 	worker->outstanding--;
 	worker->heard_at = dispatcher_now();
 	dispatcher_want_turn(worker->dispatcher); /* there may be room for another */
@@ -118,6 +120,7 @@ static void claim(struct ferry_dispatcher_worker *worker, struct ferry_handoff *
 	COUNT(worker, claimed);
 	worker->heard_at = dispatcher_now();
 	TAILQ_REMOVE(&worker->unclaimed, handoff, link);
+	worker->unclaimed_count--;
 	TAILQ_INSERT_TAIL(&worker->claimed, handoff, link);
 	handoff->state = HANDOFF_CLAIMED;
 	handoff_close_fd(handoff);
@@ -460,14 +463,11 @@ ferry_dispatcher_worker_get_transport(const struct ferry_dispatcher_worker *work
 int ferry_dispatcher_worker_get_stats(const struct ferry_dispatcher_worker *worker,
                                       struct ferry_dispatcher_stats *stats)
 {
-	const struct ferry_handoff *handoff;
-
 	if (worker == NULL || stats == NULL)
 		return -EINVAL;
 	*stats = worker->stats;
 	stats->outstanding = worker->outstanding;
-	TAILQ_FOREACH(handoff, &worker->unclaimed, link)
-	stats->unclaimed++;
+	stats->unclaimed = worker->unclaimed_count;
 	stats->credits = worker->credits;
 	stats->workers = worker->stream != NULL;
 	return 0;
