@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <event2/bufferevent.h>
@@ -16,6 +15,7 @@
 #include "faults.h"
 #include "heap.h"
 #include "support.h"
+#include "wire.h"
 
 /* ---- what happened ---- */
 
@@ -51,8 +51,8 @@ static struct {
 	struct side sides[2];
 	struct item items[HANDOFFS];
 	unsigned int handed; /* how many were tried */
-	unsigned int drained, lost, starved;
-	bool out_of_step, late, freed, noticed;
+	unsigned int drained, lost;
+	bool out_of_step, late, freed, noticed, starving;
 	int call_error; /* the first */
 } run;
 
@@ -236,19 +236,15 @@ static void open_channel(struct event_base *loop, struct side *side)
 
 /* ---- the scenario ---- */
 
-static struct rlimit limit;
-
 /* No number is free until the worker has noticed. */
 static void starve(bool now)
 {
-	struct rlimit lowered = limit;
 	disarm();
-	if (now) {
-		int fd = dup(STDERR_FILENO);
-		lowered.rlim_cur = (rlim_t)fd;
-		close(fd);
-	}
-	setrlimit(RLIMIT_NOFILE, &lowered);
+	if (now)
+		limit_descriptors(0);
+	else if (run.starving)
+		unlimit_descriptors();
+	run.starving = now;
 	arm();
 }
 
@@ -274,10 +270,8 @@ static bool has_workers(void)
 /* What comes next, once all that came before is over. */
 static void go_on(void)
 {
-	if (run.starved == 1 && (notices(&run.sides[1]) || is_over(ORPHANS_END, LOST_END))) {
-		run.starved = 2;
+	if (run.starving && (notices(&run.sides[1]) || is_over(ORPHANS_END, LOST_END)))
 		starve(false);
-	}
 	if (!is_over(0, run.handed))
 		return;
 	if (run.handed == PLAIN) {
@@ -286,7 +280,6 @@ static void go_on(void)
 			hand_off();
 	} else if (run.handed == ORPHANS_END) {
 		hand_off();
-		run.starved = 1;
 		starve(true);
 	} else if (run.handed == LOST_END) {
 		note_error(ferry_dispatcher_drain_worker(run.last));
@@ -324,7 +317,6 @@ static void run_scenario(void)
 	for (unsigned int i = 0; i < HANDOFFS; i++)
 		run.items[i].client = run.items[i].stolen = -1;
 	disarm();
-	getrlimit(RLIMIT_NOFILE, &limit);
 	struct event_base *loop = event_base_new();
 	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
 	event_add(ticker, &(struct timeval){.tv_usec = 2000});
