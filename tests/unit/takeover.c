@@ -819,8 +819,7 @@ static size_t put_listener(unsigned char *payload, int fd, const char *name, con
 	memcpy(payload, &cookie, sizeof(cookie));
 	payload[24] = (unsigned char)strlen(name);
 	payload[26] = (unsigned char)strlen(file);
-	memcpy(payload + 32, name, strlen(name));
-	memcpy(payload + 32 + strlen(name), file, strlen(file));
+	snprintf((char *)payload + 32, FRAME_MAX - 32, "%s%s", name, file);
 	return 32 + strlen(name) + strlen(file);
 }
 
