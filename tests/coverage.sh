@@ -18,5 +18,4 @@ report()
 }
 report
 report --branches
-report --html-details "$build/coverage.html" --print-summary --fail-under-line 95 --fail-under-branch 85 \
-	--output /dev/null
+report --html-details "$build/coverage.html" --print-summary --fail-under-line 95 --fail-under-branch 85
