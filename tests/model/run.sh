@@ -109,12 +109,12 @@ all_hold_long()
 {
 	memory=6000
 	seconds=3600
-	holds short3 "$safety" -w27 -DHANDOFFS=3 -DSHORT_WRITES=1
-	holds replaced1 "$safety" -w27 -DWORKERS=3
-	holds noise2 "$safety" -w27 -DNOISE=2
+	holds short3 "$safety" -w25 -DHANDOFFS=3 -DSHORT_WRITES=1
+	holds replaced1 "$safety" -w25 -DWORKERS=3
+	holds noise2 "$safety" -w25 -DNOISE=2
 	holds lies1 "$safety" -w25 -DNOISE=1 -DLIES=1 -DSTREAM=1 -DPROPERTY=BOOKS
-	holds shortage "$safety" -w25 -DSHORTAGE=1 -DSHORT_WRITES=1 -DLOSSES=2
-	holds roomy "$safety" -w27 -DHANDOFFS=3 -DCREDITS=3 -DROOM_DOWN=2 -DROOM_UP=2
+	holds shortage "$safety" -w25 -DSHORTAGE=1 -DSHORT_WRITES=1
+	holds roomy "$safety" -w25 -DHANDOFFS=3 -DCREDITS=3 -DROOM_DOWN=2 -DROOM_UP=2
 }
 
 reaches()
