@@ -309,7 +309,7 @@ void transport_settle_close(struct ferry_transport *transport)
 		if (!closing)
 			shut_down(transport, SHUT_WR);
 	}
-	if (transport->write_ended && (closing || transport->read_ended))
+	if (transport->write_ended && (closing || (transport->read_ended && !transport->held_back)))
 		transport_end(transport, transport->fds_dropped ? -ENODATA : 0);
 }
 
@@ -528,8 +528,12 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		transport->reading_paused = false;
 		if (transport->kept_count > 0 || transport->kept_loss)
 			transport_want_loop(transport);
+		/* If nothing can follow, it is offered however little it is. */
+		int how = transport->held_back ? BEV_TRIG_IGNORE_WATERMARKS : 0;
 		if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-			bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+			bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS | how);
+		else if (transport->held_back)
+			protocol_end_holding_back(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;
