@@ -294,7 +294,6 @@ static void read_into(const char *bytes, size_t length)
 {
 	struct evbuffer_iovec room[2];
 	int count = evbuffer_reserve_space(input, READ_SPACE, room, 2);
-	ck_assert_int_ge(count, 1);
 	int used = 0;
 	for (size_t left = length; used < count; used++) {
 		room[used].iov_len = room[used].iov_len < left ? room[used].iov_len : left;
@@ -302,7 +301,8 @@ static void read_into(const char *bytes, size_t length)
 		bytes += room[used].iov_len;
 		left -= room[used].iov_len;
 	}
-	ck_assert_int_eq(evbuffer_commit_space(input, room, used), 0);
+	if (used < 1 || evbuffer_commit_space(input, room, used) < 0) /* check's assertions take long */
+		ck_abort_msg("no room");
 }
 
 static const char *const long_delimiters[] = {"\n", "\r\n", "0123456789abcdef"};
@@ -341,7 +341,8 @@ START_TEST(a_line_of_half_delimiters_is_linear_work)
 	open_scanner("aaaaaaaaaaaaaaab", 16, LONG_LINE);
 	for (size_t i = 0; i < LONG_LINE; i++) {
 		read_into("a", 1);
-		ck_assert(line_scanner_next(&scanner, input, false, &line) == LINE_NONE);
+		if (line_scanner_next(&scanner, input, false, &line) != LINE_NONE)
+			ck_abort_msg("a line after %zu bytes", i + 1);
 	}
 	ck_assert_uint_le(work.searched, LONG_LINE);
 	ck_assert_uint_le(work.moved, 4 * LONG_LINE);
@@ -403,7 +404,7 @@ START_TEST(random_chunks_of_random_input_are_split_as_by_a_simple_splitter)
 {
 	static char text[TEXT_MAX / 8];
 	char delimiter[LINE_DELIMITER_MAX];
-	for (int round = 0; round < 2000; round++) {
+	for (int round = 0; round < 1000; round++) {
 		/* Few letters, so that delimiters and halves of them are frequent. */
 		uint32_t letters = 1 + support_random_below(4);
 		size_t size = 1 + support_random_below(round % 2 == 0 ? 4 : LINE_DELIMITER_MAX);
