@@ -162,9 +162,8 @@ static void look_again(struct ferry_line_stream *stream)
 {
 	struct bufferevent *bev = stream->transport->rearm.bev;
 
-	if (!stream->delivering && is_open(stream) &&
-	    evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-		bufferevent_trigger(bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	if (!stream->delivering && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
 }
 
 /* ---- the transport's protocol ---- */

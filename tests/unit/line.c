@@ -371,6 +371,36 @@ START_TEST(bytes_of_an_earlier_protocol_are_the_first_of_the_lines)
 }
 END_TEST
 
+static void keep_input(struct ferry_transport *transport, struct evbuffer *input, void *context)
+{
+	(void)transport, (void)input, (void)context;
+}
+
+static void note_end(struct ferry_transport *transport, void *context)
+{
+	(void)transport;
+	*(unsigned int *)context += 1;
+}
+
+START_TEST(an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines)
+{
+	static const struct ferry_protocol earlier = {.data_received = keep_input,
+	                                              .read_connection_lost = note_end};
+	unsigned int heard = 0;
+	make_pair(PAIR_UNIX, ends);
+	memset(&reader, 0, sizeof(reader));
+	reader.transport = make_transport(ends[0]);
+	ck_assert_int_eq(ferry_transport_set_protocol(reader.transport, &earlier, &heard), 0);
+	far_text("one\nlast");
+	far_end();
+	pump_until_count(&heard, 1);
+	ck_assert_int_eq(ferry_line_stream_new(&reader.stream, reader.transport, &callbacks, &reader),
+	                 0);
+	expect("M[one](last)R");
+	close_stream();
+}
+END_TEST
+
 /* ---- the end ---- */
 
 START_TEST(an_incomplete_line_is_told_before_the_peers_end)
@@ -683,10 +713,13 @@ START_TEST(raw_mode_with_nothing_left_waits)
 }
 END_TEST
 
+static unsigned int offers;
+
 /* Takes three bytes, and then lines again. */
 static void take_three(struct reader *to, struct evbuffer *input)
 {
 	char bytes[3];
+	offers++;
 	if (evbuffer_get_length(input) < 3)
 		return;
 	ck_assert_int_eq(evbuffer_remove(input, bytes, 3), 3);
@@ -711,12 +744,15 @@ START_TEST(what_raw_mode_leaves_is_offered_with_more)
 	open_stream(_i);
 	reader.hook = go_raw_at_raw;
 	reader.on_raw = take_three;
+	offers = 0;
 	far_text("raw\na");
 	expect("M[raw]");
 	far_text("b");
 	expect("M[raw]");
+	ck_assert_uint_eq(offers, 2);
 	far_text("cd\n");
 	expect("M[raw]{abc}[d]");
+	ck_assert_uint_eq(offers, 3);
 	close_stream();
 }
 END_TEST
@@ -726,8 +762,14 @@ START_TEST(what_raw_mode_leaves_at_the_end_stays_in_the_input)
 	open_stream(_i);
 	reader.hook = go_raw_at_raw;
 	reader.on_raw = take_three;
+	offers = 0;
 	far_text("raw\nab");
 	far_end();
+	expect("M[raw]R");
+	ck_assert_uint_eq(offers, 1);
+	ck_assert_uint_eq(input_length(), 2);
+	/* Nothing follows the end. */
+	set_raw(false);
 	expect("M[raw]R");
 	ck_assert_uint_eq(input_length(), 2);
 	close_stream();
@@ -1078,12 +1120,15 @@ static void do_it(struct reader *to, char event, const char *bytes, size_t lengt
 		set_raw(true);
 	if (event != doing_at)
 		return;
-	if (doing == DO_FREE)
+	struct ferry_line_stream *stream = to->stream;
+	if (doing == DO_FREE) {
 		free_stream();
-	else if (doing == DO_LOSE)
+		ferry_line_stream_free(stream); /* its memory goes with the loop */
+	} else if (doing == DO_LOSE) {
 		ck_assert_int_eq(ferry_transport_lose_connection(to->transport), 0);
-	else
+	} else {
 		ck_assert_int_eq(ferry_transport_abort_connection(to->transport), 0);
+	}
 	/* Valid until the callback returns. */
 	if (length > 0)
 		ck_assert_mem_eq(bytes, copy, length);
@@ -1406,6 +1451,7 @@ static Suite *line_suite(void)
 	tcase_add_test(lines, lines_arrive_over_tcp_and_pipes);
 	tcase_add_loop_test(lines, lines_are_read_in_place, 0, WAYS);
 	tcase_add_test(lines, bytes_of_an_earlier_protocol_are_the_first_of_the_lines);
+	tcase_add_test(lines, an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines);
 
 	TCase *end = support_case(suite, "end");
 	tcase_add_loop_test(end, an_incomplete_line_is_told_before_the_peers_end, 0, WAYS);

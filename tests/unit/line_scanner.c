@@ -106,12 +106,17 @@ static void put(const char *bytes, size_t length)
 }
 
 /* In a chain of its own. */
-static void put_chain(const char *bytes, size_t length)
+static void add_chain(const char *bytes, size_t length)
 {
 	struct evbuffer *chain = evbuffer_new();
 	ck_assert_int_eq(evbuffer_add(chain, bytes, length), 0);
 	ck_assert_int_eq(evbuffer_add_buffer(input, chain), 0);
 	evbuffer_free(chain);
+}
+
+static void put_chain(const char *bytes, size_t length)
+{
+	add_chain(bytes, length);
 	take_all(false);
 }
 
@@ -167,6 +172,24 @@ START_TEST(a_delimiter_may_be_in_as_many_chains_as_bytes)
 		put_chain(sample->text + i, 1);
 	take_all(true);
 	expect(sample->result);
+	close_scanner();
+}
+END_TEST
+
+/* More of them than are looked at in one go. */
+START_TEST(a_line_may_be_in_a_thousand_chains_at_once)
+{
+	open_scanner("\r\n", 2, 5000);
+	for (int i = 0; i < 1000; i++)
+		add_chain("abc", 3);
+	add_chain("\r", 1);
+	add_chain("\n", 1);
+	take_all(false);
+	ck_assert_uint_eq(found_length, 3001);
+	for (size_t i = 0; i < 3000; i++)
+		if (found[i] != "abc"[i % 3])
+			ck_abort_msg("another byte at %zu", i);
+	ck_assert_int_eq(found[3000], '$');
 	close_scanner();
 }
 END_TEST
@@ -443,6 +466,7 @@ static Suite *line_scanner_suite(void)
 	TCase *delimiters = support_case(suite, "delimiters");
 	tcase_add_loop_test(delimiters, a_delimiter_may_be_split_at_every_byte, 0, sample_count);
 	tcase_add_loop_test(delimiters, a_delimiter_may_be_in_as_many_chains_as_bytes, 0, sample_count);
+	tcase_add_test(delimiters, a_line_may_be_in_a_thousand_chains_at_once);
 	tcase_add_test(delimiters, lines_and_delimiters_may_hold_zero_bytes);
 	tcase_add_test(delimiters, another_delimiter_is_looked_for_in_what_is_there);
 	tcase_add_test(delimiters, a_restart_begins_with_a_line);
