@@ -137,12 +137,10 @@ static void end_with_peer(struct ferry_line_stream *stream, const struct evbuffe
 	if (evbuffer_get_length(input) > 0 && transport_holds_back(transport))
 		return;
 	stream->end_told = true;
-	if (stream->callbacks->read_connection_lost == NULL) {
+	if (stream->callbacks->read_connection_lost != NULL)
+		stream->callbacks->read_connection_lost(stream, stream->context);
+	else
 		protocol_leave_with_peer(transport);
-		return;
-	}
-	stream->callbacks->read_connection_lost(stream, stream->context);
-	transport_settle_close(transport);
 }
 
 static void deliver(struct ferry_line_stream *stream, struct evbuffer *input)

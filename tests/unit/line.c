@@ -382,6 +382,7 @@ static void note_end(struct ferry_transport *transport, void *context)
 	*(unsigned int *)context += 1;
 }
 
+/* _i: while reading is paused */
 START_TEST(an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines)
 {
 	static const struct ferry_protocol earlier = {.data_received = keep_input,
@@ -394,8 +395,14 @@ START_TEST(an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines)
 	far_text("one\nlast");
 	far_end();
 	pump_until_count(&heard, 1);
+	if (_i == 1)
+		pause_reading();
 	ck_assert_int_eq(ferry_line_stream_new(&reader.stream, reader.transport, &callbacks, &reader),
 	                 0);
+	if (_i == 1) {
+		expect("M");
+		resume_reading();
+	}
 	expect("M[one](last)R");
 	close_stream();
 }
@@ -1451,7 +1458,8 @@ static Suite *line_suite(void)
 	tcase_add_test(lines, lines_arrive_over_tcp_and_pipes);
 	tcase_add_loop_test(lines, lines_are_read_in_place, 0, WAYS);
 	tcase_add_test(lines, bytes_of_an_earlier_protocol_are_the_first_of_the_lines);
-	tcase_add_test(lines, an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines);
+	tcase_add_loop_test(lines, an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines, 0,
+	                    2);
 
 	TCase *end = support_case(suite, "end");
 	tcase_add_loop_test(end, an_incomplete_line_is_told_before_the_peers_end, 0, WAYS);
