@@ -3,7 +3,7 @@
 include(CMakePackageConfigHelpers)
 set(cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/ferry")
 
-install(TARGETS ferry EXPORT ferry
+install(TARGETS ferry ferry_testing EXPORT ferry
 	RUNTIME COMPONENT runtime
 	LIBRARY COMPONENT runtime NAMELINK_COMPONENT development
 	ARCHIVE COMPONENT development
@@ -11,6 +11,16 @@ install(TARGETS ferry EXPORT ferry
 
 install(EXPORT ferry NAMESPACE ferry:: FILE ferryTargets.cmake
 	DESTINATION "${cmake_dir}" COMPONENT development)
+# What a static library needs, its users must find; a shared one has found it.
+set(static_dependencies "")
+set(pc_requires_private "")
+if(NOT BUILD_SHARED_LIBS AND activation STREQUAL "systemd")
+	set(static_dependencies "
+find_dependency(PkgConfig)
+pkg_check_modules(LIBSYSTEMD REQUIRED IMPORTED_TARGET libsystemd)
+")
+	set(pc_requires_private "\nRequires.private: libsystemd")
+endif()
 configure_package_config_file(cmake/ferryConfig.cmake.in
 	"${PROJECT_BINARY_DIR}/ferryConfig.cmake" INSTALL_DESTINATION "${cmake_dir}")
 # While 0.x, a minor release may break its users.
@@ -38,6 +48,8 @@ if(IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
 else()
 	set(pc_includedir "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
 endif()
-configure_file(cmake/ferry.pc.in "${PROJECT_BINARY_DIR}/ferry.pc" @ONLY)
-install(FILES "${PROJECT_BINARY_DIR}/ferry.pc"
-	DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
+foreach(name IN ITEMS ferry ferry-testing)
+	configure_file(cmake/${name}.pc.in "${PROJECT_BINARY_DIR}/${name}.pc" @ONLY)
+	install(FILES "${PROJECT_BINARY_DIR}/${name}.pc"
+		DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
+endforeach()

@@ -9,10 +9,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <netdb.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -34,6 +36,7 @@ struct worker {
 	struct http_server server;
 	const char *socket_path;
 	size_t most_clients;
+	int claim_log; /* -1: none */
 
 	/* The channel to the proxy; NULL while there is none. */
 	struct ferry_transport *channel;
@@ -99,12 +102,43 @@ static void file_descriptor_received(struct ferry_transport *channel, int fd, vo
 	worker->waiting[(worker->first_waiting + worker->waiting_count++) % WAITING_FDS] = fd;
 }
 
+/* ADDRESS:PORT of the client; "?" when it has gone meanwhile. */
+static void name_client(int client, char *out, size_t size)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	char host[NI_MAXHOST], port[NI_MAXSERV];
+
+	if (getpeername(client, (struct sockaddr *)&address, &length) == 0 &&
+	    getnameinfo((struct sockaddr *)&address, length, host, sizeof(host), port, sizeof(port),
+	                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		evutil_snprintf(out, size, "%s:%s", host, port);
+	else
+		evutil_snprintf(out, size, "?");
+}
+
+/* One write, so that the lines of several workers do not mix, and so that a line is there or is not when
+ * this process is killed. */
+static void log_claim(const struct worker *worker, unsigned int attempt, int client)
+{
+	char name[NI_MAXHOST + NI_MAXSERV], line[sizeof(name) + 64];
+
+	if (worker->claim_log < 0)
+		return;
+	name_client(client, name, sizeof(name));
+	int length =
+	    evutil_snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(), attempt, name);
+	if (write(worker->claim_log, line, (size_t)length) != length)
+		program_say("the claim log: %s", strerror(errno));
+}
+
 /* The payload of a HANDOFF_CONNECTION frame is next in the input. */
 static int accept_client(struct worker *worker, struct evbuffer *input, uint32_t length)
 {
 	if (worker->waiting_count == 0)
 		return -EPROTO;
 	int fd = take_waiting(worker);
+	log_claim(worker, 1, fd);
 	struct evbuffer *bytes = evbuffer_new();
 	int status = -ENOMEM;
 	if (bytes == NULL || evbuffer_remove_buffer(input, bytes, length) != (int)length) {
@@ -264,7 +298,16 @@ static const char usage[] =
     "  --root DIR              what to serve (the current directory)\n"
     "  --idle-timeout SECONDS  end a connection after so long without a byte (30)\n"
     "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
+    "  --claim-log FILE        append a line for each client that is taken\n"
     "  --help                  show this\n";
+
+static bool open_claim_log(struct worker *worker, const char *path)
+{
+	worker->claim_log = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+	if (worker->claim_log < 0)
+		program_say("%s: %s", path, strerror(errno));
+	return worker->claim_log >= 0;
+}
 
 static bool read_seconds(const char *name, const char *text, struct timeval *timeout)
 {
@@ -284,6 +327,7 @@ static int read_options(int argc, char **argv, struct worker *worker, const char
 	                                        {"root", required_argument, NULL, 'r'},
 	                                        {"idle-timeout", required_argument, NULL, 'i'},
 	                                        {"head-timeout", required_argument, NULL, 't'},
+	                                        {"claim-log", required_argument, NULL, 'c'},
 	                                        {"help", no_argument, NULL, 'h'},
 	                                        {NULL, 0, NULL, 0}};
 	int option;
@@ -301,6 +345,9 @@ static int read_options(int argc, char **argv, struct worker *worker, const char
 			break;
 		case 't':
 			fine = read_seconds("head-timeout", optarg, &worker->server.head_timeout) && fine;
+			break;
+		case 'c':
+			fine = open_claim_log(worker, optarg) && fine;
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -344,6 +391,7 @@ int main(int argc, char **argv)
 	                                          .head_timeout = {.tv_sec = 10},
 	                                          .linger_timeout = {.tv_sec = 2},
 	                                          .ended = client_ended},
+	                               .claim_log = -1,
 	                               .retry_ms = FIRST_RETRY_MS};
 	const char *root = ".";
 	int status = read_options(argc, argv, &worker, &root);
@@ -358,5 +406,7 @@ int main(int argc, char **argv)
 	program_print_ferry_log();
 	status = run(&worker);
 	close(worker.server.root);
+	if (worker.claim_log >= 0)
+		close(worker.claim_log);
 	return status;
 }

@@ -56,6 +56,9 @@ int http_answer_add(struct evbuffer *out, const struct http_answer *answer)
 	         answer->why != NULL ? ": " : "", answer->why != NULL ? answer->why : "");
 	if (http_answer_begin(out, answer->status, answer->keep_alive) < 0)
 		return -ENOMEM;
+	if (answer->retry_after > 0 &&
+	    evbuffer_add_printf(out, "Retry-After: %u\r\n", answer->retry_after) < 0)
+		return -ENOMEM;
 	int added = evbuffer_add_printf(out,
 	                                "%sContent-Type: text/plain; charset=utf-8\r\n"
 	                                "X-Content-Type-Options: nosniff\r\n"

@@ -14,9 +14,10 @@ int http_answer_begin(struct evbuffer *out, int status, bool keep_alive);
 struct http_answer {
 	int status;
 	bool keep_alive;
-	bool without_body;  /* the request was a HEAD */
-	const char *fields; /* more header lines, each with its CRLF; or NULL */
-	const char *why;    /* one sentence for the reader; or NULL */
+	bool without_body;        /* the request was a HEAD */
+	unsigned int retry_after; /* seconds, for a 503; 0: no such field */
+	const char *fields;       /* more header lines, each with its CRLF; or NULL */
+	const char *why;          /* one sentence for the reader; or NULL */
 };
 
 /* A whole answer with a line of plain text as its body. 0 or -ENOMEM. */

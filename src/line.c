@@ -273,7 +273,6 @@ int ferry_line_stream_new(struct ferry_line_stream **out, struct ferry_transport
 		goto unlock;
 	}
 	stream->peer_ended = transport->read_ended;
-	look_again(stream);
 	*out = stream;
 unlock:
 	bufferevent_unlock(bev);

@@ -391,6 +391,16 @@ int transport_enable_reading(struct ferry_transport *transport)
 	return -ENOMEM;
 }
 
+/* Bytes that were read before: by an earlier protocol, or by the process that handed the connection over. */
+static void offer_what_is_there(struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+
+	if (transport->state == TRANSPORT_OPEN && !transport->rearm.connecting &&
+	    !transport->reading_paused && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS);
+}
+
 int ferry_transport_set_protocol(struct ferry_transport *transport,
                                  const struct ferry_protocol *protocol, void *context)
 {
@@ -406,6 +416,7 @@ int ferry_transport_set_protocol(struct ferry_transport *transport,
 		transport->made = false;
 		bufferevent_setcb(bev, protocol_on_readable, NULL, protocol_on_event, transport);
 		transport_want_loop(transport);
+		offer_what_is_there(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -528,11 +539,13 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		transport->reading_paused = false;
 		if (transport->kept_count > 0 || transport->kept_loss)
 			transport_want_loop(transport);
-		/* If nothing can follow, it is offered however little it is. */
-		int how = transport->held_back ? BEV_TRIG_IGNORE_WATERMARKS : 0;
-		if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-			bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS | how);
-		else if (transport->held_back)
+		/* Of a peer that has ended, what is there is offered however little it is: nothing follows. */
+		if (!transport->held_back)
+			offer_what_is_there(transport);
+		else if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+			transport_trigger_read(transport,
+			                       BEV_TRIG_DEFER_CALLBACKS | BEV_TRIG_IGNORE_WATERMARKS);
+		else
 			protocol_end_holding_back(transport);
 	}
 	bufferevent_unlock(bev);

@@ -1377,11 +1377,16 @@ START_TEST(random_chunks_with_pauses_arrive_as_lines)
 		expected[0] = 'M';
 		bool open = false;
 		for (size_t i = 0; i < length; i++) {
-			text[i] = support_random_below(40) == 0 ? '\n' : (char)('a' + support_random_below(9));
+			text[i] = (char)('a' + support_random_below(9));
+			if (support_random_below(40) == 0)
+				text[i] = '\n';
 			if (!open)
 				expected[out++] = '[';
-			expected[out++] = text[i] == '\n' ? ']' : text[i];
 			open = text[i] != '\n';
+			expected[out] = text[i];
+			if (!open)
+				expected[out] = ']';
+			out++;
 		}
 		if (open) {
 			size_t start = out;
