@@ -1,4 +1,4 @@
-#include "ferry/message.h"
+#include "message.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -452,7 +452,8 @@ static void append(struct evbuffer_iovec room[2], const void *data, size_t lengt
 /* Writes the frame behind the end of the buffer, where it is nobody's until the pieces are committed.
  * How many pieces, or -ENOMEM. */
 static int write_ahead(struct evbuffer *output, const struct message_header *header,
-                       const void *payload, struct evbuffer_iovec pieces[2])
+                       const struct iovec *parts, unsigned int part_count,
+                       struct evbuffer_iovec pieces[2])
 {
 	unsigned char bytes[MESSAGE_HEADER_SIZE];
 	struct evbuffer_iovec room[2] = {{NULL, 0}, {NULL, 0}};
@@ -470,30 +471,46 @@ static int write_ahead(struct evbuffer *output, const struct message_header *hea
 	}
 	message_header_put(bytes, header);
 	append(room, bytes, sizeof(bytes));
-	append(room, payload, header->length);
+	for (unsigned int i = 0; i < part_count; i++)
+		append(room, parts[i].iov_base, parts[i].iov_len);
 	return count;
+}
+
+/* What goes with a message: descriptors of the caller's, or one that is lent. */
+struct enclosure {
+	const int *fds;
+	enum ferry_fd_ownership ownership;
+	bool lent;
+};
+
+static int queue_fds(struct ferry_transport *transport, const struct enclosure *enclosure,
+                     unsigned int count)
+{
+	if (count == 0)
+		return 0;
+	if (enclosure->lent)
+		return transport_lend_fd(transport, enclosure->fds[0]);
+	return transport_queue_fds(transport, enclosure->fds, count, enclosure->ownership);
 }
 
 /* The bytes are seen by others, and the transport told, only once all is there: in between, a producer
  * that is told to pause could write, or free the stream. */
 static int send_message(struct ferry_transport *transport, const struct message_header *header,
-                        const void *payload, const int *fds, enum ferry_fd_ownership ownership)
+                        const struct iovec *parts, unsigned int part_count,
+                        const struct enclosure *enclosure)
 {
 	struct evbuffer *output = bufferevent_get_output(transport->rearm.bev);
 	struct evbuffer_iovec pieces[2];
 
 	if (!transport_takes_output(transport))
 		return -EPIPE;
-	int count = write_ahead(output, header, payload, pieces);
+	int count = write_ahead(output, header, parts, part_count, pieces);
 	if (count < 0)
 		return count;
-	if (header->fd_count > 0) {
-		int status = transport_queue_fds(transport, fds, header->fd_count, ownership);
-		if (status < 0)
-			return status;
-	}
-	evbuffer_commit_space(output, pieces, count);
-	return 0;
+	int status = queue_fds(transport, enclosure, header->fd_count);
+	if (status == 0)
+		evbuffer_commit_space(output, pieces, count);
+	return status;
 }
 
 /* A descriptor that is taken twice would be closed twice. */
@@ -522,10 +539,59 @@ int ferry_message_send(struct ferry_message_stream *stream, uint16_t type, const
 		status = -EINVAL;
 	if (status == 0) {
 		struct message_header header = {type, (uint32_t)length, (uint16_t)fd_count};
-		status = send_message(stream->transport, &header, payload, fds, ownership);
+		struct iovec part = {(void *)(uintptr_t)payload, length};
+		struct enclosure enclosure = {.fds = fds, .ownership = ownership};
+		status = send_message(stream->transport, &header, &part, 1, &enclosure);
 	}
 	bufferevent_unlock(bev);
 	return status;
+}
+
+int message_send_parts(struct ferry_message_stream *stream, uint16_t type,
+                       const struct iovec *parts, unsigned int count, int fd)
+{
+	struct enclosure enclosure = {.fds = &fd, .lent = true};
+	size_t length = 0;
+
+	for (unsigned int i = 0; i < count; i++)
+		length += parts[i].iov_len;
+	struct bufferevent *bev = transport_lock(stream->transport);
+	int status = -EMSGSIZE;
+	if (length <= stream->max_payload && (fd < 0 || stream->max_fds > 0)) {
+		struct message_header header = {type, (uint32_t)length, fd >= 0};
+		status = send_message(stream->transport, &header, parts, count, &enclosure);
+	}
+	bufferevent_unlock(bev);
+	return status;
+}
+
+/* ---- how far it has left ---- */
+
+/* Counted by what the kernel has taken, and not by what has left the buffer: the end of a connection
+ * empties that too. */
+uint64_t message_sent_position(const struct ferry_message_stream *stream)
+{
+	return stream->transport->stats.bytes_sent;
+}
+
+uint64_t message_end_position(const struct ferry_message_stream *stream)
+{
+	return stream->transport->stats.bytes_sent +
+	       evbuffer_get_length(bufferevent_get_output(stream->transport->rearm.bev));
+}
+
+void message_flush(struct ferry_message_stream *stream)
+{
+	struct bufferevent *bev = transport_lock(stream->transport);
+	transport_flush(stream->transport);
+	bufferevent_unlock(bev);
+}
+
+void message_on_sent(struct ferry_message_stream *stream, void (*sent)(void *argument),
+                     void *argument)
+{
+	stream->transport->sent = sent;
+	stream->transport->sent_argument = argument;
 }
 
 /* ---- the message ---- */

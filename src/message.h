@@ -19,8 +19,8 @@ enum { MESSAGE_PARTS_MAX = 4 };
  * sender keeps it, open, until the message has left or the stream is freed. The errors of
  * ferry_message_send().
  */
-int message_send_parts(struct ferry_message_stream *stream, uint16_t type, const struct iovec *parts,
-                       unsigned int count, int fd);
+int message_send_parts(struct ferry_message_stream *stream, uint16_t type,
+                       const struct iovec *parts, unsigned int count, int fd);
 
 /* The position in the outgoing stream behind what has been sent so far, and up to which the kernel has
  * it. */

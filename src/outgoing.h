@@ -90,8 +90,9 @@ void outgoing_release(struct outgoing *outgoing);
 /* Whether `count` more descriptors may be queued now: 0 or -ENOBUFS. */
 int outgoing_admits_fds(struct outgoing *outgoing, unsigned int count);
 
-/* Queues descriptors, which are the stream's from now on; all of them or none. -ENOMEM. */
-int outgoing_push_fds(struct outgoing *outgoing, const int *fds, unsigned int count);
+/* Queues descriptors, all of them or none. They are the stream's from now on; or are `lent`, and stay the
+ * caller's, who keeps them open until they have left the queue. -ENOMEM. */
+int outgoing_push_fds(struct outgoing *outgoing, const int *fds, unsigned int count, bool lent);
 
 /* Queues a file. The stream closes its descriptor when it is finished. -ENOMEM. */
 int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file);

@@ -100,13 +100,14 @@ int outgoing_admits_fds(struct outgoing *outgoing, unsigned int count)
 	return 0;
 }
 
-int outgoing_push_fds(struct outgoing *outgoing, const int *fds, unsigned int count)
+int outgoing_push_fds(struct outgoing *outgoing, const int *fds, unsigned int count, bool lent)
 {
 	int status = make_room(outgoing, count);
 	if (status < 0)
 		return status;
 	for (unsigned int i = 0; i < count; i++)
-		push_mark(outgoing, (struct mark){.position = end_of(outgoing), .fd = fds[i]});
+		push_mark(outgoing,
+		          (struct mark){.position = end_of(outgoing), .fd = fds[i], .lent = lent});
 	settle_end(outgoing);
 	outgoing->fds_at_end += count;
 	outgoing->fds_at_end_all += count;
@@ -122,7 +123,8 @@ void outgoing_close_first(struct outgoing *outgoing, unsigned int count)
 		struct mark *mark = outgoing_mark_at(outgoing, i);
 		if (mark->position == outgoing->end_position)
 			outgoing->fds_at_end_all--;
-		close(mark->fd);
+		if (!mark->lent)
+			close(mark->fd);
 	}
 	drop_marks(outgoing, count);
 	outgoing->fd_count -= count;

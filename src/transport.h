@@ -72,6 +72,8 @@ struct ferry_transport {
 	void *watcher_argument;
 	const struct transport_reader *reader;
 	void *reader_argument;
+	void (*sent)(void *argument); /* the kernel has taken something, whatever came then; or NULL */
+	void *sent_argument;
 	size_t fd_high;
 
 	int *kept_fds; /* that came in the read in which reading was paused */
@@ -150,6 +152,9 @@ void transport_want_write(struct ferry_transport *transport);
 /* Runs it now. `quiet`: no write callback unless something is sent. */
 void transport_write_step(struct ferry_transport *transport, bool quiet);
 
+/* Writes what is queued now, if nothing stands in the way, rather than when the loop comes round to it. */
+void transport_flush(struct ferry_transport *transport);
+
 /* Tells files' progress and end; and with `progress`, which is that something was sent, or that the
  * socket said by itself that it is writable, runs the write callback. */
 void transport_tell(struct ferry_transport *transport, bool progress);
@@ -163,6 +168,10 @@ void transport_stop_waiting(struct ferry_transport *transport);
  * ferry_transport_send_fd(). `count` is 1 to ANCILLARY_MAX_FDS. */
 int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
                         enum ferry_fd_ownership ownership);
+
+/* The same for one that the caller knows to be open and fit to be sent, and keeps open until it has left
+ * the queue. */
+int transport_lend_fd(struct ferry_transport *transport, int fd);
 
 /* transport_loop.c */
 void transport_on_loop(evutil_socket_t fd, short what, void *argument);

@@ -82,7 +82,7 @@ static int push_duplicates(struct ferry_transport *transport, const int *fds, un
 	int status = duplicate_all(duplicates, fds, count);
 	if (status < 0)
 		return status;
-	status = outgoing_push_fds(&transport->outgoing, duplicates, count);
+	status = outgoing_push_fds(&transport->outgoing, duplicates, count, false);
 	if (status < 0)
 		close_all(duplicates, count);
 	return status;
@@ -104,7 +104,17 @@ int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsig
 	if (status < 0)
 		return status;
 	return ownership == FERRY_FD_DUP ? push_duplicates(transport, fds, count)
-	                                 : outgoing_push_fds(&transport->outgoing, fds, count);
+	                                 : outgoing_push_fds(&transport->outgoing, fds, count, false);
+}
+
+int transport_lend_fd(struct ferry_transport *transport, int fd)
+{
+	if (!transport->outgoing.carries_fds)
+		return -EOPNOTSUPP;
+	if (!transport_takes_output(transport))
+		return -EPIPE;
+	int status = outgoing_admits_fds(&transport->outgoing, 1);
+	return status < 0 ? status : outgoing_push_fds(&transport->outgoing, &fd, 1, true);
 }
 
 int ferry_transport_send_fd(struct ferry_transport *transport, int fd,

@@ -64,6 +64,9 @@ static int write_and_refill(struct ferry_transport *transport, size_t budget, si
 		state = outgoing_flush(outgoing, fd, budget - *total, &sent);
 		*total += sent;
 		count_written(transport, sent);
+		/* Of what has left before an error, too. */
+		if (sent > 0 && transport->sent != NULL && !transport->freed)
+			transport->sent(transport->sent_argument);
 		if (state < 0 || transport_is_over(transport))
 			return state;
 		if (transport->watcher != NULL)
@@ -158,6 +161,16 @@ void transport_write_step(struct ferry_transport *transport, bool quiet)
 		return;
 	arm(transport, state < 0 ? OUTGOING_IDLE : state);
 	transport_settle_close(transport);
+}
+
+void transport_flush(struct ferry_transport *transport)
+{
+	if (transport_is_over(transport) || transport->broken != 0 || transport->writing)
+		return;
+	if (transport->rearm.connecting || transport->rearm.hold != NULL ||
+	    (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
+		return;
+	transport_write_step(transport, true);
 }
 
 static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, short what)

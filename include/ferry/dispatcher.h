@@ -49,8 +49,7 @@ enum ferry_dispatch_choice {
  * descriptor is there if no worker has claimed it (always when it EXPIRED, and when it was REJECTED by
  * the worker's library) and may be stolen, to answer the client; else it is closed.
  *
- * @p reason: DONE, 0. REJECTED: the worker's; -EBADMSG: what arrived was not what had been sent; -ELOOP:
- * it is the channel itself, or its other end.
+ * @p reason: DONE, 0. REJECTED: the worker's; -EBADMSG: what arrived was not what had been sent.
  * EXPIRED: -ETIMEDOUT, none could take it in time; -EHOSTUNREACH, three attempts failed; -ECANCELED, the
  * dispatcher was freed. KEPT: why the channel ended.
  */
@@ -197,6 +196,10 @@ FERRY_EXPORT void *ferry_dispatcher_worker_get_context(const struct ferry_dispat
 FERRY_EXPORT struct ferry_transport *
 ferry_dispatcher_worker_get_transport(const struct ferry_dispatcher_worker *worker);
 
+/** The worker that has, or had, a handoff; for the outcome callback. NULL: none. Since 0.1. */
+FERRY_EXPORT struct ferry_dispatcher_worker *
+ferry_handoff_get_worker(const struct ferry_handoff *handoff);
+
 /** Copies the counters of one worker. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_dispatcher_worker_get_stats(const struct ferry_dispatcher_worker *worker,
                                                    struct ferry_dispatcher_stats *stats);
@@ -211,6 +214,8 @@ FERRY_EXPORT int ferry_dispatcher_worker_get_stats(const struct ferry_dispatcher
  * @retval 0 done: @p outcome will run
  * @retval -EINVAL @p dispatcher or @p handoff is NULL, or the handoff was received or handed off already
  * @retval -EBADF its descriptor was stolen
+ * @retval -ELOOP it is the channel to one of the workers
+ * @retval -ESHUTDOWN the dispatcher is being freed
  * @retval -ENOBUFS the queue is full
  * @retval -ENOMEM out of memory
  *

@@ -18,8 +18,8 @@ enum handoff_state {
 	HANDOFF_QUEUED, /* with a dispatcher, as the next four: it waits for a worker */
 	HANDOFF_SENT,   /* written to a channel; the descriptor here is a copy */
 	HANDOFF_CLAIMED,
-	HANDOFF_ENDED,  /* its outcome is due */
-	HANDOFF_TOLD,   /* the outcome callback has it */
+	HANDOFF_ENDED,    /* its outcome is due */
+	HANDOFF_TOLD,     /* the outcome callback has it */
 	HANDOFF_RECEIVED, /* a worker's callback has it */
 	HANDOFF_REJECTED  /* and refused it */
 };
@@ -39,11 +39,13 @@ struct ferry_handoff {
 	unsigned int attempt;
 
 	/* The dispatcher's. */
-	struct ferry_dispatcher_worker *worker; /* SENT, CLAIMED: who has it */
+	struct ferry_dispatcher_worker *worker; /* who has it, or had it last */
 	TAILQ_ENTRY(ferry_handoff) link;        /* of the queue, a worker's list, or those to be told */
+	uint32_t place;                         /* in the table of ids */
 	uint64_t frame_end; /* SENT: the position in the channel's stream at which its frame ends */
-	int64_t deadline;   /* for leaving the queue, in µs of the monotonic clock */
-	ferry_outcome_cb told;
+	int64_t sent_at;    /* times are in µs of the monotonic clock */
+	int64_t deadline;   /* for leaving the queue */
+	ferry_outcome_cb outcome_cb;
 	void *context;
 	enum ferry_handoff_outcome outcome;
 	int reason;
@@ -58,8 +60,11 @@ int handoff_identify(int fd, struct frame_identity *identity);
 /* Looks at a received frame as a handoff, without a copy: both live as long as the payload. */
 void handoff_view(struct ferry_handoff *handoff, const struct frame_handoff *frame, int fd);
 
-/* Frees name, bytes and blob, which are on their way. */
-void handoff_drop_contents(struct ferry_handoff *handoff);
+/* Frees the bytes, which are with a worker for good. */
+void handoff_drop_bytes(struct ferry_handoff *handoff);
+
+/* Frees what the user no longer has: descriptor, contents and memory. */
+void handoff_destroy(struct ferry_handoff *handoff);
 
 /* Closes the descriptor, if it is there. */
 void handoff_close_fd(struct ferry_handoff *handoff);

@@ -1,0 +1,82 @@
+#include "handoff/fence.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <event2/buffer.h>
+
+#include "message_frame.h"
+
+enum { PAYLOAD_LOOKED_AT = 64, BUFFER_SIZE = 4096 };
+
+struct reader {
+	int socket;
+	struct evbuffer *input;
+	size_t have;   /* in the buffer */
+	uint64_t skip; /* of the last message's payload, not there yet */
+	unsigned char buffer[BUFFER_SIZE];
+};
+
+static bool read_more(struct reader *reader)
+{
+	unsigned char *to = reader->buffer + reader->have;
+	size_t room = sizeof(reader->buffer) - reader->have;
+
+	ssize_t count = evbuffer_remove(reader->input, to, room);
+	while (count <= 0) {
+		count = recv(reader->socket, to, room, MSG_DONTWAIT);
+		if (count == 0 || (count < 0 && errno != EINTR))
+			return false;
+	}
+	reader->have += (size_t)count;
+	return true;
+}
+
+static void consume(struct reader *reader, size_t count)
+{
+	reader->have -= count;
+	memmove(reader->buffer, reader->buffer + count, reader->have);
+}
+
+static size_t least(uint64_t a, size_t b)
+{
+	return a < b ? (size_t)a : b;
+}
+
+/* Takes one message off. 0: it is not whole yet. -1: that is no message. */
+static int take(struct reader *reader, struct message_header *header, unsigned char *payload)
+{
+	size_t skipped = least(reader->skip, reader->have);
+	reader->skip -= skipped;
+	consume(reader, skipped);
+	if (reader->have < MESSAGE_HEADER_SIZE)
+		return 0;
+	if (message_header_get(reader->buffer, header) != NULL)
+		return -1;
+	size_t looked_at = least(header->length, PAYLOAD_LOOKED_AT);
+	if (reader->have < MESSAGE_HEADER_SIZE + looked_at)
+		return 0;
+	memcpy(payload, reader->buffer + MESSAGE_HEADER_SIZE, looked_at);
+	consume(reader, MESSAGE_HEADER_SIZE + looked_at);
+	reader->skip = header->length - looked_at;
+	return 1;
+}
+
+void fence(int socket, struct evbuffer *input,
+           void (*message)(void *argument, uint16_t type, const unsigned char *payload,
+                           size_t length),
+           void *argument)
+{
+	struct reader reader = {.socket = socket, .input = input};
+	struct message_header header;
+	unsigned char payload[PAYLOAD_LOOKED_AT];
+	int status = 0;
+
+	shutdown(socket, SHUT_RD); /* a failure means that the peer is gone already */
+	do {
+		while ((status = take(&reader, &header, payload)) > 0)
+			message(argument, header.type, payload, least(header.length, sizeof(payload)));
+	} while (status == 0 && read_more(&reader));
+}
