@@ -1,5 +1,6 @@
 #include "http_connection.h"
 
+#include "access_log.h"
 #include "http_answer.h"
 #include "http_condition.h"
 #include "http_date.h"
@@ -33,7 +34,8 @@ struct http_connection {
 	struct http_server *server;
 	struct http_connection *next;
 	struct http_connection **link; /* what points to this one */
-	unsigned long tag;
+	struct http_tag tag;
+	char *name;
 
 	struct ferry_transport *transport;
 	struct event *deadline;
@@ -66,6 +68,12 @@ static void unlink_connection(struct http_connection *connection)
 	connection->server->connection_count--;
 }
 
+static void free_memory(struct http_connection *connection)
+{
+	free(connection->name);
+	free(connection);
+}
+
 static void destroy(struct http_connection *connection)
 {
 	unlink_connection(connection);
@@ -74,11 +82,26 @@ static void destroy(struct http_connection *connection)
 	connection->transport = NULL;
 	connection->state = GONE;
 	if (connection->files == 0)
-		free(connection);
+		free_memory(connection);
 }
 
 /* Sends what was gathered, and has the loop come back when all of it has left. */
 static void queue_answer(struct http_connection *connection, struct evbuffer *out);
+
+/* The request is still in the input. */
+static void log_answer(struct http_connection *connection, int status, uint64_t length)
+{
+	struct access_log *log = connection->server->access_log;
+	if (log == NULL)
+		return;
+	const struct http_head *head = &connection->head;
+	const char *text = (const char *)evbuffer_pullup(input_of(connection), (ev_ssize_t)head->scanned);
+	struct http_slice line = http_head_line(head);
+	if (http_head_is_complete(head) && text != NULL)
+		access_log_add(log, connection->name, text + line.start, line.length, status, length);
+	else
+		access_log_add(log, connection->name, "-", 1, status, length);
+}
 
 static void refuse(struct http_connection *connection, int status, const char *fields,
                    const char *why)
@@ -89,6 +112,7 @@ static void refuse(struct http_connection *connection, int status, const char *f
 	                             .fields = fields,
 	                             .why = why};
 	struct evbuffer *out = evbuffer_new();
+	log_answer(connection, status, 0);
 	if (out == NULL || http_answer_add(out, &answer) < 0)
 		abandon(connection);
 	else
@@ -148,7 +172,7 @@ static void file_finished(struct ferry_file_producer *producer, int status, uint
 	connection->files--;
 	if (connection->state == GONE) {
 		if (connection->files == 0)
-			free(connection);
+			free_memory(connection);
 		return;
 	}
 	if (status != 0)
@@ -213,6 +237,7 @@ static void answer_file(struct http_connection *connection, const char *text, co
 	}
 
 	struct evbuffer *out = evbuffer_new();
+	log_answer(connection, status, status == 304 ? 0 : range.length);
 	if (out == NULL || http_answer_begin(out, status, connection->keep_alive) < 0 ||
 	    add_file_fields(out, status, path, file, &range) < 0)
 		abandon(connection);
@@ -259,7 +284,8 @@ static void answer_path(struct http_connection *connection, const char *text)
 static void answer(struct http_connection *connection, const char *text)
 {
 	bool has_body = http_head_has_body(&connection->head);
-	connection->keep_alive = connection->head.keep_alive && !has_body;
+	connection->keep_alive =
+	    connection->head.keep_alive && !has_body && !connection->server->draining;
 	switch (connection->head.method) {
 	case HTTP_UNKNOWN_METHOD:
 		refuse(connection, 501, NULL, NULL);
@@ -382,9 +408,9 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	(void)transport, (void)reason;
 	struct http_connection *connection = context;
 	struct http_server *server = connection->server;
-	unsigned long tag = connection->tag;
+	struct http_tag tag = connection->tag;
 	destroy(connection);
-	server->ended(server, tag);
+	server->ended(server, &tag);
 }
 
 static void deadline_passed(evutil_socket_t fd, short what, void *context)
@@ -406,62 +432,48 @@ static const struct ferry_protocol protocol = {.connection_made = connection_mad
                                                .read_connection_lost = read_connection_lost,
                                                .connection_lost = connection_lost};
 
-/* A transport on the socket, with what was read from it at the front of its input. On failure the
- * socket is closed. */
-static int make_transport(struct http_server *server, int fd, struct evbuffer *input,
-                          struct ferry_transport **transport)
-{
-	struct bufferevent *bev = bufferevent_socket_new(server->base, fd, BEV_OPT_CLOSE_ON_FREE);
-	if (bev == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
-	/* The end of an input buffer belongs to the bufferevent, its front to the user. */
-	int status = -ENOMEM;
-	if (evbuffer_prepend_buffer(bufferevent_get_input(bev), input) == 0)
-		status = ferry_transport_new(transport, bev);
-	if (status < 0)
-		bufferevent_free(bev);
-	return status;
-}
-
-static int start(struct http_connection *connection, int fd, struct evbuffer *input)
+static int start(struct http_connection *connection, struct bufferevent *bev)
 {
 	struct http_server *server = connection->server;
 	connection->deadline = evtimer_new(server->base, deadline_passed, connection);
-	if (connection->deadline == NULL) {
-		close(fd);
+	if (connection->deadline == NULL)
 		return -ENOMEM;
-	}
 	/* ferry joins header and file in one segment by itself; Nagle would only hold back the last
 	 * part of an answer. Not for unix sockets, where it fails and does not matter. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-	int status = make_transport(server, fd, input, &connection->transport);
-	if (status == 0) {
-		struct bufferevent *bev = ferry_transport_get_bufferevent(connection->transport);
-		bufferevent_set_timeouts(bev, &server->idle_timeout, &server->idle_timeout);
-		bufferevent_set_max_single_read(bev, bytes_per_read);
-		status = ferry_transport_set_protocol(connection->transport, &protocol, connection);
-	}
-	if (status < 0) {
-		ferry_transport_free(connection->transport);
-		event_free(connection->deadline);
-	}
-	return status;
+	setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	int status = ferry_transport_new(&connection->transport, bev);
+	if (status < 0)
+		return status;
+	bufferevent_set_timeouts(bev, &server->idle_timeout, &server->idle_timeout);
+	bufferevent_set_max_single_read(bev, bytes_per_read);
+	return ferry_transport_set_protocol(connection->transport, &protocol, connection);
 }
 
-int http_server_serve(struct http_server *server, int fd, struct evbuffer *input, unsigned long tag)
+static void start_failed(struct http_connection *connection, struct bufferevent *bev)
+{
+	if (connection->transport != NULL)
+		ferry_transport_free(connection->transport);
+	else
+		bufferevent_free(bev);
+	if (connection->deadline != NULL)
+		event_free(connection->deadline);
+	free_memory(connection);
+}
+
+int http_server_serve(struct http_server *server, struct bufferevent *bev, const char *name,
+                      const struct http_tag *tag)
 {
 	struct http_connection *connection = malloc(sizeof(*connection));
 	if (connection == NULL) {
-		close(fd);
+		bufferevent_free(bev);
 		return -ENOMEM;
 	}
-	*connection = (struct http_connection){.server = server, .tag = tag, .state = READING};
+	*connection = (struct http_connection){
+	    .server = server, .tag = *tag, .state = READING, .name = strdup(name)};
 	http_head_init(&connection->head);
-	int status = start(connection, fd, input);
+	int status = connection->name != NULL ? start(connection, bev) : -ENOMEM;
 	if (status < 0) {
-		free(connection);
+		start_failed(connection, bev);
 		return status;
 	}
 	connection->next = server->connections;
@@ -471,6 +483,14 @@ int http_server_serve(struct http_server *server, int fd, struct evbuffer *input
 	server->connections = connection;
 	server->connection_count++;
 	return 0;
+}
+
+void http_server_close_idle(struct http_server *server)
+{
+	for (struct http_connection *connection = server->connections; connection != NULL;
+	     connection = connection->next)
+		if (connection->state == READING && evbuffer_get_length(input_of(connection)) == 0)
+			ferry_transport_lose_connection(connection->transport);
 }
 
 void http_server_close_all(struct http_server *server)
