@@ -54,6 +54,7 @@ struct ferry_message_stream {
 
 	bool begun;      /* the header was taken apart */
 	bool delivering; /* message_received runs */
+	bool kept;       /* the frame waits to be handed out once more */
 	bool ahead;      /* reading is held because too much has arrived */
 	bool peer_ended;
 	bool freed;
@@ -68,11 +69,12 @@ static size_t frame_size(const struct ferry_message *message)
 
 static void close_arrivals(struct ferry_message_stream *stream)
 {
-	if (!stream->delivering) /* they are closed when that returns */
+	/* They are closed when the callback returns; or the kept message may come up yet. */
+	if (!stream->delivering && (!stream->kept || transport_is_over(stream->transport)))
 		stream->transport->stats.fds_unclaimed += arrivals_close(&stream->arrivals);
 }
 
-static void end(struct ferry_message_stream *stream, int reason)
+void message_end(struct ferry_message_stream *stream, int reason)
 {
 	transport_end(stream->transport, reason);
 	close_arrivals(stream);
@@ -126,14 +128,18 @@ static void hand_out(struct ferry_message_stream *stream, const unsigned char *f
 	struct ferry_message *message = &stream->message;
 
 	message->payload = frame + MESSAGE_HEADER_SIZE;
+	stream->kept = false;
 	stream->delivering = true;
 	if (stream->callbacks->message_received != NULL)
 		stream->callbacks->message_received(stream, message, stream->context);
 	stream->delivering = false;
-	stream->transport->stats.fds_unclaimed += arrivals_release(&stream->arrivals, message->arrived);
+	if (!stream->kept)
+		stream->transport->stats.fds_unclaimed +=
+		    arrivals_release(&stream->arrivals, message->arrived);
 }
 
-/* 1: a message was handed out. 0: its frame is not whole yet. Negative: why the connection ends. */
+/* 1: a message was handed out. 0: its frame is not whole yet, or was kept. Negative: why the connection
+ * ends. */
 static int take_frame(struct ferry_message_stream *stream, struct evbuffer *input)
 {
 	int status = begin(stream, input);
@@ -150,6 +156,8 @@ static int take_frame(struct ferry_message_stream *stream, struct evbuffer *inpu
 		return -ENOMEM;
 
 	hand_out(stream, frame);
+	if (stream->kept)
+		return 0;
 	stream->begun = false;
 	stream->position += size;
 	evbuffer_drain(input, size);
@@ -158,11 +166,17 @@ static int take_frame(struct ferry_message_stream *stream, struct evbuffer *inpu
 
 /* ---- receiving: the loop ---- */
 
+/* Not once nothing can be sent any more: what it was kept for will not come. */
+static bool waits_behind_kept(const struct ferry_message_stream *stream)
+{
+	return stream->kept && stream->transport->broken == 0;
+}
+
 static bool may_deliver(const struct ferry_message_stream *stream)
 {
 	const struct ferry_transport *transport = stream->transport;
 	return transport->state == TRANSPORT_OPEN && !transport->freed &&
-	       !transport_holds_back(transport);
+	       !transport_holds_back(transport) && !waits_behind_kept(stream);
 }
 
 static void look_again_later(struct ferry_message_stream *stream)
@@ -186,7 +200,7 @@ static void leave_with_peer(struct ferry_message_stream *stream, const struct ev
 	if (left > 0 && !may_deliver(stream)) /* a pause */
 		return;
 	if (left > 0)
-		end(stream, refuse(stream, "its end in the middle of a message"));
+		message_end(stream, refuse(stream, "its end in the middle of a message"));
 	else
 		protocol_leave_with_peer(stream->transport);
 }
@@ -200,7 +214,7 @@ static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 	while (status > 0 && may_deliver(stream))
 		status = take_frame(stream, input);
 	if (status < 0)
-		end(stream, status);
+		message_end(stream, status);
 	else if (stream->transport->freed || stream->transport->state != TRANSPORT_OPEN)
 		close_arrivals(stream);
 	else if (stream->peer_ended)
@@ -209,6 +223,40 @@ static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 		stream->ahead = false;
 		go_on_reading(stream);
 	}
+}
+
+/* ---- keeping a message ---- */
+
+void message_keep(struct ferry_message *message)
+{
+	message->stream->kept = true;
+	transport_hold_reading(message->stream->transport);
+}
+
+/* What is behind it comes from the loop. */
+static void deliver_the_rest(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	if (evbuffer_get_length(input) > 0)
+		bufferevent_trigger(stream->transport->rearm.bev, EV_READ,
+		                    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	else if (stream->peer_ended)
+		leave_with_peer(stream, input);
+	go_on_reading(stream);
+}
+
+void message_hand_out_kept(struct ferry_message_stream *stream)
+{
+	struct evbuffer *input = bufferevent_get_input(stream->transport->rearm.bev);
+
+	if (!stream->kept || stream->delivering || stream->freed)
+		return;
+	int status = take_frame(stream, input);
+	if (status < 0)
+		message_end(stream, status);
+	else if (transport_is_over(stream->transport))
+		close_arrivals(stream);
+	else if (!stream->kept)
+		deliver_the_rest(stream, input);
 }
 
 /* ---- the transport's reader ---- */
@@ -228,6 +276,10 @@ static bool admits(void *argument)
 
 	unsigned int spare = arrivals->fd_count - (stream->begun ? stream->message.arrived : 0);
 
+	if (waits_behind_kept(stream)) {
+		transport_hold_reading(stream->transport);
+		return false;
+	}
 	/* One read's are not ahead: of the frame that they are for, not even the header may be here yet. */
 	if ((spare >= FDS_AHEAD_MAX && arrivals->read_count > 1) ||
 	    arrivals->read_count >= READS_AHEAD_MAX) {
@@ -254,7 +306,7 @@ static void received(void *argument, const int *fds, unsigned int count, bool lo
 	int status = arrivals_add(&stream->arrivals, read_end - length, read_end, fds, count, loss);
 	if (status < 0) {
 		stream->transport->stats.fds_unclaimed += count;
-		end(stream, status);
+		message_end(stream, status);
 	}
 }
 
@@ -578,6 +630,11 @@ uint64_t message_end_position(const struct ferry_message_stream *stream)
 {
 	return stream->transport->stats.bytes_sent +
 	       evbuffer_get_length(bufferevent_get_output(stream->transport->rearm.bev));
+}
+
+bool message_can_leave(const struct ferry_message_stream *stream)
+{
+	return !transport_is_over(stream->transport) && stream->transport->broken == 0;
 }
 
 void message_flush(struct ferry_message_stream *stream)

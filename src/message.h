@@ -27,6 +27,23 @@ int message_send_parts(struct ferry_message_stream *stream, uint16_t type,
 uint64_t message_end_position(const struct ferry_message_stream *stream);
 uint64_t message_sent_position(const struct ferry_message_stream *stream);
 
+/*
+ * In message_received: keeps the message. It is handed out once more, with its descriptors, by
+ * message_hand_out_kept(), or by itself once nothing can be sent any more; unless the connection ends
+ * before, which closes them. Nothing is read meanwhile, and no other message handed out. Needs no memory:
+ * the frame stays where it is.
+ */
+void message_keep(struct ferry_message *message);
+
+/* Hands the kept message out now. Those behind it come from the loop. */
+void message_hand_out_kept(struct ferry_message_stream *stream);
+
+/* Whether what is queued can still be sent, as far as is known. */
+bool message_can_leave(const struct ferry_message_stream *stream);
+
+/* Ends the connection, for a reason of the caller's. What is queued is dropped. */
+void message_end(struct ferry_message_stream *stream, int reason);
+
 /* Writes what is queued now, as much as the kernel takes, rather than at the end of the loop's turn. */
 void message_flush(struct ferry_message_stream *stream);
 

@@ -14,23 +14,45 @@ static bool libevent_is_known(void)
 	return event_get_version_number() >> 16 == LIBEVENT_VERSION_NUMBER >> 16;
 }
 
-/* A socket bufferevent is known by its operations, which are those of any other. They are a constant
- * of libevent, so they are looked up once. */
-static int find_socket_ops(struct event_base *base, const void **out)
-{
-	static _Atomic(uintptr_t) known;
+/* What a socket bufferevent is known by: constants of libevent. */
+struct stock {
+	const void *ops;
+	event_callback_fn read;
+};
 
-	uintptr_t ops = atomic_load_explicit(&known, memory_order_relaxed);
+/* Any other has the same, so they are looked up once. */
+static int find_stock(struct event_base *base, struct stock *out)
+{
+	static _Atomic(uintptr_t) known_ops, known_read;
+
+	uintptr_t ops = atomic_load_explicit(&known_ops, memory_order_acquire);
 	if (ops == 0) {
 		struct bufferevent *probe = bufferevent_socket_new(base, -1, 0);
 		if (probe == NULL)
 			return -ENOMEM;
 		ops = (uintptr_t)probe->be_ops;
+		uintptr_t read = (uintptr_t)event_get_callback(&probe->ev_read);
 		bufferevent_free(probe);
-		atomic_store_explicit(&known, ops, memory_order_relaxed);
+		atomic_store_explicit(&known_read, read, memory_order_relaxed);
+		atomic_store_explicit(&known_ops, ops, memory_order_release);
 	}
-	*out = (const void *)ops;
+	out->ops = (const void *)ops;
+	out->read = (event_callback_fn)atomic_load_explicit(&known_read, memory_order_relaxed);
 	return 0;
+}
+
+/* A socket bufferevent with a descriptor, of a libevent that we know. */
+static int examine(struct bufferevent *bev, struct stock *stock)
+{
+	if (!libevent_is_known())
+		return -ENOTSUP;
+	if (bev->ev_base == NULL)
+		return -EINVAL;
+	int status = find_stock(bev->ev_base, stock);
+	if (status < 0)
+		return status;
+	return (const void *)bev->be_ops == stock->ops && event_get_fd(&bev->ev_read) >= 0 ? 0
+	                                                                                   : -EINVAL;
 }
 
 static const struct timeval *timeout_or_null(const struct timeval *timeout)
@@ -68,7 +90,7 @@ static void swap_events(struct bufferevent *bev, int write_fd, event_callback_fn
 
 /* While it connects, and only then, libevent keeps the write event when writing is disabled: the one
  * outward sign of its private flag. */
-static bool is_connecting(struct bufferevent *bev)
+bool rearm_is_connecting(struct bufferevent *bev)
 {
 	short enabled = bev->enabled;
 	bool writing = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
@@ -85,7 +107,7 @@ static bool is_connecting(struct bufferevent *bev)
 
 static void take_events(struct rearm *rearm)
 {
-	rearm->connecting = is_connecting(rearm->bev);
+	rearm->connecting = rearm_is_connecting(rearm->bev);
 	swap_events(rearm->bev, rearm->write_fd, rearm->on_read, rearm->on_write, rearm->argument);
 }
 
@@ -140,21 +162,12 @@ bool rearm_release_hold(struct rearm *rearm)
 
 int rearm_examine(const struct rearm *rearm)
 {
-	struct bufferevent *bev = rearm->bev;
-	const void *socket_ops;
+	struct stock stock;
 
-	if (!libevent_is_known())
-		return -ENOTSUP;
-	if (bev->ev_base == NULL)
-		return -EINVAL;
-	int status = find_socket_ops(bev->ev_base, &socket_ops);
+	int status = examine(rearm->bev, &stock);
 	if (status < 0)
 		return status;
-	if ((const void *)bev->be_ops != socket_ops || event_get_fd(&bev->ev_read) < 0)
-		return -EINVAL;
-	if (event_get_callback(&bev->ev_read) == rearm->on_read)
-		return -EALREADY;
-	return 0;
+	return event_get_callback(&rearm->bev->ev_read) == rearm->on_read ? -EALREADY : 0;
 }
 
 int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
@@ -340,4 +353,89 @@ bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 		bufferevent_trigger_event(bev, record.what, 0);
 	}
 	return !rearm->connecting && !failed;
+}
+
+/* ---- input that libevent did not read ---- */
+
+/* The read event, armed for writing too. */
+static void on_first_turn(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	struct bufferevent *bev = argument;
+	struct stock stock;
+
+	bufferevent_lock(bev);
+	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
+	(void)find_stock(bev->ev_base, &stock); /* which was looked up before */
+	event_del(&bev->ev_read);
+	assign(&bev->ev_read, bev->ev_base, event_get_fd(&bev->ev_read), EV_READ, stock.read, bev);
+	if (reading)
+		event_add(&bev->ev_read, timeout_or_null(&bev->timeout_read));
+	if (evbuffer_get_length(bev->input) > 0)
+		bufferevent_trigger(bev, EV_READ, 0);
+	bufferevent_unlock(bev);
+}
+
+static bool is_stock(struct bufferevent *bev, const struct stock *stock)
+{
+	event_callback_fn callback = event_get_callback(&bev->ev_read);
+
+	return callback == stock->read || callback == on_first_turn;
+}
+
+int rearm_examine_stock(struct bufferevent *bev)
+{
+	struct stock stock;
+
+	int status = examine(bev, &stock);
+	if (status < 0)
+		return status;
+	return is_stock(bev, &stock) ? 0 : -EINVAL;
+}
+
+/* libevent tells nobody when reading is enabled: but it adds the read event. Armed for writing too, that
+ * comes at once. */
+static void wait_for_reading(struct bufferevent *bev)
+{
+	struct stock stock;
+	int fd = event_get_fd(&bev->ev_read);
+
+	if (examine(bev, &stock) < 0 || !is_stock(bev, &stock))
+		return;
+	event_del(&bev->ev_read);
+	assign(&bev->ev_read, bev->ev_base, fd, EV_READ | EV_WRITE, on_first_turn, bev);
+}
+
+/* In the loop, or when the event_base is freed. */
+static void offer_input(struct event *event, void *argument)
+{
+	(void)event;
+	struct bufferevent *bev = argument;
+
+	bufferevent_lock(bev);
+	if (evbuffer_get_length(bev->input) > 0) {
+		if ((bev->enabled & EV_READ) != 0)
+			bufferevent_trigger(bev, EV_READ, 0);
+		else
+			wait_for_reading(bev);
+	}
+	bufferevent_unlock(bev);
+	bufferevent_decref(bev);
+}
+
+static void never(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+int rearm_offer_input(struct bufferevent *bev)
+{
+	/* A finaliser is the one call from the loop that cannot get lost: freeing the event_base makes it
+	 * too. */
+	struct event *event = event_new(bev->ev_base, -1, 0, never, bev);
+	if (event == NULL)
+		return -ENOMEM;
+	bufferevent_incref(bev);
+	event_free_finalize(0, event, offer_input);
+	return 0;
 }

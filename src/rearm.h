@@ -39,6 +39,20 @@ struct rearm {
  */
 int rearm_examine(const struct rearm *rearm);
 
+/* Whether `bev` is a socket bufferevent as libevent made it. The errors are those of rearm_examine();
+ * -EINVAL also: somebody has its events. */
+int rearm_examine_stock(struct bufferevent *bev);
+
+/* Whether libevent has a connect(2) under way on it. */
+bool rearm_is_connecting(struct bufferevent *bev);
+
+/*
+ * Has the read callback run for what was put into the input by hand: from the loop in this turn, if
+ * reading is enabled by then; else when it is. Watermarks count as ever. Once that is settled, `bev` is
+ * as libevent made it. -ENOMEM: nothing will happen.
+ */
+int rearm_offer_input(struct bufferevent *bev);
+
 /*
  * Takes over `bev`, which has been examined. `rearm` must have bev, on_read, on_write, argument and
  * write_fd set; `on_output` is called with `argument` when the output buffer changes. Holds a

@@ -1,0 +1,19 @@
+#ifndef FERRY_DESCRIPTOR_INTERNAL_H
+#define FERRY_DESCRIPTOR_INTERNAL_H
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "ferry/descriptor.h"
+
+/* What fstat(2) tells of something that is not a socket: FILE, DIRECTORY, PIPE, DEVICE or OTHER. The same
+ * in every process that has the descriptor. */
+enum ferry_descriptor_kind descriptor_kind_by_stat(const struct stat *status);
+
+/* Tells apart what fstat(2) does not, as far as /proc is there. */
+enum ferry_descriptor_kind descriptor_kind_in_full(int fd, enum ferry_descriptor_kind by_stat);
+
+/* Whether it is an io_uring, which the kernel does not send. */
+bool descriptor_is_io_uring(int fd);
+
+#endif

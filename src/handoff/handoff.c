@@ -1,0 +1,462 @@
+#include "handoff/handoff.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "descriptor.h"
+#include "rearm.h"
+#include "utf8.h"
+
+/*
+ * The object: what is handed off, before it is and after it arrived. Where it is between is the
+ * dispatcher's affair.
+ */
+
+/* ---- identity ---- */
+
+/*
+ * Both ends must find the same, whatever they can see of the system. So a kind is as coarse here as
+ * fstat(2) is (a memfd is a FILE, a terminal a DEVICE, an eventfd OTHER): the rest is in /proc, which one
+ * of two processes may not have. What shares an inode, as many eventfds do, shares an identity.
+ */
+static int identify_by_stat(int fd, bool is_socket, struct frame_identity *identity)
+{
+	struct stat status;
+
+	if (fstat(fd, &status) < 0)
+		return -errno;
+	identity->kind =
+	    (uint8_t)(is_socket ? FERRY_DESCRIPTOR_SOCKET : descriptor_kind_by_stat(&status));
+	identity->cookie = status.st_ino;
+	identity->device = status.st_dev;
+	if (identity->kind == FERRY_DESCRIPTOR_OTHER && descriptor_is_io_uring(fd))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+int handoff_identify(int fd, struct frame_identity *identity)
+{
+	uint64_t cookie;
+	socklen_t length = sizeof(cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0) {
+		*identity = (struct frame_identity){.kind = FERRY_DESCRIPTOR_SOCKET, .cookie = cookie};
+		return 0;
+	}
+	/* EBADF is said of O_PATH descriptors too, which can be sent; anything but that and ENOTSOCK comes
+	 * of a socket without a cookie. */
+	return identify_by_stat(fd, errno != ENOTSOCK && errno != EBADF, identity);
+}
+
+/* ---- making and freeing ---- */
+
+int ferry_handoff_new(struct ferry_handoff **out, int fd)
+{
+	struct frame_identity identity;
+
+	if (out == NULL)
+		return -EINVAL;
+	int status = handoff_identify(fd, &identity);
+	if (status < 0)
+		return status;
+	struct ferry_handoff *handoff = calloc(1, sizeof(*handoff));
+	if (handoff == NULL)
+		return -ENOMEM;
+	handoff->fd = fd;
+	handoff->state = HANDOFF_OWN;
+	handoff->identity = identity;
+	*out = handoff;
+	return 0;
+}
+
+void handoff_view(struct ferry_handoff *handoff, const struct frame_handoff *frame, int fd)
+{
+	*handoff = (struct ferry_handoff){
+	    .fd = fd,
+	    .state = HANDOFF_RECEIVED,
+	    .identity = frame->identity,
+	    .name = (char *)frame->name,
+	    .bytes = (unsigned char *)frame->bytes,
+	    .bytes_length = frame->bytes_length,
+	    .blob = (unsigned char *)frame->blob,
+	    .blob_length = frame->blob_length,
+	    .in_frame = true,
+	    .id = frame->id,
+	    .attempt = frame->attempt,
+	};
+}
+
+void handoff_drop_bytes(struct ferry_handoff *handoff)
+{
+	if (!handoff->in_frame)
+		free(handoff->bytes);
+	handoff->bytes = NULL;
+	handoff->bytes_length = 0;
+}
+
+void handoff_close_fd(struct ferry_handoff *handoff)
+{
+	int fd = handoff->fd;
+
+	handoff->fd = -1;
+	if (fd >= 0)
+		close(fd);
+}
+
+void handoff_destroy(struct ferry_handoff *handoff)
+{
+	handoff_close_fd(handoff);
+	free(handoff->name);
+	free(handoff->bytes);
+	free(handoff->blob);
+	free(handoff);
+}
+
+void ferry_handoff_free(struct ferry_handoff *handoff)
+{
+	if (handoff != NULL && handoff->state == HANDOFF_OWN)
+		handoff_destroy(handoff);
+}
+
+/* ---- contents ---- */
+
+static bool is_own(const struct ferry_handoff *handoff)
+{
+	return handoff != NULL && handoff->state == HANDOFF_OWN;
+}
+
+int ferry_handoff_set_name(struct ferry_handoff *handoff, const char *name)
+{
+	if (!is_own(handoff) || name == NULL)
+		return -EINVAL;
+	size_t length = strlen(name);
+	if (length > FERRY_HANDOFF_NAME_MAX)
+		return -EMSGSIZE;
+	if (!utf8_is_valid(name, length))
+		return -EINVAL;
+	char *copy = malloc(length + 1);
+	if (copy == NULL)
+		return -ENOMEM;
+	memcpy(copy, name, length + 1);
+	free(handoff->name);
+	handoff->name = copy;
+	return 0;
+}
+
+/* Puts a copy in the place of `*bytes`. */
+static int replace(unsigned char **bytes, size_t *bytes_length, const void *other, size_t length)
+{
+	unsigned char *copy = NULL;
+
+	if (length > 0) {
+		copy = malloc(length);
+		if (copy == NULL)
+			return -ENOMEM;
+		memcpy(copy, other, length);
+	}
+	free(*bytes);
+	*bytes = copy;
+	*bytes_length = length;
+	return 0;
+}
+
+int ferry_handoff_set_bytes(struct ferry_handoff *handoff, const void *bytes, size_t length)
+{
+	if (!is_own(handoff) || (bytes == NULL && length > 0))
+		return -EINVAL;
+	if (length > FERRY_HANDOFF_BYTES_MAX)
+		return -EMSGSIZE;
+	return replace(&handoff->bytes, &handoff->bytes_length, bytes, length);
+}
+
+int ferry_handoff_set_blob(struct ferry_handoff *handoff, const void *blob, size_t length)
+{
+	if (!is_own(handoff) || (blob == NULL && length > 0))
+		return -EINVAL;
+	if (length > FERRY_HANDOFF_BLOB_MAX)
+		return -EMSGSIZE;
+	return replace(&handoff->blob, &handoff->blob_length, blob, length);
+}
+
+/* FNV-1a, whose high bits depend little on the last bytes of a short key, and murmur3's finaliser, after
+ * which every bit depends on each. */
+static uint64_t hash(const unsigned char *bytes, size_t length)
+{
+	uint64_t value = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < length; i++)
+		value = (value ^ bytes[i]) * UINT64_C(0x100000001b3);
+	value = (value ^ value >> 33) * UINT64_C(0xff51afd7ed558ccd);
+	value = (value ^ value >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
+	return value ^ value >> 33;
+}
+
+int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key, size_t length)
+{
+	if (!is_own(handoff) || (key == NULL && length > 0))
+		return -EINVAL;
+	handoff->key = hash(key, length);
+	handoff->has_key = true;
+	return 0;
+}
+
+enum ferry_descriptor_kind ferry_handoff_get_kind(const struct ferry_handoff *handoff)
+{
+	if (handoff == NULL)
+		return FERRY_DESCRIPTOR_OTHER;
+	enum ferry_descriptor_kind kind = (enum ferry_descriptor_kind)handoff->identity.kind;
+	return handoff->fd >= 0 ? descriptor_kind_in_full(handoff->fd, kind) : kind;
+}
+
+const char *ferry_handoff_get_name(const struct ferry_handoff *handoff)
+{
+	return handoff != NULL && handoff->name != NULL ? handoff->name : "";
+}
+
+static const void *get(const unsigned char *bytes, size_t length, size_t *out)
+{
+	if (out != NULL)
+		*out = length;
+	return length > 0 ? (const void *)bytes : "";
+}
+
+const void *ferry_handoff_get_bytes(const struct ferry_handoff *handoff, size_t *length)
+{
+	return handoff != NULL ? get(handoff->bytes, handoff->bytes_length, length)
+	                       : get(NULL, 0, length);
+}
+
+const void *ferry_handoff_get_blob(const struct ferry_handoff *handoff, size_t *length)
+{
+	return handoff != NULL ? get(handoff->blob, handoff->blob_length, length)
+	                       : get(NULL, 0, length);
+}
+
+uint64_t ferry_handoff_get_id(const struct ferry_handoff *handoff)
+{
+	return handoff != NULL ? handoff->id : 0;
+}
+
+unsigned int ferry_handoff_get_attempt(const struct ferry_handoff *handoff)
+{
+	return handoff != NULL ? handoff->attempt : 0;
+}
+
+/* ---- the descriptor ---- */
+
+/* Whether the user may take it. */
+static int examine_fd(const struct ferry_handoff *handoff)
+{
+	switch (handoff->state) {
+	case HANDOFF_QUEUED:
+	case HANDOFF_SENT:
+	case HANDOFF_CLAIMED:
+	case HANDOFF_ENDED:
+		return -EBUSY;
+	case HANDOFF_REJECTED:
+		return -ENOENT;
+	case HANDOFF_OWN:
+	case HANDOFF_TOLD:
+	case HANDOFF_RECEIVED:
+		break;
+	}
+	return handoff->fd >= 0 ? 0 : -ENOENT;
+}
+
+int ferry_handoff_get_fd(const struct ferry_handoff *handoff)
+{
+	if (handoff == NULL)
+		return -EINVAL;
+	return handoff->fd >= 0 ? handoff->fd : -ENOENT;
+}
+
+int ferry_handoff_steal_fd(struct ferry_handoff *handoff)
+{
+	if (handoff == NULL)
+		return -EINVAL;
+	int status = examine_fd(handoff);
+	if (status < 0)
+		return status;
+	int fd = handoff->fd;
+	handoff->fd = -1;
+	return fd;
+}
+
+int ferry_handoff_reject(struct ferry_handoff *handoff, int reason)
+{
+	if (handoff == NULL || handoff->state != HANDOFF_RECEIVED)
+		return -EINVAL;
+	if (handoff->fd < 0)
+		return -ENOENT;
+	handoff->state = HANDOFF_REJECTED;
+	handoff->reason = reason;
+	return 0;
+}
+
+/* ---- bufferevents ---- */
+
+/* Whether all that there is of the connection would travel. */
+static int examine_bufferevent(struct bufferevent *bev)
+{
+	int status = rearm_examine_stock(bev);
+	if (status < 0)
+		return status;
+	if (evbuffer_get_length(bufferevent_get_output(bev)) > 0)
+		return -EBUSY;
+	if (evbuffer_get_length(bufferevent_get_input(bev)) > FERRY_HANDOFF_BYTES_MAX)
+		return -EMSGSIZE;
+	return rearm_is_connecting(bev) ? -ENOTCONN : 0;
+}
+
+static int copy_input(struct ferry_handoff *handoff, struct evbuffer *input)
+{
+	size_t length = evbuffer_get_length(input);
+
+	if (length == 0)
+		return 0;
+	handoff->bytes = malloc(length);
+	if (handoff->bytes == NULL)
+		return -ENOMEM;
+	handoff->bytes_length = length;
+	/* Less only if its owner has frozen it. */
+	return evbuffer_copyout(input, handoff->bytes, length) == (ev_ssize_t)length ? 0 : -EINVAL;
+}
+
+static void discard(struct ferry_handoff *handoff)
+{
+	handoff->fd = -1; /* is still the caller's */
+	ferry_handoff_free(handoff);
+}
+
+/* The descriptor leaves the loop before anybody may close it: its copies live on, and what epoll has of a
+ * closed one would live with them. */
+static void empty(struct bufferevent *bev)
+{
+	struct evbuffer *input = bufferevent_get_input(bev);
+
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	bufferevent_setfd(bev, -1);
+	evbuffer_drain(input, evbuffer_get_length(input));
+}
+
+int ferry_handoff_from_bufferevent(struct ferry_handoff **out, struct bufferevent *bev)
+{
+	struct ferry_handoff *handoff = NULL;
+
+	if (out == NULL || bev == NULL)
+		return -EINVAL;
+	bufferevent_lock(bev);
+	int status = examine_bufferevent(bev);
+	if (status == 0)
+		status = ferry_handoff_new(&handoff, bufferevent_getfd(bev));
+	if (status < 0)
+		goto unlock;
+	status = copy_input(handoff, bufferevent_get_input(bev));
+	if (status < 0) {
+		discard(handoff);
+		goto unlock;
+	}
+	empty(bev);
+	*out = handoff;
+unlock:
+	bufferevent_unlock(bev);
+	return status;
+}
+
+static int put_bytes(struct bufferevent *bev, const struct ferry_handoff *handoff)
+{
+	struct evbuffer *input = bufferevent_get_input(bev);
+
+	if (handoff->bytes_length == 0)
+		return 0;
+	evbuffer_unfreeze(input, 0); /* the end, which is libevent's to add to */
+	int status = evbuffer_add(input, handoff->bytes, handoff->bytes_length);
+	evbuffer_freeze(input, 0);
+	return status == 0 ? rearm_offer_input(bev) : -ENOMEM;
+}
+
+static int examine_socket(const struct ferry_handoff *handoff)
+{
+	int status = examine_fd(handoff);
+
+	if (status == 0 && handoff->identity.kind != FERRY_DESCRIPTOR_SOCKET)
+		status = -ENOTSOCK;
+	return status;
+}
+
+int ferry_handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff *handoff,
+                                 struct event_base *base, int options)
+{
+	if (out == NULL || handoff == NULL || base == NULL)
+		return -EINVAL;
+	int status = examine_socket(handoff);
+	if (status < 0)
+		return status;
+	struct bufferevent *bev = bufferevent_socket_new(base, handoff->fd, options);
+	if (bev == NULL)
+		return -ENOMEM;
+	bufferevent_lock(bev);
+	status = put_bytes(bev, handoff);
+	if (status < 0)
+		bufferevent_setfd(bev, -1); /* which freeing would close */
+	bufferevent_unlock(bev);
+	if (status < 0) {
+		bufferevent_free(bev);
+		return status;
+	}
+	evutil_make_socket_nonblocking(handoff->fd);
+	handoff->fd = -1;
+	*out = bev;
+	return 0;
+}
+
+/* ---- listeners ---- */
+
+int ferry_handoff_from_listener(struct ferry_handoff **out, struct evconnlistener *listener)
+{
+	if (out == NULL || listener == NULL)
+		return -EINVAL;
+	int fd = fcntl(evconnlistener_get_fd(listener), F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	int status = ferry_handoff_new(out, fd);
+	if (status < 0) {
+		close(fd);
+		return status;
+	}
+	evconnlistener_disable(listener);
+	return 0;
+}
+
+int ferry_handoff_to_listener(struct evconnlistener **out, struct ferry_handoff *handoff,
+                              struct event_base *base, evconnlistener_cb callback, void *context,
+                              unsigned int flags)
+{
+	int listens = 0;
+	socklen_t length = sizeof(listens);
+
+	if (out == NULL || handoff == NULL || base == NULL)
+		return -EINVAL;
+	int status = examine_socket(handoff);
+	if (status < 0)
+		return status;
+	if (getsockopt(handoff->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens)
+		return -EINVAL;
+	/* A backlog of 0 leaves the socket's own. */
+	struct evconnlistener *listener =
+	    evconnlistener_new(base, callback, context, flags, 0, handoff->fd);
+	if (listener == NULL)
+		return -ENOMEM;
+	evutil_make_socket_nonblocking(handoff->fd);
+	handoff->fd = -1;
+	*out = listener;
+	return 0;
+}
