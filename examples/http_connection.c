@@ -95,9 +95,11 @@ static void log_answer(struct http_connection *connection, int status, uint64_t 
 	if (log == NULL)
 		return;
 	const struct http_head *head = &connection->head;
-	const char *text = (const char *)evbuffer_pullup(input_of(connection), (ev_ssize_t)head->scanned);
+	const char *text = NULL;
+	if (http_head_is_complete(head))
+		text = (const char *)evbuffer_pullup(input_of(connection), (ev_ssize_t)head->scanned);
 	struct http_slice line = http_head_line(head);
-	if (http_head_is_complete(head) && text != NULL)
+	if (text != NULL)
 		access_log_add(log, connection->name, text + line.start, line.length, status, length);
 	else
 		access_log_add(log, connection->name, "-", 1, status, length);
@@ -328,7 +330,10 @@ static void answer_sent(void *context)
 	}
 	connection->state = READING;
 	http_head_init(&connection->head);
-	read_request(connection);
+	if (connection->server->closes_idle && evbuffer_get_length(input_of(connection)) == 0)
+		ferry_transport_lose_connection(connection->transport);
+	else
+		read_request(connection);
 }
 
 static void queue_answer(struct http_connection *connection, struct evbuffer *out)
@@ -487,6 +492,7 @@ int http_server_serve(struct http_server *server, struct bufferevent *bev, const
 
 void http_server_close_idle(struct http_server *server)
 {
+	server->closes_idle = true;
 	for (struct http_connection *connection = server->connections; connection != NULL;
 	     connection = connection->next)
 		if (connection->state == READING && evbuffer_get_length(input_of(connection)) == 0)

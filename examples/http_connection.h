@@ -44,6 +44,7 @@ struct http_server {
 	struct timeval head_timeout;   /* from a head's first byte to its last */
 	struct timeval linger_timeout; /* from the last byte sent to the close */
 	bool draining;                 /* no answer keeps its connection */
+	bool closes_idle;              /* set by http_server_close_idle() */
 	struct access_log *access_log; /* NULL: none */
 
 	/* A connection has ended and its descriptors are closed; `tag` is what it was given. */
@@ -60,8 +61,8 @@ struct http_server {
 int http_server_serve(struct http_server *server, struct bufferevent *bev, const char *name,
                       const struct http_tag *tag);
 
-/* Closes the connections that wait for a request, without a word: for when nobody will answer the next
- * one anyway. `ended` follows. */
+/* Closes the connections that wait for a request, and those that will, without a word: for when nobody
+ * is to answer the next one anyway. `ended` follows. */
 void http_server_close_idle(struct http_server *server);
 
 /* Ends all connections at once, without calling `ended`. The loop has to run a few turns after. */
