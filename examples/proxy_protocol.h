@@ -11,9 +11,9 @@
  *     if (result < 0) close the connection, because of header.error;
  *     else the header is the first `result` bytes, which are to be taken off
  *
- * A header is refused at the first byte that shows it to be none. The TLVs of version 2 are checked for
- * their lengths and skipped, but for the checksum (PP2_TYPE_CRC32C), which has to be right if it is
- * there. */
+ * What starts like no header is refused at its first byte that does, a length that is out of bounds as
+ * soon as it is there. The TLVs of version 2 are checked for their lengths and skipped, but for the
+ * checksum (PP2_TYPE_CRC32C), which has to be right if it is there. */
 
 #include "socket_address.h"
 

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -35,6 +36,16 @@ int socket_address_parse(struct socket_address *address, const char *text);
  * can be; -EAFNOSUPPORT: neither IPv4, IPv6 nor unix. */
 int socket_address_set(struct socket_address *address, const struct sockaddr *from,
                        socklen_t length);
+
+/* An address of its parts: the bytes in network order, the port in the machine's. The path of a unix
+ * socket has no terminating zero here, starts with a zero if it is an abstract name, and is empty for
+ * a socket without a name; 0, or -EINVAL: a path with a zero in it; -ENAMETOOLONG. */
+void socket_address_set_inet(struct socket_address *address, const void *host, uint16_t port);
+void socket_address_set_inet6(struct socket_address *address, const void *host, uint16_t port);
+int socket_address_set_unix(struct socket_address *address, const void *path, size_t length);
+
+/* The path in that form; it is the address's. Of a unix address only. */
+const char *socket_address_unix_path(const struct socket_address *address, size_t *length);
 
 /* The text, in `out`, which is returned. Bytes of a unix path that are not printable ASCII are escaped,
  * "\x0a"; "unix:" is a socket without a name, "unknown" no address. What does not fit is cut. */
