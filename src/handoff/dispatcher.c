@@ -136,10 +136,12 @@ static void place_queued(struct ferry_dispatcher *dispatcher)
 	int status = 0;
 
 	while (status == 0 && (handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL) {
-		dequeue(dispatcher, handoff);
+		TAILQ_REMOVE(&dispatcher->queue, handoff, link);
 		status = place(dispatcher, handoff);
 		if (status < 0)
-			enqueue(dispatcher, handoff, true);
+			TAILQ_INSERT_HEAD(&dispatcher->queue, handoff, link);
+		else
+			note_queue_length(dispatcher, -1);
 	}
 	if (status == -ENOMEM)
 		dispatcher_wake_at(dispatcher, dispatcher_now() + MEMORY_PAUSE);

@@ -114,8 +114,8 @@ void handoff_close_fd(struct ferry_handoff *handoff)
 void handoff_destroy(struct ferry_handoff *handoff)
 {
 	handoff_close_fd(handoff);
+	handoff_drop_bytes(handoff);
 	free(handoff->name);
-	free(handoff->bytes);
 	free(handoff->blob);
 	free(handoff);
 }

@@ -1,0 +1,1285 @@
+/* The dispatcher, against workers that are bare sockets: what goes to them, what their answers change, and
+ * that each handoff has one outcome, whatever they say and however they end. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+
+#include "ferry/dispatcher.h"
+#include "handoff/frame.h"
+#include "message_frame.h"
+#include "support.h"
+#include "wire.h"
+
+enum { PEERS_MAX = 8, HANDOFFS_MAX = 2048, NEVER_USEC = 100000000 };
+
+/* ---- what is told ---- */
+
+struct told {
+	unsigned int count;
+	enum ferry_handoff_outcome outcome;
+	int reason;
+	unsigned int attempt;
+	bool has_fd;
+	struct ferry_dispatcher_worker *worker;
+};
+
+struct notes {
+	unsigned int outcomes, ready, drained, lost, full, room;
+	int reason;
+	struct told of[HANDOFFS_MAX];
+	int client[HANDOFFS_MAX]; /* the far ends of what is handed off */
+	void (*on_outcome)(struct ferry_handoff *handoff);
+	void (*on_lost)(struct ferry_dispatcher_worker *worker);
+	void (*on_ready)(struct ferry_dispatcher_worker *worker);
+	unsigned int depth;
+};
+
+static struct notes notes;
+static struct ferry_dispatcher *dispatcher;
+
+static void enter(void)
+{
+	ck_assert_uint_eq(notes.depth++, 0);
+}
+
+static void on_outcome(struct ferry_dispatcher *from, struct ferry_handoff *handoff,
+                       enum ferry_handoff_outcome outcome, int reason, void *context)
+{
+	struct told *told = context;
+
+	enter();
+	if (dispatcher != NULL)
+		ck_assert_ptr_eq(from, dispatcher);
+	told->count++;
+	ck_assert_uint_eq(told->count, 1);
+	told->outcome = outcome;
+	told->reason = reason;
+	told->attempt = ferry_handoff_get_attempt(handoff);
+	told->has_fd = ferry_handoff_get_fd(handoff) >= 0;
+	told->worker = ferry_handoff_get_worker(handoff);
+	notes.outcomes++;
+	if (notes.on_outcome != NULL)
+		notes.on_outcome(handoff);
+	notes.depth--;
+}
+
+static void on_ready(struct ferry_dispatcher *from, struct ferry_dispatcher_worker *worker,
+                     void *context)
+{
+	ck_assert_ptr_eq(context, &notes);
+	ck_assert_ptr_eq(from, dispatcher);
+	enter();
+	notes.ready++;
+	if (notes.on_ready != NULL)
+		notes.on_ready(worker);
+	notes.depth--;
+}
+
+static void on_drained(struct ferry_dispatcher *from, struct ferry_dispatcher_worker *worker,
+                       void *context)
+{
+	(void)from, (void)worker, (void)context;
+	enter();
+	notes.drained++;
+	notes.depth--;
+}
+
+static void on_lost(struct ferry_dispatcher *from, struct ferry_dispatcher_worker *worker, int reason,
+                    void *context)
+{
+	(void)from, (void)context;
+	enter();
+	notes.lost++;
+	notes.reason = reason;
+	if (notes.on_lost != NULL)
+		notes.on_lost(worker);
+	notes.depth--;
+}
+
+static void on_full(struct ferry_dispatcher *from, bool full, void *context)
+{
+	(void)context;
+	enter();
+	ck_assert_int_eq(ferry_dispatcher_is_full(from), full);
+	if (full)
+		notes.full++;
+	else
+		notes.room++;
+	ck_assert_uint_eq(notes.full - notes.room, full ? 1 : 0);
+	notes.depth--;
+}
+
+static const struct ferry_dispatcher_callbacks callbacks = {
+    .worker_ready = on_ready,
+    .worker_drained = on_drained,
+    .worker_lost = on_lost,
+    .full_changed = on_full,
+};
+
+static void set_timeouts(int64_t queue_usec, int64_t answer_usec)
+{
+	const struct timeval queue = {queue_usec / 1000000, queue_usec % 1000000};
+	const struct timeval answer = {answer_usec / 1000000, answer_usec % 1000000};
+	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &queue, &answer), 0);
+}
+
+static void open_dispatcher(void)
+{
+	notes = (struct notes){0};
+	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, &callbacks, &notes), 0);
+	set_timeouts(NEVER_USEC, NEVER_USEC);
+}
+
+static struct ferry_dispatcher_stats stats(void)
+{
+	struct ferry_dispatcher_stats now;
+	ck_assert_int_eq(ferry_dispatcher_get_stats(dispatcher, &now), 0);
+	ck_assert_uint_eq(now.accepted, now.done + now.rejected + now.expired + now.kept +
+	                                    now.queued + now.outstanding);
+	return now;
+}
+
+static void free_dispatcher(void)
+{
+	struct ferry_dispatcher *old = dispatcher;
+	dispatcher = NULL;
+	ferry_dispatcher_free(old);
+	pump_turns(3); /* what libevent finalises */
+}
+
+/* ---- workers that are bare sockets ---- */
+
+struct peer {
+	int fd;
+	struct ferry_dispatcher_worker *worker;
+	/* The last handoff that was read. */
+	struct frame_handoff frame;
+	int got;
+	unsigned char payload[150000];
+	bool eof;
+};
+
+static struct peer peers[PEERS_MAX];
+
+static struct ferry_transport *make_transport(int fd)
+{
+	struct ferry_transport *transport = NULL;
+	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+	ck_assert_int_eq(ferry_transport_new(&transport, bev), 0);
+	return transport;
+}
+
+/* A message, as much as `length` says. */
+static void put(const struct peer *peer, uint16_t type, const void *payload, size_t length)
+{
+	unsigned char bytes[MESSAGE_HEADER_SIZE + 1024];
+	const struct message_header header = {type, (uint32_t)length, 0};
+	message_header_put(bytes, &header);
+	memcpy(bytes + MESSAGE_HEADER_SIZE, payload, length);
+	ck_assert_int_eq(wire_send(peer->fd, bytes, MESSAGE_HEADER_SIZE + length, NULL, 0),
+	                 (ssize_t)(MESSAGE_HEADER_SIZE + length));
+}
+
+static void put_hello(const struct peer *peer, uint32_t credits)
+{
+	unsigned char payload[FRAME_HELLO_SIZE];
+	frame_hello_put(payload, &(struct frame_hello){1, 1, credits, 0});
+	put(peer, FRAME_HELLO, payload, sizeof(payload));
+}
+
+static void put_credits(const struct peer *peer, uint32_t credits)
+{
+	unsigned char payload[FRAME_CREDITS_SIZE];
+	frame_credits_put(payload, credits);
+	put(peer, FRAME_CREDITS, payload, sizeof(payload));
+}
+
+static void put_answer(const struct peer *peer, uint16_t type, uint64_t id, uint64_t epoch, int reason)
+{
+	unsigned char payload[FRAME_ANSWER_SIZE];
+	frame_answer_put(payload, &(struct frame_answer){id, epoch, reason});
+	put(peer, type, payload, sizeof(payload));
+}
+
+static void answer(const struct peer *peer, uint16_t type)
+{
+	put_answer(peer, type, peer->frame.id, peer->frame.epoch, 0);
+}
+
+/* Reads `length` bytes, and whatever descriptors come with them; false: not all is there. */
+static bool read_whole(struct peer *peer, void *bytes, size_t length)
+{
+	struct wire_read result;
+	wire_receive(peer->fd, bytes, length, &result);
+	if (result.bytes == 0)
+		peer->eof = true;
+	if (result.bytes <= 0)
+		return false;
+	for (size_t i = 0; i < result.fd_count; i++) {
+		ck_assert_int_eq(peer->got, -1);
+		peer->got = result.fds[i];
+	}
+	size_t have = (size_t)result.bytes;
+	while (have < length) {
+		ssize_t count = recv(peer->fd, (unsigned char *)bytes + have, length - have, 0);
+		if (count < 0 && errno == EAGAIN)
+			pump_turns(1);
+		else
+			ck_assert_int_gt(count, 0);
+		have += count > 0 ? (size_t)count : 0;
+	}
+	return true;
+}
+
+static void drop_fd(struct peer *peer)
+{
+	if (peer->got >= 0)
+		close(peer->got);
+	peer->got = -1;
+}
+
+/* The type of the next message, if there is one, with the payload; else 0. */
+static int take(struct peer *peer)
+{
+	unsigned char bytes[MESSAGE_HEADER_SIZE];
+	struct message_header header;
+
+	drop_fd(peer);
+	if (!read_whole(peer, bytes, sizeof(bytes)))
+		return 0;
+	ck_assert_ptr_null(message_header_get(bytes, &header));
+	ck_assert_uint_le(header.length, sizeof(peer->payload));
+	if (header.length > 0)
+		ck_assert(read_whole(peer, peer->payload, header.length));
+	if (header.type == FRAME_HANDOFF)
+		ck_assert_ptr_null(frame_handoff_get(peer->payload, header.length, &peer->frame));
+	return header.type;
+}
+
+struct wanted {
+	struct peer *peer;
+	int type;
+};
+
+static bool has_come(void *argument)
+{
+	struct wanted *wanted = argument;
+	int type = take(wanted->peer);
+	if (type != 0)
+		ck_assert_int_eq(type, wanted->type);
+	return type != 0 || (wanted->type == 0 && wanted->peer->eof);
+}
+
+static bool came;
+static bool come_once(void *argument)
+{
+	came = came || has_come(argument);
+	return came;
+}
+
+/* Waits for the next message, which is one of this type; 0: for the end. */
+static void expect(struct peer *peer, int type)
+{
+	came = false;
+	pump_until(come_once, &(struct wanted){peer, type});
+}
+
+static void expect_nothing(struct peer *peer)
+{
+	pump_turns(3);
+	ck_assert_int_eq(take(peer), 0);
+	ck_assert(!peer->eof);
+}
+
+static void add_silent_peer(struct peer *peer, const char *name)
+{
+	int ends[2];
+	make_pair(PAIR_UNIX, ends);
+	*peer = (struct peer){.fd = ends[1], .got = -1};
+	ck_assert_int_eq(
+	    ferry_dispatcher_add_worker(&peer->worker, dispatcher, make_transport(ends[0]), name), 0);
+}
+
+static void add_peer(struct peer *peer, uint32_t credits)
+{
+	unsigned int ready = notes.ready;
+	add_silent_peer(peer, NULL);
+	put_hello(peer, credits);
+	expect(peer, FRAME_HELLO);
+	pump_until_count(&notes.ready, ready + 1);
+}
+
+static void close_peer(struct peer *peer)
+{
+	drop_fd(peer);
+	if (peer->fd >= 0)
+		close(peer->fd);
+	peer->fd = -1;
+}
+
+/* ---- handing off ---- */
+
+/* A connected socket, whose other end stays in `notes.client`. */
+static struct ferry_handoff *make_handoff(unsigned int number)
+{
+	struct ferry_handoff *handoff = NULL;
+	int ends[2];
+	make_pair(PAIR_UNIX, ends);
+	notes.client[number] = ends[1];
+	ck_assert_int_eq(ferry_handoff_new(&handoff, ends[0]), 0);
+	return handoff;
+}
+
+static void hand_off(unsigned int number)
+{
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, make_handoff(number), on_outcome,
+	                                           &notes.of[number]),
+	                 0);
+	ck_assert_uint_eq(notes.of[number].count, 0);
+}
+
+static void close_clients(unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		close(notes.client[i]);
+}
+
+static void expect_outcome(unsigned int number, enum ferry_handoff_outcome outcome, int reason)
+{
+	pump_until_count(&notes.of[number].count, 1);
+	ck_assert_int_eq(notes.of[number].outcome, outcome);
+	ck_assert_int_eq(notes.of[number].reason, reason);
+}
+
+/* Whether nobody has the other end of a client any more. */
+static bool is_closed(void *argument)
+{
+	char byte;
+	return recv(*(int *)argument, &byte, 1, MSG_PEEK) == 0;
+}
+
+/* ---- the plain way ---- */
+
+START_TEST(done)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	struct ferry_handoff *handoff = make_handoff(0);
+	ck_assert_int_eq(ferry_handoff_set_name(handoff, "www"), 0);
+	ck_assert_int_eq(ferry_handoff_set_bytes(handoff, "GET /", 5), 0);
+	ck_assert_int_eq(ferry_handoff_set_blob(handoff, "blob", 4), 0);
+	ck_assert_uint_eq(ferry_handoff_get_id(handoff), 0);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[0]), 0);
+	ck_assert_int_eq(ferry_handoff_steal_fd(handoff), -EBUSY);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, NULL, NULL), -EINVAL);
+
+	expect(&peers[0], FRAME_HANDOFF);
+	const struct frame_handoff *frame = &peers[0].frame;
+	ck_assert_uint_ne(frame->id, 0);
+	ck_assert_uint_eq(frame->attempt, 1);
+	ck_assert_str_eq(frame->name, "www");
+	ck_assert_mem_eq(frame->bytes, "GET /", 5);
+	ck_assert_uint_eq(frame->bytes_length, 5);
+	ck_assert_mem_eq(frame->blob, "blob", 4);
+	ck_assert_uint_eq(frame->blob_length, 4);
+	ck_assert_int_ge(peers[0].got, 0);
+	uint64_t cookie;
+	socklen_t length = sizeof(cookie);
+	ck_assert_int_eq(getsockopt(peers[0].got, SOL_SOCKET, SO_COOKIE, &cookie, &length), 0);
+	ck_assert_uint_eq(frame->identity.cookie, cookie);
+	ck_assert_uint_eq(stats().unclaimed, 1);
+
+	/* A copy is kept until the claim, and no longer. */
+	drop_fd(&peers[0]);
+	pump_turns(3);
+	ck_assert(!is_closed(&notes.client[0]));
+	answer(&peers[0], FRAME_CLAIM);
+	pump_until(is_closed, &notes.client[0]);
+	ck_assert_uint_eq(notes.outcomes, 0);
+	ck_assert_uint_eq(stats().outstanding, 1);
+	ck_assert_uint_eq(stats().unclaimed, 0);
+
+	answer(&peers[0], FRAME_DONE);
+	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
+	ck_assert(!notes.of[0].has_fd);
+	ck_assert_ptr_eq(notes.of[0].worker, peers[0].worker);
+	ck_assert_uint_eq(stats().outstanding, 0);
+	ck_assert_uint_eq(stats().stale, 0);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+END_TEST
+
+START_TEST(credits_bound_what_a_worker_has)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 2);
+	for (unsigned int i = 0; i < 5; i++)
+		hand_off(i);
+	expect(&peers[0], FRAME_HANDOFF);
+	uint64_t first = peers[0].frame.id;
+	expect(&peers[0], FRAME_HANDOFF);
+	expect_nothing(&peers[0]);
+	ck_assert_uint_eq(stats().queued, 3);
+
+	put_answer(&peers[0], FRAME_CLAIM, first, peers[0].frame.epoch, 0);
+	expect_nothing(&peers[0]); /* a claim gives no credit back */
+	put_answer(&peers[0], FRAME_DONE, first, peers[0].frame.epoch, 0);
+	expect(&peers[0], FRAME_HANDOFF);
+	expect_nothing(&peers[0]);
+	put_credits(&peers[0], 4);
+	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], FRAME_HANDOFF);
+	put_credits(&peers[0], 0);
+	ck_assert_uint_eq(stats().queued, 0);
+	free_dispatcher();
+	ck_assert_uint_eq(notes.outcomes, 5);
+	close_peer(&peers[0]);
+	close_clients(5);
+}
+END_TEST
+
+START_TEST(order_is_kept)
+{
+	open_dispatcher();
+	for (unsigned int i = 0; i < 8; i++) {
+		struct ferry_handoff *handoff = make_handoff(i);
+		unsigned char number = (unsigned char)i;
+		ck_assert_int_eq(ferry_handoff_set_bytes(handoff, &number, 1), 0);
+		ck_assert_int_eq(
+		    ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[i]), 0);
+	}
+	add_peer(&peers[0], 8);
+	for (unsigned int i = 0; i < 8; i++) {
+		expect(&peers[0], FRAME_HANDOFF);
+		ck_assert_uint_eq(peers[0].frame.bytes[0], i);
+	}
+	/* None was claimed: they go to another, in the same order. */
+	add_peer(&peers[1], 8);
+	close_peer(&peers[0]);
+	for (unsigned int i = 0; i < 8; i++) {
+		expect(&peers[1], FRAME_HANDOFF);
+		ck_assert_uint_eq(peers[1].frame.bytes[0], i);
+		/* Only the first can have been what the other died of. */
+		ck_assert_uint_eq(peers[1].frame.attempt, i == 0 ? 2 : 1);
+	}
+	ck_assert_uint_eq(stats().retried, 8);
+	ck_assert_uint_eq(stats().fenced, 8);
+	free_dispatcher();
+	close_peer(&peers[1]);
+	close_clients(8);
+}
+END_TEST
+
+/* ---- choice ---- */
+
+START_TEST(least_outstanding)
+{
+	open_dispatcher();
+	for (unsigned int i = 0; i < 3; i++)
+		add_peer(&peers[i], 100);
+	for (unsigned int i = 0; i < 9; i++)
+		hand_off(i);
+	for (unsigned int i = 0; i < 3; i++)
+		for (unsigned int k = 0; k < 3; k++)
+			expect(&peers[i], FRAME_HANDOFF);
+	answer(&peers[1], FRAME_CLAIM);
+	answer(&peers[1], FRAME_DONE);
+	pump_until_count(&notes.outcomes, 1);
+	hand_off(9);
+	expect(&peers[1], FRAME_HANDOFF);
+	/* Of several with as few, the one whose turn was longest ago. */
+	hand_off(10);
+	expect(&peers[0], FRAME_HANDOFF);
+	free_dispatcher();
+	for (unsigned int i = 0; i < 3; i++)
+		close_peer(&peers[i]);
+	close_clients(11);
+}
+END_TEST
+
+START_TEST(round_robin)
+{
+	open_dispatcher();
+	ck_assert_int_eq(ferry_dispatcher_set_choice(dispatcher, FERRY_DISPATCH_ROUND_ROBIN), 0);
+	ck_assert_int_eq(ferry_dispatcher_set_choice(dispatcher, (enum ferry_dispatch_choice)7),
+	                 -EINVAL);
+	for (unsigned int i = 0; i < 3; i++)
+		add_peer(&peers[i], 100);
+	for (unsigned int i = 0; i < 6; i++) {
+		hand_off(i);
+		expect(&peers[i % 3], FRAME_HANDOFF);
+		if (i % 3 == 0) { /* having less in hand does not bring it forward */
+			answer(&peers[0], FRAME_CLAIM);
+			answer(&peers[0], FRAME_DONE);
+			pump_until_count(&notes.of[i].count, 1);
+		}
+	}
+	free_dispatcher();
+	for (unsigned int i = 0; i < 3; i++)
+		close_peer(&peers[i]);
+	close_clients(6);
+}
+END_TEST
+
+enum { KEYS = 60 };
+
+/* Hands one off for each key, and notes which peer got it. */
+static void hand_off_keys(unsigned int peer_count, int got[KEYS])
+{
+	for (unsigned int key = 0; key < KEYS; key++) {
+		struct ferry_handoff *handoff = make_handoff(key);
+		got[key] = -1;
+		ck_assert_int_eq(ferry_handoff_set_key(handoff, &key, sizeof(key)), 0);
+		ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, NULL, NULL), 0);
+		while (got[key] < 0) {
+			pump_turns(1);
+			for (unsigned int i = 0; i < peer_count; i++)
+				if (peers[i].fd >= 0 && take(&peers[i]) == FRAME_HANDOFF)
+					got[key] = (int)i;
+		}
+		close(notes.client[key]);
+	}
+}
+
+START_TEST(by_key)
+{
+	int first[KEYS], again[KEYS], after[KEYS];
+	unsigned int share[3] = {0};
+
+	open_dispatcher();
+	ck_assert_int_eq(ferry_dispatcher_set_choice(dispatcher, FERRY_DISPATCH_BY_KEY), 0);
+	for (unsigned int i = 0; i < 3; i++)
+		add_peer(&peers[i], 1000);
+	hand_off_keys(3, first);
+	hand_off_keys(3, again);
+	ck_assert_mem_eq(first, again, sizeof(first));
+	for (unsigned int key = 0; key < KEYS; key++)
+		share[first[key]]++;
+	for (unsigned int i = 0; i < 3; i++)
+		ck_assert_uint_ge(share[i], KEYS / 10);
+	/* When one goes, the keys of the others stay where they are. */
+	close_peer(&peers[1]);
+	pump_until_count(&notes.lost, 1);
+	for (unsigned int i = 0; i < 3; i += 2)
+		while (take(&peers[i]) != 0)
+			; /* what the other had not claimed */
+	pump_turns(2);
+	for (unsigned int i = 0; i < 3; i += 2)
+		while (take(&peers[i]) != 0)
+			;
+	hand_off_keys(3, after);
+	for (unsigned int key = 0; key < KEYS; key++)
+		if (first[key] != 1)
+			ck_assert_int_eq(after[key], first[key]);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[2]);
+}
+END_TEST
+
+/* ---- answers that change nothing ---- */
+
+START_TEST(stale_answers)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 4);
+	hand_off(0);
+	expect(&peers[0], FRAME_HANDOFF);
+	uint64_t id = peers[0].frame.id, epoch = peers[0].frame.epoch;
+	unsigned int stale = 0;
+
+	put_answer(&peers[0], FRAME_CLAIM, id + 1, epoch, 0), stale++;
+	put_answer(&peers[0], FRAME_CLAIM, id + (UINT64_C(1) << 24), epoch, 0), stale++;
+	put_answer(&peers[0], FRAME_CLAIM, 0, 0, 0), stale++;
+	put_answer(&peers[0], FRAME_CLAIM, UINT64_MAX, epoch, 0), stale++;
+	put_answer(&peers[0], FRAME_CLAIM, id, epoch + 1, 0), stale++;
+	put_answer(&peers[0], FRAME_DONE, id, epoch, 0), stale++; /* not claimed */
+	put_answer(&peers[1], FRAME_CLAIM, id, epoch, 0), stale++; /* another's */
+	put_answer(&peers[1], FRAME_CLAIM, id, epoch + 1, 0), stale++;
+	put_answer(&peers[1], FRAME_LOST, id, epoch + 1, 0), stale++;
+	put_answer(&peers[1], FRAME_REJECT, id, epoch + 1, -1), stale++;
+	pump_turns(5);
+	ck_assert_uint_eq(stats().stale, stale);
+	ck_assert_uint_eq(stats().unclaimed, 1);
+	ck_assert(!is_closed(&notes.client[0]));
+
+	answer(&peers[0], FRAME_CLAIM);
+	answer(&peers[0], FRAME_CLAIM), stale++;
+	answer(&peers[0], FRAME_LOST), stale++;
+	pump_turns(5);
+	ck_assert_uint_eq(stats().stale, stale);
+	ck_assert_uint_eq(stats().claimed, 1);
+	answer(&peers[0], FRAME_DONE);
+	answer(&peers[0], FRAME_DONE), stale++;
+	answer(&peers[0], FRAME_REJECT), stale++;
+	put(&peers[0], 4711, "later", 5); /* a type of a later version */
+	pump_turns(5);
+	ck_assert_uint_eq(stats().stale, stale);
+	ck_assert_uint_eq(stats().malformed, 0);
+	ck_assert_uint_eq(notes.outcomes, 1);
+	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
+	ck_assert_uint_eq(notes.lost, 0);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(1);
+}
+END_TEST
+
+/* Ids come with the first byte of a frame, and a worker may guess: what the kernel does not have yet
+ * cannot be claimed, or the descriptor would be closed while it is queued. */
+START_TEST(claim_of_what_was_not_sent)
+{
+	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
+
+	open_dispatcher();
+	add_peer(&peers[0], 1000);
+	unsigned int count = 0;
+	do { /* until the channel is full */
+		struct ferry_handoff *handoff = make_handoff(count);
+		ck_assert_int_eq(ferry_handoff_set_bytes(handoff, bytes, sizeof(bytes)), 0);
+		ck_assert_int_eq(
+		    ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[count]), 0);
+		count++;
+		pump_turns(2);
+	} while (count < 100);
+	expect(&peers[0], FRAME_HANDOFF);
+	uint64_t first = peers[0].frame.id, epoch = peers[0].frame.epoch;
+	/* The place is in the low bits, and both count up from the first one. */
+	for (uint64_t i = 50; i < count; i++)
+		put_answer(&peers[0], FRAME_CLAIM, first + i * ((UINT64_C(1) << 24) + 1), epoch, 0);
+	pump_turns(5);
+	ck_assert_uint_eq(stats().stale, count - 50);
+	ck_assert_uint_eq(stats().claimed, 0);
+	for (unsigned int i = 1; i < count; i++) {
+		expect(&peers[0], FRAME_HANDOFF);
+		ck_assert_int_ge(peers[0].got, 0);
+		ck_assert_uint_eq(peers[0].frame.id, first + i * ((UINT64_C(1) << 24) + 1));
+	}
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(count);
+}
+END_TEST
+
+/* ---- a worker that is no worker ---- */
+
+static void say_garbage(const struct peer *peer, int how)
+{
+	unsigned char zero[FRAME_HELLO_SIZE] = {0};
+
+	if (how == 0)
+		ck_assert_int_gt(wire_send(peer->fd, "GET / HTTP/1.1\r\n\r\n", 18, NULL, 0), 0);
+	else if (how == 1)
+		put(peer, FRAME_CLAIM, zero, FRAME_ANSWER_SIZE - 1);
+	else if (how == 2)
+		put(peer, FRAME_CREDITS, zero, FRAME_CREDITS_SIZE - 1);
+	else if (how == 3)
+		put(peer, FRAME_HELLO, zero, sizeof(zero));
+	else
+		put_hello(peer, 1); /* a second one */
+}
+
+START_TEST(garbage_costs_the_channel)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 4);
+	hand_off(0);
+	hand_off(1);
+	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[1], FRAME_HANDOFF);
+	say_garbage(&peers[0], _i);
+	pump_until_count(&notes.lost, 1);
+	ck_assert_int_eq(notes.reason, -EPROTO);
+	expect(&peers[1], FRAME_HANDOFF); /* what the first one had */
+	answer(&peers[1], FRAME_CLAIM);
+	answer(&peers[1], FRAME_DONE);
+	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
+	ck_assert_uint_eq(notes.of[0].attempt, 2);
+	ck_assert_uint_eq(stats().workers, 1);
+	expect(&peers[0], 0);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(2);
+}
+END_TEST
+
+START_TEST(not_a_hello_first)
+{
+	open_dispatcher();
+	add_silent_peer(&peers[0], NULL);
+	put_answer(&peers[0], FRAME_CLAIM, 1, 1, 0);
+	pump_until_count(&notes.lost, 1);
+	ck_assert_int_eq(notes.reason, -EPROTO);
+	ck_assert_uint_eq(notes.ready, 0);
+	free_dispatcher();
+	close_peer(&peers[0]);
+}
+END_TEST
+
+START_TEST(versions)
+{
+	unsigned char payload[FRAME_HELLO_SIZE + 8] = {0};
+
+	open_dispatcher();
+	/* One that speaks ours, and later ones, in a longer hello. */
+	add_silent_peer(&peers[0], NULL);
+	frame_hello_put(payload, &(struct frame_hello){1, 9, 7, 0});
+	put(&peers[0], FRAME_HELLO, payload, sizeof(payload));
+	pump_until_count(&notes.ready, 1);
+	ck_assert_uint_eq(stats().credits, 7);
+	/* And one that speaks only those. */
+	add_silent_peer(&peers[1], NULL);
+	frame_hello_put(payload, &(struct frame_hello){2, 9, 7, 0});
+	put(&peers[1], FRAME_HELLO, payload, FRAME_HELLO_SIZE);
+	pump_until_count(&notes.lost, 1);
+	ck_assert_int_eq(notes.reason, -EPROTONOSUPPORT);
+	ck_assert_uint_eq(notes.ready, 1);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+}
+END_TEST
+
+/* ---- the end of a channel ---- */
+
+START_TEST(claims_before_the_end_count)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	for (unsigned int i = 0; i < 4; i++)
+		hand_off(i);
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	answer(&peers[0], FRAME_DONE);
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	expect(&peers[0], FRAME_HANDOFF);
+	unsigned char half[MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE];
+	message_header_put(half, &(struct message_header){FRAME_CLAIM, FRAME_ANSWER_SIZE, 0});
+	frame_answer_put(half + MESSAGE_HEADER_SIZE,
+	                 &(struct frame_answer){peers[0].frame.id, peers[0].frame.epoch, 0});
+	/* The last byte of a claim is the claim: half a one is none. */
+	ck_assert_int_eq(wire_send(peers[0].fd, half, sizeof(half) - 1, NULL, 0), sizeof(half) - 1);
+	if (_i == 0)
+		close_peer(&peers[0]); /* with unread handoffs: ECONNRESET */
+	else if (_i == 1)
+		shutdown(peers[0].fd, SHUT_WR);
+	else
+		ferry_dispatcher_remove_worker(peers[0].worker);
+	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
+	pump_until_count(&notes.of[1].count, 1);
+	ck_assert_int_eq(notes.of[1].outcome, FERRY_HANDOFF_KEPT);
+	ck_assert_ptr_eq(notes.of[1].worker, peers[0].worker);
+	pump_turns(5);
+	ck_assert_uint_eq(notes.outcomes, 2);
+	ck_assert_uint_eq(notes.lost, _i == 2 ? 0 : 1);
+	ck_assert_uint_eq(stats().queued, 2);
+	add_peer(&peers[1], 4);
+	expect(&peers[1], FRAME_HANDOFF);
+	ck_assert_uint_eq(peers[1].frame.attempt, 2);
+	expect(&peers[1], FRAME_HANDOFF);
+	ck_assert_uint_eq(peers[1].frame.attempt, 1);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(4);
+}
+END_TEST
+
+START_TEST(three_attempts)
+{
+	open_dispatcher();
+	hand_off(0);
+	for (unsigned int i = 0; i < 3; i++) {
+		add_peer(&peers[i], 4);
+		expect(&peers[i], FRAME_HANDOFF);
+		ck_assert_uint_eq(peers[i].frame.attempt, i + 1);
+		close_peer(&peers[i]);
+		pump_until_count(&notes.lost, i + 1);
+	}
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -EHOSTUNREACH);
+	ck_assert(notes.of[0].has_fd);
+	free_dispatcher();
+	close_clients(1);
+}
+END_TEST
+
+START_TEST(lost_descriptors_are_attempts)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	uint64_t ids[3];
+	for (unsigned int i = 0; i < 3; i++) {
+		expect(&peers[0], FRAME_HANDOFF);
+		ids[i] = peers[0].frame.id;
+		for (unsigned int k = 0; k < i; k++)
+			ck_assert_uint_ne(ids[k], ids[i]);
+		answer(&peers[0], FRAME_LOST);
+		answer(&peers[0], FRAME_CLAIM); /* too late, and under an old id */
+	}
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -EHOSTUNREACH);
+	pump_turns(3);
+	ck_assert_uint_eq(stats().lost, 3);
+	ck_assert_uint_eq(stats().stale, 3);
+	ck_assert_uint_eq(notes.lost, 0);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+END_TEST
+
+START_TEST(short_of_numbers_goes_elsewhere)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 4);
+	hand_off(0);
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_LOST);
+	put_credits(&peers[0], 0);
+	expect(&peers[1], FRAME_HANDOFF);
+	hand_off(1);
+	expect(&peers[1], FRAME_HANDOFF);
+	put_credits(&peers[0], 4);
+	pump_turns(3);
+	hand_off(2);
+	expect(&peers[0], FRAME_HANDOFF);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(3);
+}
+END_TEST
+
+START_TEST(rejected)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	expect(&peers[0], FRAME_HANDOFF);
+	put_answer(&peers[0], FRAME_REJECT, peers[0].frame.id, peers[0].frame.epoch, -EBADMSG);
+	expect_outcome(0, FERRY_HANDOFF_REJECTED, -EBADMSG);
+	ck_assert(notes.of[0].has_fd);
+	hand_off(1);
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	put_answer(&peers[0], FRAME_REJECT, peers[0].frame.id, peers[0].frame.epoch, 4711);
+	expect_outcome(1, FERRY_HANDOFF_REJECTED, 4711);
+	ck_assert(!notes.of[1].has_fd);
+	ck_assert_uint_eq(stats().outstanding, 0);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(2);
+}
+END_TEST
+
+/* ---- deadlines ---- */
+
+START_TEST(nobody_in_time)
+{
+	open_dispatcher();
+	set_timeouts(20000, NEVER_USEC);
+	hand_off(0);
+	hand_off(1);
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
+	expect_outcome(1, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
+	ck_assert(notes.of[0].has_fd);
+	ck_assert_ptr_null(notes.of[0].worker);
+	free_dispatcher();
+	close_clients(2);
+}
+END_TEST
+
+START_TEST(no_answer_in_time)
+{
+	open_dispatcher();
+	set_timeouts(NEVER_USEC, 30000);
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	hand_off(1);
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	pump_until_count(&notes.lost, 1);
+	ck_assert_int_eq(notes.reason, -ETIMEDOUT);
+	expect_outcome(0, FERRY_HANDOFF_KEPT, -ETIMEDOUT);
+	/* It can claim no more. */
+	expect(&peers[0], FRAME_HANDOFF);
+	char byte = 0;
+	ck_assert_int_eq(wire_send(peers[0].fd, &byte, 1, NULL, 0), -EPIPE);
+	add_peer(&peers[1], 4);
+	expect(&peers[1], FRAME_HANDOFF);
+	answer(&peers[1], FRAME_CLAIM);
+	pump_turns(2);
+	ck_assert_uint_eq(stats().claimed, 2);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(2);
+}
+END_TEST
+
+static struct event *answering;
+static unsigned int answered;
+
+static void answer_one(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	struct peer *peer = argument;
+	if (take(peer) != FRAME_HANDOFF)
+		return;
+	answer(peer, FRAME_CLAIM);
+	answer(peer, FRAME_DONE);
+	answered++;
+}
+
+/* However long the queue in front of a handoff is: who answers is not late. */
+START_TEST(slow_is_not_late)
+{
+	enum { COUNT = 20 };
+	open_dispatcher();
+	set_timeouts(NEVER_USEC, 1000000);
+	add_peer(&peers[0], COUNT);
+	for (unsigned int i = 0; i < COUNT; i++)
+		hand_off(i);
+	answering = event_new(base, -1, EV_PERSIST, answer_one, &peers[0]);
+	event_add(answering, &(struct timeval){.tv_usec = 100000});
+	pump_until_count(&notes.outcomes, COUNT); /* two seconds, twice the deadline */
+	event_free(answering);
+	ck_assert_uint_eq(notes.lost, 0);
+	ck_assert_uint_eq(stats().done, COUNT);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(COUNT);
+}
+END_TEST
+
+START_TEST(no_hello_in_time)
+{
+	open_dispatcher();
+	set_timeouts(NEVER_USEC, 20000);
+	add_silent_peer(&peers[0], NULL);
+	hand_off(0);
+	pump_until_count(&notes.lost, 1);
+	ck_assert_int_eq(notes.reason, -ETIMEDOUT);
+	ck_assert_uint_eq(stats().queued, 1);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+END_TEST
+
+/* ---- the queue ---- */
+
+START_TEST(full_queue)
+{
+	open_dispatcher();
+	ck_assert_int_eq(ferry_dispatcher_set_queue_limit(dispatcher, 0), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_set_queue_limit(dispatcher, 10), 0);
+	for (unsigned int i = 0; i < 10; i++) {
+		ck_assert(!ferry_dispatcher_is_full(dispatcher));
+		hand_off(i);
+	}
+	ck_assert(ferry_dispatcher_is_full(dispatcher));
+	pump_turns(2);
+	ck_assert_uint_eq(notes.full, 1);
+	struct ferry_handoff *refused = make_handoff(10);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, refused, on_outcome, &notes.of[10]),
+	                 -ENOBUFS);
+	ck_assert_int_ge(ferry_handoff_get_fd(refused), 0);
+	add_peer(&peers[0], 4);
+	pump_turns(3);
+	ck_assert(ferry_dispatcher_is_full(dispatcher)); /* 6 are left, and half of 10 is 5 */
+	ck_assert_uint_eq(notes.room, 0);
+	put_credits(&peers[0], 5);
+	pump_until_count(&notes.room, 1);
+	ck_assert(!ferry_dispatcher_is_full(dispatcher));
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, refused, on_outcome, &notes.of[10]), 0);
+	ck_assert_uint_eq(stats().queued_max, 10);
+	free_dispatcher();
+	ck_assert_uint_eq(notes.outcomes, 11);
+	close_peer(&peers[0]);
+	close_clients(11);
+}
+END_TEST
+
+START_TEST(a_thousand_without_a_worker)
+{
+	enum { COUNT = 1000 };
+	struct rusage before, after;
+
+	raise_descriptor_limit();
+	open_dispatcher();
+	set_timeouts(200000, NEVER_USEC);
+	getrusage(RUSAGE_SELF, &before);
+	for (unsigned int i = 0; i < COUNT; i++)
+		hand_off(i);
+	ck_assert_uint_eq(stats().queued, COUNT);
+	pump_until_count(&notes.outcomes, COUNT);
+	getrusage(RUSAGE_SELF, &after);
+	/* 1 KiB each, and what the process would have taken anyway. */
+	ck_assert_int_le(after.ru_maxrss - before.ru_maxrss, 4096);
+	for (unsigned int i = 0; i < COUNT; i++)
+		expect_outcome(i, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
+	free_dispatcher();
+	close_clients(COUNT);
+}
+END_TEST
+
+/* ---- draining ---- */
+
+START_TEST(drained)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 4);
+	hand_off(0);
+	expect(&peers[0], FRAME_HANDOFF);
+	ck_assert_int_eq(ferry_dispatcher_drain_worker(NULL), -EINVAL);
+	if (_i == 0) {
+		ck_assert_int_eq(ferry_dispatcher_drain_worker(peers[0].worker), 0);
+		ck_assert_int_eq(ferry_dispatcher_drain_worker(peers[0].worker), 0);
+		struct peer copy = peers[0];
+		expect(&peers[0], FRAME_DRAIN);
+		peers[0].frame = copy.frame;
+	} else {
+		put(&peers[0], FRAME_DRAIN, "", 0);
+		pump_turns(3);
+	}
+	hand_off(1);
+	expect(&peers[1], FRAME_HANDOFF);
+	hand_off(2);
+	expect(&peers[1], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	pump_turns(3);
+	ck_assert_uint_eq(notes.drained, 0);
+	answer(&peers[0], FRAME_DONE);
+	pump_until_count(&notes.drained, 1);
+	expect_nothing(&peers[0]);
+	ck_assert_uint_eq(notes.drained, 1);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(3);
+}
+END_TEST
+
+/* ---- callbacks that change everything ---- */
+
+static void free_all(struct ferry_handoff *handoff)
+{
+	(void)handoff;
+	notes.on_outcome = NULL;
+	ferry_dispatcher_free(dispatcher);
+	ferry_dispatcher_free(dispatcher); /* twice is once */
+	struct ferry_handoff *late = make_handoff(100);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, late, on_outcome, &notes.of[100]),
+	                 -ESHUTDOWN);
+	ferry_handoff_free(late);
+	dispatcher = NULL;
+}
+
+START_TEST(freed_in_an_outcome)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 2);
+	for (unsigned int i = 0; i < 4; i++)
+		hand_off(i);
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	answer(&peers[0], FRAME_DONE);
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	notes.on_outcome = free_all;
+	pump_until_count(&notes.outcomes, 4);
+	ck_assert_int_eq(notes.of[0].outcome, FERRY_HANDOFF_DONE);
+	unsigned int kept = 0, expired = 0;
+	for (unsigned int i = 1; i < 4; i++) {
+		kept += notes.of[i].outcome == FERRY_HANDOFF_KEPT;
+		expired += notes.of[i].outcome == FERRY_HANDOFF_EXPIRED && notes.of[i].reason == -ECANCELED;
+	}
+	ck_assert_uint_eq(kept, 1);
+	ck_assert_uint_eq(expired, 2);
+	pump_turns(3);
+	close_peer(&peers[0]);
+	close_clients(4);
+	close(notes.client[100]);
+}
+END_TEST
+
+static int stolen;
+
+static void steal(struct ferry_handoff *handoff)
+{
+	stolen = ferry_handoff_steal_fd(handoff);
+}
+
+START_TEST(expired_can_be_answered)
+{
+	open_dispatcher();
+	set_timeouts(10000, NEVER_USEC);
+	notes.on_outcome = steal;
+	hand_off(0);
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
+	ck_assert_int_eq(write(stolen, "503", 3), 3);
+	char bytes[3];
+	ck_assert_int_eq(read(notes.client[0], bytes, 3), 3);
+	close(stolen);
+	free_dispatcher();
+	close_clients(1);
+}
+END_TEST
+
+static void remove_second(struct ferry_handoff *handoff)
+{
+	ck_assert_ptr_eq(ferry_handoff_get_worker(handoff), peers[0].worker);
+	notes.on_outcome = NULL;
+	ferry_dispatcher_remove_worker(peers[1].worker);
+}
+
+START_TEST(removed_in_an_outcome)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 4);
+	hand_off(0);
+	hand_off(1);
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	answer(&peers[0], FRAME_DONE);
+	expect(&peers[1], FRAME_HANDOFF);
+	answer(&peers[1], FRAME_CLAIM);
+	notes.on_outcome = remove_second;
+	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
+	pump_until_count(&notes.of[1].count, 1);
+	ck_assert_uint_eq(notes.lost, 0);
+	ck_assert_uint_eq(stats().workers, 1);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(2);
+}
+END_TEST
+
+static void free_in_callback(struct ferry_dispatcher_worker *worker)
+{
+	ck_assert_ptr_eq(worker, peers[0].worker);
+	ferry_dispatcher_remove_worker(worker); /* nothing is left to remove */
+	ferry_dispatcher_free(dispatcher);
+	dispatcher = NULL;
+}
+
+START_TEST(freed_when_a_worker_is_lost)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	expect(&peers[0], FRAME_HANDOFF);
+	notes.on_lost = free_in_callback;
+	close_peer(&peers[0]);
+	pump_until_count(&notes.lost, 1);
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ECANCELED);
+	pump_turns(3);
+	close_clients(1);
+}
+END_TEST
+
+START_TEST(bad_arguments)
+{
+	int ends[2];
+	struct ferry_dispatcher_stats counted;
+	const struct timeval zero = {0}, second = {1, 0}, negative = {-1, 0};
+
+	open_dispatcher();
+	ck_assert_int_eq(ferry_dispatcher_new(NULL, base, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, NULL, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, NULL, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &zero, &second), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &second, &negative), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, NULL, &second), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_get_stats(dispatcher, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_get_stats(NULL, &counted), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_worker_get_stats(NULL, &counted), -EINVAL);
+	ck_assert(!ferry_dispatcher_is_full(NULL));
+	ferry_dispatcher_remove_worker(NULL);
+	ferry_dispatcher_free(NULL);
+
+	make_pair(PAIR_TCP, ends);
+	struct ferry_transport *transport = make_transport(ends[0]);
+	ck_assert_int_eq(ferry_dispatcher_add_worker(NULL, dispatcher, transport, NULL), -EOPNOTSUPP);
+	ck_assert_int_eq(ferry_dispatcher_add_worker(NULL, NULL, transport, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_add_worker(NULL, dispatcher, NULL, NULL), -EINVAL);
+	ferry_transport_free(transport);
+	close(ends[1]);
+
+	/* A channel over itself would be a cycle that only the kernel's collector could free. */
+	add_peer(&peers[0], 4);
+	int channel = (int)bufferevent_getfd(ferry_transport_get_bufferevent(
+	    ferry_dispatcher_worker_get_transport(peers[0].worker)));
+	struct ferry_handoff *handoff = NULL;
+	ck_assert_int_eq(ferry_handoff_new(&handoff, dup(channel)), 0);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, NULL, NULL), -ELOOP);
+	int fd = ferry_handoff_steal_fd(handoff);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, NULL, NULL), -EBADF);
+	close(fd);
+	ferry_handoff_free(handoff);
+	ferry_dispatcher_worker_set_context(peers[0].worker, &notes);
+	ck_assert_ptr_eq(ferry_dispatcher_worker_get_context(peers[0].worker), &notes);
+	free_dispatcher();
+	close_peer(&peers[0]);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("dispatcher");
+
+	TCase *tcase = support_case(suite, "handoffs");
+	tcase_add_test(tcase, done);
+	tcase_add_test(tcase, credits_bound_what_a_worker_has);
+	tcase_add_test(tcase, order_is_kept);
+	tcase_add_test(tcase, rejected);
+	tcase_add_test(tcase, bad_arguments);
+	tcase = support_case(suite, "choice");
+	tcase_add_test(tcase, least_outstanding);
+	tcase_add_test(tcase, round_robin);
+	tcase_add_test(tcase, by_key);
+	tcase = support_case(suite, "answers");
+	tcase_add_test(tcase, stale_answers);
+	tcase_add_test(tcase, claim_of_what_was_not_sent);
+	tcase_add_loop_test(tcase, garbage_costs_the_channel, 0, 5);
+	tcase_add_test(tcase, not_a_hello_first);
+	tcase_add_test(tcase, versions);
+	tcase = support_case(suite, "ends");
+	tcase_add_loop_test(tcase, claims_before_the_end_count, 0, 3);
+	tcase_add_test(tcase, three_attempts);
+	tcase_add_test(tcase, lost_descriptors_are_attempts);
+	tcase_add_test(tcase, short_of_numbers_goes_elsewhere);
+	tcase = support_case(suite, "deadlines");
+	tcase_add_test(tcase, nobody_in_time);
+	tcase_add_test(tcase, no_answer_in_time);
+	tcase_add_test(tcase, slow_is_not_late);
+	tcase_add_test(tcase, no_hello_in_time);
+	tcase = support_case(suite, "queue");
+	tcase_add_test(tcase, full_queue);
+	tcase_add_test(tcase, a_thousand_without_a_worker);
+	tcase_add_loop_test(tcase, drained, 0, 2);
+	tcase = support_case(suite, "callbacks");
+	tcase_add_test(tcase, freed_in_an_outcome);
+	tcase_add_test(tcase, expired_can_be_answered);
+	tcase_add_test(tcase, removed_in_an_outcome);
+	tcase_add_test(tcase, freed_when_a_worker_is_lost);
+	return support_run(suite);
+}
