@@ -19,7 +19,7 @@
 
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <ferry/ferry.h>
+#include <ferry/handoff.h>
 
 /* Descriptors that are left for other things than clients; more than one message brings. */
 enum { SPARE_FDS = 320 };
