@@ -229,7 +229,6 @@ static struct proxy_process *start_process(struct place *place)
 	status = supervisor->callbacks->started(process, fds[0], supervisor->context);
 	if (status < 0) {
 		say(process, strerror(-status));
-		close(fds[0]);
 		process->terminated = true;
 		terminate(process);
 		process->state = PROXY_PROCESS_LEAVING;

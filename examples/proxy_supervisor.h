@@ -45,8 +45,8 @@ struct proxy_process {
 };
 
 struct proxy_supervisor_callbacks {
-	/* A process was started; `channel` is this end of its socket, and the callee's if 0 is returned.
-	 * After a negative errno the process is killed, and started again later. */
+	/* A process was started; `channel` is this end of its socket, and the callee's. After a negative
+	 * errno the process is killed, and started again later. */
 	int (*started)(struct proxy_process *process, int channel, void *context);
 
 	/* The process is LEAVING because another has its place, or because all are to: it is to get no more
