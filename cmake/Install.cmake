@@ -11,6 +11,16 @@ install(TARGETS ferry EXPORT ferry
 
 install(EXPORT ferry NAMESPACE ferry:: FILE ferryTargets.cmake
 	DESTINATION "${cmake_dir}" COMPONENT development)
+# What a static library needs, its users must find; a shared one has found it.
+set(static_dependencies "")
+set(pc_requires_private "")
+if(NOT BUILD_SHARED_LIBS AND activation STREQUAL "systemd")
+	set(static_dependencies "
+find_dependency(PkgConfig)
+pkg_check_modules(LIBSYSTEMD REQUIRED IMPORTED_TARGET libsystemd)
+")
+	set(pc_requires_private "\nRequires.private: libsystemd")
+endif()
 configure_package_config_file(cmake/ferryConfig.cmake.in
 	"${PROJECT_BINARY_DIR}/ferryConfig.cmake" INSTALL_DESTINATION "${cmake_dir}")
 # While 0.x, a minor release may break its users.

@@ -8,6 +8,7 @@
 
 #include "ferry/endpoint.h"
 #include "ferry/file_producer.h"
+#include "ferry/listeners.h"
 #include "ferry/log.h"
 #include "ferry/message.h"
 #include "ferry/producer.h"

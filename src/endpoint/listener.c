@@ -11,6 +11,7 @@
 
 #include "endpoint/address.h"
 #include "endpoint/connection.h"
+#include "endpoint/listener.h"
 #include "endpoint/socket_file.h"
 #include "ferry/endpoint.h"
 #include "log.h"
@@ -304,6 +305,11 @@ int ferry_listener_enable(struct ferry_listener *listener)
 int ferry_listener_get_fd(const struct ferry_listener *listener)
 {
 	return listener != NULL ? listener->fd : -EINVAL;
+}
+
+struct socket_file *listener_get_file(struct ferry_listener *listener)
+{
+	return &listener->file;
 }
 
 void ferry_listener_free(struct ferry_listener *listener)

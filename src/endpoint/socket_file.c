@@ -104,6 +104,30 @@ int socket_file_bind(struct socket_file *file, int fd, const struct address *add
 	return result;
 }
 
+int socket_file_find(struct socket_file *file, int fd)
+{
+	struct stat status;
+	struct sockaddr_un address = {.sun_family = AF_UNSPEC};
+	socklen_t length = sizeof(address);
+	char path[sizeof(address.sun_path) + 1] = "";
+
+	*file = SOCKET_FILE_NONE;
+	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+		return -errno;
+	/* A path that fills the address has no zero, and a socket without a name no path at all. */
+	if (address.sun_family == AF_UNIX)
+		memcpy(path, address.sun_path, sizeof(address.sun_path));
+	if (path[0] == '\0')
+		return -ENOENT;
+
+	int result = strlen(path) < sizeof(file->name) ? open_directory(file, path) : -ENAMETOOLONG;
+	if (result == 0)
+		result = identify(file, &status);
+	if (result != 0)
+		socket_file_remove(file);
+	return result;
+}
+
 void socket_file_remove(struct socket_file *file)
 {
 	struct stat status;

@@ -10,8 +10,8 @@
 
 struct socket_file {
 	int directory; /* O_PATH; -1: there is no file */
-	bool bound;
-	dev_t device; /* device and inode: which file is ours */
+	bool bound;    /* it is ours to remove */
+	dev_t device;  /* device and inode: which file is ours */
 	ino_t inode;
 	char name[sizeof(((struct sockaddr_un *)NULL)->sun_path)]; /* in the directory */
 };
@@ -22,7 +22,11 @@ struct socket_file {
  * failure there is no file; but one that cannot be looked at is left, as it may be another's. */
 int socket_file_bind(struct socket_file *file, int fd, const struct address *address, mode_t mode);
 
-/* Removes the file if it is still the one that was bound. To be called while the socket is open. */
+/* Finds the file of a socket that is bound already, by the path that it says it has. -ENOENT: it has none,
+ * or there is nothing. -EADDRINUSE: there is something that is no socket. */
+int socket_file_find(struct socket_file *file, int fd);
+
+/* Removes the file if it is ours and still the one that was bound. To be called while the socket is open. */
 void socket_file_remove(struct socket_file *file);
 
 #endif
