@@ -362,7 +362,7 @@ static void on_first_turn(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
 	struct bufferevent *bev = argument;
-	struct stock stock;
+	struct stock stock = {0};
 
 	bufferevent_lock(bev);
 	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;

@@ -90,8 +90,8 @@ static void on_drained(struct ferry_dispatcher *from, struct ferry_dispatcher_wo
 	notes.depth--;
 }
 
-static void on_lost(struct ferry_dispatcher *from, struct ferry_dispatcher_worker *worker, int reason,
-                    void *context)
+static void on_lost(struct ferry_dispatcher *from, struct ferry_dispatcher_worker *worker,
+                    int reason, void *context)
 {
 	(void)from, (void)context;
 	enter();
@@ -140,8 +140,8 @@ static struct ferry_dispatcher_stats stats(void)
 {
 	struct ferry_dispatcher_stats now;
 	ck_assert_int_eq(ferry_dispatcher_get_stats(dispatcher, &now), 0);
-	ck_assert_uint_eq(now.accepted, now.done + now.rejected + now.expired + now.kept +
-	                                    now.queued + now.outstanding);
+	ck_assert_uint_eq(now.accepted, now.done + now.rejected + now.expired + now.kept + now.queued +
+	                                    now.outstanding);
 	return now;
 }
 
@@ -200,7 +200,8 @@ static void put_credits(const struct peer *peer, uint32_t credits)
 	put(peer, FRAME_CREDITS, payload, sizeof(payload));
 }
 
-static void put_answer(const struct peer *peer, uint16_t type, uint64_t id, uint64_t epoch, int reason)
+static void put_answer(const struct peer *peer, uint16_t type, uint64_t id, uint64_t epoch,
+                       int reason)
 {
 	unsigned char payload[FRAME_ANSWER_SIZE];
 	frame_answer_put(payload, &(struct frame_answer){id, epoch, reason});
@@ -338,9 +339,9 @@ static struct ferry_handoff *make_handoff(unsigned int number)
 
 static void hand_off(unsigned int number)
 {
-	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, make_handoff(number), on_outcome,
-	                                           &notes.of[number]),
-	                 0);
+	ck_assert_int_eq(
+	    ferry_dispatcher_hand_off(dispatcher, make_handoff(number), on_outcome, &notes.of[number]),
+	    0);
 	ck_assert_uint_eq(notes.of[number].count, 0);
 }
 
@@ -453,8 +454,8 @@ START_TEST(order_is_kept)
 		struct ferry_handoff *handoff = make_handoff(i);
 		unsigned char number = (unsigned char)i;
 		ck_assert_int_eq(ferry_handoff_set_bytes(handoff, &number, 1), 0);
-		ck_assert_int_eq(
-		    ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[i]), 0);
+		ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[i]),
+		                 0);
 	}
 	add_peer(&peers[0], 8);
 	for (unsigned int i = 0; i < 8; i++) {
@@ -602,7 +603,7 @@ START_TEST(stale_answers)
 	put_answer(&peers[0], FRAME_CLAIM, 0, 0, 0), stale++;
 	put_answer(&peers[0], FRAME_CLAIM, UINT64_MAX, epoch, 0), stale++;
 	put_answer(&peers[0], FRAME_CLAIM, id, epoch + 1, 0), stale++;
-	put_answer(&peers[0], FRAME_DONE, id, epoch, 0), stale++; /* not claimed */
+	put_answer(&peers[0], FRAME_DONE, id, epoch, 0), stale++;  /* not claimed */
 	put_answer(&peers[1], FRAME_CLAIM, id, epoch, 0), stale++; /* another's */
 	put_answer(&peers[1], FRAME_CLAIM, id, epoch + 1, 0), stale++;
 	put_answer(&peers[1], FRAME_LOST, id, epoch + 1, 0), stale++;
@@ -1226,8 +1227,8 @@ START_TEST(bad_arguments)
 
 	/* A channel over itself would be a cycle that only the kernel's collector could free. */
 	add_peer(&peers[0], 4);
-	int channel = (int)bufferevent_getfd(ferry_transport_get_bufferevent(
-	    ferry_dispatcher_worker_get_transport(peers[0].worker)));
+	int channel = (int)bufferevent_getfd(
+	    ferry_transport_get_bufferevent(ferry_dispatcher_worker_get_transport(peers[0].worker)));
 	struct ferry_handoff *handoff = NULL;
 	ck_assert_int_eq(ferry_handoff_new(&handoff, dup(channel)), 0);
 	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, NULL, NULL), -ELOOP);

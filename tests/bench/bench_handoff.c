@@ -1,0 +1,218 @@
+/* What a handoff costs, from the moment a request's head is in a bufferevent of the dispatcher to the
+ * moment the worker, another process, has a bufferevent with it that reads.
+ *
+ * With `--batches` the work to be counted stands between two system calls that nobody else makes, so that
+ * a trace of them can be taken apart: see handoff_calls.py. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "bench.h"
+#include "ferry/dispatcher.h"
+#include "ferry/worker.h"
+
+enum { CREDITS = 4096, BATCH_MAX = 1000 };
+
+static const char head[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+static struct event_base *base;
+
+/* ---- the worker ---- */
+
+static struct ferry_worker *worker;
+
+/* The client has closed: so do we. */
+static void on_event(struct bufferevent *bev, short what, void *argument)
+{
+	(void)what;
+	ferry_worker_done(worker, (uint64_t)(uintptr_t)argument);
+	bufferevent_free(bev);
+}
+
+static void handoff_received(struct ferry_worker *from, struct ferry_handoff *handoff,
+                             void *context)
+{
+	(void)context;
+	struct bufferevent *bev = NULL;
+
+	worker = from;
+	bench_need(ferry_handoff_to_bufferevent(&bev, handoff, base, BEV_OPT_CLOSE_ON_FREE) == 0,
+	           "to_bufferevent");
+	bench_need(evbuffer_get_length(bufferevent_get_input(bev)) == sizeof(head) - 1, "head");
+	bufferevent_setcb(bev, NULL, NULL, on_event, (void *)(uintptr_t)ferry_handoff_get_id(handoff));
+	bufferevent_enable(bev, EV_READ);
+}
+
+static void dispatcher_lost(struct ferry_worker *from, int reason, void *context)
+{
+	(void)reason, (void)context;
+	ferry_worker_free(from);
+	event_base_loopexit(base, NULL);
+}
+
+static const struct ferry_worker_callbacks worker_callbacks = {
+    .handoff_received = handoff_received,
+    .dispatcher_lost = dispatcher_lost,
+};
+
+static struct ferry_transport *make_transport(int fd)
+{
+	struct ferry_transport *transport = NULL;
+	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+
+	bench_need(ferry_transport_new(&transport, bev) == 0, "transport");
+	return transport;
+}
+
+static void serve(int fd, void *argument)
+{
+	(void)argument;
+	base = event_base_new();
+	bench_need(ferry_worker_new(&worker, make_transport(fd), &worker_callbacks, NULL) == 0,
+	           "worker");
+	bench_need(ferry_worker_set_credits(worker, CREDITS) == 0, "credits");
+	event_base_dispatch(base);
+}
+
+/* ---- the dispatcher ---- */
+
+static struct ferry_dispatcher *dispatcher;
+static unsigned int outcomes;
+
+static struct client {
+	int fd;
+	struct bufferevent *bev; /* of its other end */
+} clients[BATCH_MAX];
+
+static void on_outcome(struct ferry_dispatcher *from, struct ferry_handoff *handoff,
+                       enum ferry_handoff_outcome outcome, int reason, void *context)
+{
+	(void)from, (void)handoff, (void)reason, (void)context;
+	bench_need(outcome == FERRY_HANDOFF_DONE, "outcome");
+	outcomes++;
+}
+
+static struct ferry_dispatcher_stats stats(void)
+{
+	struct ferry_dispatcher_stats now;
+
+	ferry_dispatcher_get_stats(dispatcher, &now);
+	return now;
+}
+
+/* Until the heads are read. */
+static void make_clients(unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++) {
+		int fds[2];
+		bench_pair(BENCH_TCP, fds);
+		clients[i].fd = fds[0];
+		bench_need(write(fds[0], head, sizeof(head) - 1) == sizeof(head) - 1, "write");
+		clients[i].bev = bufferevent_socket_new(base, fds[1], BEV_OPT_CLOSE_ON_FREE);
+		bufferevent_enable(clients[i].bev, EV_READ);
+		while (evbuffer_get_length(bufferevent_get_input(clients[i].bev)) == 0)
+			event_base_loop(base, EVLOOP_ONCE);
+	}
+}
+
+/* `window`: how many are on their way at once. */
+static void hand_off(unsigned int count, unsigned int window)
+{
+	struct ferry_handoff *handoff = NULL;
+	uint64_t claimed = stats().claimed;
+
+	for (unsigned int i = 0; i < count; i++) {
+		bench_need(ferry_handoff_from_bufferevent(&handoff, clients[i].bev) == 0,
+		           "from_bufferevent");
+		bench_need(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, NULL) == 0,
+		           "hand_off");
+		while (i + 1 - (stats().claimed - claimed) >= window)
+			event_base_loop(base, EVLOOP_ONCE);
+	}
+	while (stats().claimed - claimed < count)
+		event_base_loop(base, EVLOOP_ONCE);
+}
+
+static void drop_clients(unsigned int count)
+{
+	unsigned int before = outcomes;
+
+	for (unsigned int i = 0; i < count; i++) {
+		close(clients[i].fd);
+		bufferevent_free(clients[i].bev);
+	}
+	while (outcomes - before < count)
+		event_base_loop(base, EVLOOP_ONCE);
+}
+
+/* A system call that fails and that the trace shows. */
+static void mark(const char *name)
+{
+	bench_need(write(-1, name, strlen(name)) < 0, "mark");
+}
+
+static uint64_t run(unsigned int batches, unsigned int window, const char *name)
+{
+	uint64_t time = 0;
+
+	for (unsigned int i = 0; i < batches; i++) {
+		make_clients(BATCH_MAX);
+		mark(name);
+		uint64_t start = bench_now();
+		hand_off(BATCH_MAX, window);
+		time += bench_now() - start;
+		mark("end");
+		drop_clients(BATCH_MAX);
+	}
+	return time;
+}
+
+/* ---- the program ---- */
+
+static unsigned int count_batches(int argc, char **argv)
+{
+	if (argc == 3 && strcmp(argv[1], "--batches") == 0)
+		return (unsigned int)atoi(argv[2]);
+	return bench_is_quick(argc, argv) ? 2 : 50;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int batches = count_batches(argc, argv);
+	int channel;
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	pid_t child = bench_fork(BENCH_UNIX, serve, NULL, &channel);
+	base = event_base_new();
+	bench_need(ferry_dispatcher_new(&dispatcher, base, NULL, NULL) == 0, "dispatcher");
+	bench_need(ferry_dispatcher_add_worker(NULL, dispatcher, make_transport(channel), NULL) == 0,
+	           "add_worker");
+	while (stats().credits != CREDITS)
+		event_base_loop(base, EVLOOP_ONCE);
+	run(1, BATCH_MAX, "warm"); /* and so is what follows */
+
+	uint64_t burst = run(batches, BATCH_MAX, "burst");
+	uint64_t single = run(batches, 1, "single");
+	double count = (double)batches * BATCH_MAX;
+	bench_print("handoffs", 2 * count);
+	bench_print("handoff_burst_us", (double)burst / count / 1000);
+	bench_print("handoff_single_us", (double)single / count / 1000);
+
+	ferry_dispatcher_free(dispatcher);
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	event_base_free(base);
+	bench_wait(child);
+	return EXIT_SUCCESS;
+}
