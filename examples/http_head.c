@@ -147,6 +147,8 @@ static bool accept_absolute(struct http_head *head, const char *text)
 		path++;
 	if (path == start || !all_host(text + start, path - start))
 		return false;
+	slice_begin(&head->authority, start);
+	slice_end(&head->authority, path);
 	set_path(head, text, path, end);
 	return true;
 }

@@ -53,10 +53,12 @@ enum http_method {
 
 struct http_head {
 	enum http_method method;
-	unsigned int minor;      /* HTTP/1.minor */
-	struct http_slice path;  /* still percent-encoded; empty or starting with a slash */
-	struct http_slice query; /* with its question mark, or empty */
-	bool keep_alive;         /* what the client wishes */
+	unsigned int minor;          /* HTTP/1.minor */
+	struct http_slice path;      /* still percent-encoded; empty or starting with a slash */
+	struct http_slice query;     /* with its question mark, or empty */
+	struct http_slice authority; /* of a target that names its host, and then before any Host field
+	                                (RFC 9112 section 3.2.2); else empty */
+	bool keep_alive;             /* what the client wishes */
 	bool chunked;
 	bool has_content_length;
 	uint64_t content_length;

@@ -20,6 +20,7 @@
  *
  * A look-up is linear in the number of routes and takes no memory from the heap. */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct http_head;
@@ -40,6 +41,10 @@ int proxy_routes_from_conf(struct proxy_routes **out, const struct proxy_conf *c
  */
 int proxy_routes_add(struct proxy_routes *routes, const char *host, const char *path,
                      unsigned int service);
+
+/* Whether these would be taken. */
+bool proxy_routes_host_is_fine(const char *host);
+bool proxy_routes_path_is_fine(const char *path);
 
 /* What no route takes goes to this one; without a default, to none. */
 void proxy_routes_set_default(struct proxy_routes *routes, unsigned int service);

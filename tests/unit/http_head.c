@@ -81,6 +81,21 @@ START_TEST(a_repeated_field_is_told)
 }
 END_TEST
 
+START_TEST(a_target_may_name_its_host)
+{
+	static const char absolute[] = "GET http://a.example:80/x?y HTTP/1.1\r\nHost: b\r\n\r\n";
+	static const char bare[] = "GET https://[::1] HTTP/1.1\r\nHost: b\r\n\r\n";
+	ck_accepted(absolute);
+	check_slice(absolute, head.authority, "a.example:80");
+	check_slice(absolute, head.path, "/x");
+	ck_accepted(bare);
+	check_slice(bare, head.authority, "[::1]");
+	check_slice(bare, head.path, "");
+	ck_accepted(browser);
+	check_slice(browser, head.authority, "");
+}
+END_TEST
+
 START_TEST(every_prefix_of_a_valid_head_needs_more)
 {
 	for (size_t length = 0; length < strlen(browser); length++)
@@ -383,6 +398,7 @@ int main(void)
 	tcase_add_test(tcase, a_browsers_request_is_taken_apart);
 	tcase_add_test(tcase, fields_are_found_in_any_case_without_the_space_around_their_values);
 	tcase_add_test(tcase, a_repeated_field_is_told);
+	tcase_add_test(tcase, a_target_may_name_its_host);
 	tcase_add_test(tcase, every_prefix_of_a_valid_head_needs_more);
 	tcase_add_test(tcase, a_head_may_come_byte_by_byte_in_a_buffer_that_moves);
 	tcase_add_test(tcase, what_follows_a_head_is_not_looked_at);
