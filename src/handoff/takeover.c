@@ -78,7 +78,7 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
 
 static void give_up(struct ferry_takeover *takeover, int status)
 {
-	if (takeover->state != TAKEOVER_OVER)
+	if (takeover->begun && takeover->state != TAKEOVER_OVER)
 		takeover->role->give_up(takeover, status);
 }
 
@@ -146,6 +146,7 @@ static void on_made(struct ferry_message_stream *stream, void *context)
 	if (takeover->state == TAKEOVER_OVER)
 		return;
 	enter(takeover);
+	takeover->begun = true;
 	takeover_hello_put(hello);
 	int status = takeover_send(takeover, TAKEOVER_HELLO, hello, sizeof(hello), NULL, 0);
 	if (status == 0)

@@ -49,7 +49,7 @@ struct takeover_role {
 	/* The channel has ended; it is not over. `by_peer`: not by this process. */
 	void (*channel_ended)(struct ferry_takeover *takeover, int reason, bool by_peer);
 
-	/* This process gives up, and it is not over: says so. */
+	/* This process gives up, and it is not over, but begun: says so. */
 	void (*give_up)(struct ferry_takeover *takeover, int status);
 };
 
@@ -65,6 +65,7 @@ struct ferry_takeover {
 	struct event *turn; /* has `ended` run from the loop, with `status` */
 	int status;
 	enum takeover_state state;
+	bool begun;            /* HELLO was said */
 	bool greeted;          /* HELLO has come */
 	bool freed;            /* by its owner */
 	unsigned int callings; /* of ours that are under way, and may free it */
