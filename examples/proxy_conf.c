@@ -48,6 +48,7 @@ void proxy_conf_free(struct proxy_conf *conf)
 	free(conf->file);
 	free(conf->control);
 	free(conf->take_over);
+	free(conf->outcome_log);
 	memset(conf, 0, sizeof(*conf));
 }
 

@@ -81,6 +81,7 @@ struct proxy_conf {
 	struct socket_address admin; /* length 0: none */
 	char *control;               /* NULL: none; where a new proxy takes over */
 	char *take_over; /* --take-over: the control path of the proxy to replace; or NULL */
+	char *outcome_log; /* --outcome-log: a line for each hand-off's outcome; or NULL */
 
 	unsigned int queue;            /* connections waiting, for each service; 1024 */
 	struct timeval queue_timeout;  /* 5 s */
