@@ -83,7 +83,9 @@ static void dispatcher_lost(struct ferry_worker *worker, int reason, void *conte
 	struct channel *channel = context;
 	struct worker_channels *channels = channel->channels;
 	bool drained = channel->drained;
-	if (!drained && !channels->draining)
+	/* A proxy that closes the channel of a worker that it has started dismisses it. */
+	bool dismissed = reason == 0 && channels->options.socket_path == NULL;
+	if (!drained && !channels->draining && !dismissed)
 		program_say("the proxy is gone%s%s", reason != 0 ? ": " : "",
 		            reason != 0 ? strerror(-reason) : "");
 	free_channel(channel);
