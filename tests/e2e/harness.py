@@ -9,6 +9,7 @@ that a machine in order never comes near; no test passes or fails by how long so
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import tempfile
 import time
 import unittest
 
-DEADLINE = 120
+DEADLINE = int(os.environ.get("FERRY_DEADLINE", "120"))
 BIN = pathlib.Path(os.environ["FERRY_BIN"])
 EMULATOR = os.environ.get("FERRY_EMULATOR", "").split()  # valgrind
 INSTRUMENTED = bool(EMULATOR or os.environ.get("FERRY_INSTRUMENTED"))  # sizes mean nothing then
@@ -176,7 +177,11 @@ class Server:
         self.port = int(line.rsplit(":", 1)[1])
 
     def wait_for_workers(self, total):
-        self.proxy.wait_for(f"worker {total} is here")
+        wait_until(lambda: self.proxy.text().count(" is here") >= total, "workers are here")
+
+    def wait_for_losses(self, total):
+        wait_until(lambda: len(re.findall(r"worker default/\d+ .* is gone", self.proxy.text()))
+                   >= total, "workers are gone")
 
     def add_worker(self):
         known = self.proxy.text().count(" is here")

@@ -111,7 +111,7 @@ class Workers(Case):
             worker = server.add_worker()
             self.assert_serves(server)
             worker.kill()
-            server.proxy.wait_for(f"worker {len(server.workers)} is gone")
+            server.wait_for_losses(len(server.workers))
         self.assertEqual(server.ask("/").status, 503)
         server.add_worker()
         self.assert_serves(server)
@@ -122,7 +122,7 @@ class Workers(Case):
             one.ask("/")
             two.ask("/")
             server.workers[0].kill()
-            server.proxy.wait_for(" is gone")
+            server.wait_for_losses(1)
             alive = 0
             for client in (one, two):
                 with contextlib.suppress(AssertionError, OSError):
