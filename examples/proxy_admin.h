@@ -24,7 +24,8 @@ typedef void (*proxy_admin_fill_cb)(struct proxy_snapshot *snapshot, void *conte
 int proxy_admin_new(struct proxy_admin **out, struct event_base *base, int fd,
                     proxy_admin_fill_cb fill, void *context);
 
-/* The listening socket, which stays the admin's: for handing it to the proxy that takes over. */
+/* The listening socket, which stays the admin's: for handing it to the proxy that takes over. -1: it takes
+ * no more connections. */
 int proxy_admin_get_fd(const struct proxy_admin *admin);
 
 /* Takes no more connections, and serves those that there are; for good. */

@@ -59,9 +59,11 @@ const char *conf_reader_shown(const char *word)
 	static unsigned int turn;
 	char *out = ring[turn++ % RING];
 	size_t length = 0;
-	for (; word[length] != '\0' && length < MOST; length++)
-		out[length] =
-		    (unsigned char)word[length] < ' ' || word[length] == 0x7f ? '?' : word[length];
+	for (; length < MOST && word[length] != '\0'; length++) {
+		out[length] = word[length];
+		if ((unsigned char)word[length] < ' ' || word[length] == 0x7f)
+			out[length] = '?';
+	}
 	(void)snprintf(out + length, 4, "%s", word[length] != '\0' ? "..." : "");
 	return out;
 }
@@ -427,7 +429,7 @@ static bool read_number(struct conf_reader *reader, enum directive directive, ch
 	size_t i = 0;
 	while (numbers[i].directive != directive)
 		i++;
-	unsigned long number;
+	unsigned long number = 0;
 	if (!exactly(reader, count, numbers[i].what) ||
 	    !conf_reader_number(reader, words[0], numbers[i].min, numbers[i].max, &number))
 		return false;

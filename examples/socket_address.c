@@ -161,8 +161,10 @@ static void escape_path(const char *path, size_t length, char *out, size_t size)
 		size_t needed = plain ? 1 : 4;
 		if (used + needed >= size)
 			break;
-		if (plain)
-			out[used] = c == '\0' ? '@' : (char)c;
+		if (c == '\0' && plain)
+			out[used] = '@';
+		else if (plain)
+			out[used] = path[i];
 		else
 			(void)snprintf(out + used, size - used, "\\x%02x", c);
 		used += needed;
