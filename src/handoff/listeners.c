@@ -86,16 +86,18 @@ static int make_non_blocking(int fd)
 int listeners_insert(struct ferry_listeners *set, const char *name, int fd,
                      const struct socket_file *file)
 {
-	if (strlen(name) > FERRY_LISTENERS_NAME_MAX)
+	const size_t length = strlen(name);
+	if (length > FERRY_LISTENERS_NAME_MAX)
 		return -EMSGSIZE;
 	int status = check_socket(fd);
 	if (status == 0)
 		status = listeners_reserve(set, 1);
 	if (status != 0)
 		return status;
-	char *copy = strdup(name);
+	char *copy = malloc(length + 1);
 	if (copy == NULL)
 		return -ENOMEM;
+	memcpy(copy, name, length + 1);
 	status = make_non_blocking(fd);
 	if (status != 0)
 		free(copy);

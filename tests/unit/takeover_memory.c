@@ -1,0 +1,183 @@
+/* Takeovers and the heap: every allocation made to fail in turn. Whatever fails, no file is removed from
+ * under who has it, no descriptor leaks, and both ends are told. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+
+#include "heap.h"
+#include "listening.h"
+#include "support.h"
+
+/* check's own assertions take memory: while the heap is watched, this does. */
+static void must(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+struct side {
+	struct ferry_takeover *takeover;
+	struct ferry_listeners *set;
+	unsigned int ended;
+	int status;
+};
+static struct side old_side, new_side;
+static bool call_failed;
+
+static void on_received(struct ferry_takeover *takeover, struct ferry_listeners *set, void *context)
+{
+	struct side *side = context;
+	side->set = set;
+	if (ferry_takeover_accepting(takeover) != 0) {
+		call_failed = true;
+		side->takeover = NULL;
+		ferry_takeover_free(takeover);
+	}
+}
+
+static void on_ended(struct ferry_takeover *takeover, int status, void *context)
+{
+	struct side *side = context;
+	must(side->ended++ == 0);
+	side->status = status;
+	side->takeover = NULL;
+	ferry_takeover_free(takeover);
+}
+
+static const struct ferry_takeover_callbacks callbacks = {.received = on_received,
+                                                          .ended = on_ended};
+
+static struct ferry_transport *make_transport_of(struct event_base *loop, int fd)
+{
+	struct ferry_transport *transport = NULL;
+	heap_suspend();
+	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
+	must(ferry_transport_new(&transport, bev) == 0);
+	heap_continue();
+	return transport;
+}
+
+/* What fails is the caller's still. */
+static void add(int fd)
+{
+	if (old_side.set != NULL && ferry_listeners_add(old_side.set, "name", fd, FERRY_FD_TAKE) == 0)
+		return;
+	call_failed = true;
+	close(fd);
+}
+
+static void fill_set(void)
+{
+	heap_suspend();
+	int fds[3] = {listen_tcp(), listen_unix(socket_path), listen_abstract()};
+	heap_continue();
+	if (ferry_listeners_new(&old_side.set) != 0)
+		call_failed = true;
+	for (int i = 0; i < 3; i++)
+		add(fds[i]);
+	if (old_side.set == NULL || ferry_listeners_own_path(old_side.set, "name") != 0)
+		call_failed = true;
+}
+
+static void start(struct event_base *loop)
+{
+	static const char *const names[] = {"name"};
+	int ends[2];
+	heap_suspend();
+	make_pair(PAIR_UNIX, ends);
+	heap_continue();
+	struct ferry_transport *near = make_transport_of(loop, ends[0]);
+	struct ferry_transport *far = make_transport_of(loop, ends[1]);
+	if (ferry_takeover_serve(&old_side.takeover, old_side.set, near, &callbacks, &old_side) != 0) {
+		call_failed = true;
+		ferry_transport_free(near);
+	}
+	if (ferry_takeover_request(&new_side.takeover, far, names, 1, &callbacks, &new_side) != 0) {
+		call_failed = true;
+		ferry_transport_free(far);
+	}
+}
+
+static void run_scenario(struct event_base *loop)
+{
+	fill_set();
+	if (call_failed)
+		return;
+	start(loop);
+	/* More turns than any recovery takes. */
+	for (int i = 0; i < 300 && (old_side.takeover != NULL || new_side.takeover != NULL); i++)
+		event_base_loop(loop, EVLOOP_ONCE);
+}
+
+static void expect_one_owner(unsigned long failing)
+{
+	ck_assert_msg(old_side.takeover == NULL && new_side.takeover == NULL,
+	              "allocation %lu: an end is not told: %d, %d", failing, old_side.ended,
+	              new_side.ended);
+	bool is_new_owner = new_side.ended == 1 && new_side.status == 0;
+	ferry_listeners_free(old_side.set);
+	ck_assert_msg(!is_new_owner || path_exists(socket_path),
+	              "allocation %lu: the file is removed from under its owner", failing);
+	ferry_listeners_free(new_side.set);
+	ck_assert_msg(!is_new_owner || !path_exists(socket_path), "allocation %lu: the file stays",
+	              failing);
+	unlink(socket_path);
+}
+
+static void tick(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+static unsigned long run_with(unsigned long failing)
+{
+	int fds_before = count_open_fds();
+	size_t blocks_before = heap_blocks();
+	old_side = new_side = (struct side){0};
+	call_failed = false;
+	struct event_base *loop = event_base_new();
+	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
+	event_add(ticker, &(struct timeval){.tv_usec = 2000});
+
+	heap_watch(failing);
+	run_scenario(loop);
+	unsigned long count = heap_unwatch();
+
+	expect_one_owner(failing);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(loop, EVLOOP_NONBLOCK);
+	event_free(ticker);
+	event_base_free(loop);
+	ck_assert_msg(count_open_fds() == fds_before, "allocation %lu: a descriptor leaks", failing);
+	ck_assert_msg(heap_blocks() == blocks_before, "allocation %lu: memory leaks", failing);
+	return count;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+	unsigned long count = run_with(0);
+	ck_assert(!call_failed);
+	ck_assert_int_eq(old_side.status, 0);
+	ck_assert_int_eq(new_side.status, 0);
+	ck_assert_uint_eq(old_side.ended + new_side.ended, 2);
+	for (unsigned long failing = 1; failing <= count; failing++)
+		run_with(failing);
+	printf("%lu allocations\n", count);
+	ck_assert_uint_gt(count, 20);
+}
+END_TEST
+
+int main(void)
+{
+	heap_take_over();
+	Suite *suite = suite_create("takeover_memory");
+	TCase *memory = support_case(suite, "memory");
+	tcase_add_checked_fixture(memory, make_directory, remove_directory);
+	tcase_add_test(memory, every_allocation_may_fail);
+	return support_run(suite);
+}
