@@ -3,7 +3,7 @@
 include(CMakePackageConfigHelpers)
 set(cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/ferry")
 
-install(TARGETS ferry EXPORT ferry
+install(TARGETS ferry ferry_testing EXPORT ferry
 	RUNTIME COMPONENT runtime
 	LIBRARY COMPONENT runtime NAMELINK_COMPONENT development
 	ARCHIVE COMPONENT development
@@ -48,6 +48,8 @@ if(IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
 else()
 	set(pc_includedir "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
 endif()
-configure_file(cmake/ferry.pc.in "${PROJECT_BINARY_DIR}/ferry.pc" @ONLY)
-install(FILES "${PROJECT_BINARY_DIR}/ferry.pc"
-	DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
+foreach(name IN ITEMS ferry ferry-testing)
+	configure_file(cmake/${name}.pc.in "${PROJECT_BINARY_DIR}/${name}.pc" @ONLY)
+	install(FILES "${PROJECT_BINARY_DIR}/${name}.pc"
+		DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
+endforeach()

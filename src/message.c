@@ -70,8 +70,10 @@ static size_t frame_size(const struct ferry_message *message)
 static void close_arrivals(struct ferry_message_stream *stream)
 {
 	/* They are closed when the callback returns; or the kept message may come up yet. */
-	if (!stream->delivering && (!stream->kept || transport_is_over(stream->transport)))
-		stream->transport->stats.fds_unclaimed += arrivals_close(&stream->arrivals);
+	if (stream->delivering || (stream->kept && !transport_is_over(stream->transport)))
+		return;
+	stream->kept = false;
+	stream->transport->stats.fds_unclaimed += arrivals_close(&stream->arrivals);
 }
 
 void message_end(struct ferry_message_stream *stream, int reason)
@@ -395,14 +397,10 @@ static struct ferry_message_stream *allocate(struct ferry_transport *transport,
 static void take_over(struct ferry_message_stream *stream)
 {
 	struct ferry_transport *transport = stream->transport;
-	struct bufferevent *bev = transport->rearm.bev;
 
 	transport->outgoing.coalescing = false;
 	transport->outgoing.max_fds_per_message = ANCILLARY_MAX_FDS;
 	transport_set_reader(transport, &reader, stream);
-	/* What an earlier protocol has left. */
-	if (!transport->reading_paused && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-		bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
 }
 
 int ferry_message_stream_new(struct ferry_message_stream **out, struct ferry_transport *transport,

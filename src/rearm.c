@@ -15,44 +15,36 @@ static bool libevent_is_known(void)
 }
 
 /* What a socket bufferevent is known by: constants of libevent. */
-struct stock {
-	const void *ops;
-	event_callback_fn read;
-};
+static _Atomic(uintptr_t) stock_ops;
+static _Atomic(event_callback_fn) stock_read;
 
 /* Any other has the same, so they are looked up once. */
-static int find_stock(struct event_base *base, struct stock *out)
+static int find_stock(struct event_base *base)
 {
-	static _Atomic(uintptr_t) known_ops, known_read;
-
-	uintptr_t ops = atomic_load_explicit(&known_ops, memory_order_acquire);
-	if (ops == 0) {
-		struct bufferevent *probe = bufferevent_socket_new(base, -1, 0);
-		if (probe == NULL)
-			return -ENOMEM;
-		ops = (uintptr_t)probe->be_ops;
-		uintptr_t read = (uintptr_t)event_get_callback(&probe->ev_read);
-		bufferevent_free(probe);
-		atomic_store_explicit(&known_read, read, memory_order_relaxed);
-		atomic_store_explicit(&known_ops, ops, memory_order_release);
-	}
-	out->ops = (const void *)ops;
-	out->read = (event_callback_fn)atomic_load_explicit(&known_read, memory_order_relaxed);
+	if (atomic_load_explicit(&stock_ops, memory_order_acquire) != 0)
+		return 0;
+	struct bufferevent *probe = bufferevent_socket_new(base, -1, 0);
+	if (probe == NULL)
+		return -ENOMEM;
+	atomic_store_explicit(&stock_read, event_get_callback(&probe->ev_read), memory_order_relaxed);
+	atomic_store_explicit(&stock_ops, (uintptr_t)probe->be_ops, memory_order_release);
+	bufferevent_free(probe);
 	return 0;
 }
 
 /* A socket bufferevent with a descriptor, of a libevent that we know. */
-static int examine(struct bufferevent *bev, struct stock *stock)
+static int examine(struct bufferevent *bev)
 {
 	if (!libevent_is_known())
 		return -ENOTSUP;
 	if (bev->ev_base == NULL)
 		return -EINVAL;
-	int status = find_stock(bev->ev_base, stock);
+	int status = find_stock(bev->ev_base);
 	if (status < 0)
 		return status;
-	return (const void *)bev->be_ops == stock->ops && event_get_fd(&bev->ev_read) >= 0 ? 0
-	                                                                                   : -EINVAL;
+	if ((uintptr_t)bev->be_ops != atomic_load_explicit(&stock_ops, memory_order_relaxed))
+		return -EINVAL;
+	return event_get_fd(&bev->ev_read) >= 0 ? 0 : -EINVAL;
 }
 
 static const struct timeval *timeout_or_null(const struct timeval *timeout)
@@ -162,9 +154,8 @@ bool rearm_release_hold(struct rearm *rearm)
 
 int rearm_examine(const struct rearm *rearm)
 {
-	struct stock stock;
+	int status = examine(rearm->bev);
 
-	int status = examine(rearm->bev, &stock);
 	if (status < 0)
 		return status;
 	return event_get_callback(&rearm->bev->ev_read) == rearm->on_read ? -EALREADY : 0;
@@ -181,7 +172,7 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	if (rearm->output_cb == NULL)
 		return -ENOMEM;
 
-	rearm->stock_read = event_get_callback(&bev->ev_read);
+	rearm->stock_read = atomic_load_explicit(&stock_read, memory_order_relaxed);
 	rearm->stock_write = event_get_callback(&bev->ev_write);
 	take_events(rearm);
 
@@ -357,18 +348,18 @@ bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 
 /* ---- input that libevent did not read ---- */
 
-/* The read event, armed for writing too. */
-static void on_first_turn(evutil_socket_t fd, short what, void *argument)
+/* libevent tells nobody that reading is enabled: but it adds the read event. Armed for writing too, that
+ * comes at once, or with the next byte if there is no room to write. */
+static void on_reading(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
 	struct bufferevent *bev = argument;
-	struct stock stock = {0};
 
 	bufferevent_lock(bev);
 	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
-	(void)find_stock(bev->ev_base, &stock); /* which was looked up before */
 	event_del(&bev->ev_read);
-	assign(&bev->ev_read, bev->ev_base, event_get_fd(&bev->ev_read), EV_READ, stock.read, bev);
+	assign(&bev->ev_read, bev->ev_base, event_get_fd(&bev->ev_read), EV_READ,
+	       atomic_load_explicit(&stock_read, memory_order_relaxed), bev);
 	if (reading)
 		event_add(&bev->ev_read, timeout_or_null(&bev->timeout_read));
 	if (evbuffer_get_length(bev->input) > 0)
@@ -376,37 +367,19 @@ static void on_first_turn(evutil_socket_t fd, short what, void *argument)
 	bufferevent_unlock(bev);
 }
 
-static bool is_stock(struct bufferevent *bev, const struct stock *stock)
-{
-	event_callback_fn callback = event_get_callback(&bev->ev_read);
-
-	return callback == stock->read || callback == on_first_turn;
-}
-
 int rearm_examine_stock(struct bufferevent *bev)
 {
-	struct stock stock;
-
-	int status = examine(bev, &stock);
+	int status = examine(bev);
 	if (status < 0)
 		return status;
-	return is_stock(bev, &stock) ? 0 : -EINVAL;
+	event_callback_fn callback = event_get_callback(&bev->ev_read);
+	return callback == atomic_load_explicit(&stock_read, memory_order_relaxed) ||
+	               callback == on_reading
+	           ? 0
+	           : -EINVAL;
 }
 
-/* libevent tells nobody when reading is enabled: but it adds the read event. Armed for writing too, that
- * comes at once. */
-static void wait_for_reading(struct bufferevent *bev)
-{
-	struct stock stock;
-	int fd = event_get_fd(&bev->ev_read);
-
-	if (examine(bev, &stock) < 0 || !is_stock(bev, &stock))
-		return;
-	event_del(&bev->ev_read);
-	assign(&bev->ev_read, bev->ev_base, fd, EV_READ | EV_WRITE, on_first_turn, bev);
-}
-
-/* In the loop, or when the event_base is freed. */
+/* In the loop, or in event_base_free(). */
 static void offer_input(struct event *event, void *argument)
 {
 	(void)event;
@@ -414,10 +387,13 @@ static void offer_input(struct event *event, void *argument)
 
 	bufferevent_lock(bev);
 	if (evbuffer_get_length(bev->input) > 0) {
-		if ((bev->enabled & EV_READ) != 0)
+		if ((bev->enabled & EV_READ) != 0) {
 			bufferevent_trigger(bev, EV_READ, 0);
-		else
-			wait_for_reading(bev);
+		} else if (rearm_examine_stock(bev) == 0) {
+			event_del(&bev->ev_read);
+			assign(&bev->ev_read, bev->ev_base, event_get_fd(&bev->ev_read), EV_READ | EV_WRITE,
+			       on_reading, bev);
+		}
 	}
 	bufferevent_unlock(bev);
 	bufferevent_decref(bev);
@@ -430,8 +406,10 @@ static void never(evutil_socket_t fd, short what, void *argument)
 
 int rearm_offer_input(struct bufferevent *bev)
 {
-	/* A finaliser is the one call from the loop that cannot get lost: freeing the event_base makes it
-	 * too. */
+	int status = rearm_examine_stock(bev);
+	if (status < 0)
+		return status;
+	/* Of all calls from the loop a finaliser alone cannot get lost: event_base_free() makes it too. */
 	struct event *event = event_new(bev->ev_base, -1, 0, never, bev);
 	if (event == NULL)
 		return -ENOMEM;

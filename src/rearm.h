@@ -48,8 +48,8 @@ bool rearm_is_connecting(struct bufferevent *bev);
 
 /*
  * Has the read callback run for what was put into the input by hand: from the loop in this turn, if
- * reading is enabled by then; else when it is. Watermarks count as ever. Once that is settled, `bev` is
- * as libevent made it. -ENOMEM: nothing will happen.
+ * reading is enabled by then; else as soon as it is. Watermarks count as ever. Holds a reference for the
+ * rest of the turn. Errors as rearm_examine_stock(): nothing will happen.
  */
 int rearm_offer_input(struct bufferevent *bev);
 

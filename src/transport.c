@@ -391,6 +391,16 @@ int transport_enable_reading(struct ferry_transport *transport)
 	return -ENOMEM;
 }
 
+/* Bytes that were read before: by an earlier protocol, or by the process that handed the connection over. */
+static void offer_what_is_there(struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+
+	if (transport->state == TRANSPORT_OPEN && !transport->rearm.connecting &&
+	    !transport->reading_paused && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+}
+
 int ferry_transport_set_protocol(struct ferry_transport *transport,
                                  const struct ferry_protocol *protocol, void *context)
 {
@@ -406,6 +416,7 @@ int ferry_transport_set_protocol(struct ferry_transport *transport,
 		transport->made = false;
 		bufferevent_setcb(bev, protocol_on_readable, NULL, protocol_on_event, transport);
 		transport_want_loop(transport);
+		offer_what_is_there(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -528,8 +539,7 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		transport->reading_paused = false;
 		if (transport->kept_count > 0 || transport->kept_loss)
 			transport_want_loop(transport);
-		if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-			bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+		offer_what_is_there(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;

@@ -33,17 +33,18 @@ enum ferry_descriptor_kind {
 	FERRY_DESCRIPTOR_DEVICE = 13 /**< another character device, or a block device */
 };
 
-/** What ferry_descriptor_inspect() found. What does not apply to a kind is 0. Since 0.1. */
+/** What ferry_descriptor_inspect() found. What does not apply to a kind is 0. Without /proc a memfd is
+ *  told as FILE, and eventfd, timerfd, signalfd, inotify, pidfd and epoll as OTHER. Since 0.1. */
 struct ferry_descriptor_info {
-	enum ferry_descriptor_kind kind;
-	int access;        /**< O_RDONLY, O_WRONLY or O_RDWR */
-	bool append;       /**< O_APPEND */
-	bool non_blocking; /**< O_NONBLOCK */
-	bool named;        /**< a pipe that has a name: a FIFO */
-	int64_t offset;    /**< of a file or memfd */
-	int64_t size;      /**< of a file or memfd, in bytes */
-	uint64_t device;   /**< st_dev */
-	uint64_t inode;    /**< st_ino */
+	enum ferry_descriptor_kind kind; /**< what it stands for */
+	int access;         /**< O_RDONLY, O_WRONLY or O_RDWR; O_PATH, which allows neither */
+	bool append;        /**< O_APPEND */
+	bool non_blocking;  /**< O_NONBLOCK */
+	bool named;         /**< a pipe that has a name: a FIFO */
+	int64_t offset;     /**< of a file or memfd */
+	int64_t size;       /**< of a file or memfd, in bytes */
+	uint64_t device;    /**< st_dev */
+	uint64_t inode;     /**< st_ino */
 	unsigned int seals; /**< of a memfd: F_SEAL_… */
 
 	int family;      /**< of a socket, as the following: AF_UNIX, AF_INET, AF_INET6, … */
@@ -52,10 +53,10 @@ struct ferry_descriptor_info {
 	bool listening;  /**< listen(2) was called */
 	bool connected;  /**< it has a peer */
 	uint64_t cookie; /**< SO_COOKIE: the same in every process that has this socket */
-	struct sockaddr_storage local_address;
-	socklen_t local_length;
-	struct sockaddr_storage peer_address;
-	socklen_t peer_length;
+	struct sockaddr_storage local_address; /**< getsockname(2) */
+	socklen_t local_length;                /**< of local_address, as far as it is set */
+	struct sockaddr_storage peer_address;  /**< getpeername(2) */
+	socklen_t peer_length;                 /**< of peer_address; 0 if it is not connected */
 
 	uint64_t reserved[8]; /**< for later versions */
 };

@@ -86,10 +86,10 @@ struct ferry_dispatcher_stats {
 	uint64_t accepted;  /**< handoffs taken by ferry_dispatcher_hand_off() */
 	uint64_t sent;      /**< attempts: handoffs that were written to a channel */
 	uint64_t claimed;   /**< that a worker took */
-	uint64_t done;      /**< outcomes, as the next three */
-	uint64_t rejected;
-	uint64_t expired;
-	uint64_t kept;
+	uint64_t done;      /**< outcomes */
+	uint64_t rejected; /**< outcomes */
+	uint64_t expired;  /**< outcomes */
+	uint64_t kept;     /**< outcomes */
 	uint64_t lost;      /**< attempts that failed because the descriptor did not arrive */
 	uint64_t fenced;    /**< attempts that failed because the channel ended before the claim */
 	uint64_t retried;   /**< attempts but the first of a handoff */
@@ -189,6 +189,8 @@ FERRY_EXPORT void ferry_dispatcher_remove_worker(struct ferry_dispatcher_worker 
 /** A place for the owner's own pointer, NULL at first. Since 0.1. */
 FERRY_EXPORT void ferry_dispatcher_worker_set_context(struct ferry_dispatcher_worker *worker,
                                                       void *context);
+
+/** What was put there. Since 0.1. */
 FERRY_EXPORT void *ferry_dispatcher_worker_get_context(const struct ferry_dispatcher_worker *worker);
 
 /** The transport to a worker; it stays the dispatcher's. For looking at only: SO_PEERCRED, statistics.

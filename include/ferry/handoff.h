@@ -93,7 +93,11 @@ FERRY_EXPORT int ferry_handoff_new(struct ferry_handoff **out, int fd);
  *         a transport on it (whose ferry_transport_free() comes too late: take the descriptor before)
  * @retval -EMSGSIZE its input is longer than FERRY_HANDOFF_BYTES_MAX
  * @retval -EBUSY its output is not empty: those bytes would be lost
+ * @retval -ENOTCONN it is being connected by bufferevent_socket_connect(): wait for the end of that
  * @retval -EBADF its descriptor is not open
+ * @retval -EOPNOTSUPP as ferry_handoff_new()
+ * @retval -ENOTSUP the libevent at run time has another major.minor version than the one ferry was
+ *         compiled with
  * @retval -ENOMEM out of memory
  *
  * On failure nothing has changed. Legal in the bufferevent's own callbacks. Since 0.1.
@@ -121,6 +125,9 @@ FERRY_EXPORT int ferry_handoff_from_listener(struct ferry_handoff **out,
  *  taken or that a callback was given. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_handoff_free(struct ferry_handoff *handoff);
 
+/* Name, bytes, blob and key are set before the handoff is given to a dispatcher; afterwards, and for one
+ * that was received, setting them is -EINVAL. */
+
 /** Names the listener or service that it came from. Copied. -EINVAL: @p handoff or @p name is NULL, or
  *  it is not valid UTF-8. -EMSGSIZE: longer than FERRY_HANDOFF_NAME_MAX. -ENOMEM. On failure the old
  *  name stays. Since 0.1. */
@@ -137,7 +144,7 @@ FERRY_EXPORT int ferry_handoff_set_blob(struct ferry_handoff *handoff, const voi
                                         size_t length);
 
 /** Sets the key that FERRY_DISPATCH_BY_KEY chooses by, a client's address for example. It does not
- *  travel. -EINVAL: @p handoff is NULL, or @p key with a length. Since 0.1. */
+ *  travel. Not kept, but for a hash. -EINVAL: @p handoff is NULL, or @p key with a length. Since 0.1. */
 FERRY_EXPORT int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key, size_t length);
 
 /** The descriptor, which stays the handoff's. -ENOENT: it was stolen, or is gone. Since 0.1. */
@@ -147,7 +154,8 @@ FERRY_EXPORT int ferry_handoff_get_fd(const struct ferry_handoff *handoff);
  *  handoff. Since 0.1. */
 FERRY_EXPORT int ferry_handoff_steal_fd(struct ferry_handoff *handoff);
 
-/** What the descriptor is. Since 0.1. */
+/** What the descriptor is. Once it was stolen or is gone, a memfd is a FILE, a terminal a DEVICE, and what
+ *  has no file system (eventfd, epoll, …) OTHER. Since 0.1. */
 FERRY_EXPORT enum ferry_descriptor_kind ferry_handoff_get_kind(const struct ferry_handoff *handoff);
 
 /** The name, "" if it has none; the handoff's. Since 0.1. */
@@ -167,9 +175,13 @@ FERRY_EXPORT uint64_t ferry_handoff_get_id(const struct ferry_handoff *handoff);
 FERRY_EXPORT unsigned int ferry_handoff_get_attempt(const struct ferry_handoff *handoff);
 
 /**
- * Makes a bufferevent of a handoff, with the bytes already read in its input: the read callback is
- * due for them once reading is enabled. The descriptor is the bufferevent's from then on, and is made
- * non-blocking if it is not.
+ * Makes a bufferevent of a handoff, with the bytes already read in its input. The descriptor is the
+ * bufferevent's from then on, and is made non-blocking if it is not.
+ *
+ * The loop calls the read callback for those bytes as soon as reading is enabled, now or later, if they
+ * reach the read low-water mark; that callback must be set by then. A transport on the bufferevent offers
+ * them to the protocol that it is given. A read high-water mark below their number, set before reading is
+ * enabled and in a later turn of the loop, keeps reading suspended, as libevent has it.
  *
  * @param[out] out the bufferevent, made by bufferevent_socket_new()
  * @param handoff a handoff of a connected stream socket
@@ -180,7 +192,8 @@ FERRY_EXPORT unsigned int ferry_handoff_get_attempt(const struct ferry_handoff *
  * @retval -ENOENT the descriptor was stolen, or is gone
  * @retval -EBUSY a dispatcher has the handoff
  * @retval -ENOTSOCK it is not a socket
- * @retval -ENOMEM out of memory
+ * @retval -ENOTSUP as ferry_handoff_from_bufferevent(), where there are bytes
+ * @retval -ENOMEM out of memory, or BEV_OPT_THREADSAFE without libevent's locks
  *
  * On failure the handoff is as it was. Since 0.1.
  */

@@ -73,7 +73,8 @@ struct ferry_protocol {
 	void (*connection_made)(struct ferry_transport *transport, void *context);
 
 	/** Bytes arrived. @p input is the bufferevent's own input buffer: drain what is wanted; what
-	 *  stays is offered again with the next bytes or by ferry_transport_resume_reading(). */
+	 *  stays is offered again with the next bytes, by ferry_transport_resume_reading(), or to
+	 *  another protocol. */
 	void (*data_received)(struct ferry_transport *transport, struct evbuffer *input, void *context);
 
 	/** One descriptor arrived, close-on-exec set; runs once for each, in the order of sending,
@@ -233,7 +234,8 @@ FERRY_EXPORT int ferry_transport_set_socket(struct ferry_transport *transport, i
 /**
  * Has the transport call @p protocol from now on, in place of the bufferevent's own callbacks, and
  * enables reading. May be called again, in a callback too, to change the protocol: the new one's
- * connection_made runs from the loop before its other callbacks.
+ * connection_made runs from the loop before its other callbacks. Bytes that are in the input already
+ * are offered to its data_received, if they reach the read low-water mark.
  *
  * @param transport the transport
  * @param protocol the callbacks; must outlive the transport

@@ -38,7 +38,7 @@ struct frame_hello {
 
 /* What a descriptor is, for both ends to compare. */
 struct frame_identity {
-	uint8_t kind;    /* enum ferry_descriptor_kind */
+	uint8_t kind;    /* enum ferry_descriptor_kind, as coarse as fstat(2) */
 	uint64_t cookie; /* SO_COOKIE of a socket, the inode number of anything else */
 	uint64_t device; /* 0 for a socket */
 };

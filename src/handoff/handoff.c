@@ -436,23 +436,53 @@ int ferry_handoff_from_listener(struct ferry_handoff **out, struct evconnlistene
 	return 0;
 }
 
-int ferry_handoff_to_listener(struct evconnlistener **out, struct ferry_handoff *handoff,
-                              struct event_base *base, evconnlistener_cb callback, void *context,
-                              unsigned int flags)
+static void never(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+/* evconnlistener_new() does not notice when it cannot watch its socket. With one event on it already it
+ * needs neither memory nor a system call for its own. */
+static struct event *watch_before(struct event_base *base, int fd)
+{
+	struct event *event = event_new(base, fd, EV_READ | EV_PERSIST, never, NULL);
+
+	if (event != NULL && event_add(event, NULL) < 0) {
+		event_free(event);
+		return NULL;
+	}
+	return event;
+}
+
+static int examine_listening(const struct ferry_handoff *handoff)
 {
 	int listens = 0;
 	socklen_t length = sizeof(listens);
 
-	if (out == NULL || handoff == NULL || base == NULL)
-		return -EINVAL;
 	int status = examine_socket(handoff);
 	if (status < 0)
 		return status;
-	if (getsockopt(handoff->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens)
+	if (getsockopt(handoff->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0)
 		return -EINVAL;
+	return listens ? 0 : -EINVAL;
+}
+
+int ferry_handoff_to_listener(struct evconnlistener **out, struct ferry_handoff *handoff,
+                              struct event_base *base, evconnlistener_cb callback, void *context,
+                              unsigned int flags)
+{
+	if (out == NULL || handoff == NULL || base == NULL)
+		return -EINVAL;
+	int status = examine_listening(handoff);
+	if (status < 0)
+		return status;
+	struct event *event = watch_before(base, handoff->fd);
+	if (event == NULL)
+		return -ENOMEM;
 	/* A backlog of 0 leaves the socket's own. */
 	struct evconnlistener *listener =
 	    evconnlistener_new(base, callback, context, flags, 0, handoff->fd);
+	event_free(event);
 	if (listener == NULL)
 		return -ENOMEM;
 	evutil_make_socket_nonblocking(handoff->fd);

@@ -31,6 +31,7 @@ find_package)
 	configure_and_build "$here/find_package" "$work/build" -DCMAKE_PREFIX_PATH="$FERRY_PREFIX"
 	"$work/build/consumer_c"
 	"$work/build/consumer_cxx"
+	"$work/build/consumer_test"
 	"$work/build/again/consumer_again"
 	;;
 pkg_config)
@@ -42,8 +43,11 @@ pkg_config)
 	found=$(pkg-config --cflags --libs ferry)
 	eval "\"\$FERRY_CC\" \$FERRY_FLAGS \"\$here/consumer.c\" -o \"\$work/consumer_c\" $found"
 	eval "\"\$FERRY_CXX\" \$FERRY_FLAGS \"\$here/consumer.cpp\" -o \"\$work/consumer_cxx\" $found"
+	found=$(pkg-config --cflags --libs ferry-testing)
+	eval "\"\$FERRY_CC\" \$FERRY_FLAGS \"\$here/consumer_test.c\" -o \"\$work/consumer_test\" $found"
 	"$work/consumer_c"
 	"$work/consumer_cxx"
+	"$work/consumer_test"
 	;;
 add_subdirectory)
 	# ferry is a static library here, which is also installed and found again.
@@ -51,6 +55,7 @@ add_subdirectory)
 		-DFERRY_INSTALL=ON -DCMAKE_INSTALL_PREFIX="$work/installed"
 	"$work/build/consumer_c"
 	"$work/build/consumer_cxx"
+	"$work/build/consumer_test"
 	"$CMAKE" --install "$work/build"
 	configure_and_build "$here/find_package" "$work/again" -DCMAKE_PREFIX_PATH="$work/installed"
 	"$work/again/consumer_c"

@@ -1,40 +1,563 @@
 /* What ferry_descriptor_inspect() says, beside what the test has made. */
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "ferry/descriptor.h"
 
 #include "support.h"
 
+ssize_t __real_readlink(const char *path, char *buffer, size_t size);
+ssize_t __wrap_readlink(const char *path, char *buffer, size_t size);
+
+static bool no_proc;
+
+ssize_t __wrap_readlink(const char *path, char *buffer, size_t size)
+{
+	if (!no_proc)
+		return __real_readlink(path, buffer, size);
+	errno = ENOENT;
+	return -1;
+}
+
+static struct ferry_descriptor_info inspect(int fd)
+{
+	struct ferry_descriptor_info info, again;
+	int flags = fcntl(fd, F_GETFL);
+
+	memset(&info, 0xa5, sizeof(info));
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ferry_descriptor_inspect(fd, &info), 0);
+	struct stat status;
+	ck_assert_int_eq(fstat(fd, &status), 0);
+	ck_assert_uint_eq(info.device, status.st_dev);
+	ck_assert_uint_eq(info.inode, status.st_ino);
+	for (size_t i = 0; i < sizeof(info.reserved) / sizeof(info.reserved[0]); i++)
+		ck_assert_uint_eq(info.reserved[i], 0);
+
+	/* It has changed nothing. */
+	ck_assert_int_eq(fcntl(fd, F_GETFL), flags);
+	ck_assert_int_eq(ferry_descriptor_inspect(fd, &again), 0);
+	ck_assert_int_eq(again.kind, info.kind);
+	ck_assert_int_eq(again.offset, info.offset);
+	return info;
+}
+
+static struct ferry_descriptor_info inspect_and_close(int fd)
+{
+	struct ferry_descriptor_info info = inspect(fd);
+	close(fd);
+	return info;
+}
+
+/* What is only said of files and sockets. */
+static void expect_nothing_else(const struct ferry_descriptor_info *info)
+{
+	static const struct sockaddr_storage none;
+
+	ck_assert(!info->append);
+	ck_assert_int_eq(info->offset, 0);
+	ck_assert_int_eq(info->size, 0);
+	ck_assert_uint_eq(info->seals, 0);
+	ck_assert_int_eq(info->family, 0);
+	ck_assert_int_eq(info->type, 0);
+	ck_assert_int_eq(info->protocol, 0);
+	ck_assert(!info->listening && !info->connected);
+	ck_assert_uint_eq(info->cookie, 0);
+	ck_assert_uint_eq(info->local_length + info->peer_length, 0);
+	ck_assert_mem_eq(&info->local_address, &none, sizeof(none));
+	ck_assert_mem_eq(&info->peer_address, &none, sizeof(none));
+}
+
+/* ---- names ---- */
+
+static char directory[] = "/tmp/ferry-inspect-XXXXXX";
+static char path[64];
+
+/* A directory of the test's own, and the path of something in it. */
+static void make_directory(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/name", directory);
+}
+
+static void remove_directory(void)
+{
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(rmdir(directory), 0);
+}
+
+/* ---- refusals ---- */
+
 START_TEST(what_is_not_open_is_refused)
 {
-	struct ferry_descriptor_info info;
+	struct ferry_descriptor_info info = {.size = 7};
+	int fd = dup(STDERR_FILENO);
+	close(fd);
 	ck_assert_int_eq(ferry_descriptor_inspect(-1, &info), -EBADF);
+	ck_assert_int_eq(ferry_descriptor_inspect(fd, &info), -EBADF);
 	ck_assert_int_eq(ferry_descriptor_inspect(STDERR_FILENO, NULL), -EINVAL);
+	ck_assert_int_eq(info.size, 7);
 }
 END_TEST
 
-START_TEST(a_connected_socket)
+/* ---- files ---- */
+
+static const struct {
+	int flags, access;
+	bool append, non_blocking;
+} modes[] = {
+    {O_RDONLY, O_RDONLY, false, false},
+    {O_WRONLY, O_WRONLY, false, false},
+    {O_RDWR, O_RDWR, false, false},
+    {O_WRONLY | O_APPEND, O_WRONLY, true, false},
+    {O_RDWR | O_APPEND | O_NONBLOCK, O_RDWR, true, true},
+};
+
+/* _i: of modes */
+START_TEST(a_file)
 {
-	struct ferry_descriptor_info info;
+	make_directory();
+	int fd = open(path, O_CREAT | O_RDWR, 0600);
+	ck_assert_int_eq(write(fd, "0123456789", 10), 10);
+	close(fd);
+	fd = open(path, modes[_i].flags);
+	ck_assert_int_eq(lseek(fd, 4, SEEK_SET), 4);
+
+	struct ferry_descriptor_info info = inspect(fd);
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_FILE);
+	ck_assert_int_eq(info.access, modes[_i].access);
+	ck_assert_int_eq(info.append, modes[_i].append);
+	ck_assert_int_eq(info.non_blocking, modes[_i].non_blocking);
+	ck_assert_int_eq(info.offset, 4);
+	ck_assert_int_eq(info.size, 10);
+	ck_assert_int_eq(lseek(fd, 0, SEEK_CUR), 4);
+	info.append = false;
+	info.offset = info.size = 0;
+	expect_nothing_else(&info);
+	close(fd);
+	remove_directory();
+}
+END_TEST
+
+START_TEST(a_file_without_a_name)
+{
+	struct ferry_descriptor_info info = inspect_and_close(make_file(100));
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_FILE);
+	ck_assert_int_eq(info.size, 100);
+}
+END_TEST
+
+START_TEST(a_directory)
+{
+	struct ferry_descriptor_info info = inspect_and_close(open("/", O_RDONLY | O_DIRECTORY));
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_DIRECTORY);
+	ck_assert_int_eq(info.access, O_RDONLY);
+	expect_nothing_else(&info);
+}
+END_TEST
+
+/* _i: sealed */
+START_TEST(a_memfd)
+{
+	int fd = memfd_create("a name that is longer than what is read of it", MFD_ALLOW_SEALING);
+	ck_assert_int_eq(write(fd, "0123456789", 10), 10);
+	if (_i)
+		ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_WRITE), 0);
+
+	struct ferry_descriptor_info info = inspect_and_close(fd);
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_MEMFD);
+	ck_assert_int_eq(info.access, O_RDWR);
+	ck_assert_int_eq(info.offset, 10);
+	ck_assert_int_eq(info.size, 10);
+	ck_assert_uint_eq(info.seals, _i ? F_SEAL_SHRINK | F_SEAL_WRITE : 0);
+}
+END_TEST
+
+START_TEST(a_memfd_that_takes_no_seals)
+{
+	struct ferry_descriptor_info info = inspect_and_close(memfd_create("x", 0));
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_MEMFD);
+	ck_assert_uint_eq(info.seals, F_SEAL_SEAL);
+}
+END_TEST
+
+/* ---- pipes, terminals, devices ---- */
+
+START_TEST(both_ends_of_a_pipe)
+{
 	int ends[2];
-	make_pair(PAIR_TCP, ends);
-	ck_assert_int_eq(ferry_descriptor_inspect(ends[0], &info), 0);
+	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+	ck_assert_int_eq(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
+	for (int i = 0; i < 2; i++) {
+		struct ferry_descriptor_info info = inspect_and_close(ends[i]);
+		ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_PIPE);
+		ck_assert_int_eq(info.access, i == 0 ? O_RDONLY : O_WRONLY);
+		ck_assert_int_eq(info.non_blocking, i == 1);
+		ck_assert(!info.named);
+		expect_nothing_else(&info);
+	}
+}
+END_TEST
+
+START_TEST(a_fifo)
+{
+	static const int flags[] = {O_RDWR, O_RDONLY | O_NONBLOCK, O_PATH};
+	make_directory();
+	ck_assert_int_eq(mkfifo(path, 0600), 0);
+	for (int i = 0; i < 3; i++) {
+		struct ferry_descriptor_info info = inspect_and_close(open(path, flags[i]));
+		ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_PIPE);
+		ck_assert(info.named);
+		ck_assert_int_eq(info.access, flags[i] & (O_ACCMODE | O_PATH));
+		expect_nothing_else(&info);
+	}
+	remove_directory();
+}
+END_TEST
+
+START_TEST(both_sides_of_a_terminal)
+{
+	int side = posix_openpt(O_RDWR | O_NOCTTY);
+	ck_assert_int_eq(grantpt(side) + unlockpt(side), 0);
+	int other = open(ptsname(side), O_RDWR | O_NOCTTY);
+	struct ferry_descriptor_info info = inspect(side);
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_TTY);
+	ck_assert_int_eq(info.access, O_RDWR);
+	expect_nothing_else(&info);
+	ck_assert_int_eq(inspect_and_close(other).kind, FERRY_DESCRIPTOR_TTY);
+	close(side);
+}
+END_TEST
+
+START_TEST(a_device)
+{
+	struct ferry_descriptor_info info = inspect_and_close(open("/dev/null", O_WRONLY));
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_DEVICE);
+	ck_assert_int_eq(info.access, O_WRONLY);
+	expect_nothing_else(&info);
+}
+END_TEST
+
+/* ---- what has no file system ---- */
+
+static int open_signalfd(void)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	return signalfd(-1, &none, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static const struct {
+	const char *name;
+	enum ferry_descriptor_kind kind;
+} anonymous[] = {
+    {"eventfd", FERRY_DESCRIPTOR_EVENTFD},   {"timerfd", FERRY_DESCRIPTOR_TIMERFD},
+    {"signalfd", FERRY_DESCRIPTOR_SIGNALFD}, {"inotify", FERRY_DESCRIPTOR_INOTIFY},
+    {"pidfd", FERRY_DESCRIPTOR_PIDFD},       {"epoll", FERRY_DESCRIPTOR_EPOLL},
+    {"io_uring", FERRY_DESCRIPTOR_OTHER},
+};
+enum { ANONYMOUS = sizeof(anonymous) / sizeof(anonymous[0]) };
+
+static int open_io_uring(void)
+{
+	unsigned char parameters[120] = {0}; /* struct io_uring_params */
+	return (int)syscall(SYS_io_uring_setup, 1, parameters);
+}
+
+static int open_anonymous(enum ferry_descriptor_kind kind)
+{
+	switch (kind) {
+	case FERRY_DESCRIPTOR_EVENTFD:
+		return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	case FERRY_DESCRIPTOR_TIMERFD:
+		return timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	case FERRY_DESCRIPTOR_SIGNALFD:
+		return open_signalfd();
+	case FERRY_DESCRIPTOR_INOTIFY:
+		return inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	case FERRY_DESCRIPTOR_PIDFD:
+		return (int)syscall(SYS_pidfd_open, getpid(), O_NONBLOCK);
+	case FERRY_DESCRIPTOR_EPOLL:
+		return epoll_create1(EPOLL_CLOEXEC);
+	default:
+		return open_io_uring();
+	}
+}
+
+/* _i: of anonymous */
+START_TEST(what_has_no_file_system)
+{
+	int fd = open_anonymous(anonymous[_i].kind);
+	if (fd < 0) { /* io_uring is often forbidden */
+		ck_assert(errno == ENOSYS || errno == EPERM);
+		printf("SKIPPED: %s: %s\n", anonymous[_i].name, strerror(errno));
+		return;
+	}
+	struct ferry_descriptor_info info = inspect(fd);
+	ck_assert_int_eq(info.kind, anonymous[_i].kind);
+	ck_assert_int_eq(info.non_blocking, (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+	ck_assert_int_eq(info.access, fcntl(fd, F_GETFL) & O_ACCMODE);
+	expect_nothing_else(&info);
+
+	no_proc = true;
+	info = inspect_and_close(fd);
+	no_proc = false;
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_OTHER);
+}
+END_TEST
+
+START_TEST(without_proc_a_memfd_is_a_file)
+{
+	int fd = memfd_create("x", 0);
+	no_proc = true;
+	struct ferry_descriptor_info info = inspect_and_close(fd);
+	no_proc = false;
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_FILE);
+	ck_assert_uint_eq(info.seals, 0);
+}
+END_TEST
+
+/* ---- O_PATH ---- */
+
+static void make_socket_file(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(fd);
+}
+
+START_TEST(a_path_is_no_access)
+{
+	struct ferry_descriptor_info info = inspect_and_close(open("/", O_PATH));
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_DIRECTORY);
+	ck_assert_int_eq(info.access, O_PATH);
+
+	info = inspect_and_close(open("/dev/null", O_PATH));
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_DEVICE);
+
+	make_directory();
+	close(open(path, O_CREAT | O_RDWR, 0600));
+	info = inspect_and_close(open(path, O_PATH));
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_FILE);
+	ck_assert_int_eq(info.access, O_PATH);
+	ck_assert_int_eq(info.offset, 0);
+
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(symlink("/nowhere", path), 0);
+	info = inspect_and_close(open(path, O_PATH | O_NOFOLLOW));
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_OTHER);
+
+	ck_assert_int_eq(unlink(path), 0);
+	make_socket_file();
+	info = inspect_and_close(open(path, O_PATH));
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_OTHER);
+	expect_nothing_else(&info);
+	remove_directory();
+}
+END_TEST
+
+/* ---- sockets ---- */
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t length = sizeof(cookie);
+	ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length), 0);
+	return cookie;
+}
+
+static struct ferry_descriptor_info inspect_socket(int fd, int family, int type, int protocol)
+{
+	struct ferry_descriptor_info info = inspect(fd);
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_SOCKET);
-	ck_assert_int_eq(info.family, AF_INET);
-	ck_assert(info.connected);
+	ck_assert_int_eq(info.access, O_RDWR);
+	ck_assert_int_eq(info.family, family);
+	ck_assert_int_eq(info.type, type);
+	ck_assert_int_eq(info.protocol, protocol);
+	ck_assert_uint_eq(info.cookie, cookie_of(fd));
+	ck_assert_uint_ne(info.cookie, 0);
+	return info;
+}
+
+static void expect_local(const struct ferry_descriptor_info *info, int fd)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t length = sizeof(address);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+	ck_assert_uint_eq(info->local_length, length);
+	ck_assert_mem_eq(&info->local_address, &address, length);
+	ck_assert_int_eq(info->local_address.ss_family, info->family);
+}
+
+/* _i: the type */
+START_TEST(a_pair_of_unix_sockets)
+{
+	int ends[2];
+	ck_assert_int_eq(socketpair(AF_UNIX, _i | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+	for (int i = 0; i < 2; i++) {
+		struct ferry_descriptor_info info = inspect_socket(ends[i], AF_UNIX, _i, 0);
+		ck_assert(info.connected && !info.listening && info.non_blocking);
+		ck_assert_uint_eq(info.peer_length, sizeof(sa_family_t));
+		expect_local(&info, ends[i]);
+	}
+	ck_assert_uint_ne(cookie_of(ends[0]), cookie_of(ends[1]));
+
+	int copy = dup(ends[0]);
+	ck_assert_uint_eq(inspect_and_close(copy).cookie, cookie_of(ends[0]));
 	close(ends[0]);
 	close(ends[1]);
+}
+END_TEST
+
+START_TEST(a_unix_listener_with_the_longest_name)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	memset(address.sun_path + 1, 'x', sizeof(address.sun_path) - 1); /* abstract */
+	snprintf(address.sun_path + 1, 32, "ferry-inspect-%d-", getpid());
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	ck_assert(!inspect_socket(fd, AF_UNIX, SOCK_SEQPACKET, 0).listening);
+	ck_assert_int_eq(listen(fd, 1), 0);
+	struct ferry_descriptor_info info = inspect_socket(fd, AF_UNIX, SOCK_SEQPACKET, 0);
+	ck_assert(info.listening && !info.connected && !info.non_blocking);
+	ck_assert_uint_eq(info.local_length, sizeof(address));
+	ck_assert_mem_eq(&info.local_address, &address, sizeof(address));
+	ck_assert_uint_eq(info.peer_length, 0);
+	close(fd);
+}
+END_TEST
+
+/* A bound socket on loopback, or -1 where the system has no IPv6. */
+static int bind_loopback(int family, int type)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	int fd = socket(family, type | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && bind(fd, family == AF_INET ? (struct sockaddr *)&in : (struct sockaddr *)&in6,
+	                    family == AF_INET ? sizeof(in) : sizeof(in6)) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	if (fd < 0) {
+		ck_assert_int_eq(family, AF_INET6);
+		printf("SKIPPED: no IPv6\n");
+	}
+	return fd;
+}
+
+static void connect_to(int fd, int other)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	ck_assert_int_eq(getsockname(other, (struct sockaddr *)&address, &length), 0);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, length), 0);
+}
+
+static const int families[] = {AF_INET, AF_INET6};
+
+/* _i: of families */
+START_TEST(tcp)
+{
+	int family = families[_i];
+	int listener = bind_loopback(family, SOCK_STREAM);
+	if (listener < 0)
+		return;
+	struct ferry_descriptor_info info = inspect_socket(listener, family, SOCK_STREAM, IPPROTO_TCP);
+	ck_assert(!info.listening && !info.connected);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	info = inspect_socket(listener, family, SOCK_STREAM, IPPROTO_TCP);
+	ck_assert(info.listening && !info.connected);
+	expect_local(&info, listener);
+	ck_assert_uint_eq(info.peer_length, 0);
+
+	int client = bind_loopback(family, SOCK_STREAM);
+	connect_to(client, listener);
+	int server = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	info = inspect_socket(client, family, SOCK_STREAM, IPPROTO_TCP);
+	ck_assert(!info.listening && info.connected && !info.non_blocking);
+	expect_local(&info, client);
+	struct ferry_descriptor_info other = inspect_socket(server, family, SOCK_STREAM, IPPROTO_TCP);
+	ck_assert(!other.listening && other.connected && other.non_blocking);
+	ck_assert_uint_eq(other.peer_length, info.local_length);
+	ck_assert_mem_eq(&other.peer_address, &info.local_address, info.local_length);
+	close(client);
+	close(server);
+	close(listener);
+}
+END_TEST
+
+/* _i: of families */
+START_TEST(udp)
+{
+	int family = families[_i];
+	int fd = bind_loopback(family, SOCK_DGRAM);
+	if (fd < 0)
+		return;
+	struct ferry_descriptor_info info = inspect_socket(fd, family, SOCK_DGRAM, IPPROTO_UDP);
+	ck_assert(!info.listening && !info.connected);
+	connect_to(fd, fd);
+	info = inspect_socket(fd, family, SOCK_DGRAM, IPPROTO_UDP);
+	ck_assert(info.connected);
+	expect_local(&info, fd);
+	ck_assert_mem_eq(&info.peer_address, &info.local_address, info.local_length);
+	close(fd);
+}
+END_TEST
+
+START_TEST(a_client_that_was_never_bound_has_its_family_only)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct ferry_descriptor_info info = inspect_socket(fd, AF_UNIX, SOCK_STREAM, 0);
+	ck_assert(!info.connected && !info.listening);
+	ck_assert_uint_eq(info.local_length, sizeof(sa_family_t));
+	close(fd);
 }
 END_TEST
 
 int main(void)
 {
 	Suite *suite = suite_create("descriptor_inspect");
-	TCase *inspect = support_case(suite, "inspect");
-	tcase_add_test(inspect, what_is_not_open_is_refused);
-	tcase_add_test(inspect, a_connected_socket);
+	TCase *files = support_case(suite, "files");
+	tcase_add_test(files, what_is_not_open_is_refused);
+	tcase_add_loop_test(files, a_file, 0, sizeof(modes) / sizeof(modes[0]));
+	tcase_add_test(files, a_file_without_a_name);
+	tcase_add_test(files, a_directory);
+	tcase_add_loop_test(files, a_memfd, 0, 2);
+	tcase_add_test(files, a_memfd_that_takes_no_seals);
+	tcase_add_test(files, a_path_is_no_access);
+	TCase *others = support_case(suite, "others");
+	tcase_add_test(others, both_ends_of_a_pipe);
+	tcase_add_test(others, a_fifo);
+	tcase_add_test(others, both_sides_of_a_terminal);
+	tcase_add_test(others, a_device);
+	tcase_add_loop_test(others, what_has_no_file_system, 0, ANONYMOUS);
+	tcase_add_test(others, without_proc_a_memfd_is_a_file);
+	TCase *sockets = support_case(suite, "sockets");
+	tcase_add_loop_test(sockets, a_pair_of_unix_sockets, SOCK_STREAM, SOCK_DGRAM + 1);
+	tcase_add_loop_test(sockets, a_pair_of_unix_sockets, SOCK_SEQPACKET, SOCK_SEQPACKET + 1);
+	tcase_add_test(sockets, a_unix_listener_with_the_longest_name);
+	tcase_add_loop_test(sockets, tcp, 0, 2);
+	tcase_add_loop_test(sockets, udp, 0, 2);
+	tcase_add_test(sockets, a_client_that_was_never_bound_has_its_family_only);
 	return support_run(suite);
 }

@@ -1,0 +1,447 @@
+#include "ferry/testing.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+/*
+ * The far end of a socket pair, read and written by plain system calls: what a transport sends is not to be
+ * judged by a transport.
+ *
+ * The kernel glues plain bytes to the read that brings descriptors, so which byte they came with is only
+ * known of a read of one byte. Looking first, without room for descriptors, tells where there are any.
+ */
+
+enum {
+	FDS_MAX = 253, /* of one message */
+	READ_SIZE = 16384,
+	TURNS_MAX = 1000000, /* of one pump: more are a circle */
+	TICK_MSEC = 5
+};
+
+struct received_fd {
+	STAILQ_ENTRY(received_fd) link;
+	uint64_t position;
+	int fd;
+};
+
+struct ferry_testing {
+	struct event_base *base;
+	struct event *turn_end;
+	struct ferry_transport *transport;
+	int fd; /* -1: closed, to break the connection */
+	struct evbuffer *written;
+	STAILQ_HEAD(, received_fd) fds;
+	size_t fd_count;
+	uint64_t position; /* how many bytes were read */
+	size_t
+	    stuffed; /* bytes that fill the socket, behind those of the transport; 0: it is not full */
+	bool full;
+	bool ended;
+};
+
+/* ---- lifetime ---- */
+
+/* The loop would not come back as long as something has itself run again. */
+static void end_turn(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	event_base_loopbreak(argument);
+}
+
+static int make_transport(struct ferry_testing *far, int fd)
+{
+	struct bufferevent *bev = bufferevent_socket_new(far->base, fd, BEV_OPT_CLOSE_ON_FREE);
+
+	if (bev == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	int status = ferry_transport_new(&far->transport, bev);
+	if (status < 0)
+		bufferevent_free(bev);
+	return status;
+}
+
+static int make_ends(struct ferry_testing *far)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	far->fd = ends[1];
+	far->written = evbuffer_new();
+	if (far->written == NULL) {
+		close(ends[0]);
+		return -ENOMEM;
+	}
+	return make_transport(far, ends[0]);
+}
+
+int ferry_testing_new(struct ferry_testing **out, struct event_base *base)
+{
+	if (out == NULL || base == NULL)
+		return -EINVAL;
+	struct ferry_testing *far = calloc(1, sizeof(*far));
+	if (far == NULL)
+		return -ENOMEM;
+	far->base = base;
+	far->fd = -1;
+	STAILQ_INIT(&far->fds);
+	int status = -ENOMEM;
+	far->turn_end = event_new(base, -1, 0, end_turn, base);
+	if (far->turn_end != NULL)
+		status = make_ends(far);
+	if (status < 0) {
+		ferry_testing_free(far);
+		return status;
+	}
+	*out = far;
+	return 0;
+}
+
+void ferry_testing_free(struct ferry_testing *far)
+{
+	if (far == NULL)
+		return;
+	while (far->fd_count > 0)
+		close(ferry_testing_take_fd(far, NULL));
+	if (far->fd >= 0)
+		close(far->fd);
+	if (far->written != NULL)
+		evbuffer_free(far->written);
+	if (far->turn_end != NULL)
+		event_free(far->turn_end);
+	free(far);
+}
+
+struct ferry_transport *ferry_testing_get_transport(const struct ferry_testing *far)
+{
+	return far != NULL ? far->transport : NULL;
+}
+
+/* ---- putting in ---- */
+
+static ssize_t send_some(int fd, const void *data, size_t length, const int *fds, size_t fd_count)
+{
+	_Alignas(struct cmsghdr) unsigned char control[CMSG_SPACE(FDS_MAX * sizeof(int))];
+	struct iovec bytes = {(void *)(uintptr_t)data, length};
+	struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
+
+	if (fd_count > 0) {
+		memset(control, 0, sizeof(control));
+		message.msg_control = control;
+		message.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+		struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+		memcpy(CMSG_DATA(header), fds, fd_count * sizeof(int));
+	}
+	ssize_t count;
+	do
+		count = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (count < 0 && errno == EINTR);
+	return count < 0 ? -errno : count;
+}
+
+static int put(struct ferry_testing *far, const unsigned char *data, size_t length, const int *fds,
+               size_t fd_count)
+{
+	if (far->fd < 0)
+		return -EPIPE;
+	while (length > 0) {
+		ssize_t count = send_some(far->fd, data, length, fds, fd_count);
+		if (count < 0)
+			return (int)count;
+		data += count;
+		length -= (size_t)count;
+		fd_count = 0; /* they have left with the first byte */
+	}
+	return 0;
+}
+
+int ferry_testing_put(struct ferry_testing *far, const void *data, size_t length)
+{
+	if (far == NULL || (data == NULL && length > 0))
+		return -EINVAL;
+	return put(far, data, length, NULL, 0);
+}
+
+int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t length,
+                          const int *fds, size_t fd_count)
+{
+	if (far == NULL || data == NULL || length == 0 || fd_count > FDS_MAX ||
+	    (fds == NULL && fd_count > 0))
+		return -EINVAL;
+	return put(far, data, length, fds, fd_count);
+}
+
+int ferry_testing_put_eof(struct ferry_testing *far)
+{
+	if (far == NULL)
+		return -EINVAL;
+	if (far->fd < 0 || shutdown(far->fd, SHUT_WR) < 0)
+		return -EPIPE;
+	return 0;
+}
+
+/* A unix socket that is closed with something unread resets its peer. */
+int ferry_testing_put_reset(struct ferry_testing *far)
+{
+	if (far == NULL)
+		return -EINVAL;
+	if (far->fd < 0 || far->ended)
+		return -EPIPE;
+	int near_fd = (int)bufferevent_getfd(ferry_transport_get_bufferevent(far->transport));
+	(void)send_some(near_fd, "", 1, NULL, 0); /* if it is full, there is enough already */
+	close(far->fd);
+	far->fd = -1;
+	far->ended = true;
+	return 0;
+}
+
+/* ---- reading at the far end ---- */
+
+static int keep_fds(struct ferry_testing *far, const int *fds, size_t count)
+{
+	int status = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct received_fd *received = malloc(sizeof(*received));
+		if (received == NULL) {
+			close(fds[i]);
+			status = -ENOMEM;
+			continue;
+		}
+		received->fd = fds[i];
+		received->position = far->position;
+		STAILQ_INSERT_TAIL(&far->fds, received, link);
+		far->fd_count++;
+	}
+	return status;
+}
+
+static int take_control(struct ferry_testing *far, struct msghdr *message)
+{
+	int status = (message->msg_flags & MSG_CTRUNC) != 0 ? -EMFILE : 0;
+
+	for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL;
+	     header = CMSG_NXTHDR(message, header)) {
+		if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+			continue;
+		int fds[FDS_MAX + 1];
+		size_t length = header->cmsg_len - CMSG_LEN(0);
+		memcpy(fds, CMSG_DATA(header), length);
+		int kept = keep_fds(far, fds, length / sizeof(int));
+		status = status == 0 ? kept : status;
+	}
+	return status;
+}
+
+/* One read of what is known to be there; what belongs to the filling is dropped. */
+static int read_known(struct ferry_testing *far, size_t size)
+{
+	unsigned char bytes[READ_SIZE];
+	_Alignas(struct cmsghdr) unsigned char control[CMSG_SPACE((FDS_MAX + 1) * sizeof(int))];
+	struct iovec room = {bytes, size};
+	struct msghdr message = {.msg_iov = &room,
+	                         .msg_iovlen = 1,
+	                         .msg_control = control,
+	                         .msg_controllen = sizeof(control)};
+
+	ssize_t count = recvmsg(far->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (count < 0)
+		return -errno;
+	int status = take_control(far, &message);
+	if (evbuffer_add(far->written, bytes, (size_t)count) < 0)
+		status = -ENOMEM;
+	far->position += (uint64_t)count;
+	return status;
+}
+
+/* How many bytes are there; `with_fds`: descriptors are with some of them. 0: none; or the end has come. */
+static size_t look(struct ferry_testing *far, bool *with_fds)
+{
+	unsigned char bytes[READ_SIZE];
+	struct iovec room = {bytes, sizeof(bytes)};
+	struct msghdr message = {.msg_iov = &room, .msg_iovlen = 1};
+
+	ssize_t count = recvmsg(far->fd, &message, MSG_DONTWAIT | MSG_PEEK);
+	if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR))
+		far->ended = true;
+	*with_fds = (message.msg_flags & MSG_CTRUNC) != 0;
+	return count > 0 ? (size_t)count : 0;
+}
+
+/* How much was read, or a negative errno. While the socket is to be full nothing is. */
+static ssize_t read_all(struct ferry_testing *far)
+{
+	uint64_t start = far->position;
+	bool with_fds;
+	size_t count;
+
+	while (far->fd >= 0 && !far->full && !far->ended && (count = look(far, &with_fds)) > 0) {
+		size_t step = with_fds ? 1 : count;
+		for (size_t done = 0; done < count; done += step) {
+			int status = read_known(far, step);
+			if (status < 0)
+				return status;
+		}
+	}
+	return (ssize_t)(far->position - start);
+}
+
+/* ---- taking out ---- */
+
+struct evbuffer *ferry_testing_get_written(struct ferry_testing *far)
+{
+	return far != NULL ? far->written : NULL;
+}
+
+size_t ferry_testing_count_fds(const struct ferry_testing *far)
+{
+	return far != NULL ? far->fd_count : 0;
+}
+
+int ferry_testing_take_fd(struct ferry_testing *far, uint64_t *position)
+{
+	if (far == NULL)
+		return -EINVAL;
+	struct received_fd *first = STAILQ_FIRST(&far->fds);
+	if (first == NULL)
+		return -ENOENT;
+	int fd = first->fd;
+	if (position != NULL)
+		*position = first->position;
+	STAILQ_REMOVE_HEAD(&far->fds, link);
+	far->fd_count--;
+	free(first);
+	return fd;
+}
+
+bool ferry_testing_has_ended(const struct ferry_testing *far)
+{
+	return far != NULL && far->ended;
+}
+
+/* ---- a full socket ---- */
+
+/* Bytes of our own, behind all that the transport has sent. */
+static int stuff(struct ferry_testing *far)
+{
+	static const unsigned char zeroes[READ_SIZE];
+	int near_fd = (int)bufferevent_getfd(ferry_transport_get_bufferevent(far->transport));
+	size_t size = sizeof(zeroes);
+
+	while (size > 0) {
+		ssize_t count = send_some(near_fd, zeroes, size, NULL, 0);
+		if (count == -EAGAIN)
+			size /= 2; /* as many as fit */
+		else if (count < 0)
+			return (int)count;
+		else
+			far->stuffed += (size_t)count;
+	}
+	return 0;
+}
+
+/* They are the first that there are. */
+static int unstuff(struct ferry_testing *far)
+{
+	unsigned char bytes[READ_SIZE];
+
+	while (far->stuffed > 0) {
+		size_t size = far->stuffed < sizeof(bytes) ? far->stuffed : sizeof(bytes);
+		ssize_t count = recv(far->fd, bytes, size, MSG_DONTWAIT);
+		if (count <= 0)
+			return -EPIPE;
+		far->stuffed -= (size_t)count;
+	}
+	return 0;
+}
+
+int ferry_testing_set_full(struct ferry_testing *far, bool full)
+{
+	if (far == NULL)
+		return -EINVAL;
+	if (far->fd < 0)
+		return -EPIPE;
+	if (full == far->full)
+		return 0;
+	if (!full) {
+		far->full = false;
+		return unstuff(far);
+	}
+	ssize_t count = read_all(far); /* so that the filling is in front */
+	if (count < 0)
+		return (int)count;
+	if (far->ended)
+		return -EPIPE;
+	far->full = true;
+	return stuff(far);
+}
+
+/* ---- the loop ---- */
+
+/* Whether anything happened, but for the end of the turn. */
+static int turn(struct ferry_testing *far)
+{
+	event_base_get_max_events(far->base, EVENT_BASE_COUNT_ACTIVE, 1);
+	event_active(far->turn_end, EV_TIMEOUT, 0);
+	event_base_loop(far->base, EVLOOP_NONBLOCK);
+	ssize_t count = read_all(far);
+	if (count < 0)
+		return (int)count;
+	return count > 0 || event_base_get_max_events(far->base, EVENT_BASE_COUNT_ACTIVE, 0) > 1;
+}
+
+int ferry_testing_pump(struct ferry_testing *far)
+{
+	int status = 1;
+
+	if (far == NULL)
+		return -EINVAL;
+	for (int turns = 0; status > 0; turns++) {
+		if (turns == TURNS_MAX)
+			return -EBUSY;
+		status = turn(far);
+	}
+	return status;
+}
+
+static time_t seconds_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+int ferry_testing_pump_until(struct ferry_testing *far, bool (*condition)(void *argument),
+                             void *argument, unsigned int seconds)
+{
+	if (far == NULL || condition == NULL)
+		return -EINVAL;
+	time_t deadline = seconds_now() + (time_t)seconds;
+	while (!condition(argument)) {
+		int status = turn(far);
+		if (status < 0)
+			return status;
+		if (status > 0)
+			continue;
+		if (seconds_now() >= deadline)
+			return -ETIMEDOUT;
+		poll(NULL, 0, TICK_MSEC);
+	}
+	return 0;
+}

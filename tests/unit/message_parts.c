@@ -1,0 +1,309 @@
+/* What the handoff needs of messages beyond the public functions: parts, a lent descriptor, and where in
+ * the stream a message is. */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "message.h"
+
+#include "recorder.h"
+#include "support.h"
+#include "wire.h"
+
+enum { HEADER = 16, MARK = 5 };
+
+static int ends[2] = {-1, -1};
+static int next_error; /* of sendmsg(2) on the stream */
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	if (fd != ends[0] || next_error == 0)
+		return __real_sendmsg(fd, message, flags);
+	errno = next_error;
+	next_error = 0;
+	return -1;
+}
+
+static struct ferry_message_stream *stream;
+static unsigned int received, kept, lost;
+static bool keep;
+
+static void on_message(struct ferry_message_stream *of, struct ferry_message *message,
+                       void *context)
+{
+	(void)context;
+	ck_assert_ptr_eq(of, stream);
+	if (keep) {
+		message_keep(message);
+		kept++;
+	} else {
+		received++;
+		ck_assert_uint_eq(ferry_message_get_type(message), received);
+		if (ferry_message_get_fd_count(message) == 1)
+			ck_assert_uint_eq(marked_number(ferry_message_get_fd(message, 0)), received);
+	}
+}
+
+static void on_lost(struct ferry_message_stream *of, int reason, void *context)
+{
+	(void)of, (void)reason, (void)context;
+	lost++;
+}
+
+static const struct ferry_message_callbacks callbacks = {.message_received = on_message,
+                                                         .connection_lost = on_lost};
+
+static void open_stream_with(int options)
+{
+	struct ferry_transport *transport = NULL;
+	make_pair(PAIR_UNIX, ends);
+	struct bufferevent *bev =
+	    bufferevent_socket_new(base, ends[0], BEV_OPT_CLOSE_ON_FREE | options);
+	ck_assert_int_eq(ferry_transport_new(&transport, bev), 0);
+	ck_assert_int_eq(ferry_message_stream_new(&stream, transport, &callbacks, NULL), 0);
+	pump_turns(2);
+}
+
+static void open_stream(void)
+{
+	open_stream_with(0);
+}
+
+static void close_stream(void)
+{
+	ferry_message_stream_free(stream);
+	stream = NULL;
+	close(ends[1]);
+}
+
+static int send_lent(int fd)
+{
+	struct iovec parts[] = {{(void *)(uintptr_t) "ab", 2},
+	                        {NULL, 0},
+	                        {(void *)(uintptr_t) "c", 1},
+	                        {(void *)(uintptr_t) "def", 3}};
+	return message_send_parts(stream, 0x0102, parts, 4, fd);
+}
+
+START_TEST(the_parts_are_one_payload)
+{
+	unsigned char bytes[100];
+	struct wire_read read;
+	open_stream();
+	int fd = make_marked_fd(MARK);
+	ck_assert_int_eq(send_lent(-1), 0);
+	ck_assert_int_eq(send_lent(fd), 0);
+	ck_assert_uint_eq(message_sent_position(stream), 0);
+	ck_assert_uint_eq(message_end_position(stream), 2 * (HEADER + 6));
+	message_flush(stream);
+	ck_assert_uint_eq(message_sent_position(stream), 2 * (HEADER + 6));
+	for (size_t i = 0; i < 2; i++) {
+		wire_receive(ends[1], bytes, HEADER + 6, &read);
+		ck_assert_int_eq(read.bytes, HEADER + 6);
+		ck_assert_mem_eq(bytes + HEADER, "abcdef", 6);
+		ck_assert_uint_eq(bytes[4], 2);
+		ck_assert_uint_eq(bytes[8], 6);
+		ck_assert_uint_eq(bytes[12], i);
+		ck_assert_uint_eq(read.fd_count, i);
+		wire_close_fds(&read);
+	}
+	ck_assert_uint_eq(marked_number(fd), MARK); /* lent, and so it is open still */
+	close(fd);
+	close_stream();
+}
+END_TEST
+
+enum { FREED, ENDED, BROKEN, HALF_CLOSED };
+
+/* _i: how the stream ends */
+START_TEST(a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream)
+{
+	open_stream();
+	int fd = make_marked_fd(MARK);
+	ck_assert_int_eq(send_lent(fd), 0);
+	if (_i == ENDED) {
+		message_end(stream, -EPROTO);
+	} else if (_i == BROKEN) {
+		next_error = EPIPE;
+		message_flush(stream);
+		ck_assert(!message_can_leave(stream));
+	} else if (_i == HALF_CLOSED) {
+		next_error = EAGAIN;
+		shutdown(ends[1], SHUT_RD);
+	}
+	if (_i != FREED)
+		pump_until_count(&lost, 1);
+	/* What the end has thrown away was not sent. */
+	ck_assert_uint_eq(message_sent_position(stream), 0);
+	close_stream();
+	pump_turns(3);
+	ck_assert_uint_eq(marked_number(fd), MARK);
+	close(fd);
+}
+END_TEST
+
+START_TEST(what_was_lent_counts_for_the_limits)
+{
+	open_stream();
+	struct ferry_transport *transport = ferry_message_stream_get_transport(stream);
+	ck_assert_int_eq(ferry_transport_set_fd_buffer(transport, 1, 2), 0);
+	int fd = make_marked_fd(MARK);
+	ck_assert_int_eq(send_lent(fd), 0);
+	ck_assert_int_eq(send_lent(fd), 0); /* the same once more: nobody closes it */
+	ck_assert_int_eq(send_lent(fd), -ENOBUFS);
+	ck_assert_uint_eq(stats_of(transport).bytes_queued, 2 * (HEADER + 6));
+	ck_assert_int_eq(ferry_message_stream_set_limits(stream, 5, 1), 0);
+	ck_assert_int_eq(send_lent(-1), -EMSGSIZE);
+	ck_assert_int_eq(ferry_message_stream_set_limits(stream, 6, 0), 0);
+	ck_assert_int_eq(send_lent(fd), -EMSGSIZE);
+	ck_assert_int_eq(send_lent(-1), 0);
+	message_end(stream, 0);
+	ck_assert_int_eq(send_lent(-1), -EPIPE);
+	pump_until_count(&lost, 1);
+	close(fd);
+	close_stream();
+}
+END_TEST
+
+START_TEST(tcp_takes_none)
+{
+	make_pair(PAIR_TCP, ends);
+	ck_assert_int_eq(ferry_message_stream_new(&stream, make_transport(ends[0]), &callbacks, NULL),
+	                 0);
+	ck_assert_int_eq(send_lent(STDERR_FILENO), -EOPNOTSUPP);
+	ck_assert_int_eq(send_lent(-1), 0);
+	close_stream();
+}
+END_TEST
+
+static uint64_t told_position;
+static unsigned int told_count;
+
+static void on_sent(void *argument)
+{
+	(void)argument;
+	told_count++;
+	ck_assert_uint_gt(message_sent_position(stream), told_position);
+	told_position = message_sent_position(stream);
+}
+
+START_TEST(what_was_sent_is_told)
+{
+	open_stream();
+	message_on_sent(stream, on_sent, NULL);
+	ck_assert_int_eq(send_lent(-1), 0);
+	next_error = EAGAIN;
+	message_flush(stream);
+	ck_assert_uint_eq(told_count, 0);
+	pump_until_count(&told_count, 1);
+	ck_assert_uint_eq(told_position, HEADER + 6);
+	message_flush(stream); /* nothing is there to be sent */
+	ck_assert_int_eq(send_lent(-1), 0);
+	next_error = EPIPE;
+	message_flush(stream);
+	ck_assert_uint_eq(told_count, 1);
+	message_on_sent(stream, NULL, NULL);
+	close_stream();
+}
+END_TEST
+
+/* ---- a message that is kept ---- */
+
+static void far_send(unsigned int type, bool with_fd)
+{
+	unsigned char frame[HEADER + 3] = {'F', 'R', 'Y', 1, (unsigned char)type, 0, 0, 0, 3};
+	int fd = make_marked_fd(type);
+	frame[12] = with_fd;
+	ck_assert_int_eq(wire_send(ends[1], frame, sizeof(frame), &fd, with_fd), sizeof(frame));
+	close(fd);
+}
+
+/* _i: whether a descriptor goes with it */
+START_TEST(a_kept_message_comes_once_more_and_before_the_others)
+{
+	open_stream();
+	keep = true;
+	for (unsigned int i = 1; i <= 4; i++)
+		far_send(i, _i > 0);
+	pump_until_count(&kept, 1);
+	pump_turns(5);
+	ck_assert_uint_eq(kept, 1);
+	message_hand_out_kept(stream); /* and it is kept again */
+	ck_assert_uint_eq(kept, 2);
+	keep = false;
+	message_hand_out_kept(stream);
+	ck_assert_uint_eq(received, 1);
+	message_hand_out_kept(stream); /* there is none */
+	ck_assert_uint_eq(received, 1);
+	pump_until_count(&received, 4);
+	close_stream();
+}
+END_TEST
+
+/* _i: 0, freed; 1, ended; 2, broken: then it is handed out, and those behind it */
+START_TEST(a_kept_message_goes_with_the_stream)
+{
+	open_stream();
+	keep = true;
+	far_send(1, true);
+	far_send(2, true);
+	pump_until_count(&kept, 1);
+	keep = false;
+	if (_i == 1) {
+		message_end(stream, -EPROTO);
+		message_hand_out_kept(stream);
+		ck_assert_uint_eq(received, 0);
+	} else if (_i == 2) {
+		ck_assert_int_eq(send_lent(-1), 0);
+		next_error = EPIPE;
+		message_flush(stream);
+		ck_assert_uint_eq(received, 2);
+	}
+	if (_i > 0)
+		pump_until_count(&lost, 1);
+	close_stream();
+}
+END_TEST
+
+/* _i: 1 and 3, with deferred callbacks, so that the end is known before; 2 and 3, with another message */
+START_TEST(the_peers_end_waits_for_a_kept_message)
+{
+	open_stream_with(_i % 2 == 1 ? BEV_OPT_DEFER_CALLBACKS : 0);
+	keep = true;
+	far_send(1, true);
+	if (_i >= 2)
+		far_send(2, true);
+	shutdown(ends[1], SHUT_WR);
+	pump_until_count(&kept, 1);
+	pump_turns(5);
+	ck_assert_uint_eq(lost, 0);
+	keep = false;
+	message_hand_out_kept(stream);
+	ck_assert_uint_eq(received, 1);
+	pump_until_count(&lost, 1);
+	ck_assert_uint_eq(received, _i >= 2 ? 2 : 1);
+	close_stream();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("message_parts");
+	TCase *sending = support_case(suite, "sending");
+	tcase_add_test(sending, the_parts_are_one_payload);
+	tcase_add_loop_test(sending, a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream, 0,
+	                    HALF_CLOSED + 1);
+	tcase_add_test(sending, what_was_lent_counts_for_the_limits);
+	tcase_add_test(sending, tcp_takes_none);
+	tcase_add_test(sending, what_was_sent_is_told);
+	TCase *keeping = support_case(suite, "keeping");
+	tcase_add_loop_test(keeping, a_kept_message_comes_once_more_and_before_the_others, 0, 2);
+	tcase_add_loop_test(keeping, a_kept_message_goes_with_the_stream, 0, 3);
+	tcase_add_loop_test(keeping, the_peers_end_waits_for_a_kept_message, 0, 4);
+	return support_run(suite);
+}

@@ -1,0 +1,554 @@
+/* The test double, as the tests of a program that uses ferry would use it: with protocols, producers,
+ * messages and both ends of a handoff. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+
+#include "ferry/dispatcher.h"
+#include "ferry/file_producer.h"
+#include "ferry/message.h"
+#include "ferry/producer.h"
+#include "ferry/testing.h"
+#include "ferry/worker.h"
+#include "support.h"
+#include "wire.h"
+
+static struct ferry_testing *far;
+static struct ferry_transport *transport;
+
+static void open_far(void)
+{
+	ck_assert_int_eq(ferry_testing_new(&far, base), 0);
+	transport = ferry_testing_get_transport(far);
+	ck_assert_ptr_nonnull(transport);
+}
+
+static void close_far(void)
+{
+	ferry_transport_free(transport);
+	ferry_testing_free(far);
+	pump_turns(3);
+}
+
+static void pump(void)
+{
+	ck_assert_int_eq(ferry_testing_pump(far), 0);
+}
+
+static void expect_written(const char *expected)
+{
+	struct evbuffer *written = ferry_testing_get_written(far);
+	size_t length = strlen(expected);
+
+	ck_assert_uint_eq(evbuffer_get_length(written), length);
+	ck_assert_mem_eq(evbuffer_pullup(written, -1), expected, length);
+	evbuffer_drain(written, length);
+}
+
+/* ---- a protocol under test: what arrives goes back in capitals ---- */
+
+struct shouter {
+	unsigned int made, fds, lost, read_lost;
+	int reason;
+};
+
+static struct shouter shouter;
+
+static void on_made(struct ferry_transport *from, void *context)
+{
+	(void)from;
+	((struct shouter *)context)->made++;
+}
+
+static void on_data(struct ferry_transport *from, struct evbuffer *input, void *context)
+{
+	(void)context;
+	size_t length = evbuffer_get_length(input);
+	unsigned char *bytes = evbuffer_pullup(input, -1);
+
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i] >= 'a' && bytes[i] <= 'z')
+			bytes[i] = (unsigned char)(bytes[i] - 'a' + 'A');
+	ck_assert_int_eq(ferry_transport_write_buffer(from, input), 0);
+}
+
+static void on_fd(struct ferry_transport *from, int fd, void *context)
+{
+	((struct shouter *)context)->fds++;
+	ck_assert_int_eq(ferry_transport_send_fd(from, fd, FERRY_FD_TAKE), 0);
+}
+
+static void on_read_lost(struct ferry_transport *from, void *context)
+{
+	((struct shouter *)context)->read_lost++;
+	ck_assert_int_eq(ferry_transport_write(from, "bye", 3), 0);
+	ferry_transport_lose_connection(from);
+}
+
+static void on_lost(struct ferry_transport *from, int reason, void *context)
+{
+	(void)from;
+	((struct shouter *)context)->lost++;
+	((struct shouter *)context)->reason = reason;
+}
+
+static const struct ferry_protocol shout = {
+    .connection_made = on_made,
+    .data_received = on_data,
+    .file_descriptor_received = on_fd,
+    .read_connection_lost = on_read_lost,
+    .connection_lost = on_lost,
+};
+
+static void open_shouter(void)
+{
+	open_far();
+	shouter = (struct shouter){0};
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &shout, &shouter), 0);
+	pump();
+	ck_assert_uint_eq(shouter.made, 1);
+}
+
+START_TEST(protocol)
+{
+	open_shouter();
+	ck_assert_int_eq(ferry_testing_put(far, "hello", 5), 0);
+	expect_written(""); /* nothing happens but in the loop */
+	pump();
+	expect_written("HELLO");
+	ck_assert(!ferry_testing_has_ended(far));
+	ck_assert_int_eq(ferry_testing_put(far, "last", 4), 0);
+	ck_assert_int_eq(ferry_testing_put_eof(far), 0);
+	ck_assert_int_eq(ferry_testing_put(far, "x", 1), -EPIPE);
+	pump();
+	ck_assert_uint_eq(shouter.read_lost, 1);
+	expect_written("LASTbye");
+	ck_assert(ferry_testing_has_ended(far));
+	ck_assert_uint_eq(shouter.lost, 1);
+	ck_assert_int_eq(shouter.reason, 0);
+	close_far();
+}
+END_TEST
+
+START_TEST(descriptors_at_their_positions)
+{
+	int fds[3];
+	uint64_t position;
+
+	for (unsigned int i = 0; i < 3; i++)
+		fds[i] = make_marked_fd(i);
+	open_far();
+	ck_assert_int_eq(ferry_testing_take_fd(far, NULL), -ENOENT);
+	ck_assert_int_eq(ferry_transport_write(transport, "0123", 4), 0);
+	ck_assert_int_eq(ferry_transport_send_fd(transport, fds[0], FERRY_FD_DUP), 0);
+	ck_assert_int_eq(ferry_transport_send_fd(transport, fds[1], FERRY_FD_DUP), 0);
+	ck_assert_int_eq(ferry_transport_write(transport, "4", 1), 0);
+	ck_assert_int_eq(ferry_transport_send_fd(transport, fds[2], FERRY_FD_DUP), 0);
+	ck_assert_int_eq(ferry_transport_write(transport, "56789", 5), 0);
+	pump();
+	expect_written("0123456789");
+	ck_assert_uint_eq(ferry_testing_count_fds(far), 3);
+	for (unsigned int i = 0; i < 3; i++) {
+		int fd = ferry_testing_take_fd(far, &position);
+		ck_assert_uint_eq(marked_number(fd), i);
+		ck_assert_uint_eq(position, i < 2 ? 4 : 5);
+		close(fd);
+		close(fds[i]);
+	}
+	ck_assert_int_eq(ferry_testing_take_fd(far, &position), -ENOENT);
+	close_far();
+}
+END_TEST
+
+START_TEST(descriptors_both_ways)
+{
+	int fds[2] = {make_marked_fd(7), make_marked_fd(8)};
+
+	open_shouter();
+	ck_assert_int_eq(ferry_testing_put_fds(far, "ab", 2, fds, 2), 0);
+	pump();
+	ck_assert_uint_eq(shouter.fds, 2);
+	expect_written("AB");
+	/* Not taken: freeing the far end closes them, as support_case() counts. */
+	ck_assert_uint_eq(ferry_testing_count_fds(far), 2);
+	int fd = ferry_testing_take_fd(far, NULL);
+	ck_assert_uint_eq(marked_number(fd), 7);
+	close(fd);
+	close(fds[0]);
+	close(fds[1]);
+	ck_assert_int_eq(ferry_testing_put_fds(far, "ab", 2, fds, 2), -EBADF);
+	close_far();
+}
+END_TEST
+
+START_TEST(reset)
+{
+	open_shouter();
+	ck_assert_int_eq(ferry_testing_put(far, "abc", 3), 0);
+	ck_assert_int_eq(ferry_testing_put_reset(far), 0);
+	pump();
+	ck_assert_uint_eq(shouter.lost, 1);
+	ck_assert(shouter.reason == -ECONNRESET || shouter.reason == -EPIPE);
+	ck_assert(ferry_testing_has_ended(far));
+	ck_assert_int_eq(ferry_testing_put(far, "x", 1), -EPIPE);
+	ck_assert_int_eq(ferry_testing_put_eof(far), -EPIPE);
+	ck_assert_int_eq(ferry_testing_put_reset(far), -EPIPE);
+	ck_assert_int_eq(ferry_testing_set_full(far, true), -EPIPE);
+	close_far();
+}
+END_TEST
+
+START_TEST(transport_first)
+{
+	open_shouter();
+	ferry_transport_free(transport);
+	pump();
+	ck_assert(ferry_testing_has_ended(far));
+	ck_assert_int_eq(ferry_testing_put(far, "x", 1), -EPIPE);
+	ferry_testing_free(far);
+}
+END_TEST
+
+START_TEST(does_not_read)
+{
+	static const char block[65536];
+	int status;
+
+	open_far();
+	do
+		status = ferry_testing_put(far, block, sizeof(block));
+	while (status == 0);
+	ck_assert_int_eq(status, -EAGAIN);
+	close_far();
+}
+END_TEST
+
+/* ---- a producer, and a socket that is full ---- */
+
+struct source {
+	unsigned int paused, resumed, stopped;
+};
+
+static void on_pause(void *context)
+{
+	((struct source *)context)->paused++;
+}
+
+static void on_resume(void *context)
+{
+	((struct source *)context)->resumed++;
+}
+
+static void on_stop(void *context)
+{
+	((struct source *)context)->stopped++;
+}
+
+static const struct ferry_producer_callbacks source_callbacks = {
+    .pause_producing = on_pause, .resume_producing = on_resume, .stop_producing = on_stop};
+
+START_TEST(full_socket)
+{
+	struct source source = {0};
+	static unsigned char block[65537];
+
+	for (size_t i = 0; i < sizeof(block); i++)
+		block[i] = support_byte(i);
+	open_far();
+	ck_assert_int_eq(
+	    ferry_transport_register_producer(transport, &source_callbacks, &source, FERRY_PUSH), 0);
+	ck_assert_int_eq(ferry_transport_write(transport, "before", 6), 0);
+	pump();
+	ck_assert_int_eq(ferry_testing_set_full(far, true), 0);
+	ck_assert_int_eq(ferry_testing_set_full(far, true), 0);
+	expect_written("before");
+	ck_assert_int_eq(ferry_transport_write(transport, block, sizeof(block)), 0);
+	pump();
+	ck_assert_uint_eq(source.paused, 1);
+	ck_assert_uint_eq(source.resumed, 0);
+	expect_written("");
+	ck_assert_int_eq(ferry_testing_set_full(far, false), 0);
+	pump();
+	ck_assert_uint_eq(source.resumed, 1);
+	struct evbuffer *written = ferry_testing_get_written(far);
+	ck_assert_uint_eq(evbuffer_get_length(written), sizeof(block));
+	ck_assert_mem_eq(evbuffer_pullup(written, -1), block, sizeof(block));
+	ck_assert_uint_eq(source.stopped, 0);
+	ferry_transport_unregister_producer(transport);
+	close_far();
+}
+END_TEST
+
+START_TEST(file)
+{
+	enum { SIZE = 300000 };
+	int fd = make_file(SIZE);
+
+	open_far();
+	ck_assert_int_eq(
+	    ferry_transport_send_file(transport, fd, FERRY_FD_TAKE, 0, FERRY_TO_END, NULL, NULL, NULL),
+	    0);
+	pump();
+	struct evbuffer *written = ferry_testing_get_written(far);
+	ck_assert_uint_eq(evbuffer_get_length(written), SIZE);
+	const unsigned char *bytes = evbuffer_pullup(written, -1);
+	for (unsigned int i = 0; i < SIZE; i++)
+		ck_assert_uint_eq(bytes[i], support_byte(i));
+	close_far();
+}
+END_TEST
+
+/* ---- messages ---- */
+
+static unsigned int messages;
+
+static void on_message(struct ferry_message_stream *stream, struct ferry_message *message,
+                       void *context)
+{
+	(void)context;
+	size_t length;
+	const void *payload = ferry_message_get_payload(message, &length);
+	int fd = ferry_message_steal_fd(message, 0);
+
+	messages++;
+	ck_assert_int_eq(ferry_message_send(stream, 5, payload, length, &fd, fd >= 0, FERRY_FD_TAKE),
+	                 0);
+}
+
+static const struct ferry_message_callbacks echo = {.message_received = on_message};
+
+START_TEST(message_stream)
+{
+	struct ferry_message_stream *stream = NULL;
+	static const unsigned char frame[] = {'F', 'R', 'Y', 1, 9, 0, 0, 0,   2,
+	                                      0,   0,   0,   1, 0, 0, 0, 'h', 'i'};
+	unsigned char expected[sizeof(frame)];
+	uint64_t position;
+	int marked = make_marked_fd(3);
+
+	memcpy(expected, frame, sizeof(frame));
+	expected[4] = 5; /* the answer's type */
+	open_far();
+	ck_assert_int_eq(ferry_message_stream_new(&stream, transport, &echo, NULL), 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		ck_assert_int_eq(ferry_testing_put_fds(far, frame, 10, &marked, 1), 0);
+		pump();
+		ck_assert_uint_eq(messages, i);
+		ck_assert_int_eq(ferry_testing_put(far, frame + 10, sizeof(frame) - 10), 0);
+		pump();
+		ck_assert_uint_eq(messages, i + 1);
+		struct evbuffer *written = ferry_testing_get_written(far);
+		ck_assert_uint_eq(evbuffer_get_length(written), (i + 1) * sizeof(frame));
+		ck_assert_mem_eq(evbuffer_pullup(written, -1) + i * sizeof(frame), expected,
+		                 sizeof(expected));
+		int fd = ferry_testing_take_fd(far, &position);
+		ck_assert_uint_eq(marked_number(fd), 3);
+		ck_assert_uint_eq(position, i * sizeof(frame));
+		close(fd);
+	}
+	close(marked);
+	ferry_message_stream_free(stream);
+	ferry_testing_free(far);
+}
+END_TEST
+
+/* ---- a handoff: what the dispatcher writes is put in at the worker ---- */
+
+static unsigned int served;
+
+static void on_handoff(struct ferry_worker *worker, struct ferry_handoff *handoff, void *context)
+{
+	(void)worker, (void)context;
+	ck_assert_str_eq(ferry_handoff_get_name(handoff), "www");
+	served++;
+}
+
+static const struct ferry_worker_callbacks worker_callbacks = {.handoff_received = on_handoff};
+
+static void on_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
+                       enum ferry_handoff_outcome outcome, int reason, void *context)
+{
+	(void)dispatcher, (void)handoff, (void)reason;
+	*(enum ferry_handoff_outcome *)context = outcome;
+}
+
+/* Carries what one far end has to the other; whether there was anything. */
+static bool carry(struct ferry_testing *from, struct ferry_testing *to)
+{
+	struct evbuffer *written = ferry_testing_get_written(from);
+	size_t length = evbuffer_get_length(written);
+	int fds[8];
+	size_t count = 0;
+
+	ck_assert_int_eq(ferry_testing_pump(from), 0);
+	length = evbuffer_get_length(written);
+	if (length == 0)
+		return false;
+	while (ferry_testing_count_fds(from) > 0)
+		fds[count++] = ferry_testing_take_fd(from, NULL);
+	ck_assert_int_eq(ferry_testing_put_fds(to, evbuffer_pullup(written, -1), length, fds, count),
+	                 0);
+	evbuffer_drain(written, length);
+	for (size_t i = 0; i < count; i++)
+		close(fds[i]);
+	return true;
+}
+
+START_TEST(handoff)
+{
+	struct ferry_testing *dispatching = NULL, *working = NULL;
+	struct ferry_dispatcher *dispatcher = NULL;
+	struct ferry_worker *worker = NULL;
+	struct ferry_handoff *one = NULL;
+	enum ferry_handoff_outcome outcome = 0;
+
+	ck_assert_int_eq(ferry_testing_new(&dispatching, base), 0);
+	ck_assert_int_eq(ferry_testing_new(&working, base), 0);
+	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, NULL, NULL), 0);
+	ck_assert_int_eq(ferry_dispatcher_add_worker(NULL, dispatcher,
+	                                             ferry_testing_get_transport(dispatching), NULL),
+	                 0);
+	ck_assert_int_eq(
+	    ferry_worker_new(&worker, ferry_testing_get_transport(working), &worker_callbacks, NULL),
+	    0);
+	ck_assert_int_eq(ferry_handoff_new(&one, make_marked_fd(1)), 0);
+	ck_assert_int_eq(ferry_handoff_set_name(one, "www"), 0);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, one, on_outcome, &outcome), 0);
+	while (carry(dispatching, working) | carry(working, dispatching))
+		;
+	ck_assert_uint_eq(served, 1);
+	ck_assert_int_eq(outcome, FERRY_HANDOFF_DONE);
+	ferry_worker_free(worker);
+	ferry_dispatcher_free(dispatcher);
+	ferry_testing_free(dispatching);
+	ferry_testing_free(working);
+	pump_turns(3);
+}
+END_TEST
+
+/* ---- the loop ---- */
+
+static void again(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	event_active(*(struct event **)argument, EV_TIMEOUT, 0);
+}
+
+START_TEST(round_in_circles)
+{
+	struct event *event;
+
+	open_far();
+	event = event_new(base, -1, 0, again, &event);
+	event_active(event, EV_TIMEOUT, 0);
+	ck_assert_int_eq(ferry_testing_pump(far), -EBUSY);
+	event_free(event);
+	close_far();
+}
+END_TEST
+
+static bool flag;
+
+static void set_flag(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	flag = true;
+}
+
+static bool is_set(void *argument)
+{
+	return *(bool *)argument;
+}
+
+START_TEST(waiting)
+{
+	bool never = false;
+
+	open_far();
+	struct event *event = event_new(base, -1, 0, set_flag, NULL);
+	event_add(event, &(struct timeval){.tv_usec = 30000});
+	pump(); /* does not wait */
+	ck_assert(!flag);
+	ck_assert_int_eq(ferry_testing_pump_until(far, is_set, &flag, 60), 0);
+	ck_assert_int_eq(ferry_testing_pump_until(far, is_set, &never, 0), -ETIMEDOUT);
+	event_free(event);
+	close_far();
+}
+END_TEST
+
+START_TEST(no_descriptor_numbers)
+{
+	int marked = make_marked_fd(1);
+
+	open_far();
+	ck_assert_int_eq(ferry_transport_send_fd(transport, marked, FERRY_FD_DUP), 0);
+	ck_assert_int_eq(ferry_transport_write(transport, "x", 1), 0);
+	pump_turns(2); /* it has left, and the duplicate's number is free again */
+	limit_descriptors(0);
+	int status = ferry_testing_pump(far);
+	unlimit_descriptors();
+	ck_assert_int_eq(status, -EMFILE);
+	close(marked);
+	close_far();
+}
+END_TEST
+
+START_TEST(bad_arguments)
+{
+	int fd = 0;
+
+	ck_assert_int_eq(ferry_testing_new(NULL, base), -EINVAL);
+	ck_assert_int_eq(ferry_testing_new(&far, NULL), -EINVAL);
+	limit_descriptors(1);
+	int status = ferry_testing_new(&far, base);
+	unlimit_descriptors();
+	ck_assert_int_eq(status, -EMFILE);
+	open_far();
+	ck_assert_int_eq(ferry_testing_put(far, NULL, 1), -EINVAL);
+	ck_assert_int_eq(ferry_testing_put(NULL, "", 1), -EINVAL);
+	ck_assert_int_eq(ferry_testing_put_fds(far, "", 0, &fd, 1), -EINVAL);
+	ck_assert_int_eq(ferry_testing_put_fds(far, "", 1, NULL, 1), -EINVAL);
+	ck_assert_int_eq(ferry_testing_put_fds(far, "", 1, &fd, 254), -EINVAL);
+	ck_assert_int_eq(ferry_testing_put_eof(NULL), -EINVAL);
+	ck_assert_int_eq(ferry_testing_put_reset(NULL), -EINVAL);
+	ck_assert_int_eq(ferry_testing_take_fd(NULL, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_testing_set_full(NULL, true), -EINVAL);
+	ck_assert_int_eq(ferry_testing_pump(NULL), -EINVAL);
+	ck_assert_int_eq(ferry_testing_pump_until(far, NULL, NULL, 1), -EINVAL);
+	ck_assert_ptr_null(ferry_testing_get_written(NULL));
+	ck_assert_ptr_null(ferry_testing_get_transport(NULL));
+	ck_assert_uint_eq(ferry_testing_count_fds(NULL), 0);
+	ck_assert(!ferry_testing_has_ended(NULL));
+	ferry_testing_free(NULL);
+	close_far();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("testing");
+	TCase *tcase = support_case(suite, "what it is used with");
+
+	tcase_add_test(tcase, protocol);
+	tcase_add_test(tcase, full_socket);
+	tcase_add_test(tcase, file);
+	tcase_add_test(tcase, message_stream);
+	tcase_add_test(tcase, handoff);
+	tcase = support_case(suite, "the far end");
+	tcase_add_test(tcase, descriptors_at_their_positions);
+	tcase_add_test(tcase, descriptors_both_ways);
+	tcase_add_test(tcase, reset);
+	tcase_add_test(tcase, transport_first);
+	tcase_add_test(tcase, does_not_read);
+	tcase_add_test(tcase, round_in_circles);
+	tcase_add_test(tcase, waiting);
+	tcase_add_test(tcase, no_descriptor_numbers);
+	tcase_add_test(tcase, bad_arguments);
+	return support_run(suite);
+}
