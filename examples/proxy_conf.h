@@ -87,7 +87,7 @@ struct proxy_conf {
 	struct timeval queue_timeout;  /* 5 s */
 	struct timeval answer_timeout; /* 5 s */
 	struct timeval head_timeout;   /* 10 s */
-	struct timeval drain_timeout;  /* 30 s: then a worker that drains is killed */
+	struct timeval drain_timeout;  /* 60 s: then a worker that drains is ended; longer than its --idle-timeout */
 	unsigned long max_clients;     /* 0: as many as there are descriptors for */
 	unsigned int retry_after;      /* seconds, in a 503; 1 */
 };

@@ -42,7 +42,7 @@ const char proxy_conf_usage[] =
     "  --retry-after SECONDS    what such an answer tells the client to wait (1)\n"
     "  --answer-timeout MS      how long a worker may not answer before it is given up (5000)\n"
     "  --head-timeout SECONDS   answer 408 when a request's head takes longer (10)\n"
-    "  --drain-timeout SECONDS  how long a worker that is to be replaced may go on (30)\n"
+    "  --drain-timeout SECONDS  how long a worker that is to be replaced may go on (60)\n"
     "\n"
     "Prints \"listening ADDRESS\" for each address once it does. SIGHUP replaces the workers, "
     "SIGUSR2\n"

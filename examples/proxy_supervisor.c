@@ -162,12 +162,12 @@ static void child_ended(evutil_socket_t signal_number, short what, void *context
 }
 
 /* The first time it is asked, the second time it is made to. */
-static void terminate(struct proxy_process *process)
+static void terminate(struct proxy_process *process, const struct timeval *grace)
 {
 	if (kill(process->pid, process->terminated ? SIGKILL : SIGTERM) < 0)
 		say(process, strerror(errno));
 	process->terminated = true;
-	set_deadline(process, &kill_grace);
+	set_deadline(process, grace);
 }
 
 static void deadline_passed(evutil_socket_t fd, short what, void *context)
@@ -175,7 +175,7 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 	(void)fd, (void)what;
 	struct proxy_process *process = context;
 	say(process, process->terminated ? "does not end: it is killed" : "has had its time to end");
-	terminate(process);
+	terminate(process, &kill_grace);
 }
 
 static struct proxy_process *new_process(struct place *place)
@@ -230,7 +230,7 @@ static struct proxy_process *start_process(struct place *place)
 	if (status < 0) {
 		say(process, strerror(-status));
 		process->terminated = true;
-		terminate(process);
+		terminate(process, &kill_grace);
 		process->state = PROXY_PROCESS_LEAVING;
 		return NULL;
 	}
@@ -338,7 +338,7 @@ void proxy_supervisor_terminate(struct proxy_supervisor *supervisor)
 	start_no_more(supervisor);
 	for (struct proxy_process *process = supervisor->processes; process != NULL;
 	     process = process->next)
-		terminate(process);
+		terminate(process, process->terminated ? &kill_grace : &supervisor->options.drain_timeout);
 }
 
 bool proxy_supervisor_is_empty(const struct proxy_supervisor *supervisor)

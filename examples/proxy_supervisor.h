@@ -85,8 +85,8 @@ void proxy_supervisor_replace(struct proxy_supervisor *supervisor);
 /* Drains all processes, and starts none any more. */
 void proxy_supervisor_retire(struct proxy_supervisor *supervisor);
 
-/* SIGTERM for all processes, and SIGKILL for those that are there five seconds later; none is started
- * any more. */
+/* SIGTERM for all processes, and SIGKILL for those that are there after the drain timeout; none is
+ * started any more. Asked for again: SIGKILL. */
 void proxy_supervisor_terminate(struct proxy_supervisor *supervisor);
 
 /* Whether there is no process. */
