@@ -35,6 +35,10 @@ enum state { STARTING, SERVING, HANDING_OVER, STOPPING, DISMISSING };
 /* How often it is looked whether all is done that is to be done before the end. */
 static const struct timeval closing_interval = {.tv_usec = 20000};
 
+/* So often, before those that wait for a worker are told that there is none: when all is to end, three
+ * seconds. */
+enum { CLOSING_PATIENCE = 150 };
+
 struct proxy {
 	struct event_base *base;
 	struct proxy_conf conf;
@@ -44,6 +48,7 @@ struct proxy {
 	int outcome_log;
 	enum state state;
 	bool failed;
+	unsigned int looks; /* while STOPPING */
 	struct timeval started;
 
 	struct proxy_listeners wanted;
@@ -92,8 +97,10 @@ static void go_on_closing(evutil_socket_t fd, short what, void *context)
 	if (proxy->state == HANDING_OVER && !waiting && proxy_clients_count(proxy->clients) == 0) {
 		proxy->state = DISMISSING;
 		proxy_services_retire(proxy->services);
-	} else if (proxy->state == STOPPING && !waiting) {
+	} else if (proxy->state == STOPPING && (!waiting || ++proxy->looks > CLOSING_PATIENCE)) {
 		proxy->state = DISMISSING;
+		if (waiting)
+			proxy_services_give_up(proxy->services);
 		proxy_services_terminate(proxy->services);
 	} else if (proxy->state == DISMISSING && !waiting && proxy_clients_count(proxy->clients) == 0 &&
 	           proxy_services_are_empty(proxy->services)) {

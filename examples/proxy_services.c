@@ -449,6 +449,21 @@ void proxy_services_terminate(struct proxy_services *services)
 	}
 }
 
+/* Without a dispatcher a service is as one without workers; its processes are still there. */
+void proxy_services_give_up(struct proxy_services *services)
+{
+	for (unsigned int i = 0; i < services->count; i++) {
+		struct service *service = &services->all[i];
+		struct ferry_dispatcher *dispatcher = service->dispatcher;
+		dismiss_guests(service);
+		for (struct member *member = service->members; member != NULL; member = member->next)
+			if (member->worker != NULL)
+				forget_worker(member);
+		service->dispatcher = NULL;
+		ferry_dispatcher_free(dispatcher);
+	}
+}
+
 bool proxy_services_are_empty(const struct proxy_services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)

@@ -69,6 +69,10 @@ void proxy_services_retire(struct proxy_services *services);
 /* The same, with SIGTERM for the processes, and SIGKILL after a while. */
 void proxy_services_terminate(struct proxy_services *services);
 
+/* Gives up waiting for workers: connections that none has claimed come back at once, and every worker is
+ * let go. Nothing can be handed off any more. */
+void proxy_services_give_up(struct proxy_services *services);
+
 /* Whether there is no worker any more. */
 bool proxy_services_are_empty(const struct proxy_services *services);
 

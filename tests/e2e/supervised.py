@@ -38,12 +38,14 @@ def children(pid):
 class Proxy:
     """handoff_proxy and its workers, over a directory of files or with a configuration."""
 
-    def __init__(self, *arguments, workers=2, config=None, worker=()):
+    def __init__(self, *arguments, workers=2, config=None, worker=(), prepare=()):
         self.temporary = tempfile.TemporaryDirectory(prefix="ferry-e2e-")
         self.directory = pathlib.Path(self.temporary.name)
         self.root = self.directory / "root"
         self.root.mkdir()
         self.put("index.html", b"hello")
+        for name in prepare:
+            (self.directory / name).mkdir(parents=True)
         self.control = self.directory / "control.sock"
         self.access_log = self.directory / "access.log"
         self.claim_log = self.directory / "claim.log"
