@@ -16,6 +16,9 @@
  * arrivals.c knows which frame they belong to, and the loop below hands out the frames of the input,
  * in place, one after the other.
  *
+ * What is left then, the start of a frame, moves out of the bufferevent's input: a high-water mark that the
+ * user has set there, at any time, would else stop the reading before the frame is whole.
+ *
  * The stream's memory lives until the loop has finalised its timer, as the transport's does: whatever
  * has called user code may look at it to see whether it was freed.
  */
@@ -46,6 +49,7 @@ struct ferry_message_stream {
 
 	struct arrivals arrivals;
 	uint64_t position;            /* of the frame that comes next, or whose header has come */
+	struct evbuffer *partial;     /* what has come of it, in front of the input */
 	struct ferry_message message; /* that frame, once begun */
 
 	size_t max_payload;
@@ -207,12 +211,26 @@ static void leave_with_peer(struct ferry_message_stream *stream, const struct ev
 		protocol_leave_with_peer(stream->transport);
 }
 
+/* Whole chains change hands, which takes no memory. */
+static void take_partial_back(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	if (evbuffer_get_length(stream->partial) > 0)
+		evbuffer_prepend_buffer(input, stream->partial);
+}
+
+static void put_partial_away(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	if (may_deliver(stream) && evbuffer_get_length(input) > 0)
+		evbuffer_add_buffer(stream->partial, input);
+}
+
 static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 {
 	int status = 1;
 
 	if (stream->delivering) /* the loop below is under way, further up the stack */
 		return;
+	take_partial_back(stream, input);
 	while (status > 0 && may_deliver(stream))
 		status = take_frame(stream, input);
 	if (status < 0)
@@ -221,6 +239,8 @@ static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 		close_arrivals(stream);
 	else if (stream->peer_ended)
 		leave_with_peer(stream, input);
+	else
+		put_partial_away(stream, input);
 	if (stream->ahead && may_deliver(stream)) {
 		stream->ahead = false;
 		go_on_reading(stream);
@@ -231,8 +251,7 @@ static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 
 void message_keep(struct ferry_message *message)
 {
-	message->stream->kept = true;
-	transport_hold_reading(message->stream->transport);
+	message->stream->kept = true; /* and the reader admits no more */
 }
 
 /* What is behind it comes from the loop. */
@@ -287,8 +306,7 @@ static bool admits(void *argument)
 	    arrivals->read_count >= READS_AHEAD_MAX) {
 		stream->ahead = true;
 		transport_hold_reading(stream->transport);
-		bufferevent_trigger(stream->transport->rearm.bev, EV_READ,
-		                    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		transport_trigger_read(stream->transport, BEV_TRIG_DEFER_CALLBACKS);
 		return false;
 	}
 	if (has_room(stream))
@@ -303,7 +321,8 @@ static void received(void *argument, const int *fds, unsigned int count, bool lo
 {
 	struct ferry_message_stream *stream = argument;
 	struct evbuffer *input = bufferevent_get_input(stream->transport->rearm.bev);
-	uint64_t read_end = stream->position + evbuffer_get_length(input);
+	uint64_t read_end =
+	    stream->position + evbuffer_get_length(stream->partial) + evbuffer_get_length(input);
 
 	int status = arrivals_add(&stream->arrivals, read_end - length, read_end, fds, count, loss);
 	if (status < 0) {
@@ -373,6 +392,15 @@ static const struct ferry_protocol protocol = {
 
 /* ---- lifetime ---- */
 
+static void release(struct ferry_message_stream *stream)
+{
+	if (stream->timer != NULL)
+		event_free(stream->timer);
+	if (stream->partial != NULL)
+		evbuffer_free(stream->partial);
+	free(stream);
+}
+
 static struct ferry_message_stream *allocate(struct ferry_transport *transport,
                                              const struct ferry_message_callbacks *callbacks,
                                              void *context)
@@ -380,9 +408,10 @@ static struct ferry_message_stream *allocate(struct ferry_transport *transport,
 	struct ferry_message_stream *stream = calloc(1, sizeof(*stream));
 	if (stream == NULL)
 		return NULL;
+	stream->partial = evbuffer_new();
 	stream->timer = event_new(bufferevent_get_base(transport->rearm.bev), -1, 0, on_timer, stream);
-	if (stream->timer == NULL) {
-		free(stream);
+	if (stream->partial == NULL || stream->timer == NULL) {
+		release(stream);
 		return NULL;
 	}
 	event_priority_set(stream->timer, bufferevent_get_priority(transport->rearm.bev));
@@ -415,8 +444,7 @@ int ferry_message_stream_new(struct ferry_message_stream **out, struct ferry_tra
 		goto unlock;
 	status = ferry_transport_set_protocol(transport, &protocol, stream);
 	if (status < 0) {
-		event_free(stream->timer);
-		free(stream);
+		release(stream);
 		goto unlock;
 	}
 	take_over(stream);
@@ -433,6 +461,7 @@ static void finalise(struct event *timer, void *argument)
 	struct ferry_message_stream *stream = argument;
 
 	arrivals_close(&stream->arrivals);
+	evbuffer_free(stream->partial);
 	free(stream);
 }
 

@@ -398,7 +398,7 @@ static void offer_what_is_there(struct ferry_transport *transport)
 
 	if (transport->state == TRANSPORT_OPEN && !transport->rearm.connecting &&
 	    !transport->reading_paused && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-		bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+		transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS);
 }
 
 int ferry_transport_set_protocol(struct ferry_transport *transport,

@@ -135,6 +135,10 @@ void transport_close_kept(struct ferry_transport *transport);
 /* Reads and delivers what is there, as much as it is. False if the reader did not admit all of it. */
 bool transport_read_rest(struct ferry_transport *transport);
 
+/* Has the bufferevent's read callback run, as bufferevent_trigger() with these options. The low-water mark
+ * does not hold a reader up: where its frames end is not the mark's to say. */
+void transport_trigger_read(struct ferry_transport *transport, int options);
+
 /* Reads nothing until transport_go_on_reading(), whatever is enabled. */
 void transport_hold_reading(struct ferry_transport *transport);
 

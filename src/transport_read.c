@@ -187,6 +187,13 @@ static bool is_admitted(struct ferry_transport *transport)
 	return transport->reader == NULL || transport->reader->admits(transport->reader_argument);
 }
 
+void transport_trigger_read(struct ferry_transport *transport, int options)
+{
+	if (transport->reader != NULL)
+		options |= BEV_TRIG_IGNORE_WATERMARKS;
+	bufferevent_trigger(transport->rearm.bev, EV_READ, options);
+}
+
 void transport_hold_reading(struct ferry_transport *transport)
 {
 	rearm_stop_reading(&transport->rearm);
@@ -204,8 +211,7 @@ int transport_go_on_reading(struct ferry_transport *transport)
 
 static void read_ready(struct ferry_transport *transport, short what)
 {
-	struct bufferevent *bev = transport->rearm.bev;
-	size_t budget = read_budget(bev);
+	size_t budget = read_budget(transport->rearm.bev);
 	unsigned int reads = 0;
 	bool maybe_more = true;
 
@@ -240,7 +246,7 @@ static void read_ready(struct ferry_transport *transport, short what)
 		}
 		budget -= (size_t)length;
 		if (!transport->reading_paused)
-			bufferevent_trigger(bev, EV_READ, 0);
+			transport_trigger_read(transport, 0);
 	}
 }
 

@@ -6,13 +6,17 @@
  * @brief All of ferry: bytes, open file descriptors and whole files on one ordered libevent stream.
  */
 
+#include "ferry/descriptor.h"
+#include "ferry/dispatcher.h"
 #include "ferry/endpoint.h"
 #include "ferry/file_producer.h"
+#include "ferry/handoff.h"
 #include "ferry/listeners.h"
 #include "ferry/log.h"
 #include "ferry/message.h"
 #include "ferry/producer.h"
 #include "ferry/transport.h"
 #include "ferry/version.h"
+#include "ferry/worker.h"
 
 #endif

@@ -67,7 +67,8 @@ struct ferry_message_callbacks {
  * Puts messages on a transport, as its protocol. The transport is the stream's from then on, and
  * goes with it. Coalescing of descriptors is turned off and one message may carry 253; both are to
  * stay so. Bytes that an earlier protocol has left in the input are the first of the messages;
- * descriptors that it was given are not.
+ * descriptors that it was given are not. Of the bufferevent's EV_READ watermarks the low one has no
+ * effect, and the high one bounds what one read brings, not what a message may be.
  *
  * @param[out] out the stream
  * @param transport a transport on a unix socket, or on another kind for messages without

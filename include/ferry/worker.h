@@ -39,7 +39,8 @@ struct ferry_worker_callbacks {
 	void (*drain_requested)(struct ferry_worker *worker, void *context);
 
 	/** The channel is over, once; the reasons of a protocol's connection_lost, and -EPROTO: the
-	 *  dispatcher broke the format, -EPROTONOSUPPORT: it has no version in common with us. What was
+	 *  dispatcher broke the format, -EPROTONOSUPPORT: it has no version in common with us,
+	 *  -ENOMEM: out of memory for an answer that it would have waited for in vain. What was
 	 *  received and not yet claimed is closed; what was claimed is this process's still. */
 	void (*dispatcher_lost)(struct ferry_worker *worker, int reason, void *context);
 
@@ -49,15 +50,15 @@ struct ferry_worker_callbacks {
 
 /** What a worker has counted since its start. */
 struct ferry_worker_stats {
-	uint64_t received; /**< handoffs that came, with or without their descriptors */
-	uint64_t claimed;  /**< that the callback was given */
-	uint64_t done;     /**< that were said to be done */
-	uint64_t rejected; /**< by ferry_handoff_reject() */
-	uint64_t refused;  /**< unclaimed: the descriptor was not what the dispatcher had said */
-	uint64_t lost;     /**< descriptors that did not arrive: no number was free */
-	uint64_t unclaimed; /**< closed because the dispatcher was gone before they were claimed */
-	uint64_t waited;   /**< claims that had to wait for room in the channel */
-	uint64_t ignored;  /**< messages of a type that we do not know */
+	uint64_t received;    /**< handoffs that came, with or without their descriptors */
+	uint64_t claimed;     /**< that the callback was given */
+	uint64_t done;        /**< that were said to be done */
+	uint64_t rejected;    /**< by ferry_handoff_reject() */
+	uint64_t refused;     /**< unclaimed: the descriptor was not what the dispatcher had said */
+	uint64_t lost;        /**< descriptors that did not arrive: no number was free */
+	uint64_t unclaimed;   /**< closed because the dispatcher was gone before they were claimed */
+	uint64_t waited;      /**< claims that had to wait for room in the channel */
+	uint64_t ignored;     /**< messages of a type that we do not know */
 	uint64_t reserved[7]; /**< for later versions */
 };
 

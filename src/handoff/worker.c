@@ -231,7 +231,7 @@ static void on_sent(void *argument)
 {
 	struct ferry_worker *worker = argument;
 
-	if (worker->claiming && message_sent_position(worker->stream) >= worker->claim_end)
+	if (worker->claiming) /* it may have to be kept again */
 		message_hand_out_kept(worker->stream);
 }
 

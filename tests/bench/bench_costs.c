@@ -1,5 +1,5 @@
-/* What a transport costs beside bare system calls and beside a stock bufferevent: descriptors, round
- * trips, bytes, and memory while idle. */
+/* What a transport costs beside bare system calls and beside a stock bufferevent: descriptors, messages,
+ * round trips, bytes, and memory while idle. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -247,6 +247,215 @@ static void descriptors(bool quick)
 	close(given);
 }
 
+/* ---- messages ---- */
+
+enum { PAYLOAD = 64, FRAME = 16 + PAYLOAD, FDS_EACH_MAX = 32 };
+static unsigned int fds_each;
+static uint64_t fds_received;
+
+/* One sendmsg(2) for each, of as many bytes as ferry's frame has. */
+static void bare_send_messages(int socket, void *argument)
+{
+	(void)argument;
+	char frame[FRAME] = "";
+	struct iovec vector = {frame, sizeof(frame)};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(FDS_EACH_MAX * sizeof(int))];
+	} room = {.bytes = {0}};
+	struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+	int fds[FDS_EACH_MAX];
+
+	if (fds_each > 0) {
+		message.msg_control = room.bytes;
+		message.msg_controllen = CMSG_SPACE(fds_each * sizeof(int));
+		room.align = (struct cmsghdr){.cmsg_len = CMSG_LEN(fds_each * sizeof(int)),
+		                              .cmsg_level = SOL_SOCKET,
+		                              .cmsg_type = SCM_RIGHTS};
+	}
+	for (uint64_t sent = 0; sent < messages; sent++) {
+		for (unsigned int i = 0; i < fds_each; i++)
+			fds[i] = new_descriptor();
+		if (fds_each > 0)
+			memcpy(CMSG_DATA(&room.align), fds, fds_each * sizeof(int));
+		while (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) {
+			bench_need(errno == EAGAIN, "sendmsg");
+			bench_poll(socket, POLLOUT);
+		}
+		for (unsigned int i = 0; i < fds_each; i++)
+			close(fds[i]);
+	}
+	shutdown(socket, SHUT_WR);
+}
+
+static void close_all(const struct cmsghdr *header)
+{
+	int fds[FDS_EACH_MAX];
+	size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+	bench_need(count <= FDS_EACH_MAX, "descriptors of one message");
+	memcpy(fds, CMSG_DATA(header), count * sizeof(int));
+	for (size_t i = 0; i < count; i++)
+		close(fds[i]);
+	fds_received += count;
+}
+
+static void bare_receive_messages(int socket, void *argument)
+{
+	(void)argument;
+	char bytes[16384];
+	struct iovec vector = {bytes, sizeof(bytes)};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(253 * sizeof(int))];
+	} room;
+	uint64_t length = 0;
+
+	for (;;) {
+		struct msghdr message = {.msg_iov = &vector,
+		                         .msg_iovlen = 1,
+		                         .msg_control = room.bytes,
+		                         .msg_controllen = sizeof(room.bytes)};
+		ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+		if (got == 0)
+			break;
+		if (got < 0) {
+			bench_need(errno == EAGAIN, "recvmsg");
+			bench_poll(socket, POLLIN);
+			continue;
+		}
+		length += (uint64_t)got;
+		if (CMSG_FIRSTHDR(&message) != NULL)
+			close_all(CMSG_FIRSTHDR(&message));
+	}
+	received = length / FRAME;
+}
+
+static void fill_messages(void *context)
+{
+	struct ferry_message_stream *stream = context;
+	static const char payload[PAYLOAD];
+	int fds[FDS_EACH_MAX];
+	/* What a transport takes of descriptors is bounded. */
+	unsigned int count = fds_each > 4 ? 256 / fds_each : 64;
+
+	for (unsigned int i = 0; i < count && queued < messages; i++, queued++) {
+		for (unsigned int j = 0; j < fds_each; j++)
+			fds[j] = new_descriptor();
+		bench_need(ferry_message_send(stream, 1, payload, sizeof(payload), fds, fds_each,
+		                              FERRY_FD_TAKE) == 0,
+		           "ferry_message_send");
+	}
+	if (queued == messages)
+		ferry_transport_unregister_producer(ferry_message_stream_get_transport(stream));
+}
+
+/* Its descriptors are closed on return. */
+static void count_message(struct ferry_message_stream *stream, struct ferry_message *message,
+                          void *context)
+{
+	(void)stream, (void)context;
+	received++;
+	fds_received += ferry_message_get_fd_count(message) - ferry_message_get_fds_lost(message);
+}
+
+static void end_message_loop(struct ferry_message_stream *stream, int reason, void *context)
+{
+	(void)stream, (void)reason, (void)context;
+	event_base_loopbreak(base);
+}
+
+static struct ferry_message_stream *new_stream(int socket)
+{
+	static const struct ferry_message_callbacks callbacks = {.message_received = count_message,
+	                                                         .connection_lost = end_message_loop};
+	struct ferry_message_stream *stream = NULL;
+
+	open_base();
+	bench_need(ferry_message_stream_new(&stream, new_transport(socket), &callbacks, NULL) == 0,
+	           "stream");
+	return stream;
+}
+
+static void ferry_send_messages(int socket, void *argument)
+{
+	(void)argument;
+	static const struct ferry_producer_callbacks producer = {.resume_producing = fill_messages};
+	struct ferry_message_stream *stream = new_stream(socket);
+	struct ferry_transport *transport = ferry_message_stream_get_transport(stream);
+
+	queued = 0;
+	bench_need(ferry_transport_register_producer(transport, &producer, stream, FERRY_PULL) == 0 &&
+	               ferry_transport_lose_write_connection(transport) == 0,
+	           "producer");
+	event_base_dispatch(base);
+	ferry_message_stream_free(stream);
+	close_base();
+}
+
+static void ferry_receive_messages(int socket)
+{
+	struct ferry_message_stream *stream = new_stream(socket);
+
+	event_base_dispatch(base);
+	ferry_message_stream_free(stream);
+	close_base();
+}
+
+static double message_rate(bool ferry)
+{
+	int socket;
+	received = fds_received = 0;
+	uint64_t began = bench_now();
+	pid_t child =
+	    bench_fork(BENCH_UNIX, ferry ? ferry_send_messages : bare_send_messages, NULL, &socket);
+
+	if (ferry) {
+		ferry_receive_messages(socket);
+	} else {
+		bare_receive_messages(socket, NULL);
+		close(socket);
+	}
+	double seconds = (double)(bench_now() - began) / 1e9;
+	bench_wait(child);
+	bench_need(received == messages && fds_received == messages * fds_each, "messages received");
+	return (double)messages / seconds;
+}
+
+static void messages_with_descriptors(bool quick)
+{
+	static const unsigned int counts[] = {0, 1, 8, FDS_EACH_MAX};
+	char name[80];
+
+	given = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	bench_need(given >= 0, "/dev/null");
+	printf("# Messages of %d bytes with descriptors, between two processes: the best of rounds\n",
+	       PAYLOAD);
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		double best[2] = {0};
+		fds_each = counts[i];
+		messages = (quick ? 5000 : 400000) / (1 + fds_each);
+		for (int round = 0; round < (quick ? 1 : 9); round++) {
+			for (int ferry = 0; ferry < 2; ferry++) {
+				double rate = message_rate(ferry);
+				if (rate > best[ferry])
+					best[ferry] = rate;
+			}
+		}
+		for (int ferry = 0; ferry < 2; ferry++) {
+			const char *who = ferry ? "ferry" : "bare";
+			snprintf(name, sizeof(name), "messages_%u_fds_%s_per_s", fds_each, who);
+			bench_print(name, best[ferry]);
+			snprintf(name, sizeof(name), "messages_%u_fds_%s_fds_per_s", fds_each, who);
+			if (fds_each > 0)
+				bench_print(name, best[ferry] * fds_each);
+		}
+		snprintf(name, sizeof(name), "ratio_messages_%u_fds_ferry_to_bare", fds_each);
+		bench_print(name, best[1] / best[0]);
+	}
+	close(given);
+}
+
 /* ---- round trips ---- */
 
 enum { MESSAGE = 64 };
@@ -474,6 +683,7 @@ int main(int argc, char **argv)
 	bool quick = bench_is_quick(argc, argv);
 
 	descriptors(quick);
+	messages_with_descriptors(quick);
 	trips(quick);
 	bytes(quick);
 	memory();

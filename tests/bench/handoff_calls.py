@@ -18,8 +18,8 @@ import tempfile
 MOST = 12
 BATCH = 1000
 
-CALL = re.compile(r"^\d+ (?:<\.\.\. (\w+) resumed>|(\w+)\()")
-MARK = re.compile(r'^\d+ write\(-1, "(\w+)"')
+CALL = re.compile(r"^\d+ +(?:<\.\.\. (\w+) resumed>|(\w+)\()")
+MARK = re.compile(r'^\d+ +write\(-1, "(\w+)"')
 WAITING = {"epoll_wait", "epoll_pwait", "epoll_pwait2"}
 
 

@@ -28,13 +28,19 @@ ssize_t __real_readlink(const char *path, char *buffer, size_t size);
 ssize_t __wrap_readlink(const char *path, char *buffer, size_t size);
 
 static bool no_proc;
+static const char *fake_name;
 
 ssize_t __wrap_readlink(const char *path, char *buffer, size_t size)
 {
-	if (!no_proc)
+	if (no_proc) {
+		errno = ENOENT;
+		return -1;
+	}
+	if (fake_name == NULL)
 		return __real_readlink(path, buffer, size);
-	errno = ENOENT;
-	return -1;
+	size_t length = strnlen(fake_name, size);
+	memcpy(buffer, fake_name, length);
+	return (ssize_t)length;
 }
 
 static struct ferry_descriptor_info inspect(int fd)
@@ -196,6 +202,17 @@ START_TEST(a_memfd_that_takes_no_seals)
 	struct ferry_descriptor_info info = inspect_and_close(memfd_create("x", 0));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_MEMFD);
 	ck_assert_uint_eq(info.seals, F_SEAL_SEAL);
+}
+END_TEST
+
+/* A file may be called so, in the root directory. */
+START_TEST(a_name_alone_makes_no_memfd)
+{
+	int fd = open("/proc/version", O_RDONLY);
+	fake_name = "/memfd:x (deleted)";
+	struct ferry_descriptor_info info = inspect_and_close(fd);
+	fake_name = NULL;
+	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_FILE);
 }
 END_TEST
 
@@ -401,8 +418,9 @@ static struct ferry_descriptor_info inspect_socket(int fd, int family, int type,
 
 static void expect_local(const struct ferry_descriptor_info *info, int fd)
 {
-	struct sockaddr_storage address = {0};
+	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
+	memset(&address, 0, sizeof(address));
 	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &length), 0);
 	ck_assert_uint_eq(info->local_length, length);
 	ck_assert_mem_eq(&info->local_address, &address, length);
@@ -544,6 +562,7 @@ int main(void)
 	tcase_add_test(files, a_directory);
 	tcase_add_loop_test(files, a_memfd, 0, 2);
 	tcase_add_test(files, a_memfd_that_takes_no_seals);
+	tcase_add_test(files, a_name_alone_makes_no_memfd);
 	tcase_add_test(files, a_path_is_no_access);
 	TCase *others = support_case(suite, "others");
 	tcase_add_test(others, both_ends_of_a_pipe);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "handoff/handoff.h"
+#include "utf8.h"
 
 #include "support.h"
 #include "wire.h"
@@ -310,6 +311,17 @@ START_TEST(names_are_utf8)
 	}
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, NULL), -EINVAL);
 	ferry_handoff_free(handoff);
+}
+END_TEST
+
+START_TEST(a_character_that_is_cut_off_is_not_completed_by_what_follows)
+{
+	static const char text[] = "\xf0\x9f\x98\x80";
+	for (size_t length = 1; length < 4; length++)
+		ck_assert(!utf8_is_valid(text, length));
+	ck_assert(utf8_is_valid(text, 4));
+	ck_assert(utf8_is_valid(text, 0));
+	ck_assert(utf8_is_valid("a\0b", 3));
 }
 END_TEST
 
@@ -719,6 +731,7 @@ int main(void)
 	tcase_add_test(identity, an_io_uring_is_refused);
 	TCase *content = support_case(suite, "contents");
 	tcase_add_test(content, names_are_utf8);
+	tcase_add_test(content, a_character_that_is_cut_off_is_not_completed_by_what_follows);
 	tcase_add_test(content, a_name_has_255_bytes_at_most);
 	tcase_add_loop_test(content, bytes_and_blob_have_64_kib_at_most, 0, 2);
 	tcase_add_test(content, what_was_read_already_may_be_dropped);

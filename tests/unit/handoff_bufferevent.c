@@ -64,7 +64,7 @@ static void on_write(struct bufferevent *bev, void *context)
 static void on_event(struct bufferevent *bev, short what, void *context)
 {
 	(void)context;
-	events |= what;
+	events = (short)(events | what);
 	run_hook(bev);
 }
 
@@ -525,6 +525,14 @@ START_TEST(the_bytes_are_told_once_reading_is_enabled)
 }
 END_TEST
 
+START_TEST(the_input_is_for_libevent_to_add_to)
+{
+	struct bufferevent *bev = make_of_handoff(10, 0);
+	ck_assert_int_eq(evbuffer_add(bufferevent_get_input(bev), "x", 1), -1);
+	finish(bev);
+}
+END_TEST
+
 /* _i: of sizes */
 START_TEST(the_client_goes_on_where_it_was)
 {
@@ -850,6 +858,41 @@ START_TEST(a_transport_without_a_protocol_tells_the_read_callback)
 }
 END_TEST
 
+static unsigned int fds_received;
+
+static void on_fd(struct ferry_transport *transport, int fd, void *context)
+{
+	(void)transport, (void)context;
+	fds_received++;
+	close(fd);
+}
+
+/* Its events are its own, though nobody reads yet when the bytes are due. */
+START_TEST(a_transport_gets_the_descriptors_too)
+{
+	struct ferry_transport *transport = NULL;
+	struct ferry_handoff *handoff = NULL;
+	struct bufferevent *bev = NULL;
+	make_pair(PAIR_UNIX, ends);
+	ck_assert_int_eq(ferry_handoff_new(&handoff, ends[0]), 0);
+	ck_assert_int_eq(ferry_handoff_set_bytes(handoff, "read", 4), 0);
+	ck_assert_int_eq(ferry_handoff_to_bufferevent(&bev, handoff, base, BEV_OPT_CLOSE_ON_FREE), 0);
+	ferry_handoff_free(handoff);
+	ck_assert_int_eq(ferry_transport_new(&transport, bev), 0);
+	ck_assert_int_eq(ferry_transport_set_fd_cb(transport, on_fd, NULL), 0);
+	set_callbacks(bev);
+	pump_turns(3);
+	bufferevent_enable(bev, EV_READ);
+	ck_assert_int_eq(wire_send(ends[1], "x", 1, &(int){STDERR_FILENO}, 1), 1);
+	size_t all = 5;
+	pump_until(input_is_full, (void *[]){bev, &all});
+	ck_assert_uint_eq(fds_received, 1);
+	ferry_transport_free(transport);
+	pump_turns(2);
+	close(ends[1]);
+}
+END_TEST
+
 /* _i: in a later turn */
 START_TEST(a_transport_that_is_freed_leaves_nothing)
 {
@@ -887,6 +930,7 @@ static void add_to(Suite *suite)
 {
 	TCase *to = support_case(suite, "to");
 	tcase_add_loop_test(to, the_bytes_are_told_once_reading_is_enabled, 0, TIMINGS);
+	tcase_add_test(to, the_input_is_for_libevent_to_add_to);
 	tcase_add_loop_test(to, the_client_goes_on_where_it_was, 0, SIZES);
 	tcase_add_loop_test(to, fewer_than_the_low_watermark_wait_for_the_rest, 0, 2);
 	tcase_add_test(to, a_high_watermark_does_not_hold_them_back);
@@ -912,6 +956,7 @@ int main(void)
 	TCase *transports = support_case(suite, "transports");
 	tcase_add_loop_test(transports, a_protocol_is_offered_the_bytes, 0, TRANSPORT_TIMINGS);
 	tcase_add_test(transports, a_transport_without_a_protocol_tells_the_read_callback);
+	tcase_add_test(transports, a_transport_gets_the_descriptors_too);
 	tcase_add_loop_test(transports, a_transport_that_is_freed_leaves_nothing, 0, 2);
 	return support_run(suite);
 }

@@ -1337,6 +1337,119 @@ START_TEST(deferred_callbacks_do_not_let_descriptors_pile_up)
 }
 END_TEST
 
+/* ---- watermarks ---- */
+
+static const size_t high_marks[] = {1, 15, 16, 17, 100, 315};
+enum { HIGH_MARKS = sizeof(high_marks) / sizeof(high_marks[0]) };
+
+/* _i: the mark, with and without deferred callbacks */
+START_TEST(a_high_water_mark_below_a_message_does_not_stop_the_reading)
+{
+	make_pair(PAIR_UNIX, ends);
+	open_inbox(&inbox, ends[0], _i < HIGH_MARKS ? 0 : BEV_OPT_DEFER_CALLBACKS);
+	bufferevent_setwatermark(bev_of(&inbox), EV_READ, 0, high_marks[_i % HIGH_MARKS]);
+	for (unsigned int i = 0; i < 6; i++)
+		far_frame(i, i % 2 == 0 ? 300 : 3, i, i % 3);
+	pump_until_count(&inbox.count, 6);
+	for (unsigned int i = 0; i < 6; i++)
+		expect_note(i, i, i % 2 == 0 ? 300 : 3, i % 3, i);
+	expect_payload(&inbox, 0);
+	close_stream();
+}
+END_TEST
+
+START_TEST(a_high_water_mark_still_bounds_a_read)
+{
+	unsigned char frame[HEADER + 1000];
+	open_stream();
+	bufferevent_setwatermark(bev_of(&inbox), EV_READ, 0, 10);
+	far_send(frame, put_frame(frame, 1, 1000, 0), 0, 0);
+	pump_until_count(&inbox.count, 1);
+	expect_payload(&inbox, 0);
+	ck_assert_uint_ge(stats_of(transport_of(&inbox)).receive_calls, sizeof(frame) / 10);
+	close_stream();
+}
+END_TEST
+
+static bool has_read_some(void *unused)
+{
+	(void)unused;
+	return stats_of(transport_of(&inbox)).bytes_received >= 100;
+}
+
+/* Below what has come of a message already. _i: deferred callbacks */
+START_TEST(a_high_water_mark_may_be_set_in_the_middle_of_a_message)
+{
+	unsigned char frame[HEADER + 300];
+	put_frame(frame, 5, 300, 2);
+	make_pair(PAIR_UNIX, ends);
+	open_inbox(&inbox, ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
+	far_send(frame, 100, 7, 2);
+	pump_until(has_read_some, NULL);
+	pump_turns(2);
+	bufferevent_setwatermark(bev_of(&inbox), EV_READ, 0, 20);
+	far_send(frame + 100, sizeof(frame) - 100, 0, 0);
+	pump_until_count(&inbox.count, 1);
+	expect_note(0, 5, 300, 2, 7);
+	expect_payload(&inbox, 0);
+	close_stream();
+}
+END_TEST
+
+static void set_low_high_mark(struct inbox *box, struct ferry_message *message)
+{
+	(void)message;
+	bufferevent_setwatermark(bev_of(box), EV_READ, 0, 20);
+}
+
+START_TEST(a_high_water_mark_may_be_set_in_a_callback)
+{
+	unsigned char frames[HEADER + 10 + HEADER + 300];
+	size_t length = put_frame(frames, 1, 10, 0);
+	put_frame(frames + length, 2, 300, 0);
+	open_stream();
+	inbox.hook = set_low_high_mark;
+	far_send(frames, length + 100, 0, 0);
+	pump_until_count(&inbox.count, 1);
+	far_send(frames + length + 100, sizeof(frames) - length - 100, 0, 0);
+	pump_until_count(&inbox.count, 2);
+	expect_payload(&inbox, 0);
+	close_stream();
+}
+END_TEST
+
+/* _i: deferred callbacks */
+START_TEST(a_low_water_mark_does_not_hold_messages_back)
+{
+	make_pair(PAIR_UNIX, ends);
+	open_inbox(&inbox, ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
+	bufferevent_setwatermark(bev_of(&inbox), EV_READ, 1000000, 0);
+	inbox.hook = pause_it;
+	for (unsigned int i = 0; i < 3; i++)
+		far_frame(i, 10, i, i);
+	for (unsigned int i = 0; i < 3; i++) {
+		pump_until_count(&inbox.count, i + 1);
+		ck_assert_int_eq(ferry_transport_resume_reading(transport_of(&inbox)), 0);
+	}
+	close_stream();
+}
+END_TEST
+
+/* With the start of one put aside. _i: where it is cut */
+START_TEST(an_end_inside_a_message_is_told_under_a_high_water_mark_too)
+{
+	unsigned char frame[HEADER + 20];
+	put_frame(frame, 1, 20, 1);
+	open_stream();
+	bufferevent_setwatermark(bev_of(&inbox), EV_READ, 0, 5);
+	far_send(frame, (size_t)_i + 1, 0, 1);
+	close_far();
+	expect_lost(-EPROTO);
+	ck_assert_uint_eq(inbox.count, 0);
+	close_stream();
+}
+END_TEST
+
 /* ---- after another protocol ---- */
 
 static void upgrade(struct recorder *recorder, char event)
@@ -1639,6 +1752,19 @@ static void add_reserve_tests(Suite *suite)
 	tcase_add_test(reserve, a_reserve_may_be_larger_than_one_look_and_than_the_limit);
 }
 
+static void add_mark_tests(Suite *suite)
+{
+	TCase *marks = support_case(suite, "watermarks");
+	tcase_add_loop_test(marks, a_high_water_mark_below_a_message_does_not_stop_the_reading, 0,
+	                    2 * HIGH_MARKS);
+	tcase_add_test(marks, a_high_water_mark_still_bounds_a_read);
+	tcase_add_loop_test(marks, a_high_water_mark_may_be_set_in_the_middle_of_a_message, 0, 2);
+	tcase_add_test(marks, a_high_water_mark_may_be_set_in_a_callback);
+	tcase_add_loop_test(marks, a_low_water_mark_does_not_hold_messages_back, 0, 2);
+	tcase_add_loop_test(marks, an_end_inside_a_message_is_told_under_a_high_water_mark_too, 0,
+	                    HEADER + 20 - 1);
+}
+
 int main(void)
 {
 	Suite *suite = suite_create("message");
@@ -1647,5 +1773,6 @@ int main(void)
 	add_sending_tests(suite);
 	add_callback_tests(suite);
 	add_reserve_tests(suite);
+	add_mark_tests(suite);
 	return support_run(suite);
 }

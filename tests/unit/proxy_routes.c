@@ -63,8 +63,9 @@ END_TEST
 
 START_TEST(a_host_is_compared_without_case_port_and_last_dot)
 {
-	static const char *const same[] = {"example.org",  "EXAMPLE.org",       "example.org:80",
-	                                   "Example.Org.", "example.org.:8080", "example.org:"};
+	static const char *const same[] = {"example.org",    "EXAMPLE.org",  "example.org:80",
+	                                   "example.org:99", "Example.Org.", "example.org.:8080",
+	                                   "example.org:"};
 	static const char *const others[] = {"",
 	                                     "example.or",
 	                                     "xexample.org",
@@ -85,6 +86,17 @@ START_TEST(a_host_is_compared_without_case_port_and_last_dot)
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		ck_assert_msg(find(others[i], "/") == DEFAULT, "%s", others[i]);
 	ck_assert_int_eq(find_bytes("example.org\0", 12, "/", 1), DEFAULT);
+	end();
+}
+END_TEST
+
+START_TEST(names_have_letters_digits_and_three_signs)
+{
+	begin();
+	add("a-b_c.0-9", NULL, 1);
+	ck_assert_int_eq(find("A-B_C.0-9", "/"), 1);
+	ck_assert_int_eq(find("a_b_c.0-9", "/"), -ENOENT);
+	ck_assert_int_eq(find("a-b-c.0-9", "/"), -ENOENT);
 	end();
 }
 END_TEST
@@ -229,6 +241,9 @@ START_TEST(a_route_may_be_written_with_escapes)
 	ck_assert_int_eq(find("", "/a%20b/%c3%a4/x"), 1);
 	ck_assert_int_eq(find("", "/%61 b/\xc3\xa4"), 1);
 	ck_assert_int_eq(find("", "/a%2520b"), DEFAULT);
+	add(NULL, "/jo", 2);
+	ck_assert_int_eq(find("", "/%6a%6F"), 2);
+	ck_assert_int_eq(find("", "/%6A%6f"), 2);
 	end();
 }
 END_TEST
@@ -383,6 +398,7 @@ int main(void)
 	TCase *hosts = support_case(suite, "hosts");
 	tcase_add_test(hosts, without_a_route_the_default_is_taken);
 	tcase_add_test(hosts, a_host_is_compared_without_case_port_and_last_dot);
+	tcase_add_test(hosts, names_have_letters_digits_and_three_signs);
 	tcase_add_test(hosts, an_ipv6_host_is_the_same_however_it_is_written);
 	tcase_add_test(hosts, a_star_is_every_name_below);
 	tcase_add_test(hosts, the_most_particular_host_wins_then_the_longest_path);

@@ -617,6 +617,14 @@ static void close_far(void)
 
 static const unsigned char all_names[8] = {0};
 
+static void nothing_is_said_yet(struct takeover_end *end)
+{
+	char byte;
+	(void)end;
+	ck_assert_int_eq(recv(ends[1], &byte, 1, MSG_PEEK | MSG_DONTWAIT), -1);
+	ck_assert_int_eq(errno, EAGAIN);
+}
+
 START_TEST(the_bytes_are_those_of_the_documentation)
 {
 	static const unsigned char hello[8] = {1, 0, 1, 0, 0, 0, 0, 0};
@@ -662,6 +670,7 @@ START_TEST(the_bytes_are_those_of_the_documentation)
 	wire_close_fds(&far_read);
 	ck_assert_uint_eq(far_receive(), END);
 	ck_assert_int_eq(far_number(), 3);
+	old_end.on_ended = nothing_is_said_yet;
 	far_send(ACCEPTING, NULL, 0, NULL, 0);
 	ck_assert_uint_eq(far_receive(), RELEASED);
 	ck_assert_uint_eq(old_end.ended, 1);

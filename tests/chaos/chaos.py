@@ -1,0 +1,310 @@
+"""Clients in great number, while workers are killed, stopped and starved; or while the proxy is upgraded.
+
+FERRY_BIN is the directory of the proxy and the worker, FERRY_CHAOS_LOAD the clients' program. Prints
+`name value` lines, and ends with 1 if anything was lost that a killed worker had not claimed; judge.py says
+what that means. Everything is on the loopback, in a temporary directory, by processes of this one's own.
+"""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import daemons
+import judge
+import processes
+
+LOAD = os.environ["FERRY_CHAOS_LOAD"]
+CLIENTS = 64
+KILL_EVERY = 0.2  # seconds
+# Addresses of the clients that come before, by the number of the first connection.
+MAIN_FIRST, WARM_FIRST = 0, 100_000_000
+FAULTS_SHOWN = 20
+
+
+class Violence:
+    """One worker is killed at each step; some are stopped for a while, and killed so or continued; now and
+    then one may open next to no descriptors. Chosen by the seed."""
+
+    def __init__(self, seed, server):
+        self.random = random.Random(seed)
+        self.server = server
+        self.workers = {}  # pid: Process
+        self.killed = {}  # pid: when
+        self.stopped = self.starved = None
+        self.until = {"stopped": 0, "starved": 0}
+        self.counts = {"killed": 0, "killed_while_stopped": 0, "stopped": 0, "starved": 0}
+
+    def look(self):
+        """Opens a pidfd on each worker that is new."""
+        for pid in self.server.worker_pids():
+            known = self.workers.get(pid)
+            if known is not None and known.is_alive():
+                continue
+            if known is not None:
+                raise AssertionError(f"two workers had the number {pid}: this run proves nothing")
+            with contextlib.suppress(ProcessLookupError):
+                self.workers[pid] = processes.Process(pid)
+        for worker in (self.stopped, self.starved):
+            if worker is not None and not worker.is_alive():
+                self.forget(worker)
+
+    def forget(self, worker):
+        if self.stopped is worker:
+            self.stopped = None
+        if self.starved is worker:
+            self.starved = None
+
+    def living(self):
+        return [worker for pid, worker in sorted(self.workers.items())
+                if pid not in self.killed and worker.is_alive()]
+
+    def kill(self, worker):
+        self.killed[worker.pid] = time.monotonic_ns()
+        worker.send(signal.SIGKILL)
+        self.counts["killed"] += 1
+        self.forget(worker)
+
+    def end_stop(self):
+        if self.random.randrange(4) == 0:
+            self.counts["killed_while_stopped"] += 1
+            self.kill(self.stopped)
+        else:
+            self.stopped.send(signal.SIGCONT)
+            self.stopped = None
+
+    def begin_stop(self, now, worker):
+        self.stopped = worker
+        self.until["stopped"] = now + self.random.uniform(0.05, 1.5)
+        worker.send(signal.SIGSTOP)
+        self.counts["stopped"] += 1
+
+    def begin_starving(self, now, worker):
+        self.starved = worker
+        self.until["starved"] = now + self.random.uniform(0.1, 0.8)
+        worker.squeeze(self.random.randrange(4))
+        self.counts["starved"] += 1
+
+    def step(self):
+        self.look()
+        now = time.monotonic()
+        if self.stopped is not None and now >= self.until["stopped"]:
+            self.end_stop()
+        if self.starved is not None and now >= self.until["starved"]:
+            self.starved.unsqueeze()
+            self.starved = None
+        running = [worker for worker in self.living() if worker is not self.stopped]
+        if running:
+            self.kill(running.pop(self.random.randrange(len(running))))
+        # Two of them run on, so that there is somebody to take over.
+        if self.stopped is None and len(running) > 1 and self.random.randrange(3) == 0:
+            self.begin_stop(now, running.pop(self.random.randrange(len(running))))
+        if self.starved is None and running and self.random.randrange(3) == 0:
+            self.begin_starving(now, self.random.choice(running))
+
+    def end(self):
+        self.look()
+        if self.stopped is not None:
+            self.stopped.send(signal.SIGCONT)
+        if self.starved is not None:
+            self.starved.unsqueeze()
+
+    def close(self):
+        for worker in self.workers.values():
+            worker.close()
+
+
+class Run:
+    def __init__(self, directory, options):
+        self.directory = directory
+        self.options = options
+        self.server = daemons.daemons(directory)
+        self.logs = []
+        self.killed = {}
+        self.counts = {}
+        self.upgrades = 0
+
+    # ---- the clients ----
+
+    def start_load(self, seconds, first):
+        log = self.directory / f"load-{first}"
+        self.logs.append(log)
+        return processes.spawn(LOAD, "--port", self.server.port, "--log", log, "--clients", CLIENTS,
+                               "--seconds", seconds, "--seed", self.options.seed, "--first", first)
+
+    def finish_load(self, load):
+        def ended():
+            self.server.tend()
+            return load.poll() is not None
+        processes.wait_until(ended, "the clients have their answers")
+        if load.returncode != 0:
+            raise AssertionError(f"the clients ended with {load.returncode}")
+
+    # ---- what is open ----
+
+    def connections(self):
+        """TCP connections of the proxy's port that a process still has."""
+        count = 0
+        port = f"{self.server.port:04X}"
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            listens = fields[3] == "0A"
+            count += (not listens and fields[9] != "0" and
+                      port in (fields[1].split(":")[1], fields[2].split(":")[1]))
+        return count
+
+    def open_fds(self):
+        """(the proxy's, the most that a worker has) when none has a client."""
+        def count(pids):
+            found = []
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    found.append(len(os.listdir(f"/proc/{pid}/fd")))
+            return found
+        return sum(count(self.server.proxy_pids())), count(self.server.worker_pids())
+
+    def measure_idle(self):
+        processes.wait_until(lambda: self.connections() == 0, "all connections are closed")
+        # What is closed with a connection is closed within the same turn of a loop, or the next one.
+        counts = []
+        for _ in range(10):
+            counts.append(self.open_fds())
+            time.sleep(0.02)
+        self.idle_proxy = min(proxy for proxy, _ in counts)
+        self.idle_worker = max(min(workers) for _, workers in counts)
+
+    def leaked(self):
+        proxy, workers = self.open_fds()
+        return max(0, proxy - self.idle_proxy) + sum(max(0, fds - self.idle_worker)
+                                                    for fds in workers) + self.connections()
+
+    def settle(self):
+        """How many descriptors and zombies are left when all had the time to go."""
+        def zombies():
+            found = [pid for proxy in self.server.proxy_pids()
+                     for pid in processes.children_of(proxy)]
+            return sum((processes.stat_of(pid) or ("", ""))[1] == "Z" for pid in found)
+        self.server.wait_for_workers()
+        with contextlib.suppress(AssertionError):
+            processes.wait_until(lambda: self.leaked() == 0 and zombies() == 0, "", deadline=30)
+        return self.leaked(), zombies()
+
+    # ---- the run ----
+
+    def be_violent(self, load):
+        violence = Violence(self.options.seed, self.server)
+        end = time.monotonic() + self.options.seconds
+        step = time.monotonic()
+        while time.monotonic() < end and load.poll() is None:
+            violence.step()
+            self.server.tend()
+            step += KILL_EVERY
+            time.sleep(max(0, step - time.monotonic()))
+        violence.end()
+        self.killed = violence.killed
+        self.counts = violence.counts
+        violence.close()
+
+    def upgrade(self, load):
+        for _ in range(self.options.upgrades):
+            time.sleep(0.3)  # so that each one has clients of its own
+            self.server.upgrade()
+            self.upgrades += 1
+        load.terminate()
+
+    def run(self):
+        server = self.server
+        server.root.mkdir()
+        subprocess.run([LOAD, "--make-files", server.root], check=True)
+        server.start()
+        self.finish_load(self.start_load(1, WARM_FIRST))
+        self.measure_idle()
+        if self.options.upgrades:
+            load = self.start_load(86400, MAIN_FIRST)
+            self.upgrade(load)
+        else:
+            load = self.start_load(self.options.seconds, MAIN_FIRST)
+            self.be_violent(load)
+        self.finish_load(load)
+        self.leaked_fds, self.zombies = self.settle()
+        self.retried = server.retried()
+        server.stop()
+        self.left = processes.descendants()
+
+    def judge(self):
+        claims = judge.read_claims(self.server.claim_log.open())
+        outcomes = None
+        if self.server.has_outcomes:
+            outcomes = judge.read_outcomes(self.server.outcome_log.open())
+        verdict = judge.Judge(claims, outcomes, self.killed)
+        for log in self.logs:
+            for connection in judge.read_connections(log.open()):
+                verdict.add(connection)
+        verdict.finish()
+        return verdict
+
+    def report(self):
+        """The lines; and whether all is as it must be."""
+        verdict = self.judge()
+        numbers = {**verdict.totals, **self.counts,
+                   "retried": self.retried, "upgrades": self.upgrades,
+                   "leaked_fds": self.leaked_fds, "zombies": self.zombies,
+                   "processes_left": len(self.left)}
+        for name, value in numbers.items():
+            print(name, value)
+        for fault in verdict.faults[:FAULTS_SHOWN]:
+            print("#", fault)
+        if len(verdict.faults) > FAULTS_SHOWN:
+            print(f"# and {len(verdict.faults) - FAULTS_SHOWN} more")
+        return not (verdict.faults or self.leaked_fds or self.zombies or self.left)
+
+
+def end_all():
+    """Whatever has happened, nothing of this run stays."""
+    for _ in range(100):
+        for pid in processes.descendants():
+            with contextlib.suppress(OSError):
+                process = processes.Process(pid)
+                process.send(signal.SIGKILL)
+                process.close()
+        processes.reap()
+        if not processes.descendants():
+            return
+        time.sleep(0.02)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=random.randrange(2 ** 32))
+    parser.add_argument("--upgrades", type=int, default=0,
+                        help="nobody is killed: the proxy is upgraded so often")
+    options = parser.parse_args()
+    print("seed", options.seed, flush=True)
+    processes.adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="ferry-chaos-") as directory:
+        run = Run(pathlib.Path(directory), options)
+        if options.upgrades and not run.server.upgrades_itself:
+            print("SKIPPED: this proxy has no upgrade")
+            return 77
+        try:
+            run.run()
+            good = run.report()
+        except BaseException:
+            print(run.server.text()[-4000:], file=sys.stderr)
+            raise
+        finally:
+            end_all()
+        if not good:
+            print(run.server.text()[-2000:], file=sys.stderr)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""The proxy and its workers, as the harness needs them: all that it knows of their options and of how they
+say something is here.
+
+- workers append a line to the claim log for each connection they are given: claim PID ATTEMPT ADDRESS:PORT;
+- the proxy appends one to the outcome log when it hears how a handoff ended:
+  outcome done|rejected|expired|kept PID-OR-0 ATTEMPT ADDRESS:PORT REASON;
+- it prints "listening ADDRESS:PORT" once it serves, and "admin ADDRESS:PORT" for its metrics;
+- SIGUSR2 has it start its successor, and end once that one serves and its own clients are handed off.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import urllib.request
+
+import processes
+
+WORKERS = 4
+BIN = pathlib.Path(os.environ["FERRY_BIN"])
+# Longer than any pause that this run makes: nobody is to be refused.
+QUEUE_SECONDS = 30
+
+
+class Daemons:
+    """What both kinds have in common."""
+
+    upgrades_itself = False
+    has_outcomes = False
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.root = directory / "root"
+        self.claim_log = directory / "claims"
+        self.outcome_log = directory / "outcomes"
+        self.output = directory / "output"
+        for path in (self.claim_log, self.outcome_log, self.output):
+            path.touch()
+        self.started = []  # Popen
+
+    def spawn(self, name, *arguments):
+        with open(self.output, "ab") as output:
+            child = processes.spawn(BIN / name, *arguments, stdout=output,
+                                    stderr=subprocess.STDOUT, cwd=self.directory)
+        self.started.append(child)
+        return child
+
+    def text(self):
+        return self.output.read_text(errors="replace")
+
+    def said(self, word):
+        """What the proxy has last said after a word; None: nothing yet."""
+        found = re.findall(rf"^{word} (\S+)$", self.text(), re.MULTILINE)
+        return found[-1] if found else None
+
+    def wait_for_proxy(self):
+        address = processes.wait_until(lambda: self.said("listening"), "the proxy listens")
+        self.port = int(address.rsplit(":", 1)[1])
+
+    def worker_pids(self):
+        return processes.by_name("handoff_worker")
+
+    def proxy_pids(self):
+        return processes.by_name("handoff_proxy")
+
+    def wait_for_workers(self):
+        def all_there():
+            self.tend()
+            return len(self.worker_pids()) == WORKERS
+        processes.wait_until(all_there, "all workers are there")
+
+    def tend(self):
+        """What must be done from time to time."""
+        processes.reap()
+
+    def stop(self):
+        """All that is left, in the good way; what does not end by itself is named."""
+        left = self.proxy_pids()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                processes.Process(pid).send(signal.SIGTERM)
+
+        def gone():
+            self.tend()
+            return not self.proxy_pids() and not self.worker_pids()
+        processes.wait_until(gone, "proxy and workers end")
+
+
+class Present(Daemons):
+    """Workers that somebody else starts, and that come to the proxy's socket. No second attempts."""
+
+    def start(self):
+        self.spawn("handoff_proxy", "--socket", self.directory / "s", "--port", 0)
+        self.wait_for_proxy()
+        for _ in range(WORKERS):
+            self.add_worker()
+        processes.wait_until(lambda: self.text().count(" is here") >= WORKERS, "workers")
+
+    def add_worker(self):
+        self.spawn("handoff_worker", "--socket", self.directory / "s", "--root", self.root,
+                   "--claim-log", self.claim_log)
+
+    def tend(self):
+        super().tend()
+        ended = [child for child in self.started[1:] if child.poll() is not None]
+        for child in ended:
+            if child.returncode != -signal.SIGKILL:
+                raise AssertionError(f"a worker ended with {child.returncode}: {self.text()[-2000:]}")
+            self.started.remove(child)
+            self.add_worker()
+
+    def retried(self):
+        return 0
+
+    def stop(self):
+        for child in self.started:
+            child.terminate()
+        for child in self.started:
+            if child.wait(processes.DEADLINE) != 0:
+                raise AssertionError(f"{child.args[0]} ended with {child.returncode}")
+
+
+class Supervised(Daemons):
+    """A proxy that starts its workers itself, and its own successor."""
+
+    upgrades_itself = True
+    has_outcomes = True
+
+    def start(self):
+        self.spawn("handoff_proxy", "--port", 0, "--root", self.root, "--workers", WORKERS,
+                   "--admin", "127.0.0.1:0", "--queue-timeout", QUEUE_SECONDS,
+                   "--claim-log", self.claim_log, "--outcome-log", self.outcome_log)
+        self.wait_for_proxy()
+        self.wait_for_workers()
+
+    def metric(self, name):
+        url = f"http://{self.said('admin')}/-/metrics"
+        with urllib.request.urlopen(url, timeout=processes.DEADLINE) as answer:
+            text = answer.read().decode()
+        found = re.search(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE)
+        if found is None:
+            raise AssertionError(f"no {name} among the metrics:\n{text}")
+        return int(float(found.group(1)))
+
+    def retried(self):
+        return self.metric("ferry_handoff_retried_total")
+
+    def upgrade(self):
+        old = self.proxy_pids()
+        listening = self.text().count("listening ")
+        for pid in old:
+            processes.Process(pid).send(signal.SIGUSR2)
+
+        def replaced():
+            self.tend()
+            return (self.text().count("listening ") > listening and
+                    not set(old) & set(self.proxy_pids()) and len(self.proxy_pids()) == 1)
+        processes.wait_until(replaced, "the old proxy has ended, and a new one serves")
+
+
+def daemons(directory):
+    usage = subprocess.run([BIN / "handoff_proxy", "--help"], stdout=subprocess.PIPE, check=True,
+                           text=True).stdout
+    return (Supervised if "--workers" in usage else Present)(directory)

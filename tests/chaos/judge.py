@@ -1,0 +1,159 @@
+"""The verdict of a run, from what everybody wrote down: the clients, the workers, the proxy, and the harness
+of its own kills. Nothing here looks at a process or at a clock.
+
+A connection is named by the client's address and port, which no other one of the run has. A failed request
+is excused by one thing only: a worker had claimed its connection, and the harness killed that worker before
+the client saw the failure. Who had claimed it is proven by either of two logs:
+
+- the worker's own line, written when it was given the connection;
+- the proxy's: the handoff's outcome is KEPT, by that worker. A worker may be killed between its claim and
+  its line, but a claim that succeeded is in the channel, and the proxy reads it.
+
+An answer is never excused: neither one with another status than asked for, nor one with a wrong byte; nor is
+silence.
+"""
+
+import collections
+import dataclasses
+
+# How a client may see that the process at the other end has died.
+BROKEN = ("closed", "reset")
+
+
+@dataclasses.dataclass
+class Connection:
+    name: str
+    begun: int
+    answered: int
+    ending: str
+    status: int
+    time: int  # ns, CLOCK_MONOTONIC
+
+
+@dataclasses.dataclass
+class Claim:
+    pid: int
+    attempt: int
+
+
+@dataclasses.dataclass
+class Outcome:
+    what: str  # done, rejected, expired, kept
+    pid: int  # 0: nobody's
+    attempt: int
+    reason: str
+
+
+def read_connections(lines):
+    for line in lines:
+        name, begun, answered, ending, status, time = line.split()
+        yield Connection(name, int(begun), int(answered), ending, int(status), int(time))
+
+
+def read_claims(lines):
+    """{name: [Claim, …]}; lines of another kind are ignored."""
+    claims = collections.defaultdict(list)
+    for line in lines:
+        words = line.split()
+        if words[0] == "claim":
+            claims[words[3]].append(Claim(int(words[1]), int(words[2])))
+    return claims
+
+
+def read_outcomes(lines):
+    """{name: [Outcome, …]}"""
+    outcomes = collections.defaultdict(list)
+    for line in lines:
+        words = line.split()
+        if words[0] == "outcome":
+            outcome = Outcome(words[1], int(words[2]), int(words[3]), words[5])
+            outcomes[words[4]].append(outcome)
+    return outcomes
+
+
+class Judge:
+    """killed: {pid: when, right before it was killed}. outcomes None: this proxy does not write any."""
+
+    def __init__(self, claims, outcomes, killed):
+        self.claims = claims
+        self.outcomes = outcomes
+        self.killed = killed
+        self.totals = dict.fromkeys((
+            "connections", "requests", "ok", "failed_after_claim", "failed_unclaimed", "delivered_twice",
+            "closed_unannounced", "not_ended", "not_in_claim_log", "outcomes_missing",
+            "outcomes_twice", "proven_by_outcome_only"), 0)
+        self.faults = []  # a line for each
+        self.seen = set()
+
+    def add(self, connection):
+        totals = self.totals
+        if connection.name in self.seen:
+            self.fault("a name twice", connection)
+        self.seen.add(connection.name)
+        totals["connections"] += 1
+        totals["requests"] += connection.begun
+        totals["ok"] += connection.answered
+        if connection.begun != connection.answered:
+            self.add_failure(connection)
+        elif connection.ending == "idle" and not self.is_excused(connection):
+            # A client may have been about to ask: the request would have been lost.
+            self.count("closed_unannounced", connection)
+        elif connection.ending == "no-end":
+            self.count("not_ended", connection)
+        self.check_logs(connection)
+
+    def add_failure(self, connection):
+        if connection.ending in BROKEN and self.is_excused(connection):
+            self.totals["failed_after_claim"] += 1
+            if connection.name not in self.claims:
+                self.totals["proven_by_outcome_only"] += 1
+        else:
+            self.count("failed_unclaimed", connection)
+
+    def takers(self, name):
+        """Who was given it, by either log."""
+        taken = {claim.pid for claim in self.claims.get(name, ())}
+        if self.outcomes is not None:
+            taken |= {outcome.pid for outcome in self.outcomes.get(name, ())
+                      if outcome.what in ("kept", "done")}
+        return taken
+
+    def is_excused(self, connection):
+        taken = self.takers(connection.name)
+        return len(taken) == 1 and all(
+            pid in self.killed and self.killed[pid] <= connection.time for pid in taken)
+
+    def check_logs(self, connection):
+        """That the logs say of each connection what they must: else they would prove nothing."""
+        claims = self.claims.get(connection.name, ())
+        if len(claims) > 1 or len(self.takers(connection.name)) > 1:
+            self.count("delivered_twice", connection)
+        if connection.answered > 0 and not claims:
+            self.count("not_in_claim_log", connection)
+        if self.outcomes is not None and connection.begun > 0:
+            outcomes = self.outcomes.get(connection.name, ())
+            if len(outcomes) == 0 and connection.ending != "no-connection":
+                self.count("outcomes_missing", connection)
+            elif len(outcomes) > 1:
+                self.count("outcomes_twice", connection)
+
+    def count(self, name, connection):
+        self.totals[name] += 1
+        self.fault(name, connection)
+
+    def fault(self, what, connection):
+        outcomes = self.outcomes.get(connection.name, []) if self.outcomes is not None else "no log"
+        killed = {pid: self.killed.get(pid) for pid in self.takers(connection.name)}
+        self.faults.append(f"{what}: {connection} claims {self.claims.get(connection.name, [])} "
+                           f"outcomes {outcomes} killed {killed}")
+
+    def finish(self):
+        """Of whom nobody but the workers speaks."""
+        for name, claims in self.claims.items():
+            if name not in self.seen:
+                self.faults.append(f"claimed, and no client of ours: {name} {claims}")
+        totals = self.totals
+        answered_for = totals["ok"] + totals["failed_after_claim"] + totals["failed_unclaimed"]
+        if totals["requests"] != answered_for:
+            self.faults.append(f"the sums differ: {totals}")
+        return not self.faults

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Clients in great number, while workers are killed or the proxy is upgraded: docs/testing.md has what is
+# printed. Builds for release, unless FERRY_BIN and FERRY_CHAOS_LOAD say what to run.
+# Usage: run.sh [--seconds N] [--seed N] [--upgrades N]
+set -eu
+
+cd "$(dirname "$0")/../.."
+if [ -z "${FERRY_BIN:-}" ]; then
+	sh tests/install-packages.sh build test
+	cmake --preset release >/dev/null
+	cmake --build --preset release --target handoff_proxy handoff_worker chaos_load
+	FERRY_BIN=$PWD/build/release/examples
+	FERRY_CHAOS_LOAD=$PWD/build/release/tests/chaos/chaos_load
+	export FERRY_BIN FERRY_CHAOS_LOAD
+fi
+exec /usr/bin/python3 -B tests/chaos/chaos.py "$@"

@@ -1,0 +1,380 @@
+/* Messages both ways with descriptors, run again and again, with another allocation or system call failing
+ * each time. Whatever fails: what arrives are the first of the messages that were sent, in their order, each
+ * with its own descriptors; what does not is told; and nothing leaks or is closed twice. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+
+#include "ferry/ferry.h"
+
+#include "faults.h"
+#include "heap.h"
+#include "support.h"
+#include "wire.h"
+
+/* ---- what happened ---- */
+
+/* The last: the far end has sent a message and gone, before the near end starts to send. */
+enum { LINK_UNIX, LINK_TCP, LINK_UNIX_GONE, LINK_KINDS };
+enum { HEADER = 16, LARGE = 100000, REPLY = 1000, REPLIES = 3, FDS_MAX = 40, RESERVE = 50 };
+
+struct sent {
+	size_t length, fd_count;
+	enum ferry_fd_ownership ownership;
+};
+static const struct sent plan[] = {
+    {10, 0, FERRY_FD_DUP}, {0, 1, FERRY_FD_DUP},        {LARGE, FDS_MAX, FERRY_FD_DUP},
+    {0, 0, FERRY_FD_DUP},  {7, FDS_MAX, FERRY_FD_TAKE}, {LARGE, 0, FERRY_FD_DUP},
+    {1, 1, FERRY_FD_TAKE},
+};
+enum { PLANNED = sizeof(plan) / sizeof(plan[0]) };
+
+struct side {
+	struct ferry_message_stream *stream;
+	unsigned int accepted[PLANNED + REPLIES], accepted_count; /* types, of what it sent */
+	unsigned int received, fds_lost;
+	bool out_of_step, lost;
+	int reason;
+};
+
+static struct {
+	int kind;
+	struct side near, far;
+	int call_error; /* the first */
+} run;
+
+static char payload[LARGE];
+
+static struct side *other(const struct side *side)
+{
+	return side == &run.near ? &run.far : &run.near;
+}
+
+static void note_error(int status)
+{
+	if (run.call_error == 0 && status != 0)
+		run.call_error = status;
+}
+
+static size_t fds_of(size_t fd_count)
+{
+	return run.kind == LINK_TCP ? 0 : fd_count;
+}
+
+static void send_message(struct side *side, unsigned int type, const struct sent *sent)
+{
+	int fds[FDS_MAX];
+	size_t count = fds_of(sent->fd_count);
+
+	if (side->stream == NULL)
+		return;
+	disarm();
+	for (size_t i = 0; i < count; i++)
+		fds[i] = dup(STDERR_FILENO);
+	arm();
+	int status = ferry_message_send(side->stream, (uint16_t)type, payload, sent->length, fds, count,
+	                                sent->ownership);
+	note_error(status);
+	if (status == 0)
+		side->accepted[side->accepted_count++] = type;
+	disarm();
+	for (size_t i = 0; i < count; i++)
+		if (status != 0 || sent->ownership == FERRY_FD_DUP)
+			close(fds[i]);
+	arm();
+}
+
+static const struct sent reply = {REPLY, 1, FERRY_FD_TAKE};
+
+/* Whether it is the next of those that the other end has sent, with what belongs to it. */
+static bool is_next(struct side *side, struct ferry_message *message)
+{
+	const struct side *sender = other(side);
+	size_t length;
+	unsigned int type = ferry_message_get_type(message);
+	const char *bytes = ferry_message_get_payload(message, &length);
+	const struct sent *sent = type < PLANNED ? &plan[type] : &reply;
+
+	return side->received < sender->accepted_count && sender->accepted[side->received] == type &&
+	       length == sent->length && memcmp(bytes, payload, length) == 0 &&
+	       ferry_message_get_fd_count(message) == fds_of(sent->fd_count);
+}
+
+static void on_message(struct ferry_message_stream *stream, struct ferry_message *message,
+                       void *context)
+{
+	struct side *side = context;
+
+	side->out_of_step |= stream != side->stream || !is_next(side, message);
+	side->received++;
+	side->fds_lost += (unsigned int)ferry_message_get_fds_lost(message);
+	int fd = ferry_message_steal_fd(message, 0); /* the others are closed by ferry */
+	disarm();
+	if (fd >= 0)
+		close(fd);
+	arm();
+	if (side == &run.far && side->received <= REPLIES)
+		send_message(side, PLANNED, &reply);
+}
+
+static void on_lost(struct ferry_message_stream *stream, int reason, void *context)
+{
+	struct side *side = context;
+	if (side->lost)
+		abort();
+	side->lost = true;
+	side->reason = reason;
+	side->stream = NULL;
+	ferry_message_stream_free(stream);
+}
+
+static const struct ferry_message_callbacks callbacks = {.message_received = on_message,
+                                                         .connection_lost = on_lost};
+
+/* ---- the scenario ---- */
+
+static bool open_side(struct side *side, struct event_base *loop, int fd)
+{
+	struct ferry_transport *transport = NULL;
+	disarm();
+	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
+	arm();
+	int status = ferry_transport_new(&transport, bev);
+	note_error(status);
+	if (status != 0) {
+		disarm();
+		bufferevent_free(bev);
+		arm();
+		return false;
+	}
+	status = ferry_message_stream_new(&side->stream, transport, &callbacks, side);
+	note_error(status);
+	if (status != 0)
+		ferry_transport_free(transport);
+	return status == 0;
+}
+
+/* The far end leaves a message with a descriptor behind, made by hand. */
+static void leave(int fd)
+{
+	unsigned char frame[HEADER + REPLY] = {'F', 'R',          'Y',        1, PLANNED, 0, 0,
+	                                       0,   REPLY & 0xff, REPLY >> 8, 0, 0,       1};
+	disarm();
+	memcpy(frame + HEADER, payload, REPLY);
+	int given = dup(STDERR_FILENO);
+	wire_send(fd, frame, sizeof(frame), &given, 1);
+	close(given);
+	close(fd);
+	run.far.accepted[run.far.accepted_count++] = PLANNED;
+	run.far.lost = true;
+	arm();
+}
+
+static bool open_sides(struct event_base *loop)
+{
+	int ends[2];
+	disarm();
+	make_pair(run.kind == LINK_TCP ? PAIR_TCP : PAIR_UNIX, ends);
+	arm();
+	bool opened = open_side(&run.near, loop, ends[0]);
+	if (run.kind == LINK_UNIX_GONE)
+		leave(ends[1]);
+	else
+		opened &= open_side(&run.far, loop, ends[1]);
+	struct side *receiver = run.kind == LINK_UNIX_GONE ? &run.near : &run.far;
+	if (receiver->stream != NULL)
+		ferry_message_stream_set_fd_reserve(receiver->stream, RESERVE);
+	return opened;
+}
+
+/* It ends when it has its answers, or when there will be none. */
+static void end_when_answered(void)
+{
+	if (run.near.stream != NULL && run.near.received >= run.far.accepted_count &&
+	    (run.far.received >= run.near.accepted_count || run.far.lost) && run.kind != LINK_UNIX_GONE)
+		ferry_transport_lose_connection(ferry_message_stream_get_transport(run.near.stream));
+}
+
+static void tick(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+/* More rounds than any recovery takes: what is not over by then hangs. */
+enum { ROUNDS_MAX = 1000 };
+
+static void run_scenario(int kind)
+{
+	memset(&run, 0, sizeof(run));
+	run.kind = kind;
+	disarm();
+	struct event_base *loop = event_base_new();
+	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
+	event_add(ticker, &(struct timeval){.tv_usec = 2000});
+	arm();
+
+	if (open_sides(loop)) {
+		for (unsigned int i = 0; i < PLANNED; i++)
+			send_message(&run.near, i, &plan[i]);
+		for (int i = 0; i < ROUNDS_MAX && !(run.near.lost && run.far.lost); i++) {
+			event_base_loop(loop, EVLOOP_ONCE);
+			end_when_answered();
+		}
+	}
+	ferry_message_stream_free(run.near.stream);
+	ferry_message_stream_free(run.far.stream);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(loop, EVLOOP_NONBLOCK);
+
+	disarm();
+	event_free(ticker);
+	event_base_free(loop);
+}
+
+/* ---- the judgement ---- */
+
+static char what_failed[100];
+static unsigned int faults; /* described, so that one run shows all of them */
+
+static void check_that(bool holds, const char *sentence)
+{
+	if (holds)
+		return;
+	faults++;
+	printf("NOT: %s\n%s: call %d, near %d/%d got %u of %u, far %d/%d got %u of %u\n", sentence,
+	       what_failed, run.call_error, run.near.lost, run.near.reason, run.near.received,
+	       run.far.accepted_count, run.far.lost, run.far.reason, run.far.received,
+	       run.near.accepted_count);
+	fflush(stdout);
+}
+
+static bool is_complete(void)
+{
+	return run.call_error == 0 && run.near.lost && run.far.lost && run.near.reason == 0 &&
+	       run.far.reason == 0 && run.near.fds_lost + run.far.fds_lost == 0 &&
+	       run.far.received == PLANNED && run.near.accepted_count == PLANNED &&
+	       run.near.received == REPLIES && run.far.accepted_count == REPLIES;
+}
+
+static bool is_told(void)
+{
+	return run.call_error < 0 || run.near.reason < 0 || run.far.reason < 0 ||
+	       run.near.fds_lost + run.far.fds_lost > 0;
+}
+
+static void judge(bool recoverable, int fds_before)
+{
+	check_that(is_complete() || is_told(), "what did not get through is told");
+	if (recoverable)
+		check_that(is_complete(), "what can be waited out changes nothing");
+	check_that(!run.near.out_of_step && !run.far.out_of_step,
+	           "each is the next that was sent, with its own descriptors");
+	if (run.call_error == 0) {
+		check_that(run.near.lost, "the near end is told its end");
+		check_that(run.far.lost, "the far end is told its end");
+		if (run.kind == LINK_UNIX_GONE)
+			check_that(run.near.reason < 0, "a peer that has gone is told");
+	}
+	check_that(count_open_fds() == fds_before, "no descriptor leaks");
+	check_that(take_bad_closes() == 0, "none is closed twice");
+}
+
+/* ---- the sweeps ---- */
+
+static unsigned long run_with_allocation(int kind, unsigned long number)
+{
+	int fds_before = count_open_fds();
+	size_t blocks_before = heap_blocks();
+	snprintf(what_failed, sizeof(what_failed), "link %d, allocation %lu", kind, number);
+	plan_fault(CALL_NONE, 0, 0);
+	heap_watch(number);
+	run_scenario(kind);
+	unsigned long count = heap_unwatch();
+	judge(number == 0 && kind != LINK_UNIX_GONE, fds_before);
+	if (number == 0 && kind == LINK_UNIX_GONE)
+		check_that(run.near.received == 1, "what a peer had sent before it went is received");
+	check_that(heap_blocks() == blocks_before, "no memory leaks");
+	return count;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+	unsigned long count = run_with_allocation(_i, 0);
+	for (unsigned long number = 1; number <= count; number++)
+		run_with_allocation(_i, number);
+	printf("link %d: %lu allocations\n", _i, count);
+	ck_assert_uint_gt(count, 10);
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+static const struct swept_call calls[] = {
+    {CALL_SENDMSG,
+     "sendmsg",
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS, EPIPE, ECONNRESET, EPERM, EINVAL},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS}},
+    {CALL_RECVMSG, "recvmsg", {EINTR, EAGAIN, ECONNRESET, ENOMEM, ETIMEDOUT}, {EINTR, EAGAIN}},
+    {CALL_FCNTL, "fcntl", {EMFILE, ENOMEM, EINVAL}, {0}},
+    {CALL_GETSOCKOPT, "getsockopt", {ENOPROTOOPT, ENOMEM}, {0}},
+    {CALL_IOCTL, "ioctl", {EINVAL, ENOTTY}, {0}},
+    {CALL_SHUTDOWN, "shutdown", {ENOTCONN}, {0}},
+    {CALL_CLOSE, "close", {EINTR, EIO}, {EINTR, EIO}},
+    {CALL_POLL, "poll", {EINTR}, {EINTR}},
+};
+enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
+
+static void run_with_call(int kind, int index, unsigned int number, int error)
+{
+	int fds_before = count_open_fds();
+	snprintf(what_failed, sizeof(what_failed), "link %d, %s number %u: %s", kind, calls[index].name,
+	         number, strerrorname_np(error));
+	plan_fault(calls[index].call, number, error);
+	heap_watch(0);
+	run_scenario(kind);
+	heap_unwatch();
+	judge(is_recoverable(&calls[index], error) && kind != LINK_UNIX_GONE, fds_before);
+	check_that(heap_blocks() == 0, "no memory leaks");
+}
+
+/* _i: the call, on each kind of link. */
+START_TEST(every_system_call_may_fail)
+{
+	int kind = _i / SWEPT_CALLS, index = _i % SWEPT_CALLS;
+	plan_fault(CALL_NONE, 0, 0);
+	heap_watch(0);
+	run_scenario(kind);
+	heap_unwatch();
+	unsigned int count = count_calls(calls[index].call);
+	/* A long run of the same call brings nothing new. */
+	unsigned int step = count > 60 ? count / 60 : 1;
+	for (unsigned int number = 1; number <= count; number += number < 30 ? 1 : step)
+		for (const int *error = calls[index].errors; *error != 0; error++)
+			run_with_call(kind, index, number, *error);
+	printf("link %d: %s called %u times\n", kind, calls[index].name, count);
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+static void fill_payload(void)
+{
+	for (size_t i = 0; i < sizeof(payload); i++)
+		payload[i] = (char)support_byte(i);
+}
+
+int main(void)
+{
+	heap_take_over();
+	Suite *suite = suite_create("fault");
+	TCase *memory = support_case(suite, "memory");
+	tcase_add_checked_fixture(memory, fill_payload, NULL);
+	tcase_add_loop_test(memory, every_allocation_may_fail, 0, LINK_KINDS);
+	TCase *kernel = support_case(suite, "system calls");
+	tcase_add_checked_fixture(kernel, fill_payload, NULL);
+	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, LINK_KINDS * SWEPT_CALLS);
+	return support_run(suite);
+}
