@@ -70,7 +70,8 @@ bool child_process_has_ended(pid_t pid, int *status)
 void child_process_describe(int status, char *out, size_t size)
 {
 	if (WIFSIGNALED(status))
-		snprintf(out, size, "killed by signal %d, %s", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		snprintf(out, size, "killed by signal %d, %s", WTERMSIG(status),
+		         strsignal(WTERMSIG(status)));
 	else
 		snprintf(out, size, "exited with status %d", WEXITSTATUS(status));
 }

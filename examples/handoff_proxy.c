@@ -27,8 +27,7 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <ferry/listeners.h>
-#include <ferry/version.h>
+#include <ferry/ferry.h>
 
 enum state { STARTING, SERVING, HANDING_OVER, STOPPING, DISMISSING };
 
@@ -225,13 +224,13 @@ static void say_where(const struct proxy *proxy)
 static int be_the_one(struct proxy *proxy)
 {
 	const struct proxy_listener *control = &proxy->wanted.control;
-	const struct proxy_upgrade_options options = {
-	    .set = proxy->set,
-	    .control_fd = control->name[0] != '\0' ? control->fd : -1,
-	    .control_path = proxy->conf.control,
-	    .argv = proxy->argv,
-	    .taken_over = taken_over,
-	    .context = proxy};
+	const struct proxy_upgrade_options options = {.set = proxy->set,
+	                                              .control_fd =
+	                                                  control->name[0] != '\0' ? control->fd : -1,
+	                                              .control_path = proxy->conf.control,
+	                                              .argv = proxy->argv,
+	                                              .taken_over = taken_over,
+	                                              .context = proxy};
 	int status = proxy_upgrade_new(&proxy->upgrade, proxy->base, &options);
 	if (status == 0)
 		say_where(proxy);
@@ -357,8 +356,8 @@ static int init(struct proxy *proxy)
 	if (status == 0)
 		status = proxy_routes_from_conf(&proxy->routes, &proxy->conf);
 	if (status == 0)
-		status = proxy_services_new(&proxy->services, proxy->base, &proxy->conf, &options, &callbacks,
-		                            proxy);
+		status = proxy_services_new(&proxy->services, proxy->base, &proxy->conf, &options,
+		                            &callbacks, proxy);
 	if (status == 0)
 		status = proxy_clients_new(&proxy->clients, proxy->base, &proxy->conf, proxy->routes,
 		                           proxy->services);

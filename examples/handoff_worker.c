@@ -19,7 +19,7 @@
 
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <ferry/handoff.h>
+#include <ferry/ferry.h>
 
 /* Descriptors that are left for other things than clients; more than one message brings. */
 enum { SPARE_FDS = 320 };
@@ -155,8 +155,10 @@ static const char usage[] =
     "  --claim-log FILE        append a line for each client that is taken\n"
     "  --help                  show this\n"
     "\n"
-    "SIGTERM and SIGINT: finishes the answers that have begun, and ends. A second one ends it at once.\n"
-    "When the proxy wants to drain it, or is gone, a worker with --channel serves what it has, says\n"
+    "SIGTERM and SIGINT: finishes the answers that have begun, and ends. A second one ends it at "
+    "once.\n"
+    "When the proxy wants to drain it, or is gone, a worker with --channel serves what it has, "
+    "says\n"
     "\"Connection: close\" in every answer, and ends with the last connection.\n";
 
 struct options {

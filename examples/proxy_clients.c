@@ -17,7 +17,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/listener.h>
-#include <ferry/handoff.h>
+#include <ferry/ferry.h>
 
 enum {
 	LINGER_BYTES = 256 * 1024, /* input that a client may still send after it was refused */
@@ -145,11 +145,11 @@ static void fail(struct client *client)
 /* The answer is short, and the socket has taken nothing before: it leaves at the first try. */
 static void refuse(struct client *client, int status, const char *why)
 {
-	struct http_answer answer = {
-	    .status = status,
-	    .why = why,
-	    .retry_after = status == 503 ? client->clients->conf->retry_after : 0,
-	    .without_body = client->head.method == HTTP_HEAD};
+	struct http_answer answer = {.status = status,
+	                             .why = why,
+	                             .retry_after =
+	                                 status == 503 ? client->clients->conf->retry_after : 0,
+	                             .without_body = client->head.method == HTTP_HEAD};
 	struct evbuffer *input = bufferevent_get_input(client->bev);
 	evbuffer_drain(input, evbuffer_get_length(input));
 	client->state = ANSWERING;
@@ -434,9 +434,8 @@ int proxy_clients_listen(struct proxy_clients *clients, int fd, bool proxy_proto
 	listener->clients = clients;
 	listener->proxy_protocol = proxy_protocol;
 	/* A backlog of 0: it listens already. */
-	listener->accepts =
-	    evconnlistener_new(clients->base, accepted, listener,
-	                       LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
+	listener->accepts = evconnlistener_new(clients->base, accepted, listener,
+	                                       LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
 	if (listener->accepts == NULL)
 		return -ENOMEM;
 	evconnlistener_set_error_cb(listener->accepts, accept_failed);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <ferry/listeners.h>
+#include <ferry/ferry.h>
 
 static void set_name(struct proxy_listener *listener, const char *what, unsigned int number)
 {

@@ -31,7 +31,7 @@ struct proxy_listener {
 
 /* All of them. */
 struct proxy_listeners {
-	struct proxy_listener listens[PROXY_CONF_LISTENS]; /* as many as the configuration has */
+	struct proxy_listener listens[PROXY_CONF_LISTENS];   /* as many as the configuration has */
 	struct proxy_listener services[PROXY_CONF_SERVICES]; /* those without a socket: no name */
 	struct proxy_listener admin, control;                /* without: no name */
 };

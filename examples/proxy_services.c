@@ -14,9 +14,7 @@
 
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <ferry/dispatcher.h>
-#include <ferry/endpoint.h>
-#include <ferry/transport.h>
+#include <ferry/ferry.h>
 
 struct service;
 
@@ -102,7 +100,8 @@ static void free_member(struct member *member)
 	free(member);
 }
 
-static void add_stats(struct ferry_dispatcher_stats *sum, const struct ferry_dispatcher_stats *stats)
+static void add_stats(struct ferry_dispatcher_stats *sum,
+                      const struct ferry_dispatcher_stats *stats)
 {
 	sum->accepted += stats->accepted;
 	sum->sent += stats->sent;
@@ -123,8 +122,7 @@ static void add_stats(struct ferry_dispatcher_stats *sum, const struct ferry_dis
 static void forget_worker(struct member *member)
 {
 	struct ferry_dispatcher_stats stats;
-	if (member->process != NULL &&
-	    ferry_dispatcher_worker_get_stats(member->worker, &stats) == 0)
+	if (member->process != NULL && ferry_dispatcher_worker_get_stats(member->worker, &stats) == 0)
 		add_stats(&member->service->pasts[member->process->place].stats, &stats);
 	member->worker = NULL;
 }
@@ -227,8 +225,8 @@ static const struct ferry_dispatcher_callbacks dispatcher_callbacks = {
  * outcomes may come when that is gone. */
 static int add_worker(struct member *member, struct ferry_transport *transport)
 {
-	int status = ferry_dispatcher_add_worker(&member->worker, member->service->dispatcher, transport,
-	                                         member->name);
+	int status = ferry_dispatcher_add_worker(&member->worker, member->service->dispatcher,
+	                                         transport, member->name);
 	if (status < 0) {
 		ferry_transport_free(transport);
 		return status;
@@ -276,7 +274,8 @@ static void drain_process(struct proxy_process *process, void *context)
 {
 	(void)context;
 	struct member *member = process->owner;
-	if (member->worker != NULL && (!member->ready || ferry_dispatcher_drain_worker(member->worker) < 0))
+	if (member->worker != NULL &&
+	    (!member->ready || ferry_dispatcher_drain_worker(member->worker) < 0))
 		remove_worker(member);
 }
 
@@ -355,8 +354,8 @@ static void log_outcome(const struct ticket *ticket, const struct ferry_handoff 
 		return;
 	struct ferry_dispatcher_worker *worker = ferry_handoff_get_worker(handoff);
 	long pid = worker != NULL ? (long)(intptr_t)ferry_dispatcher_worker_get_context(worker) : 0;
-	int length = snprintf(line, sizeof(line), "outcome %s %ld %u %s %d\n", outcome_name(outcome), pid,
-	                      ferry_handoff_get_attempt(handoff),
+	int length = snprintf(line, sizeof(line), "outcome %s %ld %u %s %d\n", outcome_name(outcome),
+	                      pid, ferry_handoff_get_attempt(handoff),
 	                      socket_address_format(&ticket->client, client, sizeof(client)), reason);
 	if (write(fd, line, (size_t)length) != length)
 		program_say("the outcome log: %s", strerror(errno));
@@ -467,8 +466,9 @@ void proxy_services_give_up(struct proxy_services *services)
 bool proxy_services_are_empty(const struct proxy_services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)
-		if (services->all[i].members != NULL || (services->all[i].supervisor != NULL &&
-		                                         !proxy_supervisor_is_empty(services->all[i].supervisor)))
+		if (services->all[i].members != NULL ||
+		    (services->all[i].supervisor != NULL &&
+		     !proxy_supervisor_is_empty(services->all[i].supervisor)))
 			return false;
 	return true;
 }
@@ -613,11 +613,11 @@ static int init_supervisor(struct service *service)
 	service->pasts = calloc(service->conf->workers, sizeof(*service->pasts));
 	if (service->pasts == NULL)
 		return -ENOMEM;
-	const struct proxy_supervisor_options options = {
-	    .name = service->conf->name,
-	    .argv = service->argv,
-	    .places = service->conf->workers,
-	    .drain_timeout = service->services->conf->drain_timeout};
+	const struct proxy_supervisor_options options = {.name = service->conf->name,
+	                                                 .argv = service->argv,
+	                                                 .places = service->conf->workers,
+	                                                 .drain_timeout =
+	                                                     service->services->conf->drain_timeout};
 	return proxy_supervisor_new(&service->supervisor, service->services->base, &options, &callbacks,
 	                            service);
 }

@@ -8,9 +8,7 @@
 #include <string.h>
 
 #include <event2/event.h>
-#include <ferry/endpoint.h>
-#include <ferry/listeners.h>
-#include <ferry/transport.h>
+#include <ferry/ferry.h>
 
 /* For the old proxy to answer, and for the workers of this one to be ready. */
 static const struct timeval patience = {.tv_sec = 60};
@@ -145,7 +143,8 @@ int proxy_takeover_new(struct proxy_takeover **out, struct event_base *base, con
 	takeover->deadline = evtimer_new(base, deadline_passed, takeover);
 	takeover->again = evtimer_new(base, again, takeover);
 	int status = -ENOMEM;
-	if (takeover->deadline != NULL && takeover->again != NULL && event_add(takeover->deadline, &patience) == 0)
+	if (takeover->deadline != NULL && takeover->again != NULL &&
+	    event_add(takeover->deadline, &patience) == 0)
 		status = connect_to_old(takeover);
 	if (status < 0) {
 		proxy_takeover_free(takeover);

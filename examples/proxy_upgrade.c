@@ -10,9 +10,7 @@
 #include <string.h>
 
 #include <event2/event.h>
-#include <ferry/endpoint.h>
-#include <ferry/listeners.h>
-#include <ferry/transport.h>
+#include <ferry/ferry.h>
 
 /* For a new proxy to start its workers; then it is given up. */
 static const struct timeval patience = {.tv_sec = 60};
@@ -63,8 +61,8 @@ static void asked(struct ferry_listener *listener, struct ferry_transport *trans
 	struct proxy_upgrade *upgrade = context;
 	int status = -EBUSY;
 	if (upgrade->takeover == NULL)
-		status = ferry_takeover_serve(&upgrade->takeover, upgrade->options.set, transport, &callbacks,
-		                              upgrade);
+		status = ferry_takeover_serve(&upgrade->takeover, upgrade->options.set, transport,
+		                              &callbacks, upgrade);
 	if (status < 0) {
 		program_say("a proxy that wants to take over is refused: %s", strerror(-status));
 		ferry_transport_free(transport);

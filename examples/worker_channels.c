@@ -9,9 +9,7 @@
 
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <ferry/endpoint.h>
-#include <ferry/transport.h>
-#include <ferry/worker.h>
+#include <ferry/ferry.h>
 
 enum { FIRST_RETRY_MS = 50, LONGEST_RETRY_MS = 2000 };
 
