@@ -166,6 +166,7 @@ static void terminate(struct proxy_process *process, const struct timeval *grace
 {
 	if (kill(process->pid, process->terminated ? SIGKILL : SIGTERM) < 0)
 		say(process, strerror(errno));
+	kill(process->pid, SIGCONT); /* one that was stopped would not hear it */
 	process->terminated = true;
 	set_deadline(process, grace);
 }

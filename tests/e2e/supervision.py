@@ -250,7 +250,7 @@ class Descriptors(Case):
             proxy.signal(signal.SIGHUP)
             ready += 2
             proxy.wait_until_ready(ready)
-        harness.wait_until(lambda: len(proxy.worker_pids()) == 2, "two workers are left")
+            harness.wait_until(lambda: len(proxy.worker_pids()) == 2, "two workers are left")
         harness.wait_until(lambda: proxy.child.fds() <= before, "descriptors are closed again")
 
 
