@@ -37,12 +37,13 @@ def wait_until(condition, what):
 class Child:
     """A program whose output goes to a file, so that it is never held up by a full pipe."""
 
-    def __init__(self, directory, name, *arguments, prefix=(), emulated=False, **options):
+    def __init__(self, directory, name, *arguments, prefix=(), emulated=False, programs=BIN,
+                 **options):
         self.name = name
         self.log = directory / f"{name}-{time.monotonic_ns()}.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, *(EMULATOR if emulated else ()), BIN / name, *arguments],
+                [*prefix, *(EMULATOR if emulated else ()), programs / name, *arguments],
                 **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT,
                    **options})
         self.pid = self.process.pid

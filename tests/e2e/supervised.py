@@ -38,7 +38,8 @@ def children(pid):
 class Proxy:
     """handoff_proxy and its workers, over a directory of files or with a configuration."""
 
-    def __init__(self, *arguments, workers=2, config=None, worker=(), prepare=()):
+    def __init__(self, *arguments, workers=2, config=None, worker=(), prepare=(),
+                 worker_script=None):
         self.temporary = tempfile.TemporaryDirectory(prefix="ferry-e2e-")
         self.directory = pathlib.Path(self.temporary.name)
         self.root = self.directory / "root"
@@ -50,6 +51,10 @@ class Proxy:
         self.access_log = self.directory / "access.log"
         self.claim_log = self.directory / "claim.log"
         self.outcome_log = self.directory / "outcome.log"
+        programs = harness.BIN
+        if worker_script is not None:
+            programs = self.directory / "programs"
+            self.install(programs, worker_script)
         if config is None:
             source = ("--root", self.root, "--workers", str(workers), "--port", "0")
         else:
@@ -60,11 +65,20 @@ class Proxy:
             self.directory, "handoff_proxy", *source, "--control", self.control,
             "--admin", "127.0.0.1:0", "--outcome-log", self.outcome_log, *arguments,
             "--", "--access-log", self.access_log, "--claim-log", self.claim_log, *worker,
-            emulated=True)
+            emulated=True, programs=programs)
         self.pid = self.child.pid
         self.generations = 1
         self.killed = False
         self.child.wait_for("listening ")
+
+    @staticmethod
+    def install(programs, worker_script):
+        """The proxy, and beside it something else in the worker's place."""
+        programs.mkdir()
+        (programs / "handoff_proxy").symlink_to(harness.BIN / "handoff_proxy")
+        worker = programs / "handoff_worker"
+        worker.write_text(worker_script)
+        worker.chmod(0o755)
 
     def configure(self, text):
         self.config.write_text(text.format(root=self.root, directory=self.directory))
@@ -115,9 +129,11 @@ class Proxy:
         return len(re.findall(words, self.text()))
 
     def wait_for(self, words, total=1):
-        harness.wait_until(lambda: self.count(words) >= total or self.has_ended(),
-                           f"'{words}', {total} times, in {self.text()}")
-        assert self.count(words) >= total, self.text()
+        try:
+            harness.wait_until(lambda: self.count(words) >= total or self.has_ended(),
+                               f"'{words}', {total} times")
+        finally:
+            assert self.count(words) >= total, self.text()
 
     def wait_until_ready(self, total):
         self.wait_for(r"\) is ready", total)
