@@ -258,8 +258,7 @@ void message_keep(struct ferry_message *message)
 static void deliver_the_rest(struct ferry_message_stream *stream, struct evbuffer *input)
 {
 	if (evbuffer_get_length(input) > 0)
-		bufferevent_trigger(stream->transport->rearm.bev, EV_READ,
-		                    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		transport_trigger_read(stream->transport, BEV_TRIG_DEFER_CALLBACKS);
 	else if (stream->peer_ended)
 		leave_with_peer(stream, input);
 	go_on_reading(stream);

@@ -130,8 +130,9 @@ class Supervised(Daemons):
 
     def start(self):
         self.spawn("handoff_proxy", "--port", 0, "--root", self.root, "--workers", WORKERS,
-                   "--admin", "127.0.0.1:0", "--queue-timeout", QUEUE_SECONDS,
-                   "--claim-log", self.claim_log, "--outcome-log", self.outcome_log)
+                   "--admin", "127.0.0.1:0", "--control", self.directory / "control",
+                   "--queue-timeout", QUEUE_SECONDS * 1000, "--outcome-log", self.outcome_log,
+                   "--", "--claim-log", self.claim_log)
         self.wait_for_proxy()
         self.wait_for_workers()
 
@@ -139,13 +140,13 @@ class Supervised(Daemons):
         url = f"http://{self.said('admin')}/-/metrics"
         with urllib.request.urlopen(url, timeout=processes.DEADLINE) as answer:
             text = answer.read().decode()
-        found = re.search(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE)
-        if found is None:
+        found = re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE)
+        if not found:
             raise AssertionError(f"no {name} among the metrics:\n{text}")
-        return int(float(found.group(1)))
+        return sum(int(float(number)) for number in found)
 
     def retried(self):
-        return self.metric("ferry_handoff_retried_total")
+        return self.metric("ferry_service_handoffs_retried_total")
 
     def upgrade(self):
         old = self.proxy_pids()

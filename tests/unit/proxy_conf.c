@@ -361,6 +361,7 @@ START_TEST(a_bad_service_is_told)
 	check_refused(SERVICE("root=/"), "conf:2: service: 'root=/' is no name of a service");
 	check_refused(SERVICE("\"\" root=/"), "conf:2: service: '' is no name of a service");
 	check_refused(SERVICE("a/b root=/"), "conf:2: service: 'a/b' is no name of a service");
+	check_refused(LEAST "service a/b root=/", "conf:3: service: 'a/b' is no name of a service");
 	check_refused(SERVICE("a root="), "conf:2: service: root= has no value");
 	check_refused(SERVICE("a Root=/"), "conf:2: service: 'Root=/' is not one of root=");
 	check_refused(SERVICE("a rootx=/"), "conf:2: service: 'rootx=/' is not one of root=");
