@@ -28,7 +28,11 @@ enum { LINGER_BYTES = 1024 * 1024 };
 /* Read at once: requests wait here while an answer is on its way, not many of them. */
 static const size_t bytes_per_read = 16384;
 
-enum state { READING, ANSWERING, LINGERING, GONE };
+/* Without descriptors or memory for a file it is tried again, so often, before the client is told so. */
+static const struct timeval retry_pause = {.tv_usec = 50000};
+enum { MOST_RETRIES = 100 };
+
+enum state { READING, WAITING, ANSWERING, LINGERING, GONE };
 
 struct http_connection {
 	struct http_server *server;
@@ -44,6 +48,7 @@ struct http_connection {
 	bool input_over;    /* the client has ended its sending half */
 	unsigned int files; /* whose callbacks are still to come, with this connection as context */
 	size_t lingered;
+	unsigned int retries;
 	struct http_head head;
 };
 
@@ -252,6 +257,20 @@ static void answer_file(struct http_connection *connection, const char *text, co
 		evbuffer_free(out);
 }
 
+static bool may_pass(int status)
+{
+	return status == -EMFILE || status == -ENFILE || status == -ENOMEM || status == -EAGAIN;
+}
+
+/* The request stays in the input meanwhile. False: it has waited long enough. */
+static bool wait_for_a_moment(struct http_connection *connection)
+{
+	if (connection->retries++ >= MOST_RETRIES || event_add(connection->deadline, &retry_pause) < 0)
+		return false;
+	connection->state = WAITING;
+	return true;
+}
+
 static void answer_path(struct http_connection *connection, const char *text)
 {
 	static const char index_name[] = "/index.html";
@@ -272,6 +291,8 @@ static void answer_path(struct http_connection *connection, const char *text)
 		if (status == -ENOENT || status == -EISDIR)
 			status = -EACCES; /* directories are not listed */
 	}
+	if (may_pass(status) && wait_for_a_moment(connection))
+		return;
 	if (status < 0) {
 		refuse_path(connection, status);
 		return;
@@ -302,6 +323,22 @@ static void answer(struct http_connection *connection, const char *text)
 		refuse(connection, 400, NULL, "a request body is not expected here");
 	else
 		answer_path(connection, text);
+}
+
+/* The head is complete, and the first in the input. */
+static void answer_first(struct http_connection *connection)
+{
+	struct evbuffer *input = input_of(connection);
+	size_t length = connection->head.scanned;
+	const char *text = (const char *)evbuffer_pullup(input, (ev_ssize_t)length);
+	if (text == NULL) {
+		abandon(connection);
+		return;
+	}
+	connection->state = ANSWERING;
+	answer(connection, text);
+	if (connection->state != WAITING)
+		evbuffer_drain(input, length);
 }
 
 static void linger(struct http_connection *connection)
@@ -376,8 +413,8 @@ static void read_request(struct http_connection *connection)
 		refuse(connection, -result, NULL, connection->head.error);
 		return;
 	}
-	answer(connection, text);
-	evbuffer_drain(input, (size_t)result);
+	connection->retries = 0;
+	answer_first(connection);
 }
 
 static void connection_made(struct ferry_transport *transport, void *context)
@@ -404,7 +441,7 @@ static void read_connection_lost(struct ferry_transport *transport, void *contex
 {
 	struct http_connection *connection = context;
 	connection->input_over = true;
-	if (connection->state != ANSWERING)
+	if (connection->state != ANSWERING && connection->state != WAITING)
 		ferry_transport_lose_connection(transport);
 }
 
@@ -427,6 +464,8 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 		connection->keep_alive = false;
 		ferry_transport_pause_reading(connection->transport);
 		refuse(connection, 408, NULL, "the request head took too long");
+	} else if (connection->state == WAITING) {
+		answer_first(connection);
 	} else {
 		ferry_transport_lose_connection(connection->transport);
 	}

@@ -8,6 +8,9 @@
  *      ^                          |                       \
  *      +--------------------------+                        +-> LINGERING -> gone
  *
+ * A request for a file waits before it is ANSWERING, for some seconds, while the process has no descriptor
+ * for it.
+ *
  * One answer is in the stream at a time, and reading stands still meanwhile: a client that sends
  * requests and reads no answers fills its own socket and not this process's memory. A connection
  * that is to be closed lingers: its sending half is ended, and what the client still sends is read
