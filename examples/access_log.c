@@ -35,8 +35,8 @@ void access_log_add(const struct access_log *log, const char *client, const char
 	char quoted[2 * REQUEST_MAX + 1], date[64], line[sizeof(quoted) + 512];
 	struct tm parts;
 	time_t now = time(NULL);
-	gmtime_r(&now, &parts);
-	strftime(date, sizeof(date), "%d/%b/%Y:%H:%M:%S +0000", &parts);
+	(void)gmtime_r(&now, &parts);
+	(void)strftime(date, sizeof(date), "%d/%b/%Y:%H:%M:%S +0000", &parts);
 	quote(request, request_length, quoted);
 	int size = snprintf(line, sizeof(line), "%s - - [%s] \"%s\" %d %" PRIu64 "\n", client, date,
 	                    quoted, status, length);

@@ -5,10 +5,9 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <sys/wait.h>
-
-extern char **environ;
 
 /* What this process ignores or blocks is no affair of the child's. */
 static int set_attributes(posix_spawnattr_t *attributes, bool own_group)

@@ -304,7 +304,7 @@ int main(int argc, char **argv)
 	                                          .ended = client_ended},
 	                               .claim_log = -1};
 	struct options options = {.root = ".", .channels = {.fd = -1}};
-	struct access_log access = {.fd = -1};
+	static struct access_log access = {.fd = -1};
 	int status = read_options(argc, argv, &worker, &options);
 	if (status != 0)
 		return status < 0 ? EXIT_SUCCESS : status;

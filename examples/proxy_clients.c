@@ -494,7 +494,7 @@ int proxy_clients_new(struct proxy_clients **out, struct event_base *base,
 	clients->routes = routes;
 	clients->services = services;
 	clients->hindrances = NOT_STARTED;
-	clients->most = fds > 2 * SPARE_FDS ? fds - SPARE_FDS : fds / 2;
+	clients->most = fds > 2UL * SPARE_FDS ? fds - SPARE_FDS : fds / 2;
 	if (conf->max_clients != 0 && conf->max_clients < clients->most)
 		clients->most = conf->max_clients;
 	clients->accept_again = evtimer_new(base, accept_again, clients);

@@ -22,6 +22,7 @@ struct service;
 struct member {
 	struct service *service;
 	struct member *next;
+	struct member **link;                   /* what points to this one */
 	struct proxy_process *process;          /* NULL: not ours */
 	struct ferry_dispatcher_worker *worker; /* NULL: its channel is over */
 	pid_t pid;
@@ -87,16 +88,18 @@ static struct member *add_member(struct service *service)
 		return NULL;
 	member->service = service;
 	member->next = service->members;
+	member->link = &service->members;
+	if (member->next != NULL)
+		member->next->link = &member->next;
 	service->members = member;
 	return member;
 }
 
 static void free_member(struct member *member)
 {
-	struct member **link = &member->service->members;
-	while (*link != member)
-		link = &(*link)->next;
-	*link = member->next;
+	*member->link = member->next;
+	if (member->next != NULL)
+		member->next->link = member->link;
 	free(member);
 }
 
@@ -674,8 +677,11 @@ static void free_service(struct service *service)
 	ferry_listener_free(service->listener);
 	proxy_supervisor_free(service->supervisor);
 	ferry_dispatcher_free(service->dispatcher); /* its workers with it */
-	while (service->members != NULL)
-		free_member(service->members);
+	struct member *next;
+	for (struct member *member = service->members; member != NULL; member = next) {
+		next = member->next;
+		free(member);
+	}
 	free(service->pasts);
 	free(service->argv);
 	free(service->snapshots);

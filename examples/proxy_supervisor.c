@@ -17,8 +17,9 @@
 
 enum { FIRST_BACKOFF_MS = 100, LONGEST_BACKOFF_MS = 10000 };
 
-/* A process that lived so long was in order: the next one is not kept waiting for its sake. */
-static const struct timeval long_life = {.tv_sec = 10};
+/* A process that lived so many seconds was in order: the next one is not kept waiting for its sake. */
+enum { LONG_LIFE = 10 };
+
 static const struct timeval kill_grace = {.tv_sec = 5};
 
 struct place {
@@ -86,7 +87,7 @@ static void leave_place(struct proxy_process *process)
 	struct timeval life;
 	now(&life);
 	timersub(&life, &process->born, &life);
-	if (!timercmp(&life, &long_life, <))
+	if (life.tv_sec >= LONG_LIFE)
 		place->backoff_ms = FIRST_BACKOFF_MS;
 	if (place->current == process)
 		place->current = NULL;
@@ -403,10 +404,13 @@ void proxy_supervisor_free(struct proxy_supervisor *supervisor)
 {
 	if (supervisor == NULL)
 		return;
-	while (supervisor->processes != NULL) {
-		kill(supervisor->processes->pid, SIGKILL);
-		waitpid(supervisor->processes->pid, NULL, 0);
-		free_process(supervisor->processes);
+	struct proxy_process *next;
+	for (struct proxy_process *process = supervisor->processes; process != NULL; process = next) {
+		next = process->next;
+		kill(process->pid, SIGKILL);
+		waitpid(process->pid, NULL, 0);
+		event_free(process->deadline);
+		free(process);
 	}
 	for (unsigned int i = 0; supervisor->places != NULL && i < supervisor->options.places; i++)
 		if (supervisor->places[i].restart != NULL)

@@ -255,8 +255,12 @@ void worker_channels_free(struct worker_channels *channels)
 	if (channels == NULL)
 		return;
 	ferry_connector_free(channels->connector);
-	while (channels->first != NULL)
-		free_channel(channels->first);
+	struct channel *next;
+	for (struct channel *channel = channels->first; channel != NULL; channel = next) {
+		next = channel->next;
+		ferry_worker_free(channel->worker);
+		free(channel);
+	}
 	if (channels->retry != NULL)
 		event_free(channels->retry);
 	free(channels);
