@@ -457,10 +457,10 @@ void proxy_services_give_up(struct proxy_services *services)
 	for (unsigned int i = 0; i < services->count; i++) {
 		struct service *service = &services->all[i];
 		struct ferry_dispatcher *dispatcher = service->dispatcher;
-		dismiss_guests(service);
 		for (struct member *member = service->members; member != NULL; member = member->next)
-			if (member->worker != NULL)
+			if (member->worker != NULL && member->process != NULL)
 				forget_worker(member);
+		dismiss_guests(service);
 		service->dispatcher = NULL;
 		ferry_dispatcher_free(dispatcher);
 	}
