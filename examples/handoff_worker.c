@@ -91,8 +91,8 @@ static int client_taken(struct ferry_handoff *handoff, const struct http_tag *ta
 	return http_server_serve(&worker->server, bev, client, tag);
 }
 
-/* The first time: what has begun is finished. The second time nothing is waited for; nor is it when a
- * proxy that has drained this worker lost patience. */
+/* The first time: what has begun is finished, and idle connections are closed. The second time nothing is
+ * waited for. */
 static void asked_to_end(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;

@@ -139,6 +139,26 @@ class Balanced(Case):
         self.assertEqual(self.logged(), [f"{host}:{port}"])
 
 
+class Sticky(Case):
+    def test_by_client_gives_the_same_worker_to_the_same_address(self):
+        proxy = self.start(config="""
+            listen 127.0.0.1:0 proxy-protocol
+            service www root={root} workers=4 choice=by-client
+        """)
+        proxy.wait_until_ready(4)
+        for number in range(120):
+            with proxy.client() as client:
+                client.send(f"PROXY TCP4 203.0.113.{number % 40} 198.51.100.1 {number + 1} 80\r\n"
+                            "GET / HTTP/1.0\r\n\r\n")
+                self.assertEqual(client.read_answer().status, 200)
+        workers = {}
+        for pid, _, address in proxy.claims():
+            workers.setdefault(address.split(":")[0], set()).add(pid)
+        self.assertEqual(len(workers), 40)
+        self.assertTrue(all(len(pids) == 1 for pids in workers.values()), workers)
+        self.assertGreater(len(set.union(*workers.values())), 1)
+
+
 class Full(Case):
     def lift_limit(self, wanted):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
