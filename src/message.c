@@ -218,6 +218,14 @@ static void take_partial_back(struct ferry_message_stream *stream, struct evbuff
 		evbuffer_prepend_buffer(input, stream->partial);
 }
 
+struct evbuffer *message_rest(struct ferry_message_stream *stream)
+{
+	struct evbuffer *input = bufferevent_get_input(stream->transport->rearm.bev);
+
+	take_partial_back(stream, input);
+	return input;
+}
+
 static void put_partial_away(struct ferry_message_stream *stream, struct evbuffer *input)
 {
 	if (may_deliver(stream) && evbuffer_get_length(input) > 0)

@@ -141,11 +141,12 @@ FERRY_EXPORT int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispa
  * Sets the deadlines; both 5 seconds at first.
  *
  * @param dispatcher the dispatcher
- * @param queue how long after ferry_dispatcher_hand_off() a handoff may wait in the queue. One that is
- *        with a worker then is not taken back; if it must be tried again, and nobody takes it at once,
+ * @param queue how long after ferry_dispatcher_hand_off() a handoff may wait in the queue, those in it
+ *        now included. One that is with a worker then is not taken back; if it must be tried again, and nobody takes it at once,
  *        it expires.
  * @param answer how long a worker that owes an answer may give none. Then its channel is fenced. A
- *        worker that answers is not late, however much there is in front of a handoff.
+ *        worker that answers is not late, however much there is in front of a handoff; nor one whose
+ *        handoffs the kernel has no room for (ETOOMANYREFS, ENOBUFS).
  * @retval 0 done
  * @retval -EINVAL @p dispatcher is NULL, or a time is NULL, negative or zero
  *
@@ -198,7 +199,8 @@ FERRY_EXPORT void *ferry_dispatcher_worker_get_context(const struct ferry_dispat
 FERRY_EXPORT struct ferry_transport *
 ferry_dispatcher_worker_get_transport(const struct ferry_dispatcher_worker *worker);
 
-/** The worker that has, or had, a handoff; for the outcome callback. NULL: none. Since 0.1. */
+/** The worker that has, or had, a handoff; for the outcome callback. NULL: none, or it has come back
+ *  from one and was not sent again. Since 0.1. */
 FERRY_EXPORT struct ferry_dispatcher_worker *
 ferry_handoff_get_worker(const struct ferry_handoff *handoff);
 
