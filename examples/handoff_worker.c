@@ -151,6 +151,9 @@ static const char usage[] =
     "  --root DIR              what to serve (the current directory)\n"
     "  --idle-timeout SECONDS  end a connection after so long without a byte (30)\n"
     "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
+    "  --close                 end each connection after its first answer: for a proxy that "
+    "routes\n"
+    "                          each request by its path\n"
     "  --access-log FILE       append a line for each answer\n"
     "  --claim-log FILE        append a line for each client that is taken\n"
     "  --help                  show this\n"
@@ -206,6 +209,9 @@ static bool take_option(int option, struct worker *worker, struct options *optio
 		return read_seconds("idle-timeout", optarg, &worker->server.idle_timeout);
 	case 't':
 		return read_seconds("head-timeout", optarg, &worker->server.head_timeout);
+	case 'e':
+		worker->server.draining = true;
+		return true;
 	case 'a':
 		options->access_log = optarg;
 		return true;
@@ -235,6 +241,7 @@ static int read_options(int argc, char **argv, struct worker *worker, struct opt
 	                                      {"root", required_argument, NULL, 'r'},
 	                                      {"idle-timeout", required_argument, NULL, 'i'},
 	                                      {"head-timeout", required_argument, NULL, 't'},
+	                                      {"close", no_argument, NULL, 'e'},
 	                                      {"access-log", required_argument, NULL, 'a'},
 	                                      {"claim-log", required_argument, NULL, 'l'},
 	                                      {"help", no_argument, NULL, 'h'},

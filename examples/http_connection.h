@@ -46,7 +46,7 @@ struct http_server {
 	struct timeval idle_timeout;   /* without a byte from or to the client */
 	struct timeval head_timeout;   /* from a head's first byte to its last */
 	struct timeval linger_timeout; /* from the last byte sent to the close */
-	bool draining;                 /* no answer keeps its connection */
+	bool draining;                 /* no answer keeps its connection, from now on */
 	bool closes_idle;              /* set by http_server_close_idle() */
 	struct access_log *access_log; /* NULL: none */
 

@@ -585,6 +585,16 @@ void proxy_services_fill(struct proxy_services *services, struct proxy_snapshot 
 
 /* ---- made and freed ---- */
 
+/* A connection goes to a worker with all that its client will ask for on it. A client that keeps one for a
+ * host may ask for any path of it, which may be another service's. */
+static bool routes_by_path(const struct proxy_conf *conf)
+{
+	for (unsigned int i = 0; i < conf->route_count; i++)
+		if (conf->routes[i].path != NULL && conf->service_count > 1)
+			return true;
+	return false;
+}
+
 static int make_argv(struct service *service)
 {
 	const struct proxy_services_options *options = &service->services->options;
@@ -593,7 +603,7 @@ static int make_argv(struct service *service)
 	while (options->worker_argv[extra] != NULL)
 		extra++;
 	snprintf(channel, sizeof(channel), "%d", CHILD_PROCESS_FD);
-	service->argv = calloc(extra + 6, sizeof(*service->argv));
+	service->argv = calloc(extra + 7, sizeof(*service->argv));
 	if (service->argv == NULL)
 		return -ENOMEM;
 	/* posix_spawn(3) takes them as they are, but for the type. */
@@ -602,6 +612,8 @@ static int make_argv(struct service *service)
 	service->argv[count++] = channel;
 	service->argv[count++] = (char *)(uintptr_t) "--root";
 	service->argv[count++] = service->conf->root;
+	if (routes_by_path(service->services->conf))
+		service->argv[count++] = (char *)(uintptr_t) "--close";
 	memcpy(service->argv + count, options->worker_argv, extra * sizeof(*service->argv));
 	return 0;
 }

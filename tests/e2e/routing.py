@@ -51,6 +51,19 @@ class Routes(Case):
         self.assertEqual(self.get("any", "//%66iles/x.txt"), (200, "below files"))
         self.assertEqual(self.get("any", "/filesystem")[0], 404)
 
+    def test_with_routes_by_path_no_connection_is_kept_past_its_service(self):
+        for target in ("/", "/files/x.txt"):
+            self.assertEqual(self.proxy.ask(target).fields["connection"], "close")
+
+    def test_with_routes_by_host_connections_are_kept(self):
+        proxy = self.start(config="""
+            listen 127.0.0.1:0
+            service www root={root} workers=1
+            service other root={root} workers=1
+            route host=other.example.org other
+        """)
+        self.assertEqual(proxy.ask("/").fields["connection"], "keep-alive")
+
     def test_the_rest_goes_to_the_default(self):
         self.assertEqual(self.get("any", "/"), (200, "hello"))
 
