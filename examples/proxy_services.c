@@ -192,13 +192,18 @@ static void worker_lost(struct ferry_dispatcher *dispatcher, struct ferry_dispat
 {
 	(void)dispatcher;
 	struct member *member = find_member(context, worker);
+	struct ferry_dispatcher_stats stats;
+	ferry_dispatcher_worker_get_stats(worker, &stats);
 	program_say("worker %s (pid %ld) is gone%s%s", member->name, (long)member->pid,
 	            reason != 0 ? ": " : "", reason != 0 ? strerror(-reason) : "");
 	forget_worker(member);
-	if (member->process != NULL)
-		proxy_supervisor_is_leaving(member->process);
-	else
+	if (member->process == NULL) {
 		free_member(member);
+		return;
+	}
+	if (stats.done > 0)
+		proxy_supervisor_has_served(member->process);
+	proxy_supervisor_is_leaving(member->process);
 }
 
 static void full_changed(struct ferry_dispatcher *dispatcher, bool full, void *context)

@@ -87,7 +87,7 @@ static void leave_place(struct proxy_process *process)
 	struct timeval life;
 	now(&life);
 	timersub(&life, &process->born, &life);
-	if (life.tv_sec >= LONG_LIFE)
+	if (process->served || life.tv_sec >= LONG_LIFE)
 		place->backoff_ms = FIRST_BACKOFF_MS;
 	if (place->current == process)
 		place->current = NULL;
@@ -307,6 +307,11 @@ static void replace_next(struct proxy_supervisor *supervisor)
 			supervisor->replacing = supervisor->options.places; /* that was said */
 		return;
 	}
+}
+
+void proxy_supervisor_has_served(struct proxy_process *process)
+{
+	process->served = true;
 }
 
 void proxy_supervisor_replace(struct proxy_supervisor *supervisor)

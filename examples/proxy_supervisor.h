@@ -13,7 +13,7 @@
  * what it has taken. That is so for one that is drained, and for one whose channel was fenced because it
  * gave no answer: it may only have been stopped, and have clients. After the drain timeout it is told to
  * end, by SIGTERM and then by SIGKILL; that is also the bound of how many of them there can be, because
- * a place waits longer and longer between processes that do not live long.
+ * a place waits longer and longer between processes that do not live long and serve nobody.
  *
  * This file knows processes; what travels over their channels is the callbacks' affair. */
 
@@ -42,6 +42,7 @@ struct proxy_process {
 	struct timeval born; /* on the clock that nobody sets */
 	struct event *deadline;
 	bool terminated;
+	bool served;
 };
 
 struct proxy_supervisor_callbacks {
@@ -74,6 +75,9 @@ void proxy_supervisor_start(struct proxy_supervisor *supervisor);
 
 /* The process is of use: it has said hello. */
 void proxy_supervisor_is_ready(struct proxy_process *process);
+
+/* The process has served somebody: should it die, that is no reason to keep the next one waiting. */
+void proxy_supervisor_has_served(struct proxy_process *process);
 
 /* The process is of no more use, although it may still run: its channel is over, or it was drained. */
 void proxy_supervisor_is_leaving(struct proxy_process *process);
