@@ -179,7 +179,7 @@ START_TEST(what_is_sent_is_as_documented)
 	wire_receive(ends[1], frame, sizeof(frame), &result);
 	ck_assert_int_eq(result.bytes, (ssize_t)(HEADER + length));
 	ck_assert_uint_eq(result.fd_count, 1);
-	ck_assert_uint_eq(frame[4] | frame[5] << 8, TYPE);
+	ck_assert_int_eq(frame[4] | frame[5] << 8, TYPE);
 	ck_assert_mem_eq(frame + HEADER, expected, length);
 	wire_close_fds(&result);
 	close(ends[1]);
