@@ -1,6 +1,6 @@
-/* cat(1) in two processes: the one opens the files, the other, which need not be allowed to, reads them.
- * Each file is sent as a descriptor with a description and its name; what arrives is compared with the
- * description, and made a FILE. */
+/* cat(1) in two processes: the one opens the files, the other, which need not be allowed to, reads
+ * them. Each file is sent as a descriptor with a description and its name; what arrives is compared
+ * with the description, and made a FILE. */
 
 #include "program.h"
 #include "unix_peer.h"

@@ -8,8 +8,8 @@
 #include "ferry/descriptor.h"
 
 /*
- * What one process says of a descriptor to another: of all that inspection finds, what is the same at both
- * ends and does not change on the way. See docs/descriptor.md.
+ * What one process says of a descriptor to another: of all that inspection finds, what is the same
+ * at both ends and does not change on the way. See docs/descriptor.md.
  */
 
 enum {

@@ -14,9 +14,9 @@
 #include "utf8.h"
 
 /*
- * A descriptor with its description, as one message. The description is believed in nothing: the receiver
- * inspects what has arrived, and only what it finds itself is told to the user. That both say the same
- * shows that the two ends mean the same thing by the message.
+ * A descriptor with its description, as one message. The description is believed in nothing: the
+ * receiver inspects what has arrived, and only what it finds itself is told to the user. That both
+ * say the same shows that the two ends mean the same thing by the message.
  */
 
 struct ferry_descriptor {
@@ -29,9 +29,10 @@ struct ferry_descriptor {
 static int describe(int fd, struct ferry_descriptor_info *info, struct description *description)
 {
 	int status = ferry_descriptor_inspect(fd, info);
-	if (status == 0)
-		description_make(description, info, descriptor_kind_is_coarse(fd, info->kind));
-	return status;
+	if (status < 0)
+		return status;
+	description_make(description, info, descriptor_kind_is_coarse(fd, info->kind));
+	return 0;
 }
 
 /* ---- sending ---- */
@@ -39,23 +40,24 @@ static int describe(int fd, struct ferry_descriptor_info *info, struct descripti
 int ferry_descriptor_send(struct ferry_message_stream *stream, uint16_t type, int fd,
                           const char *name, enum ferry_fd_ownership ownership)
 {
-	unsigned char payload[DESCRIPTION_SIZE + FERRY_DESCRIPTOR_NAME_MAX];
+	unsigned char payload[DESCRIPTION_SIZE + FERRY_DESCRIPTOR_NAME_MAX + 1];
 	struct ferry_descriptor_info info;
 	struct description description;
 
 	if (stream == NULL)
 		return -EINVAL;
-	size_t length = name != NULL ? strlen(name) : 0;
+	if (name == NULL)
+		name = "";
+	size_t length = strlen(name);
 	if (length > FERRY_DESCRIPTOR_NAME_MAX)
 		return -EMSGSIZE;
-	if (length > 0 && !utf8_is_valid(name, length))
+	if (!utf8_is_valid(name, length))
 		return -EINVAL;
 	int status = describe(fd, &info, &description);
 	if (status < 0)
 		return status;
 	description_put(payload, &description, length);
-	if (length > 0)
-		memcpy(payload + DESCRIPTION_SIZE, name, length);
+	memcpy(payload + DESCRIPTION_SIZE, name, length + 1);
 	return ferry_message_send(stream, type, payload, DESCRIPTION_SIZE + length, &fd, 1, ownership);
 }
 
@@ -72,7 +74,8 @@ static int refuse(struct ferry_message *message, const char *fault, int status)
 	return status;
 }
 
-/* Whether a TCP connection was one, and is over by now. One that never was is not shut down for reading. */
+/* Whether a TCP connection was one, and is over by now. One that never was is not shut down for
+ * reading. */
 static bool is_over(int fd, const struct description *found)
 {
 	struct pollfd end = {.fd = fd, .events = POLLRDHUP};

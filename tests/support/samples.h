@@ -1,7 +1,8 @@
 #ifndef FERRY_TESTS_SAMPLES_H
 #define FERRY_TESTS_SAMPLES_H
 
-/* A descriptor of every kind that can be sent, with what is needed to see that it works at the other end. */
+/* A descriptor of every kind that can be sent, with what is needed to see that it works at the
+ * other end. */
 
 #include <stdbool.h>
 

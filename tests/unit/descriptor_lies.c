@@ -1,5 +1,5 @@
-/* Descriptions on the wire, byte by byte: what ferry writes, and what becomes of those that are broken or
- * lie. Whatever comes, no descriptor stays open that the caller was not given. */
+/* Descriptions on the wire, byte by byte: what ferry writes, and what becomes of those that are
+ * broken or lie. Whatever comes, no descriptor stays open that the caller was not given. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -125,7 +125,7 @@ static size_t describe(unsigned char *payload, const struct sample *sample, cons
 		describe_socket(payload, sample->fd);
 	else
 		describe_inode(payload, sample->fd);
-	memcpy(payload + FIXED, name, strlen(name));
+	memcpy(payload + FIXED, name, strlen(name) + 1);
 	return FIXED + strlen(name);
 }
 
@@ -140,7 +140,8 @@ static void put_message(const unsigned char *payload, size_t length, const int *
 	                 (ssize_t)(HEADER + length));
 }
 
-/* What becomes of a message; nothing of it stays. A failure is told in the log, and costs nothing else. */
+/* What becomes of a message; nothing of it stays. A failure is told in the log, and costs nothing
+ * else. */
 static int receive(const unsigned char *payload, size_t length, const int *fds, size_t count)
 {
 	int before = count_open_fds();
@@ -413,20 +414,20 @@ START_TEST(without_proc_here_only_what_looks_alike_passes)
 	ck_assert(sample_make(&sample, SAMPLE_EVENTFD));
 	size_t length = describe(payload, &sample, "x");
 	no_proc = true;
-	for (unsigned char kind = 0; kind <= FERRY_DESCRIPTOR_DEVICE; kind++) {
+	for (int kind = 0; kind <= FERRY_DESCRIPTOR_DEVICE; kind++) {
 		bool alike = kind == FERRY_DESCRIPTOR_OTHER ||
 		             (kind >= FERRY_DESCRIPTOR_EVENTFD && kind <= FERRY_DESCRIPTOR_EPOLL);
-		payload[1] = kind;
+		payload[1] = (unsigned char)kind;
 		int status = receive_one(payload, length, sample.fd);
 		ck_assert_int_eq(status, alike ? 0 : -EBADMSG);
 	}
 	sample_close(&sample);
 	ck_assert(sample_make(&sample, SAMPLE_MEMFD));
 	length = describe(payload, &sample, "x");
-	for (unsigned char kind = 0; kind <= FERRY_DESCRIPTOR_DEVICE; kind++) {
+	for (int kind = 0; kind <= FERRY_DESCRIPTOR_DEVICE; kind++) {
 		bool alike = kind == FERRY_DESCRIPTOR_FILE || kind == FERRY_DESCRIPTOR_MEMFD ||
 		             kind == FERRY_DESCRIPTOR_PIDFD;
-		payload[1] = kind;
+		payload[1] = (unsigned char)kind;
 		int status = receive_one(payload, length, sample.fd);
 		ck_assert_int_eq(status, alike ? 0 : -EBADMSG);
 	}

@@ -1,5 +1,5 @@
-/* Every allocation of the descriptor's calls made to fail in turn: nothing has changed then, and the same
- * call succeeds afterwards. */
+/* Every allocation of the descriptor's calls made to fail in turn: nothing has changed then, and
+ * the same call succeeds afterwards. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -132,7 +132,8 @@ static void clean_up(void)
 	sample_close(&sample);
 }
 
-/* With a loop of its own, which has no memory yet of any descriptor. Returns the allocations of the call. */
+/* With a loop of its own, which has no memory yet of any descriptor. Returns the allocations of the
+ * call. */
 static unsigned long run(int which, unsigned long failing, int *status)
 {
 	event_base_free(base);
