@@ -128,6 +128,17 @@ void dispatcher_take_back(struct ferry_dispatcher *dispatcher, struct ferry_hand
 	dispatcher_want_turn(dispatcher);
 }
 
+static bool is_a_channel(const struct ferry_dispatcher *dispatcher,
+                         const struct ferry_handoff *handoff)
+{
+	const struct ferry_dispatcher_worker *worker;
+
+	TAILQ_FOREACH(worker, &dispatcher->workers, link)
+	if (worker_is_on(worker, &handoff->identity))
+		return true;
+	return false;
+}
+
 /* Gives it to a worker. -EAGAIN: none takes it now. -ENOMEM: nor can it be tried. */
 static int place(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
@@ -149,6 +160,11 @@ static void place_queued(struct ferry_dispatcher *dispatcher)
 	int status = 0;
 
 	while (status == 0 && (handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL) {
+		if (is_a_channel(dispatcher, handoff)) { /* since it was handed off */
+			dequeue(dispatcher, handoff);
+			dispatcher_end_handoff(dispatcher, handoff, FERRY_HANDOFF_REJECTED, -ELOOP);
+			continue;
+		}
 		TAILQ_REMOVE(&dispatcher->queue, handoff, link);
 		status = place(dispatcher, handoff);
 		if (status < 0)
@@ -366,18 +382,13 @@ void ferry_dispatcher_free(struct ferry_dispatcher *dispatcher)
 static int check_hand_off(const struct ferry_dispatcher *dispatcher,
                           const struct ferry_handoff *handoff)
 {
-	const struct ferry_dispatcher_worker *worker;
-
 	if (handoff->state != HANDOFF_OWN)
 		return -EINVAL;
 	if (handoff->fd < 0)
 		return -EBADF;
 	if (dispatcher->freed)
 		return -ESHUTDOWN;
-	TAILQ_FOREACH(worker, &dispatcher->workers, link)
-	if (worker_is_on(worker, &handoff->identity))
-		return -ELOOP;
-	return 0;
+	return is_a_channel(dispatcher, handoff) ? -ELOOP : 0;
 }
 
 int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,

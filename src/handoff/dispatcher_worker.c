@@ -262,16 +262,19 @@ static const struct ferry_message_callbacks stream_callbacks = {
 
 /* ---- the end ---- */
 
-/* The first that is unclaimed may have been what the worker died of, those behind it were not looked at. */
-static void take_back_unclaimed(struct ferry_dispatcher_worker *worker)
+/* The first that is unclaimed may have been what the worker died of, if it ever got there; those behind it
+ * were not looked at. */
+static void take_back_unclaimed(struct ferry_dispatcher_worker *worker, uint64_t sent_position)
 {
 	struct ferry_handoff *handoff;
+	bool first = true;
 
-	while ((handoff = TAILQ_LAST(&worker->unclaimed, handoff_list)) != NULL) {
-		bool charged = handoff == TAILQ_FIRST(&worker->unclaimed);
+	while ((handoff = TAILQ_FIRST(&worker->unclaimed)) != NULL) {
 		COUNT(worker, fenced);
 		forget(worker, handoff);
-		dispatcher_take_back(worker->dispatcher, handoff, charged);
+		dispatcher_take_back(worker->dispatcher, handoff,
+		                     first && handoff->frame_end <= sent_position);
+		first = false;
 	}
 }
 
@@ -293,13 +296,14 @@ void worker_end(struct ferry_dispatcher_worker *worker, int reason)
 	fence((int)bufferevent_getfd(bev), message_rest(worker->stream), take_message, worker);
 	if (worker->reason == 0)
 		worker->reason = reason;
+	uint64_t sent_position = message_sent_position(worker->stream);
 	ferry_message_stream_free(worker->stream);
 	worker->stream = NULL;
 	TAILQ_REMOVE(&dispatcher->workers, worker, link);
 	TAILQ_INSERT_TAIL(&dispatcher->ended, worker, link);
 	COUNT(worker, workers_lost);
 	keep_claimed(worker);
-	take_back_unclaimed(worker);
+	take_back_unclaimed(worker, sent_position);
 	dispatcher_want_turn(dispatcher);
 }
 

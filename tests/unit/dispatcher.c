@@ -833,6 +833,48 @@ START_TEST(three_attempts)
 }
 END_TEST
 
+/* What never left cannot be what a worker died of. */
+START_TEST(unsent_is_no_attempt)
+{
+	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
+	enum { COUNT = 40 };
+
+	open_dispatcher();
+	for (unsigned int i = 0; i < COUNT; i++) {
+		struct ferry_handoff *handoff = make_handoff(i);
+		ck_assert_int_eq(ferry_handoff_set_bytes(handoff, bytes, sizeof(bytes)), 0);
+		ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[i]),
+		                 0);
+	}
+	add_peer(&peers[0], COUNT);
+	pump_turns(3);
+	ck_assert_uint_eq(stats().unclaimed, COUNT);
+	/* All that is in the kernel is claimed, unread, under ids that can be guessed. */
+	const size_t size = MESSAGE_HEADER_SIZE + FRAME_HANDOFF_SIZE + 1 + sizeof(bytes);
+	struct ferry_transport_stats sent;
+	ck_assert_int_eq(
+	    ferry_transport_get_stats(ferry_dispatcher_worker_get_transport(peers[0].worker), &sent),
+	    0);
+	uint64_t whole = (sent.bytes_sent - MESSAGE_HEADER_SIZE - FRAME_HELLO_SIZE) / size;
+	ck_assert_uint_lt(whole, COUNT);
+	for (uint64_t i = 0; i < whole; i++)
+		put_answer(&peers[0], FRAME_CLAIM, (i + 1) << 24 | i, 1, 0);
+	pump_turns(3);
+	ck_assert_uint_eq(stats().claimed, whole);
+	close_peer(&peers[0]);
+	pump_until_count(&notes.lost, 1);
+	add_peer(&peers[1], COUNT);
+	for (uint64_t left = COUNT - whole; left > 0; left--) {
+		expect(&peers[1], FRAME_HANDOFF);
+		ck_assert_uint_eq(peers[1].frame.attempt, 1);
+	}
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(COUNT);
+}
+END_TEST
+
 START_TEST(lost_descriptors_are_attempts)
 {
 	open_dispatcher();
@@ -1549,6 +1591,7 @@ int main(void)
 	tcase = support_case(suite, "ends");
 	tcase_add_loop_test(tcase, claims_before_the_end_count, 0, 3);
 	tcase_add_test(tcase, three_attempts);
+	tcase_add_test(tcase, unsent_is_no_attempt);
 	tcase_add_test(tcase, lost_descriptors_are_attempts);
 	tcase_add_test(tcase, short_of_numbers_goes_elsewhere);
 	tcase = support_case(suite, "deadlines");
