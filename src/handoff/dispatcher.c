@@ -1,5 +1,6 @@
 #include "handoff/dispatcher.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
@@ -255,6 +256,7 @@ static bool tell_worker(struct ferry_dispatcher *dispatcher, struct ferry_dispat
 static void tell_end(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker)
 {
 	TAILQ_REMOVE(&dispatcher->ended, worker, link);
+	assert(TAILQ_FIRST(&dispatcher->ended) != worker); /* which an analyzer cannot see */
 	if (!worker->silent && dispatcher->callbacks->worker_lost != NULL)
 		dispatcher->callbacks->worker_lost(dispatcher, worker, worker->reason, dispatcher->context);
 	free(worker);

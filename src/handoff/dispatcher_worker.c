@@ -267,14 +267,14 @@ static const struct ferry_message_callbacks stream_callbacks = {
 static void take_back_unclaimed(struct ferry_dispatcher_worker *worker, uint64_t sent_position)
 {
 	struct ferry_handoff *handoff;
-	bool first = true;
 
-	while ((handoff = TAILQ_FIRST(&worker->unclaimed)) != NULL) {
+	/* From the last on: each belongs to the start of the queue then, and is put there in one step. */
+	while ((handoff = TAILQ_LAST(&worker->unclaimed, handoff_list)) != NULL) {
+		bool first = handoff == TAILQ_FIRST(&worker->unclaimed);
 		COUNT(worker, fenced);
 		forget(worker, handoff);
 		dispatcher_take_back(worker->dispatcher, handoff,
 		                     first && handoff->frame_end <= sent_position);
-		first = false;
 	}
 }
 
