@@ -141,6 +141,11 @@ static void make_pidfd(struct sample *sample)
 	close(ends[0]);
 	sample->other = ends[1];
 	sample->fd = (int)syscall(SYS_pidfd_open, sample->child, 0);
+	if (sample->fd < 0) { /* in valgrind 3.19 */
+		ck_assert_int_eq(errno, ENOSYS);
+		printf("SKIPPED: no pidfd_open(2)\n");
+		sample_close(sample);
+	}
 }
 
 static void make_epoll(struct sample *sample)
@@ -352,7 +357,7 @@ bool sample_make(struct sample *sample, int which)
 	else if (which > SAMPLE_SEQPACKET_LISTENING)
 		make_inet_kind(sample, which);
 	if (sample->fd < 0)
-		ck_assert_int_ge(which, SAMPLE_TCP4);
+		ck_assert(which >= SAMPLE_TCP4 || which == SAMPLE_PIDFD);
 	return sample->fd >= 0;
 }
 

@@ -57,7 +57,7 @@ struct sample {
 /* The directory of the sample that has one. */
 extern char sample_path[64];
 
-/* False, and a line printed, if the system has no such thing (IPv6). */
+/* False, and a line printed, if the system has no such thing (IPv6, pidfds). */
 bool sample_make(struct sample *sample, int which);
 void sample_close(struct sample *sample);
 
