@@ -124,14 +124,14 @@ static int check_dead(const struct address *address)
 	}
 }
 
-/* With the lock held: whoever else uses it is not there. Only a socket of this user's is removed, and only
- * the one that was tried; a symbolic link is none. */
-static int remove_stale(const struct socket_file *file, const struct address *address)
+/* Only a socket of this user's is removed, only when it is dead, and only the one that was tried: `fd` holds
+ * its inode, which would otherwise soon be that of the next file. */
+static int remove_dead(const struct socket_file *file, int fd, const struct address *address)
 {
 	struct stat tried, found;
 
-	if (fstatat(file->directory, file->name, &tried, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0 : -errno;
+	if (fstat(fd, &tried) < 0)
+		return -errno;
 	if (!S_ISSOCK(tried.st_mode) || tried.st_uid != geteuid())
 		return -EADDRINUSE;
 	const int status = check_dead(address);
@@ -139,9 +139,20 @@ static int remove_stale(const struct socket_file *file, const struct address *ad
 		return status;
 	if (fstatat(file->directory, file->name, &found, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(found.st_mode) || found.st_dev != tried.st_dev || found.st_ino != tried.st_ino)
+	if (found.st_dev != tried.st_dev || found.st_ino != tried.st_ino)
 		return -EADDRINUSE;
 	return unlinkat(file->directory, file->name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* With the lock held: whoever else uses it is not there. */
+static int remove_stale(const struct socket_file *file, const struct address *address)
+{
+	const int fd = openat(file->directory, file->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	const int status = remove_dead(file, fd, address);
+	close(fd);
+	return status;
 }
 
 static int win_path(struct socket_file *file, const struct address *address)
