@@ -1082,7 +1082,7 @@ static _Noreturn void race(unsigned int round, int number)
 {
 	struct ferry_listener *listener = NULL;
 	while (atomic_load(&shared->go) != round)
-		continue;
+		sched_yield();
 	const int status =
 	    ferry_listen_unix_locked(&listener, base, socket_path, 0, 0, on_accepted, NULL);
 	atomic_store(&shared->status[number], status);
