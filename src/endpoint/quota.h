@@ -15,10 +15,10 @@ struct quota_share;
 int quota_new(struct quota **out);
 
 /* One connection more. `limit` 0: as many as there are. -EDQUOT: it has that many. -ENOMEM. */
-int quota_take(struct quota *quota, uid_t uid, unsigned int limit, struct quota_share **share);
+int quota_take(struct quota *quota, uid_t uid, unsigned int limit, struct quota_share **out);
 
-/* One less, of a `struct quota_share *`. */
-void quota_give_back(void *share);
+/* One less, of what quota_take() gave, a `struct quota_share *`. */
+void quota_give_back(void *argument);
 
 /* Nothing is taken any more. NULL: nothing happens. */
 void quota_leave(struct quota *quota);

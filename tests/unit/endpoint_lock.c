@@ -481,7 +481,7 @@ START_TEST(who_listens_without_the_lock_is_left)
 	ck_assert_int_eq(__real_listen(fd, 0), 0);
 	while (count < 2) {
 		struct sockaddr_un address = {.sun_family = AF_UNIX};
-		strcpy(address.sun_path, socket_path);
+		memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
 		clients[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 		if (__real_connect(clients[count++], (struct sockaddr *)&address, sizeof(address)) < 0)
 			break;
@@ -499,7 +499,7 @@ END_TEST
 START_TEST(a_datagram_socket_is_left_while_it_lives)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	strcpy(address.sun_path, socket_path);
+	memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_eq(__real_bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	expect_refusal(-EADDRINUSE);
@@ -664,7 +664,7 @@ static int try_as(uid_t uid)
 static void set_directory_mode(mode_t mode)
 {
 	char directory[sizeof(socket_path)];
-	strcpy(directory, socket_path);
+	memcpy(directory, socket_path, strlen(socket_path) + 1);
 	*strrchr(directory, '/') = '\0';
 	ck_assert_int_eq(chmod(directory, mode), 0);
 }
@@ -999,7 +999,7 @@ static pid_t listener_at_path(void)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct ucred peer = {0};
 	socklen_t length = sizeof(peer);
-	strcpy(address.sun_path, socket_path);
+	memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (__real_connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);

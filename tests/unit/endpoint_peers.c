@@ -112,7 +112,7 @@ static void set_up(void)
 	accepted = lines = refusals = 0;
 	free_at_once = false;
 	make_directory();
-	strcpy(directory, socket_path);
+	memcpy(directory, socket_path, strlen(socket_path) + 1);
 	*strrchr(directory, '/') = '\0';
 	ck_assert_int_eq(chmod(directory, 0755), 0);
 	ferry_set_log_callback(on_line);
@@ -152,7 +152,7 @@ static int connect_as(uid_t uid, gid_t gid, const gid_t *groups, size_t count)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int status;
-	strcpy(address.sun_path, socket_path);
+	memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_ge(fd, 0);
 	pid_t child = fork();
