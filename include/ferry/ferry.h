@@ -7,10 +7,12 @@
  */
 
 #include "ferry/descriptor.h"
+#include "ferry/descriptor_message.h"
 #include "ferry/dispatcher.h"
 #include "ferry/endpoint.h"
 #include "ferry/file_producer.h"
 #include "ferry/handoff.h"
+#include "ferry/line.h"
 #include "ferry/listeners.h"
 #include "ferry/log.h"
 #include "ferry/message.h"

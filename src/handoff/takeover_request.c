@@ -87,7 +87,7 @@ static int insert(struct ferry_takeover *takeover, const struct takeover_listene
 
 static int take_listener(struct ferry_takeover *takeover, struct ferry_message *message)
 {
-	struct takeover_listener listener;
+	struct takeover_listener listener = {.file_name_length = 0};
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
 

@@ -659,7 +659,7 @@ START_TEST(the_bytes_are_those_of_the_documentation)
 	ck_assert_mem_eq(far_payload + 8, &device, 8);
 	ck_assert_mem_eq(far_payload + 16, &inode, 8);
 	ck_assert_mem_eq(far_payload + 24, "\7\0\6\0\0\0\0\0controlsocket", 21);
-	strcpy(inside, socket_path);
+	memcpy(inside, socket_path, sizeof(inside));
 	*strrchr(inside, '/') = '\0';
 	ck_assert_int_eq(stat(inside, &parent), 0);
 	ck_assert_int_eq(fstat(far_read.fds[1], &file), 0);
@@ -858,8 +858,7 @@ static size_t put_listener(unsigned char *payload, int fd, const char *name, con
 	memcpy(payload, &cookie, sizeof(cookie));
 	payload[24] = (unsigned char)strlen(name);
 	payload[26] = (unsigned char)strlen(file);
-	strcpy((char *)payload + 32, name);
-	strcat((char *)payload + 32, file);
+	snprintf((char *)payload + 32, FRAME_MAX - 32, "%s%s", name, file);
 	return 32 + strlen(name) + strlen(file);
 }
 
