@@ -351,6 +351,8 @@ void ferry_transport_free(struct ferry_transport *transport)
 		outgoing_stop(&transport->outgoing, -ECANCELED);
 		if (transport->state < TRANSPORT_LOST)
 			shut_down(transport, SHUT_RDWR);
+		if (transport->on_free != NULL)
+			transport->on_free(transport->on_free_argument);
 		rearm_detach(&transport->rearm);
 		event_free_finalize(0, transport->loop_event, finalise);
 	}

@@ -74,6 +74,8 @@ struct ferry_transport {
 	void *reader_argument;
 	void (*sent)(void *argument); /* the kernel has taken something, whatever came then; or NULL */
 	void *sent_argument;
+	void (*on_free)(void *argument); /* who counts it: its owner has freed it; or NULL */
+	void *on_free_argument;
 	size_t fd_high;
 
 	int *kept_fds; /* that came in the read in which reading was paused */
