@@ -143,7 +143,7 @@ START_TEST(what_is_not_said_has_a_default)
 	ck_assert_uint_eq(milliseconds(conf.queue_timeout), 5000);
 	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 5000);
 	ck_assert_uint_eq(milliseconds(conf.head_timeout), 10000);
-	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 30000);
+	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 60000);
 	ck_assert_uint_eq(conf.max_clients, 0);
 	ck_assert_uint_eq(conf.retry_after, 1);
 	proxy_conf_free(&conf);
