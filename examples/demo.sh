@@ -144,6 +144,7 @@ fi
 rm "$dir/build.log"
 bin=$source/build/demo/examples
 
+: >"$dir/proxy.log"
 "$bin/handoff_proxy" --root "$root" --workers "$count" --port "$port" --admin 127.0.0.1:0 \
 	--control "$dir/control.sock" >"$dir/proxy.log" 2>&1 &
 children=$!
