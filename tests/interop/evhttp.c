@@ -202,9 +202,9 @@ static void never_accepts(struct evconnlistener *l, evutil_socket_t fd, struct s
 static void open_listener(int kind)
 {
 	const int fd = kind == ON_TCP ? listen_tcp() : listen_unix(socket_path);
-	struct sockaddr_in address;
+	struct sockaddr_in address = {.sin_port = 0};
 	socklen_t length = sizeof(address);
-	strcpy(url, "http://localhost");
+	snprintf(url, sizeof(url), "http://localhost");
 	if (kind == ON_TCP) {
 		ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &length), 0);
 		snprintf(url, sizeof(url), "http://127.0.0.1:%u", ntohs(address.sin_port));
@@ -253,16 +253,15 @@ static void start_curl(struct curl *curl, int kind, const char *path, const char
 	const char *arguments[24] = {"curl",      "-q", "-sS",        "--fail",
 	                             "--noproxy", "*",  "--max-time", "200"};
 	size_t count = 8;
-	char whole[96], again[96];
+	char whole[96];
 
 	snprintf(whole, sizeof(whole), "%s%s", url, path);
-	strcpy(again, whole);
 	if (kind == ON_UNIX) {
 		arguments[count++] = "--unix-socket";
 		arguments[count++] = socket_path;
 	}
 	for (; options != NULL && *options != NULL; options++)
-		arguments[count++] = strcmp(*options, "AGAIN") == 0 ? again : *options;
+		arguments[count++] = strcmp(*options, "AGAIN") == 0 ? whole : *options;
 	arguments[count++] = whole;
 	curl->output = memfd_create("curl", MFD_CLOEXEC);
 	ck_assert_int_ge(curl->output, 0);
