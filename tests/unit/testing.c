@@ -421,7 +421,7 @@ START_TEST(handoff)
 	ck_assert_int_eq(ferry_handoff_new(&one, make_marked_fd(1)), 0);
 	ck_assert_int_eq(ferry_handoff_set_name(one, "www"), 0);
 	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, one, on_outcome, &outcome), 0);
-	while (carry(dispatching, working) | carry(working, dispatching))
+	while (carry(dispatching, working) || carry(working, dispatching))
 		;
 	ck_assert_uint_eq(served, 1);
 	ck_assert_int_eq(outcome, FERRY_HANDOFF_DONE);
