@@ -2,11 +2,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "ancillary.h"
 #include "arrivals.h"
 #include "fd_numbers.h"
+#include "gather.h"
 #include "log.h"
 #include "message_frame.h"
 #include "transport.h"
@@ -510,48 +510,18 @@ int ferry_message_stream_set_fd_reserve(struct ferry_message_stream *stream, uns
 
 /* ---- sending ---- */
 
-/* Copies to where there is room left. */
-static void append(struct evbuffer_iovec room[2], const void *data, size_t length)
-{
-	const unsigned char *bytes = data;
-
-	for (int i = 0; i < 2 && length > 0; i++) {
-		size_t step = room[i].iov_len < length ? room[i].iov_len : length;
-		if (step == 0)
-			continue;
-		memcpy(room[i].iov_base, bytes, step);
-		room[i].iov_base = (unsigned char *)room[i].iov_base + step;
-		room[i].iov_len -= step;
-		bytes += step;
-		length -= step;
-	}
-}
-
-/* Writes the frame behind the end of the buffer, where it is nobody's until the pieces are committed.
- * How many pieces, or -ENOMEM. */
+/* Writes the frame behind the end of the buffer. How many pieces, or -ENOMEM. */
 static int write_ahead(struct evbuffer *output, const struct message_header *header,
                        const struct iovec *parts, unsigned int part_count,
-                       struct evbuffer_iovec pieces[2])
+                       struct evbuffer_iovec pieces[GATHER_PIECES])
 {
 	unsigned char bytes[MESSAGE_HEADER_SIZE];
-	struct evbuffer_iovec room[2] = {{NULL, 0}, {NULL, 0}};
-	size_t left = sizeof(bytes) + header->length;
+	struct iovec all[1 + MESSAGE_PARTS_MAX] = {{bytes, sizeof(bytes)}};
 
-	int count = evbuffer_reserve_space(output, (ev_ssize_t)left, pieces, 2);
-	if (count < 1)
-		return -ENOMEM;
-	for (int i = 0; i < count; i++) {
-		/* The room that is found may be more than what was asked for. */
-		if (pieces[i].iov_len > left)
-			pieces[i].iov_len = left;
-		left -= pieces[i].iov_len;
-		room[i] = pieces[i];
-	}
 	message_header_put(bytes, header);
-	append(room, bytes, sizeof(bytes));
 	for (unsigned int i = 0; i < part_count; i++)
-		append(room, parts[i].iov_base, parts[i].iov_len);
-	return count;
+		all[1 + i] = parts[i];
+	return gather_ahead(output, all, 1 + part_count, pieces);
 }
 
 /* What goes with a message: descriptors of the caller's, or one that is lent. */
@@ -578,7 +548,7 @@ static int send_message(struct ferry_transport *transport, const struct message_
                         const struct enclosure *enclosure)
 {
 	struct evbuffer *output = bufferevent_get_output(transport->rearm.bev);
-	struct evbuffer_iovec pieces[2];
+	struct evbuffer_iovec pieces[GATHER_PIECES];
 
 	if (!transport_takes_output(transport))
 		return -EPIPE;

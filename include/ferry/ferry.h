@@ -11,6 +11,7 @@
 #include "ferry/endpoint.h"
 #include "ferry/file_producer.h"
 #include "ferry/handoff.h"
+#include "ferry/line.h"
 #include "ferry/listeners.h"
 #include "ferry/log.h"
 #include "ferry/message.h"
