@@ -99,12 +99,13 @@ struct ferry_channel_event {
 /* ---- the poller ---- */
 
 /**
- * Makes a poller. It has an event_base of its own, and holds two or three descriptors.
+ * Makes a poller. It has an event_base of its own, and holds four descriptors; five in a program that has
+ * set up libevent's locking.
  *
  * @param[out] out the poller
  * @retval 0 done
  * @retval -EINVAL @p out is NULL
- * @retval -EMFILE no descriptor number is free
+ * @retval -EMFILE not that many descriptor numbers are free
  * @retval -ENOMEM out of memory, or of what else an event_base needs
  *
  * Since 0.1.
@@ -114,7 +115,7 @@ FERRY_EXPORT int ferry_poller_new(struct ferry_poller **out);
 /** Frees a poller: closes at once and frees the channels that are registered, as ferry_channel_free(),
  *  closes descriptors of events that nobody has stolen, and ends the life of all that the events of the
  *  last poll point to. Channels that are not registered stay their owners', to be written to, flushed and
- *  freed. NULL: nothing happens. Since 0.1. */
+ *  freed. Not in a callback from the poller's event_base. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_poller_free(struct ferry_poller *poller);
 
 /** The poller's event_base, for transports that are made elsewhere and given to
@@ -214,6 +215,7 @@ FERRY_EXPORT int ferry_poller_add_unix_server(struct ferry_channel **out,
  * @retval -EINTR ferry_poller_interrupt() was called since the last poll, or during this; no event is lost
  * @retval -EBUSY called in a callback from the poller's event_base
  * @retval -ENOMEM out of memory; nothing is lost, and it may be tried again
+ * @retval -EIO the event_base has failed
  *
  * Whatever it returns, unless -EINVAL or -EBUSY, what the events of the poll before point to is gone.
  * Since 0.1.

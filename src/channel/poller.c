@@ -7,6 +7,7 @@
 #include <event2/event.h>
 
 #include "channel/channel.h"
+#include "fd_numbers.h"
 
 /*
  * A poll runs the poller's own loop until it is quiet, and then takes out what the channels have: one event
@@ -21,7 +22,8 @@
 
 enum {
 	TURNS_MAX = 64, /* of one look: peers that never pause must not hold the poll up */
-	MICROSECONDS = 1000000
+	MICROSECONDS = 1000000,
+	BASE_FDS = 3 /* of an event_base: epoll's, and two for signals */
 };
 static const int64_t longest_wait = (int64_t)3600 * MICROSECONDS; /* of one run of the loop */
 
@@ -334,6 +336,8 @@ static int begin(struct ferry_poller *poller)
 	poller->interruption_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (poller->interruption_fd < 0)
 		return -errno;
+	if (!fd_numbers_are_free(poller->interruption_fd, BASE_FDS))
+		return -EMFILE; /* without them libevent ends the process */
 	poller->base = event_base_new();
 	if (poller->base == NULL)
 		return -ENOMEM;
