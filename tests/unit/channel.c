@@ -207,7 +207,7 @@ static void expect_far_end(void)
 
 START_TEST(bytes_go_both_ways)
 {
-	open_channel(_i);
+	open_channel((enum pair_kind)_i);
 	put("hello");
 	poll_until_story("{hello}");
 	ck_assert_int_eq(ferry_channel_write(channel, "answer", 6), 0);
@@ -270,7 +270,7 @@ END_TEST
 
 START_TEST(the_end_comes_after_the_data_and_is_the_last_event)
 {
-	open_channel(_i);
+	open_channel((enum pair_kind)_i);
 	put("last words");
 	close_far();
 	poll_until_story("{last words}X0");
@@ -317,7 +317,7 @@ END_TEST
 
 START_TEST(a_half_closed_peer_can_be_answered)
 {
-	open_channel(_i);
+	open_channel((enum pair_kind)_i);
 	ck_assert_int_eq(ferry_channel_set_half_close(channel, true), 0);
 	put("question");
 	ck_assert_int_eq(shutdown(far, SHUT_WR), 0);
@@ -334,7 +334,7 @@ END_TEST
 
 START_TEST(its_own_half_can_be_closed_first)
 {
-	open_channel(_i);
+	open_channel((enum pair_kind)_i);
 	ck_assert_int_eq(ferry_channel_write(channel, "question", 8), 0);
 	ck_assert_int_eq(ferry_channel_close_write(channel), 0);
 	ck_assert_int_eq(ferry_channel_write(channel, "x", 1), -EPIPE);
@@ -352,7 +352,7 @@ START_TEST(much_arrives_whole)
 {
 	uint64_t sent = 0, received = 0;
 
-	open_channel(_i);
+	open_channel((enum pair_kind)_i);
 	while (received < 3 * MIB) {
 		unsigned char block[8192];
 		size_t length = sizeof(block);
@@ -633,7 +633,7 @@ START_TEST(a_mebibyte_goes_through_the_smallest_buffers)
 	unsigned char *bytes = make_bytes(MIB);
 	uint64_t received = 0;
 
-	open_channel(_i);
+	open_channel((enum pair_kind)_i);
 	wire_shrink(ferry_channel_get_fd(channel));
 	ck_assert_int_eq(ferry_channel_write(channel, bytes, MIB), 0);
 	ck_assert_int_eq(ferry_channel_flush(channel, &at_once), -ETIMEDOUT);
@@ -749,7 +749,7 @@ START_TEST(what_is_queued_is_sent_before_a_close)
 	uint64_t received = 0;
 	ssize_t count;
 
-	open_channel(_i);
+	open_channel((enum pair_kind)_i);
 	ck_assert_int_eq(ferry_channel_write(channel, bytes, MIB), 0);
 	ck_assert_int_eq(ferry_channel_close(channel), 0);
 	int status = ferry_channel_write(channel, "x", 1); /* TCP may have taken it all at once */
@@ -873,7 +873,7 @@ START_TEST(no_more_is_read_ahead_than_allowed)
 	struct ferry_transport_stats stats;
 	uint64_t sent = 0, told = 0;
 
-	open_channel(_i);
+	open_channel((enum pair_kind)_i);
 	ck_assert_int_eq(ferry_channel_set_read_limit(channel, LIMIT), 0);
 	ck_assert_int_eq(ferry_channel_set_lines(channel, "\n", 1, 100), 0);
 	static char lines[65536];
