@@ -67,7 +67,8 @@ struct client {
 	struct ferry_channel *channel;
 	char *name; /* NULL: its first line has not come yet */
 };
-static TAILQ_HEAD(, client) clients = TAILQ_HEAD_INITIALIZER(clients);
+TAILQ_HEAD(client_list, client);
+static struct client_list clients = TAILQ_HEAD_INITIALIZER(clients);
 
 /* What else the last poll has told of it is passed over. */
 static void drop(struct client *client)
@@ -165,6 +166,8 @@ static int serve(const char *path)
 	if (status < 0)
 		return fail(path, status);
 	set_lines(server);
+	printf("listening on %s\n", path);
+	fflush(stdout);
 	while (!stopping && (count >= 0 || count == -EINTR || count == -ENOMEM)) {
 		count = ferry_poller_poll(poller, NULL, events, EVENTS);
 		for (int i = 0; i < count; i++)

@@ -45,7 +45,7 @@ struct ferry_channel {
 	size_t read_limit, write_limit;
 
 	struct ferry_listener *listener; /* a server's */
-	STAILQ_HEAD(, accepted) accepted;
+	STAILQ_HEAD(accepted_list, accepted) accepted;
 	unsigned int accepted_count;
 
 	int reason;

@@ -28,8 +28,8 @@ struct held_block;
 struct held_piece;
 
 struct held {
-	SLIST_HEAD(, held_block) blocks;
-	SLIST_HEAD(, held_piece) pieces;
+	SLIST_HEAD(held_blocks, held_block) blocks;
+	SLIST_HEAD(held_pieces, held_piece) pieces;
 	struct arrival_list arrivals;
 };
 

@@ -23,7 +23,7 @@ class Chat(unittest.TestCase):
     def serve(self):
         child = harness.Child(self.directory, "poller_chat", "--listen", self.path, emulated=True)
         self.addCleanup(child.kill)
-        harness.wait_until(self.path.exists, "the socket")
+        child.wait_for("listening on")
         return child
 
     def join(self, name, **options):
