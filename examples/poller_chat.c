@@ -206,7 +206,9 @@ static int connect_to(const char *path)
 static int open_input(void)
 {
 	int fd = open("/dev/stdin", O_RDONLY | O_CLOEXEC);
-	return fd >= 0 ? fd : fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0); /* a socket, or no /proc */
+	if (fd < 0) /* a socket, or no /proc */
+		fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	return fd;
 }
 
 /* A file need not be waited for: it has its place in the stream as a whole. Anything else is a channel, which

@@ -377,27 +377,27 @@ int ferry_channel_new_socket(struct ferry_channel **out, struct ferry_poller *po
 	return status;
 }
 
-/* What stands in the place of a pipe that is not there: nothing ever comes from this one, … */
-static int open_dry_faucet(void)
+/* What stands in the place of a pipe that is not there: nothing ever comes from an eventfd that nobody
+ * writes to; and the sink is closed before anything goes to it. */
+static int open_stand_in(bool faucet)
 {
-	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	return fd < 0 ? -errno : fd;
-}
-
-/* … and this one is closed before anything goes to it. */
-static int open_plugged_sink(void)
-{
-	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	int fd =
+	    faucet ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	return fd;
 }
 
 static int make_pipes(struct ferry_channel *channel, int faucet, int sink)
 {
 	struct ferry_transport *transport;
-	int missing = faucet < 0 ? open_dry_faucet() : sink < 0 ? open_plugged_sink() : -1;
+	int missing = -1;
 
-	if (missing < 0 && (faucet < 0 || sink < 0))
-		return missing;
+	if (faucet < 0 || sink < 0) {
+		missing = open_stand_in(faucet < 0);
+		if (missing < 0)
+			return missing;
+	}
 	int status =
 	    ferry_transport_new_pipes(&transport, channel->poller->base, faucet < 0 ? missing : faucet,
 	                              sink < 0 ? missing : sink);

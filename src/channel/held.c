@@ -136,14 +136,12 @@ void held_keep(struct held *held, struct arrival *arrival)
 
 int held_steal(struct held *held, int fd)
 {
-	struct arrival *arrival;
+	struct arrival *arrival = STAILQ_FIRST(&held->arrivals);
 
-	STAILQ_FOREACH(arrival, &held->arrivals, link)
-	{
-		if (arrival->fd == fd) {
-			arrival->fd = -1;
-			return 0;
-		}
-	}
-	return -ENOENT;
+	while (arrival != NULL && arrival->fd != fd)
+		arrival = STAILQ_NEXT(arrival, link);
+	if (arrival == NULL)
+		return -ENOENT;
+	arrival->fd = -1;
+	return 0;
 }

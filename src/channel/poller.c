@@ -435,37 +435,46 @@ static void dismiss_servers(struct ferry_poller *poller)
 	}
 }
 
-/* Has every channel close once its queue is sent. How many have one. */
-static size_t start_closing(struct ferry_poller *poller)
+/* Has a channel close once its queue is sent. Whether it has one. */
+static bool start_closing(struct ferry_channel *channel)
+{
+	if (channel->transport == NULL)
+		return false;
+	channel->sending = channel_queued(channel) > 0;
+	ferry_transport_lose_connection(channel->transport);
+	return channel->sending;
+}
+
+/* Whether it is still sending; `status` becomes how it has ended, if that was badly. */
+static bool is_sending(struct ferry_channel *channel, int *status)
+{
+	if (!channel->sending)
+		return false;
+	if (channel->transport != NULL)
+		return channel_queued(channel) > 0;
+	channel->sending = false;
+	if (channel->reason < 0)
+		*status = -EPIPE;
+	return false;
+}
+
+static size_t start_closing_all(struct ferry_poller *poller)
 {
 	struct ferry_channel *channel;
 	size_t count = 0;
 
 	TAILQ_FOREACH(channel, &poller->registered, link)
-	{
-		channel->sending = channel->transport != NULL && channel_queued(channel) > 0;
-		count += channel->sending;
-		if (channel->transport != NULL)
-			ferry_transport_lose_connection(channel->transport);
-	}
+	count += start_closing(channel);
 	return count;
 }
 
-/* How many are still sending; `status` is the worst of how the others have ended. */
 static size_t count_sending(struct ferry_poller *poller, int *status)
 {
 	struct ferry_channel *channel;
 	size_t count = 0;
 
 	TAILQ_FOREACH(channel, &poller->registered, link)
-	{
-		if (channel->sending && channel->transport == NULL) {
-			channel->sending = false;
-			if (channel->reason < 0)
-				*status = -EPIPE;
-		}
-		count += channel->sending && channel_queued(channel) > 0;
-	}
+	count += is_sending(channel, status);
 	return count;
 }
 
@@ -480,7 +489,7 @@ int ferry_poller_close_all(struct ferry_poller *poller, const struct timeval *ti
 	if (poller->running)
 		return -EBUSY;
 	dismiss_servers(poller);
-	size_t sending = start_closing(poller);
+	size_t sending = start_closing_all(poller);
 	while (sending > 0 && status == 0) {
 		status = poller_run(poller, deadline);
 		sending = count_sending(poller, &sent);
