@@ -1,6 +1,6 @@
 #!/bin/sh
-# A browser's request through proxy and worker: builds the examples, starts one handoff_proxy and some
-# handoff_workers on 127.0.0.1, and stays until Ctrl-C, which ends all of them.
+# A browser's request through proxy and worker: builds the examples, starts a handoff_proxy on 127.0.0.1,
+# which starts its handoff_workers, and stays until Ctrl-C, which ends all of them.
 set -eu
 
 usage='usage: demo.sh [--port N] [--root DIR] [--workers N]
@@ -77,7 +77,7 @@ trap 'exit 129' HUP
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ferry-demo.XXXXXX")
 
-# A child that is gone is a demo that is over, whatever it was up to.
+# Without the proxy the demo is over. Workers that end are the proxy's affair: it starts others.
 all_alive()
 {
 	for pid in $children; do
@@ -89,7 +89,7 @@ check_children()
 {
 	if ! all_alive; then
 		cat "$dir"/*.log >&2
-		fail 'a child has ended'
+		fail 'the proxy has ended'
 	fi
 }
 
@@ -111,9 +111,9 @@ listens()
 	[ -n "$address" ]
 }
 
-workers_are_here()
+workers_are_ready()
 {
-	[ "$(grep -c ' is here$' "$dir/proxy.log")" -ge "$count" ]
+	[ "$(grep -c ' is ready$' "$dir/proxy.log")" -ge "$count" ]
 }
 
 # The status line of a request of its own; bash belongs to every Debian, a web client does not.
@@ -144,17 +144,14 @@ fi
 rm "$dir/build.log"
 bin=$source/build/demo/examples
 
-"$bin/handoff_proxy" --socket "$dir/workers.sock" --port "$port" >"$dir/proxy.log" 2>&1 &
+: >"$dir/proxy.log"
+"$bin/handoff_proxy" --root "$root" --workers "$count" --port "$port" --admin 127.0.0.1:0 \
+	--control "$dir/control.sock" >"$dir/proxy.log" 2>&1 &
 children=$!
 wait_for listens
-i=0
-while [ "$i" -lt "$count" ]; do
-	i=$((i + 1))
-	"$bin/handoff_worker" --socket "$dir/workers.sock" --root "$root" >"$dir/worker-$i.log" 2>&1 &
-	children="$children $!"
-done
-wait_for workers_are_here
+wait_for workers_are_ready
 wait_for answers
+echo "status http://$(sed -n 's/^admin //p' "$dir/proxy.log")/-/status"
 echo "ready http://$address/"
 
 while all_alive; do

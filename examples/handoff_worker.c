@@ -1,313 +1,175 @@
 /* A static file server that listens on nothing: its clients come from handoff_proxy, as open
  * connections over a unix socket, together with what the proxy has read of them already. */
 
-#include "handoff_frame.h"
+#include "access_log.h"
+#include "client_address.h"
 #include "http_connection.h"
 #include "program.h"
 #include "static_file.h"
+#include "worker_channels.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <netdb.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
-enum {
-	/* Descriptors that came before their frame was whole. Each frame needs one, so that more than a
-	 * few are a proxy that counts differently. */
-	WAITING_FDS = 512,
-	/* Descriptors that are left for other things than clients. */
-	SPARE_FDS = WAITING_FDS + 64,
-	FIRST_RETRY_MS = 50,
-	LONGEST_RETRY_MS = 2000
-};
+/* Descriptors that are left for other things than clients; more than one message brings. */
+enum { SPARE_FDS = 320 };
 
 struct worker {
 	struct http_server server;
-	const char *socket_path;
-	size_t most_clients;
+	struct worker_channels *channels;
 	int claim_log; /* -1: none */
-
-	/* The channel to the proxy; NULL while there is none. */
-	struct ferry_transport *channel;
-	struct ferry_connector *connector;
-	unsigned long
-	    channel_number;       /* the tag of its clients: those of an earlier one are not reported */
-	bool paused;              /* enough clients */
-	int waiting[WAITING_FDS]; /* a ring */
-	size_t first_waiting;
-	size_t waiting_count;
-
-	struct event *retry;
-	unsigned int retry_ms;
-	bool proxy_is_missing; /* said once */
+	bool terminated;
 };
 
-static void try_to_connect(struct worker *worker);
-
-static int take_waiting(struct worker *worker)
+/* It ends when it has no clients and will get none, and the proxies know how each of them ended. */
+static void end_when_over(struct worker *worker)
 {
-	int fd = worker->waiting[worker->first_waiting];
-	worker->first_waiting = (worker->first_waiting + 1) % WAITING_FDS;
-	worker->waiting_count--;
-	return fd;
+	if (worker_channels_are_drained(worker->channels))
+		worker->server.draining = true;
+	if (worker_channels_are_over(worker->channels) && worker->server.connection_count == 0)
+		event_base_loopbreak(worker->server.base);
 }
 
-/* Two descriptors for each client: its socket, and the file that it is sent. */
-static void pause_when_full(struct worker *worker)
-{
-	bool full = worker->server.connection_count >= worker->most_clients;
-	if (worker->channel == NULL || full == worker->paused)
-		return;
-	worker->paused = full;
-	if (full)
-		ferry_transport_pause_reading(worker->channel);
-	else
-		ferry_transport_resume_reading(worker->channel);
-}
-
-static void client_ended(struct http_server *server, unsigned long tag)
+static void client_ended(struct http_server *server, const struct http_tag *tag)
 {
 	struct worker *worker = (struct worker *)server; /* its first member */
-	pause_when_full(worker);
-	if (worker->channel == NULL || tag != worker->channel_number)
-		return;
-	struct evbuffer *frame = evbuffer_new();
-	if (frame == NULL || handoff_frame_add_header(frame, HANDOFF_DONE, 0) < 0 ||
-	    ferry_transport_write_buffer(worker->channel, frame) < 0)
-		ferry_transport_abort_connection(worker->channel); /* the counts would differ */
-	if (frame != NULL)
-		evbuffer_free(frame);
+	worker_channels_done(worker->channels, tag);
+	end_when_over(worker);
 }
 
-static void file_descriptor_received(struct ferry_transport *channel, int fd, void *context)
+static void channels_changed(void *context)
 {
-	struct worker *worker = context;
-	if (worker->waiting_count == WAITING_FDS) {
-		program_say("the proxy sends descriptors without frames");
-		close(fd);
-		ferry_transport_abort_connection(channel);
-		return;
-	}
-	worker->waiting[(worker->first_waiting + worker->waiting_count++) % WAITING_FDS] = fd;
+	end_when_over(context);
 }
 
-/* ADDRESS:PORT of the client; "?" when it has gone meanwhile. */
-static void name_client(int client, char *out, size_t size)
+/* Who it is, as the proxy has it from a load balancer perhaps, or the kernel has it. */
+static void name_client(const struct ferry_handoff *handoff, char *out, size_t size)
 {
-	struct sockaddr_storage address;
-	socklen_t length = sizeof(address);
-	char host[NI_MAXHOST], port[NI_MAXSERV];
-
-	if (getpeername(client, (struct sockaddr *)&address, &length) == 0 &&
-	    getnameinfo((struct sockaddr *)&address, length, host, sizeof(host), port, sizeof(port),
-	                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-		evutil_snprintf(out, size, "%s:%s", host, port);
-	else
-		evutil_snprintf(out, size, "?");
+	struct client_address address = {0};
+	size_t length;
+	const void *blob = ferry_handoff_get_blob(handoff, &length);
+	if (client_address_get(&address, blob, length) < 0)
+		client_address_of_socket(&address, ferry_handoff_get_fd(handoff));
+	socket_address_format(&address.client, out, size);
 }
 
 /* One write, so that the lines of several workers do not mix, and so that a line is there or is not when
  * this process is killed. */
-static void log_claim(const struct worker *worker, unsigned int attempt, int client)
+static void log_claim(const struct worker *worker, const struct ferry_handoff *handoff,
+                      const char *client)
 {
-	char name[NI_MAXHOST + NI_MAXSERV], line[sizeof(name) + 64];
-
+	char line[SOCKET_ADDRESS_TEXT_SIZE + 64];
 	if (worker->claim_log < 0)
 		return;
-	name_client(client, name, sizeof(name));
-	int length =
-	    evutil_snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(), attempt, name);
+	int length = snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(),
+	                      ferry_handoff_get_attempt(handoff), client);
 	if (write(worker->claim_log, line, (size_t)length) != length)
 		program_say("the claim log: %s", strerror(errno));
 }
 
-/* The payload of a HANDOFF_CONNECTION frame is next in the input. */
-static int accept_client(struct worker *worker, struct evbuffer *input, uint32_t length)
-{
-	if (worker->waiting_count == 0)
-		return -EPROTO;
-	int fd = take_waiting(worker);
-	log_claim(worker, 1, fd);
-	struct evbuffer *bytes = evbuffer_new();
-	int status = -ENOMEM;
-	if (bytes == NULL || evbuffer_remove_buffer(input, bytes, length) != (int)length) {
-		close(fd);
-		if (bytes == NULL)
-			evbuffer_drain(input, length);
-	} else {
-		status = http_server_serve(&worker->server, fd, bytes, worker->channel_number);
-	}
-	if (bytes != NULL)
-		evbuffer_free(bytes);
-	if (status < 0) {
-		program_say("a client was dropped: %s", strerror(-status));
-		client_ended(&worker->server, worker->channel_number);
-	}
-	return 0;
-}
-
-static void data_received(struct ferry_transport *channel, struct evbuffer *input, void *context)
+static int client_taken(struct ferry_handoff *handoff, const struct http_tag *tag, void *context)
 {
 	struct worker *worker = context;
-	int status;
-	enum handoff_frame_type type;
-	uint32_t length;
-	while ((status = handoff_frame_take_header(input, &type, &length)) == 1) {
-		status = type == HANDOFF_CONNECTION ? accept_client(worker, input, length) : -EPROTO;
-		if (status < 0)
-			break;
-	}
-	if (status < 0) {
-		program_say("the proxy speaks another protocol");
-		ferry_transport_abort_connection(channel);
-	}
-	pause_when_full(worker);
+	struct bufferevent *bev;
+	char client[SOCKET_ADDRESS_TEXT_SIZE];
+	name_client(handoff, client, sizeof(client));
+	log_claim(worker, handoff, client);
+	int status =
+	    ferry_handoff_to_bufferevent(&bev, handoff, worker->server.base, BEV_OPT_CLOSE_ON_FREE);
+	if (status < 0)
+		return status;
+	return http_server_serve(&worker->server, bev, client, tag);
 }
 
-static void try_again_later(struct worker *worker)
+/* The first time: what has begun is finished, and idle connections are closed. The second time nothing is
+ * waited for. */
+static void asked_to_end(evutil_socket_t signal_number, short what, void *context)
 {
-	struct timeval delay = {.tv_sec = worker->retry_ms / 1000,
-	                        .tv_usec = (suseconds_t)(worker->retry_ms % 1000) * 1000};
-	if (event_add(worker->retry, &delay) < 0) {
-		/* Without the timer this process would be of no use for ever, and look well. */
-		program_say("no memory to come back to the proxy");
+	(void)signal_number, (void)what;
+	struct worker *worker = context;
+	if (worker->terminated) {
 		event_base_loopbreak(worker->server.base);
+		return;
 	}
-	worker->retry_ms =
-	    worker->retry_ms * 2 < LONGEST_RETRY_MS ? worker->retry_ms * 2 : LONGEST_RETRY_MS;
+	worker->terminated = true;
+	worker_channels_drain(worker->channels);
+	http_server_close_idle(&worker->server);
+	end_when_over(worker);
 }
 
-/* The clients stay: they are this process's own. */
-static void connection_lost(struct ferry_transport *channel, int reason, void *context)
+static int serve(struct worker *worker, const struct worker_channels_options *options)
 {
-	struct worker *worker = context;
-	program_say("the proxy is gone%s%s", reason != 0 ? ": " : "",
-	            reason != 0 ? strerror(-reason) : "");
-	worker->channel = NULL;
-	while (worker->waiting_count > 0)
-		close(take_waiting(worker));
-	ferry_transport_free(channel);
-	try_again_later(worker);
-}
-
-static void connected(struct ferry_connector *connector, int status,
-                      struct ferry_transport *channel, void *context)
-{
-	/* No file_descriptors_lost: a lost descriptor breaks the tie between frames and descriptors, and
-	 * without the callback ferry ends the channel. */
-	static const struct ferry_protocol protocol = {.data_received = data_received,
-	                                               .file_descriptor_received =
-	                                                   file_descriptor_received,
-	                                               .connection_lost = connection_lost};
-	(void)connector;
-	struct worker *worker = context;
-	worker->connector = NULL;
-	if (status == 0) {
-		status = ferry_transport_set_protocol(channel, &protocol, worker);
-		if (status < 0)
-			ferry_transport_free(channel);
-	}
+	static const struct worker_channels_callbacks callbacks = {.taken = client_taken,
+	                                                           .changed = channels_changed};
+	struct event_base *base = worker->server.base;
+	int status = worker_channels_new(&worker->channels, base, options, &callbacks, worker);
 	if (status < 0) {
-		try_again_later(worker);
-		return;
+		program_say("--channel %d: %s", options->fd, strerror(-status));
+		return EXIT_FAILURE;
 	}
-	worker->channel = channel;
-	worker->channel_number++;
-	worker->paused = false;
-	worker->retry_ms = FIRST_RETRY_MS;
-	worker->proxy_is_missing = false;
-	pause_when_full(worker);
-}
-
-static void try_to_connect(struct worker *worker)
-{
-	int status = ferry_connect_unix(&worker->connector, worker->server.base, worker->socket_path,
-	                                NULL, connected, worker);
+	struct program_signals signals = {0};
+	status = program_signals_init_callback(&signals, base, asked_to_end, worker);
 	if (status == 0)
-		return;
-	if (!worker->proxy_is_missing)
-		program_say("no proxy at %s yet: %s", worker->socket_path, strerror(-status));
-	worker->proxy_is_missing = true;
-	worker->connector = NULL;
-	try_again_later(worker);
-}
-
-static void retry(evutil_socket_t fd, short what, void *context)
-{
-	(void)fd, (void)what;
-	try_to_connect(context);
-}
-
-static void close_all(struct worker *worker)
-{
-	ferry_connector_free(worker->connector);
-	ferry_transport_free(worker->channel);
-	worker->channel = NULL;
-	while (worker->waiting_count > 0)
-		close(take_waiting(worker));
+		status = event_base_dispatch(base);
+	program_signals_free(&signals);
+	worker_channels_free(worker->channels);
 	http_server_close_all(&worker->server);
 	/* Freed transports and files in their streams end in the loop. */
 	for (int turn = 0; turn < 4; turn++)
-		event_base_loop(worker->server.base, EVLOOP_NONBLOCK);
-}
-
-static int serve(struct worker *worker)
-{
-	worker->retry = evtimer_new(worker->server.base, retry, worker);
-	if (worker->retry == NULL)
-		return EXIT_FAILURE;
-	try_to_connect(worker);
-	int status = event_base_dispatch(worker->server.base);
-	event_free(worker->retry);
-	close_all(worker);
+		event_base_loop(base, EVLOOP_NONBLOCK);
 	return status < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int run(struct worker *worker)
+static int run(struct worker *worker, const struct worker_channels_options *options)
 {
 	worker->server.base = event_base_new();
 	if (worker->server.base == NULL) {
 		program_say("no event loop");
 		return EXIT_FAILURE;
 	}
-	struct program_signals signals = {0};
-	int result = EXIT_FAILURE;
-	if (program_signals_init(&signals, worker->server.base) == 0)
-		result = serve(worker);
-	program_signals_free(&signals);
+	int result = serve(worker, options);
 	event_base_free(worker->server.base);
 	return result;
 }
 
 static const char usage[] =
-    "usage: handoff_worker --socket PATH [--root DIR] [options]\n"
+    "usage: handoff_worker --channel FD | --socket PATH [--root DIR] [options]\n"
     "Serves the files below a directory to the clients that handoff_proxy hands over.\n"
     "\n"
-    "  --socket PATH           the unix socket of the proxy; tried again until it answers\n"
+    "  --channel FD            the open socket of the proxy that has started this program\n"
+    "  --socket PATH           the unix socket of a proxy; tried again until it answers\n"
     "  --root DIR              what to serve (the current directory)\n"
     "  --idle-timeout SECONDS  end a connection after so long without a byte (30)\n"
     "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
+    "  --close                 end each connection after its first answer: for a proxy that "
+    "routes\n"
+    "                          each request by its path\n"
+    "  --access-log FILE       append a line for each answer\n"
     "  --claim-log FILE        append a line for each client that is taken\n"
-    "  --help                  show this\n";
+    "  --help                  show this\n"
+    "\n"
+    "SIGTERM and SIGINT: finishes the answers that have begun, and ends. A second one ends it at "
+    "once.\n"
+    "When the proxy wants to drain it, or is gone, a worker with --channel serves what it has, "
+    "says\n"
+    "\"Connection: close\" in every answer, and ends with the last connection.\n";
 
-static bool open_claim_log(struct worker *worker, const char *path)
-{
-	worker->claim_log = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-	if (worker->claim_log < 0)
-		program_say("%s: %s", path, strerror(errno));
-	return worker->claim_log >= 0;
-}
+struct options {
+	struct worker_channels_options channels;
+	const char *root;
+	const char *access_log;
+	const char *claim_log;
+};
 
 static bool read_seconds(const char *name, const char *text, struct timeval *timeout)
 {
@@ -320,51 +182,84 @@ static bool read_seconds(const char *name, const char *text, struct timeval *tim
 	return true;
 }
 
-/* 0 to go on, else the status to exit with after printing what is wrong; -1: after --help. */
-static int read_options(int argc, char **argv, struct worker *worker, const char **root)
+static bool read_channel(const char *text, int *fd)
 {
-	static const struct option options[] = {{"socket", required_argument, NULL, 's'},
-	                                        {"root", required_argument, NULL, 'r'},
-	                                        {"idle-timeout", required_argument, NULL, 'i'},
-	                                        {"head-timeout", required_argument, NULL, 't'},
-	                                        {"claim-log", required_argument, NULL, 'c'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
+	unsigned long number;
+	if (!program_number(text, 1048576, &number) || fcntl((int)number, F_GETFD) < 0) {
+		program_say("--channel takes the number of an open descriptor, not '%s'", text);
+		return false;
+	}
+	*fd = (int)number;
+	return true;
+}
+
+/* False: it was said what is wrong. */
+static bool take_option(int option, struct worker *worker, struct options *options)
+{
+	switch (option) {
+	case 'c':
+		return read_channel(optarg, &options->channels.fd);
+	case 's':
+		options->channels.socket_path = optarg;
+		return true;
+	case 'r':
+		options->root = optarg;
+		return true;
+	case 'i':
+		return read_seconds("idle-timeout", optarg, &worker->server.idle_timeout);
+	case 't':
+		return read_seconds("head-timeout", optarg, &worker->server.head_timeout);
+	case 'e':
+		worker->server.draining = true;
+		return true;
+	case 'a':
+		options->access_log = optarg;
+		return true;
+	case 'l':
+		options->claim_log = optarg;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool check_options(const struct options *options)
+{
+	bool channel = options->channels.fd >= 0, socket = options->channels.socket_path != NULL;
+	if (channel && socket)
+		program_say("--channel and --socket: a worker has one of them");
+	else if (!channel && !socket)
+		program_say("--socket is missing; see --help");
+	return channel != socket;
+}
+
+/* 0 to go on, else the status to exit with after printing what is wrong; -1: after --help. */
+static int read_options(int argc, char **argv, struct worker *worker, struct options *options)
+{
+	static const struct option table[] = {{"channel", required_argument, NULL, 'c'},
+	                                      {"socket", required_argument, NULL, 's'},
+	                                      {"root", required_argument, NULL, 'r'},
+	                                      {"idle-timeout", required_argument, NULL, 'i'},
+	                                      {"head-timeout", required_argument, NULL, 't'},
+	                                      {"close", no_argument, NULL, 'e'},
+	                                      {"access-log", required_argument, NULL, 'a'},
+	                                      {"claim-log", required_argument, NULL, 'l'},
+	                                      {"help", no_argument, NULL, 'h'},
+	                                      {NULL, 0, NULL, 0}};
 	int option;
 	bool fine = true;
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (option) {
-		case 's':
-			worker->socket_path = optarg;
-			break;
-		case 'r':
-			*root = optarg;
-			break;
-		case 'i':
-			fine = read_seconds("idle-timeout", optarg, &worker->server.idle_timeout) && fine;
-			break;
-		case 't':
-			fine = read_seconds("head-timeout", optarg, &worker->server.head_timeout) && fine;
-			break;
-		case 'c':
-			fine = open_claim_log(worker, optarg) && fine;
-			break;
-		case 'h':
+	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		if (option == 'h') {
 			fputs(usage, stdout);
 			return -1;
-		default:
-			fine = false;
 		}
+		fine = take_option(option, worker, options) && fine;
 	}
 	if (optind < argc) {
 		program_say("'%s' is one argument too many", argv[optind]);
 		fine = false;
 	}
-	if (fine && worker->socket_path == NULL) {
-		program_say("--socket is missing; see --help");
-		fine = false;
-	}
-	return fine ? 0 : 2;
+	return fine && check_options(options) ? 0 : 2;
 }
 
 static int open_root(const char *path)
@@ -385,28 +280,56 @@ static int open_root(const char *path)
 	return root;
 }
 
+static bool open_logs(struct worker *worker, const struct options *options,
+                      struct access_log *access)
+{
+	if (options->access_log != NULL) {
+		int status = access_log_open(access, options->access_log);
+		if (status < 0) {
+			program_say("%s: %s", options->access_log, strerror(-status));
+			return false;
+		}
+		worker->server.access_log = access;
+	}
+	if (options->claim_log != NULL) {
+		worker->claim_log =
+		    open(options->claim_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+		if (worker->claim_log < 0) {
+			program_say("%s: %s", options->claim_log, strerror(errno));
+			return false;
+		}
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	static struct worker worker = {.server = {.idle_timeout = {.tv_sec = 30},
 	                                          .head_timeout = {.tv_sec = 10},
 	                                          .linger_timeout = {.tv_sec = 2},
+	                                          .root = -1,
 	                                          .ended = client_ended},
-	                               .claim_log = -1,
-	                               .retry_ms = FIRST_RETRY_MS};
-	const char *root = ".";
-	int status = read_options(argc, argv, &worker, &root);
+	                               .claim_log = -1};
+	struct options options = {.root = ".", .channels = {.fd = -1}};
+	static struct access_log access = {.fd = -1};
+	int status = read_options(argc, argv, &worker, &options);
 	if (status != 0)
 		return status < 0 ? EXIT_SUCCESS : status;
-	worker.server.root = open_root(root);
-	if (worker.server.root < 0)
-		return EXIT_FAILURE;
-
-	unsigned long fds = program_raise_descriptor_limit();
-	worker.most_clients = fds > SPARE_FDS + 2 ? (fds - SPARE_FDS) / 2 : 1;
-	program_print_ferry_log();
-	status = run(&worker);
-	close(worker.server.root);
+	status = EXIT_FAILURE;
+	worker.server.root = open_root(options.root);
+	if (worker.server.root >= 0 && open_logs(&worker, &options, &access)) {
+		unsigned long fds = program_raise_descriptor_limit();
+		/* Two for each client: its socket, and the file that it is sent. */
+		options.channels.credits = fds > SPARE_FDS + 2 ? (unsigned int)(fds - SPARE_FDS) / 2 : 1;
+		program_print_ferry_log();
+		if (options.channels.fd >= 0)
+			fcntl(options.channels.fd, F_SETFD, FD_CLOEXEC);
+		status = run(&worker, &options.channels);
+	}
+	access_log_close(&access);
 	if (worker.claim_log >= 0)
 		close(worker.claim_log);
+	if (worker.server.root >= 0)
+		close(worker.server.root);
 	return status;
 }

@@ -1,5 +1,6 @@
 #include "http_connection.h"
 
+#include "access_log.h"
 #include "http_answer.h"
 #include "http_condition.h"
 #include "http_date.h"
@@ -27,13 +28,18 @@ enum { LINGER_BYTES = 1024 * 1024 };
 /* Read at once: requests wait here while an answer is on its way, not many of them. */
 static const size_t bytes_per_read = 16384;
 
-enum state { READING, ANSWERING, LINGERING, GONE };
+/* Without descriptors or memory for a file it is tried again, so often, before the client is told so. */
+static const struct timeval retry_pause = {.tv_usec = 50000};
+enum { MOST_RETRIES = 100 };
+
+enum state { READING, WAITING, ANSWERING, LINGERING, GONE };
 
 struct http_connection {
 	struct http_server *server;
 	struct http_connection *next;
 	struct http_connection **link; /* what points to this one */
-	unsigned long tag;
+	struct http_tag tag;
+	char *name;
 
 	struct ferry_transport *transport;
 	struct event *deadline;
@@ -42,6 +48,7 @@ struct http_connection {
 	bool input_over;    /* the client has ended its sending half */
 	unsigned int files; /* whose callbacks are still to come, with this connection as context */
 	size_t lingered;
+	unsigned int retries;
 	struct http_head head;
 };
 
@@ -66,6 +73,12 @@ static void unlink_connection(struct http_connection *connection)
 	connection->server->connection_count--;
 }
 
+static void free_memory(struct http_connection *connection)
+{
+	free(connection->name);
+	free(connection);
+}
+
 static void destroy(struct http_connection *connection)
 {
 	unlink_connection(connection);
@@ -74,11 +87,28 @@ static void destroy(struct http_connection *connection)
 	connection->transport = NULL;
 	connection->state = GONE;
 	if (connection->files == 0)
-		free(connection);
+		free_memory(connection);
 }
 
 /* Sends what was gathered, and has the loop come back when all of it has left. */
 static void queue_answer(struct http_connection *connection, struct evbuffer *out);
+
+/* The request is still in the input. */
+static void log_answer(struct http_connection *connection, int status, uint64_t length)
+{
+	struct access_log *log = connection->server->access_log;
+	if (log == NULL)
+		return;
+	const struct http_head *head = &connection->head;
+	const char *text = NULL;
+	if (http_head_is_complete(head))
+		text = (const char *)evbuffer_pullup(input_of(connection), (ev_ssize_t)head->scanned);
+	struct http_slice line = http_head_line(head);
+	if (text != NULL)
+		access_log_add(log, connection->name, text + line.start, line.length, status, length);
+	else
+		access_log_add(log, connection->name, "-", 1, status, length);
+}
 
 static void refuse(struct http_connection *connection, int status, const char *fields,
                    const char *why)
@@ -89,6 +119,7 @@ static void refuse(struct http_connection *connection, int status, const char *f
 	                             .fields = fields,
 	                             .why = why};
 	struct evbuffer *out = evbuffer_new();
+	log_answer(connection, status, 0);
 	if (out == NULL || http_answer_add(out, &answer) < 0)
 		abandon(connection);
 	else
@@ -148,7 +179,7 @@ static void file_finished(struct ferry_file_producer *producer, int status, uint
 	connection->files--;
 	if (connection->state == GONE) {
 		if (connection->files == 0)
-			free(connection);
+			free_memory(connection);
 		return;
 	}
 	if (status != 0)
@@ -213,6 +244,7 @@ static void answer_file(struct http_connection *connection, const char *text, co
 	}
 
 	struct evbuffer *out = evbuffer_new();
+	log_answer(connection, status, status == 304 ? 0 : range.length);
 	if (out == NULL || http_answer_begin(out, status, connection->keep_alive) < 0 ||
 	    add_file_fields(out, status, path, file, &range) < 0)
 		abandon(connection);
@@ -223,6 +255,20 @@ static void answer_file(struct http_connection *connection, const char *text, co
 		queue_answer(connection, out);
 	if (out != NULL)
 		evbuffer_free(out);
+}
+
+static bool may_pass(int status)
+{
+	return status == -EMFILE || status == -ENFILE || status == -ENOMEM || status == -EAGAIN;
+}
+
+/* The request stays in the input meanwhile. False: it has waited long enough. */
+static bool wait_for_a_moment(struct http_connection *connection)
+{
+	if (connection->retries++ >= MOST_RETRIES || event_add(connection->deadline, &retry_pause) < 0)
+		return false;
+	connection->state = WAITING;
+	return true;
 }
 
 static void answer_path(struct http_connection *connection, const char *text)
@@ -245,6 +291,8 @@ static void answer_path(struct http_connection *connection, const char *text)
 		if (status == -ENOENT || status == -EISDIR)
 			status = -EACCES; /* directories are not listed */
 	}
+	if (may_pass(status) && wait_for_a_moment(connection))
+		return;
 	if (status < 0) {
 		refuse_path(connection, status);
 		return;
@@ -259,7 +307,8 @@ static void answer_path(struct http_connection *connection, const char *text)
 static void answer(struct http_connection *connection, const char *text)
 {
 	bool has_body = http_head_has_body(&connection->head);
-	connection->keep_alive = connection->head.keep_alive && !has_body;
+	connection->keep_alive =
+	    connection->head.keep_alive && !has_body && !connection->server->draining;
 	switch (connection->head.method) {
 	case HTTP_UNKNOWN_METHOD:
 		refuse(connection, 501, NULL, NULL);
@@ -274,6 +323,22 @@ static void answer(struct http_connection *connection, const char *text)
 		refuse(connection, 400, NULL, "a request body is not expected here");
 	else
 		answer_path(connection, text);
+}
+
+/* The head is complete, and the first in the input. */
+static void answer_first(struct http_connection *connection)
+{
+	struct evbuffer *input = input_of(connection);
+	size_t length = connection->head.scanned;
+	const char *text = (const char *)evbuffer_pullup(input, (ev_ssize_t)length);
+	if (text == NULL) {
+		abandon(connection);
+		return;
+	}
+	connection->state = ANSWERING;
+	answer(connection, text);
+	if (connection->state != WAITING)
+		evbuffer_drain(input, length);
 }
 
 static void linger(struct http_connection *connection)
@@ -302,7 +367,10 @@ static void answer_sent(void *context)
 	}
 	connection->state = READING;
 	http_head_init(&connection->head);
-	read_request(connection);
+	if (connection->server->closes_idle && evbuffer_get_length(input_of(connection)) == 0)
+		ferry_transport_lose_connection(connection->transport);
+	else
+		read_request(connection);
 }
 
 static void queue_answer(struct http_connection *connection, struct evbuffer *out)
@@ -345,8 +413,8 @@ static void read_request(struct http_connection *connection)
 		refuse(connection, -result, NULL, connection->head.error);
 		return;
 	}
-	answer(connection, text);
-	evbuffer_drain(input, (size_t)result);
+	connection->retries = 0;
+	answer_first(connection);
 }
 
 static void connection_made(struct ferry_transport *transport, void *context)
@@ -373,7 +441,7 @@ static void read_connection_lost(struct ferry_transport *transport, void *contex
 {
 	struct http_connection *connection = context;
 	connection->input_over = true;
-	if (connection->state != ANSWERING)
+	if (connection->state != ANSWERING && connection->state != WAITING)
 		ferry_transport_lose_connection(transport);
 }
 
@@ -382,9 +450,9 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	(void)transport, (void)reason;
 	struct http_connection *connection = context;
 	struct http_server *server = connection->server;
-	unsigned long tag = connection->tag;
+	struct http_tag tag = connection->tag;
 	destroy(connection);
-	server->ended(server, tag);
+	server->ended(server, &tag);
 }
 
 static void deadline_passed(evutil_socket_t fd, short what, void *context)
@@ -396,6 +464,8 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 		connection->keep_alive = false;
 		ferry_transport_pause_reading(connection->transport);
 		refuse(connection, 408, NULL, "the request head took too long");
+	} else if (connection->state == WAITING) {
+		answer_first(connection);
 	} else {
 		ferry_transport_lose_connection(connection->transport);
 	}
@@ -406,62 +476,48 @@ static const struct ferry_protocol protocol = {.connection_made = connection_mad
                                                .read_connection_lost = read_connection_lost,
                                                .connection_lost = connection_lost};
 
-/* A transport on the socket, with what was read from it at the front of its input. On failure the
- * socket is closed. */
-static int make_transport(struct http_server *server, int fd, struct evbuffer *input,
-                          struct ferry_transport **transport)
-{
-	struct bufferevent *bev = bufferevent_socket_new(server->base, fd, BEV_OPT_CLOSE_ON_FREE);
-	if (bev == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
-	/* The end of an input buffer belongs to the bufferevent, its front to the user. */
-	int status = -ENOMEM;
-	if (evbuffer_prepend_buffer(bufferevent_get_input(bev), input) == 0)
-		status = ferry_transport_new(transport, bev);
-	if (status < 0)
-		bufferevent_free(bev);
-	return status;
-}
-
-static int start(struct http_connection *connection, int fd, struct evbuffer *input)
+static int start(struct http_connection *connection, struct bufferevent *bev)
 {
 	struct http_server *server = connection->server;
 	connection->deadline = evtimer_new(server->base, deadline_passed, connection);
-	if (connection->deadline == NULL) {
-		close(fd);
+	if (connection->deadline == NULL)
 		return -ENOMEM;
-	}
 	/* ferry joins header and file in one segment by itself; Nagle would only hold back the last
 	 * part of an answer. Not for unix sockets, where it fails and does not matter. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-	int status = make_transport(server, fd, input, &connection->transport);
-	if (status == 0) {
-		struct bufferevent *bev = ferry_transport_get_bufferevent(connection->transport);
-		bufferevent_set_timeouts(bev, &server->idle_timeout, &server->idle_timeout);
-		bufferevent_set_max_single_read(bev, bytes_per_read);
-		status = ferry_transport_set_protocol(connection->transport, &protocol, connection);
-	}
-	if (status < 0) {
-		ferry_transport_free(connection->transport);
-		event_free(connection->deadline);
-	}
-	return status;
+	setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	int status = ferry_transport_new(&connection->transport, bev);
+	if (status < 0)
+		return status;
+	bufferevent_set_timeouts(bev, &server->idle_timeout, &server->idle_timeout);
+	bufferevent_set_max_single_read(bev, bytes_per_read);
+	return ferry_transport_set_protocol(connection->transport, &protocol, connection);
 }
 
-int http_server_serve(struct http_server *server, int fd, struct evbuffer *input, unsigned long tag)
+static void start_failed(struct http_connection *connection, struct bufferevent *bev)
+{
+	if (connection->transport != NULL)
+		ferry_transport_free(connection->transport);
+	else
+		bufferevent_free(bev);
+	if (connection->deadline != NULL)
+		event_free(connection->deadline);
+	free_memory(connection);
+}
+
+int http_server_serve(struct http_server *server, struct bufferevent *bev, const char *name,
+                      const struct http_tag *tag)
 {
 	struct http_connection *connection = malloc(sizeof(*connection));
 	if (connection == NULL) {
-		close(fd);
+		bufferevent_free(bev);
 		return -ENOMEM;
 	}
-	*connection = (struct http_connection){.server = server, .tag = tag, .state = READING};
+	*connection = (struct http_connection){
+	    .server = server, .tag = *tag, .state = READING, .name = strdup(name)};
 	http_head_init(&connection->head);
-	int status = start(connection, fd, input);
+	int status = connection->name != NULL ? start(connection, bev) : -ENOMEM;
 	if (status < 0) {
-		free(connection);
+		start_failed(connection, bev);
 		return status;
 	}
 	connection->next = server->connections;
@@ -471,6 +527,15 @@ int http_server_serve(struct http_server *server, int fd, struct evbuffer *input
 	server->connections = connection;
 	server->connection_count++;
 	return 0;
+}
+
+void http_server_close_idle(struct http_server *server)
+{
+	server->closes_idle = true;
+	for (struct http_connection *connection = server->connections; connection != NULL;
+	     connection = connection->next)
+		if (connection->state == READING && evbuffer_get_length(input_of(connection)) == 0)
+			ferry_transport_lose_connection(connection->transport);
 }
 
 void http_server_close_all(struct http_server *server)

@@ -402,6 +402,18 @@ int http_head_parse(struct http_head *head, const char *text, size_t length)
 	return HTTP_HEAD_MORE;
 }
 
+bool http_head_is_complete(const struct http_head *head)
+{
+	return head->state == COMPLETE;
+}
+
+struct http_slice http_head_line(const struct http_head *head)
+{
+	struct http_slice line = {.start = head->method_text.start};
+	slice_end(&line, (size_t)head->version.start + head->version.length);
+	return line;
+}
+
 const struct http_field *http_head_find(const struct http_head *head, const char *text,
                                         const char *name, bool *repeated)
 {

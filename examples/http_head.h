@@ -86,6 +86,12 @@ void http_head_init(struct http_head *head);
  * 431, 501 or 505. After a refusal, and after a complete head, it says the same again. */
 int http_head_parse(struct http_head *head, const char *text, size_t length);
 
+/* Whether all of the head was there and in order. */
+bool http_head_is_complete(const struct http_head *head);
+
+/* The request line of a complete head, in the text: where it starts, and its length without CRLF. */
+struct http_slice http_head_line(const struct http_head *head);
+
 /* The field of this name (any case), or NULL. When there are several it is the first, and
  * `*repeated`, if wanted, tells so. */
 const struct http_field *http_head_find(const struct http_head *head, const char *text,

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,9 +55,27 @@ static struct ferry_line_stream *begin(struct ferry_transport *transport,
 /* ---- the server: one connection ---- */
 
 struct client {
+	LIST_ENTRY(client) others;
 	struct unix_peer *peer;
 	struct ferry_transport *transport;
+	struct ferry_line_stream *stream;
 };
+
+static LIST_HEAD(clients, client) clients = LIST_HEAD_INITIALIZER(clients);
+
+static void free_client(struct client *client)
+{
+	ferry_line_stream_free(client->stream);
+	LIST_REMOVE(client, others);
+	free(client);
+}
+
+static void free_clients(struct unix_peer *peer)
+{
+	(void)peer;
+	while (!LIST_EMPTY(&clients))
+		free_client(LIST_FIRST(&clients));
+}
 
 static void send_back(struct ferry_line_stream *stream, const char *line, size_t length,
                       void *context)
@@ -90,12 +109,12 @@ static void go_on_reading(void *context)
 
 static void client_lost(struct ferry_line_stream *stream, int reason, void *context)
 {
+	(void)stream;
 	struct client *client = context;
 	if (connection_failed(reason))
 		client->peer->failed = true;
 	unix_peer_is_over(client->peer);
-	ferry_line_stream_free(stream);
-	free(client);
+	free_client(client);
 }
 
 /* The last line comes back as a line, whether or not it had an end. */
@@ -112,13 +131,15 @@ static void serve(struct unix_peer *peer, struct ferry_transport *transport)
 		ferry_transport_free(transport);
 		return;
 	}
-	*client = (struct client){peer, transport};
-	struct ferry_line_stream *stream = begin(transport, &callbacks, &producer, client);
-	if (stream != NULL) {
-		ferry_line_stream_set_max_length(stream, LONGEST_LINE, FERRY_LINE_SKIP);
+	client->peer = peer;
+	client->transport = transport;
+	client->stream = begin(transport, &callbacks, &producer, client);
+	LIST_INSERT_HEAD(&clients, client, others);
+	if (client->stream != NULL) {
+		ferry_line_stream_set_max_length(client->stream, LONGEST_LINE, FERRY_LINE_SKIP);
 		return;
 	}
-	free(client);
+	free_client(client);
 	peer->failed = true;
 	unix_peer_is_over(peer);
 }
@@ -134,14 +155,14 @@ struct asker {
 	bool at_end;
 };
 
-static void release(struct asker *asker)
+static void free_asker(struct unix_peer *peer)
 {
+	struct asker *asker = (struct asker *)peer;
 	ferry_line_stream_free(asker->stream);
 	if (asker->readable != NULL)
 		event_free(asker->readable);
 	if (asker->typed != NULL)
 		evbuffer_free(asker->typed);
-	unix_peer_is_over(&asker->peer);
 }
 
 static int send_typed(struct asker *asker)
@@ -232,7 +253,8 @@ static void server_lost(struct ferry_line_stream *stream, int reason, void *cont
 		program_say("the other end has gone");
 		asker->peer.failed = true;
 	}
-	release(asker);
+	event_del(asker->readable);
+	unix_peer_is_over(&asker->peer);
 }
 
 static void ask(struct unix_peer *peer, struct ferry_transport *transport)
@@ -248,7 +270,7 @@ static void ask(struct unix_peer *peer, struct ferry_transport *transport)
 		return;
 	}
 	peer->failed = true;
-	release(asker);
+	unix_peer_is_over(peer);
 }
 
 int main(int argc, char **argv)
@@ -257,5 +279,6 @@ int main(int argc, char **argv)
 	if (unix_peer_read_arguments(&asker.peer, argc, argv, 0, usage) < 0)
 		return 2;
 	asker.peer.met = asker.peer.listens ? serve : ask;
+	asker.peer.stopped = asker.peer.listens ? free_clients : free_asker;
 	return unix_peer_run(&asker.peer);
 }

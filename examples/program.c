@@ -62,14 +62,20 @@ static void stop(evutil_socket_t signal_number, short what, void *base)
 	event_base_loopbreak(base);
 }
 
-int program_signals_init(struct program_signals *signals, struct event_base *base)
+int program_signals_init_callback(struct program_signals *signals, struct event_base *base,
+                                  event_callback_fn callback, void *context)
 {
-	signals->interrupt = evsignal_new(base, SIGINT, stop, base);
-	signals->terminate = evsignal_new(base, SIGTERM, stop, base);
+	signals->interrupt = evsignal_new(base, SIGINT, callback, context);
+	signals->terminate = evsignal_new(base, SIGTERM, callback, context);
 	if (signals->interrupt == NULL || signals->terminate == NULL ||
 	    event_add(signals->interrupt, NULL) < 0 || event_add(signals->terminate, NULL) < 0)
 		return -ENOMEM;
 	return 0;
+}
+
+int program_signals_init(struct program_signals *signals, struct event_base *base)
+{
+	return program_signals_init_callback(signals, base, stop, base);
 }
 
 void program_signals_free(struct program_signals *signals)

@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#include <event2/event.h>
+
 struct event;
 struct event_base;
 
@@ -29,6 +31,10 @@ struct program_signals {
 
 /* 0 or -ENOMEM; free in either case. */
 int program_signals_init(struct program_signals *signals, struct event_base *base);
+
+/* The same, with something else to be done: `callback` is an event's, its descriptor the signal. */
+int program_signals_init_callback(struct program_signals *signals, struct event_base *base,
+                                  event_callback_fn callback, void *context);
 void program_signals_free(struct program_signals *signals);
 
 #endif

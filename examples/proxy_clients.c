@@ -1,13 +1,14 @@
 #include "proxy_clients.h"
 
+#include "client_address.h"
 #include "http_answer.h"
 #include "http_head.h"
 #include "program.h"
-#include "proxy_workers.h"
+#include "proxy_protocol.h"
+#include "proxy_routes.h"
+#include "proxy_services.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,17 +17,19 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/listener.h>
+#include <ferry/ferry.h>
 
-/* Input that a client may still send after it was refused. */
-enum { LINGER_BYTES = 256 * 1024 };
+enum {
+	LINGER_BYTES = 256 * 1024, /* input that a client may still send after it was refused */
+	SPARE_FDS = 64             /* descriptors that are left for other things than clients */
+};
 
-static const struct timeval wait_timeout = {.tv_sec = 2};
 static const struct timeval linger_timeout = {.tv_sec = 2};
 static const struct timeval accept_pause = {.tv_usec = 100000};
 
 enum state {
+	EXPECTING, /* the PROXY header */
 	READING,   /* the head */
-	WAITING,   /* for a worker's channel to have room */
 	ANSWERING, /* why it is refused */
 	LINGERING  /* until the client has read that: closing with unread input would reset */
 };
@@ -35,69 +38,117 @@ struct client {
 	struct proxy_clients *clients;
 	struct client *next;
 	struct client **link; /* what points to this one */
-	struct client *next_waiting;
 	struct bufferevent *bev;
 	struct event *deadline;
 	enum state state;
 	size_t lingered;
+	struct client_address address;
 	struct http_head head;
 };
 
+struct listener {
+	struct proxy_clients *clients;
+	struct evconnlistener *accepts;
+	bool proxy_protocol;
+};
+
+/* Why nothing is accepted. */
+enum hindrance { NOT_STARTED = 1, NO_DESCRIPTORS = 2, TOO_MANY = 4, QUEUES_FULL = 8 };
+
 struct proxy_clients {
 	struct event_base *base;
-	struct proxy_workers *workers;
-	struct evconnlistener *listener;
+	const struct proxy_conf *conf;
+	const struct proxy_routes *routes;
+	struct proxy_services *services;
+	struct listener listeners[PROXY_CONF_LISTENS];
+	unsigned int listener_count;
+	unsigned int hindrances;
 	struct event *accept_again;
-	struct timeval head_timeout;
 	struct client *first;
-	struct client *first_waiting; /* a queue, by next_waiting */
-	struct client **last_waiting;
 	unsigned long count;
 	unsigned long most;
 	bool out_of_descriptors; /* said once */
+	uint64_t accepted;
+	uint64_t gone;
+	struct proxy_refusals refusals;
 };
 
-static void wait_in_queue(struct client *client)
+/* ---- accepting, or not ---- */
+
+static void hinder(struct proxy_clients *clients, enum hindrance why, bool is)
 {
-	struct proxy_clients *clients = client->clients;
-	client->state = WAITING;
-	client->next_waiting = NULL;
-	*clients->last_waiting = client;
-	clients->last_waiting = &client->next_waiting;
+	unsigned int before = clients->hindrances;
+	if (is)
+		clients->hindrances |= why;
+	else
+		clients->hindrances &= ~(unsigned int)why;
+	if ((before == 0) == (clients->hindrances == 0))
+		return;
+	for (unsigned int i = 0; i < clients->listener_count; i++)
+		if (before == 0)
+			evconnlistener_disable(clients->listeners[i].accepts);
+		else
+			evconnlistener_enable(clients->listeners[i].accepts);
 }
 
-static void leave_queue(struct client *client)
+/* Each has a descriptor here: those that are read, and those that no worker has claimed yet. */
+static bool have_room(const struct proxy_clients *clients)
 {
-	struct proxy_clients *clients = client->clients;
-	struct client **link = &clients->first_waiting;
-	while (*link != client)
-		link = &(*link)->next_waiting;
-	*link = client->next_waiting;
-	if (*link == NULL)
-		clients->last_waiting = link;
+	return clients->count + proxy_services_unclaimed(clients->services) < clients->most;
 }
+
+static void pause_for_a_moment(struct proxy_clients *clients, enum hindrance why)
+{
+	if (event_add(clients->accept_again, &accept_pause) == 0)
+		hinder(clients, why, true);
+}
+
+static void accept_again(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy_clients *clients = context;
+	hinder(clients, NO_DESCRIPTORS, false);
+	if (have_room(clients))
+		hinder(clients, TOO_MANY, false);
+	else
+		event_add(clients->accept_again, &accept_pause);
+}
+
+void proxy_clients_set_full(struct proxy_clients *clients, bool full)
+{
+	program_say(full ? "accepting pauses: no queue has room" : "accepting goes on");
+	hinder(clients, QUEUES_FULL, full);
+}
+
+/* ---- one client ---- */
 
 static void free_client(struct client *client)
 {
 	struct proxy_clients *clients = client->clients;
-	if (client->state == WAITING)
-		leave_queue(client);
 	*client->link = client->next;
 	if (client->next != NULL)
 		client->next->link = client->link;
 	event_free(client->deadline);
 	bufferevent_free(client->bev); /* closes the descriptor, unless it was taken out */
 	free(client);
-	if (clients->count-- == clients->most && clients->listener != NULL)
-		evconnlistener_enable(clients->listener);
+	clients->count--;
+	if ((clients->hindrances & TOO_MANY) != 0 && have_room(clients))
+		hinder(clients, TOO_MANY, false);
+}
+
+static void fail(struct client *client)
+{
+	client->clients->refusals.failed++;
+	free_client(client);
 }
 
 /* The answer is short, and the socket has taken nothing before: it leaves at the first try. */
-static void refuse(struct client *client, int status, const char *fields, const char *why)
+static void refuse(struct client *client, int status, const char *why)
 {
 	struct http_answer answer = {.status = status,
-	                             .fields = fields,
 	                             .why = why,
+	                             .retry_after =
+	                                 status == 503 ? client->clients->conf->retry_after : 0,
 	                             .without_body = client->head.method == HTTP_HEAD};
 	struct evbuffer *input = bufferevent_get_input(client->bev);
 	evbuffer_drain(input, evbuffer_get_length(input));
@@ -105,53 +156,130 @@ static void refuse(struct client *client, int status, const char *fields, const 
 	if (http_answer_add(bufferevent_get_output(client->bev), &answer) < 0 ||
 	    bufferevent_enable(client->bev, EV_READ | EV_WRITE) < 0 ||
 	    event_add(client->deadline, &linger_timeout) < 0)
-		free_client(client);
+		fail(client);
 }
 
-/* Everything that was read goes with the descriptor. Its events are deleted already: a closed
- * descriptor whose connection lives on elsewhere could not be taken out of epoll any more. */
-static int try_to_hand_off(struct client *client)
+static void add_client(struct proxy_clients *clients, struct client *client)
 {
-	struct bufferevent *bev = client->bev;
-	int status = proxy_workers_hand_off(client->clients->workers, bufferevent_getfd(bev),
-	                                    bufferevent_get_input(bev));
-	if (status < 0)
-		return status;
-	bufferevent_setfd(bev, -1);
-	free_client(client);
-	return 0;
+	client->clients = clients;
+	client->next = clients->first;
+	client->link = &clients->first;
+	if (client->next != NULL)
+		client->next->link = &client->next;
+	clients->first = client;
+	clients->count++;
 }
 
-static void refuse_for_now(struct client *client)
+static void can_read(struct bufferevent *bev, void *context);
+static void all_is_written(struct bufferevent *bev, void *context);
+static void something_happened(struct bufferevent *bev, short what, void *context);
+static void deadline_passed(evutil_socket_t fd, short what, void *context);
+
+/* On failure the descriptor is closed. */
+static struct client *new_client(struct proxy_clients *clients, int fd)
 {
-	refuse(client, 503, "Retry-After: 1\r\n", "no worker is free");
+	struct client *client = malloc(sizeof(*client));
+	if (client == NULL) {
+		close(fd);
+		return NULL;
+	}
+	*client =
+	    (struct client){.deadline = evtimer_new(clients->base, deadline_passed, client),
+	                    .bev = bufferevent_socket_new(clients->base, fd, BEV_OPT_CLOSE_ON_FREE)};
+	http_head_init(&client->head);
+	if (client->bev == NULL || client->deadline == NULL) {
+		if (client->bev != NULL)
+			bufferevent_free(client->bev);
+		else
+			close(fd);
+		if (client->deadline != NULL)
+			event_free(client->deadline);
+		free(client);
+		return NULL;
+	}
+	bufferevent_setcb(client->bev, can_read, all_is_written, something_happened, client);
+	add_client(clients, client);
+	return client;
+}
+
+/* ---- handing it off, and getting it back ---- */
+
+static void answer_unserved(struct proxy_clients *clients, struct ferry_handoff *handoff,
+                            uint64_t *counter)
+{
+	size_t length;
+	const char *bytes = ferry_handoff_get_bytes(handoff, &length);
+	struct http_head head;
+	http_head_init(&head);
+	http_head_parse(&head, bytes, length); /* again: for whether a body may follow the answer */
+	int fd = ferry_handoff_steal_fd(handoff);
+	struct client *client = fd >= 0 ? new_client(clients, fd) : NULL;
+	if (client == NULL) {
+		clients->refusals.failed++;
+		return;
+	}
+	client->head = head;
+	++*counter;
+	refuse(client, 503, "no worker is free");
+}
+
+void proxy_clients_take_back(struct proxy_clients *clients, struct ferry_handoff *handoff)
+{
+	answer_unserved(clients, handoff, &clients->refusals.expired);
+}
+
+static int describe(struct ferry_handoff *handoff, const struct proxy_conf_service *service,
+                    const struct client_address *address)
+{
+	unsigned char blob[CLIENT_ADDRESS_MAX];
+	char host[SOCKET_ADDRESS_TEXT_SIZE];
+	int length = client_address_put(address, blob);
+	if (length < 0)
+		return length;
+	socket_address_format_host(&address->client, host, sizeof(host));
+	int status = ferry_handoff_set_blob(handoff, blob, (size_t)length);
+	if (status == 0)
+		status = ferry_handoff_set_name(handoff, service->name);
+	if (status == 0)
+		status = ferry_handoff_set_key(handoff, host, strlen(host));
+	return status;
 }
 
 /* The head is whole. Nothing more is read of the client here, whatever happens. */
-static void hand_off(struct client *client)
+static void hand_off(struct client *client, unsigned int service)
 {
+	struct proxy_clients *clients = client->clients;
+	struct client_address address = client->address;
+	struct ferry_handoff *handoff;
 	bufferevent_disable(client->bev, EV_READ | EV_WRITE);
-	int status = client->clients->first_waiting == NULL ? try_to_hand_off(client) : -EAGAIN;
-	if (status == -EAGAIN && event_add(client->deadline, &wait_timeout) == 0)
-		wait_in_queue(client);
-	else if (status < 0)
-		refuse_for_now(client);
+	if (ferry_handoff_from_bufferevent(&handoff, client->bev) < 0) {
+		fail(client);
+		return;
+	}
+	free_client(client);
+	int status = describe(handoff, &clients->conf->services[service], &address);
+	if (status == 0)
+		status = proxy_services_hand_off(clients->services, service, handoff, &address.client);
+	if (status == 0)
+		return;
+	answer_unserved(clients, handoff, &clients->refusals.queue_full);
+	ferry_handoff_free(handoff);
 }
 
-/* Who waits longest goes first. */
-static void workers_have_room(void *context)
+/* ---- reading ---- */
+
+static void route(struct client *client, const char *text)
 {
-	struct proxy_clients *clients = context;
-	struct client *next;
-	for (struct client *client = clients->first_waiting; client != NULL; client = next) {
-		next = client->next_waiting; /* hand-offs and refusals free no other client */
-		int status = try_to_hand_off(client);
-		if (status == -EAGAIN)
-			return;
-		if (status < 0) {
-			leave_queue(client);
-			refuse_for_now(client);
-		}
+	struct proxy_clients *clients = client->clients;
+	int service = proxy_routes_find_head(clients->routes, &client->head, text);
+	if (service >= 0) {
+		hand_off(client, (unsigned int)service);
+	} else if (service == -ENOENT) {
+		clients->refusals.no_route++;
+		refuse(client, 404, NULL);
+	} else {
+		clients->refusals.bad_request++;
+		refuse(client, 400, "a path that programs understand differently");
 	}
 }
 
@@ -164,20 +292,56 @@ static void read_head(struct client *client, struct evbuffer *input)
 		return;
 	const char *text = (const char *)evbuffer_pullup(input, (ev_ssize_t)length);
 	if (text == NULL) {
-		free_client(client);
+		fail(client);
 		return;
 	}
 	int result = http_head_parse(&client->head, text, length);
-	if (result > 0)
-		hand_off(client);
-	else if (result < 0)
-		refuse(client, -result, NULL, client->head.error);
+	if (result > 0) {
+		route(client, text);
+	} else if (result < 0) {
+		client->clients->refusals.bad_request++;
+		refuse(client, -result, client->head.error);
+	}
+}
+
+static void bad_proxy_header(struct client *client, const char *why)
+{
+	char from[SOCKET_ADDRESS_TEXT_SIZE];
+	program_say("%s: %s", socket_address_format(&client->address.client, from, sizeof(from)), why);
+	client->clients->refusals.bad_proxy_header++;
+	free_client(client);
+}
+
+/* False: the head is not to be looked at, or the client is gone. */
+static bool read_proxy_header(struct client *client, struct evbuffer *input)
+{
+	struct proxy_protocol header;
+	size_t length = evbuffer_get_length(input);
+	if (length > PROXY_PROTOCOL_MAX)
+		length = PROXY_PROTOCOL_MAX;
+	const unsigned char *bytes = evbuffer_pullup(input, (ev_ssize_t)length);
+	int result = length > 0 && bytes != NULL ? proxy_protocol_parse(bytes, length, &header)
+	                                         : PROXY_PROTOCOL_MORE;
+	if (result < 0) {
+		bad_proxy_header(client, header.error);
+		return false;
+	}
+	if (result == PROXY_PROTOCOL_MORE)
+		return false;
+	if (header.kind == PROXY_PROTOCOL_PROXIED)
+		client->address = (struct client_address){
+		    .client = header.source, .server = header.destination, .proxied = true};
+	evbuffer_drain(input, (size_t)result);
+	client->state = READING;
+	return true;
 }
 
 static void can_read(struct bufferevent *bev, void *context)
 {
 	struct client *client = context;
 	struct evbuffer *input = bufferevent_get_input(bev);
+	if (client->state == EXPECTING && !read_proxy_header(client, input))
+		return;
 	if (client->state == READING) {
 		read_head(client, input);
 		return;
@@ -204,6 +368,8 @@ static void something_happened(struct bufferevent *bev, short what, void *contex
 	if ((what & BEV_EVENT_EOF) != 0 && client->state == ANSWERING &&
 	    evbuffer_get_length(bufferevent_get_output(bev)) > 0)
 		return;
+	if (client->state == READING || client->state == EXPECTING)
+		client->clients->gone++;
 	free_client(client);
 }
 
@@ -213,130 +379,130 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct client *client = context;
-	if (client->state == WAITING) {
-		leave_queue(client);
-		refuse_for_now(client);
-	} else if (client->state == READING &&
-	           evbuffer_get_length(bufferevent_get_input(client->bev)) > 0) {
-		refuse(client, 408, NULL, "the request head took too long");
-	} else {
+	size_t length = evbuffer_get_length(bufferevent_get_input(client->bev));
+	if (client->state == READING || client->state == EXPECTING)
+		client->clients->refusals.too_slow++;
+	if (client->state == READING && length > 0)
+		refuse(client, 408, "the request head took too long");
+	else
 		free_client(client);
-	}
 }
 
-static int start(struct client *client)
-{
-	bufferevent_setcb(client->bev, can_read, all_is_written, something_happened, client);
-	if (event_add(client->deadline, &client->clients->head_timeout) < 0 ||
-	    bufferevent_enable(client->bev, EV_READ) < 0)
-		return -ENOMEM;
-	return 0;
-}
+/* ---- listeners ---- */
 
-static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
+static void accepted(struct evconnlistener *accepts, evutil_socket_t fd, struct sockaddr *address,
                      int length, void *context)
 {
-	(void)address, (void)length;
-	struct proxy_clients *clients = context;
+	(void)accepts, (void)address, (void)length;
+	struct listener *listener = context;
+	struct proxy_clients *clients = listener->clients;
 	clients->out_of_descriptors = false;
-	struct client *client = malloc(sizeof(*client));
+	clients->accepted++;
+	struct client *client = new_client(clients, fd);
 	if (client == NULL) {
-		close(fd);
+		clients->refusals.failed++;
 		return;
 	}
-	*client =
-	    (struct client){.clients = clients,
-	                    .next = clients->first,
-	                    .link = &clients->first,
-	                    .deadline = evtimer_new(clients->base, deadline_passed, client),
-	                    .bev = bufferevent_socket_new(clients->base, fd, BEV_OPT_CLOSE_ON_FREE)};
-	http_head_init(&client->head);
-	if (client->bev == NULL || client->deadline == NULL) {
-		if (client->bev != NULL)
-			bufferevent_free(client->bev);
-		else
-			close(fd);
-		if (client->deadline != NULL)
-			event_free(client->deadline);
-		free(client);
-		return;
-	}
-	if (client->next != NULL)
-		client->next->link = &client->next;
-	clients->first = client;
-	if (++clients->count == clients->most)
-		evconnlistener_disable(listener);
-	if (start(client) < 0)
+	client->state = listener->proxy_protocol ? EXPECTING : READING;
+	if (!have_room(clients))
+		pause_for_a_moment(clients, TOO_MANY);
+	if (client_address_of_socket(&client->address, fd) < 0) {
+		clients->gone++; /* the only reason: it was reset meanwhile */
 		free_client(client);
+	} else if (event_add(client->deadline, &clients->conf->head_timeout) < 0 ||
+	           bufferevent_enable(client->bev, EV_READ) < 0) {
+		fail(client);
+	}
 }
 
 /* EMFILE and its like come again at once while a connection waits: accepting pauses. */
-static void accept_failed(struct evconnlistener *listener, void *context)
+static void accept_failed(struct evconnlistener *accepts, void *context)
 {
+	(void)accepts;
 	int error = EVUTIL_SOCKET_ERROR();
-	struct proxy_clients *clients = context;
+	struct listener *listener = context;
+	struct proxy_clients *clients = listener->clients;
 	if (!clients->out_of_descriptors)
 		program_say("accepting pauses: %s", strerror(error));
 	clients->out_of_descriptors = true;
-	if (event_add(clients->accept_again, &accept_pause) == 0)
-		evconnlistener_disable(listener);
+	pause_for_a_moment(clients, NO_DESCRIPTORS);
 }
 
-static void accept_again(evutil_socket_t fd, short what, void *context)
+int proxy_clients_listen(struct proxy_clients *clients, int fd, bool proxy_protocol)
 {
-	(void)fd, (void)what;
-	struct proxy_clients *clients = context;
-	if (clients->count < clients->most)
-		evconnlistener_enable(clients->listener);
-}
-
-static int listen_on(struct proxy_clients *clients, const struct proxy_clients_options *options)
-{
-	errno = 0;
-	clients->listener = evconnlistener_new_bind(
-	    clients->base, accepted, clients,
-	    LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE, SOMAXCONN,
-	    (const struct sockaddr *)&options->address, (int)options->address_length);
-	if (clients->listener == NULL)
-		return errno != 0 ? -errno : -ENOMEM;
-	evconnlistener_set_error_cb(clients->listener, accept_failed);
+	struct listener *listener = &clients->listeners[clients->listener_count];
+	listener->clients = clients;
+	listener->proxy_protocol = proxy_protocol;
+	/* A backlog of 0: it listens already. */
+	listener->accepts = evconnlistener_new(clients->base, accepted, listener,
+	                                       LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
+	if (listener->accepts == NULL)
+		return -ENOMEM;
+	evconnlistener_set_error_cb(listener->accepts, accept_failed);
+	clients->listener_count++;
 	return 0;
 }
 
+void proxy_clients_accept(struct proxy_clients *clients)
+{
+	hinder(clients, NOT_STARTED, false);
+}
+
+void proxy_clients_stop_accepting(struct proxy_clients *clients)
+{
+	while (clients->listener_count > 0)
+		evconnlistener_free(clients->listeners[--clients->listener_count].accepts);
+	event_del(clients->accept_again);
+}
+
+/* ---- all of them ---- */
+
+unsigned long proxy_clients_count(const struct proxy_clients *clients)
+{
+	return clients->count;
+}
+
+void proxy_clients_drop_readers(struct proxy_clients *clients)
+{
+	struct client *next;
+	for (struct client *client = clients->first; client != NULL; client = next) {
+		next = client->next;
+		if (client->state == READING || client->state == EXPECTING)
+			free_client(client);
+	}
+}
+
+void proxy_clients_fill(const struct proxy_clients *clients, struct proxy_snapshot *snapshot)
+{
+	snapshot->clients = clients->count;
+	snapshot->clients_max = clients->most;
+	snapshot->clients_accepted = clients->accepted;
+	snapshot->clients_gone = clients->gone;
+	snapshot->refusals = clients->refusals;
+}
+
 int proxy_clients_new(struct proxy_clients **out, struct event_base *base,
-                      struct proxy_workers *workers, const struct proxy_clients_options *options)
+                      const struct proxy_conf *conf, const struct proxy_routes *routes,
+                      struct proxy_services *services)
 {
 	struct proxy_clients *clients = calloc(1, sizeof(*clients));
 	if (clients == NULL)
 		return -ENOMEM;
+	unsigned long fds = program_raise_descriptor_limit();
 	clients->base = base;
-	clients->workers = workers;
-	clients->last_waiting = &clients->first_waiting;
-	clients->head_timeout = options->head_timeout;
-	clients->most = options->most_clients;
+	clients->conf = conf;
+	clients->routes = routes;
+	clients->services = services;
+	clients->hindrances = NOT_STARTED;
+	clients->most = fds > 2UL * SPARE_FDS ? fds - SPARE_FDS : fds / 2;
+	if (conf->max_clients != 0 && conf->max_clients < clients->most)
+		clients->most = conf->max_clients;
 	clients->accept_again = evtimer_new(base, accept_again, clients);
-	int status = clients->accept_again != NULL ? listen_on(clients, options) : -ENOMEM;
-	if (status < 0) {
-		proxy_clients_free(clients);
-		return status;
+	if (clients->accept_again == NULL) {
+		free(clients);
+		return -ENOMEM;
 	}
-	proxy_workers_set_room_cb(workers, workers_have_room, clients);
 	*out = clients;
-	return 0;
-}
-
-int proxy_clients_name(const struct proxy_clients *clients, char *out, size_t size)
-{
-	struct sockaddr_storage address;
-	socklen_t length = sizeof(address);
-	char host[INET6_ADDRSTRLEN], port[6];
-	if (getsockname(evconnlistener_get_fd(clients->listener), (struct sockaddr *)&address,
-	                &length) < 0)
-		return -errno;
-	if (getnameinfo((struct sockaddr *)&address, length, host, sizeof(host), port, sizeof(port),
-	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		return -EINVAL;
-	evutil_snprintf(out, size, strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
 	return 0;
 }
 
@@ -344,16 +510,12 @@ void proxy_clients_free(struct proxy_clients *clients)
 {
 	if (clients == NULL)
 		return;
-	proxy_workers_set_room_cb(clients->workers, NULL, NULL);
-	if (clients->listener != NULL)
-		evconnlistener_free(clients->listener);
-	clients->listener = NULL;
+	proxy_clients_stop_accepting(clients);
 	struct client *next;
 	for (struct client *client = clients->first; client != NULL; client = next) {
 		next = client->next;
 		free_client(client);
 	}
-	if (clients->accept_again != NULL)
-		event_free(clients->accept_again);
+	event_free(clients->accept_again);
 	free(clients);
 }

@@ -2,32 +2,51 @@
 #define EXAMPLES_PROXY_CLIENTS_H
 
 /* The clients of the proxy, from the accept to the hand-off: for each, one request head is read on a
- * stock bufferevent, which then gives up its descriptor together with its unread input. A client
- * that sends no proper head in time is answered here. */
+ * stock bufferevent, behind a PROXY header where the listener says so; then its connection goes to a
+ * worker of the service that the head is for, with all that was read. A client that sends no proper
+ * head in time is answered here, and so is one that no worker took. */
 
-#include <stddef.h>
-#include <sys/socket.h>
-#include <sys/time.h>
+#include "proxy_conf.h"
+#include "proxy_report.h"
+
+#include <stdbool.h>
 
 struct event_base;
+struct ferry_handoff;
 struct proxy_clients;
-struct proxy_workers;
+struct proxy_routes;
+struct proxy_services;
 
-struct proxy_clients_options {
-	struct sockaddr_storage address; /* to listen on */
-	socklen_t address_length;
-	struct timeval head_timeout; /* from the accept to the end of the head */
-	unsigned long most_clients;  /* more wait in the backlog */
-};
-
-/* Listens. 0, or a negative errno. */
+/* All of these have to outlive it. 0 or -ENOMEM. */
 int proxy_clients_new(struct proxy_clients **out, struct event_base *base,
-                      struct proxy_workers *workers, const struct proxy_clients_options *options);
+                      const struct proxy_conf *conf, const struct proxy_routes *routes,
+                      struct proxy_services *services);
 
-/* Writes where it listens, as "127.0.0.1:8080" or "[::1]:8080". 0, or a negative errno. */
-int proxy_clients_name(const struct proxy_clients *clients, char *out, size_t size);
+/* Adds a listening socket, which stays the caller's. Nothing is accepted yet. 0 or -ENOMEM. */
+int proxy_clients_listen(struct proxy_clients *clients, int fd, bool proxy_protocol);
 
-/* Stops listening and drops all clients; the loop has to run a turn after. NULL: nothing happens. */
+/* Accepts on all of them. */
+void proxy_clients_accept(struct proxy_clients *clients);
+
+/* Accepts no more; the sockets are not used any more. The clients that are there go on. */
+void proxy_clients_stop_accepting(struct proxy_clients *clients);
+
+/* Leaves new clients in the backlog as long as no queue has room for them. */
+void proxy_clients_set_full(struct proxy_clients *clients, bool full);
+
+/* Answers a client whose connection no worker took: 503. Its descriptor is stolen. */
+void proxy_clients_take_back(struct proxy_clients *clients, struct ferry_handoff *handoff);
+
+/* How many there are. */
+unsigned long proxy_clients_count(const struct proxy_clients *clients);
+
+/* Drops those whose request is not whole yet. */
+void proxy_clients_drop_readers(struct proxy_clients *clients);
+
+/* Fills in what the snapshot has of clients and refusals. */
+void proxy_clients_fill(const struct proxy_clients *clients, struct proxy_snapshot *snapshot);
+
+/* Drops all clients; the loop has to run a turn after. NULL: nothing happens. */
 void proxy_clients_free(struct proxy_clients *clients);
 
 #endif

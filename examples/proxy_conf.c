@@ -48,6 +48,7 @@ void proxy_conf_free(struct proxy_conf *conf)
 	free(conf->file);
 	free(conf->control);
 	free(conf->take_over);
+	free(conf->outcome_log);
 	memset(conf, 0, sizeof(*conf));
 }
 
@@ -624,7 +625,7 @@ int conf_reader_begin(struct conf_reader *reader, struct proxy_conf *conf, char 
 	conf->queue_timeout = milliseconds(5000);
 	conf->answer_timeout = milliseconds(5000);
 	conf->head_timeout = milliseconds(10000);
-	conf->drain_timeout = milliseconds(30000);
+	conf->drain_timeout = milliseconds(60000);
 	conf->retry_after = 1;
 	if (proxy_routes_new(&reader->routes) < 0) {
 		out_of_memory(reader);

@@ -80,15 +80,17 @@ struct proxy_conf {
 
 	struct socket_address admin; /* length 0: none */
 	char *control;               /* NULL: none; where a new proxy takes over */
-	char *take_over; /* --take-over: the control path of the proxy to replace; or NULL */
+	char *take_over;   /* --take-over: the control path of the proxy to replace; or NULL */
+	char *outcome_log; /* --outcome-log: a line for each hand-off's outcome; or NULL */
 
 	unsigned int queue;            /* connections waiting, for each service; 1024 */
 	struct timeval queue_timeout;  /* 5 s */
 	struct timeval answer_timeout; /* 5 s */
 	struct timeval head_timeout;   /* 10 s */
-	struct timeval drain_timeout;  /* 30 s: then a worker that drains is killed */
-	unsigned long max_clients;     /* 0: as many as there are descriptors for */
-	unsigned int retry_after;      /* seconds, in a 503; 1 */
+	struct timeval
+	    drain_timeout; /* 60 s: then a worker that drains is ended; longer than its --idle-timeout */
+	unsigned long max_clients; /* 0: as many as there are descriptors for */
+	unsigned int retry_after;  /* seconds, in a 503; 1 */
 };
 
 enum proxy_conf_result {

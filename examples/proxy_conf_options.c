@@ -6,8 +6,8 @@
 #include <string.h>
 
 const char proxy_conf_usage[] =
-    "usage: handoff_proxy --config FILE [options]\n"
-    "       handoff_proxy --root DIRECTORY [--workers N] [options]\n"
+    "usage: handoff_proxy --config FILE [options] [-- options of the workers]\n"
+    "       handoff_proxy --root DIRECTORY [--workers N] [options] [-- options of the workers]\n"
     "       handoff_proxy --socket PATH [options]\n"
     "Takes TCP clients, reads what each asks for first, and hands the open connections over to\n"
     "worker processes: those that it starts itself, or those that connect to a unix socket.\n"
@@ -19,8 +19,8 @@ const char proxy_conf_usage[] =
     "One service without a file:\n"
     "  --root DIRECTORY         start workers that serve the files in this directory\n"
     "  --workers N              how many (2)\n"
-    "  --socket PATH            the unix socket for handoff_workers that others start; must not\n"
-    "                           exist yet\n"
+    "  --socket PATH            the unix socket for handoff_workers that others start; nobody\n"
+    "                           may listen there yet\n"
     "\n"
     "Where to listen:\n"
     "  --listen 'ADDRESS [proxy-protocol]'\n"
@@ -32,6 +32,7 @@ const char proxy_conf_usage[] =
     "  --admin ADDRESS          serve /-/status, /-/metrics and /-/healthz there\n"
     "  --control PATH           the unix socket over which a new proxy takes over\n"
     "  --take-over PATH         take over from the proxy whose --control it is\n"
+    "  --outcome-log FILE       append a line for the outcome of each hand-off\n"
     "\n"
     "Bounds:\n"
     "  --max-clients N          clients whose request is being read (by the descriptors there "
@@ -41,7 +42,7 @@ const char proxy_conf_usage[] =
     "  --retry-after SECONDS    what such an answer tells the client to wait (1)\n"
     "  --answer-timeout MS      how long a worker may not answer before it is given up (5000)\n"
     "  --head-timeout SECONDS   answer 408 when a request's head takes longer (10)\n"
-    "  --drain-timeout SECONDS  how long a worker that is to be replaced may go on (30)\n"
+    "  --drain-timeout SECONDS  how long a worker that is to be replaced may go on (60)\n"
     "\n"
     "Prints \"listening ADDRESS\" for each address once it does. SIGHUP replaces the workers, "
     "SIGUSR2\n"
@@ -57,7 +58,8 @@ enum option_number {
 	OPTION_SOCKET,
 	OPTION_ADDRESS,
 	OPTION_PORT,
-	OPTION_TAKE_OVER
+	OPTION_TAKE_OVER,
+	OPTION_OUTCOME_LOG
 };
 
 /* Directives are moved off the numbers that getopt_long() has for itself. */
@@ -78,6 +80,7 @@ static const struct option options[] = {
     {"address", required_argument, NULL, OPTION_ADDRESS},
     {"port", required_argument, NULL, OPTION_PORT},
     {"take-over", required_argument, NULL, OPTION_TAKE_OVER},
+    {"outcome-log", required_argument, NULL, OPTION_OUTCOME_LOG},
     DIRECTIVE_OPTION("listen", DIRECTIVE_LISTEN),
     DIRECTIVE_OPTION("admin", DIRECTIVE_ADMIN),
     DIRECTIVE_OPTION("control", DIRECTIVE_CONTROL),
@@ -102,6 +105,7 @@ struct other_options {
 	const char *address;
 	const char *port;
 	const char *take_over;
+	const char *outcome_log;
 };
 
 static const char *option_name(int number)
@@ -127,6 +131,8 @@ static const char **other_option(struct other_options *others, int number)
 		return &others->address;
 	case OPTION_PORT:
 		return &others->port;
+	case OPTION_OUTCOME_LOG:
+		return &others->outcome_log;
 	default:
 		return &others->take_over;
 	}
@@ -300,9 +306,15 @@ static bool set_take_over(struct conf_reader *reader, const char *path)
 	return fine;
 }
 
+static bool set_outcome_log(struct conf_reader *reader, const char *path)
+{
+	return path == NULL || conf_reader_set(reader, &reader->conf->outcome_log, path);
+}
+
 static bool read_all(struct conf_reader *reader, const struct other_options *others)
 {
-	if (!set_take_over(reader, others->take_over) || !set_listens(reader, others))
+	if (!set_take_over(reader, others->take_over) ||
+	    !set_outcome_log(reader, others->outcome_log) || !set_listens(reader, others))
 		return false;
 	if (others->config != NULL && (!conf_reader_set(reader, &reader->conf->file, others->config) ||
 	                               !conf_reader_file(reader, others->config)))

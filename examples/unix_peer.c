@@ -95,6 +95,8 @@ int unix_peer_run(struct unix_peer *peer)
 		return 1;
 	}
 	int result = run_until_stopped(peer);
+	if (peer->stopped != NULL)
+		peer->stopped(peer);
 	/* Freed transports end in the loop. */
 	for (int turn = 0; turn < 3; turn++)
 		event_base_loop(peer->base, EVLOOP_NONBLOCK);

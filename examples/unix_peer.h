@@ -18,6 +18,10 @@ struct unix_peer {
 	/* A connection stands; `transport` is the callee's. Once, when this end connects. */
 	void (*met)(struct unix_peer *peer, struct ferry_transport *transport);
 
+	/* The loop has ended, maybe by a signal: the callee frees the connections that there are. NULL: there
+	 * is nothing to free. */
+	void (*stopped)(struct unix_peer *peer);
+
 	bool failed; /* the connection was not what it should be: unix_peer_run() returns 1 */
 };
 

@@ -17,14 +17,15 @@
 
 enum { LINK_MAX_LENGTH = 32 }; /* more than any name below */
 
-/* The beginning of the name, "" without /proc. */
-static void read_link(int fd, char name[LINK_MAX_LENGTH])
+/* The beginning of the name, "" without /proc. Whether there is one. */
+static bool read_link(int fd, char name[LINK_MAX_LENGTH])
 {
 	char path[sizeof("/proc/self/fd/-2147483648")];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	ssize_t length = readlink(path, name, LINK_MAX_LENGTH - 1);
 	name[length > 0 ? length : 0] = '\0';
+	return length > 0;
 }
 
 static const struct {
@@ -85,10 +86,19 @@ enum ferry_descriptor_kind descriptor_kind_in_full(int fd, enum ferry_descriptor
 		read_link(fd, name);
 		return kind_by_name(name, by_stat);
 	case FERRY_DESCRIPTOR_DEVICE:
-		return isatty(fd) ? FERRY_DESCRIPTOR_TTY : by_stat;
+		/* EIO: a terminal that was hung up. */
+		return isatty(fd) || errno == EIO ? FERRY_DESCRIPTOR_TTY : by_stat;
 	default:
 		return by_stat;
 	}
+}
+
+bool descriptor_kind_is_coarse(int fd, enum ferry_descriptor_kind kind)
+{
+	char name[LINK_MAX_LENGTH];
+
+	return (kind == FERRY_DESCRIPTOR_FILE || kind == FERRY_DESCRIPTOR_OTHER) &&
+	       !read_link(fd, name);
 }
 
 bool descriptor_is_io_uring(int fd)

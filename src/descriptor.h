@@ -6,12 +6,16 @@
 
 #include "ferry/descriptor.h"
 
-/* What fstat(2) tells of something that is not a socket: FILE, DIRECTORY, PIPE, DEVICE or OTHER. The same
- * in every process that has the descriptor. */
+/* What fstat(2) tells of something that is not a socket: FILE, DIRECTORY, PIPE, DEVICE or OTHER.
+ * The same in every process that has the descriptor. */
 enum ferry_descriptor_kind descriptor_kind_by_stat(const struct stat *status);
 
 /* Tells apart what fstat(2) does not, as far as /proc is there. */
 enum ferry_descriptor_kind descriptor_kind_in_full(int fd, enum ferry_descriptor_kind by_stat);
+
+/* Whether `kind`, which was found in full, may stand for more than one because there is no /proc to
+ * tell. */
+bool descriptor_kind_is_coarse(int fd, enum ferry_descriptor_kind kind);
 
 /* Whether it is an io_uring, which the kernel does not send. */
 bool descriptor_is_io_uring(int fd);

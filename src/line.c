@@ -137,12 +137,10 @@ static void end_with_peer(struct ferry_line_stream *stream, const struct evbuffe
 	if (evbuffer_get_length(input) > 0 && transport_holds_back(transport))
 		return;
 	stream->end_told = true;
-	if (stream->callbacks->read_connection_lost == NULL) {
+	if (stream->callbacks->read_connection_lost != NULL)
+		stream->callbacks->read_connection_lost(stream, stream->context);
+	else
 		protocol_leave_with_peer(transport);
-		return;
-	}
-	stream->callbacks->read_connection_lost(stream, stream->context);
-	transport_settle_close(transport);
 }
 
 static void deliver(struct ferry_line_stream *stream, struct evbuffer *input)
@@ -162,9 +160,8 @@ static void look_again(struct ferry_line_stream *stream)
 {
 	struct bufferevent *bev = stream->transport->rearm.bev;
 
-	if (!stream->delivering && is_open(stream) &&
-	    evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-		bufferevent_trigger(bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	if (!stream->delivering && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
 }
 
 /* ---- the transport's protocol ---- */
@@ -276,7 +273,6 @@ int ferry_line_stream_new(struct ferry_line_stream **out, struct ferry_transport
 		goto unlock;
 	}
 	stream->peer_ended = transport->read_ended;
-	look_again(stream);
 	*out = stream;
 unlock:
 	bufferevent_unlock(bev);

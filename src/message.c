@@ -17,7 +17,8 @@
  * in place, one after the other.
  *
  * What is left then, the start of a frame, moves out of the bufferevent's input: a high-water mark that the
- * user has set there, at any time, would else stop the reading before the frame is whole.
+ * user has set there, at any time, would else stop the reading before the frame is whole. So does a message
+ * that is kept: with more than the mark in the input libevent calls back without end.
  *
  * The stream's memory lives until the loop has finalised its timer, as the transport's does: whatever
  * has called user code may look at it to see whether it was freed.
@@ -218,9 +219,17 @@ static void take_partial_back(struct ferry_message_stream *stream, struct evbuff
 		evbuffer_prepend_buffer(input, stream->partial);
 }
 
+struct evbuffer *message_rest(struct ferry_message_stream *stream)
+{
+	struct evbuffer *input = bufferevent_get_input(stream->transport->rearm.bev);
+
+	take_partial_back(stream, input);
+	return input;
+}
+
 static void put_partial_away(struct ferry_message_stream *stream, struct evbuffer *input)
 {
-	if (may_deliver(stream) && evbuffer_get_length(input) > 0)
+	if ((may_deliver(stream) || waits_behind_kept(stream)) && evbuffer_get_length(input) > 0)
 		evbuffer_add_buffer(stream->partial, input);
 }
 
@@ -270,6 +279,7 @@ void message_hand_out_kept(struct ferry_message_stream *stream)
 
 	if (!stream->kept || stream->delivering || stream->freed)
 		return;
+	take_partial_back(stream, input);
 	int status = take_frame(stream, input);
 	if (status < 0)
 		message_end(stream, status);
@@ -277,6 +287,8 @@ void message_hand_out_kept(struct ferry_message_stream *stream)
 		close_arrivals(stream);
 	else if (!stream->kept)
 		deliver_the_rest(stream, input);
+	else
+		put_partial_away(stream, input);
 }
 
 /* ---- the transport's reader ---- */

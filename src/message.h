@@ -8,6 +8,8 @@
 
 #include "ferry/message.h"
 
+struct evbuffer;
+
 /*
  * What the handoff needs of messages beyond the public functions.
  */
@@ -37,6 +39,9 @@ void message_keep(struct ferry_message *message);
 
 /* Hands the kept message out now. Those behind it come from the loop. */
 void message_hand_out_kept(struct ferry_message_stream *stream);
+
+/* All that was received and not handed out, from the start of a frame on. */
+struct evbuffer *message_rest(struct ferry_message_stream *stream);
 
 /* Whether what is queued can still be sent, as far as is known. */
 bool message_can_leave(const struct ferry_message_stream *stream);

@@ -45,6 +45,15 @@ void protocol_offer_input(struct ferry_transport *transport)
 		transport->protocol->data_received(transport, input, transport->protocol_context);
 }
 
+void protocol_end_holding_back(struct ferry_transport *transport)
+{
+	if (!transport->held_back || transport_is_over(transport))
+		return;
+	transport->held_back = transport_holds_back(transport) &&
+	                       evbuffer_get_length(bufferevent_get_input(transport->rearm.bev)) > 0;
+	transport_settle_close(transport);
+}
+
 void protocol_on_readable(struct bufferevent *bev, void *argument)
 {
 	struct ferry_transport *transport = argument;
@@ -54,8 +63,10 @@ void protocol_on_readable(struct bufferevent *bev, void *argument)
 	 * the descriptors that a pause kept, when that is over. */
 	if (!transport_is_over(transport) && !transport->reading_paused)
 		transport_deliver_kept(transport);
-	if (!transport->freed && !transport->reading_paused)
+	if (!transport->freed && !transport->reading_paused) {
 		protocol_offer_input(transport);
+		protocol_end_holding_back(transport);
+	}
 	bufferevent_unlock(bev);
 }
 
@@ -71,6 +82,8 @@ void protocol_leave_with_peer(struct ferry_transport *transport)
 static void read_side_ended(struct ferry_transport *transport)
 {
 	transport->read_ended = true;
+	transport->held_back = transport->reading_paused &&
+	                       evbuffer_get_length(bufferevent_get_input(transport->rearm.bev)) > 0;
 	protocol_begin(transport);
 	if (transport_is_over(transport))
 		return;

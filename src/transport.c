@@ -309,7 +309,7 @@ void transport_settle_close(struct ferry_transport *transport)
 		if (!closing)
 			shut_down(transport, SHUT_WR);
 	}
-	if (transport->write_ended && (closing || transport->read_ended))
+	if (transport->write_ended && (closing || (transport->read_ended && !transport->held_back)))
 		transport_end(transport, transport->fds_dropped ? -ENODATA : 0);
 }
 
@@ -351,6 +351,8 @@ void ferry_transport_free(struct ferry_transport *transport)
 		outgoing_stop(&transport->outgoing, -ECANCELED);
 		if (transport->state < TRANSPORT_LOST)
 			shut_down(transport, SHUT_RDWR);
+		if (transport->on_free != NULL)
+			transport->on_free(transport->on_free_argument);
 		rearm_detach(&transport->rearm);
 		event_free_finalize(0, transport->loop_event, finalise);
 	}
@@ -539,7 +541,14 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		transport->reading_paused = false;
 		if (transport->kept_count > 0 || transport->kept_loss)
 			transport_want_loop(transport);
-		offer_what_is_there(transport);
+		/* Of a peer that has ended, what is there is offered however little it is: nothing follows. */
+		if (!transport->held_back)
+			offer_what_is_there(transport);
+		else if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+			transport_trigger_read(transport,
+			                       BEV_TRIG_DEFER_CALLBACKS | BEV_TRIG_IGNORE_WATERMARKS);
+		else
+			protocol_end_holding_back(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;

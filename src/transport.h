@@ -74,6 +74,8 @@ struct ferry_transport {
 	void *reader_argument;
 	void (*sent)(void *argument); /* the kernel has taken something, whatever came then; or NULL */
 	void *sent_argument;
+	void (*on_free)(void *argument); /* who counts it: its owner has freed it; or NULL */
+	void *on_free_argument;
 	size_t fd_high;
 
 	int *kept_fds; /* that came in the read in which reading was paused */
@@ -95,6 +97,7 @@ struct ferry_transport {
 	bool write_ended;   /* our half is closed */
 	bool fds_dropped;   /* descriptors had no byte to travel with */
 	bool reading_paused;
+	bool held_back;   /* the peer has ended, and the pause is for what it sent before */
 	bool starved;     /* the retry timer runs */
 	bool writing;     /* in the write step: it arms the event itself, at its end */
 	bool write_again; /* something to write came up meanwhile */
@@ -232,6 +235,10 @@ void protocol_begin(struct ferry_transport *transport);
 /* Runs connection_lost; and before it connection_made, if the connection stood but ended before the
  * loop came round to that. */
 void protocol_end(struct ferry_transport *transport);
+
+/* What a pause has held back of a peer that has ended was offered now: goes on with the close that waits for
+ * it, unless there is a pause again. */
+void protocol_end_holding_back(struct ferry_transport *transport);
 
 /* Hands the input to data_received. */
 void protocol_offer_input(struct ferry_transport *transport);

@@ -10,7 +10,8 @@
 
 void transport_want_loop(struct ferry_transport *transport)
 {
-	event_active(transport->loop_event, EV_TIMEOUT, 0);
+	/* Not as EV_TIMEOUT: the retry timer, set later, would take that back. */
+	event_active(transport->loop_event, EV_READ, 0);
 }
 
 void transport_report_event(struct ferry_transport *transport, short what, int error)

@@ -38,7 +38,8 @@ enum ferry_dispatch_choice {
 	FERRY_DISPATCH_LEAST_OUTSTANDING = 0, /**< the one with the fewest handoffs in hand; of several
 	                                           such, the one whose turn was longest ago */
 	FERRY_DISPATCH_ROUND_ROBIN = 1,
-	FERRY_DISPATCH_BY_KEY = 2 /**< the same for the same key (ferry_handoff_set_key()) while it lives
+	FERRY_DISPATCH_BY_KEY =
+	    2 /**< the same for the same key (ferry_handoff_set_key()) while it lives
 	                               and has credits; when workers come or go, only their own share of
 	                               the keys moves (rendezvous hashing). Without a key: as
 	                               LEAST_OUTSTANDING */
@@ -49,7 +50,8 @@ enum ferry_dispatch_choice {
  * descriptor is there if no worker has claimed it (always when it EXPIRED, and when it was REJECTED by
  * the worker's library) and may be stolen, to answer the client; else it is closed.
  *
- * @p reason: DONE, 0. REJECTED: the worker's; -EBADMSG: what arrived was not what had been sent.
+ * @p reason: DONE, 0. REJECTED: the worker's; -EBADMSG: what arrived was not what had been sent; -ELOOP:
+ * since it was handed off a worker was added whose channel it is.
  * EXPIRED: -ETIMEDOUT, none could take it in time; -EHOSTUNREACH, three attempts failed; -ECANCELED, the
  * dispatcher was freed. KEPT: why the channel ended.
  */
@@ -60,8 +62,8 @@ typedef void (*ferry_outcome_cb)(struct ferry_dispatcher *dispatcher, struct fer
  *  call any function, ferry_dispatcher_free() included. Since 0.1. */
 struct ferry_dispatcher_callbacks {
 	/** The worker has said hello: it gets handoffs from now on. */
-	void (*worker_ready)(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker,
-	                     void *context);
+	void (*worker_ready)(struct ferry_dispatcher *dispatcher,
+	                     struct ferry_dispatcher_worker *worker, void *context);
 
 	/** The worker was to be drained, or asked for it, and has nothing in hand any more. */
 	void (*worker_drained)(struct ferry_dispatcher *dispatcher,
@@ -84,25 +86,25 @@ struct ferry_dispatcher_callbacks {
  *  included. */
 struct ferry_dispatcher_stats {
 	uint64_t accepted;  /**< handoffs taken by ferry_dispatcher_hand_off() */
-	uint64_t sent;      /**< attempts: handoffs that were written to a channel */
+	uint64_t sent;      /**< handoffs that were written to a channel, each time */
 	uint64_t claimed;   /**< that a worker took */
 	uint64_t done;      /**< outcomes */
-	uint64_t rejected; /**< outcomes */
-	uint64_t expired;  /**< outcomes */
-	uint64_t kept;     /**< outcomes */
+	uint64_t rejected;  /**< outcomes */
+	uint64_t expired;   /**< outcomes */
+	uint64_t kept;      /**< outcomes */
 	uint64_t lost;      /**< attempts that failed because the descriptor did not arrive */
-	uint64_t fenced;    /**< attempts that failed because the channel ended before the claim */
-	uint64_t retried;   /**< attempts but the first of a handoff */
+	uint64_t fenced;    /**< that came back because the channel ended before the claim */
+	uint64_t retried;   /**< that were written again */
 	uint64_t stale;     /**< answers about what is not, or no longer, or not yet with that worker */
 	uint64_t malformed; /**< messages that were no answer; each cost a worker its channel */
 	uint64_t workers_lost; /**< channels that have ended */
-	uint64_t queued;      /**< now in the queue; not of a worker */
-	uint64_t queued_max;  /**< the most there were; not of a worker */
-	uint64_t outstanding; /**< sent and without their outcome, now */
-	uint64_t unclaimed;   /**< of these, not yet claimed */
-	uint64_t credits;     /**< how many workers take at once, now */
-	uint64_t workers;     /**< that are there, now */
-	uint64_t reserved[5]; /**< for later versions */
+	uint64_t queued;       /**< now in the queue; not of a worker */
+	uint64_t queued_max;   /**< the most there were; not of a worker */
+	uint64_t outstanding;  /**< sent and without their outcome, now */
+	uint64_t unclaimed;    /**< of these, not yet claimed */
+	uint64_t credits;      /**< how many workers take at once, now */
+	uint64_t workers;      /**< that are there, now */
+	uint64_t reserved[5];  /**< for later versions */
 };
 
 /**
@@ -141,11 +143,12 @@ FERRY_EXPORT int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispa
  * Sets the deadlines; both 5 seconds at first.
  *
  * @param dispatcher the dispatcher
- * @param queue how long after ferry_dispatcher_hand_off() a handoff may wait in the queue. One that is
- *        with a worker then is not taken back; if it must be tried again, and nobody takes it at once,
- *        it expires.
+ * @param queue how long after ferry_dispatcher_hand_off() a handoff may wait in the queue, those in it
+ *        now included. One that is with a worker then is not taken back; if it must be tried again, and
+ *        nobody takes it at once, it expires.
  * @param answer how long a worker that owes an answer may give none. Then its channel is fenced. A
- *        worker that answers is not late, however much there is in front of a handoff.
+ *        worker that answers is not late, however much there is in front of a handoff; nor one whose
+ *        handoffs the kernel has no room for (ETOOMANYREFS, ENOBUFS).
  * @retval 0 done
  * @retval -EINVAL @p dispatcher is NULL, or a time is NULL, negative or zero
  *
@@ -191,14 +194,16 @@ FERRY_EXPORT void ferry_dispatcher_worker_set_context(struct ferry_dispatcher_wo
                                                       void *context);
 
 /** What was put there. Since 0.1. */
-FERRY_EXPORT void *ferry_dispatcher_worker_get_context(const struct ferry_dispatcher_worker *worker);
+FERRY_EXPORT void *
+ferry_dispatcher_worker_get_context(const struct ferry_dispatcher_worker *worker);
 
 /** The transport to a worker; it stays the dispatcher's. For looking at only: SO_PEERCRED, statistics.
  *  NULL for NULL. Since 0.1. */
 FERRY_EXPORT struct ferry_transport *
 ferry_dispatcher_worker_get_transport(const struct ferry_dispatcher_worker *worker);
 
-/** The worker that has, or had, a handoff; for the outcome callback. NULL: none. Since 0.1. */
+/** The worker that has, or had, a handoff; for the outcome callback. NULL: none, or it has come back
+ *  from one and was not sent again. Since 0.1. */
 FERRY_EXPORT struct ferry_dispatcher_worker *
 ferry_handoff_get_worker(const struct ferry_handoff *handoff);
 

@@ -9,6 +9,12 @@
  * without a terminating zero); it has no file and no mode. A path holds up to 107 bytes, an
  * abstract name as many after its `@`.
  *
+ * What stands between a daemon and its clients is the socket file's mode first, and that of the directory.
+ * ferry_listener_allow_uid(), _allow_gid() and ferry_listener_set_max_connections_per_uid() add to it what
+ * a mode cannot say. They, and every other call on a listener, are made in the thread of its event_base;
+ * what is set right after listening holds for every connection, because none is accepted before the loop
+ * runs. They hold for this listener: another process that accepts on the same socket has its own.
+ *
  * @code
  * static void accepted(struct ferry_listener *listener, struct ferry_transport *transport,
  *                      void *context)
@@ -17,10 +23,13 @@
  * }
  *
  * struct ferry_listener *listener;
- * ferry_listen_unix(&listener, base, "/run/app.sock", 0600, 0, accepted, NULL);
+ * ferry_listen_unix_locked(&listener, base, "/run/app.sock", 0660, 0, accepted, NULL);
+ * ferry_listener_set_max_connections_per_uid(listener, 100);
  * @endcode
  */
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "ferry/export.h"
@@ -36,6 +45,16 @@ struct ferry_listener;
 
 /** A connection attempt. Opaque. */
 struct ferry_connector;
+
+/** What has become of the connections of a listener, since it was made. Since 0.1. */
+struct ferry_listener_stats {
+	uint64_t accepted;           /**< given to the callback */
+	uint64_t refused_peers;      /**< closed: neither the user nor its groups are allowed */
+	uint64_t refused_over_limit; /**< closed: the user has as many as it may have */
+	uint64_t dropped;      /**< closed: out of memory, or the kernel would not say who it is */
+	uint64_t pauses;       /**< accepting paused: no descriptor number was free, or no memory */
+	uint64_t reserved[11]; /**< for later versions */
+};
 
 /** Takes an accepted connection: @p transport is the callback's, to free in the end. Reading is not
  *  enabled on it until a protocol is set or bufferevent_enable() called. May call any function,
@@ -70,7 +89,8 @@ typedef void (*ferry_connected_cb)(struct ferry_connector *connector, int status
  * @retval -EINVAL @p out, @p base, @p path or @p accepted is NULL, @p path is empty or `@`, @p mode
  *         has other than permission bits, or @p backlog is negative
  * @retval -ENAMETOOLONG @p path is longer than a unix address holds
- * @retval -EADDRINUSE the path exists or the name is taken
+ * @retval -EADDRINUSE the path exists, whatever it is, or the name is taken: ferry_listen_unix_locked()
+ *         takes the place of a dead owner
  * @retval -EPERM bits that the umask took away could not be added: the file is not this user's
  * @retval -EMFILE no descriptor number is free
  * @retval -ENOMEM out of memory
@@ -81,6 +101,42 @@ typedef void (*ferry_connected_cb)(struct ferry_connector *connector, int status
 FERRY_EXPORT int ferry_listen_unix(struct ferry_listener **out, struct event_base *base,
                                    const char *path, mode_t mode, int backlog,
                                    ferry_accepted_cb accepted, void *context);
+
+/**
+ * Listens as ferry_listen_unix() does, and takes the place of an owner that has died.
+ *
+ * Beside the path is a lock, the file PATH.lock: this process holds it by flock(2) as long as the listener
+ * lives, and it ends with the process, however that ends. Who wins it removes the socket file that its
+ * predecessor left, if that is a socket of this user on which nobody listens. So of several processes that
+ * start at once one gets the path, and a daemon that was killed starts again at once. In the lock is the
+ * number of the process that took it, for people. ferry_listener_free() removes the socket file, then the
+ * lock; both are left by a process that is killed.
+ *
+ * A child made by fork(2) has the lock, as it has the socket, until it closes them, executes another
+ * program or ends. Where the file of the socket changes hands, by ferry_listeners_add_listener() or a
+ * takeover (ferry/listeners.h), the lock goes with it. An abstract name has no file and needs no lock: this
+ * is then the same as ferry_listen_unix().
+ *
+ * All processes at a path should use the lock. From one that does not, the path is not taken while it
+ * accepts connections: whether it does is tried by connecting, which it sees as a connection that ends at
+ * once. But one that has bound its socket and does not listen yet cannot be told from a dead one.
+ *
+ * @param[out] out the listener
+ * @param base, path, mode, backlog, accepted, context as in ferry_listen_unix()
+ * @retval 0 done
+ * @retval -EADDRINUSE another process, or another listener of this one, has the path; or at the path is
+ *         something else than a socket of this user, which is left
+ * @retval -EPERM PATH.lock is another user's, has several names (hard links), is no regular file or holds
+ *         what ferry does not write; or as ferry_listen_unix()
+ * @retval -ELOOP PATH.lock is a symbolic link
+ * @retval -EACCES PATH.lock cannot be made or opened for writing; or as ferry_listen_unix()
+ * @retval -EINVAL, -ENAMETOOLONG, -EMFILE, -ENOMEM, other as ferry_listen_unix()
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_listen_unix_locked(struct ferry_listener **out, struct event_base *base,
+                                          const char *path, mode_t mode, int backlog,
+                                          ferry_accepted_cb accepted, void *context);
 
 /**
  * Accepts on a listening stream socket of any family that came from elsewhere, and changes nothing
@@ -117,8 +173,86 @@ FERRY_EXPORT int ferry_listener_enable(struct ferry_listener *listener);
 /** The listening descriptor; it stays the listener's. -EINVAL: @p listener is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_listener_get_fd(const struct ferry_listener *listener);
 
+/**
+ * Allows a user to connect, and refuses all who are not allowed, by this or by ferry_listener_allow_gid();
+ * without a call of either, everybody may whom the file's mode lets in. Root is not allowed unless it is
+ * named.
+ *
+ * Who it is the kernel has written down at connect(2): the effective user (SO_PEERCRED). It is looked at
+ * before a byte is read. Those who are refused are closed and counted, with a line in the log, at most one
+ * a second. In a container, users of other user namespaces without a number in this one all have the
+ * overflow number, 65534: do not allow that.
+ *
+ * @param listener on a unix socket
+ * @param uid the user
+ * @retval 0 done, also if it is allowed already
+ * @retval -EINVAL @p listener is NULL, or @p uid is -1
+ * @retval -EOPNOTSUPP the listener's socket is not a unix socket
+ * @retval -ENOMEM out of memory
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_allow_uid(struct ferry_listener *listener, uid_t uid);
+
+/**
+ * Allows a group: processes whose effective group it is, or that have it among their supplementary groups
+ * (SO_PEERGROUPS, Linux 4.13), as they were at connect(2). See ferry_listener_allow_uid().
+ *
+ * @param listener on a unix socket
+ * @param gid the group
+ * @retval 0 done, also if it is allowed already
+ * @retval -EINVAL @p listener is NULL, or @p gid is -1
+ * @retval -EOPNOTSUPP the listener's socket is not a unix socket
+ * @retval -ENOMEM out of memory
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_allow_gid(struct ferry_listener *listener, gid_t gid);
+
+/**
+ * Limits how many connections each user has at once; one more is closed and counted, with a line in the
+ * log, at most one a second. So that no user can take all the descriptor numbers of a daemon.
+ *
+ * A connection counts from its acceptance until its transport is freed, for the user that made it, whoever
+ * uses it later; and if it was accepted after the first call of this. Those of other listeners count apart.
+ *
+ * @param listener on a unix socket
+ * @param max how many; 0: no limit, which is what it is without a call. Those there are stay
+ * @retval 0 done
+ * @retval -EINVAL @p listener is NULL
+ * @retval -EOPNOTSUPP the listener's socket is not a unix socket
+ * @retval -ENOMEM out of memory
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_set_max_connections_per_uid(struct ferry_listener *listener,
+                                                            unsigned int max);
+
+/**
+ * Whether clients may send descriptors (SO_PASSRIGHTS). Refuse them for a protocol that has no use for any:
+ * their sendmsg(2) then fails with EPERM, and no descriptor is in flight to this process.
+ *
+ * The listening socket is changed as well, an adopted one too, for every process that has it, because
+ * connections get it from there before they are accepted. What was sent before this call arrives, and is
+ * closed and counted by a transport without a callback for it.
+ *
+ * @param listener on a unix socket
+ * @param pass false: refuse them; true: take them, as sockets do by themselves
+ * @retval 0 done
+ * @retval -EINVAL @p listener is NULL
+ * @retval -EOPNOTSUPP the listener's socket is not a unix socket
+ * @retval -ENOPROTOOPT the kernel cannot refuse them: it is older than Linux 6.16
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_set_pass_rights(struct ferry_listener *listener, bool pass);
+
+/** The listener's counters. -EINVAL: an argument is NULL. Since 0.1. */
+FERRY_EXPORT int ferry_listener_get_stats(const struct ferry_listener *listener,
+                                          struct ferry_listener_stats *stats);
+
 /** Stops listening: closes the socket, and removes its file if it is still the one that
- *  ferry_listen_unix() made. Accepted transports live on. NULL: nothing happens. Since 0.1. */
+ *  ferry_listen_unix() made, and the lock after it. Accepted transports live on. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_listener_free(struct ferry_listener *listener);
 
 /**

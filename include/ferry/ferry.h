@@ -8,6 +8,7 @@
 
 #include "ferry/channel.h"
 #include "ferry/descriptor.h"
+#include "ferry/descriptor_message.h"
 #include "ferry/dispatcher.h"
 #include "ferry/endpoint.h"
 #include "ferry/file_producer.h"

@@ -7,8 +7,8 @@
  *
  * A daemon that is replaced by a new release of itself hands its listening sockets over: the new process
  * asks for them by name over a unix socket, begins to accept, and says so; only then does the old one
- * stop. At no moment does nobody listen, and no connection is refused. The file of a unix socket changes
- * owner with its socket: whoever owns it last removes it.
+ * stop. At no moment does nobody listen, and no connection is refused. The file of a unix socket, and the
+ * lock beside it if there is one, change owner with their socket: whoever owns them last removes them.
  *
  * A set holds the sockets. The listeners that accept on them are the user's: ferry_listen_fd(),
  * evconnlistener_new() (without LEV_OPT_CLOSE_ON_FREE, because the set closes), or evhttp on either.
@@ -120,9 +120,9 @@ FERRY_EXPORT int ferry_listeners_add(struct ferry_listeners *set, const char *na
                                      enum ferry_fd_ownership ownership);
 
 /**
- * Adds a duplicate of a listener's socket. The file that ferry_listen_unix() made is the set's from then
- * on: ferry_listener_free() does not remove it any more, and ferry_listeners_free() does, unless it has
- * been handed over. The listener accepts as before and stays the caller's.
+ * Adds a duplicate of a listener's socket. The file that ferry_listen_unix() made, and the lock beside it,
+ * are the set's from then on: ferry_listener_free() does not remove them any more, and
+ * ferry_listeners_free() does, unless they have been handed over. The listener accepts as before and stays the caller's.
  *
  * @param set the set
  * @param name as in ferry_listeners_add()

@@ -5,16 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "endpoint/address.h"
+#include "endpoint/admission.h"
 #include "endpoint/connection.h"
 #include "endpoint/listener.h"
 #include "endpoint/socket_file.h"
 #include "ferry/endpoint.h"
 #include "log.h"
+#include "transport.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16 */
+#endif
 
 /* A listener accepts when its socket is readable, and hands each connection on as a transport.
  *
@@ -38,15 +45,22 @@ enum {
 
 enum state { STOPPED, ACCEPTING, PAUSED };
 
+enum pass_rights { AS_IT_IS, PASS, REFUSE };
+
 struct ferry_listener {
 	struct event_base *base;
 	enum state state;
 	bool short_of_something; /* since a line about it was logged */
 	bool adopted;            /* the socket is the caller's */
+	enum pass_rights pass_rights;
 	int fd;
 	struct socket_file file;
 	struct event *readable;
 	struct event *pause_over;
+	struct admission admission;
+	struct ferry_listener_stats stats;
+	int64_t next_line;     /* when the next connection that is turned away gets one in the log */
+	uint64_t without_line; /* how many have got none since */
 	bool *freed; /* set by ferry_listener_free(), for the accept loop that it was called from */
 	ferry_accepted_cb accepted;
 	void *context;
@@ -70,6 +84,7 @@ static void pause_accepting(struct ferry_listener *listener)
 		return;
 	event_del(listener->readable);
 	listener->state = PAUSED;
+	listener->stats.pauses++;
 }
 
 /* The timer is persistent: where accepting cannot start again now, it comes back. */
@@ -119,27 +134,113 @@ static bool accept_failed(struct ferry_listener *listener, int error)
 	}
 }
 
+static int64_t seconds_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+/* A connection is turned away: one line a second at most, because whoever connects decides how many there
+ * are. `uid` is -1 where it does not matter. */
+static void tell_turned_away(struct ferry_listener *listener, uid_t uid, const char *why)
+{
+	const int64_t now = seconds_now();
+
+	if (now < listener->next_line) {
+		listener->without_line++;
+		return;
+	}
+	if (uid != (uid_t)-1)
+		log_line(FERRY_LOG_WARNING, "listener %d: a connection of user %lu was refused: %s",
+		         listener->fd, (unsigned long)uid, why);
+	else
+		log_line(FERRY_LOG_WARNING, "listener %d: a connection was dropped: %s", listener->fd, why);
+	if (listener->without_line > 0)
+		log_line(FERRY_LOG_WARNING, "listener %d: and %llu connections before it", listener->fd,
+		         (unsigned long long)listener->without_line);
+	listener->without_line = 0;
+	listener->next_line = now + 1;
+}
+
+/* Why a connection is not handed on; whether the next one may be tried. */
+static bool turn_away(struct ferry_listener *listener, int status, uid_t uid)
+{
+	switch (status) {
+	case -EACCES:
+		listener->stats.refused_peers++;
+		tell_turned_away(listener, uid, "neither the user nor its groups are allowed");
+		return true;
+
+	case -EDQUOT:
+		listener->stats.refused_over_limit++;
+		tell_turned_away(listener, uid, "it has as many as it may have");
+		return true;
+
+	case -ENOMEM:
+		listener->stats.dropped++;
+		tell(listener, "a connection was dropped", -status);
+		pause_accepting(listener);
+		return false;
+
+	default:
+		listener->stats.dropped++;
+		tell_turned_away(listener, (uid_t)-1, strerror(-status));
+		return true;
+	}
+}
+
+static int set_pass_rights(int fd, enum pass_rights pass_rights)
+{
+	const int value = pass_rights == PASS;
+	return setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+/* Before anything is read. The socket has its listener's options of the moment of connect(2). */
+static int examine(struct ferry_listener *listener, int fd, struct ucred *peer,
+                   struct quota_share **share)
+{
+	const int status = admission_ask(&listener->admission, fd, peer, share);
+	if (status != 0 || listener->pass_rights == AS_IT_IS)
+		return status;
+	return set_pass_rights(fd, listener->pass_rights);
+}
+
+/* An accepted socket, which is taken, becomes a transport, or is closed. */
+static int admit(struct ferry_listener *listener, int fd, struct ferry_transport **transport,
+                 struct ucred *peer)
+{
+	struct quota_share *share = NULL;
+	int status = examine(listener, fd, peer, &share);
+	if (status != 0)
+		close(fd);
+	else
+		status = connection_to_transport(transport, listener->base, fd);
+
+	if (status != 0 && share != NULL)
+		quota_give_back(share);
+	if (status == 0 && share != NULL) {
+		(*transport)->on_free = quota_give_back;
+		(*transport)->on_free_argument = share;
+	}
+	return status;
+}
+
 /* Whether the next one may be tried. The callback is the last thing here: it may free the
  * listener. */
 static bool accept_one(struct ferry_listener *listener)
 {
 	struct ferry_transport *transport;
+	struct ucred peer;
 	const int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return accept_failed(listener, errno);
 
-	const int status = connection_to_transport(&transport, listener->base, fd);
-	if (status == -ENOMEM) {
-		tell(listener, "a connection was dropped", -status);
-		pause_accepting(listener);
-		return false;
-	}
-	if (status != 0) {
-		log_line(FERRY_LOG_WARNING, "listener %d: a connection was dropped: %s", listener->fd,
-		         strerror(-status));
-		return true;
-	}
+	const int status = admit(listener, fd, &transport, &peer);
+	if (status != 0)
+		return turn_away(listener, status, peer.uid);
 	listener->short_of_something = false;
+	listener->stats.accepted++;
 	listener->accepted(listener, transport, listener->context);
 	return true;
 }
@@ -191,7 +292,7 @@ static int listener_new(struct ferry_listener **out, struct event_base *base,
 }
 
 static int open_socket(struct ferry_listener *listener, const struct address *address, mode_t mode,
-                       int backlog)
+                       int backlog, bool locked)
 {
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (listener->fd < 0)
@@ -199,7 +300,7 @@ static int open_socket(struct ferry_listener *listener, const struct address *ad
 
 	int status = 0;
 	if (!address_is_abstract(address))
-		status = socket_file_bind(&listener->file, listener->fd, address, mode);
+		status = socket_file_bind(&listener->file, listener->fd, address, mode, locked);
 	else if (bind(listener->fd, (const struct sockaddr *)&address->un, address->length) < 0)
 		status = -errno;
 	if (status == 0 && listen(listener->fd, backlog) < 0)
@@ -217,8 +318,9 @@ static int watch_socket(struct ferry_listener *listener)
 	return start_accepting(listener);
 }
 
-int ferry_listen_unix(struct ferry_listener **out, struct event_base *base, const char *path,
-                      mode_t mode, int backlog, ferry_accepted_cb accepted, void *context)
+static int listen_unix(struct ferry_listener **out, struct event_base *base, const char *path,
+                       mode_t mode, int backlog, bool locked, ferry_accepted_cb accepted,
+                       void *context)
 {
 	struct address address;
 	struct ferry_listener *listener = NULL;
@@ -232,7 +334,7 @@ int ferry_listen_unix(struct ferry_listener **out, struct event_base *base, cons
 		status = listener_new(&listener, base, accepted, context);
 	if (status == 0)
 		status = open_socket(listener, &address, mode != 0 ? mode : MODE_DEFAULT,
-		                     backlog != 0 ? backlog : SOMAXCONN);
+		                     backlog != 0 ? backlog : SOMAXCONN, locked);
 	if (status == 0)
 		status = watch_socket(listener);
 
@@ -241,6 +343,18 @@ int ferry_listen_unix(struct ferry_listener **out, struct event_base *base, cons
 	else
 		ferry_listener_free(listener);
 	return status;
+}
+
+int ferry_listen_unix(struct ferry_listener **out, struct event_base *base, const char *path,
+                      mode_t mode, int backlog, ferry_accepted_cb accepted, void *context)
+{
+	return listen_unix(out, base, path, mode, backlog, false, accepted, context);
+}
+
+int ferry_listen_unix_locked(struct ferry_listener **out, struct event_base *base, const char *path,
+                             mode_t mode, int backlog, ferry_accepted_cb accepted, void *context)
+{
+	return listen_unix(out, base, path, mode, backlog, true, accepted, context);
 }
 
 /* Whether connections can be accepted from a descriptor that came from elsewhere. */
@@ -307,6 +421,64 @@ int ferry_listener_get_fd(const struct ferry_listener *listener)
 	return listener != NULL ? listener->fd : -EINVAL;
 }
 
+/* ---- who may connect ---- */
+
+/* 0: what is known of the other end, and can be set about it, is what a unix socket has. */
+static int check_unix(const struct ferry_listener *listener)
+{
+	int domain = AF_UNSPEC;
+	socklen_t length = sizeof(domain);
+
+	if (listener == NULL)
+		return -EINVAL;
+	if (getsockopt(listener->fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0)
+		return -errno;
+	return domain == AF_UNIX ? 0 : -EOPNOTSUPP;
+}
+
+int ferry_listener_allow_uid(struct ferry_listener *listener, uid_t uid)
+{
+	const int status = uid != (uid_t)-1 ? check_unix(listener) : -EINVAL;
+	return status != 0 ? status : admission_allow_uid(&listener->admission, uid);
+}
+
+int ferry_listener_allow_gid(struct ferry_listener *listener, gid_t gid)
+{
+	const int status = gid != (gid_t)-1 ? check_unix(listener) : -EINVAL;
+	return status != 0 ? status : admission_allow_gid(&listener->admission, gid);
+}
+
+int ferry_listener_set_max_connections_per_uid(struct ferry_listener *listener, unsigned int max)
+{
+	const int status = check_unix(listener);
+	return status != 0 ? status : admission_limit(&listener->admission, max);
+}
+
+/* The listening socket's option is what connect(2) gives to the new one, so that nothing can be sent even
+ * before accept(2). Who had connected by then is seen to in examine(). */
+int ferry_listener_set_pass_rights(struct ferry_listener *listener, bool pass)
+{
+	const enum pass_rights pass_rights = pass ? PASS : REFUSE;
+	int status = check_unix(listener);
+	if (status != 0)
+		return status;
+
+	status = set_pass_rights(listener->fd, pass_rights);
+	if (status == 0)
+		listener->pass_rights = pass_rights;
+	/* An older kernel always passes them. */
+	return status == -ENOPROTOOPT && pass ? 0 : status;
+}
+
+int ferry_listener_get_stats(const struct ferry_listener *listener,
+                             struct ferry_listener_stats *stats)
+{
+	if (listener == NULL || stats == NULL)
+		return -EINVAL;
+	*stats = listener->stats;
+	return 0;
+}
+
 struct socket_file *listener_get_file(struct ferry_listener *listener)
 {
 	return &listener->file;
@@ -326,6 +498,7 @@ void ferry_listener_free(struct ferry_listener *listener)
 	if (listener->pause_over != NULL)
 		event_free(listener->pause_over);
 	socket_file_remove(&listener->file);
+	admission_clear(&listener->admission);
 	if (listener->fd >= 0 && !listener->adopted)
 		close(listener->fd);
 	free(listener);

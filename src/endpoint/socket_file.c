@@ -4,8 +4,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "endpoint/lock_file.h"
 
 /* bind(2) gives the file the permission bits of the socket's own inode, less the umask. So the mode
  * is set by fchmod(2) on the socket, before: there is no moment at which the file is wider than
@@ -84,23 +87,119 @@ static int set_mode(const struct socket_file *file, mode_t mode)
 	return result;
 }
 
-int socket_file_bind(struct socket_file *file, int fd, const struct address *address, mode_t mode)
+/* ---- a stale one ---- */
+
+/* What a client would be told. */
+static int try_to_connect(const struct address *address)
+{
+	int status;
+	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+
+	do
+		status =
+		    connect(fd, (const struct sockaddr *)&address->un, address->length) < 0 ? -errno : 0;
+	while (status == -EINTR);
+	close(fd);
+	return status;
+}
+
+/* 0: nobody has the socket whose file that is. Its owner may be one that knows nothing of locks, and be
+ * alive. */
+static int check_dead(const struct address *address)
+{
+	const int status = try_to_connect(address);
+
+	switch (status) {
+	case -ECONNREFUSED:
+	case -ENOENT:
+		return 0;
+	case 0:
+	case -EAGAIN:     /* its backlog is full */
+	case -EPROTOTYPE: /* it is bound, and of another type */
+		return -EADDRINUSE;
+	default:
+		return status;
+	}
+}
+
+/* Only a socket of this user's is removed, only when it is dead, and only the one that was tried: `fd` holds
+ * its inode, which would otherwise soon be that of the next file. */
+static int remove_dead(const struct socket_file *file, int fd, const struct address *address)
+{
+	struct stat tried, found;
+
+	if (fstat(fd, &tried) < 0)
+		return -errno;
+	if (!S_ISSOCK(tried.st_mode) || tried.st_uid != geteuid())
+		return -EADDRINUSE;
+	const int status = check_dead(address);
+	if (status != 0)
+		return status;
+	if (fstatat(file->directory, file->name, &found, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (found.st_dev != tried.st_dev || found.st_ino != tried.st_ino)
+		return -EADDRINUSE;
+	return unlinkat(file->directory, file->name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* With the lock held: whoever else uses it is not there. */
+static int remove_stale(const struct socket_file *file, const struct address *address)
+{
+	const int fd = openat(file->directory, file->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	const int status = remove_dead(file, fd, address);
+	close(fd);
+	return status;
+}
+
+static int win_path(struct socket_file *file, const struct address *address)
+{
+	const int fd = lock_file_acquire(file->directory, file->name);
+	if (fd < 0)
+		return fd;
+	file->lock = fd;
+	return remove_stale(file, address);
+}
+
+/* ---- the calls ---- */
+
+static int bind_with_mode(struct socket_file *file, int fd, const struct address *address,
+                          mode_t mode)
 {
 	struct stat status;
+	int result = 0;
 
-	*file = SOCKET_FILE_NONE;
-	int result = open_directory(file, address->un.sun_path);
-	if (result == 0 && fchmod(fd, mode) < 0)
-		result = -errno;
-	if (result == 0 && bind(fd, (const struct sockaddr *)&address->un, address->length) < 0)
+	if (fchmod(fd, mode) < 0 ||
+	    bind(fd, (const struct sockaddr *)&address->un, address->length) < 0)
 		result = -errno;
 	if (result == 0)
 		result = identify(file, &status);
 	if (result == 0 && (status.st_mode & 07777) != mode)
 		result = set_mode(file, mode);
+	return result;
+}
 
-	if (result != 0)
-		socket_file_remove(file);
+int socket_file_bind(struct socket_file *file, int fd, const struct address *address, mode_t mode,
+                     bool locked)
+{
+	*file = SOCKET_FILE_NONE;
+	int result = open_directory(file, address->un.sun_path);
+	if (result == 0 && locked)
+		result = win_path(file, address);
+	if (result == 0)
+		result = bind_with_mode(file, fd, address, mode);
+	if (result == 0)
+		return 0;
+
+	/* The lock was ours before the file is. */
+	if (!file->bound && file->lock >= 0) {
+		lock_file_remove(file->directory, file->name, file->lock);
+		file->lock = -1;
+	}
+	socket_file_remove(file);
 	return result;
 }
 
@@ -128,6 +227,14 @@ int socket_file_find(struct socket_file *file, int fd)
 	return result;
 }
 
+void socket_file_own(struct socket_file *file)
+{
+	file->bound = file->directory >= 0;
+	if (file->bound && file->lock >= 0)
+		lock_file_sign(file->lock);
+}
+
+/* The lock goes last: who wins it next finds the path free. */
 void socket_file_remove(struct socket_file *file)
 {
 	struct stat status;
@@ -135,6 +242,10 @@ void socket_file_remove(struct socket_file *file)
 	if (file->bound && fstatat(file->directory, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    is_ours(file, &status))
 		unlinkat(file->directory, file->name, 0);
+	if (file->bound && file->lock >= 0)
+		lock_file_remove(file->directory, file->name, file->lock);
+	else if (file->lock >= 0)
+		close(file->lock);
 	if (file->directory >= 0)
 		close(file->directory);
 	*file = SOCKET_FILE_NONE;

@@ -4,11 +4,10 @@
  * Which worker gets a handoff. There are few workers, and each is looked at.
  */
 
-static bool is_eligible(const struct ferry_dispatcher_worker *worker,
-                        const struct ferry_handoff *handoff)
+static bool is_eligible(const struct ferry_dispatcher_worker *worker)
 {
 	return worker->greeted && !worker->draining && !worker->broken &&
-	       worker->outstanding < worker->credits && !worker_is_on(worker, &handoff->identity);
+	       worker->outstanding < worker->credits;
 }
 
 /* Rendezvous hashing: every worker draws a number for the key, and the highest wins; so a worker that
@@ -41,7 +40,7 @@ struct ferry_dispatcher_worker *choose_worker(const struct ferry_dispatcher *dis
 	struct ferry_dispatcher_worker *worker, *best = NULL;
 
 	TAILQ_FOREACH(worker, &dispatcher->workers, link)
-	if (is_eligible(worker, handoff) && (best == NULL || is_better(worker, best, handoff)))
+	if (is_eligible(worker) && (best == NULL || is_better(worker, best, handoff)))
 		best = worker;
 	return best;
 }

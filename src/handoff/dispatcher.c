@@ -1,5 +1,6 @@
 #include "handoff/dispatcher.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
@@ -15,7 +16,8 @@ enum {
 	ATTEMPTS_MAX = 3,
 	SECOND = 1000000,
 	DEADLINE = 5 * SECOND,
-	MEMORY_PAUSE = SECOND / 50 /* when there was none */
+	MEMORY_PAUSE = SECOND / 50, /* when there was none */
+	TOLD_PER_TURN = 256         /* then others get theirs */
 };
 
 /* ---- time ---- */
@@ -30,8 +32,10 @@ int64_t dispatcher_now(void)
 
 void dispatcher_want_turn(struct ferry_dispatcher *dispatcher)
 {
-	if (!dispatcher->freed)
-		event_active(dispatcher->event, EV_TIMEOUT, 0);
+	dispatcher->again = true;
+	/* Not as EV_TIMEOUT: a timer that is set later would take that back. */
+	if (!dispatcher->freed && !dispatcher->running)
+		event_active(dispatcher->event, EV_READ, 0);
 }
 
 void dispatcher_wake_at(struct ferry_dispatcher *dispatcher, int64_t time)
@@ -86,13 +90,21 @@ static void note_queue_length(struct ferry_dispatcher *dispatcher, int change)
 		dispatcher_want_turn(dispatcher);
 }
 
-static void enqueue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff, bool first)
+/* New ones belong to the end, what comes back to the start or near it. */
+static void enqueue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
-	handoff->state = HANDOFF_QUEUED;
-	if (first)
+	const struct ferry_handoff *first = TAILQ_FIRST(&dispatcher->queue);
+	struct ferry_handoff *before = TAILQ_LAST(&dispatcher->queue, handoff_list);
+
+	if (first != NULL && first->order > handoff->order)
+		before = NULL;
+	while (before != NULL && before->order > handoff->order)
+		before = TAILQ_PREV(before, handoff_list, link);
+	if (before == NULL)
 		TAILQ_INSERT_HEAD(&dispatcher->queue, handoff, link);
 	else
-		TAILQ_INSERT_TAIL(&dispatcher->queue, handoff, link);
+		TAILQ_INSERT_AFTER(&dispatcher->queue, before, handoff, link);
+	handoff->state = HANDOFF_QUEUED;
 	note_queue_length(dispatcher, +1);
 }
 
@@ -106,13 +118,26 @@ void dispatcher_take_back(struct ferry_dispatcher *dispatcher, struct ferry_hand
                           bool charged)
 {
 	if (charged && handoff->attempt == ATTEMPTS_MAX) {
-		dispatcher_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED, -EHOSTUNREACH);
+		dispatcher_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED,
+		                       dispatcher->freed ? -ECANCELED : -EHOSTUNREACH);
 		return;
 	}
 	if (charged)
 		handoff->attempt++;
-	enqueue(dispatcher, handoff, true);
+	handoff->worker = NULL; /* which may be gone before the outcome is told */
+	enqueue(dispatcher, handoff);
 	dispatcher_want_turn(dispatcher);
+}
+
+static bool is_a_channel(const struct ferry_dispatcher *dispatcher,
+                         const struct ferry_handoff *handoff)
+{
+	const struct ferry_dispatcher_worker *worker;
+
+	TAILQ_FOREACH(worker, &dispatcher->workers, link)
+	if (worker_is_on(worker, &handoff->identity))
+		return true;
+	return false;
 }
 
 /* Gives it to a worker. -EAGAIN: none takes it now. -ENOMEM: nor can it be tried. */
@@ -136,6 +161,11 @@ static void place_queued(struct ferry_dispatcher *dispatcher)
 	int status = 0;
 
 	while (status == 0 && (handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL) {
+		if (is_a_channel(dispatcher, handoff)) { /* since it was handed off */
+			dequeue(dispatcher, handoff);
+			dispatcher_end_handoff(dispatcher, handoff, FERRY_HANDOFF_REJECTED, -ELOOP);
+			continue;
+		}
 		TAILQ_REMOVE(&dispatcher->queue, handoff, link);
 		status = place(dispatcher, handoff);
 		if (status < 0)
@@ -151,29 +181,42 @@ static void expire_queued(struct ferry_dispatcher *dispatcher, int64_t now)
 {
 	struct ferry_handoff *handoff;
 
-	while ((handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL && handoff->deadline <= now) {
+	while ((handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL &&
+	       handoff->taken_at + dispatcher->queue_usec <= now) {
 		dequeue(dispatcher, handoff);
 		dispatcher_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
 	}
 	if (handoff != NULL)
-		dispatcher_wake_at(dispatcher, handoff->deadline);
+		dispatcher_wake_at(dispatcher, handoff->taken_at + dispatcher->queue_usec);
 }
 
 /* ---- workers ---- */
 
-static void end_late_workers(struct ferry_dispatcher *dispatcher, int64_t now)
+/* This process may have been busy, or stopped, and the answer be here unread. So a worker that seems late
+ * is late only if it still seems so when the loop has looked at all channels once more. */
+static bool is_late(struct ferry_dispatcher_worker *worker, int64_t now, bool looked)
+{
+	bool suspect = worker->suspect;
+
+	worker_excuse(worker, now);
+	worker->suspect = worker_is_late_at(worker) <= now;
+	if (!worker->suspect)
+		dispatcher_wake_at(worker->dispatcher, worker_is_late_at(worker));
+	else if (!suspect || !looked)
+		dispatcher_wake_at(worker->dispatcher, now);
+	return worker->suspect && suspect && looked;
+}
+
+static void end_late_workers(struct ferry_dispatcher *dispatcher, int64_t now, bool looked)
 {
 	struct ferry_dispatcher_worker *worker, *next;
 
 	for (worker = TAILQ_FIRST(&dispatcher->workers); worker != NULL; worker = next) {
 		next = TAILQ_NEXT(worker, link);
-		int64_t late_at = worker_is_late_at(worker);
 		if (worker->reason != 0)
 			worker_end(worker, worker->reason);
-		else if (late_at <= now)
+		else if (is_late(worker, now, looked))
 			worker_end(worker, -ETIMEDOUT);
-		else
-			dispatcher_wake_at(dispatcher, late_at);
 	}
 }
 
@@ -213,6 +256,7 @@ static bool tell_worker(struct ferry_dispatcher *dispatcher, struct ferry_dispat
 static void tell_end(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker)
 {
 	TAILQ_REMOVE(&dispatcher->ended, worker, link);
+	assert(TAILQ_FIRST(&dispatcher->ended) != worker); /* which an analyzer cannot see */
 	if (!worker->silent && dispatcher->callbacks->worker_lost != NULL)
 		dispatcher->callbacks->worker_lost(dispatcher, worker, worker->reason, dispatcher->context);
 	free(worker);
@@ -268,22 +312,35 @@ static void destroy(struct ferry_dispatcher *dispatcher)
 	free(dispatcher);
 }
 
+/* When the loop has come round; without memory for that, at once. */
+static void go_on_later(struct ferry_dispatcher *dispatcher, int64_t now)
+{
+	dispatcher_wake_at(dispatcher, now);
+	if (dispatcher->wakes_at == 0)
+		dispatcher_want_turn(dispatcher);
+}
+
+/* The loop has run all channels that were readable when a timer comes. */
 static void turn(evutil_socket_t fd, short what, void *argument)
 {
-	(void)fd, (void)what;
+	(void)fd;
 	struct ferry_dispatcher *dispatcher = argument;
 	int64_t now = dispatcher_now();
+	unsigned int told = 0;
 
 	dispatcher->wakes_at = 0; /* libevent has taken the timer off; each of these sets it again */
 	dispatcher->running = true;
-	end_late_workers(dispatcher, now);
+	end_late_workers(dispatcher, now, (what & EV_TIMEOUT) != 0);
 	place_queued(dispatcher);
 	expire_queued(dispatcher, now);
-	while (!dispatcher->freed && tell(dispatcher))
-		;
+	dispatcher->again = false;
+	while (!dispatcher->freed && told < TOLD_PER_TURN && tell(dispatcher))
+		told++;
 	dispatcher->running = false;
 	if (dispatcher->freed)
 		destroy(dispatcher);
+	else if (dispatcher->again || told == TOLD_PER_TURN)
+		go_on_later(dispatcher, now);
 }
 
 /* ---- for the user ---- */
@@ -327,18 +384,13 @@ void ferry_dispatcher_free(struct ferry_dispatcher *dispatcher)
 static int check_hand_off(const struct ferry_dispatcher *dispatcher,
                           const struct ferry_handoff *handoff)
 {
-	const struct ferry_dispatcher_worker *worker;
-
 	if (handoff->state != HANDOFF_OWN)
 		return -EINVAL;
 	if (handoff->fd < 0)
 		return -EBADF;
 	if (dispatcher->freed)
 		return -ESHUTDOWN;
-	TAILQ_FOREACH(worker, &dispatcher->workers, link)
-	if (worker_is_on(worker, &handoff->identity))
-		return -ELOOP;
-	return 0;
+	return is_a_channel(dispatcher, handoff) ? -ELOOP : 0;
 }
 
 int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
@@ -354,16 +406,16 @@ int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher, struct ferry_
 		return status;
 	handoff->outcome_cb = outcome;
 	handoff->context = context;
-	handoff->deadline = dispatcher_now() + dispatcher->queue_usec;
+	handoff->taken_at = dispatcher_now();
 	/* Behind those that wait, if any do. */
 	status = TAILQ_EMPTY(&dispatcher->queue) ? place(dispatcher, handoff) : -EAGAIN;
 	if (status < 0 && dispatcher->queue_length >= dispatcher->queue_limit) {
 		handoff_ids_remove(&dispatcher->ids, handoff->place);
 		return -ENOBUFS;
 	}
-	dispatcher->stats.accepted++;
+	handoff->order = ++dispatcher->stats.accepted;
 	if (status < 0) {
-		enqueue(dispatcher, handoff, false);
+		enqueue(dispatcher, handoff);
 		dispatcher_want_turn(dispatcher);
 	}
 	return 0;

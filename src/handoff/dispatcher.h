@@ -35,13 +35,15 @@ struct ferry_dispatcher_worker {
 	uint64_t turn; /* when it was last chosen */
 
 	struct handoff_list unclaimed, claimed;
-	unsigned int outstanding; /* in both */
+	unsigned int outstanding, unclaimed_count; /* in both, and in the first */
 	unsigned int credits;
 	int64_t heard_at; /* when it last answered, or was added */
+	uint64_t retries; /* of its transport, when its answer was last looked for */
 
 	bool greeted;                /* it has said hello */
 	bool draining;               /* it is to get no more */
 	bool broken;                 /* its channel is about to end */
+	bool suspect;                /* it seems to be late */
 	bool silent;                 /* removed by the owner, who is told nothing more */
 	bool ready_due, drained_due; /* to be told */
 	int reason;                  /* why the channel is about to end, or has */
@@ -58,7 +60,7 @@ struct ferry_dispatcher {
 	int64_t wakes_at;    /* when the event's timer runs out; 0: it does not run */
 
 	struct worker_list workers, ended;
-	struct handoff_list queue;    /* in the order of their deadlines */
+	struct handoff_list queue;    /* in the order of being taken */
 	struct handoff_list outcomes; /* those that are over, to be told */
 	struct handoff_ids ids;
 	uint64_t epoch; /* the last one given */
@@ -69,6 +71,7 @@ struct ferry_dispatcher {
 	int64_t queue_usec, answer_usec;
 	bool full, full_told;
 	bool running; /* in the turn */
+	bool again;   /* another one is wanted */
 	bool freed;
 	struct ferry_dispatcher_stats stats;
 };
@@ -104,6 +107,9 @@ bool worker_is_on(const struct ferry_dispatcher_worker *worker,
 
 /* When the answer that is due is late, or INT64_MAX. */
 int64_t worker_is_late_at(const struct ferry_dispatcher_worker *worker);
+
+/* Gives it more time, if the kernel has been short of what it needs to take the handoff that is due. */
+void worker_excuse(struct ferry_dispatcher_worker *worker, int64_t now);
 
 /* Ends the channel: the fence. The worker goes to the ended ones. */
 void worker_end(struct ferry_dispatcher_worker *worker, int reason);

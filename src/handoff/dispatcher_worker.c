@@ -37,7 +37,7 @@ bool worker_is_on(const struct ferry_dispatcher_worker *worker,
 
 static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
-	if (handoff->worker != NULL)
+	if (handoff->sent_at != 0)
 		COUNT(worker, retried);
 	COUNT(worker, sent);
 	handoff->state = HANDOFF_SENT;
@@ -45,6 +45,7 @@ static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_hando
 	handoff->frame_end = message_end_position(worker->stream);
 	handoff->sent_at = dispatcher_now();
 	TAILQ_INSERT_TAIL(&worker->unclaimed, handoff, link);
+	worker->unclaimed_count++;
 	worker->outstanding++;
 	worker->turn = ++worker->dispatcher->turns;
 	dispatcher_wake_at(worker->dispatcher, worker_is_late_at(worker));
@@ -93,7 +94,9 @@ static void forget(struct ferry_dispatcher_worker *worker, struct ferry_handoff 
 {
 	TAILQ_REMOVE(handoff->state == HANDOFF_SENT ? &worker->unclaimed : &worker->claimed, handoff,
 	             link);
+	worker->unclaimed_count -= handoff->state == HANDOFF_SENT;
 	worker->outstanding--;
+	worker->heard_at = dispatcher_now();
 	dispatcher_want_turn(worker->dispatcher); /* there may be room for another */
 	worker_look_drained(worker);
 }
@@ -115,7 +118,9 @@ static void finish(struct ferry_dispatcher_worker *worker, struct ferry_handoff 
 static void claim(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	COUNT(worker, claimed);
+	worker->heard_at = dispatcher_now();
 	TAILQ_REMOVE(&worker->unclaimed, handoff, link);
+	worker->unclaimed_count--;
 	TAILQ_INSERT_TAIL(&worker->claimed, handoff, link);
 	handoff->state = HANDOFF_CLAIMED;
 	handoff_close_fd(handoff);
@@ -153,7 +158,6 @@ static const char *on_answer(struct ferry_dispatcher_worker *worker, uint16_t ty
 	if (fault != NULL)
 		return fault;
 	struct ferry_handoff *handoff = find(worker, &answer);
-	worker->heard_at = dispatcher_now();
 	if (handoff == NULL)
 		COUNT(worker, stale);
 	else if (type == FRAME_REJECT)
@@ -258,16 +262,19 @@ static const struct ferry_message_callbacks stream_callbacks = {
 
 /* ---- the end ---- */
 
-/* The first that is unclaimed may have been what the worker died of, those behind it were not looked at. */
-static void take_back_unclaimed(struct ferry_dispatcher_worker *worker)
+/* The first that is unclaimed may have been what the worker died of, if it ever got there; those behind it
+ * were not looked at. */
+static void take_back_unclaimed(struct ferry_dispatcher_worker *worker, uint64_t sent_position)
 {
 	struct ferry_handoff *handoff;
 
+	/* From the last on: each belongs to the start of the queue then, and is put there in one step. */
 	while ((handoff = TAILQ_LAST(&worker->unclaimed, handoff_list)) != NULL) {
-		bool charged = handoff == TAILQ_FIRST(&worker->unclaimed);
+		bool first = handoff == TAILQ_FIRST(&worker->unclaimed);
 		COUNT(worker, fenced);
 		forget(worker, handoff);
-		dispatcher_take_back(worker->dispatcher, handoff, charged);
+		dispatcher_take_back(worker->dispatcher, handoff,
+		                     first && handoff->frame_end <= sent_position);
 	}
 }
 
@@ -286,16 +293,17 @@ void worker_end(struct ferry_dispatcher_worker *worker, int reason)
 	    ferry_transport_get_bufferevent(ferry_message_stream_get_transport(worker->stream));
 
 	worker->broken = true;
-	fence((int)bufferevent_getfd(bev), bufferevent_get_input(bev), take_message, worker);
+	fence((int)bufferevent_getfd(bev), message_rest(worker->stream), take_message, worker);
 	if (worker->reason == 0)
 		worker->reason = reason;
+	uint64_t sent_position = message_sent_position(worker->stream);
 	ferry_message_stream_free(worker->stream);
 	worker->stream = NULL;
 	TAILQ_REMOVE(&dispatcher->workers, worker, link);
 	TAILQ_INSERT_TAIL(&dispatcher->ended, worker, link);
 	COUNT(worker, workers_lost);
 	keep_claimed(worker);
-	take_back_unclaimed(worker);
+	take_back_unclaimed(worker, sent_position);
 	dispatcher_want_turn(dispatcher);
 }
 
@@ -309,6 +317,18 @@ int64_t worker_is_late_at(const struct ferry_dispatcher_worker *worker)
 	if (first != NULL && first->sent_at > waits_since)
 		waits_since = first->sent_at;
 	return waits_since + worker->dispatcher->answer_usec;
+}
+
+void worker_excuse(struct ferry_dispatcher_worker *worker, int64_t now)
+{
+	const struct ferry_handoff *first = TAILQ_FIRST(&worker->unclaimed);
+	uint64_t retries = ferry_message_stream_get_transport(worker->stream)->stats.send_retries;
+
+	/* If it has what is due, it may itself be the cause of the shortage. */
+	if (retries != worker->retries && first != NULL &&
+	    first->frame_end > message_sent_position(worker->stream))
+		worker->heard_at = now;
+	worker->retries = retries;
 }
 
 void worker_look_drained(struct ferry_dispatcher_worker *worker)
@@ -343,7 +363,6 @@ static int say_hello(struct ferry_dispatcher_worker *worker)
 	return message_send_parts(worker->stream, FRAME_HELLO, &part, 1, -1);
 }
 
-/* Either all of it, or the transport is the caller's as it was but for its settings. */
 static int open_channel(struct ferry_dispatcher_worker *worker, struct ferry_transport *transport)
 {
 	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
@@ -352,9 +371,11 @@ static int open_channel(struct ferry_dispatcher_worker *worker, struct ferry_tra
 		return -EOPNOTSUPP;
 	if (bufferevent_get_base(bev) != worker->dispatcher->base)
 		return -EINVAL;
-	int status = ferry_transport_set_fd_buffer(transport, FDS_QUEUED_MAX, FDS_QUEUED_MAX);
+	if (!transport_takes_output(transport))
+		return -ENOTCONN;
+	int status = ferry_message_stream_new(&worker->stream, transport, &stream_callbacks, worker);
 	if (status == 0)
-		status = ferry_message_stream_new(&worker->stream, transport, &stream_callbacks, worker);
+		ferry_transport_set_fd_buffer(transport, FDS_QUEUED_MAX, FDS_QUEUED_MAX);
 	return status;
 }
 
@@ -446,14 +467,11 @@ ferry_dispatcher_worker_get_transport(const struct ferry_dispatcher_worker *work
 int ferry_dispatcher_worker_get_stats(const struct ferry_dispatcher_worker *worker,
                                       struct ferry_dispatcher_stats *stats)
 {
-	const struct ferry_handoff *handoff;
-
 	if (worker == NULL || stats == NULL)
 		return -EINVAL;
 	*stats = worker->stats;
 	stats->outstanding = worker->outstanding;
-	TAILQ_FOREACH(handoff, &worker->unclaimed, link)
-	stats->unclaimed++;
+	stats->unclaimed = worker->unclaimed_count;
 	stats->credits = worker->credits;
 	stats->workers = worker->stream != NULL;
 	return 0;

@@ -14,9 +14,13 @@ enum { PAYLOAD_LOOKED_AT = 64, BUFFER_SIZE = 4096 };
 struct reader {
 	int socket;
 	struct evbuffer *input;
-	size_t have;   /* in the buffer */
-	uint64_t skip; /* of the last message's payload, not there yet */
+	size_t have; /* in the buffer */
 	unsigned char buffer[BUFFER_SIZE];
+
+	bool begun; /* a message, as far as it is looked at: */
+	struct message_header header;
+	unsigned char payload[PAYLOAD_LOOKED_AT];
+	uint64_t left; /* of its payload, not there yet */
 };
 
 static bool read_more(struct reader *reader)
@@ -45,23 +49,34 @@ static size_t least(uint64_t a, size_t b)
 	return a < b ? (size_t)a : b;
 }
 
-/* Takes one message off. 0: it is not whole yet. -1: that is no message. */
-static int take(struct reader *reader, struct message_header *header, unsigned char *payload)
+/* 0: not all of it is there. -1: that is no message. */
+static int begin(struct reader *reader)
 {
-	size_t skipped = least(reader->skip, reader->have);
-	reader->skip -= skipped;
-	consume(reader, skipped);
 	if (reader->have < MESSAGE_HEADER_SIZE)
 		return 0;
-	if (message_header_get(reader->buffer, header) != NULL)
+	if (message_header_get(reader->buffer, &reader->header) != NULL)
 		return -1;
-	size_t looked_at = least(header->length, PAYLOAD_LOOKED_AT);
+	size_t looked_at = least(reader->header.length, PAYLOAD_LOOKED_AT);
 	if (reader->have < MESSAGE_HEADER_SIZE + looked_at)
 		return 0;
-	memcpy(payload, reader->buffer + MESSAGE_HEADER_SIZE, looked_at);
+	memcpy(reader->payload, reader->buffer + MESSAGE_HEADER_SIZE, looked_at);
 	consume(reader, MESSAGE_HEADER_SIZE + looked_at);
-	reader->skip = header->length - looked_at;
+	reader->left = reader->header.length - looked_at;
+	reader->begun = true;
 	return 1;
+}
+
+/* Takes one message off, whole: half a one was never sent. The same results. */
+static int take(struct reader *reader)
+{
+	int status = reader->begun ? 1 : begin(reader);
+	if (status <= 0)
+		return status;
+	size_t skipped = least(reader->left, reader->have);
+	reader->left -= skipped;
+	consume(reader, skipped);
+	reader->begun = reader->left > 0;
+	return !reader->begun;
 }
 
 void fence(int socket, struct evbuffer *input,
@@ -70,13 +85,12 @@ void fence(int socket, struct evbuffer *input,
            void *argument)
 {
 	struct reader reader = {.socket = socket, .input = input};
-	struct message_header header;
-	unsigned char payload[PAYLOAD_LOOKED_AT];
 	int status = 0;
 
 	shutdown(socket, SHUT_RD); /* a failure means that the peer is gone already */
 	do {
-		while ((status = take(&reader, &header, payload)) > 0)
-			message(argument, header.type, payload, least(header.length, sizeof(payload)));
+		while ((status = take(&reader)) > 0)
+			message(argument, reader.header.type, reader.payload,
+			        least(reader.header.length, PAYLOAD_LOOKED_AT));
 	} while (status == 0 && read_more(&reader));
 }

@@ -4,42 +4,27 @@
 
 #include "ferry/handoff.h"
 
-/* ---- numbers ---- */
-
-static void put_number(unsigned char *bytes, uint64_t number, size_t size)
-{
-	for (size_t i = 0; i < size; i++)
-		bytes[i] = (unsigned char)(number >> (8 * i));
-}
-
-static uint64_t get_number(const unsigned char *bytes, size_t size)
-{
-	uint64_t number = 0;
-
-	for (size_t i = size; i > 0; i--)
-		number = number << 8 | bytes[i - 1];
-	return number;
-}
+#include "little_endian.h"
 
 /* ---- hello ---- */
 
 void frame_hello_put(unsigned char *payload, const struct frame_hello *hello)
 {
 	memset(payload, 0, FRAME_HELLO_SIZE);
-	put_number(payload, hello->version_min, 2);
-	put_number(payload + 2, hello->version_max, 2);
-	put_number(payload + 4, hello->credits, 4);
-	put_number(payload + 8, hello->epoch, 8);
+	little_endian_put(payload, hello->version_min, 2);
+	little_endian_put(payload + 2, hello->version_max, 2);
+	little_endian_put(payload + 4, hello->credits, 4);
+	little_endian_put(payload + 8, hello->epoch, 8);
 }
 
 const char *frame_hello_get(const unsigned char *payload, size_t length, struct frame_hello *hello)
 {
 	if (length < FRAME_HELLO_SIZE)
 		return "a hello that is too short";
-	hello->version_min = (uint16_t)get_number(payload, 2);
-	hello->version_max = (uint16_t)get_number(payload + 2, 2);
-	hello->credits = (uint32_t)get_number(payload + 4, 4);
-	hello->epoch = get_number(payload + 8, 8);
+	hello->version_min = (uint16_t)little_endian_get(payload, 2);
+	hello->version_max = (uint16_t)little_endian_get(payload + 2, 2);
+	hello->credits = (uint32_t)little_endian_get(payload + 4, 4);
+	hello->epoch = little_endian_get(payload + 8, 8);
 	if (hello->version_min == 0 || hello->version_min > hello->version_max)
 		return "a hello without a version";
 	return NULL;
@@ -57,16 +42,16 @@ unsigned int frame_common_version(const struct frame_hello *other)
 
 void frame_handoff_put(unsigned char *payload, const struct frame_handoff *handoff)
 {
-	put_number(payload, handoff->id, 8);
-	put_number(payload + 8, handoff->epoch, 8);
-	put_number(payload + 16, handoff->identity.cookie, 8);
-	put_number(payload + 24, handoff->identity.device, 8);
+	little_endian_put(payload, handoff->id, 8);
+	little_endian_put(payload + 8, handoff->epoch, 8);
+	little_endian_put(payload + 16, handoff->identity.cookie, 8);
+	little_endian_put(payload + 24, handoff->identity.device, 8);
 	payload[32] = handoff->identity.kind;
 	payload[33] = handoff->attempt;
-	put_number(payload + 34, handoff->name_length, 2);
-	put_number(payload + 36, handoff->blob_length, 4);
-	put_number(payload + 40, handoff->bytes_length, 4);
-	put_number(payload + 44, 0, 4);
+	little_endian_put(payload + 34, handoff->name_length, 2);
+	little_endian_put(payload + 36, handoff->blob_length, 4);
+	little_endian_put(payload + 40, handoff->bytes_length, 4);
+	little_endian_put(payload + 44, 0, 4);
 }
 
 static const char *check_lengths(const struct frame_handoff *handoff, size_t length)
@@ -86,15 +71,15 @@ const char *frame_handoff_get(const unsigned char *payload, size_t length,
 {
 	if (length < FRAME_HANDOFF_SIZE)
 		return "a handoff that is too short";
-	handoff->id = get_number(payload, 8);
-	handoff->epoch = get_number(payload + 8, 8);
-	handoff->identity.cookie = get_number(payload + 16, 8);
-	handoff->identity.device = get_number(payload + 24, 8);
+	handoff->id = little_endian_get(payload, 8);
+	handoff->epoch = little_endian_get(payload + 8, 8);
+	handoff->identity.cookie = little_endian_get(payload + 16, 8);
+	handoff->identity.device = little_endian_get(payload + 24, 8);
 	handoff->identity.kind = payload[32];
 	handoff->attempt = payload[33];
-	handoff->name_length = (uint16_t)get_number(payload + 34, 2);
-	handoff->blob_length = (uint32_t)get_number(payload + 36, 4);
-	handoff->bytes_length = (uint32_t)get_number(payload + 40, 4);
+	handoff->name_length = (uint16_t)little_endian_get(payload + 34, 2);
+	handoff->blob_length = (uint32_t)little_endian_get(payload + 36, 4);
+	handoff->bytes_length = (uint32_t)little_endian_get(payload + 40, 4);
 	const char *fault = check_lengths(handoff, length);
 	if (fault != NULL)
 		return fault;
@@ -111,10 +96,10 @@ const char *frame_handoff_get(const unsigned char *payload, size_t length,
 
 void frame_answer_put(unsigned char *payload, const struct frame_answer *answer)
 {
-	put_number(payload, answer->id, 8);
-	put_number(payload + 8, answer->epoch, 8);
-	put_number(payload + 16, (uint32_t)answer->reason, 4);
-	put_number(payload + 20, 0, 4);
+	little_endian_put(payload, answer->id, 8);
+	little_endian_put(payload + 8, answer->epoch, 8);
+	little_endian_put(payload + 16, (uint32_t)answer->reason, 4);
+	little_endian_put(payload + 20, 0, 4);
 }
 
 const char *frame_answer_get(const unsigned char *payload, size_t length,
@@ -122,22 +107,22 @@ const char *frame_answer_get(const unsigned char *payload, size_t length,
 {
 	if (length < FRAME_ANSWER_SIZE)
 		return "an answer that is too short";
-	answer->id = get_number(payload, 8);
-	answer->epoch = get_number(payload + 8, 8);
-	answer->reason = (int32_t)get_number(payload + 16, 4);
+	answer->id = little_endian_get(payload, 8);
+	answer->epoch = little_endian_get(payload + 8, 8);
+	answer->reason = (int32_t)little_endian_get(payload + 16, 4);
 	return NULL;
 }
 
 void frame_credits_put(unsigned char *payload, uint32_t credits)
 {
-	put_number(payload, credits, 4);
-	put_number(payload + 4, 0, 4);
+	little_endian_put(payload, credits, 4);
+	little_endian_put(payload + 4, 0, 4);
 }
 
 const char *frame_credits_get(const unsigned char *payload, size_t length, uint32_t *credits)
 {
 	if (length < FRAME_CREDITS_SIZE)
 		return "credits that are too short";
-	*credits = (uint32_t)get_number(payload, 4);
+	*credits = (uint32_t)little_endian_get(payload, 4);
 	return NULL;
 }

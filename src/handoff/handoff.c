@@ -11,6 +11,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
+#include "adopt.h"
 #include "descriptor.h"
 #include "rearm.h"
 #include "utf8.h"
@@ -371,18 +372,6 @@ unlock:
 	return status;
 }
 
-static int put_bytes(struct bufferevent *bev, const struct ferry_handoff *handoff)
-{
-	struct evbuffer *input = bufferevent_get_input(bev);
-
-	if (handoff->bytes_length == 0)
-		return 0;
-	evbuffer_unfreeze(input, 0); /* the end, which is libevent's to add to */
-	int status = evbuffer_add(input, handoff->bytes, handoff->bytes_length);
-	evbuffer_freeze(input, 0);
-	return status == 0 ? rearm_offer_input(bev) : -ENOMEM;
-}
-
 static int examine_socket(const struct ferry_handoff *handoff)
 {
 	int status = examine_fd(handoff);
@@ -400,22 +389,11 @@ int ferry_handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff 
 	int status = examine_socket(handoff);
 	if (status < 0)
 		return status;
-	struct bufferevent *bev = bufferevent_socket_new(base, handoff->fd, options);
-	if (bev == NULL)
-		return -ENOMEM;
-	bufferevent_lock(bev);
-	status = put_bytes(bev, handoff);
-	if (status < 0)
-		bufferevent_setfd(bev, -1); /* which freeing would close */
-	bufferevent_unlock(bev);
-	if (status < 0) {
-		bufferevent_free(bev);
-		return status;
-	}
-	evutil_make_socket_nonblocking(handoff->fd);
-	handoff->fd = -1;
-	*out = bev;
-	return 0;
+	status =
+	    adopt_bufferevent(out, handoff->fd, base, options, handoff->bytes, handoff->bytes_length);
+	if (status == 0)
+		handoff->fd = -1;
+	return status;
 }
 
 /* ---- listeners ---- */
@@ -434,24 +412,6 @@ int ferry_handoff_from_listener(struct ferry_handoff **out, struct evconnlistene
 	}
 	evconnlistener_disable(listener);
 	return 0;
-}
-
-static void never(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd, (void)what, (void)argument;
-}
-
-/* evconnlistener_new() does not notice when it cannot watch its socket. With one event on it already it
- * needs neither memory nor a system call for its own. */
-static struct event *watch_before(struct event_base *base, int fd)
-{
-	struct event *event = event_new(base, fd, EV_READ | EV_PERSIST, never, NULL);
-
-	if (event != NULL && event_add(event, NULL) < 0) {
-		event_free(event);
-		return NULL;
-	}
-	return event;
 }
 
 static int examine_listening(const struct ferry_handoff *handoff)
@@ -476,17 +436,8 @@ int ferry_handoff_to_listener(struct evconnlistener **out, struct ferry_handoff 
 	int status = examine_listening(handoff);
 	if (status < 0)
 		return status;
-	struct event *event = watch_before(base, handoff->fd);
-	if (event == NULL)
-		return -ENOMEM;
-	/* A backlog of 0 leaves the socket's own. */
-	struct evconnlistener *listener =
-	    evconnlistener_new(base, callback, context, flags, 0, handoff->fd);
-	event_free(event);
-	if (listener == NULL)
-		return -ENOMEM;
-	evutil_make_socket_nonblocking(handoff->fd);
-	handoff->fd = -1;
-	*out = listener;
-	return 0;
+	status = adopt_listener(out, handoff->fd, base, callback, context, flags);
+	if (status == 0)
+		handoff->fd = -1;
+	return status;
 }

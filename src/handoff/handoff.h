@@ -44,7 +44,8 @@ struct ferry_handoff {
 	uint32_t place;                         /* in the table of ids */
 	uint64_t frame_end; /* SENT: the position in the channel's stream at which its frame ends */
 	int64_t sent_at;    /* times are in µs of the monotonic clock */
-	int64_t deadline;   /* for leaving the queue */
+	int64_t taken_at;   /* by ferry_dispatcher_hand_off() */
+	uint64_t order;     /* of being taken */
 	ferry_outcome_cb outcome_cb;
 	void *context;
 	enum ferry_handoff_outcome outcome;

@@ -150,6 +150,9 @@ static int own_path(struct listeners_entry *entry)
 		return 0;
 	const int status = socket_file_find(&file, entry->fd);
 	if (status == 0) {
+		/* A lock that came with the socket goes on being held. */
+		file.lock = entry->file.lock;
+		entry->file.lock = -1;
 		socket_file_remove(&entry->file);
 		entry->file = file;
 	}
@@ -176,7 +179,7 @@ int ferry_listeners_own_path(struct ferry_listeners *set, const char *name)
 void listeners_own_files(struct ferry_listeners *set)
 {
 	for (size_t i = 0; i < set->count; i++)
-		set->entries[i].file.bound = set->entries[i].file.directory >= 0;
+		socket_file_own(&set->entries[i].file);
 }
 
 void listeners_disown_offered(struct ferry_listeners *set)

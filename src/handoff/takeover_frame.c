@@ -6,6 +6,9 @@
 
 #include "ferry/listeners.h"
 
+/* Flags of a listener. Others are for later versions. */
+enum { FLAG_LOCKED = 1 };
+
 static void put_number(unsigned char *bytes, uint64_t number, size_t size)
 {
 	for (size_t i = 0; i < size; i++)
@@ -77,7 +80,7 @@ void takeover_listener_put(unsigned char *payload, const struct takeover_listene
 	put_number(payload + 16, listener->inode, 8);
 	put_number(payload + 24, listener->name_length, 2);
 	put_number(payload + 26, listener->file_name_length, 2);
-	put_number(payload + 28, 0, 4);
+	put_number(payload + 28, listener->locked ? FLAG_LOCKED : 0, 4);
 }
 
 int takeover_listener_get(const unsigned char *payload, size_t length,
@@ -90,10 +93,12 @@ int takeover_listener_get(const unsigned char *payload, size_t length,
 	listener->inode = get_number(payload + 16, 8);
 	listener->name_length = (uint16_t)get_number(payload + 24, 2);
 	listener->file_name_length = (uint16_t)get_number(payload + 26, 2);
+	listener->locked = (get_number(payload + 28, 4) & FLAG_LOCKED) != 0;
 	listener->name = (const char *)payload + TAKEOVER_LISTENER_SIZE;
 	listener->file_name = listener->name + listener->name_length;
 	const size_t names = (size_t)listener->name_length + listener->file_name_length;
 	if (listener->name_length > FERRY_LISTENERS_NAME_MAX ||
+	    (listener->locked && listener->file_name_length == 0) ||
 	    length != TAKEOVER_LISTENER_SIZE + names || memchr(listener->name, '\0', names) != NULL ||
 	    memchr(listener->file_name, '/', listener->file_name_length) != NULL)
 		return -EPROTO;

@@ -1,6 +1,7 @@
 #ifndef FERRY_HANDOFF_TAKEOVER_FRAME_H
 #define FERRY_HANDOFF_TAKEOVER_FRAME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,7 +24,7 @@ enum {
 enum takeover_type {
 	TAKEOVER_HELLO = 32,     /* both: the first message */
 	TAKEOVER_REQUEST = 33,   /* new: which listeners */
-	TAKEOVER_LISTENER = 34,  /* old: one of them, with its socket, and with its file's directory */
+	TAKEOVER_LISTENER = 34,  /* old: one of them, with its socket, its file's directory, its lock */
 	TAKEOVER_END = 35,       /* old: a number: how many that were */
 	TAKEOVER_ACCEPTING = 36, /* new, without payload */
 	TAKEOVER_RELEASED = 37,  /* old, without payload: it has stopped */
@@ -36,6 +37,7 @@ struct takeover_listener {
 	uint64_t inode;
 	uint16_t name_length;
 	uint16_t file_name_length; /* 0: no file */
+	bool locked;               /* there is a lock beside the file */
 	const char *name;          /* set by the get function, in place: neither ends with a zero */
 	const char *file_name;     /* in the directory */
 };

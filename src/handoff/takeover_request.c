@@ -57,44 +57,51 @@ static int check_cookie(int fd, uint64_t expected)
 	return 0;
 }
 
-/* The old process gives away only what listens. */
-static int insert(struct ferry_takeover *takeover, const struct takeover_listener *listener, int fd,
-                  int directory)
+static size_t count_fds(const struct takeover_listener *listener)
 {
+	if (listener->file_name_length == 0)
+		return 1;
+	return listener->locked ? 3 : 2;
+}
+
+/* The old process gives away only what listens. */
+static int insert(struct ferry_takeover *takeover, const struct takeover_listener *listener,
+                  const struct ferry_message *message)
+{
+	const size_t fd_count = count_fds(listener);
 	char name[FERRY_LISTENERS_NAME_MAX + 1];
-	struct socket_file file = {
-	    .directory = directory, .device = (dev_t)listener->device, .inode = (ino_t)listener->inode};
+	struct socket_file file = {.directory = fd_count > 1 ? ferry_message_get_fd(message, 1) : -1,
+	                           .lock = fd_count > 2 ? ferry_message_get_fd(message, 2) : -1,
+	                           .device = (dev_t)listener->device,
+	                           .inode = (ino_t)listener->inode};
 
 	if (listener->file_name_length >= sizeof(file.name))
 		return -EPROTO;
 	memcpy(name, listener->name, listener->name_length);
 	name[listener->name_length] = '\0';
 	memcpy(file.name, listener->file_name, listener->file_name_length);
-	const int status = listeners_insert(takeover->taken, name, fd, &file);
+	const int status =
+	    listeners_insert(takeover->taken, name, ferry_message_get_fd(message, 0), &file);
 	return status == 0 || status == -ENOMEM ? status : -EPROTO;
 }
 
 static int take_listener(struct ferry_takeover *takeover, struct ferry_message *message)
 {
-	struct takeover_listener listener;
+	struct takeover_listener listener = {.file_name_length = 0};
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
 
 	int status = takeover_listener_get(payload, length, &listener);
-	const size_t fd_count = listener.file_name_length > 0 ? 2 : 1;
-	if (status == 0 && ferry_message_get_fd_count(message) != fd_count)
+	if (status == 0 && ferry_message_get_fd_count(message) != count_fds(&listener))
 		status = -EPROTO;
 	if (status == 0 && ferry_message_get_fds_lost(message) > 0)
 		status = -EMFILE;
 	if (status == 0)
 		status = check_cookie(ferry_message_get_fd(message, 0), listener.cookie);
 	if (status == 0)
-		status = insert(takeover, &listener, ferry_message_get_fd(message, 0),
-		                fd_count > 1 ? ferry_message_get_fd(message, 1) : -1);
-	if (status == 0) {
-		(void)ferry_message_steal_fd(message, 0);
-		(void)ferry_message_steal_fd(message, 1);
-	}
+		status = insert(takeover, &listener, message);
+	for (size_t i = 0; status == 0 && i < count_fds(&listener); i++)
+		(void)ferry_message_steal_fd(message, i);
 	return status;
 }
 

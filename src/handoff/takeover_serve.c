@@ -54,7 +54,8 @@ static int send_listener(struct ferry_takeover *takeover, const struct listeners
 	const struct socket_file *file = &entry->file;
 	struct takeover_listener listener = {.name_length = (uint16_t)strlen(entry->name)};
 	unsigned char payload[TAKEOVER_LISTENER_SIZE + FERRY_LISTENERS_NAME_MAX + sizeof(file->name)];
-	const int fds[2] = {entry->fd, file->directory};
+	const int fds[3] = {entry->fd, file->directory, file->lock};
+	size_t fd_count = 1;
 	socklen_t length = sizeof(listener.cookie);
 
 	if (getsockopt(entry->fd, SOL_SOCKET, SO_COOKIE, &listener.cookie, &length) < 0)
@@ -63,6 +64,8 @@ static int send_listener(struct ferry_takeover *takeover, const struct listeners
 		listener.device = file->device;
 		listener.inode = file->inode;
 		listener.file_name_length = (uint16_t)strlen(file->name);
+		listener.locked = file->lock >= 0;
+		fd_count = listener.locked ? 3 : 2;
 	}
 	takeover_listener_put(payload, &listener);
 	unsigned char *names = payload + TAKEOVER_LISTENER_SIZE;
@@ -71,7 +74,7 @@ static int send_listener(struct ferry_takeover *takeover, const struct listeners
 	return takeover_send(takeover, TAKEOVER_LISTENER, payload,
 	                     TAKEOVER_LISTENER_SIZE + (size_t)listener.name_length +
 	                         listener.file_name_length,
-	                     fds, file->bound ? 2 : 1);
+	                     fds, fd_count);
 }
 
 /* One message for each: a single one holds 253 descriptors, and is lost as a whole. */

@@ -124,7 +124,7 @@ class Run:
     def __init__(self, directory, options):
         self.directory = directory
         self.options = options
-        self.server = daemons.daemons(directory)
+        self.server = daemons.Daemons(directory)
         self.logs = []
         self.killed = {}
         self.counts = {}
@@ -239,9 +239,7 @@ class Run:
 
     def judge(self):
         claims = judge.read_claims(self.server.claim_log.open())
-        outcomes = None
-        if self.server.has_outcomes:
-            outcomes = judge.read_outcomes(self.server.outcome_log.open())
+        outcomes = judge.read_outcomes(self.server.outcome_log.open())
         verdict = judge.Judge(claims, outcomes, self.killed)
         for log in self.logs:
             for connection in judge.read_connections(log.open()):
@@ -290,9 +288,6 @@ def main():
     processes.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="ferry-chaos-") as directory:
         run = Run(pathlib.Path(directory), options)
-        if options.upgrades and not run.server.upgrades_itself:
-            print("SKIPPED: this proxy has no upgrade")
-            return 77
         try:
             run.run()
             good = run.report()

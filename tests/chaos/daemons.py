@@ -22,13 +22,12 @@ WORKERS = 4
 BIN = pathlib.Path(os.environ["FERRY_BIN"])
 # Longer than any pause that this run makes: nobody is to be refused.
 QUEUE_SECONDS = 30
+# Shorter than many of the times for which a worker is stopped: those are fenced.
+ANSWER_SECONDS = 0.5
 
 
 class Daemons:
-    """What both kinds have in common."""
-
-    upgrades_itself = False
-    has_outcomes = False
+    """A proxy that starts its workers itself, and its own successor."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -38,14 +37,11 @@ class Daemons:
         self.output = directory / "output"
         for path in (self.claim_log, self.outcome_log, self.output):
             path.touch()
-        self.started = []  # Popen
 
     def spawn(self, name, *arguments):
         with open(self.output, "ab") as output:
-            child = processes.spawn(BIN / name, *arguments, stdout=output,
-                                    stderr=subprocess.STDOUT, cwd=self.directory)
-        self.started.append(child)
-        return child
+            processes.spawn(BIN / name, *arguments, stdout=output, stderr=subprocess.STDOUT,
+                            cwd=self.directory)
 
     def text(self):
         return self.output.read_text(errors="replace")
@@ -87,51 +83,12 @@ class Daemons:
             return not self.proxy_pids() and not self.worker_pids()
         processes.wait_until(gone, "proxy and workers end")
 
-
-class Present(Daemons):
-    """Workers that somebody else starts, and that come to the proxy's socket. No second attempts."""
-
-    def start(self):
-        self.spawn("handoff_proxy", "--socket", self.directory / "s", "--port", 0)
-        self.wait_for_proxy()
-        for _ in range(WORKERS):
-            self.add_worker()
-        processes.wait_until(lambda: self.text().count(" is here") >= WORKERS, "workers")
-
-    def add_worker(self):
-        self.spawn("handoff_worker", "--socket", self.directory / "s", "--root", self.root,
-                   "--claim-log", self.claim_log)
-
-    def tend(self):
-        super().tend()
-        ended = [child for child in self.started[1:] if child.poll() is not None]
-        for child in ended:
-            if child.returncode != -signal.SIGKILL:
-                raise AssertionError(f"a worker ended with {child.returncode}: {self.text()[-2000:]}")
-            self.started.remove(child)
-            self.add_worker()
-
-    def retried(self):
-        return 0
-
-    def stop(self):
-        for child in self.started:
-            child.terminate()
-        for child in self.started:
-            if child.wait(processes.DEADLINE) != 0:
-                raise AssertionError(f"{child.args[0]} ended with {child.returncode}")
-
-
-class Supervised(Daemons):
-    """A proxy that starts its workers itself, and its own successor."""
-
-    upgrades_itself = True
-    has_outcomes = True
-
     def start(self):
         self.spawn("handoff_proxy", "--port", 0, "--root", self.root, "--workers", WORKERS,
-                   "--admin", "127.0.0.1:0", "--queue-timeout", QUEUE_SECONDS,
-                   "--claim-log", self.claim_log, "--outcome-log", self.outcome_log)
+                   "--admin", "127.0.0.1:0", "--control", self.directory / "control",
+                   "--queue-timeout", QUEUE_SECONDS * 1000,
+                   "--answer-timeout", int(ANSWER_SECONDS * 1000),
+                   "--outcome-log", self.outcome_log, "--", "--claim-log", self.claim_log)
         self.wait_for_proxy()
         self.wait_for_workers()
 
@@ -139,13 +96,13 @@ class Supervised(Daemons):
         url = f"http://{self.said('admin')}/-/metrics"
         with urllib.request.urlopen(url, timeout=processes.DEADLINE) as answer:
             text = answer.read().decode()
-        found = re.search(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE)
-        if found is None:
+        found = re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE)
+        if not found:
             raise AssertionError(f"no {name} among the metrics:\n{text}")
-        return int(float(found.group(1)))
+        return sum(int(float(number)) for number in found)
 
     def retried(self):
-        return self.metric("ferry_handoff_retried_total")
+        return self.metric("ferry_service_handoffs_retried_total")
 
     def upgrade(self):
         old = self.proxy_pids()
@@ -158,9 +115,3 @@ class Supervised(Daemons):
             return (self.text().count("listening ") > listening and
                     not set(old) & set(self.proxy_pids()) and len(self.proxy_pids()) == 1)
         processes.wait_until(replaced, "the old proxy has ended, and a new one serves")
-
-
-def daemons(directory):
-    usage = subprocess.run([BIN / "handoff_proxy", "--help"], stdout=subprocess.PIPE, check=True,
-                           text=True).stdout
-    return (Supervised if "--workers" in usage else Present)(directory)

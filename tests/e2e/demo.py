@@ -102,16 +102,30 @@ class DemoCase(unittest.TestCase):
         harness.wait_until(lambda: not demo.processes(), "nothing is left")
         self.assert_nothing_left(demo)
 
-    def test_a_child_that_ends_ends_it(self):
-        for name in ("handoff_worker", "handoff_proxy"):
-            with self.subTest(name):
-                demo = self.start("--workers", "1")
-                self.assert_page(demo.url())
-                victim = next(pid for pid, comm in demo.processes().items() if comm == name)
-                os.kill(victim, signal.SIGKILL)
-                self.assertEqual(demo.process.wait(harness.DEADLINE), 1)
-                self.assertIn("a child has ended", demo.text())
-                self.assert_nothing_left(demo)
+    def test_a_worker_that_ends_is_started_again(self):
+        demo = self.start("--workers", "1")
+        self.assert_page(demo.url())
+        victim = next(pid for pid, comm in demo.processes().items() if comm == "handoff_worker")
+        os.kill(victim, signal.SIGKILL)
+        self.assert_page(demo.url())
+        self.assertIsNone(demo.process.poll())
+
+    def test_a_proxy_that_ends_ends_it(self):
+        demo = self.start("--workers", "1")
+        self.assert_page(demo.url())
+        victim = next(pid for pid, comm in demo.processes().items() if comm == "handoff_proxy")
+        os.kill(victim, signal.SIGKILL)
+        self.assertEqual(demo.process.wait(harness.DEADLINE), 1)
+        self.assertIn("the proxy has ended", demo.text())
+        harness.wait_until(lambda: not demo.processes(), "the worker ends without its proxy")
+        self.assert_nothing_left(demo)
+
+    def test_it_shows_where_its_status_is(self):
+        demo = self.start()
+        demo.url()
+        line = next(line for line in demo.text().splitlines() if line.startswith("status "))
+        with urllib.request.urlopen(line.split(" ", 1)[1], timeout=harness.DEADLINE) as page:
+            self.assertIn("default", page.read().decode())
 
     def test_a_port_that_is_taken_is_said(self):
         first = self.start()

@@ -9,6 +9,7 @@ that a machine in order never comes near; no test passes or fails by how long so
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import tempfile
 import time
 import unittest
 
-DEADLINE = 120
+DEADLINE = int(os.environ.get("FERRY_DEADLINE", "120"))
 BIN = pathlib.Path(os.environ["FERRY_BIN"])
 EMULATOR = os.environ.get("FERRY_EMULATOR", "").split()  # valgrind
 INSTRUMENTED = bool(EMULATOR or os.environ.get("FERRY_INSTRUMENTED"))  # sizes mean nothing then
@@ -36,12 +37,13 @@ def wait_until(condition, what):
 class Child:
     """A program whose output goes to a file, so that it is never held up by a full pipe."""
 
-    def __init__(self, directory, name, *arguments, prefix=(), emulated=False, **options):
+    def __init__(self, directory, name, *arguments, prefix=(), emulated=False, programs=BIN,
+                 **options):
         self.name = name
         self.log = directory / f"{name}-{time.monotonic_ns()}.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, *(EMULATOR if emulated else ()), BIN / name, *arguments],
+                [*prefix, *(EMULATOR if emulated else ()), programs / name, *arguments],
                 **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT,
                    **options})
         self.pid = self.process.pid
@@ -176,7 +178,11 @@ class Server:
         self.port = int(line.rsplit(":", 1)[1])
 
     def wait_for_workers(self, total):
-        self.proxy.wait_for(f"worker {total} is here")
+        wait_until(lambda: self.proxy.text().count(" is here") >= total, "workers are here")
+
+    def wait_for_losses(self, total):
+        wait_until(lambda: len(re.findall(r"worker default/\d+ .* is gone", self.proxy.text()))
+                   >= total, "workers are gone")
 
     def add_worker(self):
         known = self.proxy.text().count(" is here")

@@ -16,6 +16,15 @@ LONGEST = 65536
 COMPLAINT = b"(a line that is too long)\n"
 
 
+def listens(path):
+    """Between bind(2) and listen(2) the file is there, and nobody listens."""
+    for line in pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[-1] == os.fspath(path) and int(fields[3], 16) & 0x10000:
+            return True
+    return False
+
+
 class Lines(unittest.TestCase):
 
     def setUp(self):
@@ -27,7 +36,7 @@ class Lines(unittest.TestCase):
     def serve(self):
         child = harness.Child(self.directory, "line_echo", "--listen", self.path, emulated=True)
         self.addCleanup(child.kill)
-        harness.wait_until(self.path.exists, "the socket")
+        harness.wait_until(lambda: listens(self.path), "the server")
         return child
 
     def ask(self, **options):
@@ -55,7 +64,6 @@ class Lines(unittest.TestCase):
         peer = socket.socket(socket.AF_UNIX)
         self.addCleanup(peer.close)
         peer.settimeout(harness.DEADLINE)
-        harness.wait_until(self.path.exists, "the socket")
         peer.connect(os.fspath(self.path))
         return peer
 

@@ -5,9 +5,14 @@ bytes.
 Arguments: [emulator...] SEND_FD RECEIVE_FD
 """
 
+import array
+import fcntl
 import os
 import signal
+import socket
 import sys
+import termios
+import time
 
 from twisted_support import Talker, connect, listen, run, wait_for
 from twisted.internet.defer import inlineCallbacks
@@ -16,7 +21,7 @@ from twisted.internet.threads import deferToThread
 from twisted.protocols.basic import LineReceiver
 from zope.interface import implementer
 
-from interop import Program, check, check_equal
+from interop import DEADLINE, Program, check, check_equal
 
 *EMULATOR, SEND_FD, RECEIVE_FD = sys.argv[1:]
 CONTENT = b"".join(b"%d " % i for i in range(1000))
@@ -102,6 +107,41 @@ def twisted_to_receive_fd(path, side, *options):
     check_equal(output, f"path: {name}\n{CONTENT[:80].decode()}\n", "output")
 
 
+def wait_until_read(stream):
+    """Until the other end has taken all that was sent to it."""
+    unread = array.array("i", [1])
+    deadline = time.monotonic() + DEADLINE
+    while unread[0] != 0:
+        check(time.monotonic() < deadline, "the other end does not read")
+        time.sleep(0.01)
+        fcntl.ioctl(stream, termios.TIOCOUTQ, unread)
+
+
+def send_first_byte_alone(name, listener):
+    """As sendfd on the wire, with the first byte read before there is more. Twisted's writes may be
+    glued together by the kernel."""
+    stream, _ = listener.accept()
+    with stream, open(name, "rb") as file:
+        line = name.encode() + b"\r\n"
+        socket.send_fds(stream, [line[:1]], [file.fileno()])
+        wait_until_read(stream)
+        for i in range(1, len(line)):
+            stream.sendall(line[i:i + 1])
+            wait_until_read(stream)
+
+
+@inlineCallbacks
+def a_first_chunk_of_one_byte(path, side):
+    name = make_file(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        with Program(*EMULATOR, RECEIVE_FD, side, path) as process:
+            yield deferToThread(send_first_byte_alone, name, listener)
+            output = yield deferToThread(process.finish)
+    check_equal(output, f"path: {name}\n{CONTENT[:80].decode()}\n", "output")
+
+
 @inlineCallbacks
 def a_line_without_a_descriptor(path, side):
     port = yield listen(path, SendFd(make_file(path), with_descriptor=False))
@@ -115,5 +155,6 @@ def a_line_without_a_descriptor(path, side):
 run(
     (send_fd_to_twisted, ("--listen",), ("--listen", "--once"), ("--connect",)),
     (twisted_to_receive_fd, ("--connect",), ("--listen",), ("--listen", "--once")),
+    (a_first_chunk_of_one_byte, ("--connect",)),
     (a_line_without_a_descriptor, ("--connect",)),
 )

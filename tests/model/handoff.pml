@@ -43,8 +43,17 @@
 #ifndef NOISE
 #define NOISE 0 /* answers that should not have been written, in the whole run */
 #endif
+#ifndef LIES
+#define LIES 0 /* 1: these may also be about what the worker has, or is about to get */
+#endif
 #ifndef GONE
 #define GONE 0 /* 1: the dispatcher may die */
+#endif
+#ifndef SHORTAGE
+#define SHORTAGE 0 /* 1: with a lost descriptor a worker may have run out of descriptor numbers */
+#endif
+#ifndef STREAM
+#define STREAM 0 /* 1: handoffs wait in the dispatcher's own stream until the kernel takes them */
 #endif
 #ifndef SHORT_WRITES
 #define SHORT_WRITES 0 /* 1: the kernel may take half of an answer */
@@ -70,11 +79,17 @@
 #define COPIES 5 /* a kept copy is closed when it is answered, and not earlier */
 #define CREDITS_WHOLE 6
 #define NOTHING_HELD 7 /* in the end nobody has a descriptor that he may not use */
-#define NONE 8
+#define TRIES 8 /* none is tried a fourth time, or given up before the third was in vain */
+#define NONE 9
+#define BOOKS 10 /* those that the dispatcher answers for alone, whatever a worker says */
 #ifndef PROPERTY
 #define PROPERTY ALL
 #endif
-#define holds(property, condition) assert((PROPERTY != ALL && PROPERTY != property) || (condition))
+#define is_of_books(property) (property == ONE_OUTCOME || property == COPIES || \
+	property == CREDITS_WHOLE || property == TRIES)
+#define is_asked(property) (PROPERTY == ALL || PROPERTY == property || \
+	(PROPERTY == BOOKS && is_of_books(property)))
+#define holds(property, condition) assert(!is_asked(property) || (condition))
 
 /*
  * Mutations: the design with one of its rules broken. Each must be found out.
@@ -95,7 +110,7 @@
 #define NO_DRAIN 0 /* after shutdown(SHUT_RD) nothing is read */
 #endif
 #ifndef ONE_ID
-#define ONE_ID 0 /* a handoff has the same id in each of its attempts */
+#define ONE_ID 0 /* a handoff has the same id whenever it is sent */
 #endif
 #ifndef ANY_CHANNEL
 #define ANY_CHANNEL 0 /* an answer is believed whichever channel and state it meets */
@@ -108,6 +123,18 @@
 #endif
 #ifndef NOT_RETRIED
 #define NOT_RETRIED 0 /* a lost descriptor is queued, and the queue is not looked at again */
+#endif
+#ifndef CHARGE_NOBODY
+#define CHARGE_NOBODY 0 /* a fence is an attempt of none */
+#endif
+#ifndef CHARGE_ALL
+#define CHARGE_ALL 0 /* a fence is an attempt of all that were unclaimed */
+#endif
+#ifndef SHORT_FOR_EVER
+#define SHORT_FOR_EVER 0 /* a worker that has descriptor numbers again does not say so */
+#endif
+#ifndef EARLY_ANSWER
+#define EARLY_ANSWER 0 /* an answer counts although the kernel does not even have the handoff */
 #endif
 #ifndef NOT_COUNTED
 #define NOT_COUNTED 0 /* an attempt in which the descriptor is lost is none, and any number may be lost */
@@ -145,6 +172,11 @@
 #define REFUSED_BY_USER 23
 #define REFUSED_BY_LIBRARY 24 /* not what the frame said it was: rejected unclaimed */
 #define LEFT_WITH_CLAIM 25 /* a worker leaves its channel and serves what it had claimed */
+#define UNCHARGED_AGAIN 26 /* one that was behind another at a fence is claimed, in the attempt it was in */
+#define SHORT_ELSEWHERE 27 /* a worker has no descriptor numbers, another serves what it had lost */
+#define SHORT_AGAIN 28 /* it has numbers again, and serves what it had lost */
+#define EARLY_SAID 29 /* an answer about what the kernel does not have */
+#define CUT_OFF 30 /* the fence falls when a handoff is still in the dispatcher's stream */
 
 #define reached(situation) assert(REACH != situation)
 
@@ -159,11 +191,13 @@ mtype = { QUEUED, SENT, CLAIMED, DONE, REJECTED, EXPIRED, KEPT };
 
 typedef Handoff {
 	mtype state = QUEUED;
-	byte attempts; /* how often it was sent; that and the channel's number are in its id */
-	byte channel;  /* over which it was sent last, 0 at first */
+	unsigned sends : 3;   /* how often it was sent; that and the channel's number are in its id */
+	unsigned attempt : 2; /* which one it is in; 0: it was not sent */
+	unsigned channel : 2; /* over which it was sent last, 0 at first */
 	bool copy = 1; /* the dispatcher has a descriptor of the connection */
 	bool told;     /* the outcome callback ran */
 	/* What no process knows, for the properties alone: */
+	unsigned tries : 2;   /* how often it was lost, or the first of the unclaimed at a fence */
 	bool claimed;  /* a kernel has taken a whole claim */
 	bool began;    /* user code has, or had, the connection, in whichever process */
 	bool excused;  /* the worker died between the claim and the callback */
@@ -175,10 +209,33 @@ mtype = { ABSENT, UP, FENCED, SETTLED, CLOSED };
 
 typedef End {
 	mtype state = ABSENT;
-	byte credits;
+	unsigned credits : 2;     /* what the worker has stated: CREDITS, or 0 while it has no descriptor numbers */
+	unsigned outstanding : 2; /* sent there, and without an outcome */
 };
 
 End end_of[WORKERS]; /* the dispatcher's end of a channel */
+chan unclaimed[WORKERS] = [CREDITS] of { byte }; /* SENT there, in that order */
+
+#if STREAM
+/* What waits to be sent: handoff, which of its sends. Its descriptor is only lent to the stream. */
+chan stream[WORKERS] = [CREDITS] of { byte, byte };
+#define put_in_stream(k, c) stream[c]!k, handoff[k].sends
+#define can_pass_on(c) (!gone && end_of[c].state == UP && len(stream[c]) > 0 && !left[c] && \
+	len(down[c]) < ROOM_DOWN)
+#define is_in_stream(k, id, c) (stream[c]??[k, id])
+inline cut_off(c)
+{
+	do
+	:: len(stream[c]) > 0 -> reached(CUT_OFF); stream[c]?_, _
+	:: else -> break
+	od
+}
+#else
+#define put_in_stream(k, c) false
+#define can_pass_on(c) false
+#define is_in_stream(k, id, c) false
+#define cut_off(c) skip
+#endif
 
 /*
  * The channels
@@ -187,10 +244,10 @@ End end_of[WORKERS]; /* the dispatcher's end of a channel */
  * Towards the worker: a frame and its descriptor. Towards the dispatcher: answers; where writes may be
  * short each comes in two halves, and only the second says what was meant.
  */
-mtype = { HALF, CLAIM, LOST, REJECT, FINISHED };
+mtype = { HALF, CLAIM, LOST, REJECT, FINISHED, CREDITS_NONE, CREDITS_ALL };
 
-chan down[WORKERS] = [ROOM_DOWN] of { byte, byte };          /* handoff, attempt */
-chan up[WORKERS] = [ROOM_UP] of { mtype, byte, byte, byte };  /* what, handoff, attempt, channel */
+chan down[WORKERS] = [ROOM_DOWN] of { byte, byte };          /* handoff, which of its sends */
+chan up[WORKERS] = [ROOM_UP] of { mtype, byte, byte, byte };  /* what, handoff, which, channel */
 bool refuses[WORKERS]; /* the dispatcher reads no more: a write fails with EPIPE */
 bool ended[WORKERS];   /* the dispatcher writes no more: EOF behind what is in the channel */
 bool left[WORKERS];    /* the worker's end is closed, by itself or by its death */
@@ -199,20 +256,27 @@ bool left[WORKERS];    /* the worker's end is closed, by itself or by its death 
  * The workers
  * -----------
  */
-chan waiting[WORKERS] = [CREDITS] of { byte, byte };  /* received, not claimed */
-chan to_begin[WORKERS] = [CREDITS] of { byte, byte };  /* claimed, user code has not begun */
+chan waiting[WORKERS] = [CREDITS + LIES] of { byte, byte };  /* received, not claimed */
+chan to_begin[WORKERS] = [CREDITS + LIES] of { byte, byte };  /* claimed, user code has not begun */
 
-typedef Owed { /* the answer that a worker owes for one handoff, and for which attempt */
+typedef Owed { /* the answer that a worker owes for one handoff, and for which of its sends */
 	mtype what = 0;
-	byte attempt
+	unsigned which : 3
 };
+
+/* Descriptor numbers: there are some; there are none, which is to be said; it was said, and that there
+ * are some again is what it says next, at any time. */
+#define ENOUGH 0
+#define SHORT 1
+#define SHORT_SAID 2
 
 typedef Hand {
 	Owed owed[HANDOFFS];
+	unsigned numbers : 2; /* ENOUGH at first */
 	mtype writing = 0; /* the answer whose first half is in the channel */
-	byte handoff;
-	byte attempt;
-	byte channel
+	unsigned handoff : 2;
+	unsigned which : 3;
+	unsigned channel : 2
 };
 
 Hand worker[WORKERS];
@@ -221,6 +285,7 @@ Hand worker[WORKERS];
 bool gone; /* the dispatcher is dead */
 byte losses = LOSSES;
 byte noise = NOISE;
+bool was_short; /* only where this is looked for: a worker has said that it has numbers again */
 
 /* For use inside one step: not part of the state. */
 hidden byte i, j, n, h, a, e;
@@ -235,21 +300,21 @@ hidden mtype what;
 #endif
 
 /* Two invariants, looked at after each step of the dispatcher: a copy is kept exactly as long as
- * another worker may need it, and a credit is either free or with a handoff. */
+ * another worker may need it, and what a worker has in hand is what was sent there and is not over. */
 inline check_books()
 {
 	for (i : 0 .. HANDOFFS - 1) {
 		holds(COPIES, handoff[i].copy == (handoff[i].state == QUEUED || handoff[i].state == SENT))
 	}
 	for (j : 0 .. WORKERS - 1) {
-		n = end_of[j].credits;
+		n = 0;
 		for (i : 0 .. HANDOFFS - 1) {
 			if
 			:: handoff[i].channel == j && (handoff[i].state == SENT || handoff[i].state == CLAIMED) -> n++
 			:: else
 			fi
 		}
-		holds(CREDITS_WHOLE, n == CREDITS || !(end_of[j].state == UP || end_of[j].state == FENCED))
+		holds(CREDITS_WHOLE, n == end_of[j].outstanding && n <= CREDITS)
 	}
 	n = 0
 }
@@ -261,53 +326,79 @@ inline outcome(k, result)
 	handoff[k].copy = 0;
 	handoff[k].state = result;
 	if
-	:: NOISE == 0 -> handoff[k].attempts = 0; handoff[k].channel = 0 /* nobody will ask */
+	:: NOISE == 0 -> /* nobody will ask */
+		handoff[k].sends = 0;
+		handoff[k].attempt = 0;
+		handoff[k].channel = 0;
+		handoff[k].tries = 0
 	:: else
 	fi
 }
 
-/* Unclaimed, and it will not be claimed where it was. */
-inline elsewhere(k)
+/* Unclaimed, and it will not be claimed where it was. `charged`: that was an attempt. */
+inline elsewhere(k, charged)
 {
 	if
-	:: handoff[k].attempts == ATTEMPTS ->
+	:: charged && handoff[k].attempt == ATTEMPTS ->
 		reached(ATTEMPTS_SPENT);
+		holds(TRIES, handoff[k].tries == ATTEMPTS);
 		outcome(k, EXPIRED)
-	:: else -> handoff[k].state = QUEUED
+	:: else ->
+		handoff[k].attempt = handoff[k].attempt + (charged);
+		handoff[k].state = QUEUED
 	fi
 }
 
-/* An answer about the attempt that is out on channel c: it counts if it fits the state. */
+/* It is in the hands of the worker at this channel no more. */
+inline forget(k)
+{
+	if
+	:: handoff[k].state == SENT -> unclaimed[handoff[k].channel]??eval(k)
+	:: else
+	fi
+}
+
+/* An answer about what is out on channel c: it counts if it fits the state. */
 inline believe(c)
 {
 	if
 	:: what == CLAIM && handoff[h].state == SENT ->
 		reached(CLAIM_READ);
 		assert(REACH != LATE_CLAIM || end_of[c].state != FENCED);
-		assert(REACH != SERVED_ELSEWHERE || handoff[h].attempts != 2 || c == 0 || !refuses[0]);
-		assert(REACH != SERVED_BY_THIRD || handoff[h].attempts != 3);
-		assert(REACH != LOST_THEN_SERVED || handoff[h].attempts == 1 || refuses[0] || refuses[1]);
+		assert(REACH != SERVED_ELSEWHERE || handoff[h].attempt != 2 || c == 0 || !refuses[0]);
+		assert(REACH != SERVED_BY_THIRD || handoff[h].attempt != 3);
+		assert(REACH != LOST_THEN_SERVED || handoff[h].attempt == 1 || refuses[0] || refuses[1]);
+		assert(REACH != UNCHARGED_AGAIN || handoff[h].sends == handoff[h].attempt);
+		assert(REACH != SHORT_ELSEWHERE || handoff[h].attempt != 2 || c == 0 || refuses[0] ||
+			end_of[0].credits > 0);
+		assert(REACH != SHORT_AGAIN || handoff[h].attempt != 2 || !was_short || refuses[0] || refuses[1]);
+		forget(h);
 		handoff[h].copy = COPY_KEPT;
 		handoff[h].state = CLAIMED
 	:: what == LOST && handoff[h].state == SENT ->
-		end_of[c].credits = end_of[c].credits + 1 - CREDIT_LOST;
-		handoff[h].attempts = handoff[h].attempts - NOT_COUNTED;
-		elsewhere(h)
+		forget(h);
+		end_of[c].outstanding = end_of[c].outstanding - !CREDIT_LOST;
+		handoff[h].sends = handoff[h].sends - NOT_COUNTED;
+		handoff[h].tries = handoff[h].tries + !NOT_COUNTED;
+		elsewhere(h, !NOT_COUNTED)
 	:: what == REJECT && (handoff[h].state == SENT || handoff[h].state == CLAIMED) ->
 		assert(REACH != REFUSED_BY_USER || handoff[h].state != CLAIMED);
 		assert(REACH != REFUSED_BY_LIBRARY || handoff[h].state != SENT);
-		end_of[c].credits++;
+		forget(h);
+		end_of[c].outstanding--;
 		outcome(h, REJECTED)
 	:: what == FINISHED && (handoff[h].state == CLAIMED || ANY_CHANNEL) ->
 		assert(REACH != LATE_FINISH || end_of[c].state != FENCED);
-		end_of[c].credits++;
+		forget(h);
+		end_of[c].outstanding--;
 		outcome(h, DONE)
 	:: else /* said twice, or out of order: counted */
 	fi
 }
 
 #define foreign(c) (!ANY_CHANNEL && (e != c || handoff[h].channel != c))
-#define stale (!ANY_CHANNEL && !ONE_ID && a != handoff[h].attempts)
+#define stale (!ANY_CHANNEL && !ONE_ID && a != handoff[h].sends)
+#define early(c) (!EARLY_ANSWER && is_in_stream(eval(h), eval(a), c))
 
 /* An answer (what, h, a, e) is read from channel c. What does not belong there is counted, and changes
  * nothing. */
@@ -316,12 +407,18 @@ inline hear(c)
 	up[c]?what, h, a, e;
 	if
 	:: what == HALF
-	:: what != HALF && h >= HANDOFFS -> reached(UNKNOWN_ANSWER)
-	:: what != HALF && h < HANDOFFS ->
+	:: what == CREDITS_NONE -> end_of[c].credits = 0
+	:: what == CREDITS_ALL -> end_of[c].credits = CREDITS; was_short = (REACH == SHORT_AGAIN)
+	:: else ->
 		if
-		:: foreign(c) -> reached(FOREIGN_ANSWER)
-		:: !foreign(c) && stale -> assert(REACH != LOST_TWICE_SAID || what != LOST || handoff[h].state != SENT)
-		:: !foreign(c) && !stale -> believe(c)
+		:: h >= HANDOFFS -> reached(UNKNOWN_ANSWER)
+		:: else ->
+			if
+			:: foreign(c) -> reached(FOREIGN_ANSWER)
+			:: !foreign(c) && stale -> assert(REACH != LOST_TWICE_SAID || what != LOST || handoff[h].state != SENT)
+			:: !foreign(c) && !stale && early(c) -> reached(EARLY_SAID)
+			:: !foreign(c) && !stale && !early(c) -> believe(c)
+			fi
 		fi
 	fi;
 	h = 0; a = 0; e = 0; what = 0
@@ -339,18 +436,31 @@ inline close_end(c)
 	h = 0; a = 0; e = 0; what = 0
 }
 
-/* The channel is over, and what was in it has been read: what is unclaimed is free again. */
+/* The channel is over, and what was in it has been read: what is unclaimed is free again. For the first of
+ * them that was an attempt, because the worker may have ended of it; those behind were not looked at. */
 inline settle(c)
 {
 	for (j : 0 .. HANDOFFS - 1) {
 		if
-		:: handoff[j].channel == c && handoff[j].state == SENT -> elsewhere(j)
 		:: handoff[j].channel == c && handoff[j].state == CLAIMED ->
 			assert(REACH != DEATH_AFTER_CALLBACK || !handoff[j].began || !left[c]);
+			end_of[c].outstanding--;
 			outcome(j, KEPT)
 		:: else
 		fi
 	}
+	n = 0;
+	do
+	:: len(unclaimed[c]) > 0 ->
+		unclaimed[c]?j;
+		end_of[c].outstanding--;
+		handoff[j].tries = handoff[j].tries + (n == 0);
+		elsewhere(j, ((n == 0 || CHARGE_ALL) && !CHARGE_NOBODY));
+		n++
+	:: else -> break
+	od;
+	cut_off(c);
+	j = 0; n = 0;
 	assert(REACH != HALF_A_CLAIM_DRAINED || worker[c].writing != CLAIM);
 	end_of[c].credits = 0;
 	end_of[c].state = SETTLED
@@ -364,11 +474,12 @@ inline settle(c)
  * those that were never sent go in their order: they differ in nothing but their number.
  */
 #define before(k) (k - (k > 0))
-#define in_turn(k) (k == 0 || handoff[k].attempts > 0 || handoff[before(k)].attempts > 0 || \
+#define in_turn(k) (k == 0 || handoff[k].sends > 0 || handoff[before(k)].sends > 0 || \
 	handoff[before(k)].state != QUEUED)
 #define may_send(k, c) (!gone && handoff[k].state == QUEUED && in_turn(k) && end_of[c].state == UP && \
-	end_of[c].credits > 0 && !left[c] && !(NOT_RETRIED && handoff[k].attempts > 0))
-#define can_send(k, c) (may_send(k, c) && len(down[c]) < ROOM_DOWN)
+	end_of[c].outstanding < end_of[c].credits && (STREAM || !left[c]) && \
+	!(NOT_RETRIED && handoff[k].sends > 0))
+#define can_send(k, c) (may_send(k, c) && (STREAM || len(down[c]) < ROOM_DOWN))
 #define can_replace(c) (!gone && end_of[c].state == ABSENT && (end_of[0].state != UP || end_of[1].state != UP))
 #define can_hear(c) (!gone && len(up[c]) > 0 && \
 	(end_of[c].state == UP || (end_of[c].state == FENCED && !NO_DRAIN)))
@@ -384,26 +495,35 @@ inline settle(c)
 	(len(to_begin[c]) == 0 || CLAIM_ON_RECEIPT))
 #define can_answer(k, c) (can_write(c) && between_answers(c) && worker[c].owed[k].what != 0)
 #define can_go_on(c) (can_write(c) && !between_answers(c))
+#define can_state_credits(c) (can_write(c) && between_answers(c) && (worker[c].numbers == SHORT || \
+	(worker[c].numbers == SHORT_SAID && !SHORT_FOR_EVER)))
 #define can_begin(c) (len(to_begin[c]) > 0)
 #define owes(k, c) || worker[c].owed[k].what != 0
 #define can_see_refusal(c) (!left[c] && refuses[c] && !(GONE_UNHEARD && gone) && \
-	(len(waiting[c]) > 0 || !between_answers(c) EACH_HANDOFF(owes, c)))
+	(len(waiting[c]) > 0 || !between_answers(c) || worker[c].numbers != ENOUGH EACH_HANDOFF(owes, c)))
 #define can_see_eof(c) (!left[c] && ended[c] && len(down[c]) == 0 && !(GONE_UNHEARD && gone))
 
 #define or_send(k, c) || can_send(k, c)
 #define or_answer(k, c) || can_answer(k, c)
 #define moves(c) (can_replace(c) || can_hear(c) || can_see_end(c) || can_settle(c) || can_close(c) || \
-	can_receive(c) || can_claim(c) || can_go_on(c) || can_begin(c) || can_see_refusal(c) || \
-	can_see_eof(c) EACH_HANDOFF(or_send, c) EACH_HANDOFF(or_answer, c))
+	can_pass_on(c) || can_receive(c) || can_claim(c) || can_state_credits(c) || can_go_on(c) || \
+	can_begin(c) || can_see_refusal(c) || can_see_eof(c) EACH_HANDOFF(or_send, c) EACH_HANDOFF(or_answer, c))
 
-/* sendmsg() of the frame and the descriptor. A full channel takes neither. */
+/* The frame and the descriptor go to the kernel by one sendmsg(), at once or from the stream. A full
+ * channel takes neither. */
 #define SEND(k, c) \
 	:: d_step { can_send(k, c) -> \
-		handoff[k].attempts++; \
+		holds(TRIES, handoff[k].tries < ATTEMPTS); \
+		handoff[k].sends++; \
+		handoff[k].attempt = handoff[k].attempt + (handoff[k].attempt == 0); \
 		handoff[k].channel = c; \
 		handoff[k].state = SENT; \
-		end_of[c].credits--; \
-		down[c]!k, handoff[k].attempts; \
+		end_of[c].outstanding++; \
+		unclaimed[c]!k; \
+		if \
+		:: STREAM -> put_in_stream(k, c) \
+		:: else -> down[c]!k, handoff[k].sends \
+		fi; \
 		check_books() \
 	} \
 	:: d_step { REACH == NO_ROOM_DOWN && may_send(k, c) && !can_send(k, c) -> reached(NO_ROOM_DOWN) }
@@ -427,6 +547,16 @@ end:
 	do
 	EACH_HANDOFF(SEND, c)
 	EACH_HANDOFF(EXPIRE, c)
+#if STREAM
+	/* sendmsg() of what waits in the stream. */
+	:: d_step {
+		can_pass_on(c) ->
+		stream[c]?h, a;
+		holds(COPIES, handoff[h].copy);
+		down[c]!h, a;
+		h = 0; a = 0
+	   }
+#endif
 	/* What has ended is replaced. */
 	:: d_step {
 		can_replace(c) ->
@@ -463,6 +593,7 @@ end:
 		GONE && !gone && c == 0 ->
 		gone = 1;
 		for (j : 0 .. WORKERS - 1) {
+			cut_off(j);
 			close_end(j)
 		}
 		j = 0
@@ -481,7 +612,7 @@ inline end_answer(c)
 {
 	worker[c].writing = 0;
 	worker[c].handoff = 0;
-	worker[c].attempt = 0;
+	worker[c].which = 0;
 	worker[c].channel = 0
 }
 
@@ -501,8 +632,9 @@ inline leave(c)
 	od;
 	for (i : 0 .. HANDOFFS - 1) {
 		worker[c].owed[i].what = 0;
-		worker[c].owed[i].attempt = 0
+		worker[c].owed[i].which = 0
 	}
+	worker[c].numbers = ENOUGH;
 	end_answer(c);
 	left[c] = 1;
 	h = 0; a = 0
@@ -534,7 +666,7 @@ inline begin_answer(c)
 		up[c]!HALF, 0, 0, 0;
 		worker[c].writing = what;
 		worker[c].handoff = h;
-		worker[c].attempt = a;
+		worker[c].which = a;
 		worker[c].channel = e;
 		if
 		:: HALF_A_CLAIM && what == CLAIM -> waiting[c]?h, a; to_begin[c]!h, a
@@ -547,27 +679,28 @@ inline begin_answer(c)
 
 #define ANSWER(k, c) \
 	:: atomic { can_answer(k, c) -> \
-		what = worker[c].owed[k].what; h = k; a = worker[c].owed[k].attempt; e = c; \
+		what = worker[c].owed[k].what; h = k; a = worker[c].owed[k].which; e = c; \
 		if \
-		:: worker[c].owed[k].what = 0; worker[c].owed[k].attempt = 0 \
+		:: worker[c].owed[k].what = 0; worker[c].owed[k].which = 0 \
 		:: NOISE && noise > 0 -> noise-- /* it will be said once more */ \
 		fi; \
 		begin_answer(c) \
 	}
 
-/* What should not be written: an answer about an attempt that is not this worker's to answer: one that
- * it has answered, one that is or was another's, under this channel's number or under the other's. */
-#define can_babble(k, c) (NOISE && noise > 0 && can_write(c) && between_answers(c) && handoff[k].attempts > 0)
-#define mine(k, c) (handoff[k].channel == c && handoff[k].state == SENT)
+/* What should not be written: an answer about what is not this worker's to answer: what it has answered,
+ * what is or was another's, under this channel's number or under the other's. A liar also says of what is
+ * or will be its own what is not so. */
+#define can_babble(k, c) (NOISE && noise > 0 && can_write(c) && between_answers(c) && handoff[k].sends > 0)
+#define mine(k, c) (!LIES && handoff[k].channel == c && handoff[k].state == SENT)
 #define SAY(answer, k, c) \
 	:: d_step { can_babble(k, c) && !mine(k, c) -> \
-		noise--; what = answer; h = k; a = handoff[k].attempts; e = c; begin_answer(c) \
+		noise--; what = answer; h = k; a = handoff[k].sends; e = c; begin_answer(c) \
 	} \
-	:: d_step { can_babble(k, c) && handoff[k].attempts > 1 -> \
-		noise--; what = answer; h = k; a = handoff[k].attempts - 1; e = c; begin_answer(c) \
+	:: d_step { can_babble(k, c) && handoff[k].sends > 1 -> \
+		noise--; what = answer; h = k; a = handoff[k].sends - 1; e = c; begin_answer(c) \
 	} \
 	:: d_step { can_babble(k, c) && handoff[k].channel != c -> \
-		noise--; what = answer; h = k; a = handoff[k].attempts; e = handoff[k].channel; begin_answer(c) \
+		noise--; what = answer; h = k; a = handoff[k].sends; e = handoff[k].channel; begin_answer(c) \
 	}
 #define NONSENSE(k, c) SAY(CLAIM, k, c) SAY(LOST, k, c) SAY(REJECT, k, c) SAY(FINISHED, k, c)
 
@@ -588,11 +721,15 @@ end:
 		:: losses > 0 ->
 			losses = losses - 1 + NOT_COUNTED;
 			worker[c].owed[h].what = LOST;
-			worker[c].owed[h].attempt = a
+			worker[c].owed[h].which = a;
+			if
+			:: SHORTAGE && worker[c].numbers == ENOUGH -> worker[c].numbers = SHORT
+			:: true /* one got lost, or there is no memory for the timer that looks for numbers */
+			fi
 		:: losses > 0 ->
 			losses--;
 			worker[c].owed[h].what = REJECT;
-			worker[c].owed[h].attempt = a
+			worker[c].owed[h].which = a
 		fi;
 		h = 0; a = 0
 	   }
@@ -612,12 +749,22 @@ end:
 		what = CLAIM; h = HANDOFFS; a = 1; e = c;
 		begin_answer(c)
 	   }
+	/* It has no descriptor numbers, and wants nothing for now; or has some, and wants as much as ever. */
+	:: d_step {
+		can_state_credits(c) ->
+		if
+		:: worker[c].numbers == SHORT -> what = CREDITS_NONE; worker[c].numbers = SHORT_SAID
+		:: else -> what = CREDITS_ALL; worker[c].numbers = ENOUGH
+		fi;
+		h = 0; a = 0; e = c;
+		begin_answer(c)
+	   }
 	/* The rest of one whose first half is in the channel. */
 	:: d_step {
 		can_go_on(c) ->
 		what = worker[c].writing;
 		h = worker[c].handoff;
-		a = worker[c].attempt;
+		a = worker[c].which;
 		e = worker[c].channel;
 		end_answer(c);
 		answer_written(c)
@@ -632,8 +779,8 @@ end:
 		callback(h);
 		if
 		:: left[c] /* there is nobody to tell */
-		:: !left[c] -> worker[c].owed[h].what = FINISHED; worker[c].owed[h].attempt = a
-		:: !left[c] && h == 0 -> worker[c].owed[h].what = REJECT; worker[c].owed[h].attempt = a
+		:: !left[c] -> worker[c].owed[h].what = FINISHED; worker[c].owed[h].which = a
+		:: !left[c] && h == 0 -> worker[c].owed[h].what = REJECT; worker[c].owed[h].which = a
 		fi;
 		h = 0; a = 0
 	   }
@@ -688,7 +835,8 @@ inline judge()
 		for (j : 0 .. WORKERS - 1) {
 			holds(SERVED, gone || end_of[j].state != UP || handoff[i].state != QUEUED)
 		}
-		holds(ONE_OUTCOME, gone || handoff[i].told || handoff[i].state == QUEUED);
+		/* What a liar says that it has is with it until its channel ends. */
+		holds(ONE_OUTCOME, gone || handoff[i].told || handoff[i].state == QUEUED || LIES);
 		holds(AGREED, gone || handoff[i].state == REJECTED ||
 			handoff[i].claimed == (handoff[i].state == DONE || handoff[i].state == KEPT));
 		/* Only death can come between the claim and the callback. */
@@ -698,6 +846,7 @@ inline judge()
 		n = n + (handoff[i].state == DONE)
 	}
 	for (j : 0 .. WORKERS - 1) {
+		holds(CREDITS_WHOLE, gone || end_of[j].outstanding == 0 || LIES);
 		holds(CREDITS_WHOLE, gone || end_of[j].state != UP || end_of[j].credits == CREDITS);
 		holds(NOTHING_HELD, len(waiting[j]) == 0 && len(to_begin[j]) == 0 && len(down[j]) == 0);
 		holds(NOTHING_HELD, !gone || left[j] || end_of[j].state == ABSENT)

@@ -96,11 +96,12 @@ cycles='-O2 -DNP -DNOFAIR'
 all_hold()
 {
 	# Two workers, two handoffs, and what the name says. "ends": every run does, there is no cycle.
-	holds short "$safety" -w24 -DSHORT_WRITES=1
-	holds three "$safety" -w24 -DHANDOFFS=3
-	holds replaced "$safety" -w24 -DWORKERS=3 -DLOSSES=0
-	holds noise "$safety" -w24 -DNOISE=1
-	holds gone "$safety" -w24 -DGONE=1 -DSHORT_WRITES=1
+	holds three "$safety" -w23 -DHANDOFFS=3
+	holds replaced "$safety" -w23 -DWORKERS=3 -DLOSSES=0
+	holds noise "$safety" -w23 -DNOISE=1
+	holds lies "$safety" -w23 -DNOISE=1 -DLIES=1 -DSTREAM=1 -DLOSSES=0 -DPROPERTY=BOOKS
+	holds gone "$safety" -w23 -DGONE=1 -DSHORT_WRITES=1
+	holds stream "$safety" -w23 -DSTREAM=1 -DSHORTAGE=1
 	holds ends "$cycles" '-w22 -l' -DCYCLES=1 -DGONE=1
 }
 
@@ -108,10 +109,12 @@ all_hold_long()
 {
 	memory=6000
 	seconds=3600
-	holds short3 "$safety" -w27 -DHANDOFFS=3 -DSHORT_WRITES=1
-	holds replaced1 "$safety" -w27 -DWORKERS=3
-	holds noise2 "$safety" -w27 -DNOISE=2
-	holds roomy "$safety" -w27 -DHANDOFFS=3 -DCREDITS=3 -DROOM_DOWN=2 -DROOM_UP=2
+	holds short3 "$safety" -w25 -DHANDOFFS=3 -DSHORT_WRITES=1
+	holds replaced1 "$safety" -w25 -DWORKERS=3
+	holds noise2 "$safety" -w25 -DNOISE=2
+	holds lies1 "$safety" -w25 -DNOISE=1 -DLIES=1 -DSTREAM=1 -DPROPERTY=BOOKS
+	holds shortage "$safety" -w25 -DSHORTAGE=1 -DSHORT_WRITES=1
+	holds roomy "$safety" -w25 -DHANDOFFS=3 -DCREDITS=3 -DROOM_DOWN=2 -DROOM_UP=2
 }
 
 reaches()
@@ -126,7 +129,7 @@ all_reached()
 	for situation in CLAIM_READ ALL_DONE SERVED_BY_THIRD ATTEMPTS_SPENT DEADLINE_PASSED \
 		QUEUE_WITHOUT_WORKER DEATH_BEFORE_CALLBACK DEATH_AFTER_CALLBACK LATE_CLAIM LATE_FINISH \
 		CLAIM_REFUSED WOKEN_TOO_LATE NO_ROOM_UP NO_ROOM_DOWN LOST_THEN_SERVED REFUSED_BY_USER \
-		REFUSED_BY_LIBRARY LEFT_WITH_CLAIM
+		REFUSED_BY_LIBRARY LEFT_WITH_CLAIM UNCHARGED_AGAIN
 	do
 		reaches "$situation"
 	done
@@ -135,6 +138,11 @@ all_reached()
 	for situation in LOST_TWICE_SAID FOREIGN_ANSWER UNKNOWN_ANSWER; do
 		reaches "$situation" -DNOISE=1
 	done
+	for situation in SHORT_ELSEWHERE SHORT_AGAIN; do
+		reaches "$situation" -DSHORTAGE=1
+	done
+	reaches CUT_OFF -DSTREAM=1
+	reaches EARLY_SAID -DSTREAM=1 -DNOISE=1 -DLIES=1
 	for situation in GONE_UNCLAIMED GONE_CLAIMED; do
 		reaches "$situation" -DGONE=1
 	done
@@ -163,6 +171,10 @@ mutation()
 	copy_kept) breaks "$1" COPIES -DCOPY_KEPT=1 ;;
 	credit_lost) breaks "$1" CREDITS_WHOLE -DCREDIT_LOST=1 ;;
 	not_retried) breaks "$1" SERVED -DNOT_RETRIED=1 ;;
+	charge_nobody) breaks "$1" TRIES -DCHARGE_NOBODY=1 -DLOSSES=2 ;;
+	charge_all) breaks "$1" TRIES -DCHARGE_ALL=1 ;;
+	short_for_ever) breaks "$1" SERVED -DSHORT_FOR_EVER=1 -DSHORTAGE=1 ;;
+	early_answer) breaks "$1" COPIES -DEARLY_ANSWER=1 -DSTREAM=1 -DNOISE=1 -DLIES=1 ;;
 	gone_unheard) breaks "$1" NOTHING_HELD -DGONE_UNHEARD=1 -DGONE=1 ;;
 	not_counted) fails "$1" 'non-progress cycle' '-O0 -DNP -DNOFAIR' '-w22 -l' -DCYCLES=1 -DNOT_COUNTED=1 ;;
 	*)
@@ -175,7 +187,7 @@ mutation()
 if [ $# -eq 0 ]; then
 	set -- holds reach
 	for name in claim_on_receipt callback_first half_a_claim no_fence no_drain one_id any_channel copy_kept \
-		credit_lost not_retried gone_unheard not_counted
+		credit_lost not_retried gone_unheard not_counted charge_nobody charge_all short_for_ever early_answer
 	do
 		set -- "$@" "mutation.$name"
 	done

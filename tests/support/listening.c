@@ -54,7 +54,7 @@ int listen_unix(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	ck_assert_uint_lt(strlen(path), sizeof(address.sun_path));
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, strlen(path) + 1);
 	return listen_at(AF_UNIX, &address, sizeof(address));
 }
 
@@ -66,7 +66,7 @@ int listen_abstract(void)
 
 int connect_to(int fd)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
 	socklen_t length = sizeof(address);
 	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &length), 0);
 	int client = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -273,14 +273,14 @@ START_TEST(a_name_over_the_limit_is_refused)
 	struct passing passing = two_sockets();
 
 	memset(names, 'n', sizeof(names));
-	strcpy(names + FERRY_LISTENERS_NAME_MAX, ":2");
+	memcpy(names + FERRY_LISTENERS_NAME_MAX, ":2", 3);
 	passing.names = names;
 	char line[FERRY_LISTENERS_NAME_MAX + 64];
 	snprintf(line, sizeof(line), "0: [%.255s] [2] open 2, then 0, variables gone", names);
 	expect(passing, line);
 
 	passing = two_sockets();
-	strcpy(names + FERRY_LISTENERS_NAME_MAX, "n:2");
+	memcpy(names + FERRY_LISTENERS_NAME_MAX, "n:2", 4);
 	passing.names = names;
 	expect_refused(passing, -EMSGSIZE, 2);
 }

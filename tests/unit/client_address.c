@@ -80,6 +80,19 @@ START_TEST(the_longest_addresses_fit)
 }
 END_TEST
 
+START_TEST(a_socket_without_a_name_is_told_from_none)
+{
+	parse(&sent.client, NULL);
+	ck_assert_int_eq(socket_address_set_unix(&sent.server, "", 0), 0);
+	int length = client_address_put(&sent, blob);
+	ck_assert_int_eq(length, 9);
+	ck_assert_int_eq(get(blob, (size_t)length), 0);
+	ck_assert_uint_eq(got.client.length, 0);
+	ck_assert(socket_address_equal(&got.server, &sent.server));
+	ck_assert_int_eq(get(blob, (size_t)length - 1), -EPROTO);
+}
+END_TEST
+
 START_TEST(another_family_is_refused)
 {
 	sent = (struct client_address){.client.length = sizeof(struct sockaddr_storage)};
@@ -187,6 +200,7 @@ int main(void)
 	tcase_add_test(encoding, every_pair_of_addresses_arrives);
 	tcase_add_test(encoding, the_encoding_is_the_one_that_is_written_down);
 	tcase_add_test(encoding, the_longest_addresses_fit);
+	tcase_add_test(encoding, a_socket_without_a_name_is_told_from_none);
 	tcase_add_test(encoding, another_family_is_refused);
 	tcase_add_test(encoding, nothing_but_a_whole_encoding_is_taken);
 	tcase_add_test(encoding, what_is_no_encoding_is_refused_and_changes_nothing);

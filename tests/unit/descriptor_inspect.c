@@ -264,6 +264,18 @@ START_TEST(both_sides_of_a_terminal)
 }
 END_TEST
 
+/* Its other side is gone: whatever is asked of it, it says EIO. */
+START_TEST(a_terminal_that_was_hung_up_is_one_still)
+{
+	int side = posix_openpt(O_RDWR | O_NOCTTY);
+	ck_assert_int_eq(grantpt(side) + unlockpt(side), 0);
+	int other = open(ptsname(side), O_RDWR | O_NOCTTY);
+	close(side);
+	ck_assert(!isatty(other));
+	ck_assert_int_eq(inspect_and_close(other).kind, FERRY_DESCRIPTOR_TTY);
+}
+END_TEST
+
 START_TEST(a_device)
 {
 	struct ferry_descriptor_info info = inspect_and_close(open("/dev/null", O_WRONLY));
@@ -568,6 +580,7 @@ int main(void)
 	tcase_add_test(others, both_ends_of_a_pipe);
 	tcase_add_test(others, a_fifo);
 	tcase_add_test(others, both_sides_of_a_terminal);
+	tcase_add_test(others, a_terminal_that_was_hung_up_is_one_still);
 	tcase_add_test(others, a_device);
 	tcase_add_loop_test(others, what_has_no_file_system, 0, ANONYMOUS);
 	tcase_add_test(others, without_proc_a_memfd_is_a_file);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/bufferevent.h>
@@ -17,6 +18,21 @@
 #include "wire.h"
 
 enum { PEERS_MAX = 8, HANDOFFS_MAX = 2048, NEVER_USEC = 100000000 };
+
+/* ---- what the kernel says ---- */
+
+static int send_error; /* of every sendmsg(2) with descriptors, but the tests' own; 0: none */
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	if (send_error == 0 || message->msg_controllen == 0)
+		return __real_sendmsg(fd, message, flags);
+	errno = send_error;
+	return -1;
+}
 
 /* ---- what is told ---- */
 
@@ -817,6 +833,48 @@ START_TEST(three_attempts)
 }
 END_TEST
 
+/* What never left cannot be what a worker died of. */
+START_TEST(unsent_is_no_attempt)
+{
+	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
+	enum { COUNT = 40 };
+
+	open_dispatcher();
+	for (unsigned int i = 0; i < COUNT; i++) {
+		struct ferry_handoff *handoff = make_handoff(i);
+		ck_assert_int_eq(ferry_handoff_set_bytes(handoff, bytes, sizeof(bytes)), 0);
+		ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[i]),
+		                 0);
+	}
+	add_peer(&peers[0], COUNT);
+	pump_turns(3);
+	ck_assert_uint_eq(stats().unclaimed, COUNT);
+	/* All that is in the kernel is claimed, unread, under ids that can be guessed. */
+	const size_t size = MESSAGE_HEADER_SIZE + FRAME_HANDOFF_SIZE + 1 + sizeof(bytes);
+	struct ferry_transport_stats sent;
+	ck_assert_int_eq(
+	    ferry_transport_get_stats(ferry_dispatcher_worker_get_transport(peers[0].worker), &sent),
+	    0);
+	uint64_t whole = (sent.bytes_sent - MESSAGE_HEADER_SIZE - FRAME_HELLO_SIZE) / size;
+	ck_assert_uint_lt(whole, COUNT);
+	for (uint64_t i = 0; i < whole; i++)
+		put_answer(&peers[0], FRAME_CLAIM, (i + 1) << 24 | i, 1, 0);
+	pump_turns(3);
+	ck_assert_uint_eq(stats().claimed, whole);
+	close_peer(&peers[0]);
+	pump_until_count(&notes.lost, 1);
+	add_peer(&peers[1], COUNT);
+	for (uint64_t left = COUNT - whole; left > 0; left--) {
+		expect(&peers[1], FRAME_HANDOFF);
+		ck_assert_uint_eq(peers[1].frame.attempt, 1);
+	}
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(COUNT);
+}
+END_TEST
+
 START_TEST(lost_descriptors_are_attempts)
 {
 	open_dispatcher();
@@ -1243,6 +1301,273 @@ START_TEST(bad_arguments)
 }
 END_TEST
 
+/* ---- what was found wrong once ---- */
+
+static size_t make_answer(const struct peer *peer, uint16_t type, unsigned char *bytes)
+{
+	message_header_put(bytes, &(struct message_header){type, FRAME_ANSWER_SIZE, 0});
+	frame_answer_put(bytes + MESSAGE_HEADER_SIZE,
+	                 &(struct frame_answer){peer->frame.id, peer->frame.epoch, 0});
+	return MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE;
+}
+
+/* The start of a claim was read, the rest is still in the socket when the owner ends the channel. */
+START_TEST(claim_in_two_halves_counts)
+{
+	unsigned char bytes[MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE];
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	expect(&peers[0], FRAME_HANDOFF);
+	size_t length = make_answer(&peers[0], FRAME_CLAIM, bytes);
+	wire_send(peers[0].fd, bytes, (size_t)_i, NULL, 0);
+	pump_turns(3);
+	wire_send(peers[0].fd, bytes + _i, length - (size_t)_i, NULL, 0);
+	ferry_dispatcher_remove_worker(peers[0].worker);
+	expect_outcome(0, FERRY_HANDOFF_KEPT, -ECANCELED);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+END_TEST
+
+/* A timer that is set must not take away the turn that is due. */
+START_TEST(told_although_a_deadline_is_set)
+{
+	open_dispatcher();
+	set_timeouts(10 * (int64_t)NEVER_USEC, 10 * (int64_t)NEVER_USEC);
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 4);
+	pump_turns(3);
+	ck_assert_int_eq(ferry_dispatcher_drain_worker(peers[0].worker), 0);
+	hand_off(0);
+	pump_until_count(&notes.drained, 1);
+	expect(&peers[1], FRAME_HANDOFF);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(1);
+}
+END_TEST
+
+/* A handoff in the queue does not name a worker that is gone. */
+START_TEST(queued_without_its_worker)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	expect(&peers[0], FRAME_HANDOFF);
+	close_peer(&peers[0]);
+	pump_until_count(&notes.lost, 1);
+	free_dispatcher();
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ECANCELED);
+	ck_assert_ptr_null(notes.of[0].worker);
+	close_clients(1);
+}
+END_TEST
+
+/* What comes back stands in the queue where it would stand if it had never left. */
+START_TEST(order_of_what_comes_back)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	for (unsigned int i = 0; i < 4; i++)
+		hand_off(i);
+	hand_off(4);
+	uint64_t ids[4];
+	for (unsigned int i = 0; i < 4; i++) {
+		expect(&peers[0], FRAME_HANDOFF);
+		ids[i] = peers[0].frame.id;
+	}
+	put_credits(&peers[0], 0);
+	for (unsigned int i = 0; i < 4; i++)
+		put_answer(&peers[0], FRAME_LOST, ids[i ^ 1], peers[0].frame.epoch, 0);
+	pump_turns(3);
+	ck_assert_uint_eq(stats().queued, 5);
+	add_peer(&peers[1], 8);
+	for (unsigned int i = 0; i < 5; i++) {
+		expect(&peers[1], FRAME_HANDOFF);
+		char byte = (char)i, got = -1;
+		ck_assert_int_eq(send(peers[1].got, &byte, 1, 0), 1);
+		ck_assert_int_eq(recv(notes.client[i], &got, 1, 0), 1);
+	}
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(5);
+}
+END_TEST
+
+/* A deadline is everybody's, also of those who wait already. */
+START_TEST(shorter_deadline)
+{
+	open_dispatcher();
+	hand_off(0);
+	set_timeouts(20000, NEVER_USEC);
+	hand_off(1);
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
+	expect_outcome(1, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
+	free_dispatcher();
+	close_clients(2);
+}
+END_TEST
+
+static void babble(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	const struct peer *peer = argument;
+	unsigned char bytes[MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE];
+	size_t length = make_answer(peer, FRAME_DONE, bytes);
+	(void)wire_send(peer->fd, bytes, length, NULL, 0); /* of what it has not claimed */
+}
+
+/* What fits no handoff is no answer: nobody keeps a connection from others by talking. */
+START_TEST(babbling_is_late)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	expect(&peers[0], FRAME_HANDOFF);
+	answering = event_new(base, -1, EV_PERSIST, babble, &peers[0]);
+	event_add(answering, &(struct timeval){.tv_usec = 5000});
+	set_timeouts(NEVER_USEC, 100000);
+	pump_until_count(&notes.lost, 1);
+	ck_assert_int_eq(notes.reason, -ETIMEDOUT);
+	event_free(answering);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+END_TEST
+
+/* An answer that came in time, and was not read because this process was busy or stopped. */
+START_TEST(busy_dispatcher_reads_before_it_judges)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	const struct timespec busy = {.tv_nsec = 2000000};
+	nanosleep(&busy, NULL);
+	set_timeouts(NEVER_USEC, 1000);
+	pump_turns(5);
+	ck_assert_uint_eq(notes.lost, 0);
+	ck_assert_uint_eq(stats().claimed, 1);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+END_TEST
+
+static struct event *ending_shortage;
+
+static void end_shortage(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	send_error = 0;
+}
+
+/* A handoff that the kernel does not take, as of too many descriptors on their way, is not the worker's
+ * to answer. */
+START_TEST(shortage_is_not_late)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	send_error = _i == 0 ? ETOOMANYREFS : ENOBUFS;
+	set_timeouts(NEVER_USEC, 200000);
+	hand_off(0);
+	ending_shortage = event_new(base, -1, 0, end_shortage, NULL);
+	event_add(ending_shortage, &(struct timeval){.tv_usec = 600000});
+	expect(&peers[0], FRAME_HANDOFF);
+	answer(&peers[0], FRAME_CLAIM);
+	pump_turns(3);
+	ck_assert_uint_eq(notes.lost, 0);
+	ck_assert_uint_eq(stats().claimed, 1);
+	event_free(ending_shortage);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+END_TEST
+
+START_TEST(closing_transport_is_refused)
+{
+	int ends[2];
+	open_dispatcher();
+	make_pair(PAIR_UNIX, ends);
+	struct ferry_transport *transport = make_transport(ends[0]);
+	if (_i == 0)
+		ferry_transport_lose_connection(transport);
+	else
+		ferry_transport_lose_write_connection(transport);
+	ck_assert_int_eq(ferry_dispatcher_add_worker(NULL, dispatcher, transport, NULL), -ENOTCONN);
+	ferry_transport_free(transport);
+	free_dispatcher();
+	close(ends[1]);
+}
+END_TEST
+
+/* Whatever a callback does, others get their turn. */
+static unsigned int toggled;
+
+static void stop_loop(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	event_base_loopbreak(base);
+}
+
+static void toggle(struct ferry_dispatcher *of, bool full, void *context)
+{
+	(void)context;
+	toggled++;
+	ck_assert_uint_lt(toggled, 100000);
+	ferry_dispatcher_set_queue_limit(of, full ? 100 : 1);
+}
+
+START_TEST(callbacks_cannot_starve_the_loop)
+{
+	static const struct ferry_dispatcher_callbacks toggling = {.full_changed = toggle};
+	struct ferry_handoff *handoff = make_handoff(0);
+	toggled = 0;
+	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, &toggling, NULL), 0);
+	ck_assert_int_eq(ferry_dispatcher_set_queue_limit(dispatcher, 1), 0);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, NULL, NULL), 0);
+	int ends[2];
+	make_pair(PAIR_UNIX, ends);
+	ck_assert_int_eq(send(ends[0], "", 1, 0), 1);
+	struct event *other = event_new(base, ends[1], EV_READ, stop_loop, NULL);
+	event_add(other, NULL);
+	event_base_loop(base, 0);
+	ck_assert_uint_gt(toggled, 1);
+	event_free(other);
+	ferry_dispatcher_free(dispatcher);
+	close(ends[0]);
+	close(ends[1]);
+	close_clients(1);
+}
+END_TEST
+
+/* Freeing tells what it is, whatever the number of attempts. */
+START_TEST(freed_in_the_third_attempt)
+{
+	open_dispatcher();
+	hand_off(0);
+	for (unsigned int i = 0; i < 3; i++) {
+		add_peer(&peers[i], 4);
+		expect(&peers[i], FRAME_HANDOFF);
+		if (i == 2)
+			break;
+		close_peer(&peers[i]);
+		pump_until_count(&notes.lost, i + 1);
+	}
+	free_dispatcher();
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ECANCELED);
+	close_peer(&peers[2]);
+	close_clients(1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("dispatcher");
@@ -1266,6 +1591,7 @@ int main(void)
 	tcase = support_case(suite, "ends");
 	tcase_add_loop_test(tcase, claims_before_the_end_count, 0, 3);
 	tcase_add_test(tcase, three_attempts);
+	tcase_add_test(tcase, unsent_is_no_attempt);
 	tcase_add_test(tcase, lost_descriptors_are_attempts);
 	tcase_add_test(tcase, short_of_numbers_goes_elsewhere);
 	tcase = support_case(suite, "deadlines");
@@ -1282,5 +1608,18 @@ int main(void)
 	tcase_add_test(tcase, expired_can_be_answered);
 	tcase_add_test(tcase, removed_in_an_outcome);
 	tcase_add_test(tcase, freed_when_a_worker_is_lost);
+	tcase = support_case(suite, "regressions");
+	tcase_add_loop_test(tcase, claim_in_two_halves_counts, 1,
+	                    MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE);
+	tcase_add_test(tcase, told_although_a_deadline_is_set);
+	tcase_add_test(tcase, queued_without_its_worker);
+	tcase_add_test(tcase, order_of_what_comes_back);
+	tcase_add_test(tcase, shorter_deadline);
+	tcase_add_test(tcase, babbling_is_late);
+	tcase_add_test(tcase, busy_dispatcher_reads_before_it_judges);
+	tcase_add_loop_test(tcase, shortage_is_not_late, 0, 2);
+	tcase_add_loop_test(tcase, closing_transport_is_refused, 0, 2);
+	tcase_add_test(tcase, callbacks_cannot_starve_the_loop);
+	tcase_add_test(tcase, freed_in_the_third_attempt);
 	return support_run(suite);
 }

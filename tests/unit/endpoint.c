@@ -995,6 +995,11 @@ START_TEST(a_shortage_pauses_accepting_for_a_moment)
 	ck_assert_uint_eq(watch.accept_errors_given, count);
 	ck_assert_uint_le(watch.accept_calls, count + 2);
 	ck_assert_uint_eq(warnings, 1);
+	struct ferry_listener_stats stats;
+	ck_assert_int_eq(ferry_listener_get_stats(host.listener, &stats), 0);
+	ck_assert_uint_eq(stats.pauses, count);
+	ck_assert_uint_eq(stats.accepted, 1);
+	ck_assert_uint_eq(stats.dropped, 0);
 	close(client);
 	host_free(&host);
 }
@@ -1063,7 +1068,11 @@ START_TEST(a_connection_that_makes_no_transport_is_closed)
 	int second = plain_connect(path);
 	pump_until(is_hung_up, &first);
 	pump_until(is_hung_up, &second);
-	ck_assert_uint_eq(warnings, 2);
+	struct ferry_listener_stats stats;
+	ck_assert_int_eq(ferry_listener_get_stats(host.listener, &stats), 0);
+	ck_assert_uint_eq(stats.dropped, 2);
+	ck_assert_uint_eq(stats.accepted, 0);
+	ck_assert_uint_ge(warnings, 1); /* one a second at most */
 
 	/* Out of memory: the second is spared. */
 	watch.transport_error = -ENOMEM;

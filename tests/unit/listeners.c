@@ -245,7 +245,7 @@ START_TEST(an_owned_relative_path_is_found_again_after_chdir)
 	char before[512];
 	char inside[sizeof(socket_path)];
 	ck_assert_ptr_nonnull(getcwd(before, sizeof(before)));
-	strcpy(inside, socket_path);
+	memcpy(inside, socket_path, sizeof(inside));
 	*strrchr(inside, '/') = '\0';
 	ck_assert_int_eq(chdir(inside), 0);
 	ck_assert_int_eq(ferry_listeners_add(set, "a", listen_unix("socket"), FERRY_FD_TAKE), 0);

@@ -143,7 +143,7 @@ START_TEST(what_is_not_said_has_a_default)
 	ck_assert_uint_eq(milliseconds(conf.queue_timeout), 5000);
 	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 5000);
 	ck_assert_uint_eq(milliseconds(conf.head_timeout), 10000);
-	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 30000);
+	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 60000);
 	ck_assert_uint_eq(conf.max_clients, 0);
 	ck_assert_uint_eq(conf.retry_after, 1);
 	proxy_conf_free(&conf);
@@ -361,6 +361,7 @@ START_TEST(a_bad_service_is_told)
 	check_refused(SERVICE("root=/"), "conf:2: service: 'root=/' is no name of a service");
 	check_refused(SERVICE("\"\" root=/"), "conf:2: service: '' is no name of a service");
 	check_refused(SERVICE("a/b root=/"), "conf:2: service: 'a/b' is no name of a service");
+	check_refused(LEAST "service a/b root=/", "conf:3: service: 'a/b' is no name of a service");
 	check_refused(SERVICE("a root="), "conf:2: service: root= has no value");
 	check_refused(SERVICE("a Root=/"), "conf:2: service: 'Root=/' is not one of root=");
 	check_refused(SERVICE("a rootx=/"), "conf:2: service: 'rootx=/' is not one of root=");

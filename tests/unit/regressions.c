@@ -634,6 +634,48 @@ START_TEST(a_peer_that_sends_single_descriptors_does_not_keep_the_loop)
 }
 END_TEST
 
+/* ---- a pause when both ends have closed ---- */
+
+static void pause_at_fd(struct recorder *r, char event)
+{
+	if (event == EVENT_FD)
+		ck_assert_int_eq(ferry_transport_pause_reading(r->transport), 0);
+}
+
+/* _i: what is held back is taken by hand, and nothing is left to be offered */
+START_TEST(what_a_pause_holds_back_outlives_the_close_of_both_halves)
+{
+	make_pair(PAIR_UNIX, ends);
+	struct bufferevent *bev =
+	    bufferevent_socket_new(base, ends[0], BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	struct ferry_transport *transport = NULL;
+	ck_assert_int_eq(ferry_transport_new(&transport, bev), 0);
+	recorder_attach(&recorder, transport, &recorder_protocol);
+	recorder.hook = pause_at_fd;
+	pump_turns(2);
+	ck_assert_int_eq(ferry_transport_lose_write_connection(transport), 0);
+	int fd = make_marked_fd(1);
+	ck_assert_int_eq(wire_send(ends[1], "held", 4, &fd, 1), 4);
+	close(fd);
+	ck_assert_int_eq(shutdown(ends[1], SHUT_WR), 0);
+	pump_turns(3);
+	/* The pause came before the end was seen. Now it is. */
+	bufferevent_enable(bev, EV_READ);
+	pump_turns(3);
+	ck_assert_uint_eq(recorder.lost, 0);
+	ck_assert_uint_eq(recorder_length(&recorder), 0);
+	if (_i == 1)
+		evbuffer_drain(bufferevent_get_input(bev), 4);
+
+	ck_assert_int_eq(ferry_transport_resume_reading(transport), 0);
+	pump_until_lost(&recorder);
+
+	ck_assert_int_eq(recorder.reason, 0);
+	ck_assert_uint_eq(recorder_length(&recorder), _i == 1 ? 0 : 4);
+	close_all();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("regressions");
@@ -656,6 +698,7 @@ int main(void)
 	tcase_add_test(told, an_end_and_a_write_error_that_are_deferred_together_are_both_told);
 	tcase_add_test(told, a_bufferevents_file_is_told_that_the_peer_is_gone);
 	tcase_add_test(told, kept_descriptors_come_before_their_bytes_whatever_the_priorities);
+	tcase_add_loop_test(told, what_a_pause_holds_back_outlives_the_close_of_both_halves, 0, 2);
 
 	TCase *connecting = support_case(suite, "connecting");
 	tcase_add_loop_test(connecting, a_connection_that_never_stood_is_not_made_when_it_is_lost, 0,

@@ -67,6 +67,21 @@ START_TEST(what_is_no_address_is_refused)
 }
 END_TEST
 
+START_TEST(a_host_of_any_length_is_read)
+{
+	for (int length = 1; length < 200; length++) {
+		char host[256];
+		snprintf(host, sizeof(host), "[%0*d]:80", length, 0);
+		ck_assert_int_eq(socket_address_parse(&address, host), -EINVAL);
+		snprintf(host, sizeof(host), "%0*d:80", length, 0);
+		ck_assert_int_eq(socket_address_parse(&address, host), -EINVAL);
+	}
+	ck_assert_int_eq(
+	    socket_address_parse(&address, "[0000:0000:0000:0000:0000:ffff:255.255.255.255]:80"), 0);
+	ck_assert_str_eq(format(&address), "[::ffff:255.255.255.255]:80");
+}
+END_TEST
+
 START_TEST(a_unix_path_has_to_fit)
 {
 	char path[128];
@@ -139,6 +154,11 @@ START_TEST(addresses_are_compared_with_their_ports)
 			ck_assert_int_eq(socket_address_parse(&other, texts[j]), 0);
 			ck_assert(socket_address_equal(&address, &other) == (i == j));
 		}
+	struct socket_address as_long;
+	ck_assert_int_eq(socket_address_parse(&address, "0.0.0.0:0"), 0);
+	ck_assert_int_eq(socket_address_parse(&as_long, "unix:1234567890123"), 0);
+	ck_assert_uint_eq(as_long.length, address.length);
+	ck_assert(!socket_address_equal(&as_long, &address));
 	struct socket_address none = {.length = 0};
 	ck_assert(socket_address_equal(&none, &(struct socket_address){.length = 0}));
 	ck_assert(!socket_address_equal(&none, &address));
@@ -248,6 +268,7 @@ int main(void)
 	TCase *texts = support_case(suite, "text");
 	tcase_add_test(texts, an_address_survives_being_written);
 	tcase_add_test(texts, what_is_no_address_is_refused);
+	tcase_add_test(texts, a_host_of_any_length_is_read);
 	tcase_add_test(texts, a_unix_path_has_to_fit);
 	tcase_add_test(texts, a_path_is_written_without_what_a_terminal_or_a_page_would_act_on);
 	tcase_add_test(texts, the_longest_path_has_room_and_another_is_cut);

@@ -659,7 +659,7 @@ START_TEST(the_bytes_are_those_of_the_documentation)
 	ck_assert_mem_eq(far_payload + 8, &device, 8);
 	ck_assert_mem_eq(far_payload + 16, &inode, 8);
 	ck_assert_mem_eq(far_payload + 24, "\7\0\6\0\0\0\0\0controlsocket", 21);
-	strcpy(inside, socket_path);
+	memcpy(inside, socket_path, sizeof(inside));
 	*strrchr(inside, '/') = '\0';
 	ck_assert_int_eq(stat(inside, &parent), 0);
 	ck_assert_int_eq(fstat(far_read.fds[1], &file), 0);
@@ -679,6 +679,45 @@ START_TEST(the_bytes_are_those_of_the_documentation)
 	close(ends[1]);
 	close_all();
 	ck_assert_int_eq(unlink(socket_path), 0); /* ours to do */
+}
+END_TEST
+
+static void accept_nothing(struct ferry_listener *listener, struct ferry_transport *transport,
+                           void *context)
+{
+	(void)listener, (void)context;
+	ferry_transport_free(transport);
+}
+
+START_TEST(a_lock_is_the_third_descriptor)
+{
+	char lock_path[sizeof(socket_path) + 8];
+	struct ferry_listener *listener = NULL;
+	struct stat named, sent;
+	memset(&old_end, 0, sizeof(old_end));
+	memset(&new_end, 0, sizeof(new_end));
+	ck_assert_int_eq(ferry_listeners_new(&set), 0);
+	ck_assert_int_eq(
+	    ferry_listen_unix_locked(&listener, base, socket_path, 0, 0, accept_nothing, NULL), 0);
+	ck_assert_int_eq(ferry_listeners_add_listener(set, "control", listener), 0);
+	ferry_listener_free(listener);
+	make_pair(PAIR_UNIX, ends);
+	serve_on(&old_end, set, ends[0]);
+	ck_assert_uint_eq(far_receive(), HELLO);
+	far_hello(1, 1);
+	far_send(REQUEST, all_names, sizeof(all_names), NULL, 0);
+
+	ck_assert_uint_eq(far_receive(), LISTENER);
+	ck_assert_uint_eq(far_read.fd_count, 3);
+	ck_assert_mem_eq(far_payload + 24, "\7\0\6\0\1\0\0\0controlsocket", 21);
+	ck_assert(same_file(far_read.fds[0], ferry_listeners_get_fd(set, "control")));
+	snprintf(lock_path, sizeof(lock_path), "%s.lock", socket_path);
+	ck_assert_int_eq(lstat(lock_path, &named), 0);
+	ck_assert_int_eq(fstat(far_read.fds[2], &sent), 0);
+	ck_assert_uint_eq(named.st_ino, sent.st_ino);
+	wire_close_fds(&far_read);
+	close_far();
+	ck_assert(!path_exists(lock_path));
 }
 END_TEST
 
@@ -819,8 +858,7 @@ static size_t put_listener(unsigned char *payload, int fd, const char *name, con
 	memcpy(payload, &cookie, sizeof(cookie));
 	payload[24] = (unsigned char)strlen(name);
 	payload[26] = (unsigned char)strlen(file);
-	strcpy((char *)payload + 32, name);
-	strcat((char *)payload + 32, file);
+	snprintf((char *)payload + 32, FRAME_MAX - 32, "%s%s", name, file);
 	return 32 + strlen(name) + strlen(file);
 }
 
@@ -887,6 +925,15 @@ START_TEST(what_is_not_what_it_is_said_to_be_is_refused)
 		length = put_listener(payload, fds[0], "www",
 		                      "0123456789012345678901234567890123456789012345678901234567890123456"
 		                      "78901234567890123456789012345678901234567");
+		far_send(LISTENER, payload, length, fds, 2);
+		break;
+	case 13: /* a lock beside no file */
+		payload[28] = 1;
+		far_send(LISTENER, payload, length, fds, 1);
+		break;
+	case 14: /* a lock that is not there */
+		length = put_listener(payload, fds[0], "www", "socket");
+		payload[28] = 1;
 		far_send(LISTENER, payload, length, fds, 2);
 		break;
 	default: /* shorter than any */
@@ -962,6 +1009,7 @@ static void add_cases(Suite *suite)
 	TCase *far = support_case(suite, "by hand");
 	tcase_add_checked_fixture(far, make_directory, remove_directory);
 	tcase_add_test(far, the_bytes_are_those_of_the_documentation);
+	tcase_add_test(far, a_lock_is_the_third_descriptor);
 	tcase_add_loop_test(far, a_malformed_request_gets_nothing, 0,
 	                    sizeof(bad_requests) / sizeof(*bad_requests));
 	tcase_add_test(far, hello_comes_first);
@@ -969,7 +1017,7 @@ static void add_cases(Suite *suite)
 	tcase_add_loop_test(far, versions_must_meet, 0, 3);
 	tcase_add_test(far, a_later_version_and_its_messages_are_welcome);
 	tcase_add_test(far, files_are_left_when_the_withdrawal_cannot_be_sent);
-	tcase_add_loop_test(far, what_is_not_what_it_is_said_to_be_is_refused, 0, 14);
+	tcase_add_loop_test(far, what_is_not_what_it_is_said_to_be_is_refused, 0, 16);
 	tcase_add_test(far, a_withdrawal_tells_why);
 	tcase_add_test(far, an_old_one_that_goes_before_all_is_there_is_told);
 	tcase_add_test(far, a_lost_descriptor_is_told);

@@ -47,7 +47,8 @@ static void expect_written(const char *expected)
 	size_t length = strlen(expected);
 
 	ck_assert_uint_eq(evbuffer_get_length(written), length);
-	ck_assert_mem_eq(evbuffer_pullup(written, -1), expected, length);
+	if (length > 0)
+		ck_assert_mem_eq(evbuffer_pullup(written, -1), expected, length);
 	evbuffer_drain(written, length);
 }
 

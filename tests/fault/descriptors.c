@@ -1,0 +1,374 @@
+/* Descriptors with their descriptions, sent and made something of, again and again, with another allocation
+ * or system call failing each time. Whatever fails: a descriptor arrives as what it is, or somebody is told;
+ * and nothing leaks or is closed twice. */
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+
+#include "ferry/ferry.h"
+
+#include "faults.h"
+#include "heap.h"
+#include "samples.h"
+#include "support.h"
+
+static const int sent[] = {
+    SAMPLE_FILE_APPEND, SAMPLE_MEMFD,    SAMPLE_PIPE_READ,      SAMPLE_EVENTFD, SAMPLE_UNIX_STREAM,
+    SAMPLE_TCP4,        SAMPLE_TERMINAL, SAMPLE_TCP4_LISTENING, SAMPLE_UDP4,    SAMPLE_TCP4};
+enum { SENT = sizeof(sent) / sizeof(sent[0]) };
+
+static struct sample samples[SENT];
+
+static struct {
+	struct ferry_message_stream *near, *far;
+	unsigned int accepted; /* by the near end */
+	unsigned int received; /* messages */
+	unsigned int arrived;  /* and descriptors, whole */
+	unsigned int refused;
+	bool wrong; /* what arrived is not what was sent */
+	bool near_lost, far_lost;
+	int reason;
+	int call_error; /* the first */
+} run;
+
+static int note_error(int status)
+{
+	if (run.call_error == 0 && status != 0)
+		run.call_error = status;
+	return status;
+}
+
+/* ---- what is made of it ---- */
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
+                      int length, void *context)
+{
+	(void)listener, (void)fd, (void)address, (void)length, (void)context;
+}
+
+static void make_stream(struct ferry_descriptor *descriptor)
+{
+	FILE *file;
+	if (note_error(ferry_descriptor_to_file(&file, descriptor)) < 0)
+		return;
+	disarm();
+	(void)fclose(file);
+	arm();
+}
+
+static void make_bufferevent(struct ferry_descriptor *descriptor, struct event_base *loop)
+{
+	struct bufferevent *bev;
+	if (note_error(
+	        ferry_descriptor_to_bufferevent(&bev, descriptor, loop, BEV_OPT_CLOSE_ON_FREE)) == 0)
+		bufferevent_free(bev);
+}
+
+static void make_listener(struct ferry_descriptor *descriptor, struct event_base *loop)
+{
+	struct evconnlistener *listener;
+	if (note_error(ferry_descriptor_to_listener(&listener, descriptor, loop, on_accept, NULL,
+	                                            LEV_OPT_CLOSE_ON_FREE)) == 0)
+		evconnlistener_free(listener);
+}
+
+static void make_something(struct ferry_descriptor *descriptor, struct event_base *loop)
+{
+	const struct ferry_descriptor_info *info = ferry_descriptor_get_info(descriptor);
+
+	switch (info->kind) {
+	case FERRY_DESCRIPTOR_FILE:
+	case FERRY_DESCRIPTOR_MEMFD:
+	case FERRY_DESCRIPTOR_PIPE:
+	case FERRY_DESCRIPTOR_TTY:
+		make_stream(descriptor);
+		break;
+	case FERRY_DESCRIPTOR_SOCKET:
+		if (info->listening)
+			make_listener(descriptor, loop);
+		else if (info->connected && info->type == SOCK_STREAM)
+			make_bufferevent(descriptor, loop);
+		break;
+	default:
+		break;
+	}
+}
+
+/* The name says which of the samples it is. */
+static bool is_what_was_sent(const struct ferry_descriptor *descriptor)
+{
+	disarm();
+	size_t which = (size_t)ferry_descriptor_get_name(descriptor)[0] - '0';
+	bool is = which < SENT && same_file(ferry_descriptor_get_fd(descriptor), samples[which].fd) &&
+	          ferry_descriptor_get_info(descriptor)->kind == samples[which].kind;
+	arm();
+	return is;
+}
+
+/* ---- the two ends ---- */
+
+static void on_message(struct ferry_message_stream *stream, struct ferry_message *message,
+                       void *context)
+{
+	struct ferry_descriptor *descriptor;
+
+	(void)stream;
+	run.received++;
+	if (note_error(ferry_descriptor_receive(&descriptor, message)) < 0) {
+		run.refused++;
+		return;
+	}
+	run.arrived++;
+	run.wrong |= !is_what_was_sent(descriptor);
+	make_something(descriptor, context);
+	ferry_descriptor_free(descriptor);
+}
+
+static void note_lost(int reason)
+{
+	if (run.reason == 0)
+		run.reason = reason;
+}
+
+static void on_far_lost(struct ferry_message_stream *stream, int reason, void *context)
+{
+	(void)context;
+	note_lost(reason);
+	run.far_lost = true;
+	run.far = NULL;
+	ferry_message_stream_free(stream);
+}
+
+static void on_near_lost(struct ferry_message_stream *stream, int reason, void *context)
+{
+	(void)context;
+	note_lost(reason);
+	run.near_lost = true;
+	run.near = NULL;
+	ferry_message_stream_free(stream);
+}
+
+static const struct ferry_message_callbacks near_callbacks = {.connection_lost = on_near_lost};
+static const struct ferry_message_callbacks far_callbacks = {.message_received = on_message,
+                                                             .connection_lost = on_far_lost};
+
+static bool open_side(struct ferry_message_stream **stream, struct event_base *loop, int fd,
+                      const struct ferry_message_callbacks *callbacks)
+{
+	struct ferry_transport *transport = NULL;
+	disarm();
+	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
+	arm();
+	if (note_error(ferry_transport_new(&transport, bev)) < 0) {
+		disarm();
+		bufferevent_free(bev);
+		arm();
+		return false;
+	}
+	int status = note_error(ferry_message_stream_new(stream, transport, callbacks, loop));
+	if (status < 0)
+		ferry_transport_free(transport);
+	return status == 0;
+}
+
+/* Half of them are taken. */
+static void send_sample(unsigned int which)
+{
+	char name[] = {(char)('0' + which), '\0'};
+	bool takes = which % 2 == 1;
+	disarm();
+	int fd = dup(samples[which].fd);
+	arm();
+	int status = note_error(
+	    ferry_descriptor_send(run.near, 1, fd, name, takes ? FERRY_FD_TAKE : FERRY_FD_DUP));
+	run.accepted += status == 0;
+	disarm();
+	if (status < 0 || !takes)
+		close(fd);
+	arm();
+}
+
+static void tick(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+/* More rounds than any recovery takes: what is not over by then hangs. */
+enum { ROUNDS_MAX = 1000 };
+
+/* The last connection is reset on its way. */
+static void reset_last(void)
+{
+	const struct linger now = {.l_onoff = 1};
+	struct pollfd end = {.fd = samples[SENT - 1].fd, .events = POLLIN};
+	disarm();
+	setsockopt(samples[SENT - 1].other, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(samples[SENT - 1].other);
+	samples[SENT - 1].other = -1;
+	poll(&end, 1, -1);
+	arm();
+}
+
+static void converse(struct event_base *loop)
+{
+	for (unsigned int i = 0; i < SENT && run.near != NULL; i++)
+		send_sample(i);
+	reset_last();
+	if (run.near != NULL)
+		ferry_transport_lose_connection(ferry_message_stream_get_transport(run.near));
+	for (int i = 0; i < ROUNDS_MAX && !(run.near_lost && run.far_lost); i++)
+		event_base_loop(loop, EVLOOP_ONCE);
+}
+
+static void run_scenario(void)
+{
+	int ends[2];
+	memset(&run, 0, sizeof(run));
+	disarm();
+	for (size_t i = 0; i < SENT; i++)
+		ck_assert(sample_make(&samples[i], sent[i]));
+	struct event_base *loop = event_base_new();
+	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
+	event_add(ticker, &(struct timeval){.tv_usec = 2000});
+	make_pair(PAIR_UNIX, ends);
+	arm();
+
+	bool opened = open_side(&run.near, loop, ends[0], &near_callbacks);
+	opened &= open_side(&run.far, loop, ends[1], &far_callbacks);
+	if (opened)
+		converse(loop);
+	ferry_message_stream_free(run.near);
+	ferry_message_stream_free(run.far);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(loop, EVLOOP_NONBLOCK);
+
+	disarm();
+	event_free(ticker);
+	event_base_free(loop);
+	for (size_t i = 0; i < SENT; i++)
+		sample_close(&samples[i]);
+}
+
+/* ---- the judgement ---- */
+
+static char what_failed[100];
+static unsigned int faults; /* described, so that one run shows all of them */
+
+static void check_that(bool holds, const char *sentence)
+{
+	if (holds)
+		return;
+	faults++;
+	printf("NOT: %s\n%s: call %d, reason %d, accepted %u, received %u, arrived %u, refused %u\n",
+	       sentence, what_failed, run.call_error, run.reason, run.accepted, run.received,
+	       run.arrived, run.refused);
+	fflush(stdout);
+}
+
+static bool is_complete(void)
+{
+	return run.call_error == 0 && run.reason == 0 && run.near_lost && run.far_lost &&
+	       run.arrived == SENT;
+}
+
+static void judge(bool recoverable, int fds_before)
+{
+	check_that(is_complete() || run.call_error < 0 || run.reason < 0,
+	           "what did not get through is told");
+	if (recoverable)
+		check_that(is_complete(), "what can be waited out changes nothing");
+	check_that(!run.wrong, "what arrives is what was sent");
+	check_that(run.received == run.arrived + run.refused && run.received <= run.accepted,
+	           "each is received once or refused");
+	check_that(count_open_fds() == fds_before, "no descriptor leaks");
+	check_that(take_bad_closes() == 0, "none is closed twice");
+}
+
+/* ---- the sweeps ---- */
+
+static unsigned long run_with_allocation(unsigned long number)
+{
+	int fds_before = count_open_fds();
+	size_t blocks_before = heap_blocks();
+	snprintf(what_failed, sizeof(what_failed), "allocation %lu", number);
+	plan_fault(CALL_NONE, 0, 0);
+	heap_watch(number);
+	run_scenario();
+	unsigned long count = heap_unwatch();
+	judge(number == 0, fds_before);
+	check_that(heap_blocks() == blocks_before, "no memory leaks");
+	return count;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+	unsigned long count = run_with_allocation(0);
+	for (unsigned long number = 1; number <= count; number++)
+		run_with_allocation(number);
+	printf("%lu allocations\n", count);
+	ck_assert_uint_gt(count, 10);
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+static const struct swept_call calls[] = {
+    {CALL_SENDMSG,
+     "sendmsg",
+     {EINTR, EAGAIN, ENOBUFS, ETOOMANYREFS, EPIPE, EPERM},
+     {EINTR, EAGAIN, ENOBUFS, ETOOMANYREFS}},
+    {CALL_RECVMSG, "recvmsg", {EINTR, EAGAIN, ECONNRESET}, {EINTR, EAGAIN}},
+    {CALL_FCNTL, "fcntl", {EMFILE, EINVAL}, {0}},
+    {CALL_FSTAT, "fstat", {EIO, EOVERFLOW}, {0}},
+    {CALL_GETSOCKOPT, "getsockopt", {ENOPROTOOPT, ENOMEM}, {0}},
+    {CALL_LSEEK, "lseek", {EIO}, {EIO}},
+    {CALL_CLOSE, "close", {EINTR, EIO}, {EINTR, EIO}},
+    {CALL_POLL, "poll", {ENOMEM}, {0}},
+};
+enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
+
+static void run_with_call(int index, unsigned int number, int error)
+{
+	int fds_before = count_open_fds();
+	snprintf(what_failed, sizeof(what_failed), "%s number %u: %s", calls[index].name, number,
+	         strerrorname_np(error));
+	plan_fault(calls[index].call, number, error);
+	heap_watch(0);
+	run_scenario();
+	heap_unwatch();
+	judge(is_recoverable(&calls[index], error), fds_before);
+	check_that(heap_blocks() == 0, "no memory leaks");
+}
+
+/* _i: the call */
+START_TEST(every_system_call_may_fail)
+{
+	plan_fault(CALL_NONE, 0, 0);
+	heap_watch(0);
+	run_scenario();
+	heap_unwatch();
+	unsigned int count = count_calls(calls[_i].call);
+	for (unsigned int number = 1; number <= count; number++)
+		for (const int *error = calls[_i].errors; *error != 0; error++)
+			run_with_call(_i, number, *error);
+	printf("%s called %u times\n", calls[_i].name, count);
+	ck_assert_uint_gt(count, 0);
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+int main(void)
+{
+	heap_take_over();
+	Suite *suite = suite_create("fault");
+	TCase *memory = support_case(suite, "memory");
+	tcase_add_test(memory, every_allocation_may_fail);
+	TCase *kernel = support_case(suite, "system calls");
+	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, SWEPT_CALLS);
+	return support_run(suite);
+}

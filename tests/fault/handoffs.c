@@ -1,0 +1,510 @@
+/* A dispatcher and two workers, run again and again, with another allocation or system call failing each
+ * time. Whatever fails: a handoff that was accepted has one outcome, in time, no user code is given it
+ * twice, the outcome says whether it was; and nothing leaks or is closed twice. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+
+#include "ferry/ferry.h"
+
+#include "faults.h"
+#include "heap.h"
+#include "support.h"
+#include "wire.h"
+
+/* ---- what happened ---- */
+
+/* What becomes of them: the first are served by whoever comes; then one worker goes while it has some; one
+ * does not arrive the first time; one finds no worker, and waits in vain; one is there when all is freed. */
+enum { PLAIN = 6, ORPHANS = 4, LOST = 1, VAIN = 1, LEFT = 1 };
+enum {
+	ORPHANS_END = PLAIN + ORPHANS,
+	LOST_END = ORPHANS_END + LOST,
+	VAIN_END = LOST_END + VAIN,
+	HANDOFFS = VAIN_END + LEFT
+};
+enum { BYTES = 3000, REASON = 77 };
+
+struct item {
+	bool accepted, ended_at_once;
+	int client;
+	unsigned int served, outcomes;
+	enum ferry_handoff_outcome outcome;
+	int reason;
+	int stolen;
+};
+
+struct side {
+	struct ferry_worker *worker;
+	uint64_t done_later; /* an id; 0: none */
+	bool leaves;         /* as soon as it is given one */
+};
+
+static struct {
+	struct ferry_dispatcher *dispatcher;
+	struct ferry_dispatcher_worker *last;
+	struct side sides[2];
+	struct item items[HANDOFFS];
+	unsigned int handed; /* how many were tried */
+	unsigned int drained, lost;
+	bool out_of_step, late, freed, noticed, starving;
+	int call_error; /* the first */
+} run;
+
+static char bytes[BYTES];
+
+static void note_error(int status)
+{
+	if (run.call_error == 0 && status != 0)
+		run.call_error = status;
+}
+
+/* ---- the worker ---- */
+
+static void leave(struct side *side)
+{
+	struct ferry_worker *worker = side->worker;
+
+	side->worker = NULL;
+	side->done_later = 0;
+	ferry_worker_free(worker);
+}
+
+static void say_done(struct side *side)
+{
+	if (side->worker == NULL || side->done_later == 0)
+		return;
+	int status = ferry_worker_done(side->worker, side->done_later);
+	note_error(status);
+	if (status != -ENOMEM) /* else once more */
+		side->done_later = 0;
+}
+
+static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *handoff,
+                             void *context)
+{
+	(void)worker;
+	struct side *side = context;
+	size_t length;
+	const void *got = ferry_handoff_get_bytes(handoff, &length);
+	unsigned int number = (unsigned int)atoi(ferry_handoff_get_name(handoff));
+	struct item *item = &run.items[number];
+
+	run.out_of_step |= length != BYTES || memcmp(got, bytes, BYTES) != 0;
+	item->served++;
+	if (side->leaves) {
+		leave(side);
+	} else if (number % 3 == 0 && side->done_later == 0) {
+		item->stolen = ferry_handoff_steal_fd(handoff);
+		side->done_later = ferry_handoff_get_id(handoff);
+	} else if (number % 3 == 1) {
+		note_error(ferry_handoff_reject(handoff, REASON));
+	}
+}
+
+static void dispatcher_lost(struct ferry_worker *worker, int reason, void *context)
+{
+	(void)worker, (void)reason;
+	leave(context);
+}
+
+static const struct ferry_worker_callbacks worker_callbacks = {
+    .handoff_received = handoff_received,
+    .dispatcher_lost = dispatcher_lost,
+};
+
+/* ---- the dispatcher ---- */
+
+static void on_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
+                       enum ferry_handoff_outcome outcome, int reason, void *context)
+{
+	(void)dispatcher, (void)handoff;
+	struct item *item = context;
+
+	item->outcomes++;
+	item->outcome = outcome;
+	item->reason = reason;
+	item->ended_at_once = run.freed;
+}
+
+static void on_drained(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker,
+                       void *context)
+{
+	(void)dispatcher, (void)worker, (void)context;
+	run.drained++;
+}
+
+static void on_lost(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker,
+                    int reason, void *context)
+{
+	(void)dispatcher, (void)reason, (void)context;
+	run.lost++;
+	if (worker == run.last)
+		run.last = NULL;
+}
+
+static const struct ferry_dispatcher_callbacks dispatcher_callbacks = {
+    .worker_drained = on_drained,
+    .worker_lost = on_lost,
+};
+
+static void set_timeouts(int64_t usec)
+{
+	const struct timeval time = {usec / 1000000, usec % 1000000};
+	note_error(ferry_dispatcher_set_timeouts(run.dispatcher, &time, &time));
+}
+
+static bool is_over(unsigned int from, unsigned int to)
+{
+	for (unsigned int i = from; i < to; i++)
+		if (run.items[i].accepted && run.items[i].outcomes == 0)
+			return false;
+	return true;
+}
+
+static void hand_off(void)
+{
+	struct item *item = &run.items[run.handed];
+	struct ferry_handoff *handoff = NULL;
+	char name[10];
+	int ends[2];
+
+	snprintf(name, sizeof(name), "%u", run.handed++);
+	disarm();
+	make_pair(PAIR_UNIX, ends);
+	arm();
+	item->client = ends[1];
+	int status = ferry_handoff_new(&handoff, ends[0]);
+	if (status == 0)
+		status = ferry_handoff_set_name(handoff, name);
+	if (status == 0)
+		status = ferry_handoff_set_bytes(handoff, bytes, BYTES);
+	if (status == 0)
+		status = ferry_dispatcher_hand_off(run.dispatcher, handoff, on_outcome, item);
+	item->accepted = status == 0;
+	note_error(status);
+	if (status == 0)
+		return;
+	disarm();
+	if (handoff == NULL)
+		close(ends[0]);
+	arm();
+	ferry_handoff_free(handoff);
+}
+
+static struct ferry_transport *make_side(struct event_base *loop, int fd)
+{
+	struct ferry_transport *transport = NULL;
+
+	disarm();
+	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
+	arm();
+	int status = ferry_transport_new(&transport, bev);
+	note_error(status);
+	disarm();
+	if (status != 0)
+		bufferevent_free(bev);
+	arm();
+	return transport;
+}
+
+static void open_channel(struct event_base *loop, struct side *side)
+{
+	int ends[2];
+	disarm();
+	make_pair(PAIR_UNIX, ends);
+	arm();
+	struct ferry_transport *near = make_side(loop, ends[0]), *far = make_side(loop, ends[1]);
+	int status = -EINVAL;
+	if (near != NULL)
+		status = ferry_dispatcher_add_worker(&run.last, run.dispatcher, near, NULL);
+	if (status != 0)
+		ferry_transport_free(near);
+	note_error(status);
+	status = -EINVAL;
+	if (far != NULL)
+		status = ferry_worker_new(&side->worker, far, &worker_callbacks, side);
+	if (status != 0)
+		ferry_transport_free(far);
+	note_error(status);
+}
+
+/* ---- the scenario ---- */
+
+/* No number is free until the worker has noticed. */
+static void starve(bool now)
+{
+	disarm();
+	if (now)
+		limit_descriptors(0);
+	else if (run.starving)
+		unlimit_descriptors();
+	run.starving = now;
+	arm();
+}
+
+static bool notices(const struct side *side)
+{
+	struct ferry_worker_stats stats = {0};
+	if (side->worker == NULL)
+		return true;
+	ferry_worker_get_stats(side->worker, &stats);
+	run.noticed = stats.lost > 0;
+	return run.noticed;
+}
+
+static bool has_workers(void)
+{
+	struct ferry_dispatcher_stats stats = {0};
+	ferry_dispatcher_get_stats(run.dispatcher, &stats);
+	run.out_of_step |= stats.accepted != stats.done + stats.rejected + stats.expired + stats.kept +
+	                                         stats.queued + stats.outstanding;
+	return stats.workers > 0;
+}
+
+/* What comes next, once all that came before is over. */
+static void go_on(void)
+{
+	if (run.starving && (notices(&run.sides[1]) || is_over(ORPHANS_END, LOST_END)))
+		starve(false);
+	if (!is_over(0, run.handed))
+		return;
+	if (run.handed == PLAIN) {
+		run.sides[0].leaves = true;
+		while (run.handed < ORPHANS_END)
+			hand_off();
+	} else if (run.handed == ORPHANS_END) {
+		hand_off();
+		starve(true);
+	} else if (run.handed == LOST_END) {
+		note_error(ferry_dispatcher_drain_worker(run.last));
+		run.last = NULL;
+		hand_off();
+		set_timeouts(20000);
+	}
+}
+
+static void tick(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+/* More rounds than any recovery takes: what is not over by then hangs. */
+enum { PATIENCE = 300, ROUNDS_MAX = 500 };
+
+static void pump(struct event_base *loop)
+{
+	for (int i = 0; i < ROUNDS_MAX && !(run.handed == VAIN_END && is_over(0, VAIN_END)); i++) {
+		event_base_loop(loop, EVLOOP_ONCE);
+		go_on();
+		for (int k = 0; k < 2; k++)
+			say_done(&run.sides[k]);
+		if (!run.late && (!has_workers() || i == PATIENCE)) {
+			run.late = true;
+			set_timeouts(20000);
+		}
+	}
+}
+
+static void run_scenario(void)
+{
+	memset(&run, 0, sizeof(run));
+	for (unsigned int i = 0; i < HANDOFFS; i++)
+		run.items[i].client = run.items[i].stolen = -1;
+	disarm();
+	struct event_base *loop = event_base_new();
+	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
+	event_add(ticker, &(struct timeval){.tv_usec = 2000});
+	arm();
+
+	int status = ferry_dispatcher_new(&run.dispatcher, loop, &dispatcher_callbacks, NULL);
+	note_error(status);
+	if (status == 0) {
+		set_timeouts(1000000000);
+		for (int k = 0; k < 2; k++)
+			open_channel(loop, &run.sides[k]);
+		while (run.handed < PLAIN)
+			hand_off();
+		pump(loop);
+		starve(false);
+		if (run.handed == VAIN_END)
+			hand_off();
+		run.freed = true;
+		ferry_dispatcher_free(run.dispatcher);
+	}
+	for (int k = 0; k < 2; k++)
+		ferry_worker_free(run.sides[k].worker);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(loop, EVLOOP_NONBLOCK);
+
+	disarm();
+	for (unsigned int i = 0; i < HANDOFFS; i++) {
+		if (run.items[i].client >= 0)
+			close(run.items[i].client);
+		if (run.items[i].stolen >= 0)
+			close(run.items[i].stolen);
+	}
+	event_free(ticker);
+	event_base_free(loop);
+}
+
+/* ---- the judgement ---- */
+
+static char what_failed[100];
+static unsigned int faults; /* described, so that one run shows all of them */
+
+static void check_that(bool holds, unsigned int number, const char *sentence)
+{
+	const struct item *item = &run.items[number];
+
+	if (holds)
+		return;
+	faults++;
+	printf("NOT: %s\n%s: call %d; %u of %u: accepted %d, served %u, outcomes %u: %d, %d\n",
+	       sentence, what_failed, run.call_error, number, run.handed, item->accepted, item->served,
+	       item->outcomes, item->outcome, item->reason);
+	fflush(stdout);
+}
+
+static void judge_item(unsigned int number)
+{
+	const struct item *item = &run.items[number];
+
+	check_that(item->outcomes == item->accepted, number, "one outcome, or an error at the call");
+	check_that(item->served <= 1, number, "none is given out twice");
+	if (!item->accepted)
+		return;
+	bool taken = item->outcome == FERRY_HANDOFF_DONE || item->outcome == FERRY_HANDOFF_KEPT ||
+	             (item->outcome == FERRY_HANDOFF_REJECTED && item->reason == REASON);
+	check_that(item->served == taken, number, "the outcome says whether it was served");
+	if (number < VAIN_END)
+		check_that(!item->ended_at_once, number, "its outcome did not wait for the end");
+}
+
+/* As it is when nothing fails. */
+static bool is_as_planned(unsigned int number)
+{
+	const struct item *item = &run.items[number];
+
+	if (!item->accepted)
+		return false;
+	if (number == LOST_END)
+		return item->outcome == FERRY_HANDOFF_EXPIRED && item->reason == -ETIMEDOUT;
+	if (number == VAIN_END)
+		return item->outcome == FERRY_HANDOFF_EXPIRED && item->reason == -ECANCELED;
+	return item->served == 1;
+}
+
+static void judge(bool complete, int fds_before)
+{
+	for (unsigned int i = 0; i < HANDOFFS; i++) {
+		judge_item(i);
+		if (complete)
+			check_that(is_as_planned(i), i, "what can be waited out changes nothing");
+	}
+	if (complete)
+		check_that(run.noticed && run.drained == 1 && run.lost == 1, 0, "all of it was told");
+	check_that(!run.out_of_step, 0, "figures add up, and bytes arrive as they were");
+	check_that(run.dispatcher == NULL ? run.call_error < 0 : run.handed == HANDOFFS, 0,
+	           "it goes on");
+	check_that(count_open_fds() == fds_before, 0, "no descriptor leaks");
+	check_that(take_bad_closes() == 0, 0, "none is closed twice");
+}
+
+/* ---- the sweeps ---- */
+
+static unsigned long run_with_allocation(unsigned long number)
+{
+	int fds_before = count_open_fds();
+	size_t blocks_before = heap_blocks();
+	snprintf(what_failed, sizeof(what_failed), "allocation %lu", number);
+	plan_fault(CALL_NONE, 0, 0);
+	heap_watch(number);
+	run_scenario();
+	unsigned long count = heap_unwatch();
+	judge(number == 0, fds_before);
+	check_that(heap_blocks() == blocks_before, 0, "no memory leaks");
+	return count;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+	unsigned long count = run_with_allocation(0);
+	for (unsigned long number = 1; number <= count; number++)
+		run_with_allocation(number);
+	printf("%lu allocations\n", count);
+	ck_assert_uint_gt(count, 10);
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+static const struct swept_call calls[] = {
+    {CALL_SENDMSG,
+     "sendmsg",
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS, EPIPE, ECONNRESET, EPERM, EINVAL},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS}},
+    {CALL_RECVMSG, "recvmsg", {EINTR, EAGAIN, ECONNRESET, ENOMEM, ETIMEDOUT}, {EINTR, EAGAIN}},
+    {CALL_RECV, "recv", {EINTR}, {EINTR}},
+    {CALL_FCNTL, "fcntl", {EMFILE, ENOMEM, EINVAL}, {0}},
+    {CALL_GETSOCKOPT, "getsockopt", {ENOPROTOOPT, ENOMEM}, {0}},
+    {CALL_SHUTDOWN, "shutdown", {ENOTCONN}, {ENOTCONN}},
+    {CALL_CLOSE, "close", {EINTR, EIO}, {EINTR, EIO}},
+    {CALL_POLL, "poll", {EINTR}, {EINTR}},
+};
+enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
+
+static void run_with_call(int index, unsigned int number, int error)
+{
+	int fds_before = count_open_fds();
+	snprintf(what_failed, sizeof(what_failed), "%s number %u: %s", calls[index].name, number,
+	         strerrorname_np(error));
+	plan_fault(calls[index].call, number, error);
+	heap_watch(0);
+	run_scenario();
+	heap_unwatch();
+	judge(is_recoverable(&calls[index], error), fds_before);
+	check_that(heap_blocks() == 0, 0, "no memory leaks");
+}
+
+/* _i: the call. */
+START_TEST(every_system_call_may_fail)
+{
+	plan_fault(CALL_NONE, 0, 0);
+	heap_watch(0);
+	run_scenario();
+	heap_unwatch();
+	unsigned int count = count_calls(calls[_i].call);
+	ck_assert_uint_gt(count, 0);
+	/* A long run of the same call brings nothing new. */
+	unsigned int step = count > 60 ? count / 60 : 1;
+	for (unsigned int number = 1; number <= count; number += number < 30 ? 1 : step)
+		for (const int *error = calls[_i].errors; *error != 0; error++)
+			run_with_call(_i, number, *error);
+	printf("%s called %u times\n", calls[_i].name, count);
+	ck_assert_uint_eq(faults, 0);
+}
+END_TEST
+
+static void fill_bytes(void)
+{
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (char)support_byte(i);
+}
+
+int main(void)
+{
+	heap_take_over();
+	Suite *suite = suite_create("fault");
+	TCase *memory = support_case(suite, "memory");
+	tcase_add_checked_fixture(memory, fill_bytes, NULL);
+	tcase_add_test(memory, every_allocation_may_fail);
+	TCase *kernel = support_case(suite, "system calls");
+	tcase_add_checked_fixture(kernel, fill_bytes, NULL);
+	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, SWEPT_CALLS);
+	return support_run(suite);
+}

@@ -1,0 +1,217 @@
+/* Lines and the heap: how much they take, and every allocation made to fail in turn. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "heap.h"
+#include "recorder.h"
+#include "support.h"
+
+enum { MANY = 2000, LARGE = 100000, LONGEST = 150000, TOO_LONG = 200000 };
+
+struct end {
+	struct ferry_line_stream *stream;
+	unsigned int lines, exceeded, incomplete, lost;
+	size_t bytes;
+	int reason;
+};
+static struct end near, far;
+
+static void on_line(struct ferry_line_stream *stream, const char *line, size_t length,
+                    void *context)
+{
+	(void)stream, (void)line;
+	struct end *end = context;
+	end->lines++;
+	end->bytes += length;
+}
+
+static void on_exceeded(struct ferry_line_stream *stream, const char *beginning, size_t length,
+                        void *context)
+{
+	(void)stream, (void)beginning, (void)length;
+	struct end *end = context;
+	end->exceeded++;
+}
+
+static void on_incomplete(struct ferry_line_stream *stream, const char *line, size_t length,
+                          void *context)
+{
+	(void)stream, (void)line, (void)length;
+	struct end *end = context;
+	end->incomplete++;
+}
+
+static void on_lost(struct ferry_line_stream *stream, int reason, void *context)
+{
+	struct end *end = context;
+	end->lost++;
+	end->reason = reason;
+	end->stream = NULL;
+	ferry_line_stream_free(stream);
+}
+
+static const struct ferry_line_callbacks callbacks = {.line_received = on_line,
+                                                      .line_length_exceeded = on_exceeded,
+                                                      .incomplete_line_received = on_incomplete,
+                                                      .connection_lost = on_lost};
+
+/* check's own assertions take memory: while the heap is watched, this does. */
+static void must(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+/* ---- how much ---- */
+
+START_TEST(a_short_line_takes_no_memory_but_its_share_of_the_buffers)
+{
+	int ends[2];
+	make_pair(PAIR_UNIX, ends);
+	near = far = (struct end){0};
+	ck_assert_int_eq(
+	    ferry_line_stream_new(&near.stream, make_transport(ends[0]), &callbacks, &near), 0);
+	ck_assert_int_eq(ferry_line_stream_new(&far.stream, make_transport(ends[1]), &callbacks, &far),
+	                 0);
+	for (unsigned int i = 0; i < 2 * MANY; i++) {
+		if (i == MANY) /* the first half warms up */
+			heap_watch(0);
+		must(ferry_line_send(near.stream, "0123456789", 10) == 0);
+		if (i % 20 == 19)
+			while (far.lines <= i)
+				event_base_loop(base, EVLOOP_ONCE);
+	}
+	unsigned long allocations = heap_unwatch();
+	printf("%.2f allocations a line\n", (double)allocations / MANY);
+	ck_assert_uint_le(allocations, MANY / 4);
+	ferry_line_stream_free(near.stream);
+	ferry_line_stream_free(far.stream);
+}
+END_TEST
+
+/* ---- none ---- */
+
+static int failure; /* of a call */
+
+static void note(int status)
+{
+	if (failure == 0)
+		failure = status;
+}
+
+static bool start(struct end *end, struct event_base *loop, int fd)
+{
+	struct ferry_transport *transport = NULL;
+	heap_suspend();
+	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
+	heap_continue();
+	int status = ferry_transport_new(&transport, bev);
+	if (status != 0)
+		bufferevent_free(bev);
+	if (status == 0)
+		status = ferry_line_stream_new(&end->stream, transport, &callbacks, end);
+	if (status != 0)
+		ferry_transport_free(transport);
+	note(status);
+	return status == 0;
+}
+
+static void send_line(size_t length)
+{
+	static char line[TOO_LONG];
+	if (near.stream == NULL)
+		return;
+	memset(line, 'x', sizeof(line));
+	struct ferry_transport *transport = ferry_line_stream_get_transport(near.stream);
+	struct ferry_transport_stats before, after;
+	ferry_transport_get_stats(transport, &before);
+	int status = ferry_line_send(near.stream, line, length);
+	note(status);
+	ferry_transport_get_stats(transport, &after);
+	must(after.bytes_queued - before.bytes_queued == (status == 0 ? length + 1 : 0));
+}
+
+static void tick(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+static void run_scenario(struct event_base *loop)
+{
+	int ends[2];
+	heap_suspend();
+	make_pair(PAIR_UNIX, ends);
+	heap_continue();
+	bool near_started = start(&near, loop, ends[0]);
+	bool far_started = start(&far, loop, ends[1]);
+	if (far_started)
+		ferry_line_stream_set_max_length(far.stream, LONGEST, FERRY_LINE_SKIP);
+	if (near_started) {
+		send_line(10);
+		send_line(LARGE);
+		send_line(TOO_LONG);
+		send_line(0);
+		struct ferry_transport *transport = ferry_line_stream_get_transport(near.stream);
+		note(ferry_transport_write(transport, "last", 4));
+		ferry_transport_lose_connection(transport);
+	}
+	/* More turns than any recovery takes. */
+	for (int i = 0; i < 300 && near_started && far_started && near.lost + far.lost < 2; i++)
+		event_base_loop(loop, EVLOOP_ONCE);
+	ferry_line_stream_free(near.stream);
+	ferry_line_stream_free(far.stream);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(loop, EVLOOP_NONBLOCK);
+}
+
+static unsigned long run_with(unsigned long failing)
+{
+	int fds_before = count_open_fds();
+	size_t blocks_before = heap_blocks();
+	near = far = (struct end){0};
+	failure = 0;
+	struct event_base *loop = event_base_new();
+	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
+	event_add(ticker, &(struct timeval){.tv_usec = 2000});
+
+	heap_watch(failing);
+	run_scenario(loop);
+	unsigned long count = heap_unwatch();
+
+	event_free(ticker);
+	event_base_free(loop);
+	ck_assert_int_eq(count_open_fds(), fds_before);
+	ck_assert_msg(heap_blocks() == blocks_before, "allocation %lu: memory leaks", failing);
+	bool complete = far.lines == 3 && far.bytes == 10 + LARGE && far.exceeded == 1 &&
+	                far.incomplete == 1 && far.reason == 0;
+	ck_assert_msg(complete || failure < 0 || near.reason < 0 || far.reason < 0,
+	              "allocation %lu: what did not get through is not told: %u lines", failing,
+	              far.lines);
+	return count;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+	unsigned long count = run_with(0);
+	ck_assert_int_eq(failure, 0);
+	ck_assert_int_eq(far.reason, 0);
+	ck_assert_uint_eq(far.lines, 3);
+	for (unsigned long failing = 1; failing <= count; failing++)
+		run_with(failing);
+	printf("%lu allocations\n", count);
+	ck_assert_uint_gt(count, 10);
+}
+END_TEST
+
+int main(void)
+{
+	heap_take_over();
+	Suite *suite = suite_create("line_memory");
+	TCase *memory = support_case(suite, "memory");
+	tcase_add_test(memory, a_short_line_takes_no_memory_but_its_share_of_the_buffers);
+	tcase_add_test(memory, every_allocation_may_fail);
+	return support_run(suite);
+}
