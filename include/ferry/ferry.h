@@ -6,6 +6,7 @@
  * @brief All of ferry: bytes, open file descriptors and whole files on one ordered libevent stream.
  */
 
+#include "ferry/channel.h"
 #include "ferry/descriptor.h"
 #include "ferry/descriptor_message.h"
 #include "ferry/dispatcher.h"

@@ -1,0 +1,207 @@
+/* Channels and the heap: polls take no more and more of it, and every allocation is made to fail in turn. */
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "heap.h"
+#include "listening.h"
+#include "support.h"
+#include "wire.h"
+
+enum { POLLS = 10000, EVENTS = 16 };
+
+static const struct timeval at_once = {0};
+static struct ferry_channel_event events[EVENTS];
+
+/* check's own assertions take memory: while the heap is watched, this does. */
+static void must(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+/* ---- how much ---- */
+
+/* _i: lines */
+START_TEST(ten_thousand_polls_take_no_memory)
+{
+	struct ferry_poller *poller;
+	struct ferry_channel *channel;
+	int ends[2];
+
+	make_pair(PAIR_UNIX, ends);
+	ck_assert_int_eq(ferry_poller_new(&poller), 0);
+	ck_assert_int_eq(ferry_channel_new_socket(&channel, poller, ends[0]), 0);
+	if (_i == 1)
+		ck_assert_int_eq(ferry_channel_set_lines(channel, "\n", 1, 100), 0);
+	ck_assert_int_eq(ferry_poller_register(poller, channel), 0);
+	heap_watch(0);
+	size_t bytes = 0;
+	for (int i = 0; i < POLLS; i++) {
+		char back[64];
+		must(write(ends[1], "a line\nanother\n", 15) == 15);
+		if (i % 10 == 0)
+			must(wire_send(ends[1], "x\n", 2, &(int){STDERR_FILENO}, 1) == 2);
+		int count = ferry_poller_poll(poller, &at_once, events, EVENTS);
+		must(count >= 1);
+		for (int j = 0; j < count; j++)
+			if (events[j].length > 0)
+				must(ferry_channel_write(channel, events[j].data, events[j].length) == 0);
+		must(read(ends[1], back, sizeof(back)) > 0);
+		must(ferry_poller_poll(poller, &at_once, events, EVENTS) == 0);
+		if (i == POLLS / 10)
+			bytes = heap_bytes();
+	}
+	size_t after = heap_bytes();
+	heap_unwatch();
+	printf("%zu bytes after a tenth of the polls, %zu after all\n", bytes, after);
+	ck_assert_uint_le(after, bytes + 1024);
+	ferry_poller_free(poller);
+	close(ends[1]);
+}
+END_TEST
+
+/* ---- none ---- */
+
+static struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0ferry-channel-memory"};
+static unsigned int failures;
+
+static bool failed(int status)
+{
+	failures += status == -ENOMEM;
+	return status < 0;
+}
+
+static int connect_to_server(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	must(fd >= 0);
+	must(connect(fd, (struct sockaddr *)&address,
+	             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+	                         strlen(address.sun_path + 1))) == 0);
+	return fd;
+}
+
+struct heard {
+	char lines[64]; /* the first of all bytes */
+	size_t length;
+	unsigned int fds, lost, accepted, closed;
+};
+
+/* A poll that fails for want of memory has lost nothing: the next one tells it. */
+static void hear(struct ferry_poller *poller, struct heard *heard)
+{
+	int count;
+
+	for (int polls = 0; polls < 20; polls++) {
+		do
+			count = ferry_poller_poll(poller, &at_once, events, 3);
+		while (failed(count) && count == -ENOMEM);
+		for (int i = 0; i < count; i++) {
+			const struct ferry_channel_event *event = &events[i];
+			for (size_t j = 0; j < event->length; j++)
+				if (heard->length < sizeof(heard->lines))
+					heard->lines[heard->length++] = event->data[j];
+			heard->fds += event->kind == FERRY_CHANNEL_FD;
+			heard->lost += event->kind == FERRY_CHANNEL_FDS_LOST;
+			heard->closed += event->kind == FERRY_CHANNEL_CLOSED;
+			heard->accepted += event->kind == FERRY_CHANNEL_ACCEPTED;
+		}
+	}
+}
+
+/* What must be so, whichever allocation has failed: nothing crashes or leaks, and what is told is right. */
+static void scenario(void)
+{
+	static char large[20000];
+	struct ferry_poller *poller;
+	struct ferry_channel *server, *channel;
+	struct heard heard = {0};
+	int ends[2], pipes[2];
+
+	if (failed(ferry_poller_new(&poller)))
+		return;
+	heap_suspend();
+	make_pair(PAIR_UNIX, ends);
+	make_pipe(pipes);
+	heap_continue();
+
+	if (failed(ferry_channel_new_pipes(&channel, poller, pipes[0], -1)))
+		close(pipes[0]);
+	else if (failed(ferry_poller_register(poller, channel)))
+		ferry_channel_free(channel);
+	close(pipes[1]);
+	if (failed(ferry_channel_new_socket(&channel, poller, ends[0]))) {
+		must(fd_is_open(ends[0]));
+		close(ends[0]);
+	} else {
+		must(ferry_channel_set_lines(channel, "\n", 1, 20) == 0);
+		int registered = ferry_poller_register(poller, channel);
+		must(wire_send(ends[1], "one\ntwo\nth", 10, &(int){STDERR_FILENO}, 1) == 10);
+		if (!failed(registered)) {
+			hear(poller, &heard);
+			if (heard.length < 6 || memcmp(heard.lines, "onetwo", 6) != 0 ||
+			    heard.fds + heard.lost < 1) {
+				/* Reading itself was what had no memory: the channel has ended, and said so. */
+				must(heard.closed > 0);
+			}
+		}
+		failed(ferry_channel_write(channel, large, sizeof(large)));
+		failed(ferry_channel_send_fd(channel, STDERR_FILENO, FERRY_FD_DUP));
+		failed(ferry_channel_write(channel, "x", 1));
+		failed(ferry_channel_flush(channel, &at_once));
+		if (registered < 0)
+			ferry_channel_free(channel);
+	}
+	if (!failed(ferry_poller_add_unix_server(&server, poller, "@ferry-channel-memory", 0, 0))) {
+		int client = connect_to_server();
+		ssize_t sent = send(client, large, sizeof(large), MSG_NOSIGNAL);
+		must(sent == sizeof(large));
+		hear(poller, &heard);
+		close(client);
+		hear(poller, &heard);
+	}
+	close(ends[1]);
+	failed(ferry_poller_close_all(poller, &at_once));
+	ferry_poller_free(poller);
+}
+
+START_TEST(every_allocation_fails_in_turn_and_nothing_is_lost)
+{
+	unsigned long allocations;
+
+	heap_watch(0);
+	scenario();
+	allocations = heap_unwatch();
+	ck_assert_uint_eq(heap_blocks(), 0);
+	ck_assert_uint_eq(failures, 0);
+	ck_assert_uint_gt(allocations, 30);
+	for (unsigned long i = 1; i <= allocations; i++) {
+		int before = count_open_fds();
+		heap_watch(i);
+		scenario();
+		heap_unwatch();
+		ck_assert_msg(heap_blocks() == 0, "allocation %lu: %zu blocks", i, heap_blocks());
+		ck_assert_int_eq(count_open_fds(), before);
+	}
+	printf("%lu allocations, %u refusals\n", allocations, failures);
+	ck_assert_uint_gt(failures, 10);
+}
+END_TEST
+
+int main(void)
+{
+	heap_take_over();
+	Suite *suite = suite_create("channel_memory");
+	TCase *tcase = support_case(suite, "memory");
+	tcase_add_loop_test(tcase, ten_thousand_polls_take_no_memory, 0, 2);
+	tcase_add_test(tcase, every_allocation_fails_in_turn_and_nothing_is_lost);
+	return support_run(suite);
+}
