@@ -61,7 +61,7 @@ enum ferry_handoff_outcome {
 	FERRY_HANDOFF_DONE = 1,     /**< the worker has served it and said so */
 	FERRY_HANDOFF_REJECTED = 2, /**< the worker refused it: its reason */
 	FERRY_HANDOFF_EXPIRED = 3,  /**< nobody took it, in time or in three attempts */
-	FERRY_HANDOFF_KEPT = 4      /**< a worker took it, and its channel has ended since: if it lives, it
+	FERRY_HANDOFF_KEPT = 4 /**< a worker took it, and its channel has ended since: if it lives, it
 	                                 serves it still; how that ends is not to be known */
 };
 
@@ -102,7 +102,8 @@ FERRY_EXPORT int ferry_handoff_new(struct ferry_handoff **out, int fd);
  *
  * On failure nothing has changed. Legal in the bufferevent's own callbacks. Since 0.1.
  */
-FERRY_EXPORT int ferry_handoff_from_bufferevent(struct ferry_handoff **out, struct bufferevent *bev);
+FERRY_EXPORT int ferry_handoff_from_bufferevent(struct ferry_handoff **out,
+                                                struct bufferevent *bev);
 
 /**
  * Makes a handoff of a listener's socket; its descriptor is duplicated, because libevent does not give
@@ -145,7 +146,8 @@ FERRY_EXPORT int ferry_handoff_set_blob(struct ferry_handoff *handoff, const voi
 
 /** Sets the key that FERRY_DISPATCH_BY_KEY chooses by, a client's address for example. It does not
  *  travel. Not kept, but for a hash. -EINVAL: @p handoff is NULL, or @p key with a length. Since 0.1. */
-FERRY_EXPORT int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key, size_t length);
+FERRY_EXPORT int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key,
+                                       size_t length);
 
 /** The descriptor, which stays the handoff's. -ENOENT: it was stolen, or is gone. Since 0.1. */
 FERRY_EXPORT int ferry_handoff_get_fd(const struct ferry_handoff *handoff);
@@ -162,10 +164,12 @@ FERRY_EXPORT enum ferry_descriptor_kind ferry_handoff_get_kind(const struct ferr
 FERRY_EXPORT const char *ferry_handoff_get_name(const struct ferry_handoff *handoff);
 
 /** The bytes already read, the handoff's; @p length, which may be NULL, gets their number. Since 0.1. */
-FERRY_EXPORT const void *ferry_handoff_get_bytes(const struct ferry_handoff *handoff, size_t *length);
+FERRY_EXPORT const void *ferry_handoff_get_bytes(const struct ferry_handoff *handoff,
+                                                 size_t *length);
 
 /** The application's blob, in the same way. Since 0.1. */
-FERRY_EXPORT const void *ferry_handoff_get_blob(const struct ferry_handoff *handoff, size_t *length);
+FERRY_EXPORT const void *ferry_handoff_get_blob(const struct ferry_handoff *handoff,
+                                                size_t *length);
 
 /** What a worker names it by in ferry_worker_done(). No other handoff of this channel has it. 0 as long
  *  as it was not sent. Since 0.1. */
@@ -197,7 +201,8 @@ FERRY_EXPORT unsigned int ferry_handoff_get_attempt(const struct ferry_handoff *
  *
  * On failure the handoff is as it was. Since 0.1.
  */
-FERRY_EXPORT int ferry_handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff *handoff,
+FERRY_EXPORT int ferry_handoff_to_bufferevent(struct bufferevent **out,
+                                              struct ferry_handoff *handoff,
                                               struct event_base *base, int options);
 
 /**
@@ -215,9 +220,10 @@ FERRY_EXPORT int ferry_handoff_to_bufferevent(struct bufferevent **out, struct f
  *
  * On failure the handoff is as it was. Since 0.1.
  */
-FERRY_EXPORT int ferry_handoff_to_listener(struct evconnlistener **out, struct ferry_handoff *handoff,
-                                           struct event_base *base, evconnlistener_cb callback,
-                                           void *context, unsigned int flags);
+FERRY_EXPORT int ferry_handoff_to_listener(struct evconnlistener **out,
+                                           struct ferry_handoff *handoff, struct event_base *base,
+                                           evconnlistener_cb callback, void *context,
+                                           unsigned int flags);
 
 /**
  * Refuses a handoff, inside handoff_received only: its outcome is FERRY_HANDOFF_REJECTED, and the

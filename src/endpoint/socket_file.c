@@ -250,3 +250,8 @@ void socket_file_remove(struct socket_file *file)
 		close(file->directory);
 	*file = SOCKET_FILE_NONE;
 }
+
+void socket_file_forget(struct socket_file *file)
+{
+	*file = SOCKET_FILE_NONE;
+}

@@ -20,6 +20,9 @@ struct socket_file {
 
 #define SOCKET_FILE_NONE ((struct socket_file){.directory = -1, .lock = -1})
 
+/* It is another's now. */
+void socket_file_forget(struct socket_file *file);
+
 /* Binds `fd` to the path of `address`; the file has exactly `mode` from the first moment. With `locked`,
  * the lock beside it is won first, and a socket's file that nobody listens on any more is replaced. On
  * failure there is no file; but one that cannot be looked at is left, as it may be another's. */

@@ -60,13 +60,13 @@ static int split(char ***out, const char *text, int count)
 	if (names == NULL)
 		return -ENOMEM;
 
-	for (int i = 0; i < count && status == 0; i++) {
+	for (char **name = names; name < names + count && status == 0; name++) {
 		const size_t length = strcspn(text, ":");
 		const bool last = text[length] == '\0';
-		if (last != (i == count - 1))
-			status = -EINVAL;
-		else if ((names[i] = strndup(text, length)) == NULL)
-			status = -ENOMEM;
+		const bool expected = name + 1 == names + count;
+		*name = last == expected ? strndup(text, length) : NULL;
+		if (*name == NULL)
+			status = last == expected ? -ENOMEM : -EINVAL;
 		text += length + (last ? 0 : 1);
 	}
 	if (status != 0)

@@ -94,15 +94,17 @@ int listeners_insert(struct ferry_listeners *set, const char *name, int fd,
 		status = listeners_reserve(set, 1);
 	if (status != 0)
 		return status;
-	char *copy = malloc(length + 1);
-	if (copy == NULL)
+	struct listeners_entry *entry = &set->entries[set->count];
+	*entry = (struct listeners_entry){NULL, fd, *file, false};
+	entry->name = malloc(length + 1);
+	if (entry->name == NULL)
 		return -ENOMEM;
-	memcpy(copy, name, length + 1);
+	memcpy(entry->name, name, length + 1);
 	status = make_non_blocking(fd);
 	if (status != 0)
-		free(copy);
+		free(entry->name);
 	else
-		set->entries[set->count++] = (struct listeners_entry){copy, fd, *file, false};
+		set->count++;
 	return status;
 }
 
@@ -136,7 +138,7 @@ int ferry_listeners_add_listener(struct ferry_listeners *set, const char *name,
 	struct socket_file *file = listener_get_file(listener);
 	const int status = insert_duplicate(set, name, ferry_listener_get_fd(listener), file);
 	if (status == 0)
-		*file = SOCKET_FILE_NONE;
+		socket_file_forget(file);
 	return status;
 }
 

@@ -29,10 +29,12 @@ enum {
 };
 
 struct received_fd {
-	STAILQ_ENTRY(received_fd) link;
+	TAILQ_ENTRY(received_fd) link;
 	uint64_t position;
 	int fd;
 };
+
+TAILQ_HEAD(received_fds, received_fd);
 
 struct ferry_testing {
 	struct event_base *base;
@@ -40,7 +42,7 @@ struct ferry_testing {
 	struct ferry_transport *transport;
 	int fd; /* -1: closed, to break the connection */
 	struct evbuffer *written;
-	STAILQ_HEAD(, received_fd) fds;
+	struct received_fds fds;
 	size_t fd_count;
 	uint64_t position; /* how many bytes were read */
 	size_t
@@ -96,7 +98,7 @@ int ferry_testing_new(struct ferry_testing **out, struct event_base *base)
 		return -ENOMEM;
 	far->base = base;
 	far->fd = -1;
-	STAILQ_INIT(&far->fds);
+	TAILQ_INIT(&far->fds);
 	int status = -ENOMEM;
 	far->turn_end = event_new(base, -1, 0, end_turn, base);
 	if (far->turn_end != NULL)
@@ -225,7 +227,7 @@ static int keep_fds(struct ferry_testing *far, const int *fds, size_t count)
 		}
 		received->fd = fds[i];
 		received->position = far->position;
-		STAILQ_INSERT_TAIL(&far->fds, received, link);
+		TAILQ_INSERT_TAIL(&far->fds, received, link);
 		far->fd_count++;
 	}
 	return status;
@@ -317,13 +319,13 @@ int ferry_testing_take_fd(struct ferry_testing *far, uint64_t *position)
 {
 	if (far == NULL)
 		return -EINVAL;
-	struct received_fd *first = STAILQ_FIRST(&far->fds);
+	struct received_fd *first = TAILQ_FIRST(&far->fds);
 	if (first == NULL)
 		return -ENOENT;
 	int fd = first->fd;
 	if (position != NULL)
 		*position = first->position;
-	STAILQ_REMOVE_HEAD(&far->fds, link);
+	TAILQ_REMOVE(&far->fds, first, link);
 	far->fd_count--;
 	free(first);
 	return fd;

@@ -264,7 +264,7 @@ static void bare_send_messages(int socket, void *argument)
 		char bytes[CMSG_SPACE(FDS_EACH_MAX * sizeof(int))];
 	} room = {.bytes = {0}};
 	struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-	int fds[FDS_EACH_MAX];
+	int fds[FDS_EACH_MAX] = {0};
 
 	if (fds_each > 0) {
 		message.msg_control = room.bytes;
