@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,12 +28,9 @@ enum {
 };
 
 struct received_fd {
-	TAILQ_ENTRY(received_fd) link;
 	uint64_t position;
 	int fd;
 };
-
-TAILQ_HEAD(received_fds, received_fd);
 
 struct ferry_testing {
 	struct event_base *base;
@@ -42,8 +38,8 @@ struct ferry_testing {
 	struct ferry_transport *transport;
 	int fd; /* -1: closed, to break the connection */
 	struct evbuffer *written;
-	struct received_fds fds;
-	size_t fd_count;
+	struct received_fd *fds; /* those that were taken are in front */
+	size_t fds_taken, fd_count, fd_capacity;
 	uint64_t position; /* how many bytes were read */
 	size_t
 	    stuffed; /* bytes that fill the socket, behind those of the transport; 0: it is not full */
@@ -98,7 +94,6 @@ int ferry_testing_new(struct ferry_testing **out, struct event_base *base)
 		return -ENOMEM;
 	far->base = base;
 	far->fd = -1;
-	TAILQ_INIT(&far->fds);
 	int status = -ENOMEM;
 	far->turn_end = event_new(base, -1, 0, end_turn, base);
 	if (far->turn_end != NULL)
@@ -115,8 +110,9 @@ void ferry_testing_free(struct ferry_testing *far)
 {
 	if (far == NULL)
 		return;
-	while (far->fd_count > 0)
-		close(ferry_testing_take_fd(far, NULL));
+	for (size_t i = far->fds_taken; i < far->fd_count; i++)
+		close(far->fds[i].fd);
+	free(far->fds);
 	if (far->fd >= 0)
 		close(far->fd);
 	if (far->written != NULL)
@@ -214,21 +210,28 @@ int ferry_testing_put_reset(struct ferry_testing *far)
 
 /* ---- reading at the far end ---- */
 
+static int make_room(struct ferry_testing *far, size_t count)
+{
+	if (count <= far->fd_capacity - far->fd_count)
+		return 0;
+	size_t capacity = 2 * (far->fd_capacity + count);
+	struct received_fd *fds = realloc(far->fds, capacity * sizeof(*fds));
+	if (fds == NULL)
+		return -ENOMEM;
+	far->fds = fds;
+	far->fd_capacity = capacity;
+	return 0;
+}
+
 static int keep_fds(struct ferry_testing *far, const int *fds, size_t count)
 {
-	int status = 0;
+	int status = make_room(far, count);
 
 	for (size_t i = 0; i < count; i++) {
-		struct received_fd *received = malloc(sizeof(*received));
-		if (received == NULL) {
+		if (status == 0)
+			far->fds[far->fd_count++] = (struct received_fd){far->position, fds[i]};
+		else
 			close(fds[i]);
-			status = -ENOMEM;
-			continue;
-		}
-		received->fd = fds[i];
-		received->position = far->position;
-		TAILQ_INSERT_TAIL(&far->fds, received, link);
-		far->fd_count++;
 	}
 	return status;
 }
@@ -312,23 +315,21 @@ struct evbuffer *ferry_testing_get_written(struct ferry_testing *far)
 
 size_t ferry_testing_count_fds(const struct ferry_testing *far)
 {
-	return far != NULL ? far->fd_count : 0;
+	return far != NULL ? far->fd_count - far->fds_taken : 0;
 }
 
 int ferry_testing_take_fd(struct ferry_testing *far, uint64_t *position)
 {
 	if (far == NULL)
 		return -EINVAL;
-	struct received_fd *first = TAILQ_FIRST(&far->fds);
-	if (first == NULL)
+	if (far->fds_taken == far->fd_count)
 		return -ENOENT;
-	int fd = first->fd;
+	const struct received_fd first = far->fds[far->fds_taken++];
+	if (far->fds_taken == far->fd_count)
+		far->fds_taken = far->fd_count = 0;
 	if (position != NULL)
-		*position = first->position;
-	TAILQ_REMOVE(&far->fds, first, link);
-	far->fd_count--;
-	free(first);
-	return fd;
+		*position = first.position;
+	return first.fd;
 }
 
 bool ferry_testing_has_ended(const struct ferry_testing *far)

@@ -200,7 +200,7 @@ static void listen_and_connect(const char *where)
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
 	ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
-	struct sockaddr_storage name;
+	struct sockaddr_storage name = {0};
 	socklen_t length = sizeof(name);
 	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&name, &length), 0);
 	int client = socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);

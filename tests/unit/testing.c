@@ -383,12 +383,11 @@ static void on_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff
 static bool carry(struct ferry_testing *from, struct ferry_testing *to)
 {
 	struct evbuffer *written = ferry_testing_get_written(from);
-	size_t length = evbuffer_get_length(written);
 	int fds[8];
 	size_t count = 0;
 
 	ck_assert_int_eq(ferry_testing_pump(from), 0);
-	length = evbuffer_get_length(written);
+	size_t length = evbuffer_get_length(written);
 	if (length == 0)
 		return false;
 	while (ferry_testing_count_fds(from) > 0)
