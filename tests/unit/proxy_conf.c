@@ -40,8 +40,8 @@ static bool is_empty(void)
 {
 	static const struct proxy_conf empty;
 	/* Bytes on purpose: nothing is left, whatever members there are. */
-	return memcmp(&conf, &empty, sizeof(conf)) ==
-	       0; // NOLINT(bugprone-suspicious-memory-comparison)
+	const unsigned char *left = (const unsigned char *)&conf;
+	return memcmp(left, (const unsigned char *)&empty, sizeof(conf)) == 0;
 }
 
 static void check_refused_bytes(const char *text, size_t length, const char *expected)
