@@ -463,8 +463,8 @@ static size_t start_closing_all(struct ferry_poller *poller)
 	struct ferry_channel *channel;
 	size_t count = 0;
 
-	TAILQ_FOREACH(channel, &poller->registered, link)
-	count += start_closing(channel);
+	TAILQ_FOREACH (channel, &poller->registered, link)
+		count += start_closing(channel);
 	return count;
 }
 
@@ -473,8 +473,8 @@ static size_t count_sending(struct ferry_poller *poller, int *status)
 	struct ferry_channel *channel;
 	size_t count = 0;
 
-	TAILQ_FOREACH(channel, &poller->registered, link)
-	count += is_sending(channel, status);
+	TAILQ_FOREACH (channel, &poller->registered, link)
+		count += is_sending(channel, status);
 	return count;
 }
 

@@ -39,8 +39,8 @@ struct ferry_dispatcher_worker *choose_worker(const struct ferry_dispatcher *dis
 {
 	struct ferry_dispatcher_worker *worker, *best = NULL;
 
-	TAILQ_FOREACH(worker, &dispatcher->workers, link)
-	if (is_eligible(worker) && (best == NULL || is_better(worker, best, handoff)))
-		best = worker;
+	TAILQ_FOREACH (worker, &dispatcher->workers, link)
+		if (is_eligible(worker) && (best == NULL || is_better(worker, best, handoff)))
+			best = worker;
 	return best;
 }

@@ -134,9 +134,9 @@ static bool is_a_channel(const struct ferry_dispatcher *dispatcher,
 {
 	const struct ferry_dispatcher_worker *worker;
 
-	TAILQ_FOREACH(worker, &dispatcher->workers, link)
-	if (worker_is_on(worker, &handoff->identity))
-		return true;
+	TAILQ_FOREACH (worker, &dispatcher->workers, link)
+		if (worker_is_on(worker, &handoff->identity))
+			return true;
 	return false;
 }
 
@@ -266,9 +266,9 @@ static bool tell_workers(struct ferry_dispatcher *dispatcher)
 {
 	struct ferry_dispatcher_worker *worker;
 
-	TAILQ_FOREACH(worker, &dispatcher->workers, link)
-	if (tell_worker(dispatcher, worker))
-		return true;
+	TAILQ_FOREACH (worker, &dispatcher->workers, link)
+		if (tell_worker(dispatcher, worker))
+			return true;
 	return false;
 }
 
