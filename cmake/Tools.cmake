@@ -7,11 +7,3 @@ if(DOXYGEN)
 			"FERRY_DOCS=${PROJECT_BINARY_DIR}/docs" "${DOXYGEN}" Doxyfile
 		WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" VERBATIM)
 endif()
-
-find_program(GCOVR gcovr)
-if(FERRY_COVERAGE AND GCOVR)
-	add_custom_target(coverage
-		COMMAND "${GCOVR}" --root "${PROJECT_SOURCE_DIR}" --filter "src/" --print-summary
-			--html-details "${PROJECT_BINARY_DIR}/coverage.html" "${PROJECT_BINARY_DIR}"
-		WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" VERBATIM)
-endif()
