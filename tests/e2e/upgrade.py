@@ -1,6 +1,7 @@
 """One proxy takes over from another, by SIGUSR2 or by hand: no request fails, and nothing is left."""
 
 import os
+import shlex
 import signal
 import unittest
 
@@ -128,7 +129,7 @@ class Refused(Case):
         proxy = self.start(workers=1, worker_script=(
             '#!/bin/sh\n'
             '[ ! -e "${0%/*}/dumb" ] || while kill -0 $PPID 2>/dev/null; do sleep 0.1; done\n'
-            f'exec {harness.BIN}/handoff_worker "$@"\n'))
+            f'exec {shlex.quote(str(harness.BIN))}/handoff_worker "$@"\n'))
         proxy.wait_until_ready(1)
         load = self.load(proxy)
         (proxy.directory / "programs/dumb").touch()
