@@ -143,6 +143,12 @@ void heap_continue(void)
 	suspended = false;
 }
 
+void must(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
 size_t heap_blocks(void)
 {
 	return blocks;

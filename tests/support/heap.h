@@ -21,6 +21,9 @@ unsigned long heap_unwatch(void);
 void heap_suspend(void);
 void heap_continue(void);
 
+/* Aborts unless it holds: check's own assertions take memory, and do not do while watching. */
+void must(bool holds);
+
 /* Blocks, and bytes in them, that were allocated under a watch and are not freed yet. */
 size_t heap_blocks(void);
 size_t heap_bytes(void);

@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "heap.h"
+#include "heap_sweep.h"
 #include "listening.h"
 #include "support.h"
 #include "wire.h"
@@ -18,13 +18,6 @@ enum { POLLS = 10000, EVENTS = 16 };
 
 static const struct timeval at_once = {0};
 static struct ferry_channel_event events[EVENTS];
-
-/* check's own assertions take memory: while the heap is watched, this does. */
-static void must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 /* ---- how much ---- */
 
@@ -118,8 +111,9 @@ static void hear(struct ferry_poller *poller, struct heard *heard)
 }
 
 /* What must be so, whichever allocation has failed: nothing crashes or leaks, and what is told is right. */
-static void scenario(void)
+static void scenario(struct event_base *loop)
 {
+	(void)loop;
 	static char large[20000];
 	struct ferry_poller *poller;
 	struct ferry_channel *server, *channel;
@@ -173,25 +167,16 @@ static void scenario(void)
 	ferry_poller_free(poller);
 }
 
+static void judge(unsigned long failing)
+{
+	if (failing == 0)
+		ck_assert_uint_eq(failures, 0);
+}
+
 START_TEST(every_allocation_fails_in_turn_and_nothing_is_lost)
 {
-	unsigned long allocations;
-
-	heap_watch(0);
-	scenario();
-	allocations = heap_unwatch();
-	ck_assert_uint_eq(heap_blocks(), 0);
-	ck_assert_uint_eq(failures, 0);
-	ck_assert_uint_gt(allocations, 30);
-	for (unsigned long i = 1; i <= allocations; i++) {
-		int before = count_open_fds();
-		heap_watch(i);
-		scenario();
-		heap_unwatch();
-		ck_assert_msg(heap_blocks() == 0, "allocation %lu: %zu blocks", i, heap_blocks());
-		ck_assert_int_eq(count_open_fds(), before);
-	}
-	printf("%lu allocations, %u refusals\n", allocations, failures);
+	sweep_scenario(scenario, judge, 30);
+	printf("%u refusals\n", failures);
 	ck_assert_uint_gt(failures, 10);
 }
 END_TEST

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 
 #include "descriptor_inbox.h"
 #include "heap.h"
+#include "heap_sweep.h"
 #include "samples.h"
 #include "support.h"
 
@@ -103,15 +103,7 @@ static void is_taken(void)
 	ck_assert(fcntl(fd, F_GETFL) & O_NONBLOCK);
 }
 
-static const struct {
-	const char *name;
-	void (*prepare)(void);
-	int (*call)(void);
-	void (*unchanged)(void);
-	void (*done)(void);
-	unsigned long at_least;  /* allocations */
-	unsigned long unnoticed; /* by libevent, which then succeeds without */
-} calls[] = {
+static const struct swept_function calls[] = {
     {"send", make_sender, call_send, nothing_is_sent, is_sent, 1, 0},
     /* The callback on the output of a new bufferevent. */
     {"to_bufferevent", receive_connection, call_to_bufferevent, is_still_there, is_taken, 4, 1},
@@ -132,45 +124,10 @@ static void clean_up(void)
 	sample_close(&sample);
 }
 
-/* With a loop of its own, which has no memory yet of any descriptor. Returns the allocations of the
- * call. */
-static unsigned long run(int which, unsigned long failing, int *status)
-{
-	event_base_free(base);
-	base = event_base_new();
-	calls[which].prepare();
-	heap_watch(failing);
-	*status = calls[which].call();
-	unsigned long count = heap_unwatch();
-
-	if (*status < 0) {
-		ck_assert_int_eq(*status, -ENOMEM);
-		calls[which].unchanged();
-		ck_assert_int_eq(calls[which].call(), 0);
-	}
-	calls[which].done();
-	clean_up();
-	event_base_free(base);
-	ck_assert_msg(heap_blocks() == 0, "%s: allocation %lu: memory leaks", calls[which].name,
-	              failing);
-	base = event_base_new();
-	return count;
-}
-
 /* _i: of calls */
 START_TEST(without_memory_nothing_has_changed)
 {
-	unsigned long count, failing = 0, unnoticed = 0;
-	int status;
-
-	do {
-		count = run(_i, ++failing, &status);
-		if (status == 0 && count >= failing)
-			unnoticed++;
-	} while (status < 0 || count >= failing);
-	printf("%s: %lu allocations\n", calls[_i].name, failing - 1);
-	ck_assert_uint_gt(failing, calls[_i].at_least);
-	ck_assert_uint_eq(unnoticed, calls[_i].unnoticed);
+	sweep_function(&calls[_i], clean_up);
 }
 END_TEST
 

@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "ferry/handoff.h"
 
 #include "heap.h"
+#include "heap_sweep.h"
 #include "support.h"
 #include "wire.h"
 
@@ -229,15 +229,7 @@ static void has_listener(void)
 	expect_accepting();
 }
 
-static const struct {
-	const char *name;
-	void (*prepare)(void);
-	int (*call)(void);
-	void (*unchanged)(void);
-	void (*done)(void);
-	unsigned long at_least;  /* allocations */
-	unsigned long unnoticed; /* by libevent, which then succeeds without */
-} calls[] = {
+static const struct swept_function calls[] = {
     {"new", make_connection, call_new, expect_connection, has_made, 1, 0},
     {"set_name", make_handoff, call_set_name, expect_handoff, has_set_name, 1, 0},
     {"set_bytes", make_handoff, call_set_bytes, expect_handoff, has_set_bytes, 1, 0},
@@ -269,48 +261,14 @@ static void clean_up(void)
 	bev = NULL;
 	listener = NULL;
 	ends[0] = ends[1] = -1;
-}
-
-/* With a loop of its own, which has no memory yet of any descriptor. Returns the allocations of the call. */
-static unsigned long run(int which, unsigned long failing, int *status)
-{
-	event_base_free(base);
-	base = event_base_new();
 	reads = 0;
-	calls[which].prepare();
-	heap_watch(failing);
-	*status = calls[which].call();
-	unsigned long count = heap_unwatch();
-
-	if (*status < 0) {
-		ck_assert_int_eq(*status, -ENOMEM);
-		calls[which].unchanged();
-		ck_assert_int_eq(calls[which].call(), 0);
-	}
-	calls[which].done();
-	clean_up();
-	event_base_free(base);
-	ck_assert_msg(heap_blocks() == 0, "%s: allocation %lu: memory leaks", calls[which].name,
-	              failing);
-	base = event_base_new();
-	return count;
 }
 
 /* _i: of calls */
 START_TEST(without_memory_nothing_has_changed)
 {
-	unsigned long count, failing = 0, unnoticed = 0;
-	int status;
-
 	memset(text, 'x', sizeof(text) - 1);
-	do {
-		count = run(_i, ++failing, &status);
-		if (status == 0 && count >= failing)
-			unnoticed++;
-	} while (status < 0 || count >= failing);
-	printf("%s: %lu allocations\n", calls[_i].name, failing - 1);
-	ck_assert_uint_gt(failing, calls[_i].at_least);
-	ck_assert_uint_eq(unnoticed, calls[_i].unnoticed);
+	sweep_function(&calls[_i], clean_up);
 }
 END_TEST
 

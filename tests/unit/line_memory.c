@@ -1,11 +1,10 @@
 /* Lines and the heap: how much they take, and every allocation made to fail in turn. */
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "heap.h"
+#include "heap_sweep.h"
 #include "recorder.h"
 #include "support.h"
 
@@ -58,13 +57,6 @@ static const struct ferry_line_callbacks callbacks = {.line_received = on_line,
                                                       .incomplete_line_received = on_incomplete,
                                                       .connection_lost = on_lost};
 
-/* check's own assertions take memory: while the heap is watched, this does. */
-static void must(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
 /* ---- how much ---- */
 
 START_TEST(a_short_line_takes_no_memory_but_its_share_of_the_buffers)
@@ -105,12 +97,7 @@ static void note(int status)
 static bool start(struct end *end, struct event_base *loop, int fd)
 {
 	struct ferry_transport *transport = NULL;
-	heap_suspend();
-	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
-	heap_continue();
-	int status = ferry_transport_new(&transport, bev);
-	if (status != 0)
-		bufferevent_free(bev);
+	int status = sweep_make_transport(&transport, loop, fd);
 	if (status == 0)
 		status = ferry_line_stream_new(&end->stream, transport, &callbacks, end);
 	if (status != 0)
@@ -134,14 +121,11 @@ static void send_line(size_t length)
 	must(after.bytes_queued - before.bytes_queued == (status == 0 ? length + 1 : 0));
 }
 
-static void tick(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd, (void)what, (void)argument;
-}
-
 static void run_scenario(struct event_base *loop)
 {
 	int ends[2];
+	near = far = (struct end){0};
+	failure = 0;
 	heap_suspend();
 	make_pair(PAIR_UNIX, ends);
 	heap_continue();
@@ -163,46 +147,25 @@ static void run_scenario(struct event_base *loop)
 		event_base_loop(loop, EVLOOP_ONCE);
 	ferry_line_stream_free(near.stream);
 	ferry_line_stream_free(far.stream);
-	for (int i = 0; i < 3; i++)
-		event_base_loop(loop, EVLOOP_NONBLOCK);
 }
 
-static unsigned long run_with(unsigned long failing)
+static void judge(unsigned long failing)
 {
-	int fds_before = count_open_fds();
-	size_t blocks_before = heap_blocks();
-	near = far = (struct end){0};
-	failure = 0;
-	struct event_base *loop = event_base_new();
-	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
-	event_add(ticker, &(struct timeval){.tv_usec = 2000});
-
-	heap_watch(failing);
-	run_scenario(loop);
-	unsigned long count = heap_unwatch();
-
-	event_free(ticker);
-	event_base_free(loop);
-	ck_assert_int_eq(count_open_fds(), fds_before);
-	ck_assert_msg(heap_blocks() == blocks_before, "allocation %lu: memory leaks", failing);
+	if (failing == 0) {
+		ck_assert_int_eq(failure, 0);
+		ck_assert_int_eq(far.reason, 0);
+		ck_assert_uint_eq(far.lines, 3);
+	}
 	bool complete = far.lines == 3 && far.bytes == 10 + LARGE && far.exceeded == 1 &&
 	                far.incomplete == 1 && far.reason == 0;
 	ck_assert_msg(complete || failure < 0 || near.reason < 0 || far.reason < 0,
 	              "allocation %lu: what did not get through is not told: %u lines", failing,
 	              far.lines);
-	return count;
 }
 
 START_TEST(every_allocation_may_fail)
 {
-	unsigned long count = run_with(0);
-	ck_assert_int_eq(failure, 0);
-	ck_assert_int_eq(far.reason, 0);
-	ck_assert_uint_eq(far.lines, 3);
-	for (unsigned long failing = 1; failing <= count; failing++)
-		run_with(failing);
-	printf("%lu allocations\n", count);
-	ck_assert_uint_gt(count, 10);
+	sweep_scenario(run_scenario, judge, 10);
 }
 END_TEST
 

@@ -1,11 +1,10 @@
 /* Messages and the heap: how much they take, and every allocation made to fail in turn. */
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "heap.h"
+#include "heap_sweep.h"
 #include "recorder.h"
 #include "support.h"
 #include "wire.h"
@@ -40,13 +39,6 @@ static void on_lost(struct ferry_message_stream *stream, int reason, void *conte
 
 static const struct ferry_message_callbacks callbacks = {.message_received = on_message,
                                                          .connection_lost = on_lost};
-
-/* check's own assertions take memory: while the heap is watched, this does. */
-static void must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 /* ---- how much ---- */
 
@@ -96,12 +88,7 @@ static void note(int status)
 static bool start(struct end *end, struct event_base *loop, int fd)
 {
 	struct ferry_transport *transport = NULL;
-	heap_suspend();
-	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
-	heap_continue();
-	int status = ferry_transport_new(&transport, bev);
-	if (status != 0)
-		bufferevent_free(bev);
+	int status = sweep_make_transport(&transport, loop, fd);
 	if (status == 0)
 		status = ferry_message_stream_new(&end->stream, transport, &callbacks, end);
 	if (status != 0)
@@ -131,14 +118,11 @@ static void send_one(size_t length, size_t fd_count, enum ferry_fd_ownership own
 			must(close(fds[i]) == 0);
 }
 
-static void tick(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd, (void)what, (void)argument;
-}
-
 static void run_scenario(struct event_base *loop)
 {
 	int ends[2];
+	near = far = (struct end){0};
+	failure = 0;
 	heap_suspend();
 	make_pair(PAIR_UNIX, ends);
 	heap_continue();
@@ -159,44 +143,23 @@ static void run_scenario(struct event_base *loop)
 		event_base_loop(loop, EVLOOP_ONCE);
 	ferry_message_stream_free(near.stream);
 	ferry_message_stream_free(far.stream);
-	for (int i = 0; i < 3; i++)
-		event_base_loop(loop, EVLOOP_NONBLOCK);
 }
 
-static unsigned long run_with(unsigned long failing)
+static void judge(unsigned long failing)
 {
-	int fds_before = count_open_fds();
-	size_t blocks_before = heap_blocks();
-	near = far = (struct end){0};
-	failure = 0;
-	struct event_base *loop = event_base_new();
-	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
-	event_add(ticker, &(struct timeval){.tv_usec = 2000});
-
-	heap_watch(failing);
-	run_scenario(loop);
-	unsigned long count = heap_unwatch();
-
-	event_free(ticker);
-	event_base_free(loop);
-	ck_assert_int_eq(count_open_fds(), fds_before);
-	ck_assert_msg(heap_blocks() == blocks_before, "allocation %lu: memory leaks", failing);
+	if (failing == 0) {
+		ck_assert_int_eq(failure, 0);
+		ck_assert_uint_eq(far.count, 4);
+	}
 	bool complete = far.count == 4 && far.fds == 1 + 2 * BURST && far.reason == 0;
 	ck_assert_msg(complete || failure < 0 || near.reason < 0 || far.reason < 0,
 	              "allocation %lu: what did not get through is not told: %u messages", failing,
 	              far.count);
-	return count;
 }
 
 START_TEST(every_allocation_may_fail)
 {
-	unsigned long count = run_with(0);
-	ck_assert_int_eq(failure, 0);
-	ck_assert_uint_eq(far.count, 4);
-	for (unsigned long failing = 1; failing <= count; failing++)
-		run_with(failing);
-	printf("%lu allocations\n", count);
-	ck_assert_uint_gt(count, 10);
+	sweep_scenario(run_scenario, judge, 10);
 }
 END_TEST
 

@@ -1,8 +1,6 @@
 /* Takeovers and the heap: every allocation made to fail in turn. Whatever fails, no file is removed from
  * under who has it, no descriptor leaks, and both ends are told. */
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,15 +8,9 @@
 #include <event2/bufferevent.h>
 
 #include "heap.h"
+#include "heap_sweep.h"
 #include "listening.h"
 #include "support.h"
-
-/* check's own assertions take memory: while the heap is watched, this does. */
-static void must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 struct side {
 	struct ferry_takeover *takeover;
@@ -105,6 +97,8 @@ static void start(struct event_base *loop)
 
 static void run_scenario(struct event_base *loop)
 {
+	old_side = new_side = (struct side){0};
+	call_failed = false;
 	fill_set();
 	if (call_failed)
 		return;
@@ -114,8 +108,14 @@ static void run_scenario(struct event_base *loop)
 		event_base_loop(loop, EVLOOP_ONCE);
 }
 
-static void expect_one_owner(unsigned long failing)
+static void judge(unsigned long failing)
 {
+	if (failing == 0) {
+		ck_assert(!call_failed);
+		ck_assert_int_eq(old_side.status, 0);
+		ck_assert_int_eq(new_side.status, 0);
+		ck_assert_uint_eq(old_side.ended + new_side.ended, 2);
+	}
 	ck_assert_msg(old_side.takeover == NULL && new_side.takeover == NULL,
 	              "allocation %lu: an end is not told: %d, %d", failing, old_side.ended,
 	              new_side.ended);
@@ -129,46 +129,9 @@ static void expect_one_owner(unsigned long failing)
 	unlink(socket_path);
 }
 
-static void tick(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd, (void)what, (void)argument;
-}
-
-static unsigned long run_with(unsigned long failing)
-{
-	int fds_before = count_open_fds();
-	size_t blocks_before = heap_blocks();
-	old_side = new_side = (struct side){0};
-	call_failed = false;
-	struct event_base *loop = event_base_new();
-	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
-	event_add(ticker, &(struct timeval){.tv_usec = 2000});
-
-	heap_watch(failing);
-	run_scenario(loop);
-	unsigned long count = heap_unwatch();
-
-	expect_one_owner(failing);
-	for (int i = 0; i < 3; i++)
-		event_base_loop(loop, EVLOOP_NONBLOCK);
-	event_free(ticker);
-	event_base_free(loop);
-	ck_assert_msg(count_open_fds() == fds_before, "allocation %lu: a descriptor leaks", failing);
-	ck_assert_msg(heap_blocks() == blocks_before, "allocation %lu: memory leaks", failing);
-	return count;
-}
-
 START_TEST(every_allocation_may_fail)
 {
-	unsigned long count = run_with(0);
-	ck_assert(!call_failed);
-	ck_assert_int_eq(old_side.status, 0);
-	ck_assert_int_eq(new_side.status, 0);
-	ck_assert_uint_eq(old_side.ended + new_side.ended, 2);
-	for (unsigned long failing = 1; failing <= count; failing++)
-		run_with(failing);
-	printf("%lu allocations\n", count);
-	ck_assert_uint_gt(count, 20);
+	sweep_scenario(run_scenario, judge, 20);
 }
 END_TEST
 
