@@ -13,7 +13,7 @@
 
 #include "ferry/ferry.h"
 
-#include "faults.h"
+#include "fault_sweep.h"
 #include "heap.h"
 #include "samples.h"
 #include "support.h"
@@ -162,15 +162,8 @@ static bool open_side(struct ferry_message_stream **stream, struct event_base *l
                       const struct ferry_message_callbacks *callbacks)
 {
 	struct ferry_transport *transport = NULL;
-	disarm();
-	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
-	arm();
-	if (note_error(ferry_transport_new(&transport, bev)) < 0) {
-		disarm();
-		bufferevent_free(bev);
-		arm();
+	if (note_error(make_swept_transport(&transport, loop, fd)) < 0)
 		return false;
-	}
 	int status = note_error(ferry_message_stream_new(stream, transport, callbacks, loop));
 	if (status < 0)
 		ferry_transport_free(transport);
@@ -192,11 +185,6 @@ static void send_sample(unsigned int which)
 	if (status < 0 || !takes)
 		close(fd);
 	arm();
-}
-
-static void tick(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd, (void)what, (void)argument;
 }
 
 /* More rounds than any recovery takes: what is not over by then hangs. */
@@ -226,16 +214,14 @@ static void converse(struct event_base *loop)
 		event_base_loop(loop, EVLOOP_ONCE);
 }
 
-static void run_scenario(void)
+static void run_scenario(struct event_base *loop, int kind)
 {
+	(void)kind;
 	int ends[2];
 	memset(&run, 0, sizeof(run));
 	disarm();
 	for (size_t i = 0; i < SENT; i++)
 		ck_assert(sample_make(&samples[i], sent[i]));
-	struct event_base *loop = event_base_new();
-	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
-	event_add(ticker, &(struct timeval){.tv_usec = 2000});
 	make_pair(PAIR_UNIX, ends);
 	arm();
 
@@ -245,30 +231,19 @@ static void run_scenario(void)
 		converse(loop);
 	ferry_message_stream_free(run.near);
 	ferry_message_stream_free(run.far);
-	for (int i = 0; i < 3; i++)
-		event_base_loop(loop, EVLOOP_NONBLOCK);
 
 	disarm();
-	event_free(ticker);
-	event_base_free(loop);
 	for (size_t i = 0; i < SENT; i++)
 		sample_close(&samples[i]);
+	arm();
 }
 
 /* ---- the judgement ---- */
 
-static char what_failed[100];
-static unsigned int faults; /* described, so that one run shows all of them */
-
-static void check_that(bool holds, const char *sentence)
+static void describe(void)
 {
-	if (holds)
-		return;
-	faults++;
-	printf("NOT: %s\n%s: call %d, reason %d, accepted %u, received %u, arrived %u, refused %u\n",
-	       sentence, what_failed, run.call_error, run.reason, run.accepted, run.received,
-	       run.arrived, run.refused);
-	fflush(stdout);
+	printf("call %d, reason %d, accepted %u, received %u, arrived %u, refused %u\n", run.call_error,
+	       run.reason, run.accepted, run.received, run.arrived, run.refused);
 }
 
 static bool is_complete(void)
@@ -277,43 +252,24 @@ static bool is_complete(void)
 	       run.arrived == SENT;
 }
 
-static void judge(bool recoverable, int fds_before)
+static void judge(enum fault fault)
 {
 	check_that(is_complete() || run.call_error < 0 || run.reason < 0,
 	           "what did not get through is told");
-	if (recoverable)
+	if (fault != FAULT_FATAL)
 		check_that(is_complete(), "what can be waited out changes nothing");
 	check_that(!run.wrong, "what arrives is what was sent");
 	check_that(run.received == run.arrived + run.refused && run.received <= run.accepted,
 	           "each is received once or refused");
-	check_that(count_open_fds() == fds_before, "no descriptor leaks");
-	check_that(take_bad_closes() == 0, "none is closed twice");
 }
 
 /* ---- the sweeps ---- */
 
-static unsigned long run_with_allocation(unsigned long number)
-{
-	int fds_before = count_open_fds();
-	size_t blocks_before = heap_blocks();
-	snprintf(what_failed, sizeof(what_failed), "allocation %lu", number);
-	plan_fault(CALL_NONE, 0, 0);
-	heap_watch(number);
-	run_scenario();
-	unsigned long count = heap_unwatch();
-	judge(number == 0, fds_before);
-	check_that(heap_blocks() == blocks_before, "no memory leaks");
-	return count;
-}
+static const struct fault_sweep sweep = {run_scenario, judge, describe, 30, 60, true};
 
 START_TEST(every_allocation_may_fail)
 {
-	unsigned long count = run_with_allocation(0);
-	for (unsigned long number = 1; number <= count; number++)
-		run_with_allocation(number);
-	printf("%lu allocations\n", count);
-	ck_assert_uint_gt(count, 10);
-	ck_assert_uint_eq(faults, 0);
+	sweep_allocations(&sweep, 0, "descriptors", 10);
 }
 END_TEST
 
@@ -332,33 +288,10 @@ static const struct swept_call calls[] = {
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
-static void run_with_call(int index, unsigned int number, int error)
-{
-	int fds_before = count_open_fds();
-	snprintf(what_failed, sizeof(what_failed), "%s number %u: %s", calls[index].name, number,
-	         strerrorname_np(error));
-	plan_fault(calls[index].call, number, error);
-	heap_watch(0);
-	run_scenario();
-	heap_unwatch();
-	judge(is_recoverable(&calls[index], error), fds_before);
-	check_that(heap_blocks() == 0, "no memory leaks");
-}
-
 /* _i: the call */
 START_TEST(every_system_call_may_fail)
 {
-	plan_fault(CALL_NONE, 0, 0);
-	heap_watch(0);
-	run_scenario();
-	heap_unwatch();
-	unsigned int count = count_calls(calls[_i].call);
-	for (unsigned int number = 1; number <= count; number++)
-		for (const int *error = calls[_i].errors; *error != 0; error++)
-			run_with_call(_i, number, *error);
-	printf("%s called %u times\n", calls[_i].name, count);
-	ck_assert_uint_gt(count, 0);
-	ck_assert_uint_eq(faults, 0);
+	ck_assert_uint_gt(sweep_call(&sweep, 0, "descriptors", &calls[_i]), 0);
 }
 END_TEST
 

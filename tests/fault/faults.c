@@ -184,14 +184,6 @@ void set_kernel(enum kernel now)
 
 /* ---- for the tests ---- */
 
-bool is_recoverable(const struct swept_call *swept, int error)
-{
-	for (const int *one = swept->recoverable; *one != 0; one++)
-		if (*one == error)
-			return true;
-	return false;
-}
-
 void plan_fault(enum call call, unsigned int number, int error)
 {
 	failing_call = call;

@@ -39,15 +39,6 @@ enum call {
 	CALL_COUNT
 };
 
-/* A call that is swept: with what it fails. */
-struct swept_call {
-	enum call call;
-	const char *name;
-	int errors[10];      /* zero-terminated */
-	int recoverable[10]; /* of them, those that change nothing */
-};
-bool is_recoverable(const struct swept_call *swept, int error);
-
 /* The call that fails: the so-manieth, from now on; CALL_NONE: none. */
 void plan_fault(enum call call, unsigned int number, int error);
 

@@ -12,7 +12,7 @@
 
 #include "ferry/ferry.h"
 
-#include "faults.h"
+#include "fault_sweep.h"
 #include "heap.h"
 #include "support.h"
 #include "wire.h"
@@ -200,16 +200,7 @@ static void hand_off(void)
 static struct ferry_transport *make_side(struct event_base *loop, int fd)
 {
 	struct ferry_transport *transport = NULL;
-
-	disarm();
-	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
-	arm();
-	int status = ferry_transport_new(&transport, bev);
-	note_error(status);
-	disarm();
-	if (status != 0)
-		bufferevent_free(bev);
-	arm();
+	note_error(make_swept_transport(&transport, loop, fd));
 	return transport;
 }
 
@@ -289,11 +280,6 @@ static void go_on(void)
 	}
 }
 
-static void tick(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd, (void)what, (void)argument;
-}
-
 /* More rounds than any recovery takes: what is not over by then hangs. */
 enum { PATIENCE = 300, ROUNDS_MAX = 500 };
 
@@ -311,17 +297,12 @@ static void pump(struct event_base *loop)
 	}
 }
 
-static void run_scenario(void)
+static void run_scenario(struct event_base *loop, int kind)
 {
+	(void)kind;
 	memset(&run, 0, sizeof(run));
 	for (unsigned int i = 0; i < HANDOFFS; i++)
 		run.items[i].client = run.items[i].stolen = -1;
-	disarm();
-	struct event_base *loop = event_base_new();
-	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
-	event_add(ticker, &(struct timeval){.tv_usec = 2000});
-	arm();
-
 	int status = ferry_dispatcher_new(&run.dispatcher, loop, &dispatcher_callbacks, NULL);
 	note_error(status);
 	if (status == 0) {
@@ -339,9 +320,6 @@ static void run_scenario(void)
 	}
 	for (int k = 0; k < 2; k++)
 		ferry_worker_free(run.sides[k].worker);
-	for (int i = 0; i < 3; i++)
-		event_base_loop(loop, EVLOOP_NONBLOCK);
-
 	disarm();
 	for (unsigned int i = 0; i < HANDOFFS; i++) {
 		if (run.items[i].client >= 0)
@@ -349,41 +327,33 @@ static void run_scenario(void)
 		if (run.items[i].stolen >= 0)
 			close(run.items[i].stolen);
 	}
-	event_free(ticker);
-	event_base_free(loop);
+	arm();
 }
 
 /* ---- the judgement ---- */
 
-static char what_failed[100];
-static unsigned int faults; /* described, so that one run shows all of them */
+static unsigned int judged; /* the number of an item */
 
-static void check_that(bool holds, unsigned int number, const char *sentence)
+static void describe(void)
 {
-	const struct item *item = &run.items[number];
+	const struct item *item = &run.items[judged];
 
-	if (holds)
-		return;
-	faults++;
-	printf("NOT: %s\n%s: call %d; %u of %u: accepted %d, served %u, outcomes %u: %d, %d\n",
-	       sentence, what_failed, run.call_error, number, run.handed, item->accepted, item->served,
-	       item->outcomes, item->outcome, item->reason);
-	fflush(stdout);
+	printf("call %d; %u of %u: accepted %d, served %u, outcomes %u: %d, %d\n", run.call_error,
+	       judged, run.handed, item->accepted, item->served, item->outcomes, item->outcome,
+	       item->reason);
 }
 
-static void judge_item(unsigned int number)
+static void judge_item(const struct item *item)
 {
-	const struct item *item = &run.items[number];
-
-	check_that(item->outcomes == item->accepted, number, "one outcome, or an error at the call");
-	check_that(item->served <= 1, number, "none is given out twice");
+	check_that(item->outcomes == item->accepted, "one outcome, or an error at the call");
+	check_that(item->served <= 1, "none is given out twice");
 	if (!item->accepted)
 		return;
 	bool taken = item->outcome == FERRY_HANDOFF_DONE || item->outcome == FERRY_HANDOFF_KEPT ||
 	             (item->outcome == FERRY_HANDOFF_REJECTED && item->reason == REASON);
-	check_that(item->served == taken, number, "the outcome says whether it was served");
-	if (number < VAIN_END)
-		check_that(!item->ended_at_once, number, "its outcome did not wait for the end");
+	check_that(item->served == taken, "the outcome says whether it was served");
+	if (item < &run.items[VAIN_END])
+		check_that(!item->ended_at_once, "its outcome did not wait for the end");
 }
 
 /* As it is when nothing fails. */
@@ -400,46 +370,27 @@ static bool is_as_planned(unsigned int number)
 	return item->served == 1;
 }
 
-static void judge(bool complete, int fds_before)
+static void judge(enum fault fault)
 {
-	for (unsigned int i = 0; i < HANDOFFS; i++) {
-		judge_item(i);
-		if (complete)
-			check_that(is_as_planned(i), i, "what can be waited out changes nothing");
+	for (judged = 0; judged < HANDOFFS; judged++) {
+		judge_item(&run.items[judged]);
+		if (fault != FAULT_FATAL)
+			check_that(is_as_planned(judged), "what can be waited out changes nothing");
 	}
-	if (complete)
-		check_that(run.noticed && run.drained == 1 && run.lost == 1, 0, "all of it was told");
-	check_that(!run.out_of_step, 0, "figures add up, and bytes arrive as they were");
-	check_that(run.dispatcher == NULL ? run.call_error < 0 : run.handed == HANDOFFS, 0,
-	           "it goes on");
-	check_that(count_open_fds() == fds_before, 0, "no descriptor leaks");
-	check_that(take_bad_closes() == 0, 0, "none is closed twice");
+	judged = 0;
+	if (fault != FAULT_FATAL)
+		check_that(run.noticed && run.drained == 1 && run.lost == 1, "all of it was told");
+	check_that(!run.out_of_step, "figures add up, and bytes arrive as they were");
+	check_that(run.dispatcher == NULL ? run.call_error < 0 : run.handed == HANDOFFS, "it goes on");
 }
 
 /* ---- the sweeps ---- */
 
-static unsigned long run_with_allocation(unsigned long number)
-{
-	int fds_before = count_open_fds();
-	size_t blocks_before = heap_blocks();
-	snprintf(what_failed, sizeof(what_failed), "allocation %lu", number);
-	plan_fault(CALL_NONE, 0, 0);
-	heap_watch(number);
-	run_scenario();
-	unsigned long count = heap_unwatch();
-	judge(number == 0, fds_before);
-	check_that(heap_blocks() == blocks_before, 0, "no memory leaks");
-	return count;
-}
+static const struct fault_sweep sweep = {run_scenario, judge, describe, 30, 60, true};
 
 START_TEST(every_allocation_may_fail)
 {
-	unsigned long count = run_with_allocation(0);
-	for (unsigned long number = 1; number <= count; number++)
-		run_with_allocation(number);
-	printf("%lu allocations\n", count);
-	ck_assert_uint_gt(count, 10);
-	ck_assert_uint_eq(faults, 0);
+	sweep_allocations(&sweep, 0, "handoffs", 10);
 }
 END_TEST
 
@@ -458,35 +409,10 @@ static const struct swept_call calls[] = {
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
-static void run_with_call(int index, unsigned int number, int error)
-{
-	int fds_before = count_open_fds();
-	snprintf(what_failed, sizeof(what_failed), "%s number %u: %s", calls[index].name, number,
-	         strerrorname_np(error));
-	plan_fault(calls[index].call, number, error);
-	heap_watch(0);
-	run_scenario();
-	heap_unwatch();
-	judge(is_recoverable(&calls[index], error), fds_before);
-	check_that(heap_blocks() == 0, 0, "no memory leaks");
-}
-
 /* _i: the call. */
 START_TEST(every_system_call_may_fail)
 {
-	plan_fault(CALL_NONE, 0, 0);
-	heap_watch(0);
-	run_scenario();
-	heap_unwatch();
-	unsigned int count = count_calls(calls[_i].call);
-	ck_assert_uint_gt(count, 0);
-	/* A long run of the same call brings nothing new. */
-	unsigned int step = count > 60 ? count / 60 : 1;
-	for (unsigned int number = 1; number <= count; number += number < 30 ? 1 : step)
-		for (const int *error = calls[_i].errors; *error != 0; error++)
-			run_with_call(_i, number, *error);
-	printf("%s called %u times\n", calls[_i].name, count);
-	ck_assert_uint_eq(faults, 0);
+	ck_assert_uint_gt(sweep_call(&sweep, 0, "handoffs", &calls[_i]), 0);
 }
 END_TEST
 

@@ -12,7 +12,7 @@
 
 #include "ferry/ferry.h"
 
-#include "faults.h"
+#include "fault_sweep.h"
 #include "heap.h"
 #include "support.h"
 #include "wire.h"
@@ -21,6 +21,7 @@
 
 /* The last: the far end has sent a message and gone, before the near end starts to send. */
 enum { LINK_UNIX, LINK_TCP, LINK_UNIX_GONE, LINK_KINDS };
+static const char *const links[] = {"unix", "TCP", "unix, gone"};
 enum { HEADER = 16, LARGE = 100000, REPLY = 1000, REPLIES = 3, FDS_MAX = 40, RESERVE = 50 };
 
 struct sent {
@@ -141,17 +142,10 @@ static const struct ferry_message_callbacks callbacks = {.message_received = on_
 static bool open_side(struct side *side, struct event_base *loop, int fd)
 {
 	struct ferry_transport *transport = NULL;
-	disarm();
-	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
-	arm();
-	int status = ferry_transport_new(&transport, bev);
+	int status = make_swept_transport(&transport, loop, fd);
 	note_error(status);
-	if (status != 0) {
-		disarm();
-		bufferevent_free(bev);
-		arm();
+	if (status != 0)
 		return false;
-	}
 	status = ferry_message_stream_new(&side->stream, transport, &callbacks, side);
 	note_error(status);
 	if (status != 0)
@@ -200,24 +194,13 @@ static void end_when_answered(void)
 		ferry_transport_lose_connection(ferry_message_stream_get_transport(run.near.stream));
 }
 
-static void tick(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd, (void)what, (void)argument;
-}
-
 /* More rounds than any recovery takes: what is not over by then hangs. */
 enum { ROUNDS_MAX = 1000 };
 
-static void run_scenario(int kind)
+static void run_scenario(struct event_base *loop, int kind)
 {
 	memset(&run, 0, sizeof(run));
 	run.kind = kind;
-	disarm();
-	struct event_base *loop = event_base_new();
-	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
-	event_add(ticker, &(struct timeval){.tv_usec = 2000});
-	arm();
-
 	if (open_sides(loop)) {
 		for (unsigned int i = 0; i < PLANNED; i++)
 			send_message(&run.near, i, &plan[i]);
@@ -228,29 +211,15 @@ static void run_scenario(int kind)
 	}
 	ferry_message_stream_free(run.near.stream);
 	ferry_message_stream_free(run.far.stream);
-	for (int i = 0; i < 3; i++)
-		event_base_loop(loop, EVLOOP_NONBLOCK);
-
-	disarm();
-	event_free(ticker);
-	event_base_free(loop);
 }
 
 /* ---- the judgement ---- */
 
-static char what_failed[100];
-static unsigned int faults; /* described, so that one run shows all of them */
-
-static void check_that(bool holds, const char *sentence)
+static void describe(void)
 {
-	if (holds)
-		return;
-	faults++;
-	printf("NOT: %s\n%s: call %d, near %d/%d got %u of %u, far %d/%d got %u of %u\n", sentence,
-	       what_failed, run.call_error, run.near.lost, run.near.reason, run.near.received,
-	       run.far.accepted_count, run.far.lost, run.far.reason, run.far.received,
-	       run.near.accepted_count);
-	fflush(stdout);
+	printf("call %d, near %d/%d got %u of %u, far %d/%d got %u of %u\n", run.call_error,
+	       run.near.lost, run.near.reason, run.near.received, run.far.accepted_count, run.far.lost,
+	       run.far.reason, run.far.received, run.near.accepted_count);
 }
 
 static bool is_complete(void)
@@ -267,11 +236,13 @@ static bool is_told(void)
 	       run.near.fds_lost + run.far.fds_lost > 0;
 }
 
-static void judge(bool recoverable, int fds_before)
+static void judge(enum fault fault)
 {
 	check_that(is_complete() || is_told(), "what did not get through is told");
-	if (recoverable)
+	if (fault != FAULT_FATAL && run.kind != LINK_UNIX_GONE)
 		check_that(is_complete(), "what can be waited out changes nothing");
+	if (fault == FAULT_NONE && run.kind == LINK_UNIX_GONE)
+		check_that(run.near.received == 1, "what a peer had sent before it went is received");
 	check_that(!run.near.out_of_step && !run.far.out_of_step,
 	           "each is the next that was sent, with its own descriptors");
 	if (run.call_error == 0) {
@@ -280,36 +251,15 @@ static void judge(bool recoverable, int fds_before)
 		if (run.kind == LINK_UNIX_GONE)
 			check_that(run.near.reason < 0, "a peer that has gone is told");
 	}
-	check_that(count_open_fds() == fds_before, "no descriptor leaks");
-	check_that(take_bad_closes() == 0, "none is closed twice");
 }
 
 /* ---- the sweeps ---- */
 
-static unsigned long run_with_allocation(int kind, unsigned long number)
-{
-	int fds_before = count_open_fds();
-	size_t blocks_before = heap_blocks();
-	snprintf(what_failed, sizeof(what_failed), "link %d, allocation %lu", kind, number);
-	plan_fault(CALL_NONE, 0, 0);
-	heap_watch(number);
-	run_scenario(kind);
-	unsigned long count = heap_unwatch();
-	judge(number == 0 && kind != LINK_UNIX_GONE, fds_before);
-	if (number == 0 && kind == LINK_UNIX_GONE)
-		check_that(run.near.received == 1, "what a peer had sent before it went is received");
-	check_that(heap_blocks() == blocks_before, "no memory leaks");
-	return count;
-}
+static const struct fault_sweep sweep = {run_scenario, judge, describe, 30, 60, true};
 
 START_TEST(every_allocation_may_fail)
 {
-	unsigned long count = run_with_allocation(_i, 0);
-	for (unsigned long number = 1; number <= count; number++)
-		run_with_allocation(_i, number);
-	printf("link %d: %lu allocations\n", _i, count);
-	ck_assert_uint_gt(count, 10);
-	ck_assert_uint_eq(faults, 0);
+	sweep_allocations(&sweep, _i, links[_i], 10);
 }
 END_TEST
 
@@ -328,35 +278,11 @@ static const struct swept_call calls[] = {
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
-static void run_with_call(int kind, int index, unsigned int number, int error)
-{
-	int fds_before = count_open_fds();
-	snprintf(what_failed, sizeof(what_failed), "link %d, %s number %u: %s", kind, calls[index].name,
-	         number, strerrorname_np(error));
-	plan_fault(calls[index].call, number, error);
-	heap_watch(0);
-	run_scenario(kind);
-	heap_unwatch();
-	judge(is_recoverable(&calls[index], error) && kind != LINK_UNIX_GONE, fds_before);
-	check_that(heap_blocks() == 0, "no memory leaks");
-}
-
 /* _i: the call, on each kind of link. */
 START_TEST(every_system_call_may_fail)
 {
-	int kind = _i / SWEPT_CALLS, index = _i % SWEPT_CALLS;
-	plan_fault(CALL_NONE, 0, 0);
-	heap_watch(0);
-	run_scenario(kind);
-	heap_unwatch();
-	unsigned int count = count_calls(calls[index].call);
-	/* A long run of the same call brings nothing new. */
-	unsigned int step = count > 60 ? count / 60 : 1;
-	for (unsigned int number = 1; number <= count; number += number < 30 ? 1 : step)
-		for (const int *error = calls[index].errors; *error != 0; error++)
-			run_with_call(kind, index, number, *error);
-	printf("link %d: %s called %u times\n", kind, calls[index].name, count);
-	ck_assert_uint_eq(faults, 0);
+	int kind = _i / SWEPT_CALLS;
+	sweep_call(&sweep, kind, links[kind], &calls[_i % SWEPT_CALLS]);
 }
 END_TEST
 

@@ -15,7 +15,7 @@
 
 #include "ferry/ferry.h"
 
-#include "faults.h"
+#include "fault_sweep.h"
 #include "heap.h"
 #include "support.h"
 #include "wire.h"
@@ -24,6 +24,7 @@
 
 /* The last two: the far end has said something and gone, before the near end starts to send. */
 enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_UNIX_GONE, LINK_PIPES_GONE, LINK_KINDS };
+static const char *const links[] = {"unix", "TCP", "pipes", "unix, gone", "pipes, gone"};
 enum { FILES = 2, FD_BURST = 20, LARGE = 300000, FILE_SIZE = 20000 };
 
 struct side {
@@ -213,16 +214,8 @@ static void send_everything(void)
 
 static bool open_socket_side(struct side *side, struct event_base *loop, int fd)
 {
-	disarm();
-	struct bufferevent *bev = bufferevent_socket_new(loop, fd, BEV_OPT_CLOSE_ON_FREE);
-	arm();
-	int status = ferry_transport_new(&side->transport, bev);
+	int status = make_swept_transport(&side->transport, loop, fd);
 	note_error(status);
-	if (status != 0) {
-		disarm();
-		bufferevent_free(bev);
-		arm();
-	}
 	return status == 0;
 }
 
@@ -294,24 +287,13 @@ static bool open_sides(struct event_base *loop)
 	return status == 0;
 }
 
-static void tick(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd, (void)what, (void)argument;
-}
-
 /* More rounds than any recovery takes: what is not over by then hangs. */
 enum { ROUNDS_MAX = 1000 };
 
-static void run_scenario(int kind)
+static void run_scenario(struct event_base *loop, int kind)
 {
 	memset(&run, 0, sizeof(run));
 	run.kind = kind;
-	disarm();
-	struct event_base *loop = event_base_new();
-	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
-	event_add(ticker, &(struct timeval){.tv_usec = 2000});
-	arm();
-
 	if (open_sides(loop)) {
 		send_everything();
 		for (int i = 0; i < ROUNDS_MAX && !(run.near.lost && run.far.lost); i++)
@@ -320,17 +302,9 @@ static void run_scenario(int kind)
 	run.freed = true;
 	ferry_transport_free(run.near.transport);
 	ferry_transport_free(run.far.transport);
-	for (int i = 0; i < 3; i++)
-		event_base_loop(loop, EVLOOP_NONBLOCK);
-
-	disarm();
-	event_free(ticker);
-	event_base_free(loop);
 }
 
 /* ---- the judgement ---- */
-
-static char what_failed[100];
 
 static bool is_complete(void)
 {
@@ -348,30 +322,17 @@ static bool is_told(void)
 
 static void describe(void)
 {
-	printf("%s: call %d, near %d/%d, far %d/%d, file %d, bytes %zu of %zu, fds %u of %u, files %u "
+	printf("call %d, near %d/%d, far %d/%d, file %d, bytes %zu of %zu, fds %u of %u, files %u "
 	       "of %u, losses %u\n",
-	       what_failed, run.call_error, run.near.lost, run.near.reason, run.far.lost,
-	       run.far.reason, run.file_status, run.bytes_received, run.bytes_accepted,
-	       run.fds_received, run.fds_accepted, run.files_finished, run.files_accepted,
-	       run.losses_told);
-	fflush(stdout);
+	       run.call_error, run.near.lost, run.near.reason, run.far.lost, run.far.reason,
+	       run.file_status, run.bytes_received, run.bytes_accepted, run.fds_received,
+	       run.fds_accepted, run.files_finished, run.files_accepted, run.losses_told);
 }
 
-static unsigned int faults; /* described, so that one run shows all of them */
-
-static void check_that(bool holds, const char *sentence)
-{
-	if (holds)
-		return;
-	faults++;
-	printf("NOT: %s\n", sentence);
-	describe();
-}
-
-static void judge(bool recoverable, int fds_before)
+static void judge(enum fault fault)
 {
 	check_that(is_complete() || is_told(), "what did not get through is told");
-	if (recoverable)
+	if (fault != FAULT_FATAL && !is_gone(run.kind))
 		check_that(is_complete(), "what can be waited out changes nothing");
 	/* Opened and not ended by a failed call: the end is told. */
 	if (run.call_error == 0) {
@@ -383,34 +344,15 @@ static void judge(bool recoverable, int fds_before)
 	check_that(run.files_finished == run.files_accepted, "every file is finished once");
 	check_that(run.bytes_received <= run.bytes_accepted && run.fds_received <= run.fds_accepted,
 	           "nothing arrives twice");
-	check_that(count_open_fds() == fds_before, "no descriptor leaks");
-	check_that(take_bad_closes() == 0, "none is closed twice");
 }
 
 /* ---- the sweeps ---- */
 
-static unsigned long run_with_allocation(int kind, unsigned long number)
-{
-	int fds_before = count_open_fds();
-	size_t blocks_before = heap_blocks();
-	snprintf(what_failed, sizeof(what_failed), "link %d, allocation %lu", kind, number);
-	plan_fault(CALL_NONE, 0, 0);
-	heap_watch(number);
-	run_scenario(kind);
-	unsigned long count = heap_unwatch();
-	judge(number == 0 && !is_gone(kind), fds_before);
-	check_that(heap_blocks() == blocks_before, "no memory leaks");
-	return count;
-}
+static const struct fault_sweep sweep = {run_scenario, judge, describe, 30, 60, true};
 
 START_TEST(every_allocation_may_fail)
 {
-	unsigned long count = run_with_allocation(_i, 0);
-	for (unsigned long number = 1; number <= count; number++)
-		run_with_allocation(_i, number);
-	printf("link %d: %lu allocations\n", _i, count);
-	ck_assert_uint_gt(count, 10);
-	ck_assert_uint_eq(faults, 0);
+	sweep_allocations(&sweep, _i, links[_i], 10);
 }
 END_TEST
 
@@ -445,35 +387,11 @@ static const struct swept_call calls[] = {
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
-static void run_with_call(int kind, int index, unsigned int number, int error)
-{
-	int fds_before = count_open_fds();
-	snprintf(what_failed, sizeof(what_failed), "link %d, %s number %u: %s", kind, calls[index].name,
-	         number, strerrorname_np(error));
-	plan_fault(calls[index].call, number, error);
-	heap_watch(0);
-	run_scenario(kind);
-	heap_unwatch();
-	judge(is_recoverable(&calls[index], error) && !is_gone(kind), fds_before);
-	check_that(heap_blocks() == 0, "no memory leaks");
-}
-
 /* _i: the call, on each kind of link. */
 START_TEST(every_system_call_may_fail)
 {
-	int kind = _i / SWEPT_CALLS, index = _i % SWEPT_CALLS;
-	plan_fault(CALL_NONE, 0, 0);
-	heap_watch(0);
-	run_scenario(kind);
-	heap_unwatch();
-	unsigned int count = count_calls(calls[index].call);
-	/* A long run of the same call brings nothing new. */
-	unsigned int step = count > 60 ? count / 60 : 1;
-	for (unsigned int number = 1; number <= count; number += number < 30 ? 1 : step)
-		for (const int *error = calls[index].errors; *error != 0; error++)
-			run_with_call(kind, index, number, *error);
-	printf("link %d: %s called %u times\n", kind, calls[index].name, count);
-	ck_assert_uint_eq(faults, 0);
+	int kind = _i / SWEPT_CALLS;
+	sweep_call(&sweep, kind, links[kind], &calls[_i % SWEPT_CALLS]);
 }
 END_TEST
 
