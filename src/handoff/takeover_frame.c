@@ -6,37 +6,24 @@
 
 #include "ferry/listeners.h"
 
+#include "little_endian.h"
+
 /* Flags of a listener. Others are for later versions. */
 enum { FLAG_LOCKED = 1 };
 
-static void put_number(unsigned char *bytes, uint64_t number, size_t size)
-{
-	for (size_t i = 0; i < size; i++)
-		bytes[i] = (unsigned char)(number >> (8 * i));
-}
-
-static uint64_t get_number(const unsigned char *bytes, size_t size)
-{
-	uint64_t number = 0;
-
-	for (size_t i = size; i > 0; i--)
-		number = number << 8 | bytes[i - 1];
-	return number;
-}
-
 void takeover_hello_put(unsigned char *payload)
 {
-	put_number(payload, TAKEOVER_VERSION_MIN, 2);
-	put_number(payload + 2, TAKEOVER_VERSION_MAX, 2);
-	put_number(payload + 4, 0, 4);
+	little_endian_put(payload, TAKEOVER_VERSION_MIN, 2);
+	little_endian_put(payload + 2, TAKEOVER_VERSION_MAX, 2);
+	little_endian_put(payload + 4, 0, 4);
 }
 
 int takeover_hello_get(const unsigned char *payload, size_t length)
 {
 	if (length < TAKEOVER_HELLO_SIZE)
 		return -EPROTO;
-	const uint64_t lowest = get_number(payload, 2);
-	const uint64_t highest = get_number(payload + 2, 2);
+	const uint64_t lowest = little_endian_get(payload, 2);
+	const uint64_t highest = little_endian_get(payload + 2, 2);
 	if (lowest == 0 || lowest > highest)
 		return -EPROTO;
 	/* There is but one version of ours: the highest of both is not lower, or there is none. */
@@ -45,8 +32,8 @@ int takeover_hello_get(const unsigned char *payload, size_t length)
 
 void takeover_request_put(unsigned char *payload, uint32_t count)
 {
-	put_number(payload, count, 4);
-	put_number(payload + 4, 0, 4);
+	little_endian_put(payload, count, 4);
+	little_endian_put(payload + 4, 0, 4);
 }
 
 /* Whether `count` names, each behind its length, fill the bytes. None has a zero byte inside. */
@@ -67,7 +54,7 @@ int takeover_request_get(const unsigned char *payload, size_t length, uint32_t *
 {
 	if (length < TAKEOVER_REQUEST_SIZE)
 		return -EPROTO;
-	*count = (uint32_t)get_number(payload, 4);
+	*count = (uint32_t)little_endian_get(payload, 4);
 	return are_names(payload + TAKEOVER_REQUEST_SIZE, length - TAKEOVER_REQUEST_SIZE, *count)
 	           ? 0
 	           : -EPROTO;
@@ -75,12 +62,12 @@ int takeover_request_get(const unsigned char *payload, size_t length, uint32_t *
 
 void takeover_listener_put(unsigned char *payload, const struct takeover_listener *listener)
 {
-	put_number(payload, listener->cookie, 8);
-	put_number(payload + 8, listener->device, 8);
-	put_number(payload + 16, listener->inode, 8);
-	put_number(payload + 24, listener->name_length, 2);
-	put_number(payload + 26, listener->file_name_length, 2);
-	put_number(payload + 28, listener->locked ? FLAG_LOCKED : 0, 4);
+	little_endian_put(payload, listener->cookie, 8);
+	little_endian_put(payload + 8, listener->device, 8);
+	little_endian_put(payload + 16, listener->inode, 8);
+	little_endian_put(payload + 24, listener->name_length, 2);
+	little_endian_put(payload + 26, listener->file_name_length, 2);
+	little_endian_put(payload + 28, listener->locked ? FLAG_LOCKED : 0, 4);
 }
 
 int takeover_listener_get(const unsigned char *payload, size_t length,
@@ -88,12 +75,12 @@ int takeover_listener_get(const unsigned char *payload, size_t length,
 {
 	if (length < TAKEOVER_LISTENER_SIZE)
 		return -EPROTO;
-	listener->cookie = get_number(payload, 8);
-	listener->device = get_number(payload + 8, 8);
-	listener->inode = get_number(payload + 16, 8);
-	listener->name_length = (uint16_t)get_number(payload + 24, 2);
-	listener->file_name_length = (uint16_t)get_number(payload + 26, 2);
-	listener->locked = (get_number(payload + 28, 4) & FLAG_LOCKED) != 0;
+	listener->cookie = little_endian_get(payload, 8);
+	listener->device = little_endian_get(payload + 8, 8);
+	listener->inode = little_endian_get(payload + 16, 8);
+	listener->name_length = (uint16_t)little_endian_get(payload + 24, 2);
+	listener->file_name_length = (uint16_t)little_endian_get(payload + 26, 2);
+	listener->locked = (little_endian_get(payload + 28, 4) & FLAG_LOCKED) != 0;
 	listener->name = (const char *)payload + TAKEOVER_LISTENER_SIZE;
 	listener->file_name = listener->name + listener->name_length;
 	const size_t names = (size_t)listener->name_length + listener->file_name_length;
@@ -107,14 +94,14 @@ int takeover_listener_get(const unsigned char *payload, size_t length,
 
 void takeover_number_put(unsigned char *payload, int32_t number)
 {
-	put_number(payload, (uint32_t)number, 4);
-	put_number(payload + 4, 0, 4);
+	little_endian_put(payload, (uint32_t)number, 4);
+	little_endian_put(payload + 4, 0, 4);
 }
 
 int takeover_number_get(const unsigned char *payload, size_t length, int32_t *number)
 {
 	if (length < TAKEOVER_NUMBER_SIZE)
 		return -EPROTO;
-	*number = (int32_t)(uint32_t)get_number(payload, 4);
+	*number = (int32_t)(uint32_t)little_endian_get(payload, 4);
 	return 0;
 }
