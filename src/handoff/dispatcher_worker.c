@@ -7,6 +7,7 @@
 #include <event2/bufferevent.h>
 
 #include "handoff/fence.h"
+#include "handoff/fnv.h"
 #include "log.h"
 #include "transport.h"
 
@@ -341,18 +342,6 @@ void worker_look_drained(struct ferry_dispatcher_worker *worker)
 
 /* ---- for the owner ---- */
 
-static uint64_t hash_name(const char *name, uint64_t epoch)
-{
-	/* FNV-1a */
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-	if (name == NULL)
-		return epoch;
-	for (; *name != '\0'; name++)
-		hash = (hash ^ (unsigned char)*name) * UINT64_C(0x100000001b3);
-	return hash;
-}
-
 static int say_hello(struct ferry_dispatcher_worker *worker)
 {
 	unsigned char payload[FRAME_HELLO_SIZE];
@@ -388,7 +377,7 @@ static struct ferry_dispatcher_worker *allocate(struct ferry_dispatcher *dispatc
 		return NULL;
 	worker->dispatcher = dispatcher;
 	worker->epoch = ++dispatcher->epoch;
-	worker->name = hash_name(name, worker->epoch);
+	worker->name = name != NULL ? fnv_hash(name, strlen(name)) : worker->epoch;
 	worker->heard_at = dispatcher_now();
 	TAILQ_INIT(&worker->unclaimed);
 	TAILQ_INIT(&worker->claimed);

@@ -13,6 +13,7 @@
 
 #include "adopt.h"
 #include "descriptor.h"
+#include "handoff/fnv.h"
 #include "rearm.h"
 #include "utf8.h"
 
@@ -187,14 +188,11 @@ int ferry_handoff_set_blob(struct ferry_handoff *handoff, const void *blob, size
 	return replace(&handoff->blob, &handoff->blob_length, blob, length);
 }
 
-/* FNV-1a, whose high bits depend little on the last bytes of a short key, and murmur3's finaliser, after
- * which every bit depends on each. */
-static uint64_t hash(const unsigned char *bytes, size_t length)
+/* With murmur3's finaliser, after which every bit depends on each of a short key. */
+static uint64_t hash_key(const void *key, size_t length)
 {
-	uint64_t value = UINT64_C(0xcbf29ce484222325);
+	uint64_t value = fnv_hash(key, length);
 
-	for (size_t i = 0; i < length; i++)
-		value = (value ^ bytes[i]) * UINT64_C(0x100000001b3);
 	value = (value ^ value >> 33) * UINT64_C(0xff51afd7ed558ccd);
 	value = (value ^ value >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
 	return value ^ value >> 33;
@@ -204,7 +202,7 @@ int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key, size_t
 {
 	if (!is_own(handoff) || (key == NULL && length > 0))
 		return -EINVAL;
-	handoff->key = hash(key, length);
+	handoff->key = hash_key(key, length);
 	handoff->has_key = true;
 	return 0;
 }
