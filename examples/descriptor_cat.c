@@ -30,6 +30,7 @@ struct cat {
 
 /* One connection. */
 struct conversation {
+	struct unix_connection connection; /* first: what free_conversation() is given */
 	struct cat *cat;
 	struct ferry_message_stream *stream;
 	char **next; /* to send */
@@ -46,16 +47,22 @@ static struct ferry_transport *transport_of(struct conversation *conversation)
 	return ferry_message_stream_get_transport(conversation->stream);
 }
 
+static void free_conversation(struct unix_connection *connection)
+{
+	struct conversation *conversation = (struct conversation *)connection;
+	ferry_message_stream_free(conversation->stream);
+	free(conversation);
+}
+
 static void connection_lost(struct ferry_message_stream *stream, int reason, void *context)
 {
+	(void)stream;
 	struct conversation *conversation = context;
-	struct unix_peer *peer = &conversation->cat->peer;
+	const struct unix_peer *peer = conversation->connection.peer;
 
 	if (reason != 0 && !peer->failed)
 		fail(conversation, peer->path, reason);
-	ferry_message_stream_free(stream);
-	free(conversation);
-	unix_peer_is_over(peer);
+	unix_connection_is_over(&conversation->connection);
 }
 
 /* ---- sending ---- */
@@ -161,17 +168,18 @@ static int start(struct cat *cat, struct ferry_transport *transport)
 	conversation->cat = cat;
 	int status =
 	    ferry_message_stream_new(&conversation->stream, transport, &callbacks, conversation);
-	if (status == 0 && cat->files != NULL) {
-		status = start_sending(conversation);
-		if (status < 0) { /* connection_lost() is still to come, and frees */
-			fail(conversation, cat->peer.path, status);
-			ferry_transport_abort_connection(transport);
-		}
-		return 0;
-	}
-	if (status < 0)
+	if (status < 0) {
 		free(conversation);
-	return status;
+		return status;
+	}
+	unix_connection_stands(&conversation->connection, &cat->peer, free_conversation);
+	if (cat->files != NULL)
+		status = start_sending(conversation);
+	if (status < 0) { /* connection_lost() is still to come, and frees */
+		fail(conversation, cat->peer.path, status);
+		ferry_transport_abort_connection(transport);
+	}
+	return 0;
 }
 
 static void met(struct unix_peer *peer, struct ferry_transport *transport)

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -55,26 +54,16 @@ static struct ferry_line_stream *begin(struct ferry_transport *transport,
 /* ---- the server: one connection ---- */
 
 struct client {
-	LIST_ENTRY(client) others;
-	struct unix_peer *peer;
+	struct unix_connection connection; /* first: what free_client() is given */
 	struct ferry_transport *transport;
 	struct ferry_line_stream *stream;
 };
 
-static LIST_HEAD(clients, client) clients = LIST_HEAD_INITIALIZER(clients);
-
-static void free_client(struct client *client)
+static void free_client(struct unix_connection *connection)
 {
+	struct client *client = (struct client *)connection;
 	ferry_line_stream_free(client->stream);
-	LIST_REMOVE(client, others);
 	free(client);
-}
-
-static void free_clients(struct unix_peer *peer)
-{
-	(void)peer;
-	while (!LIST_EMPTY(&clients))
-		free_client(LIST_FIRST(&clients));
 }
 
 static void send_back(struct ferry_line_stream *stream, const char *line, size_t length,
@@ -112,9 +101,8 @@ static void client_lost(struct ferry_line_stream *stream, int reason, void *cont
 	(void)stream;
 	struct client *client = context;
 	if (connection_failed(reason))
-		client->peer->failed = true;
-	unix_peer_is_over(client->peer);
-	free_client(client);
+		client->connection.peer->failed = true;
+	unix_connection_is_over(&client->connection);
 }
 
 /* The last line comes back as a line, whether or not it had an end. */
@@ -131,23 +119,22 @@ static void serve(struct unix_peer *peer, struct ferry_transport *transport)
 		ferry_transport_free(transport);
 		return;
 	}
-	client->peer = peer;
+	unix_connection_stands(&client->connection, peer, free_client);
 	client->transport = transport;
 	client->stream = begin(transport, &callbacks, &producer, client);
-	LIST_INSERT_HEAD(&clients, client, others);
 	if (client->stream != NULL) {
 		ferry_line_stream_set_max_length(client->stream, LONGEST_LINE, FERRY_LINE_SKIP);
 		return;
 	}
-	free_client(client);
 	peer->failed = true;
-	unix_peer_is_over(peer);
+	unix_connection_is_over(&client->connection);
 }
 
 /* ---- the client ---- */
 
 struct asker {
 	struct unix_peer peer; /* first: what `met` is given */
+	struct unix_connection connection;
 	struct ferry_line_stream *stream;
 	struct event *readable; /* the standard input is */
 	const struct timeval *timeout;
@@ -155,9 +142,9 @@ struct asker {
 	bool at_end;
 };
 
-static void free_asker(struct unix_peer *peer)
+static void free_asker(struct unix_connection *connection)
 {
-	struct asker *asker = (struct asker *)peer;
+	struct asker *asker = (struct asker *)connection->peer;
 	ferry_line_stream_free(asker->stream);
 	if (asker->readable != NULL)
 		event_free(asker->readable);
@@ -253,8 +240,7 @@ static void server_lost(struct ferry_line_stream *stream, int reason, void *cont
 		program_say("the other end has gone");
 		asker->peer.failed = true;
 	}
-	event_del(asker->readable);
-	unix_peer_is_over(&asker->peer);
+	unix_connection_is_over(&asker->connection);
 }
 
 static void ask(struct unix_peer *peer, struct ferry_transport *transport)
@@ -264,13 +250,14 @@ static void ask(struct unix_peer *peer, struct ferry_transport *transport)
 	static const struct ferry_producer_callbacks producer = {.pause_producing = stop_asking,
 	                                                         .resume_producing = go_on_asking};
 	struct asker *asker = (struct asker *)peer;
+	unix_connection_stands(&asker->connection, peer, free_asker);
 	asker->stream = begin(transport, &callbacks, &producer, asker);
 	if (asker->stream != NULL && watch_standard_input(asker)) {
 		ferry_line_stream_set_max_length(asker->stream, LONGEST_LINE, FERRY_LINE_LOSE);
 		return;
 	}
 	peer->failed = true;
-	unix_peer_is_over(peer);
+	unix_connection_is_over(&asker->connection);
 }
 
 int main(int argc, char **argv)
@@ -279,6 +266,5 @@ int main(int argc, char **argv)
 	if (unix_peer_read_arguments(&asker.peer, argc, argv, 0, usage) < 0)
 		return 2;
 	asker.peer.met = asker.peer.listens ? serve : ask;
-	asker.peer.stopped = asker.peer.listens ? free_clients : free_asker;
 	return unix_peer_run(&asker.peer);
 }

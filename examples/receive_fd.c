@@ -24,7 +24,8 @@ static const char usage[] =
 
 /* One connection. Descriptors that came before the end of their line wait here. */
 struct client {
-	struct unix_peer *peer;
+	struct unix_connection connection; /* first: what free_client() is given */
+	struct ferry_transport *transport;
 	int waiting[64];
 	size_t waiting_count;
 };
@@ -42,8 +43,17 @@ static int take_descriptor(struct client *client)
 static void fail(struct client *client, struct ferry_transport *transport, const char *why)
 {
 	fprintf(stderr, "receive_fd: %s\n", why);
-	client->peer->failed = true;
+	client->connection.peer->failed = true;
 	ferry_transport_abort_connection(transport);
+}
+
+static void free_client(struct unix_connection *connection)
+{
+	struct client *client = (struct client *)connection;
+	for (int fd = take_descriptor(client); fd >= 0; fd = take_descriptor(client))
+		close(fd);
+	ferry_transport_free(client->transport);
+	free(client);
 }
 
 static bool show(const char *path, int fd)
@@ -94,17 +104,13 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
 {
+	(void)transport;
 	struct client *client = context;
-	struct unix_peer *peer = client->peer;
 	if (reason != 0 && reason != -ECONNABORTED) {
 		fprintf(stderr, "receive_fd: %s\n", strerror(-reason));
-		peer->failed = true;
+		client->connection.peer->failed = true;
 	}
-	for (int fd = take_descriptor(client); fd >= 0; fd = take_descriptor(client))
-		close(fd);
-	free(client);
-	ferry_transport_free(transport);
-	unix_peer_is_over(peer);
+	unix_connection_is_over(&client->connection);
 }
 
 static void met(struct unix_peer *peer, struct ferry_transport *transport)
@@ -123,7 +129,8 @@ static void met(struct unix_peer *peer, struct ferry_transport *transport)
 		unix_peer_is_over(peer);
 		return;
 	}
-	client->peer = peer;
+	client->transport = transport;
+	unix_connection_stands(&client->connection, peer, free_client);
 }
 
 int main(int argc, char **argv)

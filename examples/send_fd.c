@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,18 +20,27 @@ static const char usage[] =
     "(--connect). --once: ends after the first.\n";
 
 struct sender {
-	struct unix_peer peer; /* first: what the callbacks are given */
+	struct unix_peer peer; /* first: what met() is given */
 	const char *file;
 };
 
-static void over(struct sender *sender, struct ferry_transport *transport, int reason)
+/* One connection. */
+struct receiver {
+	struct unix_connection connection; /* first: what free_receiver() is given */
+	struct ferry_transport *transport;
+};
+
+static void free_receiver(struct unix_connection *connection)
 {
-	if (reason != 0) {
-		fprintf(stderr, "send_fd: %s\n", strerror(-reason));
-		sender->peer.failed = true;
-	}
-	ferry_transport_free(transport);
-	unix_peer_is_over(&sender->peer);
+	struct receiver *receiver = (struct receiver *)connection;
+	ferry_transport_free(receiver->transport);
+	free(receiver);
+}
+
+static void fail(struct sender *sender, const char *what, int reason)
+{
+	fprintf(stderr, "send_fd: %s: %s\n", what, strerror(-reason));
+	sender->peer.failed = true;
 }
 
 static int send_file_descriptor(struct ferry_transport *transport, const char *path)
@@ -52,11 +62,11 @@ static int send_file_descriptor(struct ferry_transport *transport, const char *p
 
 static void connection_made(struct ferry_transport *transport, void *context)
 {
-	struct sender *sender = context;
+	struct receiver *receiver = context;
+	struct sender *sender = (struct sender *)receiver->connection.peer;
 	int status = send_file_descriptor(transport, sender->file);
 	if (status < 0) {
-		fprintf(stderr, "send_fd: %s: %s\n", sender->file, strerror(-status));
-		sender->peer.failed = true;
+		fail(sender, sender->file, status);
 		ferry_transport_abort_connection(transport);
 		return;
 	}
@@ -65,17 +75,31 @@ static void connection_made(struct ferry_transport *transport, void *context)
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
 {
-	over(context, transport, reason == -ECONNABORTED ? 0 : reason);
+	(void)transport;
+	struct receiver *receiver = context;
+	struct unix_peer *peer = receiver->connection.peer;
+	if (reason != 0 && reason != -ECONNABORTED)
+		fail((struct sender *)peer, peer->path, reason);
+	unix_connection_is_over(&receiver->connection);
 }
 
 static void met(struct unix_peer *peer, struct ferry_transport *transport)
 {
 	static const struct ferry_protocol protocol = {.connection_made = connection_made,
 	                                               .connection_lost = connection_lost};
-	struct sender *sender = (struct sender *)peer;
-	int status = ferry_transport_set_protocol(transport, &protocol, sender);
-	if (status < 0)
-		over(sender, transport, status);
+	struct receiver *receiver = calloc(1, sizeof(*receiver));
+	int status = -ENOMEM;
+	if (receiver != NULL)
+		status = ferry_transport_set_protocol(transport, &protocol, receiver);
+	if (status < 0) {
+		fail((struct sender *)peer, peer->path, status);
+		free(receiver);
+		ferry_transport_free(transport);
+		unix_peer_is_over(peer);
+		return;
+	}
+	receiver->transport = transport;
+	unix_connection_stands(&receiver->connection, peer, free_receiver);
 }
 
 int main(int argc, char **argv)

@@ -35,6 +35,27 @@ static void stop(struct unix_peer *peer)
 	event_base_loopbreak(peer->base);
 }
 
+void unix_connection_stands(struct unix_connection *connection, struct unix_peer *peer,
+                            void (*end)(struct unix_connection *connection))
+{
+	connection->peer = peer;
+	connection->end = end;
+	LIST_INSERT_HEAD(&peer->connections, connection, others);
+}
+
+static void end_connection(struct unix_connection *connection)
+{
+	LIST_REMOVE(connection, others);
+	connection->end(connection);
+}
+
+void unix_connection_is_over(struct unix_connection *connection)
+{
+	struct unix_peer *peer = connection->peer;
+	end_connection(connection);
+	unix_peer_is_over(peer);
+}
+
 void unix_peer_is_over(struct unix_peer *peer)
 {
 	if (peer->once || !peer->listens)
@@ -95,8 +116,8 @@ int unix_peer_run(struct unix_peer *peer)
 		return 1;
 	}
 	int result = run_until_stopped(peer);
-	if (peer->stopped != NULL)
-		peer->stopped(peer);
+	while (!LIST_EMPTY(&peer->connections))
+		end_connection(LIST_FIRST(&peer->connections));
 	/* Freed transports end in the loop. */
 	for (int turn = 0; turn < 3; turn++)
 		event_base_loop(peer->base, EVLOOP_NONBLOCK);

@@ -2,12 +2,26 @@
 #define EXAMPLES_UNIX_PEER_H
 
 /* Meeting the other end at a unix socket, whichever of the two is the server: the command line of
- * send_fd and receive_fd. */
+ * the programs of this directory that speak over one, and the connections they have. */
 
 #include <stdbool.h>
+#include <sys/queue.h>
 
 struct event_base;
 struct ferry_transport;
+struct unix_peer;
+
+/* A connection that stands, inside the callee's own object. */
+struct unix_connection {
+	LIST_ENTRY(unix_connection) others;
+	struct unix_peer *peer;
+	void (*end)(struct unix_connection *connection); /* frees it, with what it is in */
+};
+
+/* It is ended by unix_connection_is_over(), or when the loop has ended, maybe by a signal. */
+void unix_connection_stands(struct unix_connection *connection, struct unix_peer *peer,
+                            void (*end)(struct unix_connection *connection));
+void unix_connection_is_over(struct unix_connection *connection);
 
 struct unix_peer {
 	struct event_base *base;
@@ -18,9 +32,7 @@ struct unix_peer {
 	/* A connection stands; `transport` is the callee's. Once, when this end connects. */
 	void (*met)(struct unix_peer *peer, struct ferry_transport *transport);
 
-	/* The loop has ended, maybe by a signal: the callee frees the connections that there are. NULL: there
-	 * is nothing to free. */
-	void (*stopped)(struct unix_peer *peer);
+	LIST_HEAD(unix_connections, unix_connection) connections;
 
 	bool failed; /* the connection was not what it should be: unix_peer_run() returns 1 */
 };
@@ -34,7 +46,7 @@ int unix_peer_read_arguments(struct unix_peer *peer, int argc, char **argv, int 
  * 1 after printing what went wrong. */
 int unix_peer_run(struct unix_peer *peer);
 
-/* The callee of `met` says that its connection is over. */
+/* The callee of `met` says that there is no connection after all. */
 void unix_peer_is_over(struct unix_peer *peer);
 
 #endif
