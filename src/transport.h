@@ -204,15 +204,6 @@ void transport_notice_socket(struct ferry_transport *transport);
 /* Puts the bufferevent back into its rate limit group, which a hold took it out of. */
 void transport_rejoin_group(struct ferry_transport *transport);
 
-/* The connection is over: drops the queue, shuts down, has connection_lost run from the loop. */
-void transport_end(struct ferry_transport *transport, int reason);
-
-/* Ends the connection once all is sent. */
-void transport_close(struct ferry_transport *transport);
-
-/* Goes on with a close or half-close that waits, if it need not wait any longer. */
-void transport_settle_close(struct ferry_transport *transport);
-
 /* Registers who watches the stream, or NULL. */
 void transport_set_watcher(struct ferry_transport *transport,
                            const struct transport_watcher *watcher, void *argument);
@@ -226,6 +217,17 @@ int transport_enable_reading(struct ferry_transport *transport);
 
 /* Removes the watcher and tells it that the connection is gone. */
 void transport_dismiss_watcher(struct ferry_transport *transport);
+
+/* transport_end.c */
+
+/* The connection is over: drops the queue, shuts down, has connection_lost run from the loop. */
+void transport_end(struct ferry_transport *transport, int reason);
+
+/* Ends the connection once all is sent. */
+void transport_close(struct ferry_transport *transport);
+
+/* Goes on with a close or half-close that waits, if it need not wait any longer. */
+void transport_settle_close(struct ferry_transport *transport);
 
 /* protocol.c */
 
