@@ -175,8 +175,7 @@ static void make_unix_listening(struct sample *sample, int type)
 	ck_assert_int_eq(listen(sample->fd, 4), 0);
 }
 
-/* -1 where the system has no IPv6. */
-static int bind_loopback(int family, int type)
+int bind_loopback(int family, int type)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
@@ -193,7 +192,7 @@ static int bind_loopback(int family, int type)
 	return fd;
 }
 
-static void connect_socket(int fd, int to)
+void connect_socket(int fd, int to)
 {
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);

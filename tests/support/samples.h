@@ -61,4 +61,10 @@ extern char sample_path[64];
 bool sample_make(struct sample *sample, int which);
 void sample_close(struct sample *sample);
 
+/* A bound socket on loopback, or -1, and a line printed, where the system has no IPv6. */
+int bind_loopback(int family, int type);
+
+/* Connects it to what another one is bound to. */
+void connect_socket(int fd, int to);
+
 #endif

@@ -22,6 +22,7 @@
 
 #include "ferry/descriptor.h"
 
+#include "samples.h"
 #include "support.h"
 
 ssize_t __real_readlink(const char *path, char *buffer, size_t size);
@@ -477,32 +478,6 @@ START_TEST(a_unix_listener_with_the_longest_name)
 }
 END_TEST
 
-/* A bound socket on loopback, or -1 where the system has no IPv6. */
-static int bind_loopback(int family, int type)
-{
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-	int fd = socket(family, type | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && bind(fd, family == AF_INET ? (struct sockaddr *)&in : (struct sockaddr *)&in6,
-	                    family == AF_INET ? sizeof(in) : sizeof(in6)) < 0) {
-		close(fd);
-		fd = -1;
-	}
-	if (fd < 0) {
-		ck_assert_int_eq(family, AF_INET6);
-		printf("SKIPPED: no IPv6\n");
-	}
-	return fd;
-}
-
-static void connect_to(int fd, int other)
-{
-	struct sockaddr_storage address;
-	socklen_t length = sizeof(address);
-	ck_assert_int_eq(getsockname(other, (struct sockaddr *)&address, &length), 0);
-	ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, length), 0);
-}
-
 static const int families[] = {AF_INET, AF_INET6};
 
 /* _i: of families */
@@ -521,7 +496,7 @@ START_TEST(tcp)
 	ck_assert_uint_eq(info.peer_length, 0);
 
 	int client = bind_loopback(family, SOCK_STREAM);
-	connect_to(client, listener);
+	connect_socket(client, listener);
 	int server = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	info = inspect_socket(client, family, SOCK_STREAM, IPPROTO_TCP);
 	ck_assert(!info.listening && info.connected && !info.non_blocking);
@@ -545,7 +520,7 @@ START_TEST(udp)
 		return;
 	struct ferry_descriptor_info info = inspect_socket(fd, family, SOCK_DGRAM, IPPROTO_UDP);
 	ck_assert(!info.listening && !info.connected);
-	connect_to(fd, fd);
+	connect_socket(fd, fd);
 	info = inspect_socket(fd, family, SOCK_DGRAM, IPPROTO_UDP);
 	ck_assert(info.connected);
 	expect_local(&info, fd);

@@ -16,10 +16,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ferry/endpoint.h"
+
+#include "children.h"
 #include "listening.h"
 #include "recorder.h"
 #include "support.h"
@@ -262,30 +263,6 @@ static void leave_stale_files(void)
 {
 	leave_stale_socket();
 	write_file(lock_path, "12345\n", 0600);
-}
-
-static pid_t start_child(void)
-{
-	pid_t child = fork();
-	ck_assert_int_ge(child, 0);
-	if (child == 0) {
-		base = event_base_new();
-		ck_assert_ptr_nonnull(base);
-	}
-	return child;
-}
-
-static _Noreturn void die(void)
-{
-	raise(SIGKILL);
-	abort();
-}
-
-static void wait_for_death(pid_t child)
-{
-	int status;
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 /* One byte from a child to say that it has come so far. */

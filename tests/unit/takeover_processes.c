@@ -15,6 +15,7 @@
 
 #include <event2/listener.h>
 
+#include "children.h"
 #include "listening.h"
 #include "recorder.h"
 #include "support.h"
@@ -49,35 +50,6 @@ static struct ferry_listeners *make_set(void)
 	ck_assert_int_eq(ferry_listeners_own_path(set, "control"), 0);
 	ck_assert_int_eq(ferry_listeners_own_path(set, "local"), 0);
 	return set;
-}
-
-/* A child has a loop of its own, and ends by a signal, because nothing of the parent's that it has is to
- * be looked through for leaks. */
-static pid_t start_child(void)
-{
-	pid_t child = fork();
-	ck_assert_int_ge(child, 0);
-	if (child == 0) {
-		static struct event_base *parents;
-		parents = base; /* kept: valgrind looks for what is lost, also when a child is killed */
-		(void)parents;
-		base = event_base_new();
-		ck_assert_ptr_nonnull(base);
-	}
-	return child;
-}
-
-static _Noreturn void die(void)
-{
-	raise(SIGKILL);
-	abort();
-}
-
-static void wait_for_death(pid_t child)
-{
-	int status;
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 static void say_accepting(struct takeover_end *end)
