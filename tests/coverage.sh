@@ -14,7 +14,7 @@ ctest --preset coverage -L 'unit|fault|battery'
 # report ARGUMENT…
 report()
 {
-	gcovr --root . --filter src/ "$@" "$build"
+	gcovr --root . --filter src/ "$@" "$build/CMakeFiles"
 }
 report
 report --branches
