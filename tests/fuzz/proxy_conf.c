@@ -1,0 +1,54 @@
+/* The proxy's configuration file: it is refused with a line of text that says where and why, and leaves
+ * nothing, or it holds what its reader promises. */
+
+#include "fuzz.h"
+
+#include <string.h>
+
+#include "proxy_conf.h"
+#include "proxy_routes.h"
+
+static void check_taken(const struct proxy_conf *conf)
+{
+	struct proxy_routes *routes = NULL;
+
+	FUZZ_CHECK(conf->listen_count >= 1 && conf->listen_count <= PROXY_CONF_LISTENS);
+	FUZZ_CHECK(conf->service_count >= 1 && conf->service_count <= PROXY_CONF_SERVICES);
+	FUZZ_CHECK(conf->route_count <= PROXY_CONF_ROUTES);
+	FUZZ_CHECK(conf->default_service < conf->service_count);
+	FUZZ_CHECK(conf->queue >= 1);
+	for (unsigned int i = 0; i < conf->service_count; i++) {
+		const struct proxy_conf_service *service = &conf->services[i];
+		FUZZ_CHECK(proxy_conf_find_service(conf, service->name) == (int)i);
+		FUZZ_CHECK(service->root != NULL || service->socket != NULL);
+		FUZZ_CHECK((service->workers > 0) == (service->root != NULL));
+	}
+	for (unsigned int i = 0; i < conf->route_count; i++)
+		FUZZ_CHECK(conf->routes[i].service < conf->service_count);
+	FUZZ_CHECK(proxy_routes_from_conf(&routes, conf) == 0);
+	proxy_routes_free(routes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct proxy_conf conf;
+	static const struct proxy_conf empty;
+	char error[PROXY_CONF_ERROR_SIZE] = "";
+
+	memset(&conf, 0xa5, sizeof(conf));
+	enum proxy_conf_result result =
+	    proxy_conf_read_text(&conf, "conf", (const char *)data, size, error);
+	FUZZ_CHECK(result == PROXY_CONF_OK || result == PROXY_CONF_BAD);
+	if (result == PROXY_CONF_OK) {
+		FUZZ_CHECK(error[0] == '\0');
+		check_taken(&conf);
+		proxy_conf_free(&conf);
+	} else {
+		FUZZ_CHECK(strncmp(error, "conf", 4) == 0 && strlen(error) < sizeof(error));
+		for (const char *at = error; *at != '\0'; at++)
+			FUZZ_CHECK((unsigned char)*at >= ' ' && *at != '\x7f');
+	}
+	FUZZ_CHECK(memcmp((const unsigned char *)&conf, (const unsigned char *)&empty, sizeof(conf)) ==
+	           0);
+	return 0;
+}

@@ -1,0 +1,266 @@
+/* A takeover's either end, and another process that says anything: it ends once at most, the set is owned
+ * by one, no descriptor is left. */
+
+#include "fuzz.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "ferry/listeners.h"
+#include "handoff/takeover_frame.h"
+
+enum { NEW = 1, FREES = 2, FREES_SET = 4, ACCEPTS = 8, WITH_FILE = 16, PAYLOAD_MAX = 128 };
+
+static char directory[] = "/tmp/ferry-fuzz-XXXXXX";
+static char path[sizeof(directory) + 2];
+
+static struct {
+	struct ferry_takeover *takeover; /* NULL once freed */
+	struct ferry_listeners *set;     /* offered, or received */
+	unsigned int flags;
+	unsigned int received, ended;
+	int status;
+	unsigned int listeners; /* sent to the new process */
+} all;
+
+/* ---- what is told ---- */
+
+static void free_takeover(void)
+{
+	ferry_takeover_free(all.takeover);
+	all.takeover = NULL;
+}
+
+static void on_received(struct ferry_takeover *takeover, struct ferry_listeners *set, void *context)
+{
+	(void)context;
+	FUZZ_CHECK(takeover == all.takeover && all.received++ == 0 && all.ended == 0);
+	FUZZ_CHECK(set != NULL && ferry_listeners_count(set) == all.listeners);
+	all.set = set;
+	for (size_t i = 0; i < ferry_listeners_count(set); i++)
+		FUZZ_CHECK(fcntl(ferry_listeners_get_fd_at(set, i), F_GETFD) == FD_CLOEXEC);
+	if ((all.flags & ACCEPTS) != 0)
+		FUZZ_CHECK(ferry_takeover_accepting(takeover) == 0);
+	if ((all.flags & FREES) != 0)
+		free_takeover();
+}
+
+static void on_ended(struct ferry_takeover *takeover, int status, void *context)
+{
+	(void)context;
+	FUZZ_CHECK(takeover == all.takeover && all.ended++ == 0 && status <= 0);
+	all.status = status;
+	if ((all.flags & FREES_SET) != 0) {
+		ferry_listeners_free(all.set);
+		all.set = NULL;
+	}
+	if ((all.flags & FREES) != 0)
+		free_takeover();
+}
+
+static const struct ferry_takeover_callbacks callbacks = {.received = on_received,
+                                                          .ended = on_ended};
+
+/* ---- sockets that listen ---- */
+
+/* With a file, or a name of the kernel's choice. */
+static int listen_on(bool file)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	FUZZ_CHECK(fd >= 0);
+	memcpy(address.sun_path, path, sizeof(path));
+	unlink(path);
+	FUZZ_CHECK(
+	    bind(fd, (struct sockaddr *)&address, file ? sizeof(address) : sizeof(sa_family_t)) == 0);
+	FUZZ_CHECK(listen(fd, 1) == 0);
+	return fd;
+}
+
+/* ---- the other process ---- */
+
+static void send_hello(int socket)
+{
+	unsigned char payload[TAKEOVER_HELLO_SIZE];
+
+	takeover_hello_put(payload);
+	fuzz_send_message(socket, TAKEOVER_HELLO, payload, sizeof(payload), 0, NULL, 0);
+}
+
+/* A new process asks: for all, for "a", for "b", which is not there. */
+static void send_request(int socket, unsigned int how)
+{
+	unsigned char payload[TAKEOVER_REQUEST_SIZE + 4] = {0};
+	const uint32_t count = how % 3;
+
+	takeover_request_put(payload, count);
+	memcpy(payload + TAKEOVER_REQUEST_SIZE, how % 3 == 1 ? "\1a" : "\1a\1b", 2 * (size_t)count);
+	fuzz_send_message(socket, TAKEOVER_REQUEST, payload, TAKEOVER_REQUEST_SIZE + 2 * (size_t)count,
+	                  0, NULL, 0);
+}
+
+/* An old process gives a listener. One byte of it is changed if `how` says so. */
+static void send_listener(int socket, unsigned int how, struct fuzz_input *input)
+{
+	const bool file = (how & 1) != 0;
+	unsigned char payload[TAKEOVER_LISTENER_SIZE + 2] = {0};
+	struct takeover_listener listener = {.name_length = 1};
+	struct stat status;
+	int fds[2] = {listen_on(file), open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC)};
+	socklen_t cookie_length = sizeof(listener.cookie);
+
+	FUZZ_CHECK(getsockopt(fds[0], SOL_SOCKET, SO_COOKIE, &listener.cookie, &cookie_length) == 0);
+	if (file) {
+		FUZZ_CHECK(fds[1] >= 0 && stat(path, &status) == 0);
+		listener.device = status.st_dev;
+		listener.inode = status.st_ino;
+		listener.file_name_length = 1;
+	}
+	takeover_listener_put(payload, &listener);
+	memcpy(payload + TAKEOVER_LISTENER_SIZE, "as", 2); /* the file is "s" */
+	size_t length = TAKEOVER_LISTENER_SIZE + 1 + (size_t)listener.file_name_length;
+	if ((how & 2) != 0) {
+		size_t at = fuzz_byte(input) % length;
+		payload[at] = (unsigned char)(payload[at] + fuzz_byte(input));
+	}
+	if (fuzz_send_message(socket, TAKEOVER_LISTENER, payload, length, 1 + file, fds, 1 + file))
+		all.listeners++;
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void send_number(int socket, enum takeover_type type, int32_t number)
+{
+	unsigned char payload[TAKEOVER_NUMBER_SIZE];
+
+	takeover_number_put(payload, number);
+	fuzz_send_message(socket, (uint16_t)type, payload, sizeof(payload), 0, NULL, 0);
+}
+
+static void say(int socket, unsigned int how, struct fuzz_input *input)
+{
+	switch (how % 8) {
+	case 0:
+		send_hello(socket);
+		break;
+	case 1:
+		send_request(socket, how >> 3);
+		break;
+	case 2:
+		send_listener(socket, how >> 3, input);
+		break;
+	case 3:
+		send_number(socket, TAKEOVER_END, (int32_t)all.listeners + (how >> 3 == 3));
+		break;
+	case 4:
+		fuzz_send_message(socket, TAKEOVER_ACCEPTING, NULL, 0, 0, NULL, 0);
+		break;
+	case 5:
+		fuzz_send_message(socket, TAKEOVER_RELEASED, NULL, 0, 0, NULL, 0);
+		break;
+	case 6:
+		send_number(socket, TAKEOVER_WITHDRAWN, -ECANCELED);
+		break;
+	default:
+		fuzz_turns(2);
+		break;
+	}
+}
+
+static void act(unsigned int how)
+{
+	if (how % 4 == 0)
+		free_takeover();
+	else if (how % 4 == 1 && all.received > 0)
+		ferry_takeover_accepting(all.takeover);
+	else if (how % 4 == 2 && (all.received > 0 || (all.flags & NEW) == 0)) {
+		ferry_listeners_free(all.set);
+		all.set = NULL;
+	}
+}
+
+static void step(int socket, struct fuzz_input *input)
+{
+	unsigned int step = fuzz_byte(input);
+
+	if (fuzz_peer_step(socket, step, input))
+		return;
+	if ((step & 7) == 7)
+		act(step >> 3);
+	else
+		say(socket, step >> 3, input);
+}
+
+/* ---- this process ---- */
+
+static void begin(int socket)
+{
+	if ((all.flags & NEW) != 0) {
+		FUZZ_CHECK(ferry_takeover_request(&all.takeover, fuzz_transport(socket), NULL, 0,
+		                                  &callbacks, NULL) == 0);
+		return;
+	}
+	FUZZ_CHECK(ferry_listeners_new(&all.set) == 0);
+	FUZZ_CHECK(ferry_listeners_add(all.set, "a", listen_on((all.flags & WITH_FILE) != 0),
+	                               FERRY_FD_TAKE) == 0);
+	if ((all.flags & WITH_FILE) != 0)
+		FUZZ_CHECK(ferry_listeners_own_path(all.set, "a") == 0);
+	FUZZ_CHECK(ferry_takeover_serve(&all.takeover, all.set, fuzz_transport(socket), &callbacks,
+	                                NULL) == 0);
+}
+
+/* A new process that was given its set and has not said that it accepts waits for its owner. */
+static bool is_due(void)
+{
+	return all.takeover != NULL && all.ended == 0 && !((all.flags & NEW) != 0 && all.received > 0);
+}
+
+static void end(int socket)
+{
+	close(socket);
+	while (is_due())
+		FUZZ_CHECK(event_base_loop(fuzz_base, EVLOOP_ONCE) == 0);
+	fuzz_turns(2);
+	/* What was handed over has left the set; else everything is as it was. */
+	if (all.set != NULL && (all.flags & NEW) == 0)
+		FUZZ_CHECK(ferry_listeners_count(all.set) == !(all.ended > 0 && all.status == 0));
+	free_takeover();
+	ferry_listeners_free(all.set);
+	unlink(path);
+}
+
+static void remove_directory(void)
+{
+	rmdir(directory);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_input input = {data, size};
+	int ends[2];
+
+	if (size > FUZZ_INPUT_MAX)
+		return 0;
+	if (path[0] == '\0') {
+		FUZZ_CHECK(mkdtemp(directory) != NULL && atexit(remove_directory) == 0);
+		snprintf(path, sizeof(path), "%s/s", directory);
+	}
+	fuzz_begin();
+	fuzz_pair(ends);
+	memset(&all, 0, sizeof(all));
+	all.flags = fuzz_byte(&input);
+	begin(ends[0]);
+	while (input.left > 0)
+		step(ends[1], &input);
+	end(ends[1]);
+	fuzz_end();
+	return 0;
+}

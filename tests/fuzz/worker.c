@@ -1,0 +1,196 @@
+/* A worker, and a dispatcher that says anything: its callback runs once for each claim that has gone out,
+ * what it counts adds up, the end is told once. */
+
+#include "fuzz.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ferry/worker.h"
+#include "handoff/frame.h"
+#include "handoff/handoff.h"
+
+enum { NARROW = 1, FREES = 2, EPOCH = 7, HANDOFF_MAX = 256 };
+
+static struct {
+	struct ferry_worker *worker; /* NULL once freed */
+	unsigned int flags, received, claims;
+	uint64_t id;     /* of the last one */
+	uint8_t answers; /* what the callback does with the next ones, two bits each */
+	bool lost;
+} told;
+
+static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *handoff,
+                             void *context)
+{
+	(void)context;
+	size_t length;
+
+	FUZZ_CHECK(worker == told.worker && !told.lost);
+	FUZZ_CHECK(ferry_handoff_get_fd(handoff) >= 0);
+	FUZZ_CHECK(strlen(ferry_handoff_get_name(handoff)) <= FERRY_HANDOFF_NAME_MAX);
+	FUZZ_CHECK(ferry_handoff_get_bytes(handoff, &length) != NULL || length == 0);
+	FUZZ_CHECK(ferry_handoff_get_blob(handoff, &length) != NULL || length == 0);
+	told.received++;
+	told.id = ferry_handoff_get_id(handoff);
+	if ((told.answers & 3) == 1)
+		close(ferry_handoff_steal_fd(handoff));
+	else if ((told.answers & 3) == 2)
+		FUZZ_CHECK(ferry_handoff_reject(handoff, -1) == 0);
+	else if ((told.answers & 3) == 3)
+		ferry_worker_done(worker, told.id);
+	told.answers = (uint8_t)(told.answers >> 2 | told.answers << 6);
+	if ((told.flags & FREES) != 0 && told.received == 3) {
+		ferry_worker_free(worker);
+		told.worker = NULL;
+	}
+}
+
+static void drain_requested(struct ferry_worker *worker, void *context)
+{
+	(void)context;
+	FUZZ_CHECK(worker == told.worker && !told.lost);
+}
+
+static void dispatcher_lost(struct ferry_worker *worker, int reason, void *context)
+{
+	(void)context;
+	FUZZ_CHECK(worker == told.worker && !told.lost && reason <= 0);
+	told.lost = true;
+}
+
+static const struct ferry_worker_callbacks callbacks = {
+    .handoff_received = handoff_received,
+    .drain_requested = drain_requested,
+    .dispatcher_lost = dispatcher_lost,
+};
+
+/* ---- the dispatcher ---- */
+
+static void send_hello(int socket)
+{
+	unsigned char payload[FRAME_HELLO_SIZE];
+
+	frame_hello_put(payload, &(struct frame_hello){FRAME_VERSION_MIN, FRAME_VERSION_MAX, 0, EPOCH});
+	fuzz_send_message(socket, FRAME_HELLO, payload, sizeof(payload), 0, NULL, 0);
+}
+
+static int make_fd(unsigned int how)
+{
+	int fds[2];
+
+	if ((how & 1) == 0)
+		return memfd_create("fuzz", MFD_CLOEXEC);
+	fuzz_pair(fds);
+	close(fds[1]);
+	return fds[0];
+}
+
+/* In order, but for one byte that is changed if `how` says so. */
+static void send_handoff(int socket, unsigned int how, struct fuzz_input *input)
+{
+	unsigned char payload[HANDOFF_MAX] = {0};
+	struct frame_handoff handoff = {.epoch = EPOCH, .attempt = 1};
+	int fd = make_fd(how);
+
+	FUZZ_CHECK(fd >= 0 && handoff_identify(fd, &handoff.identity) == 0);
+	handoff.id = fuzz_byte(input);
+	unsigned int lengths = fuzz_byte(input);
+	handoff.name_length = lengths & 3;
+	handoff.blob_length = lengths >> 2 & 7;
+	handoff.bytes_length = lengths >> 5;
+	frame_handoff_put(payload, &handoff);
+	memset(payload + FRAME_HANDOFF_SIZE, 'n', handoff.name_length);
+	size_t length = FRAME_HANDOFF_SIZE + (size_t)handoff.name_length + 1 + handoff.blob_length +
+	                handoff.bytes_length;
+	if ((how & 2) != 0) {
+		size_t at = fuzz_byte(input) % length;
+		payload[at] = (unsigned char)(payload[at] + fuzz_byte(input));
+	}
+	fuzz_send_message(socket, FRAME_HANDOFF, payload, length, 1, &fd, (how & 4) == 0);
+	close(fd);
+}
+
+static void read_answers(int socket, unsigned int most)
+{
+	struct fuzz_message message;
+
+	for (; most > 0 && fuzz_receive_message(socket, &message); most--)
+		told.claims += message.type == FRAME_CLAIM;
+}
+
+/* ---- the script ---- */
+
+static void use_worker(unsigned int how, struct fuzz_input *input)
+{
+	if (how % 4 == 0)
+		ferry_worker_set_credits(told.worker, fuzz_byte(input));
+	else if (how % 4 == 1)
+		ferry_worker_drain(told.worker);
+	else if (how % 4 == 2)
+		ferry_worker_done(told.worker, told.id);
+	else
+		told.answers = fuzz_byte(input);
+}
+
+static void step(int socket, struct fuzz_input *input)
+{
+	unsigned int step = fuzz_byte(input);
+
+	if (fuzz_peer_step(socket, step, input))
+		return;
+	else if ((step & 7) == 4)
+		send_handoff(socket, step >> 3, input);
+	else if ((step & 7) == 5)
+		send_hello(socket);
+	else if ((step & 7) == 6)
+		read_answers(socket, step >> 3);
+	else
+		use_worker(step >> 3, input);
+}
+
+/* All that was answered has come through. */
+static void check_sums(int socket)
+{
+	struct ferry_worker_stats stats;
+
+	read_answers(socket, UINT32_MAX);
+	FUZZ_CHECK(ferry_worker_get_stats(told.worker, &stats) == 0);
+	FUZZ_CHECK(stats.claimed == told.received && told.claims >= told.received);
+	FUZZ_CHECK(told.claims <= stats.claimed + stats.unclaimed);
+	FUZZ_CHECK(stats.received == stats.claimed + stats.refused + stats.lost + stats.unclaimed);
+	FUZZ_CHECK(stats.lost == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_input input = {data, size};
+	int ends[2];
+
+	if (size > FUZZ_INPUT_MAX)
+		return 0;
+	fuzz_begin();
+	fuzz_pair(ends);
+	memset(&told, 0, sizeof(told));
+	told.flags = fuzz_byte(&input);
+	if ((told.flags & NARROW) != 0) /* claims have to wait for room */
+		FUZZ_CHECK(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &(int){1}, sizeof(int)) == 0);
+	FUZZ_CHECK(ferry_worker_new(&told.worker, fuzz_transport(ends[0]), &callbacks, NULL) == 0);
+	while (input.left > 0 && told.worker != NULL)
+		step(ends[1], &input);
+	/* Not by close(2), which would throw the answers away. */
+	shutdown(ends[1], SHUT_WR);
+	while (told.worker != NULL && !told.lost) {
+		read_answers(ends[1], UINT32_MAX);
+		FUZZ_CHECK(event_base_loop(fuzz_base, EVLOOP_ONCE) == 0);
+	}
+	if (told.worker != NULL)
+		check_sums(ends[1]);
+	ferry_worker_free(told.worker);
+	close(ends[1]);
+	fuzz_end();
+	return 0;
+}
