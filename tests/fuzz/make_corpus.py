@@ -114,6 +114,10 @@ def workers():
           b"".join(handoff(n & 1, n, n) for n in range(1, 9)) + TURN + use(2) + read(31))
     write("worker", "narrow", b"\x01" + hello + (handoff(0, 1) * 6 + TURN) * 8 + read(5) + TURN)
     write("worker", "narrow_and_gone", b"\x01" + hello + use(0, b"\x01") * 90 + handoff(1, 1) * 9 + END)
+    full = use(0, b"\x01") * 90 + TURN
+    write("worker", "claim_waits", b"\x01" + hello + full + handoff(0, 1) * 3 + TURN * 2 + read(31) + TURN)
+    write("worker", "gone_while_claim_waits", b"\x05" + hello + full + handoff(0, 1) * 3 + TURN * 2)
+    write("worker", "closed", b"\x04" + hello + handoff(0, 1) * 3 + TURN + handoff(1, 1) * 3)
     write("worker", "freed", b"\x02" + hello + handoff(0, 1) * 5)
     write("worker", "another_descriptor", b"\0" + hello + handoff(2, 1) + b"\x10\x01" + TURN)
     write("worker", "no_descriptor", b"\0" + hello + handoff(4, 1) + TURN)

@@ -27,7 +27,8 @@ static struct {
 	unsigned int flags;
 	unsigned int received, ended;
 	int status;
-	unsigned int listeners; /* sent to the new process */
+	/* Sent to the new process; and of these, those that say the truth of their socket. */
+	unsigned int sent, listeners;
 } all;
 
 /* ---- what is told ---- */
@@ -127,12 +128,17 @@ static void send_listener(int socket, unsigned int how, struct fuzz_input *input
 	takeover_listener_put(payload, &listener);
 	memcpy(payload + TAKEOVER_LISTENER_SIZE, "as", 2); /* the file is "s" */
 	size_t length = TAKEOVER_LISTENER_SIZE + 1 + (size_t)listener.file_name_length;
+	bool is_true = true;
 	if ((how & 2) != 0) {
 		size_t at = fuzz_byte(input) % length;
-		payload[at] = (unsigned char)(payload[at] + fuzz_byte(input));
+		unsigned int change = fuzz_byte(input);
+		payload[at] = (unsigned char)(payload[at] + change);
+		is_true = at >= sizeof(listener.cookie) || change == 0;
 	}
-	if (fuzz_send_message(socket, TAKEOVER_LISTENER, payload, length, 1 + file, fds, 1 + file))
-		all.listeners++;
+	if (fuzz_send_message(socket, TAKEOVER_LISTENER, payload, length, 1 + file, fds, 1 + file)) {
+		all.sent++;
+		all.listeners += is_true;
+	}
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -158,7 +164,7 @@ static void say(int socket, unsigned int how, struct fuzz_input *input)
 		send_listener(socket, how >> 3, input);
 		break;
 	case 3:
-		send_number(socket, TAKEOVER_END, (int32_t)all.listeners + (how >> 3 == 3));
+		send_number(socket, TAKEOVER_END, (int32_t)all.sent + (how >> 3 == 3));
 		break;
 	case 4:
 		fuzz_send_message(socket, TAKEOVER_ACCEPTING, NULL, 0, 0, NULL, 0);
