@@ -136,7 +136,7 @@ bool fuzz_send_fds(int socket, const void *bytes, size_t length, const int *fds,
 
 bool fuzz_send(int socket, const void *bytes, size_t length, size_t fd_count)
 {
-	int fds[FUZZ_FDS_MAX];
+	int fds[FUZZ_FDS_MAX] = {0};
 
 	FUZZ_CHECK(fd_count <= FUZZ_FDS_MAX);
 	for (size_t i = 0; i < fd_count; i++) {
