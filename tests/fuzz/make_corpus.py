@@ -183,6 +183,7 @@ def takeovers():
     write("takeover", "given_up", b"\x10" + hello + say(1) + two_turns + act(0) + two_turns)
     write("takeover", "set_freed", b"\x10" + hello + say(1) + two_turns + act(2) + two_turns)
     write("takeover", "withdrawn", b"\x01" + hello + say(2) + say(3) + two_turns + withdrawn)
+    write("takeover", "withdrawn_with_a_file", b"\x01" + hello + say(2, 1) + say(3) + two_turns + withdrawn)
     write("takeover", "withdrawn_early", b"\x01" + hello + withdrawn + two_turns)
     write("takeover", "died_before_the_word", b"\x01" + hello + say(2, 1) + say(3) + two_turns + END +
           two_turns + act(1) + two_turns)

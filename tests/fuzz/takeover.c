@@ -27,6 +27,8 @@ static struct {
 	unsigned int flags;
 	unsigned int received, ended;
 	int status;
+	bool has_file; /* one was made */
+	bool accepts;  /* the new process has said so */
 	/* Sent to the new process; and of these, those that say the truth of their socket. */
 	unsigned int sent, listeners;
 } all;
@@ -47,8 +49,10 @@ static void on_received(struct ferry_takeover *takeover, struct ferry_listeners 
 	all.set = set;
 	for (size_t i = 0; i < ferry_listeners_count(set); i++)
 		FUZZ_CHECK(fcntl(ferry_listeners_get_fd_at(set, i), F_GETFD) == FD_CLOEXEC);
-	if ((all.flags & ACCEPTS) != 0)
+	if ((all.flags & ACCEPTS) != 0) {
 		FUZZ_CHECK(ferry_takeover_accepting(takeover) == 0);
+		all.accepts = true;
+	}
 	if ((all.flags & FREES) != 0)
 		free_takeover();
 }
@@ -79,7 +83,10 @@ static int listen_on(bool file)
 
 	FUZZ_CHECK(fd >= 0);
 	memcpy(address.sun_path, path, sizeof(path));
-	unlink(path);
+	if (file) {
+		unlink(path);
+		all.has_file = true;
+	}
 	FUZZ_CHECK(
 	    bind(fd, (struct sockaddr *)&address, file ? sizeof(address) : sizeof(sa_family_t)) == 0);
 	FUZZ_CHECK(listen(fd, 1) == 0);
@@ -99,11 +106,12 @@ static void send_hello(int socket)
 /* A new process asks: for all, for "a", for "b", which is not there. */
 static void send_request(int socket, unsigned int how)
 {
-	unsigned char payload[TAKEOVER_REQUEST_SIZE + 4] = {0};
+	static const unsigned char names[] = {1, 'a', 1, 'b'};
+	unsigned char payload[TAKEOVER_REQUEST_SIZE + sizeof(names)];
 	const uint32_t count = how % 3;
 
 	takeover_request_put(payload, count);
-	memcpy(payload + TAKEOVER_REQUEST_SIZE, how % 3 == 1 ? "\1a" : "\1a\1b", 2 * (size_t)count);
+	memcpy(payload + TAKEOVER_REQUEST_SIZE, names, sizeof(names));
 	fuzz_send_message(socket, TAKEOVER_REQUEST, payload, TAKEOVER_REQUEST_SIZE + 2 * (size_t)count,
 	                  0, NULL, 0);
 }
@@ -111,7 +119,7 @@ static void send_request(int socket, unsigned int how)
 /* An old process gives a listener. One byte of it is changed if `how` says so. */
 static void send_listener(int socket, unsigned int how, struct fuzz_input *input)
 {
-	const bool file = (how & 1) != 0;
+	const bool file = (how & 1) != 0 && (all.flags & NEW) != 0;
 	unsigned char payload[TAKEOVER_LISTENER_SIZE + 2] = {0};
 	struct takeover_listener listener = {.name_length = 1};
 	struct stat status;
@@ -126,7 +134,8 @@ static void send_listener(int socket, unsigned int how, struct fuzz_input *input
 		listener.file_name_length = 1;
 	}
 	takeover_listener_put(payload, &listener);
-	memcpy(payload + TAKEOVER_LISTENER_SIZE, "as", 2); /* the file is "s" */
+	payload[TAKEOVER_LISTENER_SIZE] = 'a';
+	payload[TAKEOVER_LISTENER_SIZE + 1] = 's'; /* the file's name */
 	size_t length = TAKEOVER_LISTENER_SIZE + 1 + (size_t)listener.file_name_length;
 	bool is_true = true;
 	if ((how & 2) != 0) {
@@ -186,7 +195,7 @@ static void act(unsigned int how)
 	if (how % 4 == 0)
 		free_takeover();
 	else if (how % 4 == 1 && all.received > 0)
-		ferry_takeover_accepting(all.takeover);
+		all.accepts |= ferry_takeover_accepting(all.takeover) == 0;
 	else if (how % 4 == 2 && (all.received > 0 || (all.flags & NEW) == 0)) {
 		ferry_listeners_free(all.set);
 		all.set = NULL;
@@ -240,6 +249,10 @@ static void end(int socket)
 		FUZZ_CHECK(ferry_listeners_count(all.set) == !(all.ended > 0 && all.status == 0));
 	free_takeover();
 	ferry_listeners_free(all.set);
+	/* A file that was handed over is not removed here, nor one that was only offered. */
+	bool is_others = (all.flags & NEW) != 0 ? !all.accepts : all.ended > 0 && all.status == 0;
+	if (all.has_file && is_others)
+		FUZZ_CHECK(access(path, F_OK) == 0);
 	unlink(path);
 }
 
