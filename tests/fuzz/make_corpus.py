@@ -28,6 +28,15 @@ def message(kind, payload=b"", fds=0, sent=None, first=0):
     return bytes([1 | first << 3, kind, fds | sent << 4, len(payload)]) + payload
 
 
+def crc32c(data):
+    register = 0xffffffff
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0x82f63b78 if register & 1 else 0)
+    return register ^ 0xffffffff
+
+
 TURN, END = b"\x02", b"\x03"
 
 
@@ -218,6 +227,8 @@ def examples():
     write("proxy_protocol", "v1_unknown", "PROXY UNKNOWN whatever there is\r\n")
     write("proxy_protocol", "v1_bad_port", "PROXY TCP4 192.0.2.1 192.0.2.2 1234 65536\r\n")
     write("proxy_protocol", "v1_too_long", "PROXY UNKNOWN " + "x" * 120)
+    write("proxy_protocol", "v1_longest", "PROXY UNKNOWN " + "x" * 91 + "\r\n")
+    write("proxy_protocol", "v1_one_too_long", "PROXY UNKNOWN " + "x" * 92 + "\r\n")
     write("proxy_protocol", "v2_inet", two(1, 0x11, inet) + b"more")
     write("proxy_protocol", "v2_inet6", two(1, 0x21, bytes(range(36))))
     write("proxy_protocol", "v2_unix", two(1, 0x31, b"/client".ljust(108, b"\0") + b"\0abstract".ljust(108, b"x")))
@@ -225,6 +236,8 @@ def examples():
     write("proxy_protocol", "v2_tlv", two(1, 0x11, inet + b"\x04\0\x03abc"))
     write("proxy_protocol", "v2_tlv_too_long", two(1, 0x11, inet + b"\x04\0\x09abc"))
     write("proxy_protocol", "v2_checksum", two(1, 0x11, inet + b"\x03\0\x04\1\2\3\4"))
+    summed = lambda value: two(1, 0x11, inet + b"\x03\0\x04" + struct.pack(">I", value))
+    write("proxy_protocol", "v2_right_checksum", summed(crc32c(summed(0))))
     write("proxy_protocol", "v2_short", two(1, 0x11, inet[:11]))
     write("proxy_protocol", "v2_too_long", signature + b"\x21\x11\xff\xff" + inet)
     write("proxy_protocol", "none", "GET / HTTP/1.1\r\n")
@@ -238,6 +251,7 @@ def examples():
     write("client_address", "abstract", client(0, b"\x01\x05\0name" + b"\x01\x03a\0b"))
     write("client_address", "longest", client(0, (b"\x01\x6c" + b"p" * 108) * 2))
     write("client_address", "too_long", client(0, b"\x01\x6d" + b"p" * 109 + b"\0"))
+    write("client_address", "cut_path", client(0, four + b"\x01\x30/path"))
     write("client_address", "more_behind", client(0, four + four + b"\0"))
     write("client_address", "cut", client(0, four + six[:-1]))
     write("client_address", "unknown_flag", client(2, four + four))
