@@ -18,7 +18,8 @@
 
 enum { NEW = 1, FREES = 2, FREES_SET = 4, ACCEPTS = 8, WITH_FILE = 16, PAYLOAD_MAX = 128 };
 
-static char directory[] = "/tmp/ferry-fuzz-XXXXXX";
+static const char directory_template[] = "/tmp/ferry-fuzz-XXXXXX";
+static char directory[sizeof(directory_template)];
 static char path[sizeof(directory) + 2];
 
 static struct {
@@ -256,9 +257,12 @@ static void end(int socket)
 	unlink(path);
 }
 
-static void remove_directory(void)
+/* For each input: libFuzzer ends without atexit(3). */
+static void make_directory(void)
 {
-	rmdir(directory);
+	memcpy(directory, directory_template, sizeof(directory));
+	FUZZ_CHECK(mkdtemp(directory) != NULL);
+	snprintf(path, sizeof(path), "%s/s", directory);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -268,10 +272,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size > FUZZ_INPUT_MAX)
 		return 0;
-	if (path[0] == '\0') {
-		FUZZ_CHECK(mkdtemp(directory) != NULL && atexit(remove_directory) == 0);
-		snprintf(path, sizeof(path), "%s/s", directory);
-	}
+	make_directory();
 	fuzz_begin();
 	fuzz_pair(ends);
 	memset(&all, 0, sizeof(all));
@@ -281,5 +282,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		step(ends[1], &input);
 	end(ends[1]);
 	fuzz_end();
+	FUZZ_CHECK(rmdir(directory) == 0);
 	return 0;
 }
