@@ -3,6 +3,8 @@
  * reader that is always faster than the file. */
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -61,14 +63,13 @@ static void close_one(struct recorder *recorder, int end)
 	close(end);
 }
 
-/* Its bytes do not matter, but they are in memory: a file that waits for the disk gives its turns away. */
+/* Its bytes do not matter, but they are in memory, and stay there: a file that waits for the disk gives its
+ * turns away. */
 static void send_file_of(struct recorder *recorder, int64_t size, unsigned int copy)
 {
-	static char scratch[MIB];
-	int fd = make_file(0);
-	ck_assert_int_eq(ftruncate(fd, size), 0);
-	while (read(fd, scratch, sizeof(scratch)) > 0)
-		continue;
+	int fd = memfd_create("large", MFD_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(fallocate(fd, 0, 0, size), 0);
 	ck_assert_int_eq(ferry_transport_send_file(recorder->transport, fd, FERRY_FD_TAKE | copy, 0,
 	                                           size, &callbacks, NULL, NULL),
 	                 0);
@@ -111,9 +112,11 @@ START_TEST(in_each_turn_a_large_file_sends_its_share_and_all_others_get_theirs)
 }
 END_TEST
 
+/* Over TCP one of them may stand still for a while, whenever the kernel has a segment sent again: so how far
+ * they are apart is looked at on unix sockets only. */
 START_TEST(two_large_files_take_turns)
 {
-	enum pair_kind kind = (enum pair_kind)_i;
+	const enum pair_kind kind = PAIR_UNIX;
 	open_one(&sender, kind, &far);
 	open_one(&others[0], kind, &other_ends[0]);
 	pump_turns(2);
@@ -223,7 +226,7 @@ int main(void)
 	TCase *turns = support_case(suite, "turns");
 	tcase_add_loop_test(turns, in_each_turn_a_large_file_sends_its_share_and_all_others_get_theirs,
 	                    0, 2);
-	tcase_add_loop_test(turns, two_large_files_take_turns, 0, 2);
+	tcase_add_test(turns, two_large_files_take_turns);
 	TCase *limits = support_case(suite, "rate limits");
 	tcase_add_loop_test(limits, a_rate_limit_holds_for_the_bytes_of_a_file, 0, 4);
 	tcase_add_loop_test(limits, a_groups_limit_holds_for_the_files_of_all_members, 0, 2);
