@@ -92,7 +92,7 @@ struct ferry_dispatcher_stats {
 	uint64_t rejected;  /**< outcomes */
 	uint64_t expired;   /**< outcomes */
 	uint64_t kept;      /**< outcomes */
-	uint64_t lost;      /**< attempts that failed because the descriptor did not arrive */
+	uint64_t lost;      /**< that came back because the descriptor did not arrive */
 	uint64_t fenced;    /**< that came back because the channel ended before the claim */
 	uint64_t retried;   /**< that were written again */
 	uint64_t stale;     /**< answers about what is not, or no longer, or not yet with that worker */

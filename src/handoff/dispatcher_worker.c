@@ -132,7 +132,9 @@ static void lose(struct ferry_dispatcher_worker *worker, struct ferry_handoff *h
 {
 	COUNT(worker, lost);
 	forget(worker, handoff);
-	dispatcher_take_back(worker->dispatcher, handoff, true);
+	/* One that has said that it is short gets no more until it is not: the handoff's time in the queue is
+	 * bound enough. */
+	dispatcher_take_back(worker->dispatcher, handoff, worker->credits > 0);
 }
 
 /* What the worker has in hand under this id, on this channel, and can know of. */

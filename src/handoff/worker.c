@@ -245,8 +245,8 @@ static void refuse(struct ferry_worker *worker, const struct frame_handoff *fram
 static void lose(struct ferry_worker *worker, const struct frame_handoff *frame)
 {
 	worker->stats.lost++;
-	if (must_answer(worker, FRAME_LOST, frame, 0) == 0)
-		run_short(worker);
+	run_short(worker); /* first: a loss of one that is short is nobody's attempt */
+	must_answer(worker, FRAME_LOST, frame, 0);
 }
 
 static bool is_what_was_sent(const struct ferry_message *message, const struct frame_identity *sent)

@@ -900,6 +900,36 @@ START_TEST(lost_descriptors_are_attempts)
 }
 END_TEST
 
+/* A worker that has said that it is short gets no more until it is not: what it has lost waits, as long as
+ * the queue's deadline allows, and uses no attempt up. */
+START_TEST(losses_of_one_that_is_short_are_no_attempts)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	for (unsigned int i = 0; i < 5; i++) {
+		expect(&peers[0], FRAME_HANDOFF);
+		ck_assert_uint_eq(peers[0].frame.attempt, 1);
+		put_credits(&peers[0], 0);
+		answer(&peers[0], FRAME_LOST);
+		expect_nothing(&peers[0]);
+		ck_assert_uint_eq(stats().queued, 1);
+		put_credits(&peers[0], 4);
+	}
+	expect(&peers[0], FRAME_HANDOFF);
+	put_credits(&peers[0], 0);
+	answer(&peers[0], FRAME_LOST);
+	pump_turns(3);
+	set_timeouts(1000, NEVER_USEC);
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
+	ck_assert(notes.of[0].has_fd);
+	ck_assert_uint_eq(stats().lost, 6);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+END_TEST
+
 START_TEST(short_of_numbers_goes_elsewhere)
 {
 	open_dispatcher();
@@ -1593,6 +1623,7 @@ int main(void)
 	tcase_add_test(tcase, three_attempts);
 	tcase_add_test(tcase, unsent_is_no_attempt);
 	tcase_add_test(tcase, lost_descriptors_are_attempts);
+	tcase_add_test(tcase, losses_of_one_that_is_short_are_no_attempts);
 	tcase_add_test(tcase, short_of_numbers_goes_elsewhere);
 	tcase = support_case(suite, "deadlines");
 	tcase_add_test(tcase, nobody_in_time);

@@ -1264,8 +1264,8 @@ START_TEST(lost_descriptors_are_answered_and_credits_withdrawn)
 	pump_turns(3);
 	give_burst(clients);
 	limit_descriptors(0);
+	expect_credits(0); /* first: what follows is no attempt then */
 	expect_answer(LOST, 1, 0);
-	expect_credits(0);
 	for (uint64_t i = 2; i <= BURST; i++)
 		expect_answer(LOST, i, 0);
 	run_later_timer(); /* the worker has looked again, and there are none still */
@@ -1299,8 +1299,8 @@ START_TEST(credits_set_meanwhile_are_what_is_stated_then)
 	for (int i = 0; i < SOME; i++)
 		spare[i] = dup(STDERR_FILENO);
 	limit_descriptors(0);
-	expect_answer(LOST, 1, 0);
 	expect_credits(0);
+	expect_answer(LOST, 1, 0);
 	ck_assert_int_eq(ferry_worker_set_credits(told.worker, SOME - 1), 0);
 	expect_silence();
 	for (int i = 0; i < SOME; i++)
@@ -1320,8 +1320,8 @@ START_TEST(what_ends_while_numbers_are_short_ends)
 	struct client client = make_client();
 	give_client(&client, 1);
 	limit_descriptors(0);
-	expect_answer(LOST, 1, 0);
 	expect_credits(0);
+	expect_answer(LOST, 1, 0);
 	if (_i == 0) {
 		ck_assert_int_eq(ferry_worker_drain(told.worker), 0);
 		expect(DRAIN);
