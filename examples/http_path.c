@@ -14,8 +14,7 @@ static int hexadecimal(char c)
 	return -1;
 }
 
-/* The byte that the escape at the start of `text` stands for. */
-static int decode_escape(const char *text, size_t length, char *out)
+int http_path_decode_escape(const char *text, size_t length, char *out)
 {
 	if (length < 3)
 		return -EINVAL;
@@ -37,7 +36,7 @@ int http_path_decode(const char *path, size_t length, char *out, size_t size)
 		char c = path[at];
 		size_t taken = 1;
 		if (c == '%') {
-			int status = decode_escape(path + at, length - at, &c);
+			int status = http_path_decode_escape(path + at, length - at, &c);
 			if (status < 0)
 				return status;
 			taken = 3;

@@ -16,4 +16,8 @@
  */
 int http_path_decode(const char *path, size_t length, char *out, size_t size);
 
+/* The byte that the escape at the start of `text`, which is a percent sign, stands for. 0; -EINVAL and
+ * -ENOENT as above. */
+int http_path_decode_escape(const char *text, size_t length, char *out);
+
 #endif

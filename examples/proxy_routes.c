@@ -1,6 +1,7 @@
 #include "proxy_routes.h"
 
 #include "http_head.h"
+#include "http_path.h"
 #include "proxy_conf.h"
 
 #include <arpa/inet.h>
@@ -31,17 +32,6 @@ struct proxy_routes {
 	int default_service;
 };
 
-static int hexadecimal(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* Decodes one segment; `*at` is where it ends then. Its length, or -EINVAL. */
 static int decode_segment(const char *path, size_t length, size_t *at, char *out)
 {
@@ -49,14 +39,9 @@ static int decode_segment(const char *path, size_t length, size_t *at, char *out
 	while (*at < length && path[*at] != '/') {
 		char c = path[*at];
 		if (c == '%') {
-			int high = length - *at > 2 ? hexadecimal(path[*at + 1]) : -1;
-			int low = high >= 0 ? hexadecimal(path[*at + 2]) : -1;
-			if (low < 0)
+			if (http_path_decode_escape(path + *at, length - *at, &c) < 0)
 				return -EINVAL;
-			c = (char)(high * 16 + low);
 			*at += 2;
-			if (c == '/')
-				return -EINVAL;
 		}
 		if (c == '\0')
 			return -EINVAL;

@@ -21,8 +21,6 @@
 #define COUNT(worker, what) ((worker)->stats.what++, (worker)->dispatcher->stats.what++)
 
 enum {
-	MESSAGE_MAX = FRAME_HANDOFF_SIZE + FERRY_HANDOFF_NAME_MAX + 1 + FERRY_HANDOFF_BLOB_MAX +
-	              FERRY_HANDOFF_BYTES_MAX,
 	/* Credits bound how many wait in a channel. */
 	FDS_QUEUED_MAX = 1024 * 1024
 };
@@ -401,7 +399,7 @@ int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
 		return status;
 	}
 	TAILQ_INSERT_TAIL(&dispatcher->workers, worker, link);
-	ferry_message_stream_set_limits(worker->stream, MESSAGE_MAX, 1);
+	ferry_message_stream_set_limits(worker->stream, FRAME_PAYLOAD_MAX, 1);
 	/* From here on the transport is the dispatcher's: what goes wrong is told by worker_lost. */
 	if (say_hello(worker) < 0) {
 		worker->broken = true;

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "ferry/handoff.h"
-
 #include "little_endian.h"
 
 /* ---- hello ---- */

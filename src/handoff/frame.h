@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ferry/handoff.h"
+
 /*
  * What dispatcher and worker say to each other: the payloads of messages, as they are on the wire. See
  * docs/handoff.md.
@@ -15,7 +17,9 @@ enum {
 	FRAME_HELLO_SIZE = 24,
 	FRAME_HANDOFF_SIZE = 48, /* without name, blob and bytes */
 	FRAME_ANSWER_SIZE = 24,
-	FRAME_CREDITS_SIZE = 8
+	FRAME_CREDITS_SIZE = 8,
+	FRAME_PAYLOAD_MAX = FRAME_HANDOFF_SIZE + FERRY_HANDOFF_NAME_MAX + 1 + FERRY_HANDOFF_BLOB_MAX +
+	                    FERRY_HANDOFF_BYTES_MAX
 };
 
 /* Message types. Others are ignored: they are for later versions. */

@@ -28,8 +28,6 @@
 
 enum {
 	CREDITS_DEFAULT = 256,
-	PAYLOAD_MAX = FRAME_HANDOFF_SIZE + FERRY_HANDOFF_NAME_MAX + 1 + FERRY_HANDOFF_BLOB_MAX +
-	              FERRY_HANDOFF_BYTES_MAX,
 	/* After a loss: when to look for free descriptor numbers again, and how many are worth it. */
 	LOOK_AGAIN_USEC = 20000,
 	NUMBERS_WANTED = 16
@@ -385,7 +383,7 @@ static int start(struct ferry_worker *worker, struct ferry_transport *transport)
 	if (status == 0)
 		status = ferry_message_stream_new(&worker->stream, transport, &message_callbacks, worker);
 	if (status == 0) {
-		ferry_message_stream_set_limits(worker->stream, PAYLOAD_MAX, 1);
+		ferry_message_stream_set_limits(worker->stream, FRAME_PAYLOAD_MAX, 1);
 		message_on_sent(worker->stream, on_sent, worker);
 		(void)say_hello(worker); /* there is room for it */
 	}
