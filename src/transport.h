@@ -13,7 +13,8 @@
 /*
  * The transport's own layout and the calls between its files:
  *
- *   transport.c        the object: making, settings, pausing, closing, freeing
+ *   transport.c        the object: making, settings, pausing
+ *   transport_end.c    closing, aborting, freeing
  *   transport_send.c   what users put into the stream
  *   transport_read.c   the read step
  *   transport_write.c  the write step

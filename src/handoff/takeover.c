@@ -8,6 +8,7 @@
 
 #include "handoff/listeners.h"
 #include "log.h"
+#include "message.h"
 #include "transport.h"
 
 /* As many as the transport allows: of a set, all or nothing is offered. */
@@ -116,16 +117,12 @@ static void fail(struct ferry_takeover *takeover, int status)
 int takeover_send(struct ferry_takeover *takeover, enum takeover_type type, const void *payload,
                   size_t length, const int *fds, size_t fd_count)
 {
-	struct ferry_transport *transport = ferry_message_stream_get_transport(takeover->stream);
 	const int status = ferry_message_send(takeover->stream, (uint16_t)type, payload, length, fds,
 	                                      fd_count, FERRY_FD_DUP);
-	if (status != 0)
-		return status;
-	struct bufferevent *bev = transport_lock(transport);
-	if (!transport_is_over(transport) && !transport->writing && !transport->rearm.connecting)
-		transport_write_step(transport, true);
-	bufferevent_unlock(bev);
-	return 0;
+
+	if (status == 0)
+		message_flush(takeover->stream);
+	return status;
 }
 
 bool takeover_all_sent(const struct ferry_takeover *takeover)
