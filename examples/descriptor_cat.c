@@ -101,7 +101,8 @@ static int start_sending(struct conversation *conversation)
 	struct ferry_transport *transport = transport_of(conversation);
 
 	conversation->next = conversation->cat->files;
-	int status = ferry_transport_register_producer(transport, &files, conversation, FERRY_PULL);
+	int status =
+	    ferry_transport_register_producer(transport, &files, conversation, FERRY_PRODUCER_PULL);
 	if (status == 0)
 		ferry_transport_lose_connection(transport); /* once there are no more files */
 	return status;

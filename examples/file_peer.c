@@ -170,7 +170,7 @@ static int listen_tcp(struct file_peer *peer, const struct sockaddr_storage *add
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    bind(fd, (const struct sockaddr *)address, length) < 0 || listen(fd, 1) < 0)
 		return -errno;
-	return ferry_listen_fd(&peer->listener, peer->base, fd, accepted, peer);
+	return ferry_listener_new_fd(&peer->listener, peer->base, fd, accepted, peer);
 }
 
 static int say_where(const struct file_peer *peer)
@@ -212,7 +212,8 @@ static int start(struct file_peer *peer)
 	if (path != NULL && peer->listens)
 		status = ferry_listen_unix(&peer->listener, peer->base, path, 0600, 1, accepted, peer);
 	else if (path != NULL)
-		status = ferry_connect_unix(&peer->connector, peer->base, path, NULL, connected, peer);
+		status =
+		    ferry_connector_new_unix(&peer->connector, peer->base, path, NULL, connected, peer);
 	else if (strncmp(peer->address, "tcp:", 4) == 0)
 		status = start_tcp(peer, peer->address + 4);
 	if (status == 0 && peer->listens)

@@ -51,7 +51,7 @@ struct proxy {
 	struct timeval started;
 
 	struct proxy_listeners wanted;
-	struct ferry_listeners *set;
+	struct ferry_socket_set *set;
 	struct proxy_routes *routes;
 	struct proxy_services *services;
 	struct proxy_clients *clients;
@@ -293,7 +293,7 @@ static bool starts_no_workers(const struct proxy_conf *conf)
 	return true;
 }
 
-static void sockets_received(struct ferry_listeners *set, void *context)
+static void sockets_received(struct ferry_socket_set *set, void *context)
 {
 	struct proxy *proxy = context;
 	proxy->set = set;
@@ -335,7 +335,7 @@ static int start(struct proxy *proxy)
 			program_say("--take-over %s: %s", proxy->conf.take_over, strerror(-status));
 		return status;
 	}
-	status = ferry_listeners_new(&proxy->set);
+	status = ferry_socket_set_new(&proxy->set);
 	if (status == 0)
 		status = proxy_listeners_open(&proxy->wanted, proxy->set);
 	if (status < 0)
@@ -383,7 +383,7 @@ static void clear(struct proxy *proxy)
 	proxy_services_free(proxy->services);
 	proxy_clients_free(proxy->clients);
 	proxy_routes_free(proxy->routes);
-	ferry_listeners_free(proxy->set);
+	ferry_socket_set_free(proxy->set);
 	program_signals_free(&proxy->signals);
 	free_event(proxy->hangup);
 	free_event(proxy->user2);

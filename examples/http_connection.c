@@ -378,7 +378,8 @@ static void queue_answer(struct http_connection *connection, struct evbuffer *ou
 	static const struct ferry_producer_callbacks callbacks = {.resume_producing = answer_sent};
 	struct ferry_transport *transport = connection->transport;
 	if (ferry_transport_write_buffer(transport, out) < 0 ||
-	    ferry_transport_register_producer(transport, &callbacks, connection, FERRY_PULL) < 0)
+	    ferry_transport_register_producer(transport, &callbacks, connection, FERRY_PRODUCER_PULL) <
+	        0)
 		abandon(connection);
 }
 

@@ -44,7 +44,8 @@ static struct ferry_line_stream *begin(struct ferry_transport *transport,
 	if (status < 0) {
 		ferry_transport_free(transport);
 	} else {
-		status = ferry_transport_register_producer(transport, producer, context, FERRY_PUSH);
+		status =
+		    ferry_transport_register_producer(transport, producer, context, FERRY_PRODUCER_PUSH);
 		if (status < 0)
 			ferry_line_stream_free(stream);
 	}
@@ -71,7 +72,7 @@ static void send_back(struct ferry_line_stream *stream, const char *line, size_t
 {
 	(void)context;
 	/* Without memory for the answer there is no going on. */
-	if (ferry_line_send(stream, line, length) == -ENOMEM)
+	if (ferry_line_stream_send(stream, line, length) == -ENOMEM)
 		ferry_transport_abort_connection(ferry_line_stream_get_transport(stream));
 }
 
@@ -160,12 +161,12 @@ static int send_typed(struct asker *asker)
 
 	while (status == 0 &&
 	       (line = evbuffer_readln(asker->typed, &length, EVBUFFER_EOL_LF)) != NULL) {
-		status = ferry_line_send(asker->stream, line, length);
+		status = ferry_line_stream_send(asker->stream, line, length);
 		free(line);
 	}
 	length = evbuffer_get_length(asker->typed);
 	if (status == 0 && asker->at_end && length > 0)
-		status = ferry_line_send(asker->stream, evbuffer_pullup(asker->typed, -1), length);
+		status = ferry_line_stream_send(asker->stream, evbuffer_pullup(asker->typed, -1), length);
 	return status;
 }
 

@@ -53,7 +53,7 @@ static void print_line(enum ferry_log_level level, const char *line)
 
 void program_print_ferry_log(void)
 {
-	ferry_set_log_callback(print_line);
+	ferry_log_set_cb(print_line);
 }
 
 static void stop(evutil_socket_t signal_number, short what, void *base)

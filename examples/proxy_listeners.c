@@ -98,36 +98,36 @@ static int listen_anew(const struct socket_address *address)
 	return fd;
 }
 
-static int add(struct proxy_listener *listener, struct ferry_listeners *set)
+static int add(struct proxy_listener *listener, struct ferry_socket_set *set)
 {
 	int fd = listen_anew(&listener->address);
 	if (fd < 0)
 		return fd;
-	int status = ferry_listeners_add(set, listener->name, fd, FERRY_FD_TAKE);
+	int status = ferry_socket_set_add(set, listener->name, fd, FERRY_FD_TAKE);
 	if (status < 0) {
 		close(fd);
 		return status;
 	}
 	const struct sockaddr_un *un = &listener->address.un;
 	if (un->sun_family == AF_UNIX && un->sun_path[0] != '\0')
-		status = ferry_listeners_own_path(set, listener->name);
+		status = ferry_socket_set_own_path(set, listener->name);
 	return status;
 }
 
-static int open_one(struct proxy_listener *listener, struct ferry_listeners *set)
+static int open_one(struct proxy_listener *listener, struct ferry_socket_set *set)
 {
 	int status = 0;
-	listener->fd = ferry_listeners_get_fd(set, listener->name);
+	listener->fd = ferry_socket_set_find(set, listener->name);
 	if (listener->fd == -ENOENT) {
 		status = add(listener, set);
-		listener->fd = ferry_listeners_get_fd(set, listener->name);
+		listener->fd = ferry_socket_set_find(set, listener->name);
 	}
 	if (status < 0)
 		program_say("%s: %s", listener->name, strerror(-status));
 	return status;
 }
 
-int proxy_listeners_open(struct proxy_listeners *listeners, struct ferry_listeners *set)
+int proxy_listeners_open(struct proxy_listeners *listeners, struct ferry_socket_set *set)
 {
 	int status = 0;
 	struct proxy_listener *listener = NULL;

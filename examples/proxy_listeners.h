@@ -15,7 +15,7 @@
 
 #include <stddef.h>
 
-struct ferry_listeners;
+struct ferry_socket_set;
 
 enum {
 	PROXY_LISTENERS_MAX = PROXY_CONF_LISTENS + PROXY_CONF_SERVICES + 2,
@@ -41,7 +41,7 @@ struct proxy_listeners {
 int proxy_listeners_init(struct proxy_listeners *listeners, const struct proxy_conf *conf);
 
 /* Takes each from the set, or opens it and adds it. 0, or a negative errno after saying what failed. */
-int proxy_listeners_open(struct proxy_listeners *listeners, struct ferry_listeners *set);
+int proxy_listeners_open(struct proxy_listeners *listeners, struct ferry_socket_set *set);
 
 /* The next one, in some order; NULL to begin with, and in the end. */
 struct proxy_listener *proxy_listeners_next(struct proxy_listeners *listeners,

@@ -137,7 +137,7 @@ static void remove_worker(struct member *member)
 	if (worker == NULL)
 		return;
 	forget_worker(member);
-	ferry_dispatcher_remove_worker(worker);
+	ferry_dispatcher_worker_remove(worker);
 }
 
 /* ---- what dispatchers tell ---- */
@@ -283,7 +283,7 @@ static void drain_process(struct proxy_process *process, void *context)
 	(void)context;
 	struct member *member = process->owner;
 	if (member->worker != NULL &&
-	    (!member->ready || ferry_dispatcher_drain_worker(member->worker) < 0))
+	    (!member->ready || ferry_dispatcher_worker_drain(member->worker) < 0))
 		remove_worker(member);
 }
 
@@ -325,8 +325,8 @@ static void guest_came(struct ferry_listener *listener, struct ferry_transport *
 
 int proxy_services_listen(struct proxy_services *services, unsigned int service, int fd)
 {
-	return ferry_listen_fd(&services->all[service].listener, services->base, fd, guest_came,
-	                       &services->all[service]);
+	return ferry_listener_new_fd(&services->all[service].listener, services->base, fd, guest_came,
+	                             &services->all[service]);
 }
 
 void proxy_services_stop_listening(struct proxy_services *services)

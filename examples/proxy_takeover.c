@@ -53,17 +53,17 @@ static void ended(struct ferry_takeover *of, int status, void *context)
 	takeover->callbacks->ended(0, takeover->context);
 }
 
-static void find_common_names(struct proxy_takeover *takeover, const struct ferry_listeners *set)
+static void find_common_names(struct proxy_takeover *takeover, const struct ferry_socket_set *set)
 {
 	struct proxy_listener *listener = NULL;
 	while ((listener = proxy_listeners_next(takeover->wanted, listener)) != NULL)
-		if (ferry_listeners_get_fd(set, listener->name) >= 0)
+		if (ferry_socket_set_find(set, listener->name) >= 0)
 			takeover->names[takeover->name_count++] = listener->name;
 }
 
 /* What the old proxy has and this one does not want is not taken: nobody would accept on it. So all is
  * asked for to see what there is, and if that is too much, what is wanted of it. */
-static void received(struct ferry_takeover *of, struct ferry_listeners *set, void *context)
+static void received(struct ferry_takeover *of, struct ferry_socket_set *set, void *context)
 {
 	struct proxy_takeover *takeover = context;
 	if (takeover->name_count > 0) {
@@ -71,13 +71,13 @@ static void received(struct ferry_takeover *of, struct ferry_listeners *set, voi
 		return;
 	}
 	find_common_names(takeover, set);
-	if (takeover->name_count == ferry_listeners_count(set)) {
+	if (takeover->name_count == ferry_socket_set_count(set)) {
 		takeover->callbacks->received(set, takeover->context);
 		return;
 	}
 	ferry_takeover_free(of);
 	takeover->takeover = NULL;
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	if (takeover->name_count == 0)
 		fail(takeover, -ENOENT);
 	else if (event_add(takeover->again, &second_attempt) < 0)
@@ -103,8 +103,8 @@ static void connected(struct ferry_connector *connector, int status,
 
 static int connect_to_old(struct proxy_takeover *takeover)
 {
-	int status = ferry_connect_unix(&takeover->connector, takeover->base, takeover->path, NULL,
-	                                connected, takeover);
+	int status = ferry_connector_new_unix(&takeover->connector, takeover->base, takeover->path,
+	                                      NULL, connected, takeover);
 	if (status < 0)
 		takeover->connector = NULL;
 	return status;
@@ -156,7 +156,7 @@ int proxy_takeover_new(struct proxy_takeover **out, struct event_base *base, con
 
 int proxy_takeover_accepting(struct proxy_takeover *takeover)
 {
-	return ferry_takeover_accepting(takeover->takeover);
+	return ferry_takeover_commit(takeover->takeover);
 }
 
 void proxy_takeover_free(struct proxy_takeover *takeover)

@@ -166,8 +166,8 @@ static int init(struct proxy_upgrade *upgrade)
 		return -ENOMEM;
 	if (upgrade->options.control_fd < 0)
 		return 0;
-	return ferry_listen_fd(&upgrade->listener, upgrade->base, upgrade->options.control_fd, asked,
-	                       upgrade);
+	return ferry_listener_new_fd(&upgrade->listener, upgrade->base, upgrade->options.control_fd,
+	                             asked, upgrade);
 }
 
 int proxy_upgrade_new(struct proxy_upgrade **out, struct event_base *base,

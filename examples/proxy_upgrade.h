@@ -4,7 +4,7 @@
 /* A proxy and its successor. The new one connects to the control socket of the old one and asks for the
  * listening sockets; when its workers are ready it begins to accept, and says so; then the old one stops
  * accepting. At each moment at least one of them accepts. If the new one fails before, the old one goes on
- * as if nothing had been. ferry/listeners.h has the protocol. */
+ * as if nothing had been. ferry/socket_set.h has the protocol. */
 
 #include "proxy_listeners.h"
 
@@ -15,8 +15,8 @@ struct proxy_takeover;
 /* ---- the old proxy ---- */
 
 struct proxy_upgrade_options {
-	struct ferry_listeners *set; /* what is taken over */
-	int control_fd;              /* the listening control socket, of the set too; -1: none */
+	struct ferry_socket_set *set; /* what is taken over */
+	int control_fd;               /* the listening control socket, of the set too; -1: none */
 	const char *control_path;
 	char **argv; /* this program's, for starting its successor */
 
@@ -43,7 +43,7 @@ void proxy_upgrade_free(struct proxy_upgrade *upgrade);
 
 struct proxy_takeover_callbacks {
 	/* The sockets are here. `set` is the callee's. */
-	void (*received)(struct ferry_listeners *set, void *context);
+	void (*received)(struct ferry_socket_set *set, void *context);
 
 	/* 0: the old proxy has stopped. Else it goes on; it was said why. */
 	void (*ended)(int status, void *context);

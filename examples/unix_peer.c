@@ -88,7 +88,7 @@ static int listen_or_connect(struct unix_peer *peer, struct ferry_listener **lis
 {
 	if (peer->listens)
 		return ferry_listen_unix(listener, peer->base, peer->path, 0600, 0, accepted, peer);
-	return ferry_connect_unix(NULL, peer->base, peer->path, NULL, connected, peer);
+	return ferry_connector_new_unix(NULL, peer->base, peer->path, NULL, connected, peer);
 }
 
 static int run_until_stopped(struct unix_peer *peer)

@@ -154,8 +154,8 @@ static void try_to_connect(struct worker_channels *channels)
 	if (channels->draining || channels->connector != NULL ||
 	    event_pending(channels->retry, EV_TIMEOUT, NULL))
 		return;
-	int status = ferry_connect_unix(&channels->connector, channels->base,
-	                                channels->options.socket_path, NULL, connected, channels);
+	int status = ferry_connector_new_unix(&channels->connector, channels->base,
+	                                      channels->options.socket_path, NULL, connected, channels);
 	if (status == 0)
 		return;
 	if (!channels->proxy_is_missing)

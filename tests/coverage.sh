@@ -14,7 +14,7 @@ ctest --preset coverage -L 'unit|fault|battery'
 # report ARGUMENT…
 report()
 {
-	gcovr --root . --filter src/ "$@" "$build/CMakeFiles"
+	gcovr --root . --filter src/ "$@" "$build/src"
 }
 report
 report --branches

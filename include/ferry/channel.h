@@ -154,7 +154,7 @@ FERRY_EXPORT int ferry_poller_unregister(struct ferry_poller *poller,
                                          struct ferry_channel *channel);
 
 /**
- * Accepts connections on a listening socket that came from elsewhere, as ferry_listen_fd(), and registers
+ * Accepts connections on a listening socket that came from elsewhere, as ferry_listener_new_fd(), and registers
  * it. Each connection is an event, with a channel that has the settings which the server has then: lines or
  * bytes, half-close, limits.
  *
@@ -166,7 +166,7 @@ FERRY_EXPORT int ferry_poller_unregister(struct ferry_poller *poller,
  * @param fd the listening socket; stays the caller's and must stay open as long as the server lives
  * @retval 0 done
  * @retval -EINVAL @p poller is NULL; @p fd does not listen, or is not non-blocking
- * @retval -EBADF, -ENOTSOCK, -EPROTOTYPE, -ENOMEM as ferry_listen_fd()
+ * @retval -EBADF, -ENOTSOCK, -EPROTOTYPE, -ENOMEM as ferry_listener_new_fd()
  *
  * Since 0.1.
  */

@@ -69,7 +69,7 @@ struct ferry_descriptor;
  * @retval -EINVAL @p stream is NULL, @p ownership is neither, or @p name is not valid UTF-8
  * @retval -EMSGSIZE @p name is longer than that, or the message is over the stream's limits
  * @retval -EBADF @p fd is not open
- * @retval -ENOBUFS, -ELOOP, -EOPNOTSUPP, -EMFILE, -EPIPE, -ENOMEM as ferry_message_send()
+ * @retval -ENOBUFS, -ELOOP, -EOPNOTSUPP, -EMFILE, -EPIPE, -ENOMEM as ferry_message_stream_send()
  *
  * May be called in any callback. Since 0.1.
  */

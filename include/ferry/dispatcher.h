@@ -30,7 +30,7 @@ struct timeval;
 struct ferry_dispatcher;
 
 /** A worker as its dispatcher sees it. Opaque; the dispatcher's, valid until worker_lost has returned or
- *  ferry_dispatcher_remove_worker() is called. */
+ *  ferry_dispatcher_worker_remove() is called. */
 struct ferry_dispatcher_worker;
 
 /** How a worker is chosen among those that have credits. */
@@ -55,8 +55,10 @@ enum ferry_dispatch_choice {
  * EXPIRED: -ETIMEDOUT, none could take it in time; -EHOSTUNREACH, three attempts failed; -ECANCELED, the
  * dispatcher was freed. KEPT: why the channel ended.
  */
-typedef void (*ferry_outcome_cb)(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
-                                 enum ferry_handoff_outcome outcome, int reason, void *context);
+typedef void (*ferry_handoff_outcome_cb)(struct ferry_dispatcher *dispatcher,
+                                         struct ferry_handoff *handoff,
+                                         enum ferry_handoff_outcome outcome, int reason,
+                                         void *context);
 
 /** What a dispatcher tells. Every member may be NULL, the table must outlive the dispatcher. Each may
  *  call any function, ferry_dispatcher_free() included. Since 0.1. */
@@ -183,11 +185,11 @@ FERRY_EXPORT int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **ou
 /** Gives a worker no more handoffs and tells it so; worker_drained comes when it has nothing in hand any
  *  more, at once perhaps, but from the loop. -EINVAL: @p worker is NULL. -ENOMEM: out of memory;
  *  nothing was told. Since 0.1. */
-FERRY_EXPORT int ferry_dispatcher_drain_worker(struct ferry_dispatcher_worker *worker);
+FERRY_EXPORT int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker);
 
 /** Fences a worker's channel and closes it; no worker_lost follows, the outcomes do. What it has claimed
  *  stays its own. @p worker is gone. NULL: nothing happens. Since 0.1. */
-FERRY_EXPORT void ferry_dispatcher_remove_worker(struct ferry_dispatcher_worker *worker);
+FERRY_EXPORT void ferry_dispatcher_worker_remove(struct ferry_dispatcher_worker *worker);
 
 /** A place for the owner's own pointer, NULL at first. Since 0.1. */
 FERRY_EXPORT void ferry_dispatcher_worker_set_context(struct ferry_dispatcher_worker *worker,
@@ -229,8 +231,8 @@ FERRY_EXPORT int ferry_dispatcher_worker_get_stats(const struct ferry_dispatcher
  * On failure the handoff is the caller's. Since 0.1.
  */
 FERRY_EXPORT int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher,
-                                           struct ferry_handoff *handoff, ferry_outcome_cb outcome,
-                                           void *context);
+                                           struct ferry_handoff *handoff,
+                                           ferry_handoff_outcome_cb outcome, void *context);
 
 /** Whether the queue is full: it was, and has not come down to half of its limit since. False for NULL.
  *  Since 0.1. */

@@ -113,8 +113,8 @@ FERRY_EXPORT int ferry_listen_unix(struct ferry_listener **out, struct event_bas
  * lock; both are left by a process that is killed.
  *
  * A child made by fork(2) has the lock, as it has the socket, until it closes them, executes another
- * program or ends. Where the file of the socket changes hands, by ferry_listeners_add_listener() or a
- * takeover (ferry/listeners.h), the lock goes with it. An abstract name has no file and needs no lock: this
+ * program or ends. Where the file of the socket changes hands, by ferry_socket_set_add_listener() or a
+ * takeover (ferry/socket_set.h), the lock goes with it. An abstract name has no file and needs no lock: this
  * is then the same as ferry_listen_unix().
  *
  * All processes at a path should use the lock. From one that does not, the path is not taken while it
@@ -160,8 +160,8 @@ FERRY_EXPORT int ferry_listen_unix_locked(struct ferry_listener **out, struct ev
  *
  * Since 0.1.
  */
-FERRY_EXPORT int ferry_listen_fd(struct ferry_listener **out, struct event_base *base, int fd,
-                                 ferry_accepted_cb accepted, void *context);
+FERRY_EXPORT int ferry_listener_new_fd(struct ferry_listener **out, struct event_base *base, int fd,
+                                       ferry_accepted_cb accepted, void *context);
 
 /** Stops accepting, without closing: connections wait in the backlog. Nothing happens when it is
  *  stopped already. -EINVAL: @p listener is NULL. Since 0.1. */
@@ -275,9 +275,9 @@ FERRY_EXPORT void ferry_listener_free(struct ferry_listener *listener);
  *
  * Since 0.1.
  */
-FERRY_EXPORT int ferry_connect_unix(struct ferry_connector **out, struct event_base *base,
-                                    const char *path, const struct timeval *timeout,
-                                    ferry_connected_cb connected, void *context);
+FERRY_EXPORT int ferry_connector_new_unix(struct ferry_connector **out, struct event_base *base,
+                                          const char *path, const struct timeval *timeout,
+                                          ferry_connected_cb connected, void *context);
 
 /** Cancels a connection attempt: its callback does not run. Not after the callback has run, because
  *  the connector is gone then; in the callback it is harmless. NULL: nothing happens. Since 0.1. */

@@ -14,7 +14,7 @@
  * static void received(struct ferry_line_stream *stream, const char *line, size_t length,
  *                      void *context)
  * {
- *     ferry_line_send(stream, line, length);   // an echo
+ *     ferry_line_stream_send(stream, line, length);   // an echo
  * }
  * static const struct ferry_line_callbacks callbacks = {.line_received = received};
  *
@@ -186,7 +186,8 @@ FERRY_EXPORT int ferry_line_stream_set_raw(struct ferry_line_stream *stream, boo
  *
  * Since 0.1.
  */
-FERRY_EXPORT int ferry_line_send(struct ferry_line_stream *stream, const void *line, size_t length);
+FERRY_EXPORT int ferry_line_stream_send(struct ferry_line_stream *stream, const void *line,
+                                        size_t length);
 
 FERRY_END_DECLS
 

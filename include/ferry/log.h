@@ -10,7 +10,7 @@
  * {
  *     syslog(level == FERRY_LOG_WARNING ? LOG_WARNING : LOG_DEBUG, "%s", line);
  * }
- * ferry_set_log_callback(log_line);
+ * ferry_log_set_cb(log_line);
  * @endcode
  */
 
@@ -30,7 +30,7 @@ typedef void (*ferry_log_cb)(enum ferry_log_level level, const char *line);
 
 /** Sets what takes the lines of all of ferry in this process; NULL, the default, drops them. The one
  *  setting that transports share. Any thread. Since 0.1. */
-FERRY_EXPORT void ferry_set_log_callback(ferry_log_cb cb);
+FERRY_EXPORT void ferry_log_set_cb(ferry_log_cb cb);
 
 FERRY_END_DECLS
 

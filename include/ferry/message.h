@@ -22,7 +22,7 @@
  *
  * struct ferry_message_stream *stream;
  * ferry_message_stream_new(&stream, transport, &callbacks, NULL);   // takes the transport
- * ferry_message_send(stream, MY_TYPE, "hello", 5, fds, 2, FERRY_FD_DUP);
+ * ferry_message_stream_send(stream, MY_TYPE, "hello", 5, fds, 2, FERRY_FD_DUP);
  * @endcode
  */
 
@@ -153,9 +153,9 @@ FERRY_EXPORT int ferry_message_stream_set_fd_reserve(struct ferry_message_stream
  *
  * Since 0.1.
  */
-FERRY_EXPORT int ferry_message_send(struct ferry_message_stream *stream, uint16_t type,
-                                    const void *payload, size_t length, const int *fds,
-                                    size_t fd_count, enum ferry_fd_ownership ownership);
+FERRY_EXPORT int ferry_message_stream_send(struct ferry_message_stream *stream, uint16_t type,
+                                           const void *payload, size_t length, const int *fds,
+                                           size_t fd_count, enum ferry_fd_ownership ownership);
 
 /** The message's type. Since 0.1. */
 FERRY_EXPORT uint16_t ferry_message_get_type(const struct ferry_message *message);

@@ -17,7 +17,7 @@
  * }
  * static const struct ferry_producer_callbacks pull = {.resume_producing = next_chunk};
  *
- * ferry_transport_register_producer(transport, &pull, source, FERRY_PULL);
+ * ferry_transport_register_producer(transport, &pull, source, FERRY_PRODUCER_PULL);
  * ferry_transport_lose_connection(transport);   // waits for the producer to unregister
  * @endcode
  */
@@ -30,8 +30,8 @@ struct ferry_transport;
 
 /** Who takes the initiative. Since 0.1. */
 enum ferry_producer_mode {
-	FERRY_PUSH = 1, /**< the producer, until it is paused */
-	FERRY_PULL = 2  /**< the transport, each time its stream is empty */
+	FERRY_PRODUCER_PUSH = 1, /**< the producer, until it is paused */
+	FERRY_PRODUCER_PULL = 2  /**< the transport, each time its stream is empty */
 };
 
 /**
@@ -69,7 +69,7 @@ struct ferry_producer_callbacks {
  * @param transport the transport
  * @param callbacks the producer; must outlive the registration
  * @param context handed to each callback
- * @param mode FERRY_PUSH or FERRY_PULL
+ * @param mode FERRY_PRODUCER_PUSH or FERRY_PRODUCER_PULL
  * @retval 0 done
  * @retval -EINVAL an argument is NULL, a required callback is missing, or @p mode is neither
  * @retval -EBUSY a producer is registered

@@ -34,7 +34,7 @@ struct ferry_worker_callbacks {
 	void (*handoff_received)(struct ferry_worker *worker, struct ferry_handoff *handoff,
 	                         void *context);
 
-	/** The dispatcher sends no more handoffs (ferry_dispatcher_drain_worker()): what was received is to
+	/** The dispatcher sends no more handoffs (ferry_dispatcher_worker_drain()): what was received is to
 	 *  be served to its end. */
 	void (*drain_requested)(struct ferry_worker *worker, void *context);
 

@@ -11,7 +11,7 @@
 #include <event2/event.h>
 
 #include "ferry/endpoint.h"
-#include "transport.h"
+#include "transport/transport.h"
 
 /*
  * The transport's protocol puts what comes into the channel's input, and descriptors beside it with the

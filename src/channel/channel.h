@@ -1,5 +1,5 @@
-#ifndef FERRY_CHANNEL_INTERNAL_H
-#define FERRY_CHANNEL_INTERNAL_H
+#ifndef FERRY_CHANNEL_CHANNEL_H
+#define FERRY_CHANNEL_CHANNEL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 #include "ferry/channel.h"
 
 #include "channel/held.h"
-#include "line_scanner.h"
+#include "line/scanner.h"
 
 /*
  * A channel keeps what its transport's callbacks say until a poll takes it out:

@@ -7,7 +7,7 @@
 #include <event2/event.h>
 
 #include "channel/channel.h"
-#include "fd_numbers.h"
+#include "kernel/fd_slots.h"
 
 /*
  * A poll runs the poller's own loop until it is quiet, and then takes out what the channels have: one event
@@ -336,7 +336,7 @@ static int begin(struct ferry_poller *poller)
 	poller->interruption_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (poller->interruption_fd < 0)
 		return -errno;
-	if (!fd_numbers_are_free(poller->interruption_fd, BASE_FDS))
+	if (!fd_slots_are_free(poller->interruption_fd, BASE_FDS))
 		return -EMFILE; /* without them libevent ends the process */
 	poller->base = event_base_new();
 	if (poller->base == NULL)

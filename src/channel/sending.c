@@ -5,8 +5,8 @@
 #include <event2/bufferevent.h>
 
 #include "channel/channel.h"
-#include "gather.h"
-#include "transport.h"
+#include "libevent/vectors.h"
+#include "transport/transport.h"
 
 /*
  * What is written is tried at once, so that a program which does something else for a while has sent it as
@@ -46,7 +46,7 @@ static int take(struct ferry_channel *channel, const struct iovec *parts, unsign
 		poller_note_refused(channel);
 		return -EAGAIN;
 	}
-	int status = gather_add(output, parts, count);
+	int status = vectors_gather(output, parts, count);
 	if (status == 0)
 		transport_flush(transport);
 	return status;

@@ -108,7 +108,7 @@ int ferry_poller_add_server(struct ferry_channel **out, struct ferry_poller *pol
 	struct ferry_channel *server = channel_allocate(poller);
 	if (server == NULL)
 		return -ENOMEM;
-	int status = ferry_listen_fd(&server->listener, poller->base, fd, accepted, server);
+	int status = ferry_listener_new_fd(&server->listener, poller->base, fd, accepted, server);
 	if (status == 0)
 		begin(out, server);
 	else

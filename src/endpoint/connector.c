@@ -144,8 +144,9 @@ static int start(struct ferry_connector *connector)
 	return 0;
 }
 
-int ferry_connect_unix(struct ferry_connector **out, struct event_base *base, const char *path,
-                       const struct timeval *timeout, ferry_connected_cb connected, void *context)
+int ferry_connector_new_unix(struct ferry_connector **out, struct event_base *base,
+                             const char *path, const struct timeval *timeout,
+                             ferry_connected_cb connected, void *context)
 {
 	struct address address;
 

@@ -16,8 +16,8 @@
 #include "endpoint/listener.h"
 #include "endpoint/socket_file.h"
 #include "ferry/endpoint.h"
-#include "log.h"
-#include "transport.h"
+#include "transport/transport.h"
+#include "util/log.h"
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83 /* Linux 6.16 */
@@ -375,8 +375,8 @@ static int check_socket(int fd)
 	return listening != 0 && (flags & O_NONBLOCK) != 0 ? 0 : -EINVAL;
 }
 
-int ferry_listen_fd(struct ferry_listener **out, struct event_base *base, int fd,
-                    ferry_accepted_cb accepted, void *context)
+int ferry_listener_new_fd(struct ferry_listener **out, struct event_base *base, int fd,
+                          ferry_accepted_cb accepted, void *context)
 {
 	struct ferry_listener *listener = NULL;
 

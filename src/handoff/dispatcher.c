@@ -394,7 +394,7 @@ static int check_hand_off(const struct ferry_dispatcher *dispatcher,
 }
 
 int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
-                              ferry_outcome_cb outcome, void *context)
+                              ferry_handoff_outcome_cb outcome, void *context)
 {
 	if (dispatcher == NULL || handoff == NULL)
 		return -EINVAL;

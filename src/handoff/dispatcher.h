@@ -1,5 +1,5 @@
-#ifndef FERRY_HANDOFF_DISPATCHER_INTERNAL_H
-#define FERRY_HANDOFF_DISPATCHER_INTERNAL_H
+#ifndef FERRY_HANDOFF_DISPATCHER_H
+#define FERRY_HANDOFF_DISPATCHER_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,7 +11,7 @@
 
 #include "handoff/handoff.h"
 #include "handoff/ids.h"
-#include "message.h"
+#include "message/message.h"
 
 /*
  * A dispatcher and its workers:

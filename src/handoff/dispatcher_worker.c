@@ -7,9 +7,9 @@
 #include <event2/bufferevent.h>
 
 #include "handoff/fence.h"
-#include "handoff/fnv.h"
-#include "log.h"
-#include "transport.h"
+#include "transport/transport.h"
+#include "util/hash.h"
+#include "util/log.h"
 
 /*
  * One worker at the dispatcher: what is written to its channel, what its answers change, and the end.
@@ -377,7 +377,7 @@ static struct ferry_dispatcher_worker *allocate(struct ferry_dispatcher *dispatc
 		return NULL;
 	worker->dispatcher = dispatcher;
 	worker->epoch = ++dispatcher->epoch;
-	worker->name = name != NULL ? fnv_hash(name, strlen(name)) : worker->epoch;
+	worker->name = name != NULL ? hash_fnv1a(name, strlen(name)) : worker->epoch;
 	worker->heard_at = dispatcher_now();
 	TAILQ_INIT(&worker->unclaimed);
 	TAILQ_INIT(&worker->claimed);
@@ -412,7 +412,7 @@ int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
 	return 0;
 }
 
-int ferry_dispatcher_drain_worker(struct ferry_dispatcher_worker *worker)
+int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker)
 {
 	if (worker == NULL)
 		return -EINVAL;
@@ -425,7 +425,7 @@ int ferry_dispatcher_drain_worker(struct ferry_dispatcher_worker *worker)
 	return 0;
 }
 
-void ferry_dispatcher_remove_worker(struct ferry_dispatcher_worker *worker)
+void ferry_dispatcher_worker_remove(struct ferry_dispatcher_worker *worker)
 {
 	if (worker == NULL)
 		return;

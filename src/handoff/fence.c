@@ -7,7 +7,7 @@
 
 #include <event2/buffer.h>
 
-#include "message_frame.h"
+#include "message/wire.h"
 
 enum { PAYLOAD_LOOKED_AT = 64, BUFFER_SIZE = 4096 };
 

@@ -11,11 +11,11 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
-#include "adopt.h"
-#include "descriptor.h"
-#include "handoff/fnv.h"
-#include "rearm.h"
-#include "utf8.h"
+#include "kernel/inspect.h"
+#include "libevent/adopt.h"
+#include "libevent/rearm.h"
+#include "util/hash.h"
+#include "util/utf8.h"
 
 /*
  * The object: what is handed off, before it is and after it arrived. Where it is between is the
@@ -35,11 +35,10 @@ static int identify_by_stat(int fd, bool is_socket, struct frame_identity *ident
 
 	if (fstat(fd, &status) < 0)
 		return -errno;
-	identity->kind =
-	    (uint8_t)(is_socket ? FERRY_DESCRIPTOR_SOCKET : descriptor_kind_by_stat(&status));
+	identity->kind = (uint8_t)(is_socket ? FERRY_DESCRIPTOR_SOCKET : inspect_kind_by_stat(&status));
 	identity->cookie = status.st_ino;
 	identity->device = status.st_dev;
-	if (identity->kind == FERRY_DESCRIPTOR_OTHER && descriptor_is_io_uring(fd))
+	if (identity->kind == FERRY_DESCRIPTOR_OTHER && inspect_is_io_uring(fd))
 		return -EOPNOTSUPP;
 	return 0;
 }
@@ -191,7 +190,7 @@ int ferry_handoff_set_blob(struct ferry_handoff *handoff, const void *blob, size
 /* With murmur3's finaliser, after which every bit depends on each of a short key. */
 static uint64_t hash_key(const void *key, size_t length)
 {
-	uint64_t value = fnv_hash(key, length);
+	uint64_t value = hash_fnv1a(key, length);
 
 	value = (value ^ value >> 33) * UINT64_C(0xff51afd7ed558ccd);
 	value = (value ^ value >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
@@ -212,7 +211,7 @@ enum ferry_descriptor_kind ferry_handoff_get_kind(const struct ferry_handoff *ha
 	if (handoff == NULL)
 		return FERRY_DESCRIPTOR_OTHER;
 	enum ferry_descriptor_kind kind = (enum ferry_descriptor_kind)handoff->identity.kind;
-	return handoff->fd >= 0 ? descriptor_kind_in_full(handoff->fd, kind) : kind;
+	return handoff->fd >= 0 ? inspect_kind_in_full(handoff->fd, kind) : kind;
 }
 
 const char *ferry_handoff_get_name(const struct ferry_handoff *handoff)

@@ -1,5 +1,5 @@
-#ifndef FERRY_HANDOFF_INTERNAL_H
-#define FERRY_HANDOFF_INTERNAL_H
+#ifndef FERRY_HANDOFF_HANDOFF_H
+#define FERRY_HANDOFF_HANDOFF_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 #include "ferry/dispatcher.h"
 #include "ferry/handoff.h"
 
-#include "handoff/frame.h"
+#include "handoff/wire.h"
 
 struct ferry_dispatcher_worker;
 
@@ -46,7 +46,7 @@ struct ferry_handoff {
 	int64_t sent_at;    /* times are in µs of the monotonic clock */
 	int64_t taken_at;   /* by ferry_dispatcher_hand_off() */
 	uint64_t order;     /* of being taken */
-	ferry_outcome_cb outcome_cb;
+	ferry_handoff_outcome_cb outcome_cb;
 	void *context;
 	enum ferry_handoff_outcome outcome;
 	int reason;

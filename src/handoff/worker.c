@@ -8,12 +8,12 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
-#include "fd_numbers.h"
 #include "handoff/handoff.h"
-#include "log.h"
-#include "message.h"
-#include "message_frame.h"
-#include "transport.h"
+#include "kernel/fd_slots.h"
+#include "message/message.h"
+#include "message/wire.h"
+#include "transport/transport.h"
+#include "util/log.h"
 
 /*
  * A handoff changes hands with its claim: the user's callback runs once the kernel has taken the last
@@ -135,8 +135,8 @@ static bool numbers_are_free(const struct ferry_worker *worker)
 	struct bufferevent *bev =
 	    ferry_transport_get_bufferevent(ferry_message_stream_get_transport(worker->stream));
 
-	return fd_numbers_are_free(bufferevent_getfd(bev),
-	                           worker->credits < NUMBERS_WANTED ? worker->credits : NUMBERS_WANTED);
+	return fd_slots_are_free(bufferevent_getfd(bev),
+	                         worker->credits < NUMBERS_WANTED ? worker->credits : NUMBERS_WANTED);
 }
 
 /* Wants no more until there are some. Without memory for the timer, which would say when, it goes on as

@@ -177,8 +177,8 @@ static void ferry_send(int socket, void *argument)
 	struct ferry_transport *transport = new_transport(socket);
 	queued = 0;
 	bench_need(ferry_transport_set_protocol(transport, &taker, NULL) == 0 &&
-	               ferry_transport_register_producer(transport, &filler, transport, FERRY_PULL) ==
-	                   0 &&
+	               ferry_transport_register_producer(transport, &filler, transport,
+	                                                 FERRY_PRODUCER_PULL) == 0 &&
 	               ferry_transport_lose_write_connection(transport) == 0,
 	           "producer");
 	event_base_dispatch(base);
@@ -342,9 +342,9 @@ static void fill_messages(void *context)
 	for (unsigned int i = 0; i < count && queued < messages; i++, queued++) {
 		for (unsigned int j = 0; j < fds_each; j++)
 			fds[j] = new_descriptor();
-		bench_need(ferry_message_send(stream, 1, payload, sizeof(payload), fds, fds_each,
-		                              FERRY_FD_TAKE) == 0,
-		           "ferry_message_send");
+		bench_need(ferry_message_stream_send(stream, 1, payload, sizeof(payload), fds, fds_each,
+		                                     FERRY_FD_TAKE) == 0,
+		           "ferry_message_stream_send");
 	}
 	if (queued == messages)
 		ferry_transport_unregister_producer(ferry_message_stream_get_transport(stream));
@@ -385,9 +385,10 @@ static void ferry_send_messages(int socket, void *argument)
 	struct ferry_transport *transport = ferry_message_stream_get_transport(stream);
 
 	queued = 0;
-	bench_need(ferry_transport_register_producer(transport, &producer, stream, FERRY_PULL) == 0 &&
-	               ferry_transport_lose_write_connection(transport) == 0,
-	           "producer");
+	bench_need(
+	    ferry_transport_register_producer(transport, &producer, stream, FERRY_PRODUCER_PULL) == 0 &&
+	        ferry_transport_lose_write_connection(transport) == 0,
+	    "producer");
 	event_base_dispatch(base);
 	ferry_message_stream_free(stream);
 	close_base();

@@ -13,7 +13,7 @@ int main(void)
 	if (base == NULL)
 		return 1;
 	event_base_free(base);
-	ferry_set_log_callback(NULL);
+	ferry_log_set_cb(NULL);
 	printf("ferry %s with libevent %s\n", ferry_version(), event_get_version());
 	return strcmp(ferry_version(), FERRY_VERSION) == 0 ? 0 : 1;
 }

@@ -273,7 +273,7 @@ static void go_on(void)
 		hand_off();
 		starve(true);
 	} else if (run.handed == LOST_END) {
-		note_error(ferry_dispatcher_drain_worker(run.last));
+		note_error(ferry_dispatcher_worker_drain(run.last));
 		run.last = NULL;
 		hand_off();
 		set_timeouts(20000);

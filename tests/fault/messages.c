@@ -78,8 +78,8 @@ static void send_message(struct side *side, unsigned int type, const struct sent
 	for (size_t i = 0; i < count; i++)
 		fds[i] = dup(STDERR_FILENO);
 	arm();
-	int status = ferry_message_send(side->stream, (uint16_t)type, payload, sent->length, fds, count,
-	                                sent->ownership);
+	int status = ferry_message_stream_send(side->stream, (uint16_t)type, payload, sent->length, fds,
+	                                       count, sent->ownership);
 	note_error(status);
 	if (status == 0)
 		side->accepted[side->accepted_count++] = type;

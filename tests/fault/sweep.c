@@ -192,7 +192,8 @@ static void send_everything(void)
 {
 	struct ferry_transport *t = run.near.transport;
 
-	note_error(ferry_transport_register_producer(t, &producer_callbacks, NULL, FERRY_PUSH));
+	note_error(
+	    ferry_transport_register_producer(t, &producer_callbacks, NULL, FERRY_PRODUCER_PUSH));
 	write_bytes(5);
 	for (int i = 0; i < FD_BURST; i++)
 		send_fd(i % 2 == 0 ? FERRY_FD_DUP : FERRY_FD_TAKE);

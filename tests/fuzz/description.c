@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "description.h"
+#include "descriptor/description.h"
 #include "ferry/descriptor_message.h"
 
 enum { NAME_MAX_SIZE = 255, KINDS = 8 };

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "ferry/dispatcher.h"
-#include "handoff/frame.h"
-#include "little_endian.h"
+#include "handoff/wire.h"
+#include "util/little_endian.h"
 
 enum { WORKERS = 4, HANDOFFS = 24, IDS = 16, QUEUE = 8, NEVER_SECONDS = 100000 };
 
@@ -102,7 +102,7 @@ static void remove_worker(unsigned int i)
 	struct ferry_dispatcher_worker *worker = all.peers[i].worker;
 
 	all.peers[i].worker = NULL;
-	ferry_dispatcher_remove_worker(worker);
+	ferry_dispatcher_worker_remove(worker);
 }
 
 static void add_worker(unsigned int i)
@@ -141,7 +141,7 @@ static void act(unsigned int how, unsigned int i)
 	if (how % 8 == 0)
 		remove_worker(i);
 	else if (how % 8 == 1)
-		ferry_dispatcher_drain_worker(all.peers[i].worker);
+		ferry_dispatcher_worker_drain(all.peers[i].worker);
 	else if (how % 8 == 2)
 		add_worker(i);
 	else if (how % 8 == 3)

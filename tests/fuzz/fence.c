@@ -9,7 +9,7 @@
 #include <event2/buffer.h>
 
 #include "handoff/fence.h"
-#include "message_frame.h"
+#include "message/wire.h"
 
 enum { LOOKED_AT = 64 };
 

@@ -12,7 +12,7 @@
 #include <event2/bufferevent.h>
 
 #include "ferry/transport.h"
-#include "message_frame.h"
+#include "message/wire.h"
 
 enum { NUMBERS = 256, TRIES = 16 };
 

@@ -10,7 +10,7 @@
 #include <event2/buffer.h>
 
 #include "ferry/line.h"
-#include "line_scanner.h"
+#include "line/scanner.h"
 
 enum { SKIPS = 1, BY_STREAM = 2, PIECES = 8, LONGEST = 300 };
 

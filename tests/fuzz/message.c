@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "ferry/message.h"
-#include "message_frame.h"
+#include "message/wire.h"
 
 enum { STEALS = 1, SMALL = 2, FREES = 4, SMALL_PAYLOAD = 64, SMALL_FDS = 2, FDS = 253 };
 

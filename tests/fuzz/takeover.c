@@ -13,8 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "ferry/listeners.h"
-#include "handoff/takeover_frame.h"
+#include "ferry/socket_set.h"
+#include "takeover/wire.h"
 
 enum { NEW = 1, FREES = 2, FREES_SET = 4, ACCEPTS = 8, WITH_FILE = 16, PAYLOAD_MAX = 128 };
 
@@ -24,7 +24,7 @@ static char path[sizeof(directory) + 2];
 
 static struct {
 	struct ferry_takeover *takeover; /* NULL once freed */
-	struct ferry_listeners *set;     /* offered, or received */
+	struct ferry_socket_set *set;    /* offered, or received */
 	unsigned int flags;
 	unsigned int received, ended;
 	int status;
@@ -42,16 +42,17 @@ static void free_takeover(void)
 	all.takeover = NULL;
 }
 
-static void on_received(struct ferry_takeover *takeover, struct ferry_listeners *set, void *context)
+static void on_received(struct ferry_takeover *takeover, struct ferry_socket_set *set,
+                        void *context)
 {
 	(void)context;
 	FUZZ_CHECK(takeover == all.takeover && all.received++ == 0 && all.ended == 0);
-	FUZZ_CHECK(set != NULL && ferry_listeners_count(set) <= all.listeners);
+	FUZZ_CHECK(set != NULL && ferry_socket_set_count(set) <= all.listeners);
 	all.set = set;
-	for (size_t i = 0; i < ferry_listeners_count(set); i++)
-		FUZZ_CHECK(fcntl(ferry_listeners_get_fd_at(set, i), F_GETFD) == FD_CLOEXEC);
+	for (size_t i = 0; i < ferry_socket_set_count(set); i++)
+		FUZZ_CHECK(fcntl(ferry_socket_set_get_fd(set, i), F_GETFD) == FD_CLOEXEC);
 	if ((all.flags & ACCEPTS) != 0) {
-		FUZZ_CHECK(ferry_takeover_accepting(takeover) == 0);
+		FUZZ_CHECK(ferry_takeover_commit(takeover) == 0);
 		all.accepts = true;
 	}
 	if ((all.flags & FREES) != 0)
@@ -64,7 +65,7 @@ static void on_ended(struct ferry_takeover *takeover, int status, void *context)
 	FUZZ_CHECK(takeover == all.takeover && all.ended++ == 0 && status <= 0);
 	all.status = status;
 	if ((all.flags & FREES_SET) != 0) {
-		ferry_listeners_free(all.set);
+		ferry_socket_set_free(all.set);
 		all.set = NULL;
 	}
 	if ((all.flags & FREES) != 0)
@@ -196,9 +197,9 @@ static void act(unsigned int how)
 	if (how % 4 == 0)
 		free_takeover();
 	else if (how % 4 == 1 && all.received > 0)
-		all.accepts |= ferry_takeover_accepting(all.takeover) == 0;
+		all.accepts |= ferry_takeover_commit(all.takeover) == 0;
 	else if (how % 4 == 2 && (all.received > 0 || (all.flags & NEW) == 0)) {
-		ferry_listeners_free(all.set);
+		ferry_socket_set_free(all.set);
 		all.set = NULL;
 	}
 }
@@ -224,11 +225,11 @@ static void begin(int socket)
 		                                  &callbacks, NULL) == 0);
 		return;
 	}
-	FUZZ_CHECK(ferry_listeners_new(&all.set) == 0);
-	FUZZ_CHECK(ferry_listeners_add(all.set, "a", listen_on((all.flags & WITH_FILE) != 0),
-	                               FERRY_FD_TAKE) == 0);
+	FUZZ_CHECK(ferry_socket_set_new(&all.set) == 0);
+	FUZZ_CHECK(ferry_socket_set_add(all.set, "a", listen_on((all.flags & WITH_FILE) != 0),
+	                                FERRY_FD_TAKE) == 0);
 	if ((all.flags & WITH_FILE) != 0)
-		FUZZ_CHECK(ferry_listeners_own_path(all.set, "a") == 0);
+		FUZZ_CHECK(ferry_socket_set_own_path(all.set, "a") == 0);
 	FUZZ_CHECK(ferry_takeover_serve(&all.takeover, all.set, fuzz_transport(socket), &callbacks,
 	                                NULL) == 0);
 }
@@ -247,9 +248,9 @@ static void end(int socket)
 	fuzz_turns(2);
 	/* What was handed over has left the set; else everything is as it was. */
 	if (all.set != NULL && (all.flags & NEW) == 0)
-		FUZZ_CHECK(ferry_listeners_count(all.set) == !(all.ended > 0 && all.status == 0));
+		FUZZ_CHECK(ferry_socket_set_count(all.set) == !(all.ended > 0 && all.status == 0));
 	free_takeover();
-	ferry_listeners_free(all.set);
+	ferry_socket_set_free(all.set);
 	/* A file that was handed over is not removed here, nor one that was only offered. */
 	bool is_others = (all.flags & NEW) != 0 ? !all.accepts : all.ended > 0 && all.status == 0;
 	if (all.has_file && is_others)

@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 #include "ferry/worker.h"
-#include "handoff/frame.h"
 #include "handoff/handoff.h"
-#include "message_frame.h"
+#include "handoff/wire.h"
+#include "message/wire.h"
 
 enum { NARROW = 1, FREES = 2, CLOSES = 4, EPOCH = 7, HANDOFF_MAX = 256 };
 

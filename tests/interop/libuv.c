@@ -510,7 +510,7 @@ START_TEST(uv_write2_sends_a_listening_tcp_socket)
 
 	struct ferry_listener *listener = NULL;
 	clients = 0;
-	ck_assert_int_eq(ferry_listen_fd(&listener, base, fd, on_accepted, NULL), 0);
+	ck_assert_int_eq(ferry_listener_new_fd(&listener, base, fd, on_accepted, NULL), 0);
 	const int client = connect_to(fd);
 	pump_both(&clients, 1);
 	ck_assert_int_eq(ferry_transport_write(client_transport, "hello", 5), 0);

@@ -256,7 +256,7 @@ static const struct ferry_producer_callbacks producer = {.resume_producing = pro
 static void start_producing(struct ferry_transport *transport, void *context)
 {
 	(void)context;
-	expect(ferry_transport_register_producer(transport, &producer, NULL, FERRY_PULL),
+	expect(ferry_transport_register_producer(transport, &producer, NULL, FERRY_PRODUCER_PULL),
 	       "register_producer");
 }
 
@@ -335,7 +335,7 @@ static int open_fds(void)
 static void start(bool listen, const char *path)
 {
 	if (!listen) {
-		expect(ferry_connect_unix(NULL, peer.base, path, NULL, connected, NULL), "connect");
+		expect(ferry_connector_new_unix(NULL, peer.base, path, NULL, connected, NULL), "connect");
 		return;
 	}
 	expect(ferry_listen_unix(&peer.listener, peer.base, path, 0, 0, accepted, NULL), "listen");

@@ -92,7 +92,8 @@ bool is_reachable(int fd)
 
 /* ---- takeovers ---- */
 
-static void on_received(struct ferry_takeover *takeover, struct ferry_listeners *set, void *context)
+static void on_received(struct ferry_takeover *takeover, struct ferry_socket_set *set,
+                        void *context)
 {
 	struct takeover_end *end = context;
 	ck_assert_ptr_eq(takeover, end->takeover);
@@ -117,7 +118,7 @@ static void on_ended(struct ferry_takeover *takeover, int status, void *context)
 const struct ferry_takeover_callbacks takeover_end_callbacks = {.received = on_received,
                                                                 .ended = on_ended};
 
-void serve_on(struct takeover_end *end, struct ferry_listeners *set, int fd)
+void serve_on(struct takeover_end *end, struct ferry_socket_set *set, int fd)
 {
 	ck_assert_int_eq(
 	    ferry_takeover_serve(&end->takeover, set, make_transport(fd), &takeover_end_callbacks, end),
@@ -134,7 +135,7 @@ void request_on(struct takeover_end *end, int fd, const char *const *names, size
 void takeover_end_close(struct takeover_end *end)
 {
 	ferry_takeover_free(end->takeover);
-	ferry_listeners_free(end->set);
+	ferry_socket_set_free(end->set);
 	end->takeover = NULL;
 	end->set = NULL;
 }

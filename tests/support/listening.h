@@ -29,7 +29,7 @@ bool is_reachable(int fd);
 /* One end of a takeover. */
 struct takeover_end {
 	struct ferry_takeover *takeover; /* NULL once freed */
-	struct ferry_listeners *set;     /* received */
+	struct ferry_socket_set *set;    /* received */
 	unsigned int received, ended;
 	int status;
 	void (*on_received)(struct takeover_end *end);
@@ -39,7 +39,7 @@ struct takeover_end {
 extern const struct ferry_takeover_callbacks takeover_end_callbacks;
 
 /* Over `fd`, which they take. They fail the test when the call does. */
-void serve_on(struct takeover_end *end, struct ferry_listeners *set, int fd);
+void serve_on(struct takeover_end *end, struct ferry_socket_set *set, int fd);
 void request_on(struct takeover_end *end, int fd, const char *const *names, size_t count);
 
 /* Frees the takeover and the received set. */

@@ -14,16 +14,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "ferry/listeners.h"
+#include "ferry/socket_set.h"
 
 enum { FIRST = 3, FDS_MAX = 4 };
 
 /* ---- the child ---- */
 
-static bool are_set_up(const struct ferry_listeners *set)
+static bool are_set_up(const struct ferry_socket_set *set)
 {
-	for (size_t i = 0; i < ferry_listeners_count(set); i++) {
-		int fd = ferry_listeners_get_fd_at(set, i);
+	for (size_t i = 0; i < ferry_socket_set_count(set); i++) {
+		int fd = ferry_socket_set_get_fd(set, i);
 		if (fd != FIRST + (int)i || (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0 ||
 		    (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0)
 			return false;
@@ -43,14 +43,14 @@ static int count_passed(void)
  * is freed, whether the variables are still there. */
 static int tell(bool unset)
 {
-	struct ferry_listeners *set = NULL;
-	int status = ferry_listeners_from_environment(&set, unset);
+	struct ferry_socket_set *set = NULL;
+	int status = ferry_socket_set_from_environment(&set, unset);
 	bool right = are_set_up(set) && (status == 0) == (set != NULL);
 	printf("%s%d:", right ? "" : "wrong ", status);
-	for (size_t i = 0; i < ferry_listeners_count(set); i++)
-		printf(" [%s]", ferry_listeners_get_name(set, i));
+	for (size_t i = 0; i < ferry_socket_set_count(set); i++)
+		printf(" [%s]", ferry_socket_set_get_name(set, i));
 	int open = count_passed();
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	bool there = getenv("LISTEN_PID") || getenv("LISTEN_FDS") || getenv("LISTEN_FDNAMES");
 	printf(" open %d, then %d, variables %s", open, count_passed(), there ? "there" : "gone");
 	return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -288,7 +288,7 @@ END_TEST
 
 START_TEST(no_place_for_the_set_is_refused)
 {
-	ck_assert_int_eq(ferry_listeners_from_environment(NULL, false), -EINVAL);
+	ck_assert_int_eq(ferry_socket_set_from_environment(NULL, false), -EINVAL);
 }
 END_TEST
 

@@ -55,12 +55,12 @@ static void open_inbox(void)
 	far_end = ends[0];
 	open_message_stream(ends[1], &inbox);
 	warnings = 0;
-	ferry_set_log_callback(count_warnings);
+	ferry_log_set_cb(count_warnings);
 }
 
 static void close_inbox(void)
 {
-	ferry_set_log_callback(NULL);
+	ferry_log_set_cb(NULL);
 	inbox_close(&inbox);
 	close(far_end);
 }
@@ -487,7 +487,7 @@ START_TEST(a_message_that_declares_what_it_has_not_ends_the_connection)
 	struct sample sample;
 	ck_assert(sample_make(&sample, SAMPLE_FILE_READ));
 	open_inbox();
-	ferry_set_log_callback(NULL);
+	ferry_log_set_cb(NULL);
 	size_t length = describe(frame + HEADER, &sample, "x");
 	put(frame + 8, length, 4);
 	put(frame + 12, 1, 2);

@@ -12,8 +12,8 @@
 #include <event2/bufferevent.h>
 
 #include "ferry/dispatcher.h"
-#include "handoff/frame.h"
-#include "message_frame.h"
+#include "handoff/wire.h"
+#include "message/wire.h"
 #include "support.h"
 #include "wire.h"
 
@@ -794,7 +794,7 @@ START_TEST(claims_before_the_end_count)
 	else if (_i == 1)
 		shutdown(peers[0].fd, SHUT_WR);
 	else
-		ferry_dispatcher_remove_worker(peers[0].worker);
+		ferry_dispatcher_worker_remove(peers[0].worker);
 	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
 	pump_until_count(&notes.of[1].count, 1);
 	ck_assert_int_eq(notes.of[1].outcome, FERRY_HANDOFF_KEPT);
@@ -1136,10 +1136,10 @@ START_TEST(drained)
 	add_peer(&peers[1], 4);
 	hand_off(0);
 	expect(&peers[0], FRAME_HANDOFF);
-	ck_assert_int_eq(ferry_dispatcher_drain_worker(NULL), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_worker_drain(NULL), -EINVAL);
 	if (_i == 0) {
-		ck_assert_int_eq(ferry_dispatcher_drain_worker(peers[0].worker), 0);
-		ck_assert_int_eq(ferry_dispatcher_drain_worker(peers[0].worker), 0);
+		ck_assert_int_eq(ferry_dispatcher_worker_drain(peers[0].worker), 0);
+		ck_assert_int_eq(ferry_dispatcher_worker_drain(peers[0].worker), 0);
 		struct peer copy = peers[0];
 		expect(&peers[0], FRAME_DRAIN);
 		peers[0].frame = copy.frame;
@@ -1235,7 +1235,7 @@ static void remove_second(struct ferry_handoff *handoff)
 {
 	ck_assert_ptr_eq(ferry_handoff_get_worker(handoff), peers[0].worker);
 	notes.on_outcome = NULL;
-	ferry_dispatcher_remove_worker(peers[1].worker);
+	ferry_dispatcher_worker_remove(peers[1].worker);
 }
 
 START_TEST(removed_in_an_outcome)
@@ -1265,7 +1265,7 @@ END_TEST
 static void free_in_callback(struct ferry_dispatcher_worker *worker)
 {
 	ck_assert_ptr_eq(worker, peers[0].worker);
-	ferry_dispatcher_remove_worker(worker); /* nothing is left to remove */
+	ferry_dispatcher_worker_remove(worker); /* nothing is left to remove */
 	ferry_dispatcher_free(dispatcher);
 	dispatcher = NULL;
 }
@@ -1302,7 +1302,7 @@ START_TEST(bad_arguments)
 	ck_assert_int_eq(ferry_dispatcher_get_stats(NULL, &counted), -EINVAL);
 	ck_assert_int_eq(ferry_dispatcher_worker_get_stats(NULL, &counted), -EINVAL);
 	ck_assert(!ferry_dispatcher_is_full(NULL));
-	ferry_dispatcher_remove_worker(NULL);
+	ferry_dispatcher_worker_remove(NULL);
 	ferry_dispatcher_free(NULL);
 
 	make_pair(PAIR_TCP, ends);
@@ -1353,7 +1353,7 @@ START_TEST(claim_in_two_halves_counts)
 	wire_send(peers[0].fd, bytes, (size_t)_i, NULL, 0);
 	pump_turns(3);
 	wire_send(peers[0].fd, bytes + _i, length - (size_t)_i, NULL, 0);
-	ferry_dispatcher_remove_worker(peers[0].worker);
+	ferry_dispatcher_worker_remove(peers[0].worker);
 	expect_outcome(0, FERRY_HANDOFF_KEPT, -ECANCELED);
 	free_dispatcher();
 	close_peer(&peers[0]);
@@ -1369,7 +1369,7 @@ START_TEST(told_although_a_deadline_is_set)
 	add_peer(&peers[0], 4);
 	add_peer(&peers[1], 4);
 	pump_turns(3);
-	ck_assert_int_eq(ferry_dispatcher_drain_worker(peers[0].worker), 0);
+	ck_assert_int_eq(ferry_dispatcher_worker_drain(peers[0].worker), 0);
 	hand_off(0);
 	pump_until_count(&notes.drained, 1);
 	expect(&peers[1], FRAME_HANDOFF);

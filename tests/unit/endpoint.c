@@ -224,7 +224,7 @@ static void make_directory(void)
 {
 	memset(&watch, 0, sizeof(watch));
 	warnings = 0;
-	ferry_set_log_callback(count_warning);
+	ferry_log_set_cb(count_warning);
 	strcpy(directory, "/tmp/ferry-endpoint-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(directory));
 	snprintf(path, sizeof(path), "%s/socket", directory);
@@ -478,9 +478,9 @@ START_TEST(bad_arguments_are_refused_at_the_call)
 	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, -1, on_accepted, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listen_unix(&listener, base, longer, 0, 0, on_accepted, NULL),
 	                 -ENAMETOOLONG);
-	ck_assert_int_eq(ferry_listen_fd(NULL, base, 0, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_fd(&listener, NULL, 0, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_fd(&listener, base, 0, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_fd(NULL, base, 0, on_accepted, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_fd(&listener, NULL, 0, on_accepted, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_fd(&listener, base, 0, NULL, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listener_disable(NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listener_enable(NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listener_get_fd(NULL), -EINVAL);
@@ -488,16 +488,18 @@ START_TEST(bad_arguments_are_refused_at_the_call)
 	ck_assert_ptr_null(listener);
 
 	const struct timeval negative = {.tv_sec = -1};
-	ck_assert_int_eq(ferry_connect_unix(&connector, NULL, path, NULL, on_unexpected, NULL),
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, NULL, path, NULL, on_unexpected, NULL),
 	                 -EINVAL);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, NULL, NULL, on_unexpected, NULL),
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, NULL, NULL, on_unexpected, NULL),
 	                 -EINVAL);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, NULL, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, "", NULL, on_unexpected, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, "@", NULL, on_unexpected, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, &negative, on_unexpected, NULL),
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, path, NULL, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, "", NULL, on_unexpected, NULL),
 	                 -EINVAL);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, longer, NULL, on_unexpected, NULL),
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, "@", NULL, on_unexpected, NULL),
+	                 -EINVAL);
+	ck_assert_int_eq(
+	    ferry_connector_new_unix(&connector, base, path, &negative, on_unexpected, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, longer, NULL, on_unexpected, NULL),
 	                 -ENAMETOOLONG);
 	ferry_connector_free(NULL);
 	ck_assert_ptr_null(connector);
@@ -833,7 +835,7 @@ START_TEST(without_descriptors_the_call_says_so_and_leaves_no_file)
 	ck_assert_uint_eq(spare, 4);
 
 	struct rlimit limit = limit_numbers(0);
-	status = ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL);
+	status = ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL);
 	setrlimit(RLIMIT_NOFILE, &limit);
 	ck_assert_int_eq(status, -EMFILE);
 	ck_assert_ptr_null(connector);
@@ -853,7 +855,7 @@ START_TEST(bytes_flow_between_a_connector_and_a_listener)
 		struct guest guest = {0};
 		host_listen(&host, name, 0);
 		ck_assert_int_eq(
-		    ferry_connect_unix(&guest.connector, base, name, NULL, on_connected, &guest), 0);
+		    ferry_connector_new_unix(&guest.connector, base, name, NULL, on_connected, &guest), 0);
 		ck_assert_uint_eq(guest.told, 0);
 		pump_until_count(&guest.told, 1);
 		pump_until_count(&host.accepted, 1);
@@ -1136,7 +1138,7 @@ START_TEST(an_adopted_unix_listener_is_left_as_it_was)
 	struct socket_state before = state_of(fd, path);
 	for (int round = 0; round < 2; round++) {
 		struct host host = {0};
-		ck_assert_int_eq(ferry_listen_fd(&host.listener, base, fd, on_accepted, &host), 0);
+		ck_assert_int_eq(ferry_listener_new_fd(&host.listener, base, fd, on_accepted, &host), 0);
 		ck_assert_int_eq(ferry_listener_get_fd(host.listener), fd);
 		int client = plain_connect(path);
 		pump_until_count(&host.accepted, 1);
@@ -1163,7 +1165,7 @@ START_TEST(an_adopted_tcp_listener_is_left_as_it_was)
 	struct socket_state before = state_of(fd, NULL);
 
 	struct host host = {0};
-	ck_assert_int_eq(ferry_listen_fd(&host.listener, base, fd, on_accepted, &host), 0);
+	ck_assert_int_eq(ferry_listener_new_fd(&host.listener, base, fd, on_accepted, &host), 0);
 	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_eq(__real_connect(client, (struct sockaddr *)&address, length), 0);
 	pump_until_count(&host.accepted, 1);
@@ -1185,23 +1187,26 @@ START_TEST(what_cannot_be_accepted_from_is_not_adopted)
 	struct ferry_listener *listener = NULL;
 	int pipe_fds[2];
 	make_pipe(pipe_fds);
-	ck_assert_int_eq(ferry_listen_fd(&listener, base, pipe_fds[0], on_accepted, NULL), -ENOTSOCK);
+	ck_assert_int_eq(ferry_listener_new_fd(&listener, base, pipe_fds[0], on_accepted, NULL),
+	                 -ENOTSOCK);
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
-	ck_assert_int_eq(ferry_listen_fd(&listener, base, pipe_fds[0], on_accepted, NULL), -EBADF);
-	ck_assert_int_eq(ferry_listen_fd(&listener, base, -1, on_accepted, NULL), -EBADF);
+	ck_assert_int_eq(ferry_listener_new_fd(&listener, base, pipe_fds[0], on_accepted, NULL),
+	                 -EBADF);
+	ck_assert_int_eq(ferry_listener_new_fd(&listener, base, -1, on_accepted, NULL), -EBADF);
 
 	int fd = plain_bind(path);
-	ck_assert_int_eq(ferry_listen_fd(&listener, base, fd, on_accepted, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_fd(&listener, base, fd, on_accepted, NULL), -EINVAL);
 	ck_assert_int_eq(__real_listen(fd, 1), 0);
 	ck_assert_int_eq(fcntl(fd, F_SETFL, 0), 0);
-	ck_assert_int_eq(ferry_listen_fd(&listener, base, fd, on_accepted, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_fd(&listener, base, fd, on_accepted, NULL), -EINVAL);
 	close(fd);
 
 	static const int types[] = {SOCK_DGRAM, SOCK_SEQPACKET};
 	for (int i = 0; i < 2; i++) {
 		fd = socket(AF_UNIX, types[i] | SOCK_NONBLOCK, 0);
-		ck_assert_int_eq(ferry_listen_fd(&listener, base, fd, on_accepted, NULL), -EPROTOTYPE);
+		ck_assert_int_eq(ferry_listener_new_fd(&listener, base, fd, on_accepted, NULL),
+		                 -EPROTOTYPE);
 		close(fd);
 	}
 	ck_assert_ptr_null(listener);
@@ -1230,7 +1235,7 @@ START_TEST(a_listener_shut_down_by_another_does_not_spin)
 {
 	struct host host = {0};
 	int fd = plain_listen(path, 5);
-	ck_assert_int_eq(ferry_listen_fd(&host.listener, base, fd, on_accepted, &host), 0);
+	ck_assert_int_eq(ferry_listener_new_fd(&host.listener, base, fd, on_accepted, &host), 0);
 	ck_assert_int_eq(shutdown(fd, SHUT_RDWR), 0);
 	const int64_t start = milliseconds_now();
 	let_pass(250);
@@ -1245,18 +1250,18 @@ END_TEST
 START_TEST(nobody_there_is_told_by_the_call)
 {
 	struct ferry_connector *connector = NULL;
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL),
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL),
 	                 -ENOENT);
 	ck_assert_int_eq(
-	    ferry_connect_unix(&connector, base, "@ferry-nobody", NULL, on_unexpected, NULL),
+	    ferry_connector_new_unix(&connector, base, "@ferry-nobody", NULL, on_unexpected, NULL),
 	    -ECONNREFUSED);
 	int fd = plain_bind(path);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL),
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL),
 	                 -ECONNREFUSED);
 	close(fd);
 	unlink(path);
 	make_plain_file(path);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL),
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL),
 	                 -ECONNREFUSED);
 	ck_assert_ptr_null(connector);
 	let_pass(20);
@@ -1292,7 +1297,7 @@ START_TEST(a_full_backlog_is_tried_again)
 	struct jam jam;
 	struct guest guest = {0};
 	jam_make(&jam);
-	ck_assert_int_eq(ferry_connect_unix(NULL, base, path, NULL, on_connected, &guest), 0);
+	ck_assert_int_eq(ferry_connector_new_unix(NULL, base, path, NULL, on_connected, &guest), 0);
 	pump_until_count(&watch.connect_calls, 4);
 	ck_assert_uint_eq(guest.told, 0);
 
@@ -1314,16 +1319,16 @@ START_TEST(a_backlog_full_until_the_deadline_is_a_timeout)
 	jam_make(&jam);
 
 	struct guest guest = {0};
-	ck_assert_int_eq(ferry_connect_unix(&guest.connector, base, path, &none, on_connected, &guest),
-	                 0);
+	ck_assert_int_eq(
+	    ferry_connector_new_unix(&guest.connector, base, path, &none, on_connected, &guest), 0);
 	ck_assert_uint_eq(guest.told, 0);
 	pump_until_count(&guest.told, 1);
 	ck_assert_int_eq(guest.status, -ETIMEDOUT);
 	ck_assert_uint_eq(watch.connect_calls, 1);
 
 	guest = (struct guest){.free_connector = true};
-	ck_assert_int_eq(ferry_connect_unix(&guest.connector, base, path, &some, on_connected, &guest),
-	                 0);
+	ck_assert_int_eq(
+	    ferry_connector_new_unix(&guest.connector, base, path, &some, on_connected, &guest), 0);
 	pump_until_count(&guest.told, 1);
 	ck_assert_int_eq(guest.status, -ETIMEDOUT);
 	ck_assert_uint_ge(watch.connect_calls, 2);
@@ -1337,8 +1342,8 @@ START_TEST(a_listener_that_goes_while_waiting_is_told_by_the_callback)
 	struct jam jam;
 	struct guest guest = {0};
 	jam_make(&jam);
-	ck_assert_int_eq(ferry_connect_unix(&guest.connector, base, path, NULL, on_connected, &guest),
-	                 0);
+	ck_assert_int_eq(
+	    ferry_connector_new_unix(&guest.connector, base, path, NULL, on_connected, &guest), 0);
 	ferry_listener_free(jam.host.listener);
 	jam.host.listener = NULL;
 	pump_until_count(&guest.told, 1);
@@ -1352,9 +1357,11 @@ START_TEST(a_cancelled_attempt_calls_nothing)
 	struct jam jam;
 	struct ferry_connector *connector;
 	jam_make(&jam);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL), 0);
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL),
+	                 0);
 	ferry_connector_free(connector);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL), 0);
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL),
+	                 0);
 	pump_until_count(&watch.connect_calls, 4);
 	ferry_connector_free(connector);
 	let_pass(20);
@@ -1363,7 +1370,8 @@ START_TEST(a_cancelled_attempt_calls_nothing)
 	/* Also when it stands already, and only the callback has not run. */
 	struct host host = {0};
 	host_listen(&host, path, 0);
-	ck_assert_int_eq(ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL), 0);
+	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL),
+	                 0);
 	ferry_connector_free(connector);
 	pump_until_count(&host.accepted, 1);
 	host_free(&host);
@@ -1375,8 +1383,8 @@ START_TEST(the_callback_may_free_the_connector_and_the_transport)
 	struct host host = {0};
 	struct guest guest = {.free_connector = true};
 	host_listen(&host, path, 0);
-	ck_assert_int_eq(ferry_connect_unix(&guest.connector, base, path, NULL, on_connected, &guest),
-	                 0);
+	ck_assert_int_eq(
+	    ferry_connector_new_unix(&guest.connector, base, path, NULL, on_connected, &guest), 0);
 	pump_until_count(&guest.told, 1);
 	ck_assert_int_eq(guest.status, 0);
 	ferry_transport_free(guest.transport);
@@ -1390,8 +1398,8 @@ START_TEST(a_connection_that_makes_no_transport_is_an_error)
 	struct guest guest = {0};
 	host_listen(&host, path, 0);
 	watch.transport_error = -ENOMEM;
-	ck_assert_int_eq(ferry_connect_unix(&guest.connector, base, path, NULL, on_connected, &guest),
-	                 0);
+	ck_assert_int_eq(
+	    ferry_connector_new_unix(&guest.connector, base, path, NULL, on_connected, &guest), 0);
 	pump_until_count(&guest.told, 1);
 	ck_assert_int_eq(guest.status, -ENOMEM);
 	watch.transport_error = 0;
@@ -1419,7 +1427,7 @@ START_TEST(every_allocation_of_a_call_may_fail)
 	failed = 0;
 	do {
 		watch.allocation_to_fail = ++failed;
-		status = ferry_connect_unix(&connector, base, path, NULL, on_unexpected, NULL);
+		status = ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL);
 		watch.allocation_to_fail = 0;
 		ck_assert(status == 0 || (status == -ENOMEM && connector == NULL));
 	} while (status != 0);
@@ -1432,7 +1440,7 @@ START_TEST(every_allocation_of_a_call_may_fail)
 	failed = 0;
 	do {
 		watch.allocation_to_fail = ++failed;
-		status = ferry_listen_fd(&listener, base, fd, on_accepted, NULL);
+		status = ferry_listener_new_fd(&listener, base, fd, on_accepted, NULL);
 		watch.allocation_to_fail = 0;
 		ck_assert(status == 0 || (status == -ENOMEM && listener == NULL));
 	} while (status != 0);
@@ -1474,7 +1482,7 @@ START_TEST(every_allocation_of_an_outcome_may_fail)
 	for (unsigned int n = 1; !all_worked; n++) {
 		struct guest guest = {0};
 		ck_assert_int_eq(
-		    ferry_connect_unix(&guest.connector, base, path, NULL, on_connected, &guest), 0);
+		    ferry_connector_new_unix(&guest.connector, base, path, NULL, on_connected, &guest), 0);
 		watch.allocation_to_fail = n;
 		event_base_loop(base, EVLOOP_NONBLOCK);
 		allow_allocations();

@@ -1136,16 +1136,16 @@ static int ends[2];
 
 static void say_accepting(struct takeover_end *end)
 {
-	ck_assert_int_eq(ferry_takeover_accepting(end->takeover), 0);
+	ck_assert_int_eq(ferry_takeover_commit(end->takeover), 0);
 }
 
 /* A set that owns the path; no listener does. */
-static struct ferry_listeners *make_set(void)
+static struct ferry_socket_set *make_set(void)
 {
-	struct ferry_listeners *set = NULL;
+	struct ferry_socket_set *set = NULL;
 	struct ferry_listener *listener = own();
-	ck_assert_int_eq(ferry_listeners_new(&set), 0);
-	ck_assert_int_eq(ferry_listeners_add_listener(set, "local", listener), 0);
+	ck_assert_int_eq(ferry_socket_set_new(&set), 0);
+	ck_assert_int_eq(ferry_socket_set_add_listener(set, "local", listener), 0);
 	ferry_listener_free(listener);
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
@@ -1168,18 +1168,18 @@ static void expect_free(void)
 
 START_TEST(a_set_has_the_lock_of_its_listener)
 {
-	struct ferry_listeners *set = make_set();
+	struct ferry_socket_set *set = make_set();
 	expect_taken();
-	ck_assert_int_eq(ferry_listeners_own_path(set, "local"), 0); /* changes nothing */
+	ck_assert_int_eq(ferry_socket_set_own_path(set, "local"), 0); /* changes nothing */
 	expect_taken();
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	expect_free();
 }
 END_TEST
 
 START_TEST(the_lock_is_taken_over_with_the_socket)
 {
-	struct ferry_listeners *set = make_set();
+	struct ferry_socket_set *set = make_set();
 	make_pair(PAIR_UNIX, ends);
 	serve_on(&old_end, set, ends[0]);
 	request_on(&new_end, ends[1], NULL, 0);
@@ -1191,7 +1191,7 @@ START_TEST(the_lock_is_taken_over_with_the_socket)
 	pump_until_count(&new_end.ended, 1);
 	ck_assert_int_eq(new_end.status, 0);
 	takeover_end_close(&old_end);
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	expect_taken();
 	takeover_end_close(&new_end);
 	expect_free();
@@ -1200,7 +1200,7 @@ END_TEST
 
 START_TEST(who_gives_a_takeover_up_has_not_the_lock)
 {
-	struct ferry_listeners *set = make_set();
+	struct ferry_socket_set *set = make_set();
 	make_pair(PAIR_UNIX, ends);
 	serve_on(&old_end, set, ends[0]);
 	request_on(&new_end, ends[1], NULL, 0);
@@ -1209,7 +1209,7 @@ START_TEST(who_gives_a_takeover_up_has_not_the_lock)
 	pump_until_count(&old_end.ended, 1);
 	takeover_end_close(&old_end);
 	expect_taken();
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	expect_free();
 }
 END_TEST
@@ -1274,7 +1274,7 @@ START_TEST(own_path_keeps_the_lock_that_came_with_the_socket)
 	kill(old, SIGKILL);
 	wait_for_death(old);
 	pump_turns(20);
-	ck_assert_int_eq(ferry_listeners_own_path(new_end.set, "local"), 0);
+	ck_assert_int_eq(ferry_socket_set_own_path(new_end.set, "local"), 0);
 	expect_taken();
 	takeover_end_close(&new_end);
 	expect_free();
@@ -1313,12 +1313,12 @@ START_TEST(a_new_process_that_is_killed_is_replaced)
 		event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
 	}
 	close(ends[1]);
-	struct ferry_listeners *set = make_set();
+	struct ferry_socket_set *set = make_set();
 	serve_on(&old_end, set, ends[0]);
 	pump_until_count(&old_end.ended, 1);
 	ck_assert_int_eq(old_end.status, 0);
 	takeover_end_close(&old_end);
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	pump_turns(3);
 	wait_for_death(new);
 	expect_lock_of(new);

@@ -115,7 +115,7 @@ static void set_up(void)
 	memcpy(directory, socket_path, strlen(socket_path) + 1);
 	*strrchr(directory, '/') = '\0';
 	ck_assert_int_eq(chmod(directory, 0755), 0);
-	ferry_set_log_callback(on_line);
+	ferry_log_set_cb(on_line);
 	ck_assert_int_eq(ferry_listen_unix(&listener, base, socket_path, 0666, 0, on_accepted, NULL),
 	                 0);
 }
@@ -296,7 +296,7 @@ START_TEST(an_adopted_listener_has_rules_too)
 		return;
 	ferry_listener_disable(own);
 	ck_assert_int_eq(
-	    ferry_listen_fd(&listener, base, ferry_listener_get_fd(own), on_accepted, NULL), 0);
+	    ferry_listener_new_fd(&listener, base, ferry_listener_get_fd(own), on_accepted, NULL), 0);
 	ck_assert_int_eq(ferry_listener_allow_uid(listener, ALICE), 0);
 	ck_assert_int_eq(ferry_listener_set_max_connections_per_uid(listener, 1), 0);
 	expect_refused(connect_as_user(BOB));
@@ -558,7 +558,7 @@ START_TEST(a_tcp_listener_has_no_users)
 	struct ferry_listener *tcp = NULL;
 	int fd = listen_tcp();
 	evutil_make_socket_nonblocking(fd);
-	ck_assert_int_eq(ferry_listen_fd(&tcp, base, fd, on_accepted, NULL), 0);
+	ck_assert_int_eq(ferry_listener_new_fd(&tcp, base, fd, on_accepted, NULL), 0);
 	ck_assert_int_eq(ferry_listener_allow_uid(tcp, 0), -EOPNOTSUPP);
 	ck_assert_int_eq(ferry_listener_allow_gid(tcp, 0), -EOPNOTSUPP);
 	ck_assert_int_eq(ferry_listener_set_max_connections_per_uid(tcp, 1), -EOPNOTSUPP);

@@ -282,7 +282,7 @@ START_TEST(at_random_moments)
 			pump_until_count(&ready, was_ready + 1);
 		pump_turns((int)support_random_below(4));
 		spin(support_random_below(150));
-		ferry_dispatcher_remove_worker(worker);
+		ferry_dispatcher_worker_remove(worker);
 	}
 	ck_assert_uint_gt(stats().claimed, (uint64_t)rounds());
 	ck_assert_uint_gt(stats().fenced, (uint64_t)rounds() / 10);

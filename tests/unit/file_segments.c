@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "file/page_cache.h"
 #include "file_link.h"
-#include "page_cache.h"
 #include "support.h"
 #include "wire.h"
 

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "handoff/handoff.h"
-#include "utf8.h"
+#include "util/utf8.h"
 
 #include "support.h"
 #include "wire.h"

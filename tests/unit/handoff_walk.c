@@ -14,8 +14,8 @@
 
 #include "ferry/dispatcher.h"
 #include "ferry/worker.h"
-#include "handoff/frame.h"
-#include "message_frame.h"
+#include "handoff/wire.h"
+#include "message/wire.h"
 #include "support.h"
 #include "wire.h"
 
@@ -489,12 +489,12 @@ static void act_on_dispatcher(struct slot *slot)
 {
 	switch (support_random_below(40)) {
 	case 0:
-		ferry_dispatcher_remove_worker(slot->worker);
+		ferry_dispatcher_worker_remove(slot->worker);
 		slot->worker = NULL;
 		break;
 	case 1:
 		if (slot->worker != NULL)
-			ck_assert_int_eq(ferry_dispatcher_drain_worker(slot->worker), 0);
+			ck_assert_int_eq(ferry_dispatcher_worker_drain(slot->worker), 0);
 		break;
 	case 2:
 		ferry_dispatcher_set_choice(dispatcher,

@@ -738,7 +738,8 @@ static void check_over(struct ferry_transport *t)
 	    ferry_transport_send_file(t, file, FERRY_FD_TAKE, 0, FERRY_TO_END, NULL, NULL, NULL),
 	    -EPIPE);
 	ck_assert(fd_is_open(file));
-	ck_assert_int_eq(ferry_transport_register_producer(t, &producer, NULL, FERRY_PULL), -EPIPE);
+	ck_assert_int_eq(ferry_transport_register_producer(t, &producer, NULL, FERRY_PRODUCER_PULL),
+	                 -EPIPE);
 	ck_assert_int_eq(ferry_transport_unregister_producer(t), -ENOENT);
 	ck_assert_int_eq(ferry_transport_set_protocol(t, &recorder_protocol, &near), -ENOTCONN);
 	ck_assert_int_eq(ferry_transport_pause_reading(t), -ENOTCONN);

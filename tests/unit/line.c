@@ -417,7 +417,7 @@ START_TEST(an_incomplete_line_is_told_before_the_peers_end)
 	far_end();
 	expect("M[one](two)R");
 	/* This side can go on sending. */
-	ck_assert_int_eq(ferry_line_send(reader.stream, "late", 4), 0);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "late", 4), 0);
 	expect_sent("late\n");
 	close_stream();
 }
@@ -448,7 +448,7 @@ START_TEST(without_half_close_the_connection_ends_when_all_is_sent)
 {
 	open_with(PAIR_UNIX, ways[_i], &without_half_close);
 	pump_turns(2);
-	ck_assert_int_eq(ferry_line_send(reader.stream, "out", 3), 0);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "out", 3), 0);
 	far_text("one\ntwo");
 	far_end();
 	expect("M[one](two)X");
@@ -601,7 +601,7 @@ static void answer_and_leave(struct reader *to, char event, const char *bytes, s
 	(void)bytes, (void)length;
 	if (event != '<')
 		return;
-	ck_assert_int_eq(ferry_line_send(to->stream, "too long", 8), 0);
+	ck_assert_int_eq(ferry_line_stream_send(to->stream, "too long", 8), 0);
 	ck_assert_int_eq(ferry_transport_lose_connection(to->transport), 0);
 }
 
@@ -1084,8 +1084,8 @@ START_TEST(bad_arguments_are_refused)
 	ck_assert_int_eq(ferry_line_stream_set_raw(NULL, true), -EINVAL);
 	ck_assert_int_eq(ferry_line_stream_set_raw(stream, true), -EINVAL);
 	ck_assert_int_eq(ferry_line_stream_set_raw(stream, false), 0);
-	ck_assert_int_eq(ferry_line_send(NULL, "x", 1), -EINVAL);
-	ck_assert_int_eq(ferry_line_send(stream, NULL, 1), -EINVAL);
+	ck_assert_int_eq(ferry_line_stream_send(NULL, "x", 1), -EINVAL);
+	ck_assert_int_eq(ferry_line_stream_send(stream, NULL, 1), -EINVAL);
 	ck_assert_ptr_null(ferry_line_stream_get_transport(NULL));
 	ck_assert_ptr_null(out);
 	ferry_line_stream_free(NULL);
@@ -1266,9 +1266,9 @@ START_TEST(a_descriptor_travels_with_the_line_sent_after_it)
 	struct wire_read result;
 	open_stream(_i);
 	int fd = make_marked_fd(7);
-	ck_assert_int_eq(ferry_line_send(reader.stream, "before", 6), 0);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "before", 6), 0);
 	ck_assert_int_eq(ferry_transport_send_fd(reader.transport, fd, FERRY_FD_TAKE), 0);
-	ck_assert_int_eq(ferry_line_send(reader.stream, "", 0), 0);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "", 0), 0);
 	pump_turns(3);
 	wire_receive(ends[1], bytes, 7, &result);
 	ck_assert_uint_eq(result.fd_count, 0);
@@ -1286,10 +1286,10 @@ END_TEST
 START_TEST(a_line_is_sent_with_its_delimiter)
 {
 	open_stream(_i);
-	ck_assert_int_eq(ferry_line_send(reader.stream, "one", 3), 0);
-	ck_assert_int_eq(ferry_line_send(reader.stream, NULL, 0), 0);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "one", 3), 0);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, NULL, 0), 0);
 	set_delimiter("\r\n");
-	ck_assert_int_eq(ferry_line_send(reader.stream, "t\nw\ro", 5), 0);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "t\nw\ro", 5), 0);
 	expect_sent("one\n\nt\nw\ro\r\n");
 	close_stream();
 }
@@ -1313,7 +1313,7 @@ START_TEST(a_line_that_the_peer_would_see_as_others_is_refused)
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++) {
 		const struct refusal *refusal = &refusals[i];
 		set_delimiter(refusal->delimiter);
-		ck_assert_msg(ferry_line_send(reader.stream, refusal->line, strlen(refusal->line)) ==
+		ck_assert_msg(ferry_line_stream_send(reader.stream, refusal->line, strlen(refusal->line)) ==
 		                  (refusal->refused ? -EILSEQ : 0),
 		              "%zu", i);
 	}
@@ -1326,9 +1326,9 @@ START_TEST(nothing_is_sent_on_a_closed_connection)
 	open_stream(_i);
 	pump_turns(2);
 	ck_assert_int_eq(ferry_transport_lose_connection(reader.transport), 0);
-	ck_assert_int_eq(ferry_line_send(reader.stream, "x", 1), -EPIPE);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "x", 1), -EPIPE);
 	expect_lost(0);
-	ck_assert_int_eq(ferry_line_send(reader.stream, "x", 1), -EPIPE);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "x", 1), -EPIPE);
 	close_stream();
 }
 END_TEST
@@ -1357,9 +1357,9 @@ START_TEST(a_producer_is_paused_behind_the_delimiter)
 	pump_turns(2);
 	bufferevent_setwatermark(ferry_transport_get_bufferevent(reader.transport), EV_WRITE, 0, 3);
 	pauses = 0;
-	ck_assert_int_eq(ferry_transport_register_producer(reader.transport, &push, NULL, FERRY_PUSH),
-	                 0);
-	ck_assert_int_eq(ferry_line_send(reader.stream, "12345", 5), 0);
+	ck_assert_int_eq(
+	    ferry_transport_register_producer(reader.transport, &push, NULL, FERRY_PRODUCER_PUSH), 0);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "12345", 5), 0);
 	ck_assert_uint_eq(pauses, 1);
 	ck_assert_uint_eq(queued_at_pause, 6);
 	close_stream();

@@ -71,7 +71,7 @@ START_TEST(a_short_line_takes_no_memory_but_its_share_of_the_buffers)
 	for (unsigned int i = 0; i < 2 * MANY; i++) {
 		if (i == MANY) /* the first half warms up */
 			heap_watch(0);
-		must(ferry_line_send(near.stream, "0123456789", 10) == 0);
+		must(ferry_line_stream_send(near.stream, "0123456789", 10) == 0);
 		if (i % 20 == 19)
 			while (far.lines <= i)
 				event_base_loop(base, EVLOOP_ONCE);
@@ -115,7 +115,7 @@ static void send_line(size_t length)
 	struct ferry_transport *transport = ferry_line_stream_get_transport(near.stream);
 	struct ferry_transport_stats before, after;
 	ferry_transport_get_stats(transport, &before);
-	int status = ferry_line_send(near.stream, line, length);
+	int status = ferry_line_stream_send(near.stream, line, length);
 	note(status);
 	ferry_transport_get_stats(transport, &after);
 	must(after.bytes_queued - before.bytes_queued == (status == 0 ? length + 1 : 0));

@@ -7,7 +7,7 @@
 
 #include <event2/buffer.h>
 
-#include "line_scanner.h"
+#include "line/scanner.h"
 #include "support.h"
 
 /* ---- the work, by the calls that do it ---- */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "ferry/log.h"
-#include "log.h"
+#include "util/log.h"
 
 static enum ferry_log_level last_level;
 static char last_line[1024];
@@ -21,7 +21,7 @@ static void take_line(enum ferry_log_level level, const char *line)
 
 START_TEST(without_a_callback_a_line_is_dropped)
 {
-	ferry_set_log_callback(NULL);
+	ferry_log_set_cb(NULL);
 	log_line(FERRY_LOG_WARNING, "nobody hears %d", 1);
 	ck_assert_uint_eq(lines, 0);
 }
@@ -29,7 +29,7 @@ END_TEST
 
 START_TEST(the_callback_gets_the_level_and_the_line)
 {
-	ferry_set_log_callback(take_line);
+	ferry_log_set_cb(take_line);
 	log_line(FERRY_LOG_WARNING, "%s is %d", "answer", 42);
 	ck_assert_uint_eq(lines, 1);
 	ck_assert_int_eq(last_level, FERRY_LOG_WARNING);
@@ -41,8 +41,8 @@ END_TEST
 
 START_TEST(no_line_comes_after_the_callback_is_taken_away)
 {
-	ferry_set_log_callback(take_line);
-	ferry_set_log_callback(NULL);
+	ferry_log_set_cb(take_line);
+	ferry_log_set_cb(NULL);
 	log_line(FERRY_LOG_WARNING, "too late");
 	ck_assert_uint_eq(lines, 0);
 }
@@ -50,7 +50,7 @@ END_TEST
 
 START_TEST(errno_stays_as_it_was)
 {
-	ferry_set_log_callback(take_line);
+	ferry_log_set_cb(take_line);
 	errno = ENOENT;
 	log_line(FERRY_LOG_DEBUG, "line");
 	ck_assert_int_eq(errno, ENOENT);
@@ -59,7 +59,7 @@ END_TEST
 
 START_TEST(a_long_line_is_cut)
 {
-	ferry_set_log_callback(take_line);
+	ferry_log_set_cb(take_line);
 	char text[900];
 	memset(text, 'x', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';

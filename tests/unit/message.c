@@ -233,13 +233,15 @@ static void expect_payload(const struct inbox *box, uint64_t position)
 
 static int send_plain(unsigned int type, const void *payload, size_t length)
 {
-	return ferry_message_send(inbox.stream, (uint16_t)type, payload, length, NULL, 0, FERRY_FD_DUP);
+	return ferry_message_stream_send(inbox.stream, (uint16_t)type, payload, length, NULL, 0,
+	                                 FERRY_FD_DUP);
 }
 
 static int send_fds(unsigned int type, const int *fds, size_t count,
                     enum ferry_fd_ownership ownership)
 {
-	return ferry_message_send(inbox.stream, (uint16_t)type, "payload", 7, fds, count, ownership);
+	return ferry_message_stream_send(inbox.stream, (uint16_t)type, "payload", 7, fds, count,
+	                                 ownership);
 }
 
 /* ---- the format ---- */
@@ -479,9 +481,9 @@ static void send_in_sequence(unsigned int index)
 		payload[i] = support_byte(index + i);
 	for (unsigned int i = 0; i < sequence.fds[index]; i++)
 		fds[i] = sequence.marked[(sequence.marks[index] + i) % MARKED];
-	ck_assert_int_eq(ferry_message_send(inbox.stream, (uint16_t)index, payload,
-	                                    sequence.lengths[index], fds, sequence.fds[index],
-	                                    FERRY_FD_DUP),
+	ck_assert_int_eq(ferry_message_stream_send(inbox.stream, (uint16_t)index, payload,
+	                                           sequence.lengths[index], fds, sequence.fds[index],
+	                                           FERRY_FD_DUP),
 	                 0);
 }
 
@@ -834,7 +836,7 @@ START_TEST(bad_arguments_are_refused)
 	ck_assert_int_eq(ferry_message_stream_set_limits(inbox.stream, 1, 254), -EINVAL);
 	ck_assert_int_eq(ferry_message_stream_set_limits(inbox.stream, 1U << 30, 253), 0);
 	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(NULL, 1), -EINVAL);
-	ck_assert_int_eq(ferry_message_send(NULL, 1, "", 0, NULL, 0, FERRY_FD_DUP), -EINVAL);
+	ck_assert_int_eq(ferry_message_stream_send(NULL, 1, "", 0, NULL, 0, FERRY_FD_DUP), -EINVAL);
 	ck_assert_int_eq(send_plain(1, NULL, 1), -EINVAL);
 	ck_assert_int_eq(send_fds(1, NULL, 1, FERRY_FD_DUP), -EINVAL);
 	ck_assert_int_eq(send_fds(1, &fd, 1, (enum ferry_fd_ownership)0), -EINVAL);
@@ -983,10 +985,12 @@ START_TEST(the_stream_may_be_freed_when_a_send_pauses_the_producer)
 	static char payload[100000];
 	int fd = make_marked_fd(0);
 	open_stream();
+	ck_assert_int_eq(ferry_transport_register_producer(transport_of(&inbox), &producer, NULL,
+	                                                   FERRY_PRODUCER_PUSH),
+	                 0);
 	ck_assert_int_eq(
-	    ferry_transport_register_producer(transport_of(&inbox), &producer, NULL, FERRY_PUSH), 0);
-	ck_assert_int_eq(
-	    ferry_message_send(inbox.stream, 1, payload, sizeof(payload), &fd, 1, FERRY_FD_TAKE), 0);
+	    ferry_message_stream_send(inbox.stream, 1, payload, sizeof(payload), &fd, 1, FERRY_FD_TAKE),
+	    0);
 	ck_assert_ptr_null(inbox.stream);
 	ck_assert(!fd_is_open(fd));
 	close_far();
@@ -1204,8 +1208,8 @@ static void echo(struct inbox *box, struct ferry_message *message)
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
 	int fd = ferry_message_steal_fd(message, 0);
-	ck_assert_int_eq(ferry_message_send(box->stream, ferry_message_get_type(message), payload,
-	                                    length, &fd, 1, FERRY_FD_TAKE),
+	ck_assert_int_eq(ferry_message_stream_send(box->stream, ferry_message_get_type(message),
+	                                           payload, length, &fd, 1, FERRY_FD_TAKE),
 	                 0);
 	/* What would offer the input again finds the loop under way. */
 	bufferevent_trigger(bev_of(box), EV_READ, 0);

@@ -59,8 +59,8 @@ START_TEST(a_small_message_takes_no_memory_but_its_share_of_the_buffers)
 	for (unsigned int i = 0; i < 2 * MANY; i++) {
 		if (i == MANY) /* the first half warms up */
 			heap_watch(0);
-		must(ferry_message_send(near.stream, 1, "0123456789", 10, &(int){STDERR_FILENO}, (size_t)_i,
-		                        FERRY_FD_DUP) == 0);
+		must(ferry_message_stream_send(near.stream, 1, "0123456789", 10, &(int){STDERR_FILENO},
+		                               (size_t)_i, FERRY_FD_DUP) == 0);
 		if (i % 20 == 19)
 			while (far.count <= i)
 				event_base_loop(base, EVLOOP_ONCE);
@@ -108,7 +108,8 @@ static void send_one(size_t length, size_t fd_count, enum ferry_fd_ownership own
 	struct ferry_transport *transport = ferry_message_stream_get_transport(near.stream);
 	struct ferry_transport_stats before, after;
 	ferry_transport_get_stats(transport, &before);
-	int status = ferry_message_send(near.stream, 1, payload, length, fds, fd_count, ownership);
+	int status =
+	    ferry_message_stream_send(near.stream, 1, payload, length, fds, fd_count, ownership);
 	note(status);
 	ferry_transport_get_stats(transport, &after);
 	must(status == 0 ||

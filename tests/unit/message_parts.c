@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "message.h"
+#include "message/message.h"
 
 #include "recorder.h"
 #include "support.h"

@@ -103,8 +103,8 @@ static void send_one(struct ferry_message_stream *stream, unsigned int sender, u
 	int status;
 	for (size_t i = 0; i < count; i++)
 		fds[i] = make_marked_fd(number % MARKS);
-	while ((status = ferry_message_send(stream, (uint16_t)sender, &number, sizeof(number), fds,
-	                                    count, ownership)) == -ENOBUFS)
+	while ((status = ferry_message_stream_send(stream, (uint16_t)sender, &number, sizeof(number),
+	                                           fds, count, ownership)) == -ENOBUFS)
 		sched_yield(); /* until the loop's thread has sent some */
 	ck_assert_int_eq(status, 0);
 	for (size_t i = 0; i < count && ownership == FERRY_FD_DUP; i++)

@@ -79,7 +79,7 @@ static int register_producer(enum ferry_producer_mode mode)
 static void open_push(void)
 {
 	open_sender();
-	ck_assert_int_eq(register_producer(FERRY_PUSH), 0);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PUSH), 0);
 }
 
 /* So that nothing leaves until the test reads. */
@@ -327,7 +327,7 @@ START_TEST(a_push_producer_registered_over_the_mark_is_paused_inside_the_call)
 		for (int i = 0; i < 64; i++)
 			queue_fd();
 
-	ck_assert_int_eq(register_producer(FERRY_PUSH), 0);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PUSH), 0);
 
 	ck_assert_uint_eq(producer.paused, 1);
 	pump_until_sent();
@@ -360,7 +360,7 @@ START_TEST(a_successor_of_a_paused_producer_is_paused_itself)
 	open_push();
 	write_bytes(70000);
 	ck_assert_int_eq(ferry_transport_unregister_producer(sender.transport), 0);
-	ck_assert_int_eq(register_producer(FERRY_PUSH), 0);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PUSH), 0);
 	ck_assert_uint_eq(producer.paused, 2);
 
 	pump_until_sent();
@@ -390,7 +390,7 @@ START_TEST(a_pull_producer_is_asked_once_each_time_the_stream_is_empty)
 	producer.on_resume = write_chunk;
 	producer.left = 10;
 	producer.from_loop = true;
-	ck_assert_int_eq(register_producer(FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
 	producer.from_loop = false;
 	ck_assert_int_eq(ferry_transport_lose_connection(sender.transport), 0);
 
@@ -413,7 +413,7 @@ END_TEST
 START_TEST(a_pull_producer_that_wrote_nothing_is_not_asked_again)
 {
 	open_sender();
-	ck_assert_int_eq(register_producer(FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
 	pump_turns(10);
 	ck_assert_uint_eq(producer.resumed, 1);
 
@@ -440,7 +440,7 @@ START_TEST(a_pull_producer_is_not_asked_while_anything_is_queued)
 		ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(10), FERRY_FD_TAKE,
 		                                           0, FERRY_TO_END, NULL, NULL, NULL),
 		                 0);
-	ck_assert_int_eq(register_producer(FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
 	pump_turns(10);
 	ck_assert_uint_eq(producer.resumed, 0);
 
@@ -468,7 +468,7 @@ START_TEST(a_pull_producer_may_write_files)
 	open_sender();
 	producer.on_resume = send_file_chunk;
 	producer.left = 5;
-	ck_assert_int_eq(register_producer(FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
 
 	pump_until_count(&producer.resumed, 6);
 
@@ -487,7 +487,7 @@ START_TEST(a_pull_producer_that_queued_a_descriptor_without_a_byte_is_not_spun)
 {
 	open_sender();
 	producer.on_resume = queue_fd_only;
-	ck_assert_int_eq(register_producer(FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
 
 	pump_turns(20);
 
@@ -502,7 +502,7 @@ START_TEST(a_large_pulled_stream_arrives_whole)
 	open_sender();
 	producer.on_resume = write_chunk;
 	producer.left = 500;
-	ck_assert_int_eq(register_producer(FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
 	ck_assert_int_eq(ferry_transport_lose_connection(sender.transport), 0);
 	struct recorder receiver;
 	recorder_open(&receiver, ends[1], &recorder_no_half_close);
@@ -524,12 +524,12 @@ START_TEST(a_second_producer_is_refused_and_the_first_goes_on)
 	open_push();
 	struct producer other = {0};
 
-	ck_assert_int_eq(
-	    ferry_transport_register_producer(sender.transport, &callbacks, &other, FERRY_PUSH),
-	    -EBUSY);
-	ck_assert_int_eq(
-	    ferry_transport_register_producer(sender.transport, &callbacks, &other, FERRY_PULL),
-	    -EBUSY);
+	ck_assert_int_eq(ferry_transport_register_producer(sender.transport, &callbacks, &other,
+	                                                   FERRY_PRODUCER_PUSH),
+	                 -EBUSY);
+	ck_assert_int_eq(ferry_transport_register_producer(sender.transport, &callbacks, &other,
+	                                                   FERRY_PRODUCER_PULL),
+	                 -EBUSY);
 
 	write_bytes(70000);
 	pump_until_sent();
@@ -548,18 +548,23 @@ START_TEST(bad_arguments_are_refused)
 	open_sender();
 	struct ferry_transport *t = sender.transport;
 
-	ck_assert_int_eq(ferry_transport_register_producer(NULL, &callbacks, NULL, FERRY_PUSH),
+	ck_assert_int_eq(ferry_transport_register_producer(NULL, &callbacks, NULL, FERRY_PRODUCER_PUSH),
 	                 -EINVAL);
-	ck_assert_int_eq(ferry_transport_register_producer(t, NULL, NULL, FERRY_PUSH), -EINVAL);
-	ck_assert_int_eq(ferry_transport_register_producer(t, &no_resume, NULL, FERRY_PUSH), -EINVAL);
-	ck_assert_int_eq(ferry_transport_register_producer(t, &no_resume, NULL, FERRY_PULL), -EINVAL);
-	ck_assert_int_eq(ferry_transport_register_producer(t, &no_pause, NULL, FERRY_PUSH), -EINVAL);
+	ck_assert_int_eq(ferry_transport_register_producer(t, NULL, NULL, FERRY_PRODUCER_PUSH),
+	                 -EINVAL);
+	ck_assert_int_eq(ferry_transport_register_producer(t, &no_resume, NULL, FERRY_PRODUCER_PUSH),
+	                 -EINVAL);
+	ck_assert_int_eq(ferry_transport_register_producer(t, &no_resume, NULL, FERRY_PRODUCER_PULL),
+	                 -EINVAL);
+	ck_assert_int_eq(ferry_transport_register_producer(t, &no_pause, NULL, FERRY_PRODUCER_PUSH),
+	                 -EINVAL);
 	ck_assert_int_eq(register_producer((enum ferry_producer_mode)0), -EINVAL);
 	ck_assert_int_eq(register_producer((enum ferry_producer_mode)3), -EINVAL);
 	ck_assert_int_eq(ferry_transport_unregister_producer(NULL), -EINVAL);
 	ck_assert_int_eq(ferry_transport_unregister_producer(t), -ENOENT);
 
-	ck_assert_int_eq(ferry_transport_register_producer(t, &no_pause, &producer, FERRY_PULL), 0);
+	ck_assert_int_eq(
+	    ferry_transport_register_producer(t, &no_pause, &producer, FERRY_PRODUCER_PULL), 0);
 	ck_assert_int_eq(ferry_transport_unregister_producer(t), 0);
 	ck_assert_int_eq(ferry_transport_unregister_producer(t), -ENOENT);
 	close_sender();
@@ -575,8 +580,8 @@ START_TEST(a_producer_is_refused_when_nothing_can_be_sent_any_more)
 		ck_assert_int_eq(ferry_transport_lose_write_connection(sender.transport), 0);
 	else
 		ck_assert_int_eq(ferry_transport_abort_connection(sender.transport), 0);
-	ck_assert_int_eq(register_producer(FERRY_PUSH), -EPIPE);
-	ck_assert_int_eq(register_producer(FERRY_PULL), -EPIPE);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PUSH), -EPIPE);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), -EPIPE);
 
 	recorder_free_transport(&sender);
 	ck_assert_uint_eq(producer.stopped, 0);
@@ -598,7 +603,7 @@ START_TEST(a_producer_is_stopped_once_before_connection_lost)
 {
 	open_sender();
 	producer.on_stop = is_unregistered_in_stop;
-	ck_assert_int_eq(register_producer(_i % 2 == 0 ? FERRY_PUSH : FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(_i % 2 == 0 ? FERRY_PRODUCER_PUSH : FERRY_PRODUCER_PULL), 0);
 	pump_turns(2);
 	if (_i / 2 == 0) {
 		close(ends[1]);
@@ -639,8 +644,9 @@ START_TEST(stop_producing_may_be_missing)
 	static const struct ferry_producer_callbacks no_stop = {.resume_producing = resume,
 	                                                        .pause_producing = pause_it};
 	open_sender();
-	ck_assert_int_eq(
-	    ferry_transport_register_producer(sender.transport, &no_stop, &producer, FERRY_PUSH), 0);
+	ck_assert_int_eq(ferry_transport_register_producer(sender.transport, &no_stop, &producer,
+	                                                   FERRY_PRODUCER_PUSH),
+	                 0);
 	ck_assert_int_eq(ferry_transport_abort_connection(sender.transport), 0);
 	pump_until_lost(&sender);
 	close_sender();
@@ -651,7 +657,7 @@ END_TEST
 START_TEST(closing_waits_for_the_producer)
 {
 	open_sender();
-	ck_assert_int_eq(register_producer(_i % 2 == 0 ? FERRY_PUSH : FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(_i % 2 == 0 ? FERRY_PRODUCER_PUSH : FERRY_PRODUCER_PULL), 0);
 	pump_turns(2);
 	if (_i / 2 == 0)
 		ck_assert_int_eq(ferry_transport_lose_connection(sender.transport), 0);
@@ -757,7 +763,7 @@ START_TEST(the_transport_may_be_freed_in_pause_producing_of_the_registration)
 	write_bytes(70000);
 	producer.on_pause = free_the_transport;
 
-	(void)register_producer(FERRY_PUSH);
+	(void)register_producer(FERRY_PRODUCER_PUSH);
 
 	ck_assert_uint_eq(producer.paused, 1);
 	ck_assert_uint_eq(producer.stopped, 1);
@@ -784,7 +790,7 @@ START_TEST(the_transport_may_be_freed_in_resume_producing)
 {
 	open_sender();
 	producer.on_resume = free_the_transport;
-	ck_assert_int_eq(register_producer(_i == 0 ? FERRY_PUSH : FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(_i == 0 ? FERRY_PRODUCER_PUSH : FERRY_PRODUCER_PULL), 0);
 	if (_i == 0)
 		write_bytes(70000);
 
@@ -821,8 +827,9 @@ static void hand_over(struct producer *p)
 {
 	(void)p;
 	ck_assert_int_eq(ferry_transport_unregister_producer(sender.transport), 0);
-	ck_assert_int_eq(
-	    ferry_transport_register_producer(sender.transport, &callbacks, &second, FERRY_PUSH), 0);
+	ck_assert_int_eq(ferry_transport_register_producer(sender.transport, &callbacks, &second,
+	                                                   FERRY_PRODUCER_PUSH),
+	                 0);
 }
 
 START_TEST(a_producer_may_be_replaced_in_pause_producing)
@@ -849,7 +856,7 @@ START_TEST(a_producer_may_be_replaced_in_resume_producing)
 {
 	open_sender();
 	producer.on_resume = hand_over;
-	ck_assert_int_eq(register_producer(_i == 0 ? FERRY_PUSH : FERRY_PULL), 0);
+	ck_assert_int_eq(register_producer(_i == 0 ? FERRY_PRODUCER_PUSH : FERRY_PRODUCER_PULL), 0);
 	if (_i == 0)
 		write_bytes(70000);
 
@@ -871,7 +878,7 @@ END_TEST
 static void register_again(struct producer *p)
 {
 	(void)p;
-	ck_assert_int_eq(register_producer(FERRY_PUSH), -EPIPE);
+	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PUSH), -EPIPE);
 }
 
 START_TEST(a_producer_cannot_be_registered_when_it_is_told_to_stop)
@@ -923,11 +930,11 @@ START_TEST(a_producer_may_end_the_connection_in_its_callbacks)
 	open_sender();
 	if (_i == 0) {
 		producer.on_pause = end_connection;
-		ck_assert_int_eq(register_producer(FERRY_PUSH), 0);
+		ck_assert_int_eq(register_producer(FERRY_PRODUCER_PUSH), 0);
 		write_bytes(70000);
 	} else {
 		producer.on_resume = end_connection;
-		ck_assert_int_eq(register_producer(FERRY_PULL), 0);
+		ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
 	}
 
 	while (sender.lost == 0) {

@@ -230,11 +230,12 @@ static void steer_reading(struct walker *walker)
 static void steer_producer(struct walker *walker)
 {
 	struct ferry_transport *transport = walker->recorder.transport;
-	int status = support_random_below(2) == 0
-	                 ? ferry_transport_unregister_producer(transport)
-	                 : ferry_transport_register_producer(transport, &producer, walker,
-	                                                     support_random_below(2) == 0 ? FERRY_PUSH
-	                                                                                  : FERRY_PULL);
+	int status =
+	    support_random_below(2) == 0
+	        ? ferry_transport_unregister_producer(transport)
+	        : ferry_transport_register_producer(transport, &producer, walker,
+	                                            support_random_below(2) == 0 ? FERRY_PRODUCER_PUSH
+	                                                                         : FERRY_PRODUCER_PULL);
 	ck_assert(status == 0 || status == -ENOENT || status == -EBUSY || status == -EPIPE);
 }
 

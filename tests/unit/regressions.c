@@ -214,7 +214,7 @@ START_TEST(a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced)
 
 	open_transport(&recorder_protocol);
 	make_pair(PAIR_UNIX, swap_to);
-	ferry_transport_register_producer(recorder.transport, &swapping, &asked, FERRY_PULL);
+	ferry_transport_register_producer(recorder.transport, &swapping, &asked, FERRY_PRODUCER_PULL);
 	pump_turns(1);
 	write_text("old");
 	pump_turns(3);
@@ -602,7 +602,7 @@ START_TEST(a_producer_of_single_bytes_does_not_keep_the_loop)
 	make_pair(PAIR_TCP, ends);
 	recorder_open(&recorder, ends[0], &recorder_protocol);
 	pump_turns(2);
-	ferry_transport_register_producer(recorder.transport, &one_byte, &asked, FERRY_PULL);
+	ferry_transport_register_producer(recorder.transport, &one_byte, &asked, FERRY_PRODUCER_PULL);
 	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	ck_assert_uint_le(asked, 1000);
 	ck_assert_int_eq(ferry_transport_unregister_producer(recorder.transport), 0);

@@ -27,12 +27,12 @@ enum {
 };
 
 static struct takeover_end old_end, new_end;
-static struct ferry_listeners *set; /* the old process's */
+static struct ferry_socket_set *set; /* the old process's */
 static int ends[2];
 
 static void add(const char *name, int fd)
 {
-	ck_assert_int_eq(ferry_listeners_add(set, name, fd, FERRY_FD_TAKE), 0);
+	ck_assert_int_eq(ferry_socket_set_add(set, name, fd, FERRY_FD_TAKE), 0);
 }
 
 /* A set with one of each family, the two TCP ones under one name. */
@@ -40,12 +40,12 @@ static void open_set(void)
 {
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
-	ck_assert_int_eq(ferry_listeners_new(&set), 0);
+	ck_assert_int_eq(ferry_socket_set_new(&set), 0);
 	add("www", listen_tcp());
 	add("control", listen_unix(socket_path));
 	add("www", listen_tcp());
 	add("hidden", listen_abstract());
-	ck_assert_int_eq(ferry_listeners_own_path(set, "control"), 0);
+	ck_assert_int_eq(ferry_socket_set_own_path(set, "control"), 0);
 }
 
 static void start(const char *const *names, size_t count)
@@ -65,14 +65,14 @@ static void close_all(void)
 {
 	takeover_end_close(&new_end);
 	takeover_end_close(&old_end);
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	set = NULL;
 	pump_turns(3);
 }
 
 static void say_accepting(struct takeover_end *end)
 {
-	ck_assert_int_eq(ferry_takeover_accepting(end->takeover), 0);
+	ck_assert_int_eq(ferry_takeover_commit(end->takeover), 0);
 }
 
 static void pump_until_both_ended(void)
@@ -88,27 +88,27 @@ START_TEST(all_listeners_arrive_as_they_were)
 	int fds[4];
 	open_set();
 	for (size_t i = 0; i < 4; i++)
-		fds[i] = ferry_listeners_get_fd_at(set, i);
+		fds[i] = ferry_socket_set_get_fd(set, i);
 	start(NULL, 0);
 	pump_until_count(&new_end.received, 1);
-	ck_assert_uint_eq(ferry_listeners_count(new_end.set), 4);
+	ck_assert_uint_eq(ferry_socket_set_count(new_end.set), 4);
 	for (size_t i = 0; i < 4; i++) {
-		int fd = ferry_listeners_get_fd_at(new_end.set, i);
+		int fd = ferry_socket_set_get_fd(new_end.set, i);
 		ck_assert_int_ne(fd, fds[i]);
 		ck_assert(same_file(fd, fds[i]));
 		ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
-		ck_assert_str_eq(ferry_listeners_get_name(new_end.set, i),
-		                 ferry_listeners_get_name(set, i));
+		ck_assert_str_eq(ferry_socket_set_get_name(new_end.set, i),
+		                 ferry_socket_set_get_name(set, i));
 		ck_assert(is_reachable(fd));
 	}
 	say_accepting(&new_end);
 	pump_until_both_ended();
 	ck_assert_int_eq(old_end.status, 0);
 	ck_assert_int_eq(new_end.status, 0);
-	ck_assert_uint_eq(ferry_listeners_count(set), 0);
+	ck_assert_uint_eq(ferry_socket_set_count(set), 0);
 	for (size_t i = 0; i < 4; i++) {
 		ck_assert(!fd_is_open(fds[i]));
-		ck_assert(is_reachable(ferry_listeners_get_fd_at(new_end.set, i)));
+		ck_assert(is_reachable(ferry_socket_set_get_fd(new_end.set, i)));
 	}
 	close_all();
 }
@@ -120,8 +120,8 @@ START_TEST(the_old_one_keeps_all_until_the_new_one_accepts)
 	pump_until_count(&new_end.received, 1);
 	pump_turns(20);
 	ck_assert_uint_eq(old_end.ended + new_end.ended, 0);
-	ck_assert_uint_eq(ferry_listeners_count(set), 4);
-	ck_assert(is_reachable(ferry_listeners_get_fd(set, "control")));
+	ck_assert_uint_eq(ferry_socket_set_count(set), 4);
+	ck_assert(is_reachable(ferry_socket_set_find(set, "control")));
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
@@ -133,7 +133,7 @@ static void old_looks(struct takeover_end *end)
 {
 	ck_assert_int_eq(end->status, 0);
 	ck_assert_uint_eq(new_end.ended, 0);
-	ck_assert_uint_eq(ferry_listeners_count(set), 0);
+	ck_assert_uint_eq(ferry_socket_set_count(set), 0);
 	ck_assert(fd_is_open(www_of_old)); /* until this returns */
 }
 
@@ -147,7 +147,7 @@ static void new_looks(struct takeover_end *end)
 START_TEST(the_new_one_is_told_once_the_old_one_has_stopped)
 {
 	open_set();
-	www_of_old = ferry_listeners_get_fd(set, "www");
+	www_of_old = ferry_socket_set_find(set, "www");
 	old_end.on_ended = old_looks;
 	new_end.on_received = say_accepting;
 	new_end.on_ended = new_looks;
@@ -165,11 +165,11 @@ START_TEST(the_last_owner_removes_the_file)
 	new_end.on_received = say_accepting;
 	pump_until_both_ended();
 	takeover_end_close(&old_end);
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	set = NULL;
 	ck_assert_int_eq(lstat(socket_path, &after), 0);
 	ck_assert_uint_eq(before.st_ino, after.st_ino);
-	ck_assert(is_reachable(ferry_listeners_get_fd(new_end.set, "control")));
+	ck_assert(is_reachable(ferry_socket_set_find(new_end.set, "control")));
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
@@ -179,7 +179,7 @@ START_TEST(a_file_that_the_old_one_does_not_own_is_not_owned_by_the_new_one)
 {
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
-	ck_assert_int_eq(ferry_listeners_new(&set), 0);
+	ck_assert_int_eq(ferry_socket_set_new(&set), 0);
 	add("control", listen_unix(socket_path));
 	start(NULL, 0);
 	new_end.on_received = say_accepting;
@@ -197,12 +197,12 @@ START_TEST(what_is_not_asked_for_stays)
 	start(names, 3);
 	new_end.on_received = say_accepting;
 	pump_until_both_ended();
-	ck_assert_uint_eq(ferry_listeners_count(new_end.set), 3);
-	ck_assert_str_eq(ferry_listeners_get_name(new_end.set, 0), "www");
-	ck_assert_str_eq(ferry_listeners_get_name(new_end.set, 1), "www");
-	ck_assert_str_eq(ferry_listeners_get_name(new_end.set, 2), "hidden");
-	ck_assert_uint_eq(ferry_listeners_count(set), 1);
-	ck_assert(is_reachable(ferry_listeners_get_fd(set, "control")));
+	ck_assert_uint_eq(ferry_socket_set_count(new_end.set), 3);
+	ck_assert_str_eq(ferry_socket_set_get_name(new_end.set, 0), "www");
+	ck_assert_str_eq(ferry_socket_set_get_name(new_end.set, 1), "www");
+	ck_assert_str_eq(ferry_socket_set_get_name(new_end.set, 2), "hidden");
+	ck_assert_uint_eq(ferry_socket_set_count(set), 1);
+	ck_assert(is_reachable(ferry_socket_set_find(set, "control")));
 	takeover_end_close(&new_end);
 	ck_assert(path_exists(socket_path));
 	close_all();
@@ -214,13 +214,13 @@ START_TEST(an_empty_set_can_be_taken_over)
 {
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
-	ck_assert_int_eq(ferry_listeners_new(&set), 0);
+	ck_assert_int_eq(ferry_socket_set_new(&set), 0);
 	new_end.on_received = say_accepting;
 	start(NULL, 0);
 	pump_until_both_ended();
 	ck_assert_int_eq(old_end.status, 0);
 	ck_assert_int_eq(new_end.status, 0);
-	ck_assert_uint_eq(ferry_listeners_count(new_end.set), 0);
+	ck_assert_uint_eq(ferry_socket_set_count(new_end.set), 0);
 	close_all();
 }
 END_TEST
@@ -231,7 +231,7 @@ START_TEST(three_hundred_listeners_arrive_in_order)
 	raise_descriptor_limit();
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
-	ck_assert_int_eq(ferry_listeners_new(&set), 0);
+	ck_assert_int_eq(ferry_socket_set_new(&set), 0);
 	for (int i = 0; i < 300; i++) {
 		memset(name, '.', sizeof(name) - 1);
 		memcpy(name, &(char[]){(char)('a' + i / 26), (char)('a' + i % 26)}, 2);
@@ -241,9 +241,9 @@ START_TEST(three_hundred_listeners_arrive_in_order)
 	start(NULL, 0);
 	pump_until_both_ended();
 	ck_assert_int_eq(new_end.status, 0);
-	ck_assert_uint_eq(ferry_listeners_count(new_end.set), 300);
+	ck_assert_uint_eq(ferry_socket_set_count(new_end.set), 300);
 	for (size_t i = 0; i < 300; i++) {
-		const char *arrived = ferry_listeners_get_name(new_end.set, i);
+		const char *arrived = ferry_socket_set_get_name(new_end.set, i);
 		ck_assert_int_eq((arrived[0] - 'a') * 26 + arrived[1] - 'a', (int)i);
 		ck_assert_uint_eq(strlen(arrived), FERRY_LISTENERS_NAME_MAX);
 	}
@@ -260,7 +260,7 @@ START_TEST(a_received_set_is_handed_on)
 		struct takeover_end next = {.on_received = say_accepting};
 		int open = count_open_fds();
 		takeover_end_close(&old_end);
-		ferry_listeners_free(set);
+		ferry_socket_set_free(set);
 		set = new_end.set;
 		new_end.set = NULL;
 		takeover_end_close(&new_end);
@@ -276,7 +276,7 @@ START_TEST(a_received_set_is_handed_on)
 		takeover_end_close(&old_end);
 		pump_turns(3);
 		ck_assert_int_le(count_open_fds(), open);
-		ck_assert(is_reachable(ferry_listeners_get_fd(new_end.set, "control")));
+		ck_assert(is_reachable(ferry_socket_set_find(new_end.set, "control")));
 	}
 	close_all();
 	ck_assert(!path_exists(socket_path));
@@ -295,10 +295,10 @@ static void free_takeover_and_sets(struct takeover_end *end)
 {
 	free_takeover(end);
 	if (end == &old_end) {
-		ferry_listeners_free(set);
+		ferry_socket_set_free(set);
 		set = NULL;
 	}
-	ferry_listeners_free(end->set);
+	ferry_socket_set_free(end->set);
 	end->set = NULL;
 }
 
@@ -326,8 +326,8 @@ START_TEST(the_takeover_may_be_freed_when_all_is_received)
 	pump_until_count(&old_end.ended, 1);
 	ck_assert(old_end.status == -ECONNRESET || old_end.status == -EPIPE);
 	ck_assert_uint_eq(new_end.ended, 0);
-	ck_assert_uint_eq(ferry_listeners_count(set), 4);
-	ck_assert(is_reachable(ferry_listeners_get_fd(set, "control")));
+	ck_assert_uint_eq(ferry_socket_set_count(set), 4);
+	ck_assert(is_reachable(ferry_socket_set_find(set, "control")));
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
@@ -340,15 +340,15 @@ static void expect_nothing_changed(void)
 {
 	takeover_end_close(&new_end);
 	takeover_end_close(&old_end);
-	ck_assert_uint_eq(ferry_listeners_count(set), 4);
-	ck_assert(is_reachable(ferry_listeners_get_fd(set, "control")));
+	ck_assert_uint_eq(ferry_socket_set_count(set), 4);
+	ck_assert(is_reachable(ferry_socket_set_find(set, "control")));
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
 	new_end.on_received = say_accepting;
 	start(NULL, 0);
 	pump_until_both_ended();
 	ck_assert_int_eq(new_end.status, 0);
-	ck_assert_uint_eq(ferry_listeners_count(new_end.set), 4);
+	ck_assert_uint_eq(ferry_socket_set_count(new_end.set), 4);
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
@@ -362,7 +362,7 @@ START_TEST(a_name_that_is_not_there_is_told_to_both)
 	ck_assert_int_eq(old_end.status, -ENOENT);
 	ck_assert_int_eq(new_end.status, -ENOENT);
 	ck_assert_uint_eq(new_end.received, 0);
-	ck_assert_int_eq(ferry_takeover_accepting(new_end.takeover), -ENOTCONN);
+	ck_assert_int_eq(ferry_takeover_commit(new_end.takeover), -ENOTCONN);
 	expect_nothing_changed();
 }
 END_TEST
@@ -374,7 +374,7 @@ START_TEST(the_old_one_may_withdraw)
 	free_takeover(&old_end);
 	pump_until_count(&new_end.ended, 1);
 	ck_assert_int_eq(new_end.status, -ECANCELED);
-	ck_assert_int_eq(ferry_takeover_accepting(new_end.takeover), -ENOTCONN);
+	ck_assert_int_eq(ferry_takeover_commit(new_end.takeover), -ENOTCONN);
 	ck_assert_uint_eq(old_end.ended, 0);
 	expect_nothing_changed();
 }
@@ -408,7 +408,7 @@ START_TEST(freeing_the_set_withdraws)
 {
 	start_all();
 	pump_until_count(&new_end.received, 1);
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	set = NULL;
 	ck_assert_uint_eq(old_end.ended, 0);
 	pump_until_both_ended();
@@ -423,7 +423,7 @@ START_TEST(freeing_the_received_set_gives_up)
 {
 	start_all();
 	pump_until_count(&new_end.received, 1);
-	ferry_listeners_free(new_end.set);
+	ferry_socket_set_free(new_end.set);
 	new_end.set = NULL;
 	pump_until_both_ended();
 	ck_assert_int_eq(new_end.status, -ECANCELED);
@@ -481,13 +481,13 @@ START_TEST(bad_arguments_of_a_takeover_are_refused)
 	memset(long_name, 'n', sizeof(long_name) - 1);
 	ck_assert_int_eq(
 	    ferry_takeover_request(&takeover, t, (const char *[]){long_name}, 1, all, NULL), -EMSGSIZE);
-	ck_assert_int_eq(ferry_takeover_accepting(NULL), -EINVAL);
+	ck_assert_int_eq(ferry_takeover_commit(NULL), -EINVAL);
 	ck_assert_ptr_null(takeover);
 	ferry_takeover_free(NULL);
 
 	/* None of that took the transport. */
 	ck_assert_int_eq(ferry_takeover_serve(&takeover, set, t, all, NULL), 0);
-	ck_assert_int_eq(ferry_takeover_accepting(takeover), -EINVAL);
+	ck_assert_int_eq(ferry_takeover_commit(takeover), -EINVAL);
 	ferry_takeover_free(takeover);
 	close(ends[1]);
 	close_all();
@@ -514,10 +514,10 @@ END_TEST
 START_TEST(it_accepts_only_what_it_has_received)
 {
 	start_all();
-	ck_assert_int_eq(ferry_takeover_accepting(new_end.takeover), -EINVAL);
+	ck_assert_int_eq(ferry_takeover_commit(new_end.takeover), -EINVAL);
 	pump_until_count(&new_end.received, 1);
 	say_accepting(&new_end);
-	ck_assert_int_eq(ferry_takeover_accepting(new_end.takeover), -EINVAL);
+	ck_assert_int_eq(ferry_takeover_commit(new_end.takeover), -EINVAL);
 	pump_until_both_ended();
 	close_all();
 }
@@ -644,13 +644,13 @@ START_TEST(the_bytes_are_those_of_the_documentation)
 
 	ck_assert_uint_eq(far_receive(), LISTENER); /* in the order of the set */
 	ck_assert_uint_eq(far_read.fd_count, 1);
-	ck_assert(same_file(far_read.fds[0], ferry_listeners_get_fd_at(set, 0)));
+	ck_assert(same_file(far_read.fds[0], ferry_socket_set_get_fd(set, 0)));
 	ck_assert_mem_eq(far_payload + 24, "\3\0\0\0\0\0\0\0www", 11);
 	wire_close_fds(&far_read);
 
 	ck_assert_uint_eq(far_receive(), LISTENER);
 	ck_assert_uint_eq(far_read.fd_count, 2);
-	ck_assert(same_file(far_read.fds[0], ferry_listeners_get_fd_at(set, 1)));
+	ck_assert(same_file(far_read.fds[0], ferry_socket_set_get_fd(set, 1)));
 	ck_assert_int_eq(getsockopt(far_read.fds[0], SOL_SOCKET, SO_COOKIE, &cookie, &length), 0);
 	ck_assert_mem_eq(far_payload, &cookie, 8); /* the tests run on little-endian machines */
 	ck_assert_int_eq(lstat(socket_path, &file), 0);
@@ -675,7 +675,7 @@ START_TEST(the_bytes_are_those_of_the_documentation)
 	ck_assert_uint_eq(far_receive(), RELEASED);
 	ck_assert_uint_eq(old_end.ended, 1);
 	ck_assert_int_eq(old_end.status, 0);
-	ck_assert_uint_eq(ferry_listeners_count(set), 1);
+	ck_assert_uint_eq(ferry_socket_set_count(set), 1);
 	close(ends[1]);
 	close_all();
 	ck_assert_int_eq(unlink(socket_path), 0); /* ours to do */
@@ -696,10 +696,10 @@ START_TEST(a_lock_is_the_third_descriptor)
 	struct stat named, sent;
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
-	ck_assert_int_eq(ferry_listeners_new(&set), 0);
+	ck_assert_int_eq(ferry_socket_set_new(&set), 0);
 	ck_assert_int_eq(
 	    ferry_listen_unix_locked(&listener, base, socket_path, 0, 0, accept_nothing, NULL), 0);
-	ck_assert_int_eq(ferry_listeners_add_listener(set, "control", listener), 0);
+	ck_assert_int_eq(ferry_socket_set_add_listener(set, "control", listener), 0);
 	ferry_listener_free(listener);
 	make_pair(PAIR_UNIX, ends);
 	serve_on(&old_end, set, ends[0]);
@@ -710,7 +710,7 @@ START_TEST(a_lock_is_the_third_descriptor)
 	ck_assert_uint_eq(far_receive(), LISTENER);
 	ck_assert_uint_eq(far_read.fd_count, 3);
 	ck_assert_mem_eq(far_payload + 24, "\7\0\6\0\1\0\0\0controlsocket", 21);
-	ck_assert(same_file(far_read.fds[0], ferry_listeners_get_fd(set, "control")));
+	ck_assert(same_file(far_read.fds[0], ferry_socket_set_find(set, "control")));
 	snprintf(lock_path, sizeof(lock_path), "%s.lock", socket_path);
 	ck_assert_int_eq(lstat(lock_path, &named), 0);
 	ck_assert_int_eq(fstat(far_read.fds[2], &sent), 0);
@@ -743,7 +743,7 @@ START_TEST(a_malformed_request_gets_nothing)
 	ck_assert_int_eq(far_number(), -EPROTO);
 	ck_assert_uint_eq(old_end.ended, 1);
 	ck_assert_int_eq(old_end.status, -EPROTO);
-	ck_assert_uint_eq(ferry_listeners_count(set), 4);
+	ck_assert_uint_eq(ferry_socket_set_count(set), 4);
 	close_far();
 }
 END_TEST
@@ -771,7 +771,7 @@ START_TEST(bytes_that_are_no_message_change_nothing)
 	ck_assert_int_eq(wire_send(ends[1], "garbage garbage garbage", 23, NULL, 0), 23);
 	pump_until_count(&old_end.ended, 1);
 	ck_assert_int_eq(old_end.status, -EPROTO);
-	ck_assert_uint_eq(ferry_listeners_count(set), 4);
+	ck_assert_uint_eq(ferry_socket_set_count(set), 4);
 	close_far(); /* and the file was still the old one's to remove */
 }
 END_TEST
@@ -826,7 +826,7 @@ START_TEST(files_are_left_when_the_withdrawal_cannot_be_sent)
 	/* The socket is full by the test's own bytes. */
 	wire_fill(ends[0]);
 	free_takeover(&old_end);
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	set = NULL;
 	ck_assert(path_exists(socket_path));
 	ck_assert_int_eq(unlink(socket_path), 0);
@@ -874,7 +874,7 @@ START_TEST(what_is_not_what_it_is_said_to_be_is_refused)
 	unsigned char payload[FRAME_MAX];
 	int fds[2];
 	open_far_old();
-	fds[0] = fds[1] = ferry_listeners_get_fd(set, "www");
+	fds[0] = fds[1] = ferry_socket_set_find(set, "www");
 	int connected[2];
 	make_pair(PAIR_TCP, connected);
 	size_t length = put_listener(payload, fds[0], "www", "");
@@ -967,7 +967,7 @@ START_TEST(a_lost_descriptor_is_told)
 {
 	unsigned char payload[FRAME_MAX];
 	open_far_old();
-	int fd = ferry_listeners_get_fd(set, "www");
+	int fd = ferry_socket_set_find(set, "www");
 	size_t length = put_listener(payload, fd, "www", "");
 	far_send(LISTENER, payload, length, &fd, 1);
 	limit_descriptors(0);

@@ -14,18 +14,19 @@
 
 struct side {
 	struct ferry_takeover *takeover;
-	struct ferry_listeners *set;
+	struct ferry_socket_set *set;
 	unsigned int ended;
 	int status;
 };
 static struct side old_side, new_side;
 static bool call_failed;
 
-static void on_received(struct ferry_takeover *takeover, struct ferry_listeners *set, void *context)
+static void on_received(struct ferry_takeover *takeover, struct ferry_socket_set *set,
+                        void *context)
 {
 	struct side *side = context;
 	side->set = set;
-	if (ferry_takeover_accepting(takeover) != 0) {
+	if (ferry_takeover_commit(takeover) != 0) {
 		call_failed = true;
 		side->takeover = NULL;
 		ferry_takeover_free(takeover);
@@ -57,7 +58,7 @@ static struct ferry_transport *make_transport_of(struct event_base *loop, int fd
 /* What fails is the caller's still. */
 static void add(int fd)
 {
-	if (old_side.set != NULL && ferry_listeners_add(old_side.set, "name", fd, FERRY_FD_TAKE) == 0)
+	if (old_side.set != NULL && ferry_socket_set_add(old_side.set, "name", fd, FERRY_FD_TAKE) == 0)
 		return;
 	call_failed = true;
 	close(fd);
@@ -68,11 +69,11 @@ static void fill_set(void)
 	heap_suspend();
 	int fds[3] = {listen_tcp(), listen_unix(socket_path), listen_abstract()};
 	heap_continue();
-	if (ferry_listeners_new(&old_side.set) != 0)
+	if (ferry_socket_set_new(&old_side.set) != 0)
 		call_failed = true;
 	for (int i = 0; i < 3; i++)
 		add(fds[i]);
-	if (old_side.set == NULL || ferry_listeners_own_path(old_side.set, "name") != 0)
+	if (old_side.set == NULL || ferry_socket_set_own_path(old_side.set, "name") != 0)
 		call_failed = true;
 }
 
@@ -120,10 +121,10 @@ static void judge(unsigned long failing)
 	              "allocation %lu: an end is not told: %d, %d", failing, old_side.ended,
 	              new_side.ended);
 	bool is_new_owner = new_side.ended == 1 && new_side.status == 0;
-	ferry_listeners_free(old_side.set);
+	ferry_socket_set_free(old_side.set);
 	ck_assert_msg(!is_new_owner || path_exists(socket_path),
 	              "allocation %lu: the file is removed from under its owner", failing);
-	ferry_listeners_free(new_side.set);
+	ferry_socket_set_free(new_side.set);
 	ck_assert_msg(!is_new_owner || !path_exists(socket_path), "allocation %lu: the file stays",
 	              failing);
 	unlink(socket_path);

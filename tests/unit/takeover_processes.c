@@ -41,20 +41,20 @@ static void close_sockets(void)
 		close(sockets[i]);
 }
 
-static struct ferry_listeners *make_set(void)
+static struct ferry_socket_set *make_set(void)
 {
-	struct ferry_listeners *set = NULL;
-	ck_assert_int_eq(ferry_listeners_new(&set), 0);
+	struct ferry_socket_set *set = NULL;
+	ck_assert_int_eq(ferry_socket_set_new(&set), 0);
 	for (int i = 0; i < KINDS; i++)
-		ck_assert_int_eq(ferry_listeners_add(set, kinds[i], sockets[i], FERRY_FD_DUP), 0);
-	ck_assert_int_eq(ferry_listeners_own_path(set, "control"), 0);
-	ck_assert_int_eq(ferry_listeners_own_path(set, "local"), 0);
+		ck_assert_int_eq(ferry_socket_set_add(set, kinds[i], sockets[i], FERRY_FD_DUP), 0);
+	ck_assert_int_eq(ferry_socket_set_own_path(set, "control"), 0);
+	ck_assert_int_eq(ferry_socket_set_own_path(set, "local"), 0);
 	return set;
 }
 
 static void say_accepting(struct takeover_end *end)
 {
-	ck_assert_int_eq(ferry_takeover_accepting(end->takeover), 0);
+	ck_assert_int_eq(ferry_takeover_commit(end->takeover), 0);
 }
 
 /* ---- a daemon ---- */
@@ -83,7 +83,7 @@ static void unmake_shared(void)
 }
 
 static struct {
-	struct ferry_listeners *set;
+	struct ferry_socket_set *set;
 	struct ferry_listener *control, *local;
 	struct evconnlistener *www, *hidden;
 	struct takeover_end asking, serving;
@@ -140,16 +140,18 @@ static void on_control(struct ferry_listener *listener, struct ferry_transport *
 
 static void begin_to_accept(void)
 {
-	ck_assert_int_eq(ferry_listen_fd(&self.control, base,
-	                                 ferry_listeners_get_fd(self.set, "control"), on_control, NULL),
+	ck_assert_int_eq(ferry_listener_new_fd(&self.control, base,
+	                                       ferry_socket_set_find(self.set, "control"), on_control,
+	                                       NULL),
 	                 0);
-	ck_assert_int_eq(ferry_listen_fd(&self.local, base, ferry_listeners_get_fd(self.set, "local"),
-	                                 on_local, NULL),
+	ck_assert_int_eq(ferry_listener_new_fd(&self.local, base,
+	                                       ferry_socket_set_find(self.set, "local"), on_local,
+	                                       NULL),
 	                 0);
-	self.www = evconnlistener_new(base, on_connection, NULL, 0, 0,
-	                              ferry_listeners_get_fd(self.set, "www"));
+	self.www =
+	    evconnlistener_new(base, on_connection, NULL, 0, 0, ferry_socket_set_find(self.set, "www"));
 	self.hidden = evconnlistener_new(base, on_connection, NULL, 0, 0,
-	                                 ferry_listeners_get_fd(self.set, "hidden"));
+	                                 ferry_socket_set_find(self.set, "hidden"));
 	ck_assert(self.www != NULL && self.hidden != NULL);
 }
 
@@ -185,7 +187,8 @@ static _Noreturn void be_daemon(unsigned int generation)
 		close_sockets();
 		begin_to_accept();
 	} else {
-		ck_assert_int_eq(ferry_connect_unix(NULL, base, socket_path, NULL, on_connected, NULL), 0);
+		ck_assert_int_eq(
+		    ferry_connector_new_unix(NULL, base, socket_path, NULL, on_connected, NULL), 0);
 		pump_until_count(&self.asking.ended, 1);
 		ck_assert_int_eq(self.asking.status, 0);
 		ferry_takeover_free(self.asking.takeover);
@@ -198,7 +201,7 @@ static _Noreturn void be_daemon(unsigned int generation)
 		event_base_loop(base, EVLOOP_ONCE);
 	pump_until(is_idle, NULL);
 	ferry_takeover_free(self.serving.takeover);
-	ferry_listeners_free(self.set);
+	ferry_socket_set_free(self.set);
 	pump_turns(3);
 	atomic_fetch_add(&shared->gone, 1);
 	die();
@@ -328,7 +331,7 @@ static pid_t start_old(bool serves)
 	pid_t child = start_child();
 	if (child == 0) {
 		char byte;
-		struct ferry_listeners *set = make_set();
+		struct ferry_socket_set *set = make_set();
 		close_sockets();
 		close(ends[1]);
 		if (serves) {
@@ -354,7 +357,7 @@ static void expect_owned(void)
 	ck_assert(path_exists(socket_path));
 	ck_assert(path_exists(local_path));
 	for (int i = 0; i < KINDS; i++)
-		ck_assert(is_reachable(ferry_listeners_get_fd(end.set, kinds[i])));
+		ck_assert(is_reachable(ferry_socket_set_find(end.set, kinds[i])));
 	takeover_end_close(&end);
 	ck_assert(!path_exists(socket_path));
 	ck_assert(!path_exists(local_path));
@@ -384,7 +387,7 @@ START_TEST(an_old_process_that_dies_before_the_new_one_accepts_leaves_it_all)
 	ck_assert_uint_eq(end.ended, 0);
 	say_accepting(&end);
 	ck_assert_uint_eq(end.ended, 0); /* from the loop */
-	ck_assert_int_eq(ferry_takeover_accepting(end.takeover), _i > 0 ? -ENOTCONN : -EINVAL);
+	ck_assert_int_eq(ferry_takeover_commit(end.takeover), _i > 0 ? -ENOTCONN : -EINVAL);
 	expect_owned();
 }
 END_TEST
@@ -456,18 +459,18 @@ static pid_t start_new(enum stage stage)
 START_TEST(a_new_process_that_dies_before_it_accepts_changes_nothing)
 {
 	open_sockets();
-	struct ferry_listeners *set = make_set();
+	struct ferry_socket_set *set = make_set();
 	pid_t new = start_new(_i == 0 ? AT_ONCE : RECEIVED);
 	serve_on(&end, set, ends[0]);
 	pump_until_count(&end.ended, 1);
 	ck_assert(end.status == -ECONNRESET || end.status == -EPIPE);
 	wait_for_death(new);
 	takeover_end_close(&end);
-	ck_assert_uint_eq(ferry_listeners_count(set), KINDS);
+	ck_assert_uint_eq(ferry_socket_set_count(set), KINDS);
 	close_sockets();
 	for (int i = 0; i < KINDS; i++)
-		ck_assert(is_reachable(ferry_listeners_get_fd(set, kinds[i])));
-	ferry_listeners_free(set);
+		ck_assert(is_reachable(ferry_socket_set_find(set, kinds[i])));
+	ferry_socket_set_free(set);
 	ck_assert(!path_exists(socket_path));
 	ck_assert(!path_exists(local_path));
 }
@@ -476,14 +479,14 @@ END_TEST
 START_TEST(what_a_new_process_accepts_is_its_own_also_if_it_dies)
 {
 	open_sockets();
-	struct ferry_listeners *set = make_set();
+	struct ferry_socket_set *set = make_set();
 	pid_t new = start_new(ACCEPTED);
 	serve_on(&end, set, ends[0]);
 	pump_until_count(&end.ended, 1);
 	ck_assert_int_eq(end.status, 0);
-	ck_assert_uint_eq(ferry_listeners_count(set), 0);
+	ck_assert_uint_eq(ferry_socket_set_count(set), 0);
 	takeover_end_close(&end);
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 	wait_for_death(new);
 	close_sockets();
 	ck_assert_int_eq(unlink(socket_path), 0);
@@ -530,7 +533,7 @@ START_TEST(another_user_is_refused)
 	if (!is_root())
 		return;
 	open_sockets();
-	struct ferry_listeners *set = make_set();
+	struct ferry_socket_set *set = make_set();
 	pid_t child = start_other_user(true);
 	if (child == 0) { /* it gets nothing but the end */
 		ck_assert_int_eq(read(ends[1], &byte, 1), 0);
@@ -543,7 +546,7 @@ START_TEST(another_user_is_refused)
 	pump_turns(3);
 	wait_for_death(child);
 	close_sockets();
-	ferry_listeners_free(set);
+	ferry_socket_set_free(set);
 }
 END_TEST
 
@@ -555,9 +558,9 @@ START_TEST(root_may_ask_anybody)
 	memset(&end, 0, sizeof(end));
 	pid_t child = start_other_user(false);
 	if (child == 0) {
-		struct ferry_listeners *set = NULL;
-		ck_assert_int_eq(ferry_listeners_new(&set), 0);
-		ck_assert_int_eq(ferry_listeners_add(set, "www", sockets[2], FERRY_FD_DUP), 0);
+		struct ferry_socket_set *set = NULL;
+		ck_assert_int_eq(ferry_socket_set_new(&set), 0);
+		ck_assert_int_eq(ferry_socket_set_add(set, "www", sockets[2], FERRY_FD_DUP), 0);
 		serve_on(&end, set, ends[0]);
 		pump_until_count(&end.ended, 1);
 		ck_assert_int_eq(end.status, 0);
@@ -567,7 +570,7 @@ START_TEST(root_may_ask_anybody)
 	request_on(&end, ends[1], NULL, 0);
 	pump_until_count(&end.ended, 1);
 	ck_assert_int_eq(end.status, 0);
-	ck_assert_uint_eq(ferry_listeners_count(end.set), 1);
+	ck_assert_uint_eq(ferry_socket_set_count(end.set), 1);
 	wait_for_death(child);
 	takeover_end_close(&end);
 	close_sockets();

@@ -262,8 +262,9 @@ START_TEST(full_socket)
 	for (size_t i = 0; i < sizeof(block); i++)
 		block[i] = support_byte(i);
 	open_far();
-	ck_assert_int_eq(
-	    ferry_transport_register_producer(transport, &source_callbacks, &source, FERRY_PUSH), 0);
+	ck_assert_int_eq(ferry_transport_register_producer(transport, &source_callbacks, &source,
+	                                                   FERRY_PRODUCER_PUSH),
+	                 0);
 	ck_assert_int_eq(ferry_transport_write(transport, "before", 6), 0);
 	pump();
 	ck_assert_int_eq(ferry_testing_set_full(far, true), 0);
@@ -318,8 +319,8 @@ static void on_message(struct ferry_message_stream *stream, struct ferry_message
 	int fd = ferry_message_steal_fd(message, 0);
 
 	messages++;
-	ck_assert_int_eq(ferry_message_send(stream, 5, payload, length, &fd, fd >= 0, FERRY_FD_TAKE),
-	                 0);
+	ck_assert_int_eq(
+	    ferry_message_stream_send(stream, 5, payload, length, &fd, fd >= 0, FERRY_FD_TAKE), 0);
 }
 
 static const struct ferry_message_callbacks echo = {.message_received = on_message};

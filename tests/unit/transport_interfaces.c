@@ -242,7 +242,7 @@ static void abort_client(void)
 START_TEST(twisted_resume_producing_abort)
 {
 	connect_ends(_i);
-	register_producer(FERRY_PULL, abort_client);
+	register_producer(FERRY_PRODUCER_PULL, abort_client);
 	pump_until_lost(&client);
 	ck_assert_uint_eq(producer.resumed, 1);
 	ck_assert_uint_eq(producer.stopped, 1);
@@ -268,7 +268,7 @@ static void write_and_abort_later(void)
 START_TEST(twisted_resume_producing_abort_later)
 {
 	connect_ends(_i);
-	register_producer(FERRY_PULL, write_and_abort_later);
+	register_producer(FERRY_PRODUCER_PULL, write_and_abort_later);
 	pump_until_lost(&client);
 	ck_assert_uint_eq(producer.stopped, 1);
 	expect_aborted(&client, &server, _i);
@@ -334,7 +334,7 @@ static void free_client(void)
 START_TEST(twisted_resume_producing_throws_is_to_free_there)
 {
 	connect_ends(_i);
-	register_producer(FERRY_PULL, free_client);
+	register_producer(FERRY_PRODUCER_PULL, free_client);
 	pump_until_lost(&server);
 	ck_assert_uint_eq(producer.resumed, 1);
 	ck_assert_uint_eq(producer.stopped, 1);
@@ -381,7 +381,7 @@ START_TEST(twisted_unregister_producer_after_disconnect_is_told_that_there_is_no
 {
 	connect_ends(_i);
 	client.hook = use_in_connection_lost;
-	register_producer(FERRY_PUSH, NULL);
+	register_producer(FERRY_PRODUCER_PUSH, NULL);
 	ck_assert_int_eq(ferry_transport_abort_connection(client.transport), 0);
 	pump_until_lost(&client);
 	ck_assert_uint_eq(producer.stopped, 1);
@@ -402,7 +402,7 @@ START_TEST(twisted_disconnect_while_producing)
 {
 	connect_ends(_i);
 	chunks = 0;
-	register_producer(FERRY_PULL, write_last_chunk);
+	register_producer(FERRY_PRODUCER_PULL, write_last_chunk);
 	ck_assert_int_eq(ferry_transport_lose_connection(client.transport), 0);
 	pump_until_lost(&client);
 	pump_until_lost(&server);
@@ -494,7 +494,7 @@ START_TEST(twisted_write_sequence_of_a_streaming_producer)
 {
 	connect_ends(_i);
 	bufferevent_setwatermark(ferry_transport_get_bufferevent(client.transport), EV_WRITE, 0, 12);
-	register_producer(FERRY_PUSH, NULL);
+	register_producer(FERRY_PRODUCER_PUSH, NULL);
 	write_sequence();
 	ck_assert_uint_eq(producer.paused, 1);
 	pump_until_count(&producer.resumed, 1);
@@ -515,7 +515,7 @@ START_TEST(twisted_write_sequence_of_a_non_streaming_producer)
 {
 	connect_ends(_i);
 	chunks = 0;
-	register_producer(FERRY_PULL, write_sequence_thrice);
+	register_producer(FERRY_PRODUCER_PULL, write_sequence_thrice);
 	pump_until_length(&server, 39);
 	ck_assert_uint_eq(producer.resumed, 3);
 	ck_assert_uint_eq(producer.paused, 0);
@@ -546,7 +546,7 @@ START_TEST(twisted_transfer_with_transform_is_a_pull_producer)
 	unsigned char arrived[SIZE];
 	connect_ends(_i);
 	text_file = make_file(SIZE);
-	register_producer(FERRY_PULL, write_transformed_chunk);
+	register_producer(FERRY_PRODUCER_PULL, write_transformed_chunk);
 	ck_assert_int_eq(ferry_transport_lose_connection(client.transport), 0);
 	pump_until_lost(&server);
 	ck_assert_int_eq(evbuffer_remove(server.received, arrived, SIZE), SIZE);
@@ -582,11 +582,11 @@ static void send_file(uint64_t size)
 START_TEST(twisted_a_file_takes_its_turn_and_does_not_register_a_producer)
 {
 	connect_ends(_i);
-	register_producer(FERRY_PUSH, NULL);
+	register_producer(FERRY_PRODUCER_PUSH, NULL);
 	send_file(MUCH);
-	ck_assert_int_eq(
-	    ferry_transport_register_producer(client.transport, &producer_callbacks, NULL, FERRY_PUSH),
-	    -EBUSY); /* that of the user's, which is still the one */
+	ck_assert_int_eq(ferry_transport_register_producer(client.transport, &producer_callbacks, NULL,
+	                                                   FERRY_PRODUCER_PUSH),
+	                 -EBUSY); /* that of the user's, which is still the one */
 	pump_until_count(&finished, 1);
 	ck_assert_int_eq(finished_status, 0);
 	pump_until_length(&server, MUCH);

@@ -1,0 +1,316 @@
+#include "ferry/descriptor_message.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "descriptor/description.h"
+#include "kernel/inspect.h"
+#include "libevent/adopt.h"
+#include "util/log.h"
+#include "util/utf8.h"
+
+/*
+ * A descriptor with its description, as one message. The description is believed in nothing: the
+ * receiver inspects what has arrived, and only what it finds itself is told to the user. That both
+ * say the same shows that the two ends mean the same thing by the message.
+ */
+
+struct ferry_descriptor {
+	int fd; /* -1: stolen, or made something else */
+	struct ferry_descriptor_info info;
+	char name[];
+};
+
+/* What is here, and its description. */
+static int describe(int fd, struct ferry_descriptor_info *info, struct description *description)
+{
+	int status = ferry_descriptor_inspect(fd, info);
+	if (status < 0)
+		return status;
+	description_make(description, info, inspect_kind_is_coarse(fd, info->kind));
+	return 0;
+}
+
+/* ---- sending ---- */
+
+int ferry_descriptor_send(struct ferry_message_stream *stream, uint16_t type, int fd,
+                          const char *name, enum ferry_fd_ownership ownership)
+{
+	unsigned char payload[DESCRIPTION_SIZE + FERRY_DESCRIPTOR_NAME_MAX + 1];
+	struct ferry_descriptor_info info;
+	struct description description;
+
+	if (stream == NULL)
+		return -EINVAL;
+	if (name == NULL)
+		name = "";
+	size_t length = strlen(name);
+	if (length > FERRY_DESCRIPTOR_NAME_MAX)
+		return -EMSGSIZE;
+	if (!utf8_is_valid(name, length))
+		return -EINVAL;
+	int status = describe(fd, &info, &description);
+	if (status < 0)
+		return status;
+	description_put(payload, &description, length);
+	memcpy(payload + DESCRIPTION_SIZE, name, length + 1);
+	return ferry_message_stream_send(stream, type, payload, DESCRIPTION_SIZE + length, &fd, 1,
+	                                 ownership);
+}
+
+/* ---- receiving ---- */
+
+static int refuse(struct ferry_message *message, const char *fault, int status)
+{
+	log_line(FERRY_LOG_WARNING, "descriptors: the peer sent %s", fault);
+	for (size_t i = 0; i < ferry_message_get_fd_count(message); i++) {
+		int fd = ferry_message_steal_fd(message, i);
+		if (fd >= 0)
+			close(fd);
+	}
+	return status;
+}
+
+/* Whether a TCP connection was one, and is over by now. One that never was is not shut down for
+ * reading. */
+static bool is_over(int fd, const struct description *found)
+{
+	struct pollfd end = {.fd = fd, .events = POLLRDHUP};
+
+	return (found->family == AF_INET || found->family == AF_INET6) && found->type == SOCK_STREAM &&
+	       poll(&end, 1, 0) > 0 && (end.revents & POLLRDHUP) != 0;
+}
+
+static const char *compare(int fd, const struct description *said, struct description *found)
+{
+	unsigned int lost = said->flags & ~found->flags & DESCRIPTION_CONNECTED;
+
+	if (lost != 0 && is_over(fd, found))
+		found->flags |= DESCRIPTION_CONNECTED;
+	return description_compare(said, found);
+}
+
+/* Takes the message apart. */
+static int examine(struct ferry_message *message, struct description *said, const char **name,
+                   size_t *name_length)
+{
+	size_t length;
+	const unsigned char *payload = ferry_message_get_payload(message, &length);
+
+	const char *fault = description_get(payload, length, said, name, name_length);
+	if (fault != NULL)
+		return refuse(message, fault, -EPROTO);
+	if (ferry_message_get_fd_count(message) != 1)
+		return refuse(message, "a description without its one descriptor", -EPROTO);
+	if (ferry_message_get_fds_lost(message) > 0)
+		return refuse(message, "a descriptor that did not arrive", -EMFILE);
+	return ferry_message_get_fd(message, 0);
+}
+
+static struct ferry_descriptor *make(const char *name, size_t length)
+{
+	struct ferry_descriptor *descriptor = malloc(sizeof(*descriptor) + length + 1);
+
+	if (descriptor == NULL)
+		return NULL;
+	memcpy(descriptor->name, name, length);
+	descriptor->name[length] = '\0';
+	return descriptor;
+}
+
+/* Takes the descriptor out of the message, if it is what was said. */
+static int take(struct ferry_descriptor *descriptor, struct ferry_message *message, int fd,
+                const struct description *said)
+{
+	struct description found;
+
+	int status = describe(fd, &descriptor->info, &found);
+	if (status < 0)
+		return refuse(message, "a descriptor that cannot be inspected", -EBADMSG);
+	const char *fault = compare(fd, said, &found);
+	if (fault != NULL)
+		return refuse(message, fault, -EBADMSG);
+	descriptor->fd = ferry_message_steal_fd(message, 0);
+	return 0;
+}
+
+int ferry_descriptor_receive(struct ferry_descriptor **out, struct ferry_message *message)
+{
+	struct description said;
+	const char *name;
+	size_t name_length;
+
+	if (out == NULL || message == NULL)
+		return -EINVAL;
+	int fd = examine(message, &said, &name, &name_length);
+	if (fd < 0)
+		return fd;
+	struct ferry_descriptor *descriptor = make(name, name_length);
+	if (descriptor == NULL)
+		return -ENOMEM;
+	int status = take(descriptor, message, fd, &said);
+	if (status < 0) {
+		free(descriptor);
+		return status;
+	}
+	*out = descriptor;
+	return 0;
+}
+
+/* ---- the object ---- */
+
+void ferry_descriptor_free(struct ferry_descriptor *descriptor)
+{
+	if (descriptor == NULL)
+		return;
+	if (descriptor->fd >= 0)
+		close(descriptor->fd);
+	free(descriptor);
+}
+
+const char *ferry_descriptor_get_name(const struct ferry_descriptor *descriptor)
+{
+	return descriptor != NULL ? descriptor->name : "";
+}
+
+const struct ferry_descriptor_info *
+ferry_descriptor_get_info(const struct ferry_descriptor *descriptor)
+{
+	return descriptor != NULL ? &descriptor->info : NULL;
+}
+
+int ferry_descriptor_get_fd(const struct ferry_descriptor *descriptor)
+{
+	if (descriptor == NULL)
+		return -EINVAL;
+	return descriptor->fd >= 0 ? descriptor->fd : -ENOENT;
+}
+
+int ferry_descriptor_steal_fd(struct ferry_descriptor *descriptor)
+{
+	int fd = ferry_descriptor_get_fd(descriptor);
+
+	if (fd >= 0)
+		descriptor->fd = -1;
+	return fd;
+}
+
+/* ---- a FILE ---- */
+
+/* Whether it is read and written as a stream of bytes. */
+static int examine_kind(enum ferry_descriptor_kind kind)
+{
+	switch (kind) {
+	case FERRY_DESCRIPTOR_FILE:
+	case FERRY_DESCRIPTOR_MEMFD:
+	case FERRY_DESCRIPTOR_PIPE:
+	case FERRY_DESCRIPTOR_TTY:
+	case FERRY_DESCRIPTOR_DEVICE:
+		return 0;
+	case FERRY_DESCRIPTOR_DIRECTORY:
+		return -EISDIR;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+/* NULL: neither for reading nor for writing. */
+static const char *mode_of(const struct ferry_descriptor_info *info)
+{
+	switch (info->access) {
+	case O_RDONLY:
+		return "r";
+	case O_WRONLY:
+		return info->append ? "a" : "w";
+	case O_RDWR:
+		return info->append ? "a+" : "r+";
+	default:
+		return NULL;
+	}
+}
+
+/* The libc goes to the end of what is to be appended to, and would take the sender with it. */
+static FILE *open_file(int fd, const char *mode)
+{
+	off_t position = lseek(fd, 0, SEEK_CUR);
+	FILE *file = fdopen(fd, mode);
+
+	if (file == NULL)
+		return NULL;
+	if (position >= 0 && strcmp(mode, "a") == 0)
+		lseek(fd, position, SEEK_SET);
+	return file;
+}
+
+int ferry_descriptor_to_file(FILE **out, struct ferry_descriptor *descriptor)
+{
+	if (out == NULL || descriptor == NULL)
+		return -EINVAL;
+	if (descriptor->fd < 0)
+		return -ENOENT;
+	int status = examine_kind(descriptor->info.kind);
+	if (status < 0)
+		return status;
+	const char *mode = mode_of(&descriptor->info);
+	if (mode == NULL)
+		return -EBADF;
+	FILE *file = open_file(descriptor->fd, mode);
+	if (file == NULL)
+		return -errno;
+	descriptor->fd = -1;
+	*out = file;
+	return 0;
+}
+
+/* ---- libevent's objects ---- */
+
+static int examine_socket(const struct ferry_descriptor *descriptor)
+{
+	if (descriptor->fd < 0)
+		return -ENOENT;
+	return descriptor->info.kind == FERRY_DESCRIPTOR_SOCKET ? 0 : -ENOTSOCK;
+}
+
+static int examine_stream(const struct ferry_descriptor *descriptor)
+{
+	int status = examine_socket(descriptor);
+
+	if (status == 0 && descriptor->info.type != SOCK_STREAM)
+		status = -EPROTOTYPE;
+	if (status == 0 && !descriptor->info.connected)
+		status = -ENOTCONN;
+	return status;
+}
+
+int ferry_descriptor_to_bufferevent(struct bufferevent **out, struct ferry_descriptor *descriptor,
+                                    struct event_base *base, int options)
+{
+	if (out == NULL || descriptor == NULL || base == NULL)
+		return -EINVAL;
+	int status = examine_stream(descriptor);
+	if (status == 0)
+		status = adopt_bufferevent(out, descriptor->fd, base, options, NULL, 0);
+	if (status == 0)
+		descriptor->fd = -1;
+	return status;
+}
+
+int ferry_descriptor_to_listener(struct evconnlistener **out, struct ferry_descriptor *descriptor,
+                                 struct event_base *base, evconnlistener_cb callback, void *context,
+                                 unsigned int flags)
+{
+	if (out == NULL || descriptor == NULL || base == NULL)
+		return -EINVAL;
+	int status = examine_socket(descriptor);
+	if (status == 0 && !descriptor->info.listening)
+		status = -EINVAL;
+	if (status == 0)
+		status = adopt_listener(out, descriptor->fd, base, callback, context, flags);
+	if (status == 0)
+		descriptor->fd = -1;
+	return status;
+}

@@ -1,0 +1,130 @@
+#include "file/page_cache.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451 /* the same on every architecture */
+#endif
+
+/* As linux/mman.h of 6.5 has them. */
+struct cachestat_range {
+	uint64_t offset;
+	uint64_t length;
+};
+struct cachestat_result {
+	uint64_t cached;
+	uint64_t dirty;
+	uint64_t writeback;
+	uint64_t evicted;
+	uint64_t recently_evicted;
+};
+
+enum answer { ABSENT, PRESENT, NO_ANSWER };
+
+/* Absent, or there, or on its way. */
+static enum answer ask_cachestat(int fd, int64_t offset, size_t length)
+{
+	static atomic_bool missing; /* a constant of the kernel */
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t first = (uint64_t)offset / page;
+	uint64_t last = ((uint64_t)offset + length - 1) / page;
+	struct cachestat_range range = {(uint64_t)offset, length};
+	struct cachestat_result result = {0};
+
+	if (atomic_load_explicit(&missing, memory_order_relaxed))
+		return NO_ANSWER;
+	if (syscall(SYS_cachestat, fd, &range, &result, 0U) < 0) {
+		if (errno == ENOSYS)
+			atomic_store_explicit(&missing, true, memory_order_relaxed);
+		return NO_ANSWER;
+	}
+	return result.cached >= last - first + 1 ? PRESENT : ABSENT;
+}
+
+/* Not asked where cachestat(2) has said that a page is missing: the kernel would begin to read it. */
+static enum answer ask_nowait(int fd, int64_t offset)
+{
+	char byte;
+	struct iovec vector = {&byte, 1};
+
+	if (preadv2(fd, &vector, 1, offset, RWF_NOWAIT) >= 0)
+		return PRESENT;
+	return errno == EAGAIN ? ABSENT : NO_ANSWER;
+}
+
+/* False only if the kernel says that some of the piece, `length` bytes (1 or more) from `offset` on,
+ * is not in memory. Where it cannot say, reading is the only way to find out. */
+static bool is_in_memory(int fd, int64_t offset, size_t length)
+{
+	enum answer answer = ask_cachestat(fd, offset, length);
+
+	if (answer == NO_ANSWER)
+		answer = ask_nowait(fd, offset);
+	if (answer == PRESENT)
+		answer = ask_nowait(fd, offset + (int64_t)length - 1);
+	return answer != ABSENT;
+}
+
+void warmth_init(struct warmth *warmth, bool ask)
+{
+	*warmth = (struct warmth){
+	    .until = ask ? 0 : INT64_MAX,
+	    .coming = INT64_MAX,
+	    .window = WARMTH_WINDOW_MIN,
+	};
+}
+
+static size_t least(size_t a, size_t b, int64_t c)
+{
+	size_t least = a < b ? a : b;
+	return c < (int64_t)least ? (size_t)c : least;
+}
+
+/* How many bytes are in memory for certain, or 0. */
+static size_t look(struct warmth *warmth, int fd, int64_t position, size_t left)
+{
+	if (position >= warmth->coming)
+		return 0;
+	/* Up to a multiple of it: so that what is sent in one turn is not cut in the middle. */
+	size_t window = warmth->window - (size_t)(position % (int64_t)warmth->window);
+	size_t length = least(window, left, warmth->coming - position);
+	if (!is_in_memory(fd, position, length)) {
+		if (length <= WARMTH_WINDOW_MIN)
+			return 0;
+		length = WARMTH_WINDOW_MIN;
+		warmth->window = WARMTH_WINDOW_MIN;
+		if (!is_in_memory(fd, position, length))
+			return 0;
+	} else if (warmth->window < WARMTH_WINDOW_MAX) {
+		warmth->window *= 2;
+	}
+	return length;
+}
+
+bool warmth_check(struct warmth *warmth, int fd, int64_t position, size_t left, size_t *length)
+{
+	if (position >= warmth->until) {
+		size_t there = look(warmth, fd, position, left);
+		if (there == 0) {
+			warmth->window = WARMTH_WINDOW_MIN;
+			return false;
+		}
+		warmth->until = position + (int64_t)there;
+		warmth->gave_up = false;
+	}
+	*length = least(*length, *length, warmth->until - position);
+	return true;
+}
+
+void warmth_give_up(struct warmth *warmth, int64_t position)
+{
+	/* The second time it is not the disk that is slow: this file is never in the page cache. */
+	bool never = warmth->gave_up || position > INT64_MAX - WARMTH_WINDOW_MIN;
+
+	warmth->until = never ? INT64_MAX : position + WARMTH_WINDOW_MIN;
+	warmth->gave_up = true;
+}

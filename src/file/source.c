@@ -1,0 +1,442 @@
+#include "file/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* What Linux moves in one call at most (MAX_RW_COUNT); more is cut, and far more is EINVAL. */
+static const size_t call_max = 0x7ffff000;
+
+enum {
+	COPY_SIZE = 64 * 1024,
+	DIRECT_ALIGNMENT = 4096, /* of O_DIRECT: buffer, offset and length */
+};
+
+/* Bytes that were read and not yet sent. */
+struct file_copy {
+	size_t start, end, size;
+	_Alignas(DIRECT_ALIGNMENT) unsigned char bytes[];
+};
+
+static size_t copied(const struct file_source *source)
+{
+	return source->copy != NULL ? source->copy->end - source->copy->start : 0;
+}
+
+static size_t smaller(uint64_t left, size_t max)
+{
+	if (max > call_max)
+		max = call_max;
+	return left < max ? (size_t)left : max;
+}
+
+/* ---- what it is ---- */
+
+/* Returns the descriptor's flags. */
+static int check_readable(int fd, struct stat *status)
+{
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0)
+		return -errno;
+	/* Reading a directory is EISDIR whatever else is wrong. */
+	if (fstat(fd, status) < 0)
+		return -errno;
+	if (S_ISDIR(status->st_mode))
+		return -EISDIR;
+	if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH) != 0)
+		return -EBADF;
+	return flags;
+}
+
+static bool is_stream_socket(int fd)
+{
+	int type = 0;
+	socklen_t length = sizeof(type);
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
+static enum ferry_file_method choose(int fd, const struct stat *status, bool seekable)
+{
+	if (S_ISFIFO(status->st_mode) || (S_ISSOCK(status->st_mode) && is_stream_socket(fd)))
+		return FERRY_FILE_BY_SPLICE;
+	return seekable ? FERRY_FILE_BY_SENDFILE : FERRY_FILE_BY_COPY;
+}
+
+/* Whether reading does not wait. What cannot be polled is always ready. */
+static bool has_input(int fd)
+{
+	struct pollfd query = {.fd = fd, .events = POLLIN};
+	int count;
+
+	/* A signal interrupts even this, and says nothing of the descriptor. */
+	do {
+		count = poll(&query, 1, 0);
+	} while (count < 0 && errno == EINTR);
+	return count != 0; /* an error too is for the read to tell */
+}
+
+static uint64_t bytes_to_end(int fd, const struct stat *status, int64_t offset)
+{
+	char byte;
+
+	if (S_ISREG(status->st_mode) && status->st_size > 0)
+		return status->st_size > offset ? (uint64_t)(status->st_size - offset) : 0;
+	/* Every file of /proc says that it is empty. One that is has no byte either, and what is appended
+	 * to it later is not to be sent. */
+	if (S_ISREG(status->st_mode) && has_input(fd) && pread(fd, &byte, 1, offset) == 0)
+		return 0;
+	return INT64_MAX; /* until it ends */
+}
+
+int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length, bool copy)
+{
+	struct stat status = {0};
+	bool at_position = offset == FERRY_FILE_POSITION;
+
+	if (length < 0 || (offset < 0 && !at_position))
+		return -EINVAL;
+	int flags = check_readable(fd, &status);
+	if (flags < 0)
+		return flags;
+	off_t position = lseek(fd, 0, SEEK_CUR);
+	/* An eventfd and its like let themselves be positioned, and refuse pread(2). */
+	bool seekable = position >= 0 && (status.st_mode & S_IFMT) != 0;
+	if (!seekable && !at_position && offset != 0)
+		return -ESPIPE;
+	if (at_position)
+		offset = seekable ? position : 0;
+	if (length != FERRY_TO_END && offset > INT64_MAX - length)
+		return -EINVAL;
+
+	*source = (struct file_source){
+	    .fd = fd,
+	    .method = copy ? FERRY_FILE_BY_COPY : choose(fd, &status, seekable),
+	    .seekable = seekable,
+	    .regular = S_ISREG(status.st_mode),
+	    .at_position = at_position && seekable,
+	    .to_end = length == FERRY_TO_END,
+	    .offset = offset,
+	    .from_pipe = S_ISFIFO(status.st_mode),
+	    .end = status.st_size,
+	    .remaining = length == FERRY_TO_END ? bytes_to_end(fd, &status, offset) : (uint64_t)length,
+	    .pipe = {-1, -1},
+	};
+	/* Only what is read through the page cache can be looked up there. */
+	warmth_init(&source->warmth, source->regular && status.st_size > 0 && (flags & O_DIRECT) == 0);
+	return 0;
+}
+
+void file_source_set_output(struct file_source *source, bool output_is_pipe)
+{
+	source->to_pipe = output_is_pipe;
+}
+
+void file_source_close(struct file_source *source)
+{
+	close(source->fd);
+	source->fd = -1;
+	for (int i = 0; i < 2; i++) {
+		if (source->pipe[i] >= 0)
+			close(source->pipe[i]);
+		source->pipe[i] = -1;
+	}
+	free(source->copy);
+	source->copy = NULL;
+}
+
+int64_t file_source_position(const struct file_source *source)
+{
+	return source->at_position ? lseek(source->fd, 0, SEEK_CUR) : source->offset;
+}
+
+int file_source_end_status(const struct file_source *source)
+{
+	struct stat status;
+
+	if (!source->to_end)
+		return -EIO;
+	/* Truncated; or a file of /sys, which has fewer bytes than its size says. */
+	if (source->regular && fstat(source->fd, &status) == 0 && status.st_size < source->end)
+		return -EIO;
+	return 0;
+}
+
+/* ---- in the kernel ---- */
+
+/* Whether copying may do where the kernel refuses to move the bytes itself. */
+static bool is_refusal(const struct file_source *source, int error)
+{
+	switch (error) {
+	case EINVAL:
+	case EOPNOTSUPP:
+	case EIO: /* a true one comes again when reading */
+		return true;
+	case ENOSYS:
+	case ESPIPE:
+	case EOVERFLOW:
+	case EXDEV:
+	case ENOTSOCK:
+		return !source->progressed;
+	default:
+		return false;
+	}
+}
+
+uint64_t file_source_left_at(const struct file_source *source, int64_t offset)
+{
+	int64_t position = file_source_position(source);
+	uint64_t skipped = (uint64_t)(offset - position);
+
+	/* What was appended since is sent, if it is in the range, and not asked for. */
+	if (offset < position || offset >= source->end || skipped >= source->remaining)
+		return 0;
+	uint64_t to_end = (uint64_t)(source->end - offset), left = source->remaining - skipped;
+	return left < to_end ? left : to_end;
+}
+
+/* The next piece is in the page cache, or need not be asked for again. Cuts `length` to it. */
+static bool is_warm(struct file_source *source, size_t *length)
+{
+	if (source->warmth.until == INT64_MAX)
+		return true;
+	int64_t position = file_source_position(source);
+	uint64_t left = file_source_left_at(source, position);
+	return left == 0 ||
+	       warmth_check(&source->warmth, source->fd, position, smaller(left, SIZE_MAX), length);
+}
+
+bool file_source_is_ready(struct file_source *source)
+{
+	size_t length = 1;
+	return copied(source) > 0 || (source->regular && is_warm(source, &length));
+}
+
+/* A device may have nothing now; and files that say they are empty may be anything (/proc/kmsg).
+ * Reading, and sendfile(2), would wait for it. */
+static bool is_dry(const struct file_source *source)
+{
+	return (!source->regular || source->end == 0) && !has_input(source->fd);
+}
+
+static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t max)
+{
+	off_t offset = source->offset;
+	size_t length = smaller(source->remaining, max);
+
+	if (is_dry(source))
+		return FILE_SOURCE_DRY;
+	if (!is_warm(source, &length))
+		return FILE_SOURCE_COLD;
+	ssize_t sent = sendfile(out_fd, source->fd, source->at_position ? NULL : &offset, length);
+	return sent < 0 ? -errno : sent;
+}
+
+/* One splice(2). EAGAIN does not tell which end it means. */
+static ssize_t splice_once(int in_fd, int out_fd, size_t length)
+{
+	ssize_t moved = splice(in_fd, NULL, out_fd, NULL, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	return moved < 0 ? -errno : moved;
+}
+
+static ssize_t splice_from_input(struct file_source *source, int out_fd, size_t length)
+{
+	/* A TCP socket that is not non-blocking would be waited for, whatever the flag says. */
+	if (!has_input(source->fd))
+		return FILE_SOURCE_DRY;
+	return splice_once(source->fd, out_fd, length);
+}
+
+/* Splice wants a pipe at one end: a socket's bytes go by way of one of ours. */
+static ssize_t fill_pipe(struct file_source *source, size_t max)
+{
+	if (source->pipe[0] < 0 && pipe2(source->pipe, O_NONBLOCK | O_CLOEXEC) < 0)
+		return -EOPNOTSUPP; /* no descriptors left: copy */
+	ssize_t moved = splice_from_input(source, source->pipe[1], smaller(source->remaining, max));
+	if (moved > 0)
+		source->in_pipe = (size_t)moved;
+	source->read_failed = moved < 0;
+	return moved;
+}
+
+static ssize_t splice_directly(struct file_source *source, int out_fd, size_t max)
+{
+	ssize_t sent = splice_from_input(source, out_fd, smaller(source->remaining, max));
+	/* A pipe is broken in one way only: other errors are those of the socket, be it either end. */
+	source->read_failed = !source->from_pipe && sent < 0 && sent != -EPIPE;
+	return sent;
+}
+
+static ssize_t send_by_splice(struct file_source *source, int out_fd, size_t max)
+{
+	if (source->from_pipe || source->to_pipe)
+		return splice_directly(source, out_fd, max);
+
+	if (source->in_pipe == 0) {
+		ssize_t filled = fill_pipe(source, max);
+		if (filled <= 0)
+			return filled == -EAGAIN ? FILE_SOURCE_DRY : filled;
+	}
+	ssize_t sent = splice_once(source->pipe[0], out_fd, smaller(source->in_pipe, max));
+	if (sent > 0)
+		source->in_pipe -= (size_t)sent;
+	return sent;
+}
+
+static void move_on(struct file_source *source, size_t count)
+{
+	source->offset += (int64_t)count;
+	source->remaining -= count;
+}
+
+/* A file system's error may read like the connection's: FUSE without its daemon says ENOTCONN, NFS
+ * ETIMEDOUT. */
+static bool is_files_own_error(const struct file_source *source, int error)
+{
+	char byte;
+
+	if (source->method != FERRY_FILE_BY_SENDFILE || !source->regular || error == EAGAIN ||
+	    error == EPIPE)
+		return false;
+	return pread(source->fd, &byte, 1, file_source_position(source)) < 0;
+}
+
+ssize_t file_source_send(struct file_source *source, int out_fd, size_t max)
+{
+	ssize_t sent;
+
+	source->read_failed = false;
+	do {
+		sent = source->method == FERRY_FILE_BY_SENDFILE ? send_by_sendfile(source, out_fd, max)
+		                                                : send_by_splice(source, out_fd, max);
+	} while (sent == -EINTR);
+	if (sent > 0) {
+		move_on(source, (size_t)sent);
+		source->progressed = true;
+	} else if (sent > FILE_SOURCE_DRY && is_refusal(source, (int)-sent)) {
+		source->method = FERRY_FILE_BY_COPY;
+		return FILE_SOURCE_CHANGED;
+	} else if (sent < 0 && sent > FILE_SOURCE_DRY && is_files_own_error(source, (int)-sent)) {
+		source->read_failed = true;
+	}
+	return sent;
+}
+
+/* ---- by copying ---- */
+
+bool file_source_must_copy(const struct file_source *source)
+{
+	return source->method == FERRY_FILE_BY_COPY || copied(source) > 0;
+}
+
+/* O_DIRECT wants everything aligned: reads from the boundary before, and drops what comes first. */
+static ssize_t read_aligned(struct file_source *source, int64_t position)
+{
+	struct file_copy *copy = source->copy;
+	int64_t boundary = position - position % DIRECT_ALIGNMENT;
+
+	ssize_t length = pread(source->fd, copy->bytes, copy->size, boundary);
+	if (length < 0)
+		return -errno;
+	if (length <= position - boundary)
+		return 0;
+	copy->start = (size_t)(position - boundary);
+	return length - (position - boundary);
+}
+
+static ssize_t read_seekable(struct file_source *source, size_t max)
+{
+	int64_t position = file_source_position(source);
+	size_t length = smaller(source->remaining, max);
+
+	if (position < 0)
+		return -errno;
+	if (is_dry(source))
+		return FILE_SOURCE_DRY;
+	if (!is_warm(source, &length))
+		return FILE_SOURCE_COLD;
+	ssize_t got = pread(source->fd, source->copy->bytes, length, position);
+	if (got < 0 && errno == EINVAL && (fcntl(source->fd, F_GETFL) & O_DIRECT) != 0)
+		return read_aligned(source, position);
+	return got < 0 ? -errno : got;
+}
+
+static ssize_t read_stream(struct file_source *source, size_t max)
+{
+	struct iovec vector = {source->copy->bytes, smaller(source->remaining, max)};
+	int fd = source->in_pipe > 0 ? source->pipe[0] : source->fd;
+
+	/* O_NONBLOCK is not ours to set: others share it. Ask first, and where it can be said say it. */
+	if (!has_input(fd))
+		return FILE_SOURCE_DRY;
+	ssize_t got = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
+	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL || errno == ESPIPE))
+		got = recv(fd, vector.iov_base, vector.iov_len, MSG_DONTWAIT);
+	if (got < 0 && errno == ENOTSOCK)
+		got = read(fd, vector.iov_base, vector.iov_len);
+	if (got > 0 && source->in_pipe > 0)
+		source->in_pipe -= (size_t)got;
+	return got < 0 ? -errno : got;
+}
+
+static ssize_t fill_copy(struct file_source *source, size_t max)
+{
+	ssize_t got;
+
+	source->copy->start = 0;
+	source->copy->end = 0;
+	do {
+		got = source->seekable ? read_seekable(source, max) : read_stream(source, max);
+	} while (got == -EINTR);
+	if (got == -EAGAIN)
+		return FILE_SOURCE_DRY;
+	if (got > 0) {
+		/* An aligned read may bring more than the range has. */
+		got = (ssize_t)smaller(source->remaining, (size_t)got);
+		source->copy->end = source->copy->start + (size_t)got;
+	}
+	return got;
+}
+
+/* Room for what is left, or a good piece of it. */
+static struct file_copy *new_copy(uint64_t remaining)
+{
+	size_t size = COPY_SIZE;
+
+	/* An aligned read starts up to one unit early. */
+	if (remaining < COPY_SIZE - DIRECT_ALIGNMENT)
+		size = ((size_t)remaining / DIRECT_ALIGNMENT + 2) * DIRECT_ALIGNMENT;
+	struct file_copy *copy = aligned_alloc(DIRECT_ALIGNMENT, sizeof(*copy) + size);
+	if (copy != NULL)
+		*copy = (struct file_copy){.size = size};
+	return copy;
+}
+
+ssize_t file_source_peek(struct file_source *source, const void **data, size_t max)
+{
+	source->read_failed = true; /* if anything does */
+	if (source->copy == NULL)
+		source->copy = new_copy(source->remaining);
+	if (source->copy == NULL)
+		return -ENOMEM;
+	if (copied(source) == 0) {
+		ssize_t got = fill_copy(source, smaller(source->copy->size, max));
+		if (got <= 0)
+			return got;
+	}
+	*data = source->copy->bytes + source->copy->start;
+	return (ssize_t)smaller(copied(source), max);
+}
+
+int file_source_skip(struct file_source *source, size_t count)
+{
+	source->copy->start += count;
+	move_on(source, count);
+	/* On a file of /proc it takes memory. */
+	return source->at_position && lseek(source->fd, (off_t)count, SEEK_CUR) < 0 ? -errno : 0;
+}

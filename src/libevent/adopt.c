@@ -1,0 +1,79 @@
+#include "libevent/adopt.h"
+
+#include <errno.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "libevent/rearm.h"
+
+/* ---- bufferevents ---- */
+
+static int put_bytes(struct bufferevent *bev, const void *bytes, size_t length)
+{
+	struct evbuffer *input = bufferevent_get_input(bev);
+
+	if (length == 0)
+		return 0;
+	evbuffer_unfreeze(input, 0); /* the end, which is libevent's to add to */
+	int status = evbuffer_add(input, bytes, length);
+	evbuffer_freeze(input, 0);
+	return status == 0 ? rearm_offer_input(bev) : -ENOMEM;
+}
+
+int adopt_bufferevent(struct bufferevent **out, int fd, struct event_base *base, int options,
+                      const void *bytes, size_t length)
+{
+	struct bufferevent *bev = bufferevent_socket_new(base, fd, options);
+	if (bev == NULL)
+		return -ENOMEM;
+	bufferevent_lock(bev);
+	int status = put_bytes(bev, bytes, length);
+	if (status < 0)
+		bufferevent_setfd(bev, -1); /* which freeing would close */
+	bufferevent_unlock(bev);
+	if (status < 0) {
+		bufferevent_free(bev);
+		return status;
+	}
+	evutil_make_socket_nonblocking(fd);
+	*out = bev;
+	return 0;
+}
+
+/* ---- listeners ---- */
+
+static void never(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+/* evconnlistener_new() does not notice when it cannot watch its socket. With one event on it already it
+ * needs neither memory nor a system call for its own. */
+static struct event *watch_before(struct event_base *base, int fd)
+{
+	struct event *event = event_new(base, fd, EV_READ | EV_PERSIST, never, NULL);
+
+	if (event != NULL && event_add(event, NULL) < 0) {
+		event_free(event);
+		return NULL;
+	}
+	return event;
+}
+
+int adopt_listener(struct evconnlistener **out, int fd, struct event_base *base,
+                   evconnlistener_cb callback, void *context, unsigned int flags)
+{
+	struct event *event = watch_before(base, fd);
+	if (event == NULL)
+		return -ENOMEM;
+	/* A backlog of 0 leaves the socket's own. */
+	struct evconnlistener *listener = evconnlistener_new(base, callback, context, flags, 0, fd);
+	event_free(event);
+	if (listener == NULL)
+		return -ENOMEM;
+	evutil_make_socket_nonblocking(fd);
+	*out = listener;
+	return 0;
+}

@@ -1,0 +1,419 @@
+#include "libevent/rearm.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <event2/bufferevent_struct.h>
+#include <event2/util.h>
+
+/* The layout of a bufferevent is settled within a major.minor version of libevent. */
+static bool libevent_is_known(void)
+{
+	return event_get_version_number() >> 16 == LIBEVENT_VERSION_NUMBER >> 16;
+}
+
+/* What a socket bufferevent is known by: constants of libevent. */
+static _Atomic(uintptr_t) stock_ops;
+static _Atomic(event_callback_fn) stock_read;
+
+/* Any other has the same, so they are looked up once. */
+static int find_stock(struct event_base *base)
+{
+	if (atomic_load_explicit(&stock_ops, memory_order_acquire) != 0)
+		return 0;
+	struct bufferevent *probe = bufferevent_socket_new(base, -1, 0);
+	if (probe == NULL)
+		return -ENOMEM;
+	atomic_store_explicit(&stock_read, event_get_callback(&probe->ev_read), memory_order_relaxed);
+	atomic_store_explicit(&stock_ops, (uintptr_t)probe->be_ops, memory_order_release);
+	bufferevent_free(probe);
+	return 0;
+}
+
+/* A socket bufferevent with a descriptor, of a libevent that we know. */
+static int examine(struct bufferevent *bev)
+{
+	if (!libevent_is_known())
+		return -ENOTSUP;
+	if (bev->ev_base == NULL)
+		return -EINVAL;
+	int status = find_stock(bev->ev_base);
+	if (status < 0)
+		return status;
+	if ((uintptr_t)bev->be_ops != atomic_load_explicit(&stock_ops, memory_order_relaxed))
+		return -EINVAL;
+	return event_get_fd(&bev->ev_read) >= 0 ? 0 : -EINVAL;
+}
+
+static const struct timeval *timeout_or_null(const struct timeval *timeout)
+{
+	return evutil_timerisset(timeout) ? timeout : NULL;
+}
+
+static void assign(struct event *event, struct event_base *base, int fd, short what,
+                   event_callback_fn callback, void *argument)
+{
+	/* event_assign() puts the priority back to the default. */
+	int priority = event_get_priority(event);
+	event_assign(event, base, fd, (short)(what | EV_PERSIST | EV_FINALIZE), callback, argument);
+	event_priority_set(event, priority);
+}
+
+/* Gives both events other callbacks, and leaves them as armed as they were. */
+static void swap_events(struct bufferevent *bev, int write_fd, event_callback_fn on_read,
+                        event_callback_fn on_write, void *argument)
+{
+	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
+	bool writing = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+	int read_fd = event_get_fd(&bev->ev_read);
+
+	event_del(&bev->ev_read);
+	event_del(&bev->ev_write);
+	assign(&bev->ev_read, bev->ev_base, read_fd, EV_READ, on_read, argument);
+	assign(&bev->ev_write, bev->ev_base, write_fd >= 0 ? write_fd : read_fd, EV_WRITE, on_write,
+	       argument);
+	if (reading)
+		event_add(&bev->ev_read, timeout_or_null(&bev->timeout_read));
+	if (writing)
+		event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
+}
+
+/* While it connects, and only then, libevent keeps the write event when writing is disabled: the one
+ * outward sign of its private flag. */
+bool rearm_is_connecting(struct bufferevent *bev)
+{
+	short enabled = bev->enabled;
+	bool writing = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+
+	if (!writing)
+		return false;
+	bufferevent_disable(bev, EV_WRITE);
+	bev->enabled = enabled;
+	if (event_pending(&bev->ev_write, EV_WRITE, NULL))
+		return true;
+	event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
+	return false;
+}
+
+static void take_events(struct rearm *rearm)
+{
+	rearm->connecting = rearm_is_connecting(rearm->bev);
+	swap_events(rearm->bev, rearm->write_fd, rearm->on_read, rearm->on_write, rearm->argument);
+}
+
+/* Pending while nothing connects, the write event may be the one that is running right now, with the
+ * user in its "connected" callback. */
+static bool may_be_writing(const struct rearm *rearm)
+{
+	return event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) && !rearm->connecting;
+}
+
+/* Suspends writing by way of a rate limit group that has nothing to give: the one suspension that
+ * libevent lets others set, and that bufferevent_enable() does not undo. */
+static int hold_writing(struct rearm *rearm)
+{
+	static const struct timeval long_tick = {.tv_sec = 3600};
+
+	rearm->hold_limit =
+	    ev_token_bucket_cfg_new(EV_RATE_LIMIT_MAX, EV_RATE_LIMIT_MAX, 1, 1, &long_tick);
+	if (rearm->hold_limit == NULL)
+		return -ENOMEM;
+	rearm->hold = bufferevent_rate_limit_group_new(rearm->bev->ev_base, rearm->hold_limit);
+	if (rearm->hold == NULL)
+		goto fail;
+	bufferevent_rate_limit_group_decrement_write(rearm->hold, 2);
+	if (bufferevent_add_to_rate_limit_group(rearm->bev, rearm->hold) == 0) {
+		/* libevent's write step, if it is the one that is running, deletes the event when it finds
+		 * writing suspended: rearm_release_hold() looks whether it has. */
+		event_add(&rearm->bev->ev_write, timeout_or_null(&rearm->bev->timeout_write));
+		return 0;
+	}
+
+	bufferevent_rate_limit_group_free(rearm->hold);
+	rearm->hold = NULL;
+fail:
+	ev_token_bucket_cfg_free(rearm->hold_limit);
+	rearm->hold_limit = NULL;
+	return -ENOMEM;
+}
+
+bool rearm_release_hold(struct rearm *rearm)
+{
+	if (rearm->hold == NULL)
+		return false;
+	bool waiting = event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) != 0;
+	bufferevent_remove_from_rate_limit_group(rearm->bev);
+	bufferevent_rate_limit_group_free(rearm->hold);
+	ev_token_bucket_cfg_free(rearm->hold_limit);
+	rearm->hold = NULL;
+	rearm->hold_limit = NULL;
+	return waiting;
+}
+
+int rearm_examine(const struct rearm *rearm)
+{
+	int status = examine(rearm->bev);
+
+	if (status < 0)
+		return status;
+	return event_get_callback(&rearm->bev->ev_read) == rearm->on_read ? -EALREADY : 0;
+}
+
+int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
+{
+	struct bufferevent *bev = rearm->bev;
+	struct evbuffer *output = bufferevent_get_output(bev);
+
+	/* libevent's own output callback stays. Ours was added later, so it runs first and makes the
+	 * write event active; libevent's then sees it pending and does nothing. */
+	rearm->output_cb = evbuffer_add_cb(output, on_output, rearm->argument);
+	if (rearm->output_cb == NULL)
+		return -ENOMEM;
+
+	rearm->stock_read = atomic_load_explicit(&stock_read, memory_order_relaxed);
+	rearm->stock_write = event_get_callback(&bev->ev_write);
+	take_events(rearm);
+
+	if (may_be_writing(rearm) && hold_writing(rearm) < 0) {
+		swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
+		evbuffer_remove_cb_entry(output, rearm->output_cb);
+		return -ENOMEM;
+	}
+
+	/* With this flag evbuffer_add_file() makes chains that evbuffer_peek() misreads: it would hand
+	 * out heap memory as if it were the file. */
+	evbuffer_clear_flags(output, EVBUFFER_FLAG_DRAINS_TO_FD);
+	bufferevent_incref(bev);
+	return 0;
+}
+
+void rearm_detach(struct rearm *rearm)
+{
+	struct bufferevent *bev = rearm->bev;
+
+	rearm_release_hold(rearm);
+	/* Its entry stays until rearm_free(): we may be inside another callback on the output, and
+	 * libevent has the next entry in its hand. */
+	evbuffer_cb_clear_flags(bev->output, rearm->output_cb, EVBUFFER_CB_ENABLED);
+	/* libevent's own output callback, which may be next, adds the write event if writing is enabled. */
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
+	event_del(&bev->ev_read);
+	event_del(&bev->ev_write);
+	/* libevent's finaliser is handed the event's argument, and takes it for the bufferevent. */
+	swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
+}
+
+void rearm_free(struct rearm *rearm)
+{
+	evbuffer_remove_cb_entry(rearm->bev->output, rearm->output_cb);
+	/* Our reference, and the one that the user gave us; but a program that has called
+	 * bufferevent_free() itself, which ours outlived, has given that back already. */
+	if (bufferevent_decref(rearm->bev) == 0)
+		bufferevent_free(rearm->bev);
+}
+
+void rearm_forget_fds(struct rearm *rearm, short what)
+{
+	struct bufferevent *bev = rearm->bev;
+
+	if ((what & EV_READ) != 0) {
+		event_del(&bev->ev_read);
+		assign(&bev->ev_read, bev->ev_base, -1, EV_READ, rearm->on_read, rearm->argument);
+	}
+	if ((what & EV_WRITE) != 0) {
+		event_del(&bev->ev_write);
+		assign(&bev->ev_write, bev->ev_base, -1, EV_WRITE, rearm->on_write, rearm->argument);
+	}
+}
+
+bool rearm_check(struct rearm *rearm)
+{
+	if (event_get_callback(&rearm->bev->ev_read) == rearm->on_read)
+		return false;
+	/* Suspended, a bufferevent does not show that it connects. */
+	rearm_release_hold(rearm);
+	take_events(rearm);
+	if (may_be_writing(rearm))
+		(void)hold_writing(rearm); /* without memory for it bytes may overtake descriptors */
+	return true;
+}
+
+int rearm_write_fd(const struct rearm *rearm)
+{
+	return event_get_fd(&rearm->bev->ev_write);
+}
+
+void rearm_run_write(struct rearm *rearm)
+{
+	struct event *event = &rearm->bev->ev_write;
+	if (!event_pending(event, EV_WRITE, NULL))
+		event_active(event, EV_WRITE, 0);
+}
+
+int rearm_wait_writable(struct rearm *rearm)
+{
+	struct bufferevent *bev = rearm->bev;
+	if (event_pending(&bev->ev_write, EV_WRITE, NULL))
+		return 0;
+	return event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write)) == 0 ? 0 : -ENOMEM;
+}
+
+void rearm_stop_waiting(struct rearm *rearm)
+{
+	struct event *event = &rearm->bev->ev_write;
+	if (!event_pending(event, EV_WRITE | EV_TIMEOUT, NULL))
+		return;
+	/* event_del() alone would leave the interval behind, and each later event_active() would then
+	 * add the event again to restart it. */
+	event_remove_timer(event);
+	event_del(event);
+}
+
+bool rearm_is_reading(const struct rearm *rearm)
+{
+	return event_pending(&rearm->bev->ev_read, EV_READ, NULL) != 0;
+}
+
+void rearm_stop_reading(struct rearm *rearm)
+{
+	struct event *event = &rearm->bev->ev_read;
+
+	event_remove_timer(event); /* as above */
+	event_del(event);
+}
+
+bool rearm_timeout_is_stale(struct rearm *rearm, short what)
+{
+	struct bufferevent *bev = rearm->bev;
+	bool reading = what == EV_READ;
+
+	if (evutil_timerisset(reading ? &bev->timeout_read : &bev->timeout_write))
+		return false;
+	event_remove_timer(reading ? &bev->ev_read : &bev->ev_write);
+	return true;
+}
+
+struct record {
+	short what;
+	int error;
+};
+
+static void record_event(struct bufferevent *bev, short what, void *argument)
+{
+	(void)bev;
+	struct record *record = argument;
+	record->what = what;
+	record->error = EVUTIL_SOCKET_ERROR();
+}
+
+bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
+{
+	struct bufferevent *bev = rearm->bev;
+	struct record record = {0};
+
+	/* After a failure libevent deletes the read event, after success it does not touch it: the
+	 * outward sign of how it went, also when callbacks are deferred. */
+	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
+	if (!reading)
+		event_add(&bev->ev_read, NULL);
+
+	/* libevent's own write step ends the connecting. With writing disabled it goes no further, and
+	 * the user hears of it only when our hands are off the bufferevent again. (With deferred
+	 * callbacks it only notes the event, for the user's callback.) */
+	bufferevent_event_cb user_cb = bev->errorcb;
+	void *user_argument = bev->cbarg;
+	short enabled = bev->enabled;
+	if (user_cb != NULL)
+		bev->errorcb = record_event;
+	bev->cbarg = &record;
+	bev->enabled = (short)(enabled & ~EV_WRITE);
+	rearm->stock_write(fd, EV_WRITE, bev);
+	bev->enabled = enabled;
+	bev->cbarg = user_argument;
+	bev->errorcb = user_cb;
+
+	rearm->connecting = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+	bool failed = event_pending(&bev->ev_read, EV_READ, NULL) == 0;
+	if (!reading)
+		event_del(&bev->ev_read);
+	if (record.what != 0) {
+		EVUTIL_SET_SOCKET_ERROR(record.error);
+		bufferevent_trigger_event(bev, record.what, 0);
+	}
+	return !rearm->connecting && !failed;
+}
+
+/* ---- input that libevent did not read ---- */
+
+/* libevent tells nobody that reading is enabled: but it adds the read event. Armed for writing too, that
+ * comes at once, or with the next byte if there is no room to write. */
+static void on_reading(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	struct bufferevent *bev = argument;
+
+	bufferevent_lock(bev);
+	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
+	event_del(&bev->ev_read);
+	assign(&bev->ev_read, bev->ev_base, event_get_fd(&bev->ev_read), EV_READ,
+	       atomic_load_explicit(&stock_read, memory_order_relaxed), bev);
+	if (reading)
+		event_add(&bev->ev_read, timeout_or_null(&bev->timeout_read));
+	if (evbuffer_get_length(bev->input) > 0)
+		bufferevent_trigger(bev, EV_READ, 0);
+	bufferevent_unlock(bev);
+}
+
+int rearm_examine_stock(struct bufferevent *bev)
+{
+	int status = examine(bev);
+	if (status < 0)
+		return status;
+	event_callback_fn callback = event_get_callback(&bev->ev_read);
+	return callback == atomic_load_explicit(&stock_read, memory_order_relaxed) ||
+	               callback == on_reading
+	           ? 0
+	           : -EINVAL;
+}
+
+/* In the loop, or in event_base_free(). */
+static void offer_input(struct event *event, void *argument)
+{
+	(void)event;
+	struct bufferevent *bev = argument;
+
+	bufferevent_lock(bev);
+	if (evbuffer_get_length(bev->input) > 0) {
+		if ((bev->enabled & EV_READ) != 0) {
+			bufferevent_trigger(bev, EV_READ, 0);
+		} else if (rearm_examine_stock(bev) == 0) {
+			event_del(&bev->ev_read);
+			assign(&bev->ev_read, bev->ev_base, event_get_fd(&bev->ev_read), EV_READ | EV_WRITE,
+			       on_reading, bev);
+		}
+	}
+	bufferevent_unlock(bev);
+	bufferevent_decref(bev);
+}
+
+static void never(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+}
+
+int rearm_offer_input(struct bufferevent *bev)
+{
+	int status = rearm_examine_stock(bev);
+	if (status < 0)
+		return status;
+	/* Of all calls from the loop a finaliser alone cannot get lost: event_base_free() makes it too. */
+	struct event *event = event_new(bev->ev_base, -1, 0, never, bev);
+	if (event == NULL)
+		return -ENOMEM;
+	bufferevent_incref(bev);
+	event_free_finalize(0, event, offer_input);
+	return 0;
+}

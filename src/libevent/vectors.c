@@ -1,0 +1,55 @@
+#include "libevent/vectors.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Copies to where there is room left. */
+static void append(struct evbuffer_iovec room[VECTORS_PIECES], const struct iovec *part)
+{
+	const unsigned char *bytes = part->iov_base;
+	size_t length = part->iov_len;
+
+	for (int i = 0; i < VECTORS_PIECES && length > 0; i++) {
+		size_t step = room[i].iov_len < length ? room[i].iov_len : length;
+		if (step == 0)
+			continue;
+		memcpy(room[i].iov_base, bytes, step);
+		room[i].iov_base = (unsigned char *)room[i].iov_base + step;
+		room[i].iov_len -= step;
+		bytes += step;
+		length -= step;
+	}
+}
+
+int vectors_gather_ahead(struct evbuffer *buffer, const struct iovec *parts, unsigned int count,
+                         struct evbuffer_iovec pieces[VECTORS_PIECES])
+{
+	struct evbuffer_iovec room[VECTORS_PIECES] = {{NULL, 0}, {NULL, 0}};
+	size_t left = 0;
+
+	for (unsigned int i = 0; i < count; i++)
+		left += parts[i].iov_len;
+	int piece_count = evbuffer_reserve_space(buffer, (ev_ssize_t)left, pieces, VECTORS_PIECES);
+	if (piece_count < 1)
+		return -ENOMEM;
+	for (int i = 0; i < piece_count; i++) {
+		/* The room that is found may be more than what was asked for. */
+		if (pieces[i].iov_len > left)
+			pieces[i].iov_len = left;
+		left -= pieces[i].iov_len;
+		room[i] = pieces[i];
+	}
+	for (unsigned int i = 0; i < count; i++)
+		append(room, &parts[i]);
+	return piece_count;
+}
+
+int vectors_gather(struct evbuffer *buffer, const struct iovec *parts, unsigned int count)
+{
+	struct evbuffer_iovec pieces[VECTORS_PIECES];
+
+	int piece_count = vectors_gather_ahead(buffer, parts, count, pieces);
+	if (piece_count < 0)
+		return piece_count;
+	return evbuffer_commit_space(buffer, pieces, piece_count) == 0 ? 0 : -ENOMEM;
+}

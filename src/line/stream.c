@@ -1,0 +1,391 @@
+#include "ferry/line.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "libevent/vectors.h"
+#include "line/scanner.h"
+#include "transport/transport.h"
+
+/*
+ * Lines are a protocol on a transport: the scanner says where in the input they are, and the loop below
+ * hands them out, in place, one after the other. Raw mode is the same loop with another step.
+ *
+ * The stream's memory lives until the loop has finalised its event, as the transport's does: whatever
+ * has called user code may look at it to see whether it was freed.
+ */
+
+enum { MAX_LENGTH_DEFAULT = 16384 };
+
+struct ferry_line_stream {
+	struct ferry_transport *transport;
+	const struct ferry_line_callbacks *callbacks;
+	void *context;
+	struct ferry_protocol protocol; /* with NULL where the stream's owner has NULL */
+	struct event *finaliser;        /* of our memory, by the loop */
+
+	struct line_scanner scanner;
+	enum ferry_line_overflow overflow;
+
+	bool raw;
+	bool delivering; /* the loop in deliver() is under way */
+	bool peer_ended;
+	bool end_told; /* and its owner, or the transport, knows */
+	bool freed;
+};
+
+typedef void (*line_cb)(struct ferry_line_stream *stream, const char *bytes, size_t length,
+                        void *context);
+
+/* ---- receiving: one step ---- */
+
+static bool is_open(const struct ferry_line_stream *stream)
+{
+	return stream->transport->state == TRANSPORT_OPEN && !stream->transport->freed;
+}
+
+static bool may_deliver(const struct ferry_line_stream *stream)
+{
+	return is_open(stream) && !transport_holds_back(stream->transport) && !stream->end_told;
+}
+
+static line_cb callback_for(const struct ferry_line_stream *stream, enum line_kind kind)
+{
+	switch (kind) {
+	case LINE_WHOLE:
+		return stream->callbacks->line_received;
+	case LINE_LAST:
+		return stream->callbacks->incomplete_line_received;
+	case LINE_TOO_LONG:
+		return stream->callbacks->line_length_exceeded;
+	case LINE_NONE:
+		break;
+	}
+	return NULL;
+}
+
+/* Everything may be gone when this returns, but the stream's memory and the input. */
+static int hand_out(struct ferry_line_stream *stream, line_cb callback, struct evbuffer *input,
+                    size_t length)
+{
+	const void *bytes = ""; /* libevent has no address for none */
+
+	if (callback == NULL)
+		return 0;
+	if (length > 0)
+		bytes = evbuffer_pullup(input, (ev_ssize_t)length);
+	if (bytes == NULL)
+		return -ENOMEM;
+	callback(stream, bytes, length, stream->context);
+	return 0;
+}
+
+/* The callback may have chosen, or left, another way. */
+static void settle_overflow(struct ferry_line_stream *stream)
+{
+	if (!is_open(stream) || stream->raw)
+		return;
+	if (stream->overflow == FERRY_LINE_SKIP)
+		line_scanner_skip(&stream->scanner);
+	else
+		transport_end(stream->transport, -EMSGSIZE);
+}
+
+/* Whether there may be another one. */
+static bool take_line(struct ferry_line_stream *stream, struct evbuffer *input)
+{
+	struct line line;
+
+	enum line_kind kind = line_scanner_next(&stream->scanner, input, stream->peer_ended, &line);
+	if (kind == LINE_NONE)
+		return false;
+	int status = hand_out(stream, callback_for(stream, kind), input, line.length);
+	if (status < 0) {
+		transport_end(stream->transport, status);
+		return false;
+	}
+	line_scanner_take(&stream->scanner, input, line.size);
+	if (kind == LINE_TOO_LONG)
+		settle_overflow(stream);
+	return true;
+}
+
+/* Whether what is left is lines. */
+static bool offer_raw(struct ferry_line_stream *stream, struct evbuffer *input)
+{
+	if (evbuffer_get_length(input) == 0)
+		return false;
+	stream->callbacks->data_received(stream, input, stream->context);
+	return !stream->raw;
+}
+
+/* ---- receiving: the loop ---- */
+
+/* All was handed out that the peer has sent; or a pause holds it back, and resuming brings us here
+ * again. */
+static void end_with_peer(struct ferry_line_stream *stream, const struct evbuffer *input)
+{
+	struct ferry_transport *transport = stream->transport;
+
+	if (!is_open(stream) || stream->end_told)
+		return;
+	if (evbuffer_get_length(input) > 0 && transport_holds_back(transport))
+		return;
+	stream->end_told = true;
+	if (stream->callbacks->read_connection_lost != NULL)
+		stream->callbacks->read_connection_lost(stream, stream->context);
+	else
+		protocol_leave_with_peer(transport);
+}
+
+static void deliver(struct ferry_line_stream *stream, struct evbuffer *input)
+{
+	bool more = true;
+
+	stream->delivering = true;
+	while (more && may_deliver(stream))
+		more = stream->raw ? offer_raw(stream, input) : take_line(stream, input);
+	stream->delivering = false;
+	if (stream->peer_ended)
+		end_with_peer(stream, input);
+}
+
+/* What is in the input now is something else than it was. A callback's caller goes on with it. */
+static void look_again(struct ferry_line_stream *stream)
+{
+	struct bufferevent *bev = stream->transport->rearm.bev;
+
+	if (!stream->delivering && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+}
+
+/* ---- the transport's protocol ---- */
+
+static void connection_made(struct ferry_transport *transport, void *context)
+{
+	(void)transport;
+	struct ferry_line_stream *stream = context;
+	stream->callbacks->connection_made(stream, stream->context);
+}
+
+static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
+{
+	(void)transport;
+	struct ferry_line_stream *stream = context;
+	if (!stream->delivering) /* the loop is under way further up the stack */
+		deliver(stream, input);
+}
+
+static void file_descriptor_received(struct ferry_transport *transport, int fd, void *context)
+{
+	(void)transport;
+	struct ferry_line_stream *stream = context;
+	stream->callbacks->file_descriptor_received(stream, fd, stream->context);
+}
+
+static void file_descriptors_lost(struct ferry_transport *transport, void *context)
+{
+	(void)transport;
+	struct ferry_line_stream *stream = context;
+	stream->callbacks->file_descriptors_lost(stream, stream->context);
+}
+
+static void read_connection_lost(struct ferry_transport *transport, void *context)
+{
+	struct ferry_line_stream *stream = context;
+	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+
+	stream->peer_ended = true;
+	if (stream->delivering)
+		return;
+	if (stream->raw) /* what is left was offered, and nothing has come */
+		end_with_peer(stream, input);
+	else
+		deliver(stream, input);
+}
+
+static void connection_lost(struct ferry_transport *transport, int reason, void *context)
+{
+	(void)transport;
+	struct ferry_line_stream *stream = context;
+	stream->callbacks->connection_lost(stream, reason, stream->context);
+}
+
+/* What the owner has no callback for, the transport does as for any protocol without. */
+static void fill_protocol(struct ferry_protocol *protocol,
+                          const struct ferry_line_callbacks *callbacks)
+{
+	protocol->data_received = data_received;
+	protocol->read_connection_lost = read_connection_lost;
+	if (callbacks->connection_made != NULL)
+		protocol->connection_made = connection_made;
+	if (callbacks->file_descriptor_received != NULL)
+		protocol->file_descriptor_received = file_descriptor_received;
+	if (callbacks->file_descriptors_lost != NULL)
+		protocol->file_descriptors_lost = file_descriptors_lost;
+	if (callbacks->connection_lost != NULL)
+		protocol->connection_lost = connection_lost;
+}
+
+/* ---- lifetime ---- */
+
+static struct ferry_line_stream *allocate(struct ferry_transport *transport,
+                                          const struct ferry_line_callbacks *callbacks,
+                                          void *context)
+{
+	struct ferry_line_stream *stream = calloc(1, sizeof(*stream));
+	if (stream == NULL)
+		return NULL;
+	stream->finaliser = event_new(bufferevent_get_base(transport->rearm.bev), -1, 0, NULL, stream);
+	if (stream->finaliser == NULL) {
+		free(stream);
+		return NULL;
+	}
+	stream->transport = transport;
+	stream->callbacks = callbacks;
+	stream->context = context;
+	stream->overflow = FERRY_LINE_LOSE;
+	stream->scanner.max_length = MAX_LENGTH_DEFAULT;
+	line_scanner_set_delimiter(&stream->scanner, "\n", 1);
+	fill_protocol(&stream->protocol, callbacks);
+	return stream;
+}
+
+int ferry_line_stream_new(struct ferry_line_stream **out, struct ferry_transport *transport,
+                          const struct ferry_line_callbacks *callbacks, void *context)
+{
+	if (out == NULL || transport == NULL || callbacks == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = -ENOMEM;
+	struct ferry_line_stream *stream = allocate(transport, callbacks, context);
+	if (stream == NULL)
+		goto unlock;
+	status = ferry_transport_set_protocol(transport, &stream->protocol, stream);
+	if (status < 0) {
+		event_free(stream->finaliser);
+		free(stream);
+		goto unlock;
+	}
+	stream->peer_ended = transport->read_ended;
+	*out = stream;
+unlock:
+	bufferevent_unlock(bev);
+	return status;
+}
+
+/* Runs in the loop, after every callback that was under way. */
+static void finalise(struct event *event, void *argument)
+{
+	(void)event;
+	free(argument);
+}
+
+void ferry_line_stream_free(struct ferry_line_stream *stream)
+{
+	if (stream == NULL)
+		return;
+	struct bufferevent *bev = transport_lock(stream->transport);
+	if (!stream->freed) {
+		stream->freed = true;
+		ferry_transport_free(stream->transport);
+		event_free_finalize(0, stream->finaliser, finalise);
+	}
+	bufferevent_unlock(bev);
+}
+
+struct ferry_transport *ferry_line_stream_get_transport(const struct ferry_line_stream *stream)
+{
+	return stream != NULL ? stream->transport : NULL;
+}
+
+/* ---- settings ---- */
+
+int ferry_line_stream_set_delimiter(struct ferry_line_stream *stream, const void *delimiter,
+                                    size_t length)
+{
+	if (stream == NULL || delimiter == NULL || length < 1 || length > LINE_DELIMITER_MAX)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(stream->transport);
+	line_scanner_set_delimiter(&stream->scanner, delimiter, length);
+	look_again(stream);
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+int ferry_line_stream_set_max_length(struct ferry_line_stream *stream, size_t max_length,
+                                     enum ferry_line_overflow overflow)
+{
+	if (stream == NULL || max_length < 1 || max_length > LINE_LENGTH_MAX)
+		return -EINVAL;
+	if (overflow != FERRY_LINE_LOSE && overflow != FERRY_LINE_SKIP)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(stream->transport);
+	stream->scanner.max_length = max_length;
+	stream->overflow = overflow;
+	look_again(stream);
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+int ferry_line_stream_set_raw(struct ferry_line_stream *stream, bool raw)
+{
+	if (stream == NULL || (raw && stream->callbacks->data_received == NULL))
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(stream->transport);
+	if (stream->raw != raw) {
+		stream->raw = raw;
+		line_scanner_restart(&stream->scanner);
+		look_again(stream);
+	}
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+/* ---- sending ---- */
+
+/* Whether the first delimiter in the line and the delimiter behind it is that one. */
+static bool is_one_line(const struct line_scanner *scanner, const unsigned char *line,
+                        size_t length)
+{
+	unsigned char end[2 * LINE_DELIMITER_MAX];
+	size_t size = scanner->delimiter_length;
+	size_t tail = length < size - 1 ? length : size - 1;
+
+	if (length > 0 && memmem(line, length, scanner->delimiter, size) != NULL)
+		return false;
+	if (tail > 0)
+		memcpy(end, line + length - tail, tail);
+	memcpy(end + tail, scanner->delimiter, size);
+	return memmem(end, tail + size, scanner->delimiter, size) == end + tail;
+}
+
+static int send_line(const struct ferry_line_stream *stream, const void *line, size_t length)
+{
+	const struct line_scanner *scanner = &stream->scanner;
+	const struct iovec parts[] = {
+	    {(void *)(uintptr_t)line, length},
+	    {(void *)(uintptr_t)scanner->delimiter, scanner->delimiter_length},
+	};
+
+	if (!is_one_line(scanner, line, length))
+		return -EILSEQ;
+	if (!transport_takes_output(stream->transport))
+		return -EPIPE;
+	return vectors_gather(bufferevent_get_output(stream->transport->rearm.bev), parts, 2);
+}
+
+int ferry_line_stream_send(struct ferry_line_stream *stream, const void *line, size_t length)
+{
+	if (stream == NULL || (line == NULL && length > 0))
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(stream->transport);
+	int status = send_line(stream, line, length);
+	bufferevent_unlock(bev);
+	return status;
+}

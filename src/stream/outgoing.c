@@ -1,0 +1,479 @@
+#include "stream/marks.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "kernel/ancillary.h"
+#include "kernel/sigpipe.h"
+
+enum {
+	VECTORS_MAX = 64,               /* evbuffer chains in one sendmsg(2) */
+	FILE_HEAD_MAX = 4096,           /* bytes of a file that are copied to carry descriptors */
+	SMALL_FILE_MAX = 16 * 1024 - 1, /* copying is cheaper than another system call */
+	CALLS_PER_FLUSH = 256,          /* however few bytes each sends, others get their turn then */
+};
+
+/* One turn of it. SIGPIPE is kept off from the first call that has no flag for it on, until user code
+ * runs. */
+struct turn {
+	int fd;
+	size_t budget;
+	size_t sent;
+	unsigned int calls;
+	struct sigpipe_guard guard;
+	bool guarded;
+	bool raised;
+	bool corked;
+	bool more; /* the last call said that more follows */
+};
+
+static bool is_spent(const struct turn *turn)
+{
+	return turn->sent >= turn->budget || turn->calls >= CALLS_PER_FLUSH;
+}
+
+static void guard_turn(struct turn *turn)
+{
+	if (!turn->guarded)
+		sigpipe_block(&turn->guard);
+	turn->guarded = true;
+}
+
+static void unguard_turn(struct turn *turn)
+{
+	if (turn->guarded)
+		sigpipe_restore(&turn->guard, turn->raised);
+	turn->guarded = false;
+	turn->raised = false;
+}
+
+/* What goes next: `fds` descriptors and `bytes` bytes of the buffer; or, when there are no bytes,
+ * the file. */
+struct next {
+	unsigned int fds;
+	size_t bytes;
+	struct outgoing_file *file;
+};
+
+static bool rides_along(const struct outgoing *outgoing, const struct mark *mark,
+                        unsigned int before, uint64_t position, uint64_t end)
+{
+	if (mark->file != NULL || before >= ANCILLARY_MAX_FDS)
+		return false;
+	if (mark->position <= position)
+		return true;
+	return outgoing->coalescing && mark->position < end && before < outgoing->max_fds_per_message;
+}
+
+/* `ahead`: bytes of the buffer that are sent already, and not yet drained. A mark may lie behind:
+ * after bufferevent_setfd() libevent itself wrote past it. It goes with what is next. */
+static struct next find_next(const struct outgoing *outgoing, size_t ahead)
+{
+	struct next next = {.bytes = evbuffer_get_length(outgoing->buffer) - ahead};
+	uint64_t position = outgoing->drained + ahead;
+	uint64_t end = position + next.bytes;
+
+	while (next.fds < outgoing->count &&
+	       rides_along(outgoing, outgoing_mark_at(outgoing, next.fds), next.fds, position, end))
+		next.fds++;
+	if (next.fds < outgoing->count) {
+		const struct mark *mark = outgoing_mark_at(outgoing, next.fds);
+		if (mark->position > position)
+			next.bytes = (size_t)(mark->position - position);
+		else if (mark->file != NULL)
+			next.bytes = 0;
+		else if (next.bytes > 1)
+			next.bytes = 1; /* more descriptors than a message holds: the next byte takes them */
+		next.file = mark->file;
+	}
+	return next;
+}
+
+/* EAGAIN and its like become a state, other errors stay. */
+static int state_of(struct outgoing *outgoing, int error)
+{
+	switch (error) {
+	case -EAGAIN:
+		outgoing->stats->send_eagain++;
+		return OUTGOING_FULL;
+	case -ENOBUFS:
+	case -ENOMEM:
+	case -ETOOMANYREFS: /* too many descriptors of this user in flight */
+		outgoing->stats->send_retries++;
+		return OUTGOING_STARVED;
+	default:
+		return error;
+	}
+}
+
+static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iovec *vectors,
+                        int count, unsigned int fds, bool more)
+{
+	union ancillary_output room;
+	int numbers[ANCILLARY_MAX_FDS];
+	struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)count};
+	ssize_t length;
+
+	/* The socket was replaced by one that would drop them without a word. */
+	if (fds > 0 && !outgoing->carries_fds)
+		return -EOPNOTSUPP;
+	if (fds > 0) {
+		for (unsigned int i = 0; i < fds; i++)
+			numbers[i] = outgoing_mark_at(outgoing, i)->fd;
+		ancillary_attach(&message, &room, numbers, fds);
+	}
+	turn->calls++;
+	if (!outgoing->is_socket)
+		guard_turn(turn);
+	do {
+		outgoing->stats->send_calls++;
+		length = outgoing->is_socket ? sendmsg(turn->fd, &message,
+		                                       MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0))
+		                             : writev(turn->fd, vectors, count);
+	} while (length < 0 && errno == EINTR);
+	if (length < 0) {
+		turn->raised |= errno == EPIPE;
+		return -errno;
+	}
+
+	/* The descriptors are in the message's first byte: after a short count they have gone too, and
+	 * with the rest they would go again. */
+	if (length > 0 && fds > 0) {
+		outgoing->stats->fds_sent += fds;
+		outgoing_close_first(outgoing, fds);
+	}
+	turn->sent += (size_t)length;
+	turn->more = more;
+	outgoing->stats->bytes_sent += (uint64_t)length;
+	return length;
+}
+
+/* What was seen of the buffer in one look: `count` vectors, the first of them cut by what is sent. */
+struct view {
+	struct evbuffer_iovec vectors[VECTORS_MAX];
+	int first, count;
+	size_t length;
+};
+
+static void look(const struct outgoing *outgoing, struct view *view, size_t max)
+{
+	view->first = 0;
+	view->length = 0;
+	view->count =
+	    evbuffer_peek(outgoing->buffer, (ev_ssize_t)max, NULL, view->vectors, VECTORS_MAX);
+	if (view->count > VECTORS_MAX)
+		view->count = VECTORS_MAX;
+	for (int i = 0; i < view->count; i++) {
+		/* A peek gives whole chains. */
+		if (view->vectors[i].iov_len > max - view->length)
+			view->vectors[i].iov_len = max - view->length;
+		view->length += view->vectors[i].iov_len;
+	}
+}
+
+static void move_view(struct view *view, size_t count)
+{
+	view->length -= count;
+	while (count > 0) {
+		struct evbuffer_iovec *vector = &view->vectors[view->first];
+		size_t step = vector->iov_len < count ? vector->iov_len : count;
+		vector->iov_base = (unsigned char *)vector->iov_base + step;
+		vector->iov_len -= step;
+		count -= step;
+		if (vector->iov_len == 0)
+			view->first++;
+	}
+}
+
+/* The first `length` bytes of the view as a message's vectors. How many. */
+static int cut_view(const struct view *view, size_t length, struct iovec *vectors)
+{
+	int count = 0;
+
+	for (int i = view->first; i < view->count && length > 0; i++) {
+		size_t step = view->vectors[i].iov_len < length ? view->vectors[i].iov_len : length;
+		vectors[count++] = (struct iovec){view->vectors[i].iov_base, step};
+		length -= step;
+	}
+	return count;
+}
+
+static bool is_held(const struct outgoing_file *file)
+{
+	return file->held || file->waiting != 0;
+}
+
+static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
+{
+	if (length == 0)
+		return;
+	file->sent += length;
+	outgoing->progressed = file;
+	outgoing->stats->file_bytes_sent += length;
+}
+
+/* The file's bytes that were read and sent with a message. */
+static void skip_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
+{
+	int status = length > 0 ? file_source_skip(&file->source, length) : 0;
+
+	count_file_bytes(outgoing, file, length);
+	if (file->source.remaining == 0 || status < 0)
+		outgoing_finish_file(outgoing, file, status);
+}
+
+/* A small file leaves in one message with the bytes before it, copied: one system call, and on TCP one
+ * segment. Appends it to the message; how many bytes. */
+static size_t join_small_file(struct outgoing_file *file, size_t left, struct iovec *vector)
+{
+	struct file_source *source = &file->source;
+	const void *data;
+
+	if (is_held(file) || source->remaining == 0 || source->remaining > SMALL_FILE_MAX ||
+	    source->remaining > left || !file_source_is_ready(source))
+		return 0;
+	ssize_t length = file_source_peek(source, &data, SMALL_FILE_MAX);
+	if (length <= 0) /* the file's own turn will tell */
+		return 0;
+	*vector = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
+	return (size_t)length;
+}
+
+/* Whether what comes after a message should leave in the same segment with its end: a file, or what
+ * follows the file that it ends with. Not a file that may keep it waiting. */
+static bool goes_on(struct outgoing_file *file, size_t joined, size_t behind)
+{
+	if (joined > 0)
+		return joined == file->source.remaining && behind > 0;
+	return !is_held(file) && file->source.remaining > 0 && file_source_is_ready(&file->source);
+}
+
+/* Sends the next bytes of the view, with the descriptors that are due, as one message, with a small
+ * file behind them. Sets `sent` to how many of the bytes. */
+static int send_message(struct outgoing *outgoing, struct turn *turn, const struct view *view,
+                        const struct next *next, size_t *sent)
+{
+	struct iovec vectors[VECTORS_MAX + 1];
+	/* Files that went with messages before it have had their part of the budget. */
+	size_t left = turn->budget - turn->sent;
+	size_t max = view->length < left ? view->length : left;
+	bool whole = next->bytes <= max;
+	size_t length = whole ? next->bytes : max, joined = 0;
+	int count = cut_view(view, length, vectors);
+	bool more = false;
+
+	*sent = 0;
+	if (whole && next->file != NULL) {
+		joined = join_small_file(next->file, left - length, &vectors[count]);
+		count += joined > 0;
+		more = outgoing->is_inet && goes_on(next->file, joined, view->length - length);
+	}
+	ssize_t total = transmit(outgoing, turn, vectors, count, next->fds, more);
+	if (total < 0)
+		return state_of(outgoing, (int)total);
+	*sent = (size_t)total < length ? (size_t)total : length;
+	if (joined > 0)
+		skip_file_bytes(outgoing, next->file, (size_t)total - *sent);
+	return (size_t)total < length + joined ? OUTGOING_FULL : OUTGOING_IDLE;
+}
+
+/* Sends bytes of the buffer, up to the next file: a message for each descriptor among them, all from
+ * one look at the buffer. */
+static int send_bytes(struct outgoing *outgoing, struct turn *turn)
+{
+	size_t queued = evbuffer_get_length(outgoing->buffer), done = 0, sent = 0;
+	size_t left = turn->budget - turn->sent;
+	struct view view;
+	int state = OUTGOING_IDLE;
+
+	look(outgoing, &view, queued < left ? queued : left);
+	while (state == OUTGOING_IDLE && view.length > 0 && !is_spent(turn)) {
+		struct next next = find_next(outgoing, done);
+		if (next.bytes == 0)
+			break;
+		state = send_message(outgoing, turn, &view, &next, &sent);
+		move_view(&view, sent);
+		done += sent;
+	}
+
+	/* Callbacks on the buffer run in here: they must find the positions right, and the program's own
+	 * signal mask. */
+	unguard_turn(turn);
+	outgoing->drained += done;
+	outgoing->own_drain += done;
+	evbuffer_unfreeze(outgoing->buffer, 1);
+	evbuffer_drain(outgoing->buffer, done);
+	evbuffer_freeze(outgoing->buffer, 1);
+	return state;
+}
+
+/* Whether an error of sendfile(2) or splice(2) is the connection's and not the file's. */
+static bool is_connection_error(int error)
+{
+	switch (error) {
+	case -EPIPE:
+	case -ECONNRESET:
+	case -ECONNABORTED:
+	case -ENOTCONN:
+	case -ETIMEDOUT:
+	case -EHOSTUNREACH:
+	case -EHOSTDOWN:
+	case -ENETDOWN:
+	case -ENETUNREACH:
+	case -ENETRESET:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What it means when a file gave nothing: its end, an error, or a state. */
+static int file_gave_nothing(struct outgoing *outgoing, const struct next *next, int result)
+{
+	struct file_source *source = &next->file->source;
+
+	switch (result) {
+	case FILE_SOURCE_CHANGED:
+		return OUTGOING_IDLE;
+	case FILE_SOURCE_DRY:
+	case FILE_SOURCE_COLD:
+		next->file->waiting = result;
+		outgoing->stats->file_waits++;
+		return OUTGOING_HELD;
+	case 0:
+		outgoing_finish_at(outgoing, next->fds, file_source_end_status(source));
+		return OUTGOING_IDLE;
+	default:
+		break;
+	}
+	int state = state_of(outgoing, result);
+	if (state >= 0 || (!source->read_failed && is_connection_error(result)))
+		return state;
+	outgoing_finish_at(outgoing, next->fds, result);
+	return OUTGOING_IDLE;
+}
+
+/* Sends by copying: what can only be read; and the first bytes of a file with descriptors directly
+ * before it, which sendfile(2) cannot carry. */
+static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const struct next *next)
+{
+	size_t left = turn->budget - turn->sent;
+	size_t max = next->fds > 0 && left > FILE_HEAD_MAX ? FILE_HEAD_MAX : left;
+	const void *data;
+
+	ssize_t length = file_source_peek(&next->file->source, &data, max);
+	if (length <= 0)
+		return file_gave_nothing(outgoing, next, (int)length);
+	struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
+	bool more = outgoing->is_inet && (uint64_t)length == next->file->source.remaining &&
+	            evbuffer_get_length(outgoing->buffer) > 0;
+	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, more);
+	if (sent < 0)
+		return state_of(outgoing, (int)sent);
+	skip_file_bytes(outgoing, next->file, (size_t)sent);
+	return sent < length ? OUTGOING_FULL : OUTGOING_IDLE;
+}
+
+/* Has the end of a file and what was written after it leave in the same segment, on TCP. */
+static void cork(struct turn *turn)
+{
+	if (!turn->corked)
+		setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int));
+	turn->corked = true;
+}
+
+/* Nothing stays in the kernel for what may come next time: it would wait there for up to 200 ms. That
+ * goes for what was announced with MSG_MORE, too, and did not come. */
+static void let_go(const struct turn *turn)
+{
+	if (turn->corked || turn->more)
+		setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){0}, sizeof(int));
+}
+
+static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
+                               const struct next *next)
+{
+	struct outgoing_file *file = next->file;
+	size_t left = turn->budget - turn->sent;
+	uint64_t asked = file->source.remaining < left ? file->source.remaining : left;
+
+	guard_turn(turn);
+	if (outgoing->is_inet && file->source.remaining < left &&
+	    evbuffer_get_length(outgoing->buffer) > 0)
+		cork(turn);
+	turn->calls++;
+	outgoing->stats->sendfile_calls++;
+	ssize_t sent = file_source_send(&file->source, turn->fd, left);
+	/* Broken in the middle of a call it gives a short count, and the signal. */
+	turn->raised |= sent == -EPIPE || (sent >= 0 && (uint64_t)sent < asked);
+	/* It ended early: before Linux 6.5 the kernel keeps the segment before open for the rest. */
+	turn->more |= sent == 0 && outgoing->is_inet;
+	if (sent <= 0)
+		return file_gave_nothing(outgoing, next, (int)sent);
+	turn->sent += (size_t)sent;
+	turn->more = false;
+	outgoing->stats->bytes_sent += (uint64_t)sent;
+	count_file_bytes(outgoing, file, (size_t)sent);
+	if (file->source.remaining == 0)
+		outgoing_finish_at(outgoing, next->fds, 0);
+	return OUTGOING_IDLE;
+}
+
+static int send_file(struct outgoing *outgoing, struct turn *turn, const struct next *next)
+{
+	if (is_held(next->file))
+		return OUTGOING_HELD;
+	if (next->file->source.remaining == 0) {
+		outgoing_finish_at(outgoing, next->fds, 0);
+		return OUTGOING_IDLE;
+	}
+	if (next->fds > 0 || file_source_must_copy(&next->file->source))
+		return send_file_copied(outgoing, turn, next);
+	return send_file_in_kernel(outgoing, turn, next);
+}
+
+struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing)
+{
+	struct next next = find_next(outgoing, 0);
+	return next.bytes == 0 && next.file != NULL && next.file->waiting != 0 ? next.file : NULL;
+}
+
+bool outgoing_is_held(const struct outgoing *outgoing)
+{
+	struct next next = find_next(outgoing, 0);
+	return next.bytes == 0 && next.file != NULL && is_held(next.file);
+}
+
+void outgoing_note_drained(struct outgoing *outgoing, size_t count)
+{
+	uint64_t own = count < outgoing->own_drain ? count : outgoing->own_drain;
+	outgoing->own_drain -= own;
+	outgoing->drained += count - own;
+}
+
+int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sent)
+{
+	struct turn turn = {.fd = fd, .budget = budget};
+	int state = OUTGOING_IDLE;
+
+	outgoing->replaced = false;
+	while (state == OUTGOING_IDLE && !outgoing->stopped && !outgoing->replaced) {
+		struct next next = find_next(outgoing, 0);
+		if (next.bytes == 0 && next.file == NULL)
+			break;
+		if (is_spent(&turn))
+			state = OUTGOING_YIELDED;
+		else if (next.bytes > 0)
+			state = send_bytes(outgoing, &turn);
+		else
+			state = send_file(outgoing, &turn, &next);
+	}
+	unguard_turn(&turn);
+	if (!outgoing->stopped && !outgoing->replaced) /* or its number may be another's now */
+		let_go(&turn);
+	*sent = turn.sent;
+	return state;
+}

@@ -1,0 +1,244 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "takeover/socket_set.h"
+#include "takeover/takeover.h"
+#include "transport/transport.h"
+
+/* The new process. What it has received is a copy of the old one's, until that has stopped or died. */
+
+/* ---- asking ---- */
+
+static int begin(struct ferry_takeover *takeover)
+{
+	return takeover_send(takeover, TAKEOVER_REQUEST, takeover->request, takeover->request_length,
+	                     NULL, 0);
+}
+
+static int put_names(unsigned char **out, size_t *length, const char *const *names, size_t count)
+{
+	size_t size = TAKEOVER_REQUEST_SIZE;
+
+	for (size_t i = 0; i < count; i++) {
+		if (names[i] == NULL)
+			return -EINVAL;
+		if (strlen(names[i]) > FERRY_LISTENERS_NAME_MAX)
+			return -EMSGSIZE;
+		size += 1 + strlen(names[i]);
+		if (size > TAKEOVER_REQUEST_MAX)
+			return -EMSGSIZE;
+	}
+	unsigned char *payload = malloc(size);
+	if (payload == NULL)
+		return -ENOMEM;
+	takeover_request_put(payload, (uint32_t)count);
+	unsigned char *end = payload + TAKEOVER_REQUEST_SIZE;
+	for (size_t i = 0; i < count; i++) {
+		*end = (unsigned char)strlen(names[i]);
+		memcpy(end + 1, names[i], *end);
+		end += 1 + *end;
+	}
+	*out = payload;
+	*length = size;
+	return 0;
+}
+
+/* ---- receiving ---- */
+
+static int check_cookie(int fd, uint64_t expected)
+{
+	uint64_t cookie = 0;
+	socklen_t length = sizeof(cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0 || cookie != expected)
+		return -EPROTO;
+	return 0;
+}
+
+static size_t count_fds(const struct takeover_listener *listener)
+{
+	if (listener->file_name_length == 0)
+		return 1;
+	return listener->locked ? 3 : 2;
+}
+
+/* The old process gives away only what listens. */
+static int insert(struct ferry_takeover *takeover, const struct takeover_listener *listener,
+                  const struct ferry_message *message)
+{
+	const size_t fd_count = count_fds(listener);
+	char name[FERRY_LISTENERS_NAME_MAX + 1];
+	struct socket_file file = {.directory = fd_count > 1 ? ferry_message_get_fd(message, 1) : -1,
+	                           .lock = fd_count > 2 ? ferry_message_get_fd(message, 2) : -1,
+	                           .device = (dev_t)listener->device,
+	                           .inode = (ino_t)listener->inode};
+
+	if (listener->file_name_length >= sizeof(file.name))
+		return -EPROTO;
+	memcpy(name, listener->name, listener->name_length);
+	name[listener->name_length] = '\0';
+	memcpy(file.name, listener->file_name, listener->file_name_length);
+	const int status =
+	    socket_set_insert(takeover->taken, name, ferry_message_get_fd(message, 0), &file);
+	return status == 0 || status == -ENOMEM ? status : -EPROTO;
+}
+
+static int take_listener(struct ferry_takeover *takeover, struct ferry_message *message)
+{
+	struct takeover_listener listener = {.file_name_length = 0};
+	size_t length;
+	const void *payload = ferry_message_get_payload(message, &length);
+
+	int status = takeover_listener_get(payload, length, &listener);
+	if (status == 0 && ferry_message_get_fd_count(message) != count_fds(&listener))
+		status = -EPROTO;
+	if (status == 0 && ferry_message_get_fds_lost(message) > 0)
+		status = -EMFILE;
+	if (status == 0)
+		status = check_cookie(ferry_message_get_fd(message, 0), listener.cookie);
+	if (status == 0)
+		status = insert(takeover, &listener, message);
+	for (size_t i = 0; status == 0 && i < count_fds(&listener); i++)
+		(void)ferry_message_steal_fd(message, i);
+	return status;
+}
+
+static int take_end(struct ferry_takeover *takeover, struct ferry_message *message)
+{
+	struct ferry_socket_set *set = takeover->taken;
+	int32_t count;
+	size_t length;
+	const void *payload = ferry_message_get_payload(message, &length);
+
+	if (takeover_number_get(payload, length, &count) != 0 || count < 0 ||
+	    (size_t)count != ferry_socket_set_count(set))
+		return -EPROTO;
+	takeover->taken = NULL;
+	takeover_attach_set(takeover, set);
+	takeover->state = TAKEOVER_OFFERED;
+	takeover->callbacks->received(takeover, set, takeover->context);
+	return 0;
+}
+
+/* ---- after that ---- */
+
+static void own(struct ferry_takeover *takeover)
+{
+	if (takeover->set != NULL)
+		socket_set_own_files(takeover->set);
+}
+
+static int take_release(struct ferry_takeover *takeover)
+{
+	if (takeover->state != TAKEOVER_ACCEPTED)
+		return -EPROTO;
+	own(takeover);
+	takeover_end(takeover, 0);
+	return 0;
+}
+
+static int take_withdrawal(struct ferry_takeover *takeover, struct ferry_message *message)
+{
+	int32_t status;
+	size_t length;
+	const void *payload = ferry_message_get_payload(message, &length);
+
+	if (takeover_number_get(payload, length, &status) != 0 || status >= 0)
+		return -EPROTO;
+	takeover_end(takeover, status);
+	return 0;
+}
+
+static int message_received(struct ferry_takeover *takeover, struct ferry_message *message)
+{
+	const bool talking = takeover->state == TAKEOVER_TALKING;
+
+	switch (ferry_message_get_type(message)) {
+	case TAKEOVER_LISTENER:
+		return talking ? take_listener(takeover, message) : -EPROTO;
+	case TAKEOVER_END:
+		return talking ? take_end(takeover, message) : -EPROTO;
+	case TAKEOVER_RELEASED:
+		return take_release(takeover);
+	case TAKEOVER_WITHDRAWN:
+		return take_withdrawal(takeover, message);
+	default:
+		return 0;
+	}
+}
+
+/* The old process has died, or it would have said WITHDRAWN. Once this one has said that it accepts,
+ * it does not matter any more which of the two has ended the channel: the old one has that word. */
+static void channel_ended(struct ferry_takeover *takeover, int reason, bool by_peer)
+{
+	if (takeover->state == TAKEOVER_OFFERED && by_peer) {
+		takeover->state = TAKEOVER_ORPHANED;
+	} else if (takeover->state == TAKEOVER_ACCEPTED) {
+		own(takeover);
+		takeover_end(takeover, 0);
+	} else {
+		takeover_end(takeover, reason);
+	}
+}
+
+static void give_up(struct ferry_takeover *takeover, int status)
+{
+	(void)status; /* the channel's end says all */
+	ferry_transport_abort_connection(ferry_message_stream_get_transport(takeover->stream));
+}
+
+static const struct takeover_role role = {begin, message_received, channel_ended, give_up};
+
+/* ---- the public functions ---- */
+
+int ferry_takeover_request(struct ferry_takeover **out, struct ferry_transport *transport,
+                           const char *const *names, size_t count,
+                           const struct ferry_takeover_callbacks *callbacks, void *context)
+{
+	unsigned char *request = NULL;
+	size_t length = 0;
+
+	if (out == NULL || transport == NULL || (names == NULL && count > 0) || callbacks == NULL ||
+	    callbacks->received == NULL || callbacks->ended == NULL)
+		return -EINVAL;
+	if (!transport->outgoing.carries_fds)
+		return -EOPNOTSUPP;
+	int status = put_names(&request, &length, names, count);
+	if (status == 0)
+		status = takeover_new(out, &role, NULL, transport, callbacks, context);
+	if (status != 0) {
+		free(request);
+		return status;
+	}
+	(*out)->request = request;
+	(*out)->request_length = length;
+	return 0;
+}
+
+int ferry_takeover_commit(struct ferry_takeover *takeover)
+{
+	if (takeover == NULL || takeover->role != &role)
+		return -EINVAL;
+	switch (takeover->state) {
+	case TAKEOVER_OFFERED: {
+		/* Not takeover_send(), which could run callbacks. That the channel has ended is found out by
+		 * the loop, after what the old process may have said last. */
+		const int status = ferry_message_stream_send(takeover->stream, TAKEOVER_ACCEPTING, NULL, 0,
+		                                             NULL, 0, FERRY_FD_DUP);
+		if (status != 0 && status != -EPIPE)
+			return status;
+		takeover->state = TAKEOVER_ACCEPTED;
+		return 0;
+	}
+	case TAKEOVER_ORPHANED:
+		own(takeover);
+		takeover_end_later(takeover, 0);
+		return 0;
+	case TAKEOVER_OVER:
+		return -ENOTCONN;
+	default:
+		return -EINVAL;
+	}
+}

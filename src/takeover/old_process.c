@@ -1,0 +1,206 @@
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "takeover/socket_set.h"
+#include "takeover/takeover.h"
+#include "transport/transport.h"
+#include "util/log.h"
+
+/* The old process. Everything is its own until ACCEPTING has come. */
+
+/* ---- offering ---- */
+
+static bool is_named(const struct socket_set_entry *entry, const unsigned char *name)
+{
+	return strlen(entry->name) == name[0] && memcmp(entry->name, name + 1, name[0]) == 0;
+}
+
+/* Marks all of a name; how many there are. */
+static size_t mark(struct ferry_socket_set *set, const unsigned char *name)
+{
+	size_t found = 0;
+
+	for (size_t i = 0; i < set->count; i++) {
+		if (name != NULL && !is_named(&set->entries[i], name))
+			continue;
+		set->entries[i].offered = true;
+		found++;
+	}
+	return found;
+}
+
+static int mark_requested(struct ferry_socket_set *set, const unsigned char *payload, size_t length)
+{
+	uint32_t count;
+	const int status = takeover_request_get(payload, length, &count);
+	if (status != 0)
+		return status;
+
+	const unsigned char *name = payload + TAKEOVER_REQUEST_SIZE;
+	for (size_t i = 0; i < set->count; i++)
+		set->entries[i].offered = false;
+	if (count == 0)
+		mark(set, NULL);
+	for (; count > 0; count--, name += 1 + name[0])
+		if (mark(set, name) == 0)
+			return -ENOENT;
+	return 0;
+}
+
+static int send_listener(struct ferry_takeover *takeover, const struct socket_set_entry *entry)
+{
+	const struct socket_file *file = &entry->file;
+	struct takeover_listener listener = {.name_length = (uint16_t)strlen(entry->name)};
+	unsigned char payload[TAKEOVER_LISTENER_SIZE + FERRY_LISTENERS_NAME_MAX + sizeof(file->name)];
+	const int fds[3] = {entry->fd, file->directory, file->lock};
+	size_t fd_count = 1;
+	socklen_t length = sizeof(listener.cookie);
+
+	if (getsockopt(entry->fd, SOL_SOCKET, SO_COOKIE, &listener.cookie, &length) < 0)
+		return -errno;
+	if (file->bound) {
+		listener.device = file->device;
+		listener.inode = file->inode;
+		listener.file_name_length = (uint16_t)strlen(file->name);
+		listener.locked = file->lock >= 0;
+		fd_count = listener.locked ? 3 : 2;
+	}
+	takeover_listener_put(payload, &listener);
+	unsigned char *names = payload + TAKEOVER_LISTENER_SIZE;
+	memcpy(names, entry->name, listener.name_length);
+	memcpy(names + listener.name_length, file->name, listener.file_name_length);
+	return takeover_send(takeover, TAKEOVER_LISTENER, payload,
+	                     TAKEOVER_LISTENER_SIZE + (size_t)listener.name_length +
+	                         listener.file_name_length,
+	                     fds, fd_count);
+}
+
+/* One message for each: a single one holds 253 descriptors, and is lost as a whole. */
+static int offer(struct ferry_takeover *takeover, struct ferry_message *message)
+{
+	struct ferry_socket_set *set = takeover->set;
+	unsigned char end[TAKEOVER_NUMBER_SIZE];
+	size_t length;
+	const void *payload = ferry_message_get_payload(message, &length);
+	int32_t count = 0;
+
+	int status = mark_requested(set, payload, length);
+	if (status == 0)
+		status = socket_set_reserve(takeover->taken, set->count);
+	for (size_t i = 0; status == 0 && i < set->count; i++) {
+		if (!set->entries[i].offered)
+			continue;
+		status = send_listener(takeover, &set->entries[i]);
+		count++;
+	}
+	takeover_number_put(end, count);
+	if (status == 0)
+		status = takeover_send(takeover, TAKEOVER_END, end, sizeof(end), NULL, 0);
+	if (status == 0)
+		takeover->state = TAKEOVER_OFFERED;
+	return status;
+}
+
+/* ---- after that ---- */
+
+/* What is taken leaves the set, and its files are given up, before the owner is told, who may free the
+ * set; RELEASED follows once nothing here has the sockets any more. */
+static void hand_over(struct ferry_takeover *takeover)
+{
+	socket_set_move_offered(takeover->set, takeover->taken);
+	takeover_end(takeover, 0);
+	ferry_socket_set_free(takeover->taken);
+	takeover->taken = NULL;
+	if (takeover_send(takeover, TAKEOVER_RELEASED, NULL, 0, NULL, 0) != 0)
+		log_line(FERRY_LOG_WARNING,
+		         "listeners were taken over, and the new process has gone since");
+}
+
+static int message_received(struct ferry_takeover *takeover, struct ferry_message *message)
+{
+	switch (ferry_message_get_type(message)) {
+	case TAKEOVER_REQUEST:
+		return takeover->state == TAKEOVER_TALKING ? offer(takeover, message) : -EPROTO;
+
+	case TAKEOVER_ACCEPTING:
+		if (takeover->state != TAKEOVER_OFFERED)
+			return -EPROTO;
+		hand_over(takeover);
+		return 0;
+
+	default:
+		return 0;
+	}
+}
+
+/* The new process may take an end without a word for this one's death, and the files for its own. Better
+ * one that stays behind than one that is removed from under it. */
+static void leave_files(struct ferry_takeover *takeover)
+{
+	if (takeover->state != TAKEOVER_OFFERED)
+		return;
+	log_line(FERRY_LOG_WARNING,
+	         "listeners were offered, and their files are left: who asked cannot be told");
+	socket_set_disown_offered(takeover->set);
+}
+
+static void channel_ended(struct ferry_takeover *takeover, int reason, bool by_peer)
+{
+	/* A peer that breaks the format knows nothing of files. */
+	if (!by_peer && reason != -EPROTO)
+		leave_files(takeover);
+	takeover_end(takeover, reason);
+}
+
+static void give_up(struct ferry_takeover *takeover, int status)
+{
+	unsigned char payload[TAKEOVER_NUMBER_SIZE];
+	const enum takeover_state state = takeover->state;
+
+	takeover->state = TAKEOVER_OVER; /* what arrives while this is sent comes too late */
+	takeover_number_put(payload, status);
+	const bool sent =
+	    takeover_send(takeover, TAKEOVER_WITHDRAWN, payload, sizeof(payload), NULL, 0) == 0 &&
+	    takeover_all_sent(takeover);
+	takeover->state = state;
+	if (!sent)
+		leave_files(takeover);
+}
+
+static int begin(struct ferry_takeover *takeover)
+{
+	(void)takeover;
+	return 0; /* the new process asks */
+}
+
+static const struct takeover_role role = {begin, message_received, channel_ended, give_up};
+
+/* ---- the public function ---- */
+
+/* Who made the connection, by what the kernel wrote down then. */
+static int check_peer(int fd)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+		return -errno;
+	return peer.uid == geteuid() || peer.uid == 0 ? 0 : -EACCES;
+}
+
+int ferry_takeover_serve(struct ferry_takeover **out, struct ferry_socket_set *set,
+                         struct ferry_transport *transport,
+                         const struct ferry_takeover_callbacks *callbacks, void *context)
+{
+	if (out == NULL || set == NULL || transport == NULL || callbacks == NULL ||
+	    callbacks->ended == NULL)
+		return -EINVAL;
+	if (set->takeover != NULL)
+		return -EBUSY;
+	if (!transport->outgoing.carries_fds)
+		return -EOPNOTSUPP;
+	const int status = check_peer(bufferevent_getfd(transport->rearm.bev));
+	return status != 0 ? status : takeover_new(out, &role, set, transport, callbacks, context);
+}

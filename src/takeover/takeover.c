@@ -1,0 +1,227 @@
+#include "takeover/takeover.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "message/message.h"
+#include "takeover/socket_set.h"
+#include "transport/transport.h"
+#include "util/log.h"
+
+/* As many as the transport allows: of a set, all or nothing is offered. */
+enum { FDS_QUEUED_MAX = 1024 * 1024 };
+
+/* ---- lifetime ---- */
+
+static void release(struct ferry_takeover *takeover)
+{
+	ferry_message_stream_free(takeover->stream);
+	if (takeover->turn != NULL)
+		event_free(takeover->turn);
+	ferry_socket_set_free(takeover->taken);
+	free(takeover->request);
+	free(takeover);
+}
+
+/* Around whatever may run user code, which may free the takeover: its memory stays until the last of
+ * these has returned. */
+static void enter(struct ferry_takeover *takeover)
+{
+	takeover->callings++;
+}
+
+static void leave(struct ferry_takeover *takeover)
+{
+	if (--takeover->callings == 0 && takeover->freed)
+		release(takeover);
+}
+
+void takeover_attach_set(struct ferry_takeover *takeover, struct ferry_socket_set *set)
+{
+	takeover->set = set;
+	set->takeover = takeover;
+}
+
+/* From here on nothing is told, nothing that arrives is looked at, and the set is free for another. */
+static void be_over(struct ferry_takeover *takeover)
+{
+	takeover->state = TAKEOVER_OVER;
+	if (takeover->set != NULL)
+		takeover->set->takeover = NULL;
+	takeover->set = NULL;
+}
+
+void takeover_end(struct ferry_takeover *takeover, int status)
+{
+	be_over(takeover);
+	takeover->callbacks->ended(takeover, status, takeover->context);
+}
+
+void takeover_end_later(struct ferry_takeover *takeover, int status)
+{
+	be_over(takeover);
+	takeover->status = status;
+	event_active(takeover->turn, EV_TIMEOUT, 0);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	struct ferry_takeover *takeover = argument;
+
+	enter(takeover);
+	takeover_end(takeover, takeover->status);
+	leave(takeover);
+}
+
+static void give_up(struct ferry_takeover *takeover, int status)
+{
+	if (takeover->begun && takeover->state != TAKEOVER_OVER)
+		takeover->role->give_up(takeover, status);
+}
+
+void takeover_forget_set(struct ferry_takeover *takeover)
+{
+	enter(takeover);
+	give_up(takeover, -ECANCELED);
+	takeover_end_later(takeover, -ECANCELED);
+	leave(takeover);
+}
+
+void ferry_takeover_free(struct ferry_takeover *takeover)
+{
+	if (takeover == NULL || takeover->freed)
+		return;
+	enter(takeover);
+	give_up(takeover, -ECANCELED);
+	be_over(takeover);
+	takeover->freed = true;
+	leave(takeover);
+}
+
+/* ---- messages ---- */
+
+/* Ends it, with what is wrong, and tells the other process. */
+static void fail(struct ferry_takeover *takeover, int status)
+{
+	if (takeover->state == TAKEOVER_OVER)
+		return;
+	log_line(FERRY_LOG_WARNING, "a takeover of listeners has failed: %s", strerror(-status));
+	give_up(takeover, status);
+	takeover_end(takeover, status);
+}
+
+int takeover_send(struct ferry_takeover *takeover, enum takeover_type type, const void *payload,
+                  size_t length, const int *fds, size_t fd_count)
+{
+	const int status = ferry_message_stream_send(takeover->stream, (uint16_t)type, payload, length,
+	                                             fds, fd_count, FERRY_FD_DUP);
+
+	if (status == 0)
+		message_flush(takeover->stream);
+	return status;
+}
+
+bool takeover_all_sent(const struct ferry_takeover *takeover)
+{
+	struct ferry_transport_stats stats;
+
+	return ferry_transport_get_stats(ferry_message_stream_get_transport(takeover->stream),
+	                                 &stats) == 0 &&
+	       stats.bytes_queued == 0;
+}
+
+static void on_made(struct ferry_message_stream *stream, void *context)
+{
+	(void)stream;
+	struct ferry_takeover *takeover = context;
+	unsigned char hello[TAKEOVER_HELLO_SIZE];
+
+	if (takeover->state == TAKEOVER_OVER)
+		return;
+	enter(takeover);
+	takeover->begun = true;
+	takeover_hello_put(hello);
+	int status = takeover_send(takeover, TAKEOVER_HELLO, hello, sizeof(hello), NULL, 0);
+	if (status == 0)
+		status = takeover->role->begin(takeover);
+	if (status != 0)
+		fail(takeover, status);
+	leave(takeover);
+}
+
+static int receive(struct ferry_takeover *takeover, struct ferry_message *message)
+{
+	size_t length;
+	const void *payload = ferry_message_get_payload(message, &length);
+
+	if ((ferry_message_get_type(message) == TAKEOVER_HELLO) == takeover->greeted)
+		return -EPROTO;
+	if (takeover->greeted)
+		return takeover->role->message_received(takeover, message);
+	takeover->greeted = true;
+	return takeover_hello_get(payload, length);
+}
+
+static void on_message(struct ferry_message_stream *stream, struct ferry_message *message,
+                       void *context)
+{
+	(void)stream;
+	struct ferry_takeover *takeover = context;
+
+	if (takeover->state == TAKEOVER_OVER)
+		return;
+	enter(takeover);
+	const int status = receive(takeover, message);
+	if (status != 0)
+		fail(takeover, status);
+	leave(takeover);
+}
+
+static void on_lost(struct ferry_message_stream *stream, int reason, void *context)
+{
+	(void)stream;
+	struct ferry_takeover *takeover = context;
+	const bool by_peer = reason == 0 || reason == -ECONNRESET || reason == -EPIPE;
+
+	if (takeover->state == TAKEOVER_OVER)
+		return;
+	enter(takeover);
+	takeover->role->channel_ended(takeover, reason != 0 ? reason : -ECONNRESET, by_peer);
+	leave(takeover);
+}
+
+static const struct ferry_message_callbacks callbacks_below = {
+    .connection_made = on_made, .message_received = on_message, .connection_lost = on_lost};
+
+/* ---- making one ---- */
+
+int takeover_new(struct ferry_takeover **out, const struct takeover_role *role,
+                 struct ferry_socket_set *set, struct ferry_transport *transport,
+                 const struct ferry_takeover_callbacks *callbacks, void *context)
+{
+	struct event_base *base = bufferevent_get_base(transport->rearm.bev);
+	struct ferry_takeover *takeover = calloc(1, sizeof(*takeover));
+	if (takeover == NULL)
+		return -ENOMEM;
+	takeover->role = role;
+	takeover->callbacks = callbacks;
+	takeover->context = context;
+	takeover->turn = event_new(base, -1, 0, on_turn, takeover);
+	int status = takeover->turn != NULL ? ferry_socket_set_new(&takeover->taken) : -ENOMEM;
+	/* The last that may fail: the transport has no way back. */
+	if (status == 0)
+		status = ferry_message_stream_new(&takeover->stream, transport, &callbacks_below, takeover);
+	if (status != 0) {
+		release(takeover);
+		return status;
+	}
+	ferry_transport_set_fd_buffer(transport, 64, FDS_QUEUED_MAX);
+	if (set != NULL)
+		takeover_attach_set(takeover, set);
+	*out = takeover;
+	return 0;
+}

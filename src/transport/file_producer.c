@@ -1,0 +1,192 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "ferry/file_producer.h"
+
+#include "transport/file_wait.h"
+#include "transport/transport.h"
+
+/*
+ * A file in the stream, as its user sees it. The stream embeds nothing of the user's; this joins the
+ * two.
+ */
+struct ferry_file_producer {
+	struct outgoing_file file; /* first: the stream's view */
+	struct ferry_transport *transport;
+	const struct ferry_file_callbacks *callbacks;
+	void *context;
+	uint64_t total;
+	struct file_wait wait; /* for its bytes, when it has none */
+};
+
+/* Whether the file is still in the stream, which must be locked. */
+static bool is_queued(const struct ferry_file_producer *producer)
+{
+	return producer->file.source.fd >= 0;
+}
+
+static struct ferry_file_producer *producer_of(struct outgoing_file *file)
+{
+	return (struct ferry_file_producer *)file;
+}
+
+/* ---- what the stream tells ---- */
+
+static void wait_for_bytes(struct outgoing_file *file)
+{
+	file_wait_begin(&producer_of(file)->wait);
+}
+
+static void leaving(struct outgoing_file *file)
+{
+	file_wait_end(&producer_of(file)->wait);
+}
+
+static void told_progress(struct outgoing_file *file)
+{
+	struct ferry_file_producer *producer = producer_of(file);
+
+	file_wait_stay_ahead(&producer->wait);
+	if (producer->callbacks != NULL && producer->callbacks->progress != NULL)
+		producer->callbacks->progress(producer, file->sent, producer->total, producer->context);
+}
+
+static void told_finished(struct outgoing_file *file)
+{
+	struct ferry_file_producer *producer = producer_of(file);
+
+	if (producer->callbacks != NULL && producer->callbacks->finished != NULL)
+		producer->callbacks->finished(producer, file->status, file->sent, producer->context);
+	file_wait_release(&producer->wait);
+	free(producer);
+}
+
+/* ---- what users call ---- */
+
+static int queue_file(struct ferry_transport *transport, struct ferry_file_producer *producer,
+                      struct ferry_file_producer **out)
+{
+	if (!transport_takes_output(transport))
+		return -EPIPE;
+	int status = outgoing_push_file(&transport->outgoing, &producer->file);
+	if (status < 0)
+		return status;
+	/* Before the lock is released: the loop may run in another thread. */
+	if (out != NULL)
+		*out = producer;
+	transport_want_write(transport);
+	/* A pull producer that gave a file has written. */
+	if (transport->watcher != NULL)
+		transport->watcher->queued(transport->watcher_argument);
+	return 0;
+}
+
+static struct ferry_file_producer *new_producer(struct ferry_transport *transport,
+                                                const struct file_source *source,
+                                                const struct ferry_file_callbacks *callbacks,
+                                                void *context)
+{
+	struct ferry_file_producer *producer = malloc(sizeof(*producer));
+	if (producer == NULL)
+		return NULL;
+	*producer = (struct ferry_file_producer){
+	    .file = {.source = *source,
+	             .leaving = leaving,
+	             .wait = wait_for_bytes,
+	             .progress = told_progress,
+	             .finished = told_finished},
+	    .transport = transport,
+	    .callbacks = callbacks,
+	    .context = context,
+	    .total = source->remaining,
+	    .wait = {.transport = transport, .file = &producer->file},
+	};
+	return producer;
+}
+
+int ferry_transport_send_file(struct ferry_transport *transport, int fd, unsigned int ownership,
+                              int64_t offset, int64_t length,
+                              const struct ferry_file_callbacks *callbacks, void *context,
+                              struct ferry_file_producer **out)
+{
+	struct file_source source;
+
+	bool copy = (ownership & FERRY_FILE_COPY) != 0;
+	ownership &= ~FERRY_FILE_COPY;
+	if (transport == NULL || (ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP))
+		return -EINVAL;
+	int status = file_source_init(&source, fd, offset, length, copy);
+	if (status < 0)
+		return status;
+	if (ownership == FERRY_FD_DUP) {
+		source.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (source.fd < 0)
+			return -errno;
+	}
+
+	struct ferry_file_producer *producer = new_producer(transport, &source, callbacks, context);
+	if (producer == NULL) {
+		status = -ENOMEM;
+	} else {
+		struct bufferevent *bev = transport_lock(transport);
+		status = queue_file(transport, producer, out);
+		bufferevent_unlock(bev);
+	}
+	if (status < 0) {
+		free(producer);
+		if (ownership == FERRY_FD_DUP)
+			close(source.fd);
+	}
+	return status;
+}
+
+int ferry_file_producer_get_method(const struct ferry_file_producer *producer)
+{
+	if (producer == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(producer->transport);
+	int method = (int)producer->file.source.method;
+	bufferevent_unlock(bev);
+	return method;
+}
+
+void ferry_file_producer_pause(struct ferry_file_producer *producer)
+{
+	if (producer == NULL)
+		return;
+	struct ferry_transport *transport = producer->transport;
+	struct bufferevent *bev = transport_lock(transport);
+	producer->file.held = true;
+	/* What waits for the peer now may be this file: its write timeout must not run. */
+	if (is_queued(producer) && outgoing_is_held(&transport->outgoing))
+		transport_stop_waiting(transport);
+	bufferevent_unlock(bev);
+}
+
+void ferry_file_producer_resume(struct ferry_file_producer *producer)
+{
+	if (producer == NULL)
+		return;
+	struct bufferevent *bev = transport_lock(producer->transport);
+	if (producer->file.held && is_queued(producer)) {
+		producer->file.held = false;
+		transport_want_write(producer->transport);
+	}
+	bufferevent_unlock(bev);
+}
+
+void ferry_file_producer_stop(struct ferry_file_producer *producer)
+{
+	if (producer == NULL)
+		return;
+	struct ferry_transport *transport = producer->transport;
+	struct bufferevent *bev = transport_lock(transport);
+	if (is_queued(producer)) {
+		outgoing_finish_file(&transport->outgoing, &producer->file, -ECANCELED);
+		transport_want_loop(transport);
+		transport_want_write(transport);
+	}
+	bufferevent_unlock(bev);
+}

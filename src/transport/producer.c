@@ -1,0 +1,142 @@
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "ferry/producer.h"
+
+#include "transport/transport.h"
+
+/*
+ * The producer of a transport: held back and let go by how much waits in the stream.
+ */
+struct producer {
+	struct ferry_transport *transport;
+	const struct ferry_producer_callbacks *callbacks;
+	void *context;
+	bool paused; /* push: told to pause */
+	bool asked;  /* pull: asked, and has written nothing since */
+};
+
+/* Where libevent has no high-water mark. */
+static const size_t default_high = (size_t)64 * 1024;
+
+static bool over_high(const struct ferry_transport *transport)
+{
+	size_t high = 0;
+	bufferevent_getwatermark(transport->rearm.bev, EV_WRITE, NULL, &high);
+	return evbuffer_get_length(transport->outgoing.buffer) > (high != 0 ? high : default_high) ||
+	       transport->outgoing.fd_count >= transport->fd_high;
+}
+
+static bool under_low(const struct ferry_transport *transport)
+{
+	size_t low = 0;
+	bufferevent_getwatermark(transport->rearm.bev, EV_WRITE, &low, NULL);
+	return evbuffer_get_length(transport->outgoing.buffer) <= low &&
+	       transport->outgoing.fd_count <= transport->fd_high / 2;
+}
+
+/* The callbacks below may free the producer: nothing follows the call. */
+
+static void push_queued(void *argument)
+{
+	struct producer *producer = argument;
+
+	if (producer->paused || !over_high(producer->transport))
+		return;
+	producer->paused = true;
+	producer->callbacks->pause_producing(producer->context);
+}
+
+static void push_sent(void *argument, bool empty)
+{
+	(void)empty;
+	struct producer *producer = argument;
+
+	if (!producer->paused || !under_low(producer->transport))
+		return;
+	producer->paused = false;
+	producer->callbacks->resume_producing(producer->context);
+}
+
+static void pull_queued(void *argument)
+{
+	struct producer *producer = argument;
+	producer->asked = false;
+}
+
+static void pull_sent(void *argument, bool empty)
+{
+	struct producer *producer = argument;
+
+	if (!empty || producer->asked)
+		return;
+	producer->asked = true;
+	producer->callbacks->resume_producing(producer->context);
+}
+
+static void gone(void *argument)
+{
+	struct producer *producer = argument;
+	const struct ferry_producer_callbacks *callbacks = producer->callbacks;
+	void *context = producer->context;
+
+	free(producer);
+	if (callbacks->stop_producing != NULL)
+		callbacks->stop_producing(context);
+}
+
+static const struct transport_watcher push_watcher = {push_queued, push_sent, gone};
+static const struct transport_watcher pull_watcher = {pull_queued, pull_sent, gone};
+
+static int register_producer(struct ferry_transport *transport,
+                             const struct ferry_producer_callbacks *callbacks, void *context,
+                             enum ferry_producer_mode mode)
+{
+	if (transport->watcher != NULL)
+		return -EBUSY;
+	if (!transport_takes_output(transport))
+		return -EPIPE;
+	struct producer *producer = malloc(sizeof(*producer));
+	if (producer == NULL)
+		return -ENOMEM;
+	*producer = (struct producer){transport, callbacks, context, false, false};
+	transport_set_watcher(transport, mode == FERRY_PRODUCER_PUSH ? &push_watcher : &pull_watcher,
+	                      producer);
+	if (mode == FERRY_PRODUCER_PUSH)
+		push_queued(producer);
+	else
+		transport_want_write(transport);
+	return 0;
+}
+
+int ferry_transport_register_producer(struct ferry_transport *transport,
+                                      const struct ferry_producer_callbacks *callbacks,
+                                      void *context, enum ferry_producer_mode mode)
+{
+	if (transport == NULL || callbacks == NULL || callbacks->resume_producing == NULL)
+		return -EINVAL;
+	if (mode != FERRY_PRODUCER_PULL &&
+	    (mode != FERRY_PRODUCER_PUSH || callbacks->pause_producing == NULL))
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = register_producer(transport, callbacks, context, mode);
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_unregister_producer(struct ferry_transport *transport)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = -ENOENT;
+	if (transport->watcher != NULL) {
+		free(transport->watcher_argument);
+		transport_set_watcher(transport, NULL, NULL);
+		transport_settle_close(transport);
+		status = 0;
+	}
+	bufferevent_unlock(bev);
+	return status;
+}

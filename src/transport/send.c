@@ -1,0 +1,131 @@
+#include "transport/transport.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "kernel/ancillary.h"
+
+/*
+ * What users put into the stream: bytes, and descriptors with the checks that must be made at the call.
+ */
+
+int ferry_transport_write(struct ferry_transport *transport, const void *data, size_t length)
+{
+	if (transport == NULL || (data == NULL && length > 0))
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = 0;
+	if (!transport_takes_output(transport))
+		status = -EPIPE;
+	else if (length > 0 && evbuffer_add(bufferevent_get_output(bev), data, length) < 0)
+		status = -ENOMEM;
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_write_buffer(struct ferry_transport *transport, struct evbuffer *buffer)
+{
+	if (transport == NULL || buffer == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = 0;
+	if (!transport_takes_output(transport))
+		status = -EPIPE;
+	else if (evbuffer_add_buffer(bufferevent_get_output(bev), buffer) < 0)
+		status = -ENOMEM;
+	bufferevent_unlock(bev);
+	return status;
+}
+
+/* One system call for a socket says both whether it is open and whose it is. */
+static int examine_fd(const struct ferry_transport *transport, int fd)
+{
+	uint64_t cookie;
+	socklen_t length = sizeof(cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0)
+		return cookie == transport->cookie && cookie != 0 ? -ELOOP : 0;
+	/* EBADF is said of O_PATH descriptors too, which can be sent. */
+	if (errno == EBADF && fcntl(fd, F_GETFD) < 0)
+		return -EBADF;
+	return 0;
+}
+
+static void close_all(const int *fds, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		close(fds[i]);
+}
+
+/* `count` is more than 0. */
+static int duplicate_all(int *out, const int *fds, unsigned int count)
+{
+	unsigned int i = 0;
+
+	do {
+		out[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+		if (out[i] < 0) {
+			int status = -errno;
+			close_all(out, i);
+			return status;
+		}
+	} while (++i < count);
+	return 0;
+}
+
+static int push_duplicates(struct ferry_transport *transport, const int *fds, unsigned int count)
+{
+	int duplicates[ANCILLARY_MAX_FDS];
+
+	int status = duplicate_all(duplicates, fds, count);
+	if (status < 0)
+		return status;
+	status = outgoing_push_fds(&transport->outgoing, duplicates, count, false);
+	if (status < 0)
+		close_all(duplicates, count);
+	return status;
+}
+
+int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
+                        enum ferry_fd_ownership ownership)
+{
+	int status = 0;
+
+	if (!transport->outgoing.carries_fds)
+		return -EOPNOTSUPP;
+	if (!transport_takes_output(transport))
+		return -EPIPE;
+	for (unsigned int i = 0; i < count && status == 0; i++)
+		status = examine_fd(transport, fds[i]);
+	if (status == 0)
+		status = outgoing_admits_fds(&transport->outgoing, count);
+	if (status < 0)
+		return status;
+	return ownership == FERRY_FD_DUP ? push_duplicates(transport, fds, count)
+	                                 : outgoing_push_fds(&transport->outgoing, fds, count, false);
+}
+
+int transport_lend_fd(struct ferry_transport *transport, int fd)
+{
+	if (!transport->outgoing.carries_fds)
+		return -EOPNOTSUPP;
+	if (!transport_takes_output(transport))
+		return -EPIPE;
+	int status = outgoing_admits_fds(&transport->outgoing, 1);
+	return status < 0 ? status : outgoing_push_fds(&transport->outgoing, &fd, 1, true);
+}
+
+int ferry_transport_send_fd(struct ferry_transport *transport, int fd,
+                            enum ferry_fd_ownership ownership)
+{
+	if (transport == NULL || (ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP))
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = transport_queue_fds(transport, &fd, 1, ownership);
+	if (status == 0 && transport->watcher != NULL)
+		transport->watcher->queued(transport->watcher_argument);
+	bufferevent_unlock(bev);
+	return status;
+}
