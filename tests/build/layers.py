@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Holds the sources against the layers: an arrow up, a circle or an open transport is an error.
+
+A folder of src/ includes and calls only folders that stand above it in LAYERS; public headers are
+vocabulary, for every folder. No two files need each other, neither by includes nor by calls. Only
+src/transport/ sees the fields of struct ferry_transport: nobody else includes the header that defines it.
+Calls are read from the objects' symbols.
+
+Usage: layers.py ROOT [OBJECTS]   (OBJECTS: the folder that has FOLDER/FILE.c.o)
+"""
+import collections
+import pathlib
+import re
+import subprocess
+import sys
+
+LAYERS = ["util", "kernel", "libevent", "file", "stream", "transport", "line", "message", "descriptor",
+          "endpoint", "channel", "handoff", "takeover", "testing", "programs"]
+CLOSED_HEADER = "transport/core.h"
+PUBLIC_ONLY = ("testing", "programs")
+
+
+def folder(name):
+    return name.split("/", 1)[0]
+
+
+def includes(source):
+    """Pairs of a file and what it includes, as paths below src/; public headers keep their ferry/."""
+    for file in sorted(source.rglob("*.[ch]")):
+        name = file.relative_to(source).as_posix()
+        for found in re.findall(r'^#include "([^"]+)"', file.read_text(encoding="utf-8"), re.M):
+            yield name, found
+
+
+def symbols(objects, option):
+    """Pairs of a source and a symbol that its object defines, or needs."""
+    for file in sorted(objects.rglob("*.c.o")):
+        name = file.relative_to(objects).as_posix()[:-2]
+        output = subprocess.run(["nm", "--format=posix", "-g", option, file], check=True, text=True,
+                                capture_output=True).stdout
+        for line in output.splitlines():
+            yield name, line.split()[0]
+
+
+def calls(objects):
+    homes = {symbol: name for name, symbol in symbols(objects, "--defined-only")}
+    for name, symbol in symbols(objects, "--undefined-only"):
+        if symbol in homes and homes[symbol] != name:
+            yield name, homes[symbol], symbol
+
+
+def circles(arrows):
+    """The strongly connected sets of more than one file (Tarjan)."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in sorted(arrows[node]):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            members = stack[stack.index(node):]
+            del stack[stack.index(node):]
+            if len(members) > 1:
+                found.append(sorted(members))
+
+    for node in sorted(arrows):
+        if node not in index:
+            visit(node)
+    return found
+
+
+def check_include(name, found):
+    layer = folder(name)
+    if found.startswith("ferry/"):
+        return None
+    if layer == "programs":
+        return None if found.startswith("programs/") else "a program includes public headers only"
+    if folder(found) not in LAYERS or "/" not in found:
+        return "is written without its folder"
+    if "/" not in name:
+        return None
+    if LAYERS.index(folder(found)) > LAYERS.index(layer):
+        return "an include that goes up"
+    if layer in PUBLIC_ONLY and folder(found) != layer:
+        return f"{layer} includes public headers only"
+    if found == CLOSED_HEADER and layer != "transport":
+        return "the fields of struct ferry_transport are those of src/transport"
+    return None
+
+
+def main():
+    root = pathlib.Path(sys.argv[1])
+    source = root / "src"
+    complaints, arrows = [], collections.defaultdict(set)
+    pairs = list(includes(source))
+    for name, found in pairs:
+        wrong = check_include(name, found)
+        if wrong:
+            complaints.append(f"src/{name}: #include \"{found}\": {wrong}")
+        # A source and its header are one file here.
+        if not found.startswith("ferry/") and found[:-2] != name[:-2]:
+            arrows[name[:-2]].add(found[:-2])
+    for folders in sorted(path for path in source.iterdir() if path.is_dir() and path.name != "cmake"):
+        if folders.name not in LAYERS:
+            complaints.append(f"src/{folders.name} is not a layer")
+    called = list(calls(pathlib.Path(sys.argv[2]))) if len(sys.argv) > 2 else []
+    for name, home, symbol in called:
+        if "/" in name and "/" in home and LAYERS.index(folder(home)) > LAYERS.index(folder(name)):
+            complaints.append(f"src/{name}: {symbol}() is above it, in src/{home}")
+        arrows[name[:-2]].add(home[:-2])
+    for members in circles(collections.defaultdict(set, arrows)):
+        complaints.append("a circle: " + " ".join(members))
+    print("\n".join(complaints) if complaints else
+          f"{len(pairs)} includes and {len(called)} calls go down; no circle")
+    sys.exit(1 if complaints else 0)
+
+
+main()

@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Finds what no longer fits a screen: functions, internal headers, test files and examples.
+
+Usage: size.py ROOT
+"""
+import pathlib
+import sys
+
+FUNCTION_MAX = 40   # lines from the opening brace to the closing one, in src/
+HEADER_MAX = 150    # lines of an internal header
+TEST_MAX = 800      # lines of a test's source
+EXAMPLE_MAX = 149   # lines of an example
+
+
+def functions(lines):
+    """The line and the length of each function: its braces stand in the first column."""
+    start = None
+    for number, line in enumerate(lines, 1):
+        if line == "{":
+            start = number
+        elif line == "}" and start is not None:
+            yield start, number - start + 1
+            start = None
+
+
+def complaints(root):
+    for file in sorted(root.glob("src/**/*.[ch]")):
+        name = file.relative_to(root)
+        lines = file.read_text(encoding="utf-8").splitlines()
+        if file.suffix == ".h" and len(lines) > HEADER_MAX:
+            yield f"{name}: {len(lines)} lines, not {HEADER_MAX}"
+        for start, length in functions(lines):
+            if length > FUNCTION_MAX:
+                yield f"{name}:{start}: a function of {length} lines, not {FUNCTION_MAX}"
+    for pattern, most in (("tests/**/*.[ch]", TEST_MAX), ("tests/**/*.py", TEST_MAX),
+                          ("examples/*.c", EXAMPLE_MAX)):
+        for file in sorted(root.glob(pattern)):
+            count = len(file.read_text(encoding="utf-8").splitlines())
+            if count > most:
+                yield f"{file.relative_to(root)}: {count} lines, not {most}"
+
+
+def main():
+    found = list(complaints(pathlib.Path(sys.argv[1])))
+    print("\n".join(found) if found else "all of it fits")
+    sys.exit(1 if found else 0)
+
+
+main()
