@@ -11,7 +11,7 @@
 
 #include "handoff/handoff.h"
 #include "handoff/ids.h"
-#include "message/message.h"
+#include "message/stream.h"
 
 /*
  * A dispatcher and its workers:

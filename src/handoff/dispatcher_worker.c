@@ -41,7 +41,7 @@ static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_hando
 	COUNT(worker, sent);
 	handoff->state = HANDOFF_SENT;
 	handoff->worker = worker;
-	handoff->frame_end = message_end_position(worker->stream);
+	handoff->frame_end = message_stream_end_position(worker->stream);
 	handoff->sent_at = dispatcher_now();
 	TAILQ_INSERT_TAIL(&worker->unclaimed, handoff, link);
 	worker->unclaimed_count++;
@@ -71,7 +71,7 @@ static int write_frame(struct ferry_dispatcher_worker *worker, const struct ferr
 	};
 
 	frame_handoff_put(fixed, &frame);
-	return message_send_parts(worker->stream, FRAME_HANDOFF, parts, 4, handoff->fd);
+	return message_stream_send_parts(worker->stream, FRAME_HANDOFF, parts, 4, handoff->fd);
 }
 
 int worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
@@ -145,7 +145,7 @@ static struct ferry_handoff *find(const struct ferry_dispatcher_worker *worker,
 	    handoff->worker != worker)
 		return NULL;
 	if (handoff->state == HANDOFF_SENT &&
-	    handoff->frame_end > message_sent_position(worker->stream))
+	    handoff->frame_end > message_stream_sent_position(worker->stream))
 		return NULL;
 	return handoff->state == HANDOFF_SENT || handoff->state == HANDOFF_CLAIMED ? handoff : NULL;
 }
@@ -294,10 +294,11 @@ void worker_end(struct ferry_dispatcher_worker *worker, int reason)
 	    ferry_transport_get_bufferevent(ferry_message_stream_get_transport(worker->stream));
 
 	worker->broken = true;
-	fence((int)bufferevent_getfd(bev), message_rest(worker->stream), take_message, worker);
+	fence((int)bufferevent_getfd(bev), message_stream_undelivered(worker->stream), take_message,
+	      worker);
 	if (worker->reason == 0)
 		worker->reason = reason;
-	uint64_t sent_position = message_sent_position(worker->stream);
+	uint64_t sent_position = message_stream_sent_position(worker->stream);
 	ferry_message_stream_free(worker->stream);
 	worker->stream = NULL;
 	TAILQ_REMOVE(&dispatcher->workers, worker, link);
@@ -327,7 +328,7 @@ void worker_excuse(struct ferry_dispatcher_worker *worker, int64_t now)
 
 	/* If it has what is due, it may itself be the cause of the shortage. */
 	if (retries != worker->retries && first != NULL &&
-	    first->frame_end > message_sent_position(worker->stream))
+	    first->frame_end > message_stream_sent_position(worker->stream))
 		worker->heard_at = now;
 	worker->retries = retries;
 }
@@ -349,7 +350,7 @@ static int say_hello(struct ferry_dispatcher_worker *worker)
 	const struct frame_hello hello = {FRAME_VERSION_MIN, FRAME_VERSION_MAX, 0, worker->epoch};
 
 	frame_hello_put(payload, &hello);
-	return message_send_parts(worker->stream, FRAME_HELLO, &part, 1, -1);
+	return message_stream_send_parts(worker->stream, FRAME_HELLO, &part, 1, -1);
 }
 
 static int open_channel(struct ferry_dispatcher_worker *worker, struct ferry_transport *transport)
@@ -418,7 +419,7 @@ int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker)
 		return -EINVAL;
 	if (worker->stream == NULL || worker->draining)
 		return 0;
-	int status = message_send_parts(worker->stream, FRAME_DRAIN, NULL, 0, -1);
+	int status = message_stream_send_parts(worker->stream, FRAME_DRAIN, NULL, 0, -1);
 	if (status < 0 && status != -EPIPE)
 		return -ENOMEM;
 	drain(worker);

@@ -10,7 +10,7 @@
 
 #include "handoff/handoff.h"
 #include "kernel/fd_slots.h"
-#include "message/message.h"
+#include "message/stream.h"
 #include "message/wire.h"
 #include "transport/transport.h"
 #include "util/log.h"
@@ -62,8 +62,8 @@ struct ferry_worker {
 static int say(struct ferry_worker *worker, enum frame_type type, unsigned char *payload,
                size_t length)
 {
-	int status =
-	    message_send_parts(worker->stream, (uint16_t)type, &(struct iovec){payload, length}, 1, -1);
+	int status = message_stream_send_parts(worker->stream, (uint16_t)type,
+	                                       &(struct iovec){payload, length}, 1, -1);
 
 	return status == -EPIPE ? -ENOTCONN : status;
 }
@@ -98,8 +98,8 @@ static int answer(struct ferry_worker *worker, enum frame_type type,
 /* With what was answered before, so that the dispatcher knows as much as it can. */
 static void break_off(struct ferry_worker *worker, int reason)
 {
-	message_flush(worker->stream);
-	message_end(worker->stream, reason);
+	message_stream_flush(worker->stream);
+	message_stream_end(worker->stream, reason);
 }
 
 /* An answer that nobody would repeat. Without memory for it the channel ends: else the dispatcher would
@@ -155,7 +155,7 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
 	(void)fd, (void)what;
 	struct ferry_worker *worker = argument;
 
-	if (!message_can_leave(worker->stream))
+	if (!message_stream_can_send(worker->stream))
 		return;
 	if (!worker->drained &&
 	    (!numbers_are_free(worker) || say_credits(worker, worker->credits) == -ENOMEM)) {
@@ -201,11 +201,11 @@ static void settle_claim(struct ferry_worker *worker, struct ferry_message *mess
                          const struct frame_handoff *frame)
 {
 	worker->claiming = false;
-	if (message_sent_position(worker->stream) >= worker->claim_end) {
+	if (message_stream_sent_position(worker->stream) >= worker->claim_end) {
 		serve(worker, message, frame);
-	} else if (message_can_leave(worker->stream)) {
+	} else if (message_stream_can_send(worker->stream)) {
 		worker->claiming = true;
-		message_keep(message);
+		message_defer(message);
 	} else {
 		worker->stats.unclaimed++;
 	}
@@ -218,8 +218,8 @@ static void claim(struct ferry_worker *worker, struct ferry_message *message,
 		worker->stats.unclaimed++;
 		return;
 	}
-	worker->claim_end = message_end_position(worker->stream);
-	message_flush(worker->stream);
+	worker->claim_end = message_stream_end_position(worker->stream);
+	message_stream_flush(worker->stream);
 	settle_claim(worker, message, frame);
 	if (worker->claiming)
 		worker->stats.waited++;
@@ -230,7 +230,7 @@ static void on_sent(void *argument)
 	struct ferry_worker *worker = argument;
 
 	if (worker->claiming) /* it may have to be kept again */
-		message_hand_out_kept(worker->stream);
+		message_stream_resume(worker->stream);
 }
 
 /* Closed with the message. */
@@ -384,7 +384,7 @@ static int start(struct ferry_worker *worker, struct ferry_transport *transport)
 		status = ferry_message_stream_new(&worker->stream, transport, &message_callbacks, worker);
 	if (status == 0) {
 		ferry_message_stream_set_limits(worker->stream, FRAME_PAYLOAD_MAX, 1);
-		message_on_sent(worker->stream, on_sent, worker);
+		message_stream_set_sent_cb(worker->stream, on_sent, worker);
 		(void)say_hello(worker); /* there is room for it */
 	}
 	bufferevent_unlock(bev);
@@ -440,7 +440,7 @@ int ferry_worker_set_credits(struct ferry_worker *worker, unsigned int credits)
 {
 	if (worker == NULL)
 		return -EINVAL;
-	if (!message_can_leave(worker->stream))
+	if (!message_stream_can_send(worker->stream))
 		return -ENOTCONN;
 	int status = 0;
 	if (!worker->short_of_numbers && !worker->drained)
@@ -454,7 +454,7 @@ int ferry_worker_drain(struct ferry_worker *worker)
 {
 	if (worker == NULL)
 		return -EINVAL;
-	if (!message_can_leave(worker->stream))
+	if (!message_stream_can_send(worker->stream))
 		return -ENOTCONN;
 	int status = worker->drained ? 0 : say(worker, FRAME_DRAIN, NULL, 0);
 	if (status == 0)

@@ -6,7 +6,7 @@
 
 #include <event2/event.h>
 
-#include "message/message.h"
+#include "message/stream.h"
 #include "takeover/socket_set.h"
 #include "transport/transport.h"
 #include "util/log.h"
@@ -121,7 +121,7 @@ int takeover_send(struct ferry_takeover *takeover, enum takeover_type type, cons
 	                                             fds, fd_count, FERRY_FD_DUP);
 
 	if (status == 0)
-		message_flush(takeover->stream);
+		message_stream_flush(takeover->stream);
 	return status;
 }
 

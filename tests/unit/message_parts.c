@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "message/message.h"
+#include "message/stream.h"
 
 #include "recorder.h"
 #include "support.h"
@@ -39,7 +39,7 @@ static void on_message(struct ferry_message_stream *of, struct ferry_message *me
 	(void)context;
 	ck_assert_ptr_eq(of, stream);
 	if (keep) {
-		message_keep(message);
+		message_defer(message);
 		kept++;
 	} else {
 		received++;
@@ -87,7 +87,7 @@ static int send_lent(int fd)
 	                        {NULL, 0},
 	                        {(void *)(uintptr_t) "c", 1},
 	                        {(void *)(uintptr_t) "def", 3}};
-	return message_send_parts(stream, 0x0102, parts, 4, fd);
+	return message_stream_send_parts(stream, 0x0102, parts, 4, fd);
 }
 
 START_TEST(the_parts_are_one_payload)
@@ -98,10 +98,10 @@ START_TEST(the_parts_are_one_payload)
 	int fd = make_marked_fd(MARK);
 	ck_assert_int_eq(send_lent(-1), 0);
 	ck_assert_int_eq(send_lent(fd), 0);
-	ck_assert_uint_eq(message_sent_position(stream), 0);
-	ck_assert_uint_eq(message_end_position(stream), 2 * (HEADER + 6));
-	message_flush(stream);
-	ck_assert_uint_eq(message_sent_position(stream), 2 * (HEADER + 6));
+	ck_assert_uint_eq(message_stream_sent_position(stream), 0);
+	ck_assert_uint_eq(message_stream_end_position(stream), 2 * (HEADER + 6));
+	message_stream_flush(stream);
+	ck_assert_uint_eq(message_stream_sent_position(stream), 2 * (HEADER + 6));
 	for (size_t i = 0; i < 2; i++) {
 		wire_receive(ends[1], bytes, HEADER + 6, &read);
 		ck_assert_int_eq(read.bytes, HEADER + 6);
@@ -127,11 +127,11 @@ START_TEST(a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream)
 	int fd = make_marked_fd(MARK);
 	ck_assert_int_eq(send_lent(fd), 0);
 	if (_i == ENDED) {
-		message_end(stream, -EPROTO);
+		message_stream_end(stream, -EPROTO);
 	} else if (_i == BROKEN) {
 		next_error = EPIPE;
-		message_flush(stream);
-		ck_assert(!message_can_leave(stream));
+		message_stream_flush(stream);
+		ck_assert(!message_stream_can_send(stream));
 	} else if (_i == HALF_CLOSED) {
 		next_error = EAGAIN;
 		shutdown(ends[1], SHUT_RD);
@@ -139,7 +139,7 @@ START_TEST(a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream)
 	if (_i != FREED)
 		pump_until_count(&lost, 1);
 	/* What the end has thrown away was not sent. */
-	ck_assert_uint_eq(message_sent_position(stream), 0);
+	ck_assert_uint_eq(message_stream_sent_position(stream), 0);
 	close_stream();
 	pump_turns(3);
 	ck_assert_uint_eq(marked_number(fd), MARK);
@@ -162,7 +162,7 @@ START_TEST(what_was_lent_counts_for_the_limits)
 	ck_assert_int_eq(ferry_message_stream_set_limits(stream, 6, 0), 0);
 	ck_assert_int_eq(send_lent(fd), -EMSGSIZE);
 	ck_assert_int_eq(send_lent(-1), 0);
-	message_end(stream, 0);
+	message_stream_end(stream, 0);
 	ck_assert_int_eq(send_lent(-1), -EPIPE);
 	pump_until_count(&lost, 1);
 	close(fd);
@@ -188,26 +188,26 @@ static void on_sent(void *argument)
 {
 	(void)argument;
 	told_count++;
-	ck_assert_uint_gt(message_sent_position(stream), told_position);
-	told_position = message_sent_position(stream);
+	ck_assert_uint_gt(message_stream_sent_position(stream), told_position);
+	told_position = message_stream_sent_position(stream);
 }
 
 START_TEST(what_was_sent_is_told)
 {
 	open_stream();
-	message_on_sent(stream, on_sent, NULL);
+	message_stream_set_sent_cb(stream, on_sent, NULL);
 	ck_assert_int_eq(send_lent(-1), 0);
 	next_error = EAGAIN;
-	message_flush(stream);
+	message_stream_flush(stream);
 	ck_assert_uint_eq(told_count, 0);
 	pump_until_count(&told_count, 1);
 	ck_assert_uint_eq(told_position, HEADER + 6);
-	message_flush(stream); /* nothing is there to be sent */
+	message_stream_flush(stream); /* nothing is there to be sent */
 	ck_assert_int_eq(send_lent(-1), 0);
 	next_error = EPIPE;
-	message_flush(stream);
+	message_stream_flush(stream);
 	ck_assert_uint_eq(told_count, 1);
-	message_on_sent(stream, NULL, NULL);
+	message_stream_set_sent_cb(stream, NULL, NULL);
 	close_stream();
 }
 END_TEST
@@ -233,12 +233,12 @@ START_TEST(a_kept_message_comes_once_more_and_before_the_others)
 	pump_until_count(&kept, 1);
 	pump_turns(5);
 	ck_assert_uint_eq(kept, 1);
-	message_hand_out_kept(stream); /* and it is kept again */
+	message_stream_resume(stream); /* and it is kept again */
 	ck_assert_uint_eq(kept, 2);
 	keep = false;
-	message_hand_out_kept(stream);
+	message_stream_resume(stream);
 	ck_assert_uint_eq(received, 1);
-	message_hand_out_kept(stream); /* there is none */
+	message_stream_resume(stream); /* there is none */
 	ck_assert_uint_eq(received, 1);
 	pump_until_count(&received, 4);
 	close_stream();
@@ -255,13 +255,13 @@ START_TEST(a_kept_message_goes_with_the_stream)
 	pump_until_count(&kept, 1);
 	keep = false;
 	if (_i == 1) {
-		message_end(stream, -EPROTO);
-		message_hand_out_kept(stream);
+		message_stream_end(stream, -EPROTO);
+		message_stream_resume(stream);
 		ck_assert_uint_eq(received, 0);
 	} else if (_i == 2) {
 		ck_assert_int_eq(send_lent(-1), 0);
 		next_error = EPIPE;
-		message_flush(stream);
+		message_stream_flush(stream);
 		ck_assert_uint_eq(received, 2);
 	}
 	if (_i > 0)
@@ -283,7 +283,7 @@ START_TEST(the_peers_end_waits_for_a_kept_message)
 	pump_turns(5);
 	ck_assert_uint_eq(lost, 0);
 	keep = false;
-	message_hand_out_kept(stream);
+	message_stream_resume(stream);
 	ck_assert_uint_eq(received, 1);
 	pump_until_count(&lost, 1);
 	ck_assert_uint_eq(received, _i >= 2 ? 2 : 1);

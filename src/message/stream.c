@@ -1,4 +1,4 @@
-#include "message/message.h"
+#include "message/stream.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -81,7 +81,7 @@ static void close_arrivals(struct ferry_message_stream *stream)
 	stream->transport->stats.fds_unclaimed += arrivals_close(&stream->arrivals);
 }
 
-void message_end(struct ferry_message_stream *stream, int reason)
+void message_stream_end(struct ferry_message_stream *stream, int reason)
 {
 	transport_end(stream->transport, reason);
 	close_arrivals(stream);
@@ -207,7 +207,7 @@ static void leave_with_peer(struct ferry_message_stream *stream, const struct ev
 	if (left > 0 && !may_deliver(stream)) /* a pause */
 		return;
 	if (left > 0)
-		message_end(stream, refuse(stream, "its end in the middle of a message"));
+		message_stream_end(stream, refuse(stream, "its end in the middle of a message"));
 	else
 		protocol_leave_with_peer(stream->transport);
 }
@@ -219,7 +219,7 @@ static void take_partial_back(struct ferry_message_stream *stream, struct evbuff
 		evbuffer_prepend_buffer(input, stream->partial);
 }
 
-struct evbuffer *message_rest(struct ferry_message_stream *stream)
+struct evbuffer *message_stream_undelivered(struct ferry_message_stream *stream)
 {
 	struct evbuffer *input = bufferevent_get_input(stream->transport->rearm.bev);
 
@@ -243,7 +243,7 @@ static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 	while (status > 0 && may_deliver(stream))
 		status = take_frame(stream, input);
 	if (status < 0)
-		message_end(stream, status);
+		message_stream_end(stream, status);
 	else if (stream->transport->freed || stream->transport->state != TRANSPORT_OPEN)
 		close_arrivals(stream);
 	else if (stream->peer_ended)
@@ -258,7 +258,7 @@ static void deliver(struct ferry_message_stream *stream, struct evbuffer *input)
 
 /* ---- keeping a message ---- */
 
-void message_keep(struct ferry_message *message)
+void message_defer(struct ferry_message *message)
 {
 	message->stream->kept = true; /* and the reader admits no more */
 }
@@ -273,7 +273,7 @@ static void deliver_the_rest(struct ferry_message_stream *stream, struct evbuffe
 	go_on_reading(stream);
 }
 
-void message_hand_out_kept(struct ferry_message_stream *stream)
+void message_stream_resume(struct ferry_message_stream *stream)
 {
 	struct evbuffer *input = bufferevent_get_input(stream->transport->rearm.bev);
 
@@ -282,7 +282,7 @@ void message_hand_out_kept(struct ferry_message_stream *stream)
 	take_partial_back(stream, input);
 	int status = take_frame(stream, input);
 	if (status < 0)
-		message_end(stream, status);
+		message_stream_end(stream, status);
 	else if (transport_is_over(stream->transport))
 		close_arrivals(stream);
 	else if (!stream->kept)
@@ -338,7 +338,7 @@ static void received(void *argument, const int *fds, unsigned int count, bool lo
 	int status = arrivals_add(&stream->arrivals, read_end - length, read_end, fds, count, loss);
 	if (status < 0) {
 		stream->transport->stats.fds_unclaimed += count;
-		message_end(stream, status);
+		message_stream_end(stream, status);
 	}
 }
 
@@ -607,8 +607,8 @@ int ferry_message_stream_send(struct ferry_message_stream *stream, uint16_t type
 	return status;
 }
 
-int message_send_parts(struct ferry_message_stream *stream, uint16_t type,
-                       const struct iovec *parts, unsigned int count, int fd)
+int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type,
+                              const struct iovec *parts, unsigned int count, int fd)
 {
 	struct enclosure enclosure = {.fds = &fd, .lent = true};
 	size_t length = 0;
@@ -629,31 +629,31 @@ int message_send_parts(struct ferry_message_stream *stream, uint16_t type,
 
 /* Counted by what the kernel has taken, and not by what has left the buffer: the end of a connection
  * empties that too. */
-uint64_t message_sent_position(const struct ferry_message_stream *stream)
+uint64_t message_stream_sent_position(const struct ferry_message_stream *stream)
 {
 	return stream->transport->stats.bytes_sent;
 }
 
-uint64_t message_end_position(const struct ferry_message_stream *stream)
+uint64_t message_stream_end_position(const struct ferry_message_stream *stream)
 {
 	return stream->transport->stats.bytes_sent +
 	       evbuffer_get_length(bufferevent_get_output(stream->transport->rearm.bev));
 }
 
-bool message_can_leave(const struct ferry_message_stream *stream)
+bool message_stream_can_send(const struct ferry_message_stream *stream)
 {
 	return !transport_is_over(stream->transport) && stream->transport->broken == 0;
 }
 
-void message_flush(struct ferry_message_stream *stream)
+void message_stream_flush(struct ferry_message_stream *stream)
 {
 	struct bufferevent *bev = transport_lock(stream->transport);
 	transport_flush(stream->transport);
 	bufferevent_unlock(bev);
 }
 
-void message_on_sent(struct ferry_message_stream *stream, void (*sent)(void *argument),
-                     void *argument)
+void message_stream_set_sent_cb(struct ferry_message_stream *stream, void (*sent)(void *argument),
+                                void *argument)
 {
 	stream->transport->sent = sent;
 	stream->transport->sent_argument = argument;
