@@ -47,7 +47,7 @@ struct ferry_listener;
 
 /** Bounds of a set. */
 enum {
-	FERRY_LISTENERS_NAME_MAX = 255 /**< bytes of a name, without the terminating zero */
+	FERRY_SOCKET_SET_NAME_MAX = 255 /**< bytes of a name, without the terminating zero */
 };
 
 /** Listening sockets with names. Several may have one name: a service's IPv4 and IPv6 sockets. A set
@@ -87,7 +87,7 @@ FERRY_EXPORT void ferry_socket_set_free(struct ferry_socket_set *set);
  * @retval -ENOENT nothing was passed to this process
  * @retval -EINVAL @p out is NULL; the variables are malformed, or there are not as many names as
  *         descriptors; a socket does not listen (Accept=yes) and is not a datagram socket
- * @retval -EMSGSIZE a name is longer than FERRY_LISTENERS_NAME_MAX
+ * @retval -EMSGSIZE a name is longer than FERRY_SOCKET_SET_NAME_MAX
  * @retval -EBADF one of the descriptors is not open
  * @retval -ENOTSOCK one of them is not a socket: a process that is passed others too reads the variables
  *         itself, and uses ferry_socket_set_add()
@@ -108,7 +108,7 @@ FERRY_EXPORT int ferry_socket_set_from_environment(struct ferry_socket_set **out
  * @param ownership FERRY_FD_TAKE or FERRY_FD_DUP
  * @retval 0 done
  * @retval -EINVAL @p set or @p name is NULL, @p ownership is neither, or @p fd does not listen
- * @retval -EMSGSIZE @p name is longer than FERRY_LISTENERS_NAME_MAX
+ * @retval -EMSGSIZE @p name is longer than FERRY_SOCKET_SET_NAME_MAX
  * @retval -EBADF @p fd is not open
  * @retval -ENOTSOCK @p fd is not a socket
  * @retval -EMFILE FERRY_FD_DUP and no descriptor number is free
@@ -248,7 +248,7 @@ FERRY_EXPORT int ferry_takeover_serve(struct ferry_takeover **out, struct ferry_
  * @retval 0 done
  * @retval -EINVAL an argument other than @p context is NULL, a name is, or @p callbacks lacks one
  * @retval -EOPNOTSUPP the transport does not stand on a unix socket
- * @retval -EMSGSIZE a name is longer than FERRY_LISTENERS_NAME_MAX, or all together than a message
+ * @retval -EMSGSIZE a name is longer than FERRY_SOCKET_SET_NAME_MAX, or all together than a message
  * @retval -ENOTCONN the connection is over
  * @retval -ENOMEM out of memory
  *

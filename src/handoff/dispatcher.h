@@ -103,7 +103,7 @@ int worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *ha
 
 /* Whether the channel is this socket. */
 bool worker_is_on(const struct ferry_dispatcher_worker *worker,
-                  const struct frame_identity *identity);
+                  const struct handoff_wire_identity *identity);
 
 /* When the answer that is due is late, or INT64_MAX. */
 int64_t worker_is_late_at(const struct ferry_dispatcher_worker *worker);

@@ -28,7 +28,7 @@ enum {
 /* ---- sending ---- */
 
 bool worker_is_on(const struct ferry_dispatcher_worker *worker,
-                  const struct frame_identity *identity)
+                  const struct handoff_wire_identity *identity)
 {
 	return identity->kind == FERRY_DESCRIPTOR_SOCKET &&
 	       identity->cookie == ferry_message_stream_get_transport(worker->stream)->cookie;
@@ -52,9 +52,9 @@ static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_hando
 
 static int write_frame(struct ferry_dispatcher_worker *worker, const struct ferry_handoff *handoff)
 {
-	unsigned char fixed[FRAME_HANDOFF_SIZE];
+	unsigned char fixed[HANDOFF_WIRE_HANDOFF_SIZE];
 	const char *name = handoff->name != NULL ? handoff->name : "";
-	struct frame_handoff frame = {
+	struct handoff_wire_handoff frame = {
 	    .id = handoff->id,
 	    .epoch = worker->epoch,
 	    .identity = handoff->identity,
@@ -70,8 +70,8 @@ static int write_frame(struct ferry_dispatcher_worker *worker, const struct ferr
 	    {handoff->bytes, handoff->bytes_length},
 	};
 
-	frame_handoff_put(fixed, &frame);
-	return message_stream_send_parts(worker->stream, FRAME_HANDOFF, parts, 4, handoff->fd);
+	handoff_wire_handoff_put(fixed, &frame);
+	return message_stream_send_parts(worker->stream, HANDOFF_WIRE_HANDOFF, parts, 4, handoff->fd);
 }
 
 int worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
@@ -137,7 +137,7 @@ static void lose(struct ferry_dispatcher_worker *worker, struct ferry_handoff *h
 
 /* What the worker has in hand under this id, on this channel, and can know of. */
 static struct ferry_handoff *find(const struct ferry_dispatcher_worker *worker,
-                                  const struct frame_answer *answer)
+                                  const struct handoff_wire_answer *answer)
 {
 	struct ferry_handoff *handoff = handoff_ids_find(&worker->dispatcher->ids, answer->id);
 
@@ -153,21 +153,21 @@ static struct ferry_handoff *find(const struct ferry_dispatcher_worker *worker,
 static const char *on_answer(struct ferry_dispatcher_worker *worker, uint16_t type,
                              const unsigned char *payload, size_t length)
 {
-	struct frame_answer answer;
+	struct handoff_wire_answer answer;
 
-	const char *fault = frame_answer_get(payload, length, &answer);
+	const char *fault = handoff_wire_answer_get(payload, length, &answer);
 	if (fault != NULL)
 		return fault;
 	struct ferry_handoff *handoff = find(worker, &answer);
 	if (handoff == NULL)
 		COUNT(worker, stale);
-	else if (type == FRAME_REJECT)
+	else if (type == HANDOFF_WIRE_REJECT)
 		finish(worker, handoff, FERRY_HANDOFF_REJECTED, answer.reason);
-	else if (type == FRAME_DONE && handoff->state == HANDOFF_CLAIMED)
+	else if (type == HANDOFF_WIRE_DONE && handoff->state == HANDOFF_CLAIMED)
 		finish(worker, handoff, FERRY_HANDOFF_DONE, 0);
-	else if (type == FRAME_CLAIM && handoff->state == HANDOFF_SENT)
+	else if (type == HANDOFF_WIRE_CLAIM && handoff->state == HANDOFF_SENT)
 		claim(worker, handoff);
-	else if (type == FRAME_LOST && handoff->state == HANDOFF_SENT)
+	else if (type == HANDOFF_WIRE_LOST && handoff->state == HANDOFF_SENT)
 		lose(worker, handoff);
 	else
 		COUNT(worker, stale);
@@ -179,12 +179,12 @@ static const char *on_answer(struct ferry_dispatcher_worker *worker, uint16_t ty
 static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsigned char *payload,
                             size_t length)
 {
-	struct frame_hello hello;
+	struct handoff_wire_hello hello;
 
-	const char *fault = frame_hello_get(payload, length, &hello);
+	const char *fault = handoff_wire_hello_get(payload, length, &hello);
 	if (fault != NULL || worker->greeted)
 		return fault != NULL ? fault : "a second hello";
-	if (frame_common_version(&hello) == 0) {
+	if (handoff_wire_common_version(&hello) == 0) {
 		worker->reason = -EPROTONOSUPPORT;
 		return "versions that we do not speak";
 	}
@@ -208,15 +208,15 @@ static const char *on_message(struct ferry_dispatcher_worker *worker, uint16_t t
 {
 	const char *fault = NULL;
 
-	if (type == FRAME_HELLO)
+	if (type == HANDOFF_WIRE_HELLO)
 		fault = on_hello(worker, payload, length);
 	else if (!worker->greeted)
 		fault = "something before its hello";
-	else if (type == FRAME_CREDITS)
-		fault = frame_credits_get(payload, length, &worker->credits);
-	else if (type == FRAME_DRAIN)
+	else if (type == HANDOFF_WIRE_CREDITS)
+		fault = handoff_wire_credits_get(payload, length, &worker->credits);
+	else if (type == HANDOFF_WIRE_DRAIN)
 		drain(worker);
-	else if (type >= FRAME_CLAIM && type <= FRAME_DONE)
+	else if (type >= HANDOFF_WIRE_CLAIM && type <= HANDOFF_WIRE_DONE)
 		return on_answer(worker, type, payload, length);
 	dispatcher_want_turn(worker->dispatcher);
 	return fault;
@@ -345,12 +345,13 @@ void worker_look_drained(struct ferry_dispatcher_worker *worker)
 
 static int say_hello(struct ferry_dispatcher_worker *worker)
 {
-	unsigned char payload[FRAME_HELLO_SIZE];
+	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
 	const struct iovec part = {payload, sizeof(payload)};
-	const struct frame_hello hello = {FRAME_VERSION_MIN, FRAME_VERSION_MAX, 0, worker->epoch};
+	const struct handoff_wire_hello hello = {HANDOFF_WIRE_VERSION_MIN, HANDOFF_WIRE_VERSION_MAX, 0,
+	                                         worker->epoch};
 
-	frame_hello_put(payload, &hello);
-	return message_stream_send_parts(worker->stream, FRAME_HELLO, &part, 1, -1);
+	handoff_wire_hello_put(payload, &hello);
+	return message_stream_send_parts(worker->stream, HANDOFF_WIRE_HELLO, &part, 1, -1);
 }
 
 static int open_channel(struct ferry_dispatcher_worker *worker, struct ferry_transport *transport)
@@ -400,7 +401,7 @@ int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
 		return status;
 	}
 	TAILQ_INSERT_TAIL(&dispatcher->workers, worker, link);
-	ferry_message_stream_set_limits(worker->stream, FRAME_PAYLOAD_MAX, 1);
+	ferry_message_stream_set_limits(worker->stream, HANDOFF_WIRE_PAYLOAD_MAX, 1);
 	/* From here on the transport is the dispatcher's: what goes wrong is told by worker_lost. */
 	if (say_hello(worker) < 0) {
 		worker->broken = true;
@@ -419,7 +420,7 @@ int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker)
 		return -EINVAL;
 	if (worker->stream == NULL || worker->draining)
 		return 0;
-	int status = message_stream_send_parts(worker->stream, FRAME_DRAIN, NULL, 0, -1);
+	int status = message_stream_send_parts(worker->stream, HANDOFF_WIRE_DRAIN, NULL, 0, -1);
 	if (status < 0 && status != -EPIPE)
 		return -ENOMEM;
 	drain(worker);

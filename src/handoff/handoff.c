@@ -29,7 +29,7 @@
  * fstat(2) is (a memfd is a FILE, a terminal a DEVICE, an eventfd OTHER): the rest is in /proc, which one
  * of two processes may not have. What shares an inode, as many eventfds do, shares an identity.
  */
-static int identify_by_stat(int fd, bool is_socket, struct frame_identity *identity)
+static int identify_by_stat(int fd, bool is_socket, struct handoff_wire_identity *identity)
 {
 	struct stat status;
 
@@ -43,13 +43,14 @@ static int identify_by_stat(int fd, bool is_socket, struct frame_identity *ident
 	return 0;
 }
 
-int handoff_identify(int fd, struct frame_identity *identity)
+int handoff_identify(int fd, struct handoff_wire_identity *identity)
 {
 	uint64_t cookie;
 	socklen_t length = sizeof(cookie);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0) {
-		*identity = (struct frame_identity){.kind = FERRY_DESCRIPTOR_SOCKET, .cookie = cookie};
+		*identity =
+		    (struct handoff_wire_identity){.kind = FERRY_DESCRIPTOR_SOCKET, .cookie = cookie};
 		return 0;
 	}
 	/* EBADF is said of O_PATH descriptors too, which can be sent; anything but that and ENOTSOCK comes
@@ -61,7 +62,7 @@ int handoff_identify(int fd, struct frame_identity *identity)
 
 int ferry_handoff_new(struct ferry_handoff **out, int fd)
 {
-	struct frame_identity identity;
+	struct handoff_wire_identity identity;
 
 	if (out == NULL)
 		return -EINVAL;
@@ -78,7 +79,7 @@ int ferry_handoff_new(struct ferry_handoff **out, int fd)
 	return 0;
 }
 
-void handoff_view(struct ferry_handoff *handoff, const struct frame_handoff *frame, int fd)
+void handoff_view(struct ferry_handoff *handoff, const struct handoff_wire_handoff *frame, int fd)
 {
 	*handoff = (struct ferry_handoff){
 	    .fd = fd,

@@ -27,7 +27,7 @@ enum handoff_state {
 struct ferry_handoff {
 	int fd; /* -1: stolen, or gone */
 	enum handoff_state state;
-	struct frame_identity identity;
+	struct handoff_wire_identity identity;
 	/* Its own, or inside the frame that it was received in: `in_frame`. */
 	char *name; /* NULL: none */
 	unsigned char *bytes, *blob;
@@ -56,10 +56,10 @@ TAILQ_HEAD(handoff_list, ferry_handoff);
 
 /* What a descriptor is, in as few system calls as tell: one for a socket. 0, -EBADF, or -EOPNOTSUPP for
  * one that the kernel does not send (io_uring). */
-int handoff_identify(int fd, struct frame_identity *identity);
+int handoff_identify(int fd, struct handoff_wire_identity *identity);
 
 /* Looks at a received frame as a handoff, without a copy: both live as long as the payload. */
-void handoff_view(struct ferry_handoff *handoff, const struct frame_handoff *frame, int fd);
+void handoff_view(struct ferry_handoff *handoff, const struct handoff_wire_handoff *frame, int fd);
 
 /* Frees the bytes, which are with a worker for good. */
 void handoff_drop_bytes(struct ferry_handoff *handoff);

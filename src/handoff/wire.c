@@ -6,18 +6,19 @@
 
 /* ---- hello ---- */
 
-void frame_hello_put(unsigned char *payload, const struct frame_hello *hello)
+void handoff_wire_hello_put(unsigned char *payload, const struct handoff_wire_hello *hello)
 {
-	memset(payload, 0, FRAME_HELLO_SIZE);
+	memset(payload, 0, HANDOFF_WIRE_HELLO_SIZE);
 	little_endian_put(payload, hello->version_min, 2);
 	little_endian_put(payload + 2, hello->version_max, 2);
 	little_endian_put(payload + 4, hello->credits, 4);
 	little_endian_put(payload + 8, hello->epoch, 8);
 }
 
-const char *frame_hello_get(const unsigned char *payload, size_t length, struct frame_hello *hello)
+const char *handoff_wire_hello_get(const unsigned char *payload, size_t length,
+                                   struct handoff_wire_hello *hello)
 {
-	if (length < FRAME_HELLO_SIZE)
+	if (length < HANDOFF_WIRE_HELLO_SIZE)
 		return "a hello that is too short";
 	hello->version_min = (uint16_t)little_endian_get(payload, 2);
 	hello->version_max = (uint16_t)little_endian_get(payload + 2, 2);
@@ -28,17 +29,17 @@ const char *frame_hello_get(const unsigned char *payload, size_t length, struct 
 	return NULL;
 }
 
-unsigned int frame_common_version(const struct frame_hello *other)
+unsigned int handoff_wire_common_version(const struct handoff_wire_hello *other)
 {
-	unsigned int highest =
-	    other->version_max < FRAME_VERSION_MAX ? other->version_max : FRAME_VERSION_MAX;
+	unsigned int highest = other->version_max < HANDOFF_WIRE_VERSION_MAX ? other->version_max
+	                                                                     : HANDOFF_WIRE_VERSION_MAX;
 
-	return highest < FRAME_VERSION_MIN || highest < other->version_min ? 0 : highest;
+	return highest < HANDOFF_WIRE_VERSION_MIN || highest < other->version_min ? 0 : highest;
 }
 
 /* ---- handoff ---- */
 
-void frame_handoff_put(unsigned char *payload, const struct frame_handoff *handoff)
+void handoff_wire_handoff_put(unsigned char *payload, const struct handoff_wire_handoff *handoff)
 {
 	little_endian_put(payload, handoff->id, 8);
 	little_endian_put(payload + 8, handoff->epoch, 8);
@@ -52,22 +53,22 @@ void frame_handoff_put(unsigned char *payload, const struct frame_handoff *hando
 	little_endian_put(payload + 44, 0, 4);
 }
 
-static const char *check_lengths(const struct frame_handoff *handoff, size_t length)
+static const char *check_lengths(const struct handoff_wire_handoff *handoff, size_t length)
 {
 	if (handoff->name_length > FERRY_HANDOFF_NAME_MAX ||
 	    handoff->blob_length > FERRY_HANDOFF_BLOB_MAX ||
 	    handoff->bytes_length > FERRY_HANDOFF_BYTES_MAX)
 		return "a handoff over the limits";
-	if (length != FRAME_HANDOFF_SIZE + (size_t)handoff->name_length + 1 + handoff->blob_length +
-	                  handoff->bytes_length)
+	if (length != HANDOFF_WIRE_HANDOFF_SIZE + (size_t)handoff->name_length + 1 +
+	                  handoff->blob_length + handoff->bytes_length)
 		return "a handoff of another length than it says";
 	return NULL;
 }
 
-const char *frame_handoff_get(const unsigned char *payload, size_t length,
-                              struct frame_handoff *handoff)
+const char *handoff_wire_handoff_get(const unsigned char *payload, size_t length,
+                                     struct handoff_wire_handoff *handoff)
 {
-	if (length < FRAME_HANDOFF_SIZE)
+	if (length < HANDOFF_WIRE_HANDOFF_SIZE)
 		return "a handoff that is too short";
 	handoff->id = little_endian_get(payload, 8);
 	handoff->epoch = little_endian_get(payload + 8, 8);
@@ -81,8 +82,8 @@ const char *frame_handoff_get(const unsigned char *payload, size_t length,
 	const char *fault = check_lengths(handoff, length);
 	if (fault != NULL)
 		return fault;
-	handoff->name = (const char *)payload + FRAME_HANDOFF_SIZE;
-	handoff->blob = payload + FRAME_HANDOFF_SIZE + handoff->name_length + 1;
+	handoff->name = (const char *)payload + HANDOFF_WIRE_HANDOFF_SIZE;
+	handoff->blob = payload + HANDOFF_WIRE_HANDOFF_SIZE + handoff->name_length + 1;
 	handoff->bytes = handoff->blob + handoff->blob_length;
 	if (memchr(handoff->name, '\0', (size_t)handoff->name_length + 1) !=
 	    handoff->name + handoff->name_length)
@@ -92,7 +93,7 @@ const char *frame_handoff_get(const unsigned char *payload, size_t length,
 
 /* ---- answers ---- */
 
-void frame_answer_put(unsigned char *payload, const struct frame_answer *answer)
+void handoff_wire_answer_put(unsigned char *payload, const struct handoff_wire_answer *answer)
 {
 	little_endian_put(payload, answer->id, 8);
 	little_endian_put(payload + 8, answer->epoch, 8);
@@ -100,10 +101,10 @@ void frame_answer_put(unsigned char *payload, const struct frame_answer *answer)
 	little_endian_put(payload + 20, 0, 4);
 }
 
-const char *frame_answer_get(const unsigned char *payload, size_t length,
-                             struct frame_answer *answer)
+const char *handoff_wire_answer_get(const unsigned char *payload, size_t length,
+                                    struct handoff_wire_answer *answer)
 {
-	if (length < FRAME_ANSWER_SIZE)
+	if (length < HANDOFF_WIRE_ANSWER_SIZE)
 		return "an answer that is too short";
 	answer->id = little_endian_get(payload, 8);
 	answer->epoch = little_endian_get(payload + 8, 8);
@@ -111,15 +112,15 @@ const char *frame_answer_get(const unsigned char *payload, size_t length,
 	return NULL;
 }
 
-void frame_credits_put(unsigned char *payload, uint32_t credits)
+void handoff_wire_credits_put(unsigned char *payload, uint32_t credits)
 {
 	little_endian_put(payload, credits, 4);
 	little_endian_put(payload + 4, 0, 4);
 }
 
-const char *frame_credits_get(const unsigned char *payload, size_t length, uint32_t *credits)
+const char *handoff_wire_credits_get(const unsigned char *payload, size_t length, uint32_t *credits)
 {
-	if (length < FRAME_CREDITS_SIZE)
+	if (length < HANDOFF_WIRE_CREDITS_SIZE)
 		return "credits that are too short";
 	*credits = (uint32_t)little_endian_get(payload, 4);
 	return NULL;

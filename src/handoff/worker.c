@@ -59,7 +59,7 @@ struct ferry_worker {
 
 /* ---- what is said ---- */
 
-static int say(struct ferry_worker *worker, enum frame_type type, unsigned char *payload,
+static int say(struct ferry_worker *worker, enum handoff_wire_type type, unsigned char *payload,
                size_t length)
 {
 	int status = message_stream_send_parts(worker->stream, (uint16_t)type,
@@ -70,28 +70,29 @@ static int say(struct ferry_worker *worker, enum frame_type type, unsigned char 
 
 static int say_hello(struct ferry_worker *worker)
 {
-	unsigned char payload[FRAME_HELLO_SIZE];
+	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
 
-	frame_hello_put(payload, &(struct frame_hello){.version_min = FRAME_VERSION_MIN,
-	                                               .version_max = FRAME_VERSION_MAX,
-	                                               .credits = worker->credits});
-	return say(worker, FRAME_HELLO, payload, sizeof(payload));
+	handoff_wire_hello_put(payload,
+	                       &(struct handoff_wire_hello){.version_min = HANDOFF_WIRE_VERSION_MIN,
+	                                                    .version_max = HANDOFF_WIRE_VERSION_MAX,
+	                                                    .credits = worker->credits});
+	return say(worker, HANDOFF_WIRE_HELLO, payload, sizeof(payload));
 }
 
 static int say_credits(struct ferry_worker *worker, unsigned int credits)
 {
-	unsigned char payload[FRAME_CREDITS_SIZE];
+	unsigned char payload[HANDOFF_WIRE_CREDITS_SIZE];
 
-	frame_credits_put(payload, credits);
-	return say(worker, FRAME_CREDITS, payload, sizeof(payload));
+	handoff_wire_credits_put(payload, credits);
+	return say(worker, HANDOFF_WIRE_CREDITS, payload, sizeof(payload));
 }
 
-static int answer(struct ferry_worker *worker, enum frame_type type,
-                  const struct frame_answer *content)
+static int answer(struct ferry_worker *worker, enum handoff_wire_type type,
+                  const struct handoff_wire_answer *content)
 {
-	unsigned char payload[FRAME_ANSWER_SIZE];
+	unsigned char payload[HANDOFF_WIRE_ANSWER_SIZE];
 
-	frame_answer_put(payload, content);
+	handoff_wire_answer_put(payload, content);
 	return say(worker, type, payload, sizeof(payload));
 }
 
@@ -104,10 +105,11 @@ static void break_off(struct ferry_worker *worker, int reason)
 
 /* An answer that nobody would repeat. Without memory for it the channel ends: else the dispatcher would
  * wait for it in vain. */
-static int must_answer(struct ferry_worker *worker, enum frame_type type,
-                       const struct frame_handoff *frame, int reason)
+static int must_answer(struct ferry_worker *worker, enum handoff_wire_type type,
+                       const struct handoff_wire_handoff *frame, int reason)
 {
-	int status = answer(worker, type, &(struct frame_answer){frame->id, frame->epoch, reason});
+	int status =
+	    answer(worker, type, &(struct handoff_wire_answer){frame->id, frame->epoch, reason});
 
 	if (status == -ENOMEM)
 		break_off(worker, status);
@@ -171,7 +173,7 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
 /* Everything may be gone when the callback returns, but the memory: the worker's, and the message's,
  * which the handoff looks at. */
 static void serve(struct ferry_worker *worker, struct ferry_message *message,
-                  const struct frame_handoff *frame)
+                  const struct handoff_wire_handoff *frame)
 {
 	struct ferry_handoff handoff;
 
@@ -190,15 +192,15 @@ static void serve(struct ferry_worker *worker, struct ferry_message *message,
 		return;
 	if (handoff.state == HANDOFF_REJECTED) {
 		worker->stats.rejected++;
-		must_answer(worker, FRAME_REJECT, frame, handoff.reason);
-	} else if (!stolen && must_answer(worker, FRAME_DONE, frame, 0) == 0) {
+		must_answer(worker, HANDOFF_WIRE_REJECT, frame, handoff.reason);
+	} else if (!stolen && must_answer(worker, HANDOFF_WIRE_DONE, frame, 0) == 0) {
 		worker->stats.done++;
 	}
 }
 
 /* The kernel has the claim, or does not have it yet, or never will: half a claim is none. */
 static void settle_claim(struct ferry_worker *worker, struct ferry_message *message,
-                         const struct frame_handoff *frame)
+                         const struct handoff_wire_handoff *frame)
 {
 	worker->claiming = false;
 	if (message_stream_sent_position(worker->stream) >= worker->claim_end) {
@@ -212,9 +214,9 @@ static void settle_claim(struct ferry_worker *worker, struct ferry_message *mess
 }
 
 static void claim(struct ferry_worker *worker, struct ferry_message *message,
-                  const struct frame_handoff *frame)
+                  const struct handoff_wire_handoff *frame)
 {
-	if (must_answer(worker, FRAME_CLAIM, frame, 0) < 0) {
+	if (must_answer(worker, HANDOFF_WIRE_CLAIM, frame, 0) < 0) {
 		worker->stats.unclaimed++;
 		return;
 	}
@@ -234,22 +236,23 @@ static void on_sent(void *argument)
 }
 
 /* Closed with the message. */
-static void refuse(struct ferry_worker *worker, const struct frame_handoff *frame)
+static void refuse(struct ferry_worker *worker, const struct handoff_wire_handoff *frame)
 {
 	worker->stats.refused++;
-	must_answer(worker, FRAME_REJECT, frame, -EBADMSG);
+	must_answer(worker, HANDOFF_WIRE_REJECT, frame, -EBADMSG);
 }
 
-static void lose(struct ferry_worker *worker, const struct frame_handoff *frame)
+static void lose(struct ferry_worker *worker, const struct handoff_wire_handoff *frame)
 {
 	worker->stats.lost++;
 	run_short(worker); /* first: a loss of one that is short is nobody's attempt */
-	must_answer(worker, FRAME_LOST, frame, 0);
+	must_answer(worker, HANDOFF_WIRE_LOST, frame, 0);
 }
 
-static bool is_what_was_sent(const struct ferry_message *message, const struct frame_identity *sent)
+static bool is_what_was_sent(const struct ferry_message *message,
+                             const struct handoff_wire_identity *sent)
 {
-	struct frame_identity arrived;
+	struct handoff_wire_identity arrived;
 
 	return handoff_identify(ferry_message_get_fd(message, 0), &arrived) == 0 &&
 	       arrived.kind == sent->kind && arrived.cookie == sent->cookie &&
@@ -258,11 +261,11 @@ static bool is_what_was_sent(const struct ferry_message *message, const struct f
 
 static void receive_handoff(struct ferry_worker *worker, struct ferry_message *message)
 {
-	struct frame_handoff frame;
+	struct handoff_wire_handoff frame;
 	size_t length;
 	const unsigned char *payload = ferry_message_get_payload(message, &length);
 
-	const char *fault = frame_handoff_get(payload, length, &frame);
+	const char *fault = handoff_wire_handoff_get(payload, length, &frame);
 	if (fault == NULL && ferry_message_get_fd_count(message) != 1)
 		fault = "a handoff without a descriptor";
 	if (fault != NULL) {
@@ -286,19 +289,19 @@ static void receive_handoff(struct ferry_worker *worker, struct ferry_message *m
 
 static void receive_hello(struct ferry_worker *worker, const struct ferry_message *message)
 {
-	struct frame_hello hello;
+	struct handoff_wire_hello hello;
 	size_t length;
 	const unsigned char *payload = ferry_message_get_payload(message, &length);
 
 	const char *fault =
-	    worker->greeted ? "a second hello" : frame_hello_get(payload, length, &hello);
+	    worker->greeted ? "a second hello" : handoff_wire_hello_get(payload, length, &hello);
 	if (fault != NULL) {
 		accuse(worker, fault);
 		return;
 	}
 	worker->greeted = true;
 	worker->epoch = hello.epoch;
-	if (frame_common_version(&hello) == 0)
+	if (handoff_wire_common_version(&hello) == 0)
 		break_off(worker, -EPROTONOSUPPORT);
 }
 
@@ -318,18 +321,18 @@ static void message_received(struct ferry_message_stream *stream, struct ferry_m
 	struct ferry_worker *worker = context;
 	uint16_t type = ferry_message_get_type(message);
 
-	if (!worker->greeted && type != FRAME_HELLO) {
+	if (!worker->greeted && type != HANDOFF_WIRE_HELLO) {
 		accuse(worker, "something before its hello");
 		return;
 	}
 	switch (type) {
-	case FRAME_HELLO:
+	case HANDOFF_WIRE_HELLO:
 		receive_hello(worker, message);
 		break;
-	case FRAME_HANDOFF:
+	case HANDOFF_WIRE_HANDOFF:
 		receive_handoff(worker, message);
 		break;
-	case FRAME_DRAIN:
+	case HANDOFF_WIRE_DRAIN:
 		receive_drain(worker);
 		break;
 	default: /* of a later version */
@@ -366,7 +369,8 @@ static int prepare(struct ferry_worker *worker, struct ferry_transport *transpor
 		return -EOPNOTSUPP;
 	if (!transport_takes_output(transport))
 		return -ENOTCONN;
-	if (evbuffer_expand(bufferevent_get_output(bev), MESSAGE_HEADER_SIZE + FRAME_HELLO_SIZE) < 0)
+	if (evbuffer_expand(bufferevent_get_output(bev),
+	                    MESSAGE_HEADER_SIZE + HANDOFF_WIRE_HELLO_SIZE) < 0)
 		return -ENOMEM;
 	worker->timer = event_new(bufferevent_get_base(bev), -1, 0, on_timer, worker);
 	if (worker->timer == NULL)
@@ -383,7 +387,7 @@ static int start(struct ferry_worker *worker, struct ferry_transport *transport)
 	if (status == 0)
 		status = ferry_message_stream_new(&worker->stream, transport, &message_callbacks, worker);
 	if (status == 0) {
-		ferry_message_stream_set_limits(worker->stream, FRAME_PAYLOAD_MAX, 1);
+		ferry_message_stream_set_limits(worker->stream, HANDOFF_WIRE_PAYLOAD_MAX, 1);
 		message_stream_set_sent_cb(worker->stream, on_sent, worker);
 		(void)say_hello(worker); /* there is room for it */
 	}
@@ -456,7 +460,7 @@ int ferry_worker_drain(struct ferry_worker *worker)
 		return -EINVAL;
 	if (!message_stream_can_send(worker->stream))
 		return -ENOTCONN;
-	int status = worker->drained ? 0 : say(worker, FRAME_DRAIN, NULL, 0);
+	int status = worker->drained ? 0 : say(worker, HANDOFF_WIRE_DRAIN, NULL, 0);
 	if (status == 0)
 		worker->drained = true;
 	return status;
@@ -466,8 +470,8 @@ int ferry_worker_done(struct ferry_worker *worker, uint64_t id)
 {
 	if (worker == NULL)
 		return -EINVAL;
-	int status =
-	    answer(worker, FRAME_DONE, &(struct frame_answer){.id = id, .epoch = worker->epoch});
+	int status = answer(worker, HANDOFF_WIRE_DONE,
+	                    &(struct handoff_wire_answer){.id = id, .epoch = worker->epoch});
 	if (status == 0) {
 		worker->stats.done++;
 		worker->said_done |= worker->serving && id == worker->in_hand;

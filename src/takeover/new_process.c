@@ -13,28 +13,28 @@
 
 static int begin(struct ferry_takeover *takeover)
 {
-	return takeover_send(takeover, TAKEOVER_REQUEST, takeover->request, takeover->request_length,
-	                     NULL, 0);
+	return takeover_send(takeover, TAKEOVER_WIRE_REQUEST, takeover->request,
+	                     takeover->request_length, NULL, 0);
 }
 
 static int put_names(unsigned char **out, size_t *length, const char *const *names, size_t count)
 {
-	size_t size = TAKEOVER_REQUEST_SIZE;
+	size_t size = TAKEOVER_WIRE_REQUEST_SIZE;
 
 	for (size_t i = 0; i < count; i++) {
 		if (names[i] == NULL)
 			return -EINVAL;
-		if (strlen(names[i]) > FERRY_LISTENERS_NAME_MAX)
+		if (strlen(names[i]) > FERRY_SOCKET_SET_NAME_MAX)
 			return -EMSGSIZE;
 		size += 1 + strlen(names[i]);
-		if (size > TAKEOVER_REQUEST_MAX)
+		if (size > TAKEOVER_WIRE_REQUEST_MAX)
 			return -EMSGSIZE;
 	}
 	unsigned char *payload = malloc(size);
 	if (payload == NULL)
 		return -ENOMEM;
-	takeover_request_put(payload, (uint32_t)count);
-	unsigned char *end = payload + TAKEOVER_REQUEST_SIZE;
+	takeover_wire_request_put(payload, (uint32_t)count);
+	unsigned char *end = payload + TAKEOVER_WIRE_REQUEST_SIZE;
 	for (size_t i = 0; i < count; i++) {
 		*end = (unsigned char)strlen(names[i]);
 		memcpy(end + 1, names[i], *end);
@@ -57,7 +57,7 @@ static int check_cookie(int fd, uint64_t expected)
 	return 0;
 }
 
-static size_t count_fds(const struct takeover_listener *listener)
+static size_t count_fds(const struct takeover_wire_listener *listener)
 {
 	if (listener->file_name_length == 0)
 		return 1;
@@ -65,11 +65,11 @@ static size_t count_fds(const struct takeover_listener *listener)
 }
 
 /* The old process gives away only what listens. */
-static int insert(struct ferry_takeover *takeover, const struct takeover_listener *listener,
+static int insert(struct ferry_takeover *takeover, const struct takeover_wire_listener *listener,
                   const struct ferry_message *message)
 {
 	const size_t fd_count = count_fds(listener);
-	char name[FERRY_LISTENERS_NAME_MAX + 1];
+	char name[FERRY_SOCKET_SET_NAME_MAX + 1];
 	struct socket_file file = {.directory = fd_count > 1 ? ferry_message_get_fd(message, 1) : -1,
 	                           .lock = fd_count > 2 ? ferry_message_get_fd(message, 2) : -1,
 	                           .device = (dev_t)listener->device,
@@ -87,11 +87,11 @@ static int insert(struct ferry_takeover *takeover, const struct takeover_listene
 
 static int take_listener(struct ferry_takeover *takeover, struct ferry_message *message)
 {
-	struct takeover_listener listener = {.file_name_length = 0};
+	struct takeover_wire_listener listener = {.file_name_length = 0};
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
 
-	int status = takeover_listener_get(payload, length, &listener);
+	int status = takeover_wire_listener_get(payload, length, &listener);
 	if (status == 0 && ferry_message_get_fd_count(message) != count_fds(&listener))
 		status = -EPROTO;
 	if (status == 0 && ferry_message_get_fds_lost(message) > 0)
@@ -112,7 +112,7 @@ static int take_end(struct ferry_takeover *takeover, struct ferry_message *messa
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
 
-	if (takeover_number_get(payload, length, &count) != 0 || count < 0 ||
+	if (takeover_wire_number_get(payload, length, &count) != 0 || count < 0 ||
 	    (size_t)count != ferry_socket_set_count(set))
 		return -EPROTO;
 	takeover->taken = NULL;
@@ -145,7 +145,7 @@ static int take_withdrawal(struct ferry_takeover *takeover, struct ferry_message
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
 
-	if (takeover_number_get(payload, length, &status) != 0 || status >= 0)
+	if (takeover_wire_number_get(payload, length, &status) != 0 || status >= 0)
 		return -EPROTO;
 	takeover_end(takeover, status);
 	return 0;
@@ -156,13 +156,13 @@ static int message_received(struct ferry_takeover *takeover, struct ferry_messag
 	const bool talking = takeover->state == TAKEOVER_TALKING;
 
 	switch (ferry_message_get_type(message)) {
-	case TAKEOVER_LISTENER:
+	case TAKEOVER_WIRE_LISTENER:
 		return talking ? take_listener(takeover, message) : -EPROTO;
-	case TAKEOVER_END:
+	case TAKEOVER_WIRE_END:
 		return talking ? take_end(takeover, message) : -EPROTO;
-	case TAKEOVER_RELEASED:
+	case TAKEOVER_WIRE_RELEASED:
 		return take_release(takeover);
-	case TAKEOVER_WITHDRAWN:
+	case TAKEOVER_WIRE_WITHDRAWN:
 		return take_withdrawal(takeover, message);
 	default:
 		return 0;
@@ -225,8 +225,8 @@ int ferry_takeover_commit(struct ferry_takeover *takeover)
 	case TAKEOVER_OFFERED: {
 		/* Not takeover_send(), which could run callbacks. That the channel has ended is found out by
 		 * the loop, after what the old process may have said last. */
-		const int status = ferry_message_stream_send(takeover->stream, TAKEOVER_ACCEPTING, NULL, 0,
-		                                             NULL, 0, FERRY_FD_DUP);
+		const int status = ferry_message_stream_send(takeover->stream, TAKEOVER_WIRE_ACCEPTING,
+		                                             NULL, 0, NULL, 0, FERRY_FD_DUP);
 		if (status != 0 && status != -EPIPE)
 			return status;
 		takeover->state = TAKEOVER_ACCEPTED;

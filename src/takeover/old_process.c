@@ -34,11 +34,11 @@ static size_t mark(struct ferry_socket_set *set, const unsigned char *name)
 static int mark_requested(struct ferry_socket_set *set, const unsigned char *payload, size_t length)
 {
 	uint32_t count;
-	const int status = takeover_request_get(payload, length, &count);
+	const int status = takeover_wire_request_get(payload, length, &count);
 	if (status != 0)
 		return status;
 
-	const unsigned char *name = payload + TAKEOVER_REQUEST_SIZE;
+	const unsigned char *name = payload + TAKEOVER_WIRE_REQUEST_SIZE;
 	for (size_t i = 0; i < set->count; i++)
 		set->entries[i].offered = false;
 	if (count == 0)
@@ -52,8 +52,9 @@ static int mark_requested(struct ferry_socket_set *set, const unsigned char *pay
 static int send_listener(struct ferry_takeover *takeover, const struct socket_set_entry *entry)
 {
 	const struct socket_file *file = &entry->file;
-	struct takeover_listener listener = {.name_length = (uint16_t)strlen(entry->name)};
-	unsigned char payload[TAKEOVER_LISTENER_SIZE + FERRY_LISTENERS_NAME_MAX + sizeof(file->name)];
+	struct takeover_wire_listener listener = {.name_length = (uint16_t)strlen(entry->name)};
+	unsigned char
+	    payload[TAKEOVER_WIRE_LISTENER_SIZE + FERRY_SOCKET_SET_NAME_MAX + sizeof(file->name)];
 	const int fds[3] = {entry->fd, file->directory, file->lock};
 	size_t fd_count = 1;
 	socklen_t length = sizeof(listener.cookie);
@@ -67,12 +68,12 @@ static int send_listener(struct ferry_takeover *takeover, const struct socket_se
 		listener.locked = file->lock >= 0;
 		fd_count = listener.locked ? 3 : 2;
 	}
-	takeover_listener_put(payload, &listener);
-	unsigned char *names = payload + TAKEOVER_LISTENER_SIZE;
+	takeover_wire_listener_put(payload, &listener);
+	unsigned char *names = payload + TAKEOVER_WIRE_LISTENER_SIZE;
 	memcpy(names, entry->name, listener.name_length);
 	memcpy(names + listener.name_length, file->name, listener.file_name_length);
-	return takeover_send(takeover, TAKEOVER_LISTENER, payload,
-	                     TAKEOVER_LISTENER_SIZE + (size_t)listener.name_length +
+	return takeover_send(takeover, TAKEOVER_WIRE_LISTENER, payload,
+	                     TAKEOVER_WIRE_LISTENER_SIZE + (size_t)listener.name_length +
 	                         listener.file_name_length,
 	                     fds, fd_count);
 }
@@ -81,7 +82,7 @@ static int send_listener(struct ferry_takeover *takeover, const struct socket_se
 static int offer(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	struct ferry_socket_set *set = takeover->set;
-	unsigned char end[TAKEOVER_NUMBER_SIZE];
+	unsigned char end[TAKEOVER_WIRE_NUMBER_SIZE];
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
 	int32_t count = 0;
@@ -95,9 +96,9 @@ static int offer(struct ferry_takeover *takeover, struct ferry_message *message)
 		status = send_listener(takeover, &set->entries[i]);
 		count++;
 	}
-	takeover_number_put(end, count);
+	takeover_wire_number_put(end, count);
 	if (status == 0)
-		status = takeover_send(takeover, TAKEOVER_END, end, sizeof(end), NULL, 0);
+		status = takeover_send(takeover, TAKEOVER_WIRE_END, end, sizeof(end), NULL, 0);
 	if (status == 0)
 		takeover->state = TAKEOVER_OFFERED;
 	return status;
@@ -113,7 +114,7 @@ static void hand_over(struct ferry_takeover *takeover)
 	takeover_end(takeover, 0);
 	ferry_socket_set_free(takeover->taken);
 	takeover->taken = NULL;
-	if (takeover_send(takeover, TAKEOVER_RELEASED, NULL, 0, NULL, 0) != 0)
+	if (takeover_send(takeover, TAKEOVER_WIRE_RELEASED, NULL, 0, NULL, 0) != 0)
 		log_line(FERRY_LOG_WARNING,
 		         "listeners were taken over, and the new process has gone since");
 }
@@ -121,10 +122,10 @@ static void hand_over(struct ferry_takeover *takeover)
 static int message_received(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	switch (ferry_message_get_type(message)) {
-	case TAKEOVER_REQUEST:
+	case TAKEOVER_WIRE_REQUEST:
 		return takeover->state == TAKEOVER_TALKING ? offer(takeover, message) : -EPROTO;
 
-	case TAKEOVER_ACCEPTING:
+	case TAKEOVER_WIRE_ACCEPTING:
 		if (takeover->state != TAKEOVER_OFFERED)
 			return -EPROTO;
 		hand_over(takeover);
@@ -156,13 +157,13 @@ static void channel_ended(struct ferry_takeover *takeover, int reason, bool by_p
 
 static void give_up(struct ferry_takeover *takeover, int status)
 {
-	unsigned char payload[TAKEOVER_NUMBER_SIZE];
+	unsigned char payload[TAKEOVER_WIRE_NUMBER_SIZE];
 	const enum takeover_state state = takeover->state;
 
 	takeover->state = TAKEOVER_OVER; /* what arrives while this is sent comes too late */
-	takeover_number_put(payload, status);
+	takeover_wire_number_put(payload, status);
 	const bool sent =
-	    takeover_send(takeover, TAKEOVER_WITHDRAWN, payload, sizeof(payload), NULL, 0) == 0 &&
+	    takeover_send(takeover, TAKEOVER_WIRE_WITHDRAWN, payload, sizeof(payload), NULL, 0) == 0 &&
 	    takeover_all_sent(takeover);
 	takeover->state = state;
 	if (!sent)

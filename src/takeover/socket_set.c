@@ -87,7 +87,7 @@ int socket_set_insert(struct ferry_socket_set *set, const char *name, int fd,
                       const struct socket_file *file)
 {
 	const size_t length = strlen(name);
-	if (length > FERRY_LISTENERS_NAME_MAX)
+	if (length > FERRY_SOCKET_SET_NAME_MAX)
 		return -EMSGSIZE;
 	int status = check_socket(fd);
 	if (status == 0)

@@ -114,8 +114,8 @@ static void fail(struct ferry_takeover *takeover, int status)
 	takeover_end(takeover, status);
 }
 
-int takeover_send(struct ferry_takeover *takeover, enum takeover_type type, const void *payload,
-                  size_t length, const int *fds, size_t fd_count)
+int takeover_send(struct ferry_takeover *takeover, enum takeover_wire_type type,
+                  const void *payload, size_t length, const int *fds, size_t fd_count)
 {
 	const int status = ferry_message_stream_send(takeover->stream, (uint16_t)type, payload, length,
 	                                             fds, fd_count, FERRY_FD_DUP);
@@ -138,14 +138,14 @@ static void on_made(struct ferry_message_stream *stream, void *context)
 {
 	(void)stream;
 	struct ferry_takeover *takeover = context;
-	unsigned char hello[TAKEOVER_HELLO_SIZE];
+	unsigned char hello[TAKEOVER_WIRE_HELLO_SIZE];
 
 	if (takeover->state == TAKEOVER_OVER)
 		return;
 	enter(takeover);
 	takeover->begun = true;
-	takeover_hello_put(hello);
-	int status = takeover_send(takeover, TAKEOVER_HELLO, hello, sizeof(hello), NULL, 0);
+	takeover_wire_hello_put(hello);
+	int status = takeover_send(takeover, TAKEOVER_WIRE_HELLO, hello, sizeof(hello), NULL, 0);
 	if (status == 0)
 		status = takeover->role->begin(takeover);
 	if (status != 0)
@@ -158,12 +158,12 @@ static int receive(struct ferry_takeover *takeover, struct ferry_message *messag
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
 
-	if ((ferry_message_get_type(message) == TAKEOVER_HELLO) == takeover->greeted)
+	if ((ferry_message_get_type(message) == TAKEOVER_WIRE_HELLO) == takeover->greeted)
 		return -EPROTO;
 	if (takeover->greeted)
 		return takeover->role->message_received(takeover, message);
 	takeover->greeted = true;
-	return takeover_hello_get(payload, length);
+	return takeover_wire_hello_get(payload, length);
 }
 
 static void on_message(struct ferry_message_stream *stream, struct ferry_message *message,

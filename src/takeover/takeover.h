@@ -85,8 +85,8 @@ void takeover_forget_set(struct ferry_takeover *takeover);
 /* Sends a message and has the kernel take it now, as far as it does: this process may be gone soon, and a
  * duplicate of a descriptor counts until it has left. From the loop, or when it is over: what has arrived
  * may be handed out in here. */
-int takeover_send(struct ferry_takeover *takeover, enum takeover_type type, const void *payload,
-                  size_t length, const int *fds, size_t fd_count);
+int takeover_send(struct ferry_takeover *takeover, enum takeover_wire_type type,
+                  const void *payload, size_t length, const int *fds, size_t fd_count);
 
 /* Whether the kernel has all that was sent. */
 bool takeover_all_sent(const struct ferry_takeover *takeover);

@@ -11,27 +11,28 @@
  */
 
 enum {
-	TAKEOVER_VERSION_MIN = 1, /* the versions that we speak */
-	TAKEOVER_VERSION_MAX = 1,
-	TAKEOVER_HELLO_SIZE = 8,
-	TAKEOVER_REQUEST_SIZE = 8, /* without the names */
-	TAKEOVER_REQUEST_MAX = 1024 * 1024,
-	TAKEOVER_LISTENER_SIZE = 32, /* without the names */
-	TAKEOVER_NUMBER_SIZE = 8
+	TAKEOVER_WIRE_VERSION_MIN = 1, /* the versions that we speak */
+	TAKEOVER_WIRE_VERSION_MAX = 1,
+	TAKEOVER_WIRE_HELLO_SIZE = 8,
+	TAKEOVER_WIRE_REQUEST_SIZE = 8, /* without the names */
+	TAKEOVER_WIRE_REQUEST_MAX = 1024 * 1024,
+	TAKEOVER_WIRE_LISTENER_SIZE = 32, /* without the names */
+	TAKEOVER_WIRE_NUMBER_SIZE = 8
 };
 
-/* Message types, apart from those of enum frame_type. Others are ignored: they are for later versions. */
-enum takeover_type {
-	TAKEOVER_HELLO = 32,     /* both: the first message */
-	TAKEOVER_REQUEST = 33,   /* new: which listeners */
-	TAKEOVER_LISTENER = 34,  /* old: one of them, with its socket, its file's directory, its lock */
-	TAKEOVER_END = 35,       /* old: a number: how many that were */
-	TAKEOVER_ACCEPTING = 36, /* new, without payload */
-	TAKEOVER_RELEASED = 37,  /* old, without payload: it has stopped */
-	TAKEOVER_WITHDRAWN = 38  /* old: a number: a negative errno. Everything stays its own */
+/* Message types, apart from those of enum handoff_wire_type. Others are ignored: they are for later versions. */
+enum takeover_wire_type {
+	TAKEOVER_WIRE_HELLO = 32,   /* both: the first message */
+	TAKEOVER_WIRE_REQUEST = 33, /* new: which listeners */
+	TAKEOVER_WIRE_LISTENER =
+	    34,                 /* old: one of them, with its socket, its file's directory, its lock */
+	TAKEOVER_WIRE_END = 35, /* old: a number: how many that were */
+	TAKEOVER_WIRE_ACCEPTING = 36, /* new, without payload */
+	TAKEOVER_WIRE_RELEASED = 37,  /* old, without payload: it has stopped */
+	TAKEOVER_WIRE_WITHDRAWN = 38  /* old: a number: a negative errno. Everything stays its own */
 };
 
-struct takeover_listener {
+struct takeover_wire_listener {
 	uint64_t cookie; /* SO_COOKIE */
 	uint64_t device; /* of the file, where there is one */
 	uint64_t inode;
@@ -43,16 +44,17 @@ struct takeover_listener {
 };
 
 /* Each writes a whole payload of fixed size, or the fixed part of one. */
-void takeover_hello_put(unsigned char *payload);
-void takeover_request_put(unsigned char *payload, uint32_t count);
-void takeover_listener_put(unsigned char *payload, const struct takeover_listener *listener);
-void takeover_number_put(unsigned char *payload, int32_t number);
+void takeover_wire_hello_put(unsigned char *payload);
+void takeover_wire_request_put(unsigned char *payload, uint32_t count);
+void takeover_wire_listener_put(unsigned char *payload,
+                                const struct takeover_wire_listener *listener);
+void takeover_wire_number_put(unsigned char *payload, int32_t number);
 
 /* 0, -EPROTO, or -EPROTONOSUPPORT: a hello without a version in common. */
-int takeover_hello_get(const unsigned char *payload, size_t length);
-int takeover_request_get(const unsigned char *payload, size_t length, uint32_t *count);
-int takeover_listener_get(const unsigned char *payload, size_t length,
-                          struct takeover_listener *listener);
-int takeover_number_get(const unsigned char *payload, size_t length, int32_t *number);
+int takeover_wire_hello_get(const unsigned char *payload, size_t length);
+int takeover_wire_request_get(const unsigned char *payload, size_t length, uint32_t *count);
+int takeover_wire_listener_get(const unsigned char *payload, size_t length,
+                               struct takeover_wire_listener *listener);
+int takeover_wire_number_get(const unsigned char *payload, size_t length, int32_t *number);
 
 #endif

@@ -157,9 +157,9 @@ static void look(unsigned int i)
 	struct fuzz_message message;
 
 	while (all.peers[i].socket >= 0 && fuzz_receive_message(all.peers[i].socket, &message)) {
-		if (message.type == FRAME_HELLO)
+		if (message.type == HANDOFF_WIRE_HELLO)
 			all.peers[i].epoch = little_endian_get(message.payload + 8, 8);
-		else if (message.type == FRAME_HANDOFF)
+		else if (message.type == HANDOFF_WIRE_HANDOFF)
 			all.peers[i].ids[all.peers[i].id_count++ % IDS] = little_endian_get(message.payload, 8);
 	}
 }
@@ -168,33 +168,36 @@ static void look(unsigned int i)
 static void answer(unsigned int i, unsigned int how, struct fuzz_input *input)
 {
 	unsigned int about = fuzz_byte(input);
-	unsigned char payload[FRAME_ANSWER_SIZE];
-	const struct frame_answer content = {
+	unsigned char payload[HANDOFF_WIRE_ANSWER_SIZE];
+	const struct handoff_wire_answer content = {
 	    .id = all.peers[(about & 64) != 0 ? (i + 1) % WORKERS : i].ids[about % IDS],
 	    .epoch = all.peers[i].epoch + (about >> 7),
 	    .reason = -1,
 	};
 
-	frame_answer_put(payload, &content);
-	fuzz_send_message(all.peers[i].socket, (uint16_t)(FRAME_CLAIM + how % 4), payload,
+	handoff_wire_answer_put(payload, &content);
+	fuzz_send_message(all.peers[i].socket, (uint16_t)(HANDOFF_WIRE_CLAIM + how % 4), payload,
 	                  sizeof(payload), 0, NULL, 0);
 }
 
 static void send_credits(unsigned int i, struct fuzz_input *input)
 {
-	unsigned char payload[FRAME_CREDITS_SIZE];
+	unsigned char payload[HANDOFF_WIRE_CREDITS_SIZE];
 
-	frame_credits_put(payload, fuzz_byte(input));
-	fuzz_send_message(all.peers[i].socket, FRAME_CREDITS, payload, sizeof(payload), 0, NULL, 0);
+	handoff_wire_credits_put(payload, fuzz_byte(input));
+	fuzz_send_message(all.peers[i].socket, HANDOFF_WIRE_CREDITS, payload, sizeof(payload), 0, NULL,
+	                  0);
 }
 
 static void send_hello(unsigned int i, struct fuzz_input *input)
 {
-	unsigned char payload[FRAME_HELLO_SIZE];
+	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
 
-	frame_hello_put(
-	    payload, &(struct frame_hello){FRAME_VERSION_MIN, FRAME_VERSION_MAX, fuzz_byte(input), 0});
-	fuzz_send_message(all.peers[i].socket, FRAME_HELLO, payload, sizeof(payload), 0, NULL, 0);
+	handoff_wire_hello_put(payload, &(struct handoff_wire_hello){HANDOFF_WIRE_VERSION_MIN,
+	                                                             HANDOFF_WIRE_VERSION_MAX,
+	                                                             fuzz_byte(input), 0});
+	fuzz_send_message(all.peers[i].socket, HANDOFF_WIRE_HELLO, payload, sizeof(payload), 0, NULL,
+	                  0);
 }
 
 /* Two bytes: what, and by whom and how. */

@@ -99,31 +99,31 @@ static int listen_on(bool file)
 
 static void send_hello(int socket)
 {
-	unsigned char payload[TAKEOVER_HELLO_SIZE];
+	unsigned char payload[TAKEOVER_WIRE_HELLO_SIZE];
 
-	takeover_hello_put(payload);
-	fuzz_send_message(socket, TAKEOVER_HELLO, payload, sizeof(payload), 0, NULL, 0);
+	takeover_wire_hello_put(payload);
+	fuzz_send_message(socket, TAKEOVER_WIRE_HELLO, payload, sizeof(payload), 0, NULL, 0);
 }
 
 /* A new process asks: for all, for "a", for "b", which is not there. */
 static void send_request(int socket, unsigned int how)
 {
 	static const unsigned char names[] = {1, 'a', 1, 'b'};
-	unsigned char payload[TAKEOVER_REQUEST_SIZE + sizeof(names)];
+	unsigned char payload[TAKEOVER_WIRE_REQUEST_SIZE + sizeof(names)];
 	const uint32_t count = how % 3;
 
-	takeover_request_put(payload, count);
-	memcpy(payload + TAKEOVER_REQUEST_SIZE, names, sizeof(names));
-	fuzz_send_message(socket, TAKEOVER_REQUEST, payload, TAKEOVER_REQUEST_SIZE + 2 * (size_t)count,
-	                  0, NULL, 0);
+	takeover_wire_request_put(payload, count);
+	memcpy(payload + TAKEOVER_WIRE_REQUEST_SIZE, names, sizeof(names));
+	fuzz_send_message(socket, TAKEOVER_WIRE_REQUEST, payload,
+	                  TAKEOVER_WIRE_REQUEST_SIZE + 2 * (size_t)count, 0, NULL, 0);
 }
 
 /* An old process gives a listener. One byte of it is changed if `how` says so. */
 static void send_listener(int socket, unsigned int how, struct fuzz_input *input)
 {
 	const bool file = (how & 1) != 0 && (all.flags & NEW) != 0;
-	unsigned char payload[TAKEOVER_LISTENER_SIZE + 2] = {0};
-	struct takeover_listener listener = {.name_length = 1};
+	unsigned char payload[TAKEOVER_WIRE_LISTENER_SIZE + 2] = {0};
+	struct takeover_wire_listener listener = {.name_length = 1};
 	struct stat status;
 	int fds[2] = {listen_on(file), open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC)};
 	socklen_t cookie_length = sizeof(listener.cookie);
@@ -135,10 +135,10 @@ static void send_listener(int socket, unsigned int how, struct fuzz_input *input
 		listener.inode = status.st_ino;
 		listener.file_name_length = 1;
 	}
-	takeover_listener_put(payload, &listener);
-	payload[TAKEOVER_LISTENER_SIZE] = 'a';
-	payload[TAKEOVER_LISTENER_SIZE + 1] = 's'; /* the file's name */
-	size_t length = TAKEOVER_LISTENER_SIZE + 1 + (size_t)listener.file_name_length;
+	takeover_wire_listener_put(payload, &listener);
+	payload[TAKEOVER_WIRE_LISTENER_SIZE] = 'a';
+	payload[TAKEOVER_WIRE_LISTENER_SIZE + 1] = 's'; /* the file's name */
+	size_t length = TAKEOVER_WIRE_LISTENER_SIZE + 1 + (size_t)listener.file_name_length;
 	bool is_true = true;
 	if ((how & 2) != 0) {
 		size_t at = fuzz_byte(input) % length;
@@ -146,7 +146,8 @@ static void send_listener(int socket, unsigned int how, struct fuzz_input *input
 		payload[at] = (unsigned char)(payload[at] + change);
 		is_true = at >= sizeof(listener.cookie) || change == 0;
 	}
-	if (fuzz_send_message(socket, TAKEOVER_LISTENER, payload, length, 1 + file, fds, 1 + file)) {
+	if (fuzz_send_message(socket, TAKEOVER_WIRE_LISTENER, payload, length, 1 + file, fds,
+	                      1 + file)) {
 		all.sent++;
 		all.listeners += is_true;
 	}
@@ -154,11 +155,11 @@ static void send_listener(int socket, unsigned int how, struct fuzz_input *input
 	close(fds[1]);
 }
 
-static void send_number(int socket, enum takeover_type type, int32_t number)
+static void send_number(int socket, enum takeover_wire_type type, int32_t number)
 {
-	unsigned char payload[TAKEOVER_NUMBER_SIZE];
+	unsigned char payload[TAKEOVER_WIRE_NUMBER_SIZE];
 
-	takeover_number_put(payload, number);
+	takeover_wire_number_put(payload, number);
 	fuzz_send_message(socket, (uint16_t)type, payload, sizeof(payload), 0, NULL, 0);
 }
 
@@ -175,16 +176,16 @@ static void say(int socket, unsigned int how, struct fuzz_input *input)
 		send_listener(socket, how >> 3, input);
 		break;
 	case 3:
-		send_number(socket, TAKEOVER_END, (int32_t)all.sent + (how >> 3 == 3));
+		send_number(socket, TAKEOVER_WIRE_END, (int32_t)all.sent + (how >> 3 == 3));
 		break;
 	case 4:
-		fuzz_send_message(socket, TAKEOVER_ACCEPTING, NULL, 0, 0, NULL, 0);
+		fuzz_send_message(socket, TAKEOVER_WIRE_ACCEPTING, NULL, 0, 0, NULL, 0);
 		break;
 	case 5:
-		fuzz_send_message(socket, TAKEOVER_RELEASED, NULL, 0, 0, NULL, 0);
+		fuzz_send_message(socket, TAKEOVER_WIRE_RELEASED, NULL, 0, 0, NULL, 0);
 		break;
 	case 6:
-		send_number(socket, TAKEOVER_WITHDRAWN, -ECANCELED);
+		send_number(socket, TAKEOVER_WIRE_WITHDRAWN, -ECANCELED);
 		break;
 	default:
 		fuzz_turns(2);

@@ -43,7 +43,7 @@ static unsigned int count_claims(void)
 			break;
 		told.looked_at += size;
 		left -= size;
-		told.claims += header.type == FRAME_CLAIM;
+		told.claims += header.type == HANDOFF_WIRE_CLAIM;
 	}
 	return told.claims;
 }
@@ -98,10 +98,12 @@ static const struct ferry_worker_callbacks callbacks = {
 
 static void send_hello(int socket)
 {
-	unsigned char payload[FRAME_HELLO_SIZE];
+	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
 
-	frame_hello_put(payload, &(struct frame_hello){FRAME_VERSION_MIN, FRAME_VERSION_MAX, 0, EPOCH});
-	fuzz_send_message(socket, FRAME_HELLO, payload, sizeof(payload), 0, NULL, 0);
+	handoff_wire_hello_put(
+	    payload,
+	    &(struct handoff_wire_hello){HANDOFF_WIRE_VERSION_MIN, HANDOFF_WIRE_VERSION_MAX, 0, EPOCH});
+	fuzz_send_message(socket, HANDOFF_WIRE_HELLO, payload, sizeof(payload), 0, NULL, 0);
 }
 
 static int make_fd(unsigned int how)
@@ -119,7 +121,7 @@ static int make_fd(unsigned int how)
 static void send_handoff(int socket, unsigned int how, struct fuzz_input *input)
 {
 	unsigned char payload[HANDOFF_MAX] = {0};
-	struct frame_handoff handoff = {.epoch = EPOCH, .attempt = 1};
+	struct handoff_wire_handoff handoff = {.epoch = EPOCH, .attempt = 1};
 	int fd = make_fd(how);
 
 	FUZZ_CHECK(fd >= 0 && handoff_identify(fd, &handoff.identity) == 0);
@@ -128,15 +130,15 @@ static void send_handoff(int socket, unsigned int how, struct fuzz_input *input)
 	handoff.name_length = lengths & 3;
 	handoff.blob_length = lengths >> 2 & 7;
 	handoff.bytes_length = lengths >> 5;
-	frame_handoff_put(payload, &handoff);
-	memset(payload + FRAME_HANDOFF_SIZE, 'n', handoff.name_length);
-	size_t length = FRAME_HANDOFF_SIZE + (size_t)handoff.name_length + 1 + handoff.blob_length +
-	                handoff.bytes_length;
+	handoff_wire_handoff_put(payload, &handoff);
+	memset(payload + HANDOFF_WIRE_HANDOFF_SIZE, 'n', handoff.name_length);
+	size_t length = HANDOFF_WIRE_HANDOFF_SIZE + (size_t)handoff.name_length + 1 +
+	                handoff.blob_length + handoff.bytes_length;
 	if ((how & 2) != 0) {
 		size_t at = fuzz_byte(input) % length;
 		payload[at] = (unsigned char)(payload[at] + fuzz_byte(input));
 	}
-	fuzz_send_message(socket, FRAME_HANDOFF, payload, length, 1, &fd, (how & 4) == 0);
+	fuzz_send_message(socket, HANDOFF_WIRE_HANDOFF, payload, length, 1, &fd, (how & 4) == 0);
 	close(fd);
 }
 

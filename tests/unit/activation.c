@@ -269,18 +269,18 @@ END_TEST
 
 START_TEST(a_name_over_the_limit_is_refused)
 {
-	char names[FERRY_LISTENERS_NAME_MAX + 4];
+	char names[FERRY_SOCKET_SET_NAME_MAX + 4];
 	struct passing passing = two_sockets();
 
 	memset(names, 'n', sizeof(names));
-	memcpy(names + FERRY_LISTENERS_NAME_MAX, ":2", 3);
+	memcpy(names + FERRY_SOCKET_SET_NAME_MAX, ":2", 3);
 	passing.names = names;
-	char line[FERRY_LISTENERS_NAME_MAX + 64];
+	char line[FERRY_SOCKET_SET_NAME_MAX + 64];
 	snprintf(line, sizeof(line), "0: [%.255s] [2] open 2, then 0, variables gone", names);
 	expect(passing, line);
 
 	passing = two_sockets();
-	memcpy(names + FERRY_LISTENERS_NAME_MAX, "n:2", 4);
+	memcpy(names + FERRY_SOCKET_SET_NAME_MAX, "n:2", 4);
 	passing.names = names;
 	expect_refused(passing, -EMSGSIZE, 2);
 }

@@ -175,7 +175,7 @@ struct peer {
 	int fd;
 	struct ferry_dispatcher_worker *worker;
 	/* The last handoff that was read. */
-	struct frame_handoff frame;
+	struct handoff_wire_handoff frame;
 	int got;
 	unsigned char payload[150000];
 	bool eof;
@@ -204,23 +204,23 @@ static void put(const struct peer *peer, uint16_t type, const void *payload, siz
 
 static void put_hello(const struct peer *peer, uint32_t credits)
 {
-	unsigned char payload[FRAME_HELLO_SIZE];
-	frame_hello_put(payload, &(struct frame_hello){1, 1, credits, 0});
-	put(peer, FRAME_HELLO, payload, sizeof(payload));
+	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
+	handoff_wire_hello_put(payload, &(struct handoff_wire_hello){1, 1, credits, 0});
+	put(peer, HANDOFF_WIRE_HELLO, payload, sizeof(payload));
 }
 
 static void put_credits(const struct peer *peer, uint32_t credits)
 {
-	unsigned char payload[FRAME_CREDITS_SIZE];
-	frame_credits_put(payload, credits);
-	put(peer, FRAME_CREDITS, payload, sizeof(payload));
+	unsigned char payload[HANDOFF_WIRE_CREDITS_SIZE];
+	handoff_wire_credits_put(payload, credits);
+	put(peer, HANDOFF_WIRE_CREDITS, payload, sizeof(payload));
 }
 
 static void put_answer(const struct peer *peer, uint16_t type, uint64_t id, uint64_t epoch,
                        int reason)
 {
-	unsigned char payload[FRAME_ANSWER_SIZE];
-	frame_answer_put(payload, &(struct frame_answer){id, epoch, reason});
+	unsigned char payload[HANDOFF_WIRE_ANSWER_SIZE];
+	handoff_wire_answer_put(payload, &(struct handoff_wire_answer){id, epoch, reason});
 	put(peer, type, payload, sizeof(payload));
 }
 
@@ -274,8 +274,8 @@ static int take(struct peer *peer)
 	ck_assert_uint_le(header.length, sizeof(peer->payload));
 	if (header.length > 0)
 		ck_assert(read_whole(peer, peer->payload, header.length));
-	if (header.type == FRAME_HANDOFF)
-		ck_assert_ptr_null(frame_handoff_get(peer->payload, header.length, &peer->frame));
+	if (header.type == HANDOFF_WIRE_HANDOFF)
+		ck_assert_ptr_null(handoff_wire_handoff_get(peer->payload, header.length, &peer->frame));
 	return header.type;
 }
 
@@ -328,7 +328,7 @@ static void add_peer(struct peer *peer, uint32_t credits)
 	unsigned int ready = notes.ready;
 	add_silent_peer(peer, NULL);
 	put_hello(peer, credits);
-	expect(peer, FRAME_HELLO);
+	expect(peer, HANDOFF_WIRE_HELLO);
 	pump_until_count(&notes.ready, ready + 1);
 }
 
@@ -396,8 +396,8 @@ START_TEST(done)
 	ck_assert_int_eq(ferry_handoff_steal_fd(handoff), -EBUSY);
 	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, NULL, NULL), -EINVAL);
 
-	expect(&peers[0], FRAME_HANDOFF);
-	const struct frame_handoff *frame = &peers[0].frame;
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	const struct handoff_wire_handoff *frame = &peers[0].frame;
 	ck_assert_uint_ne(frame->id, 0);
 	ck_assert_uint_eq(frame->attempt, 1);
 	ck_assert_str_eq(frame->name, "www");
@@ -416,13 +416,13 @@ START_TEST(done)
 	drop_fd(&peers[0]);
 	pump_turns(3);
 	ck_assert(!is_closed(&notes.client[0]));
-	answer(&peers[0], FRAME_CLAIM);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
 	pump_until(is_closed, &notes.client[0]);
 	ck_assert_uint_eq(notes.outcomes, 0);
 	ck_assert_uint_eq(stats().outstanding, 1);
 	ck_assert_uint_eq(stats().unclaimed, 0);
 
-	answer(&peers[0], FRAME_DONE);
+	answer(&peers[0], HANDOFF_WIRE_DONE);
 	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
 	ck_assert(!notes.of[0].has_fd);
 	ck_assert_ptr_eq(notes.of[0].worker, peers[0].worker);
@@ -440,20 +440,20 @@ START_TEST(credits_bound_what_a_worker_has)
 	add_peer(&peers[0], 2);
 	for (unsigned int i = 0; i < 5; i++)
 		hand_off(i);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	uint64_t first = peers[0].frame.id;
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	expect_nothing(&peers[0]);
 	ck_assert_uint_eq(stats().queued, 3);
 
-	put_answer(&peers[0], FRAME_CLAIM, first, peers[0].frame.epoch, 0);
+	put_answer(&peers[0], HANDOFF_WIRE_CLAIM, first, peers[0].frame.epoch, 0);
 	expect_nothing(&peers[0]); /* a claim gives no credit back */
-	put_answer(&peers[0], FRAME_DONE, first, peers[0].frame.epoch, 0);
-	expect(&peers[0], FRAME_HANDOFF);
+	put_answer(&peers[0], HANDOFF_WIRE_DONE, first, peers[0].frame.epoch, 0);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	expect_nothing(&peers[0]);
 	put_credits(&peers[0], 4);
-	expect(&peers[0], FRAME_HANDOFF);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	put_credits(&peers[0], 0);
 	ck_assert_uint_eq(stats().queued, 0);
 	free_dispatcher();
@@ -475,14 +475,14 @@ START_TEST(order_is_kept)
 	}
 	add_peer(&peers[0], 8);
 	for (unsigned int i = 0; i < 8; i++) {
-		expect(&peers[0], FRAME_HANDOFF);
+		expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 		ck_assert_uint_eq(peers[0].frame.bytes[0], i);
 	}
 	/* None was claimed: they go to another, in the same order. */
 	add_peer(&peers[1], 8);
 	close_peer(&peers[0]);
 	for (unsigned int i = 0; i < 8; i++) {
-		expect(&peers[1], FRAME_HANDOFF);
+		expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 		ck_assert_uint_eq(peers[1].frame.bytes[0], i);
 		/* Only the first can have been what the other died of. */
 		ck_assert_uint_eq(peers[1].frame.attempt, i == 0 ? 2 : 1);
@@ -506,15 +506,15 @@ START_TEST(least_outstanding)
 		hand_off(i);
 	for (unsigned int i = 0; i < 3; i++)
 		for (unsigned int k = 0; k < 3; k++)
-			expect(&peers[i], FRAME_HANDOFF);
-	answer(&peers[1], FRAME_CLAIM);
-	answer(&peers[1], FRAME_DONE);
+			expect(&peers[i], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[1], HANDOFF_WIRE_CLAIM);
+	answer(&peers[1], HANDOFF_WIRE_DONE);
 	pump_until_count(&notes.outcomes, 1);
 	hand_off(9);
-	expect(&peers[1], FRAME_HANDOFF);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 	/* Of several with as few, the one whose turn was longest ago. */
 	hand_off(10);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	free_dispatcher();
 	for (unsigned int i = 0; i < 3; i++)
 		close_peer(&peers[i]);
@@ -532,10 +532,10 @@ START_TEST(round_robin)
 		add_peer(&peers[i], 100);
 	for (unsigned int i = 0; i < 6; i++) {
 		hand_off(i);
-		expect(&peers[i % 3], FRAME_HANDOFF);
+		expect(&peers[i % 3], HANDOFF_WIRE_HANDOFF);
 		if (i % 3 == 0) { /* having less in hand does not bring it forward */
-			answer(&peers[0], FRAME_CLAIM);
-			answer(&peers[0], FRAME_DONE);
+			answer(&peers[0], HANDOFF_WIRE_CLAIM);
+			answer(&peers[0], HANDOFF_WIRE_DONE);
 			pump_until_count(&notes.of[i].count, 1);
 		}
 	}
@@ -559,7 +559,7 @@ static void hand_off_keys(unsigned int peer_count, int got[KEYS])
 		while (got[key] < 0) {
 			pump_turns(1);
 			for (unsigned int i = 0; i < peer_count; i++)
-				if (peers[i].fd >= 0 && take(&peers[i]) == FRAME_HANDOFF)
+				if (peers[i].fd >= 0 && take(&peers[i]) == HANDOFF_WIRE_HANDOFF)
 					got[key] = (int)i;
 		}
 		close(notes.client[key]);
@@ -610,34 +610,34 @@ START_TEST(stale_answers)
 	add_peer(&peers[0], 4);
 	add_peer(&peers[1], 4);
 	hand_off(0);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	uint64_t id = peers[0].frame.id, epoch = peers[0].frame.epoch;
 	unsigned int stale = 0;
 
-	put_answer(&peers[0], FRAME_CLAIM, id + 1, epoch, 0), stale++;
-	put_answer(&peers[0], FRAME_CLAIM, id + (UINT64_C(1) << 24), epoch, 0), stale++;
-	put_answer(&peers[0], FRAME_CLAIM, 0, 0, 0), stale++;
-	put_answer(&peers[0], FRAME_CLAIM, UINT64_MAX, epoch, 0), stale++;
-	put_answer(&peers[0], FRAME_CLAIM, id, epoch + 1, 0), stale++;
-	put_answer(&peers[0], FRAME_DONE, id, epoch, 0), stale++;  /* not claimed */
-	put_answer(&peers[1], FRAME_CLAIM, id, epoch, 0), stale++; /* another's */
-	put_answer(&peers[1], FRAME_CLAIM, id, epoch + 1, 0), stale++;
-	put_answer(&peers[1], FRAME_LOST, id, epoch + 1, 0), stale++;
-	put_answer(&peers[1], FRAME_REJECT, id, epoch + 1, -1), stale++;
+	put_answer(&peers[0], HANDOFF_WIRE_CLAIM, id + 1, epoch, 0), stale++;
+	put_answer(&peers[0], HANDOFF_WIRE_CLAIM, id + (UINT64_C(1) << 24), epoch, 0), stale++;
+	put_answer(&peers[0], HANDOFF_WIRE_CLAIM, 0, 0, 0), stale++;
+	put_answer(&peers[0], HANDOFF_WIRE_CLAIM, UINT64_MAX, epoch, 0), stale++;
+	put_answer(&peers[0], HANDOFF_WIRE_CLAIM, id, epoch + 1, 0), stale++;
+	put_answer(&peers[0], HANDOFF_WIRE_DONE, id, epoch, 0), stale++;  /* not claimed */
+	put_answer(&peers[1], HANDOFF_WIRE_CLAIM, id, epoch, 0), stale++; /* another's */
+	put_answer(&peers[1], HANDOFF_WIRE_CLAIM, id, epoch + 1, 0), stale++;
+	put_answer(&peers[1], HANDOFF_WIRE_LOST, id, epoch + 1, 0), stale++;
+	put_answer(&peers[1], HANDOFF_WIRE_REJECT, id, epoch + 1, -1), stale++;
 	pump_turns(5);
 	ck_assert_uint_eq(stats().stale, stale);
 	ck_assert_uint_eq(stats().unclaimed, 1);
 	ck_assert(!is_closed(&notes.client[0]));
 
-	answer(&peers[0], FRAME_CLAIM);
-	answer(&peers[0], FRAME_CLAIM), stale++;
-	answer(&peers[0], FRAME_LOST), stale++;
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM), stale++;
+	answer(&peers[0], HANDOFF_WIRE_LOST), stale++;
 	pump_turns(5);
 	ck_assert_uint_eq(stats().stale, stale);
 	ck_assert_uint_eq(stats().claimed, 1);
-	answer(&peers[0], FRAME_DONE);
-	answer(&peers[0], FRAME_DONE), stale++;
-	answer(&peers[0], FRAME_REJECT), stale++;
+	answer(&peers[0], HANDOFF_WIRE_DONE);
+	answer(&peers[0], HANDOFF_WIRE_DONE), stale++;
+	answer(&peers[0], HANDOFF_WIRE_REJECT), stale++;
 	put(&peers[0], 4711, "later", 5); /* a type of a later version */
 	pump_turns(5);
 	ck_assert_uint_eq(stats().stale, stale);
@@ -669,16 +669,16 @@ START_TEST(claim_of_what_was_not_sent)
 		count++;
 		pump_turns(2);
 	} while (count < 100);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	uint64_t first = peers[0].frame.id, epoch = peers[0].frame.epoch;
 	/* The place is in the low bits, and both count up from the first one. */
 	for (uint64_t i = 50; i < count; i++)
-		put_answer(&peers[0], FRAME_CLAIM, first + i * ((UINT64_C(1) << 24) + 1), epoch, 0);
+		put_answer(&peers[0], HANDOFF_WIRE_CLAIM, first + i * ((UINT64_C(1) << 24) + 1), epoch, 0);
 	pump_turns(5);
 	ck_assert_uint_eq(stats().stale, count - 50);
 	ck_assert_uint_eq(stats().claimed, 0);
 	for (unsigned int i = 1; i < count; i++) {
-		expect(&peers[0], FRAME_HANDOFF);
+		expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 		ck_assert_int_ge(peers[0].got, 0);
 		ck_assert_uint_eq(peers[0].frame.id, first + i * ((UINT64_C(1) << 24) + 1));
 	}
@@ -692,16 +692,16 @@ END_TEST
 
 static void say_garbage(const struct peer *peer, int how)
 {
-	unsigned char zero[FRAME_HELLO_SIZE] = {0};
+	unsigned char zero[HANDOFF_WIRE_HELLO_SIZE] = {0};
 
 	if (how == 0)
 		ck_assert_int_gt(wire_send(peer->fd, "GET / HTTP/1.1\r\n\r\n", 18, NULL, 0), 0);
 	else if (how == 1)
-		put(peer, FRAME_CLAIM, zero, FRAME_ANSWER_SIZE - 1);
+		put(peer, HANDOFF_WIRE_CLAIM, zero, HANDOFF_WIRE_ANSWER_SIZE - 1);
 	else if (how == 2)
-		put(peer, FRAME_CREDITS, zero, FRAME_CREDITS_SIZE - 1);
+		put(peer, HANDOFF_WIRE_CREDITS, zero, HANDOFF_WIRE_CREDITS_SIZE - 1);
 	else if (how == 3)
-		put(peer, FRAME_HELLO, zero, sizeof(zero));
+		put(peer, HANDOFF_WIRE_HELLO, zero, sizeof(zero));
 	else
 		put_hello(peer, 1); /* a second one */
 }
@@ -713,14 +713,14 @@ START_TEST(garbage_costs_the_channel)
 	add_peer(&peers[1], 4);
 	hand_off(0);
 	hand_off(1);
-	expect(&peers[0], FRAME_HANDOFF);
-	expect(&peers[1], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 	say_garbage(&peers[0], _i);
 	pump_until_count(&notes.lost, 1);
 	ck_assert_int_eq(notes.reason, -EPROTO);
-	expect(&peers[1], FRAME_HANDOFF); /* what the first one had */
-	answer(&peers[1], FRAME_CLAIM);
-	answer(&peers[1], FRAME_DONE);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF); /* what the first one had */
+	answer(&peers[1], HANDOFF_WIRE_CLAIM);
+	answer(&peers[1], HANDOFF_WIRE_DONE);
 	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
 	ck_assert_uint_eq(notes.of[0].attempt, 2);
 	ck_assert_uint_eq(stats().workers, 1);
@@ -736,7 +736,7 @@ START_TEST(not_a_hello_first)
 {
 	open_dispatcher();
 	add_silent_peer(&peers[0], NULL);
-	put_answer(&peers[0], FRAME_CLAIM, 1, 1, 0);
+	put_answer(&peers[0], HANDOFF_WIRE_CLAIM, 1, 1, 0);
 	pump_until_count(&notes.lost, 1);
 	ck_assert_int_eq(notes.reason, -EPROTO);
 	ck_assert_uint_eq(notes.ready, 0);
@@ -747,19 +747,19 @@ END_TEST
 
 START_TEST(versions)
 {
-	unsigned char payload[FRAME_HELLO_SIZE + 8] = {0};
+	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE + 8] = {0};
 
 	open_dispatcher();
 	/* One that speaks ours, and later ones, in a longer hello. */
 	add_silent_peer(&peers[0], NULL);
-	frame_hello_put(payload, &(struct frame_hello){1, 9, 7, 0});
-	put(&peers[0], FRAME_HELLO, payload, sizeof(payload));
+	handoff_wire_hello_put(payload, &(struct handoff_wire_hello){1, 9, 7, 0});
+	put(&peers[0], HANDOFF_WIRE_HELLO, payload, sizeof(payload));
 	pump_until_count(&notes.ready, 1);
 	ck_assert_uint_eq(stats().credits, 7);
 	/* And one that speaks only those. */
 	add_silent_peer(&peers[1], NULL);
-	frame_hello_put(payload, &(struct frame_hello){2, 9, 7, 0});
-	put(&peers[1], FRAME_HELLO, payload, FRAME_HELLO_SIZE);
+	handoff_wire_hello_put(payload, &(struct handoff_wire_hello){2, 9, 7, 0});
+	put(&peers[1], HANDOFF_WIRE_HELLO, payload, HANDOFF_WIRE_HELLO_SIZE);
 	pump_until_count(&notes.lost, 1);
 	ck_assert_int_eq(notes.reason, -EPROTONOSUPPORT);
 	ck_assert_uint_eq(notes.ready, 1);
@@ -777,16 +777,18 @@ START_TEST(claims_before_the_end_count)
 	add_peer(&peers[0], 4);
 	for (unsigned int i = 0; i < 4; i++)
 		hand_off(i);
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
-	answer(&peers[0], FRAME_DONE);
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
-	expect(&peers[0], FRAME_HANDOFF);
-	unsigned char half[MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE];
-	message_header_put(half, &(struct message_header){FRAME_CLAIM, FRAME_ANSWER_SIZE, 0});
-	frame_answer_put(half + MESSAGE_HEADER_SIZE,
-	                 &(struct frame_answer){peers[0].frame.id, peers[0].frame.epoch, 0});
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
+	answer(&peers[0], HANDOFF_WIRE_DONE);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	unsigned char half[MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE];
+	message_header_put(half,
+	                   &(struct message_header){HANDOFF_WIRE_CLAIM, HANDOFF_WIRE_ANSWER_SIZE, 0});
+	handoff_wire_answer_put(
+	    half + MESSAGE_HEADER_SIZE,
+	    &(struct handoff_wire_answer){peers[0].frame.id, peers[0].frame.epoch, 0});
 	/* The last byte of a claim is the claim: half a one is none. */
 	ck_assert_int_eq(wire_send(peers[0].fd, half, sizeof(half) - 1, NULL, 0), sizeof(half) - 1);
 	if (_i == 0)
@@ -804,9 +806,9 @@ START_TEST(claims_before_the_end_count)
 	ck_assert_uint_eq(notes.lost, _i == 2 ? 0 : 1);
 	ck_assert_uint_eq(stats().queued, 2);
 	add_peer(&peers[1], 4);
-	expect(&peers[1], FRAME_HANDOFF);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 	ck_assert_uint_eq(peers[1].frame.attempt, 2);
-	expect(&peers[1], FRAME_HANDOFF);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 	ck_assert_uint_eq(peers[1].frame.attempt, 1);
 	free_dispatcher();
 	close_peer(&peers[0]);
@@ -821,7 +823,7 @@ START_TEST(three_attempts)
 	hand_off(0);
 	for (unsigned int i = 0; i < 3; i++) {
 		add_peer(&peers[i], 4);
-		expect(&peers[i], FRAME_HANDOFF);
+		expect(&peers[i], HANDOFF_WIRE_HANDOFF);
 		ck_assert_uint_eq(peers[i].frame.attempt, i + 1);
 		close_peer(&peers[i]);
 		pump_until_count(&notes.lost, i + 1);
@@ -850,22 +852,22 @@ START_TEST(unsent_is_no_attempt)
 	pump_turns(3);
 	ck_assert_uint_eq(stats().unclaimed, COUNT);
 	/* All that is in the kernel is claimed, unread, under ids that can be guessed. */
-	const size_t size = MESSAGE_HEADER_SIZE + FRAME_HANDOFF_SIZE + 1 + sizeof(bytes);
+	const size_t size = MESSAGE_HEADER_SIZE + HANDOFF_WIRE_HANDOFF_SIZE + 1 + sizeof(bytes);
 	struct ferry_transport_stats sent;
 	ck_assert_int_eq(
 	    ferry_transport_get_stats(ferry_dispatcher_worker_get_transport(peers[0].worker), &sent),
 	    0);
-	uint64_t whole = (sent.bytes_sent - MESSAGE_HEADER_SIZE - FRAME_HELLO_SIZE) / size;
+	uint64_t whole = (sent.bytes_sent - MESSAGE_HEADER_SIZE - HANDOFF_WIRE_HELLO_SIZE) / size;
 	ck_assert_uint_lt(whole, COUNT);
 	for (uint64_t i = 0; i < whole; i++)
-		put_answer(&peers[0], FRAME_CLAIM, (i + 1) << 24 | i, 1, 0);
+		put_answer(&peers[0], HANDOFF_WIRE_CLAIM, (i + 1) << 24 | i, 1, 0);
 	pump_turns(3);
 	ck_assert_uint_eq(stats().claimed, whole);
 	close_peer(&peers[0]);
 	pump_until_count(&notes.lost, 1);
 	add_peer(&peers[1], COUNT);
 	for (uint64_t left = COUNT - whole; left > 0; left--) {
-		expect(&peers[1], FRAME_HANDOFF);
+		expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 		ck_assert_uint_eq(peers[1].frame.attempt, 1);
 	}
 	free_dispatcher();
@@ -882,12 +884,12 @@ START_TEST(lost_descriptors_are_attempts)
 	hand_off(0);
 	uint64_t ids[3];
 	for (unsigned int i = 0; i < 3; i++) {
-		expect(&peers[0], FRAME_HANDOFF);
+		expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 		ids[i] = peers[0].frame.id;
 		for (unsigned int k = 0; k < i; k++)
 			ck_assert_uint_ne(ids[k], ids[i]);
-		answer(&peers[0], FRAME_LOST);
-		answer(&peers[0], FRAME_CLAIM); /* too late, and under an old id */
+		answer(&peers[0], HANDOFF_WIRE_LOST);
+		answer(&peers[0], HANDOFF_WIRE_CLAIM); /* too late, and under an old id */
 	}
 	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -EHOSTUNREACH);
 	pump_turns(3);
@@ -908,17 +910,17 @@ START_TEST(losses_of_one_that_is_short_are_no_attempts)
 	add_peer(&peers[0], 4);
 	hand_off(0);
 	for (unsigned int i = 0; i < 5; i++) {
-		expect(&peers[0], FRAME_HANDOFF);
+		expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 		ck_assert_uint_eq(peers[0].frame.attempt, 1);
 		put_credits(&peers[0], 0);
-		answer(&peers[0], FRAME_LOST);
+		answer(&peers[0], HANDOFF_WIRE_LOST);
 		expect_nothing(&peers[0]);
 		ck_assert_uint_eq(stats().queued, 1);
 		put_credits(&peers[0], 4);
 	}
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	put_credits(&peers[0], 0);
-	answer(&peers[0], FRAME_LOST);
+	answer(&peers[0], HANDOFF_WIRE_LOST);
 	pump_turns(3);
 	set_timeouts(1000, NEVER_USEC);
 	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
@@ -936,16 +938,16 @@ START_TEST(short_of_numbers_goes_elsewhere)
 	add_peer(&peers[0], 4);
 	add_peer(&peers[1], 4);
 	hand_off(0);
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_LOST);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_LOST);
 	put_credits(&peers[0], 0);
-	expect(&peers[1], FRAME_HANDOFF);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 	hand_off(1);
-	expect(&peers[1], FRAME_HANDOFF);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 	put_credits(&peers[0], 4);
 	pump_turns(3);
 	hand_off(2);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	free_dispatcher();
 	close_peer(&peers[0]);
 	close_peer(&peers[1]);
@@ -958,14 +960,14 @@ START_TEST(rejected)
 	open_dispatcher();
 	add_peer(&peers[0], 4);
 	hand_off(0);
-	expect(&peers[0], FRAME_HANDOFF);
-	put_answer(&peers[0], FRAME_REJECT, peers[0].frame.id, peers[0].frame.epoch, -EBADMSG);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	put_answer(&peers[0], HANDOFF_WIRE_REJECT, peers[0].frame.id, peers[0].frame.epoch, -EBADMSG);
 	expect_outcome(0, FERRY_HANDOFF_REJECTED, -EBADMSG);
 	ck_assert(notes.of[0].has_fd);
 	hand_off(1);
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
-	put_answer(&peers[0], FRAME_REJECT, peers[0].frame.id, peers[0].frame.epoch, 4711);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
+	put_answer(&peers[0], HANDOFF_WIRE_REJECT, peers[0].frame.id, peers[0].frame.epoch, 4711);
 	expect_outcome(1, FERRY_HANDOFF_REJECTED, 4711);
 	ck_assert(!notes.of[1].has_fd);
 	ck_assert_uint_eq(stats().outstanding, 0);
@@ -999,18 +1001,18 @@ START_TEST(no_answer_in_time)
 	add_peer(&peers[0], 4);
 	hand_off(0);
 	hand_off(1);
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
 	pump_until_count(&notes.lost, 1);
 	ck_assert_int_eq(notes.reason, -ETIMEDOUT);
 	expect_outcome(0, FERRY_HANDOFF_KEPT, -ETIMEDOUT);
 	/* It can claim no more. */
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	char byte = 0;
 	ck_assert_int_eq(wire_send(peers[0].fd, &byte, 1, NULL, 0), -EPIPE);
 	add_peer(&peers[1], 4);
-	expect(&peers[1], FRAME_HANDOFF);
-	answer(&peers[1], FRAME_CLAIM);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[1], HANDOFF_WIRE_CLAIM);
 	pump_turns(2);
 	ck_assert_uint_eq(stats().claimed, 2);
 	free_dispatcher();
@@ -1027,10 +1029,10 @@ static void answer_one(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
 	struct peer *peer = argument;
-	if (take(peer) != FRAME_HANDOFF)
+	if (take(peer) != HANDOFF_WIRE_HANDOFF)
 		return;
-	answer(peer, FRAME_CLAIM);
-	answer(peer, FRAME_DONE);
+	answer(peer, HANDOFF_WIRE_CLAIM);
+	answer(peer, HANDOFF_WIRE_DONE);
 	answered++;
 }
 
@@ -1135,26 +1137,26 @@ START_TEST(drained)
 	add_peer(&peers[0], 4);
 	add_peer(&peers[1], 4);
 	hand_off(0);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	ck_assert_int_eq(ferry_dispatcher_worker_drain(NULL), -EINVAL);
 	if (_i == 0) {
 		ck_assert_int_eq(ferry_dispatcher_worker_drain(peers[0].worker), 0);
 		ck_assert_int_eq(ferry_dispatcher_worker_drain(peers[0].worker), 0);
 		struct peer copy = peers[0];
-		expect(&peers[0], FRAME_DRAIN);
+		expect(&peers[0], HANDOFF_WIRE_DRAIN);
 		peers[0].frame = copy.frame;
 	} else {
-		put(&peers[0], FRAME_DRAIN, "", 0);
+		put(&peers[0], HANDOFF_WIRE_DRAIN, "", 0);
 		pump_turns(3);
 	}
 	hand_off(1);
-	expect(&peers[1], FRAME_HANDOFF);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 	hand_off(2);
-	expect(&peers[1], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
 	pump_turns(3);
 	ck_assert_uint_eq(notes.drained, 0);
-	answer(&peers[0], FRAME_DONE);
+	answer(&peers[0], HANDOFF_WIRE_DONE);
 	pump_until_count(&notes.drained, 1);
 	expect_nothing(&peers[0]);
 	ck_assert_uint_eq(notes.drained, 1);
@@ -1186,11 +1188,11 @@ START_TEST(freed_in_an_outcome)
 	add_peer(&peers[0], 2);
 	for (unsigned int i = 0; i < 4; i++)
 		hand_off(i);
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
-	answer(&peers[0], FRAME_DONE);
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
+	answer(&peers[0], HANDOFF_WIRE_DONE);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
 	notes.on_outcome = free_all;
 	pump_until_count(&notes.outcomes, 4);
 	ck_assert_int_eq(notes.of[0].outcome, FERRY_HANDOFF_DONE);
@@ -1245,11 +1247,11 @@ START_TEST(removed_in_an_outcome)
 	add_peer(&peers[1], 4);
 	hand_off(0);
 	hand_off(1);
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
-	answer(&peers[0], FRAME_DONE);
-	expect(&peers[1], FRAME_HANDOFF);
-	answer(&peers[1], FRAME_CLAIM);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
+	answer(&peers[0], HANDOFF_WIRE_DONE);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[1], HANDOFF_WIRE_CLAIM);
 	notes.on_outcome = remove_second;
 	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
 	pump_until_count(&notes.of[1].count, 1);
@@ -1275,7 +1277,7 @@ START_TEST(freed_when_a_worker_is_lost)
 	open_dispatcher();
 	add_peer(&peers[0], 4);
 	hand_off(0);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	notes.on_lost = free_in_callback;
 	close_peer(&peers[0]);
 	pump_until_count(&notes.lost, 1);
@@ -1335,21 +1337,21 @@ END_TEST
 
 static size_t make_answer(const struct peer *peer, uint16_t type, unsigned char *bytes)
 {
-	message_header_put(bytes, &(struct message_header){type, FRAME_ANSWER_SIZE, 0});
-	frame_answer_put(bytes + MESSAGE_HEADER_SIZE,
-	                 &(struct frame_answer){peer->frame.id, peer->frame.epoch, 0});
-	return MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE;
+	message_header_put(bytes, &(struct message_header){type, HANDOFF_WIRE_ANSWER_SIZE, 0});
+	handoff_wire_answer_put(bytes + MESSAGE_HEADER_SIZE,
+	                        &(struct handoff_wire_answer){peer->frame.id, peer->frame.epoch, 0});
+	return MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE;
 }
 
 /* The start of a claim was read, the rest is still in the socket when the owner ends the channel. */
 START_TEST(claim_in_two_halves_counts)
 {
-	unsigned char bytes[MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE];
+	unsigned char bytes[MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE];
 	open_dispatcher();
 	add_peer(&peers[0], 4);
 	hand_off(0);
-	expect(&peers[0], FRAME_HANDOFF);
-	size_t length = make_answer(&peers[0], FRAME_CLAIM, bytes);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	size_t length = make_answer(&peers[0], HANDOFF_WIRE_CLAIM, bytes);
 	wire_send(peers[0].fd, bytes, (size_t)_i, NULL, 0);
 	pump_turns(3);
 	wire_send(peers[0].fd, bytes + _i, length - (size_t)_i, NULL, 0);
@@ -1372,7 +1374,7 @@ START_TEST(told_although_a_deadline_is_set)
 	ck_assert_int_eq(ferry_dispatcher_worker_drain(peers[0].worker), 0);
 	hand_off(0);
 	pump_until_count(&notes.drained, 1);
-	expect(&peers[1], FRAME_HANDOFF);
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 	free_dispatcher();
 	close_peer(&peers[0]);
 	close_peer(&peers[1]);
@@ -1386,7 +1388,7 @@ START_TEST(queued_without_its_worker)
 	open_dispatcher();
 	add_peer(&peers[0], 4);
 	hand_off(0);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	close_peer(&peers[0]);
 	pump_until_count(&notes.lost, 1);
 	free_dispatcher();
@@ -1406,17 +1408,17 @@ START_TEST(order_of_what_comes_back)
 	hand_off(4);
 	uint64_t ids[4];
 	for (unsigned int i = 0; i < 4; i++) {
-		expect(&peers[0], FRAME_HANDOFF);
+		expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 		ids[i] = peers[0].frame.id;
 	}
 	put_credits(&peers[0], 0);
 	for (unsigned int i = 0; i < 4; i++)
-		put_answer(&peers[0], FRAME_LOST, ids[i ^ 1], peers[0].frame.epoch, 0);
+		put_answer(&peers[0], HANDOFF_WIRE_LOST, ids[i ^ 1], peers[0].frame.epoch, 0);
 	pump_turns(3);
 	ck_assert_uint_eq(stats().queued, 5);
 	add_peer(&peers[1], 8);
 	for (unsigned int i = 0; i < 5; i++) {
-		expect(&peers[1], FRAME_HANDOFF);
+		expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 		char byte = (char)i, got = -1;
 		ck_assert_int_eq(send(peers[1].got, &byte, 1, 0), 1);
 		ck_assert_int_eq(recv(notes.client[i], &got, 1, 0), 1);
@@ -1446,8 +1448,8 @@ static void babble(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
 	const struct peer *peer = argument;
-	unsigned char bytes[MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE];
-	size_t length = make_answer(peer, FRAME_DONE, bytes);
+	unsigned char bytes[MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE];
+	size_t length = make_answer(peer, HANDOFF_WIRE_DONE, bytes);
 	(void)wire_send(peer->fd, bytes, length, NULL, 0); /* of what it has not claimed */
 }
 
@@ -1457,7 +1459,7 @@ START_TEST(babbling_is_late)
 	open_dispatcher();
 	add_peer(&peers[0], 4);
 	hand_off(0);
-	expect(&peers[0], FRAME_HANDOFF);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	answering = event_new(base, -1, EV_PERSIST, babble, &peers[0]);
 	event_add(answering, &(struct timeval){.tv_usec = 5000});
 	set_timeouts(NEVER_USEC, 100000);
@@ -1476,8 +1478,8 @@ START_TEST(busy_dispatcher_reads_before_it_judges)
 	open_dispatcher();
 	add_peer(&peers[0], 4);
 	hand_off(0);
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
 	const struct timespec busy = {.tv_nsec = 2000000};
 	nanosleep(&busy, NULL);
 	set_timeouts(NEVER_USEC, 1000);
@@ -1509,8 +1511,8 @@ START_TEST(shortage_is_not_late)
 	hand_off(0);
 	ending_shortage = event_new(base, -1, 0, end_shortage, NULL);
 	event_add(ending_shortage, &(struct timeval){.tv_usec = 600000});
-	expect(&peers[0], FRAME_HANDOFF);
-	answer(&peers[0], FRAME_CLAIM);
+	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	answer(&peers[0], HANDOFF_WIRE_CLAIM);
 	pump_turns(3);
 	ck_assert_uint_eq(notes.lost, 0);
 	ck_assert_uint_eq(stats().claimed, 1);
@@ -1585,7 +1587,7 @@ START_TEST(freed_in_the_third_attempt)
 	hand_off(0);
 	for (unsigned int i = 0; i < 3; i++) {
 		add_peer(&peers[i], 4);
-		expect(&peers[i], FRAME_HANDOFF);
+		expect(&peers[i], HANDOFF_WIRE_HANDOFF);
 		if (i == 2)
 			break;
 		close_peer(&peers[i]);
@@ -1641,7 +1643,7 @@ int main(void)
 	tcase_add_test(tcase, freed_when_a_worker_is_lost);
 	tcase = support_case(suite, "regressions");
 	tcase_add_loop_test(tcase, claim_in_two_halves_counts, 1,
-	                    MESSAGE_HEADER_SIZE + FRAME_ANSWER_SIZE);
+	                    MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE);
 	tcase_add_test(tcase, told_although_a_deadline_is_set);
 	tcase_add_test(tcase, queued_without_its_worker);
 	tcase_add_test(tcase, order_of_what_comes_back);

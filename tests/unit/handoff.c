@@ -164,9 +164,9 @@ static int open_kind(enum ferry_descriptor_kind kind)
 	}
 }
 
-static void expect_identity(int fd, const struct frame_identity *expected)
+static void expect_identity(int fd, const struct handoff_wire_identity *expected)
 {
-	struct frame_identity identity;
+	struct handoff_wire_identity identity;
 	ck_assert_int_eq(handoff_identify(fd, &identity), 0);
 	ck_assert_uint_eq(identity.kind, expected->kind);
 	ck_assert_uint_eq(identity.cookie, expected->cookie);
@@ -176,7 +176,7 @@ static void expect_identity(int fd, const struct frame_identity *expected)
 /* _i: of kinds */
 START_TEST(a_copy_is_the_same_also_where_proc_is_missing)
 {
-	struct frame_identity identity;
+	struct handoff_wire_identity identity;
 	int fd = open_kind(kinds[_i]);
 	ck_assert_int_eq(handoff_identify(fd, &identity), 0);
 	ck_assert_uint_ne(identity.cookie, 0);
@@ -194,7 +194,7 @@ END_TEST
 /* _i: of kinds */
 START_TEST(another_one_is_another)
 {
-	struct frame_identity identity, other;
+	struct handoff_wire_identity identity, other;
 	int fds[2] = {open_kind(kinds[_i]), open_kind(kinds[_i])};
 	ck_assert_int_eq(handoff_identify(fds[0], &identity), 0);
 	ck_assert_int_eq(handoff_identify(fds[1], &other), 0);
@@ -243,7 +243,7 @@ START_TEST(a_socket_without_a_cookie_is_known_by_its_inode)
 	ck_assert_int_eq(__real_fstat(fd, &status), 0);
 	no_cookies = true;
 	expect_identity(
-	    fd, &(struct frame_identity){FERRY_DESCRIPTOR_SOCKET, status.st_ino, status.st_dev});
+	    fd, &(struct handoff_wire_identity){FERRY_DESCRIPTOR_SOCKET, status.st_ino, status.st_dev});
 	no_cookies = false;
 	close(fd);
 }
@@ -537,14 +537,14 @@ END_TEST
 START_TEST(a_frame_is_seen_as_a_handoff)
 {
 	static const char variable[] = "www\0blobread";
-	unsigned char payload[FRAME_HANDOFF_SIZE + sizeof(variable) - 1];
-	struct frame_handoff frame = {
+	unsigned char payload[HANDOFF_WIRE_HANDOFF_SIZE + sizeof(variable) - 1];
+	struct handoff_wire_handoff frame = {
 	    .id = 5, .epoch = 6, .attempt = 2, .name_length = 3, .blob_length = 4, .bytes_length = 4};
 	int fd = open_kind(FERRY_DESCRIPTOR_SOCKET);
 	ck_assert_int_eq(handoff_identify(fd, &frame.identity), 0);
-	frame_handoff_put(payload, &frame);
-	memcpy(payload + FRAME_HANDOFF_SIZE, variable, sizeof(variable) - 1);
-	ck_assert_ptr_null(frame_handoff_get(payload, sizeof(payload), &frame));
+	handoff_wire_handoff_put(payload, &frame);
+	memcpy(payload + HANDOFF_WIRE_HANDOFF_SIZE, variable, sizeof(variable) - 1);
+	ck_assert_ptr_null(handoff_wire_handoff_get(payload, sizeof(payload), &frame));
 
 	struct ferry_handoff handoff;
 	size_t length;

@@ -56,7 +56,7 @@ struct slot {
 	int fd; /* -1: none */
 	unsigned char in[4096], out[512];
 	size_t in_length, out_length;
-	struct frame_answer known[KNOWN];
+	struct handoff_wire_answer known[KNOWN];
 	unsigned int known_count;
 };
 
@@ -245,38 +245,39 @@ static void say(struct slot *slot, uint16_t type, const void *payload, size_t le
 
 static void say_hello(struct slot *slot)
 {
-	unsigned char payload[FRAME_HELLO_SIZE];
-	frame_hello_put(payload, &(struct frame_hello){1, 1, support_random_below(20), 0});
-	say(slot, FRAME_HELLO, payload, sizeof(payload));
+	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
+	handoff_wire_hello_put(payload,
+	                       &(struct handoff_wire_hello){1, 1, support_random_below(20), 0});
+	say(slot, HANDOFF_WIRE_HELLO, payload, sizeof(payload));
 	flush_bare(slot, sizeof(slot->out));
 }
 
 /* True of what it was sent, or not. */
 static void say_answer(struct slot *slot)
 {
-	unsigned char payload[FRAME_ANSWER_SIZE];
-	struct frame_answer content = {support_random(), support_random_below(10), 0};
+	unsigned char payload[HANDOFF_WIRE_ANSWER_SIZE];
+	struct handoff_wire_answer content = {support_random(), support_random_below(10), 0};
 
 	if (slot->known_count > 0 && support_random_below(10) != 0)
 		content = slot->known[support_random_below(slot->known_count < KNOWN ? slot->known_count
 		                                                                     : KNOWN)];
-	frame_answer_put(payload, &content);
-	say(slot, (uint16_t)(FRAME_CLAIM + support_random_below(4)), payload, sizeof(payload));
+	handoff_wire_answer_put(payload, &content);
+	say(slot, (uint16_t)(HANDOFF_WIRE_CLAIM + support_random_below(4)), payload, sizeof(payload));
 }
 
 static void say_credits(struct slot *slot)
 {
 	static const uint32_t values[] = {0, 1, 5, UINT32_MAX};
-	unsigned char payload[FRAME_CREDITS_SIZE];
-	frame_credits_put(payload, values[support_random_below(4)]);
-	say(slot, FRAME_CREDITS, payload, sizeof(payload));
+	unsigned char payload[HANDOFF_WIRE_CREDITS_SIZE];
+	handoff_wire_credits_put(payload, values[support_random_below(4)]);
+	say(slot, HANDOFF_WIRE_CREDITS, payload, sizeof(payload));
 }
 
 static void say_garbage(struct slot *slot)
 {
 	static const unsigned char garbage[30] = {'F', 'R', 'Y', 2, 9, 9};
 	if (support_random_below(2) == 0)
-		say(slot, (uint16_t)(FRAME_CLAIM + support_random_below(5)), garbage,
+		say(slot, (uint16_t)(HANDOFF_WIRE_CLAIM + support_random_below(5)), garbage,
 		    support_random_below(sizeof(garbage)));
 	else
 		(void)send(slot->fd, garbage, sizeof(garbage), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -285,18 +286,18 @@ static void say_garbage(struct slot *slot)
 static void understand(struct slot *slot)
 {
 	struct message_header header;
-	struct frame_handoff frame;
+	struct handoff_wire_handoff frame;
 
 	while (slot->in_length >= MESSAGE_HEADER_SIZE) {
 		ck_assert_ptr_null(message_header_get(slot->in, &header));
 		size_t size = MESSAGE_HEADER_SIZE + header.length;
 		if (slot->in_length < size)
 			return;
-		if (header.type == FRAME_HANDOFF) {
+		if (header.type == HANDOFF_WIRE_HANDOFF) {
 			ck_assert_ptr_null(
-			    frame_handoff_get(slot->in + MESSAGE_HEADER_SIZE, header.length, &frame));
+			    handoff_wire_handoff_get(slot->in + MESSAGE_HEADER_SIZE, header.length, &frame));
 			slot->known[slot->known_count++ % KNOWN] =
-			    (struct frame_answer){frame.id, frame.epoch, 0};
+			    (struct handoff_wire_answer){frame.id, frame.epoch, 0};
 		}
 		slot->in_length -= size;
 		memmove(slot->in, slot->in + size, slot->in_length);
@@ -325,7 +326,7 @@ static void act_bare(struct slot *slot)
 		say_credits(slot);
 		break;
 	case 1:
-		say(slot, FRAME_DRAIN, "", 0);
+		say(slot, HANDOFF_WIRE_DRAIN, "", 0);
 		break;
 	case 2:
 		if (support_random_below(10) == 0)

@@ -76,11 +76,11 @@ END_TEST
 START_TEST(a_name_holds_255_bytes_and_may_be_there_twice)
 {
 	struct ferry_socket_set *set = new_set();
-	char name[FERRY_LISTENERS_NAME_MAX + 2] = "";
+	char name[FERRY_SOCKET_SET_NAME_MAX + 2] = "";
 	int fds[4] = {listen_tcp(), listen_tcp(), listen_tcp(), listen_tcp()};
-	memset(name, '\xff', FERRY_LISTENERS_NAME_MAX + 1);
+	memset(name, '\xff', FERRY_SOCKET_SET_NAME_MAX + 1);
 	ck_assert_int_eq(ferry_socket_set_add(set, name, fds[0], FERRY_FD_TAKE), -EMSGSIZE);
-	name[FERRY_LISTENERS_NAME_MAX] = '\0';
+	name[FERRY_SOCKET_SET_NAME_MAX] = '\0';
 	ck_assert_int_eq(ferry_socket_set_add(set, name, fds[0], FERRY_FD_TAKE), 0);
 	ck_assert_int_eq(ferry_socket_set_add(set, "www", fds[1], FERRY_FD_TAKE), 0);
 	ck_assert_int_eq(ferry_socket_set_add(set, "www", fds[2], FERRY_FD_TAKE), 0);
@@ -205,8 +205,8 @@ START_TEST(a_listener_that_was_not_added_keeps_its_file)
 {
 	struct ferry_socket_set *set = new_set();
 	struct ferry_listener *listener = NULL;
-	char name[FERRY_LISTENERS_NAME_MAX + 2] = "";
-	memset(name, 'n', FERRY_LISTENERS_NAME_MAX + 1);
+	char name[FERRY_SOCKET_SET_NAME_MAX + 2] = "";
+	memset(name, 'n', FERRY_SOCKET_SET_NAME_MAX + 1);
 	ck_assert_int_eq(ferry_listen_unix(&listener, base, socket_path, 0600, 0, on_accepted, NULL),
 	                 0);
 	ck_assert_int_eq(ferry_socket_set_add_listener(set, name, listener), -EMSGSIZE);

@@ -227,7 +227,7 @@ END_TEST
 
 START_TEST(three_hundred_listeners_arrive_in_order)
 {
-	char name[FERRY_LISTENERS_NAME_MAX + 1] = "";
+	char name[FERRY_SOCKET_SET_NAME_MAX + 1] = "";
 	raise_descriptor_limit();
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
@@ -245,7 +245,7 @@ START_TEST(three_hundred_listeners_arrive_in_order)
 	for (size_t i = 0; i < 300; i++) {
 		const char *arrived = ferry_socket_set_get_name(new_end.set, i);
 		ck_assert_int_eq((arrived[0] - 'a') * 26 + arrived[1] - 'a', (int)i);
-		ck_assert_uint_eq(strlen(arrived), FERRY_LISTENERS_NAME_MAX);
+		ck_assert_uint_eq(strlen(arrived), FERRY_SOCKET_SET_NAME_MAX);
 	}
 	close_all();
 }
@@ -461,7 +461,7 @@ START_TEST(bad_arguments_of_a_takeover_are_refused)
 {
 	static const struct ferry_takeover_callbacks none = {.received = NULL};
 	static const char *const no_name[] = {"www", NULL};
-	static char long_name[FERRY_LISTENERS_NAME_MAX + 2];
+	static char long_name[FERRY_SOCKET_SET_NAME_MAX + 2];
 	const struct ferry_takeover_callbacks *all = &takeover_end_callbacks;
 	struct ferry_takeover *takeover = NULL;
 	open_set();
