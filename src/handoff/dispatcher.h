@@ -11,7 +11,8 @@
 
 #include "handoff/handoff.h"
 #include "handoff/ids.h"
-#include "message/stream.h"
+#include "message/receive.h"
+#include "message/send.h"
 
 /*
  * A dispatcher and its workers:

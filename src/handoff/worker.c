@@ -10,7 +10,8 @@
 
 #include "handoff/handoff.h"
 #include "kernel/fd_slots.h"
-#include "message/stream.h"
+#include "message/receive.h"
+#include "message/send.h"
 #include "message/wire.h"
 #include "transport/transport.h"
 #include "util/log.h"

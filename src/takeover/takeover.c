@@ -6,7 +6,7 @@
 
 #include <event2/event.h>
 
-#include "message/stream.h"
+#include "message/send.h"
 #include "takeover/socket_set.h"
 #include "transport/transport.h"
 #include "util/log.h"

@@ -6,7 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "message/stream.h"
+#include "message/receive.h"
+#include "message/send.h"
 
 #include "recorder.h"
 #include "support.h"

@@ -1,0 +1,46 @@
+#include "message/core.h"
+
+#include <errno.h>
+
+/*
+ * A received message: its getters. The payload lies in the transport's input and the descriptors
+ * in the stream's arrivals: both are read in place, and valid until message_received returns.
+ */
+
+uint16_t ferry_message_get_type(const struct ferry_message *message)
+{
+	return message->type;
+}
+
+const void *ferry_message_get_payload(const struct ferry_message *message, size_t *length)
+{
+	if (length != NULL)
+		*length = message->length;
+	return message->payload;
+}
+
+size_t ferry_message_get_fd_count(const struct ferry_message *message)
+{
+	return message->fd_count;
+}
+
+size_t ferry_message_get_fds_lost(const struct ferry_message *message)
+{
+	return message->fd_count - message->arrived;
+}
+
+int ferry_message_get_fd(const struct ferry_message *message, size_t index)
+{
+	if (index >= message->arrived || message->stream->arrivals.fds[index] < 0)
+		return -ENOENT;
+	return message->stream->arrivals.fds[index];
+}
+
+int ferry_message_steal_fd(struct ferry_message *message, size_t index)
+{
+	int fd = ferry_message_get_fd(message, index);
+
+	if (fd >= 0)
+		message->stream->arrivals.fds[index] = -1;
+	return fd;
+}

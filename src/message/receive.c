@@ -1,0 +1,354 @@
+#include "message/receive.h"
+
+#include <errno.h>
+
+#include "kernel/ancillary.h"
+#include "kernel/fd_slots.h"
+#include "message/core.h"
+#include "message/wire.h"
+#include "transport/transport.h"
+#include "util/log.h"
+
+/*
+ * From the transport's reads to message_received. The stream is the transport's reader: the transport passes
+ * it the descriptors of a whole read, arrivals.c finds the frame that they belong to, and the loop in
+ * message_receive_input() delivers the frames in place, one after the other.
+ *
+ * An unfinished frame moves from the bufferevent's input into `partial`. The user may set a high-water mark
+ * at any time, and one that is smaller than the frame would stop the reading before the frame is complete.
+ * The frame of a deferred message moves too: with more bytes than the mark in the input, libevent runs the
+ * read callback without end.
+ */
+
+enum {
+	/* Deferred callbacks may deliver late; from here on nothing more is read, so that no peer can fill
+	 * this process's descriptor table. */
+	BACKLOG_FDS_MAX = ANCILLARY_MAX_FDS,
+	BACKLOG_READS_MAX = 64,
+	RETRY_USEC = 20000 /* no event is raised when descriptor slots become free */
+};
+
+/* ---- the end of the connection ---- */
+
+void message_receive_close_fds(struct ferry_message_stream *stream)
+{
+	if (stream->delivering || (stream->deferred && !transport_is_over(stream->transport)))
+		return;
+	stream->deferred = false;
+	stream->transport->stats.fds_unclaimed += arrivals_close(&stream->arrivals);
+}
+
+void message_stream_end(struct ferry_message_stream *stream, int reason)
+{
+	transport_end(stream->transport, reason);
+	message_receive_close_fds(stream);
+}
+
+static int log_violation(const struct ferry_message_stream *stream, const char *violation)
+{
+	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
+
+	log_line(FERRY_LOG_WARNING, "messages on %d: the peer sent %s", (int)bufferevent_getfd(bev),
+	         violation);
+	return -EPROTO;
+}
+
+/* ---- one frame ---- */
+
+static size_t frame_size(const struct ferry_message_stream *stream)
+{
+	return MESSAGE_HEADER_SIZE + (stream->header_parsed ? stream->message.length : 0);
+}
+
+/* Claims the descriptors that the header declares. No memory is taken for the frame before its header has
+ * passed all checks. */
+static int accept_header(struct ferry_message_stream *stream, const struct message_header *header)
+{
+	int arrived = 0;
+
+	if (header->length > stream->max_payload || header->fd_count > stream->max_fds)
+		return log_violation(stream, "a message over the limits");
+	if (header->fd_count > 0)
+		arrived = arrivals_claim(&stream->arrivals, stream->position, header->fd_count);
+	if (arrived < 0)
+		return log_violation(stream, "a message with other descriptors than it declares");
+	stream->message = (struct ferry_message){
+	    .stream = stream,
+	    .length = header->length,
+	    .fd_count = header->fd_count,
+	    .arrived = (unsigned int)arrived,
+	    .type = header->type,
+	};
+	stream->header_parsed = true;
+	return 0;
+}
+
+static int parse_header(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	unsigned char bytes[MESSAGE_HEADER_SIZE];
+	struct message_header header;
+
+	if (stream->header_parsed ||
+	    evbuffer_copyout(input, bytes, sizeof(bytes)) < (ev_ssize_t)sizeof(bytes))
+		return 0;
+	const char *violation = message_header_get(bytes, &header);
+	if (violation != NULL)
+		return log_violation(stream, violation);
+	return accept_header(stream, &header);
+}
+
+/* When this returns, only the stream's memory is sure to be there. */
+static void call_message_received(struct ferry_message_stream *stream, const unsigned char *frame)
+{
+	struct ferry_message *message = &stream->message;
+
+	message->payload = frame + MESSAGE_HEADER_SIZE;
+	stream->deferred = false;
+	stream->delivering = true;
+	if (stream->callbacks->message_received != NULL)
+		stream->callbacks->message_received(stream, message, stream->context);
+	stream->delivering = false;
+	if (!stream->deferred)
+		stream->transport->stats.fds_unclaimed +=
+		    arrivals_release(&stream->arrivals, message->arrived);
+}
+
+/* Returns 1 if a message was delivered; 0 if its frame is incomplete, or the message was deferred; or the
+ * reason for which the connection is to end. */
+static int deliver_frame(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	int status = parse_header(stream, input);
+	if (status < 0)
+		return status;
+	size_t size = frame_size(stream);
+	if (arrivals_has_strays(&stream->arrivals, stream->position, stream->position + size,
+	                        stream->header_parsed))
+		return log_violation(stream, "descriptors that no message declares");
+	if (!stream->header_parsed || evbuffer_get_length(input) < size)
+		return 0;
+	const unsigned char *frame = evbuffer_pullup(input, (ev_ssize_t)size);
+	if (frame == NULL)
+		return -ENOMEM;
+
+	call_message_received(stream, frame);
+	if (stream->deferred)
+		return 0;
+	stream->header_parsed = false;
+	stream->position += size;
+	evbuffer_drain(input, size);
+	return 1;
+}
+
+/* ---- suspended reading ---- */
+
+/* A message is deferred until something is sent; once nothing can be sent, it need not wait. */
+static bool is_blocked_by_deferred(const struct ferry_message_stream *stream)
+{
+	return stream->deferred && stream->transport->broken == 0;
+}
+
+static bool may_deliver(const struct ferry_message_stream *stream)
+{
+	const struct ferry_transport *transport = stream->transport;
+	return transport->state == TRANSPORT_OPEN && !transport->freed &&
+	       !transport_holds_back(transport) && !is_blocked_by_deferred(stream);
+}
+
+/* Whether this process has free slots for the descriptors of one read. */
+static bool has_free_fd_slots(const struct ferry_message_stream *stream)
+{
+	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
+
+	return stream->fd_reserve == 0 || !stream->transport->outgoing.carries_fds ||
+	       fd_slots_are_free((int)bufferevent_getfd(bev), stream->fd_reserve);
+}
+
+static int start_timer(struct ferry_message_stream *stream)
+{
+	return event_add(stream->timer, &(struct timeval){.tv_usec = RETRY_USEC});
+}
+
+/* Without memory for the timer, the next read asks admit_read() again. */
+static void retry_later(struct ferry_message_stream *stream)
+{
+	if (start_timer(stream) < 0)
+		transport_go_on_reading(stream->transport);
+}
+
+static void resume_reading(struct ferry_message_stream *stream)
+{
+	if (transport_go_on_reading(stream->transport) < 0)
+		retry_later(stream);
+}
+
+void message_receive_on_timer(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	struct ferry_message_stream *stream = argument;
+	struct bufferevent *bev = transport_lock(stream->transport);
+
+	if (!transport_is_over(stream->transport)) {
+		if (has_free_fd_slots(stream))
+			resume_reading(stream);
+		else
+			retry_later(stream);
+	}
+	bufferevent_unlock(bev);
+}
+
+/* ---- the loop ---- */
+
+/* The peer has ended. The connection ends when all messages are delivered; bytes that are left then are a
+ * frame that will never be complete. */
+static void end_after_peer(struct ferry_message_stream *stream, const struct evbuffer *input)
+{
+	size_t left = evbuffer_get_length(input);
+
+	if (left > 0 && !may_deliver(stream)) /* paused or deferred */
+		return;
+	if (left > 0)
+		message_stream_end(stream, log_violation(stream, "its end in the middle of a message"));
+	else
+		protocol_leave_with_peer(stream->transport);
+}
+
+/* Moves whole chains of the buffer, which takes no memory. */
+static void restore_partial(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	if (evbuffer_get_length(stream->partial) > 0)
+		evbuffer_prepend_buffer(input, stream->partial);
+}
+
+static void stash_partial(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	if ((may_deliver(stream) || is_blocked_by_deferred(stream)) && evbuffer_get_length(input) > 0)
+		evbuffer_add_buffer(stream->partial, input);
+}
+
+void message_receive_input(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	int status = 1;
+
+	if (stream->delivering) /* the loop below is on the stack already, and goes on */
+		return;
+	restore_partial(stream, input);
+	while (status > 0 && may_deliver(stream))
+		status = deliver_frame(stream, input);
+	if (status < 0)
+		message_stream_end(stream, status);
+	else if (stream->transport->freed || stream->transport->state != TRANSPORT_OPEN)
+		message_receive_close_fds(stream);
+	else if (stream->peer_ended)
+		end_after_peer(stream, input);
+	else
+		stash_partial(stream, input);
+	if (stream->backlogged && may_deliver(stream)) {
+		stream->backlogged = false;
+		resume_reading(stream);
+	}
+}
+
+void message_receive_peer_end(struct ferry_message_stream *stream)
+{
+	stream->peer_ended = true;
+	message_receive_input(stream, message_stream_input(stream));
+}
+
+struct evbuffer *message_stream_undelivered(struct ferry_message_stream *stream)
+{
+	struct evbuffer *input = message_stream_input(stream);
+
+	restore_partial(stream, input);
+	return input;
+}
+
+/* ---- a deferred message ---- */
+
+void message_defer(struct ferry_message *message)
+{
+	message->stream->deferred = true; /* and admit_read() suspends reading */
+}
+
+/* Has the loop deliver what is behind the message that was deferred. */
+static void continue_behind_deferred(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	if (evbuffer_get_length(input) > 0)
+		transport_trigger_read(stream->transport, BEV_TRIG_DEFER_CALLBACKS);
+	else if (stream->peer_ended)
+		end_after_peer(stream, input);
+	resume_reading(stream);
+}
+
+void message_stream_resume(struct ferry_message_stream *stream)
+{
+	struct evbuffer *input = message_stream_input(stream);
+
+	if (!stream->deferred || stream->delivering || stream->freed)
+		return;
+	restore_partial(stream, input);
+	int status = deliver_frame(stream, input);
+	if (status < 0)
+		message_stream_end(stream, status);
+	else if (transport_is_over(stream->transport))
+		message_receive_close_fds(stream);
+	else if (!stream->deferred)
+		continue_behind_deferred(stream, input);
+	else
+		stash_partial(stream, input);
+}
+
+/* ---- the transport's reader ---- */
+
+/* Whether more is received and undelivered than BACKLOG_... allow. The descriptors of one read alone are no
+ * backlog: not even the header of their frame may be here yet. */
+static bool has_backlog(const struct ferry_message_stream *stream)
+{
+	const struct arrivals *arrivals = &stream->arrivals;
+	unsigned int claimed = stream->header_parsed ? stream->message.arrived : 0;
+
+	return (arrivals->fd_count - claimed >= BACKLOG_FDS_MAX && arrivals->read_count > 1) ||
+	       arrivals->read_count >= BACKLOG_READS_MAX;
+}
+
+static bool admit_read(void *argument)
+{
+	struct ferry_message_stream *stream = argument;
+
+	if (is_blocked_by_deferred(stream)) {
+		transport_hold_reading(stream->transport);
+		return false;
+	}
+	if (has_backlog(stream)) {
+		stream->backlogged = true;
+		transport_hold_reading(stream->transport);
+		transport_trigger_read(stream->transport, BEV_TRIG_DEFER_CALLBACKS);
+		return false;
+	}
+	if (has_free_fd_slots(stream))
+		return true;
+	/* Without memory for the timer reading goes on: the socket stays readable, and asks again. */
+	if (start_timer(stream) == 0)
+		transport_hold_reading(stream->transport);
+	return false;
+}
+
+static void add_arrival(void *argument, const int *fds, unsigned int count, bool loss,
+                        size_t length)
+{
+	struct ferry_message_stream *stream = argument;
+	uint64_t read_end = stream->position + evbuffer_get_length(stream->partial) +
+	                    evbuffer_get_length(message_stream_input(stream));
+
+	int status = arrivals_add(&stream->arrivals, read_end - length, read_end, fds, count, loss);
+	if (status < 0) {
+		stream->transport->stats.fds_unclaimed += count;
+		message_stream_end(stream, status);
+	}
+}
+
+void message_receive_start(struct ferry_message_stream *stream)
+{
+	static const struct transport_reader reader = {admit_read, add_arrival};
+
+	transport_set_reader(stream->transport, &reader, stream);
+}

@@ -1,0 +1,50 @@
+#ifndef FERRY_MESSAGE_RECEIVE_H
+#define FERRY_MESSAGE_RECEIVE_H
+
+#include <event2/util.h>
+
+#include "ferry/message.h"
+
+struct evbuffer;
+
+/*
+ * The receiving half of a stream of messages. The first calls are for stream.c, the others for the layers
+ * above.
+ */
+
+/* Registers the stream as the transport's reader: it gets the descriptors of whole reads. */
+void message_receive_start(struct ferry_message_stream *stream);
+
+/* Delivers the messages of which the last byte is in the input. User code may free the stream; its memory
+ * stays. */
+void message_receive_input(struct ferry_message_stream *stream, struct evbuffer *input);
+
+/* The peer has closed its sending half: ends the connection after the last message. If reading is paused
+ * or a message is deferred, that waits. */
+void message_receive_peer_end(struct ferry_message_stream *stream);
+
+/* Closes the descriptors of undelivered messages and counts them as unclaimed. Does nothing inside
+ * message_received, or as long as a deferred message can still be delivered: they are closed later. */
+void message_receive_close_fds(struct ferry_message_stream *stream);
+
+/* The callback of the stream's timer: resumes reading if descriptor slots are free by now. */
+void message_receive_on_timer(evutil_socket_t fd, short what, void *stream);
+
+/* Ends the connection with this reason. The output queue is dropped. */
+void message_stream_end(struct ferry_message_stream *stream, int reason);
+
+/*
+ * Called in message_received: defers the message. message_stream_resume() delivers it once more, with its
+ * descriptors; so does the stream itself when nothing can be sent any more. If the connection ends before,
+ * the descriptors are closed. Until then nothing is read and no other message is delivered. Takes no
+ * memory: the frame stays where it is.
+ */
+void message_defer(struct ferry_message *message);
+
+/* Delivers the deferred message now, if there is one. The messages behind it are delivered from the loop. */
+void message_stream_resume(struct ferry_message_stream *stream);
+
+/* The bytes that were received and not delivered, from the beginning of a frame on. */
+struct evbuffer *message_stream_undelivered(struct ferry_message_stream *stream);
+
+#endif
