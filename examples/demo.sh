@@ -1,6 +1,6 @@
 #!/bin/sh
-# A browser's request through proxy and worker: builds the examples, starts a handoff_proxy on 127.0.0.1,
-# which starts its handoff_workers, and stays until Ctrl-C, which ends all of them.
+# A browser's request through proxy and worker: builds the examples, starts a ferry-proxy on 127.0.0.1,
+# which starts its ferry-workers, and stays until Ctrl-C, which ends all of them.
 set -eu
 
 usage='usage: demo.sh [--port N] [--root DIR] [--workers N]
@@ -132,7 +132,7 @@ build()
 {
 	cd "$source" &&
 		cmake --preset release -B build/demo -D FERRY_BUILD_TESTS=OFF &&
-		cmake --build build/demo --target handoff_proxy handoff_worker
+		cmake --build build/demo --target ferry-proxy ferry-worker
 }
 
 sh "$source/tests/install-packages.sh" build || fail 'what is needed to build is not there'
@@ -142,10 +142,10 @@ if ! (build) >"$dir/build.log" 2>&1; then
 	fail 'the build failed'
 fi
 rm "$dir/build.log"
-bin=$source/build/demo/examples
+bin=$source/build/demo/src/programs
 
 : >"$dir/proxy.log"
-"$bin/handoff_proxy" --root "$root" --workers "$count" --port "$port" --admin 127.0.0.1:0 \
+"$bin/ferry-proxy" --root "$root" --workers "$count" --port "$port" --admin 127.0.0.1:0 \
 	--control "$dir/control.sock" >"$dir/proxy.log" 2>&1 &
 children=$!
 wait_for listens

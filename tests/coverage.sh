@@ -14,7 +14,7 @@ ctest --preset coverage -L 'unit|fault|battery'
 # report ARGUMENT…
 report()
 {
-	gcovr --root . --filter src/ "$@" "$build/src"
+	gcovr --root . --filter src/ --exclude src/programs/ "$@" "$build/src"
 }
 report
 report --branches

@@ -1,4 +1,4 @@
-# What goes where. Two components: the shared library, and what one needs to build with it.
+# What goes where. Three components: the shared library, what one needs to build with it, and the programs.
 
 include(CMakePackageConfigHelpers)
 set(cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/ferry")
@@ -53,3 +53,16 @@ foreach(name IN ITEMS ferry ferry-testing)
 	install(FILES "${PROJECT_BINARY_DIR}/${name}.pc"
 		DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
 endforeach()
+
+# The programs find the library beside them, wherever the tree is moved to. A distribution's packages do
+# without that: CMAKE_SKIP_INSTALL_RPATH.
+if(FERRY_BUILD_PROGRAMS)
+	file(RELATIVE_PATH bin_to_lib "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}")
+	set(programs ferry-proxy ferry-worker ferry-copy)
+	if(BUILD_SHARED_LIBS)
+		set_target_properties(${programs} PROPERTIES INSTALL_RPATH "$ORIGIN/${bin_to_lib}")
+	endif()
+	install(TARGETS ${programs} RUNTIME COMPONENT programs)
+	install(FILES "${PROJECT_SOURCE_DIR}/src/programs/ferry-proxy/ferry-proxy.conf"
+		DESTINATION "${CMAKE_INSTALL_DOCDIR}/examples" COMPONENT programs)
+endif()

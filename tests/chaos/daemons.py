@@ -56,10 +56,10 @@ class Daemons:
         self.port = int(address.rsplit(":", 1)[1])
 
     def worker_pids(self):
-        return processes.by_name("handoff_worker")
+        return processes.by_name("ferry-worker")
 
     def proxy_pids(self):
-        return processes.by_name("handoff_proxy")
+        return processes.by_name("ferry-proxy")
 
     def wait_for_workers(self):
         def all_there():
@@ -84,7 +84,7 @@ class Daemons:
         processes.wait_until(gone, "proxy and workers end")
 
     def start(self):
-        self.spawn("handoff_proxy", "--port", 0, "--root", self.root, "--workers", WORKERS,
+        self.spawn("ferry-proxy", "--port", 0, "--root", self.root, "--workers", WORKERS,
                    "--admin", "127.0.0.1:0", "--control", self.directory / "control",
                    "--queue-timeout", QUEUE_SECONDS * 1000,
                    "--answer-timeout", int(ANSWER_SECONDS * 1000),

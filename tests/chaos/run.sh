@@ -8,8 +8,8 @@ cd "$(dirname "$0")/../.."
 if [ -z "${FERRY_BIN:-}" ]; then
 	sh tests/install-packages.sh build test
 	cmake --preset release >/dev/null
-	cmake --build --preset release --target handoff_proxy handoff_worker chaos_load
-	FERRY_BIN=$PWD/build/release/examples
+	cmake --build --preset release --target ferry-proxy ferry-worker chaos_load
+	FERRY_BIN=$PWD/build/release/src/programs
 	FERRY_CHAOS_LOAD=$PWD/build/release/tests/chaos/chaos_load
 	export FERRY_BIN FERRY_CHAOS_LOAD
 fi

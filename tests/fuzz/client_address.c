@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "client_address.h"
+#include "programs/shared/client_address.h"
 
 enum { SAID_PROXIED = 1, AT_FLAGS = 5 };
 

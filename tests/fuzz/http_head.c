@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "http_head.h"
+#include "programs/http/head.h"
 
 static void check_slice(struct http_slice slice, int length)
 {

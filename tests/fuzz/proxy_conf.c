@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#include "proxy_conf.h"
-#include "proxy_routes.h"
+#include "programs/ferry-proxy/conf.h"
+#include "programs/ferry-proxy/routes.h"
 
 static void check_taken(const struct proxy_conf *conf)
 {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proxy_protocol.h"
+#include "programs/ferry-proxy/proxy_protocol.h"
 
 /* Of an exact heap copy. */
 static int parse(const uint8_t *bytes, size_t length, struct proxy_protocol *header)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proxy_routes.h"
+#include "programs/ferry-proxy/routes.h"
 
 enum { ROUTES = 8, TEXT_SIZE = 256, DEFAULT = 99 };
 

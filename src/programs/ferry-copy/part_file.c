@@ -1,0 +1,98 @@
+#include "programs/ferry-copy/part_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+
+static void set_names(struct part_file *part, const struct file_frame *offer)
+{
+	(void)snprintf(part->name, sizeof(part->name), "%s", offer->text);
+	if (offer->size == FILE_FRAME_NO_SIZE)
+		(void)snprintf(part->part_name, sizeof(part->part_name), "%s.part", offer->text);
+	else
+		(void)snprintf(part->part_name, sizeof(part->part_name), "%s.%" PRIx64 "-%" PRIx64 ".part",
+		               offer->text, offer->size, offer->modified);
+}
+
+/* Locked by one process at a time: two would write into each other. */
+static int prepare(struct part_file *part, const struct file_frame *offer)
+{
+	struct stat status;
+	if (flock(part->fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	if (fstat(part->fd, &status) < 0)
+		return -errno;
+	/* Nor one with another name, or that somebody removed before the lock. */
+	if (!S_ISREG(status.st_mode) || status.st_nlink != 1)
+		return -EINVAL;
+	if (offer->size == FILE_FRAME_NO_SIZE || (uint64_t)status.st_size > offer->size) {
+		if (ftruncate(part->fd, 0) < 0)
+			return -errno;
+		status.st_size = 0;
+	}
+	part->size = (uint64_t)status.st_size;
+	return 0;
+}
+
+int part_file_open(struct part_file *part, int directory, const struct file_frame *offer,
+                   bool replace)
+{
+	struct stat ignored;
+	part->directory = directory;
+	set_names(part, offer);
+	if (!replace && fstatat(directory, part->name, &ignored, AT_SYMLINK_NOFOLLOW) == 0)
+		return -EEXIST;
+	/* O_NONBLOCK: not to wait for the reader of a FIFO that stands in its place. */
+	part->fd = openat(directory, part->part_name,
+	                  O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+	if (part->fd < 0)
+		return -errno;
+	int status = prepare(part, offer);
+	if (status < 0) {
+		close(part->fd);
+		part->fd = -1;
+	}
+	return status;
+}
+
+int part_file_write(struct part_file *part, struct evbuffer *input, size_t count)
+{
+	while (count > 0) {
+		errno = 0;
+		int written = evbuffer_write_atmost(input, part->fd, (ev_ssize_t)count);
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return errno != 0 ? -errno : -EIO;
+		part->size += (uint64_t)written;
+		count -= (size_t)written;
+	}
+	return 0;
+}
+
+int part_file_finish(struct part_file *part, bool replace)
+{
+	if (renameat2(part->directory, part->part_name, part->directory, part->name,
+	              replace ? 0 : RENAME_NOREPLACE) < 0)
+		return -errno;
+	close(part->fd);
+	part->fd = -1;
+	return 0;
+}
+
+void part_file_close(struct part_file *part)
+{
+	if (part->fd < 0)
+		return;
+	if (part->size == 0)
+		unlinkat(part->directory, part->part_name, 0);
+	close(part->fd);
+	part->fd = -1;
+}

@@ -1,0 +1,266 @@
+#include "programs/ferry-copy/peer.h"
+
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+enum { TICKS_PER_SECOND = 10 };
+
+bool file_peer_option(struct file_peer *peer, int option)
+{
+	switch (option) {
+	case 'l':
+	case 'c':
+		peer->listens = option == 'l';
+		return true;
+	case 'r':
+		if (program_number(optarg, LONG_MAX, &peer->limit) && peer->limit > 0)
+			return true;
+		program_say("--limit takes a number of bytes, from 1 on, not '%s'", optarg);
+		return false;
+	default:
+		return false; /* getopt_long() has said it */
+	}
+}
+
+/* The part of a unix address that ferry takes, or NULL. */
+static const char *unix_path(const char *address)
+{
+	if (address[0] == '@')
+		return address;
+	return strncmp(address, "unix:", 5) == 0 ? address + 5 : NULL;
+}
+
+/* "HOST:PORT" or "[HOST]:PORT", numbers only: nothing is looked up. */
+static int parse_tcp(const char *text, struct sockaddr_storage *out, socklen_t *length)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+	                         .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+	struct addrinfo *found;
+	char host[INET6_ADDRSTRLEN + 16];
+	const char *colon = strrchr(text, ':');
+	unsigned long port;
+	if (colon == NULL || !program_number(colon + 1, 65535, &port))
+		return -EINVAL;
+	bool bracketed = text[0] == '[' && colon > text && colon[-1] == ']';
+	size_t size = (size_t)(colon - text) - (bracketed ? 2 : 0);
+	if (size == 0 || size >= sizeof(host))
+		return -EINVAL;
+	memcpy(host, text + bracketed, size);
+	host[size] = '\0';
+	if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
+		return -EINVAL;
+	memcpy(out, found->ai_addr, found->ai_addrlen);
+	*length = found->ai_addrlen;
+	freeaddrinfo(found);
+	return 0;
+}
+
+/* ---- the connection ---- */
+
+static int set_limit(struct file_peer *peer, struct bufferevent *bev)
+{
+	if (peer->limit == 0)
+		return 0;
+	/* A tick's worth at a time, so that it flows and does not come in a burst each second. */
+	size_t rate = peer->limit < TICKS_PER_SECOND ? 1 : peer->limit / TICKS_PER_SECOND;
+	struct timeval tick = {.tv_usec = 1000000 / TICKS_PER_SECOND};
+	peer->bucket = ev_token_bucket_cfg_new(rate, rate, rate, rate, &tick);
+	if (peer->bucket == NULL || bufferevent_set_rate_limit(bev, peer->bucket) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+/* Has the kernel look after a host that is gone without a word; unix sockets need none of that. */
+static void keep_alive(struct bufferevent *bev)
+{
+	int on = 1;
+	setsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+/* Takes `transport` in any case. */
+static int meet(struct file_peer *peer, struct ferry_transport *transport)
+{
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
+	peer->transport = transport;
+	keep_alive(bev);
+	int status = set_limit(peer, bev);
+	return status < 0 ? status : peer->met(peer, transport);
+}
+
+static void fail(struct file_peer *peer, int status)
+{
+	program_say("%s: %s", peer->address, strerror(-status));
+	file_peer_is_over(peer);
+}
+
+static void stop_listening(struct file_peer *peer)
+{
+	ferry_listener_free(peer->listener);
+	peer->listener = NULL;
+	if (peer->listening_fd >= 0)
+		close(peer->listening_fd);
+	peer->listening_fd = -1;
+}
+
+static void accepted(struct ferry_listener *listener, struct ferry_transport *transport,
+                     void *context)
+{
+	(void)listener;
+	struct file_peer *peer = context;
+	stop_listening(peer); /* it is one file, and one connection */
+	int status = meet(peer, transport);
+	if (status < 0)
+		fail(peer, status);
+}
+
+static void connected(struct ferry_connector *connector, int status,
+                      struct ferry_transport *transport, void *context)
+{
+	(void)connector;
+	struct file_peer *peer = context;
+	peer->connector = NULL;
+	if (status == 0)
+		status = meet(peer, transport);
+	if (status < 0)
+		fail(peer, status);
+}
+
+/* ---- TCP ---- */
+
+static int connect_tcp(struct file_peer *peer, const struct sockaddr_storage *address,
+                       socklen_t length)
+{
+	struct ferry_transport *transport = NULL;
+	struct bufferevent *bev = bufferevent_socket_new(peer->base, -1, BEV_OPT_CLOSE_ON_FREE);
+	if (bev == NULL)
+		return -ENOMEM;
+	errno = 0;
+	int status = 0;
+	if (bufferevent_socket_connect(bev, (const struct sockaddr *)address, (int)length) < 0)
+		status = errno != 0 ? -errno : -ENOMEM;
+	if (status == 0)
+		status = ferry_transport_new(&transport, bev);
+	if (status < 0) {
+		bufferevent_free(bev);
+		return status;
+	}
+	return meet(peer, transport);
+}
+
+static int listen_tcp(struct file_peer *peer, const struct sockaddr_storage *address,
+                      socklen_t length)
+{
+	int on = 1;
+	int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	peer->listening_fd = fd;
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(fd, (const struct sockaddr *)address, length) < 0 || listen(fd, 1) < 0)
+		return -errno;
+	return ferry_listener_new_fd(&peer->listener, peer->base, fd, accepted, peer);
+}
+
+static int say_where(const struct file_peer *peer)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	char host[INET6_ADDRSTRLEN + 16], port[6];
+	if (peer->listening_fd < 0) {
+		printf("listening %s\n", peer->address);
+	} else {
+		if (getsockname(peer->listening_fd, (struct sockaddr *)&address, &length) < 0)
+			return -errno;
+		if (getnameinfo((struct sockaddr *)&address, length, host, sizeof(host), port, sizeof(port),
+		                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+			return -EINVAL;
+		printf(strchr(host, ':') != NULL ? "listening tcp:[%s]:%s\n" : "listening tcp:%s:%s\n",
+		       host, port);
+	}
+	fflush(stdout);
+	return 0;
+}
+
+/* ---- from start to end ---- */
+
+static int start_tcp(struct file_peer *peer, const char *text)
+{
+	struct sockaddr_storage address;
+	socklen_t length;
+	int status = parse_tcp(text, &address, &length);
+	if (status < 0)
+		return status;
+	return peer->listens ? listen_tcp(peer, &address, length) : connect_tcp(peer, &address, length);
+}
+
+static int start(struct file_peer *peer)
+{
+	const char *path = unix_path(peer->address);
+	int status = -EINVAL;
+	if (path != NULL && peer->listens)
+		status = ferry_listen_unix(&peer->listener, peer->base, path, 0600, 1, accepted, peer);
+	else if (path != NULL)
+		status =
+		    ferry_connector_new_unix(&peer->connector, peer->base, path, NULL, connected, peer);
+	else if (strncmp(peer->address, "tcp:", 4) == 0)
+		status = start_tcp(peer, peer->address + 4);
+	if (status == 0 && peer->listens)
+		status = say_where(peer);
+	return status;
+}
+
+static void run_loop(struct file_peer *peer)
+{
+	/* A signal ends the loop and not the process: there are files to be put in order. */
+	struct program_signals signals = {0};
+	int status = program_signals_init(&signals, peer->base);
+	if (status == 0)
+		status = start(peer);
+	if (status == 0)
+		event_base_dispatch(peer->base);
+	else
+		program_say("%s: %s", peer->address, strerror(-status));
+	ferry_connector_free(peer->connector);
+	stop_listening(peer);
+	ferry_transport_free(peer->transport);
+	program_signals_free(&signals);
+}
+
+int file_peer_run(struct file_peer *peer)
+{
+	peer->listening_fd = -1;
+	peer->base = event_base_new();
+	if (peer->base == NULL) {
+		program_say("no event loop");
+		return EXIT_FAILURE;
+	}
+	run_loop(peer);
+	bool interrupted = event_base_got_break(peer->base) != 0;
+	/* Freed transports end in the loop, and so do the files in them. */
+	for (int turn = 0; turn < 4; turn++)
+		event_base_loop(peer->base, EVLOOP_NONBLOCK);
+	peer->left(peer);
+	if (peer->bucket != NULL)
+		ev_token_bucket_cfg_free(peer->bucket);
+	event_base_free(peer->base);
+	if (interrupted)
+		program_say("stopped by a signal");
+	return peer->succeeded && !interrupted ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+void file_peer_is_over(struct file_peer *peer)
+{
+	event_base_loopexit(peer->base, NULL);
+}

@@ -1,0 +1,328 @@
+/* Sends a file to "ferry-copy receive", with a progress bar, and goes on where an earlier attempt ended. The
+ * bytes go from the page cache, or from the pipe that is the standard input, to the socket without
+ * entering this process. */
+
+#include "programs/ferry-copy/send.h"
+
+#include "programs/ferry-copy/frame.h"
+#include "programs/ferry-copy/peer.h"
+#include "programs/ferry-copy/progress.h"
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <ferry/ferry.h>
+
+static const char usage[] =
+    "usage: ferry-copy send [options] ADDRESS FILE\n"
+    "Sends FILE (-: the standard input) to the \"ferry-copy receive\" at ADDRESS, which is\n"
+    "unix:PATH, @NAME or tcp:HOST:PORT, with numbers for HOST and PORT.\n"
+    "\n"
+    "  --connect      the receiver listens there (the default)\n"
+    "  --listen       wait there for the receiver\n"
+    "  --name NAME    what it is to be called there (as FILE, or \"stdin\")\n"
+    "  --copy         read the file and send what was read, in place of zero-copy:\n"
+    "                 for a file that is written to meanwhile\n"
+    "  --limit BYTES  at most so many a second\n"
+    "  --help         show this\n"
+    "\n"
+    "What an earlier attempt has brought there of the same file is not sent again.\n"
+    "Exit status: 0 it is there as a whole, 1 it is not, 2 wrong usage.\n";
+
+enum state {
+	OFFERING, /* for the receiver to say where to start */
+	SENDING,  /* the file is in the stream */
+	ENDING,   /* for the receiver to say that it has it */
+	OVER      /* one way or the other */
+};
+
+struct sender {
+	struct file_peer peer; /* first: what the callbacks are given */
+	const char *path;
+	struct file_frame offer;
+	bool copy;
+	int fd;
+	enum state state;
+	uint64_t offset;
+	int method;
+	struct progress progress;
+};
+
+/* Ends it, with a line that says why. */
+__attribute__((format(printf, 2, 3))) static void fail(struct sender *sender, const char *format,
+                                                       ...)
+{
+	char why[300];
+	va_list arguments;
+	sender->state = OVER;
+	progress_stop(&sender->progress);
+	va_start(arguments, format);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
+	(void)vsnprintf(why, sizeof(why), format, arguments);
+	va_end(arguments);
+	program_say("%s: %s", sender->offer.text, why);
+	ferry_transport_abort_connection(sender->peer.transport);
+}
+
+/* ---- the file ---- */
+
+static void progress(struct ferry_file_producer *producer, uint64_t sent, uint64_t total,
+                     void *context)
+{
+	(void)producer, (void)total;
+	struct sender *sender = context;
+	progress_update(&sender->progress, sender->offset + sent);
+}
+
+static void finished(struct ferry_file_producer *producer, int status, uint64_t sent, void *context)
+{
+	struct sender *sender = context;
+	struct ferry_transport *transport = sender->peer.transport;
+	struct file_frame end = {.type = FILE_END, .size = sender->offset + sent};
+	if (sender->state != SENDING)
+		return;
+	progress_update(&sender->progress, sender->offset + sent);
+	sender->method = ferry_file_producer_get_method(producer);
+	/* Whose error it is: a connection that is lost takes no bytes, not even none, and says why
+	 * itself. */
+	if (status != 0 && ferry_transport_write(transport, NULL, 0) < 0)
+		return;
+	if (status == -EIO && end.size < sender->offer.size)
+		fail(sender, "it ended, or could not be read, after %llu bytes",
+		     (unsigned long long)end.size);
+	else if (status != 0)
+		fail(sender, "%s", strerror(-status));
+	if (status != 0)
+		return;
+
+	sender->state = ENDING;
+	status = file_frame_write(transport, &end);
+	if (status == 0)
+		status = ferry_transport_lose_write_connection(transport);
+	if (status < 0)
+		fail(sender, "%s", strerror(-status));
+}
+
+/* From `offset` on: what is announced, or all that there is. */
+static int queue_file(struct sender *sender, struct ferry_transport *transport)
+{
+	static const struct ferry_file_callbacks callbacks = {.progress = progress,
+	                                                      .finished = finished};
+	int64_t offset = (int64_t)sender->offset;
+	int64_t length = FERRY_TO_END;
+	if (sender->offer.size != FILE_FRAME_NO_SIZE)
+		length = (int64_t)(sender->offer.size - sender->offset);
+	else if (lseek(sender->fd, 0, SEEK_CUR) >= 0)
+		offset = FERRY_FILE_POSITION; /* a standard input that somebody has read from */
+	int status = ferry_transport_send_file(transport, sender->fd,
+	                                       FERRY_FD_TAKE | (sender->copy ? FERRY_FILE_COPY : 0),
+	                                       offset, length, &callbacks, sender, NULL);
+	if (status == 0)
+		sender->fd = -1;
+	return status;
+}
+
+static int start_sending(struct sender *sender, struct ferry_transport *transport)
+{
+	struct file_frame content = {
+	    .type = FILE_CONTENT, .size = sender->offer.size, .offset = sender->offset};
+	sender->state = SENDING;
+	progress_start(&sender->progress, sender->peer.base, sender->offer.text, sender->offset,
+	               sender->offer.size);
+	int status = file_frame_write(transport, &content);
+	return status < 0 ? status : queue_file(sender, transport);
+}
+
+/* ---- what the receiver says ---- */
+
+static void start(struct sender *sender, struct ferry_transport *transport,
+                  const struct file_frame *frame)
+{
+	bool fits = sender->offer.size != FILE_FRAME_NO_SIZE || frame->offset == 0;
+	if (sender->state != OFFERING || frame->size != sender->offer.size || !fits) {
+		fail(sender, "the other end starts what was not offered");
+		return;
+	}
+	sender->offset = frame->offset;
+	int status = start_sending(sender, transport);
+	if (status < 0)
+		fail(sender, "%s", strerror(-status));
+}
+
+static void done(struct sender *sender, struct ferry_transport *transport,
+                 const struct file_frame *frame)
+{
+	static const char *const ways[] = {[FERRY_FILE_BY_SENDFILE] = "sendfile",
+	                                   [FERRY_FILE_BY_SPLICE] = "splice",
+	                                   [FERRY_FILE_BY_COPY] = "copy"};
+	char summary[120];
+	if (sender->state != ENDING || frame->size != sender->progress.now) {
+		fail(sender, "the other end is done with something else");
+		return;
+	}
+	sender->state = OVER;
+	sender->peer.succeeded = true;
+	progress_stop(&sender->progress);
+	progress_summary(&sender->progress, summary, sizeof(summary));
+	program_say("%s: sent %s, by %s", sender->offer.text, summary, ways[sender->method]);
+	if (sender->offset > 0)
+		program_say("%s: %llu bytes were there already", sender->offer.text,
+		            (unsigned long long)sender->offset);
+	ferry_transport_lose_connection(transport);
+}
+
+static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
+{
+	struct sender *sender = context;
+	struct file_frame frame;
+	int taken;
+	while (sender->state != OVER && (taken = file_frame_take(input, &frame)) != 0) {
+		if (taken > 0 && frame.type == FILE_START)
+			start(sender, transport, &frame);
+		else if (taken > 0 && frame.type == FILE_DONE)
+			done(sender, transport, &frame);
+		else if (taken > 0 && frame.type == FILE_STOP)
+			fail(sender, "the receiver says: %s", frame.text);
+		else
+			fail(sender, "the other end is no \"ferry-copy receive\" of this version");
+	}
+}
+
+static void connection_made(struct ferry_transport *transport, void *context)
+{
+	struct sender *sender = context;
+	int status = file_frame_write(transport, &sender->offer);
+	if (status < 0)
+		fail(sender, "%s", strerror(-status));
+}
+
+static void connection_lost(struct ferry_transport *transport, int reason, void *context)
+{
+	(void)transport;
+	struct sender *sender = context;
+	if (sender->state != OVER) {
+		progress_stop(&sender->progress);
+		program_say("%s: %s", sender->peer.address,
+		            reason != 0 ? strerror(-reason) : "the receiver has gone");
+	}
+	sender->state = OVER;
+	file_peer_is_over(&sender->peer);
+}
+
+static int met(struct file_peer *peer, struct ferry_transport *transport)
+{
+	static const struct ferry_protocol protocol = {.connection_made = connection_made,
+	                                               .data_received = data_received,
+	                                               .connection_lost = connection_lost};
+	return ferry_transport_set_protocol(transport, &protocol, peer);
+}
+
+static void left(struct file_peer *peer)
+{
+	struct sender *sender = (struct sender *)peer;
+	progress_stop(&sender->progress);
+	if (sender->fd >= 0)
+		close(sender->fd);
+}
+
+/* ---- what is sent ---- */
+
+static int open_source(const char *path)
+{
+	if (strcmp(path, "-") == 0)
+		return fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+}
+
+static uint64_t nanoseconds(const struct timespec *time)
+{
+	return (uint64_t)time->tv_sec * 1000000000U + (uint64_t)time->tv_nsec;
+}
+
+/* Only what has a size can be gone on with; /proc says of its files that they have none. */
+static int describe(struct sender *sender)
+{
+	struct stat status;
+	sender->fd = open_source(sender->path);
+	if (sender->fd < 0 || fstat(sender->fd, &status) < 0)
+		return -errno;
+	if (S_ISDIR(status.st_mode))
+		return -EISDIR;
+	sender->offer.size = FILE_FRAME_NO_SIZE;
+	if (S_ISREG(status.st_mode) && status.st_size > 0 && strcmp(sender->path, "-") != 0) {
+		sender->offer.size = (uint64_t)status.st_size;
+		sender->offer.modified = nanoseconds(&status.st_mtim);
+	}
+	return 0;
+}
+
+static bool set_name(struct sender *sender, const char *name)
+{
+	if (name == NULL) {
+		const char *slash = strrchr(sender->path, '/');
+		name = slash != NULL ? slash + 1 : sender->path;
+		if (strcmp(name, "-") == 0)
+			name = "stdin";
+	}
+	if (!file_frame_name_is_fine(name)) {
+		program_say("'%s' is no name for a file there: see --name", name);
+		return false;
+	}
+	memcpy(sender->offer.text, name, strlen(name) + 1);
+	return true;
+}
+
+/* 0 to go on, else the status to exit with after printing what is wrong; -1: after --help. */
+static int read_arguments(struct sender *sender, int argc, char **argv)
+{
+	static const struct option table[] = {FILE_PEER_OPTIONS,
+	                                      {"name", required_argument, NULL, 'n'},
+	                                      {"copy", no_argument, NULL, 'C'},
+	                                      {NULL, 0, NULL, 0}};
+	const char *name = NULL;
+	int option;
+	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		if (option == 'n') {
+			name = optarg;
+		} else if (option == 'C') {
+			sender->copy = true;
+		} else if (option == 'h') {
+			fputs(usage, stdout);
+			return -1;
+		} else if (!file_peer_option(&sender->peer, option)) {
+			return 2;
+		}
+	}
+	if (argc - optind != 2) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	sender->peer.address = argv[optind];
+	sender->path = argv[optind + 1];
+	return set_name(sender, name) ? 0 : 2;
+}
+
+int send_run(int argc, char **argv)
+{
+	struct sender sender = {
+	    .peer = {.met = met, .left = left}, .offer = {.type = FILE_OFFER}, .fd = -1};
+	int result = read_arguments(&sender, argc, argv);
+	if (result != 0)
+		return result < 0 ? EXIT_SUCCESS : result;
+	program_print_ferry_log();
+	int status = describe(&sender);
+	if (status < 0) {
+		program_say("%s: %s", sender.path, strerror(-status));
+		return EXIT_FAILURE;
+	}
+	return file_peer_run(&sender.peer);
+}

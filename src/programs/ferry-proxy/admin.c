@@ -1,0 +1,235 @@
+#include "programs/ferry-proxy/admin.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+
+/* Operators and Prometheus: small requests, and none that takes long. */
+enum { TIMEOUT_SECONDS = 10, HEADERS_MAX = 8192, BODY_MAX = 4096 };
+
+static const struct timeval accept_pause = {.tv_usec = 100000};
+
+struct proxy_admin {
+	struct proxy_admin *next; /* in `admins` */
+	struct evhttp *http;
+	struct evhttp_bound_socket *bound; /* NULL: it accepts no more */
+	struct evconnlistener *listener;   /* of `bound` */
+	struct event *accept_again;
+	int fd; /* or -1 */
+	proxy_admin_fill_cb fill;
+	void *context;
+};
+
+static void set_header(struct evhttp_request *request, const char *name, const char *value)
+{
+	(void)evhttp_add_header(evhttp_request_get_output_headers(request), name, value);
+}
+
+/* The length is told of a HEAD's answer, too, and the body is not sent. */
+static void answer(struct evhttp_request *request, int status, const char *reason, const char *type,
+                   struct evbuffer *body)
+{
+	char length[24];
+	evutil_snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
+	set_header(request, "Content-Type", type);
+	set_header(request, "Content-Length", length);
+	set_header(request, "Cache-Control", "no-store");
+	set_header(request, "X-Content-Type-Options", "nosniff");
+	set_header(request, "Content-Security-Policy",
+	           "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+	           "form-action 'none'; frame-ancestors 'none'");
+	if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD)
+		evbuffer_drain(body, evbuffer_get_length(body));
+	evhttp_send_reply(request, status, reason, body);
+}
+
+static void answer_text(struct evhttp_request *request, int status, const char *reason,
+                        const char *text, struct evbuffer *body)
+{
+	if (evbuffer_add_printf(body, "%s\n", text) < 0)
+		evhttp_send_error(request, HTTP_INTERNAL, NULL);
+	else
+		answer(request, status, reason, "text/plain; charset=utf-8", body);
+}
+
+static void show(struct proxy_admin *admin, struct evhttp_request *request, const char *path,
+                 struct evbuffer *body)
+{
+	struct proxy_snapshot snapshot = {.version = ""};
+	admin->fill(&snapshot, admin->context);
+	if (strcmp(path, "/-/healthz") == 0) {
+		if (snapshot.not_serving == NULL)
+			answer_text(request, HTTP_OK, "OK", "ok", body);
+		else
+			answer_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", snapshot.not_serving,
+			            body);
+		return;
+	}
+	bool page = strcmp(path, "/-/status") == 0;
+	int status =
+	    page ? proxy_report_add_page(body, &snapshot) : proxy_report_add_metrics(body, &snapshot);
+	if (status < 0)
+		evhttp_send_error(request, HTTP_INTERNAL, NULL);
+	else
+		answer(request, HTTP_OK, "OK",
+		       page ? "text/html; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8",
+		       body);
+}
+
+static bool is_page(const char *path)
+{
+	return path != NULL && (strcmp(path, "/-/healthz") == 0 || strcmp(path, "/-/status") == 0 ||
+	                        strcmp(path, "/-/metrics") == 0);
+}
+
+static void asked(struct evhttp_request *request, void *context)
+{
+	struct proxy_admin *admin = context;
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+	const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
+	enum evhttp_cmd_type command = evhttp_request_get_command(request);
+	struct evbuffer *body = evbuffer_new();
+	if (body == NULL) {
+		evhttp_send_error(request, HTTP_INTERNAL, NULL);
+		return;
+	}
+	if (!is_page(path)) {
+		answer_text(request, HTTP_NOTFOUND, "Not Found",
+		            "there are /-/status, /-/metrics and /-/healthz", body);
+	} else if (command != EVHTTP_REQ_GET && command != EVHTTP_REQ_HEAD) {
+		set_header(request, "Allow", "GET, HEAD");
+		answer_text(request, HTTP_BADMETHOD, "Method Not Allowed", "only GET and HEAD", body);
+	} else {
+		show(admin, request, path, body);
+	}
+	evbuffer_free(body);
+}
+
+/* A listener has one context for both of its callbacks, and evhttp's own is in it: this is how an error
+ * finds its admin. */
+static struct proxy_admin *admins;
+
+static void leave_admins(const struct proxy_admin *admin)
+{
+	struct proxy_admin **link = &admins;
+	while (*link != NULL && *link != admin)
+		link = &(*link)->next;
+	if (*link != NULL)
+		*link = admin->next;
+}
+
+/* EMFILE and its like come again at once while a connection waits: accepting pauses. */
+static void accept_failed(struct evconnlistener *listener, void *context)
+{
+	(void)context;
+	struct proxy_admin *admin = admins;
+	while (admin != NULL && admin->listener != listener)
+		admin = admin->next;
+	if (admin != NULL && event_add(admin->accept_again, &accept_pause) == 0)
+		evconnlistener_disable(listener);
+}
+
+static void accept_again(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy_admin *admin = context;
+	if (admin->bound != NULL)
+		evconnlistener_enable(admin->listener);
+}
+
+static void set_up_http(struct proxy_admin *admin)
+{
+	/* All that it knows, so that the refusal is ours: it answers 501 to others. */
+	evhttp_set_allowed_methods(admin->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
+	                                            EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+	                                            EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE |
+	                                            EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
+	evhttp_set_max_headers_size(admin->http, HEADERS_MAX);
+	evhttp_set_max_body_size(admin->http, BODY_MAX);
+	evhttp_set_timeout(admin->http, TIMEOUT_SECONDS);
+	evhttp_set_gencb(admin->http, asked, admin);
+}
+
+/* The listener does not close its descriptor: on failure it is the caller's still. */
+static int start_accepting(struct proxy_admin *admin, struct event_base *base, int fd)
+{
+	admin->listener = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+	if (admin->listener == NULL)
+		return -ENOMEM;
+	admin->bound = evhttp_bind_listener(admin->http, admin->listener);
+	if (admin->bound == NULL) {
+		evconnlistener_free(admin->listener);
+		return -ENOMEM;
+	}
+	evconnlistener_set_error_cb(admin->listener, accept_failed);
+	return 0;
+}
+
+int proxy_admin_new(struct proxy_admin **out, struct event_base *base, int fd,
+                    proxy_admin_fill_cb fill, void *context)
+{
+	int listens = 0;
+	socklen_t length = sizeof(listens);
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens)
+		return -EINVAL;
+	struct proxy_admin *admin = calloc(1, sizeof(*admin));
+	if (admin == NULL)
+		return -ENOMEM;
+	admin->fd = -1;
+	admin->fill = fill;
+	admin->context = context;
+	admin->accept_again = evtimer_new(base, accept_again, admin);
+	admin->http = evhttp_new(base);
+	int status = -ENOMEM;
+	if (admin->accept_again != NULL && admin->http != NULL) {
+		set_up_http(admin);
+		status = start_accepting(admin, base, fd);
+	}
+	if (status < 0) {
+		proxy_admin_free(admin);
+		return status;
+	}
+	admin->fd = fd;
+	admin->next = admins;
+	admins = admin;
+	*out = admin;
+	return 0;
+}
+
+int proxy_admin_get_fd(const struct proxy_admin *admin)
+{
+	return admin->fd;
+}
+
+void proxy_admin_stop_accepting(struct proxy_admin *admin)
+{
+	if (admin->bound == NULL)
+		return;
+	evhttp_del_accept_socket(admin->http, admin->bound);
+	admin->bound = NULL;
+	admin->listener = NULL;
+	close(admin->fd);
+	admin->fd = -1;
+}
+
+void proxy_admin_free(struct proxy_admin *admin)
+{
+	if (admin == NULL)
+		return;
+	leave_admins(admin);
+	if (admin->http != NULL)
+		evhttp_free(admin->http); /* with its listener, whose events go before the descriptor */
+	if (admin->accept_again != NULL)
+		event_free(admin->accept_again);
+	if (admin->fd >= 0)
+		close(admin->fd);
+	free(admin);
+}

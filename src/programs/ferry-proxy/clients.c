@@ -1,0 +1,521 @@
+#include "programs/ferry-proxy/clients.h"
+
+#include "programs/ferry-proxy/proxy_protocol.h"
+#include "programs/ferry-proxy/routes.h"
+#include "programs/ferry-proxy/services.h"
+#include "programs/http/answer.h"
+#include "programs/http/head.h"
+#include "programs/shared/client_address.h"
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <ferry/ferry.h>
+
+enum {
+	LINGER_BYTES = 256 * 1024, /* input that a client may still send after it was refused */
+	SPARE_FDS = 64             /* descriptors that are left for other things than clients */
+};
+
+static const struct timeval linger_timeout = {.tv_sec = 2};
+static const struct timeval accept_pause = {.tv_usec = 100000};
+
+enum state {
+	EXPECTING, /* the PROXY header */
+	READING,   /* the head */
+	ANSWERING, /* why it is refused */
+	LINGERING  /* until the client has read that: closing with unread input would reset */
+};
+
+struct client {
+	struct proxy_clients *clients;
+	struct client *next;
+	struct client **link; /* what points to this one */
+	struct bufferevent *bev;
+	struct event *deadline;
+	enum state state;
+	size_t lingered;
+	struct client_address address;
+	struct http_head head;
+};
+
+struct listener {
+	struct proxy_clients *clients;
+	struct evconnlistener *accepts;
+	bool proxy_protocol;
+};
+
+/* Why nothing is accepted. */
+enum hindrance { NOT_STARTED = 1, NO_DESCRIPTORS = 2, TOO_MANY = 4, QUEUES_FULL = 8 };
+
+struct proxy_clients {
+	struct event_base *base;
+	const struct proxy_conf *conf;
+	const struct proxy_routes *routes;
+	struct proxy_services *services;
+	struct listener listeners[PROXY_CONF_LISTENS];
+	unsigned int listener_count;
+	unsigned int hindrances;
+	struct event *accept_again;
+	struct client *first;
+	unsigned long count;
+	unsigned long most;
+	bool out_of_descriptors; /* said once */
+	uint64_t accepted;
+	uint64_t gone;
+	struct proxy_refusals refusals;
+};
+
+/* ---- accepting, or not ---- */
+
+static void hinder(struct proxy_clients *clients, enum hindrance why, bool is)
+{
+	unsigned int before = clients->hindrances;
+	if (is)
+		clients->hindrances |= why;
+	else
+		clients->hindrances &= ~(unsigned int)why;
+	if ((before == 0) == (clients->hindrances == 0))
+		return;
+	for (unsigned int i = 0; i < clients->listener_count; i++)
+		if (before == 0)
+			evconnlistener_disable(clients->listeners[i].accepts);
+		else
+			evconnlistener_enable(clients->listeners[i].accepts);
+}
+
+/* Each has a descriptor here: those that are read, and those that no worker has claimed yet. */
+static bool have_room(const struct proxy_clients *clients)
+{
+	return clients->count + proxy_services_unclaimed(clients->services) < clients->most;
+}
+
+static void pause_for_a_moment(struct proxy_clients *clients, enum hindrance why)
+{
+	if (event_add(clients->accept_again, &accept_pause) == 0)
+		hinder(clients, why, true);
+}
+
+static void accept_again(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy_clients *clients = context;
+	hinder(clients, NO_DESCRIPTORS, false);
+	if (have_room(clients))
+		hinder(clients, TOO_MANY, false);
+	else
+		event_add(clients->accept_again, &accept_pause);
+}
+
+void proxy_clients_set_full(struct proxy_clients *clients, bool full)
+{
+	program_say(full ? "accepting pauses: no queue has room" : "accepting goes on");
+	hinder(clients, QUEUES_FULL, full);
+}
+
+/* ---- one client ---- */
+
+static void free_client(struct client *client)
+{
+	struct proxy_clients *clients = client->clients;
+	*client->link = client->next;
+	if (client->next != NULL)
+		client->next->link = client->link;
+	event_free(client->deadline);
+	bufferevent_free(client->bev); /* closes the descriptor, unless it was taken out */
+	free(client);
+	clients->count--;
+	if ((clients->hindrances & TOO_MANY) != 0 && have_room(clients))
+		hinder(clients, TOO_MANY, false);
+}
+
+static void fail(struct client *client)
+{
+	client->clients->refusals.failed++;
+	free_client(client);
+}
+
+/* The answer is short, and the socket has taken nothing before: it leaves at the first try. */
+static void refuse(struct client *client, int status, const char *why)
+{
+	struct http_answer answer = {.status = status,
+	                             .why = why,
+	                             .retry_after =
+	                                 status == 503 ? client->clients->conf->retry_after : 0,
+	                             .without_body = client->head.method == HTTP_HEAD};
+	struct evbuffer *input = bufferevent_get_input(client->bev);
+	evbuffer_drain(input, evbuffer_get_length(input));
+	client->state = ANSWERING;
+	if (http_answer_add(bufferevent_get_output(client->bev), &answer) < 0 ||
+	    bufferevent_enable(client->bev, EV_READ | EV_WRITE) < 0 ||
+	    event_add(client->deadline, &linger_timeout) < 0)
+		fail(client);
+}
+
+static void add_client(struct proxy_clients *clients, struct client *client)
+{
+	client->clients = clients;
+	client->next = clients->first;
+	client->link = &clients->first;
+	if (client->next != NULL)
+		client->next->link = &client->next;
+	clients->first = client;
+	clients->count++;
+}
+
+static void can_read(struct bufferevent *bev, void *context);
+static void all_is_written(struct bufferevent *bev, void *context);
+static void something_happened(struct bufferevent *bev, short what, void *context);
+static void deadline_passed(evutil_socket_t fd, short what, void *context);
+
+/* On failure the descriptor is closed. */
+static struct client *new_client(struct proxy_clients *clients, int fd)
+{
+	struct client *client = malloc(sizeof(*client));
+	if (client == NULL) {
+		close(fd);
+		return NULL;
+	}
+	*client =
+	    (struct client){.deadline = evtimer_new(clients->base, deadline_passed, client),
+	                    .bev = bufferevent_socket_new(clients->base, fd, BEV_OPT_CLOSE_ON_FREE)};
+	http_head_init(&client->head);
+	if (client->bev == NULL || client->deadline == NULL) {
+		if (client->bev != NULL)
+			bufferevent_free(client->bev);
+		else
+			close(fd);
+		if (client->deadline != NULL)
+			event_free(client->deadline);
+		free(client);
+		return NULL;
+	}
+	bufferevent_setcb(client->bev, can_read, all_is_written, something_happened, client);
+	add_client(clients, client);
+	return client;
+}
+
+/* ---- handing it off, and getting it back ---- */
+
+static void answer_unserved(struct proxy_clients *clients, struct ferry_handoff *handoff,
+                            uint64_t *counter)
+{
+	size_t length;
+	const char *bytes = ferry_handoff_get_bytes(handoff, &length);
+	struct http_head head;
+	http_head_init(&head);
+	http_head_parse(&head, bytes, length); /* again: for whether a body may follow the answer */
+	int fd = ferry_handoff_steal_fd(handoff);
+	struct client *client = fd >= 0 ? new_client(clients, fd) : NULL;
+	if (client == NULL) {
+		clients->refusals.failed++;
+		return;
+	}
+	client->head = head;
+	++*counter;
+	refuse(client, 503, "no worker is free");
+}
+
+void proxy_clients_take_back(struct proxy_clients *clients, struct ferry_handoff *handoff)
+{
+	answer_unserved(clients, handoff, &clients->refusals.expired);
+}
+
+static int describe(struct ferry_handoff *handoff, const struct proxy_conf_service *service,
+                    const struct client_address *address)
+{
+	unsigned char blob[CLIENT_ADDRESS_MAX];
+	char host[SOCKET_ADDRESS_TEXT_SIZE];
+	int length = client_address_put(address, blob);
+	if (length < 0)
+		return length;
+	socket_address_format_host(&address->client, host, sizeof(host));
+	int status = ferry_handoff_set_blob(handoff, blob, (size_t)length);
+	if (status == 0)
+		status = ferry_handoff_set_name(handoff, service->name);
+	if (status == 0)
+		status = ferry_handoff_set_key(handoff, host, strlen(host));
+	return status;
+}
+
+/* The head is whole. Nothing more is read of the client here, whatever happens. */
+static void hand_off(struct client *client, unsigned int service)
+{
+	struct proxy_clients *clients = client->clients;
+	struct client_address address = client->address;
+	struct ferry_handoff *handoff;
+	bufferevent_disable(client->bev, EV_READ | EV_WRITE);
+	if (ferry_handoff_from_bufferevent(&handoff, client->bev) < 0) {
+		fail(client);
+		return;
+	}
+	free_client(client);
+	int status = describe(handoff, &clients->conf->services[service], &address);
+	if (status == 0)
+		status = proxy_services_hand_off(clients->services, service, handoff, &address.client);
+	if (status == 0)
+		return;
+	answer_unserved(clients, handoff, &clients->refusals.queue_full);
+	ferry_handoff_free(handoff);
+}
+
+/* ---- reading ---- */
+
+static void route(struct client *client, const char *text)
+{
+	struct proxy_clients *clients = client->clients;
+	int service = proxy_routes_find_head(clients->routes, &client->head, text);
+	if (service >= 0) {
+		hand_off(client, (unsigned int)service);
+	} else if (service == -ENOENT) {
+		clients->refusals.no_route++;
+		refuse(client, 404, NULL);
+	} else {
+		clients->refusals.bad_request++;
+		refuse(client, 400, "a path that programs understand differently");
+	}
+}
+
+static void read_head(struct client *client, struct evbuffer *input)
+{
+	size_t length = evbuffer_get_length(input);
+	if (length > HTTP_HEAD_LIMIT)
+		length = HTTP_HEAD_LIMIT;
+	if (length == 0)
+		return;
+	const char *text = (const char *)evbuffer_pullup(input, (ev_ssize_t)length);
+	if (text == NULL) {
+		fail(client);
+		return;
+	}
+	int result = http_head_parse(&client->head, text, length);
+	if (result > 0) {
+		route(client, text);
+	} else if (result < 0) {
+		client->clients->refusals.bad_request++;
+		refuse(client, -result, client->head.error);
+	}
+}
+
+static void bad_proxy_header(struct client *client, const char *why)
+{
+	char from[SOCKET_ADDRESS_TEXT_SIZE];
+	program_say("%s: %s", socket_address_format(&client->address.client, from, sizeof(from)), why);
+	client->clients->refusals.bad_proxy_header++;
+	free_client(client);
+}
+
+/* False: the head is not to be looked at, or the client is gone. */
+static bool read_proxy_header(struct client *client, struct evbuffer *input)
+{
+	struct proxy_protocol header;
+	size_t length = evbuffer_get_length(input);
+	if (length > PROXY_PROTOCOL_MAX)
+		length = PROXY_PROTOCOL_MAX;
+	const unsigned char *bytes = evbuffer_pullup(input, (ev_ssize_t)length);
+	int result = length > 0 && bytes != NULL ? proxy_protocol_parse(bytes, length, &header)
+	                                         : PROXY_PROTOCOL_MORE;
+	if (result < 0) {
+		bad_proxy_header(client, header.error);
+		return false;
+	}
+	if (result == PROXY_PROTOCOL_MORE)
+		return false;
+	if (header.kind == PROXY_PROTOCOL_PROXIED)
+		client->address = (struct client_address){
+		    .client = header.source, .server = header.destination, .proxied = true};
+	evbuffer_drain(input, (size_t)result);
+	client->state = READING;
+	return true;
+}
+
+static void can_read(struct bufferevent *bev, void *context)
+{
+	struct client *client = context;
+	struct evbuffer *input = bufferevent_get_input(bev);
+	if (client->state == EXPECTING && !read_proxy_header(client, input))
+		return;
+	if (client->state == READING) {
+		read_head(client, input);
+		return;
+	}
+	client->lingered += evbuffer_get_length(input);
+	evbuffer_drain(input, evbuffer_get_length(input));
+	if (client->lingered > LINGER_BYTES)
+		free_client(client);
+}
+
+static void all_is_written(struct bufferevent *bev, void *context)
+{
+	struct client *client = context;
+	if (client->state != ANSWERING)
+		return;
+	client->state = LINGERING;
+	shutdown(bufferevent_getfd(bev), SHUT_WR);
+}
+
+static void something_happened(struct bufferevent *bev, short what, void *context)
+{
+	struct client *client = context;
+	/* A client that ended its half may still read its answer: the deadline bounds how long. */
+	if ((what & BEV_EVENT_EOF) != 0 && client->state == ANSWERING &&
+	    evbuffer_get_length(bufferevent_get_output(bev)) > 0)
+		return;
+	if (client->state == READING || client->state == EXPECTING)
+		client->clients->gone++;
+	free_client(client);
+}
+
+/* A client that has sent nothing at all has asked for nothing: browsers open connections ahead, and
+ * would take a 408 for the answer to their next request. */
+static void deadline_passed(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct client *client = context;
+	size_t length = evbuffer_get_length(bufferevent_get_input(client->bev));
+	if (client->state == READING || client->state == EXPECTING)
+		client->clients->refusals.too_slow++;
+	if (client->state == READING && length > 0)
+		refuse(client, 408, "the request head took too long");
+	else
+		free_client(client);
+}
+
+/* ---- listeners ---- */
+
+static void accepted(struct evconnlistener *accepts, evutil_socket_t fd, struct sockaddr *address,
+                     int length, void *context)
+{
+	(void)accepts, (void)address, (void)length;
+	struct listener *listener = context;
+	struct proxy_clients *clients = listener->clients;
+	clients->out_of_descriptors = false;
+	clients->accepted++;
+	struct client *client = new_client(clients, fd);
+	if (client == NULL) {
+		clients->refusals.failed++;
+		return;
+	}
+	client->state = listener->proxy_protocol ? EXPECTING : READING;
+	if (!have_room(clients))
+		pause_for_a_moment(clients, TOO_MANY);
+	if (client_address_of_socket(&client->address, fd) < 0) {
+		clients->gone++; /* the only reason: it was reset meanwhile */
+		free_client(client);
+	} else if (event_add(client->deadline, &clients->conf->head_timeout) < 0 ||
+	           bufferevent_enable(client->bev, EV_READ) < 0) {
+		fail(client);
+	}
+}
+
+/* EMFILE and its like come again at once while a connection waits: accepting pauses. */
+static void accept_failed(struct evconnlistener *accepts, void *context)
+{
+	(void)accepts;
+	int error = EVUTIL_SOCKET_ERROR();
+	struct listener *listener = context;
+	struct proxy_clients *clients = listener->clients;
+	if (!clients->out_of_descriptors)
+		program_say("accepting pauses: %s", strerror(error));
+	clients->out_of_descriptors = true;
+	pause_for_a_moment(clients, NO_DESCRIPTORS);
+}
+
+int proxy_clients_listen(struct proxy_clients *clients, int fd, bool proxy_protocol)
+{
+	struct listener *listener = &clients->listeners[clients->listener_count];
+	listener->clients = clients;
+	listener->proxy_protocol = proxy_protocol;
+	/* A backlog of 0: it listens already. */
+	listener->accepts = evconnlistener_new(clients->base, accepted, listener,
+	                                       LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
+	if (listener->accepts == NULL)
+		return -ENOMEM;
+	evconnlistener_set_error_cb(listener->accepts, accept_failed);
+	clients->listener_count++;
+	return 0;
+}
+
+void proxy_clients_accept(struct proxy_clients *clients)
+{
+	hinder(clients, NOT_STARTED, false);
+}
+
+void proxy_clients_stop_accepting(struct proxy_clients *clients)
+{
+	while (clients->listener_count > 0)
+		evconnlistener_free(clients->listeners[--clients->listener_count].accepts);
+	event_del(clients->accept_again);
+}
+
+/* ---- all of them ---- */
+
+unsigned long proxy_clients_count(const struct proxy_clients *clients)
+{
+	return clients->count;
+}
+
+void proxy_clients_drop_readers(struct proxy_clients *clients)
+{
+	struct client *next;
+	for (struct client *client = clients->first; client != NULL; client = next) {
+		next = client->next;
+		if (client->state == READING || client->state == EXPECTING)
+			free_client(client);
+	}
+}
+
+void proxy_clients_fill(const struct proxy_clients *clients, struct proxy_snapshot *snapshot)
+{
+	snapshot->clients = clients->count;
+	snapshot->clients_max = clients->most;
+	snapshot->clients_accepted = clients->accepted;
+	snapshot->clients_gone = clients->gone;
+	snapshot->refusals = clients->refusals;
+}
+
+int proxy_clients_new(struct proxy_clients **out, struct event_base *base,
+                      const struct proxy_conf *conf, const struct proxy_routes *routes,
+                      struct proxy_services *services)
+{
+	struct proxy_clients *clients = calloc(1, sizeof(*clients));
+	if (clients == NULL)
+		return -ENOMEM;
+	unsigned long fds = program_raise_descriptor_limit();
+	clients->base = base;
+	clients->conf = conf;
+	clients->routes = routes;
+	clients->services = services;
+	clients->hindrances = NOT_STARTED;
+	clients->most = fds > 2UL * SPARE_FDS ? fds - SPARE_FDS : fds / 2;
+	if (conf->max_clients != 0 && conf->max_clients < clients->most)
+		clients->most = conf->max_clients;
+	clients->accept_again = evtimer_new(base, accept_again, clients);
+	if (clients->accept_again == NULL) {
+		free(clients);
+		return -ENOMEM;
+	}
+	*out = clients;
+	return 0;
+}
+
+void proxy_clients_free(struct proxy_clients *clients)
+{
+	if (clients == NULL)
+		return;
+	proxy_clients_stop_accepting(clients);
+	struct client *next;
+	for (struct client *client = clients->first; client != NULL; client = next) {
+		next = client->next;
+		free_client(client);
+	}
+	event_free(clients->accept_again);
+	free(clients);
+}

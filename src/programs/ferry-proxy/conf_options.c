@@ -1,0 +1,352 @@
+#include "programs/ferry-proxy/conf_reader.h"
+
+#include <arpa/inet.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+const char proxy_conf_usage[] =
+    "usage: ferry-proxy --config FILE [options] [-- options of the workers]\n"
+    "       ferry-proxy --root DIRECTORY [--workers N] [options] [-- options of the workers]\n"
+    "       ferry-proxy --socket PATH [options]\n"
+    "Takes TCP clients, reads what each asks for first, and hands the open connections over to\n"
+    "worker processes: those that it starts itself, or those that connect to a unix socket.\n"
+    "\n"
+    "  --config FILE            read this file; an option takes the place of what it says\n"
+    "  --check                  only say whether file and options are well\n"
+    "  --help                   show this\n"
+    "  --version                show the version\n"
+    "\n"
+    "One service without a file:\n"
+    "  --root DIRECTORY         start workers that serve the files in this directory\n"
+    "  --workers N              how many (2)\n"
+    "  --socket PATH            the unix socket for ferry-workers that others start; nobody\n"
+    "                           may listen there yet\n"
+    "\n"
+    "Where to listen:\n"
+    "  --listen 'ADDRESS [proxy-protocol]'\n"
+    "                           127.0.0.1:8080, [::1]:8080 or unix:/path; may be repeated; with\n"
+    "                           proxy-protocol, of a load balancer that tells the client's "
+    "address\n"
+    "  --address ADDRESS        the same for one IPv4 or IPv6 address (127.0.0.1)\n"
+    "  --port PORT              and its port; 0 picks a free one (8080)\n"
+    "  --admin ADDRESS          serve /-/status, /-/metrics and /-/healthz there\n"
+    "  --control PATH           the unix socket over which a new proxy takes over\n"
+    "  --take-over PATH         take over from the proxy whose --control it is\n"
+    "  --outcome-log FILE       append a line for the outcome of each hand-off\n"
+    "\n"
+    "Bounds:\n"
+    "  --max-clients N          clients whose request is being read (by the descriptors there "
+    "are)\n"
+    "  --queue N                requests that wait for a worker, of each service (1024)\n"
+    "  --queue-timeout MS       how long, before they are answered 503 (5000)\n"
+    "  --retry-after SECONDS    what such an answer tells the client to wait (1)\n"
+    "  --answer-timeout MS      how long a worker may not answer before it is given up (5000)\n"
+    "  --head-timeout SECONDS   answer 408 when a request's head takes longer (10)\n"
+    "  --drain-timeout SECONDS  how long a worker that is to be replaced may go on (60)\n"
+    "\n"
+    "Prints \"listening ADDRESS\" for each address once it does. SIGHUP replaces the workers, "
+    "SIGUSR2\n"
+    "the proxy itself; SIGINT and SIGTERM end it.\n";
+
+/* Numbers below DIRECTIVES are the directives themselves. */
+enum option_number {
+	OPTION_CONFIG = DIRECTIVES + 256,
+	OPTION_CHECK,
+	OPTION_HELP,
+	OPTION_VERSION,
+	OPTION_ROOT,
+	OPTION_WORKERS,
+	OPTION_SOCKET,
+	OPTION_ADDRESS,
+	OPTION_PORT,
+	OPTION_TAKE_OVER,
+	OPTION_OUTCOME_LOG
+};
+
+/* Directives are moved off the numbers that getopt_long() has for itself. */
+enum { FIRST_DIRECTIVE = 256 };
+
+#define DIRECTIVE_OPTION(name, directive)                                 \
+	{                                                                     \
+		name, required_argument, NULL, FIRST_DIRECTIVE + (int)(directive) \
+	}
+
+static const struct option options[] = {
+    {"config", required_argument, NULL, OPTION_CONFIG},
+    {"check", no_argument, NULL, OPTION_CHECK},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"root", required_argument, NULL, OPTION_ROOT},
+    {"workers", required_argument, NULL, OPTION_WORKERS},
+    {"socket", required_argument, NULL, OPTION_SOCKET},
+    {"address", required_argument, NULL, OPTION_ADDRESS},
+    {"port", required_argument, NULL, OPTION_PORT},
+    {"take-over", required_argument, NULL, OPTION_TAKE_OVER},
+    {"outcome-log", required_argument, NULL, OPTION_OUTCOME_LOG},
+    DIRECTIVE_OPTION("listen", DIRECTIVE_LISTEN),
+    DIRECTIVE_OPTION("admin", DIRECTIVE_ADMIN),
+    DIRECTIVE_OPTION("control", DIRECTIVE_CONTROL),
+    DIRECTIVE_OPTION("queue", DIRECTIVE_QUEUE),
+    DIRECTIVE_OPTION("queue-timeout", DIRECTIVE_QUEUE_TIMEOUT),
+    DIRECTIVE_OPTION("answer-timeout", DIRECTIVE_ANSWER_TIMEOUT),
+    DIRECTIVE_OPTION("head-timeout", DIRECTIVE_HEAD_TIMEOUT),
+    DIRECTIVE_OPTION("drain-timeout", DIRECTIVE_DRAIN_TIMEOUT),
+    DIRECTIVE_OPTION("max-clients", DIRECTIVE_MAX_CLIENTS),
+    DIRECTIVE_OPTION("retry-after", DIRECTIVE_RETRY_AFTER),
+    {NULL, 0, NULL, 0},
+};
+
+/* The options that are no directives. */
+struct other_options {
+	const char *config;
+	bool check;
+	bool help;
+	bool version;
+	const char *root;
+	const char *workers;
+	const char *socket;
+	const char *address;
+	const char *port;
+	const char *take_over;
+	const char *outcome_log;
+};
+
+static const char *option_name(int number)
+{
+	const struct option *option = options;
+	while (option->name != NULL && option->val != number)
+		option++;
+	return option->name;
+}
+
+static const char **other_option(struct other_options *others, int number)
+{
+	switch (number) {
+	case OPTION_CONFIG:
+		return &others->config;
+	case OPTION_ROOT:
+		return &others->root;
+	case OPTION_WORKERS:
+		return &others->workers;
+	case OPTION_SOCKET:
+		return &others->socket;
+	case OPTION_ADDRESS:
+		return &others->address;
+	case OPTION_PORT:
+		return &others->port;
+	case OPTION_OUTCOME_LOG:
+		return &others->outcome_log;
+	default:
+		return &others->take_over;
+	}
+}
+
+/* "ADDRESS proxy-protocol" is two words. */
+static bool read_listen(struct conf_reader *reader, const char *argument)
+{
+	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	char *words[4];
+	size_t count = 0;
+	if (strlen(argument) >= sizeof(text))
+		return conf_reader_refuse(reader, "'%s' is too long", conf_reader_shown(argument));
+	(void)snprintf(text, sizeof(text), "%s", argument);
+	char *rest = text;
+	for (char *word; count < 4 && (word = strsep(&rest, " ")) != NULL;)
+		if (word[0] != '\0')
+			words[count++] = word;
+	return conf_reader_directive(reader, DIRECTIVE_LISTEN, words, count);
+}
+
+static bool read_directive(struct conf_reader *reader, enum directive directive)
+{
+	char *words[] = {optarg};
+	if (reader->by_option[directive] && directive != DIRECTIVE_LISTEN)
+		return conf_reader_refuse(reader, "is there twice");
+	reader->by_option[directive] = true;
+	return directive == DIRECTIVE_LISTEN ? read_listen(reader, optarg)
+	                                     : conf_reader_directive(reader, directive, words, 1);
+}
+
+static bool read_option(struct conf_reader *reader, struct other_options *others, int number)
+{
+	char name[32];
+	(void)snprintf(name, sizeof(name), "--%s", option_name(number));
+	reader->subject = name;
+	bool fine = true;
+	if (number == OPTION_CHECK) {
+		others->check = true;
+	} else if (number == OPTION_HELP) {
+		others->help = true;
+	} else if (number == OPTION_VERSION) {
+		others->version = true;
+	} else if (number >= FIRST_DIRECTIVE && number < FIRST_DIRECTIVE + (int)DIRECTIVES) {
+		fine = read_directive(reader, (enum directive)(number - FIRST_DIRECTIVE));
+	} else {
+		const char **value = other_option(others, number);
+		if (*value != NULL)
+			fine = conf_reader_refuse(reader, "is there twice");
+		*value = optarg;
+	}
+	reader->subject = NULL;
+	return fine;
+}
+
+static bool read_options(struct conf_reader *reader, struct other_options *others, int argc,
+                         char **argv)
+{
+	int number;
+	optind = 0; /* glibc: from the start, whatever was read before */
+	opterr = 0;
+	while ((number = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+		if (number == '?' && optopt >= FIRST_DIRECTIVE)
+			return conf_reader_refuse(reader, "--%s takes no argument", option_name(optopt));
+		if (number == '?' && optopt != 0)
+			return conf_reader_refuse(reader, "'-%c' is no option; see --help", optopt);
+		if (number == '?')
+			return conf_reader_refuse(reader, "'%s' is no option; see --help",
+			                          conf_reader_shown(argv[optind - 1]));
+		if (number == ':')
+			return conf_reader_refuse(reader, "--%s: an argument is missing", option_name(optopt));
+		if (!read_option(reader, others, number))
+			return false;
+		if (others->help || others->version)
+			return true;
+	}
+	if (optind < argc)
+		return conf_reader_refuse(reader, "'%s' is one argument too many; see --help",
+		                          conf_reader_shown(argv[optind]));
+	return true;
+}
+
+/* --address and --port, or where one listens who was not told to. */
+static bool add_address(struct conf_reader *reader, const struct other_options *others)
+{
+	const char *address = others->address != NULL ? others->address : "127.0.0.1";
+	unsigned char bytes[16];
+	unsigned long port = 8080;
+	char text[INET6_ADDRSTRLEN + 16];
+	char *words[] = {text};
+	reader->subject = "--port";
+	if (others->port != NULL && !conf_reader_number(reader, others->port, 0, 65535, &port))
+		return false;
+	reader->subject = "--address";
+	bool inet6 = inet_pton(AF_INET6, address, bytes) == 1;
+	if (!inet6 && inet_pton(AF_INET, address, bytes) != 1)
+		return conf_reader_refuse(reader, "'%s' is no IPv4 or IPv6 address",
+		                          conf_reader_shown(address));
+	(void)snprintf(text, sizeof(text), inet6 ? "[%s]:%lu" : "%s:%lu", address, port);
+	reader->subject = NULL;
+	reader->by_option[DIRECTIVE_LISTEN] = true;
+	return conf_reader_directive(reader, DIRECTIVE_LISTEN, words, 1);
+}
+
+static bool set_listens(struct conf_reader *reader, const struct other_options *others)
+{
+	bool has_address = others->address != NULL || others->port != NULL;
+	if (has_address && reader->conf->listen_count > 0)
+		return conf_reader_refuse(
+		    reader, "--listen is there; --address and --port are another way to say it");
+	if (has_address || (others->config == NULL && reader->conf->listen_count == 0))
+		return add_address(reader, others);
+	return true;
+}
+
+static bool add_word(struct conf_reader *reader, const char *key, const char *value, char *out,
+                     size_t size, char **words, size_t *count)
+{
+	if (value == NULL)
+		return true;
+	if (value[0] == '\0')
+		return conf_reader_refuse(reader, "--%s: is empty", key);
+	if ((size_t)snprintf(out, size, "%s=%s", key, value) >= size)
+		return conf_reader_refuse(reader, "--%s: '%s' is too long", key, conf_reader_shown(value));
+	words[(*count)++] = out;
+	return true;
+}
+
+/* The one service of a proxy without others. */
+static bool set_service(struct conf_reader *reader, const struct other_options *others)
+{
+	static char name[] = "default";
+	char root[PROXY_CONF_LINE_MAX], workers[32], socket[PROXY_CONF_LINE_MAX];
+	char *words[4] = {name};
+	size_t count = 1;
+	bool wanted = others->root != NULL || others->workers != NULL || others->socket != NULL;
+	if (wanted && reader->conf->service_count > 0)
+		return conf_reader_refuse(reader,
+		                          "--root, --workers and --socket are for a proxy without a "
+		                          "service in its file");
+	if (!wanted && others->config != NULL)
+		return true;
+	if (others->root == NULL && others->socket == NULL)
+		return conf_reader_refuse(reader,
+		                          "--socket is missing, or --root, or --config; see --help");
+	if (others->workers != NULL && others->root == NULL)
+		return conf_reader_refuse(reader, "--workers is for workers with a --root");
+	unsigned long number;
+	reader->subject = "--workers";
+	if (others->workers != NULL && !conf_reader_number(reader, others->workers, 1, 1024, &number))
+		return false;
+	reader->subject = "--root";
+	if (others->root != NULL && !conf_reader_directory(reader, others->root))
+		return false;
+	reader->subject = "--socket";
+	if (others->socket != NULL && !conf_reader_socket_path(reader, others->socket))
+		return false;
+	reader->subject = NULL;
+	return add_word(reader, "root", others->root, root, sizeof(root), words, &count) &&
+	       add_word(reader, "workers", others->workers, workers, sizeof(workers), words, &count) &&
+	       add_word(reader, "socket", others->socket, socket, sizeof(socket), words, &count) &&
+	       conf_reader_directive(reader, DIRECTIVE_SERVICE, words, count);
+}
+
+static bool set_take_over(struct conf_reader *reader, const char *path)
+{
+	if (path == NULL)
+		return true;
+	reader->subject = "--take-over";
+	bool fine = conf_reader_socket_path(reader, path) &&
+	            conf_reader_set(reader, &reader->conf->take_over, path);
+	reader->subject = NULL;
+	return fine;
+}
+
+static bool set_outcome_log(struct conf_reader *reader, const char *path)
+{
+	return path == NULL || conf_reader_set(reader, &reader->conf->outcome_log, path);
+}
+
+static bool read_all(struct conf_reader *reader, const struct other_options *others)
+{
+	if (!set_take_over(reader, others->take_over) ||
+	    !set_outcome_log(reader, others->outcome_log) || !set_listens(reader, others))
+		return false;
+	if (others->config != NULL && (!conf_reader_set(reader, &reader->conf->file, others->config) ||
+	                               !conf_reader_file(reader, others->config)))
+		return false;
+	reader->file = NULL;
+	if (!set_service(reader, others))
+		return false;
+	reader->file = others->config;
+	return conf_reader_finish(reader);
+}
+
+enum proxy_conf_result proxy_conf_read(struct proxy_conf *conf, int argc, char **argv, char *error)
+{
+	struct conf_reader reader;
+	struct other_options others = {.check = false};
+	bool fine = conf_reader_begin(&reader, conf, error) == 0 &&
+	            read_options(&reader, &others, argc, argv) &&
+	            (others.help || others.version || read_all(&reader, &others));
+	conf_reader_end(&reader);
+	if (!fine || others.help || others.version)
+		proxy_conf_free(conf);
+	if (!fine)
+		return PROXY_CONF_BAD;
+	if (others.help)
+		return PROXY_CONF_HELP;
+	if (others.version)
+		return PROXY_CONF_VERSION;
+	return others.check ? PROXY_CONF_CHECK : PROXY_CONF_OK;
+}

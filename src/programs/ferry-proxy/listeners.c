@@ -1,0 +1,137 @@
+#include "programs/ferry-proxy/listeners.h"
+
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <ferry/ferry.h>
+
+static void set_name(struct proxy_listener *listener, const char *what, unsigned int number)
+{
+	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	socket_address_format(&listener->address, text, sizeof(text));
+	int length = snprintf(listener->name, sizeof(listener->name), "%s %s", what, text);
+	if (number > 1)
+		snprintf(listener->name + length, sizeof(listener->name) - (size_t)length, " %u", number);
+}
+
+/* The path of a unix socket, which in a configuration stands by itself. */
+static int set_path(struct proxy_listener *listener, const char *what, const char *path)
+{
+	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	snprintf(text, sizeof(text), "unix:%s", path);
+	int status = socket_address_parse(&listener->address, text);
+	if (status < 0)
+		program_say("%s %s: %s", what, path, strerror(-status));
+	else
+		set_name(listener, what, 1);
+	return status;
+}
+
+static void name_listens(struct proxy_listeners *listeners, const struct proxy_conf *conf)
+{
+	for (unsigned int i = 0; i < conf->listen_count; i++) {
+		unsigned int number = 1;
+		listeners->listens[i].address = conf->listens[i].address;
+		for (unsigned int j = 0; j < i; j++)
+			number += socket_address_equal(&conf->listens[i].address, &conf->listens[j].address);
+		set_name(&listeners->listens[i], "listen", number);
+	}
+}
+
+int proxy_listeners_init(struct proxy_listeners *listeners, const struct proxy_conf *conf)
+{
+	int status = 0;
+	*listeners = (struct proxy_listeners){0};
+	name_listens(listeners, conf);
+	for (unsigned int i = 0; i < conf->service_count && status == 0; i++)
+		if (conf->services[i].socket != NULL)
+			status = set_path(&listeners->services[i], "service", conf->services[i].socket);
+	if (conf->admin.length > 0) {
+		listeners->admin.address = conf->admin;
+		set_name(&listeners->admin, "admin", 1);
+	}
+	if (conf->control != NULL && status == 0)
+		status = set_path(&listeners->control, "control", conf->control);
+	return status;
+}
+
+struct proxy_listener *proxy_listeners_next(struct proxy_listeners *listeners,
+                                            const struct proxy_listener *listener)
+{
+	struct proxy_listener *all[PROXY_LISTENERS_MAX];
+	unsigned int count = 0, next = 0;
+	for (unsigned int i = 0; i < PROXY_CONF_LISTENS; i++)
+		all[count++] = &listeners->listens[i];
+	for (unsigned int i = 0; i < PROXY_CONF_SERVICES; i++)
+		all[count++] = &listeners->services[i];
+	all[count++] = &listeners->admin;
+	all[count++] = &listeners->control;
+	while (listener != NULL && next < count && all[next++] != listener)
+		;
+	while (next < count && all[next]->name[0] == '\0')
+		next++;
+	return next < count ? all[next] : NULL;
+}
+
+/* A socket's file that nobody listens behind any more, left by a process that was killed. */
+static bool is_stale(const struct socket_address *address)
+{
+	if (address->any.sa_family != AF_UNIX || address->un.sun_path[0] == '\0')
+		return false;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	bool stale = connect(fd, &address->any, address->length) < 0 && errno == ECONNREFUSED;
+	close(fd);
+	return stale;
+}
+
+static int listen_anew(const struct socket_address *address)
+{
+	int fd = socket_address_listen(address);
+	if (fd == -EADDRINUSE && is_stale(address) && unlink(address->un.sun_path) == 0)
+		fd = socket_address_listen(address);
+	return fd;
+}
+
+static int add(struct proxy_listener *listener, struct ferry_socket_set *set)
+{
+	int fd = listen_anew(&listener->address);
+	if (fd < 0)
+		return fd;
+	int status = ferry_socket_set_add(set, listener->name, fd, FERRY_FD_TAKE);
+	if (status < 0) {
+		close(fd);
+		return status;
+	}
+	const struct sockaddr_un *un = &listener->address.un;
+	if (un->sun_family == AF_UNIX && un->sun_path[0] != '\0')
+		status = ferry_socket_set_own_path(set, listener->name);
+	return status;
+}
+
+static int open_one(struct proxy_listener *listener, struct ferry_socket_set *set)
+{
+	int status = 0;
+	listener->fd = ferry_socket_set_find(set, listener->name);
+	if (listener->fd == -ENOENT) {
+		status = add(listener, set);
+		listener->fd = ferry_socket_set_find(set, listener->name);
+	}
+	if (status < 0)
+		program_say("%s: %s", listener->name, strerror(-status));
+	return status;
+}
+
+int proxy_listeners_open(struct proxy_listeners *listeners, struct ferry_socket_set *set)
+{
+	int status = 0;
+	struct proxy_listener *listener = NULL;
+	while (status == 0 && (listener = proxy_listeners_next(listeners, listener)) != NULL)
+		status = open_one(listener, set);
+	return status;
+}

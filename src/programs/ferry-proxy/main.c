@@ -1,0 +1,500 @@
+/* A front door: accepts clients, reads each one's request head, and hands the open connection, with all
+ * bytes that were read of it, to a worker process. From then on no byte of that client passes through
+ * here.
+ *
+ *     STARTING -> SERVING -> HANDING_OVER, STOPPING -> DISMISSING -> end
+ *
+ * STARTING: sockets are opened, or taken over from another proxy, which serves until the workers of this
+ * one are ready. HANDING_OVER: another has taken over; the clients of which the head is being read are
+ * still handed to workers. STOPPING: those are dropped. DISMISSING: the workers are to end when they
+ * have served what they have. */
+
+#include "programs/ferry-proxy/admin.h"
+#include "programs/ferry-proxy/clients.h"
+#include "programs/ferry-proxy/conf.h"
+#include "programs/ferry-proxy/listeners.h"
+#include "programs/ferry-proxy/routes.h"
+#include "programs/ferry-proxy/services.h"
+#include "programs/ferry-proxy/upgrade.h"
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+enum state { STARTING, SERVING, HANDING_OVER, STOPPING, DISMISSING };
+
+/* How often it is looked whether all is done that is to be done before the end. */
+static const struct timeval closing_interval = {.tv_usec = 20000};
+
+/* So often, before those that wait for a worker are told that there is none: when all is to end, three
+ * seconds. */
+enum { CLOSING_PATIENCE = 150 };
+
+struct proxy {
+	struct event_base *base;
+	struct proxy_conf conf;
+	char **argv;
+	char *const *worker_argv;
+	char *worker; /* the program */
+	int outcome_log;
+	enum state state;
+	bool failed;
+	unsigned int looks; /* while STOPPING */
+	struct timeval started;
+
+	struct proxy_listeners wanted;
+	struct ferry_socket_set *set;
+	struct proxy_routes *routes;
+	struct proxy_services *services;
+	struct proxy_clients *clients;
+	struct proxy_admin *admin;
+	struct proxy_upgrade *upgrade;
+	struct proxy_takeover *takeover; /* as long as it is not over */
+
+	struct program_signals signals;
+	struct event *hangup;
+	struct event *user2;
+	struct event *closing;
+};
+
+/* ---- the end ---- */
+
+static void end(struct proxy *proxy, bool failed)
+{
+	proxy->failed = proxy->failed || failed;
+	event_base_loopbreak(proxy->base);
+}
+
+static void look_again(struct proxy *proxy)
+{
+	if (event_add(proxy->closing, &closing_interval) < 0)
+		end(proxy, true);
+}
+
+static void stop_accepting(struct proxy *proxy)
+{
+	proxy_clients_stop_accepting(proxy->clients);
+	proxy_services_stop_listening(proxy->services);
+	if (proxy->admin != NULL)
+		proxy_admin_stop_accepting(proxy->admin);
+}
+
+/* What waits for a worker is not to find all of them gone: they are dismissed when nothing waits. */
+static void go_on_closing(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy *proxy = context;
+	bool waiting = proxy_services_unclaimed(proxy->services) > 0;
+	if (proxy->state == HANDING_OVER && !waiting && proxy_clients_count(proxy->clients) == 0) {
+		proxy->state = DISMISSING;
+		proxy_services_retire(proxy->services);
+	} else if (proxy->state == STOPPING && (!waiting || ++proxy->looks > CLOSING_PATIENCE)) {
+		proxy->state = DISMISSING;
+		if (waiting)
+			proxy_services_give_up(proxy->services);
+		proxy_services_terminate(proxy->services);
+	} else if (proxy->state == DISMISSING && !waiting && proxy_clients_count(proxy->clients) == 0 &&
+	           proxy_services_are_empty(proxy->services)) {
+		end(proxy, false);
+	}
+	look_again(proxy);
+}
+
+/* The first time: what has begun is finished. The second time nothing is waited for. */
+static void asked_to_end(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct proxy *proxy = context;
+	if (proxy->state == STOPPING || proxy->state == STARTING) {
+		end(proxy, false);
+		return;
+	}
+	proxy_upgrade_free(proxy->upgrade);
+	proxy->upgrade = NULL;
+	stop_accepting(proxy);
+	proxy_clients_drop_readers(proxy->clients);
+	if (proxy->state == DISMISSING)
+		proxy_services_terminate(proxy->services);
+	else
+		proxy->state = STOPPING;
+	look_again(proxy);
+}
+
+static void taken_over(void *context)
+{
+	struct proxy *proxy = context;
+	stop_accepting(proxy);
+	if (proxy->state == SERVING)
+		proxy->state = HANDING_OVER;
+	look_again(proxy);
+}
+
+/* ---- signals ---- */
+
+static void hung_up(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct proxy *proxy = context;
+	if (proxy->state != SERVING)
+		return;
+	program_say("the workers are to be replaced");
+	proxy_services_replace_workers(proxy->services);
+}
+
+static void asked_to_upgrade(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct proxy *proxy = context;
+	if (proxy->state == SERVING && proxy->upgrade != NULL)
+		proxy_upgrade_start_successor(proxy->upgrade);
+}
+
+static int init_events(struct proxy *proxy)
+{
+	proxy->hangup = evsignal_new(proxy->base, SIGHUP, hung_up, proxy);
+	proxy->user2 = evsignal_new(proxy->base, SIGUSR2, asked_to_upgrade, proxy);
+	proxy->closing = evtimer_new(proxy->base, go_on_closing, proxy);
+	if (proxy->hangup == NULL || proxy->user2 == NULL || proxy->closing == NULL ||
+	    event_add(proxy->hangup, NULL) < 0 || event_add(proxy->user2, NULL) < 0)
+		return -ENOMEM;
+	return program_signals_init_callback(&proxy->signals, proxy->base, asked_to_end, proxy);
+}
+
+/* ---- the admin's view ---- */
+
+static void fill_snapshot(struct proxy_snapshot *snapshot, void *context)
+{
+	struct proxy *proxy = context;
+	*snapshot = (struct proxy_snapshot){.version = FERRY_VERSION,
+	                                    .pid = getpid(),
+	                                    .started = proxy->started,
+	                                    .upgrades = proxy_upgrade_generation()};
+	evutil_gettimeofday(&snapshot->now, NULL);
+	if (proxy->state != SERVING)
+		snapshot->not_serving = proxy->state == STARTING ? "starting" : "draining";
+	proxy_clients_fill(proxy->clients, snapshot);
+	proxy_services_fill(proxy->services, snapshot);
+}
+
+/* The admin closes what it is given, and the set closes its own. */
+static int start_admin(struct proxy *proxy)
+{
+	if (proxy->wanted.admin.name[0] == '\0')
+		return 0;
+	int fd = fcntl(proxy->wanted.admin.fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	int status = proxy_admin_new(&proxy->admin, proxy->base, fd, fill_snapshot, proxy);
+	if (status < 0)
+		close(fd);
+	return status;
+}
+
+/* ---- the beginning ---- */
+
+static void say_where_one(const char *what, int fd)
+{
+	struct sockaddr_storage name;
+	struct socket_address address;
+	socklen_t length = sizeof(name);
+	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	if (getsockname(fd, (struct sockaddr *)&name, &length) == 0 &&
+	    socket_address_set(&address, (struct sockaddr *)&name, length) == 0)
+		printf("%s %s\n", what, socket_address_format(&address, text, sizeof(text)));
+}
+
+static void say_where(const struct proxy *proxy)
+{
+	if (proxy->wanted.admin.name[0] != '\0')
+		say_where_one("admin", proxy->wanted.admin.fd);
+	for (unsigned int i = 0; i < proxy->conf.listen_count; i++)
+		say_where_one("listening", proxy->wanted.listens[i].fd);
+	fflush(stdout);
+}
+
+/* Others may take over from now on. */
+static int be_the_one(struct proxy *proxy)
+{
+	const struct proxy_listener *control = &proxy->wanted.control;
+	const struct proxy_upgrade_options options = {.set = proxy->set,
+	                                              .control_fd =
+	                                                  control->name[0] != '\0' ? control->fd : -1,
+	                                              .control_path = proxy->conf.control,
+	                                              .argv = proxy->argv,
+	                                              .taken_over = taken_over,
+	                                              .context = proxy};
+	int status = proxy_upgrade_new(&proxy->upgrade, proxy->base, &options);
+	if (status == 0)
+		say_where(proxy);
+	return status;
+}
+
+static int accept_all(struct proxy *proxy)
+{
+	const struct proxy_conf *conf = &proxy->conf;
+	int status = 0;
+	for (unsigned int i = 0; i < conf->listen_count && status == 0; i++)
+		status = proxy_clients_listen(proxy->clients, proxy->wanted.listens[i].fd,
+		                              conf->listens[i].proxy_protocol);
+	for (unsigned int i = 0; i < conf->service_count && status == 0; i++)
+		if (conf->services[i].socket != NULL)
+			status = proxy_services_listen(proxy->services, i, proxy->wanted.services[i].fd);
+	if (status == 0)
+		status = start_admin(proxy);
+	if (status < 0) {
+		program_say("cannot accept: %s", strerror(-status));
+		return status;
+	}
+	proxy->state = SERVING;
+	proxy_clients_accept(proxy->clients);
+	return 0;
+}
+
+static void clients_returned(struct ferry_handoff *handoff, void *context)
+{
+	struct proxy *proxy = context;
+	if (proxy->clients != NULL)
+		proxy_clients_take_back(proxy->clients, handoff);
+}
+
+static void queues_full(bool full, void *context)
+{
+	struct proxy *proxy = context;
+	proxy_clients_set_full(proxy->clients, full);
+}
+
+/* A proxy without a predecessor has accepted already: its clients wait for the workers, not the kernel's
+ * backlog. */
+static void workers_ready(void *context)
+{
+	struct proxy *proxy = context;
+	if (proxy->takeover == NULL || proxy->state != STARTING)
+		return;
+	int status = accept_all(proxy);
+	if (status == 0)
+		status = proxy_takeover_accepting(proxy->takeover);
+	if (status < 0)
+		end(proxy, true);
+}
+
+static bool starts_no_workers(const struct proxy_conf *conf)
+{
+	for (unsigned int i = 0; i < conf->service_count; i++)
+		if (conf->services[i].root != NULL && conf->services[i].workers > 0)
+			return false;
+	return true;
+}
+
+static void sockets_received(struct ferry_socket_set *set, void *context)
+{
+	struct proxy *proxy = context;
+	proxy->set = set;
+	if (proxy_listeners_open(&proxy->wanted, set) < 0) {
+		end(proxy, true);
+		return;
+	}
+	proxy_services_start(proxy->services);
+	if (starts_no_workers(&proxy->conf))
+		workers_ready(proxy);
+}
+
+/* If the old one goes on although this one has accepted, whom this one has accepted is served. */
+static void takeover_ended(int status, void *context)
+{
+	struct proxy *proxy = context;
+	proxy_takeover_free(proxy->takeover);
+	proxy->takeover = NULL;
+	if (status == 0 && be_the_one(proxy) == 0)
+		return;
+	proxy->failed = true;
+	if (proxy->state == SERVING)
+		taken_over(proxy);
+	else
+		end(proxy, true);
+}
+
+static int start(struct proxy *proxy)
+{
+	static const struct proxy_takeover_callbacks callbacks = {.received = sockets_received,
+	                                                          .ended = takeover_ended};
+	int status = proxy_listeners_init(&proxy->wanted, &proxy->conf);
+	if (status < 0)
+		return status;
+	if (proxy->conf.take_over != NULL) {
+		status = proxy_takeover_new(&proxy->takeover, proxy->base, proxy->conf.take_over,
+		                            &proxy->wanted, &callbacks, proxy);
+		if (status < 0)
+			program_say("--take-over %s: %s", proxy->conf.take_over, strerror(-status));
+		return status;
+	}
+	status = ferry_socket_set_new(&proxy->set);
+	if (status == 0)
+		status = proxy_listeners_open(&proxy->wanted, proxy->set);
+	if (status < 0)
+		return status;
+	proxy_services_start(proxy->services);
+	status = accept_all(proxy);
+	return status == 0 ? be_the_one(proxy) : status;
+}
+
+static int init(struct proxy *proxy)
+{
+	static const struct proxy_services_callbacks callbacks = {
+	    .returned = clients_returned, .full_changed = queues_full, .ready = workers_ready};
+	const struct proxy_services_options options = {.worker = proxy->worker,
+	                                               .worker_argv = proxy->worker_argv,
+	                                               .outcome_log = proxy->outcome_log};
+	int status = init_events(proxy);
+	if (status == 0)
+		status = proxy_routes_from_conf(&proxy->routes, &proxy->conf);
+	if (status == 0)
+		status = proxy_services_new(&proxy->services, proxy->base, &proxy->conf, &options,
+		                            &callbacks, proxy);
+	if (status == 0)
+		status = proxy_clients_new(&proxy->clients, proxy->base, &proxy->conf, proxy->routes,
+		                           proxy->services);
+	if (status < 0)
+		program_say("%s", strerror(-status));
+	return status;
+}
+
+static void free_event(struct event *event)
+{
+	if (event != NULL)
+		event_free(event);
+}
+
+/* The clients after the services, which give some of them back. */
+static void clear(struct proxy *proxy)
+{
+	proxy_takeover_free(proxy->takeover);
+	proxy_upgrade_free(proxy->upgrade);
+	proxy_admin_free(proxy->admin);
+	if (proxy->clients != NULL)
+		proxy_clients_stop_accepting(proxy->clients);
+	proxy_services_free(proxy->services);
+	proxy_clients_free(proxy->clients);
+	proxy_routes_free(proxy->routes);
+	ferry_socket_set_free(proxy->set);
+	program_signals_free(&proxy->signals);
+	free_event(proxy->hangup);
+	free_event(proxy->user2);
+	free_event(proxy->closing);
+}
+
+static int run(struct proxy *proxy)
+{
+	proxy->base = event_base_new();
+	if (proxy->base == NULL) {
+		program_say("no event loop");
+		return EXIT_FAILURE;
+	}
+	if (init(proxy) < 0 || start(proxy) < 0 || event_base_dispatch(proxy->base) < 0)
+		proxy->failed = true;
+	clear(proxy);
+	/* Freed bufferevents end in the loop. */
+	for (int turn = 0; turn < 4; turn++)
+		event_base_loop(proxy->base, EVLOOP_NONBLOCK);
+	event_base_free(proxy->base);
+	return proxy->failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* ---- what it is told ---- */
+
+/* Behind "--" are the options of workers. */
+static int count_own(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "--") == 0)
+			return i;
+	return argc;
+}
+
+/* The worker is beside this program, or in $PATH as this is. */
+static char *find_worker(const char *self)
+{
+	static const char name[] = "ferry-worker";
+	const char *slash = strrchr(self, '/');
+	size_t length = slash != NULL ? (size_t)(slash - self) + 1 : 0;
+	char *path = malloc(length + sizeof(name));
+	if (path == NULL)
+		return NULL;
+	memcpy(path, self, length);
+	memcpy(path + length, name, sizeof(name));
+	return path;
+}
+
+static bool open_outcome_log(struct proxy *proxy)
+{
+	if (proxy->conf.outcome_log == NULL)
+		return true;
+	proxy->outcome_log =
+	    open(proxy->conf.outcome_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+	if (proxy->outcome_log < 0)
+		program_say("%s: %s", proxy->conf.outcome_log, strerror(errno));
+	return proxy->outcome_log >= 0;
+}
+
+static int serve(struct proxy *proxy)
+{
+	/* Clients are on stock bufferevents, whose writes raise it. */
+	signal(SIGPIPE, SIG_IGN);
+	program_print_ferry_log();
+	evutil_gettimeofday(&proxy->started, NULL);
+	proxy->worker = find_worker(proxy->argv[0]);
+	int result = EXIT_FAILURE;
+	if (proxy->worker != NULL && open_outcome_log(proxy))
+		result = run(proxy);
+	free(proxy->worker);
+	if (proxy->outcome_log >= 0)
+		close(proxy->outcome_log);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	static struct proxy proxy;
+	char error[PROXY_CONF_ERROR_SIZE];
+	int own = count_own(argc, argv), result;
+	proxy.argv = argv;
+	proxy.worker_argv = argv + own + (own < argc);
+	proxy.outcome_log = -1;
+	/* getopt_long(3) moves arguments about, and the successor is to have them as they were. */
+	char **copy = calloc((size_t)own + 1, sizeof(*copy));
+	if (copy == NULL) {
+		program_say("%s", strerror(ENOMEM));
+		return EXIT_FAILURE;
+	}
+	memcpy(copy, argv, (size_t)own * sizeof(*copy));
+	switch (proxy_conf_read(&proxy.conf, own, copy, error)) {
+	case PROXY_CONF_HELP:
+		fputs(proxy_conf_usage, stdout);
+		result = EXIT_SUCCESS;
+		break;
+	case PROXY_CONF_VERSION:
+		program_print_version("ferry-proxy");
+		result = EXIT_SUCCESS;
+		break;
+	case PROXY_CONF_CHECK:
+		puts("the configuration is well");
+		result = EXIT_SUCCESS;
+		break;
+	case PROXY_CONF_BAD:
+		program_say("%s", error);
+		result = 2;
+		break;
+	default:
+		result = serve(&proxy);
+	}
+	proxy_conf_free(&proxy.conf);
+	free(copy);
+	return result;
+}

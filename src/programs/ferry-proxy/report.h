@@ -1,0 +1,85 @@
+#ifndef FERRY_PROGRAMS_FERRY_PROXY_REPORT_H
+#define FERRY_PROGRAMS_FERRY_PROXY_REPORT_H
+
+/* The state of ferry-proxy at one moment, as text for Prometheus and as a page for people. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <ferry/dispatcher.h>
+
+struct evbuffer;
+
+enum proxy_worker_state {
+	PROXY_WORKER_STARTING, /* its process is there, its hello is not */
+	PROXY_WORKER_READY,
+	PROXY_WORKER_DRAINING, /* gets no more handoffs */
+	PROXY_WORKER_WAITING   /* there is no process: it is started again after a while */
+};
+
+enum { PROXY_WORKER_STATES = 4 };
+
+struct proxy_worker_snapshot {
+	const char *name; /* one of a kind in its service, and the same after a restart: "www-1" */
+	pid_t pid;        /* 0: none */
+	enum proxy_worker_state state;
+	uint64_t restarts;      /* processes started in its place after the first */
+	struct timeval started; /* when the process was, on the wall clock; 0: there is none */
+
+	/* Since the worker was first started, its former processes included; all 0 for one without. */
+	struct ferry_dispatcher_stats stats;
+};
+
+struct proxy_service_snapshot {
+	const char *name;
+	const char *root;   /* NULL: its workers are started by others */
+	const char *choice; /* "least" … */
+	uint64_t queue_limit;
+	bool is_full;
+	struct ferry_dispatcher_stats stats; /* ferry_dispatcher_get_stats() */
+	const struct proxy_worker_snapshot *workers;
+	size_t worker_count;
+};
+
+/* Clients that the proxy answered itself, by why. */
+struct proxy_refusals {
+	uint64_t bad_request;      /* 400, 431, 501, 505: the head was refused */
+	uint64_t no_route;         /* 404 */
+	uint64_t too_slow;         /* 408, or closed without an answer: the head did not come in time */
+	uint64_t queue_full;       /* 503 */
+	uint64_t expired;          /* 503: no worker took it in time, or three attempts failed */
+	uint64_t bad_proxy_header; /* closed: the PROXY header was malformed or missing */
+	uint64_t failed;           /* 500, or closed: out of memory or descriptors */
+};
+
+struct proxy_snapshot {
+	const char *version; /* FERRY_VERSION */
+	pid_t pid;
+	struct timeval started; /* the proxy's start, on the wall clock */
+	struct timeval now;     /* when this was filled in */
+	uint64_t upgrades;      /* how many proxies have taken over from one another before this one */
+	const char
+	    *not_serving; /* why not ("draining: another proxy has taken over"); NULL: it serves */
+
+	uint64_t clients;          /* connections of which the head is being read or answered, now */
+	uint64_t clients_max;      /* the bound of these */
+	uint64_t clients_accepted; /* since the start */
+	uint64_t clients_gone;     /* that ended, or were reset, before their head was whole */
+	struct proxy_refusals refusals;
+
+	const struct proxy_service_snapshot *services;
+	size_t service_count;
+};
+
+/* "starting", "ready", "draining", "waiting". */
+const char *proxy_worker_state_name(enum proxy_worker_state state);
+
+/* The Prometheus text format, version 0.0.4. 0 or -ENOMEM. */
+int proxy_report_add_metrics(struct evbuffer *out, const struct proxy_snapshot *snapshot);
+
+/* The page: HTML and its style in one, nothing else is fetched. 0 or -ENOMEM. */
+int proxy_report_add_page(struct evbuffer *out, const struct proxy_snapshot *snapshot);
+
+#endif

@@ -1,0 +1,343 @@
+#include "programs/ferry-proxy/routes.h"
+
+#include "programs/ferry-proxy/conf.h"
+#include "programs/http/head.h"
+#include "programs/http/path.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HOST_MAX = 253, NO_DEFAULT = -1 };
+
+/* Of the same host, the one with the longer path stands first. */
+enum kind { EXACT, BELOW, ANY };
+
+struct route {
+	enum kind kind;
+	char *host; /* normal; of BELOW with its dot, ".example.org" */
+	size_t host_length;
+	char *path; /* normal; empty for any */
+	size_t path_length;
+	unsigned int service;
+};
+
+struct proxy_routes {
+	struct route *routes; /* the first that fits is the one */
+	size_t count;
+	size_t room;
+	bool any_path; /* a route has one */
+	int default_service;
+};
+
+/* Decodes one segment; `*at` is where it ends then. Its length, or -EINVAL. */
+static int decode_segment(const char *path, size_t length, size_t *at, char *out)
+{
+	int used = 0;
+	while (*at < length && path[*at] != '/') {
+		char c = path[*at];
+		if (c == '%') {
+			if (http_path_decode_escape(path + *at, length - *at, &c) < 0)
+				return -EINVAL;
+			*at += 2;
+		}
+		if (c == '\0')
+			return -EINVAL;
+		*at += 1;
+		out[used++] = c;
+	}
+	return used;
+}
+
+/* A slash before each segment and none at the end: the root is empty. `out` has room for one byte more
+ * than the path has. The length, or -EINVAL. */
+static int normalise_path(const char *path, size_t length, char *out)
+{
+	size_t used = 0;
+	for (size_t at = 0; at < length;) {
+		if (path[at] == '/') {
+			at++;
+			continue;
+		}
+		char *segment = out + used + 1;
+		int decoded = decode_segment(path, length, &at, segment);
+		if (decoded < 0 || (decoded == 2 && memcmp(segment, "..", 2) == 0))
+			return -EINVAL;
+		if (decoded == 1 && segment[0] == '.')
+			continue;
+		out[used] = '/';
+		used += 1 + (size_t)decoded;
+	}
+	return (int)used;
+}
+
+static bool is_name_character(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+}
+
+static char lower(char c)
+{
+	return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+}
+
+/* "[::1]": there is more than one way to write it. */
+static int normalise_inet6(const char *host, size_t length, char *out)
+{
+	char text[INET6_ADDRSTRLEN];
+	unsigned char bytes[16];
+	if (length < 2 || host[length - 1] != ']' || length - 2 >= sizeof(text))
+		return -EINVAL;
+	memcpy(text, host + 1, length - 2);
+	text[length - 2] = '\0';
+	if (strlen(text) != length - 2 || inet_pton(AF_INET6, text, bytes) != 1)
+		return -EINVAL;
+	out[0] = '[';
+	inet_ntop(AF_INET6, bytes, out + 1, INET6_ADDRSTRLEN);
+	size_t used = strlen(out);
+	out[used] = ']';
+	return (int)used + 1;
+}
+
+/* A name in small letters, without a dot at its end; labels are not empty. */
+static int normalise_name(const char *host, size_t length, char *out)
+{
+	if (length > 0 && host[length - 1] == '.')
+		length--;
+	if (length == 0 || length > HOST_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < length; i++) {
+		out[i] = lower(host[i]);
+		if (!is_name_character(out[i]) || (out[i] == '.' && (i == 0 || out[i - 1] == '.')))
+			return -EINVAL;
+	}
+	return out[length - 1] == '.' ? -EINVAL : (int)length;
+}
+
+static int normalise_host(const char *host, size_t length, char *out)
+{
+	return length > 0 && host[0] == '[' ? normalise_inet6(host, length, out)
+	                                    : normalise_name(host, length, out);
+}
+
+/* Where the port begins, with its colon; the whole length if there is none. */
+static size_t length_without_port(const char *host, size_t length)
+{
+	size_t digits = length;
+	while (digits > 0 && host[digits - 1] >= '0' && host[digits - 1] <= '9')
+		digits--;
+	return digits > 0 && host[digits - 1] == ':' ? digits - 1 : length;
+}
+
+int proxy_routes_new(struct proxy_routes **out)
+{
+	*out = calloc(1, sizeof(**out));
+	if (*out == NULL)
+		return -ENOMEM;
+	(*out)->default_service = NO_DEFAULT;
+	return 0;
+}
+
+int proxy_routes_from_conf(struct proxy_routes **out, const struct proxy_conf *conf)
+{
+	struct proxy_routes *routes;
+	if (proxy_routes_new(&routes) < 0)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < conf->route_count; i++) {
+		const struct proxy_conf_route *route = &conf->routes[i];
+		int status = proxy_routes_add(routes, route->host, route->path, route->service);
+		if (status < 0) {
+			proxy_routes_free(routes);
+			return status;
+		}
+	}
+	proxy_routes_set_default(routes, conf->default_service);
+	*out = routes;
+	return 0;
+}
+
+static int set_host(struct route *route, const char *host)
+{
+	char normal[HOST_MAX + 1];
+	route->kind = ANY;
+	if (host == NULL)
+		return 0;
+	route->kind = strncmp(host, "*.", 2) == 0 ? BELOW : EXACT;
+	char *start = normal;
+	if (route->kind == BELOW) {
+		host += 2;
+		*start++ = '.';
+		if (host[0] == '[' || strlen(host) >= HOST_MAX)
+			return -EINVAL;
+	}
+	int length = normalise_host(host, strlen(host), start);
+	if (length < 0)
+		return -EINVAL;
+	route->host_length = (size_t)length + (route->kind == BELOW ? 1 : 0);
+	route->host = strndup(normal, route->host_length);
+	return route->host != NULL ? 0 : -ENOMEM;
+}
+
+static int set_path(struct route *route, const char *path)
+{
+	if (path == NULL)
+		path = "/";
+	size_t length = strlen(path);
+	if (path[0] != '/' || length > HTTP_HEAD_LIMIT)
+		return -EINVAL;
+	for (size_t i = 0; i < length; i++)
+		if (path[i] <= ' ' || path[i] >= 0x7f || path[i] == '?' || path[i] == '#')
+			return -EINVAL;
+	route->path = malloc(length + 1);
+	if (route->path == NULL)
+		return -ENOMEM;
+	int normal = normalise_path(path, length, route->path);
+	if (normal < 0)
+		return -EINVAL;
+	route->path_length = (size_t)normal;
+	return 0;
+}
+
+/* Negative: `a` is tried before `b`. */
+static int compare(const struct route *a, const struct route *b)
+{
+	if (a->kind != b->kind)
+		return a->kind < b->kind ? -1 : 1;
+	if (a->host_length != b->host_length)
+		return a->host_length > b->host_length ? -1 : 1;
+	int order = a->host_length > 0 ? memcmp(a->host, b->host, a->host_length) : 0;
+	if (order != 0)
+		return order;
+	if (a->path_length != b->path_length)
+		return a->path_length > b->path_length ? -1 : 1;
+	return memcmp(a->path, b->path, a->path_length);
+}
+
+static int insert(struct proxy_routes *routes, const struct route *route)
+{
+	size_t at = 0;
+	int order = 1;
+	while (at < routes->count && (order = compare(&routes->routes[at], route)) < 0)
+		at++;
+	if (at < routes->count && order == 0)
+		return -EEXIST;
+	if (routes->count == routes->room) {
+		size_t room = routes->room > 0 ? 2 * routes->room : 8;
+		struct route *more = reallocarray(routes->routes, room, sizeof(*more));
+		if (more == NULL)
+			return -ENOMEM;
+		routes->routes = more;
+		routes->room = room;
+	}
+	memmove(routes->routes + at + 1, routes->routes + at,
+	        (routes->count - at) * sizeof(*routes->routes));
+	routes->routes[at] = *route;
+	routes->count++;
+	return 0;
+}
+
+int proxy_routes_add(struct proxy_routes *routes, const char *host, const char *path,
+                     unsigned int service)
+{
+	struct route route = {.service = service};
+	int status = set_host(&route, host);
+	if (status == 0)
+		status = set_path(&route, path);
+	if (status == 0)
+		status = insert(routes, &route);
+	if (status < 0) {
+		free(route.host);
+		free(route.path);
+		return status;
+	}
+	routes->any_path = routes->any_path || route.path_length > 0;
+	return 0;
+}
+
+bool proxy_routes_host_is_fine(const char *host)
+{
+	struct route route = {.service = 0};
+	int status = set_host(&route, host);
+	free(route.host);
+	return status == 0;
+}
+
+bool proxy_routes_path_is_fine(const char *path)
+{
+	struct route route = {.service = 0};
+	int status = set_path(&route, path);
+	free(route.path);
+	return status == 0;
+}
+
+void proxy_routes_set_default(struct proxy_routes *routes, unsigned int service)
+{
+	routes->default_service = (int)service;
+}
+
+static bool host_fits(const struct route *route, const char *host, size_t length)
+{
+	if (route->kind == ANY)
+		return true;
+	if (route->kind == EXACT ? length != route->host_length : length <= route->host_length)
+		return false;
+	return memcmp(host + length - route->host_length, route->host, route->host_length) == 0;
+}
+
+static bool path_fits(const struct route *route, const char *path, size_t length)
+{
+	return length >= route->path_length && memcmp(path, route->path, route->path_length) == 0 &&
+	       (length == route->path_length || path[route->path_length] == '/');
+}
+
+int proxy_routes_find(const struct proxy_routes *routes, const char *host, size_t host_length,
+                      const char *path, size_t path_length)
+{
+	char normal_host[HOST_MAX + 1];
+	char normal_path[HTTP_HEAD_LIMIT + 1];
+	int path_used = 0;
+	if (routes->any_path) {
+		path_used = path_length <= HTTP_HEAD_LIMIT ? normalise_path(path, path_length, normal_path)
+		                                           : -EINVAL;
+		if (path_used < 0)
+			return -EINVAL;
+	}
+	/* What is no host fits a route for any. */
+	int host_used = normalise_host(host, length_without_port(host, host_length), normal_host);
+	if (host_used < 0)
+		host_used = 0;
+	for (size_t i = 0; i < routes->count; i++) {
+		const struct route *route = &routes->routes[i];
+		if (host_fits(route, normal_host, (size_t)host_used) &&
+		    path_fits(route, normal_path, (size_t)path_used))
+			return (int)route->service;
+	}
+	return routes->default_service != NO_DEFAULT ? routes->default_service : -ENOENT;
+}
+
+int proxy_routes_find_head(const struct proxy_routes *routes, const struct http_head *head,
+                           const char *text)
+{
+	struct http_slice host = head->authority;
+	if (host.length == 0) {
+		const struct http_field *field = http_head_find(head, text, "Host", NULL);
+		if (field != NULL)
+			host = field->value;
+	}
+	return proxy_routes_find(routes, text + host.start, host.length, text + head->path.start,
+	                         head->path.length);
+}
+
+void proxy_routes_free(struct proxy_routes *routes)
+{
+	if (routes == NULL)
+		return;
+	for (size_t i = 0; i < routes->count; i++) {
+		free(routes->routes[i].host);
+		free(routes->routes[i].path);
+	}
+	free(routes->routes);
+	free(routes);
+}

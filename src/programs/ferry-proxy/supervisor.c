@@ -1,0 +1,427 @@
+#include "programs/ferry-proxy/supervisor.h"
+
+#include "programs/ferry-proxy/child_process.h"
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <event2/event.h>
+
+enum { FIRST_BACKOFF_MS = 100, LONGEST_BACKOFF_MS = 10000 };
+
+/* A process that lived so many seconds was in order: the next one is not kept waiting for its sake. */
+enum { LONG_LIFE = 10 };
+
+static const struct timeval kill_grace = {.tv_sec = 5};
+
+struct place {
+	struct proxy_supervisor *supervisor;
+	struct proxy_process *current;
+	struct proxy_process *successor; /* started to replace `current`, and not ready yet */
+	struct event *restart;
+	unsigned int backoff_ms;
+	unsigned long starts;
+};
+
+struct proxy_supervisor {
+	struct event_base *base;
+	struct proxy_supervisor_options options;
+	const struct proxy_supervisor_callbacks *callbacks;
+	void *context;
+	struct event *child_ended;
+	struct place *places;
+	struct proxy_process *processes;
+	unsigned int replacing; /* the place whose turn it is; as many as there are: none */
+	bool replace_again;     /* asked for while it went on */
+	bool retiring;
+};
+
+static void replace_next(struct proxy_supervisor *supervisor);
+
+static void say(const struct proxy_process *process, const char *what)
+{
+	program_say("worker %s-%u (pid %ld) %s", process->supervisor->options.name, process->place + 1,
+	            (long)process->pid, what);
+}
+
+static void now(struct timeval *time)
+{
+	struct timespec clock;
+	clock_gettime(CLOCK_MONOTONIC, &clock);
+	*time = (struct timeval){.tv_sec = clock.tv_sec, .tv_usec = clock.tv_nsec / 1000};
+}
+
+static void restart_later(struct place *place)
+{
+	if (place->supervisor->retiring || place->current != NULL || place->successor != NULL ||
+	    event_pending(place->restart, EV_TIMEOUT, NULL))
+		return;
+	struct timeval delay = {.tv_sec = place->backoff_ms / 1000,
+	                        .tv_usec = (suseconds_t)(place->backoff_ms % 1000) * 1000};
+	if (event_add(place->restart, &delay) < 0)
+		program_say("no memory to start a worker again");
+	place->backoff_ms *= 2;
+	if (place->backoff_ms > LONGEST_BACKOFF_MS)
+		place->backoff_ms = LONGEST_BACKOFF_MS;
+}
+
+static void set_deadline(struct proxy_process *process, const struct timeval *timeout)
+{
+	if (event_add(process->deadline, timeout) < 0)
+		kill(process->pid, SIGKILL); /* nothing would ever end it */
+}
+
+/* The process does not have its place any more. */
+static void leave_place(struct proxy_process *process)
+{
+	struct proxy_supervisor *supervisor = process->supervisor;
+	struct place *place = &supervisor->places[process->place];
+	struct timeval life;
+	now(&life);
+	timersub(&life, &process->born, &life);
+	if (process->served || life.tv_sec >= LONG_LIFE)
+		place->backoff_ms = FIRST_BACKOFF_MS;
+	if (place->current == process)
+		place->current = NULL;
+	if (place->successor == process) {
+		place->successor = NULL;
+		if (supervisor->retiring)
+			return;
+		program_say("the workers of %s are not replaced: the new one was not ready",
+		            supervisor->options.name);
+		supervisor->replacing = supervisor->options.places;
+		supervisor->replace_again = false;
+	}
+}
+
+static void leave(struct proxy_process *process, bool drain)
+{
+	struct proxy_supervisor *supervisor = process->supervisor;
+	if (process->state == PROXY_PROCESS_LEAVING)
+		return;
+	process->state = PROXY_PROCESS_LEAVING;
+	leave_place(process);
+	if (!process->terminated)
+		set_deadline(process, &supervisor->options.drain_timeout);
+	if (drain)
+		supervisor->callbacks->drain(process, supervisor->context);
+}
+
+void proxy_supervisor_is_leaving(struct proxy_process *process)
+{
+	leave(process, false);
+	restart_later(&process->supervisor->places[process->place]);
+}
+
+static void free_process(struct proxy_process *process)
+{
+	struct proxy_process **link = &process->supervisor->processes;
+	while (*link != process)
+		link = &(*link)->next;
+	*link = process->next;
+	event_free(process->deadline);
+	free(process);
+}
+
+static void process_ended(struct proxy_process *process, int status)
+{
+	struct proxy_supervisor *supervisor = process->supervisor;
+	struct place *place = &supervisor->places[process->place];
+	if (status == 0) {
+		say(process, "has ended");
+	} else {
+		char how[64];
+		child_process_describe(status, how, sizeof(how));
+		say(process, how);
+	}
+	leave(process, false);
+	supervisor->callbacks->ended(process, supervisor->context);
+	free_process(process);
+	restart_later(place);
+}
+
+/* One signal may stand for many children. Those of others are left to them. */
+static void child_ended(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct proxy_supervisor *supervisor = context;
+	struct proxy_process *next;
+	int status;
+	for (struct proxy_process *process = supervisor->processes; process != NULL; process = next) {
+		next = process->next;
+		if (child_process_has_ended(process->pid, &status))
+			process_ended(process, status);
+	}
+}
+
+/* The first time it is asked, the second time it is made to. */
+static void terminate(struct proxy_process *process, const struct timeval *grace)
+{
+	if (kill(process->pid, process->terminated ? SIGKILL : SIGTERM) < 0)
+		say(process, strerror(errno));
+	kill(process->pid, SIGCONT); /* one that was stopped would not hear it */
+	process->terminated = true;
+	set_deadline(process, grace);
+}
+
+static void deadline_passed(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy_process *process = context;
+	say(process, process->terminated ? "does not end: it is killed" : "has had its time to end");
+	terminate(process, &kill_grace);
+}
+
+static struct proxy_process *new_process(struct place *place)
+{
+	struct proxy_supervisor *supervisor = place->supervisor;
+	struct proxy_process *process = malloc(sizeof(*process));
+	if (process == NULL)
+		return NULL;
+	*process = (struct proxy_process){
+	    .supervisor = supervisor,
+	    .place = (unsigned int)(place - supervisor->places),
+	    .state = PROXY_PROCESS_STARTING,
+	    .deadline = evtimer_new(supervisor->base, deadline_passed, process),
+	};
+	if (process->deadline == NULL) {
+		free(process);
+		return NULL;
+	}
+	now(&process->born);
+	evutil_gettimeofday(&process->started, NULL);
+	process->next = supervisor->processes;
+	supervisor->processes = process;
+	return process;
+}
+
+/* Starts the program with one end of a socket pair; the other end is in `fds[0]`. */
+static int spawn(struct proxy_process *process, int fds[2])
+{
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	int status =
+	    child_process_start(&process->pid, process->supervisor->options.argv, fds[1], true);
+	close(fds[1]);
+	if (status < 0)
+		close(fds[0]);
+	return status;
+}
+
+static struct proxy_process *start_process(struct place *place)
+{
+	struct proxy_supervisor *supervisor = place->supervisor;
+	struct proxy_process *process = new_process(place);
+	int fds[2];
+	int status = process != NULL ? spawn(process, fds) : -ENOMEM;
+	if (status < 0) {
+		program_say("%s does not start: %s", supervisor->options.argv[0], strerror(-status));
+		if (process != NULL)
+			free_process(process);
+		return NULL;
+	}
+	place->starts++;
+	status = supervisor->callbacks->started(process, fds[0], supervisor->context);
+	if (status < 0) {
+		say(process, strerror(-status));
+		process->terminated = true;
+		terminate(process, &kill_grace);
+		process->state = PROXY_PROCESS_LEAVING;
+		return NULL;
+	}
+	return process;
+}
+
+static void start_place(struct place *place)
+{
+	event_del(place->restart);
+	place->current = start_process(place);
+	if (place->current == NULL)
+		restart_later(place);
+}
+
+static void restart(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	start_place(context);
+}
+
+void proxy_supervisor_start(struct proxy_supervisor *supervisor)
+{
+	for (unsigned int i = 0; i < supervisor->options.places; i++)
+		start_place(&supervisor->places[i]);
+}
+
+void proxy_supervisor_is_ready(struct proxy_process *process)
+{
+	struct proxy_supervisor *supervisor = process->supervisor;
+	struct place *place = &supervisor->places[process->place];
+	if (process->state != PROXY_PROCESS_STARTING)
+		return;
+	process->state = PROXY_PROCESS_READY;
+	say(process, "is ready");
+	if (place->successor != process)
+		return;
+	struct proxy_process *old = place->current;
+	place->successor = NULL;
+	place->current = process;
+	if (old != NULL)
+		leave(old, true);
+	supervisor->replacing++;
+	replace_next(supervisor);
+}
+
+static bool all_replaced(struct proxy_supervisor *supervisor)
+{
+	if (supervisor->replacing < supervisor->options.places)
+		return false;
+	program_say("the workers of %s are replaced", supervisor->options.name);
+	if (!supervisor->replace_again)
+		return true;
+	supervisor->replace_again = false;
+	supervisor->replacing = 0;
+	return false;
+}
+
+/* Until there is one to wait for. A place without a process gets its new one at once. */
+static void replace_next(struct proxy_supervisor *supervisor)
+{
+	while (!supervisor->retiring && !all_replaced(supervisor)) {
+		struct place *place = &supervisor->places[supervisor->replacing];
+		if (place->current == NULL) {
+			place->backoff_ms = FIRST_BACKOFF_MS;
+			start_place(place);
+			supervisor->replacing++;
+			continue;
+		}
+		place->successor = start_process(place);
+		if (place->successor == NULL)
+			supervisor->replacing = supervisor->options.places; /* that was said */
+		return;
+	}
+}
+
+void proxy_supervisor_has_served(struct proxy_process *process)
+{
+	process->served = true;
+}
+
+void proxy_supervisor_replace(struct proxy_supervisor *supervisor)
+{
+	if (supervisor->retiring)
+		return;
+	if (supervisor->replacing < supervisor->options.places) {
+		supervisor->replace_again = true;
+		return;
+	}
+	supervisor->replacing = 0;
+	replace_next(supervisor);
+}
+
+static void start_no_more(struct proxy_supervisor *supervisor)
+{
+	supervisor->retiring = true;
+	for (unsigned int i = 0; i < supervisor->options.places; i++)
+		event_del(supervisor->places[i].restart);
+}
+
+void proxy_supervisor_retire(struct proxy_supervisor *supervisor)
+{
+	start_no_more(supervisor);
+	for (struct proxy_process *process = supervisor->processes; process != NULL;
+	     process = process->next)
+		leave(process, true);
+}
+
+void proxy_supervisor_terminate(struct proxy_supervisor *supervisor)
+{
+	start_no_more(supervisor);
+	for (struct proxy_process *process = supervisor->processes; process != NULL;
+	     process = process->next)
+		terminate(process, process->terminated ? &kill_grace : &supervisor->options.drain_timeout);
+}
+
+bool proxy_supervisor_is_empty(const struct proxy_supervisor *supervisor)
+{
+	return supervisor->processes == NULL;
+}
+
+const struct proxy_process *proxy_supervisor_at(const struct proxy_supervisor *supervisor,
+                                                unsigned int place)
+{
+	return supervisor->places[place].current;
+}
+
+unsigned long proxy_supervisor_starts(const struct proxy_supervisor *supervisor, unsigned int place)
+{
+	return supervisor->places[place].starts;
+}
+
+static int init(struct proxy_supervisor *supervisor)
+{
+	supervisor->places = calloc(supervisor->options.places, sizeof(*supervisor->places));
+	if (supervisor->places == NULL)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < supervisor->options.places; i++) {
+		struct place *place = &supervisor->places[i];
+		place->supervisor = supervisor;
+		place->backoff_ms = FIRST_BACKOFF_MS;
+		place->restart = evtimer_new(supervisor->base, restart, place);
+		if (place->restart == NULL)
+			return -ENOMEM;
+	}
+	supervisor->child_ended = evsignal_new(supervisor->base, SIGCHLD, child_ended, supervisor);
+	if (supervisor->child_ended == NULL || event_add(supervisor->child_ended, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+int proxy_supervisor_new(struct proxy_supervisor **out, struct event_base *base,
+                         const struct proxy_supervisor_options *options,
+                         const struct proxy_supervisor_callbacks *callbacks, void *context)
+{
+	struct proxy_supervisor *supervisor = calloc(1, sizeof(*supervisor));
+	if (supervisor == NULL)
+		return -ENOMEM;
+	supervisor->base = base;
+	supervisor->options = *options;
+	supervisor->callbacks = callbacks;
+	supervisor->context = context;
+	supervisor->replacing = options->places;
+	int status = init(supervisor);
+	if (status < 0) {
+		proxy_supervisor_free(supervisor);
+		return status;
+	}
+	*out = supervisor;
+	return 0;
+}
+
+void proxy_supervisor_free(struct proxy_supervisor *supervisor)
+{
+	if (supervisor == NULL)
+		return;
+	struct proxy_process *next;
+	for (struct proxy_process *process = supervisor->processes; process != NULL; process = next) {
+		next = process->next;
+		kill(process->pid, SIGKILL);
+		waitpid(process->pid, NULL, 0);
+		event_free(process->deadline);
+		free(process);
+	}
+	for (unsigned int i = 0; supervisor->places != NULL && i < supervisor->options.places; i++)
+		if (supervisor->places[i].restart != NULL)
+			event_free(supervisor->places[i].restart);
+	if (supervisor->child_ended != NULL)
+		event_free(supervisor->child_ended);
+	free(supervisor->places);
+	free(supervisor);
+}

@@ -1,0 +1,173 @@
+/* The new proxy's part of an upgrade: proxy_upgrade.h. */
+
+#include "programs/ferry-proxy/upgrade.h"
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+/* For the old proxy to answer, and for the workers of this one to be ready. */
+static const struct timeval patience = {.tv_sec = 60};
+
+/* For the old proxy to see that the first attempt is over. */
+static const struct timeval second_attempt = {.tv_usec = 200000};
+
+struct proxy_takeover {
+	struct event_base *base;
+	const char *path;
+	struct proxy_listeners *wanted;
+	const struct proxy_takeover_callbacks *callbacks;
+	void *context;
+	struct ferry_connector *connector;
+	struct ferry_takeover *takeover;
+	struct event *deadline;
+	struct event *again;
+	/* Those of the wanted that the old proxy has, once that is known. */
+	const char *names[PROXY_LISTENERS_MAX];
+	size_t name_count;
+};
+
+static int connect_to_old(struct proxy_takeover *takeover);
+
+static void fail(struct proxy_takeover *takeover, int status)
+{
+	program_say("%s: not taken over: %s", takeover->path, strerror(-status));
+	event_del(takeover->deadline);
+	takeover->callbacks->ended(status, takeover->context);
+}
+
+static void ended(struct ferry_takeover *of, int status, void *context)
+{
+	struct proxy_takeover *takeover = context;
+	takeover->takeover = NULL;
+	ferry_takeover_free(of);
+	if (status < 0) {
+		fail(takeover, status);
+		return;
+	}
+	event_del(takeover->deadline);
+	takeover->callbacks->ended(0, takeover->context);
+}
+
+static void find_common_names(struct proxy_takeover *takeover, const struct ferry_socket_set *set)
+{
+	struct proxy_listener *listener = NULL;
+	while ((listener = proxy_listeners_next(takeover->wanted, listener)) != NULL)
+		if (ferry_socket_set_find(set, listener->name) >= 0)
+			takeover->names[takeover->name_count++] = listener->name;
+}
+
+/* What the old proxy has and this one does not want is not taken: nobody would accept on it. So all is
+ * asked for to see what there is, and if that is too much, what is wanted of it. */
+static void received(struct ferry_takeover *of, struct ferry_socket_set *set, void *context)
+{
+	struct proxy_takeover *takeover = context;
+	if (takeover->name_count > 0) {
+		takeover->callbacks->received(set, takeover->context);
+		return;
+	}
+	find_common_names(takeover, set);
+	if (takeover->name_count == ferry_socket_set_count(set)) {
+		takeover->callbacks->received(set, takeover->context);
+		return;
+	}
+	ferry_takeover_free(of);
+	takeover->takeover = NULL;
+	ferry_socket_set_free(set);
+	if (takeover->name_count == 0)
+		fail(takeover, -ENOENT);
+	else if (event_add(takeover->again, &second_attempt) < 0)
+		fail(takeover, -ENOMEM);
+}
+
+static void connected(struct ferry_connector *connector, int status,
+                      struct ferry_transport *transport, void *context)
+{
+	static const struct ferry_takeover_callbacks callbacks = {.received = received, .ended = ended};
+	(void)connector;
+	struct proxy_takeover *takeover = context;
+	takeover->connector = NULL;
+	if (status == 0) {
+		status = ferry_takeover_request(&takeover->takeover, transport, takeover->names,
+		                                takeover->name_count, &callbacks, takeover);
+		if (status < 0)
+			ferry_transport_free(transport);
+	}
+	if (status < 0)
+		fail(takeover, status);
+}
+
+static int connect_to_old(struct proxy_takeover *takeover)
+{
+	int status = ferry_connector_new_unix(&takeover->connector, takeover->base, takeover->path,
+	                                      NULL, connected, takeover);
+	if (status < 0)
+		takeover->connector = NULL;
+	return status;
+}
+
+static void again(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy_takeover *takeover = context;
+	int status = connect_to_old(takeover);
+	if (status < 0)
+		fail(takeover, status);
+}
+
+static void deadline_passed(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy_takeover *takeover = context;
+	ferry_takeover_free(takeover->takeover);
+	takeover->takeover = NULL;
+	fail(takeover, -ETIMEDOUT);
+}
+
+int proxy_takeover_new(struct proxy_takeover **out, struct event_base *base, const char *path,
+                       struct proxy_listeners *wanted,
+                       const struct proxy_takeover_callbacks *callbacks, void *context)
+{
+	struct proxy_takeover *takeover = calloc(1, sizeof(*takeover));
+	if (takeover == NULL)
+		return -ENOMEM;
+	takeover->base = base;
+	takeover->path = path;
+	takeover->wanted = wanted;
+	takeover->callbacks = callbacks;
+	takeover->context = context;
+	takeover->deadline = evtimer_new(base, deadline_passed, takeover);
+	takeover->again = evtimer_new(base, again, takeover);
+	int status = -ENOMEM;
+	if (takeover->deadline != NULL && takeover->again != NULL &&
+	    event_add(takeover->deadline, &patience) == 0)
+		status = connect_to_old(takeover);
+	if (status < 0) {
+		proxy_takeover_free(takeover);
+		return status;
+	}
+	*out = takeover;
+	return 0;
+}
+
+int proxy_takeover_accepting(struct proxy_takeover *takeover)
+{
+	return ferry_takeover_commit(takeover->takeover);
+}
+
+void proxy_takeover_free(struct proxy_takeover *takeover)
+{
+	if (takeover == NULL)
+		return;
+	ferry_connector_free(takeover->connector);
+	ferry_takeover_free(takeover->takeover);
+	if (takeover->deadline != NULL)
+		event_free(takeover->deadline);
+	if (takeover->again != NULL)
+		event_free(takeover->again);
+	free(takeover);
+}

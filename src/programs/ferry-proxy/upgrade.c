@@ -1,0 +1,201 @@
+#include "programs/ferry-proxy/upgrade.h"
+
+#include "programs/ferry-proxy/child_process.h"
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+/* For a new proxy to start its workers; then it is given up. */
+static const struct timeval patience = {.tv_sec = 60};
+
+static const char generation_variable[] = "HANDOFF_PROXY_GENERATION";
+
+struct proxy_upgrade {
+	struct event_base *base;
+	struct proxy_upgrade_options options;
+	struct ferry_listener *listener; /* NULL: there is none, or not any more */
+	struct ferry_takeover *takeover; /* NULL: nobody is taking over */
+	struct event *deadline;
+	pid_t successor; /* 0: none was started */
+	struct event *child_ended;
+};
+
+/* ---- being taken over ---- */
+
+static void ended(struct ferry_takeover *takeover, int status, void *context)
+{
+	struct proxy_upgrade *upgrade = context;
+	upgrade->takeover = NULL;
+	event_del(upgrade->deadline);
+	if (status == 0) {
+		program_say("another proxy has taken over");
+		ferry_listener_free(upgrade->listener);
+		upgrade->listener = NULL;
+		upgrade->options.taken_over(upgrade->options.context);
+	} else {
+		program_say("nobody has taken over, this proxy goes on: %s", strerror(-status));
+	}
+	ferry_takeover_free(takeover);
+}
+
+static void deadline_passed(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy_upgrade *upgrade = context;
+	program_say("the other proxy takes too long to take over, this one goes on");
+	ferry_takeover_free(upgrade->takeover);
+	upgrade->takeover = NULL;
+}
+
+static void asked(struct ferry_listener *listener, struct ferry_transport *transport, void *context)
+{
+	static const struct ferry_takeover_callbacks callbacks = {.ended = ended};
+	(void)listener;
+	struct proxy_upgrade *upgrade = context;
+	int status = -EBUSY;
+	if (upgrade->takeover == NULL)
+		status = ferry_takeover_serve(&upgrade->takeover, upgrade->options.set, transport,
+		                              &callbacks, upgrade);
+	if (status < 0) {
+		program_say("a proxy that wants to take over is refused: %s", strerror(-status));
+		ferry_transport_free(transport);
+		return;
+	}
+	if (event_add(upgrade->deadline, &patience) < 0)
+		program_say("no memory for a deadline: the other proxy may take as long as it likes");
+}
+
+/* ---- starting the successor ---- */
+
+unsigned long proxy_upgrade_generation(void)
+{
+	unsigned long number;
+	const char *text = getenv(generation_variable);
+	return text != NULL && program_number(text, 1000000000, &number) ? number : 0;
+}
+
+/* The arguments of this program without --take-over, and with the one that is right now. NULL: no memory. */
+static char **make_argv(const struct proxy_upgrade *upgrade)
+{
+	size_t count = 0, made = 0;
+	while (upgrade->options.argv[count] != NULL)
+		count++;
+	char **argv = calloc(count + 3, sizeof(*argv));
+	if (argv == NULL)
+		return NULL;
+	argv[made++] = upgrade->options.argv[0];
+	argv[made++] = (char *)(uintptr_t) "--take-over";
+	argv[made++] = (char *)(uintptr_t)upgrade->options.control_path;
+	bool workers = false; /* behind "--" are the options of workers */
+	for (size_t i = 1; i < count; i++) {
+		workers = workers || strcmp(upgrade->options.argv[i], "--") == 0;
+		if (!workers && strcmp(upgrade->options.argv[i], "--take-over") == 0)
+			i++;
+		else if (workers || strncmp(upgrade->options.argv[i], "--take-over=", 12) != 0)
+			argv[made++] = upgrade->options.argv[i];
+	}
+	return argv;
+}
+
+static int start_successor(struct proxy_upgrade *upgrade)
+{
+	char number[24];
+	char **argv = make_argv(upgrade);
+	if (argv == NULL)
+		return -ENOMEM;
+	snprintf(number, sizeof(number), "%lu", proxy_upgrade_generation() + 1);
+	char *before = getenv(generation_variable);
+	before = before != NULL ? strdup(before) : NULL;
+	setenv(generation_variable, number, 1);
+	int status = child_process_start(&upgrade->successor, argv, -1, false);
+	if (before != NULL)
+		setenv(generation_variable, before, 1);
+	else
+		unsetenv(generation_variable);
+	free(before);
+	free(argv);
+	if (status < 0)
+		upgrade->successor = 0;
+	return status;
+}
+
+void proxy_upgrade_start_successor(struct proxy_upgrade *upgrade)
+{
+	if (upgrade->successor != 0) {
+		program_say("the new proxy (pid %ld) is on its way already", (long)upgrade->successor);
+		return;
+	}
+	if (upgrade->listener == NULL) {
+		program_say("no upgrade: that needs a control socket, see --control");
+		return;
+	}
+	int status = start_successor(upgrade);
+	if (status < 0)
+		program_say("no upgrade: %s: %s", upgrade->options.argv[0], strerror(-status));
+	else
+		program_say("the new proxy (pid %ld) is started", (long)upgrade->successor);
+}
+
+static void child_ended(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct proxy_upgrade *upgrade = context;
+	int status;
+	char how[64];
+	if (upgrade->successor == 0 || !child_process_has_ended(upgrade->successor, &status))
+		return;
+	child_process_describe(status, how, sizeof(how));
+	program_say("the new proxy (pid %ld) %s%s", (long)upgrade->successor, how,
+	            upgrade->listener != NULL ? ": this one goes on" : "");
+	upgrade->successor = 0;
+}
+
+static int init(struct proxy_upgrade *upgrade)
+{
+	upgrade->deadline = evtimer_new(upgrade->base, deadline_passed, upgrade);
+	upgrade->child_ended = evsignal_new(upgrade->base, SIGCHLD, child_ended, upgrade);
+	if (upgrade->deadline == NULL || upgrade->child_ended == NULL ||
+	    event_add(upgrade->child_ended, NULL) < 0)
+		return -ENOMEM;
+	if (upgrade->options.control_fd < 0)
+		return 0;
+	return ferry_listener_new_fd(&upgrade->listener, upgrade->base, upgrade->options.control_fd,
+	                             asked, upgrade);
+}
+
+int proxy_upgrade_new(struct proxy_upgrade **out, struct event_base *base,
+                      const struct proxy_upgrade_options *options)
+{
+	struct proxy_upgrade *upgrade = calloc(1, sizeof(*upgrade));
+	if (upgrade == NULL)
+		return -ENOMEM;
+	upgrade->base = base;
+	upgrade->options = *options;
+	int status = init(upgrade);
+	if (status < 0) {
+		proxy_upgrade_free(upgrade);
+		return status;
+	}
+	*out = upgrade;
+	return 0;
+}
+
+void proxy_upgrade_free(struct proxy_upgrade *upgrade)
+{
+	if (upgrade == NULL)
+		return;
+	ferry_takeover_free(upgrade->takeover);
+	ferry_listener_free(upgrade->listener);
+	if (upgrade->deadline != NULL)
+		event_free(upgrade->deadline);
+	if (upgrade->child_ended != NULL)
+		event_free(upgrade->child_ended);
+	free(upgrade);
+}

@@ -1,0 +1,267 @@
+#include "programs/ferry-worker/channels.h"
+
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+enum { FIRST_RETRY_MS = 50, LONGEST_RETRY_MS = 2000 };
+
+struct channel {
+	struct worker_channels *channels;
+	struct channel *next;
+	struct ferry_worker *worker;
+	unsigned long number;
+	bool drained; /* by the proxy */
+};
+
+struct worker_channels {
+	struct event_base *base;
+	struct worker_channels_options options;
+	const struct worker_channels_callbacks *callbacks;
+	void *context;
+	struct channel *first;
+	unsigned long last_number;
+	bool draining; /* by this end */
+
+	struct ferry_connector *connector;
+	struct event *retry;
+	unsigned int retry_ms;
+	bool proxy_is_missing; /* said once */
+};
+
+static void try_to_connect(struct worker_channels *channels);
+
+static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *handoff,
+                             void *context)
+{
+	struct channel *channel = context;
+	struct worker_channels *channels = channel->channels;
+	struct http_tag tag = {.channel = channel->number, .id = ferry_handoff_get_id(handoff)};
+	int status = channels->callbacks->taken(handoff, &tag, channels->context);
+	if (status < 0) {
+		program_say("a client was dropped: %s", strerror(-status));
+		ferry_worker_done(worker, tag.id);
+	}
+}
+
+static void drain_requested(struct ferry_worker *worker, void *context)
+{
+	(void)worker;
+	struct channel *channel = context;
+	struct worker_channels *channels = channel->channels;
+	if (channel->drained)
+		return;
+	channel->drained = true;
+	if (channels->options.socket_path != NULL)
+		try_to_connect(channels);
+	channels->callbacks->changed(channels->context);
+}
+
+static void free_channel(struct channel *channel)
+{
+	struct channel **link = &channel->channels->first;
+	while (*link != channel)
+		link = &(*link)->next;
+	*link = channel->next;
+	ferry_worker_free(channel->worker);
+	free(channel);
+}
+
+/* The clients stay: they are this process's own. */
+static void dispatcher_lost(struct ferry_worker *worker, int reason, void *context)
+{
+	(void)worker;
+	struct channel *channel = context;
+	struct worker_channels *channels = channel->channels;
+	bool drained = channel->drained;
+	/* A proxy that closes the channel of a worker that it has started dismisses it. */
+	bool dismissed = reason == 0 && channels->options.socket_path == NULL;
+	if (!drained && !channels->draining && !dismissed)
+		program_say("the proxy is gone%s%s", reason != 0 ? ": " : "",
+		            reason != 0 ? strerror(-reason) : "");
+	free_channel(channel);
+	if (channels->options.socket_path != NULL && !drained)
+		try_to_connect(channels);
+	channels->callbacks->changed(channels->context);
+}
+
+/* The transport is the channel's if it succeeds. */
+static int add_channel(struct worker_channels *channels, struct ferry_transport *transport)
+{
+	static const struct ferry_worker_callbacks callbacks = {.handoff_received = handoff_received,
+	                                                        .drain_requested = drain_requested,
+	                                                        .dispatcher_lost = dispatcher_lost};
+	struct channel *channel = malloc(sizeof(*channel));
+	if (channel == NULL)
+		return -ENOMEM;
+	*channel = (struct channel){.channels = channels, .number = ++channels->last_number};
+	int status = ferry_worker_new(&channel->worker, transport, &callbacks, channel);
+	if (status < 0) {
+		free(channel);
+		return status;
+	}
+	channel->next = channels->first;
+	channels->first = channel;
+	status = ferry_worker_set_credits(channel->worker, channels->options.credits);
+	if (status < 0)
+		program_say("the number of clients stays at its default: %s", strerror(-status));
+	return 0;
+}
+
+static void try_again_later(struct worker_channels *channels)
+{
+	struct timeval delay = {.tv_sec = channels->retry_ms / 1000,
+	                        .tv_usec = (suseconds_t)(channels->retry_ms % 1000) * 1000};
+	if (channels->draining)
+		return;
+	if (event_add(channels->retry, &delay) < 0) {
+		/* Without the timer this process would be of no use for ever, and look well. */
+		program_say("no memory to come back to the proxy");
+		event_base_loopbreak(channels->base);
+	}
+	channels->retry_ms =
+	    channels->retry_ms * 2 < LONGEST_RETRY_MS ? channels->retry_ms * 2 : LONGEST_RETRY_MS;
+}
+
+static void connected(struct ferry_connector *connector, int status,
+                      struct ferry_transport *transport, void *context)
+{
+	(void)connector;
+	struct worker_channels *channels = context;
+	channels->connector = NULL;
+	if (status == 0) {
+		status = add_channel(channels, transport);
+		if (status < 0)
+			ferry_transport_free(transport);
+	}
+	if (status < 0) {
+		try_again_later(channels);
+		return;
+	}
+	channels->retry_ms = FIRST_RETRY_MS;
+	channels->proxy_is_missing = false;
+}
+
+static void try_to_connect(struct worker_channels *channels)
+{
+	if (channels->draining || channels->connector != NULL ||
+	    event_pending(channels->retry, EV_TIMEOUT, NULL))
+		return;
+	int status = ferry_connector_new_unix(&channels->connector, channels->base,
+	                                      channels->options.socket_path, NULL, connected, channels);
+	if (status == 0)
+		return;
+	if (!channels->proxy_is_missing)
+		program_say("no proxy at %s yet: %s", channels->options.socket_path, strerror(-status));
+	channels->proxy_is_missing = true;
+	channels->connector = NULL;
+	try_again_later(channels);
+}
+
+static void retry(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	try_to_connect(context);
+}
+
+static int adopt(struct worker_channels *channels, int fd)
+{
+	struct ferry_transport *transport;
+	struct bufferevent *bev = bufferevent_socket_new(channels->base, fd, BEV_OPT_CLOSE_ON_FREE);
+	if (bev == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	int status = ferry_transport_new(&transport, bev);
+	if (status < 0) {
+		bufferevent_free(bev);
+		return status;
+	}
+	status = add_channel(channels, transport);
+	if (status < 0)
+		ferry_transport_free(transport);
+	return status;
+}
+
+int worker_channels_new(struct worker_channels **out, struct event_base *base,
+                        const struct worker_channels_options *options,
+                        const struct worker_channels_callbacks *callbacks, void *context)
+{
+	struct worker_channels *channels = calloc(1, sizeof(*channels));
+	if (channels == NULL)
+		return -ENOMEM;
+	*channels = (struct worker_channels){.base = base,
+	                                     .options = *options,
+	                                     .callbacks = callbacks,
+	                                     .context = context,
+	                                     .retry_ms = FIRST_RETRY_MS};
+	channels->retry = evtimer_new(base, retry, channels);
+	int status = channels->retry != NULL ? 0 : -ENOMEM;
+	if (status == 0 && options->fd >= 0)
+		status = adopt(channels, options->fd);
+	if (status < 0) {
+		worker_channels_free(channels);
+		return status;
+	}
+	if (options->socket_path != NULL)
+		try_to_connect(channels);
+	*out = channels;
+	return 0;
+}
+
+void worker_channels_done(struct worker_channels *channels, const struct http_tag *tag)
+{
+	for (struct channel *channel = channels->first; channel != NULL; channel = channel->next)
+		if (channel->number == tag->channel) {
+			int status = ferry_worker_done(channel->worker, tag->id);
+			if (status < 0 && status != -ENOTCONN)
+				program_say("a proxy is not told of an end: %s", strerror(-status));
+			return;
+		}
+}
+
+void worker_channels_drain(struct worker_channels *channels)
+{
+	channels->draining = true;
+	event_del(channels->retry);
+	ferry_connector_free(channels->connector);
+	channels->connector = NULL;
+	for (struct channel *channel = channels->first; channel != NULL; channel = channel->next)
+		ferry_worker_drain(channel->worker);
+}
+
+bool worker_channels_are_drained(const struct worker_channels *channels)
+{
+	if (channels->draining)
+		return true;
+	return channels->options.socket_path == NULL &&
+	       (channels->first == NULL || channels->first->drained);
+}
+
+bool worker_channels_are_over(const struct worker_channels *channels)
+{
+	return channels->first == NULL && worker_channels_are_drained(channels);
+}
+
+void worker_channels_free(struct worker_channels *channels)
+{
+	if (channels == NULL)
+		return;
+	ferry_connector_free(channels->connector);
+	struct channel *next;
+	for (struct channel *channel = channels->first; channel != NULL; channel = next) {
+		next = channel->next;
+		ferry_worker_free(channel->worker);
+		free(channel);
+	}
+	if (channels->retry != NULL)
+		event_free(channels->retry);
+	free(channels);
+}

@@ -1,0 +1,341 @@
+/* A static file server that listens on nothing: its clients come from ferry-proxy, as open
+ * connections over a unix socket, together with what the proxy has read of them already. */
+
+#include "programs/ferry-worker/access_log.h"
+#include "programs/ferry-worker/channels.h"
+#include "programs/ferry-worker/connection.h"
+#include "programs/ferry-worker/static_file.h"
+#include "programs/shared/client_address.h"
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+/* Descriptors that are left for other things than clients; more than one message brings. */
+enum { SPARE_FDS = 320 };
+
+struct worker {
+	struct http_server server;
+	struct worker_channels *channels;
+	int claim_log; /* -1: none */
+	bool terminated;
+};
+
+/* It ends when it has no clients and will get none, and the proxies know how each of them ended. */
+static void end_when_over(struct worker *worker)
+{
+	if (worker_channels_are_drained(worker->channels))
+		worker->server.draining = true;
+	if (worker_channels_are_over(worker->channels) && worker->server.connection_count == 0)
+		event_base_loopbreak(worker->server.base);
+}
+
+static void client_ended(struct http_server *server, const struct http_tag *tag)
+{
+	struct worker *worker = (struct worker *)server; /* its first member */
+	worker_channels_done(worker->channels, tag);
+	end_when_over(worker);
+}
+
+static void channels_changed(void *context)
+{
+	end_when_over(context);
+}
+
+/* Who it is, as the proxy has it from a load balancer perhaps, or the kernel has it. */
+static void name_client(const struct ferry_handoff *handoff, char *out, size_t size)
+{
+	struct client_address address = {0};
+	size_t length;
+	const void *blob = ferry_handoff_get_blob(handoff, &length);
+	if (client_address_get(&address, blob, length) < 0)
+		client_address_of_socket(&address, ferry_handoff_get_fd(handoff));
+	socket_address_format(&address.client, out, size);
+}
+
+/* One write, so that the lines of several workers do not mix, and so that a line is there or is not when
+ * this process is killed. */
+static void log_claim(const struct worker *worker, const struct ferry_handoff *handoff,
+                      const char *client)
+{
+	char line[SOCKET_ADDRESS_TEXT_SIZE + 64];
+	if (worker->claim_log < 0)
+		return;
+	int length = snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(),
+	                      ferry_handoff_get_attempt(handoff), client);
+	if (write(worker->claim_log, line, (size_t)length) != length)
+		program_say("the claim log: %s", strerror(errno));
+}
+
+static int client_taken(struct ferry_handoff *handoff, const struct http_tag *tag, void *context)
+{
+	struct worker *worker = context;
+	struct bufferevent *bev;
+	char client[SOCKET_ADDRESS_TEXT_SIZE];
+	name_client(handoff, client, sizeof(client));
+	log_claim(worker, handoff, client);
+	int status =
+	    ferry_handoff_to_bufferevent(&bev, handoff, worker->server.base, BEV_OPT_CLOSE_ON_FREE);
+	if (status < 0)
+		return status;
+	return http_server_serve(&worker->server, bev, client, tag);
+}
+
+/* The first time: what has begun is finished, and idle connections are closed. The second time nothing is
+ * waited for. */
+static void asked_to_end(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct worker *worker = context;
+	if (worker->terminated) {
+		event_base_loopbreak(worker->server.base);
+		return;
+	}
+	worker->terminated = true;
+	worker_channels_drain(worker->channels);
+	http_server_close_idle(&worker->server);
+	end_when_over(worker);
+}
+
+static int serve(struct worker *worker, const struct worker_channels_options *options)
+{
+	static const struct worker_channels_callbacks callbacks = {.taken = client_taken,
+	                                                           .changed = channels_changed};
+	struct event_base *base = worker->server.base;
+	int status = worker_channels_new(&worker->channels, base, options, &callbacks, worker);
+	if (status < 0) {
+		program_say("--channel %d: %s", options->fd, strerror(-status));
+		return EXIT_FAILURE;
+	}
+	struct program_signals signals = {0};
+	status = program_signals_init_callback(&signals, base, asked_to_end, worker);
+	if (status == 0)
+		status = event_base_dispatch(base);
+	program_signals_free(&signals);
+	worker_channels_free(worker->channels);
+	http_server_close_all(&worker->server);
+	/* Freed transports and files in their streams end in the loop. */
+	for (int turn = 0; turn < 4; turn++)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	return status < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int run(struct worker *worker, const struct worker_channels_options *options)
+{
+	worker->server.base = event_base_new();
+	if (worker->server.base == NULL) {
+		program_say("no event loop");
+		return EXIT_FAILURE;
+	}
+	int result = serve(worker, options);
+	event_base_free(worker->server.base);
+	return result;
+}
+
+static const char usage[] =
+    "usage: ferry-worker --channel FD | --socket PATH [--root DIR] [options]\n"
+    "Serves the files below a directory to the clients that ferry-proxy hands over.\n"
+    "\n"
+    "  --channel FD            the open socket of the proxy that has started this program\n"
+    "  --socket PATH           the unix socket of a proxy; tried again until it answers\n"
+    "  --root DIR              what to serve (the current directory)\n"
+    "  --idle-timeout SECONDS  end a connection after so long without a byte (30)\n"
+    "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
+    "  --close                 end each connection after its first answer: for a proxy that "
+    "routes\n"
+    "                          each request by its path\n"
+    "  --access-log FILE       append a line for each answer\n"
+    "  --claim-log FILE        append a line for each client that is taken\n"
+    "  --help                  show this\n"
+    "  --version               show the version\n"
+    "\n"
+    "SIGTERM and SIGINT: finishes the answers that have begun, and ends. A second one ends it at "
+    "once.\n"
+    "When the proxy wants to drain it, or is gone, a worker with --channel serves what it has, "
+    "says\n"
+    "\"Connection: close\" in every answer, and ends with the last connection.\n";
+
+struct options {
+	struct worker_channels_options channels;
+	const char *root;
+	const char *access_log;
+	const char *claim_log;
+};
+
+static bool read_seconds(const char *name, const char *text, struct timeval *timeout)
+{
+	unsigned long seconds;
+	if (!program_number(text, 86400, &seconds) || seconds == 0) {
+		program_say("--%s takes seconds, 1 to 86400, not '%s'", name, text);
+		return false;
+	}
+	timeout->tv_sec = (time_t)seconds;
+	return true;
+}
+
+static bool read_channel(const char *text, int *fd)
+{
+	unsigned long number;
+	if (!program_number(text, 1048576, &number) || fcntl((int)number, F_GETFD) < 0) {
+		program_say("--channel takes the number of an open descriptor, not '%s'", text);
+		return false;
+	}
+	*fd = (int)number;
+	return true;
+}
+
+/* False: it was said what is wrong. */
+static bool take_option(int option, struct worker *worker, struct options *options)
+{
+	switch (option) {
+	case 'c':
+		return read_channel(optarg, &options->channels.fd);
+	case 's':
+		options->channels.socket_path = optarg;
+		return true;
+	case 'r':
+		options->root = optarg;
+		return true;
+	case 'i':
+		return read_seconds("idle-timeout", optarg, &worker->server.idle_timeout);
+	case 't':
+		return read_seconds("head-timeout", optarg, &worker->server.head_timeout);
+	case 'e':
+		worker->server.draining = true;
+		return true;
+	case 'a':
+		options->access_log = optarg;
+		return true;
+	case 'l':
+		options->claim_log = optarg;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool check_options(const struct options *options)
+{
+	bool channel = options->channels.fd >= 0, socket = options->channels.socket_path != NULL;
+	if (channel && socket)
+		program_say("--channel and --socket: a worker has one of them");
+	else if (!channel && !socket)
+		program_say("--socket is missing; see --help");
+	return channel != socket;
+}
+
+/* 0 to go on, else the status to exit with after printing what is wrong; -1: after --help or --version. */
+static int read_options(int argc, char **argv, struct worker *worker, struct options *options)
+{
+	static const struct option table[] = {{"channel", required_argument, NULL, 'c'},
+	                                      {"socket", required_argument, NULL, 's'},
+	                                      {"root", required_argument, NULL, 'r'},
+	                                      {"idle-timeout", required_argument, NULL, 'i'},
+	                                      {"head-timeout", required_argument, NULL, 't'},
+	                                      {"close", no_argument, NULL, 'e'},
+	                                      {"access-log", required_argument, NULL, 'a'},
+	                                      {"claim-log", required_argument, NULL, 'l'},
+	                                      {"help", no_argument, NULL, 'h'},
+	                                      {"version", no_argument, NULL, 'v'},
+	                                      {NULL, 0, NULL, 0}};
+	int option;
+	bool fine = true;
+	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(usage, stdout);
+			return -1;
+		}
+		if (option == 'v') {
+			program_print_version("ferry-worker");
+			return -1;
+		}
+		fine = take_option(option, worker, options) && fine;
+	}
+	if (optind < argc) {
+		program_say("'%s' is one argument too many", argv[optind]);
+		fine = false;
+	}
+	return fine && check_options(options) ? 0 : 2;
+}
+
+static int open_root(const char *path)
+{
+	int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0) {
+		program_say("%s: %s", path, strerror(errno));
+		return -1;
+	}
+	/* Nothing could be served on a kernel that cannot keep a lookup below the root. */
+	struct static_file file;
+	int status = static_file_open(root, ".", &file);
+	if (status != -EISDIR) {
+		program_say("%s: %s", path, strerror(-status));
+		close(root);
+		return -1;
+	}
+	return root;
+}
+
+static bool open_logs(struct worker *worker, const struct options *options,
+                      struct access_log *access)
+{
+	if (options->access_log != NULL) {
+		int status = access_log_open(access, options->access_log);
+		if (status < 0) {
+			program_say("%s: %s", options->access_log, strerror(-status));
+			return false;
+		}
+		worker->server.access_log = access;
+	}
+	if (options->claim_log != NULL) {
+		worker->claim_log =
+		    open(options->claim_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+		if (worker->claim_log < 0) {
+			program_say("%s: %s", options->claim_log, strerror(errno));
+			return false;
+		}
+	}
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	static struct worker worker = {.server = {.idle_timeout = {.tv_sec = 30},
+	                                          .head_timeout = {.tv_sec = 10},
+	                                          .linger_timeout = {.tv_sec = 2},
+	                                          .root = -1,
+	                                          .ended = client_ended},
+	                               .claim_log = -1};
+	struct options options = {.root = ".", .channels = {.fd = -1}};
+	static struct access_log access = {.fd = -1};
+	int status = read_options(argc, argv, &worker, &options);
+	if (status != 0)
+		return status < 0 ? EXIT_SUCCESS : status;
+	status = EXIT_FAILURE;
+	worker.server.root = open_root(options.root);
+	if (worker.server.root >= 0 && open_logs(&worker, &options, &access)) {
+		unsigned long fds = program_raise_descriptor_limit();
+		/* Two for each client: its socket, and the file that it is sent. */
+		options.channels.credits = fds > SPARE_FDS + 2 ? (unsigned int)(fds - SPARE_FDS) / 2 : 1;
+		program_print_ferry_log();
+		if (options.channels.fd >= 0)
+			fcntl(options.channels.fd, F_SETFD, FD_CLOEXEC);
+		status = run(&worker, &options.channels);
+	}
+	access_log_close(&access);
+	if (worker.claim_log >= 0)
+		close(worker.claim_log);
+	if (worker.server.root >= 0)
+		close(worker.server.root);
+	return status;
+}

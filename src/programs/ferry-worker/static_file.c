@@ -1,0 +1,55 @@
+#include "programs/ferry-worker/static_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int open_beneath(int root, const char *path)
+{
+	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+	                       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+	/* EAGAIN: something was renamed while ".." was resolved, and the kernel cannot be sure. */
+	for (int attempt = 0; attempt < 16; attempt++) {
+		long fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
+		if (fd >= 0)
+			return (int)fd;
+		if (errno != EAGAIN && errno != EINTR)
+			break;
+	}
+	return -errno;
+}
+
+static int describe(int fd, struct static_file *file)
+{
+	struct stat status;
+	if (fstat(fd, &status) < 0)
+		return -errno;
+	if (S_ISDIR(status.st_mode))
+		return -EISDIR;
+	if (!S_ISREG(status.st_mode))
+		return -EACCES;
+	file->fd = fd;
+	file->size = (uint64_t)status.st_size;
+	file->modified = status.st_mtim.tv_sec;
+	/* Inode, size and a time of nanoseconds: a change shows in at least one of them. */
+	snprintf(file->etag, sizeof(file->etag), "\"%" PRIxMAX "-%" PRIxMAX "-%" PRIxMAX ".%lx\"",
+	         (uintmax_t)status.st_ino, (uintmax_t)status.st_size, (uintmax_t)status.st_mtim.tv_sec,
+	         (unsigned long)status.st_mtim.tv_nsec);
+	return 0;
+}
+
+int static_file_open(int root, const char *path, struct static_file *file)
+{
+	int fd = open_beneath(root, path);
+	if (fd < 0)
+		return fd;
+	int status = describe(fd, file);
+	if (status < 0)
+		close(fd);
+	return status;
+}

@@ -1,0 +1,69 @@
+#include "programs/http/answer.h"
+
+#include "programs/http/date.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+
+static const char *reason_of(int status)
+{
+	static const struct {
+		int status;
+		const char *reason;
+	} reasons[] = {
+	    {200, "OK"},
+	    {206, "Partial Content"},
+	    {301, "Moved Permanently"},
+	    {304, "Not Modified"},
+	    {400, "Bad Request"},
+	    {403, "Forbidden"},
+	    {404, "Not Found"},
+	    {405, "Method Not Allowed"},
+	    {408, "Request Timeout"},
+	    {412, "Precondition Failed"},
+	    {416, "Range Not Satisfiable"},
+	    {431, "Request Header Fields Too Large"},
+	    {500, "Internal Server Error"},
+	    {501, "Not Implemented"},
+	    {503, "Service Unavailable"},
+	    {505, "HTTP Version Not Supported"},
+	};
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+		if (reasons[i].status == status)
+			return reasons[i].reason;
+	return "Unknown";
+}
+
+int http_answer_begin(struct evbuffer *out, int status, bool keep_alive)
+{
+	char date[HTTP_DATE_SIZE];
+	http_date_format(time(NULL), date);
+	int added =
+	    evbuffer_add_printf(out,
+	                        "HTTP/1.1 %d %s\r\nDate: %s\r\nServer: ferry\r\n"
+	                        "Connection: %s\r\n",
+	                        status, reason_of(status), date, keep_alive ? "keep-alive" : "close");
+	return added < 0 ? -ENOMEM : 0;
+}
+
+int http_answer_add(struct evbuffer *out, const struct http_answer *answer)
+{
+	char body[256];
+	snprintf(body, sizeof(body), "%d %s%s%s\n", answer->status, reason_of(answer->status),
+	         answer->why != NULL ? ": " : "", answer->why != NULL ? answer->why : "");
+	if (http_answer_begin(out, answer->status, answer->keep_alive) < 0)
+		return -ENOMEM;
+	if (answer->retry_after > 0 &&
+	    evbuffer_add_printf(out, "Retry-After: %u\r\n", answer->retry_after) < 0)
+		return -ENOMEM;
+	int added = evbuffer_add_printf(out,
+	                                "%sContent-Type: text/plain; charset=utf-8\r\n"
+	                                "X-Content-Type-Options: nosniff\r\n"
+	                                "Content-Length: %zu\r\n\r\n%s",
+	                                answer->fields != NULL ? answer->fields : "", strlen(body),
+	                                answer->without_body ? "" : body);
+	return added < 0 ? -ENOMEM : 0;
+}

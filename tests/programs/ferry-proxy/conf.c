@@ -1,0 +1,746 @@
+/* The configuration of ferry-proxy: what a file and a command line say, and how they are refused. */
+
+#include "programs/ferry-proxy/conf.h"
+#include "programs/ferry-proxy/routes.h"
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct proxy_conf conf;
+static char error[PROXY_CONF_ERROR_SIZE];
+
+static enum proxy_conf_result read_bytes(const char *text, size_t length)
+{
+	/* An exact heap copy: a sanitizer sees a read of one byte too many. */
+	char *copy = malloc(length > 0 ? length : 1);
+	ck_assert_ptr_nonnull(copy);
+	memcpy(copy, text, length);
+	enum proxy_conf_result result = proxy_conf_read_text(&conf, "conf", copy, length, error);
+	free(copy);
+	return result;
+}
+
+/* What has to be said, so that a test can be about something else. */
+#define LEAST "listen 127.0.0.1:1\nservice www root=/ workers=3\n"
+
+static void check_read(const char *text)
+{
+	enum proxy_conf_result result = read_bytes(text, strlen(text));
+	ck_assert_msg(result == PROXY_CONF_OK, "%s", error);
+	ck_assert_str_eq(error, "");
+}
+
+static bool is_empty(void)
+{
+	static const struct proxy_conf empty;
+	/* Bytes on purpose: nothing is left, whatever members there are. */
+	const unsigned char *left = (const unsigned char *)&conf;
+	return memcmp(left, (const unsigned char *)&empty, sizeof(conf)) == 0;
+}
+
+static void check_refused_bytes(const char *text, size_t length, const char *expected)
+{
+	memset(&conf, 0xa5, sizeof(conf));
+	ck_assert_int_eq(read_bytes(text, length), PROXY_CONF_BAD);
+	ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "'%s' is not '%s'", error,
+	              expected);
+	ck_assert(is_empty());
+	ck_assert_int_eq(proxy_conf_read_text(&conf, "conf", text, length, NULL), PROXY_CONF_BAD);
+}
+
+static void check_refused(const char *text, const char *expected)
+{
+	check_refused_bytes(text, strlen(text), expected);
+}
+
+static const char *text_of(const struct socket_address *address)
+{
+	static char text[SOCKET_ADDRESS_TEXT_SIZE];
+	return socket_address_format(address, text, sizeof(text));
+}
+
+static unsigned long milliseconds(struct timeval time)
+{
+	return (unsigned long)time.tv_sec * 1000 + (unsigned long)time.tv_usec / 1000;
+}
+
+START_TEST(every_directive_is_understood)
+{
+	check_read("listen 127.0.0.1:8080\n"
+	           "listen [::1]:0 proxy-protocol\n"
+	           "listen unix:/run/w.sock\n"
+	           "route host=Example.org path=/chat chat\n"
+	           "service www root=/ workers=5 choice=by-client\n"
+	           "service chat socket=/run/chat choice=round-robin\n"
+	           "service both socket=@both root=/tmp choice=least\n"
+	           "route path=/b both\n"
+	           "route host=*.example.org www\n"
+	           "default both\n"
+	           "admin 127.0.0.1:9\n"
+	           "control /run/control\n"
+	           "queue 7\nqueue-timeout 1500\nanswer-timeout 2\n"
+	           "head-timeout 11\ndrain-timeout 12\nmax-clients 13\nretry-after 14");
+	ck_assert_str_eq(conf.file, "conf");
+	ck_assert_uint_eq(conf.listen_count, 3);
+	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:8080");
+	ck_assert_str_eq(text_of(&conf.listens[1].address), "[::1]:0");
+	ck_assert_str_eq(text_of(&conf.listens[2].address), "unix:/run/w.sock");
+	ck_assert(!conf.listens[0].proxy_protocol && conf.listens[1].proxy_protocol &&
+	          !conf.listens[2].proxy_protocol);
+	ck_assert_uint_eq(conf.service_count, 3);
+	ck_assert_str_eq(conf.services[0].name, "www");
+	ck_assert_str_eq(conf.services[0].root, "/");
+	ck_assert_ptr_null(conf.services[0].socket);
+	ck_assert_uint_eq(conf.services[0].workers, 5);
+	ck_assert_uint_eq(conf.services[0].line, 5);
+	ck_assert_int_eq(conf.services[0].choice, FERRY_DISPATCH_BY_KEY);
+	ck_assert_ptr_null(conf.services[1].root);
+	ck_assert_str_eq(conf.services[1].socket, "/run/chat");
+	ck_assert_uint_eq(conf.services[1].workers, 0);
+	ck_assert_int_eq(conf.services[1].choice, FERRY_DISPATCH_ROUND_ROBIN);
+	ck_assert_str_eq(conf.services[2].socket, "@both");
+	ck_assert_uint_eq(conf.services[2].workers, 2);
+	ck_assert_int_eq(conf.services[2].choice, FERRY_DISPATCH_LEAST_OUTSTANDING);
+	ck_assert_uint_eq(conf.route_count, 3);
+	ck_assert_str_eq(conf.routes[0].host, "Example.org");
+	ck_assert_str_eq(conf.routes[0].path, "/chat");
+	ck_assert_uint_eq(conf.routes[0].service, 1);
+	ck_assert_ptr_null(conf.routes[1].host);
+	ck_assert_uint_eq(conf.routes[1].service, 2);
+	ck_assert_ptr_null(conf.routes[2].path);
+	ck_assert_uint_eq(conf.routes[2].service, 0);
+	ck_assert_uint_eq(conf.default_service, 2);
+	ck_assert_str_eq(text_of(&conf.admin), "127.0.0.1:9");
+	ck_assert_str_eq(conf.control, "/run/control");
+	ck_assert_uint_eq(conf.queue, 7);
+	ck_assert_uint_eq(milliseconds(conf.queue_timeout), 1500);
+	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 2);
+	ck_assert_uint_eq(milliseconds(conf.head_timeout), 11000);
+	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 12000);
+	ck_assert_uint_eq(conf.max_clients, 13);
+	ck_assert_uint_eq(conf.retry_after, 14);
+	ck_assert_int_eq(proxy_conf_find_service(&conf, "chat"), 1);
+	ck_assert_int_eq(proxy_conf_find_service(&conf, "cha"), -1);
+	proxy_conf_free(&conf);
+	ck_assert(is_empty());
+	proxy_conf_free(&conf);
+}
+END_TEST
+
+START_TEST(what_is_not_said_has_a_default)
+{
+	check_read(LEAST);
+	ck_assert_uint_eq(conf.services[0].workers, 3);
+	ck_assert_uint_eq(conf.default_service, 0);
+	ck_assert_uint_eq(conf.admin.length, 0);
+	ck_assert_ptr_null(conf.control);
+	ck_assert_ptr_null(conf.take_over);
+	ck_assert_uint_eq(conf.queue, 1024);
+	ck_assert_uint_eq(milliseconds(conf.queue_timeout), 5000);
+	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 5000);
+	ck_assert_uint_eq(milliseconds(conf.head_timeout), 10000);
+	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 60000);
+	ck_assert_uint_eq(conf.max_clients, 0);
+	ck_assert_uint_eq(conf.retry_after, 1);
+	proxy_conf_free(&conf);
+}
+END_TEST
+
+START_TEST(blanks_comments_quotes_and_line_ends_are_as_one_expects)
+{
+	char directory[] = "/tmp/ferry \"x\\ XXXXXX", text[256];
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(text, sizeof(text),
+	         "\r\n\t # comment \"\n  listen\t127.0.0.1:1 # more\r\n"
+	         "service www \"root=/tmp/ferry \\\"x\\\\ %s\"\n"
+	         "service \"\"b\"\" ro\"ot=\"/ #workers=x\n\n#",
+	         directory + 15);
+	check_read(text);
+	ck_assert_str_eq(conf.services[0].root, directory);
+	ck_assert_str_eq(conf.services[1].name, "b");
+	ck_assert_uint_eq(conf.services[1].workers, 2);
+	ck_assert_uint_eq(conf.services[1].line, 5);
+	proxy_conf_free(&conf);
+	rmdir(directory);
+}
+END_TEST
+
+START_TEST(a_hash_within_a_word_is_no_comment)
+{
+	check_refused("listen a#b", "conf:1: listen: 'a#b' is no address");
+	check_refused(LEAST "control \"#x\" y", "conf:3: control: one argument is expected");
+}
+END_TEST
+
+START_TEST(what_cannot_be_a_line_is_refused)
+{
+	check_refused(LEAST "control \"a", "conf:3: a quote without its end");
+	check_refused(LEAST "control \"a\\n\"", "conf:3: a backslash within quotes");
+	check_refused(LEAST "control \"a\\", "conf:3: a backslash within quotes");
+	check_refused(LEAST "control a\x01", "conf:3: a control character");
+	check_refused(LEAST "control a\x7f", "conf:3: a control character");
+	check_refused("listen 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16", "conf:1: too many words");
+	check_refused("listen 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15",
+	              "conf:1: listen: '1' is no address");
+	check_refused_bytes(LEAST "control \0\n", sizeof(LEAST "control \0\n") - 1,
+	                    "conf:3: a zero byte");
+	check_refused_bytes("\0", 1, "conf:1: a zero byte");
+}
+END_TEST
+
+START_TEST(a_line_is_bounded)
+{
+	static char text[PROXY_CONF_LINE_MAX + 128];
+	size_t start = sizeof(LEAST) - 1;
+	memset(text, 'x', sizeof(text));
+	memcpy(text, LEAST, start);
+	text[start] = '#';
+	ck_assert_int_eq(read_bytes(text, start + PROXY_CONF_LINE_MAX), PROXY_CONF_OK);
+	proxy_conf_free(&conf);
+	check_refused_bytes(text, start + PROXY_CONF_LINE_MAX + 1,
+	                    "conf:3: the line is longer than 4096 bytes");
+}
+END_TEST
+
+START_TEST(an_unknown_directive_is_named_and_others_are_offered)
+{
+	check_refused("lisen 127.0.0.1:1\n" LEAST,
+	              "conf:1: 'lisen' is no directive; expected is listen");
+	check_refused("\n\nLISTEN x", "conf:3: 'LISTEN' is no directive");
+	check_refused("\xef\xbb\xbflisten x", "conf:1: '\xef\xbb\xbflisten' is no directive");
+	check_refused("\"\"", "conf:1: '' is no directive");
+}
+END_TEST
+
+START_TEST(a_message_is_cut_to_what_can_be_read)
+{
+	static char text[3000];
+	memset(text, 'x', sizeof(text));
+	ck_assert_int_eq(read_bytes(text, sizeof(text)), PROXY_CONF_BAD);
+	ck_assert_ptr_nonnull(strstr(error, "xxx...' is no directive"));
+	static char name[3000];
+	memset(name, 'n', sizeof(name) - 1);
+	ck_assert_int_eq(proxy_conf_read_text(&conf, name, text, sizeof(text), error), PROXY_CONF_BAD);
+	ck_assert_uint_lt(strlen(error), PROXY_CONF_ERROR_SIZE);
+	ck_assert_ptr_nonnull(strstr(error, ":1: 'xxx"));
+}
+END_TEST
+
+START_TEST(what_is_said_twice_is_refused)
+{
+	static const char *const once[] = {"admin 127.0.0.1:1", "control a",        "queue 1",
+	                                   "queue-timeout 1",   "answer-timeout 1", "head-timeout 1",
+	                                   "drain-timeout 1",   "max-clients 1",    "retry-after 1",
+	                                   "default www"};
+	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++) {
+		char text[200], expected[100];
+		snprintf(text, sizeof(text), LEAST "%s\n\n%s\n", once[i], once[i]);
+		snprintf(expected, sizeof(expected), "conf:5: %.*s: is there already, in line 3",
+		         (int)strcspn(once[i], " "), once[i]);
+		check_refused(text, expected);
+	}
+	check_refused(LEAST "listen 127.0.0.1:1",
+	              "conf:3: listen: '127.0.0.1:1' is listened on already");
+	check_refused(LEAST "service www socket=a",
+	              "conf:3: service: 'www' is there already, in line 2");
+	check_refused(LEAST "service b root=/ root=/", "conf:3: service: root= is there twice");
+	check_refused(LEAST "route path=/a www\nroute path=//a/ www",
+	              "conf:4: route: there is one for that host and path already");
+	check_refused(LEAST "route path=/a path=/b www", "conf:3: route: path= is there twice");
+	check_refused(LEAST "control a\nservice b socket=a",
+	              "conf:4: service: the path 'a' is used already");
+	check_refused(LEAST "service b socket=a\ncontrol a",
+	              "conf:4: control: the path 'a' is used already");
+	check_refused(LEAST "service b socket=a\nservice c socket=a",
+	              "conf:4: service: the path 'a' is used already");
+}
+END_TEST
+
+START_TEST(any_free_port_may_be_listened_on_twice)
+{
+	check_read("listen 127.0.0.1:0\nlisten 127.0.0.1:0\nservice a root=/");
+	ck_assert_uint_eq(conf.listen_count, 2);
+	proxy_conf_free(&conf);
+}
+END_TEST
+
+START_TEST(a_missing_argument_is_told)
+{
+	static const char *const names[] = {
+	    "listen",        "admin",       "service",       "route",          "default",
+	    "control",       "queue",       "queue-timeout", "answer-timeout", "head-timeout",
+	    "drain-timeout", "max-clients", "retry-after"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char text[100], expected[60];
+		snprintf(text, sizeof(text), LEAST "%s # 1", names[i]);
+		snprintf(expected, sizeof(expected), "conf:3: %s: ", names[i]);
+		check_refused(text, expected);
+		ck_assert_msg(strstr(error, " missing") != NULL, "%s", error);
+	}
+	check_refused(LEAST "queue 1 2",
+	              "conf:3: queue: one argument is expected, a number of connections, not 2");
+}
+END_TEST
+
+START_TEST(numbers_have_bounds_and_nothing_but_digits)
+{
+	static const struct {
+		const char *name;
+		unsigned long max;
+	} numbers[] = {{"queue", 1000000},      {"queue-timeout", 3600000}, {"answer-timeout", 3600000},
+	               {"head-timeout", 86400}, {"drain-timeout", 86400},   {"max-clients", 1000000},
+	               {"retry-after", 86400}};
+	static const char *const bad[] = {"0",
+	                                  "-1",
+	                                  "+1",
+	                                  "1s",
+	                                  "x",
+	                                  "1.5",
+	                                  "0x10",
+	                                  "\"\"",
+	                                  "\" 1\"",
+	                                  "99999999999999999999999",
+	                                  "18446744073709551617"};
+	char text[200], expected[100];
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		snprintf(expected, sizeof(expected), "conf:3: %s: '", numbers[i].name);
+		for (size_t j = 0; j < sizeof(bad) / sizeof(bad[0]); j++) {
+			snprintf(text, sizeof(text), LEAST "%s %s", numbers[i].name, bad[j]);
+			check_refused(text, expected);
+			snprintf(text, sizeof(text), "' is no number from 1 to %lu", numbers[i].max);
+			ck_assert_ptr_nonnull(strstr(error, text));
+		}
+		snprintf(text, sizeof(text), LEAST "%s %lu", numbers[i].name, numbers[i].max + 1);
+		check_refused(text, expected);
+		snprintf(text, sizeof(text), LEAST "%s %lu", numbers[i].name, numbers[i].max);
+		check_read(text);
+		proxy_conf_free(&conf);
+		snprintf(text, sizeof(text), LEAST "%s 1", numbers[i].name);
+		check_read(text);
+		proxy_conf_free(&conf);
+	}
+	check_refused("listen 127.0.0.1:1\nservice a root=/ workers=0",
+	              "conf:2: service: '0' is no number from 1 to 1024");
+	check_refused("listen 127.0.0.1:1\nservice a root=/ workers=1025",
+	              "conf:2: service: '1025' is no number");
+}
+END_TEST
+
+START_TEST(a_bad_address_is_told)
+{
+	static char text[300];
+	check_refused("listen localhost:80",
+	              "conf:1: listen: 'localhost:80' is no address like 127.0.0.1");
+	check_refused(LEAST "admin 80", "conf:3: admin: '80' is no address like 127.0.0.1");
+	check_refused("listen 127.0.0.1:1 proxy",
+	              "conf:1: listen: 'proxy' after the address; only proxy-p");
+	check_refused("listen 127.0.0.1:1 proxy-protocol x", "conf:1: listen: 'x' after the address");
+	snprintf(text, sizeof(text), "listen unix:%0120d", 0);
+	check_refused(text, "conf:1: listen: 'unix:0");
+	ck_assert_ptr_nonnull(strstr(error, "...' is too long for a unix socket"));
+	snprintf(text, sizeof(text), LEAST "control %0108d", 0);
+	check_refused(text, "conf:3: control: '0");
+	ck_assert_ptr_nonnull(strstr(error, "too long for a unix socket, which takes 107 bytes"));
+	snprintf(text, sizeof(text), LEAST "control %0107d", 0);
+	check_read(text);
+	proxy_conf_free(&conf);
+	check_refused(LEAST "control @", "conf:3: control: the path of a unix socket is missing");
+}
+END_TEST
+
+#define SERVICE(words) "listen 127.0.0.1:1\nservice " words
+
+START_TEST(a_bad_service_is_told)
+{
+	check_refused(SERVICE("a"), "conf:2: service: 'a' has neither root= nor socket=");
+	check_refused(SERVICE("a b"), "conf:2: service: 'b' is not one of root=, workers=");
+	check_refused(SERVICE("root=/"), "conf:2: service: 'root=/' is no name of a service");
+	check_refused(SERVICE("\"\" root=/"), "conf:2: service: '' is no name of a service");
+	check_refused(SERVICE("a/b root=/"), "conf:2: service: 'a/b' is no name of a service");
+	check_refused(LEAST "service a/b root=/", "conf:3: service: 'a/b' is no name of a service");
+	check_refused(SERVICE("a root="), "conf:2: service: root= has no value");
+	check_refused(SERVICE("a Root=/"), "conf:2: service: 'Root=/' is not one of root=");
+	check_refused(SERVICE("a rootx=/"), "conf:2: service: 'rootx=/' is not one of root=");
+	check_refused(SERVICE("a socket=b workers=1"),
+	              "conf:2: service: workers= is for a service with root=");
+	check_refused(SERVICE("a root=/ choice=random"),
+	              "conf:2: service: choice='random' is neither least, round-robin nor by-client");
+	check_refused(SERVICE("a root=/nowhere/at/all"),
+	              "conf:2: service: the directory '/nowhere/at/all': No such file or directory");
+	check_refused(SERVICE("a root=/dev/null"), "conf:2: service: '/dev/null' is no directory");
+	check_refused(
+	    SERVICE("1234567890123456789012345678901234567890123456789012345678901234 root=/"),
+	    "conf:2: service: '1234567890");
+	check_read(SERVICE("123456789012345678901234567890123456789012345678901234567890123 root=/"));
+	proxy_conf_free(&conf);
+}
+END_TEST
+
+START_TEST(a_bad_route_is_told)
+{
+	check_refused(LEAST "route www", "conf:3: route: neither host= nor path=; 'default' names");
+	check_refused(LEAST "route host=a", "conf:3: route: a service's name is missing at the end");
+	check_refused(LEAST "route www host=a",
+	              "conf:3: route: a service's name is missing at the end");
+	check_refused(LEAST "route a www", "conf:3: route: 'a' is not one of host=, path=");
+	check_refused(LEAST "route host=a:80 www", "conf:3: route: host='a:80' is neither a name");
+	check_refused(LEAST "route host=* www", "conf:3: route: host='*' is neither a name");
+	check_refused(LEAST "route path=a www", "conf:3: route: path='a' is no path like /a/b");
+	check_refused(LEAST "route host=b path=/../a www", "conf:3: route: path='/../a' is no path");
+	check_refused(LEAST "route path= www", "conf:3: route: path= has no value");
+	check_refused(LEAST "route path=/ a/b", "conf:3: route: 'a/b' is no name of a service");
+	check_refused("route path=/a chat\n" LEAST, "conf:1: route: there is no service 'chat'");
+	check_refused(LEAST "route path=/a www\nroute path=/b ww",
+	              "conf:4: route: there is no service 'ww'");
+	check_refused(LEAST "default b", "conf:3: default: there is no service 'b'");
+}
+END_TEST
+
+START_TEST(a_file_without_a_listener_or_a_service_is_refused)
+{
+	check_refused("", "conf: no 'listen ADDRESS' is there");
+	check_refused("service a root=/", "conf: no 'listen ADDRESS' is there");
+	check_refused("listen 127.0.0.1:1\n", "conf: no 'service NAME ...' is there");
+}
+END_TEST
+
+START_TEST(there_is_a_bound_of_each)
+{
+	static char text[65536];
+	size_t used = 0;
+	for (int i = 0; i <= PROXY_CONF_LISTENS; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "listen 127.0.0.1:%d\n", i + 1);
+	check_refused(text, "conf:17: listen: more than 16 addresses");
+
+	used = (size_t)snprintf(text, sizeof(text), "listen 127.0.0.1:1\n");
+	for (int i = 0; i <= PROXY_CONF_SERVICES; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "service s%d root=/\n", i);
+	check_refused(text, "conf:34: service: more than 32 services");
+
+	used = (size_t)snprintf(text, sizeof(text), LEAST);
+	for (int i = 0; i < PROXY_CONF_ROUTES; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "route path=/%d www\n", i);
+	check_read(text);
+	ck_assert_uint_eq(conf.route_count, PROXY_CONF_ROUTES);
+	struct proxy_routes *routes;
+	ck_assert_int_eq(proxy_routes_from_conf(&routes, &conf), 0);
+	ck_assert_int_eq(proxy_routes_find(routes, "", 0, "/255", 4), 0);
+	proxy_routes_free(routes);
+	proxy_conf_free(&conf);
+	snprintf(text + used, sizeof(text) - used, "route path=/x www\n");
+	check_refused(text, "conf:259: route: more than 256 routes");
+}
+END_TEST
+
+START_TEST(the_routes_of_a_file_lead_to_its_services)
+{
+	struct proxy_routes *routes;
+	check_read("listen 127.0.0.1:1\nservice a root=/\nservice b root=/\nservice c root=/\n"
+	           "route host=b.org b\nroute path=/c c\ndefault c\n");
+	ck_assert_int_eq(proxy_routes_from_conf(&routes, &conf), 0);
+	ck_assert_int_eq(proxy_routes_find(routes, "b.org", 5, "/", 1), 1);
+	ck_assert_int_eq(proxy_routes_find(routes, "a.org", 5, "/c", 2), 2);
+	ck_assert_int_eq(proxy_routes_find(routes, "a.org", 5, "/", 1), 2);
+	proxy_routes_free(routes);
+	proxy_conf_free(&conf);
+}
+END_TEST
+
+START_TEST(no_mutation_of_one_byte_breaks_the_reader)
+{
+	static const char text[] =
+	    "listen 127.0.0.1:80 proxy-protocol\n"
+	    "service \"www\" root=/ workers=3 # x\n"
+	    "route host=*.a path=/b%20c www\ndefault www\nqueue 12\ncontrol \"a \\\" b\"\n";
+	check_read(text);
+	proxy_conf_free(&conf);
+	for (size_t at = 0; at < sizeof(text) - 1; at++)
+		for (int byte = 0; byte < 256; byte++) {
+			char mutated[sizeof(text)];
+			memcpy(mutated, text, sizeof(text));
+			mutated[at] = (char)byte;
+			enum proxy_conf_result result = read_bytes(mutated, sizeof(text) - 1);
+			ck_assert((result == PROXY_CONF_OK) == (error[0] == '\0'));
+			ck_assert(result == PROXY_CONF_OK || strncmp(error, "conf:", 5) == 0);
+			proxy_conf_free(&conf);
+		}
+}
+END_TEST
+
+/* The command line. */
+
+static enum proxy_conf_result read_arguments(char **arguments)
+{
+	char *copies[16] = {"ferry-proxy"};
+	int count = 1;
+	for (; arguments[count - 1] != NULL; count++)
+		copies[count] = arguments[count - 1];
+	return proxy_conf_read(&conf, count, copies, error);
+}
+
+#define read_line(...) read_arguments((char *[]){__VA_ARGS__, NULL})
+
+#define ck_line_refused(expected, ...)                                                            \
+	do {                                                                                          \
+		ck_assert_int_eq(read_line(__VA_ARGS__), PROXY_CONF_BAD);                                 \
+		ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "'%s' is not '%s'", error, \
+		              expected);                                                                  \
+		ck_assert(is_empty());                                                                    \
+	} while (0)
+
+static char file_name[64];
+
+static char *write_file(const char *text, size_t length)
+{
+	snprintf(file_name, sizeof(file_name), "/tmp/ferry-conf-XXXXXX");
+	int fd = mkostemp(file_name, O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, text, length), (ssize_t)length);
+	close(fd);
+	return file_name;
+}
+
+START_TEST(a_socket_is_all_that_has_to_be_said)
+{
+	ck_assert_int_eq(read_line("--socket", "w.sock"), PROXY_CONF_OK);
+	ck_assert_ptr_null(conf.file);
+	ck_assert_uint_eq(conf.listen_count, 1);
+	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:8080");
+	ck_assert_uint_eq(conf.service_count, 1);
+	ck_assert_str_eq(conf.services[0].name, "default");
+	ck_assert_str_eq(conf.services[0].socket, "w.sock");
+	ck_assert_ptr_null(conf.services[0].root);
+	ck_assert_uint_eq(conf.services[0].workers, 0);
+	proxy_conf_free(&conf);
+
+	ck_assert_int_eq(read_line("--root", "/", "--workers", "4", "--address", "::1", "--port", "0"),
+	                 PROXY_CONF_OK);
+	ck_assert_str_eq(text_of(&conf.listens[0].address), "[::1]:0");
+	ck_assert_str_eq(conf.services[0].root, "/");
+	ck_assert_uint_eq(conf.services[0].workers, 4);
+	proxy_conf_free(&conf);
+
+	ck_assert_int_eq(read_line("--port", "81", "--root", "/", "--socket", "x"), PROXY_CONF_OK);
+	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:81");
+	ck_assert_uint_eq(conf.services[0].workers, 2);
+	ck_assert_str_eq(conf.services[0].socket, "x");
+	proxy_conf_free(&conf);
+}
+END_TEST
+
+START_TEST(options_take_the_place_of_directives)
+{
+	static const char text[] = LEAST "admin 127.0.0.1:2\ncontrol a\nqueue 1\nqueue-timeout 1\n"
+	                                 "answer-timeout 1\nhead-timeout 1\ndrain-timeout 1\n"
+	                                 "max-clients 1\nretry-after 1\n";
+	char *file = write_file(text, sizeof(text) - 1);
+	ck_assert_int_eq(read_line("--config", file), PROXY_CONF_OK);
+	ck_assert_str_eq(conf.file, file);
+	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:1");
+	ck_assert_str_eq(conf.control, "a");
+	ck_assert_uint_eq(conf.queue, 1);
+	proxy_conf_free(&conf);
+
+	ck_assert_int_eq(read_line("--config", file, "--listen=[::1]:5  proxy-protocol", "--listen",
+	                           "unix:b", "--admin=127.0.0.1:3", "--control=c d", "--queue=2",
+	                           "--queue-timeout=3", "--max-clients=7", "--retry-after=8"),
+	                 PROXY_CONF_OK);
+	ck_assert_uint_eq(conf.listen_count, 2);
+	ck_assert_str_eq(text_of(&conf.listens[0].address), "[::1]:5");
+	ck_assert(conf.listens[0].proxy_protocol);
+	ck_assert_str_eq(text_of(&conf.listens[1].address), "unix:b");
+	ck_assert(!conf.listens[1].proxy_protocol);
+	ck_assert_str_eq(text_of(&conf.admin), "127.0.0.1:3");
+	ck_assert_str_eq(conf.control, "c d");
+	ck_assert_uint_eq(conf.queue, 2);
+	ck_assert_uint_eq(milliseconds(conf.queue_timeout), 3);
+	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 1);
+	ck_assert_uint_eq(conf.max_clients, 7);
+	ck_assert_uint_eq(conf.retry_after, 8);
+	proxy_conf_free(&conf);
+
+	ck_assert_int_eq(read_line("--answer-timeout=4", "--head-timeout=5", "--drain-timeout=6",
+	                           "--port=9", "--config", file, "--take-over", "old"),
+	                 PROXY_CONF_OK);
+	ck_assert_uint_eq(conf.listen_count, 1);
+	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:9");
+	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 4);
+	ck_assert_uint_eq(milliseconds(conf.head_timeout), 5000);
+	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 6000);
+	ck_assert_uint_eq(milliseconds(conf.queue_timeout), 1);
+	ck_assert_str_eq(conf.take_over, "old");
+	proxy_conf_free(&conf);
+	unlink(file);
+}
+END_TEST
+
+START_TEST(a_file_may_leave_the_service_to_the_options)
+{
+	char *file = write_file("listen 127.0.0.1:1\n", 19);
+	ck_assert_int_eq(read_line("--config", file, "--socket", "s"), PROXY_CONF_OK);
+	ck_assert_str_eq(conf.services[0].socket, "s");
+	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:1");
+	proxy_conf_free(&conf);
+	ck_assert_int_eq(read_line("--config", file), PROXY_CONF_BAD);
+	ck_assert_ptr_nonnull(strstr(error, ": no 'service NAME ...' is there"));
+	unlink(file);
+}
+END_TEST
+
+START_TEST(bad_options_are_named)
+{
+	ck_line_refused("--socket is missing, or --root, or --config; see --help", "--port", "1");
+	ck_line_refused("'--nothing' is no option; see --help", "--nothing");
+	ck_line_refused("'-x' is no option; see --help", "-x");
+	ck_line_refused("'-x' is no option; see --help", "--socket", "a", "-xy");
+	ck_line_refused("--check takes no argument", "--check=1");
+	ck_line_refused("--queue: an argument is missing", "--queue");
+	ck_line_refused("'y' is one argument too many; see --help", "--socket", "x", "y");
+	ck_line_refused("--socket: is there twice", "--socket", "x", "--socket", "y");
+	ck_line_refused("--queue: is there twice", "--queue", "1", "--queue", "2");
+	ck_line_refused("--queue: '0' is no number from 1 to 1000000", "--socket", "x", "--queue", "0");
+	ck_line_refused("--port: '65536' is no number from 0 to 65535", "--socket", "x", "--port",
+	                "65536");
+	ck_line_refused("--port: '' is no number", "--socket", "x", "--port", "");
+	ck_line_refused("--address: 'localhost' is no IPv4 or IPv6 address", "--socket", "x",
+	                "--address", "localhost");
+	ck_line_refused("--listen: 'x' is no address", "--listen", "x");
+	ck_line_refused("--listen: an address is missing", "--listen", " ");
+	ck_line_refused("--listen: 'c' after the address", "--listen", "127.0.0.1:1 b c d e");
+	ck_line_refused("--listen is there; --address and --port", "--socket", "x", "--listen",
+	                "127.0.0.1:1", "--port", "1");
+	ck_line_refused("--workers is for workers with a --root", "--socket", "x", "--workers", "1");
+	ck_line_refused("--workers: '0' is no number from 1 to 1024", "--root", "/", "--workers", "0");
+	ck_line_refused("--root: the directory '/nowhere': No such file", "--root", "/nowhere");
+	ck_line_refused("--take-over: the path of a unix socket is missing", "--take-over", "",
+	                "--socket", "x");
+	ck_line_refused("--socket: the path of a unix socket is missing", "--socket", "");
+	ck_line_refused("--control: the path of a unix socket is missing", "--control", "");
+}
+END_TEST
+
+START_TEST(a_bad_file_is_named)
+{
+	char *file = write_file(LEAST "queue 0\n", sizeof(LEAST "queue 0\n") - 1);
+	char expected[128];
+	snprintf(expected, sizeof(expected), "%s:3: queue: '0' is no number", file);
+	ck_line_refused(expected, "--config", file);
+	ck_line_refused("--root, --workers and --socket are for a proxy without a service", "--config",
+	                file, "--queue", "1", "--socket", "x");
+	unlink(file);
+	snprintf(expected, sizeof(expected), "%s: No such file or directory", file);
+	ck_line_refused(expected, "--config", file);
+	ck_line_refused("/tmp: Is a directory", "--config", "/tmp");
+
+	static char large[PROXY_CONF_FILE_MAX + 1];
+	memset(large, '\n', sizeof(large));
+	memcpy(large, LEAST, sizeof(LEAST) - 1);
+	file = write_file(large, sizeof(large) - 1);
+	ck_assert_int_eq(read_line("--config", file), PROXY_CONF_OK);
+	proxy_conf_free(&conf);
+	unlink(file);
+	file = write_file(large, sizeof(large));
+	snprintf(expected, sizeof(expected), "%s: the file is longer than 1048576 bytes", file);
+	ck_line_refused(expected, "--config", file);
+	unlink(file);
+}
+END_TEST
+
+START_TEST(help_and_check_are_told_apart)
+{
+	ck_assert_int_eq(read_line("--help", "--nothing"), PROXY_CONF_HELP);
+	ck_assert(is_empty());
+	ck_assert_int_eq(strncmp(proxy_conf_usage, "usage: ferry-proxy", 18), 0);
+	ck_assert_int_eq(read_line("--check", "--socket", "x"), PROXY_CONF_CHECK);
+	ck_assert_uint_eq(conf.service_count, 1);
+	proxy_conf_free(&conf);
+	ck_assert_int_eq(read_line("--check"), PROXY_CONF_BAD);
+}
+END_TEST
+
+START_TEST(the_same_arguments_may_be_read_again)
+{
+	char *arguments[] = {"ferry-proxy", "--socket", "x", "--queue", "5", NULL};
+	for (int turn = 0; turn < 3; turn++) {
+		ck_assert_int_eq(proxy_conf_read(&conf, 5, arguments, error), PROXY_CONF_OK);
+		ck_assert_uint_eq(conf.queue, 5);
+		proxy_conf_free(&conf);
+	}
+	ck_assert_int_eq(proxy_conf_read(&conf, 4, arguments, NULL), PROXY_CONF_BAD);
+}
+END_TEST
+
+START_TEST(the_example_works_and_has_every_directive)
+{
+	static const char *const names[] = {
+	    "listen",         "admin",        "control",       "service",       "route",
+	    "default",        "max-clients",  "queue",         "queue-timeout", "retry-after",
+	    "answer-timeout", "head-timeout", "drain-timeout", "proxy-protocol"};
+	static char text[65536];
+	ck_assert_int_eq(chdir(FERRY_SOURCE), 0);
+	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"),
+	                 PROXY_CONF_OK);
+	ck_assert_uint_eq(conf.service_count, 2);
+	proxy_conf_free(&conf);
+	int fd = open("src/programs/ferry-proxy/ferry-proxy.conf", O_RDONLY | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ssize_t length = read(fd, text, sizeof(text) - 1);
+	ck_assert_int_gt(length, 0);
+	close(fd);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		ck_assert_msg(strstr(text, names[i]) != NULL, "%s", names[i]);
+	/* With all that stands behind a '#', it is as well, where those directories are. */
+	for (char *line = text; line != NULL && *line != '\0'; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (line[0] == '#' && line[1] >= 'a' && line[1] <= 'z')
+			line[0] = ' ';
+	}
+	enum proxy_conf_result result = read_bytes(text, strlen(text));
+	ck_assert_msg(result == PROXY_CONF_OK, "%s", error);
+	ck_assert_uint_eq(conf.service_count, 3);
+	ck_assert_uint_eq(conf.listen_count, 4);
+	proxy_conf_free(&conf);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("proxy_conf");
+	TCase *file = support_case(suite, "file");
+	tcase_add_test(file, every_directive_is_understood);
+	tcase_add_test(file, what_is_not_said_has_a_default);
+	tcase_add_test(file, blanks_comments_quotes_and_line_ends_are_as_one_expects);
+	tcase_add_test(file, a_hash_within_a_word_is_no_comment);
+	tcase_add_test(file, any_free_port_may_be_listened_on_twice);
+	tcase_add_test(file, the_routes_of_a_file_lead_to_its_services);
+	tcase_add_test(file, the_example_works_and_has_every_directive);
+	TCase *refused = support_case(suite, "refused");
+	tcase_add_test(refused, what_cannot_be_a_line_is_refused);
+	tcase_add_test(refused, a_line_is_bounded);
+	tcase_add_test(refused, an_unknown_directive_is_named_and_others_are_offered);
+	tcase_add_test(refused, a_message_is_cut_to_what_can_be_read);
+	tcase_add_test(refused, what_is_said_twice_is_refused);
+	tcase_add_test(refused, a_missing_argument_is_told);
+	tcase_add_test(refused, numbers_have_bounds_and_nothing_but_digits);
+	tcase_add_test(refused, a_bad_address_is_told);
+	tcase_add_test(refused, a_bad_service_is_told);
+	tcase_add_test(refused, a_bad_route_is_told);
+	tcase_add_test(refused, a_file_without_a_listener_or_a_service_is_refused);
+	tcase_add_test(refused, there_is_a_bound_of_each);
+	tcase_add_test(refused, no_mutation_of_one_byte_breaks_the_reader);
+	TCase *arguments = support_case(suite, "arguments");
+	tcase_add_test(arguments, a_socket_is_all_that_has_to_be_said);
+	tcase_add_test(arguments, options_take_the_place_of_directives);
+	tcase_add_test(arguments, a_file_may_leave_the_service_to_the_options);
+	tcase_add_test(arguments, bad_options_are_named);
+	tcase_add_test(arguments, a_bad_file_is_named);
+	tcase_add_test(arguments, help_and_check_are_told_apart);
+	tcase_add_test(arguments, the_same_arguments_may_be_read_again);
+	return support_run(suite);
+}

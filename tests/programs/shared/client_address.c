@@ -1,0 +1,211 @@
+/* What travels of a client's address in the handoff's blob. */
+
+#include "programs/shared/client_address.h"
+#include "support.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct client_address sent, got;
+static unsigned char blob[CLIENT_ADDRESS_MAX];
+
+/* The decoder is given an exact heap copy: a sanitizer sees a read of one byte too many. */
+static int get(const void *bytes, size_t length)
+{
+	void *copy = malloc(length > 0 ? length : 1);
+	ck_assert_ptr_nonnull(copy);
+	memcpy(copy, bytes, length);
+	int status = client_address_get(&got, copy, length);
+	free(copy);
+	return status;
+}
+
+static void parse(struct socket_address *address, const char *text)
+{
+	if (text == NULL)
+		memset(address, 0, sizeof(*address));
+	else
+		ck_assert_int_eq(socket_address_parse(address, text), 0);
+}
+
+static const char *const texts[] = {NULL, "192.0.2.1:65534", "[2001:db8::1]:443", "unix:/run/x",
+                                    "unix:@x"};
+
+enum { TEXTS = sizeof(texts) / sizeof(texts[0]) };
+
+START_TEST(every_pair_of_addresses_arrives)
+{
+	for (size_t i = 0; i < TEXTS; i++)
+		for (size_t j = 0; j < TEXTS; j++)
+			for (int proxied = 0; proxied < 2; proxied++) {
+				parse(&sent.client, texts[i]);
+				parse(&sent.server, texts[j]);
+				sent.proxied = proxied == 1;
+				int length = client_address_put(&sent, blob);
+				ck_assert_int_gt(length, 0);
+				memset(&got, 0xa5, sizeof(got));
+				ck_assert_int_eq(get(blob, (size_t)length), 0);
+				ck_assert(socket_address_equal(&got.client, &sent.client));
+				ck_assert(socket_address_equal(&got.server, &sent.server));
+				ck_assert(got.proxied == sent.proxied);
+			}
+}
+END_TEST
+
+START_TEST(the_encoding_is_the_one_that_is_written_down)
+{
+	static const unsigned char expected[] = {'f', 'C', 'l', 'i', 1,   1,   4,   0x1f, 0x90, 192, 0,
+	                                         2,   1,   1,   6,   '/', 'r', 'u', 'n',  '/',  'x'};
+	parse(&sent.client, "192.0.2.1:8080");
+	ck_assert_int_eq(socket_address_set_unix(&sent.server, "/run/x", 6), 0);
+	sent.proxied = true;
+	ck_assert_int_eq(client_address_put(&sent, blob), (int)sizeof(expected));
+	ck_assert_mem_eq(blob, expected, sizeof(expected));
+}
+END_TEST
+
+START_TEST(the_longest_addresses_fit)
+{
+	char path[108];
+	memset(path, 'x', sizeof(path));
+	ck_assert_int_eq(socket_address_set_unix(&sent.client, path, sizeof(path)), 0);
+	path[0] = '\0';
+	ck_assert_int_eq(socket_address_set_unix(&sent.server, path, sizeof(path)), 0);
+	ck_assert_int_eq(client_address_put(&sent, blob), CLIENT_ADDRESS_MAX);
+	ck_assert_int_eq(get(blob, CLIENT_ADDRESS_MAX), 0);
+	ck_assert(socket_address_equal(&got.client, &sent.client));
+	ck_assert(socket_address_equal(&got.server, &sent.server));
+}
+END_TEST
+
+START_TEST(a_socket_without_a_name_is_told_from_none)
+{
+	parse(&sent.client, NULL);
+	ck_assert_int_eq(socket_address_set_unix(&sent.server, "", 0), 0);
+	int length = client_address_put(&sent, blob);
+	ck_assert_int_eq(length, 9);
+	ck_assert_int_eq(get(blob, (size_t)length), 0);
+	ck_assert_uint_eq(got.client.length, 0);
+	ck_assert(socket_address_equal(&got.server, &sent.server));
+	ck_assert_int_eq(get(blob, (size_t)length - 1), -EPROTO);
+}
+END_TEST
+
+START_TEST(another_family_is_refused)
+{
+	sent = (struct client_address){.client.length = sizeof(struct sockaddr_storage)};
+	sent.client.any.sa_family = AF_NETLINK;
+	ck_assert_int_eq(client_address_put(&sent, blob), -EAFNOSUPPORT);
+	sent.server = sent.client;
+	parse(&sent.client, "1.2.3.4:5");
+	ck_assert_int_eq(client_address_put(&sent, blob), -EAFNOSUPPORT);
+}
+END_TEST
+
+START_TEST(nothing_but_a_whole_encoding_is_taken)
+{
+	for (size_t i = 0; i < TEXTS; i++)
+		for (size_t j = 0; j < TEXTS; j++) {
+			unsigned char longer[CLIENT_ADDRESS_MAX + 1] = {0};
+			parse(&sent.client, texts[i]);
+			parse(&sent.server, texts[j]);
+			int whole = client_address_put(&sent, longer);
+			for (int length = 0; length < whole; length++)
+				ck_assert_int_eq(get(longer, (size_t)length), -EPROTO);
+			ck_assert_int_eq(get(longer, (size_t)whole), 0);
+			ck_assert_int_eq(get(longer, (size_t)whole + 1), -EPROTO);
+		}
+}
+END_TEST
+
+#define ck_get(bytes, status) ck_assert_int_eq(get(bytes, sizeof(bytes) - 1), status)
+
+START_TEST(what_is_no_encoding_is_refused_and_changes_nothing)
+{
+	ck_get("fCli\x01\x00\x00\x00", 0);
+	parse(&got.client, "1.2.3.4:5");
+	ck_get("fClj\x01\x00\x00\x00", -EPROTO);
+	ck_get("fCli\x02\x00\x00\x00", -EPROTONOSUPPORT);
+	ck_get("fCli\x00\x00\x00\x00", -EPROTONOSUPPORT);
+	ck_get("fCli\x01\x02\x00\x00", -EPROTO);
+	ck_get("fCli\x01\x00\x02\x00", -EPROTO);
+	ck_get("fCli\x01\x00\x00\x07", -EPROTO);
+	ck_get("fCli\x01\x00\x01\x03/\0x\x00", -EPROTO);
+	ck_get("fCli\x01\x00\x00\x01\x6d"
+	       "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	       "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+	       -EPROTO);
+	ck_assert_uint_eq(got.client.length, sizeof(struct sockaddr_in));
+}
+END_TEST
+
+START_TEST(no_mutation_of_one_byte_breaks_the_decoder)
+{
+	for (size_t i = 0; i < TEXTS; i++) {
+		parse(&sent.client, texts[i]);
+		parse(&sent.server, texts[TEXTS - 1 - i]);
+		int length = client_address_put(&sent, blob);
+		for (int at = 0; at < length; at++)
+			for (int byte = 0; byte < 256; byte++) {
+				unsigned char mutated[CLIENT_ADDRESS_MAX], again[CLIENT_ADDRESS_MAX];
+				memcpy(mutated, blob, (size_t)length);
+				mutated[at] = (unsigned char)byte;
+				int status = get(mutated, (size_t)length);
+				ck_assert(status == 0 || status == -EPROTO || status == -EPROTONOSUPPORT);
+				if (status < 0)
+					continue;
+				ck_assert_int_eq(client_address_put(&got, again), length);
+				ck_assert_mem_eq(again, mutated, (size_t)length);
+			}
+	}
+}
+END_TEST
+
+START_TEST(a_socket_tells_both_of_its_ends)
+{
+	int fds[2];
+	make_pair(PAIR_TCP, fds);
+	struct client_address other;
+	ck_assert_int_eq(client_address_of_socket(&got, fds[0]), 0);
+	ck_assert_int_eq(client_address_of_socket(&other, fds[1]), 0);
+	ck_assert(socket_address_equal(&got.client, &other.server));
+	ck_assert(socket_address_equal(&got.server, &other.client));
+	ck_assert(!socket_address_equal(&got.client, &got.server));
+	ck_assert(!got.proxied);
+	close(fds[0]);
+	close(fds[1]);
+
+	make_pair(PAIR_UNIX, fds);
+	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	ck_assert_int_eq(client_address_of_socket(&got, fds[0]), 0);
+	ck_assert_str_eq(socket_address_format(&got.client, text, sizeof(text)), "unix:");
+	close(fds[0]);
+	close(fds[1]);
+
+	make_pipe(fds);
+	got.proxied = true;
+	ck_assert_int_eq(client_address_of_socket(&got, fds[0]), -ENOTSOCK);
+	ck_assert(got.proxied);
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("client_address");
+	TCase *encoding = support_case(suite, "encoding");
+	tcase_add_test(encoding, every_pair_of_addresses_arrives);
+	tcase_add_test(encoding, the_encoding_is_the_one_that_is_written_down);
+	tcase_add_test(encoding, the_longest_addresses_fit);
+	tcase_add_test(encoding, a_socket_without_a_name_is_told_from_none);
+	tcase_add_test(encoding, another_family_is_refused);
+	tcase_add_test(encoding, nothing_but_a_whole_encoding_is_taken);
+	tcase_add_test(encoding, what_is_no_encoding_is_refused_and_changes_nothing);
+	tcase_add_test(encoding, no_mutation_of_one_byte_breaks_the_decoder);
+	TCase *sockets = support_case(suite, "sockets");
+	tcase_add_test(sockets, a_socket_tells_both_of_its_ends);
+	return support_run(suite);
+}
