@@ -87,7 +87,7 @@ static void connected(struct ferry_connector *connector, int status,
 static int listen_or_connect(struct unix_peer *peer, struct ferry_listener **listener)
 {
 	if (peer->listens)
-		return ferry_listen_unix(listener, peer->base, peer->path, 0600, 0, accepted, peer);
+		return ferry_listener_new_unix(listener, peer->base, peer->path, NULL, accepted, peer);
 	return ferry_connector_new_unix(NULL, peer->base, peer->path, NULL, connected, peer);
 }
 

@@ -174,7 +174,7 @@ FERRY_EXPORT int ferry_poller_add_server(struct ferry_channel **out, struct ferr
                                          int fd);
 
 /**
- * Listens on a unix stream socket, as ferry_listen_unix(), and registers that. Freeing the server removes
+ * Listens on a unix stream socket, as ferry_listener_new_unix(), and registers that. Freeing the server removes
  * the socket's file.
  *
  * @param[out] out the server; may be NULL
@@ -183,8 +183,8 @@ FERRY_EXPORT int ferry_poller_add_server(struct ferry_channel **out, struct ferr
  * @param mode permission bits of the socket file; 0 means 0600
  * @param backlog as in listen(2); 0 means SOMAXCONN
  * @retval 0 done
- * @retval -EINVAL @p poller is NULL, or as ferry_listen_unix()
- * @retval other as ferry_listen_unix()
+ * @retval -EINVAL @p poller is NULL, or as ferry_listener_new_unix()
+ * @retval other as ferry_listener_new_unix()
  *
  * Since 0.1.
  */

@@ -7,13 +7,14 @@
  */
 
 #include "ferry/channel.h"
+#include "ferry/connector.h"
 #include "ferry/descriptor.h"
 #include "ferry/descriptor_message.h"
 #include "ferry/dispatcher.h"
-#include "ferry/endpoint.h"
 #include "ferry/file_producer.h"
 #include "ferry/handoff.h"
 #include "ferry/line.h"
+#include "ferry/listener.h"
 #include "ferry/log.h"
 #include "ferry/message.h"
 #include "ferry/producer.h"

@@ -120,7 +120,7 @@ FERRY_EXPORT int ferry_socket_set_add(struct ferry_socket_set *set, const char *
                                       enum ferry_fd_ownership ownership);
 
 /**
- * Adds a duplicate of a listener's socket. The file that ferry_listen_unix() made, and the lock beside it,
+ * Adds a duplicate of a listener's socket. The file that ferry_listener_new_unix() made, and the lock beside it,
  * are the set's from then on: ferry_listener_free() does not remove them any more, and
  * ferry_socket_set_free() does, unless they have been handed over. The listener accepts as before and stays the caller's.
  *
@@ -137,7 +137,7 @@ FERRY_EXPORT int ferry_socket_set_add_listener(struct ferry_socket_set *set, con
                                                struct ferry_listener *listener);
 
 /**
- * Has the set own the file of a unix socket that was bound by other means than ferry_listen_unix(): it is
+ * Has the set own the file of a unix socket that was bound by other means than ferry_listener_new_unix(): it is
  * removed by ferry_socket_set_free(), or handed over with the socket. For sockets from
  * ferry_socket_set_from_environment() it is not meant: their files are systemd's.
  *

@@ -10,7 +10,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
-#include "ferry/endpoint.h"
+#include "ferry/listener.h"
 #include "transport/transport.h"
 
 /*

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "channel/channel.h"
-#include "ferry/endpoint.h"
+#include "ferry/listener.h"
 
 /*
  * Connections wait in their server until they are told; nothing is read from them before. As many as
@@ -124,8 +124,11 @@ int ferry_poller_add_unix_server(struct ferry_channel **out, struct ferry_poller
 	struct ferry_channel *server = channel_allocate(poller);
 	if (server == NULL)
 		return -ENOMEM;
+	struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
+	options.mode = mode;
+	options.backlog = backlog;
 	int status =
-	    ferry_listen_unix(&server->listener, poller->base, path, mode, backlog, accepted, server);
+	    ferry_listener_new_unix(&server->listener, poller->base, path, &options, accepted, server);
 	if (status == 0)
 		begin(out, server);
 	else

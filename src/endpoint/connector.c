@@ -10,7 +10,7 @@
 
 #include "endpoint/address.h"
 #include "endpoint/connection.h"
-#include "ferry/endpoint.h"
+#include "ferry/connector.h"
 
 /* connect(2) on a unix socket is over at once: it stands, or it failed. One answer is between:
  * EAGAIN, the listener's backlog is full. Nothing tells when there is room again (the socket polls
@@ -39,7 +39,7 @@ struct ferry_connector {
 	int64_t retry_microseconds;
 	struct event *turn;
 	bool calling_back;
-	ferry_connected_cb connected;
+	ferry_connector_connected_cb connected;
 	void *context;
 };
 
@@ -146,7 +146,7 @@ static int start(struct ferry_connector *connector)
 
 int ferry_connector_new_unix(struct ferry_connector **out, struct event_base *base,
                              const char *path, const struct timeval *timeout,
-                             ferry_connected_cb connected, void *context)
+                             ferry_connector_connected_cb connected, void *context)
 {
 	struct address address;
 

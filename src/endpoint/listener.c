@@ -15,7 +15,7 @@
 #include "endpoint/connection.h"
 #include "endpoint/listener.h"
 #include "endpoint/socket_file.h"
-#include "ferry/endpoint.h"
+#include "ferry/listener.h"
 #include "transport/transport.h"
 #include "util/log.h"
 
@@ -40,7 +40,8 @@ enum {
 	/* Then other events get their turn; the socket is still readable, if more wait. */
 	ACCEPTS_PER_WAKEUP = 64,
 	PAUSE_MICROSECONDS = 100000,
-	MODE_DEFAULT = 0600
+	MODE_DEFAULT = 0600,
+	OPTIONS_SIZE_MAX = 4096 /* no version is as large: `size` was never set */
 };
 
 enum state { STOPPED, ACCEPTING, PAUSED };
@@ -55,14 +56,14 @@ struct ferry_listener {
 	enum pass_rights pass_rights;
 	int fd;
 	struct socket_file file;
-	struct event *readable;
+	struct event *readable; /* NULL, as is pause_over: there is no callback, and it stays STOPPED */
 	struct event *pause_over;
 	struct admission admission;
 	struct ferry_listener_stats stats;
 	int64_t next_line;     /* when the next connection that is turned away gets one in the log */
 	uint64_t without_line; /* how many have got none since */
 	bool *freed; /* set by ferry_listener_free(), for the accept loop that it was called from */
-	ferry_accepted_cb accepted;
+	ferry_listener_accepted_cb accepted;
 	void *context;
 };
 
@@ -277,7 +278,7 @@ static void on_readable(evutil_socket_t fd, short what, void *argument)
 
 /* A listener without a socket. */
 static int listener_new(struct ferry_listener **out, struct event_base *base,
-                        ferry_accepted_cb accepted, void *context)
+                        ferry_listener_accepted_cb accepted, void *context)
 {
 	struct ferry_listener *listener = calloc(1, sizeof(*listener));
 	if (listener == NULL)
@@ -291,19 +292,21 @@ static int listener_new(struct ferry_listener **out, struct event_base *base,
 	return 0;
 }
 
-static int open_socket(struct ferry_listener *listener, const struct address *address, mode_t mode,
-                       int backlog, bool locked)
+static int open_socket(struct ferry_listener *listener, const struct address *address,
+                       const struct ferry_listener_options *options)
 {
+	const struct socket_file_access access = {options->mode, options->owner, options->group};
+
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (listener->fd < 0)
 		return -errno;
 
 	int status = 0;
 	if (!address_is_abstract(address))
-		status = socket_file_bind(&listener->file, listener->fd, address, mode, locked);
+		status = socket_file_bind(&listener->file, listener->fd, address, &access, options->lock);
 	else if (bind(listener->fd, (const struct sockaddr *)&address->un, address->length) < 0)
 		status = -errno;
-	if (status == 0 && listen(listener->fd, backlog) < 0)
+	if (status == 0 && listen(listener->fd, options->backlog) < 0)
 		status = -errno;
 	return status;
 }
@@ -318,24 +321,58 @@ static int watch_socket(struct ferry_listener *listener)
 	return start_accepting(listener);
 }
 
-static int listen_unix(struct ferry_listener **out, struct event_base *base, const char *path,
-                       mode_t mode, int backlog, bool locked, ferry_accepted_cb accepted,
-                       void *context)
+/* Members that a newer program has set and this library does not know. Their default is zero. */
+static bool has_unknown_options(const struct ferry_listener_options *options)
 {
-	struct address address;
-	struct ferry_listener *listener = NULL;
+	const unsigned char *bytes = (const unsigned char *)options;
 
-	if (out == NULL || base == NULL || accepted == NULL || (mode & ~(mode_t)0777) != 0 ||
-	    backlog < 0)
+	for (size_t i = sizeof(*options); i < options->size; i++)
+		if (bytes[i] != 0)
+			return true;
+	return false;
+}
+
+/* The options with their defaults filled in. A member of a later version must not lie in today's padding,
+ * which an older program leaves as it is. */
+static int read_options(struct ferry_listener_options *out,
+                        const struct ferry_listener_options *options)
+{
+	static const struct ferry_listener_options defaults = FERRY_LISTENER_OPTIONS_INIT;
+
+	if (options == NULL)
+		options = &defaults;
+	if (options->size < sizeof(*out) || options->size > OPTIONS_SIZE_MAX ||
+	    has_unknown_options(options) || (options->mode & ~(mode_t)0777) != 0 ||
+	    options->backlog < 0)
 		return -EINVAL;
 
-	int status = address_from_string(&address, path);
+	*out = *options;
+	if (out->mode == 0)
+		out->mode = MODE_DEFAULT;
+	if (out->backlog == 0)
+		out->backlog = SOMAXCONN;
+	return 0;
+}
+
+int ferry_listener_new_unix(struct ferry_listener **out, struct event_base *base, const char *path,
+                            const struct ferry_listener_options *options,
+                            ferry_listener_accepted_cb accepted, void *context)
+{
+	struct address address;
+	struct ferry_listener_options given;
+	struct ferry_listener *listener = NULL;
+
+	if (out == NULL || base == NULL)
+		return -EINVAL;
+
+	int status = read_options(&given, options);
+	if (status == 0)
+		status = address_from_string(&address, path);
 	if (status == 0)
 		status = listener_new(&listener, base, accepted, context);
 	if (status == 0)
-		status = open_socket(listener, &address, mode != 0 ? mode : MODE_DEFAULT,
-		                     backlog != 0 ? backlog : SOMAXCONN, locked);
-	if (status == 0)
+		status = open_socket(listener, &address, &given);
+	if (status == 0 && accepted != NULL)
 		status = watch_socket(listener);
 
 	if (status == 0)
@@ -343,18 +380,6 @@ static int listen_unix(struct ferry_listener **out, struct event_base *base, con
 	else
 		ferry_listener_free(listener);
 	return status;
-}
-
-int ferry_listen_unix(struct ferry_listener **out, struct event_base *base, const char *path,
-                      mode_t mode, int backlog, ferry_accepted_cb accepted, void *context)
-{
-	return listen_unix(out, base, path, mode, backlog, false, accepted, context);
-}
-
-int ferry_listen_unix_locked(struct ferry_listener **out, struct event_base *base, const char *path,
-                             mode_t mode, int backlog, ferry_accepted_cb accepted, void *context)
-{
-	return listen_unix(out, base, path, mode, backlog, true, accepted, context);
 }
 
 /* Whether connections can be accepted from a descriptor that came from elsewhere. */
@@ -376,7 +401,7 @@ static int check_socket(int fd)
 }
 
 int ferry_listener_new_fd(struct ferry_listener **out, struct event_base *base, int fd,
-                          ferry_accepted_cb accepted, void *context)
+                          ferry_listener_accepted_cb accepted, void *context)
 {
 	struct ferry_listener *listener = NULL;
 
@@ -403,8 +428,10 @@ int ferry_listener_disable(struct ferry_listener *listener)
 {
 	if (listener == NULL)
 		return -EINVAL;
-	event_del(listener->readable);
-	event_del(listener->pause_over);
+	if (listener->accepted != NULL) {
+		event_del(listener->readable);
+		event_del(listener->pause_over);
+	}
 	listener->state = STOPPED;
 	return 0;
 }
@@ -413,6 +440,8 @@ int ferry_listener_enable(struct ferry_listener *listener)
 {
 	if (listener == NULL)
 		return -EINVAL;
+	if (listener->accepted == NULL)
+		return -EOPNOTSUPP;
 	return listener->state == STOPPED ? start_accepting(listener) : 0;
 }
 
@@ -436,21 +465,28 @@ static int check_unix(const struct ferry_listener *listener)
 	return domain == AF_UNIX ? 0 : -EOPNOTSUPP;
 }
 
+/* 0: it accepts connections whose user the kernel knows. */
+static int check_accepts_unix(const struct ferry_listener *listener)
+{
+	const int status = check_unix(listener);
+	return status == 0 && listener->accepted == NULL ? -EOPNOTSUPP : status;
+}
+
 int ferry_listener_allow_uid(struct ferry_listener *listener, uid_t uid)
 {
-	const int status = uid != (uid_t)-1 ? check_unix(listener) : -EINVAL;
+	const int status = uid != (uid_t)-1 ? check_accepts_unix(listener) : -EINVAL;
 	return status != 0 ? status : admission_allow_uid(&listener->admission, uid);
 }
 
 int ferry_listener_allow_gid(struct ferry_listener *listener, gid_t gid)
 {
-	const int status = gid != (gid_t)-1 ? check_unix(listener) : -EINVAL;
+	const int status = gid != (gid_t)-1 ? check_accepts_unix(listener) : -EINVAL;
 	return status != 0 ? status : admission_allow_gid(&listener->admission, gid);
 }
 
 int ferry_listener_set_max_connections_per_uid(struct ferry_listener *listener, unsigned int max)
 {
-	const int status = check_unix(listener);
+	const int status = check_accepts_unix(listener);
 	return status != 0 ? status : admission_limit(&listener->admission, max);
 }
 

@@ -16,6 +16,10 @@
  * making files. What the umask took away is put back after bind(2) and before listen(2), until
  * which every connect(2) is refused.
  *
+ * A file that is to change hands is bound without any permission bits, and gets them when it belongs to its
+ * owner and group. A client of the wrong group could otherwise be allowed by the kernel in connect(2),
+ * stand still between that check and the one whether the socket listens, and be connected after listen(2).
+ *
  * The file is told from others by device and inode. Those cannot come again for another file while
  * the socket is open, because the kernel holds the inode of a bound socket: the file is therefore
  * looked at and removed before the socket is closed.
@@ -62,27 +66,41 @@ static int identify(struct socket_file *file, struct stat *status)
 	return 0;
 }
 
-/* There is no fchmod(2) for a socket's file, and chmod(2) by name could be made to hit another:
- * an O_PATH descriptor holds the file that is then looked at, and /proc leads from there to its
- * inode. */
-static int set_mode(const struct socket_file *file, mode_t mode)
+static bool changes_hands(const struct socket_file_access *access)
+{
+	return access->owner != (uid_t)-1 || access->group != (gid_t)-1;
+}
+
+/* There is no fchmod(2) for a socket's file, and chmod(2) by name could be made to hit another: /proc leads
+ * from an O_PATH descriptor to the inode that it holds. */
+static int set_mode(int fd, mode_t mode)
+{
+	char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return chmod(link, mode) < 0 ? -errno : 0;
+}
+
+/* Both only for the file that was bound. The mode is last: see above. */
+static int set_access(const struct socket_file *file, const struct socket_file_access *access)
 {
 	struct stat status;
-	char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
 	int result = 0;
 	const int fd = openat(file->directory, file->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	if (fstat(fd, &status) < 0)
 		result = -errno;
 	else if (!is_ours(file, &status))
 		result = -EADDRINUSE;
 	else if (status.st_uid != geteuid() || status.st_nlink != 1)
 		result = -EPERM; /* slipped in between bind(2) and identify() */
-	else if (chmod(link, mode) < 0)
+	else if (changes_hands(access) &&
+	         fchownat(fd, "", access->owner, access->group, AT_EMPTY_PATH) < 0)
 		result = -errno;
+	if (result == 0)
+		result = set_mode(fd, access->mode);
 	close(fd);
 	return result;
 }
@@ -124,15 +142,16 @@ static int check_dead(const struct address *address)
 	}
 }
 
-/* Only a socket of this user's is removed, only when it is dead, and only the one that was tried: `fd` holds
- * its inode, which would otherwise soon be that of the next file. */
-static int remove_dead(const struct socket_file *file, int fd, const struct address *address)
+/* Only a socket of this user or of `owner` is removed, only when it is dead, and only the one that was tried:
+ * `fd` holds its inode, which would otherwise soon be that of the next file. */
+static int remove_dead(const struct socket_file *file, int fd, const struct address *address,
+                       uid_t owner)
 {
 	struct stat tried, found;
 
 	if (fstat(fd, &tried) < 0)
 		return -errno;
-	if (!S_ISSOCK(tried.st_mode) || tried.st_uid != geteuid())
+	if (!S_ISSOCK(tried.st_mode) || (tried.st_uid != geteuid() && tried.st_uid != owner))
 		return -EADDRINUSE;
 	const int status = check_dead(address);
 	if (status != 0)
@@ -145,52 +164,52 @@ static int remove_dead(const struct socket_file *file, int fd, const struct addr
 }
 
 /* With the lock held: whoever else uses it is not there. */
-static int remove_stale(const struct socket_file *file, const struct address *address)
+static int remove_stale(const struct socket_file *file, const struct address *address, uid_t owner)
 {
 	const int fd = openat(file->directory, file->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
-	const int status = remove_dead(file, fd, address);
+	const int status = remove_dead(file, fd, address, owner);
 	close(fd);
 	return status;
 }
 
-static int win_path(struct socket_file *file, const struct address *address)
+static int win_path(struct socket_file *file, const struct address *address, uid_t owner)
 {
 	const int fd = lock_file_acquire(file->directory, file->name);
 	if (fd < 0)
 		return fd;
 	file->lock = fd;
-	return remove_stale(file, address);
+	return remove_stale(file, address, owner);
 }
 
 /* ---- the calls ---- */
 
-static int bind_with_mode(struct socket_file *file, int fd, const struct address *address,
-                          mode_t mode)
+static int bind_with_access(struct socket_file *file, int fd, const struct address *address,
+                            const struct socket_file_access *access)
 {
 	struct stat status;
 	int result = 0;
 
-	if (fchmod(fd, mode) < 0 ||
+	if (fchmod(fd, changes_hands(access) ? 0 : access->mode) < 0 ||
 	    bind(fd, (const struct sockaddr *)&address->un, address->length) < 0)
 		result = -errno;
 	if (result == 0)
 		result = identify(file, &status);
-	if (result == 0 && (status.st_mode & 07777) != mode)
-		result = set_mode(file, mode);
+	if (result == 0 && (changes_hands(access) || (status.st_mode & 07777) != access->mode))
+		result = set_access(file, access);
 	return result;
 }
 
-int socket_file_bind(struct socket_file *file, int fd, const struct address *address, mode_t mode,
-                     bool locked)
+int socket_file_bind(struct socket_file *file, int fd, const struct address *address,
+                     const struct socket_file_access *access, bool locked)
 {
 	*file = SOCKET_FILE_NONE;
 	int result = open_directory(file, address->un.sun_path);
 	if (result == 0 && locked)
-		result = win_path(file, address);
+		result = win_path(file, address, access->owner);
 	if (result == 0)
-		result = bind_with_mode(file, fd, address, mode);
+		result = bind_with_access(file, fd, address, access);
 	if (result == 0)
 		return 0;
 

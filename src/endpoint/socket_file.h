@@ -9,6 +9,13 @@
 
 #include "endpoint/address.h"
 
+/* Who may connect: the file's permission bits and to whom it belongs. */
+struct socket_file_access {
+	mode_t mode;
+	uid_t owner; /* (uid_t)-1: not changed, as in chown(2) */
+	gid_t group; /* (gid_t)-1: not changed */
+};
+
 struct socket_file {
 	int directory; /* O_PATH; -1: there is no file */
 	int lock;      /* as lock_file.h has it; -1: none */
@@ -23,11 +30,11 @@ struct socket_file {
 /* It is another's now. */
 void socket_file_forget(struct socket_file *file);
 
-/* Binds `fd` to the path of `address`; the file has exactly `mode` from the first moment. With `locked`,
+/* Binds `fd` to the path of `address`; the file never gives anybody more than `access` does. With `locked`,
  * the lock beside it is won first, and a socket's file that nobody listens on any more is replaced. On
  * failure there is no file; but one that cannot be looked at is left, as it may be another's. */
-int socket_file_bind(struct socket_file *file, int fd, const struct address *address, mode_t mode,
-                     bool locked);
+int socket_file_bind(struct socket_file *file, int fd, const struct address *address,
+                     const struct socket_file_access *access, bool locked);
 
 /* Finds the file of a socket that is bound already, by the path that it says it has. -ENOENT: it has
  * none, or there is nothing. -EADDRINUSE: there is something that is no socket. */

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "endpoint/listener.h"
-#include "ferry/endpoint.h"
+#include "ferry/listener.h"
 #include "takeover/takeover.h"
 
 /*

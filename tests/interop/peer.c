@@ -338,7 +338,8 @@ static void start(bool listen, const char *path)
 		expect(ferry_connector_new_unix(NULL, peer.base, path, NULL, connected, NULL), "connect");
 		return;
 	}
-	expect(ferry_listen_unix(&peer.listener, peer.base, path, 0, 0, accepted, NULL), "listen");
+	expect(ferry_listener_new_unix(&peer.listener, peer.base, path, NULL, accepted, NULL),
+	       "listen");
 	puts("ready");
 	fflush(stdout);
 }

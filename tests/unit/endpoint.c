@@ -23,9 +23,11 @@
 #include <event2/bufferevent.h>
 
 #include "endpoint/address.h"
-#include "ferry/endpoint.h"
+#include "ferry/connector.h"
+#include "ferry/listener.h"
 #include "ferry/log.h"
 #include "ferry/transport.h"
+#include "listener_options.h"
 
 /* ---- the system calls under watch, by the linker's --wrap ---- */
 
@@ -354,7 +356,8 @@ static void on_accepted(struct ferry_listener *listener, struct ferry_transport 
 
 static void host_listen(struct host *host, const char *name, int backlog)
 {
-	ck_assert_int_eq(ferry_listen_unix(&host->listener, base, name, 0, backlog, on_accepted, host),
+	ck_assert_int_eq(ferry_listener_new_unix(&host->listener, base, name, with_backlog(backlog),
+	                                         on_accepted, host),
 	                 0);
 }
 
@@ -467,16 +470,22 @@ START_TEST(bad_arguments_are_refused_at_the_call)
 	memset(longer, 'x', sizeof(longer));
 	longer[sizeof(longer) - 1] = '\0';
 
-	ck_assert_int_eq(ferry_listen_unix(NULL, base, path, 0, 0, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix(&listener, NULL, path, 0, 0, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, NULL, 0, 0, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, NULL, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, "", 0, 0, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, "@", 0, 0, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 01777, 0, on_accepted, NULL),
+	ck_assert_int_eq(ferry_listener_new_unix(NULL, base, path, NULL, on_accepted, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, NULL, path, NULL, on_accepted, NULL),
 	                 -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, -1, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, longer, 0, 0, on_accepted, NULL),
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, NULL, NULL, on_accepted, NULL),
+	                 -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, "", NULL, on_accepted, NULL),
+	                 -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, "@", NULL, on_accepted, NULL),
+	                 -EINVAL);
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(&listener, base, path, with_mode(01777), on_accepted, NULL),
+	    -EINVAL);
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(&listener, base, path, with_backlog(-1), on_accepted, NULL),
+	    -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, longer, NULL, on_accepted, NULL),
 	                 -ENAMETOOLONG);
 	ck_assert_int_eq(ferry_listener_new_fd(NULL, base, 0, on_accepted, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listener_new_fd(&listener, NULL, 0, on_accepted, NULL), -EINVAL);
@@ -555,8 +564,9 @@ START_TEST(the_file_has_its_mode_from_the_first_moment)
 			mode_t before = __real_umask(umasks[i]);
 			mode_asked = modes[j];
 			looks = 0;
-			ck_assert_int_eq(
-			    ferry_listen_unix(&listener, base, path, mode_asked, 0, on_accepted, NULL), 0);
+			ck_assert_int_eq(ferry_listener_new_unix(&listener, base, path, with_mode(mode_asked),
+			                                         on_accepted, NULL),
+			                 0);
 			ck_assert_uint_eq(__real_umask(before), umasks[i]);
 			ck_assert_uint_eq(looks, 2);
 			ck_assert_uint_eq(mode_of(path), mode_asked);
@@ -583,21 +593,24 @@ START_TEST(what_exists_at_the_path_is_refused_and_left)
 	struct ferry_listener *listener = NULL;
 
 	make_plain_file(path);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0666, 0, on_accepted, NULL),
-	                 -EADDRINUSE);
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(&listener, base, path, with_mode(0666), on_accepted, NULL),
+	    -EADDRINUSE);
 	assert_plain_file(path);
 	unlink(path);
 
 	ck_assert_int_eq(symlink("nowhere", path), 0);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0666, 0, on_accepted, NULL),
-	                 -EADDRINUSE);
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(&listener, base, path, with_mode(0666), on_accepted, NULL),
+	    -EADDRINUSE);
 	ck_assert(exists(path));
 	unlink(path);
 
 	int fd = plain_listen(path, 1);
 	mode_t mode = mode_of(path);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0666, 0, on_accepted, NULL),
-	                 -EADDRINUSE);
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(&listener, base, path, with_mode(0666), on_accepted, NULL),
+	    -EADDRINUSE);
 	ck_assert_uint_eq(mode_of(path), mode);
 	int client = plain_connect(path);
 	ck_assert_int_ge(client, 0);
@@ -606,7 +619,7 @@ START_TEST(what_exists_at_the_path_is_refused_and_left)
 
 	char with_slash[sizeof(directory) + 1];
 	snprintf(with_slash, sizeof(with_slash), "%s/", directory);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, with_slash, 0, 0, on_accepted, NULL),
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, with_slash, NULL, on_accepted, NULL),
 	                 -EADDRINUSE);
 	ck_assert_ptr_null(listener);
 }
@@ -617,7 +630,8 @@ START_TEST(a_missing_directory_is_told)
 	struct ferry_listener *listener = NULL;
 	char deep[256];
 	snprintf(deep, sizeof(deep), "%s/none/socket", directory);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, deep, 0, 0, on_accepted, NULL), -ENOENT);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, deep, NULL, on_accepted, NULL),
+	                 -ENOENT);
 	ck_assert_ptr_null(listener);
 }
 END_TEST
@@ -703,8 +717,9 @@ static void assert_swap_is_noticed(int expected)
 {
 	struct ferry_listener *listener = NULL;
 	mode_t before = __real_umask(077);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0666, 0, on_accepted, NULL),
-	                 expected);
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(&listener, base, path, with_mode(0666), on_accepted, NULL),
+	    expected);
 	__real_umask(before);
 	ck_assert_ptr_null(listener);
 	if (intruder >= 0)
@@ -747,14 +762,15 @@ START_TEST(a_failure_after_bind_leaves_no_file)
 	struct ferry_listener *listener = NULL;
 
 	watch.listen_error = EADDRNOTAVAIL;
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL),
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, path, NULL, on_accepted, NULL),
 	                 -EADDRNOTAVAIL);
 	ck_assert(!exists(path));
 	watch.listen_error = 0;
 
 	watch.chmod_error = EROFS;
 	mode_t before = __real_umask(077);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0666, 0, on_accepted, NULL), -EROFS);
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(&listener, base, path, with_mode(0666), on_accepted, NULL), -EROFS);
 	__real_umask(before);
 	ck_assert(!exists(path));
 	ck_assert_ptr_null(listener);
@@ -766,7 +782,8 @@ START_TEST(a_mode_that_cannot_be_set_is_told_before_there_is_a_file)
 	struct ferry_listener *listener = NULL;
 
 	watch.fchmod_error = EPERM;
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL), -EPERM);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, path, NULL, on_accepted, NULL),
+	                 -EPERM);
 	ck_assert(!exists(path));
 	ck_assert_ptr_null(listener);
 }
@@ -778,20 +795,20 @@ START_TEST(a_file_that_cannot_be_looked_at_or_removed_is_left)
 	struct ferry_listener *listener = NULL;
 
 	watch.fstatat_error = EIO;
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL), -EIO);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, path, NULL, on_accepted, NULL), -EIO);
 	ck_assert_ptr_null(listener);
 	ck_assert(exists(path));
 	watch.fstatat_error = 0;
 	unlink(path);
 
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL), 0);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, path, NULL, on_accepted, NULL), 0);
 	watch.fstatat_error = EACCES;
 	ferry_listener_free(listener);
 	ck_assert(exists(path));
 	watch.fstatat_error = 0;
 	unlink(path);
 
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL), 0);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, path, NULL, on_accepted, NULL), 0);
 	watch.unlinkat_error = EROFS;
 	ferry_listener_free(listener);
 	ck_assert(exists(path));
@@ -826,7 +843,7 @@ START_TEST(without_descriptors_the_call_says_so_and_leaves_no_file)
 	/* The socket, its directory, and the file whose mode is mended. */
 	for (; status == -EMFILE; spare++) {
 		struct rlimit limit = limit_numbers(spare);
-		status = ferry_listen_unix(&listener, base, path, 0666, 0, on_accepted, NULL);
+		status = ferry_listener_new_unix(&listener, base, path, with_mode(0666), on_accepted, NULL);
 		setrlimit(RLIMIT_NOFILE, &limit);
 		ck_assert(status == 0 || !exists(path));
 	}
@@ -889,7 +906,8 @@ START_TEST(a_taken_abstract_name_is_refused)
 	char name[64];
 	snprintf(name, sizeof(name), "@ferry-test-%ld", (long)getpid());
 	host_listen(&host, name, 0);
-	ck_assert_int_eq(ferry_listen_unix(&second, base, name, 0, 0, on_accepted, NULL), -EADDRINUSE);
+	ck_assert_int_eq(ferry_listener_new_unix(&second, base, name, NULL, on_accepted, NULL),
+	                 -EADDRINUSE);
 	host_free(&host);
 	host = (struct host){0};
 	host_listen(&host, name, 0);
@@ -1418,7 +1436,7 @@ START_TEST(every_allocation_of_a_call_may_fail)
 
 	do {
 		watch.allocation_to_fail = ++failed;
-		status = ferry_listen_unix(&listener, base, path, 0, 0, on_accepted, NULL);
+		status = ferry_listener_new_unix(&listener, base, path, NULL, on_accepted, NULL);
 		watch.allocation_to_fail = 0;
 		ck_assert(status == 0 || (status == -ENOMEM && !exists(path) && listener == NULL));
 	} while (status != 0);

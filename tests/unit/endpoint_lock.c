@@ -18,9 +18,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "ferry/endpoint.h"
+#include "ferry/listener.h"
 
 #include "children.h"
+#include "listener_options.h"
 #include "listening.h"
 #include "recorder.h"
 #include "support.h"
@@ -224,7 +225,7 @@ static int try_to_own(struct ferry_listener **listener)
 {
 	*listener = NULL;
 	const int status =
-	    ferry_listen_unix_locked(listener, base, socket_path, 0, 0, on_accepted, NULL);
+	    ferry_listener_new_unix(listener, base, socket_path, with_lock(), on_accepted, NULL);
 	ck_assert_int_eq(status == 0, *listener != NULL);
 	return status;
 }
@@ -383,9 +384,10 @@ START_TEST(an_abstract_name_needs_no_lock)
 	char name[sizeof(socket_path) + 2];
 	struct ferry_listener *first = NULL, *second = NULL;
 	snprintf(name, sizeof(name), "@%s", socket_path);
-	ck_assert_int_eq(ferry_listen_unix_locked(&first, base, name, 0, 0, on_accepted, NULL), 0);
+	ck_assert_int_eq(ferry_listener_new_unix(&first, base, name, with_lock(), on_accepted, NULL),
+	                 0);
 	ck_assert(is_reachable(ferry_listener_get_fd(first)));
-	ck_assert_int_eq(ferry_listen_unix_locked(&second, base, name, 0, 0, on_accepted, NULL),
+	ck_assert_int_eq(ferry_listener_new_unix(&second, base, name, with_lock(), on_accepted, NULL),
 	                 -EADDRINUSE);
 	ferry_listener_free(first);
 	ck_assert(!path_exists(lock_path));
@@ -401,12 +403,12 @@ START_TEST(the_longest_path_has_a_lock)
 	ck_assert_ptr_nonnull(getcwd(before, sizeof(before)));
 	*strrchr(socket_path, '/') = '\0';
 	ck_assert_int_eq(chdir(socket_path), 0);
-	ck_assert_int_eq(ferry_listen_unix_locked(&listener, base, name, 0, 0, on_accepted, NULL),
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, name, with_lock(), on_accepted, NULL),
 	                 -ENAMETOOLONG);
 	name[107] = '\0';
 	for (int round = 0; round < 2; round++) {
-		ck_assert_int_eq(ferry_listen_unix_locked(&listener, base, name, 0, 0, on_accepted, NULL),
-		                 0);
+		ck_assert_int_eq(
+		    ferry_listener_new_unix(&listener, base, name, with_lock(), on_accepted, NULL), 0);
 		/* Found again from elsewhere. */
 		ck_assert_int_eq(chdir("/"), 0);
 		ferry_listener_free(listener);
@@ -422,21 +424,24 @@ END_TEST
 START_TEST(bad_arguments_are_refused)
 {
 	struct ferry_listener *listener = NULL;
-	ck_assert_int_eq(ferry_listen_unix_locked(NULL, base, socket_path, 0, 0, on_accepted, NULL),
+	struct ferry_listener_options wrong_mode = *with_mode(01777), no_backlog = *with_backlog(-1);
+	wrong_mode.lock = no_backlog.lock = true;
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(NULL, base, socket_path, with_lock(), on_accepted, NULL), -EINVAL);
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(&listener, NULL, socket_path, with_lock(), on_accepted, NULL),
+	    -EINVAL);
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, NULL, with_lock(), on_accepted, NULL),
 	                 -EINVAL);
 	ck_assert_int_eq(
-	    ferry_listen_unix_locked(&listener, NULL, socket_path, 0, 0, on_accepted, NULL), -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix_locked(&listener, base, NULL, 0, 0, on_accepted, NULL),
-	                 -EINVAL);
-	ck_assert_int_eq(ferry_listen_unix_locked(&listener, base, socket_path, 0, 0, NULL, NULL),
-	                 -EINVAL);
-	ck_assert_int_eq(
-	    ferry_listen_unix_locked(&listener, base, socket_path, 01777, 0, on_accepted, NULL),
+	    ferry_listener_new_unix(&listener, base, socket_path, &wrong_mode, on_accepted, NULL),
 	    -EINVAL);
 	ck_assert_int_eq(
-	    ferry_listen_unix_locked(&listener, base, socket_path, 0, -1, on_accepted, NULL), -EINVAL);
+	    ferry_listener_new_unix(&listener, base, socket_path, &no_backlog, on_accepted, NULL),
+	    -EINVAL);
 	ck_assert_int_eq(
-	    ferry_listen_unix_locked(&listener, base, "/nowhere/s", 0, 0, on_accepted, NULL), -ENOENT);
+	    ferry_listener_new_unix(&listener, base, "/nowhere/s", with_lock(), on_accepted, NULL),
+	    -ENOENT);
 	ck_assert_ptr_null(listener);
 }
 END_TEST
@@ -624,8 +629,8 @@ static int try_as(uid_t uid)
 		struct ferry_listener *listener = NULL;
 		if (setresgid(uid, uid, uid) != 0 || setresuid(uid, uid, uid) != 0)
 			die();
-		told = (signed char)ferry_listen_unix_locked(&listener, base, socket_path, 0, 0,
-		                                             on_accepted, NULL);
+		told = (signed char)ferry_listener_new_unix(&listener, base, socket_path, with_lock(),
+		                                            on_accepted, NULL);
 		ferry_listener_free(listener);
 		if (write(result[1], &told, 1) != 1)
 			abort();
@@ -795,7 +800,7 @@ static void expect_nothing_lost(void (*attack)(void))
 		ck_assert(lstat(lock_path, &status) == 0);
 }
 
-/* Attacks before each call of ferry_listen_unix_locked() in turn. Whether there was such a call. */
+/* Attacks before each call of ferry_listener_new_unix() in turn. Whether there was such a call. */
 static bool attack_start(void (*attack)(void), unsigned int at)
 {
 	struct ferry_listener *listener;
@@ -990,7 +995,8 @@ static _Noreturn void be_standby(void)
 	struct ferry_listener *listener = NULL;
 	int status;
 	do
-		status = ferry_listen_unix_locked(&listener, base, socket_path, 0, 0, on_accepted, NULL);
+		status =
+		    ferry_listener_new_unix(&listener, base, socket_path, with_lock(), on_accepted, NULL);
 	while (status == -EADDRINUSE && sched_yield() == 0);
 	if (status != 0)
 		fail_in_child(__LINE__);
@@ -1061,7 +1067,7 @@ static _Noreturn void race(unsigned int round, int number)
 	while (atomic_load(&shared->go) != round)
 		sched_yield();
 	const int status =
-	    ferry_listen_unix_locked(&listener, base, socket_path, 0, 0, on_accepted, NULL);
+	    ferry_listener_new_unix(&listener, base, socket_path, with_lock(), on_accepted, NULL);
 	atomic_store(&shared->status[number], status);
 	atomic_fetch_add(&shared->done, 1);
 	for (;;)
@@ -1111,8 +1117,8 @@ START_TEST(wherever_an_owner_was_killed_the_next_one_starts)
 			struct ferry_listener *listener = NULL;
 			atomic_store(&shared->go, 1);
 			for (;;) {
-				if (ferry_listen_unix_locked(&listener, base, socket_path, 0, 0, on_accepted,
-				                             NULL) != 0)
+				if (ferry_listener_new_unix(&listener, base, socket_path, with_lock(), on_accepted,
+				                            NULL) != 0)
 					fail_in_child(__LINE__);
 				ferry_listener_free(listener);
 			}

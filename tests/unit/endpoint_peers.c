@@ -16,9 +16,10 @@
 #include <unistd.h>
 
 #include "endpoint/quota.h"
-#include "ferry/endpoint.h"
+#include "ferry/listener.h"
 #include "ferry/log.h"
 #include "heap.h"
+#include "listener_options.h"
 #include "listening.h"
 #include "recorder.h"
 #include "support.h"
@@ -116,8 +117,9 @@ static void set_up(void)
 	*strrchr(directory, '/') = '\0';
 	ck_assert_int_eq(chmod(directory, 0755), 0);
 	ferry_log_set_cb(on_line);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, socket_path, 0666, 0, on_accepted, NULL),
-	                 0);
+	ck_assert_int_eq(
+	    ferry_listener_new_unix(&listener, base, socket_path, with_mode(0666), on_accepted, NULL),
+	    0);
 }
 
 static void tear_down(void)

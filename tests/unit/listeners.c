@@ -188,7 +188,7 @@ START_TEST(a_listeners_file_goes_over_to_the_set)
 {
 	struct ferry_socket_set *set = new_set();
 	struct ferry_listener *listener = NULL;
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, socket_path, 0600, 0, on_accepted, NULL),
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, socket_path, NULL, on_accepted, NULL),
 	                 0);
 	ck_assert_int_eq(ferry_socket_set_add_listener(set, "a", listener), 0);
 	ck_assert_int_ne(ferry_socket_set_find(set, "a"), ferry_listener_get_fd(listener));
@@ -207,7 +207,7 @@ START_TEST(a_listener_that_was_not_added_keeps_its_file)
 	struct ferry_listener *listener = NULL;
 	char name[FERRY_SOCKET_SET_NAME_MAX + 2] = "";
 	memset(name, 'n', FERRY_SOCKET_SET_NAME_MAX + 1);
-	ck_assert_int_eq(ferry_listen_unix(&listener, base, socket_path, 0600, 0, on_accepted, NULL),
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, base, socket_path, NULL, on_accepted, NULL),
 	                 0);
 	ck_assert_int_eq(ferry_socket_set_add_listener(set, name, listener), -EMSGSIZE);
 	ferry_socket_set_free(set);

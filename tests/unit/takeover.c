@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "listener_options.h"
 #include "listening.h"
 #include "recorder.h"
 #include "support.h"
@@ -698,7 +699,8 @@ START_TEST(a_lock_is_the_third_descriptor)
 	memset(&new_end, 0, sizeof(new_end));
 	ck_assert_int_eq(ferry_socket_set_new(&set), 0);
 	ck_assert_int_eq(
-	    ferry_listen_unix_locked(&listener, base, socket_path, 0, 0, accept_nothing, NULL), 0);
+	    ferry_listener_new_unix(&listener, base, socket_path, with_lock(), accept_nothing, NULL),
+	    0);
 	ck_assert_int_eq(ferry_socket_set_add_listener(set, "control", listener), 0);
 	ferry_listener_free(listener);
 	make_pair(PAIR_UNIX, ends);

@@ -209,8 +209,11 @@ static int start(struct file_peer *peer)
 {
 	const char *path = unix_path(peer->address);
 	int status = -EINVAL;
+	struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
+	options.backlog = 1;
 	if (path != NULL && peer->listens)
-		status = ferry_listen_unix(&peer->listener, peer->base, path, 0600, 1, accepted, peer);
+		status =
+		    ferry_listener_new_unix(&peer->listener, peer->base, path, &options, accepted, peer);
 	else if (path != NULL)
 		status =
 		    ferry_connector_new_unix(&peer->connector, peer->base, path, NULL, connected, peer);

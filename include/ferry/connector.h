@@ -1,0 +1,72 @@
+#ifndef FERRY_CONNECTOR_H
+#define FERRY_CONNECTOR_H
+
+/**
+ * @file connector.h
+ * @brief Connects to a unix socket, and waits for room in a full backlog.
+ *
+ * A path that starts with `@` is a name in Linux's abstract namespace (the rest of the string,
+ * without a terminating zero); it has no file. A path holds up to 107 bytes, an abstract name as many
+ * after its `@`.
+ *
+ * @code
+ * static void connected(struct ferry_connector *connector, int status,
+ *                       struct ferry_transport *transport, void *context)
+ * {
+ *     if (status == 0)
+ *         ferry_transport_set_protocol(transport, &protocol, context);   // ours to free
+ * }
+ *
+ * ferry_connector_new_unix(NULL, base, "/run/app.sock", NULL, connected, NULL);
+ * @endcode
+ */
+
+#include "ferry/export.h"
+
+FERRY_BEGIN_DECLS
+
+struct event_base;
+struct ferry_transport;
+struct timeval;
+
+/** A connection attempt. Opaque. */
+struct ferry_connector;
+
+/** Is told how a connection attempt ended, exactly once, from the loop. @p status 0:
+ *  @p transport is the callback's. Else a negative errno and @p transport is NULL; -ETIMEDOUT: the
+ *  listener's backlog was full until the deadline. ferry frees the connector when the callback
+ *  returns; ferry_connector_free() in the callback changes nothing about that. */
+typedef void (*ferry_connector_connected_cb)(struct ferry_connector *connector, int status,
+                                             struct ferry_transport *transport, void *context);
+
+/**
+ * Connects to a unix stream socket. A full backlog is tried again until the deadline.
+ *
+ * @param[out] out the attempt, to cancel it; may be NULL
+ * @param base the event_base to work in
+ * @param path the socket's path, or `@name`
+ * @param timeout how long to try while the backlog is full; NULL means 5 seconds
+ * @param connected is told how it ended
+ * @param context handed to @p connected
+ * @retval 0 done: @p connected will run, unless ferry_connector_free() comes first
+ * @retval -EINVAL @p base, @p path or @p connected is NULL, @p path is empty or `@`, or
+ *         @p timeout is negative
+ * @retval -ENAMETOOLONG @p path is longer than a unix address holds
+ * @retval -ENOENT, -ECONNREFUSED, -EACCES, … what connect(2) said at the first try: nobody
+ *         listens there
+ * @retval -EMFILE no descriptor number is free
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_connector_new_unix(struct ferry_connector **out, struct event_base *base,
+                                          const char *path, const struct timeval *timeout,
+                                          ferry_connector_connected_cb connected, void *context);
+
+/** Cancels a connection attempt: its callback does not run. Not after the callback has run, because
+ *  the connector is gone then; in the callback it is harmless. NULL: nothing happens. Since 0.1. */
+FERRY_EXPORT void ferry_connector_free(struct ferry_connector *connector);
+
+FERRY_END_DECLS
+
+#endif

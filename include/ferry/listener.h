@@ -1,0 +1,276 @@
+#ifndef FERRY_LISTENER_H
+#define FERRY_LISTENER_H
+
+/**
+ * @file listener.h
+ * @brief Accepts connections on a unix socket, or on any listening socket, as transports.
+ *
+ * A path that starts with `@` is a name in Linux's abstract namespace (the rest of the string,
+ * without a terminating zero); it has no file. A path holds up to 107 bytes, an abstract name as many
+ * after its `@`.
+ *
+ * Clients need permission to write to the socket file and to search its directory. Mode, owner and group of
+ * the file are therefore the first access control of a daemon. ferry_listener_allow_uid(), _allow_gid() and
+ * ferry_listener_set_max_connections_per_uid() add to it what a file's mode cannot express. They, and every
+ * other call on a listener, are made in the thread of its event_base. A rule that is set right after
+ * ferry_listener_new_unix() holds for every connection, because the listener accepts none before the loop
+ * runs. The rules hold for this listener only: another process that accepts on the same socket has its own.
+ *
+ * @code
+ * static void accepted(struct ferry_listener *listener, struct ferry_transport *transport,
+ *                      void *context)
+ * {
+ *     ferry_transport_set_protocol(transport, &protocol, context);   // ours to free
+ * }
+ *
+ * struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
+ * struct ferry_listener *listener;
+ *
+ * options.mode = 0660;
+ * options.lock = true;
+ * ferry_listener_new_unix(&listener, base, "/run/app.sock", &options, accepted, NULL);
+ * ferry_listener_set_max_connections_per_uid(listener, 100);
+ * @endcode
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ferry/export.h"
+
+FERRY_BEGIN_DECLS
+
+struct event_base;
+struct ferry_transport;
+
+/** A listening socket. Opaque. */
+struct ferry_listener;
+
+/** What has become of the connections of a listener, since it was made. Since 0.1. */
+struct ferry_listener_stats {
+	uint64_t accepted;           /**< given to the callback */
+	uint64_t refused_peers;      /**< closed: neither the user nor its groups are allowed */
+	uint64_t refused_over_limit; /**< closed: the user has as many as it may have */
+	uint64_t dropped;      /**< closed: out of memory, or the kernel would not say who it is */
+	uint64_t pauses;       /**< accepting paused: no descriptor number was free, or no memory */
+	uint64_t reserved[11]; /**< for later versions */
+};
+
+/** Takes an accepted connection: @p transport is the callback's, to free in the end. Reading is not
+ *  enabled on it until a protocol is set or bufferevent_enable() called. May call any function,
+ *  ferry_listener_free() included. */
+typedef void (*ferry_listener_accepted_cb)(struct ferry_listener *listener,
+                                           struct ferry_transport *transport, void *context);
+
+/**
+ * How ferry_listener_new_unix() makes its socket. Start from FERRY_LISTENER_OPTIONS_INIT and set the members
+ * that differ: a structure of zeros asks for the owner root.
+ *
+ * An abstract name has no file: @c mode, @c owner, @c group and @c lock then have no effect.
+ *
+ * Later versions add members at the end whose default is zero, and the library tells the version from @c size.
+ * An older library accepts a larger structure as long as the members that it does not know are zero.
+ * Since 0.1.
+ */
+struct ferry_listener_options {
+	size_t size; /**< sizeof(struct ferry_listener_options), as the caller was compiled */
+	mode_t mode; /**< permission bits of the socket file; 0 means 0600 */
+	uid_t owner; /**< user that owns the socket file; (uid_t)-1: the caller's effective user */
+	gid_t group; /**< group of the socket file; (gid_t)-1: the one that the kernel chooses */
+	int backlog; /**< as in listen(2); 0 means SOMAXCONN */
+	bool lock;   /**< hold PATH.lock, and replace the socket file of an owner that has died */
+};
+
+/** The defaults: mode 0600, owner and group unchanged, the longest backlog, no lock. Since 0.1. */
+#define FERRY_LISTENER_OPTIONS_INIT                                              \
+	{                                                                            \
+		sizeof(struct ferry_listener_options), 0, (uid_t)-1, (gid_t)-1, 0, false \
+	}
+
+/**
+ * Listens on a unix stream socket.
+ *
+ * The socket file never has more permissions than @c options->mode, whatever the umask. If @c owner or
+ * @c group is given, the file has no permissions at all until it belongs to them. Only a privileged process
+ * (CAP_CHOWN and CAP_FOWNER) can give the file to another user; other processes can choose a group that they
+ * are a member of.
+ *
+ * ferry_listener_free() removes the file if it is still the one made here, also after chdir(2). For that the
+ * listener holds a second descriptor, of the file's directory. Accepted sockets are non-blocking and
+ * close-on-exec. If accepting fails for want of descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM), the
+ * listener pauses for a moment and the connections wait in the backlog.
+ *
+ * If @p accepted is NULL, the listener accepts nothing: it owns the socket, its file and its lock, and other
+ * code accepts on the descriptor of ferry_listener_get_fd(), such as a poller (ferry/channel.h) or the
+ * receiver of a socket set (ferry/socket_set.h). ferry_listener_enable() and the calls that decide who may
+ * connect then fail with -EOPNOTSUPP.
+ *
+ * With @c options->lock the process holds a lock by flock(2) on the file PATH.lock for as long as the listener
+ * lives; the kernel releases it when the process ends, however that ends. The process that wins the lock
+ * removes the socket file of its predecessor, if that is a socket of this user or of @c owner and nobody
+ * listens on it. Of several processes that start at once, one therefore gets the path, and a daemon that was
+ * killed can start again at once. The lock's file contains the process id of its holder, for people to read.
+ * ferry_listener_free() removes the socket file, then PATH.lock; a killed process leaves both.
+ *
+ * A child made by fork(2) shares the lock, as it shares the socket, until it closes them, executes another
+ * program or ends. If the socket file changes hands, by ferry_socket_set_add_listener() or a takeover,
+ * the lock goes with it.
+ *
+ * All processes that use a path should use the lock. If one does not, its path is not taken while it accepts
+ * connections: ferry connects to find out, and that process sees a connection that ends at once. A process
+ * that has bound its socket and does not listen yet cannot be told from a dead one.
+ *
+ * @param[out] out the listener
+ * @param base the event_base to accept in
+ * @param path the socket's path, or `@name`
+ * @param options see above; copied. NULL means FERRY_LISTENER_OPTIONS_INIT
+ * @param accepted takes the connections; NULL: the listener accepts nothing
+ * @param context handed to @p accepted
+ * @retval 0 done
+ * @retval -EINVAL @p out, @p base or @p path is NULL, @p path is empty or `@`; @c size is smaller than the
+ *         first version of the structure, or larger than this version and members that this version does not
+ *         know are not zero; @c mode has other than permission bits; @c backlog is negative; the user namespace
+ *         has no such @c owner or @c group
+ * @retval -ENAMETOOLONG @p path is longer than a unix address holds
+ * @retval -EADDRINUSE without the lock: the path exists, whatever it is, or the name is taken. With it: another
+ *         process, or another listener of this one, has the path; or the path is something else than a socket
+ *         of this user or of @c owner, which is left
+ * @retval -EPERM the process may not give the socket file to @c owner or @c group, or may not set its mode;
+ *         or PATH.lock belongs to another user, has several names (hard links), is no regular file or
+ *         contains what ferry does not write
+ * @retval -ELOOP PATH.lock is a symbolic link
+ * @retval -EACCES PATH.lock cannot be made or opened for writing; or from bind(2)
+ * @retval -EMFILE the descriptor limit is reached
+ * @retval -ENOMEM out of memory
+ * @retval other from socket(2), bind(2), fchownat(2), chmod(2) or listen(2): -ENOENT, -EROFS, …
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_new_unix(struct ferry_listener **out, struct event_base *base,
+                                         const char *path,
+                                         const struct ferry_listener_options *options,
+                                         ferry_listener_accepted_cb accepted, void *context);
+
+/**
+ * Accepts on a listening stream socket of any family that came from elsewhere, and changes nothing
+ * about it: not its options, its mode or its path, and ferry_listener_free() neither shuts it down
+ * nor closes it nor removes a file.
+ *
+ * @param[out] out the listener
+ * @param base the event_base to accept in
+ * @param fd the listening socket; stays the caller's and must stay open as long as the listener
+ *        lives
+ * @param accepted takes the connections
+ * @param context handed to @p accepted
+ * @retval 0 done
+ * @retval -EINVAL @p out, @p base or @p accepted is NULL; @p fd does not listen, or is not
+ *         non-blocking (that flag is shared with every process that has the socket: it is the
+ *         caller's to set)
+ * @retval -EBADF @p fd is not open
+ * @retval -ENOTSOCK @p fd is not a socket
+ * @retval -EPROTOTYPE @p fd is not a stream socket
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_new_fd(struct ferry_listener **out, struct event_base *base, int fd,
+                                       ferry_listener_accepted_cb accepted, void *context);
+
+/** Stops accepting, without closing: connections wait in the backlog. Nothing happens when it is
+ *  stopped already. -EINVAL: @p listener is NULL. Since 0.1. */
+FERRY_EXPORT int ferry_listener_disable(struct ferry_listener *listener);
+
+/** Accepts again. -EINVAL: @p listener is NULL. -EOPNOTSUPP: it was made without a callback. -ENOMEM: out of
+ *  memory. Since 0.1. */
+FERRY_EXPORT int ferry_listener_enable(struct ferry_listener *listener);
+
+/** The listening descriptor; it stays the listener's. -EINVAL: @p listener is NULL. Since 0.1. */
+FERRY_EXPORT int ferry_listener_get_fd(const struct ferry_listener *listener);
+
+/**
+ * Allows a user to connect, and refuses all who are not allowed, by this or by ferry_listener_allow_gid();
+ * without a call of either, everybody may whom the file's mode lets in. Root is not allowed unless it is
+ * named.
+ *
+ * Who it is the kernel has written down at connect(2): the effective user (SO_PEERCRED). It is looked at
+ * before a byte is read. Those who are refused are closed and counted, with a line in the log, at most one
+ * a second. In a container, users of other user namespaces without a number in this one all have the
+ * overflow number, 65534: do not allow that.
+ *
+ * @param listener on a unix socket
+ * @param uid the user
+ * @retval 0 done, also if it is allowed already
+ * @retval -EINVAL @p listener is NULL, or @p uid is -1
+ * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
+ * @retval -ENOMEM out of memory
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_allow_uid(struct ferry_listener *listener, uid_t uid);
+
+/**
+ * Allows a group: processes whose effective group it is, or that have it among their supplementary groups
+ * (SO_PEERGROUPS, Linux 4.13), as they were at connect(2). See ferry_listener_allow_uid().
+ *
+ * @param listener on a unix socket
+ * @param gid the group
+ * @retval 0 done, also if it is allowed already
+ * @retval -EINVAL @p listener is NULL, or @p gid is -1
+ * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
+ * @retval -ENOMEM out of memory
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_allow_gid(struct ferry_listener *listener, gid_t gid);
+
+/**
+ * Limits how many connections each user has at once; one more is closed and counted, with a line in the
+ * log, at most one a second. So that no user can take all the descriptor numbers of a daemon.
+ *
+ * A connection counts from its acceptance until its transport is freed, for the user that made it, whoever
+ * uses it later; and if it was accepted after the first call of this. Those of other listeners count apart.
+ *
+ * @param listener on a unix socket
+ * @param max how many; 0: no limit, which is what it is without a call. Those there are stay
+ * @retval 0 done
+ * @retval -EINVAL @p listener is NULL
+ * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
+ * @retval -ENOMEM out of memory
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_set_max_connections_per_uid(struct ferry_listener *listener,
+                                                            unsigned int max);
+
+/**
+ * Whether clients may send descriptors (SO_PASSRIGHTS). Refuse them for a protocol that has no use for any:
+ * their sendmsg(2) then fails with EPERM, and no descriptor is in flight to this process.
+ *
+ * The listening socket is changed as well, an adopted one too, for every process that has it, because
+ * connections get it from there before they are accepted. What was sent before this call arrives, and is
+ * closed and counted by a transport without a callback for it.
+ *
+ * @param listener on a unix socket
+ * @param pass false: refuse them; true: take them, as sockets do by themselves
+ * @retval 0 done
+ * @retval -EINVAL @p listener is NULL
+ * @retval -EOPNOTSUPP the listener's socket is not a unix socket
+ * @retval -ENOPROTOOPT the kernel cannot refuse them: it is older than Linux 6.16
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_set_pass_rights(struct ferry_listener *listener, bool pass);
+
+/** The listener's counters. -EINVAL: an argument is NULL. Since 0.1. */
+FERRY_EXPORT int ferry_listener_get_stats(const struct ferry_listener *listener,
+                                          struct ferry_listener_stats *stats);
+
+/** Stops listening: closes the socket, and removes its file if it is still the one that
+ *  ferry_listener_new_unix() made, and the lock after it. Accepted transports live on. NULL: nothing happens. Since 0.1. */
+FERRY_EXPORT void ferry_listener_free(struct ferry_listener *listener);
+
+FERRY_END_DECLS
+
+#endif
