@@ -8,41 +8,40 @@
 #include "programs/ferry-proxy/conf.h"
 #include "programs/ferry-proxy/routes.h"
 
-static void check_taken(const struct proxy_conf *conf)
+static void check_taken(const struct conf *conf)
 {
-	struct proxy_routes *routes = NULL;
+	struct routes *routes = NULL;
 
-	FUZZ_CHECK(conf->listen_count >= 1 && conf->listen_count <= PROXY_CONF_LISTENS);
-	FUZZ_CHECK(conf->service_count >= 1 && conf->service_count <= PROXY_CONF_SERVICES);
-	FUZZ_CHECK(conf->route_count <= PROXY_CONF_ROUTES);
+	FUZZ_CHECK(conf->listen_count >= 1 && conf->listen_count <= CONF_LISTENS);
+	FUZZ_CHECK(conf->service_count >= 1 && conf->service_count <= CONF_SERVICES);
+	FUZZ_CHECK(conf->route_count <= CONF_ROUTES);
 	FUZZ_CHECK(conf->default_service < conf->service_count);
 	FUZZ_CHECK(conf->queue >= 1);
 	for (unsigned int i = 0; i < conf->service_count; i++) {
-		const struct proxy_conf_service *service = &conf->services[i];
-		FUZZ_CHECK(proxy_conf_find_service(conf, service->name) == (int)i);
+		const struct conf_service *service = &conf->services[i];
+		FUZZ_CHECK(conf_find_service(conf, service->name) == (int)i);
 		FUZZ_CHECK(service->root != NULL || service->socket != NULL);
 		FUZZ_CHECK((service->workers > 0) == (service->root != NULL));
 	}
 	for (unsigned int i = 0; i < conf->route_count; i++)
 		FUZZ_CHECK(conf->routes[i].service < conf->service_count);
-	FUZZ_CHECK(proxy_routes_from_conf(&routes, conf) == 0);
-	proxy_routes_free(routes);
+	FUZZ_CHECK(routes_from_conf(&routes, conf) == 0);
+	routes_free(routes);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct proxy_conf conf;
-	static const struct proxy_conf empty;
-	char error[PROXY_CONF_ERROR_SIZE] = "";
+	static struct conf conf;
+	static const struct conf empty;
+	char error[CONF_ERROR_SIZE] = "";
 
 	memset(&conf, 0xa5, sizeof(conf));
-	enum proxy_conf_result result =
-	    proxy_conf_read_text(&conf, "conf", (const char *)data, size, error);
-	FUZZ_CHECK(result == PROXY_CONF_OK || result == PROXY_CONF_BAD);
-	if (result == PROXY_CONF_OK) {
+	enum conf_result result = conf_read_text(&conf, "conf", (const char *)data, size, error);
+	FUZZ_CHECK(result == CONF_OK || result == CONF_BAD);
+	if (result == CONF_OK) {
 		FUZZ_CHECK(error[0] == '\0');
 		check_taken(&conf);
-		proxy_conf_free(&conf);
+		conf_free(&conf);
 	} else {
 		FUZZ_CHECK(strncmp(error, "conf", 4) == 0 && strlen(error) < sizeof(error));
 		for (const char *at = error; *at != '\0'; at++)

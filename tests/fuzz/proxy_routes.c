@@ -34,16 +34,15 @@ static const char *or_any(const char *text)
 	return text[0] != '\0' ? text : NULL;
 }
 
-static unsigned int add_routes(struct proxy_routes *routes, struct fuzz_input *input,
-                               unsigned int wanted)
+static unsigned int add_routes(struct routes *routes, struct fuzz_input *input, unsigned int wanted)
 {
 	unsigned int added = 0;
 
 	for (; wanted > 0; wanted--) {
 		char *host = next_line(input), *path = next_line(input);
-		bool is_fine = (host[0] == '\0' || proxy_routes_host_is_fine(host)) &&
-		               (path[0] == '\0' || proxy_routes_path_is_fine(path));
-		int status = proxy_routes_add(routes, or_any(host), or_any(path), added);
+		bool is_fine = (host[0] == '\0' || routes_host_is_fine(host)) &&
+		               (path[0] == '\0' || routes_path_is_fine(path));
+		int status = routes_add(routes, or_any(host), or_any(path), added);
 		FUZZ_CHECK(status == -EEXIST || status == (is_fine ? 0 : -EINVAL));
 		FUZZ_CHECK(status != -EEXIST || is_fine);
 		added += status == 0;
@@ -53,13 +52,13 @@ static unsigned int add_routes(struct proxy_routes *routes, struct fuzz_input *i
 	return added;
 }
 
-static int find(const struct proxy_routes *routes, const char *host, const char *path)
+static int find(const struct routes *routes, const char *host, const char *path)
 {
-	return proxy_routes_find(routes, host, strlen(host), path, strlen(path));
+	return routes_find(routes, host, strlen(host), path, strlen(path));
 }
 
 /* Hosts have no case; "/." and a slash more say nothing; an escape is its character. */
-static void check_same(const struct proxy_routes *routes, char *host, const char *path, int found)
+static void check_same(const struct routes *routes, char *host, const char *path, int found)
 {
 	char text[3 * TEXT_SIZE];
 
@@ -86,15 +85,15 @@ static void check_same(const struct proxy_routes *routes, char *host, const char
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input input = {data, size};
-	struct proxy_routes *routes = NULL;
+	struct routes *routes = NULL;
 
 	if (size > FUZZ_INPUT_MAX)
 		return 0;
 	unsigned int wanted = fuzz_byte(&input);
-	FUZZ_CHECK(proxy_routes_new(&routes) == 0);
+	FUZZ_CHECK(routes_new(&routes) == 0);
 	unsigned int added = add_routes(routes, &input, wanted % ROUTES);
 	if ((wanted & 128) != 0)
-		proxy_routes_set_default(routes, DEFAULT);
+		routes_set_default(routes, DEFAULT);
 	while (input.left > 0) {
 		char *host = next_line(&input), *path = next_line(&input);
 		int found = find(routes, host, path);
@@ -104,6 +103,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		free(host);
 		free(path);
 	}
-	proxy_routes_free(routes);
+	routes_free(routes);
 	return 0;
 }

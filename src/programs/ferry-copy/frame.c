@@ -22,18 +22,18 @@ static uint64_t get_number(const unsigned char *bytes, unsigned int size)
 	return number;
 }
 
-int file_frame_write(struct ferry_transport *transport, const struct file_frame *frame)
+int frame_write(struct ferry_transport *transport, const struct frame *frame)
 {
-	unsigned char bytes[FILE_FRAME_HEADER_SIZE + FILE_FRAME_TEXT_MAX] = {0};
-	size_t length = strnlen(frame->text, FILE_FRAME_TEXT_MAX);
+	unsigned char bytes[FRAME_HEADER_SIZE + FRAME_TEXT_MAX] = {0};
+	size_t length = strnlen(frame->text, FRAME_TEXT_MAX);
 	memcpy(bytes, start, sizeof(start));
 	bytes[5] = (unsigned char)frame->type;
 	put_number(bytes + 6, 2, length);
 	put_number(bytes + 8, 8, frame->size);
 	put_number(bytes + 16, 8, frame->offset);
 	put_number(bytes + 24, 8, frame->modified);
-	memcpy(bytes + FILE_FRAME_HEADER_SIZE, frame->text, length);
-	return ferry_transport_write(transport, bytes, FILE_FRAME_HEADER_SIZE + length);
+	memcpy(bytes + FRAME_HEADER_SIZE, frame->text, length);
+	return ferry_transport_write(transport, bytes, FRAME_HEADER_SIZE + length);
 }
 
 static bool is_printable(const char *text, size_t length)
@@ -46,21 +46,21 @@ static bool is_printable(const char *text, size_t length)
 	return true;
 }
 
-int file_frame_take(struct evbuffer *input, struct file_frame *frame)
+int frame_take(struct evbuffer *input, struct frame *frame)
 {
-	unsigned char header[FILE_FRAME_HEADER_SIZE];
+	unsigned char header[FRAME_HEADER_SIZE];
 	if (evbuffer_copyout(input, header, sizeof(header)) < (ev_ssize_t)sizeof(header))
 		return 0;
 	size_t length = (size_t)get_number(header + 6, 2);
-	if (memcmp(header, start, sizeof(start)) != 0 || header[5] < FILE_OFFER ||
-	    header[5] > FILE_STOP || length > FILE_FRAME_TEXT_MAX)
+	if (memcmp(header, start, sizeof(start)) != 0 || header[5] < FRAME_OFFER ||
+	    header[5] > FRAME_STOP || length > FRAME_TEXT_MAX)
 		return -EPROTO;
-	*frame = (struct file_frame){.type = (enum file_frame_type)header[5],
-	                             .size = get_number(header + 8, 8),
-	                             .offset = get_number(header + 16, 8),
-	                             .modified = get_number(header + 24, 8)};
-	if ((frame->size > FILE_FRAME_SIZE_MAX && frame->size != FILE_FRAME_NO_SIZE) ||
-	    frame->offset > FILE_FRAME_SIZE_MAX || frame->offset > frame->size)
+	*frame = (struct frame){.type = (enum frame_type)header[5],
+	                        .size = get_number(header + 8, 8),
+	                        .offset = get_number(header + 16, 8),
+	                        .modified = get_number(header + 24, 8)};
+	if ((frame->size > FRAME_SIZE_MAX && frame->size != FRAME_NO_SIZE) ||
+	    frame->offset > FRAME_SIZE_MAX || frame->offset > frame->size)
 		return -EPROTO;
 	if (evbuffer_get_length(input) - sizeof(header) < length)
 		return 0;
@@ -69,9 +69,9 @@ int file_frame_take(struct evbuffer *input, struct file_frame *frame)
 	return is_printable(frame->text, length) ? 1 : -EPROTO;
 }
 
-bool file_frame_name_is_fine(const char *name)
+bool frame_name_is_fine(const char *name)
 {
 	size_t length = strlen(name);
-	return length > 0 && length <= FILE_FRAME_TEXT_MAX && name[0] != '.' &&
-	       strchr(name, '/') == NULL && is_printable(name, length);
+	return length > 0 && length <= FRAME_TEXT_MAX && name[0] != '.' && strchr(name, '/') == NULL &&
+	       is_printable(name, length);
 }

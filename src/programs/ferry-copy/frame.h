@@ -36,40 +36,40 @@
 struct evbuffer;
 struct ferry_transport;
 
-enum { FILE_FRAME_HEADER_SIZE = 32, FILE_FRAME_TEXT_MAX = 200 };
+enum { FRAME_HEADER_SIZE = 32, FRAME_TEXT_MAX = 200 };
 
 /* As a size: not known yet. */
-#define FILE_FRAME_NO_SIZE UINT64_MAX
+#define FRAME_NO_SIZE UINT64_MAX
 
 /* The largest size and offset: what a file can have. */
-#define FILE_FRAME_SIZE_MAX ((uint64_t)INT64_MAX)
+#define FRAME_SIZE_MAX ((uint64_t)INT64_MAX)
 
-enum file_frame_type {
-	FILE_OFFER = 1,
-	FILE_START = 2,
-	FILE_CONTENT = 3,
-	FILE_END = 4,
-	FILE_DONE = 5,
-	FILE_STOP = 6
+enum frame_type {
+	FRAME_OFFER = 1,
+	FRAME_START = 2,
+	FRAME_CONTENT = 3,
+	FRAME_END = 4,
+	FRAME_DONE = 5,
+	FRAME_STOP = 6
 };
 
-struct file_frame {
-	enum file_frame_type type;
+struct frame {
+	enum frame_type type;
 	uint64_t size;
 	uint64_t offset;
 	uint64_t modified; /* when the file was, in nanoseconds since 1970; only to be compared */
-	char text[FILE_FRAME_TEXT_MAX + 1];
+	char text[FRAME_TEXT_MAX + 1];
 };
 
 /* Writes a frame; a text that is too long is cut. 0, or what ferry_transport_write() said. */
-int file_frame_write(struct ferry_transport *transport, const struct file_frame *frame);
+int frame_write(struct ferry_transport *transport, const struct frame *frame);
 
 /* Takes a frame off the start of `input`. 1: done. 0: more has to come. -EPROTO: this is no frame, or
  * it has a number out of range or a control character in its text. */
-int file_frame_take(struct evbuffer *input, struct file_frame *frame);
+int frame_take(struct evbuffer *input, struct frame *frame);
 
 /* Whether a name may be made in a directory that is not the one who named it's: no way out of it
  * ("/", ".."), nothing hidden, no control characters. */
-bool file_frame_name_is_fine(const char *name);
+bool frame_name_is_fine(const char *name);
 
 #endif

@@ -11,10 +11,10 @@
 
 #include <event2/buffer.h>
 
-static void set_names(struct part_file *part, const struct file_frame *offer)
+static void set_names(struct part_file *part, const struct frame *offer)
 {
 	(void)snprintf(part->name, sizeof(part->name), "%s", offer->text);
-	if (offer->size == FILE_FRAME_NO_SIZE)
+	if (offer->size == FRAME_NO_SIZE)
 		(void)snprintf(part->part_name, sizeof(part->part_name), "%s.part", offer->text);
 	else
 		(void)snprintf(part->part_name, sizeof(part->part_name), "%s.%" PRIx64 "-%" PRIx64 ".part",
@@ -22,7 +22,7 @@ static void set_names(struct part_file *part, const struct file_frame *offer)
 }
 
 /* Locked by one process at a time: two would write into each other. */
-static int prepare(struct part_file *part, const struct file_frame *offer)
+static int prepare(struct part_file *part, const struct frame *offer)
 {
 	struct stat status;
 	if (flock(part->fd, LOCK_EX | LOCK_NB) < 0)
@@ -32,7 +32,7 @@ static int prepare(struct part_file *part, const struct file_frame *offer)
 	/* Nor one with another name, or that somebody removed before the lock. */
 	if (!S_ISREG(status.st_mode) || status.st_nlink != 1)
 		return -EINVAL;
-	if (offer->size == FILE_FRAME_NO_SIZE || (uint64_t)status.st_size > offer->size) {
+	if (offer->size == FRAME_NO_SIZE || (uint64_t)status.st_size > offer->size) {
 		if (ftruncate(part->fd, 0) < 0)
 			return -errno;
 		status.st_size = 0;
@@ -41,8 +41,7 @@ static int prepare(struct part_file *part, const struct file_frame *offer)
 	return 0;
 }
 
-int part_file_open(struct part_file *part, int directory, const struct file_frame *offer,
-                   bool replace)
+int part_file_open(struct part_file *part, int directory, const struct frame *offer, bool replace)
 {
 	struct stat ignored;
 	part->directory = directory;

@@ -17,17 +17,16 @@ struct part_file {
 	int directory; /* its owner's */
 	int fd;        /* -1: not open */
 	uint64_t size; /* bytes that are there */
-	char name[FILE_FRAME_TEXT_MAX + 1];
-	char part_name[FILE_FRAME_TEXT_MAX + 48];
+	char name[FRAME_TEXT_MAX + 1];
+	char part_name[FRAME_TEXT_MAX + 48];
 };
 
 /*
- * Opens, or makes, the part of a file that a sender offers; `name` must be fine (file_frame.h).
+ * Opens, or makes, the part of a file that a sender offers; `name` must be fine (frame.h).
  * 0, or -EEXIST: the file itself is there, and is not to be replaced; -EBUSY: another process writes
  * the part; -EINVAL: the part is no plain file; else what openat(2) said.
  */
-int part_file_open(struct part_file *part, int directory, const struct file_frame *offer,
-                   bool replace);
+int part_file_open(struct part_file *part, int directory, const struct frame *offer, bool replace);
 
 /* Writes the first `count` bytes of `input`, and takes them off. 0, or what write(2) said: those that
  * were written before are there. */

@@ -19,7 +19,7 @@
 
 enum { TICKS_PER_SECOND = 10 };
 
-bool file_peer_option(struct file_peer *peer, int option)
+bool peer_option(struct peer *peer, int option)
 {
 	switch (option) {
 	case 'l':
@@ -71,7 +71,7 @@ static int parse_tcp(const char *text, struct sockaddr_storage *out, socklen_t *
 
 /* ---- the connection ---- */
 
-static int set_limit(struct file_peer *peer, struct bufferevent *bev)
+static int set_limit(struct peer *peer, struct bufferevent *bev)
 {
 	if (peer->limit == 0)
 		return 0;
@@ -92,7 +92,7 @@ static void keep_alive(struct bufferevent *bev)
 }
 
 /* Takes `transport` in any case. */
-static int meet(struct file_peer *peer, struct ferry_transport *transport)
+static int meet(struct peer *peer, struct ferry_transport *transport)
 {
 	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
 	peer->transport = transport;
@@ -101,13 +101,13 @@ static int meet(struct file_peer *peer, struct ferry_transport *transport)
 	return status < 0 ? status : peer->met(peer, transport);
 }
 
-static void fail(struct file_peer *peer, int status)
+static void fail(struct peer *peer, int status)
 {
 	program_say("%s: %s", peer->address, strerror(-status));
-	file_peer_is_over(peer);
+	peer_is_over(peer);
 }
 
-static void stop_listening(struct file_peer *peer)
+static void stop_listening(struct peer *peer)
 {
 	ferry_listener_free(peer->listener);
 	peer->listener = NULL;
@@ -120,7 +120,7 @@ static void accepted(struct ferry_listener *listener, struct ferry_transport *tr
                      void *context)
 {
 	(void)listener;
-	struct file_peer *peer = context;
+	struct peer *peer = context;
 	stop_listening(peer); /* it is one file, and one connection */
 	int status = meet(peer, transport);
 	if (status < 0)
@@ -131,7 +131,7 @@ static void connected(struct ferry_connector *connector, int status,
                       struct ferry_transport *transport, void *context)
 {
 	(void)connector;
-	struct file_peer *peer = context;
+	struct peer *peer = context;
 	peer->connector = NULL;
 	if (status == 0)
 		status = meet(peer, transport);
@@ -141,8 +141,7 @@ static void connected(struct ferry_connector *connector, int status,
 
 /* ---- TCP ---- */
 
-static int connect_tcp(struct file_peer *peer, const struct sockaddr_storage *address,
-                       socklen_t length)
+static int connect_tcp(struct peer *peer, const struct sockaddr_storage *address, socklen_t length)
 {
 	struct ferry_transport *transport = NULL;
 	struct bufferevent *bev = bufferevent_socket_new(peer->base, -1, BEV_OPT_CLOSE_ON_FREE);
@@ -161,8 +160,7 @@ static int connect_tcp(struct file_peer *peer, const struct sockaddr_storage *ad
 	return meet(peer, transport);
 }
 
-static int listen_tcp(struct file_peer *peer, const struct sockaddr_storage *address,
-                      socklen_t length)
+static int listen_tcp(struct peer *peer, const struct sockaddr_storage *address, socklen_t length)
 {
 	int on = 1;
 	int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -173,7 +171,7 @@ static int listen_tcp(struct file_peer *peer, const struct sockaddr_storage *add
 	return ferry_listener_new_fd(&peer->listener, peer->base, fd, accepted, peer);
 }
 
-static int say_where(const struct file_peer *peer)
+static int say_where(const struct peer *peer)
 {
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
@@ -195,7 +193,7 @@ static int say_where(const struct file_peer *peer)
 
 /* ---- from start to end ---- */
 
-static int start_tcp(struct file_peer *peer, const char *text)
+static int start_tcp(struct peer *peer, const char *text)
 {
 	struct sockaddr_storage address;
 	socklen_t length;
@@ -205,7 +203,7 @@ static int start_tcp(struct file_peer *peer, const char *text)
 	return peer->listens ? listen_tcp(peer, &address, length) : connect_tcp(peer, &address, length);
 }
 
-static int start(struct file_peer *peer)
+static int start(struct peer *peer)
 {
 	const char *path = unix_path(peer->address);
 	int status = -EINVAL;
@@ -224,7 +222,7 @@ static int start(struct file_peer *peer)
 	return status;
 }
 
-static void run_loop(struct file_peer *peer)
+static void run_loop(struct peer *peer)
 {
 	/* A signal ends the loop and not the process: there are files to be put in order. */
 	struct program_signals signals = {0};
@@ -241,7 +239,7 @@ static void run_loop(struct file_peer *peer)
 	program_signals_free(&signals);
 }
 
-int file_peer_run(struct file_peer *peer)
+int peer_run(struct peer *peer)
 {
 	peer->listening_fd = -1;
 	peer->base = event_base_new();
@@ -263,7 +261,7 @@ int file_peer_run(struct file_peer *peer)
 	return peer->succeeded && !interrupted ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-void file_peer_is_over(struct file_peer *peer)
+void peer_is_over(struct peer *peer)
 {
 	event_base_loopexit(peer->base, NULL);
 }

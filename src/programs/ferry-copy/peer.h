@@ -15,21 +15,21 @@ struct ferry_connector;
 struct ferry_listener;
 struct ferry_transport;
 
-struct file_peer {
+struct peer {
 	const char *address;
 	bool listens;        /* or connects */
 	unsigned long limit; /* bytes a second, either way; 0: none */
 
 	/* The connection is there, or being made: then it may still fail by connection_lost. Sets a
 	 * protocol, or returns a negative errno. Once. `transport` is the peer's to free. */
-	int (*met)(struct file_peer *peer, struct ferry_transport *transport);
+	int (*met)(struct peer *peer, struct ferry_transport *transport);
 
 	/* The loop will not run any more, and is still there: for what stands on it to be freed. */
-	void (*left)(struct file_peer *peer);
+	void (*left)(struct peer *peer);
 
 	bool succeeded; /* for the callee of `met` to say */
 
-	/* The rest is set by file_peer_run(). */
+	/* The rest is set by peer_run(). */
 	struct event_base *base;
 	struct ferry_transport *transport;
 	struct ferry_connector *connector;
@@ -39,7 +39,7 @@ struct file_peer {
 };
 
 /* What getopt_long() gives for the options that both programs have; their own begin after these. */
-#define FILE_PEER_OPTIONS                                                    \
+#define PEER_OPTIONS                                                         \
 	{"listen", no_argument, NULL, 'l'}, {"connect", no_argument, NULL, 'c'}, \
 	    {"limit", required_argument, NULL, 'r'},                             \
 	{                                                                        \
@@ -48,14 +48,14 @@ struct file_peer {
 
 /* Takes one of them, other than --help. False, after printing why, when it is none or its value is
  * not what it takes. */
-bool file_peer_option(struct file_peer *peer, int option);
+bool peer_option(struct peer *peer, int option);
 
-/* Listens or connects, and runs the loop until file_peer_is_over(), SIGINT or SIGTERM. Who listens
+/* Listens or connects, and runs the loop until peer_is_over(), SIGINT or SIGTERM. Who listens
  * prints "listening ADDRESS" once it does, and takes one connection. EXIT_SUCCESS or EXIT_FAILURE, after
  * printing why there was no connection or that a signal came. */
-int file_peer_run(struct file_peer *peer);
+int peer_run(struct peer *peer);
 
 /* The callee of `met` says that all is done, or lost. */
-void file_peer_is_over(struct file_peer *peer);
+void peer_is_over(struct peer *peer);
 
 #endif

@@ -52,10 +52,10 @@ enum state {
 };
 
 struct receiver {
-	struct file_peer peer; /* first: what the callbacks are given */
+	struct peer peer; /* first: what the callbacks are given */
 	bool replace;
 	int directory;
-	struct file_frame offer;
+	struct frame offer;
 	struct part_file part;
 	enum state state;
 	struct event *deadline;
@@ -82,12 +82,12 @@ static int linger(struct receiver *receiver)
 /* Says why to the user and to the sender. */
 static void fail(struct receiver *receiver, const char *why)
 {
-	struct file_frame stop = {.type = FILE_STOP};
+	struct frame stop = {.type = FRAME_STOP};
 	receiver->state = LINGERING;
 	progress_stop(&receiver->progress);
 	program_say("%s: %s", receiver->offer.text[0] != '\0' ? receiver->offer.text : "no file", why);
 	(void)snprintf(stop.text, sizeof(stop.text), "%s", why);
-	if (file_frame_write(receiver->peer.transport, &stop) < 0 || linger(receiver) < 0)
+	if (frame_write(receiver->peer.transport, &stop) < 0 || linger(receiver) < 0)
 		ferry_transport_abort_connection(receiver->peer.transport);
 }
 
@@ -96,15 +96,15 @@ static void fail(struct receiver *receiver, const char *why)
 /* The last frame must be the end, and of as many bytes as came. */
 static bool is_whole(const struct receiver *receiver, struct evbuffer *input)
 {
-	struct file_frame end;
-	return file_frame_take(input, &end) == 1 && end.type == FILE_END &&
+	struct frame end;
+	return frame_take(input, &end) == 1 && end.type == FRAME_END &&
 	       end.size == receiver->part.size && evbuffer_get_length(input) == 0 &&
-	       (receiver->offer.size == FILE_FRAME_NO_SIZE || receiver->offer.size == end.size);
+	       (receiver->offer.size == FRAME_NO_SIZE || receiver->offer.size == end.size);
 }
 
 static void finish(struct receiver *receiver, struct ferry_transport *transport)
 {
-	struct file_frame done = {.type = FILE_DONE, .size = receiver->part.size};
+	struct frame done = {.type = FRAME_DONE, .size = receiver->part.size};
 	char summary[120];
 	int status = part_file_finish(&receiver->part, receiver->replace);
 	if (status < 0) {
@@ -117,7 +117,7 @@ static void finish(struct receiver *receiver, struct ferry_transport *transport)
 	progress_summary(&receiver->progress, summary, sizeof(summary));
 	program_say("%s: received %s", receiver->part.name, summary);
 	/* It is here, whether or not the sender hears of it. */
-	(void)file_frame_write(transport, &done);
+	(void)frame_write(transport, &done);
 	ferry_transport_lose_connection(transport);
 }
 
@@ -127,9 +127,9 @@ static void receive(struct receiver *receiver, struct evbuffer *input)
 	struct part_file *part = &receiver->part;
 	size_t length = evbuffer_get_length(input);
 	uint64_t room = receiver->offer.size - part->size; /* much, if the size is not known */
-	if (length <= FILE_FRAME_HEADER_SIZE)
+	if (length <= FRAME_HEADER_SIZE)
 		return;
-	length -= FILE_FRAME_HEADER_SIZE;
+	length -= FRAME_HEADER_SIZE;
 	if (length > room) {
 		fail(receiver, "more comes than was announced");
 		return;
@@ -145,9 +145,9 @@ static void receive(struct receiver *receiver, struct evbuffer *input)
 /* ---- what the sender says ---- */
 
 static void take_offer(struct receiver *receiver, struct ferry_transport *transport,
-                       const struct file_frame *offer)
+                       const struct frame *offer)
 {
-	if (!file_frame_name_is_fine(offer->text)) {
+	if (!frame_name_is_fine(offer->text)) {
 		fail(receiver, "a file may not have such a name here");
 		return;
 	}
@@ -157,15 +157,14 @@ static void take_offer(struct receiver *receiver, struct ferry_transport *transp
 		fail(receiver, strerror(-status));
 		return;
 	}
-	struct file_frame start = {
-	    .type = FILE_START, .size = offer->size, .offset = receiver->part.size};
+	struct frame start = {.type = FRAME_START, .size = offer->size, .offset = receiver->part.size};
 	receiver->state = STARTING;
-	status = file_frame_write(transport, &start);
+	status = frame_write(transport, &start);
 	if (status < 0)
 		fail(receiver, strerror(-status));
 }
 
-static void take_content(struct receiver *receiver, const struct file_frame *content)
+static void take_content(struct receiver *receiver, const struct frame *content)
 {
 	if (content->size != receiver->offer.size || content->offset != receiver->part.size) {
 		fail(receiver, "something else comes than was offered");
@@ -177,11 +176,11 @@ static void take_content(struct receiver *receiver, const struct file_frame *con
 }
 
 static void take_frame(struct receiver *receiver, struct ferry_transport *transport,
-                       const struct file_frame *frame)
+                       const struct frame *frame)
 {
-	if (receiver->state == MEETING && frame->type == FILE_OFFER)
+	if (receiver->state == MEETING && frame->type == FRAME_OFFER)
 		take_offer(receiver, transport, frame);
-	else if (receiver->state == STARTING && frame->type == FILE_CONTENT)
+	else if (receiver->state == STARTING && frame->type == FRAME_CONTENT)
 		take_content(receiver, frame);
 	else
 		fail(receiver, "the other end is no \"ferry-copy send\" of this version");
@@ -190,10 +189,10 @@ static void take_frame(struct receiver *receiver, struct ferry_transport *transp
 static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
 {
 	struct receiver *receiver = context;
-	struct file_frame frame;
+	struct frame frame;
 	int taken = 1;
 	while (taken > 0 && (receiver->state == MEETING || receiver->state == STARTING)) {
-		taken = file_frame_take(input, &frame);
+		taken = frame_take(input, &frame);
 		if (taken > 0)
 			take_frame(receiver, transport, &frame);
 		else if (taken < 0)
@@ -225,10 +224,10 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 		            reason != 0 ? strerror(-reason) : "the sender has gone before the end");
 	}
 	receiver->state = OVER;
-	file_peer_is_over(&receiver->peer);
+	peer_is_over(&receiver->peer);
 }
 
-static int met(struct file_peer *peer, struct ferry_transport *transport)
+static int met(struct peer *peer, struct ferry_transport *transport)
 {
 	static const struct ferry_protocol protocol = {.data_received = data_received,
 	                                               .read_connection_lost = read_connection_lost,
@@ -237,7 +236,7 @@ static int met(struct file_peer *peer, struct ferry_transport *transport)
 }
 
 /* What is left of a file that has not become whole. */
-static void left(struct file_peer *peer)
+static void left(struct peer *peer)
 {
 	struct receiver *receiver = (struct receiver *)peer;
 	struct part_file *part = &receiver->part;
@@ -256,7 +255,7 @@ static void left(struct file_peer *peer)
 static int read_arguments(struct receiver *receiver, int argc, char **argv)
 {
 	static const struct option table[] = {
-	    FILE_PEER_OPTIONS, {"replace", no_argument, NULL, 'R'}, {NULL, 0, NULL, 0}};
+	    PEER_OPTIONS, {"replace", no_argument, NULL, 'R'}, {NULL, 0, NULL, 0}};
 	int option;
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		if (option == 'R') {
@@ -264,7 +263,7 @@ static int read_arguments(struct receiver *receiver, int argc, char **argv)
 		} else if (option == 'h') {
 			fputs(usage, stdout);
 			return -1;
-		} else if (!file_peer_option(&receiver->peer, option)) {
+		} else if (!peer_option(&receiver->peer, option)) {
 			return 2;
 		}
 	}
@@ -291,7 +290,7 @@ int receive_run(int argc, char **argv)
 		program_print_ferry_log();
 		/* A file that gets too large for this process is an error as any other. */
 		signal(SIGXFSZ, SIG_IGN);
-		result = file_peer_run(&receiver.peer);
+		result = peer_run(&receiver.peer);
 	}
 	if (receiver.directory >= 0)
 		close(receiver.directory);

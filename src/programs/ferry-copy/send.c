@@ -46,9 +46,9 @@ enum state {
 };
 
 struct sender {
-	struct file_peer peer; /* first: what the callbacks are given */
+	struct peer peer; /* first: what the callbacks are given */
 	const char *path;
-	struct file_frame offer;
+	struct frame offer;
 	bool copy;
 	int fd;
 	enum state state;
@@ -87,7 +87,7 @@ static void finished(struct ferry_file_producer *producer, int status, uint64_t 
 {
 	struct sender *sender = context;
 	struct ferry_transport *transport = sender->peer.transport;
-	struct file_frame end = {.type = FILE_END, .size = sender->offset + sent};
+	struct frame end = {.type = FRAME_END, .size = sender->offset + sent};
 	if (sender->state != SENDING)
 		return;
 	progress_update(&sender->progress, sender->offset + sent);
@@ -105,7 +105,7 @@ static void finished(struct ferry_file_producer *producer, int status, uint64_t 
 		return;
 
 	sender->state = ENDING;
-	status = file_frame_write(transport, &end);
+	status = frame_write(transport, &end);
 	if (status == 0)
 		status = ferry_transport_lose_write_connection(transport);
 	if (status < 0)
@@ -119,7 +119,7 @@ static int queue_file(struct sender *sender, struct ferry_transport *transport)
 	                                                      .finished = finished};
 	int64_t offset = (int64_t)sender->offset;
 	int64_t length = FERRY_TO_END;
-	if (sender->offer.size != FILE_FRAME_NO_SIZE)
+	if (sender->offer.size != FRAME_NO_SIZE)
 		length = (int64_t)(sender->offer.size - sender->offset);
 	else if (lseek(sender->fd, 0, SEEK_CUR) >= 0)
 		offset = FERRY_FILE_POSITION; /* a standard input that somebody has read from */
@@ -133,21 +133,21 @@ static int queue_file(struct sender *sender, struct ferry_transport *transport)
 
 static int start_sending(struct sender *sender, struct ferry_transport *transport)
 {
-	struct file_frame content = {
-	    .type = FILE_CONTENT, .size = sender->offer.size, .offset = sender->offset};
+	struct frame content = {
+	    .type = FRAME_CONTENT, .size = sender->offer.size, .offset = sender->offset};
 	sender->state = SENDING;
 	progress_start(&sender->progress, sender->peer.base, sender->offer.text, sender->offset,
 	               sender->offer.size);
-	int status = file_frame_write(transport, &content);
+	int status = frame_write(transport, &content);
 	return status < 0 ? status : queue_file(sender, transport);
 }
 
 /* ---- what the receiver says ---- */
 
 static void start(struct sender *sender, struct ferry_transport *transport,
-                  const struct file_frame *frame)
+                  const struct frame *frame)
 {
-	bool fits = sender->offer.size != FILE_FRAME_NO_SIZE || frame->offset == 0;
+	bool fits = sender->offer.size != FRAME_NO_SIZE || frame->offset == 0;
 	if (sender->state != OFFERING || frame->size != sender->offer.size || !fits) {
 		fail(sender, "the other end starts what was not offered");
 		return;
@@ -159,7 +159,7 @@ static void start(struct sender *sender, struct ferry_transport *transport,
 }
 
 static void done(struct sender *sender, struct ferry_transport *transport,
-                 const struct file_frame *frame)
+                 const struct frame *frame)
 {
 	static const char *const ways[] = {[FERRY_FILE_BY_SENDFILE] = "sendfile",
 	                                   [FERRY_FILE_BY_SPLICE] = "splice",
@@ -183,14 +183,14 @@ static void done(struct sender *sender, struct ferry_transport *transport,
 static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
 {
 	struct sender *sender = context;
-	struct file_frame frame;
+	struct frame frame;
 	int taken;
-	while (sender->state != OVER && (taken = file_frame_take(input, &frame)) != 0) {
-		if (taken > 0 && frame.type == FILE_START)
+	while (sender->state != OVER && (taken = frame_take(input, &frame)) != 0) {
+		if (taken > 0 && frame.type == FRAME_START)
 			start(sender, transport, &frame);
-		else if (taken > 0 && frame.type == FILE_DONE)
+		else if (taken > 0 && frame.type == FRAME_DONE)
 			done(sender, transport, &frame);
-		else if (taken > 0 && frame.type == FILE_STOP)
+		else if (taken > 0 && frame.type == FRAME_STOP)
 			fail(sender, "the receiver says: %s", frame.text);
 		else
 			fail(sender, "the other end is no \"ferry-copy receive\" of this version");
@@ -200,7 +200,7 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 static void connection_made(struct ferry_transport *transport, void *context)
 {
 	struct sender *sender = context;
-	int status = file_frame_write(transport, &sender->offer);
+	int status = frame_write(transport, &sender->offer);
 	if (status < 0)
 		fail(sender, "%s", strerror(-status));
 }
@@ -215,10 +215,10 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 		            reason != 0 ? strerror(-reason) : "the receiver has gone");
 	}
 	sender->state = OVER;
-	file_peer_is_over(&sender->peer);
+	peer_is_over(&sender->peer);
 }
 
-static int met(struct file_peer *peer, struct ferry_transport *transport)
+static int met(struct peer *peer, struct ferry_transport *transport)
 {
 	static const struct ferry_protocol protocol = {.connection_made = connection_made,
 	                                               .data_received = data_received,
@@ -226,7 +226,7 @@ static int met(struct file_peer *peer, struct ferry_transport *transport)
 	return ferry_transport_set_protocol(transport, &protocol, peer);
 }
 
-static void left(struct file_peer *peer)
+static void left(struct peer *peer)
 {
 	struct sender *sender = (struct sender *)peer;
 	progress_stop(&sender->progress);
@@ -257,7 +257,7 @@ static int describe(struct sender *sender)
 		return -errno;
 	if (S_ISDIR(status.st_mode))
 		return -EISDIR;
-	sender->offer.size = FILE_FRAME_NO_SIZE;
+	sender->offer.size = FRAME_NO_SIZE;
 	if (S_ISREG(status.st_mode) && status.st_size > 0 && strcmp(sender->path, "-") != 0) {
 		sender->offer.size = (uint64_t)status.st_size;
 		sender->offer.modified = nanoseconds(&status.st_mtim);
@@ -273,7 +273,7 @@ static bool set_name(struct sender *sender, const char *name)
 		if (strcmp(name, "-") == 0)
 			name = "stdin";
 	}
-	if (!file_frame_name_is_fine(name)) {
+	if (!frame_name_is_fine(name)) {
 		program_say("'%s' is no name for a file there: see --name", name);
 		return false;
 	}
@@ -284,7 +284,7 @@ static bool set_name(struct sender *sender, const char *name)
 /* 0 to go on, else the status to exit with after printing what is wrong; -1: after --help. */
 static int read_arguments(struct sender *sender, int argc, char **argv)
 {
-	static const struct option table[] = {FILE_PEER_OPTIONS,
+	static const struct option table[] = {PEER_OPTIONS,
 	                                      {"name", required_argument, NULL, 'n'},
 	                                      {"copy", no_argument, NULL, 'C'},
 	                                      {NULL, 0, NULL, 0}};
@@ -298,7 +298,7 @@ static int read_arguments(struct sender *sender, int argc, char **argv)
 		} else if (option == 'h') {
 			fputs(usage, stdout);
 			return -1;
-		} else if (!file_peer_option(&sender->peer, option)) {
+		} else if (!peer_option(&sender->peer, option)) {
 			return 2;
 		}
 	}
@@ -314,7 +314,7 @@ static int read_arguments(struct sender *sender, int argc, char **argv)
 int send_run(int argc, char **argv)
 {
 	struct sender sender = {
-	    .peer = {.met = met, .left = left}, .offer = {.type = FILE_OFFER}, .fd = -1};
+	    .peer = {.met = met, .left = left}, .offer = {.type = FRAME_OFFER}, .fd = -1};
 	int result = read_arguments(&sender, argc, argv);
 	if (result != 0)
 		return result < 0 ? EXIT_SUCCESS : result;
@@ -324,5 +324,5 @@ int send_run(int argc, char **argv)
 		program_say("%s: %s", sender.path, strerror(-status));
 		return EXIT_FAILURE;
 	}
-	return file_peer_run(&sender.peer);
+	return peer_run(&sender.peer);
 }

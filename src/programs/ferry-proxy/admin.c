@@ -17,14 +17,14 @@ enum { TIMEOUT_SECONDS = 10, HEADERS_MAX = 8192, BODY_MAX = 4096 };
 
 static const struct timeval accept_pause = {.tv_usec = 100000};
 
-struct proxy_admin {
-	struct proxy_admin *next; /* in `admins` */
+struct admin {
+	struct admin *next; /* in `admins` */
 	struct evhttp *http;
 	struct evhttp_bound_socket *bound; /* NULL: it accepts no more */
 	struct evconnlistener *listener;   /* of `bound` */
 	struct event *accept_again;
 	int fd; /* or -1 */
-	proxy_admin_fill_cb fill;
+	admin_fill_cb fill;
 	void *context;
 };
 
@@ -60,10 +60,10 @@ static void answer_text(struct evhttp_request *request, int status, const char *
 		answer(request, status, reason, "text/plain; charset=utf-8", body);
 }
 
-static void show(struct proxy_admin *admin, struct evhttp_request *request, const char *path,
+static void show(struct admin *admin, struct evhttp_request *request, const char *path,
                  struct evbuffer *body)
 {
-	struct proxy_snapshot snapshot = {.version = ""};
+	struct snapshot snapshot = {.version = ""};
 	admin->fill(&snapshot, admin->context);
 	if (strcmp(path, "/-/healthz") == 0) {
 		if (snapshot.not_serving == NULL)
@@ -74,8 +74,7 @@ static void show(struct proxy_admin *admin, struct evhttp_request *request, cons
 		return;
 	}
 	bool page = strcmp(path, "/-/status") == 0;
-	int status =
-	    page ? proxy_report_add_page(body, &snapshot) : proxy_report_add_metrics(body, &snapshot);
+	int status = page ? report_add_page(body, &snapshot) : report_add_metrics(body, &snapshot);
 	if (status < 0)
 		evhttp_send_error(request, HTTP_INTERNAL, NULL);
 	else
@@ -92,7 +91,7 @@ static bool is_page(const char *path)
 
 static void asked(struct evhttp_request *request, void *context)
 {
-	struct proxy_admin *admin = context;
+	struct admin *admin = context;
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
 	const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
 	enum evhttp_cmd_type command = evhttp_request_get_command(request);
@@ -115,11 +114,11 @@ static void asked(struct evhttp_request *request, void *context)
 
 /* A listener has one context for both of its callbacks, and evhttp's own is in it: this is how an error
  * finds its admin. */
-static struct proxy_admin *admins;
+static struct admin *admins;
 
-static void leave_admins(const struct proxy_admin *admin)
+static void leave_admins(const struct admin *admin)
 {
-	struct proxy_admin **link = &admins;
+	struct admin **link = &admins;
 	while (*link != NULL && *link != admin)
 		link = &(*link)->next;
 	if (*link != NULL)
@@ -130,7 +129,7 @@ static void leave_admins(const struct proxy_admin *admin)
 static void accept_failed(struct evconnlistener *listener, void *context)
 {
 	(void)context;
-	struct proxy_admin *admin = admins;
+	struct admin *admin = admins;
 	while (admin != NULL && admin->listener != listener)
 		admin = admin->next;
 	if (admin != NULL && event_add(admin->accept_again, &accept_pause) == 0)
@@ -140,12 +139,12 @@ static void accept_failed(struct evconnlistener *listener, void *context)
 static void accept_again(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
-	struct proxy_admin *admin = context;
+	struct admin *admin = context;
 	if (admin->bound != NULL)
 		evconnlistener_enable(admin->listener);
 }
 
-static void set_up_http(struct proxy_admin *admin)
+static void set_up_http(struct admin *admin)
 {
 	/* All that it knows, so that the refusal is ours: it answers 501 to others. */
 	evhttp_set_allowed_methods(admin->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
@@ -159,7 +158,7 @@ static void set_up_http(struct proxy_admin *admin)
 }
 
 /* The listener does not close its descriptor: on failure it is the caller's still. */
-static int start_accepting(struct proxy_admin *admin, struct event_base *base, int fd)
+static int start_accepting(struct admin *admin, struct event_base *base, int fd)
 {
 	admin->listener = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 	if (admin->listener == NULL)
@@ -173,14 +172,14 @@ static int start_accepting(struct proxy_admin *admin, struct event_base *base, i
 	return 0;
 }
 
-int proxy_admin_new(struct proxy_admin **out, struct event_base *base, int fd,
-                    proxy_admin_fill_cb fill, void *context)
+int admin_new(struct admin **out, struct event_base *base, int fd, admin_fill_cb fill,
+              void *context)
 {
 	int listens = 0;
 	socklen_t length = sizeof(listens);
 	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens)
 		return -EINVAL;
-	struct proxy_admin *admin = calloc(1, sizeof(*admin));
+	struct admin *admin = calloc(1, sizeof(*admin));
 	if (admin == NULL)
 		return -ENOMEM;
 	admin->fd = -1;
@@ -194,7 +193,7 @@ int proxy_admin_new(struct proxy_admin **out, struct event_base *base, int fd,
 		status = start_accepting(admin, base, fd);
 	}
 	if (status < 0) {
-		proxy_admin_free(admin);
+		admin_free(admin);
 		return status;
 	}
 	admin->fd = fd;
@@ -204,12 +203,12 @@ int proxy_admin_new(struct proxy_admin **out, struct event_base *base, int fd,
 	return 0;
 }
 
-int proxy_admin_get_fd(const struct proxy_admin *admin)
+int admin_get_fd(const struct admin *admin)
 {
 	return admin->fd;
 }
 
-void proxy_admin_stop_accepting(struct proxy_admin *admin)
+void admin_stop_accepting(struct admin *admin)
 {
 	if (admin->bound == NULL)
 		return;
@@ -220,7 +219,7 @@ void proxy_admin_stop_accepting(struct proxy_admin *admin)
 	admin->fd = -1;
 }
 
-void proxy_admin_free(struct proxy_admin *admin)
+void admin_free(struct admin *admin)
 {
 	if (admin == NULL)
 		return;

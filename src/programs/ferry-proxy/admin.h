@@ -13,25 +13,25 @@
 #include "programs/ferry-proxy/report.h"
 
 struct event_base;
-struct proxy_admin;
+struct admin;
 
 /* Fills in what is to be shown, whenever somebody asks. Called from the loop. What the snapshot points
  * to is the callee's, and has to stay as it is until the loop runs again. */
-typedef void (*proxy_admin_fill_cb)(struct proxy_snapshot *snapshot, void *context);
+typedef void (*admin_fill_cb)(struct snapshot *snapshot, void *context);
 
 /* Serves on a socket that listens (socket_address_listen()), non-blocking; on success it is the admin's,
  * and is closed with it. 0, or -EINVAL: it is no listening socket; -ENOMEM. */
-int proxy_admin_new(struct proxy_admin **out, struct event_base *base, int fd,
-                    proxy_admin_fill_cb fill, void *context);
+int admin_new(struct admin **out, struct event_base *base, int fd, admin_fill_cb fill,
+              void *context);
 
 /* The listening socket, which stays the admin's: for handing it to the proxy that takes over. -1: it takes
  * no more connections. */
-int proxy_admin_get_fd(const struct proxy_admin *admin);
+int admin_get_fd(const struct admin *admin);
 
 /* Takes no more connections, and serves those that there are; for good. */
-void proxy_admin_stop_accepting(struct proxy_admin *admin);
+void admin_stop_accepting(struct admin *admin);
 
 /* Drops all its connections; the loop has to run a turn after. NULL: nothing happens. */
-void proxy_admin_free(struct proxy_admin *admin);
+void admin_free(struct admin *admin);
 
 #endif

@@ -35,7 +35,7 @@ enum state {
 };
 
 struct client {
-	struct proxy_clients *clients;
+	struct clients *clients;
 	struct client *next;
 	struct client **link; /* what points to this one */
 	struct bufferevent *bev;
@@ -47,7 +47,7 @@ struct client {
 };
 
 struct listener {
-	struct proxy_clients *clients;
+	struct clients *clients;
 	struct evconnlistener *accepts;
 	bool proxy_protocol;
 };
@@ -55,12 +55,12 @@ struct listener {
 /* Why nothing is accepted. */
 enum hindrance { NOT_STARTED = 1, NO_DESCRIPTORS = 2, TOO_MANY = 4, QUEUES_FULL = 8 };
 
-struct proxy_clients {
+struct clients {
 	struct event_base *base;
-	const struct proxy_conf *conf;
-	const struct proxy_routes *routes;
-	struct proxy_services *services;
-	struct listener listeners[PROXY_CONF_LISTENS];
+	const struct conf *conf;
+	const struct routes *routes;
+	struct services *services;
+	struct listener listeners[CONF_LISTENS];
 	unsigned int listener_count;
 	unsigned int hindrances;
 	struct event *accept_again;
@@ -70,12 +70,12 @@ struct proxy_clients {
 	bool out_of_descriptors; /* said once */
 	uint64_t accepted;
 	uint64_t gone;
-	struct proxy_refusals refusals;
+	struct refusals refusals;
 };
 
 /* ---- accepting, or not ---- */
 
-static void hinder(struct proxy_clients *clients, enum hindrance why, bool is)
+static void hinder(struct clients *clients, enum hindrance why, bool is)
 {
 	unsigned int before = clients->hindrances;
 	if (is)
@@ -92,12 +92,12 @@ static void hinder(struct proxy_clients *clients, enum hindrance why, bool is)
 }
 
 /* Each has a descriptor here: those that are read, and those that no worker has claimed yet. */
-static bool have_room(const struct proxy_clients *clients)
+static bool have_room(const struct clients *clients)
 {
-	return clients->count + proxy_services_unclaimed(clients->services) < clients->most;
+	return clients->count + services_unclaimed(clients->services) < clients->most;
 }
 
-static void pause_for_a_moment(struct proxy_clients *clients, enum hindrance why)
+static void pause_for_a_moment(struct clients *clients, enum hindrance why)
 {
 	if (event_add(clients->accept_again, &accept_pause) == 0)
 		hinder(clients, why, true);
@@ -106,7 +106,7 @@ static void pause_for_a_moment(struct proxy_clients *clients, enum hindrance why
 static void accept_again(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
-	struct proxy_clients *clients = context;
+	struct clients *clients = context;
 	hinder(clients, NO_DESCRIPTORS, false);
 	if (have_room(clients))
 		hinder(clients, TOO_MANY, false);
@@ -114,7 +114,7 @@ static void accept_again(evutil_socket_t fd, short what, void *context)
 		event_add(clients->accept_again, &accept_pause);
 }
 
-void proxy_clients_set_full(struct proxy_clients *clients, bool full)
+void clients_set_full(struct clients *clients, bool full)
 {
 	program_say(full ? "accepting pauses: no queue has room" : "accepting goes on");
 	hinder(clients, QUEUES_FULL, full);
@@ -124,7 +124,7 @@ void proxy_clients_set_full(struct proxy_clients *clients, bool full)
 
 static void free_client(struct client *client)
 {
-	struct proxy_clients *clients = client->clients;
+	struct clients *clients = client->clients;
 	*client->link = client->next;
 	if (client->next != NULL)
 		client->next->link = client->link;
@@ -159,7 +159,7 @@ static void refuse(struct client *client, int status, const char *why)
 		fail(client);
 }
 
-static void add_client(struct proxy_clients *clients, struct client *client)
+static void add_client(struct clients *clients, struct client *client)
 {
 	client->clients = clients;
 	client->next = clients->first;
@@ -176,7 +176,7 @@ static void something_happened(struct bufferevent *bev, short what, void *contex
 static void deadline_passed(evutil_socket_t fd, short what, void *context);
 
 /* On failure the descriptor is closed. */
-static struct client *new_client(struct proxy_clients *clients, int fd)
+static struct client *new_client(struct clients *clients, int fd)
 {
 	struct client *client = malloc(sizeof(*client));
 	if (client == NULL) {
@@ -204,7 +204,7 @@ static struct client *new_client(struct proxy_clients *clients, int fd)
 
 /* ---- handing it off, and getting it back ---- */
 
-static void answer_unserved(struct proxy_clients *clients, struct ferry_handoff *handoff,
+static void answer_unserved(struct clients *clients, struct ferry_handoff *handoff,
                             uint64_t *counter)
 {
 	size_t length;
@@ -223,12 +223,12 @@ static void answer_unserved(struct proxy_clients *clients, struct ferry_handoff 
 	refuse(client, 503, "no worker is free");
 }
 
-void proxy_clients_take_back(struct proxy_clients *clients, struct ferry_handoff *handoff)
+void clients_take_back(struct clients *clients, struct ferry_handoff *handoff)
 {
 	answer_unserved(clients, handoff, &clients->refusals.expired);
 }
 
-static int describe(struct ferry_handoff *handoff, const struct proxy_conf_service *service,
+static int describe(struct ferry_handoff *handoff, const struct conf_service *service,
                     const struct client_address *address)
 {
 	unsigned char blob[CLIENT_ADDRESS_MAX];
@@ -248,7 +248,7 @@ static int describe(struct ferry_handoff *handoff, const struct proxy_conf_servi
 /* The head is whole. Nothing more is read of the client here, whatever happens. */
 static void hand_off(struct client *client, unsigned int service)
 {
-	struct proxy_clients *clients = client->clients;
+	struct clients *clients = client->clients;
 	struct client_address address = client->address;
 	struct ferry_handoff *handoff;
 	bufferevent_disable(client->bev, EV_READ | EV_WRITE);
@@ -259,7 +259,7 @@ static void hand_off(struct client *client, unsigned int service)
 	free_client(client);
 	int status = describe(handoff, &clients->conf->services[service], &address);
 	if (status == 0)
-		status = proxy_services_hand_off(clients->services, service, handoff, &address.client);
+		status = services_hand_off(clients->services, service, handoff, &address.client);
 	if (status == 0)
 		return;
 	answer_unserved(clients, handoff, &clients->refusals.queue_full);
@@ -270,8 +270,8 @@ static void hand_off(struct client *client, unsigned int service)
 
 static void route(struct client *client, const char *text)
 {
-	struct proxy_clients *clients = client->clients;
-	int service = proxy_routes_find_head(clients->routes, &client->head, text);
+	struct clients *clients = client->clients;
+	int service = routes_find_head(clients->routes, &client->head, text);
 	if (service >= 0) {
 		hand_off(client, (unsigned int)service);
 	} else if (service == -ENOENT) {
@@ -395,7 +395,7 @@ static void accepted(struct evconnlistener *accepts, evutil_socket_t fd, struct 
 {
 	(void)accepts, (void)address, (void)length;
 	struct listener *listener = context;
-	struct proxy_clients *clients = listener->clients;
+	struct clients *clients = listener->clients;
 	clients->out_of_descriptors = false;
 	clients->accepted++;
 	struct client *client = new_client(clients, fd);
@@ -421,14 +421,14 @@ static void accept_failed(struct evconnlistener *accepts, void *context)
 	(void)accepts;
 	int error = EVUTIL_SOCKET_ERROR();
 	struct listener *listener = context;
-	struct proxy_clients *clients = listener->clients;
+	struct clients *clients = listener->clients;
 	if (!clients->out_of_descriptors)
 		program_say("accepting pauses: %s", strerror(error));
 	clients->out_of_descriptors = true;
 	pause_for_a_moment(clients, NO_DESCRIPTORS);
 }
 
-int proxy_clients_listen(struct proxy_clients *clients, int fd, bool proxy_protocol)
+int clients_listen(struct clients *clients, int fd, bool proxy_protocol)
 {
 	struct listener *listener = &clients->listeners[clients->listener_count];
 	listener->clients = clients;
@@ -443,12 +443,12 @@ int proxy_clients_listen(struct proxy_clients *clients, int fd, bool proxy_proto
 	return 0;
 }
 
-void proxy_clients_accept(struct proxy_clients *clients)
+void clients_accept(struct clients *clients)
 {
 	hinder(clients, NOT_STARTED, false);
 }
 
-void proxy_clients_stop_accepting(struct proxy_clients *clients)
+void clients_stop_accepting(struct clients *clients)
 {
 	while (clients->listener_count > 0)
 		evconnlistener_free(clients->listeners[--clients->listener_count].accepts);
@@ -457,12 +457,12 @@ void proxy_clients_stop_accepting(struct proxy_clients *clients)
 
 /* ---- all of them ---- */
 
-unsigned long proxy_clients_count(const struct proxy_clients *clients)
+unsigned long clients_count(const struct clients *clients)
 {
 	return clients->count;
 }
 
-void proxy_clients_drop_readers(struct proxy_clients *clients)
+void clients_drop_readers(struct clients *clients)
 {
 	struct client *next;
 	for (struct client *client = clients->first; client != NULL; client = next) {
@@ -472,7 +472,7 @@ void proxy_clients_drop_readers(struct proxy_clients *clients)
 	}
 }
 
-void proxy_clients_fill(const struct proxy_clients *clients, struct proxy_snapshot *snapshot)
+void clients_fill(const struct clients *clients, struct snapshot *snapshot)
 {
 	snapshot->clients = clients->count;
 	snapshot->clients_max = clients->most;
@@ -481,11 +481,10 @@ void proxy_clients_fill(const struct proxy_clients *clients, struct proxy_snapsh
 	snapshot->refusals = clients->refusals;
 }
 
-int proxy_clients_new(struct proxy_clients **out, struct event_base *base,
-                      const struct proxy_conf *conf, const struct proxy_routes *routes,
-                      struct proxy_services *services)
+int clients_new(struct clients **out, struct event_base *base, const struct conf *conf,
+                const struct routes *routes, struct services *services)
 {
-	struct proxy_clients *clients = calloc(1, sizeof(*clients));
+	struct clients *clients = calloc(1, sizeof(*clients));
 	if (clients == NULL)
 		return -ENOMEM;
 	unsigned long fds = program_raise_descriptor_limit();
@@ -506,11 +505,11 @@ int proxy_clients_new(struct proxy_clients **out, struct event_base *base,
 	return 0;
 }
 
-void proxy_clients_free(struct proxy_clients *clients)
+void clients_free(struct clients *clients)
 {
 	if (clients == NULL)
 		return;
-	proxy_clients_stop_accepting(clients);
+	clients_stop_accepting(clients);
 	struct client *next;
 	for (struct client *client = clients->first; client != NULL; client = next) {
 		next = client->next;

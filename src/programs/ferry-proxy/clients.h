@@ -13,40 +13,39 @@
 
 struct event_base;
 struct ferry_handoff;
-struct proxy_clients;
-struct proxy_routes;
-struct proxy_services;
+struct clients;
+struct routes;
+struct services;
 
 /* All of these have to outlive it. 0 or -ENOMEM. */
-int proxy_clients_new(struct proxy_clients **out, struct event_base *base,
-                      const struct proxy_conf *conf, const struct proxy_routes *routes,
-                      struct proxy_services *services);
+int clients_new(struct clients **out, struct event_base *base, const struct conf *conf,
+                const struct routes *routes, struct services *services);
 
 /* Adds a listening socket, which stays the caller's. Nothing is accepted yet. 0 or -ENOMEM. */
-int proxy_clients_listen(struct proxy_clients *clients, int fd, bool proxy_protocol);
+int clients_listen(struct clients *clients, int fd, bool proxy_protocol);
 
 /* Accepts on all of them. */
-void proxy_clients_accept(struct proxy_clients *clients);
+void clients_accept(struct clients *clients);
 
 /* Accepts no more; the sockets are not used any more. The clients that are there go on. */
-void proxy_clients_stop_accepting(struct proxy_clients *clients);
+void clients_stop_accepting(struct clients *clients);
 
 /* Leaves new clients in the backlog as long as no queue has room for them. */
-void proxy_clients_set_full(struct proxy_clients *clients, bool full);
+void clients_set_full(struct clients *clients, bool full);
 
 /* Answers a client whose connection no worker took: 503. Its descriptor is stolen. */
-void proxy_clients_take_back(struct proxy_clients *clients, struct ferry_handoff *handoff);
+void clients_take_back(struct clients *clients, struct ferry_handoff *handoff);
 
 /* How many there are. */
-unsigned long proxy_clients_count(const struct proxy_clients *clients);
+unsigned long clients_count(const struct clients *clients);
 
 /* Drops those whose request is not whole yet. */
-void proxy_clients_drop_readers(struct proxy_clients *clients);
+void clients_drop_readers(struct clients *clients);
 
 /* Fills in what the snapshot has of clients and refusals. */
-void proxy_clients_fill(const struct proxy_clients *clients, struct proxy_snapshot *snapshot);
+void clients_fill(const struct clients *clients, struct snapshot *snapshot);
 
 /* Drops all clients; the loop has to run a turn after. NULL: nothing happens. */
-void proxy_clients_free(struct proxy_clients *clients);
+void clients_free(struct clients *clients);
 
 #endif

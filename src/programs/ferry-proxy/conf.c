@@ -22,12 +22,12 @@ static const char *const choices[] = {
 
 enum { CHOICES = sizeof(choices) / sizeof(choices[0]) };
 
-const char *proxy_conf_choice_name(enum ferry_dispatch_choice choice)
+const char *conf_choice_name(enum ferry_dispatch_choice choice)
 {
 	return choices[choice];
 }
 
-int proxy_conf_find_service(const struct proxy_conf *conf, const char *name)
+int conf_find_service(const struct conf *conf, const char *name)
 {
 	for (unsigned int i = 0; i < conf->service_count; i++)
 		if (strcmp(conf->services[i].name, name) == 0)
@@ -35,7 +35,7 @@ int proxy_conf_find_service(const struct proxy_conf *conf, const char *name)
 	return -1;
 }
 
-void proxy_conf_free(struct proxy_conf *conf)
+void conf_free(struct conf *conf)
 {
 	for (unsigned int i = 0; i < conf->service_count; i++) {
 		free(conf->services[i].root);
@@ -73,7 +73,7 @@ bool conf_reader_refuse(struct conf_reader *reader, const char *format, ...)
 	if (reader->error == NULL || reader->error[0] != '\0')
 		return false;
 	char *out = reader->error;
-	size_t size = PROXY_CONF_ERROR_SIZE;
+	size_t size = CONF_ERROR_SIZE;
 	int used = 0;
 	if (reader->file != NULL && reader->line > 0)
 		used = snprintf(out, size, "%.200s:%u: ", reader->file, reader->line);
@@ -172,13 +172,13 @@ static bool is_any_port(const struct socket_address *address)
 
 static bool add_listen(struct conf_reader *reader, char **words, size_t count)
 {
-	struct proxy_conf *conf = reader->conf;
+	struct conf *conf = reader->conf;
 	if (count == 0)
 		return conf_reader_refuse(reader, "an address is missing");
-	if (conf->listen_count == PROXY_CONF_LISTENS)
-		return conf_reader_refuse(reader, "more than %d addresses", PROXY_CONF_LISTENS);
-	struct proxy_conf_listen *listen = &conf->listens[conf->listen_count];
-	*listen = (struct proxy_conf_listen){.proxy_protocol = count > 1};
+	if (conf->listen_count == CONF_LISTENS)
+		return conf_reader_refuse(reader, "more than %d addresses", CONF_LISTENS);
+	struct conf_listen *listen = &conf->listens[conf->listen_count];
+	*listen = (struct conf_listen){.proxy_protocol = count > 1};
 	if (!read_address(reader, words[0], &listen->address))
 		return false;
 	if (count > 2 || (count == 2 && strcmp(words[1], "proxy-protocol") != 0))
@@ -198,7 +198,7 @@ static bool is_service_name(const char *name)
 {
 	size_t length =
 	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
-	return length > 0 && length <= PROXY_CONF_NAME_MAX && name[length] == '\0';
+	return length > 0 && length <= CONF_NAME_MAX && name[length] == '\0';
 }
 
 static bool read_service_name(struct conf_reader *reader, const char *word, char *name)
@@ -206,8 +206,8 @@ static bool read_service_name(struct conf_reader *reader, const char *word, char
 	if (!is_service_name(word))
 		return conf_reader_refuse(
 		    reader, "'%s' is no name of a service, which is 1 to %d letters, digits, '-', '_', '.'",
-		    conf_reader_shown(word), PROXY_CONF_NAME_MAX);
-	(void)snprintf(name, PROXY_CONF_NAME_MAX + 1, "%s", word);
+		    conf_reader_shown(word), CONF_NAME_MAX);
+	(void)snprintf(name, CONF_NAME_MAX + 1, "%s", word);
 	return true;
 }
 
@@ -259,7 +259,7 @@ static bool read_keys(struct conf_reader *reader, struct keys *keys, char **word
 /* Two that listen on one path would take it from each other. */
 static bool socket_is_free(struct conf_reader *reader, const char *path)
 {
-	const struct proxy_conf *conf = reader->conf;
+	const struct conf *conf = reader->conf;
 	bool taken = conf->control != NULL && strcmp(conf->control, path) == 0;
 	for (unsigned int i = 0; i < conf->service_count; i++)
 		taken = taken ||
@@ -268,7 +268,7 @@ static bool socket_is_free(struct conf_reader *reader, const char *path)
 	       conf_reader_refuse(reader, "the path '%s' is used already", conf_reader_shown(path));
 }
 
-static bool fill_service(struct conf_reader *reader, struct proxy_conf_service *service,
+static bool fill_service(struct conf_reader *reader, struct conf_service *service,
                          const char *const *values)
 {
 	const char *root = values[0], *workers = values[1], *socket = values[2], *choice = values[3];
@@ -295,16 +295,16 @@ static bool add_service(struct conf_reader *reader, char **words, size_t count)
 {
 	static const char *const names[] = {"root", "workers", "socket", "choice", NULL};
 	struct keys keys = {.names = names, .expected = "root=, workers=, socket=, choice="};
-	struct proxy_conf *conf = reader->conf;
+	struct conf *conf = reader->conf;
 	if (count == 0)
 		return conf_reader_refuse(reader, "a name is missing");
-	if (conf->service_count == PROXY_CONF_SERVICES)
-		return conf_reader_refuse(reader, "more than %d services", PROXY_CONF_SERVICES);
-	struct proxy_conf_service *service = &conf->services[conf->service_count];
-	*service = (struct proxy_conf_service){.line = reader->line};
+	if (conf->service_count == CONF_SERVICES)
+		return conf_reader_refuse(reader, "more than %d services", CONF_SERVICES);
+	struct conf_service *service = &conf->services[conf->service_count];
+	*service = (struct conf_service){.line = reader->line};
 	if (!read_service_name(reader, words[0], service->name))
 		return false;
-	int other = proxy_conf_find_service(conf, service->name);
+	int other = conf_find_service(conf, service->name);
 	if (other >= 0)
 		return conf_reader_refuse(reader, "'%s' is there already, in line %u", service->name,
 		                          conf->services[other].line);
@@ -317,26 +317,26 @@ static bool add_service(struct conf_reader *reader, char **words, size_t count)
 	return true;
 }
 
-static bool fill_route(struct conf_reader *reader, struct proxy_conf_route *route, const char *host,
+static bool fill_route(struct conf_reader *reader, struct conf_route *route, const char *host,
                        const char *path)
 {
 	if (host == NULL && path == NULL)
 		return conf_reader_refuse(reader,
 		                          "neither host= nor path=; 'default' names the service for "
 		                          "what no route takes");
-	if (host != NULL && !proxy_routes_host_is_fine(host))
+	if (host != NULL && !routes_host_is_fine(host))
 		return conf_reader_refuse(
 		    reader,
 		    "host='%s' is neither a name like example.org or *.example.org nor an address, "
 		    "without a port",
 		    conf_reader_shown(host));
-	if (path != NULL && !proxy_routes_path_is_fine(path))
+	if (path != NULL && !routes_path_is_fine(path))
 		return conf_reader_refuse(
 		    reader,
 		    "path='%s' is no path like /a/b, without '..', '%%2F', '?' and '#', and with "
 		    "others escaped as in a request",
 		    conf_reader_shown(path));
-	int status = proxy_routes_add(reader->routes, host, path, reader->conf->route_count);
+	int status = routes_add(reader->routes, host, path, reader->conf->route_count);
 	if (status == -EEXIST)
 		return conf_reader_refuse(reader, "there is one for that host and path already");
 	if (status < 0)
@@ -350,15 +350,15 @@ static bool add_route(struct conf_reader *reader, char **words, size_t count)
 {
 	static const char *const names[] = {"host", "path", NULL};
 	struct keys keys = {.names = names, .expected = "host=, path= before the service's name"};
-	struct proxy_conf *conf = reader->conf;
+	struct conf *conf = reader->conf;
 	if (count == 0)
 		return conf_reader_refuse(reader, "host= or path=, and a service's name are missing");
-	if (conf->route_count == PROXY_CONF_ROUTES)
-		return conf_reader_refuse(reader, "more than %d routes", PROXY_CONF_ROUTES);
+	if (conf->route_count == CONF_ROUTES)
+		return conf_reader_refuse(reader, "more than %d routes", CONF_ROUTES);
 	if (strchr(words[count - 1], '=') != NULL)
 		return conf_reader_refuse(reader, "a service's name is missing at the end");
-	struct proxy_conf_route *route = &conf->routes[conf->route_count];
-	*route = (struct proxy_conf_route){.service = 0};
+	struct conf_route *route = &conf->routes[conf->route_count];
+	*route = (struct conf_route){.service = 0};
 	if (!read_keys(reader, &keys, words, count - 1) ||
 	    !read_service_name(reader, words[count - 1], reader->route_services[conf->route_count]))
 		return false;
@@ -397,7 +397,7 @@ static struct timeval milliseconds(unsigned long number)
 	                        .tv_usec = (suseconds_t)(number % 1000 * 1000)};
 }
 
-static void set_number(struct proxy_conf *conf, enum directive directive, unsigned long number)
+static void set_number(struct conf *conf, enum directive directive, unsigned long number)
 {
 	switch (directive) {
 	case DIRECTIVE_QUEUE:
@@ -505,12 +505,12 @@ static bool read_words(struct conf_reader *reader, char **words, size_t count)
 
 static bool read_line(struct conf_reader *reader, const char *start, size_t length)
 {
-	char line[PROXY_CONF_LINE_MAX + 1];
+	char line[CONF_LINE_MAX + 1];
 	char *words[CONF_WORDS_MAX];
 	const char *why;
 	reader->subject = NULL;
-	if (length > PROXY_CONF_LINE_MAX)
-		return conf_reader_refuse(reader, "the line is longer than %d bytes", PROXY_CONF_LINE_MAX);
+	if (length > CONF_LINE_MAX)
+		return conf_reader_refuse(reader, "the line is longer than %d bytes", CONF_LINE_MAX);
 	if (memchr(start, '\0', length) != NULL)
 		return conf_reader_refuse(reader, "a zero byte; a file of text is expected");
 	memcpy(line, start, length);
@@ -557,7 +557,7 @@ static ssize_t read_all(int fd, char *out, size_t room)
 
 bool conf_reader_file(struct conf_reader *reader, const char *path)
 {
-	enum { ROOM = PROXY_CONF_FILE_MAX + 1 };
+	enum { ROOM = CONF_FILE_MAX + 1 };
 	reader->file = path;
 	reader->line = 0;
 	reader->subject = NULL;
@@ -571,7 +571,7 @@ bool conf_reader_file(struct conf_reader *reader, const char *path)
 	if (length < 0)
 		fine = conf_reader_refuse(reader, "%s", strerror((int)-length));
 	else if (length == ROOM)
-		fine = conf_reader_refuse(reader, "the file is longer than %d bytes", PROXY_CONF_FILE_MAX);
+		fine = conf_reader_refuse(reader, "the file is longer than %d bytes", CONF_FILE_MAX);
 	else
 		fine = conf_reader_text(reader, text, (size_t)length);
 	free(text);
@@ -580,10 +580,10 @@ bool conf_reader_file(struct conf_reader *reader, const char *path)
 
 static bool find_services(struct conf_reader *reader)
 {
-	struct proxy_conf *conf = reader->conf;
+	struct conf *conf = reader->conf;
 	reader->subject = "route";
 	for (unsigned int i = 0; i < conf->route_count; i++) {
-		int service = proxy_conf_find_service(conf, reader->route_services[i]);
+		int service = conf_find_service(conf, reader->route_services[i]);
 		reader->line = reader->route_lines[i];
 		if (service < 0)
 			return conf_reader_refuse(reader, "there is no service '%s'",
@@ -592,7 +592,7 @@ static bool find_services(struct conf_reader *reader)
 	}
 	if (reader->default_name[0] == '\0')
 		return true;
-	int service = proxy_conf_find_service(conf, reader->default_name);
+	int service = conf_find_service(conf, reader->default_name);
 	reader->subject = "default";
 	reader->line = reader->lines[DIRECTIVE_DEFAULT];
 	if (service < 0)
@@ -603,7 +603,7 @@ static bool find_services(struct conf_reader *reader)
 
 bool conf_reader_finish(struct conf_reader *reader)
 {
-	const struct proxy_conf *conf = reader->conf;
+	const struct conf *conf = reader->conf;
 	reader->line = 0;
 	reader->subject = NULL;
 	if (conf->listen_count == 0)
@@ -613,7 +613,7 @@ bool conf_reader_finish(struct conf_reader *reader)
 	return find_services(reader);
 }
 
-int conf_reader_begin(struct conf_reader *reader, struct proxy_conf *conf, char *error)
+int conf_reader_begin(struct conf_reader *reader, struct conf *conf, char *error)
 {
 	memset(conf, 0, sizeof(*conf));
 	memset(reader, 0, sizeof(*reader));
@@ -627,7 +627,7 @@ int conf_reader_begin(struct conf_reader *reader, struct proxy_conf *conf, char 
 	conf->head_timeout = milliseconds(10000);
 	conf->drain_timeout = milliseconds(60000);
 	conf->retry_after = 1;
-	if (proxy_routes_new(&reader->routes) < 0) {
+	if (routes_new(&reader->routes) < 0) {
 		out_of_memory(reader);
 		return -ENOMEM;
 	}
@@ -636,12 +636,12 @@ int conf_reader_begin(struct conf_reader *reader, struct proxy_conf *conf, char 
 
 void conf_reader_end(struct conf_reader *reader)
 {
-	proxy_routes_free(reader->routes);
+	routes_free(reader->routes);
 	reader->routes = NULL;
 }
 
-enum proxy_conf_result proxy_conf_read_text(struct proxy_conf *conf, const char *name,
-                                            const char *text, size_t length, char *error)
+enum conf_result conf_read_text(struct conf *conf, const char *name, const char *text,
+                                size_t length, char *error)
 {
 	struct conf_reader reader;
 	bool fine = conf_reader_begin(&reader, conf, error) == 0;
@@ -650,6 +650,6 @@ enum proxy_conf_result proxy_conf_read_text(struct proxy_conf *conf, const char 
 	       conf_reader_text(&reader, text, length) && conf_reader_finish(&reader);
 	conf_reader_end(&reader);
 	if (!fine)
-		proxy_conf_free(conf);
-	return fine ? PROXY_CONF_OK : PROXY_CONF_BAD;
+		conf_free(conf);
+	return fine ? CONF_OK : CONF_BAD;
 }

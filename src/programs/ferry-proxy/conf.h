@@ -37,22 +37,22 @@
 #include <ferry/dispatcher.h>
 
 enum {
-	PROXY_CONF_LISTENS = 16,
-	PROXY_CONF_SERVICES = 32,
-	PROXY_CONF_ROUTES = 256,
-	PROXY_CONF_NAME_MAX = 63, /* bytes of a service's name: letters, digits, '-', '_', '.' */
-	PROXY_CONF_LINE_MAX = 4096,
-	PROXY_CONF_FILE_MAX = 1048576,
-	PROXY_CONF_ERROR_SIZE = 512
+	CONF_LISTENS = 16,
+	CONF_SERVICES = 32,
+	CONF_ROUTES = 256,
+	CONF_NAME_MAX = 63, /* bytes of a service's name: letters, digits, '-', '_', '.' */
+	CONF_LINE_MAX = 4096,
+	CONF_FILE_MAX = 1048576,
+	CONF_ERROR_SIZE = 512
 };
 
-struct proxy_conf_listen {
+struct conf_listen {
 	struct socket_address address;
 	bool proxy_protocol; /* every connection starts with a PROXY header: proxy_protocol.h */
 };
 
-struct proxy_conf_service {
-	char name[PROXY_CONF_NAME_MAX + 1];
+struct conf_service {
+	char name[CONF_NAME_MAX + 1];
 	char *root;           /* of the workers that the proxy starts; NULL: it starts none */
 	unsigned int workers; /* how many of these; 0 without a root */
 	char *socket;         /* where workers that others start connect; NULL: nowhere */
@@ -60,21 +60,21 @@ struct proxy_conf_service {
 	unsigned int line; /* where it stands in the file; 0: it comes from options */
 };
 
-struct proxy_conf_route {
+struct conf_route {
 	char *host;           /* "example.org", "*.example.org"; NULL: any */
 	char *path;           /* "/prefix"; NULL: any */
 	unsigned int service; /* index */
 };
 
 /* All of it; read only for everybody else. */
-struct proxy_conf {
+struct conf {
 	char *file; /* NULL: none was read */
 
-	struct proxy_conf_listen listens[PROXY_CONF_LISTENS];
+	struct conf_listen listens[CONF_LISTENS];
 	unsigned int listen_count; /* 1 at least */
-	struct proxy_conf_service services[PROXY_CONF_SERVICES];
+	struct conf_service services[CONF_SERVICES];
 	unsigned int service_count; /* 1 at least */
-	struct proxy_conf_route routes[PROXY_CONF_ROUTES];
+	struct conf_route routes[CONF_ROUTES];
 	unsigned int route_count;
 	unsigned int default_service; /* index */
 
@@ -93,35 +93,35 @@ struct proxy_conf {
 	unsigned int retry_after;  /* seconds, in a 503; 1 */
 };
 
-enum proxy_conf_result {
-	PROXY_CONF_OK,
-	PROXY_CONF_HELP,    /* --help: print proxy_conf_usage, end with 0 */
-	PROXY_CONF_VERSION, /* --version: print the version, end with 0 */
-	PROXY_CONF_CHECK,   /* --check: all is well with it, say so, end with 0 */
-	PROXY_CONF_BAD      /* print `error`, end with 2 */
+enum conf_result {
+	CONF_OK,
+	CONF_HELP,    /* --help: print conf_usage, end with 0 */
+	CONF_VERSION, /* --version: print the version, end with 0 */
+	CONF_CHECK,   /* --check: all is well with it, say so, end with 0 */
+	CONF_BAD      /* print `error`, end with 2 */
 };
 
-extern const char proxy_conf_usage[];
+extern const char conf_usage[];
 
 /*
  * Reads the command line, and the file that its --config names. `conf` need not be initialised; it is
  * to be freed after OK and CHECK, and is empty after the others. May be called again with the same
  * arguments, into another conf, to see what the file says now. `error` has room for
- * PROXY_CONF_ERROR_SIZE bytes; NULL is for who does not want to know.
+ * CONF_ERROR_SIZE bytes; NULL is for who does not want to know.
  */
-enum proxy_conf_result proxy_conf_read(struct proxy_conf *conf, int argc, char **argv, char *error);
+enum conf_result conf_read(struct conf *conf, int argc, char **argv, char *error);
 
 /* Reads a file's text alone, as if it were the file `name`. OK or BAD. */
-enum proxy_conf_result proxy_conf_read_text(struct proxy_conf *conf, const char *name,
-                                            const char *text, size_t length, char *error);
+enum conf_result conf_read_text(struct conf *conf, const char *name, const char *text,
+                                size_t length, char *error);
 
 /* The service of that name, or -1. */
-int proxy_conf_find_service(const struct proxy_conf *conf, const char *name);
+int conf_find_service(const struct conf *conf, const char *name);
 
 /* "least", "round-robin" or "by-client". */
-const char *proxy_conf_choice_name(enum ferry_dispatch_choice choice);
+const char *conf_choice_name(enum ferry_dispatch_choice choice);
 
 /* Frees what it points to, and empties it. Twice is fine. */
-void proxy_conf_free(struct proxy_conf *conf);
+void conf_free(struct conf *conf);
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const char proxy_conf_usage[] =
+const char conf_usage[] =
     "usage: ferry-proxy --config FILE [options] [-- options of the workers]\n"
     "       ferry-proxy --root DIRECTORY [--workers N] [options] [-- options of the workers]\n"
     "       ferry-proxy --socket PATH [options]\n"
@@ -269,7 +269,7 @@ static bool add_word(struct conf_reader *reader, const char *key, const char *va
 static bool set_service(struct conf_reader *reader, const struct other_options *others)
 {
 	static char name[] = "default";
-	char root[PROXY_CONF_LINE_MAX], workers[32], socket[PROXY_CONF_LINE_MAX];
+	char root[CONF_LINE_MAX], workers[32], socket[CONF_LINE_MAX];
 	char *words[4] = {name};
 	size_t count = 1;
 	bool wanted = others->root != NULL || others->workers != NULL || others->socket != NULL;
@@ -332,7 +332,7 @@ static bool read_all(struct conf_reader *reader, const struct other_options *oth
 	return conf_reader_finish(reader);
 }
 
-enum proxy_conf_result proxy_conf_read(struct proxy_conf *conf, int argc, char **argv, char *error)
+enum conf_result conf_read(struct conf *conf, int argc, char **argv, char *error)
 {
 	struct conf_reader reader;
 	struct other_options others = {.check = false};
@@ -341,12 +341,12 @@ enum proxy_conf_result proxy_conf_read(struct proxy_conf *conf, int argc, char *
 	            (others.help || others.version || read_all(&reader, &others));
 	conf_reader_end(&reader);
 	if (!fine || others.help || others.version)
-		proxy_conf_free(conf);
+		conf_free(conf);
 	if (!fine)
-		return PROXY_CONF_BAD;
+		return CONF_BAD;
 	if (others.help)
-		return PROXY_CONF_HELP;
+		return CONF_HELP;
 	if (others.version)
-		return PROXY_CONF_VERSION;
-	return others.check ? PROXY_CONF_CHECK : PROXY_CONF_OK;
+		return CONF_VERSION;
+	return others.check ? CONF_CHECK : CONF_OK;
 }

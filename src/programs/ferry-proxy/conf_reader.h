@@ -22,11 +22,11 @@ enum directive {
 	DIRECTIVES
 };
 
-struct proxy_routes;
+struct routes;
 
 struct conf_reader {
-	struct proxy_conf *conf;
-	char *error; /* PROXY_CONF_ERROR_SIZE bytes, or NULL */
+	struct conf *conf;
+	char *error; /* CONF_ERROR_SIZE bytes, or NULL */
 
 	const char *file;  /* what is read now; NULL: the command line */
 	unsigned int line; /* in it; 0: it as a whole */
@@ -35,14 +35,14 @@ struct conf_reader {
 
 	bool by_option[DIRECTIVES];     /* the file's is not looked at */
 	unsigned int lines[DIRECTIVES]; /* where each stood first; 0: nowhere */
-	struct proxy_routes *routes;    /* those of conf, for finding what is said twice */
-	unsigned int route_lines[PROXY_CONF_ROUTES];
-	char route_services[PROXY_CONF_ROUTES][PROXY_CONF_NAME_MAX + 1];
-	char default_name[PROXY_CONF_NAME_MAX + 1];
+	struct routes *routes;          /* those of conf, for finding what is said twice */
+	unsigned int route_lines[CONF_ROUTES];
+	char route_services[CONF_ROUTES][CONF_NAME_MAX + 1];
+	char default_name[CONF_NAME_MAX + 1];
 };
 
 /* 0, or -ENOMEM, told; in either case conf_reader_end() is due. */
-int conf_reader_begin(struct conf_reader *reader, struct proxy_conf *conf, char *error);
+int conf_reader_begin(struct conf_reader *reader, struct conf *conf, char *error);
 void conf_reader_end(struct conf_reader *reader);
 
 /* Each of these is true, or has told what is wrong. */

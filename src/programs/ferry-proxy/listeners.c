@@ -9,7 +9,7 @@
 
 #include <ferry/ferry.h>
 
-static void set_name(struct proxy_listener *listener, const char *what, unsigned int number)
+static void set_name(struct listener *listener, const char *what, unsigned int number)
 {
 	char text[SOCKET_ADDRESS_TEXT_SIZE];
 	socket_address_format(&listener->address, text, sizeof(text));
@@ -19,7 +19,7 @@ static void set_name(struct proxy_listener *listener, const char *what, unsigned
 }
 
 /* The path of a unix socket, which in a configuration stands by itself. */
-static int set_path(struct proxy_listener *listener, const char *what, const char *path)
+static int set_path(struct listener *listener, const char *what, const char *path)
 {
 	char text[SOCKET_ADDRESS_TEXT_SIZE];
 	snprintf(text, sizeof(text), "unix:%s", path);
@@ -31,7 +31,7 @@ static int set_path(struct proxy_listener *listener, const char *what, const cha
 	return status;
 }
 
-static void name_listens(struct proxy_listeners *listeners, const struct proxy_conf *conf)
+static void name_listens(struct listeners *listeners, const struct conf *conf)
 {
 	for (unsigned int i = 0; i < conf->listen_count; i++) {
 		unsigned int number = 1;
@@ -42,10 +42,10 @@ static void name_listens(struct proxy_listeners *listeners, const struct proxy_c
 	}
 }
 
-int proxy_listeners_init(struct proxy_listeners *listeners, const struct proxy_conf *conf)
+int listeners_init(struct listeners *listeners, const struct conf *conf)
 {
 	int status = 0;
-	*listeners = (struct proxy_listeners){0};
+	*listeners = (struct listeners){0};
 	name_listens(listeners, conf);
 	for (unsigned int i = 0; i < conf->service_count && status == 0; i++)
 		if (conf->services[i].socket != NULL)
@@ -59,14 +59,13 @@ int proxy_listeners_init(struct proxy_listeners *listeners, const struct proxy_c
 	return status;
 }
 
-struct proxy_listener *proxy_listeners_next(struct proxy_listeners *listeners,
-                                            const struct proxy_listener *listener)
+struct listener *listeners_next(struct listeners *listeners, const struct listener *listener)
 {
-	struct proxy_listener *all[PROXY_LISTENERS_MAX];
+	struct listener *all[LISTENERS_MAX];
 	unsigned int count = 0, next = 0;
-	for (unsigned int i = 0; i < PROXY_CONF_LISTENS; i++)
+	for (unsigned int i = 0; i < CONF_LISTENS; i++)
 		all[count++] = &listeners->listens[i];
-	for (unsigned int i = 0; i < PROXY_CONF_SERVICES; i++)
+	for (unsigned int i = 0; i < CONF_SERVICES; i++)
 		all[count++] = &listeners->services[i];
 	all[count++] = &listeners->admin;
 	all[count++] = &listeners->control;
@@ -98,7 +97,7 @@ static int listen_anew(const struct socket_address *address)
 	return fd;
 }
 
-static int add(struct proxy_listener *listener, struct ferry_socket_set *set)
+static int add(struct listener *listener, struct ferry_socket_set *set)
 {
 	int fd = listen_anew(&listener->address);
 	if (fd < 0)
@@ -114,7 +113,7 @@ static int add(struct proxy_listener *listener, struct ferry_socket_set *set)
 	return status;
 }
 
-static int open_one(struct proxy_listener *listener, struct ferry_socket_set *set)
+static int open_one(struct listener *listener, struct ferry_socket_set *set)
 {
 	int status = 0;
 	listener->fd = ferry_socket_set_find(set, listener->name);
@@ -127,11 +126,11 @@ static int open_one(struct proxy_listener *listener, struct ferry_socket_set *se
 	return status;
 }
 
-int proxy_listeners_open(struct proxy_listeners *listeners, struct ferry_socket_set *set)
+int listeners_open(struct listeners *listeners, struct ferry_socket_set *set)
 {
 	int status = 0;
-	struct proxy_listener *listener = NULL;
-	while (status == 0 && (listener = proxy_listeners_next(listeners, listener)) != NULL)
+	struct listener *listener = NULL;
+	while (status == 0 && (listener = listeners_next(listeners, listener)) != NULL)
 		status = open_one(listener, set);
 	return status;
 }

@@ -18,33 +18,32 @@
 struct ferry_socket_set;
 
 enum {
-	PROXY_LISTENERS_MAX = PROXY_CONF_LISTENS + PROXY_CONF_SERVICES + 2,
-	PROXY_LISTENERS_NAME_SIZE = SOCKET_ADDRESS_TEXT_SIZE + 16
+	LISTENERS_MAX = CONF_LISTENS + CONF_SERVICES + 2,
+	LISTENERS_NAME_SIZE = SOCKET_ADDRESS_TEXT_SIZE + 16
 };
 
 /* One socket that a configuration wants. */
-struct proxy_listener {
-	char name[PROXY_LISTENERS_NAME_SIZE];
+struct listener {
+	char name[LISTENERS_NAME_SIZE];
 	struct socket_address address;
 	int fd; /* of the set, once it is open */
 };
 
 /* All of them. */
-struct proxy_listeners {
-	struct proxy_listener listens[PROXY_CONF_LISTENS];   /* as many as the configuration has */
-	struct proxy_listener services[PROXY_CONF_SERVICES]; /* those without a socket: no name */
-	struct proxy_listener admin, control;                /* without: no name */
+struct listeners {
+	struct listener listens[CONF_LISTENS];   /* as many as the configuration has */
+	struct listener services[CONF_SERVICES]; /* those without a socket: no name */
+	struct listener admin, control;          /* without: no name */
 };
 
 /* Lists what the configuration wants; nothing is opened. 0, or -EINVAL or -ENAMETOOLONG after saying which
  * path is none for a socket. */
-int proxy_listeners_init(struct proxy_listeners *listeners, const struct proxy_conf *conf);
+int listeners_init(struct listeners *listeners, const struct conf *conf);
 
 /* Takes each from the set, or opens it and adds it. 0, or a negative errno after saying what failed. */
-int proxy_listeners_open(struct proxy_listeners *listeners, struct ferry_socket_set *set);
+int listeners_open(struct listeners *listeners, struct ferry_socket_set *set);
 
 /* The next one, in some order; NULL to begin with, and in the end. */
-struct proxy_listener *proxy_listeners_next(struct proxy_listeners *listeners,
-                                            const struct proxy_listener *listener);
+struct listener *listeners_next(struct listeners *listeners, const struct listener *listener);
 
 #endif

@@ -40,7 +40,7 @@ enum { CLOSING_PATIENCE = 150 };
 
 struct proxy {
 	struct event_base *base;
-	struct proxy_conf conf;
+	struct conf conf;
 	char **argv;
 	char *const *worker_argv;
 	char *worker; /* the program */
@@ -50,14 +50,14 @@ struct proxy {
 	unsigned int looks; /* while STOPPING */
 	struct timeval started;
 
-	struct proxy_listeners wanted;
+	struct listeners wanted;
 	struct ferry_socket_set *set;
-	struct proxy_routes *routes;
-	struct proxy_services *services;
-	struct proxy_clients *clients;
-	struct proxy_admin *admin;
-	struct proxy_upgrade *upgrade;
-	struct proxy_takeover *takeover; /* as long as it is not over */
+	struct routes *routes;
+	struct services *services;
+	struct clients *clients;
+	struct admin *admin;
+	struct upgrade *upgrade;
+	struct takeover *takeover; /* as long as it is not over */
 
 	struct program_signals signals;
 	struct event *hangup;
@@ -81,10 +81,10 @@ static void look_again(struct proxy *proxy)
 
 static void stop_accepting(struct proxy *proxy)
 {
-	proxy_clients_stop_accepting(proxy->clients);
-	proxy_services_stop_listening(proxy->services);
+	clients_stop_accepting(proxy->clients);
+	services_stop_listening(proxy->services);
 	if (proxy->admin != NULL)
-		proxy_admin_stop_accepting(proxy->admin);
+		admin_stop_accepting(proxy->admin);
 }
 
 /* What waits for a worker is not to find all of them gone: they are dismissed when nothing waits. */
@@ -92,17 +92,17 @@ static void go_on_closing(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct proxy *proxy = context;
-	bool waiting = proxy_services_unclaimed(proxy->services) > 0;
-	if (proxy->state == HANDING_OVER && !waiting && proxy_clients_count(proxy->clients) == 0) {
+	bool waiting = services_unclaimed(proxy->services) > 0;
+	if (proxy->state == HANDING_OVER && !waiting && clients_count(proxy->clients) == 0) {
 		proxy->state = DISMISSING;
-		proxy_services_retire(proxy->services);
+		services_retire(proxy->services);
 	} else if (proxy->state == STOPPING && (!waiting || ++proxy->looks > CLOSING_PATIENCE)) {
 		proxy->state = DISMISSING;
 		if (waiting)
-			proxy_services_give_up(proxy->services);
-		proxy_services_terminate(proxy->services);
-	} else if (proxy->state == DISMISSING && !waiting && proxy_clients_count(proxy->clients) == 0 &&
-	           proxy_services_are_empty(proxy->services)) {
+			services_give_up(proxy->services);
+		services_terminate(proxy->services);
+	} else if (proxy->state == DISMISSING && !waiting && clients_count(proxy->clients) == 0 &&
+	           services_are_empty(proxy->services)) {
 		end(proxy, false);
 	}
 	look_again(proxy);
@@ -117,12 +117,12 @@ static void asked_to_end(evutil_socket_t signal_number, short what, void *contex
 		end(proxy, false);
 		return;
 	}
-	proxy_upgrade_free(proxy->upgrade);
+	upgrade_free(proxy->upgrade);
 	proxy->upgrade = NULL;
 	stop_accepting(proxy);
-	proxy_clients_drop_readers(proxy->clients);
+	clients_drop_readers(proxy->clients);
 	if (proxy->state == DISMISSING)
-		proxy_services_terminate(proxy->services);
+		services_terminate(proxy->services);
 	else
 		proxy->state = STOPPING;
 	look_again(proxy);
@@ -146,7 +146,7 @@ static void hung_up(evutil_socket_t signal_number, short what, void *context)
 	if (proxy->state != SERVING)
 		return;
 	program_say("the workers are to be replaced");
-	proxy_services_replace_workers(proxy->services);
+	services_replace_workers(proxy->services);
 }
 
 static void asked_to_upgrade(evutil_socket_t signal_number, short what, void *context)
@@ -154,7 +154,7 @@ static void asked_to_upgrade(evutil_socket_t signal_number, short what, void *co
 	(void)signal_number, (void)what;
 	struct proxy *proxy = context;
 	if (proxy->state == SERVING && proxy->upgrade != NULL)
-		proxy_upgrade_start_successor(proxy->upgrade);
+		upgrade_start_successor(proxy->upgrade);
 }
 
 static int init_events(struct proxy *proxy)
@@ -170,18 +170,18 @@ static int init_events(struct proxy *proxy)
 
 /* ---- the admin's view ---- */
 
-static void fill_snapshot(struct proxy_snapshot *snapshot, void *context)
+static void fill_snapshot(struct snapshot *snapshot, void *context)
 {
 	struct proxy *proxy = context;
-	*snapshot = (struct proxy_snapshot){.version = FERRY_VERSION,
-	                                    .pid = getpid(),
-	                                    .started = proxy->started,
-	                                    .upgrades = proxy_upgrade_generation()};
+	*snapshot = (struct snapshot){.version = FERRY_VERSION,
+	                              .pid = getpid(),
+	                              .started = proxy->started,
+	                              .upgrades = upgrade_generation()};
 	evutil_gettimeofday(&snapshot->now, NULL);
 	if (proxy->state != SERVING)
 		snapshot->not_serving = proxy->state == STARTING ? "starting" : "draining";
-	proxy_clients_fill(proxy->clients, snapshot);
-	proxy_services_fill(proxy->services, snapshot);
+	clients_fill(proxy->clients, snapshot);
+	services_fill(proxy->services, snapshot);
 }
 
 /* The admin closes what it is given, and the set closes its own. */
@@ -192,7 +192,7 @@ static int start_admin(struct proxy *proxy)
 	int fd = fcntl(proxy->wanted.admin.fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	int status = proxy_admin_new(&proxy->admin, proxy->base, fd, fill_snapshot, proxy);
+	int status = admin_new(&proxy->admin, proxy->base, fd, fill_snapshot, proxy);
 	if (status < 0)
 		close(fd);
 	return status;
@@ -223,15 +223,15 @@ static void say_where(const struct proxy *proxy)
 /* Others may take over from now on. */
 static int be_the_one(struct proxy *proxy)
 {
-	const struct proxy_listener *control = &proxy->wanted.control;
-	const struct proxy_upgrade_options options = {.set = proxy->set,
-	                                              .control_fd =
-	                                                  control->name[0] != '\0' ? control->fd : -1,
-	                                              .control_path = proxy->conf.control,
-	                                              .argv = proxy->argv,
-	                                              .taken_over = taken_over,
-	                                              .context = proxy};
-	int status = proxy_upgrade_new(&proxy->upgrade, proxy->base, &options);
+	const struct listener *control = &proxy->wanted.control;
+	const struct upgrade_options options = {.set = proxy->set,
+	                                        .control_fd =
+	                                            control->name[0] != '\0' ? control->fd : -1,
+	                                        .control_path = proxy->conf.control,
+	                                        .argv = proxy->argv,
+	                                        .taken_over = taken_over,
+	                                        .context = proxy};
+	int status = upgrade_new(&proxy->upgrade, proxy->base, &options);
 	if (status == 0)
 		say_where(proxy);
 	return status;
@@ -239,14 +239,14 @@ static int be_the_one(struct proxy *proxy)
 
 static int accept_all(struct proxy *proxy)
 {
-	const struct proxy_conf *conf = &proxy->conf;
+	const struct conf *conf = &proxy->conf;
 	int status = 0;
 	for (unsigned int i = 0; i < conf->listen_count && status == 0; i++)
-		status = proxy_clients_listen(proxy->clients, proxy->wanted.listens[i].fd,
-		                              conf->listens[i].proxy_protocol);
+		status = clients_listen(proxy->clients, proxy->wanted.listens[i].fd,
+		                        conf->listens[i].proxy_protocol);
 	for (unsigned int i = 0; i < conf->service_count && status == 0; i++)
 		if (conf->services[i].socket != NULL)
-			status = proxy_services_listen(proxy->services, i, proxy->wanted.services[i].fd);
+			status = services_listen(proxy->services, i, proxy->wanted.services[i].fd);
 	if (status == 0)
 		status = start_admin(proxy);
 	if (status < 0) {
@@ -254,7 +254,7 @@ static int accept_all(struct proxy *proxy)
 		return status;
 	}
 	proxy->state = SERVING;
-	proxy_clients_accept(proxy->clients);
+	clients_accept(proxy->clients);
 	return 0;
 }
 
@@ -262,13 +262,13 @@ static void clients_returned(struct ferry_handoff *handoff, void *context)
 {
 	struct proxy *proxy = context;
 	if (proxy->clients != NULL)
-		proxy_clients_take_back(proxy->clients, handoff);
+		clients_take_back(proxy->clients, handoff);
 }
 
 static void queues_full(bool full, void *context)
 {
 	struct proxy *proxy = context;
-	proxy_clients_set_full(proxy->clients, full);
+	clients_set_full(proxy->clients, full);
 }
 
 /* A proxy without a predecessor has accepted already: its clients wait for the workers, not the kernel's
@@ -280,12 +280,12 @@ static void workers_ready(void *context)
 		return;
 	int status = accept_all(proxy);
 	if (status == 0)
-		status = proxy_takeover_accepting(proxy->takeover);
+		status = takeover_commit(proxy->takeover);
 	if (status < 0)
 		end(proxy, true);
 }
 
-static bool starts_no_workers(const struct proxy_conf *conf)
+static bool starts_no_workers(const struct conf *conf)
 {
 	for (unsigned int i = 0; i < conf->service_count; i++)
 		if (conf->services[i].root != NULL && conf->services[i].workers > 0)
@@ -297,11 +297,11 @@ static void sockets_received(struct ferry_socket_set *set, void *context)
 {
 	struct proxy *proxy = context;
 	proxy->set = set;
-	if (proxy_listeners_open(&proxy->wanted, set) < 0) {
+	if (listeners_open(&proxy->wanted, set) < 0) {
 		end(proxy, true);
 		return;
 	}
-	proxy_services_start(proxy->services);
+	services_start(proxy->services);
 	if (starts_no_workers(&proxy->conf))
 		workers_ready(proxy);
 }
@@ -310,7 +310,7 @@ static void sockets_received(struct ferry_socket_set *set, void *context)
 static void takeover_ended(int status, void *context)
 {
 	struct proxy *proxy = context;
-	proxy_takeover_free(proxy->takeover);
+	takeover_free(proxy->takeover);
 	proxy->takeover = NULL;
 	if (status == 0 && be_the_one(proxy) == 0)
 		return;
@@ -323,44 +323,44 @@ static void takeover_ended(int status, void *context)
 
 static int start(struct proxy *proxy)
 {
-	static const struct proxy_takeover_callbacks callbacks = {.received = sockets_received,
-	                                                          .ended = takeover_ended};
-	int status = proxy_listeners_init(&proxy->wanted, &proxy->conf);
+	static const struct takeover_callbacks callbacks = {.received = sockets_received,
+	                                                    .ended = takeover_ended};
+	int status = listeners_init(&proxy->wanted, &proxy->conf);
 	if (status < 0)
 		return status;
 	if (proxy->conf.take_over != NULL) {
-		status = proxy_takeover_new(&proxy->takeover, proxy->base, proxy->conf.take_over,
-		                            &proxy->wanted, &callbacks, proxy);
+		status = takeover_new(&proxy->takeover, proxy->base, proxy->conf.take_over, &proxy->wanted,
+		                      &callbacks, proxy);
 		if (status < 0)
 			program_say("--take-over %s: %s", proxy->conf.take_over, strerror(-status));
 		return status;
 	}
 	status = ferry_socket_set_new(&proxy->set);
 	if (status == 0)
-		status = proxy_listeners_open(&proxy->wanted, proxy->set);
+		status = listeners_open(&proxy->wanted, proxy->set);
 	if (status < 0)
 		return status;
-	proxy_services_start(proxy->services);
+	services_start(proxy->services);
 	status = accept_all(proxy);
 	return status == 0 ? be_the_one(proxy) : status;
 }
 
 static int init(struct proxy *proxy)
 {
-	static const struct proxy_services_callbacks callbacks = {
+	static const struct services_callbacks callbacks = {
 	    .returned = clients_returned, .full_changed = queues_full, .ready = workers_ready};
-	const struct proxy_services_options options = {.worker = proxy->worker,
-	                                               .worker_argv = proxy->worker_argv,
-	                                               .outcome_log = proxy->outcome_log};
+	const struct services_options options = {.worker = proxy->worker,
+	                                         .worker_argv = proxy->worker_argv,
+	                                         .outcome_log = proxy->outcome_log};
 	int status = init_events(proxy);
 	if (status == 0)
-		status = proxy_routes_from_conf(&proxy->routes, &proxy->conf);
+		status = routes_from_conf(&proxy->routes, &proxy->conf);
 	if (status == 0)
-		status = proxy_services_new(&proxy->services, proxy->base, &proxy->conf, &options,
-		                            &callbacks, proxy);
+		status =
+		    services_new(&proxy->services, proxy->base, &proxy->conf, &options, &callbacks, proxy);
 	if (status == 0)
-		status = proxy_clients_new(&proxy->clients, proxy->base, &proxy->conf, proxy->routes,
-		                           proxy->services);
+		status =
+		    clients_new(&proxy->clients, proxy->base, &proxy->conf, proxy->routes, proxy->services);
 	if (status < 0)
 		program_say("%s", strerror(-status));
 	return status;
@@ -375,14 +375,14 @@ static void free_event(struct event *event)
 /* The clients after the services, which give some of them back. */
 static void clear(struct proxy *proxy)
 {
-	proxy_takeover_free(proxy->takeover);
-	proxy_upgrade_free(proxy->upgrade);
-	proxy_admin_free(proxy->admin);
+	takeover_free(proxy->takeover);
+	upgrade_free(proxy->upgrade);
+	admin_free(proxy->admin);
 	if (proxy->clients != NULL)
-		proxy_clients_stop_accepting(proxy->clients);
-	proxy_services_free(proxy->services);
-	proxy_clients_free(proxy->clients);
-	proxy_routes_free(proxy->routes);
+		clients_stop_accepting(proxy->clients);
+	services_free(proxy->services);
+	clients_free(proxy->clients);
+	routes_free(proxy->routes);
 	ferry_socket_set_free(proxy->set);
 	program_signals_free(&proxy->signals);
 	free_event(proxy->hangup);
@@ -462,7 +462,7 @@ static int serve(struct proxy *proxy)
 int main(int argc, char **argv)
 {
 	static struct proxy proxy;
-	char error[PROXY_CONF_ERROR_SIZE];
+	char error[CONF_ERROR_SIZE];
 	int own = count_own(argc, argv), result;
 	proxy.argv = argv;
 	proxy.worker_argv = argv + own + (own < argc);
@@ -474,27 +474,27 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	memcpy(copy, argv, (size_t)own * sizeof(*copy));
-	switch (proxy_conf_read(&proxy.conf, own, copy, error)) {
-	case PROXY_CONF_HELP:
-		fputs(proxy_conf_usage, stdout);
+	switch (conf_read(&proxy.conf, own, copy, error)) {
+	case CONF_HELP:
+		fputs(conf_usage, stdout);
 		result = EXIT_SUCCESS;
 		break;
-	case PROXY_CONF_VERSION:
+	case CONF_VERSION:
 		program_print_version("ferry-proxy");
 		result = EXIT_SUCCESS;
 		break;
-	case PROXY_CONF_CHECK:
+	case CONF_CHECK:
 		puts("the configuration is well");
 		result = EXIT_SUCCESS;
 		break;
-	case PROXY_CONF_BAD:
+	case CONF_BAD:
 		program_say("%s", error);
 		result = 2;
 		break;
 	default:
 		result = serve(&proxy);
 	}
-	proxy_conf_free(&proxy.conf);
+	conf_free(&proxy.conf);
 	free(copy);
 	return result;
 }

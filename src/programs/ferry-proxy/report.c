@@ -30,14 +30,14 @@ static void add_bytes(struct text *text, const char *bytes, size_t length)
 		text->failed = true;
 }
 
-static const char *const state_names[PROXY_WORKER_STATES] = {
-    [PROXY_WORKER_STARTING] = "starting",
-    [PROXY_WORKER_READY] = "ready",
-    [PROXY_WORKER_DRAINING] = "draining",
-    [PROXY_WORKER_WAITING] = "waiting",
+static const char *const state_names[WORKER_STATES] = {
+    [WORKER_STARTING] = "starting",
+    [WORKER_READY] = "ready",
+    [WORKER_DRAINING] = "draining",
+    [WORKER_WAITING] = "waiting",
 };
 
-const char *proxy_worker_state_name(enum proxy_worker_state state)
+const char *worker_state_name(enum worker_state state)
 {
 	return state_names[state];
 }
@@ -47,13 +47,13 @@ static const struct {
 	const char *says;
 	size_t offset;
 } refusals[] = {
-    {"bad_request", "Malformed request heads", offsetof(struct proxy_refusals, bad_request)},
-    {"no_route", "No service for the request", offsetof(struct proxy_refusals, no_route)},
-    {"too_slow", "Heads that did not come in time", offsetof(struct proxy_refusals, too_slow)},
-    {"queue_full", "Full queue", offsetof(struct proxy_refusals, queue_full)},
-    {"expired", "No worker in time", offsetof(struct proxy_refusals, expired)},
-    {"bad_proxy_header", "Bad PROXY headers", offsetof(struct proxy_refusals, bad_proxy_header)},
-    {"failed", "Out of memory or descriptors", offsetof(struct proxy_refusals, failed)},
+    {"bad_request", "Malformed request heads", offsetof(struct refusals, bad_request)},
+    {"no_route", "No service for the request", offsetof(struct refusals, no_route)},
+    {"too_slow", "Heads that did not come in time", offsetof(struct refusals, too_slow)},
+    {"queue_full", "Full queue", offsetof(struct refusals, queue_full)},
+    {"expired", "No worker in time", offsetof(struct refusals, expired)},
+    {"bad_proxy_header", "Bad PROXY headers", offsetof(struct refusals, bad_proxy_header)},
+    {"failed", "Out of memory or descriptors", offsetof(struct refusals, failed)},
 };
 
 enum { REFUSALS = sizeof(refusals) / sizeof(refusals[0]) };
@@ -138,7 +138,7 @@ static void add_label(struct text *text, const char *name, const char *value)
 }
 
 static void add_service_sample(struct text *text, const char *name,
-                               const struct proxy_service_snapshot *service, uint64_t value)
+                               const struct service_snapshot *service, uint64_t value)
 {
 	add(text, "ferry_service_%s{", name);
 	add_label(text, "service", service->name);
@@ -146,8 +146,8 @@ static void add_service_sample(struct text *text, const char *name,
 }
 
 static void begin_worker_sample(struct text *text, const char *name,
-                                const struct proxy_service_snapshot *service,
-                                const struct proxy_worker_snapshot *worker)
+                                const struct service_snapshot *service,
+                                const struct worker_snapshot *worker)
 {
 	add(text, "ferry_worker_%s{", name);
 	add_label(text, "service", service->name);
@@ -162,7 +162,7 @@ static void add_single(struct text *text, const char *name, const char *type, co
 	add(text, "ferry_proxy_%s %" PRIu64 "\n", name, value);
 }
 
-static void add_proxy_metrics(struct text *text, const struct proxy_snapshot *snapshot)
+static void add_proxy_metrics(struct text *text, const struct snapshot *snapshot)
 {
 	begin_metric(text, "proxy", "info", "gauge", "The version that runs.");
 	add(text, "ferry_proxy_info{");
@@ -190,7 +190,7 @@ static void add_proxy_metrics(struct text *text, const struct proxy_snapshot *sn
 		    number_at(&snapshot->refusals, refusals[i].offset));
 }
 
-static void add_service_metrics(struct text *text, const struct proxy_snapshot *snapshot)
+static void add_service_metrics(struct text *text, const struct snapshot *snapshot)
 {
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
 		begin_metric(text, "service", counters[i].name, counters[i].type, counters[i].help);
@@ -208,10 +208,10 @@ static void add_service_metrics(struct text *text, const struct proxy_snapshot *
 		                   snapshot->services[j].is_full ? 1 : 0);
 }
 
-typedef void (*worker_fn)(struct text *text, const struct proxy_service_snapshot *service,
-                          const struct proxy_worker_snapshot *worker);
+typedef void (*worker_fn)(struct text *text, const struct service_snapshot *service,
+                          const struct worker_snapshot *worker);
 
-static void for_each_worker(struct text *text, const struct proxy_snapshot *snapshot,
+static void for_each_worker(struct text *text, const struct snapshot *snapshot,
                             worker_fn add_samples)
 {
 	for (size_t i = 0; i < snapshot->service_count; i++)
@@ -219,15 +219,15 @@ static void for_each_worker(struct text *text, const struct proxy_snapshot *snap
 			add_samples(text, &snapshot->services[i], &snapshot->services[i].workers[j]);
 }
 
-static void add_restarts(struct text *text, const struct proxy_service_snapshot *service,
-                         const struct proxy_worker_snapshot *worker)
+static void add_restarts(struct text *text, const struct service_snapshot *service,
+                         const struct worker_snapshot *worker)
 {
 	begin_worker_sample(text, "restarts_total", service, worker);
 	add(text, "} %" PRIu64 "\n", worker->restarts);
 }
 
-static void add_start_time(struct text *text, const struct proxy_service_snapshot *service,
-                           const struct proxy_worker_snapshot *worker)
+static void add_start_time(struct text *text, const struct service_snapshot *service,
+                           const struct worker_snapshot *worker)
 {
 	if (worker->started.tv_sec == 0)
 		return;
@@ -235,23 +235,23 @@ static void add_start_time(struct text *text, const struct proxy_service_snapsho
 	add(text, "} %lld.%06ld\n", (long long)worker->started.tv_sec, (long)worker->started.tv_usec);
 }
 
-static void add_states(struct text *text, const struct proxy_service_snapshot *service,
-                       const struct proxy_worker_snapshot *worker)
+static void add_states(struct text *text, const struct service_snapshot *service,
+                       const struct worker_snapshot *worker)
 {
-	for (unsigned int state = 0; state < PROXY_WORKER_STATES; state++) {
+	for (unsigned int state = 0; state < WORKER_STATES; state++) {
 		begin_worker_sample(text, "state", service, worker);
 		add(text, ",state=\"%s\"} %d\n", state_names[state], worker->state == state ? 1 : 0);
 	}
 }
 
-static void add_worker_metrics(struct text *text, const struct proxy_snapshot *snapshot)
+static void add_worker_metrics(struct text *text, const struct snapshot *snapshot)
 {
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
 		if (!counters[i].of_worker)
 			continue;
 		begin_metric(text, "worker", counters[i].name, counters[i].type, counters[i].help);
 		for (size_t j = 0; j < snapshot->service_count; j++) {
-			const struct proxy_service_snapshot *service = &snapshot->services[j];
+			const struct service_snapshot *service = &snapshot->services[j];
 			for (size_t k = 0; k < service->worker_count; k++) {
 				begin_worker_sample(text, counters[i].name, service, &service->workers[k]);
 				add(text, "} %" PRIu64 "\n",
@@ -268,7 +268,7 @@ static void add_worker_metrics(struct text *text, const struct proxy_snapshot *s
 	for_each_worker(text, snapshot, add_states);
 }
 
-int proxy_report_add_metrics(struct evbuffer *out, const struct proxy_snapshot *snapshot)
+int report_add_metrics(struct evbuffer *out, const struct snapshot *snapshot)
 {
 	struct text text = {.out = out};
 	add_proxy_metrics(&text, snapshot);
@@ -357,7 +357,7 @@ static void add_figure(struct text *text, const char *name, uint64_t value)
 	add(text, "<div><dt>%s</dt><dd>%" PRIu64 "</dd></div>\n", name, value);
 }
 
-static void add_summary(struct text *text, const struct proxy_snapshot *snapshot)
+static void add_summary(struct text *text, const struct snapshot *snapshot)
 {
 	add(text, "<p>");
 	if (snapshot->not_serving == NULL) {
@@ -409,7 +409,7 @@ static void add_stats_cells(struct text *text, const struct ferry_dispatcher_sta
 	add(text, "</tr>\n");
 }
 
-static void add_worker_row(struct text *text, const struct proxy_worker_snapshot *worker,
+static void add_worker_row(struct text *text, const struct worker_snapshot *worker,
                            struct timeval now)
 {
 	const char *state = state_names[worker->state];
@@ -428,7 +428,7 @@ static void add_worker_row(struct text *text, const struct proxy_worker_snapshot
 	add_stats_cells(text, &worker->stats, worker->restarts);
 }
 
-static void add_worker_table(struct text *text, const struct proxy_service_snapshot *service,
+static void add_worker_table(struct text *text, const struct service_snapshot *service,
                              struct timeval now)
 {
 	uint64_t restarts = 0;
@@ -453,7 +453,7 @@ static void add_worker_table(struct text *text, const struct proxy_service_snaps
 	add(text, "</tfoot>\n</table>\n</div>\n");
 }
 
-static void add_service(struct text *text, const struct proxy_service_snapshot *service,
+static void add_service(struct text *text, const struct service_snapshot *service,
                         struct timeval now)
 {
 	add(text, "<section>\n<h2>");
@@ -482,7 +482,7 @@ static void add_service(struct text *text, const struct proxy_service_snapshot *
 	add(text, "</section>\n");
 }
 
-static void add_refusals(struct text *text, const struct proxy_snapshot *snapshot)
+static void add_refusals(struct text *text, const struct snapshot *snapshot)
 {
 	add(text, "<section>\n<h2>Refused by the proxy</h2>\n");
 	begin_table(text, NULL, "Clients that were refused");
@@ -494,7 +494,7 @@ static void add_refusals(struct text *text, const struct proxy_snapshot *snapsho
 	add(text, "</tbody>\n</table>\n</div>\n</section>\n");
 }
 
-int proxy_report_add_page(struct evbuffer *out, const struct proxy_snapshot *snapshot)
+int report_add_page(struct evbuffer *out, const struct snapshot *snapshot)
 {
 	struct text text = {.out = out};
 	add_bytes(&text, page_start, sizeof(page_start) - 1);

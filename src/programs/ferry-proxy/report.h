@@ -12,19 +12,19 @@
 
 struct evbuffer;
 
-enum proxy_worker_state {
-	PROXY_WORKER_STARTING, /* its process is there, its hello is not */
-	PROXY_WORKER_READY,
-	PROXY_WORKER_DRAINING, /* gets no more handoffs */
-	PROXY_WORKER_WAITING   /* there is no process: it is started again after a while */
+enum worker_state {
+	WORKER_STARTING, /* its process is there, its hello is not */
+	WORKER_READY,
+	WORKER_DRAINING, /* gets no more handoffs */
+	WORKER_WAITING   /* there is no process: it is started again after a while */
 };
 
-enum { PROXY_WORKER_STATES = 4 };
+enum { WORKER_STATES = 4 };
 
-struct proxy_worker_snapshot {
+struct worker_snapshot {
 	const char *name; /* one of a kind in its service, and the same after a restart: "www-1" */
 	pid_t pid;        /* 0: none */
-	enum proxy_worker_state state;
+	enum worker_state state;
 	uint64_t restarts;      /* processes started in its place after the first */
 	struct timeval started; /* when the process was, on the wall clock; 0: there is none */
 
@@ -32,19 +32,19 @@ struct proxy_worker_snapshot {
 	struct ferry_dispatcher_stats stats;
 };
 
-struct proxy_service_snapshot {
+struct service_snapshot {
 	const char *name;
 	const char *root;   /* NULL: its workers are started by others */
 	const char *choice; /* "least" … */
 	uint64_t queue_limit;
 	bool is_full;
 	struct ferry_dispatcher_stats stats; /* ferry_dispatcher_get_stats() */
-	const struct proxy_worker_snapshot *workers;
+	const struct worker_snapshot *workers;
 	size_t worker_count;
 };
 
 /* Clients that the proxy answered itself, by why. */
-struct proxy_refusals {
+struct refusals {
 	uint64_t bad_request;      /* 400, 431, 501, 505: the head was refused */
 	uint64_t no_route;         /* 404 */
 	uint64_t too_slow;         /* 408, or closed without an answer: the head did not come in time */
@@ -54,7 +54,7 @@ struct proxy_refusals {
 	uint64_t failed;           /* 500, or closed: out of memory or descriptors */
 };
 
-struct proxy_snapshot {
+struct snapshot {
 	const char *version; /* FERRY_VERSION */
 	pid_t pid;
 	struct timeval started; /* the proxy's start, on the wall clock */
@@ -67,19 +67,19 @@ struct proxy_snapshot {
 	uint64_t clients_max;      /* the bound of these */
 	uint64_t clients_accepted; /* since the start */
 	uint64_t clients_gone;     /* that ended, or were reset, before their head was whole */
-	struct proxy_refusals refusals;
+	struct refusals refusals;
 
-	const struct proxy_service_snapshot *services;
+	const struct service_snapshot *services;
 	size_t service_count;
 };
 
 /* "starting", "ready", "draining", "waiting". */
-const char *proxy_worker_state_name(enum proxy_worker_state state);
+const char *worker_state_name(enum worker_state state);
 
 /* The Prometheus text format, version 0.0.4. 0 or -ENOMEM. */
-int proxy_report_add_metrics(struct evbuffer *out, const struct proxy_snapshot *snapshot);
+int report_add_metrics(struct evbuffer *out, const struct snapshot *snapshot);
 
 /* The page: HTML and its style in one, nothing else is fetched. 0 or -ENOMEM. */
-int proxy_report_add_page(struct evbuffer *out, const struct proxy_snapshot *snapshot);
+int report_add_page(struct evbuffer *out, const struct snapshot *snapshot);
 
 #endif

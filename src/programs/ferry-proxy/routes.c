@@ -24,7 +24,7 @@ struct route {
 	unsigned int service;
 };
 
-struct proxy_routes {
+struct routes {
 	struct route *routes; /* the first that fits is the one */
 	size_t count;
 	size_t room;
@@ -131,7 +131,7 @@ static size_t length_without_port(const char *host, size_t length)
 	return digits > 0 && host[digits - 1] == ':' ? digits - 1 : length;
 }
 
-int proxy_routes_new(struct proxy_routes **out)
+int routes_new(struct routes **out)
 {
 	*out = calloc(1, sizeof(**out));
 	if (*out == NULL)
@@ -140,20 +140,20 @@ int proxy_routes_new(struct proxy_routes **out)
 	return 0;
 }
 
-int proxy_routes_from_conf(struct proxy_routes **out, const struct proxy_conf *conf)
+int routes_from_conf(struct routes **out, const struct conf *conf)
 {
-	struct proxy_routes *routes;
-	if (proxy_routes_new(&routes) < 0)
+	struct routes *routes;
+	if (routes_new(&routes) < 0)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < conf->route_count; i++) {
-		const struct proxy_conf_route *route = &conf->routes[i];
-		int status = proxy_routes_add(routes, route->host, route->path, route->service);
+		const struct conf_route *route = &conf->routes[i];
+		int status = routes_add(routes, route->host, route->path, route->service);
 		if (status < 0) {
-			proxy_routes_free(routes);
+			routes_free(routes);
 			return status;
 		}
 	}
-	proxy_routes_set_default(routes, conf->default_service);
+	routes_set_default(routes, conf->default_service);
 	*out = routes;
 	return 0;
 }
@@ -215,7 +215,7 @@ static int compare(const struct route *a, const struct route *b)
 	return memcmp(a->path, b->path, a->path_length);
 }
 
-static int insert(struct proxy_routes *routes, const struct route *route)
+static int insert(struct routes *routes, const struct route *route)
 {
 	size_t at = 0;
 	int order = 1;
@@ -238,8 +238,7 @@ static int insert(struct proxy_routes *routes, const struct route *route)
 	return 0;
 }
 
-int proxy_routes_add(struct proxy_routes *routes, const char *host, const char *path,
-                     unsigned int service)
+int routes_add(struct routes *routes, const char *host, const char *path, unsigned int service)
 {
 	struct route route = {.service = service};
 	int status = set_host(&route, host);
@@ -256,7 +255,7 @@ int proxy_routes_add(struct proxy_routes *routes, const char *host, const char *
 	return 0;
 }
 
-bool proxy_routes_host_is_fine(const char *host)
+bool routes_host_is_fine(const char *host)
 {
 	struct route route = {.service = 0};
 	int status = set_host(&route, host);
@@ -264,7 +263,7 @@ bool proxy_routes_host_is_fine(const char *host)
 	return status == 0;
 }
 
-bool proxy_routes_path_is_fine(const char *path)
+bool routes_path_is_fine(const char *path)
 {
 	struct route route = {.service = 0};
 	int status = set_path(&route, path);
@@ -272,7 +271,7 @@ bool proxy_routes_path_is_fine(const char *path)
 	return status == 0;
 }
 
-void proxy_routes_set_default(struct proxy_routes *routes, unsigned int service)
+void routes_set_default(struct routes *routes, unsigned int service)
 {
 	routes->default_service = (int)service;
 }
@@ -292,8 +291,8 @@ static bool path_fits(const struct route *route, const char *path, size_t length
 	       (length == route->path_length || path[route->path_length] == '/');
 }
 
-int proxy_routes_find(const struct proxy_routes *routes, const char *host, size_t host_length,
-                      const char *path, size_t path_length)
+int routes_find(const struct routes *routes, const char *host, size_t host_length, const char *path,
+                size_t path_length)
 {
 	char normal_host[HOST_MAX + 1];
 	char normal_path[HTTP_HEAD_LIMIT + 1];
@@ -317,8 +316,7 @@ int proxy_routes_find(const struct proxy_routes *routes, const char *host, size_
 	return routes->default_service != NO_DEFAULT ? routes->default_service : -ENOENT;
 }
 
-int proxy_routes_find_head(const struct proxy_routes *routes, const struct http_head *head,
-                           const char *text)
+int routes_find_head(const struct routes *routes, const struct http_head *head, const char *text)
 {
 	struct http_slice host = head->authority;
 	if (host.length == 0) {
@@ -326,11 +324,11 @@ int proxy_routes_find_head(const struct proxy_routes *routes, const struct http_
 		if (field != NULL)
 			host = field->value;
 	}
-	return proxy_routes_find(routes, text + host.start, host.length, text + head->path.start,
-	                         head->path.length);
+	return routes_find(routes, text + host.start, host.length, text + head->path.start,
+	                   head->path.length);
 }
 
-void proxy_routes_free(struct proxy_routes *routes)
+void routes_free(struct routes *routes)
 {
 	if (routes == NULL)
 		return;

@@ -24,14 +24,14 @@
 #include <stddef.h>
 
 struct http_head;
-struct proxy_conf;
-struct proxy_routes;
+struct conf;
+struct routes;
 
 /* 0 or -ENOMEM. */
-int proxy_routes_new(struct proxy_routes **out);
+int routes_new(struct routes **out);
 
 /* The routes of a configuration, with the indices of its services; 0 or -ENOMEM. */
-int proxy_routes_from_conf(struct proxy_routes **out, const struct proxy_conf *conf);
+int routes_from_conf(struct routes **out, const struct conf *conf);
 
 /*
  * Adds a route; texts are copied. `host`: NULL for any; `path`: NULL for any. 0, or -EINVAL: the host is
@@ -39,27 +39,25 @@ int proxy_routes_from_conf(struct proxy_routes **out, const struct proxy_conf *c
  * a slash, is not in the form of RFC 3986, or would be refused in a request; -EEXIST: there is one for
  * the same host and path; -ENOMEM.
  */
-int proxy_routes_add(struct proxy_routes *routes, const char *host, const char *path,
-                     unsigned int service);
+int routes_add(struct routes *routes, const char *host, const char *path, unsigned int service);
 
 /* Whether these would be taken. */
-bool proxy_routes_host_is_fine(const char *host);
-bool proxy_routes_path_is_fine(const char *path);
+bool routes_host_is_fine(const char *host);
+bool routes_path_is_fine(const char *path);
 
 /* What no route takes goes to this one; without a default, to none. */
-void proxy_routes_set_default(struct proxy_routes *routes, unsigned int service);
+void routes_set_default(struct routes *routes, unsigned int service);
 
 /* The service, or -ENOENT: no route fits, and there is no default (404); -EINVAL: a path that is refused
  * (400). `host` is as it stands in a Host field, empty if there was none; `path` is still encoded. */
-int proxy_routes_find(const struct proxy_routes *routes, const char *host, size_t host_length,
-                      const char *path, size_t path_length);
+int routes_find(const struct routes *routes, const char *host, size_t host_length, const char *path,
+                size_t path_length);
 
 /* The same for a request head: the host of its target if that has one (RFC 9112 section 3.2.2), else
  * that of its Host field. */
-int proxy_routes_find_head(const struct proxy_routes *routes, const struct http_head *head,
-                           const char *text);
+int routes_find_head(const struct routes *routes, const struct http_head *head, const char *text);
 
 /* NULL: nothing happens. */
-void proxy_routes_free(struct proxy_routes *routes);
+void routes_free(struct routes *routes);
 
 #endif

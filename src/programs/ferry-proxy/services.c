@@ -23,12 +23,12 @@ struct member {
 	struct service *service;
 	struct member *next;
 	struct member **link;                   /* what points to this one */
-	struct proxy_process *process;          /* NULL: not ours */
+	struct worker_process *process;         /* NULL: not ours */
 	struct ferry_dispatcher_worker *worker; /* NULL: its channel is over */
 	pid_t pid;
 	struct timeval started;
 	bool ready;
-	char name[PROXY_CONF_NAME_MAX + 32];
+	char name[CONF_NAME_MAX + 32];
 };
 
 /* What the former processes of a place have counted. */
@@ -37,30 +37,30 @@ struct past {
 };
 
 struct service {
-	struct proxy_services *services;
-	const struct proxy_conf_service *conf;
+	struct services *services;
+	const struct conf_service *conf;
 	struct ferry_dispatcher *dispatcher;
-	struct proxy_supervisor *supervisor; /* NULL: it starts no workers */
-	struct ferry_listener *listener;     /* for workers of others; NULL: none */
+	struct supervisor *supervisor;   /* NULL: it starts no workers */
+	struct ferry_listener *listener; /* for workers of others; NULL: none */
 	struct member *members;
 	struct past *pasts;
 	char **argv;
 	bool full;
 	unsigned long guests; /* workers of others, so far */
-	struct proxy_worker_snapshot *snapshots;
+	struct worker_snapshot *snapshots;
 };
 
-struct proxy_services {
+struct services {
 	struct event_base *base;
-	const struct proxy_conf *conf;
-	struct proxy_services_options options;
-	const struct proxy_services_callbacks *callbacks;
+	const struct conf *conf;
+	struct services_options options;
+	const struct services_callbacks *callbacks;
 	void *context;
 	unsigned int count;
 	bool full;
 	bool ready;
 	bool freed;
-	struct proxy_service_snapshot *snapshots;
+	struct service_snapshot *snapshots;
 	struct service all[];
 };
 
@@ -142,7 +142,7 @@ static void remove_worker(struct member *member)
 
 /* ---- what dispatchers tell ---- */
 
-static void tell_ready(struct proxy_services *services)
+static void tell_ready(struct services *services)
 {
 	if (services->ready)
 		return;
@@ -166,7 +166,7 @@ static void worker_ready(struct ferry_dispatcher *dispatcher,
 	struct member *member = find_member(service, worker);
 	member->ready = true;
 	if (member->process != NULL)
-		proxy_supervisor_is_ready(member->process);
+		supervisor_is_ready(member->process);
 	else
 		program_say("worker %s (pid %ld) is here", member->name, (long)member->pid);
 	tell_ready(service->services);
@@ -180,7 +180,7 @@ static void worker_drained(struct ferry_dispatcher *dispatcher,
 	struct member *member = find_member(context, worker);
 	remove_worker(member);
 	if (member->process != NULL) {
-		proxy_supervisor_is_leaving(member->process);
+		supervisor_is_leaving(member->process);
 	} else {
 		program_say("worker %s (pid %ld) has been drained", member->name, (long)member->pid);
 		free_member(member);
@@ -202,15 +202,15 @@ static void worker_lost(struct ferry_dispatcher *dispatcher, struct ferry_dispat
 		return;
 	}
 	if (stats.done > 0)
-		proxy_supervisor_has_served(member->process);
-	proxy_supervisor_is_leaving(member->process);
+		supervisor_has_served(member->process);
+	supervisor_is_leaving(member->process);
 }
 
 static void full_changed(struct ferry_dispatcher *dispatcher, bool full, void *context)
 {
 	(void)dispatcher;
 	struct service *service = context;
-	struct proxy_services *services = service->services;
+	struct services *services = service->services;
 	service->full = full;
 	bool all = true;
 	for (unsigned int i = 0; i < services->count; i++)
@@ -261,7 +261,7 @@ static struct ferry_transport *make_transport(struct event_base *base, int fd)
 	return transport;
 }
 
-static int process_started(struct proxy_process *process, int channel, void *context)
+static int process_started(struct worker_process *process, int channel, void *context)
 {
 	struct service *service = context;
 	struct member *member = add_member(service);
@@ -278,7 +278,7 @@ static int process_started(struct proxy_process *process, int channel, void *con
 	return transport != NULL ? add_worker(member, transport) : -ENOMEM;
 }
 
-static void drain_process(struct proxy_process *process, void *context)
+static void drain_process(struct worker_process *process, void *context)
 {
 	(void)context;
 	struct member *member = process->owner;
@@ -287,7 +287,7 @@ static void drain_process(struct proxy_process *process, void *context)
 		remove_worker(member);
 }
 
-static void process_ended(struct proxy_process *process, void *context)
+static void process_ended(struct worker_process *process, void *context)
 {
 	(void)context;
 	struct member *member = process->owner;
@@ -323,13 +323,13 @@ static void guest_came(struct ferry_listener *listener, struct ferry_transport *
 	}
 }
 
-int proxy_services_listen(struct proxy_services *services, unsigned int service, int fd)
+int services_listen(struct services *services, unsigned int service, int fd)
 {
 	return ferry_listener_new_fd(&services->all[service].listener, services->base, fd, guest_came,
 	                             &services->all[service]);
 }
 
-void proxy_services_stop_listening(struct proxy_services *services)
+void services_stop_listening(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++) {
 		ferry_listener_free(services->all[i].listener);
@@ -374,15 +374,15 @@ static void handoff_ended(struct ferry_dispatcher *dispatcher, struct ferry_hand
 {
 	(void)dispatcher;
 	struct ticket *ticket = context;
-	struct proxy_services *services = ticket->service->services;
+	struct services *services = ticket->service->services;
 	log_outcome(ticket, handoff, outcome, reason);
 	free(ticket);
 	if (ferry_handoff_get_fd(handoff) >= 0 && !services->freed)
 		services->callbacks->returned(handoff, services->context);
 }
 
-int proxy_services_hand_off(struct proxy_services *services, unsigned int service,
-                            struct ferry_handoff *handoff, const struct socket_address *client)
+int services_hand_off(struct services *services, unsigned int service,
+                      struct ferry_handoff *handoff, const struct socket_address *client)
 {
 	struct ticket *ticket = malloc(sizeof(*ticket));
 	if (ticket == NULL)
@@ -395,12 +395,12 @@ int proxy_services_hand_off(struct proxy_services *services, unsigned int servic
 	return status;
 }
 
-bool proxy_services_are_full(const struct proxy_services *services)
+bool services_are_full(const struct services *services)
 {
 	return services->full;
 }
 
-uint64_t proxy_services_unclaimed(const struct proxy_services *services)
+uint64_t services_unclaimed(const struct services *services)
 {
 	struct ferry_dispatcher_stats stats;
 	uint64_t sum = 0;
@@ -412,18 +412,18 @@ uint64_t proxy_services_unclaimed(const struct proxy_services *services)
 
 /* ---- all of them ---- */
 
-void proxy_services_start(struct proxy_services *services)
+void services_start(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)
 		if (services->all[i].supervisor != NULL)
-			proxy_supervisor_start(services->all[i].supervisor);
+			supervisor_start(services->all[i].supervisor);
 }
 
-void proxy_services_replace_workers(struct proxy_services *services)
+void services_replace_workers(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)
 		if (services->all[i].supervisor != NULL)
-			proxy_supervisor_replace(services->all[i].supervisor);
+			supervisor_replace(services->all[i].supervisor);
 }
 
 static void dismiss_guests(struct service *service)
@@ -438,26 +438,26 @@ static void dismiss_guests(struct service *service)
 	}
 }
 
-void proxy_services_retire(struct proxy_services *services)
+void services_retire(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++) {
 		dismiss_guests(&services->all[i]);
 		if (services->all[i].supervisor != NULL)
-			proxy_supervisor_retire(services->all[i].supervisor);
+			supervisor_retire(services->all[i].supervisor);
 	}
 }
 
-void proxy_services_terminate(struct proxy_services *services)
+void services_terminate(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++) {
 		dismiss_guests(&services->all[i]);
 		if (services->all[i].supervisor != NULL)
-			proxy_supervisor_terminate(services->all[i].supervisor);
+			supervisor_terminate(services->all[i].supervisor);
 	}
 }
 
 /* Without a dispatcher a service is as one without workers; its processes are still there. */
-void proxy_services_give_up(struct proxy_services *services)
+void services_give_up(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++) {
 		struct service *service = &services->all[i];
@@ -471,19 +471,18 @@ void proxy_services_give_up(struct proxy_services *services)
 	}
 }
 
-bool proxy_services_are_empty(const struct proxy_services *services)
+bool services_are_empty(const struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)
-		if (services->all[i].members != NULL ||
-		    (services->all[i].supervisor != NULL &&
-		     !proxy_supervisor_is_empty(services->all[i].supervisor)))
+		if (services->all[i].members != NULL || (services->all[i].supervisor != NULL &&
+		                                         !supervisor_is_empty(services->all[i].supervisor)))
 			return false;
 	return true;
 }
 
 /* ---- the snapshot ---- */
 
-static void fill_stats(const struct member *member, struct proxy_worker_snapshot *out)
+static void fill_stats(const struct member *member, struct worker_snapshot *out)
 {
 	struct ferry_dispatcher_stats stats;
 	if (member->worker == NULL || ferry_dispatcher_worker_get_stats(member->worker, &stats) < 0)
@@ -496,40 +495,39 @@ static void fill_stats(const struct member *member, struct proxy_worker_snapshot
 }
 
 static void fill_place(const struct service *service, unsigned int place,
-                       struct proxy_worker_snapshot *out)
+                       struct worker_snapshot *out)
 {
-	const struct proxy_process *process = proxy_supervisor_at(service->supervisor, place);
-	unsigned long starts = proxy_supervisor_starts(service->supervisor, place);
-	*out = (struct proxy_worker_snapshot){.state = PROXY_WORKER_WAITING,
-	                                      .restarts = starts > 0 ? starts - 1 : 0,
-	                                      .stats = service->pasts[place].stats};
+	const struct worker_process *process = supervisor_at(service->supervisor, place);
+	unsigned long starts = supervisor_starts(service->supervisor, place);
+	*out = (struct worker_snapshot){.state = WORKER_WAITING,
+	                                .restarts = starts > 0 ? starts - 1 : 0,
+	                                .stats = service->pasts[place].stats};
 	if (process == NULL)
 		return;
 	out->pid = process->pid;
 	out->started = process->started;
-	out->state = process->state == PROXY_PROCESS_READY ? PROXY_WORKER_READY : PROXY_WORKER_STARTING;
+	out->state = process->state == WORKER_PROCESS_READY ? WORKER_READY : WORKER_STARTING;
 	fill_stats(process->owner, out);
 }
 
-static void fill_member(const struct member *member, struct proxy_worker_snapshot *out)
+static void fill_member(const struct member *member, struct worker_snapshot *out)
 {
-	*out = (struct proxy_worker_snapshot){.pid = member->pid, .started = member->started};
-	out->state = member->ready ? PROXY_WORKER_READY : PROXY_WORKER_STARTING;
-	if (member->process != NULL && member->process->state == PROXY_PROCESS_LEAVING)
-		out->state = PROXY_WORKER_DRAINING;
+	*out = (struct worker_snapshot){.pid = member->pid, .started = member->started};
+	out->state = member->ready ? WORKER_READY : WORKER_STARTING;
+	if (member->process != NULL && member->process->state == WORKER_PROCESS_LEAVING)
+		out->state = WORKER_DRAINING;
 	fill_stats(member, out);
 }
 
 static bool has_its_place(const struct member *member)
 {
 	return member->process != NULL &&
-	       proxy_supervisor_at(member->service->supervisor, member->process->place) ==
-	           member->process;
+	       supervisor_at(member->service->supervisor, member->process->place) == member->process;
 }
 
 /* Room for so many workers and their names, as long as the snapshot is looked at. */
 struct named_snapshot {
-	char name[PROXY_CONF_NAME_MAX + 48];
+	char name[CONF_NAME_MAX + 48];
 };
 
 static size_t count_workers(const struct service *service)
@@ -540,11 +538,11 @@ static size_t count_workers(const struct service *service)
 	return count;
 }
 
-static void fill_workers(struct service *service, struct proxy_service_snapshot *out)
+static void fill_workers(struct service *service, struct service_snapshot *out)
 {
 	size_t count = count_workers(service), i = 0;
 	size_t size = count * (sizeof(*service->snapshots) + sizeof(struct named_snapshot));
-	struct proxy_worker_snapshot *workers = realloc(service->snapshots, size > 0 ? size : 1);
+	struct worker_snapshot *workers = realloc(service->snapshots, size > 0 ? size : 1);
 	if (workers == NULL)
 		return; /* without workers, then */
 	service->snapshots = workers;
@@ -569,15 +567,15 @@ static void fill_workers(struct service *service, struct proxy_service_snapshot 
 	out->worker_count = count;
 }
 
-void proxy_services_fill(struct proxy_services *services, struct proxy_snapshot *snapshot)
+void services_fill(struct services *services, struct snapshot *snapshot)
 {
 	for (unsigned int i = 0; i < services->count; i++) {
 		struct service *service = &services->all[i];
-		struct proxy_service_snapshot *out = &services->snapshots[i];
-		*out = (struct proxy_service_snapshot){
+		struct service_snapshot *out = &services->snapshots[i];
+		*out = (struct service_snapshot){
 		    .name = service->conf->name,
 		    .root = service->conf->root,
-		    .choice = proxy_conf_choice_name(service->conf->choice),
+		    .choice = conf_choice_name(service->conf->choice),
 		    .queue_limit = services->conf->queue,
 		    .is_full = ferry_dispatcher_is_full(service->dispatcher),
 		};
@@ -592,7 +590,7 @@ void proxy_services_fill(struct proxy_services *services, struct proxy_snapshot 
 
 /* A connection goes to a worker with all that its client will ask for on it. A client that keeps one for a
  * host may ask for any path of it, which may be another service's. */
-static bool routes_by_path(const struct proxy_conf *conf)
+static bool routes_by_path(const struct conf *conf)
 {
 	for (unsigned int i = 0; i < conf->route_count; i++)
 		if (conf->routes[i].path != NULL && conf->service_count > 1)
@@ -602,7 +600,7 @@ static bool routes_by_path(const struct proxy_conf *conf)
 
 static int make_argv(struct service *service)
 {
-	const struct proxy_services_options *options = &service->services->options;
+	const struct services_options *options = &service->services->options;
 	static char channel[16];
 	size_t extra = 0, count = 0;
 	while (options->worker_argv[extra] != NULL)
@@ -625,7 +623,7 @@ static int make_argv(struct service *service)
 
 static int init_supervisor(struct service *service)
 {
-	static const struct proxy_supervisor_callbacks callbacks = {
+	static const struct supervisor_callbacks callbacks = {
 	    .started = process_started, .drain = drain_process, .ended = process_ended};
 	int status = make_argv(service);
 	if (status < 0)
@@ -633,18 +631,18 @@ static int init_supervisor(struct service *service)
 	service->pasts = calloc(service->conf->workers, sizeof(*service->pasts));
 	if (service->pasts == NULL)
 		return -ENOMEM;
-	const struct proxy_supervisor_options options = {.name = service->conf->name,
-	                                                 .argv = service->argv,
-	                                                 .places = service->conf->workers,
-	                                                 .drain_timeout =
-	                                                     service->services->conf->drain_timeout};
-	return proxy_supervisor_new(&service->supervisor, service->services->base, &options, &callbacks,
-	                            service);
+	const struct supervisor_options options = {.name = service->conf->name,
+	                                           .argv = service->argv,
+	                                           .places = service->conf->workers,
+	                                           .drain_timeout =
+	                                               service->services->conf->drain_timeout};
+	return supervisor_new(&service->supervisor, service->services->base, &options, &callbacks,
+	                      service);
 }
 
 static int init_service(struct service *service)
 {
-	const struct proxy_conf *conf = service->services->conf;
+	const struct conf *conf = service->services->conf;
 	int status = ferry_dispatcher_new(&service->dispatcher, service->services->base,
 	                                  &dispatcher_callbacks, service);
 	if (status == 0)
@@ -659,11 +657,11 @@ static int init_service(struct service *service)
 	return status;
 }
 
-int proxy_services_new(struct proxy_services **out, struct event_base *base,
-                       const struct proxy_conf *conf, const struct proxy_services_options *options,
-                       const struct proxy_services_callbacks *callbacks, void *context)
+int services_new(struct services **out, struct event_base *base, const struct conf *conf,
+                 const struct services_options *options, const struct services_callbacks *callbacks,
+                 void *context)
 {
-	struct proxy_services *services =
+	struct services *services =
 	    calloc(1, sizeof(*services) + conf->service_count * sizeof(services->all[0]));
 	if (services == NULL)
 		return -ENOMEM;
@@ -682,7 +680,7 @@ int proxy_services_new(struct proxy_services **out, struct event_base *base,
 			status = init_service(&services->all[i]);
 	}
 	if (status < 0) {
-		proxy_services_free(services);
+		services_free(services);
 		return status;
 	}
 	*out = services;
@@ -692,7 +690,7 @@ int proxy_services_new(struct proxy_services **out, struct event_base *base,
 static void free_service(struct service *service)
 {
 	ferry_listener_free(service->listener);
-	proxy_supervisor_free(service->supervisor);
+	supervisor_free(service->supervisor);
 	ferry_dispatcher_free(service->dispatcher); /* its workers with it */
 	struct member *next;
 	for (struct member *member = service->members; member != NULL; member = next) {
@@ -704,7 +702,7 @@ static void free_service(struct service *service)
 	free(service->snapshots);
 }
 
-void proxy_services_free(struct proxy_services *services)
+void services_free(struct services *services)
 {
 	if (services == NULL)
 		return;

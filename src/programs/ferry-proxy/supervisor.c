@@ -23,30 +23,30 @@ enum { LONG_LIFE = 10 };
 static const struct timeval kill_grace = {.tv_sec = 5};
 
 struct place {
-	struct proxy_supervisor *supervisor;
-	struct proxy_process *current;
-	struct proxy_process *successor; /* started to replace `current`, and not ready yet */
+	struct supervisor *supervisor;
+	struct worker_process *current;
+	struct worker_process *successor; /* started to replace `current`, and not ready yet */
 	struct event *restart;
 	unsigned int backoff_ms;
 	unsigned long starts;
 };
 
-struct proxy_supervisor {
+struct supervisor {
 	struct event_base *base;
-	struct proxy_supervisor_options options;
-	const struct proxy_supervisor_callbacks *callbacks;
+	struct supervisor_options options;
+	const struct supervisor_callbacks *callbacks;
 	void *context;
 	struct event *child_ended;
 	struct place *places;
-	struct proxy_process *processes;
+	struct worker_process *processes;
 	unsigned int replacing; /* the place whose turn it is; as many as there are: none */
 	bool replace_again;     /* asked for while it went on */
 	bool retiring;
 };
 
-static void replace_next(struct proxy_supervisor *supervisor);
+static void replace_next(struct supervisor *supervisor);
 
-static void say(const struct proxy_process *process, const char *what)
+static void say(const struct worker_process *process, const char *what)
 {
 	program_say("worker %s-%u (pid %ld) %s", process->supervisor->options.name, process->place + 1,
 	            (long)process->pid, what);
@@ -73,16 +73,16 @@ static void restart_later(struct place *place)
 		place->backoff_ms = LONGEST_BACKOFF_MS;
 }
 
-static void set_deadline(struct proxy_process *process, const struct timeval *timeout)
+static void set_deadline(struct worker_process *process, const struct timeval *timeout)
 {
 	if (event_add(process->deadline, timeout) < 0)
 		kill(process->pid, SIGKILL); /* nothing would ever end it */
 }
 
 /* The process does not have its place any more. */
-static void leave_place(struct proxy_process *process)
+static void leave_place(struct worker_process *process)
 {
-	struct proxy_supervisor *supervisor = process->supervisor;
+	struct supervisor *supervisor = process->supervisor;
 	struct place *place = &supervisor->places[process->place];
 	struct timeval life;
 	now(&life);
@@ -102,12 +102,12 @@ static void leave_place(struct proxy_process *process)
 	}
 }
 
-static void leave(struct proxy_process *process, bool drain)
+static void leave(struct worker_process *process, bool drain)
 {
-	struct proxy_supervisor *supervisor = process->supervisor;
-	if (process->state == PROXY_PROCESS_LEAVING)
+	struct supervisor *supervisor = process->supervisor;
+	if (process->state == WORKER_PROCESS_LEAVING)
 		return;
-	process->state = PROXY_PROCESS_LEAVING;
+	process->state = WORKER_PROCESS_LEAVING;
 	leave_place(process);
 	if (!process->terminated)
 		set_deadline(process, &supervisor->options.drain_timeout);
@@ -115,15 +115,15 @@ static void leave(struct proxy_process *process, bool drain)
 		supervisor->callbacks->drain(process, supervisor->context);
 }
 
-void proxy_supervisor_is_leaving(struct proxy_process *process)
+void supervisor_is_leaving(struct worker_process *process)
 {
 	leave(process, false);
 	restart_later(&process->supervisor->places[process->place]);
 }
 
-static void free_process(struct proxy_process *process)
+static void free_process(struct worker_process *process)
 {
-	struct proxy_process **link = &process->supervisor->processes;
+	struct worker_process **link = &process->supervisor->processes;
 	while (*link != process)
 		link = &(*link)->next;
 	*link = process->next;
@@ -131,9 +131,9 @@ static void free_process(struct proxy_process *process)
 	free(process);
 }
 
-static void process_ended(struct proxy_process *process, int status)
+static void process_ended(struct worker_process *process, int status)
 {
-	struct proxy_supervisor *supervisor = process->supervisor;
+	struct supervisor *supervisor = process->supervisor;
 	struct place *place = &supervisor->places[process->place];
 	if (status == 0) {
 		say(process, "has ended");
@@ -152,10 +152,10 @@ static void process_ended(struct proxy_process *process, int status)
 static void child_ended(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
-	struct proxy_supervisor *supervisor = context;
-	struct proxy_process *next;
+	struct supervisor *supervisor = context;
+	struct worker_process *next;
 	int status;
-	for (struct proxy_process *process = supervisor->processes; process != NULL; process = next) {
+	for (struct worker_process *process = supervisor->processes; process != NULL; process = next) {
 		next = process->next;
 		if (child_process_has_ended(process->pid, &status))
 			process_ended(process, status);
@@ -163,7 +163,7 @@ static void child_ended(evutil_socket_t signal_number, short what, void *context
 }
 
 /* The first time it is asked, the second time it is made to. */
-static void terminate(struct proxy_process *process, const struct timeval *grace)
+static void terminate(struct worker_process *process, const struct timeval *grace)
 {
 	if (kill(process->pid, process->terminated ? SIGKILL : SIGTERM) < 0)
 		say(process, strerror(errno));
@@ -175,21 +175,21 @@ static void terminate(struct proxy_process *process, const struct timeval *grace
 static void deadline_passed(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
-	struct proxy_process *process = context;
+	struct worker_process *process = context;
 	say(process, process->terminated ? "does not end: it is killed" : "has had its time to end");
 	terminate(process, &kill_grace);
 }
 
-static struct proxy_process *new_process(struct place *place)
+static struct worker_process *new_process(struct place *place)
 {
-	struct proxy_supervisor *supervisor = place->supervisor;
-	struct proxy_process *process = malloc(sizeof(*process));
+	struct supervisor *supervisor = place->supervisor;
+	struct worker_process *process = malloc(sizeof(*process));
 	if (process == NULL)
 		return NULL;
-	*process = (struct proxy_process){
+	*process = (struct worker_process){
 	    .supervisor = supervisor,
 	    .place = (unsigned int)(place - supervisor->places),
-	    .state = PROXY_PROCESS_STARTING,
+	    .state = WORKER_PROCESS_STARTING,
 	    .deadline = evtimer_new(supervisor->base, deadline_passed, process),
 	};
 	if (process->deadline == NULL) {
@@ -204,7 +204,7 @@ static struct proxy_process *new_process(struct place *place)
 }
 
 /* Starts the program with one end of a socket pair; the other end is in `fds[0]`. */
-static int spawn(struct proxy_process *process, int fds[2])
+static int spawn(struct worker_process *process, int fds[2])
 {
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
@@ -216,10 +216,10 @@ static int spawn(struct proxy_process *process, int fds[2])
 	return status;
 }
 
-static struct proxy_process *start_process(struct place *place)
+static struct worker_process *start_process(struct place *place)
 {
-	struct proxy_supervisor *supervisor = place->supervisor;
-	struct proxy_process *process = new_process(place);
+	struct supervisor *supervisor = place->supervisor;
+	struct worker_process *process = new_process(place);
 	int fds[2];
 	int status = process != NULL ? spawn(process, fds) : -ENOMEM;
 	if (status < 0) {
@@ -234,7 +234,7 @@ static struct proxy_process *start_process(struct place *place)
 		say(process, strerror(-status));
 		process->terminated = true;
 		terminate(process, &kill_grace);
-		process->state = PROXY_PROCESS_LEAVING;
+		process->state = WORKER_PROCESS_LEAVING;
 		return NULL;
 	}
 	return process;
@@ -254,23 +254,23 @@ static void restart(evutil_socket_t fd, short what, void *context)
 	start_place(context);
 }
 
-void proxy_supervisor_start(struct proxy_supervisor *supervisor)
+void supervisor_start(struct supervisor *supervisor)
 {
 	for (unsigned int i = 0; i < supervisor->options.places; i++)
 		start_place(&supervisor->places[i]);
 }
 
-void proxy_supervisor_is_ready(struct proxy_process *process)
+void supervisor_is_ready(struct worker_process *process)
 {
-	struct proxy_supervisor *supervisor = process->supervisor;
+	struct supervisor *supervisor = process->supervisor;
 	struct place *place = &supervisor->places[process->place];
-	if (process->state != PROXY_PROCESS_STARTING)
+	if (process->state != WORKER_PROCESS_STARTING)
 		return;
-	process->state = PROXY_PROCESS_READY;
+	process->state = WORKER_PROCESS_READY;
 	say(process, "is ready");
 	if (place->successor != process)
 		return;
-	struct proxy_process *old = place->current;
+	struct worker_process *old = place->current;
 	place->successor = NULL;
 	place->current = process;
 	if (old != NULL)
@@ -279,7 +279,7 @@ void proxy_supervisor_is_ready(struct proxy_process *process)
 	replace_next(supervisor);
 }
 
-static bool all_replaced(struct proxy_supervisor *supervisor)
+static bool all_replaced(struct supervisor *supervisor)
 {
 	if (supervisor->replacing < supervisor->options.places)
 		return false;
@@ -292,7 +292,7 @@ static bool all_replaced(struct proxy_supervisor *supervisor)
 }
 
 /* Until there is one to wait for. A place without a process gets its new one at once. */
-static void replace_next(struct proxy_supervisor *supervisor)
+static void replace_next(struct supervisor *supervisor)
 {
 	while (!supervisor->retiring && !all_replaced(supervisor)) {
 		struct place *place = &supervisor->places[supervisor->replacing];
@@ -309,12 +309,12 @@ static void replace_next(struct proxy_supervisor *supervisor)
 	}
 }
 
-void proxy_supervisor_has_served(struct proxy_process *process)
+void supervisor_has_served(struct worker_process *process)
 {
 	process->served = true;
 }
 
-void proxy_supervisor_replace(struct proxy_supervisor *supervisor)
+void supervisor_replace(struct supervisor *supervisor)
 {
 	if (supervisor->retiring)
 		return;
@@ -326,46 +326,45 @@ void proxy_supervisor_replace(struct proxy_supervisor *supervisor)
 	replace_next(supervisor);
 }
 
-static void start_no_more(struct proxy_supervisor *supervisor)
+static void start_no_more(struct supervisor *supervisor)
 {
 	supervisor->retiring = true;
 	for (unsigned int i = 0; i < supervisor->options.places; i++)
 		event_del(supervisor->places[i].restart);
 }
 
-void proxy_supervisor_retire(struct proxy_supervisor *supervisor)
+void supervisor_retire(struct supervisor *supervisor)
 {
 	start_no_more(supervisor);
-	for (struct proxy_process *process = supervisor->processes; process != NULL;
+	for (struct worker_process *process = supervisor->processes; process != NULL;
 	     process = process->next)
 		leave(process, true);
 }
 
-void proxy_supervisor_terminate(struct proxy_supervisor *supervisor)
+void supervisor_terminate(struct supervisor *supervisor)
 {
 	start_no_more(supervisor);
-	for (struct proxy_process *process = supervisor->processes; process != NULL;
+	for (struct worker_process *process = supervisor->processes; process != NULL;
 	     process = process->next)
 		terminate(process, process->terminated ? &kill_grace : &supervisor->options.drain_timeout);
 }
 
-bool proxy_supervisor_is_empty(const struct proxy_supervisor *supervisor)
+bool supervisor_is_empty(const struct supervisor *supervisor)
 {
 	return supervisor->processes == NULL;
 }
 
-const struct proxy_process *proxy_supervisor_at(const struct proxy_supervisor *supervisor,
-                                                unsigned int place)
+const struct worker_process *supervisor_at(const struct supervisor *supervisor, unsigned int place)
 {
 	return supervisor->places[place].current;
 }
 
-unsigned long proxy_supervisor_starts(const struct proxy_supervisor *supervisor, unsigned int place)
+unsigned long supervisor_starts(const struct supervisor *supervisor, unsigned int place)
 {
 	return supervisor->places[place].starts;
 }
 
-static int init(struct proxy_supervisor *supervisor)
+static int init(struct supervisor *supervisor)
 {
 	supervisor->places = calloc(supervisor->options.places, sizeof(*supervisor->places));
 	if (supervisor->places == NULL)
@@ -384,11 +383,11 @@ static int init(struct proxy_supervisor *supervisor)
 	return 0;
 }
 
-int proxy_supervisor_new(struct proxy_supervisor **out, struct event_base *base,
-                         const struct proxy_supervisor_options *options,
-                         const struct proxy_supervisor_callbacks *callbacks, void *context)
+int supervisor_new(struct supervisor **out, struct event_base *base,
+                   const struct supervisor_options *options,
+                   const struct supervisor_callbacks *callbacks, void *context)
 {
-	struct proxy_supervisor *supervisor = calloc(1, sizeof(*supervisor));
+	struct supervisor *supervisor = calloc(1, sizeof(*supervisor));
 	if (supervisor == NULL)
 		return -ENOMEM;
 	supervisor->base = base;
@@ -398,19 +397,19 @@ int proxy_supervisor_new(struct proxy_supervisor **out, struct event_base *base,
 	supervisor->replacing = options->places;
 	int status = init(supervisor);
 	if (status < 0) {
-		proxy_supervisor_free(supervisor);
+		supervisor_free(supervisor);
 		return status;
 	}
 	*out = supervisor;
 	return 0;
 }
 
-void proxy_supervisor_free(struct proxy_supervisor *supervisor)
+void supervisor_free(struct supervisor *supervisor)
 {
 	if (supervisor == NULL)
 		return;
-	struct proxy_process *next;
-	for (struct proxy_process *process = supervisor->processes; process != NULL; process = next) {
+	struct worker_process *next;
+	for (struct worker_process *process = supervisor->processes; process != NULL; process = next) {
 		next = process->next;
 		kill(process->pid, SIGKILL);
 		waitpid(process->pid, NULL, 0);

@@ -24,17 +24,17 @@
 
 struct event;
 struct event_base;
-struct proxy_supervisor;
+struct supervisor;
 
-enum proxy_process_state { PROXY_PROCESS_STARTING, PROXY_PROCESS_READY, PROXY_PROCESS_LEAVING };
+enum worker_process_state { WORKER_PROCESS_STARTING, WORKER_PROCESS_READY, WORKER_PROCESS_LEAVING };
 
 /* One process. For reading only, but for `owner`; valid until `ended` has returned. */
-struct proxy_process {
-	struct proxy_supervisor *supervisor;
-	struct proxy_process *next;
+struct worker_process {
+	struct supervisor *supervisor;
+	struct worker_process *next;
 	unsigned int place;
 	pid_t pid;
-	enum proxy_process_state state;
+	enum worker_process_state state;
 	struct timeval started; /* on the wall clock */
 	void *owner;            /* the callbacks' own */
 
@@ -45,20 +45,20 @@ struct proxy_process {
 	bool served;
 };
 
-struct proxy_supervisor_callbacks {
+struct supervisor_callbacks {
 	/* A process was started; `channel` is this end of its socket, and the callee's. After a negative
 	 * errno the process is killed, and started again later. */
-	int (*started)(struct proxy_process *process, int channel, void *context);
+	int (*started)(struct worker_process *process, int channel, void *context);
 
 	/* The process is LEAVING because another has its place, or because all are to: it is to get no more
 	 * work, and to end when it has done what it has. */
-	void (*drain)(struct proxy_process *process, void *context);
+	void (*drain)(struct worker_process *process, void *context);
 
 	/* The process is gone, whatever its channel says. */
-	void (*ended)(struct proxy_process *process, void *context);
+	void (*ended)(struct worker_process *process, void *context);
 };
 
-struct proxy_supervisor_options {
+struct supervisor_options {
 	const char *name;    /* of the service, for people */
 	char *const *argv;   /* what to start; the channel is CHILD_PROCESS_FD */
 	unsigned int places; /* how many */
@@ -66,45 +66,43 @@ struct proxy_supervisor_options {
 };
 
 /* The options' texts have to outlive it. Nothing is started yet. 0 or -ENOMEM. */
-int proxy_supervisor_new(struct proxy_supervisor **out, struct event_base *base,
-                         const struct proxy_supervisor_options *options,
-                         const struct proxy_supervisor_callbacks *callbacks, void *context);
+int supervisor_new(struct supervisor **out, struct event_base *base,
+                   const struct supervisor_options *options,
+                   const struct supervisor_callbacks *callbacks, void *context);
 
 /* Starts a process in every place. */
-void proxy_supervisor_start(struct proxy_supervisor *supervisor);
+void supervisor_start(struct supervisor *supervisor);
 
 /* The process is of use: it has said hello. */
-void proxy_supervisor_is_ready(struct proxy_process *process);
+void supervisor_is_ready(struct worker_process *process);
 
 /* The process has served somebody: should it die, that is no reason to keep the next one waiting. */
-void proxy_supervisor_has_served(struct proxy_process *process);
+void supervisor_has_served(struct worker_process *process);
 
 /* The process is of no more use, although it may still run: its channel is over, or it was drained. */
-void proxy_supervisor_is_leaving(struct proxy_process *process);
+void supervisor_is_leaving(struct worker_process *process);
 
 /* Replaces all processes, one place at a time: a new one is started, and when that is ready the old one
  * is drained. If a new one ends before it is ready, the others stay as they are. */
-void proxy_supervisor_replace(struct proxy_supervisor *supervisor);
+void supervisor_replace(struct supervisor *supervisor);
 
 /* Drains all processes, and starts none any more. */
-void proxy_supervisor_retire(struct proxy_supervisor *supervisor);
+void supervisor_retire(struct supervisor *supervisor);
 
 /* SIGTERM for all processes, and SIGKILL for those that are there after the drain timeout; none is
  * started any more. Asked for again: SIGKILL. */
-void proxy_supervisor_terminate(struct proxy_supervisor *supervisor);
+void supervisor_terminate(struct supervisor *supervisor);
 
 /* Whether there is no process. */
-bool proxy_supervisor_is_empty(const struct proxy_supervisor *supervisor);
+bool supervisor_is_empty(const struct supervisor *supervisor);
 
 /* The process that has the place, or NULL: it is to be started again. */
-const struct proxy_process *proxy_supervisor_at(const struct proxy_supervisor *supervisor,
-                                                unsigned int place);
+const struct worker_process *supervisor_at(const struct supervisor *supervisor, unsigned int place);
 
 /* How many processes were started in a place. */
-unsigned long proxy_supervisor_starts(const struct proxy_supervisor *supervisor,
-                                      unsigned int place);
+unsigned long supervisor_starts(const struct supervisor *supervisor, unsigned int place);
 
 /* Kills and waits for what there is, without a callback. NULL: nothing happens. */
-void proxy_supervisor_free(struct proxy_supervisor *supervisor);
+void supervisor_free(struct supervisor *supervisor);
 
 #endif

@@ -1,4 +1,4 @@
-/* The new proxy's part of an upgrade: proxy_upgrade.h. */
+/* The new proxy's part of an upgrade: upgrade.h. */
 
 #include "programs/ferry-proxy/upgrade.h"
 #include "programs/shared/program.h"
@@ -16,24 +16,24 @@ static const struct timeval patience = {.tv_sec = 60};
 /* For the old proxy to see that the first attempt is over. */
 static const struct timeval second_attempt = {.tv_usec = 200000};
 
-struct proxy_takeover {
+struct takeover {
 	struct event_base *base;
 	const char *path;
-	struct proxy_listeners *wanted;
-	const struct proxy_takeover_callbacks *callbacks;
+	struct listeners *wanted;
+	const struct takeover_callbacks *callbacks;
 	void *context;
 	struct ferry_connector *connector;
 	struct ferry_takeover *takeover;
 	struct event *deadline;
 	struct event *again;
 	/* Those of the wanted that the old proxy has, once that is known. */
-	const char *names[PROXY_LISTENERS_MAX];
+	const char *names[LISTENERS_MAX];
 	size_t name_count;
 };
 
-static int connect_to_old(struct proxy_takeover *takeover);
+static int connect_to_old(struct takeover *takeover);
 
-static void fail(struct proxy_takeover *takeover, int status)
+static void fail(struct takeover *takeover, int status)
 {
 	program_say("%s: not taken over: %s", takeover->path, strerror(-status));
 	event_del(takeover->deadline);
@@ -42,7 +42,7 @@ static void fail(struct proxy_takeover *takeover, int status)
 
 static void ended(struct ferry_takeover *of, int status, void *context)
 {
-	struct proxy_takeover *takeover = context;
+	struct takeover *takeover = context;
 	takeover->takeover = NULL;
 	ferry_takeover_free(of);
 	if (status < 0) {
@@ -53,10 +53,10 @@ static void ended(struct ferry_takeover *of, int status, void *context)
 	takeover->callbacks->ended(0, takeover->context);
 }
 
-static void find_common_names(struct proxy_takeover *takeover, const struct ferry_socket_set *set)
+static void find_common_names(struct takeover *takeover, const struct ferry_socket_set *set)
 {
-	struct proxy_listener *listener = NULL;
-	while ((listener = proxy_listeners_next(takeover->wanted, listener)) != NULL)
+	struct listener *listener = NULL;
+	while ((listener = listeners_next(takeover->wanted, listener)) != NULL)
 		if (ferry_socket_set_find(set, listener->name) >= 0)
 			takeover->names[takeover->name_count++] = listener->name;
 }
@@ -65,7 +65,7 @@ static void find_common_names(struct proxy_takeover *takeover, const struct ferr
  * asked for to see what there is, and if that is too much, what is wanted of it. */
 static void received(struct ferry_takeover *of, struct ferry_socket_set *set, void *context)
 {
-	struct proxy_takeover *takeover = context;
+	struct takeover *takeover = context;
 	if (takeover->name_count > 0) {
 		takeover->callbacks->received(set, takeover->context);
 		return;
@@ -89,7 +89,7 @@ static void connected(struct ferry_connector *connector, int status,
 {
 	static const struct ferry_takeover_callbacks callbacks = {.received = received, .ended = ended};
 	(void)connector;
-	struct proxy_takeover *takeover = context;
+	struct takeover *takeover = context;
 	takeover->connector = NULL;
 	if (status == 0) {
 		status = ferry_takeover_request(&takeover->takeover, transport, takeover->names,
@@ -101,7 +101,7 @@ static void connected(struct ferry_connector *connector, int status,
 		fail(takeover, status);
 }
 
-static int connect_to_old(struct proxy_takeover *takeover)
+static int connect_to_old(struct takeover *takeover)
 {
 	int status = ferry_connector_new_unix(&takeover->connector, takeover->base, takeover->path,
 	                                      NULL, connected, takeover);
@@ -113,7 +113,7 @@ static int connect_to_old(struct proxy_takeover *takeover)
 static void again(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
-	struct proxy_takeover *takeover = context;
+	struct takeover *takeover = context;
 	int status = connect_to_old(takeover);
 	if (status < 0)
 		fail(takeover, status);
@@ -122,17 +122,17 @@ static void again(evutil_socket_t fd, short what, void *context)
 static void deadline_passed(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
-	struct proxy_takeover *takeover = context;
+	struct takeover *takeover = context;
 	ferry_takeover_free(takeover->takeover);
 	takeover->takeover = NULL;
 	fail(takeover, -ETIMEDOUT);
 }
 
-int proxy_takeover_new(struct proxy_takeover **out, struct event_base *base, const char *path,
-                       struct proxy_listeners *wanted,
-                       const struct proxy_takeover_callbacks *callbacks, void *context)
+int takeover_new(struct takeover **out, struct event_base *base, const char *path,
+                 struct listeners *wanted, const struct takeover_callbacks *callbacks,
+                 void *context)
 {
-	struct proxy_takeover *takeover = calloc(1, sizeof(*takeover));
+	struct takeover *takeover = calloc(1, sizeof(*takeover));
 	if (takeover == NULL)
 		return -ENOMEM;
 	takeover->base = base;
@@ -147,19 +147,19 @@ int proxy_takeover_new(struct proxy_takeover **out, struct event_base *base, con
 	    event_add(takeover->deadline, &patience) == 0)
 		status = connect_to_old(takeover);
 	if (status < 0) {
-		proxy_takeover_free(takeover);
+		takeover_free(takeover);
 		return status;
 	}
 	*out = takeover;
 	return 0;
 }
 
-int proxy_takeover_accepting(struct proxy_takeover *takeover)
+int takeover_commit(struct takeover *takeover)
 {
 	return ferry_takeover_commit(takeover->takeover);
 }
 
-void proxy_takeover_free(struct proxy_takeover *takeover)
+void takeover_free(struct takeover *takeover)
 {
 	if (takeover == NULL)
 		return;

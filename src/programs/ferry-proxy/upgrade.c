@@ -17,9 +17,9 @@ static const struct timeval patience = {.tv_sec = 60};
 
 static const char generation_variable[] = "HANDOFF_PROXY_GENERATION";
 
-struct proxy_upgrade {
+struct upgrade {
 	struct event_base *base;
-	struct proxy_upgrade_options options;
+	struct upgrade_options options;
 	struct ferry_listener *listener; /* NULL: there is none, or not any more */
 	struct ferry_takeover *takeover; /* NULL: nobody is taking over */
 	struct event *deadline;
@@ -31,7 +31,7 @@ struct proxy_upgrade {
 
 static void ended(struct ferry_takeover *takeover, int status, void *context)
 {
-	struct proxy_upgrade *upgrade = context;
+	struct upgrade *upgrade = context;
 	upgrade->takeover = NULL;
 	event_del(upgrade->deadline);
 	if (status == 0) {
@@ -48,7 +48,7 @@ static void ended(struct ferry_takeover *takeover, int status, void *context)
 static void deadline_passed(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
-	struct proxy_upgrade *upgrade = context;
+	struct upgrade *upgrade = context;
 	program_say("the other proxy takes too long to take over, this one goes on");
 	ferry_takeover_free(upgrade->takeover);
 	upgrade->takeover = NULL;
@@ -58,7 +58,7 @@ static void asked(struct ferry_listener *listener, struct ferry_transport *trans
 {
 	static const struct ferry_takeover_callbacks callbacks = {.ended = ended};
 	(void)listener;
-	struct proxy_upgrade *upgrade = context;
+	struct upgrade *upgrade = context;
 	int status = -EBUSY;
 	if (upgrade->takeover == NULL)
 		status = ferry_takeover_serve(&upgrade->takeover, upgrade->options.set, transport,
@@ -74,7 +74,7 @@ static void asked(struct ferry_listener *listener, struct ferry_transport *trans
 
 /* ---- starting the successor ---- */
 
-unsigned long proxy_upgrade_generation(void)
+unsigned long upgrade_generation(void)
 {
 	unsigned long number;
 	const char *text = getenv(generation_variable);
@@ -82,7 +82,7 @@ unsigned long proxy_upgrade_generation(void)
 }
 
 /* The arguments of this program without --take-over, and with the one that is right now. NULL: no memory. */
-static char **make_argv(const struct proxy_upgrade *upgrade)
+static char **make_argv(const struct upgrade *upgrade)
 {
 	size_t count = 0, made = 0;
 	while (upgrade->options.argv[count] != NULL)
@@ -104,13 +104,13 @@ static char **make_argv(const struct proxy_upgrade *upgrade)
 	return argv;
 }
 
-static int start_successor(struct proxy_upgrade *upgrade)
+static int start_successor(struct upgrade *upgrade)
 {
 	char number[24];
 	char **argv = make_argv(upgrade);
 	if (argv == NULL)
 		return -ENOMEM;
-	snprintf(number, sizeof(number), "%lu", proxy_upgrade_generation() + 1);
+	snprintf(number, sizeof(number), "%lu", upgrade_generation() + 1);
 	char *before = getenv(generation_variable);
 	before = before != NULL ? strdup(before) : NULL;
 	setenv(generation_variable, number, 1);
@@ -126,7 +126,7 @@ static int start_successor(struct proxy_upgrade *upgrade)
 	return status;
 }
 
-void proxy_upgrade_start_successor(struct proxy_upgrade *upgrade)
+void upgrade_start_successor(struct upgrade *upgrade)
 {
 	if (upgrade->successor != 0) {
 		program_say("the new proxy (pid %ld) is on its way already", (long)upgrade->successor);
@@ -146,7 +146,7 @@ void proxy_upgrade_start_successor(struct proxy_upgrade *upgrade)
 static void child_ended(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
-	struct proxy_upgrade *upgrade = context;
+	struct upgrade *upgrade = context;
 	int status;
 	char how[64];
 	if (upgrade->successor == 0 || !child_process_has_ended(upgrade->successor, &status))
@@ -157,7 +157,7 @@ static void child_ended(evutil_socket_t signal_number, short what, void *context
 	upgrade->successor = 0;
 }
 
-static int init(struct proxy_upgrade *upgrade)
+static int init(struct upgrade *upgrade)
 {
 	upgrade->deadline = evtimer_new(upgrade->base, deadline_passed, upgrade);
 	upgrade->child_ended = evsignal_new(upgrade->base, SIGCHLD, child_ended, upgrade);
@@ -170,24 +170,24 @@ static int init(struct proxy_upgrade *upgrade)
 	                             asked, upgrade);
 }
 
-int proxy_upgrade_new(struct proxy_upgrade **out, struct event_base *base,
-                      const struct proxy_upgrade_options *options)
+int upgrade_new(struct upgrade **out, struct event_base *base,
+                const struct upgrade_options *options)
 {
-	struct proxy_upgrade *upgrade = calloc(1, sizeof(*upgrade));
+	struct upgrade *upgrade = calloc(1, sizeof(*upgrade));
 	if (upgrade == NULL)
 		return -ENOMEM;
 	upgrade->base = base;
 	upgrade->options = *options;
 	int status = init(upgrade);
 	if (status < 0) {
-		proxy_upgrade_free(upgrade);
+		upgrade_free(upgrade);
 		return status;
 	}
 	*out = upgrade;
 	return 0;
 }
 
-void proxy_upgrade_free(struct proxy_upgrade *upgrade)
+void upgrade_free(struct upgrade *upgrade)
 {
 	if (upgrade == NULL)
 		return;

@@ -9,12 +9,12 @@
 #include "programs/ferry-proxy/listeners.h"
 
 struct event_base;
-struct proxy_upgrade;
-struct proxy_takeover;
+struct upgrade;
+struct takeover;
 
 /* ---- the old proxy ---- */
 
-struct proxy_upgrade_options {
+struct upgrade_options {
 	struct ferry_socket_set *set; /* what is taken over */
 	int control_fd;               /* the listening control socket, of the set too; -1: none */
 	const char *control_path;
@@ -27,21 +27,21 @@ struct proxy_upgrade_options {
 };
 
 /* Lets others take over. What the options point to has to outlive it. 0 or -ENOMEM. */
-int proxy_upgrade_new(struct proxy_upgrade **out, struct event_base *base,
-                      const struct proxy_upgrade_options *options);
+int upgrade_new(struct upgrade **out, struct event_base *base,
+                const struct upgrade_options *options);
 
 /* Starts the program again, as it is on the disk now, with --take-over. */
-void proxy_upgrade_start_successor(struct proxy_upgrade *upgrade);
+void upgrade_start_successor(struct upgrade *upgrade);
 
 /* How many proxies there were before this one, each the predecessor of the next. */
-unsigned long proxy_upgrade_generation(void);
+unsigned long upgrade_generation(void);
 
 /* Nobody may take over any more. NULL: nothing happens. */
-void proxy_upgrade_free(struct proxy_upgrade *upgrade);
+void upgrade_free(struct upgrade *upgrade);
 
 /* ---- the new proxy ---- */
 
-struct proxy_takeover_callbacks {
+struct takeover_callbacks {
 	/* The sockets are here. `set` is the callee's. */
 	void (*received)(struct ferry_socket_set *set, void *context);
 
@@ -51,14 +51,14 @@ struct proxy_takeover_callbacks {
 
 /* Asks the proxy behind a control path for what the configuration wants and that one has. 0, or a negative
  * errno. */
-int proxy_takeover_new(struct proxy_takeover **out, struct event_base *base, const char *path,
-                       struct proxy_listeners *wanted,
-                       const struct proxy_takeover_callbacks *callbacks, void *context);
+int takeover_new(struct takeover **out, struct event_base *base, const char *path,
+                 struct listeners *wanted, const struct takeover_callbacks *callbacks,
+                 void *context);
 
 /* Tells the old proxy that this one accepts. 0, or a negative errno: it has ended, or is to. */
-int proxy_takeover_accepting(struct proxy_takeover *takeover);
+int takeover_commit(struct takeover *takeover);
 
 /* Gives up, if it has not ended. NULL: nothing happens. */
-void proxy_takeover_free(struct proxy_takeover *takeover);
+void takeover_free(struct takeover *takeover);
 
 #endif

@@ -14,17 +14,17 @@
 enum { FIRST_RETRY_MS = 50, LONGEST_RETRY_MS = 2000 };
 
 struct channel {
-	struct worker_channels *channels;
+	struct channels *channels;
 	struct channel *next;
 	struct ferry_worker *worker;
 	unsigned long number;
 	bool drained; /* by the proxy */
 };
 
-struct worker_channels {
+struct channels {
 	struct event_base *base;
-	struct worker_channels_options options;
-	const struct worker_channels_callbacks *callbacks;
+	struct channels_options options;
+	const struct channels_callbacks *callbacks;
 	void *context;
 	struct channel *first;
 	unsigned long last_number;
@@ -36,14 +36,14 @@ struct worker_channels {
 	bool proxy_is_missing; /* said once */
 };
 
-static void try_to_connect(struct worker_channels *channels);
+static void try_to_connect(struct channels *channels);
 
 static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *handoff,
                              void *context)
 {
 	struct channel *channel = context;
-	struct worker_channels *channels = channel->channels;
-	struct http_tag tag = {.channel = channel->number, .id = ferry_handoff_get_id(handoff)};
+	struct channels *channels = channel->channels;
+	struct connection_tag tag = {.channel = channel->number, .id = ferry_handoff_get_id(handoff)};
 	int status = channels->callbacks->taken(handoff, &tag, channels->context);
 	if (status < 0) {
 		program_say("a client was dropped: %s", strerror(-status));
@@ -55,7 +55,7 @@ static void drain_requested(struct ferry_worker *worker, void *context)
 {
 	(void)worker;
 	struct channel *channel = context;
-	struct worker_channels *channels = channel->channels;
+	struct channels *channels = channel->channels;
 	if (channel->drained)
 		return;
 	channel->drained = true;
@@ -79,7 +79,7 @@ static void dispatcher_lost(struct ferry_worker *worker, int reason, void *conte
 {
 	(void)worker;
 	struct channel *channel = context;
-	struct worker_channels *channels = channel->channels;
+	struct channels *channels = channel->channels;
 	bool drained = channel->drained;
 	/* A proxy that closes the channel of a worker that it has started dismisses it. */
 	bool dismissed = reason == 0 && channels->options.socket_path == NULL;
@@ -93,7 +93,7 @@ static void dispatcher_lost(struct ferry_worker *worker, int reason, void *conte
 }
 
 /* The transport is the channel's if it succeeds. */
-static int add_channel(struct worker_channels *channels, struct ferry_transport *transport)
+static int add_channel(struct channels *channels, struct ferry_transport *transport)
 {
 	static const struct ferry_worker_callbacks callbacks = {.handoff_received = handoff_received,
 	                                                        .drain_requested = drain_requested,
@@ -115,7 +115,7 @@ static int add_channel(struct worker_channels *channels, struct ferry_transport 
 	return 0;
 }
 
-static void try_again_later(struct worker_channels *channels)
+static void try_again_later(struct channels *channels)
 {
 	struct timeval delay = {.tv_sec = channels->retry_ms / 1000,
 	                        .tv_usec = (suseconds_t)(channels->retry_ms % 1000) * 1000};
@@ -134,7 +134,7 @@ static void connected(struct ferry_connector *connector, int status,
                       struct ferry_transport *transport, void *context)
 {
 	(void)connector;
-	struct worker_channels *channels = context;
+	struct channels *channels = context;
 	channels->connector = NULL;
 	if (status == 0) {
 		status = add_channel(channels, transport);
@@ -149,7 +149,7 @@ static void connected(struct ferry_connector *connector, int status,
 	channels->proxy_is_missing = false;
 }
 
-static void try_to_connect(struct worker_channels *channels)
+static void try_to_connect(struct channels *channels)
 {
 	if (channels->draining || channels->connector != NULL ||
 	    event_pending(channels->retry, EV_TIMEOUT, NULL))
@@ -171,7 +171,7 @@ static void retry(evutil_socket_t fd, short what, void *context)
 	try_to_connect(context);
 }
 
-static int adopt(struct worker_channels *channels, int fd)
+static int adopt(struct channels *channels, int fd)
 {
 	struct ferry_transport *transport;
 	struct bufferevent *bev = bufferevent_socket_new(channels->base, fd, BEV_OPT_CLOSE_ON_FREE);
@@ -190,24 +190,24 @@ static int adopt(struct worker_channels *channels, int fd)
 	return status;
 }
 
-int worker_channels_new(struct worker_channels **out, struct event_base *base,
-                        const struct worker_channels_options *options,
-                        const struct worker_channels_callbacks *callbacks, void *context)
+int channels_new(struct channels **out, struct event_base *base,
+                 const struct channels_options *options, const struct channels_callbacks *callbacks,
+                 void *context)
 {
-	struct worker_channels *channels = calloc(1, sizeof(*channels));
+	struct channels *channels = calloc(1, sizeof(*channels));
 	if (channels == NULL)
 		return -ENOMEM;
-	*channels = (struct worker_channels){.base = base,
-	                                     .options = *options,
-	                                     .callbacks = callbacks,
-	                                     .context = context,
-	                                     .retry_ms = FIRST_RETRY_MS};
+	*channels = (struct channels){.base = base,
+	                              .options = *options,
+	                              .callbacks = callbacks,
+	                              .context = context,
+	                              .retry_ms = FIRST_RETRY_MS};
 	channels->retry = evtimer_new(base, retry, channels);
 	int status = channels->retry != NULL ? 0 : -ENOMEM;
 	if (status == 0 && options->fd >= 0)
 		status = adopt(channels, options->fd);
 	if (status < 0) {
-		worker_channels_free(channels);
+		channels_free(channels);
 		return status;
 	}
 	if (options->socket_path != NULL)
@@ -216,7 +216,7 @@ int worker_channels_new(struct worker_channels **out, struct event_base *base,
 	return 0;
 }
 
-void worker_channels_done(struct worker_channels *channels, const struct http_tag *tag)
+void channels_done(struct channels *channels, const struct connection_tag *tag)
 {
 	for (struct channel *channel = channels->first; channel != NULL; channel = channel->next)
 		if (channel->number == tag->channel) {
@@ -227,7 +227,7 @@ void worker_channels_done(struct worker_channels *channels, const struct http_ta
 		}
 }
 
-void worker_channels_drain(struct worker_channels *channels)
+void channels_drain(struct channels *channels)
 {
 	channels->draining = true;
 	event_del(channels->retry);
@@ -237,7 +237,7 @@ void worker_channels_drain(struct worker_channels *channels)
 		ferry_worker_drain(channel->worker);
 }
 
-bool worker_channels_are_drained(const struct worker_channels *channels)
+bool channels_are_drained(const struct channels *channels)
 {
 	if (channels->draining)
 		return true;
@@ -245,12 +245,12 @@ bool worker_channels_are_drained(const struct worker_channels *channels)
 	       (channels->first == NULL || channels->first->drained);
 }
 
-bool worker_channels_are_over(const struct worker_channels *channels)
+bool channels_are_over(const struct channels *channels)
 {
-	return channels->first == NULL && worker_channels_are_drained(channels);
+	return channels->first == NULL && channels_are_drained(channels);
 }
 
-void worker_channels_free(struct worker_channels *channels)
+void channels_free(struct channels *channels)
 {
 	if (channels == NULL)
 		return;

@@ -12,40 +12,40 @@
 
 struct event_base;
 struct ferry_handoff;
-struct worker_channels;
+struct channels;
 
-struct worker_channels_callbacks {
-	/* A connection is this process's. 0: it is served, and worker_channels_done() follows some time. */
-	int (*taken)(struct ferry_handoff *handoff, const struct http_tag *tag, void *context);
+struct channels_callbacks {
+	/* A connection is this process's. 0: it is served, and channels_done() follows some time. */
+	int (*taken)(struct ferry_handoff *handoff, const struct connection_tag *tag, void *context);
 
 	/* A channel sends no more, or is over. */
 	void (*changed)(void *context);
 };
 
-struct worker_channels_options {
+struct channels_options {
 	int fd;                  /* the only channel, owned by the callee; or -1 */
 	const char *socket_path; /* where to connect, or NULL */
 	unsigned int credits;    /* connections at once */
 };
 
 /* 0, or a negative errno: the descriptor is no channel, or there is no memory. */
-int worker_channels_new(struct worker_channels **out, struct event_base *base,
-                        const struct worker_channels_options *options,
-                        const struct worker_channels_callbacks *callbacks, void *context);
+int channels_new(struct channels **out, struct event_base *base,
+                 const struct channels_options *options, const struct channels_callbacks *callbacks,
+                 void *context);
 
 /* A connection has ended. */
-void worker_channels_done(struct worker_channels *channels, const struct http_tag *tag);
+void channels_done(struct channels *channels, const struct connection_tag *tag);
 
 /* Wants no more connections, and connects no more. */
-void worker_channels_drain(struct worker_channels *channels);
+void channels_drain(struct channels *channels);
 
 /* Whether no more connections are to come: the one channel sends none, or all are drained. */
-bool worker_channels_are_drained(const struct worker_channels *channels);
+bool channels_are_drained(const struct channels *channels);
 
 /* Whether there is nobody left to be told of the end of a connection, and nobody will be. */
-bool worker_channels_are_over(const struct worker_channels *channels);
+bool channels_are_over(const struct channels *channels);
 
 /* Closes all; the loop has to run a few turns after. NULL: nothing happens. */
-void worker_channels_free(struct worker_channels *channels);
+void channels_free(struct channels *channels);
 
 #endif

@@ -34,11 +34,11 @@ enum { MOST_RETRIES = 100 };
 
 enum state { READING, WAITING, ANSWERING, LINGERING, GONE };
 
-struct http_connection {
-	struct http_server *server;
-	struct http_connection *next;
-	struct http_connection **link; /* what points to this one */
-	struct http_tag tag;
+struct connection {
+	struct connections *server;
+	struct connection *next;
+	struct connection **link; /* what points to this one */
+	struct connection_tag tag;
 	char *name;
 
 	struct ferry_transport *transport;
@@ -52,20 +52,20 @@ struct http_connection {
 	struct http_head head;
 };
 
-static void read_request(struct http_connection *connection);
+static void read_request(struct connection *connection);
 
-static struct evbuffer *input_of(const struct http_connection *connection)
+static struct evbuffer *input_of(const struct connection *connection)
 {
 	return bufferevent_get_input(ferry_transport_get_bufferevent(connection->transport));
 }
 
 /* The answer cannot be given or completed: a reset tells the client so. connection_lost follows. */
-static void abandon(struct http_connection *connection)
+static void abandon(struct connection *connection)
 {
 	ferry_transport_abort_connection(connection->transport);
 }
 
-static void unlink_connection(struct http_connection *connection)
+static void unlink_connection(struct connection *connection)
 {
 	*connection->link = connection->next;
 	if (connection->next != NULL)
@@ -73,13 +73,13 @@ static void unlink_connection(struct http_connection *connection)
 	connection->server->connection_count--;
 }
 
-static void free_memory(struct http_connection *connection)
+static void free_memory(struct connection *connection)
 {
 	free(connection->name);
 	free(connection);
 }
 
-static void destroy(struct http_connection *connection)
+static void destroy(struct connection *connection)
 {
 	unlink_connection(connection);
 	event_free(connection->deadline);
@@ -91,10 +91,10 @@ static void destroy(struct http_connection *connection)
 }
 
 /* Sends what was gathered, and has the loop come back when all of it has left. */
-static void queue_answer(struct http_connection *connection, struct evbuffer *out);
+static void queue_answer(struct connection *connection, struct evbuffer *out);
 
 /* The request is still in the input. */
-static void log_answer(struct http_connection *connection, int status, uint64_t length)
+static void log_answer(struct connection *connection, int status, uint64_t length)
 {
 	struct access_log *log = connection->server->access_log;
 	if (log == NULL)
@@ -110,8 +110,7 @@ static void log_answer(struct http_connection *connection, int status, uint64_t 
 		access_log_add(log, connection->name, "-", 1, status, length);
 }
 
-static void refuse(struct http_connection *connection, int status, const char *fields,
-                   const char *why)
+static void refuse(struct connection *connection, int status, const char *fields, const char *why)
 {
 	struct http_answer answer = {.status = status,
 	                             .keep_alive = connection->keep_alive,
@@ -129,7 +128,7 @@ static void refuse(struct http_connection *connection, int status, const char *f
 }
 
 /* What openat2(2) said, for the client. Nothing of it tells what lies outside of the root. */
-static void refuse_path(struct http_connection *connection, int error)
+static void refuse_path(struct connection *connection, int error)
 {
 	switch (error) {
 	case -ENOENT:
@@ -157,7 +156,7 @@ static void refuse_path(struct http_connection *connection, int error)
 
 /* A directory's relative links only work from behind its slash. Leading slashes are made one: a
  * Location that starts with two would name another host. */
-static void redirect_to_directory(struct http_connection *connection, const char *text)
+static void redirect_to_directory(struct connection *connection, const char *text)
 {
 	const char *path = text + connection->head.path.start;
 	int length = connection->head.path.length;
@@ -175,7 +174,7 @@ static void file_finished(struct ferry_file_producer *producer, int status, uint
                           void *context)
 {
 	(void)producer, (void)sent;
-	struct http_connection *connection = context;
+	struct connection *connection = context;
 	connection->files--;
 	if (connection->state == GONE) {
 		if (connection->files == 0)
@@ -186,8 +185,8 @@ static void file_finished(struct ferry_file_producer *producer, int status, uint
 		abandon(connection); /* it was promised more bytes than there are */
 }
 
-static int send_file(struct http_connection *connection, struct evbuffer *out,
-                     struct static_file *file, const struct http_range *range)
+static int send_file(struct connection *connection, struct evbuffer *out, struct static_file *file,
+                     const struct http_range *range)
 {
 	static const struct ferry_file_callbacks callbacks = {.finished = file_finished};
 	int status = ferry_transport_write_buffer(connection->transport, out);
@@ -224,7 +223,7 @@ static int add_file_fields(struct evbuffer *out, int status, const char *path,
 	return added < 0 ? -ENOMEM : 0;
 }
 
-static void answer_file(struct http_connection *connection, const char *text, const char *path,
+static void answer_file(struct connection *connection, const char *text, const char *path,
                         struct static_file *file)
 {
 	struct http_validators validators = {
@@ -263,7 +262,7 @@ static bool may_pass(int status)
 }
 
 /* The request stays in the input meanwhile. False: it has waited long enough. */
-static bool wait_for_a_moment(struct http_connection *connection)
+static bool wait_for_a_moment(struct connection *connection)
 {
 	if (connection->retries++ >= MOST_RETRIES || event_add(connection->deadline, &retry_pause) < 0)
 		return false;
@@ -271,7 +270,7 @@ static bool wait_for_a_moment(struct http_connection *connection)
 	return true;
 }
 
-static void answer_path(struct http_connection *connection, const char *text)
+static void answer_path(struct connection *connection, const char *text)
 {
 	static const char index_name[] = "/index.html";
 	const struct http_slice *encoded = &connection->head.path;
@@ -304,7 +303,7 @@ static void answer_path(struct http_connection *connection, const char *text)
 
 /* A request body is never read: after the answer the connection ends, so that no byte of the body
  * can be taken for a request. */
-static void answer(struct http_connection *connection, const char *text)
+static void answer(struct connection *connection, const char *text)
 {
 	bool has_body = http_head_has_body(&connection->head);
 	connection->keep_alive =
@@ -326,7 +325,7 @@ static void answer(struct http_connection *connection, const char *text)
 }
 
 /* The head is complete, and the first in the input. */
-static void answer_first(struct http_connection *connection)
+static void answer_first(struct connection *connection)
 {
 	struct evbuffer *input = input_of(connection);
 	size_t length = connection->head.scanned;
@@ -341,7 +340,7 @@ static void answer_first(struct http_connection *connection)
 		evbuffer_drain(input, length);
 }
 
-static void linger(struct http_connection *connection)
+static void linger(struct connection *connection)
 {
 	connection->state = LINGERING;
 	ferry_transport_lose_write_connection(connection->transport);
@@ -357,7 +356,7 @@ static void linger(struct http_connection *connection)
 /* The stream is empty: the answer has left, as far as this process is concerned. */
 static void answer_sent(void *context)
 {
-	struct http_connection *connection = context;
+	struct connection *connection = context;
 	ferry_transport_unregister_producer(connection->transport);
 	if (connection->state != ANSWERING)
 		return;
@@ -373,7 +372,7 @@ static void answer_sent(void *context)
 		read_request(connection);
 }
 
-static void queue_answer(struct http_connection *connection, struct evbuffer *out)
+static void queue_answer(struct connection *connection, struct evbuffer *out)
 {
 	static const struct ferry_producer_callbacks callbacks = {.resume_producing = answer_sent};
 	struct ferry_transport *transport = connection->transport;
@@ -384,7 +383,7 @@ static void queue_answer(struct http_connection *connection, struct evbuffer *ou
 }
 
 /* Looks at what there is of a request. Nothing here calls back: an answer is only queued. */
-static void read_request(struct http_connection *connection)
+static void read_request(struct connection *connection)
 {
 	struct evbuffer *input = input_of(connection);
 	size_t length = evbuffer_get_length(input);
@@ -426,7 +425,7 @@ static void connection_made(struct ferry_transport *transport, void *context)
 
 static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
 {
-	struct http_connection *connection = context;
+	struct connection *connection = context;
 	if (connection->state == READING) {
 		read_request(connection);
 	} else if (connection->state == LINGERING) {
@@ -440,7 +439,7 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 /* A client may end its half right after its requests and is answered even so. */
 static void read_connection_lost(struct ferry_transport *transport, void *context)
 {
-	struct http_connection *connection = context;
+	struct connection *connection = context;
 	connection->input_over = true;
 	if (connection->state != ANSWERING && connection->state != WAITING)
 		ferry_transport_lose_connection(transport);
@@ -449,9 +448,9 @@ static void read_connection_lost(struct ferry_transport *transport, void *contex
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
 {
 	(void)transport, (void)reason;
-	struct http_connection *connection = context;
-	struct http_server *server = connection->server;
-	struct http_tag tag = connection->tag;
+	struct connection *connection = context;
+	struct connections *server = connection->server;
+	struct connection_tag tag = connection->tag;
 	destroy(connection);
 	server->ended(server, &tag);
 }
@@ -459,7 +458,7 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 static void deadline_passed(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
-	struct http_connection *connection = context;
+	struct connection *connection = context;
 	if (connection->state == READING) {
 		connection->state = ANSWERING;
 		connection->keep_alive = false;
@@ -477,9 +476,9 @@ static const struct ferry_protocol protocol = {.connection_made = connection_mad
                                                .read_connection_lost = read_connection_lost,
                                                .connection_lost = connection_lost};
 
-static int start(struct http_connection *connection, struct bufferevent *bev)
+static int start(struct connection *connection, struct bufferevent *bev)
 {
-	struct http_server *server = connection->server;
+	struct connections *server = connection->server;
 	connection->deadline = evtimer_new(server->base, deadline_passed, connection);
 	if (connection->deadline == NULL)
 		return -ENOMEM;
@@ -494,7 +493,7 @@ static int start(struct http_connection *connection, struct bufferevent *bev)
 	return ferry_transport_set_protocol(connection->transport, &protocol, connection);
 }
 
-static void start_failed(struct http_connection *connection, struct bufferevent *bev)
+static void start_failed(struct connection *connection, struct bufferevent *bev)
 {
 	if (connection->transport != NULL)
 		ferry_transport_free(connection->transport);
@@ -505,16 +504,16 @@ static void start_failed(struct http_connection *connection, struct bufferevent 
 	free_memory(connection);
 }
 
-int http_server_serve(struct http_server *server, struct bufferevent *bev, const char *name,
-                      const struct http_tag *tag)
+int connections_serve(struct connections *server, struct bufferevent *bev, const char *name,
+                      const struct connection_tag *tag)
 {
-	struct http_connection *connection = malloc(sizeof(*connection));
+	struct connection *connection = malloc(sizeof(*connection));
 	if (connection == NULL) {
 		bufferevent_free(bev);
 		return -ENOMEM;
 	}
-	*connection = (struct http_connection){
-	    .server = server, .tag = *tag, .state = READING, .name = strdup(name)};
+	*connection =
+	    (struct connection){.server = server, .tag = *tag, .state = READING, .name = strdup(name)};
 	http_head_init(&connection->head);
 	int status = connection->name != NULL ? start(connection, bev) : -ENOMEM;
 	if (status < 0) {
@@ -530,19 +529,19 @@ int http_server_serve(struct http_server *server, struct bufferevent *bev, const
 	return 0;
 }
 
-void http_server_close_idle(struct http_server *server)
+void connections_close_idle(struct connections *server)
 {
 	server->closes_idle = true;
-	for (struct http_connection *connection = server->connections; connection != NULL;
+	for (struct connection *connection = server->connections; connection != NULL;
 	     connection = connection->next)
 		if (connection->state == READING && evbuffer_get_length(input_of(connection)) == 0)
 			ferry_transport_lose_connection(connection->transport);
 }
 
-void http_server_close_all(struct http_server *server)
+void connections_close_all(struct connections *server)
 {
-	struct http_connection *next;
-	for (struct http_connection *connection = server->connections; connection != NULL;
+	struct connection *next;
+	for (struct connection *connection = server->connections; connection != NULL;
 	     connection = next) {
 		next = connection->next;
 		destroy(connection);

@@ -30,16 +30,16 @@
 struct access_log;
 struct bufferevent;
 struct event_base;
-struct http_connection;
+struct connection;
 
 /* What its owner knows a connection by. */
-struct http_tag {
+struct connection_tag {
 	unsigned long channel; /* the one that it came over */
 	uint64_t id;           /* its number there */
 };
 
 /* What a server's connections share. */
-struct http_server {
+struct connections {
 	struct event_base *base;
 	int root; /* the directory that is served */
 
@@ -47,13 +47,13 @@ struct http_server {
 	struct timeval head_timeout;   /* from a head's first byte to its last */
 	struct timeval linger_timeout; /* from the last byte sent to the close */
 	bool draining;                 /* no answer keeps its connection, from now on */
-	bool closes_idle;              /* set by http_server_close_idle() */
+	bool closes_idle;              /* set by connections_close_idle() */
 	struct access_log *access_log; /* NULL: none */
 
 	/* A connection has ended and its descriptors are closed; `tag` is what it was given. */
-	void (*ended)(struct http_server *server, const struct http_tag *tag);
+	void (*ended)(struct connections *server, const struct connection_tag *tag);
 
-	struct http_connection *connections; /* start with NULL */
+	struct connection *connections; /* start with NULL */
 	size_t connection_count;
 };
 
@@ -61,14 +61,14 @@ struct http_server {
  * input what was read of the connection already. `name` is what the client is called in the access log.
  * 0, or a negative errno. The bufferevent is the server's whatever happens, and `ended` follows only
  * when 0 is returned. */
-int http_server_serve(struct http_server *server, struct bufferevent *bev, const char *name,
-                      const struct http_tag *tag);
+int connections_serve(struct connections *server, struct bufferevent *bev, const char *name,
+                      const struct connection_tag *tag);
 
 /* Closes the connections that wait for a request, and those that will, without a word: for when nobody
  * is to answer the next one anyway. `ended` follows. */
-void http_server_close_idle(struct http_server *server);
+void connections_close_idle(struct connections *server);
 
 /* Ends all connections at once, without calling `ended`. The loop has to run a few turns after. */
-void http_server_close_all(struct http_server *server);
+void connections_close_all(struct connections *server);
 
 #endif

@@ -25,8 +25,8 @@
 enum { SPARE_FDS = 320 };
 
 struct worker {
-	struct http_server server;
-	struct worker_channels *channels;
+	struct connections server;
+	struct channels *channels;
 	int claim_log; /* -1: none */
 	bool terminated;
 };
@@ -34,16 +34,16 @@ struct worker {
 /* It ends when it has no clients and will get none, and the proxies know how each of them ended. */
 static void end_when_over(struct worker *worker)
 {
-	if (worker_channels_are_drained(worker->channels))
+	if (channels_are_drained(worker->channels))
 		worker->server.draining = true;
-	if (worker_channels_are_over(worker->channels) && worker->server.connection_count == 0)
+	if (channels_are_over(worker->channels) && worker->server.connection_count == 0)
 		event_base_loopbreak(worker->server.base);
 }
 
-static void client_ended(struct http_server *server, const struct http_tag *tag)
+static void client_ended(struct connections *server, const struct connection_tag *tag)
 {
 	struct worker *worker = (struct worker *)server; /* its first member */
-	worker_channels_done(worker->channels, tag);
+	channels_done(worker->channels, tag);
 	end_when_over(worker);
 }
 
@@ -77,7 +77,8 @@ static void log_claim(const struct worker *worker, const struct ferry_handoff *h
 		program_say("the claim log: %s", strerror(errno));
 }
 
-static int client_taken(struct ferry_handoff *handoff, const struct http_tag *tag, void *context)
+static int client_taken(struct ferry_handoff *handoff, const struct connection_tag *tag,
+                        void *context)
 {
 	struct worker *worker = context;
 	struct bufferevent *bev;
@@ -88,7 +89,7 @@ static int client_taken(struct ferry_handoff *handoff, const struct http_tag *ta
 	    ferry_handoff_to_bufferevent(&bev, handoff, worker->server.base, BEV_OPT_CLOSE_ON_FREE);
 	if (status < 0)
 		return status;
-	return http_server_serve(&worker->server, bev, client, tag);
+	return connections_serve(&worker->server, bev, client, tag);
 }
 
 /* The first time: what has begun is finished, and idle connections are closed. The second time nothing is
@@ -102,17 +103,17 @@ static void asked_to_end(evutil_socket_t signal_number, short what, void *contex
 		return;
 	}
 	worker->terminated = true;
-	worker_channels_drain(worker->channels);
-	http_server_close_idle(&worker->server);
+	channels_drain(worker->channels);
+	connections_close_idle(&worker->server);
 	end_when_over(worker);
 }
 
-static int serve(struct worker *worker, const struct worker_channels_options *options)
+static int serve(struct worker *worker, const struct channels_options *options)
 {
-	static const struct worker_channels_callbacks callbacks = {.taken = client_taken,
-	                                                           .changed = channels_changed};
+	static const struct channels_callbacks callbacks = {.taken = client_taken,
+	                                                    .changed = channels_changed};
 	struct event_base *base = worker->server.base;
-	int status = worker_channels_new(&worker->channels, base, options, &callbacks, worker);
+	int status = channels_new(&worker->channels, base, options, &callbacks, worker);
 	if (status < 0) {
 		program_say("--channel %d: %s", options->fd, strerror(-status));
 		return EXIT_FAILURE;
@@ -122,15 +123,15 @@ static int serve(struct worker *worker, const struct worker_channels_options *op
 	if (status == 0)
 		status = event_base_dispatch(base);
 	program_signals_free(&signals);
-	worker_channels_free(worker->channels);
-	http_server_close_all(&worker->server);
+	channels_free(worker->channels);
+	connections_close_all(&worker->server);
 	/* Freed transports and files in their streams end in the loop. */
 	for (int turn = 0; turn < 4; turn++)
 		event_base_loop(base, EVLOOP_NONBLOCK);
 	return status < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int run(struct worker *worker, const struct worker_channels_options *options)
+static int run(struct worker *worker, const struct channels_options *options)
 {
 	worker->server.base = event_base_new();
 	if (worker->server.base == NULL) {
@@ -166,7 +167,7 @@ static const char usage[] =
     "\"Connection: close\" in every answer, and ends with the last connection.\n";
 
 struct options {
-	struct worker_channels_options channels;
+	struct channels_options channels;
 	const char *root;
 	const char *access_log;
 	const char *claim_log;

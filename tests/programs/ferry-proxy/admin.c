@@ -12,21 +12,21 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static struct proxy_admin *admin;
+static struct admin *admin;
 static struct socket_address address;
 static const char *not_serving;
 static unsigned int filled;
 
-static void fill(struct proxy_snapshot *snapshot, void *context)
+static void fill(struct snapshot *snapshot, void *context)
 {
-	static struct proxy_service_snapshot service;
+	static struct service_snapshot service;
 	ck_assert_ptr_eq(context, &filled);
-	service = (struct proxy_service_snapshot){.name = "www", .choice = "least", .queue_limit = 5};
-	*snapshot = (struct proxy_snapshot){.version = "0.0.7",
-	                                    .not_serving = not_serving,
-	                                    .clients = 17,
-	                                    .services = &service,
-	                                    .service_count = 1};
+	service = (struct service_snapshot){.name = "www", .choice = "least", .queue_limit = 5};
+	*snapshot = (struct snapshot){.version = "0.0.7",
+	                              .not_serving = not_serving,
+	                              .clients = 17,
+	                              .services = &service,
+	                              .service_count = 1};
 	filled++;
 }
 
@@ -40,8 +40,8 @@ static void start_at(const char *where)
 	address.length = length;
 	filled = 0;
 	not_serving = NULL;
-	ck_assert_int_eq(proxy_admin_new(&admin, base, fd, fill, &filled), 0);
-	ck_assert_int_eq(proxy_admin_get_fd(admin), fd);
+	ck_assert_int_eq(admin_new(&admin, base, fd, fill, &filled), 0);
+	ck_assert_int_eq(admin_get_fd(admin), fd);
 }
 
 static void start(void)
@@ -51,7 +51,7 @@ static void start(void)
 
 static void stop(void)
 {
-	proxy_admin_free(admin);
+	admin_free(admin);
 	admin = NULL;
 }
 
@@ -324,13 +324,13 @@ static bool is_refused(void *argument)
 START_TEST(it_can_stop_accepting_and_go_on_serving)
 {
 	start();
-	int fd = proxy_admin_get_fd(admin);
+	int fd = admin_get_fd(admin);
 	client = (struct client){.fd = connect_client()};
 	send_text("GET /-/healthz HTTP/1.1\r\nHost: a\r\n\r\n");
 	pump_until(has_text, (void *)(uintptr_t) "\r\n\r\nok\n");
-	proxy_admin_stop_accepting(admin);
-	proxy_admin_stop_accepting(admin);
-	ck_assert_int_eq(proxy_admin_get_fd(admin), -1);
+	admin_stop_accepting(admin);
+	admin_stop_accepting(admin);
+	ck_assert_int_eq(admin_get_fd(admin), -1);
 	ck_assert(!fd_is_open(fd));
 	ck_assert(is_refused(NULL));
 	client.length = 0;
@@ -346,14 +346,14 @@ START_TEST(only_a_listening_socket_is_taken)
 {
 	int fds[2];
 	make_pair(PAIR_TCP, fds);
-	struct proxy_admin *none = NULL;
-	ck_assert_int_eq(proxy_admin_new(&none, base, fds[0], fill, NULL), -EINVAL);
-	ck_assert_int_eq(proxy_admin_new(&none, base, -1, fill, NULL), -EINVAL);
+	struct admin *none = NULL;
+	ck_assert_int_eq(admin_new(&none, base, fds[0], fill, NULL), -EINVAL);
+	ck_assert_int_eq(admin_new(&none, base, -1, fill, NULL), -EINVAL);
 	ck_assert_ptr_null(none);
 	ck_assert(fd_is_open(fds[0]));
 	close(fds[0]);
 	close(fds[1]);
-	proxy_admin_free(NULL);
+	admin_free(NULL);
 }
 END_TEST
 
@@ -361,7 +361,7 @@ static int count_if_it_is_the_listeners(const struct event_base *of, const struc
                                         void *count)
 {
 	(void)of;
-	if (event_get_fd(event) == proxy_admin_get_fd(admin))
+	if (event_get_fd(event) == admin_get_fd(admin))
 		*(int *)count += 1;
 	return 0;
 }
@@ -383,9 +383,9 @@ static bool is_not_accepting(void *argument)
 START_TEST(without_descriptors_it_waits_and_does_not_spin)
 {
 	start();
-	struct proxy_admin *first = admin;
+	struct admin *first = admin;
 	start(); /* the one that is meant is found among others */
-	struct proxy_admin *second = admin;
+	struct admin *second = admin;
 	client = (struct client){.fd = connect_client()};
 	send_text(GET("/-/healthz"));
 	ck_assert(is_accepting(NULL));
@@ -407,13 +407,13 @@ START_TEST(without_descriptors_it_waits_and_does_not_spin)
 	ck_assert_uint_eq(filled, 1);
 	close(client.fd);
 	stop();
-	proxy_admin_free(first);
+	admin_free(first);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("proxy_admin");
+	Suite *suite = suite_create("admin");
 	TCase *pages = support_case(suite, "pages");
 	tcase_add_test(pages, the_metrics_are_served);
 	tcase_add_test(pages, the_page_is_served);

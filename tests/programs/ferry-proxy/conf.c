@@ -12,16 +12,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct proxy_conf conf;
-static char error[PROXY_CONF_ERROR_SIZE];
+static struct conf conf;
+static char error[CONF_ERROR_SIZE];
 
-static enum proxy_conf_result read_bytes(const char *text, size_t length)
+static enum conf_result read_bytes(const char *text, size_t length)
 {
 	/* An exact heap copy: a sanitizer sees a read of one byte too many. */
 	char *copy = malloc(length > 0 ? length : 1);
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, text, length);
-	enum proxy_conf_result result = proxy_conf_read_text(&conf, "conf", copy, length, error);
+	enum conf_result result = conf_read_text(&conf, "conf", copy, length, error);
 	free(copy);
 	return result;
 }
@@ -31,14 +31,14 @@ static enum proxy_conf_result read_bytes(const char *text, size_t length)
 
 static void check_read(const char *text)
 {
-	enum proxy_conf_result result = read_bytes(text, strlen(text));
-	ck_assert_msg(result == PROXY_CONF_OK, "%s", error);
+	enum conf_result result = read_bytes(text, strlen(text));
+	ck_assert_msg(result == CONF_OK, "%s", error);
 	ck_assert_str_eq(error, "");
 }
 
 static bool is_empty(void)
 {
-	static const struct proxy_conf empty;
+	static const struct conf empty;
 	/* Bytes on purpose: nothing is left, whatever members there are. */
 	const unsigned char *left = (const unsigned char *)&conf;
 	return memcmp(left, (const unsigned char *)&empty, sizeof(conf)) == 0;
@@ -47,11 +47,11 @@ static bool is_empty(void)
 static void check_refused_bytes(const char *text, size_t length, const char *expected)
 {
 	memset(&conf, 0xa5, sizeof(conf));
-	ck_assert_int_eq(read_bytes(text, length), PROXY_CONF_BAD);
+	ck_assert_int_eq(read_bytes(text, length), CONF_BAD);
 	ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "'%s' is not '%s'", error,
 	              expected);
 	ck_assert(is_empty());
-	ck_assert_int_eq(proxy_conf_read_text(&conf, "conf", text, length, NULL), PROXY_CONF_BAD);
+	ck_assert_int_eq(conf_read_text(&conf, "conf", text, length, NULL), CONF_BAD);
 }
 
 static void check_refused(const char *text, const char *expected)
@@ -125,11 +125,11 @@ START_TEST(every_directive_is_understood)
 	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 12000);
 	ck_assert_uint_eq(conf.max_clients, 13);
 	ck_assert_uint_eq(conf.retry_after, 14);
-	ck_assert_int_eq(proxy_conf_find_service(&conf, "chat"), 1);
-	ck_assert_int_eq(proxy_conf_find_service(&conf, "cha"), -1);
-	proxy_conf_free(&conf);
+	ck_assert_int_eq(conf_find_service(&conf, "chat"), 1);
+	ck_assert_int_eq(conf_find_service(&conf, "cha"), -1);
+	conf_free(&conf);
 	ck_assert(is_empty());
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 }
 END_TEST
 
@@ -148,7 +148,7 @@ START_TEST(what_is_not_said_has_a_default)
 	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 60000);
 	ck_assert_uint_eq(conf.max_clients, 0);
 	ck_assert_uint_eq(conf.retry_after, 1);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 }
 END_TEST
 
@@ -166,7 +166,7 @@ START_TEST(blanks_comments_quotes_and_line_ends_are_as_one_expects)
 	ck_assert_str_eq(conf.services[1].name, "b");
 	ck_assert_uint_eq(conf.services[1].workers, 2);
 	ck_assert_uint_eq(conf.services[1].line, 5);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 	rmdir(directory);
 }
 END_TEST
@@ -196,14 +196,14 @@ END_TEST
 
 START_TEST(a_line_is_bounded)
 {
-	static char text[PROXY_CONF_LINE_MAX + 128];
+	static char text[CONF_LINE_MAX + 128];
 	size_t start = sizeof(LEAST) - 1;
 	memset(text, 'x', sizeof(text));
 	memcpy(text, LEAST, start);
 	text[start] = '#';
-	ck_assert_int_eq(read_bytes(text, start + PROXY_CONF_LINE_MAX), PROXY_CONF_OK);
-	proxy_conf_free(&conf);
-	check_refused_bytes(text, start + PROXY_CONF_LINE_MAX + 1,
+	ck_assert_int_eq(read_bytes(text, start + CONF_LINE_MAX), CONF_OK);
+	conf_free(&conf);
+	check_refused_bytes(text, start + CONF_LINE_MAX + 1,
 	                    "conf:3: the line is longer than 4096 bytes");
 }
 END_TEST
@@ -222,12 +222,12 @@ START_TEST(a_message_is_cut_to_what_can_be_read)
 {
 	static char text[3000];
 	memset(text, 'x', sizeof(text));
-	ck_assert_int_eq(read_bytes(text, sizeof(text)), PROXY_CONF_BAD);
+	ck_assert_int_eq(read_bytes(text, sizeof(text)), CONF_BAD);
 	ck_assert_ptr_nonnull(strstr(error, "xxx...' is no directive"));
 	static char name[3000];
 	memset(name, 'n', sizeof(name) - 1);
-	ck_assert_int_eq(proxy_conf_read_text(&conf, name, text, sizeof(text), error), PROXY_CONF_BAD);
-	ck_assert_uint_lt(strlen(error), PROXY_CONF_ERROR_SIZE);
+	ck_assert_int_eq(conf_read_text(&conf, name, text, sizeof(text), error), CONF_BAD);
+	ck_assert_uint_lt(strlen(error), CONF_ERROR_SIZE);
 	ck_assert_ptr_nonnull(strstr(error, ":1: 'xxx"));
 }
 END_TEST
@@ -266,7 +266,7 @@ START_TEST(any_free_port_may_be_listened_on_twice)
 {
 	check_read("listen 127.0.0.1:0\nlisten 127.0.0.1:0\nservice a root=/");
 	ck_assert_uint_eq(conf.listen_count, 2);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 }
 END_TEST
 
@@ -320,10 +320,10 @@ START_TEST(numbers_have_bounds_and_nothing_but_digits)
 		check_refused(text, expected);
 		snprintf(text, sizeof(text), LEAST "%s %lu", numbers[i].name, numbers[i].max);
 		check_read(text);
-		proxy_conf_free(&conf);
+		conf_free(&conf);
 		snprintf(text, sizeof(text), LEAST "%s 1", numbers[i].name);
 		check_read(text);
-		proxy_conf_free(&conf);
+		conf_free(&conf);
 	}
 	check_refused("listen 127.0.0.1:1\nservice a root=/ workers=0",
 	              "conf:2: service: '0' is no number from 1 to 1024");
@@ -349,7 +349,7 @@ START_TEST(a_bad_address_is_told)
 	ck_assert_ptr_nonnull(strstr(error, "too long for a unix socket, which takes 107 bytes"));
 	snprintf(text, sizeof(text), LEAST "control %0107d", 0);
 	check_read(text);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 	check_refused(LEAST "control @", "conf:3: control: the path of a unix socket is missing");
 }
 END_TEST
@@ -378,7 +378,7 @@ START_TEST(a_bad_service_is_told)
 	    SERVICE("1234567890123456789012345678901234567890123456789012345678901234 root=/"),
 	    "conf:2: service: '1234567890");
 	check_read(SERVICE("123456789012345678901234567890123456789012345678901234567890123 root=/"));
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 }
 END_TEST
 
@@ -414,25 +414,25 @@ START_TEST(there_is_a_bound_of_each)
 {
 	static char text[65536];
 	size_t used = 0;
-	for (int i = 0; i <= PROXY_CONF_LISTENS; i++)
+	for (int i = 0; i <= CONF_LISTENS; i++)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "listen 127.0.0.1:%d\n", i + 1);
 	check_refused(text, "conf:17: listen: more than 16 addresses");
 
 	used = (size_t)snprintf(text, sizeof(text), "listen 127.0.0.1:1\n");
-	for (int i = 0; i <= PROXY_CONF_SERVICES; i++)
+	for (int i = 0; i <= CONF_SERVICES; i++)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "service s%d root=/\n", i);
 	check_refused(text, "conf:34: service: more than 32 services");
 
 	used = (size_t)snprintf(text, sizeof(text), LEAST);
-	for (int i = 0; i < PROXY_CONF_ROUTES; i++)
+	for (int i = 0; i < CONF_ROUTES; i++)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "route path=/%d www\n", i);
 	check_read(text);
-	ck_assert_uint_eq(conf.route_count, PROXY_CONF_ROUTES);
-	struct proxy_routes *routes;
-	ck_assert_int_eq(proxy_routes_from_conf(&routes, &conf), 0);
-	ck_assert_int_eq(proxy_routes_find(routes, "", 0, "/255", 4), 0);
-	proxy_routes_free(routes);
-	proxy_conf_free(&conf);
+	ck_assert_uint_eq(conf.route_count, CONF_ROUTES);
+	struct routes *routes;
+	ck_assert_int_eq(routes_from_conf(&routes, &conf), 0);
+	ck_assert_int_eq(routes_find(routes, "", 0, "/255", 4), 0);
+	routes_free(routes);
+	conf_free(&conf);
 	snprintf(text + used, sizeof(text) - used, "route path=/x www\n");
 	check_refused(text, "conf:259: route: more than 256 routes");
 }
@@ -440,15 +440,15 @@ END_TEST
 
 START_TEST(the_routes_of_a_file_lead_to_its_services)
 {
-	struct proxy_routes *routes;
+	struct routes *routes;
 	check_read("listen 127.0.0.1:1\nservice a root=/\nservice b root=/\nservice c root=/\n"
 	           "route host=b.org b\nroute path=/c c\ndefault c\n");
-	ck_assert_int_eq(proxy_routes_from_conf(&routes, &conf), 0);
-	ck_assert_int_eq(proxy_routes_find(routes, "b.org", 5, "/", 1), 1);
-	ck_assert_int_eq(proxy_routes_find(routes, "a.org", 5, "/c", 2), 2);
-	ck_assert_int_eq(proxy_routes_find(routes, "a.org", 5, "/", 1), 2);
-	proxy_routes_free(routes);
-	proxy_conf_free(&conf);
+	ck_assert_int_eq(routes_from_conf(&routes, &conf), 0);
+	ck_assert_int_eq(routes_find(routes, "b.org", 5, "/", 1), 1);
+	ck_assert_int_eq(routes_find(routes, "a.org", 5, "/c", 2), 2);
+	ck_assert_int_eq(routes_find(routes, "a.org", 5, "/", 1), 2);
+	routes_free(routes);
+	conf_free(&conf);
 }
 END_TEST
 
@@ -459,36 +459,36 @@ START_TEST(no_mutation_of_one_byte_breaks_the_reader)
 	    "service \"www\" root=/ workers=3 # x\n"
 	    "route host=*.a path=/b%20c www\ndefault www\nqueue 12\ncontrol \"a \\\" b\"\n";
 	check_read(text);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 	for (size_t at = 0; at < sizeof(text) - 1; at++)
 		for (int byte = 0; byte < 256; byte++) {
 			char mutated[sizeof(text)];
 			memcpy(mutated, text, sizeof(text));
 			mutated[at] = (char)byte;
-			enum proxy_conf_result result = read_bytes(mutated, sizeof(text) - 1);
-			ck_assert((result == PROXY_CONF_OK) == (error[0] == '\0'));
-			ck_assert(result == PROXY_CONF_OK || strncmp(error, "conf:", 5) == 0);
-			proxy_conf_free(&conf);
+			enum conf_result result = read_bytes(mutated, sizeof(text) - 1);
+			ck_assert((result == CONF_OK) == (error[0] == '\0'));
+			ck_assert(result == CONF_OK || strncmp(error, "conf:", 5) == 0);
+			conf_free(&conf);
 		}
 }
 END_TEST
 
 /* The command line. */
 
-static enum proxy_conf_result read_arguments(char **arguments)
+static enum conf_result read_arguments(char **arguments)
 {
 	char *copies[16] = {"ferry-proxy"};
 	int count = 1;
 	for (; arguments[count - 1] != NULL; count++)
 		copies[count] = arguments[count - 1];
-	return proxy_conf_read(&conf, count, copies, error);
+	return conf_read(&conf, count, copies, error);
 }
 
 #define read_line(...) read_arguments((char *[]){__VA_ARGS__, NULL})
 
 #define ck_line_refused(expected, ...)                                                            \
 	do {                                                                                          \
-		ck_assert_int_eq(read_line(__VA_ARGS__), PROXY_CONF_BAD);                                 \
+		ck_assert_int_eq(read_line(__VA_ARGS__), CONF_BAD);                                       \
 		ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "'%s' is not '%s'", error, \
 		              expected);                                                                  \
 		ck_assert(is_empty());                                                                    \
@@ -508,7 +508,7 @@ static char *write_file(const char *text, size_t length)
 
 START_TEST(a_socket_is_all_that_has_to_be_said)
 {
-	ck_assert_int_eq(read_line("--socket", "w.sock"), PROXY_CONF_OK);
+	ck_assert_int_eq(read_line("--socket", "w.sock"), CONF_OK);
 	ck_assert_ptr_null(conf.file);
 	ck_assert_uint_eq(conf.listen_count, 1);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:8080");
@@ -517,20 +517,20 @@ START_TEST(a_socket_is_all_that_has_to_be_said)
 	ck_assert_str_eq(conf.services[0].socket, "w.sock");
 	ck_assert_ptr_null(conf.services[0].root);
 	ck_assert_uint_eq(conf.services[0].workers, 0);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 
 	ck_assert_int_eq(read_line("--root", "/", "--workers", "4", "--address", "::1", "--port", "0"),
-	                 PROXY_CONF_OK);
+	                 CONF_OK);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "[::1]:0");
 	ck_assert_str_eq(conf.services[0].root, "/");
 	ck_assert_uint_eq(conf.services[0].workers, 4);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 
-	ck_assert_int_eq(read_line("--port", "81", "--root", "/", "--socket", "x"), PROXY_CONF_OK);
+	ck_assert_int_eq(read_line("--port", "81", "--root", "/", "--socket", "x"), CONF_OK);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:81");
 	ck_assert_uint_eq(conf.services[0].workers, 2);
 	ck_assert_str_eq(conf.services[0].socket, "x");
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 }
 END_TEST
 
@@ -540,17 +540,17 @@ START_TEST(options_take_the_place_of_directives)
 	                                 "answer-timeout 1\nhead-timeout 1\ndrain-timeout 1\n"
 	                                 "max-clients 1\nretry-after 1\n";
 	char *file = write_file(text, sizeof(text) - 1);
-	ck_assert_int_eq(read_line("--config", file), PROXY_CONF_OK);
+	ck_assert_int_eq(read_line("--config", file), CONF_OK);
 	ck_assert_str_eq(conf.file, file);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:1");
 	ck_assert_str_eq(conf.control, "a");
 	ck_assert_uint_eq(conf.queue, 1);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 
 	ck_assert_int_eq(read_line("--config", file, "--listen=[::1]:5  proxy-protocol", "--listen",
 	                           "unix:b", "--admin=127.0.0.1:3", "--control=c d", "--queue=2",
 	                           "--queue-timeout=3", "--max-clients=7", "--retry-after=8"),
-	                 PROXY_CONF_OK);
+	                 CONF_OK);
 	ck_assert_uint_eq(conf.listen_count, 2);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "[::1]:5");
 	ck_assert(conf.listens[0].proxy_protocol);
@@ -563,11 +563,11 @@ START_TEST(options_take_the_place_of_directives)
 	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 1);
 	ck_assert_uint_eq(conf.max_clients, 7);
 	ck_assert_uint_eq(conf.retry_after, 8);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 
 	ck_assert_int_eq(read_line("--answer-timeout=4", "--head-timeout=5", "--drain-timeout=6",
 	                           "--port=9", "--config", file, "--take-over", "old"),
-	                 PROXY_CONF_OK);
+	                 CONF_OK);
 	ck_assert_uint_eq(conf.listen_count, 1);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:9");
 	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 4);
@@ -575,7 +575,7 @@ START_TEST(options_take_the_place_of_directives)
 	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 6000);
 	ck_assert_uint_eq(milliseconds(conf.queue_timeout), 1);
 	ck_assert_str_eq(conf.take_over, "old");
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 	unlink(file);
 }
 END_TEST
@@ -583,11 +583,11 @@ END_TEST
 START_TEST(a_file_may_leave_the_service_to_the_options)
 {
 	char *file = write_file("listen 127.0.0.1:1\n", 19);
-	ck_assert_int_eq(read_line("--config", file, "--socket", "s"), PROXY_CONF_OK);
+	ck_assert_int_eq(read_line("--config", file, "--socket", "s"), CONF_OK);
 	ck_assert_str_eq(conf.services[0].socket, "s");
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:1");
-	proxy_conf_free(&conf);
-	ck_assert_int_eq(read_line("--config", file), PROXY_CONF_BAD);
+	conf_free(&conf);
+	ck_assert_int_eq(read_line("--config", file), CONF_BAD);
 	ck_assert_ptr_nonnull(strstr(error, ": no 'service NAME ...' is there"));
 	unlink(file);
 }
@@ -638,12 +638,12 @@ START_TEST(a_bad_file_is_named)
 	ck_line_refused(expected, "--config", file);
 	ck_line_refused("/tmp: Is a directory", "--config", "/tmp");
 
-	static char large[PROXY_CONF_FILE_MAX + 1];
+	static char large[CONF_FILE_MAX + 1];
 	memset(large, '\n', sizeof(large));
 	memcpy(large, LEAST, sizeof(LEAST) - 1);
 	file = write_file(large, sizeof(large) - 1);
-	ck_assert_int_eq(read_line("--config", file), PROXY_CONF_OK);
-	proxy_conf_free(&conf);
+	ck_assert_int_eq(read_line("--config", file), CONF_OK);
+	conf_free(&conf);
 	unlink(file);
 	file = write_file(large, sizeof(large));
 	snprintf(expected, sizeof(expected), "%s: the file is longer than 1048576 bytes", file);
@@ -654,13 +654,13 @@ END_TEST
 
 START_TEST(help_and_check_are_told_apart)
 {
-	ck_assert_int_eq(read_line("--help", "--nothing"), PROXY_CONF_HELP);
+	ck_assert_int_eq(read_line("--help", "--nothing"), CONF_HELP);
 	ck_assert(is_empty());
-	ck_assert_int_eq(strncmp(proxy_conf_usage, "usage: ferry-proxy", 18), 0);
-	ck_assert_int_eq(read_line("--check", "--socket", "x"), PROXY_CONF_CHECK);
+	ck_assert_int_eq(strncmp(conf_usage, "usage: ferry-proxy", 18), 0);
+	ck_assert_int_eq(read_line("--check", "--socket", "x"), CONF_CHECK);
 	ck_assert_uint_eq(conf.service_count, 1);
-	proxy_conf_free(&conf);
-	ck_assert_int_eq(read_line("--check"), PROXY_CONF_BAD);
+	conf_free(&conf);
+	ck_assert_int_eq(read_line("--check"), CONF_BAD);
 }
 END_TEST
 
@@ -668,11 +668,11 @@ START_TEST(the_same_arguments_may_be_read_again)
 {
 	char *arguments[] = {"ferry-proxy", "--socket", "x", "--queue", "5", NULL};
 	for (int turn = 0; turn < 3; turn++) {
-		ck_assert_int_eq(proxy_conf_read(&conf, 5, arguments, error), PROXY_CONF_OK);
+		ck_assert_int_eq(conf_read(&conf, 5, arguments, error), CONF_OK);
 		ck_assert_uint_eq(conf.queue, 5);
-		proxy_conf_free(&conf);
+		conf_free(&conf);
 	}
-	ck_assert_int_eq(proxy_conf_read(&conf, 4, arguments, NULL), PROXY_CONF_BAD);
+	ck_assert_int_eq(conf_read(&conf, 4, arguments, NULL), CONF_BAD);
 }
 END_TEST
 
@@ -684,10 +684,9 @@ START_TEST(the_example_works_and_has_every_directive)
 	    "answer-timeout", "head-timeout", "drain-timeout", "proxy-protocol"};
 	static char text[65536];
 	ck_assert_int_eq(chdir(FERRY_SOURCE), 0);
-	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"),
-	                 PROXY_CONF_OK);
+	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"), CONF_OK);
 	ck_assert_uint_eq(conf.service_count, 2);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 	int fd = open("src/programs/ferry-proxy/ferry-proxy.conf", O_RDONLY | O_CLOEXEC);
 	ck_assert_int_ge(fd, 0);
 	ssize_t length = read(fd, text, sizeof(text) - 1);
@@ -701,17 +700,17 @@ START_TEST(the_example_works_and_has_every_directive)
 		if (line[0] == '#' && line[1] >= 'a' && line[1] <= 'z')
 			line[0] = ' ';
 	}
-	enum proxy_conf_result result = read_bytes(text, strlen(text));
-	ck_assert_msg(result == PROXY_CONF_OK, "%s", error);
+	enum conf_result result = read_bytes(text, strlen(text));
+	ck_assert_msg(result == CONF_OK, "%s", error);
 	ck_assert_uint_eq(conf.service_count, 3);
 	ck_assert_uint_eq(conf.listen_count, 4);
-	proxy_conf_free(&conf);
+	conf_free(&conf);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("proxy_conf");
+	Suite *suite = suite_create("conf");
 	TCase *file = support_case(suite, "file");
 	tcase_add_test(file, every_directive_is_understood);
 	tcase_add_test(file, what_is_not_said_has_a_default);

@@ -62,60 +62,60 @@ enum { STATS = sizeof(stats_names) / sizeof(stats_names[0]) };
 
 #define HOSTILE "a\"b\\c\nd<script>&'{}"
 
-static struct proxy_worker_snapshot workers[3];
-static struct proxy_service_snapshot services[2];
-static struct proxy_snapshot snapshot;
+static struct worker_snapshot workers[3];
+static struct service_snapshot services[2];
+static struct snapshot snapshot;
 
 static void make_snapshot(void)
 {
 	for (unsigned int i = 0; i < 3; i++)
-		workers[i] = (struct proxy_worker_snapshot){.pid = (pid_t)(5000 + i),
-		                                            .state = (enum proxy_worker_state)(i + 1),
-		                                            .restarts = 70 + i,
-		                                            .started.tv_sec = 1700000000 + i,
-		                                            .started.tv_usec = 5,
-		                                            .stats = make_stats(1000 * (i + 1))};
+		workers[i] = (struct worker_snapshot){.pid = (pid_t)(5000 + i),
+		                                      .state = (enum worker_state)(i + 1),
+		                                      .restarts = 70 + i,
+		                                      .started.tv_sec = 1700000000 + i,
+		                                      .started.tv_usec = 5,
+		                                      .stats = make_stats(1000 * (i + 1))};
 	workers[0].name = "www-1";
 	workers[1].name = "www-2";
 	workers[2].name = HOSTILE;
 	workers[2].pid = 0;
 	workers[2].started = (struct timeval){0};
-	services[0] = (struct proxy_service_snapshot){.name = "www",
-	                                              .root = "/srv/<w>",
-	                                              .choice = "least",
-	                                              .queue_limit = 91,
-	                                              .stats = make_stats(10000),
-	                                              .workers = workers,
-	                                              .worker_count = 3};
-	services[1] = (struct proxy_service_snapshot){.name = HOSTILE,
-	                                              .choice = "by-client",
-	                                              .queue_limit = 92,
-	                                              .is_full = true,
-	                                              .stats = make_stats(20000)};
-	snapshot = (struct proxy_snapshot){.version = "1.2.3",
-	                                   .pid = 4711,
-	                                   .started = {.tv_sec = 1700000000, .tv_usec = 250000},
-	                                   .now = {.tv_sec = 1700093784},
-	                                   .upgrades = 31,
-	                                   .clients = 32,
-	                                   .clients_max = 33,
-	                                   .clients_accepted = UINT64_MAX,
-	                                   .clients_gone = 35,
-	                                   .refusals = {.bad_request = 41,
-	                                                .no_route = 42,
-	                                                .too_slow = 43,
-	                                                .queue_full = 44,
-	                                                .expired = 45,
-	                                                .bad_proxy_header = 46,
-	                                                .failed = 47},
-	                                   .services = services,
-	                                   .service_count = 2};
+	services[0] = (struct service_snapshot){.name = "www",
+	                                        .root = "/srv/<w>",
+	                                        .choice = "least",
+	                                        .queue_limit = 91,
+	                                        .stats = make_stats(10000),
+	                                        .workers = workers,
+	                                        .worker_count = 3};
+	services[1] = (struct service_snapshot){.name = HOSTILE,
+	                                        .choice = "by-client",
+	                                        .queue_limit = 92,
+	                                        .is_full = true,
+	                                        .stats = make_stats(20000)};
+	snapshot = (struct snapshot){.version = "1.2.3",
+	                             .pid = 4711,
+	                             .started = {.tv_sec = 1700000000, .tv_usec = 250000},
+	                             .now = {.tv_sec = 1700093784},
+	                             .upgrades = 31,
+	                             .clients = 32,
+	                             .clients_max = 33,
+	                             .clients_accepted = UINT64_MAX,
+	                             .clients_gone = 35,
+	                             .refusals = {.bad_request = 41,
+	                                          .no_route = 42,
+	                                          .too_slow = 43,
+	                                          .queue_full = 44,
+	                                          .expired = 45,
+	                                          .bad_proxy_header = 46,
+	                                          .failed = 47},
+	                             .services = services,
+	                             .service_count = 2};
 }
 
 static char report[65536];
 static size_t report_length;
 
-static void render(int (*add)(struct evbuffer *out, const struct proxy_snapshot *snapshot))
+static void render(int (*add)(struct evbuffer *out, const struct snapshot *snapshot))
 {
 	struct evbuffer *out = evbuffer_new();
 	ck_assert_ptr_nonnull(out);
@@ -249,7 +249,7 @@ static void read_metrics(void)
 	static struct reader reader;
 	memset(&reader, 0, sizeof(reader));
 	sample_count = 0;
-	render(proxy_report_add_metrics);
+	render(report_add_metrics);
 	reader.next = report;
 	while (*reader.next != '\0') {
 		if (*reader.next == '#')
@@ -343,12 +343,12 @@ START_TEST(a_worker_is_in_one_state)
 {
 	make_snapshot();
 	services[0].worker_count = 1;
-	for (unsigned int state = 0; state < PROXY_WORKER_STATES; state++) {
+	for (unsigned int state = 0; state < WORKER_STATES; state++) {
 		static const char *const names[] = {"starting", "ready", "draining", "waiting"};
-		workers[0].state = (enum proxy_worker_state)state;
-		ck_assert_str_eq(proxy_worker_state_name(workers[0].state), names[state]);
+		workers[0].state = (enum worker_state)state;
+		ck_assert_str_eq(worker_state_name(workers[0].state), names[state]);
 		read_metrics();
-		for (unsigned int other = 0; other < PROXY_WORKER_STATES; other++) {
+		for (unsigned int other = 0; other < WORKER_STATES; other++) {
 			char key[100];
 			snprintf(key, sizeof(key), "ferry_worker_state{service=www,worker=www-1,state=%s}",
 			         names[other]);
@@ -424,7 +424,7 @@ static void check_has_not(const char *text)
 START_TEST(the_page_is_well_formed_and_stands_alone)
 {
 	make_snapshot();
-	render(proxy_report_add_page);
+	render(report_add_page);
 	check_markup();
 	check_has("<title>ferry-proxy</title>");
 	check_has_not("refresh");
@@ -444,7 +444,7 @@ START_TEST(what_is_named_by_others_is_escaped)
 	snapshot.not_serving = "<why>";
 	snapshot.version = "<v>";
 	services[0].choice = "<c>";
-	render(proxy_report_add_page);
+	render(report_add_page);
 	check_has_not("<script");
 	check_has("&#60;why&#62;");
 	check_has("<dd>&#60;v&#62;</dd>");
@@ -458,7 +458,7 @@ START_TEST(what_is_named_by_others_is_escaped)
 	check_markup();
 	services[1].workers = workers;
 	services[1].worker_count = 1;
-	render(proxy_report_add_page);
+	render(report_add_page);
 	snprintf(text, sizeof(text), "aria-label=\"Workers of %s\"", escaped);
 	check_has(text);
 	check_markup();
@@ -468,7 +468,7 @@ END_TEST
 START_TEST(a_workers_row_has_its_numbers)
 {
 	make_snapshot();
-	render(proxy_report_add_page);
+	render(report_add_page);
 	check_has("<tr><th scope=\"row\">www-1</th><td>5000</td><td class=\"word ready\">ready</td>"
 	          "<td>1 d 2 h</td><td>1015</td><td>1002</td><td>1003</td><td>1007</td><td>1008</td>"
 	          "<td>1009</td><td>70</td></tr>");
@@ -485,7 +485,7 @@ END_TEST
 START_TEST(the_summaries_have_their_numbers)
 {
 	make_snapshot();
-	render(proxy_report_add_page);
+	render(report_add_page);
 	check_has("<strong class=\"ready\">Serving</strong>");
 	check_has("<dt>Process</dt><dd>4711</dd>");
 	check_has("<dt>Running for</dt><dd>1 d 2 h</dd>");
@@ -508,7 +508,7 @@ START_TEST(the_summaries_have_their_numbers)
 	check_has("<th scope=\"row\">No worker in time</th><td>45</td>");
 	check_has("<th scope=\"row\">Malformed request heads</th><td>41</td>");
 	snapshot.not_serving = "it is over";
-	render(proxy_report_add_page);
+	render(report_add_page);
 	check_has("<strong class=\"bad\">Not serving</strong>: it is over");
 }
 END_TEST
@@ -526,7 +526,7 @@ START_TEST(durations_have_two_units)
 	for (size_t i = 0; i < sizeof(durations) / sizeof(durations[0]); i++) {
 		char text[64];
 		snapshot.now.tv_sec = snapshot.started.tv_sec + durations[i].seconds;
-		render(proxy_report_add_page);
+		render(report_add_page);
 		snprintf(text, sizeof(text), "<dt>Running for</dt><dd>%s</dd>", durations[i].text);
 		check_has(text);
 	}
@@ -540,15 +540,15 @@ START_TEST(a_report_without_room_fails)
 	struct evbuffer *out = evbuffer_new();
 	ck_assert_ptr_nonnull(out);
 	ck_assert_int_eq(evbuffer_freeze(out, 0), 0);
-	ck_assert_int_lt(proxy_report_add_metrics(out, &snapshot), 0);
-	ck_assert_int_lt(proxy_report_add_page(out, &snapshot), 0);
+	ck_assert_int_lt(report_add_metrics(out, &snapshot), 0);
+	ck_assert_int_lt(report_add_page(out, &snapshot), 0);
 	evbuffer_free(out);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("proxy_report");
+	Suite *suite = suite_create("report");
 	TCase *metrics = support_case(suite, "metrics");
 	tcase_add_test(metrics, the_proxys_own_numbers_are_told);
 	tcase_add_test(metrics, every_service_has_its_numbers);

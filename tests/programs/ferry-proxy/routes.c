@@ -9,23 +9,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct proxy_routes *routes;
+static struct routes *routes;
 
 enum { DEFAULT = 99 };
 
 static void begin(void)
 {
-	ck_assert_int_eq(proxy_routes_new(&routes), 0);
+	ck_assert_int_eq(routes_new(&routes), 0);
 }
 
 static void add(const char *host, const char *path, unsigned int service)
 {
-	ck_assert_int_eq(proxy_routes_add(routes, host, path, service), 0);
+	ck_assert_int_eq(routes_add(routes, host, path, service), 0);
 }
 
 static void end(void)
 {
-	proxy_routes_free(routes);
+	routes_free(routes);
 	routes = NULL;
 }
 
@@ -37,7 +37,7 @@ static int find_bytes(const char *host, size_t host_length, const char *path, si
 	ck_assert(host_copy != NULL && path_copy != NULL);
 	memcpy(host_copy + 1, host, host_length);
 	memcpy(path_copy + 1, path, path_length);
-	int found = proxy_routes_find(routes, host_copy + 1, host_length, path_copy + 1, path_length);
+	int found = routes_find(routes, host_copy + 1, host_length, path_copy + 1, path_length);
 	free(host_copy);
 	free(path_copy);
 	return found;
@@ -52,10 +52,10 @@ START_TEST(without_a_route_the_default_is_taken)
 {
 	begin();
 	ck_assert_int_eq(find("a", "/"), -ENOENT);
-	proxy_routes_set_default(routes, 0);
+	routes_set_default(routes, 0);
 	ck_assert_int_eq(find("a", "/"), 0);
 	ck_assert_int_eq(find("", ""), 0);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	ck_assert_int_eq(find("", ""), DEFAULT);
 	end();
 }
@@ -80,7 +80,7 @@ START_TEST(a_host_is_compared_without_case_port_and_last_dot)
 	                                     "example.org/"};
 	begin();
 	add("Example.ORG.", NULL, 1);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
 		ck_assert_msg(find(same[i], "/") == 1, "%s", same[i]);
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
@@ -106,7 +106,7 @@ START_TEST(an_ipv6_host_is_the_same_however_it_is_written)
 	begin();
 	add("[2001:DB8:0::1]", NULL, 1);
 	add("127.0.0.1", NULL, 2);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	ck_assert_int_eq(find("[2001:db8::1]", "/"), 1);
 	ck_assert_int_eq(find("[2001:db8:0:0::1]:80", "/"), 1);
 	ck_assert_int_eq(find("127.0.0.1:80", "/"), 2);
@@ -124,7 +124,7 @@ START_TEST(a_star_is_every_name_below)
 {
 	begin();
 	add("*.example.org", NULL, 1);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	ck_assert_int_eq(find("a.example.org", "/"), 1);
 	ck_assert_int_eq(find("B.a.EXAMPLE.org:1", "/"), 1);
 	ck_assert_int_eq(find("example.org", "/"), DEFAULT);
@@ -146,7 +146,7 @@ START_TEST(the_most_particular_host_wins_then_the_longest_path)
 	for (unsigned int first = 0; first < COUNT; first++)
 		for (unsigned int step = 1; step < COUNT; step += 4) { /* 1 and 5 have no divisor of 6 */
 			begin();
-			proxy_routes_set_default(routes, DEFAULT);
+			routes_set_default(routes, DEFAULT);
 			for (unsigned int i = 0; i < COUNT; i++) {
 				unsigned int which = (first + i * step) % COUNT;
 				add(all[which].host, all[which].path, which);
@@ -169,7 +169,7 @@ START_TEST(a_host_with_other_paths_leaves_the_rest_to_routes_for_any_host)
 	begin();
 	add("a", "/x", 1);
 	add(NULL, "/status", 2);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	ck_assert_int_eq(find("a", "/x"), 1);
 	ck_assert_int_eq(find("a", "/status"), 2);
 	ck_assert_int_eq(find("a", "/"), DEFAULT);
@@ -182,7 +182,7 @@ START_TEST(a_prefix_ends_where_a_segment_does)
 	begin();
 	add(NULL, "/admin/", 1);
 	add(NULL, "/admin/deep/er", 2);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	ck_assert_int_eq(find("", "/admin"), 1);
 	ck_assert_int_eq(find("", "/admin/"), 1);
 	ck_assert_int_eq(find("", "/admin/x"), 1);
@@ -221,7 +221,7 @@ START_TEST(no_spelling_of_a_path_gets_around_its_route)
 	                                      "/x%"};
 	begin();
 	add(NULL, "/admin", 1);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
 		ck_assert_msg(find("", same[i]) == 1, "%s", same[i]);
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
@@ -237,7 +237,7 @@ START_TEST(a_route_may_be_written_with_escapes)
 {
 	begin();
 	add(NULL, "/a%20b/%C3%A4", 1);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	ck_assert_int_eq(find("", "/a%20b/%c3%a4/x"), 1);
 	ck_assert_int_eq(find("", "/%61 b/\xc3\xa4"), 1);
 	ck_assert_int_eq(find("", "/a%2520b"), DEFAULT);
@@ -275,15 +275,15 @@ START_TEST(a_route_that_could_not_be_taken_is_refused)
 	                                    "/%00", "/\xc3\xa4", "/a\n",    "/\x7f"};
 	begin();
 	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
-		ck_assert_msg(proxy_routes_add(routes, hosts[i], NULL, 1) == -EINVAL, "%s", hosts[i]);
-		ck_assert(!proxy_routes_host_is_fine(hosts[i]));
+		ck_assert_msg(routes_add(routes, hosts[i], NULL, 1) == -EINVAL, "%s", hosts[i]);
+		ck_assert(!routes_host_is_fine(hosts[i]));
 	}
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-		ck_assert_msg(proxy_routes_add(routes, "a", paths[i], 1) == -EINVAL, "%s", paths[i]);
-		ck_assert(!proxy_routes_path_is_fine(paths[i]));
+		ck_assert_msg(routes_add(routes, "a", paths[i], 1) == -EINVAL, "%s", paths[i]);
+		ck_assert(!routes_path_is_fine(paths[i]));
 	}
-	ck_assert(proxy_routes_host_is_fine("*.a"));
-	ck_assert(proxy_routes_path_is_fine("/"));
+	ck_assert(routes_host_is_fine("*.a"));
+	ck_assert(routes_path_is_fine("/"));
 	ck_assert_int_eq(find("a", "/.."), -ENOENT); /* nothing was added */
 	end();
 }
@@ -293,12 +293,12 @@ START_TEST(the_same_route_twice_is_refused)
 {
 	begin();
 	add("a.b", "/x", 1);
-	ck_assert_int_eq(proxy_routes_add(routes, "A.b.", "//x/", 2), -EEXIST);
+	ck_assert_int_eq(routes_add(routes, "A.b.", "//x/", 2), -EEXIST);
 	add("*.a.b", "/x", 2);
 	add("a.b", NULL, 3);
-	ck_assert_int_eq(proxy_routes_add(routes, "a.b", "/", 2), -EEXIST);
+	ck_assert_int_eq(routes_add(routes, "a.b", "/", 2), -EEXIST);
 	add(NULL, NULL, 4);
-	ck_assert_int_eq(proxy_routes_add(routes, NULL, "/", 5), -EEXIST);
+	ck_assert_int_eq(routes_add(routes, NULL, "/", 5), -EEXIST);
 	ck_assert_int_eq(find("a.b", "/x"), 1);
 	end();
 }
@@ -312,7 +312,7 @@ START_TEST(long_hosts_and_paths_are_bounded)
 	path[0] = '/';
 	begin();
 	add("a", "/a", 1);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	for (size_t length = 250; length < sizeof(host); length++)
 		ck_assert_int_eq(find_bytes(host, length, path, 1), DEFAULT);
 	ck_assert_int_eq(find_bytes(host, 1, path, HTTP_HEAD_LIMIT), DEFAULT);
@@ -320,9 +320,9 @@ START_TEST(long_hosts_and_paths_are_bounded)
 	ck_assert_int_eq(find_bytes(host, 1, path, HTTP_HEAD_LIMIT + 1), -EINVAL);
 	host[255] = '\0';
 	memcpy(host, "*.", 2);
-	ck_assert(proxy_routes_host_is_fine(host) == false);
+	ck_assert(routes_host_is_fine(host) == false);
 	host[254] = '\0';
-	ck_assert(proxy_routes_host_is_fine(host + 2));
+	ck_assert(routes_host_is_fine(host + 2));
 	end();
 }
 END_TEST
@@ -350,7 +350,7 @@ static int find_in_head(const char *text)
 	static struct http_head head;
 	http_head_init(&head);
 	ck_assert_int_eq(http_head_parse(&head, text, strlen(text)), (int)strlen(text));
-	return proxy_routes_find_head(routes, &head, text);
+	return routes_find_head(routes, &head, text);
 }
 
 START_TEST(the_host_of_the_target_comes_before_the_field)
@@ -358,7 +358,7 @@ START_TEST(the_host_of_the_target_comes_before_the_field)
 	begin();
 	add("a", NULL, 1);
 	add("b", "/x", 2);
-	proxy_routes_set_default(routes, DEFAULT);
+	routes_set_default(routes, DEFAULT);
 	ck_assert_int_eq(find_in_head("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 1);
 	ck_assert_int_eq(find_in_head("GET /x?/.. HTTP/1.1\r\nhost: B:80\r\n\r\n"), 2);
 	ck_assert_int_eq(find_in_head("GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n"), 2);
@@ -394,7 +394,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("proxy_routes");
+	Suite *suite = suite_create("routes");
 	TCase *hosts = support_case(suite, "hosts");
 	tcase_add_test(hosts, without_a_route_the_default_is_taken);
 	tcase_add_test(hosts, a_host_is_compared_without_case_port_and_last_dot);
