@@ -1,71 +1,83 @@
 #include "channel/channel.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <event2/event.h>
 
-#include "ferry/listener.h"
+#include "channel/ready.h"
 #include "transport/transport.h"
 
-/*
- * The transport's protocol puts what comes into the channel's input, and descriptors beside it with the
- * position at which they came. Polls take them out in that order: a descriptor before the line in which its
- * byte is.
- *
- * The channel reads ahead of the polls up to its limits, stops there, and goes on when half of that is
- * taken out.
- */
-
 enum {
-	READ_LIMIT_DEFAULT = 256 * 1024,
-	WRITE_LIMIT_DEFAULT = 1024 * 1024,
-	ARRIVALS_MAX = 64,
-	SMALL = 4096 /* bytes that are rather copied than moved */
+	ITEMS_MAX = 64,
+	PIECE_COPIED = 4096 /* longest piece that is copied rather than moved */
 };
 
-/* ---- the transport's protocol ---- */
+/* ---- reading ahead ---- */
 
-static size_t read_high(const struct ferry_channel *channel)
+/* With lines at least the length of the longest line: less would never complete it, or show that it is too
+ * long. */
+static size_t read_limit(const struct ferry_channel *channel)
 {
-	/* So much holds a line, or is too long for one. */
-	size_t line = channel->scanner.max_length + channel->scanner.delimiter_length;
+	const struct line_scanner *scanner = &channel->in.scanner;
+	size_t line = scanner->max_length + scanner->delimiter_length;
+	size_t limit = channel->settings.read_limit;
 
-	return channel->lines && line > channel->read_limit ? line : channel->read_limit;
+	return channel->settings.lines && line > limit ? line : limit;
 }
 
-int channel_settle_reading(struct ferry_channel *channel, bool idle)
+static bool wants_to_read(const struct ferry_channel *channel, bool idle)
 {
-	if (channel->listener != NULL)
-		return server_settle_accepting(channel, idle);
-	if (channel->transport == NULL)
-		return 0;
-	size_t present = evbuffer_get_length(channel->input), high = read_high(channel);
-	unsigned int arrivals_high = ARRIVALS_MAX;
-	if (!channel->reading && !idle) {
-		high = high / 2 + 1;
-		arrivals_high /= 2;
+	size_t bytes_max = read_limit(channel);
+	unsigned int items_max = ITEMS_MAX;
+
+	if (channel->in.flow == CHANNEL_PAUSED && !idle) {
+		bytes_max = bytes_max / 2 + 1;
+		items_max /= 2;
 	}
-	bool want = channel->registered && present < high && channel->arrival_count < arrivals_high;
-	if (want == channel->reading)
+	return channel->place != CHANNEL_UNREGISTERED &&
+	       evbuffer_get_length(channel->in.buffer) < bytes_max &&
+	       channel->in.item_count < items_max;
+}
+
+static int settle_reading(struct ferry_channel *channel, bool idle)
+{
+	if (channel->life != CHANNEL_OPEN)
 		return 0;
-	int status = want ? ferry_transport_resume_reading(channel->transport)
-	                  : ferry_transport_pause_reading(channel->transport);
+	enum channel_flow flow = wants_to_read(channel, idle) ? CHANNEL_FLOWING : CHANNEL_PAUSED;
+	if (flow == channel->in.flow)
+		return 0;
+	int status = flow == CHANNEL_FLOWING ? ferry_transport_resume_reading(channel->transport)
+	                                     : ferry_transport_pause_reading(channel->transport);
 	if (status == -ENOMEM)
 		return status;
-	channel->reading = want; /* when the connection is over it does not matter */
+	channel_set_flow(channel, flow); /* on -ENOTCONN too: nothing is read any more */
 	return 0;
 }
 
-static void has_news(struct ferry_channel *channel)
+void channel_settle_end(struct ferry_channel *channel)
 {
-	poller_wake(channel);
-	(void)channel_settle_reading(channel, false); /* a pause cannot fail */
+	if (channel->in.half == CHANNEL_HALF_ENDED && !channel->settings.half_close &&
+	    channel->life == CHANNEL_OPEN)
+		protocol_leave_with_peer(channel->transport);
+}
+
+static int start_reading(struct ferry_channel *channel)
+{
+	int status = settle_reading(channel, true);
+	if (status == 0)
+		channel_settle_end(channel);
+	return status;
+}
+
+/* ---- the transport's protocol ---- */
+
+static void something_arrived(struct ferry_channel *channel)
+{
+	ready_wake(channel);
+	(void)settle_reading(channel, false); /* a pause cannot fail */
 }
 
 static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
@@ -74,45 +86,39 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 	struct ferry_channel *channel = context;
 	size_t length = evbuffer_get_length(input);
 
-	if (evbuffer_add_buffer(channel->input, input) < 0)
-		return; /* no memory: it is offered again */
-	channel->received += length;
-	has_news(channel);
+	if (evbuffer_add_buffer(channel->in.buffer, input) < 0)
+		return; /* no memory: the transport offers the bytes again with the next ones */
+	channel->in.received += length;
+	something_arrived(channel);
 }
 
 /* `fd` is -1 for a loss. */
-static void add_arrival(struct ferry_channel *channel, int fd)
+static void add_item(struct ferry_channel *channel, int fd)
 {
-	struct arrival *arrival = malloc(sizeof(*arrival));
+	struct channel_item *item = malloc(sizeof(*item));
 
-	if (arrival == NULL) {
-		channel->fds_lost = true;
+	if (item == NULL) {
+		channel->in.fds_lost = true;
 		if (fd >= 0)
 			close(fd);
 	} else {
-		*arrival = (struct arrival){.position = channel->received, .fd = fd};
-		STAILQ_INSERT_TAIL(&channel->arrivals, arrival, link);
-		channel->arrival_count++;
+		*item = (struct channel_item){.position = channel->in.received, .fd = fd};
+		STAILQ_INSERT_TAIL(&channel->in.items, item, link);
+		channel->in.item_count++;
 	}
-	has_news(channel);
+	something_arrived(channel);
 }
 
 static void file_descriptor_received(struct ferry_transport *transport, int fd, void *context)
 {
 	(void)transport;
-	add_arrival(context, fd);
+	add_item(context, fd);
 }
 
 static void file_descriptors_lost(struct ferry_transport *transport, void *context)
 {
 	(void)transport;
-	add_arrival(context, -1);
-}
-
-void channel_settle_end(struct ferry_channel *channel)
-{
-	if (channel->ended && !channel->half_close && channel->transport != NULL)
-		protocol_leave_with_peer(channel->transport);
+	add_item(context, -1);
 }
 
 static void read_connection_lost(struct ferry_transport *transport, void *context)
@@ -120,8 +126,8 @@ static void read_connection_lost(struct ferry_transport *transport, void *contex
 	(void)transport;
 	struct ferry_channel *channel = context;
 
-	channel->ended = true;
-	poller_wake(channel);
+	channel_set_half_ended(channel);
+	ready_wake(channel);
 	channel_settle_end(channel);
 }
 
@@ -129,14 +135,12 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 {
 	struct ferry_channel *channel = context;
 
-	/* What was not offered for want of memory. */
+	/* The input still has bytes if there was no memory to take them. */
 	data_received(transport, bufferevent_get_input(ferry_transport_get_bufferevent(transport)),
 	              channel);
-	channel->closed = true;
-	channel->reason = reason;
-	channel->transport = NULL;
+	channel_set_over(channel, reason);
 	ferry_transport_free(transport);
-	poller_wake(channel);
+	ready_wake(channel);
 }
 
 static const struct ferry_protocol protocol = {
@@ -149,14 +153,9 @@ static const struct ferry_protocol protocol = {
 
 /* ---- the next event ---- */
 
-static bool all_has_come(const struct ferry_channel *channel)
+static uint64_t input_position(const struct ferry_channel *channel)
 {
-	return channel->ended || channel->closed;
-}
-
-static uint64_t position(const struct ferry_channel *channel)
-{
-	return channel->received - evbuffer_get_length(channel->input);
+	return channel->in.received - evbuffer_get_length(channel->in.buffer);
 }
 
 static const enum ferry_channel_event_kind line_kinds[] = {
@@ -165,36 +164,37 @@ static const enum ferry_channel_event_kind line_kinds[] = {
     [LINE_TOO_LONG] = FERRY_CHANNEL_LINE_TOO_LONG,
 };
 
-static int give_line(struct ferry_channel *channel, enum line_kind kind, const struct line *line,
+static int fill_line(struct ferry_channel *channel, enum line_kind kind, const struct line *line,
                      struct ferry_channel_event *event)
 {
-	event->data = held_copy(&channel->poller->held, channel->input, line->length);
+	event->data = batch_copy(&channel->poller->batch, channel->in.buffer, line->length);
 	if (event->data == NULL)
 		return -ENOMEM;
 	event->kind = line_kinds[kind];
 	event->length = line->length;
 	event->incomplete = kind == LINE_LAST;
-	line_scanner_take(&channel->scanner, channel->input, line->size);
+	line_scanner_take(&channel->in.scanner, channel->in.buffer, line->size);
 	if (kind == LINE_TOO_LONG)
-		line_scanner_skip(&channel->scanner);
+		line_scanner_skip(&channel->in.scanner);
 	return 1;
 }
 
-/* Small pieces together, up to 4 KiB; a larger one by itself, as it lies in memory. */
-static int give_bytes(struct ferry_channel *channel, size_t length,
+/* Several small pieces of the input become one event. A larger piece is an event by itself, without a copy. */
+static int fill_bytes(struct ferry_channel *channel, size_t length,
                       struct ferry_channel_event *event)
 {
-	struct held *held = &channel->poller->held;
-	size_t piece = evbuffer_get_contiguous_space(channel->input);
+	struct batch *batch = &channel->poller->batch;
+	struct evbuffer *input = channel->in.buffer;
+	size_t piece = evbuffer_get_contiguous_space(input);
 
-	if (piece > SMALL) {
+	if (piece > PIECE_COPIED) {
 		length = piece < length ? piece : length;
-		event->data = held_move(held, channel->input, length);
+		event->data = batch_move(batch, input, length);
 	} else {
-		length = SMALL < length ? SMALL : length;
-		event->data = held_copy(held, channel->input, length);
+		length = PIECE_COPIED < length ? PIECE_COPIED : length;
+		event->data = batch_copy(batch, input, length);
 		if (event->data != NULL)
-			evbuffer_drain(channel->input, length);
+			evbuffer_drain(input, length);
 	}
 	if (event->data == NULL)
 		return -ENOMEM;
@@ -203,118 +203,136 @@ static int give_bytes(struct ferry_channel *channel, size_t length,
 	return 1;
 }
 
-/* What comes before the first arrival. A line does if it ends there. */
-static int next_of_input(struct ferry_channel *channel, struct ferry_channel_event *event)
+/* A line comes before an item if it ends before the item. */
+static int next_line(struct ferry_channel *channel, struct ferry_channel_event *event)
 {
-	const struct arrival *arrival = STAILQ_FIRST(&channel->arrivals);
+	const struct channel_item *item = STAILQ_FIRST(&channel->in.items);
+	bool ended = channel->in.half == CHANNEL_HALF_ENDED || channel->life != CHANNEL_OPEN;
+	struct line line;
+	enum line_kind kind = line_scanner_next(&channel->in.scanner, channel->in.buffer, ended, &line);
 
-	if (channel->lines) {
-		struct line line;
-		enum line_kind kind =
-		    line_scanner_next(&channel->scanner, channel->input, all_has_come(channel), &line);
-		if (kind == LINE_NONE)
-			return 0;
-		if (arrival != NULL && position(channel) + line.size > arrival->position)
-			return 0;
-		return give_line(channel, kind, &line, event);
-	}
-
-	size_t length = evbuffer_get_length(channel->input);
-	if (arrival != NULL && position(channel) + length > arrival->position)
-		length = arrival->position > position(channel)
-		             ? (size_t)(arrival->position - position(channel))
-		             : 0;
-	return length > 0 ? give_bytes(channel, length, event) : 0;
+	if (kind == LINE_NONE)
+		return 0;
+	if (item != NULL && input_position(channel) + line.size > item->position)
+		return 0;
+	return fill_line(channel, kind, &line, event);
 }
 
-static int next_arrival(struct ferry_channel *channel, struct ferry_channel_event *event)
+static int next_bytes(struct ferry_channel *channel, struct ferry_channel_event *event)
 {
-	struct arrival *arrival = STAILQ_FIRST(&channel->arrivals);
+	const struct channel_item *item = STAILQ_FIRST(&channel->in.items);
+	size_t length = evbuffer_get_length(channel->in.buffer);
+	uint64_t position = input_position(channel);
 
-	if (arrival == NULL)
+	if (item != NULL && position + length > item->position)
+		length = item->position > position ? (size_t)(item->position - position) : 0;
+	return length > 0 ? fill_bytes(channel, length, event) : 0;
+}
+
+static int next_item(struct ferry_channel *channel, struct ferry_channel_event *event)
+{
+	struct channel_item *item = STAILQ_FIRST(&channel->in.items);
+
+	if (item == NULL)
 		return 0;
-	STAILQ_REMOVE_HEAD(&channel->arrivals, link);
-	channel->arrival_count--;
-	event->kind = arrival->fd >= 0 ? FERRY_CHANNEL_FD : FERRY_CHANNEL_FDS_LOST;
-	event->fd = arrival->fd;
-	held_keep(&channel->poller->held, arrival);
+	STAILQ_REMOVE_HEAD(&channel->in.items, link);
+	channel->in.item_count--;
+	event->kind = item->fd >= 0 ? FERRY_CHANNEL_FD : FERRY_CHANNEL_FDS_LOST;
+	event->fd = item->fd;
+	batch_add_item(&channel->poller->batch, item);
 	return 1;
 }
 
-/* A flag that becomes an event, once. */
-static int give_flag(bool *flag, enum ferry_channel_event_kind kind,
-                     struct ferry_channel_event *event)
+static int next_loss(struct ferry_channel *channel, struct ferry_channel_event *event)
 {
-	if (!*flag)
+	if (!channel->in.fds_lost)
 		return 0;
-	*flag = false;
-	event->kind = kind;
+	channel->in.fds_lost = false;
+	event->kind = FERRY_CHANNEL_FDS_LOST;
+	return 1;
+}
+
+static int next_writable(struct ferry_channel *channel, struct ferry_channel_event *event)
+{
+	if (channel->out != CHANNEL_OUT_WRITABLE)
+		return 0;
+	ready_set_out(channel, CHANNEL_OUT_OPEN);
+	event->kind = FERRY_CHANNEL_WRITABLE;
 	return 1;
 }
 
 static int next_end(struct ferry_channel *channel, struct ferry_channel_event *event)
 {
-	if (channel->ended && channel->half_close && !channel->end_told && !channel->closed_told) {
-		channel->end_told = true;
+	if (channel->in.half == CHANNEL_HALF_ENDED && channel->settings.half_close &&
+	    channel->notified == CHANNEL_NOTIFIED_NONE) {
+		channel_set_notified(channel, CHANNEL_NOTIFIED_END);
 		event->kind = FERRY_CHANNEL_END;
 		return 1;
 	}
-	if (!channel->closed || channel->closed_told)
+	if (channel->life == CHANNEL_OPEN || channel->notified == CHANNEL_NOTIFIED_CLOSED)
 		return 0;
-	channel->closed_told = true;
-	channel->poller->live--;
+	channel_set_notified(channel, CHANNEL_NOTIFIED_CLOSED);
 	event->kind = FERRY_CHANNEL_CLOSED;
 	event->reason = channel->reason;
 	return 1;
 }
 
-int channel_next(struct ferry_channel *channel, struct ferry_channel_event *event)
+static int next_event(struct ferry_channel *channel, struct ferry_channel_event *event)
 {
-	*event = (struct ferry_channel_event){.channel = channel, .fd = -1};
-	if (channel->listener != NULL)
-		return server_next(channel, event);
-	int status = give_flag(&channel->writable, FERRY_CHANNEL_WRITABLE, event);
+	int status = next_writable(channel, event);
 	if (status == 0)
-		status = next_of_input(channel, event);
+		status = channel->settings.lines ? next_line(channel, event) : next_bytes(channel, event);
 	if (status == 0)
-		status = next_arrival(channel, event);
+		status = next_item(channel, event);
 	if (status == 0)
-		status = give_flag(&channel->fds_lost, FERRY_CHANNEL_FDS_LOST, event);
+		status = next_loss(channel, event);
 	return status != 0 ? status : next_end(channel, event);
 }
 
-/* ---- making ---- */
+/* ---- the kind ---- */
 
-struct ferry_channel *channel_allocate(struct ferry_poller *poller)
+static int get_connection_fd(const struct ferry_channel *channel)
+{
+	if (channel->transport == NULL)
+		return -ENOTCONN;
+	return (int)bufferevent_getfd(ferry_transport_get_bufferevent(channel->transport));
+}
+
+static void close_connection(struct ferry_channel *channel)
+{
+	ferry_transport_free(channel->transport);
+	channel->transport = NULL;
+	evbuffer_free(channel->in.buffer);
+	channel->in.buffer = NULL;
+	channel_items_clear(&channel->in.items);
+}
+
+static const struct channel_kind connection = {
+    .sends = true,
+    .next = next_event,
+    .settle = settle_reading,
+    .start = start_reading,
+    .get_fd = get_connection_fd,
+    .close_down = close_connection,
+};
+
+struct ferry_channel *channel_new(struct ferry_poller *poller)
 {
 	struct ferry_channel *channel = calloc(1, sizeof(*channel));
 	if (channel == NULL)
 		return NULL;
-	channel->input = evbuffer_new();
-	if (channel->input == NULL) {
+	channel->in.buffer = evbuffer_new();
+	if (channel->in.buffer == NULL) {
 		free(channel);
 		return NULL;
 	}
-	channel->poller = poller;
-	channel->read_limit = READ_LIMIT_DEFAULT;
-	channel->write_limit = WRITE_LIMIT_DEFAULT;
-	line_scanner_set_delimiter(&channel->scanner, "\n", 1);
-	STAILQ_INIT(&channel->arrivals);
-	STAILQ_INIT(&channel->accepted);
-	poller->channels++;
+	channel_init(channel, poller, &connection);
 	return channel;
-}
-
-void channel_discard(struct ferry_channel *channel)
-{
-	channel->poller->channels--;
-	evbuffer_free(channel->input);
-	free(channel);
 }
 
 int channel_attach(struct ferry_channel *channel, struct ferry_transport *transport)
 {
-	/* Not to be read before it is registered; so, nothing in here needs memory. */
+	/* Paused: an unregistered channel reads nothing. Neither call needs memory then. */
 	int status = ferry_transport_pause_reading(transport);
 	if (status == 0)
 		status = ferry_transport_set_protocol(transport, &protocol, channel);
@@ -323,215 +341,11 @@ int channel_attach(struct ferry_channel *channel, struct ferry_transport *transp
 	return status;
 }
 
-int ferry_channel_new_transport(struct ferry_channel **out, struct ferry_poller *poller,
-                                struct ferry_transport *transport)
+size_t channel_queued(const struct ferry_channel *channel)
 {
-	if (out == NULL || poller == NULL || transport == NULL ||
-	    bufferevent_get_base(ferry_transport_get_bufferevent(transport)) != poller->base)
-		return -EINVAL;
-	struct ferry_channel *channel = channel_allocate(poller);
-	if (channel == NULL)
-		return -ENOMEM;
-	int status = channel_attach(channel, transport);
-	if (status == 0) {
-		channel->ended = transport->read_ended;
-		*out = channel;
-	} else {
-		channel_discard(channel);
-	}
-	return status;
-}
+	struct ferry_transport_stats stats;
 
-/* As connection_to_transport(), but the socket is the caller's again if it fails. */
-static int make_transport(struct ferry_transport **out, struct event_base *base, int fd)
-{
-	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
-	if (bev == NULL)
-		return -ENOMEM;
-	int status = ferry_transport_new(out, bev);
-	if (status < 0) {
-		bufferevent_setfd(bev, -1);
-		bufferevent_free(bev);
-	}
-	return status;
-}
-
-int ferry_channel_new_socket(struct ferry_channel **out, struct ferry_poller *poller, int fd)
-{
-	struct ferry_transport *transport;
-
-	if (out == NULL || poller == NULL)
-		return -EINVAL;
-	if (fcntl(fd, F_GETFD) < 0)
-		return -EBADF;
-	struct ferry_channel *channel = channel_allocate(poller);
-	if (channel == NULL)
-		return -ENOMEM;
-	int status = make_transport(&transport, poller->base, fd);
-	if (status == 0) {
-		(void)channel_attach(channel, transport); /* it is new, and so not over */
-		*out = channel;
-	} else {
-		channel_discard(channel);
-	}
-	return status;
-}
-
-/* What stands in the place of a pipe that is not there: nothing ever comes from an eventfd that nobody
- * writes to; and the sink is closed before anything goes to it. */
-static int open_stand_in(bool faucet)
-{
-	int fd =
-	    faucet ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	return fd;
-}
-
-static int make_pipes(struct ferry_channel *channel, int faucet, int sink)
-{
-	struct ferry_transport *transport;
-	int missing = -1;
-
-	if (faucet < 0 || sink < 0) {
-		missing = open_stand_in(faucet < 0);
-		if (missing < 0)
-			return missing;
-	}
-	int status =
-	    ferry_transport_new_pipes(&transport, channel->poller->base, faucet < 0 ? missing : faucet,
-	                              sink < 0 ? missing : sink);
-	if (status < 0) {
-		if (missing >= 0)
-			close(missing);
-		return status;
-	}
-	(void)channel_attach(channel, transport); /* as above */
-	if (sink < 0)
-		ferry_transport_lose_write_connection(transport);
-	return 0;
-}
-
-int ferry_channel_new_pipes(struct ferry_channel **out, struct ferry_poller *poller, int faucet,
-                            int sink)
-{
-	if (out == NULL || poller == NULL || (faucet == -1 && sink == -1))
-		return -EINVAL;
-	if (faucet < -1 || sink < -1)
-		return -EBADF;
-	struct ferry_channel *channel = channel_allocate(poller);
-	if (channel == NULL)
-		return -ENOMEM;
-	int status = make_pipes(channel, faucet, sink);
-	if (status == 0)
-		*out = channel;
-	else
-		channel_discard(channel);
-	return status;
-}
-
-/* ---- ending ---- */
-
-void channel_close_down(struct ferry_channel *channel)
-{
-	struct arrival *arrival;
-
-	server_close_down(channel);
-	ferry_transport_free(channel->transport);
-	channel->transport = NULL;
-	if (channel->input != NULL)
-		evbuffer_free(channel->input);
-	channel->input = NULL;
-	while ((arrival = STAILQ_FIRST(&channel->arrivals)) != NULL) {
-		STAILQ_REMOVE_HEAD(&channel->arrivals, link);
-		arrival_free(arrival);
-	}
-	channel->freed = true;
-}
-
-/* ---- settings ---- */
-
-/* What is there already may be something else now, or more, or less. */
-static int look_again(struct ferry_channel *channel)
-{
-	if (!channel->freed) {
-		poller_wake(channel);
-		(void)channel_settle_reading(channel, false); /* -ENOMEM: the next poll tries again */
-	}
-	return 0;
-}
-
-int ferry_channel_set_bytes(struct ferry_channel *channel)
-{
-	if (channel == NULL)
-		return -EINVAL;
-	channel->lines = false;
-	line_scanner_restart(&channel->scanner);
-	return look_again(channel);
-}
-
-int ferry_channel_set_lines(struct ferry_channel *channel, const void *delimiter,
-                            size_t delimiter_length, size_t max_length)
-{
-	if (channel == NULL || delimiter == NULL || delimiter_length < 1 ||
-	    delimiter_length > LINE_DELIMITER_MAX || max_length < 1 || max_length > LINE_LENGTH_MAX)
-		return -EINVAL;
-	channel->lines = true;
-	channel->scanner.max_length = max_length;
-	line_scanner_set_delimiter(&channel->scanner, delimiter, delimiter_length);
-	return look_again(channel);
-}
-
-int ferry_channel_set_half_close(struct ferry_channel *channel, bool half_close)
-{
-	if (channel == NULL)
-		return -EINVAL;
-	channel->half_close = half_close;
-	channel_settle_end(channel);
-	return look_again(channel);
-}
-
-int ferry_channel_set_read_limit(struct ferry_channel *channel, size_t limit)
-{
-	if (channel == NULL || limit == 0)
-		return -EINVAL;
-	channel->read_limit = limit;
-	return look_again(channel);
-}
-
-int ferry_channel_set_write_limit(struct ferry_channel *channel, size_t limit)
-{
-	if (channel == NULL || limit == 0)
-		return -EINVAL;
-	channel->write_limit = limit;
-	return 0;
-}
-
-int ferry_channel_set_context(struct ferry_channel *channel, void *context)
-{
-	if (channel == NULL)
-		return -EINVAL;
-	channel->context = context;
-	return 0;
-}
-
-void *ferry_channel_get_context(const struct ferry_channel *channel)
-{
-	return channel != NULL ? channel->context : NULL;
-}
-
-int ferry_channel_get_fd(const struct ferry_channel *channel)
-{
-	if (channel == NULL)
-		return -EINVAL;
-	if (channel->listener != NULL)
-		return ferry_listener_get_fd(channel->listener);
-	if (channel->transport == NULL)
-		return -ENOTCONN;
-	return (int)bufferevent_getfd(ferry_transport_get_bufferevent(channel->transport));
-}
-
-struct ferry_transport *ferry_channel_get_transport(const struct ferry_channel *channel)
-{
-	return channel != NULL ? channel->transport : NULL;
+	if (ferry_transport_get_stats(channel->transport, &stats) < 0)
+		return 0;
+	return (size_t)stats.bytes_queued + (size_t)stats.files_queued;
 }

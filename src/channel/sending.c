@@ -1,3 +1,5 @@
+#include "channel/sending.h"
+
 #include <errno.h>
 #include <sys/uio.h>
 
@@ -5,45 +7,35 @@
 #include <event2/bufferevent.h>
 
 #include "channel/channel.h"
+#include "channel/ready.h"
 #include "libevent/vectors.h"
 #include "transport/transport.h"
 
-/*
- * What is written is tried at once, so that a program which does something else for a while has sent it as
- * far as the kernel takes it. The rest leaves when the loop runs: in polls and flushes.
- */
+/* ---- writing ---- */
 
-size_t channel_queued(const struct ferry_channel *channel)
+/* 0, -EINVAL or -ENOTCONN. */
+static int check_connection(const struct ferry_channel *channel)
 {
-	struct ferry_transport_stats stats;
-
-	if (ferry_transport_get_stats(channel->transport, &stats) < 0)
-		return 0;
-	return (size_t)stats.bytes_queued + (size_t)stats.files_queued;
-}
-
-/* Whether there is a connection to send on. */
-static int examine(const struct ferry_channel *channel)
-{
-	if (channel == NULL || channel->listener != NULL)
+	if (channel == NULL || !channel->kind->sends)
 		return -EINVAL;
 	return channel->transport != NULL ? 0 : -ENOTCONN;
 }
 
 /* With the transport locked. */
-static int take(struct ferry_channel *channel, const struct iovec *parts, unsigned int count)
+static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output,
+                       const struct iovec *parts, unsigned int count)
 {
 	struct ferry_transport *transport = channel->transport;
-	struct evbuffer *output = bufferevent_get_output(transport->rearm.bev);
 
-	if (evbuffer_get_length(output) >= channel->write_limit)
+	if (evbuffer_get_length(output) >= channel->settings.write_limit)
 		transport_flush(transport);
 	if (transport_is_over(transport))
 		return -ENOTCONN;
 	if (!transport_takes_output(transport))
 		return -EPIPE;
-	if (evbuffer_get_length(output) >= channel->write_limit) {
-		poller_note_refused(channel);
+	if (evbuffer_get_length(output) >= channel->settings.write_limit) {
+		if (channel->out != CHANNEL_OUT_DRAINING)
+			ready_set_out(channel, CHANNEL_OUT_REFUSED);
 		return -EAGAIN;
 	}
 	int status = vectors_gather(output, parts, count);
@@ -57,7 +49,7 @@ int ferry_channel_writev(struct ferry_channel *channel, const struct iovec *part
 {
 	size_t length = 0;
 
-	int status = examine(channel);
+	int status = check_connection(channel);
 	if (status == -EINVAL || (parts == NULL && count > 0))
 		return -EINVAL;
 	for (unsigned int i = 0; i < count; i++) {
@@ -70,7 +62,7 @@ int ferry_channel_writev(struct ferry_channel *channel, const struct iovec *part
 	if (status < 0 || length == 0)
 		return status;
 	struct bufferevent *bev = transport_lock(channel->transport);
-	status = take(channel, parts, count);
+	status = queue_bytes(channel, bufferevent_get_output(bev), parts, count);
 	bufferevent_unlock(bev);
 	return status;
 }
@@ -82,38 +74,79 @@ int ferry_channel_write(struct ferry_channel *channel, const void *data, size_t 
 
 int ferry_channel_send_fd(struct ferry_channel *channel, int fd, enum ferry_fd_ownership ownership)
 {
-	int status = examine(channel);
+	int status = check_connection(channel);
 	return status < 0 ? status : ferry_transport_send_fd(channel->transport, fd, ownership);
 }
+
+void sending_offer_room(struct ferry_poller *poller)
+{
+	struct ferry_channel *channel = TAILQ_FIRST(&poller->refused), *next;
+
+	for (; channel != NULL; channel = next) {
+		next = TAILQ_NEXT(channel, refused_link);
+		if (channel->life != CHANNEL_OPEN) {
+			ready_set_out(channel, CHANNEL_OUT_OPEN); /* FERRY_CHANNEL_CLOSED is pending instead */
+		} else if (channel->place != CHANNEL_UNREGISTERED &&
+		           channel_queued(channel) <= channel->settings.write_limit / 2) {
+			ready_set_out(channel, CHANNEL_OUT_WRITABLE);
+			ready_wake(channel);
+		}
+	}
+}
+
+/* ---- sending all ---- */
 
 int ferry_channel_flush(struct ferry_channel *channel, const struct timeval *timeout)
 {
 	int64_t deadline;
 
-	int status = examine(channel);
-	if (status == -EINVAL || poller_deadline(timeout, &deadline) < 0)
+	int status = check_connection(channel);
+	if (status == -EINVAL || wait_deadline(timeout, &deadline) < 0)
 		return -EINVAL;
-	/* Over, it says why, and nothing if all was sent before. */
 	while (channel->transport != NULL && channel_queued(channel) > 0) {
 		if (status == -ETIMEDOUT)
 			return status;
-		status = poller_run(channel->poller, deadline);
+		status = wait_run(&channel->poller->loop, deadline);
 		if (status < 0 && status != -ETIMEDOUT)
 			return status;
 	}
-	if (channel->freed)
+	if (channel->life == CHANNEL_FREED)
 		return -ENOTCONN;
-	return channel->reason;
+	return channel->reason; /* 0 if the connection is open, or ended after all was sent */
+}
+
+bool sending_start_draining(struct ferry_channel *channel)
+{
+	if (channel->transport == NULL)
+		return false;
+	bool queued = channel_queued(channel) > 0;
+	if (queued)
+		ready_set_out(channel, CHANNEL_OUT_DRAINING);
+	ferry_transport_lose_connection(channel->transport);
+	return queued;
+}
+
+bool sending_is_draining(struct ferry_channel *channel, int *status)
+{
+	if (channel->out != CHANNEL_OUT_DRAINING)
+		return false;
+	/* The connection may still fail when the queue is empty: the last bytes are in the kernel only. */
+	if (channel->transport != NULL)
+		return channel_queued(channel) > 0;
+	ready_set_out(channel, CHANNEL_OUT_OPEN);
+	if (channel->reason < 0)
+		*status = -EPIPE;
+	return false;
 }
 
 int ferry_channel_close_write(struct ferry_channel *channel)
 {
-	int status = examine(channel);
+	int status = check_connection(channel);
 	return status < 0 ? status : ferry_transport_lose_write_connection(channel->transport);
 }
 
 int ferry_channel_close(struct ferry_channel *channel)
 {
-	int status = examine(channel);
+	int status = check_connection(channel);
 	return status < 0 ? status : ferry_transport_lose_connection(channel->transport);
 }

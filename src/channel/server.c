@@ -2,11 +2,12 @@
 #include <stdlib.h>
 
 #include "channel/channel.h"
+#include "channel/ready.h"
 #include "ferry/listener.h"
 
 /*
- * Connections wait in their server until they are told; nothing is read from them before. As many as
- * there is room for: the others wait in the backlog.
+ * A channel on a listening socket. Accepted connections wait in their server until a poll returns them, and
+ * nothing is read from them before. Further ones wait in the backlog.
  */
 
 enum { ACCEPTED_MAX = 64 };
@@ -16,25 +17,46 @@ struct accepted {
 	struct ferry_transport *transport;
 };
 
-int server_settle_accepting(struct ferry_channel *server, bool idle)
-{
-	unsigned int high = server->reading || idle ? ACCEPTED_MAX : ACCEPTED_MAX / 2 + 1;
-	bool want = server->registered && server->accepted_count < high;
+struct server {
+	struct ferry_channel channel; /* first: the channel's address is the server's */
+	struct ferry_listener *listener;
+	STAILQ_HEAD(accepted_list, accepted) accepted;
+	unsigned int accepted_count;
+};
 
-	if (want == server->reading)
+static struct server *server_of(struct ferry_channel *channel)
+{
+	return (struct server *)channel;
+}
+
+static int settle_accepting(struct ferry_channel *channel, bool idle)
+{
+	struct server *server = server_of(channel);
+	unsigned int high =
+	    channel->in.flow == CHANNEL_FLOWING || idle ? ACCEPTED_MAX : ACCEPTED_MAX / 2 + 1;
+	enum channel_flow flow = channel->place != CHANNEL_UNREGISTERED && server->accepted_count < high
+	                             ? CHANNEL_FLOWING
+	                             : CHANNEL_PAUSED;
+
+	if (channel->life != CHANNEL_OPEN || flow == channel->in.flow)
 		return 0;
-	int status =
-	    want ? ferry_listener_enable(server->listener) : ferry_listener_disable(server->listener);
+	int status = flow == CHANNEL_FLOWING ? ferry_listener_enable(server->listener)
+	                                     : ferry_listener_disable(server->listener);
 	if (status == 0)
-		server->reading = want;
+		channel_set_flow(channel, flow);
 	return status;
+}
+
+static int start_accepting(struct ferry_channel *channel)
+{
+	return settle_accepting(channel, true);
 }
 
 static void accepted(struct ferry_listener *listener, struct ferry_transport *transport,
                      void *context)
 {
 	(void)listener;
-	struct ferry_channel *server = context;
+	struct server *server = context;
 	struct accepted *accepted = malloc(sizeof(*accepted));
 
 	if (accepted == NULL) {
@@ -44,94 +66,114 @@ static void accepted(struct ferry_listener *listener, struct ferry_transport *tr
 	accepted->transport = transport;
 	STAILQ_INSERT_TAIL(&server->accepted, accepted, link);
 	server->accepted_count++;
-	poller_wake(server);
-	(void)server_settle_accepting(server, false); /* stopping cannot fail */
+	ready_wake(&server->channel);
+	(void)settle_accepting(&server->channel, false); /* a pause cannot fail */
 }
 
-static void copy_settings(struct ferry_channel *channel, const struct ferry_channel *server)
-{
-	channel->scanner = server->scanner;
-	channel->lines = server->lines;
-	channel->half_close = server->half_close;
-	channel->read_limit = server->read_limit;
-	channel->write_limit = server->write_limit;
-}
-
-int server_next(struct ferry_channel *server, struct ferry_channel_event *event)
+static struct ferry_transport *take_accepted(struct server *server)
 {
 	struct accepted *first = STAILQ_FIRST(&server->accepted);
-	if (first == NULL)
-		return 0;
-	struct ferry_channel *channel = channel_allocate(server->poller);
-	if (channel == NULL)
-		return -ENOMEM;
-	(void)channel_attach(channel, first->transport); /* without a protocol no end was noticed */
-	copy_settings(channel, server);
-	poller_enroll(channel);
-	event->kind = FERRY_CHANNEL_ACCEPTED;
-	event->accepted = channel;
+	struct ferry_transport *transport = first->transport;
+
 	STAILQ_REMOVE_HEAD(&server->accepted, link);
 	server->accepted_count--;
 	free(first);
+	return transport;
+}
+
+static int next_accepted(struct ferry_channel *channel, struct ferry_channel_event *event)
+{
+	struct server *server = server_of(channel);
+	if (server->accepted_count == 0)
+		return 0;
+	struct ferry_channel *accepted = channel_new(channel->poller);
+	if (accepted == NULL)
+		return -ENOMEM;
+	/* Cannot fail: a transport notices no end before it has a protocol. */
+	(void)channel_attach(accepted, take_accepted(server));
+	accepted->settings = channel->settings;
+	accepted->in.scanner = channel->in.scanner;
+	ready_enroll(accepted);
+	event->kind = FERRY_CHANNEL_ACCEPTED;
+	event->accepted = accepted;
 	return 1;
 }
 
-void server_close_down(struct ferry_channel *server)
+static int get_listening_fd(const struct ferry_channel *channel)
 {
-	struct accepted *first;
+	const struct server *server = (const struct server *)channel;
 
-	while ((first = STAILQ_FIRST(&server->accepted)) != NULL) {
-		STAILQ_REMOVE_HEAD(&server->accepted, link);
-		ferry_transport_free(first->transport);
-		free(first);
-	}
-	server->accepted_count = 0;
+	return server->listener != NULL ? ferry_listener_get_fd(server->listener) : -ENOTCONN;
+}
+
+static void stop_serving(struct ferry_channel *channel)
+{
+	struct server *server = server_of(channel);
+
+	while (server->accepted_count > 0)
+		ferry_transport_free(take_accepted(server));
 	ferry_listener_free(server->listener);
 	server->listener = NULL;
 }
 
-/* ---- making ---- */
+static const struct channel_kind server_kind = {
+    .sends = false,
+    .next = next_accepted,
+    .settle = settle_accepting,
+    .start = start_accepting,
+    .get_fd = get_listening_fd,
+    .close_down = stop_serving,
+};
 
-/* The listener is there, and accepts. */
-static void begin(struct ferry_channel **out, struct ferry_channel *server)
+static int new_server(struct server **out, struct ferry_poller *poller)
 {
-	server->reading = true;
-	poller_enroll(server);
+	if (poller == NULL)
+		return -EINVAL;
+	*out = calloc(1, sizeof(**out));
+	if (*out == NULL)
+		return -ENOMEM;
+	channel_init(&(*out)->channel, poller, &server_kind);
+	STAILQ_INIT(&(*out)->accepted);
+	return 0;
+}
+
+/* The listener was made with this status. */
+static int finish_server(struct ferry_channel **out, struct server *server, int status)
+{
+	if (status < 0) {
+		channel_discard(&server->channel);
+		return status;
+	}
+	channel_set_flow(&server->channel, CHANNEL_FLOWING); /* a new listener accepts */
+	ready_enroll(&server->channel);
 	if (out != NULL)
-		*out = server;
+		*out = &server->channel;
+	return 0;
 }
 
 int ferry_poller_add_server(struct ferry_channel **out, struct ferry_poller *poller, int fd)
 {
-	if (poller == NULL)
-		return -EINVAL;
-	struct ferry_channel *server = channel_allocate(poller);
-	if (server == NULL)
-		return -ENOMEM;
-	int status = ferry_listener_new_fd(&server->listener, poller->base, fd, accepted, server);
-	if (status == 0)
-		begin(out, server);
-	else
-		channel_discard(server);
-	return status;
+	struct server *server;
+
+	int status = new_server(&server, poller);
+	if (status < 0)
+		return status;
+	status = ferry_listener_new_fd(&server->listener, poller->loop.base, fd, accepted, server);
+	return finish_server(out, server, status);
 }
 
 int ferry_poller_add_unix_server(struct ferry_channel **out, struct ferry_poller *poller,
                                  const char *path, mode_t mode, int backlog)
 {
-	if (poller == NULL)
-		return -EINVAL;
-	struct ferry_channel *server = channel_allocate(poller);
-	if (server == NULL)
-		return -ENOMEM;
+	struct server *server;
+
+	int status = new_server(&server, poller);
+	if (status < 0)
+		return status;
 	struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
 	options.mode = mode;
 	options.backlog = backlog;
-	int status =
-	    ferry_listener_new_unix(&server->listener, poller->base, path, &options, accepted, server);
-	if (status == 0)
-		begin(out, server);
-	else
-		channel_discard(server);
-	return status;
+	status = ferry_listener_new_unix(&server->listener, poller->loop.base, path, &options, accepted,
+	                                 server);
+	return finish_server(out, server, status);
 }

@@ -1,0 +1,87 @@
+#include <errno.h>
+
+#include "channel/channel.h"
+#include "channel/ready.h"
+
+/*
+ * What users set on a channel, and ask it for.
+ */
+
+/* Under the new settings the input may be another event, and its amount more or less than the limit. */
+static int settle_again(struct ferry_channel *channel)
+{
+	if (channel->life != CHANNEL_FREED) {
+		ready_wake(channel);
+		(void)channel->kind->settle(channel, false); /* -ENOMEM: the next poll tries again */
+	}
+	return 0;
+}
+
+int ferry_channel_set_bytes(struct ferry_channel *channel)
+{
+	if (channel == NULL)
+		return -EINVAL;
+	channel->settings.lines = false;
+	line_scanner_restart(&channel->in.scanner);
+	return settle_again(channel);
+}
+
+int ferry_channel_set_lines(struct ferry_channel *channel, const void *delimiter,
+                            size_t delimiter_length, size_t max_length)
+{
+	if (channel == NULL || delimiter == NULL || delimiter_length < 1 ||
+	    delimiter_length > LINE_DELIMITER_MAX || max_length < 1 || max_length > LINE_LENGTH_MAX)
+		return -EINVAL;
+	channel->settings.lines = true;
+	channel->in.scanner.max_length = max_length;
+	line_scanner_set_delimiter(&channel->in.scanner, delimiter, delimiter_length);
+	return settle_again(channel);
+}
+
+int ferry_channel_set_half_close(struct ferry_channel *channel, bool half_close)
+{
+	if (channel == NULL)
+		return -EINVAL;
+	channel->settings.half_close = half_close;
+	channel_settle_end(channel);
+	return settle_again(channel);
+}
+
+int ferry_channel_set_read_limit(struct ferry_channel *channel, size_t limit)
+{
+	if (channel == NULL || limit == 0)
+		return -EINVAL;
+	channel->settings.read_limit = limit;
+	return settle_again(channel);
+}
+
+int ferry_channel_set_write_limit(struct ferry_channel *channel, size_t limit)
+{
+	if (channel == NULL || limit == 0)
+		return -EINVAL;
+	channel->settings.write_limit = limit;
+	return 0;
+}
+
+int ferry_channel_set_context(struct ferry_channel *channel, void *context)
+{
+	if (channel == NULL)
+		return -EINVAL;
+	channel->context = context;
+	return 0;
+}
+
+void *ferry_channel_get_context(const struct ferry_channel *channel)
+{
+	return channel != NULL ? channel->context : NULL;
+}
+
+int ferry_channel_get_fd(const struct ferry_channel *channel)
+{
+	return channel != NULL ? channel->kind->get_fd(channel) : -EINVAL;
+}
+
+struct ferry_transport *ferry_channel_get_transport(const struct ferry_channel *channel)
+{
+	return channel != NULL ? channel->transport : NULL;
+}
