@@ -7,7 +7,7 @@
 
 /* A bufferevent made with these options; pipes make their own, without any. */
 
-CASE(deferred_callbacks_run_in_the_usual_order)
+CASE(deferred_callbacks_run_in_the_usual_order, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -29,7 +29,7 @@ CASE(deferred_callbacks_run_in_the_usual_order)
 	free_end(&a);
 }
 
-CASE(bytes_and_the_end_of_one_turn_are_deferred_in_order)
+CASE(bytes_and_the_end_of_one_turn_are_deferred_in_order, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -46,7 +46,7 @@ CASE(bytes_and_the_end_of_one_turn_are_deferred_in_order)
 	free_end(&a);
 }
 
-CASE(errno_of_a_deferred_error_is_that_of_the_error)
+CASE(errno_of_a_deferred_error_is_that_of_the_error, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -77,7 +77,7 @@ static void note_depth(struct bufferevent *bev, void *argument)
 	bufferevent_setcb(bev, record_read, record_write, record_event, at);
 }
 
-CASE(a_deferred_callback_does_not_run_inside_a_trigger)
+CASE(a_deferred_callback_does_not_run_inside_a_trigger, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -96,7 +96,7 @@ CASE(a_deferred_callback_does_not_run_inside_a_trigger)
 	far_close(&far);
 }
 
-CASE(triggers_of_one_turn_are_deferred_into_one_callback)
+CASE(triggers_of_one_turn_are_deferred_into_one_callback, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -118,7 +118,7 @@ CASE(triggers_of_one_turn_are_deferred_into_one_callback)
 	far_close(&far);
 }
 
-CASE(data_flows_both_ways_with_deferred_callbacks)
+CASE(data_flows_both_ways_with_deferred_callbacks, ON_SOCKETS)
 {
 	struct end a, b;
 	struct record at_a, at_b;
@@ -137,7 +137,7 @@ CASE(data_flows_both_ways_with_deferred_callbacks)
 	free_end(&b);
 }
 
-CASE(a_trigger_runs_the_callback_inside_the_call)
+CASE(a_trigger_runs_the_callback_inside_the_call, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -163,7 +163,7 @@ CASE(a_trigger_runs_the_callback_inside_the_call)
 	far_close(&far);
 }
 
-CASE(a_trigger_minds_the_low_marks_unless_told_not_to)
+CASE(a_trigger_minds_the_low_marks_unless_told_not_to, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -183,7 +183,7 @@ CASE(a_trigger_minds_the_low_marks_unless_told_not_to)
 	far_close(&far);
 }
 
-CASE(a_trigger_can_be_deferred)
+CASE(a_trigger_can_be_deferred, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -201,7 +201,7 @@ CASE(a_trigger_can_be_deferred)
 	far_close(&far);
 }
 
-CASE(a_flush_changes_nothing)
+CASE(a_flush_changes_nothing, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -220,7 +220,7 @@ CASE(a_flush_changes_nothing)
 	far_close(&far);
 }
 
-CASE(without_callbacks_bytes_gather_and_ends_are_silent)
+CASE(without_callbacks_bytes_gather_and_ends_are_silent, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -240,7 +240,7 @@ CASE(without_callbacks_bytes_gather_and_ends_are_silent)
 	free_end(&a);
 }
 
-CASE(callbacks_read_back_as_they_were_set)
+CASE(callbacks_read_back_as_they_were_set, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -261,7 +261,7 @@ CASE(callbacks_read_back_as_they_were_set)
 	far_close(&far);
 }
 
-CASE(callbacks_set_before_the_transport_is_made_stay)
+CASE(callbacks_set_before_the_transport_is_made_stay, ON_SOCKETS)
 {
 	struct end a;
 	struct record at_a;
@@ -287,7 +287,7 @@ CASE(callbacks_set_before_the_transport_is_made_stay)
 	far_close(&far);
 }
 
-CASE(a_write_callback_that_is_due_when_the_transport_is_made_comes)
+CASE(a_write_callback_that_is_due_when_the_transport_is_made_comes, ON_SOCKETS)
 {
 	struct end a;
 	struct record at_a;
@@ -312,7 +312,7 @@ static void hand_over(struct bufferevent *bev, void *argument)
 	bufferevent_setcb(bev, record_read, record_write, record_event, at + 1);
 }
 
-CASE(callbacks_can_be_replaced_inside_a_callback)
+CASE(callbacks_can_be_replaced_inside_a_callback, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -334,7 +334,7 @@ CASE(callbacks_can_be_replaced_inside_a_callback)
 	far_close(&far);
 }
 
-CASE(the_accessors_answer_for_the_users_own_bufferevent)
+CASE(the_accessors_answer_for_the_users_own_bufferevent, ON_SOCKETS)
 {
 	struct end a;
 	int fds[2];
@@ -398,12 +398,12 @@ static void priorities_order_the_callbacks(bool set_before)
 	}
 }
 
-CASE(priorities_order_the_callbacks_when_set_before)
+CASE(priorities_order_the_callbacks_when_set_before, ON_SOCKETS)
 {
 	priorities_order_the_callbacks(true);
 }
 
-CASE(priorities_order_the_callbacks_when_set_afterwards)
+CASE(priorities_order_the_callbacks_when_set_afterwards, ON_ALL)
 {
 	priorities_order_the_callbacks(false);
 }
@@ -424,7 +424,7 @@ static void sum_up(struct evbuffer *buffer, const struct evbuffer_cb_info *info,
 	ck_assert_uint_eq(sums->added - sums->deleted, evbuffer_get_length(buffer));
 }
 
-CASE(callbacks_on_the_buffers_see_every_byte_come_and_go)
+CASE(callbacks_on_the_buffers_see_every_byte_come_and_go, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -448,7 +448,7 @@ CASE(callbacks_on_the_buffers_see_every_byte_come_and_go)
 	free_end(&b);
 }
 
-CASE(callbacks_on_the_buffers_set_before_the_transport_is_made_stay)
+CASE(callbacks_on_the_buffers_set_before_the_transport_is_made_stay, ON_SOCKETS)
 {
 	struct end a;
 	struct sums output = {0};
@@ -470,7 +470,7 @@ CASE(callbacks_on_the_buffers_set_before_the_transport_is_made_stay)
 }
 
 /* Deferred evbuffer callbacks are told from the loop. */
-CASE(deferred_callbacks_on_the_buffers_see_every_byte_too)
+CASE(deferred_callbacks_on_the_buffers_see_every_byte_too, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -487,30 +487,4 @@ CASE(deferred_callbacks_on_the_buffers_see_every_byte_too)
 
 	free_end(&a);
 	far_close(&far);
-}
-
-void callbacks_cases(const struct battery *battery)
-{
-	battery_add(battery, deferred_callbacks_run_in_the_usual_order, ON_SOCKETS);
-	battery_add(battery, bytes_and_the_end_of_one_turn_are_deferred_in_order, ON_SOCKETS);
-	battery_add(battery, errno_of_a_deferred_error_is_that_of_the_error, ON_SOCKETS);
-	battery_add(battery, a_deferred_callback_does_not_run_inside_a_trigger, ON_SOCKETS);
-	battery_add(battery, triggers_of_one_turn_are_deferred_into_one_callback, ON_SOCKETS);
-	battery_add(battery, data_flows_both_ways_with_deferred_callbacks, ON_SOCKETS);
-	battery_add(battery, a_trigger_runs_the_callback_inside_the_call, ON_ALL);
-	battery_add(battery, a_trigger_minds_the_low_marks_unless_told_not_to, ON_ALL);
-	battery_add(battery, a_trigger_can_be_deferred, ON_ALL);
-	battery_add(battery, a_flush_changes_nothing, ON_ALL);
-	battery_add(battery, without_callbacks_bytes_gather_and_ends_are_silent, ON_ALL);
-	battery_add(battery, callbacks_read_back_as_they_were_set, ON_ALL);
-	battery_add(battery, callbacks_set_before_the_transport_is_made_stay, ON_SOCKETS);
-	battery_add(battery, a_write_callback_that_is_due_when_the_transport_is_made_comes, ON_SOCKETS);
-	battery_add(battery, callbacks_can_be_replaced_inside_a_callback, ON_ALL);
-	battery_add(battery, the_accessors_answer_for_the_users_own_bufferevent, ON_SOCKETS);
-	battery_add(battery, priorities_order_the_callbacks_when_set_before, ON_SOCKETS);
-	battery_add(battery, priorities_order_the_callbacks_when_set_afterwards, ON_ALL);
-	battery_add(battery, callbacks_on_the_buffers_see_every_byte_come_and_go, ON_ALL);
-	battery_add(battery, callbacks_on_the_buffers_set_before_the_transport_is_made_stay,
-	            ON_SOCKETS);
-	battery_add(battery, deferred_callbacks_on_the_buffers_see_every_byte_too, ON_ALL);
 }

@@ -31,13 +31,6 @@ void carrier_select(int index)
 	signal(SIGPIPE, carrier_is_ferry() ? SIG_DFL : SIG_IGN);
 }
 
-void battery_add(const struct battery *battery, const TTest *test, int carriers)
-{
-	for (int i = 0; i < CARRIER_COUNT; i++)
-		if (carriers & 1 << i)
-			tcase_add_loop_test(battery->on[i], test, i, i + 1);
-}
-
 /* Ends */
 
 void attach(struct end *end, struct bufferevent *bev)

@@ -23,7 +23,7 @@
 
 enum carrier { STOCK_UNIX, STOCK_TCP, FERRY_UNIX, FERRY_TCP, FERRY_PIPES, CARRIER_COUNT };
 
-/* Sets of carriers, for add_case(). */
+/* Sets of carriers, for CASE(). */
 enum {
 	ON_STOCK = 1 << STOCK_UNIX | 1 << STOCK_TCP,
 	ON_FERRY_SOCKETS = 1 << FERRY_UNIX | 1 << FERRY_TCP,
@@ -37,39 +37,33 @@ enum {
 extern enum carrier carrier;
 bool carrier_is_ferry(void);
 
-/* A case: CASE(name_that_is_a_sentence) { arrange, act, assert } */
-#define CASE(name)                       \
-	static void name##_on_carrier(void); \
-	START_TEST(name)                     \
-	{                                    \
-		carrier_select(_i);              \
-		name##_on_carrier();             \
-	}                                    \
-	END_TEST                             \
-	static void name##_on_carrier(void)
+/* A case: CASE(name_that_is_a_sentence, ON_ALL) { arrange, act, assert }. It runs once over each of these
+ * carriers, in the order in which the cases stand in the file. The file's name is the cases' theme. */
+#define CASE(sentence, carriers)                                                          \
+	static void sentence(void);                                                           \
+	static void sentence##_on_carrier(int index)                                          \
+	{                                                                                     \
+		carrier_select(index);                                                            \
+		sentence();                                                                       \
+	}                                                                                     \
+	__attribute__((constructor)) static void register_##sentence(void)                    \
+	{                                                                                     \
+		static const TTest test = {#sentence, sentence##_on_carrier, __FILE__, __LINE__}; \
+		static struct battery_case registered = {&test, carriers, NULL};                  \
+		battery_register(&registered);                                                    \
+	}                                                                                     \
+	static void sentence(void)
+
+struct battery_case {
+	const TTest *test;
+	int carriers;
+	struct battery_case *next;
+};
+void battery_register(struct battery_case *battery_case);
 
 /* For CASE: makes carrier number `index` the current one. A stock bufferevent raises SIGPIPE, so the
  * process ignores it there; under ferry it keeps the default action, which is death. */
 void carrier_select(int index);
-
-/* The cases of a theme: a check case for each carrier. */
-struct battery {
-	TCase *on[CARRIER_COUNT];
-};
-void battery_add(const struct battery *battery, const TTest *test, int carriers);
-
-/* One function a theme, each in the file of that name. */
-void order_cases(const struct battery *battery);
-void watermarks_cases(const struct battery *battery);
-void enabling_cases(const struct battery *battery);
-void timeouts_cases(const struct battery *battery);
-void ends_cases(const struct battery *battery);
-void connecting_cases(const struct battery *battery);
-void callbacks_cases(const struct battery *battery);
-void freeing_cases(const struct battery *battery);
-void limits_cases(const struct battery *battery);
-void sockets_cases(const struct battery *battery);
-void threads_cases(const struct battery *battery);
 
 /* One end of a connection: the bufferevent, and the transport around it if the carrier is ferry. */
 struct end {

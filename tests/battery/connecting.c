@@ -166,19 +166,19 @@ static void it_connects(enum moment moment)
 	end(&connecting, &far, &place);
 }
 
-CASE(it_connects_when_attached_before)
+CASE(it_connects_when_attached_before, ON_SOCKETS)
 {
 	it_connects(BEFORE);
 }
-CASE(it_connects_when_attached_while_connecting)
+CASE(it_connects_when_attached_while_connecting, ON_SOCKETS)
 {
 	it_connects(WHILE_CONNECTING);
 }
-CASE(it_connects_when_attached_in_the_callback)
+CASE(it_connects_when_attached_in_the_callback, ON_SOCKETS)
 {
 	it_connects(IN_THE_CALLBACK);
 }
-CASE(it_connects_when_attached_afterwards)
+CASE(it_connects_when_attached_afterwards, ON_SOCKETS)
 {
 	it_connects(AFTERWARDS);
 }
@@ -199,19 +199,19 @@ static void what_was_queued_arrives(enum moment moment)
 	end(&connecting, &far, &place);
 }
 
-CASE(what_was_queued_arrives_when_attached_before)
+CASE(what_was_queued_arrives_when_attached_before, ON_SOCKETS)
 {
 	what_was_queued_arrives(BEFORE);
 }
-CASE(what_was_queued_arrives_when_attached_while_connecting)
+CASE(what_was_queued_arrives_when_attached_while_connecting, ON_SOCKETS)
 {
 	what_was_queued_arrives(WHILE_CONNECTING);
 }
-CASE(what_was_queued_arrives_when_attached_in_the_callback)
+CASE(what_was_queued_arrives_when_attached_in_the_callback, ON_SOCKETS)
 {
 	what_was_queued_arrives(IN_THE_CALLBACK);
 }
-CASE(what_was_queued_arrives_when_attached_afterwards)
+CASE(what_was_queued_arrives_when_attached_afterwards, ON_SOCKETS)
 {
 	what_was_queued_arrives(AFTERWARDS);
 }
@@ -234,15 +234,15 @@ static void the_connected_callback_can_write(enum moment moment)
 
 	end(&connecting, &far, &place);
 }
-CASE(the_connected_callback_can_write_when_attached_before)
+CASE(the_connected_callback_can_write_when_attached_before, ON_SOCKETS)
 {
 	the_connected_callback_can_write(BEFORE);
 }
-CASE(the_connected_callback_can_write_when_attached_while_connecting)
+CASE(the_connected_callback_can_write_when_attached_while_connecting, ON_SOCKETS)
 {
 	the_connected_callback_can_write(WHILE_CONNECTING);
 }
-CASE(the_connected_callback_can_write_when_attached_in_the_callback)
+CASE(the_connected_callback_can_write_when_attached_in_the_callback, ON_SOCKETS)
 {
 	the_connected_callback_can_write(IN_THE_CALLBACK);
 }
@@ -265,11 +265,11 @@ static void a_refused_connection_is_an_error(enum moment moment)
 	end(&connecting, NULL, &place);
 }
 
-CASE(a_refused_connection_is_an_error_when_attached_before)
+CASE(a_refused_connection_is_an_error_when_attached_before, ON_SOCKETS)
 {
 	a_refused_connection_is_an_error(BEFORE);
 }
-CASE(a_refused_connection_is_an_error_when_attached_while_connecting)
+CASE(a_refused_connection_is_an_error_when_attached_while_connecting, ON_SOCKETS)
 {
 	a_refused_connection_is_an_error(WHILE_CONNECTING);
 }
@@ -291,17 +291,17 @@ static void the_connected_callback_can_free(enum moment moment)
 	end(&connecting, &far, &place);
 }
 
-CASE(the_connected_callback_can_free_when_attached_before)
+CASE(the_connected_callback_can_free_when_attached_before, ON_SOCKETS)
 {
 	the_connected_callback_can_free(BEFORE);
 }
 
-CASE(the_connected_callback_can_free_when_attached_while_connecting)
+CASE(the_connected_callback_can_free_when_attached_while_connecting, ON_SOCKETS)
 {
 	the_connected_callback_can_free(WHILE_CONNECTING);
 }
 
-CASE(the_connected_callback_can_free_when_attached_in_the_callback)
+CASE(the_connected_callback_can_free_when_attached_in_the_callback, ON_SOCKETS)
 {
 	the_connected_callback_can_free(IN_THE_CALLBACK);
 }
@@ -319,12 +319,12 @@ static void it_can_be_freed_while_connecting(enum moment moment)
 	end(&connecting, NULL, &place);
 }
 
-CASE(it_can_be_freed_while_connecting_when_attached_before)
+CASE(it_can_be_freed_while_connecting_when_attached_before, ON_SOCKETS)
 {
 	it_can_be_freed_while_connecting(BEFORE);
 }
 
-CASE(it_can_be_freed_while_connecting_when_attached_while_connecting)
+CASE(it_can_be_freed_while_connecting_when_attached_while_connecting, ON_SOCKETS)
 {
 	it_can_be_freed_while_connecting(WHILE_CONNECTING);
 }
@@ -351,17 +351,17 @@ static void disabled_writing_connects_and_writes_nothing(enum moment moment)
 	end(&connecting, &far, &place);
 }
 
-CASE(disabled_writing_connects_and_writes_nothing_when_attached_before)
+CASE(disabled_writing_connects_and_writes_nothing_when_attached_before, ON_SOCKETS)
 {
 	disabled_writing_connects_and_writes_nothing(BEFORE);
 }
 
-CASE(disabled_writing_connects_and_writes_nothing_when_attached_while_connecting)
+CASE(disabled_writing_connects_and_writes_nothing_when_attached_while_connecting, ON_SOCKETS)
 {
 	disabled_writing_connects_and_writes_nothing(WHILE_CONNECTING);
 }
 
-CASE(disabled_writing_connects_and_writes_nothing_when_attached_in_the_callback)
+CASE(disabled_writing_connects_and_writes_nothing_when_attached_in_the_callback, ON_SOCKETS)
 {
 	disabled_writing_connects_and_writes_nothing(IN_THE_CALLBACK);
 }
@@ -386,17 +386,17 @@ static void deferred_events_are_the_same(enum moment moment)
 	end(&connecting, &far, &place);
 }
 
-CASE(deferred_events_are_the_same_when_attached_before)
+CASE(deferred_events_are_the_same_when_attached_before, ON_SOCKETS)
 {
 	deferred_events_are_the_same(BEFORE);
 }
 
-CASE(deferred_events_are_the_same_when_attached_while_connecting)
+CASE(deferred_events_are_the_same_when_attached_while_connecting, ON_SOCKETS)
 {
 	deferred_events_are_the_same(WHILE_CONNECTING);
 }
 
-CASE(deferred_events_are_the_same_when_attached_in_the_callback)
+CASE(deferred_events_are_the_same_when_attached_in_the_callback, ON_SOCKETS)
 {
 	deferred_events_are_the_same(IN_THE_CALLBACK);
 }
@@ -420,17 +420,18 @@ static void a_peer_that_closes_at_once_is_connected_and_then_eof(enum moment mom
 	end(&connecting, NULL, &place);
 }
 
-CASE(a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_before)
+CASE(a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_before, ON_SOCKETS)
 {
 	a_peer_that_closes_at_once_is_connected_and_then_eof(BEFORE);
 }
 
-CASE(a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_while_connecting)
+CASE(a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_while_connecting,
+     ON_SOCKETS)
 {
 	a_peer_that_closes_at_once_is_connected_and_then_eof(WHILE_CONNECTING);
 }
 
-CASE(a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_in_the_callback)
+CASE(a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_in_the_callback, ON_SOCKETS)
 {
 	a_peer_that_closes_at_once_is_connected_and_then_eof(IN_THE_CALLBACK);
 }
@@ -485,95 +486,35 @@ static void the_connected_callback_can_send_a_descriptor(enum moment moment, siz
 	end(&connecting, NULL, &place);
 }
 
-CASE(the_connected_callback_can_send_a_descriptor_when_attached_before)
+CASE(the_connected_callback_can_send_a_descriptor_when_attached_before, 1 << FERRY_UNIX)
 {
 	the_connected_callback_can_send_a_descriptor(BEFORE, 0);
 }
 
-CASE(the_connected_callback_can_send_a_descriptor_when_attached_while_connecting)
+CASE(the_connected_callback_can_send_a_descriptor_when_attached_while_connecting, 1 << FERRY_UNIX)
 {
 	the_connected_callback_can_send_a_descriptor(WHILE_CONNECTING, 0);
 }
 
-CASE(the_connected_callback_can_send_a_descriptor_when_attached_in_the_callback)
+CASE(the_connected_callback_can_send_a_descriptor_when_attached_in_the_callback, 1 << FERRY_UNIX)
 {
 	the_connected_callback_can_send_a_descriptor(IN_THE_CALLBACK, 0);
 }
 
-CASE(the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_before)
+CASE(the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_before,
+     1 << FERRY_UNIX)
 {
 	the_connected_callback_can_send_a_descriptor(BEFORE, 100);
 }
 
-CASE(the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_while_connecting)
+CASE(the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_while_connecting,
+     1 << FERRY_UNIX)
 {
 	the_connected_callback_can_send_a_descriptor(WHILE_CONNECTING, 100);
 }
 
-CASE(the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_in_the_callback)
+CASE(the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_in_the_callback,
+     1 << FERRY_UNIX)
 {
 	the_connected_callback_can_send_a_descriptor(IN_THE_CALLBACK, 100);
-}
-
-void connecting_cases(const struct battery *battery)
-{
-	battery_add(battery, it_connects_when_attached_before, ON_SOCKETS);
-	battery_add(battery, it_connects_when_attached_while_connecting, ON_SOCKETS);
-	battery_add(battery, it_connects_when_attached_in_the_callback, ON_SOCKETS);
-	battery_add(battery, it_connects_when_attached_afterwards, ON_SOCKETS);
-	battery_add(battery, what_was_queued_arrives_when_attached_before, ON_SOCKETS);
-	battery_add(battery, what_was_queued_arrives_when_attached_while_connecting, ON_SOCKETS);
-	battery_add(battery, what_was_queued_arrives_when_attached_in_the_callback, ON_SOCKETS);
-	battery_add(battery, what_was_queued_arrives_when_attached_afterwards, ON_SOCKETS);
-	battery_add(battery, the_connected_callback_can_write_when_attached_before, ON_SOCKETS);
-	battery_add(battery, the_connected_callback_can_write_when_attached_while_connecting,
-	            ON_SOCKETS);
-	battery_add(battery, the_connected_callback_can_write_when_attached_in_the_callback,
-	            ON_SOCKETS);
-	battery_add(battery, a_refused_connection_is_an_error_when_attached_before, ON_SOCKETS);
-	battery_add(battery, a_refused_connection_is_an_error_when_attached_while_connecting,
-	            ON_SOCKETS);
-	battery_add(battery, the_connected_callback_can_free_when_attached_before, ON_SOCKETS);
-	battery_add(battery, the_connected_callback_can_free_when_attached_while_connecting,
-	            ON_SOCKETS);
-	battery_add(battery, the_connected_callback_can_free_when_attached_in_the_callback, ON_SOCKETS);
-	battery_add(battery, it_can_be_freed_while_connecting_when_attached_before, ON_SOCKETS);
-	battery_add(battery, it_can_be_freed_while_connecting_when_attached_while_connecting,
-	            ON_SOCKETS);
-	battery_add(battery, disabled_writing_connects_and_writes_nothing_when_attached_before,
-	            ON_SOCKETS);
-	battery_add(battery,
-	            disabled_writing_connects_and_writes_nothing_when_attached_while_connecting,
-	            ON_SOCKETS);
-	battery_add(battery, disabled_writing_connects_and_writes_nothing_when_attached_in_the_callback,
-	            ON_SOCKETS);
-	battery_add(battery, deferred_events_are_the_same_when_attached_before, ON_SOCKETS);
-	battery_add(battery, deferred_events_are_the_same_when_attached_while_connecting, ON_SOCKETS);
-	battery_add(battery, deferred_events_are_the_same_when_attached_in_the_callback, ON_SOCKETS);
-	battery_add(battery, a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_before,
-	            ON_SOCKETS);
-	battery_add(battery,
-	            a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_while_connecting,
-	            ON_SOCKETS);
-	battery_add(battery,
-	            a_peer_that_closes_at_once_is_connected_and_then_eof_when_attached_in_the_callback,
-	            ON_SOCKETS);
-	battery_add(battery, the_connected_callback_can_send_a_descriptor_when_attached_before,
-	            1 << FERRY_UNIX);
-	battery_add(battery,
-	            the_connected_callback_can_send_a_descriptor_when_attached_while_connecting,
-	            1 << FERRY_UNIX);
-	battery_add(battery, the_connected_callback_can_send_a_descriptor_when_attached_in_the_callback,
-	            1 << FERRY_UNIX);
-	battery_add(battery,
-	            the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_before,
-	            1 << FERRY_UNIX);
-	battery_add(
-	    battery,
-	    the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_while_connecting,
-	    1 << FERRY_UNIX);
-	battery_add(
-	    battery,
-	    the_connected_callback_can_send_a_descriptor_behind_bytes_when_attached_in_the_callback,
-	    1 << FERRY_UNIX);
 }

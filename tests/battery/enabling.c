@@ -2,7 +2,7 @@
 
 #include "carrier.h"
 
-CASE(writing_is_enabled_at_first_and_reading_is_not)
+CASE(writing_is_enabled_at_first_and_reading_is_not, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -22,7 +22,7 @@ CASE(writing_is_enabled_at_first_and_reading_is_not)
 	far_close(&far);
 }
 
-CASE(get_enabled_tells_what_was_enabled_and_disabled_in_every_order)
+CASE(get_enabled_tells_what_was_enabled_and_disabled_in_every_order, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -55,7 +55,7 @@ CASE(get_enabled_tells_what_was_enabled_and_disabled_in_every_order)
 	far_close(&far);
 }
 
-CASE(what_is_written_while_writing_is_disabled_leaves_when_it_is_enabled)
+CASE(what_is_written_while_writing_is_disabled_leaves_when_it_is_enabled, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -79,7 +79,7 @@ CASE(what_is_written_while_writing_is_disabled_leaves_when_it_is_enabled)
 	far_close(&far);
 }
 
-CASE(disabling_writing_in_the_turn_of_the_write_holds_it_back)
+CASE(disabling_writing_in_the_turn_of_the_write_holds_it_back, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -96,7 +96,7 @@ CASE(disabling_writing_in_the_turn_of_the_write_holds_it_back)
 	far_close(&far);
 }
 
-CASE(disabling_writing_stops_it_in_the_middle)
+CASE(disabling_writing_stops_it_in_the_middle, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -117,7 +117,7 @@ CASE(disabling_writing_stops_it_in_the_middle)
 	far_close(&far);
 }
 
-CASE(disabling_reading_stops_it_in_the_middle)
+CASE(disabling_reading_stops_it_in_the_middle, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -145,7 +145,7 @@ static void disable_reading(struct bufferevent *bev, void *argument)
 	bufferevent_disable(bev, EV_READ);
 }
 
-CASE(reading_can_be_disabled_in_the_read_callback)
+CASE(reading_can_be_disabled_in_the_read_callback, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -180,7 +180,7 @@ static void toggle_reading(struct bufferevent *bev, void *argument)
 	bufferevent_enable(bev, EV_READ);
 }
 
-CASE(reading_can_be_disabled_and_enabled_again_in_the_read_callback)
+CASE(reading_can_be_disabled_and_enabled_again_in_the_read_callback, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -204,7 +204,7 @@ static void disable_writing(struct bufferevent *bev, void *argument)
 	write_pattern(bev, 100, 100);
 }
 
-CASE(writing_can_be_disabled_in_the_write_callback)
+CASE(writing_can_be_disabled_in_the_write_callback, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -243,7 +243,7 @@ static void read_again(struct bufferevent *bev, void *argument)
 	bufferevent_enable(bev, EV_READ);
 }
 
-CASE(each_callback_can_hand_over_to_the_other_direction)
+CASE(each_callback_can_hand_over_to_the_other_direction, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -267,7 +267,7 @@ CASE(each_callback_can_hand_over_to_the_other_direction)
 	far_close(&far);
 }
 
-CASE(enabling_twice_delivers_once)
+CASE(enabling_twice_delivers_once, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -286,7 +286,7 @@ CASE(enabling_twice_delivers_once)
 	far_close(&far);
 }
 
-CASE(both_directions_disabled_is_silence)
+CASE(both_directions_disabled_is_silence, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -307,7 +307,7 @@ CASE(both_directions_disabled_is_silence)
 	free_end(&a);
 }
 
-CASE(random_enabling_and_disabling_loses_nothing)
+CASE(random_enabling_and_disabling_loses_nothing, ON_ALL)
 {
 	struct end a, b;
 	struct record at_a, at_b;
@@ -344,22 +344,4 @@ CASE(random_enabling_and_disabling_loses_nothing)
 
 	free_end(&a);
 	free_end(&b);
-}
-
-void enabling_cases(const struct battery *battery)
-{
-	battery_add(battery, writing_is_enabled_at_first_and_reading_is_not, ON_ALL);
-	battery_add(battery, get_enabled_tells_what_was_enabled_and_disabled_in_every_order, ON_ALL);
-	battery_add(battery, what_is_written_while_writing_is_disabled_leaves_when_it_is_enabled,
-	            ON_ALL);
-	battery_add(battery, disabling_writing_in_the_turn_of_the_write_holds_it_back, ON_ALL);
-	battery_add(battery, disabling_writing_stops_it_in_the_middle, ON_ALL);
-	battery_add(battery, disabling_reading_stops_it_in_the_middle, ON_ALL);
-	battery_add(battery, reading_can_be_disabled_in_the_read_callback, ON_ALL);
-	battery_add(battery, reading_can_be_disabled_and_enabled_again_in_the_read_callback, ON_ALL);
-	battery_add(battery, writing_can_be_disabled_in_the_write_callback, ON_ALL);
-	battery_add(battery, each_callback_can_hand_over_to_the_other_direction, ON_ALL);
-	battery_add(battery, enabling_twice_delivers_once, ON_ALL);
-	battery_add(battery, both_directions_disabled_is_silence, ON_ALL);
-	battery_add(battery, random_enabling_and_disabling_loses_nothing, ON_ALL);
 }

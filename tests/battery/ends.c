@@ -8,7 +8,7 @@
 
 #include "carrier.h"
 
-CASE(a_peer_that_closes_is_one_eof_event_and_disables_reading)
+CASE(a_peer_that_closes_is_one_eof_event_and_disables_reading, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -27,7 +27,7 @@ CASE(a_peer_that_closes_is_one_eof_event_and_disables_reading)
 	free_end(&a);
 }
 
-CASE(a_peer_that_ends_its_half_is_one_eof_event_and_disables_reading)
+CASE(a_peer_that_ends_its_half_is_one_eof_event_and_disables_reading, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -47,7 +47,7 @@ CASE(a_peer_that_ends_its_half_is_one_eof_event_and_disables_reading)
 	far_close(&far);
 }
 
-CASE(what_was_sent_before_the_end_is_read_before_the_end)
+CASE(what_was_sent_before_the_end_is_read_before_the_end, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -66,7 +66,7 @@ CASE(what_was_sent_before_the_end_is_read_before_the_end)
 	far_close(&far);
 }
 
-CASE(a_last_byte_and_the_end_are_a_read_callback_and_then_the_event)
+CASE(a_last_byte_and_the_end_are_a_read_callback_and_then_the_event, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -83,7 +83,7 @@ CASE(a_last_byte_and_the_end_are_a_read_callback_and_then_the_event)
 	free_end(&a);
 }
 
-CASE(bytes_below_the_low_mark_stay_in_the_input_at_the_end)
+CASE(bytes_below_the_low_mark_stay_in_the_input_at_the_end, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -102,7 +102,7 @@ CASE(bytes_below_the_low_mark_stay_in_the_input_at_the_end)
 	free_end(&a);
 }
 
-CASE(the_end_is_not_told_while_reading_is_disabled)
+CASE(the_end_is_not_told_while_reading_is_disabled, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -120,7 +120,7 @@ CASE(the_end_is_not_told_while_reading_is_disabled)
 	free_end(&a);
 }
 
-CASE(the_end_is_told_again_when_reading_is_enabled_again)
+CASE(the_end_is_told_again_when_reading_is_enabled_again, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -140,7 +140,7 @@ CASE(the_end_is_told_again_when_reading_is_enabled_again)
 	far_close(&far);
 }
 
-CASE(after_the_peer_has_ended_its_half_this_one_goes_on_sending)
+CASE(after_the_peer_has_ended_its_half_this_one_goes_on_sending, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -162,7 +162,7 @@ CASE(after_the_peer_has_ended_its_half_this_one_goes_on_sending)
 	far_close(&far);
 }
 
-CASE(output_that_waits_when_the_peer_ends_its_half_still_leaves)
+CASE(output_that_waits_when_the_peer_ends_its_half_still_leaves, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -190,7 +190,7 @@ static void end_sending_too(struct bufferevent *bev, short what, void *argument)
 	end_sending(end);
 }
 
-CASE(both_halves_end_one_after_the_other_with_data_on_the_way)
+CASE(both_halves_end_one_after_the_other_with_data_on_the_way, ON_ALL)
 {
 	struct end a, b;
 	struct record at_a, at_b;
@@ -220,7 +220,7 @@ CASE(both_halves_end_one_after_the_other_with_data_on_the_way)
 }
 
 /* A unix socket, and TCP, tell the sender when the receiver closes with bytes unread. */
-CASE(a_peer_that_closes_with_bytes_unread_is_a_reset)
+CASE(a_peer_that_closes_with_bytes_unread_is_a_reset, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -243,7 +243,7 @@ CASE(a_peer_that_closes_with_bytes_unread_is_a_reset)
 	free_end(&a);
 }
 
-CASE(what_the_peer_sent_before_the_reset_is_read_before_the_reset)
+CASE(what_the_peer_sent_before_the_reset_is_read_before_the_reset, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -275,7 +275,7 @@ static void write_until_refused(struct end *near, struct record *at)
 	}
 }
 
-CASE(a_write_to_a_peer_that_has_closed_is_a_broken_pipe_and_disables_writing)
+CASE(a_write_to_a_peer_that_has_closed_is_a_broken_pipe_and_disables_writing, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -296,7 +296,7 @@ CASE(a_write_to_a_peer_that_has_closed_is_a_broken_pipe_and_disables_writing)
 	free_end(&a);
 }
 
-CASE(a_broken_pipe_leaves_what_the_peer_sent_to_be_read)
+CASE(a_broken_pipe_leaves_what_the_peer_sent_to_be_read, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -318,7 +318,7 @@ CASE(a_broken_pipe_leaves_what_the_peer_sent_to_be_read)
 	free_end(&a);
 }
 
-CASE(output_that_waits_when_the_peer_closes_is_an_error)
+CASE(output_that_waits_when_the_peer_closes_is_an_error, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -349,7 +349,7 @@ static void count_signal(int number)
 }
 
 /* In all other cases SIGPIPE has its default action under ferry, and is ignored under stock. */
-CASE(stock_fault_a_broken_pipe_raises_no_signal)
+CASE(stock_fault_a_broken_pipe_raises_no_signal, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -369,7 +369,7 @@ CASE(stock_fault_a_broken_pipe_raises_no_signal)
 	free_end(&a);
 }
 
-CASE(freeing_closes_the_socket_and_the_peer_sees_the_end)
+CASE(freeing_closes_the_socket_and_the_peer_sees_the_end, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -388,7 +388,7 @@ CASE(freeing_closes_the_socket_and_the_peer_sees_the_end)
 }
 
 /* The one difference that is meant: a transport is a connection, and ends it. */
-CASE(freeing_without_close_on_free_leaves_the_descriptor_open)
+CASE(freeing_without_close_on_free_leaves_the_descriptor_open, ON_SOCKETS)
 {
 	struct end a;
 	int fds[2];
@@ -408,27 +408,4 @@ CASE(freeing_without_close_on_free_leaves_the_descriptor_open)
 
 	close(fds[0]);
 	close(fds[1]);
-}
-
-void ends_cases(const struct battery *battery)
-{
-	battery_add(battery, a_peer_that_closes_is_one_eof_event_and_disables_reading, ON_ALL);
-	battery_add(battery, a_peer_that_ends_its_half_is_one_eof_event_and_disables_reading, ON_ALL);
-	battery_add(battery, what_was_sent_before_the_end_is_read_before_the_end, ON_ALL);
-	battery_add(battery, a_last_byte_and_the_end_are_a_read_callback_and_then_the_event, ON_ALL);
-	battery_add(battery, bytes_below_the_low_mark_stay_in_the_input_at_the_end, ON_ALL);
-	battery_add(battery, the_end_is_not_told_while_reading_is_disabled, ON_ALL);
-	battery_add(battery, the_end_is_told_again_when_reading_is_enabled_again, ON_ALL);
-	battery_add(battery, after_the_peer_has_ended_its_half_this_one_goes_on_sending, ON_ALL);
-	battery_add(battery, output_that_waits_when_the_peer_ends_its_half_still_leaves, ON_ALL);
-	battery_add(battery, both_halves_end_one_after_the_other_with_data_on_the_way, ON_ALL);
-	battery_add(battery, a_peer_that_closes_with_bytes_unread_is_a_reset, ON_SOCKETS);
-	battery_add(battery, what_the_peer_sent_before_the_reset_is_read_before_the_reset, ON_SOCKETS);
-	battery_add(battery, a_write_to_a_peer_that_has_closed_is_a_broken_pipe_and_disables_writing,
-	            ON_ALL);
-	battery_add(battery, a_broken_pipe_leaves_what_the_peer_sent_to_be_read, ON_ALL);
-	battery_add(battery, output_that_waits_when_the_peer_closes_is_an_error, ON_ALL);
-	battery_add(battery, stock_fault_a_broken_pipe_raises_no_signal, ON_ALL);
-	battery_add(battery, freeing_closes_the_socket_and_the_peer_sees_the_end, ON_ALL);
-	battery_add(battery, freeing_without_close_on_free_leaves_the_descriptor_open, ON_SOCKETS);
 }

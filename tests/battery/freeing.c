@@ -70,12 +70,12 @@ static void freed_in_the_read_callback(int options)
 	far_close(&doomed.far);
 }
 
-CASE(in_the_read_callback)
+CASE(in_the_read_callback, ON_ALL)
 {
 	freed_in_the_read_callback(0);
 }
 
-CASE(in_the_deferred_read_callback)
+CASE(in_the_deferred_read_callback, ON_SOCKETS)
 {
 	freed_in_the_read_callback(BEV_OPT_DEFER_CALLBACKS);
 }
@@ -92,17 +92,17 @@ static void freed_in_the_write_callback(int options)
 	end_doomed(&doomed);
 }
 
-CASE(in_the_write_callback)
+CASE(in_the_write_callback, ON_ALL)
 {
 	freed_in_the_write_callback(0);
 }
 
-CASE(in_the_deferred_write_callback)
+CASE(in_the_deferred_write_callback, ON_SOCKETS)
 {
 	freed_in_the_write_callback(BEV_OPT_DEFER_CALLBACKS);
 }
 
-CASE(in_the_write_callback_with_more_queued)
+CASE(in_the_write_callback_with_more_queued, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -130,12 +130,12 @@ static void freed_in_the_eof_callback(int options)
 	pump_turns(5);
 }
 
-CASE(in_the_eof_callback)
+CASE(in_the_eof_callback, ON_ALL)
 {
 	freed_in_the_eof_callback(0);
 }
 
-CASE(in_the_deferred_eof_callback)
+CASE(in_the_deferred_eof_callback, ON_SOCKETS)
 {
 	freed_in_the_eof_callback(BEV_OPT_DEFER_CALLBACKS);
 }
@@ -156,17 +156,17 @@ static void freed_in_the_error_callback(int options)
 	ck_assert_uint_eq(doomed.record.events, 1);
 }
 
-CASE(in_the_error_callback)
+CASE(in_the_error_callback, ON_ALL)
 {
 	freed_in_the_error_callback(0);
 }
 
-CASE(in_the_deferred_error_callback)
+CASE(in_the_deferred_error_callback, ON_SOCKETS)
 {
 	freed_in_the_error_callback(BEV_OPT_DEFER_CALLBACKS);
 }
 
-CASE(in_the_reset_callback)
+CASE(in_the_reset_callback, ON_SOCKETS)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -181,7 +181,7 @@ CASE(in_the_reset_callback)
 	pump_turns(5);
 }
 
-CASE(in_the_read_timeout_callback)
+CASE(in_the_read_timeout_callback, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -193,7 +193,7 @@ CASE(in_the_read_timeout_callback)
 	ck_assert_str_eq(doomed.record.log, "[reading timeout]");
 }
 
-CASE(in_the_write_timeout_callback)
+CASE(in_the_write_timeout_callback, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -222,7 +222,7 @@ static void free_on_drain(struct evbuffer *buffer, const struct evbuffer_cb_info
 		free_on_buffer(buffer, info, argument);
 }
 
-CASE(in_a_callback_on_the_input_when_bytes_arrive)
+CASE(in_a_callback_on_the_input_when_bytes_arrive, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -240,7 +240,7 @@ static void drain_all(struct bufferevent *bev, void *argument)
 	evbuffer_drain(bufferevent_get_input(bev), input_length(bev));
 }
 
-CASE(in_a_callback_on_the_input_when_it_is_drained)
+CASE(in_a_callback_on_the_input_when_it_is_drained, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -253,7 +253,7 @@ CASE(in_a_callback_on_the_input_when_it_is_drained)
 }
 
 /* Not on stock, which goes on to add the write event of what was freed, and crashes in the loop. */
-CASE(in_a_callback_on_the_output_when_it_is_written_to)
+CASE(in_a_callback_on_the_output_when_it_is_written_to, ON_FERRY)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -265,7 +265,7 @@ CASE(in_a_callback_on_the_output_when_it_is_written_to)
 	ck_assert_uint_eq(doomed.far.received, 0);
 }
 
-CASE(in_a_callback_on_the_output_when_it_is_sent)
+CASE(in_a_callback_on_the_output_when_it_is_sent, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -276,7 +276,7 @@ CASE(in_a_callback_on_the_output_when_it_is_sent)
 	ck_assert_uint_eq(doomed.far.received, 1000);
 }
 
-CASE(inside_a_trigger)
+CASE(inside_a_trigger, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -287,7 +287,7 @@ CASE(inside_a_trigger)
 	end_doomed(&doomed);
 }
 
-CASE(with_deferred_callbacks_pending)
+CASE(with_deferred_callbacks_pending, ON_SOCKETS)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, BEV_OPT_DEFER_CALLBACKS);
@@ -301,7 +301,7 @@ CASE(with_deferred_callbacks_pending)
 	end_doomed(&doomed);
 }
 
-CASE(with_much_in_both_buffers)
+CASE(with_much_in_both_buffers, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -315,7 +315,7 @@ CASE(with_much_in_both_buffers)
 	end_doomed(&doomed);
 }
 
-CASE(before_the_loop_has_ever_run)
+CASE(before_the_loop_has_ever_run, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -327,7 +327,7 @@ CASE(before_the_loop_has_ever_run)
 	ck_assert_uint_eq(doomed.far.received, 0);
 }
 
-CASE(while_a_rate_limit_holds_it)
+CASE(while_a_rate_limit_holds_it, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -350,7 +350,7 @@ static void free_the_other(struct bufferevent *bev, void *argument)
 	free_end(ends[1]);
 }
 
-CASE(both_ends_in_the_callback_of_one)
+CASE(both_ends_in_the_callback_of_one, ON_ALL)
 {
 	struct end a, b;
 	make_ends(&a, &b, 0);
@@ -367,7 +367,7 @@ CASE(both_ends_in_the_callback_of_one)
 	pump_turns(3);
 }
 
-CASE(without_callbacks)
+CASE(without_callbacks, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -382,7 +382,7 @@ CASE(without_callbacks)
 	far_close(&far);
 }
 
-CASE(a_stray_bufferevent_free_does_no_harm)
+CASE(a_stray_bufferevent_free_does_no_harm, ON_FERRY)
 {
 	struct end a;
 	struct far far;
@@ -397,7 +397,7 @@ CASE(a_stray_bufferevent_free_does_no_harm)
 	far_close(&far);
 }
 
-CASE(a_stray_bufferevent_free_in_the_same_turn_does_no_harm)
+CASE(a_stray_bufferevent_free_in_the_same_turn_does_no_harm, ON_FERRY)
 {
 	struct end a;
 	struct far far;
@@ -418,7 +418,7 @@ static void stray(struct bufferevent *bev, void *argument)
 	*(bool *)argument = true;
 }
 
-CASE(a_stray_bufferevent_free_in_a_callback_does_no_harm)
+CASE(a_stray_bufferevent_free_in_a_callback_does_no_harm, ON_FERRY)
 {
 	struct end a;
 	struct far far;
@@ -444,7 +444,7 @@ static void free_on_fd(struct ferry_transport *transport, int fd, void *argument
 }
 
 /* Five more descriptors come in the same read; the count around the test says whether they leak. */
-CASE(in_the_descriptor_callback)
+CASE(in_the_descriptor_callback, 1 << FERRY_UNIX)
 {
 	struct end sender;
 	struct doomed doomed = {0};
@@ -462,35 +462,4 @@ CASE(in_the_descriptor_callback)
 	ck_assert_uint_eq(doomed.record.events, 0);
 
 	free_end(&sender);
-}
-
-void freeing_cases(const struct battery *battery)
-{
-	battery_add(battery, in_the_read_callback, ON_ALL);
-	battery_add(battery, in_the_deferred_read_callback, ON_SOCKETS);
-	battery_add(battery, in_the_write_callback, ON_ALL);
-	battery_add(battery, in_the_deferred_write_callback, ON_SOCKETS);
-	battery_add(battery, in_the_write_callback_with_more_queued, ON_ALL);
-	battery_add(battery, in_the_eof_callback, ON_ALL);
-	battery_add(battery, in_the_deferred_eof_callback, ON_SOCKETS);
-	battery_add(battery, in_the_error_callback, ON_ALL);
-	battery_add(battery, in_the_deferred_error_callback, ON_SOCKETS);
-	battery_add(battery, in_the_reset_callback, ON_SOCKETS);
-	battery_add(battery, in_the_read_timeout_callback, ON_ALL);
-	battery_add(battery, in_the_write_timeout_callback, ON_ALL);
-	battery_add(battery, in_a_callback_on_the_input_when_bytes_arrive, ON_ALL);
-	battery_add(battery, in_a_callback_on_the_input_when_it_is_drained, ON_ALL);
-	battery_add(battery, in_a_callback_on_the_output_when_it_is_written_to, ON_FERRY);
-	battery_add(battery, in_a_callback_on_the_output_when_it_is_sent, ON_ALL);
-	battery_add(battery, inside_a_trigger, ON_ALL);
-	battery_add(battery, with_deferred_callbacks_pending, ON_SOCKETS);
-	battery_add(battery, with_much_in_both_buffers, ON_ALL);
-	battery_add(battery, before_the_loop_has_ever_run, ON_ALL);
-	battery_add(battery, while_a_rate_limit_holds_it, ON_ALL);
-	battery_add(battery, both_ends_in_the_callback_of_one, ON_ALL);
-	battery_add(battery, without_callbacks, ON_ALL);
-	battery_add(battery, a_stray_bufferevent_free_does_no_harm, ON_FERRY);
-	battery_add(battery, a_stray_bufferevent_free_in_the_same_turn_does_no_harm, ON_FERRY);
-	battery_add(battery, a_stray_bufferevent_free_in_a_callback_does_no_harm, ON_FERRY);
-	battery_add(battery, in_the_descriptor_callback, 1 << FERRY_UNIX);
 }

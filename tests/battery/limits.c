@@ -14,7 +14,7 @@ static struct ev_token_bucket_cfg *bucket(size_t read, size_t write)
 	return cfg;
 }
 
-CASE(a_rate_limit_lets_through_what_is_in_the_bucket_when_writing)
+CASE(a_rate_limit_lets_through_what_is_in_the_bucket_when_writing, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -51,7 +51,7 @@ CASE(a_rate_limit_lets_through_what_is_in_the_bucket_when_writing)
 	ev_token_bucket_cfg_free(cfg);
 }
 
-CASE(a_rate_limit_lets_through_what_is_in_the_bucket_when_reading)
+CASE(a_rate_limit_lets_through_what_is_in_the_bucket_when_reading, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -81,7 +81,7 @@ CASE(a_rate_limit_lets_through_what_is_in_the_bucket_when_reading)
 	ev_token_bucket_cfg_free(cfg);
 }
 
-CASE(a_rate_limit_counts_each_direction_by_itself)
+CASE(a_rate_limit_counts_each_direction_by_itself, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -106,7 +106,7 @@ CASE(a_rate_limit_counts_each_direction_by_itself)
 	ev_token_bucket_cfg_free(cfg);
 }
 
-CASE(nothing_is_lost_under_a_rate_limit_that_refills)
+CASE(nothing_is_lost_under_a_rate_limit_that_refills, ON_ALL)
 {
 	struct end a, b;
 	struct record at_a, at_b;
@@ -140,7 +140,7 @@ static void limit_now(struct bufferevent *bev, void *argument)
 	bufferevent_set_rate_limit(bev, late_limit);
 }
 
-CASE(a_rate_limit_set_in_a_callback_holds_from_the_next_read_on)
+CASE(a_rate_limit_set_in_a_callback_holds_from_the_next_read_on, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -178,7 +178,7 @@ static void join(const struct end *end, struct bufferevent_rate_limit_group *gro
 
 enum { MIN_SHARE = 64 };
 
-CASE(members_of_a_group_share_its_bucket_when_writing)
+CASE(members_of_a_group_share_its_bucket_when_writing, ON_ALL)
 {
 	struct end a[2];
 	struct far far[2];
@@ -213,7 +213,7 @@ CASE(members_of_a_group_share_its_bucket_when_writing)
 	ev_token_bucket_cfg_free(cfg);
 }
 
-CASE(members_of_a_group_share_its_bucket_when_reading)
+CASE(members_of_a_group_share_its_bucket_when_reading, ON_ALL)
 {
 	struct end a[2];
 	struct far far[2];
@@ -247,7 +247,7 @@ CASE(members_of_a_group_share_its_bucket_when_reading)
 	ev_token_bucket_cfg_free(cfg);
 }
 
-CASE(a_member_that_is_freed_leaves_its_group)
+CASE(a_member_that_is_freed_leaves_its_group, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -265,7 +265,7 @@ CASE(a_member_that_is_freed_leaves_its_group)
 	ev_token_bucket_cfg_free(cfg);
 }
 
-CASE(a_member_with_a_limit_of_its_own_keeps_to_both)
+CASE(a_member_with_a_limit_of_its_own_keeps_to_both, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -294,7 +294,7 @@ CASE(a_member_with_a_limit_of_its_own_keeps_to_both)
 	ev_token_bucket_cfg_free(large);
 }
 
-CASE(nothing_is_lost_in_a_group_that_refills)
+CASE(nothing_is_lost_in_a_group_that_refills, ON_ALL)
 {
 	enum { MEMBERS = 4 };
 	struct end a[MEMBERS];
@@ -335,7 +335,7 @@ static void see_longest(struct evbuffer *buffer, const struct evbuffer_cb_info *
 		longest->deleted = info->n_deleted;
 }
 
-CASE(one_write_step_takes_at_most_max_single_write)
+CASE(one_write_step_takes_at_most_max_single_write, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -353,7 +353,7 @@ CASE(one_write_step_takes_at_most_max_single_write)
 	far_close(&far);
 }
 
-CASE(one_read_step_takes_at_most_max_single_read)
+CASE(one_read_step_takes_at_most_max_single_read, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -383,7 +383,7 @@ static void count_turn(evutil_socket_t fd, short what, void *argument)
 
 /* A busy end does not keep the others from theirs: an event that is always ready runs at least once
  * for each of its steps. */
-CASE(other_events_get_their_turn_between_the_steps)
+CASE(other_events_get_their_turn_between_the_steps, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -407,21 +407,4 @@ CASE(other_events_get_their_turn_between_the_steps)
 	free_end(&b);
 	close(fds[0]);
 	close(fds[1]);
-}
-
-void limits_cases(const struct battery *battery)
-{
-	battery_add(battery, a_rate_limit_lets_through_what_is_in_the_bucket_when_writing, ON_ALL);
-	battery_add(battery, a_rate_limit_lets_through_what_is_in_the_bucket_when_reading, ON_ALL);
-	battery_add(battery, a_rate_limit_counts_each_direction_by_itself, ON_ALL);
-	battery_add(battery, nothing_is_lost_under_a_rate_limit_that_refills, ON_ALL);
-	battery_add(battery, a_rate_limit_set_in_a_callback_holds_from_the_next_read_on, ON_ALL);
-	battery_add(battery, members_of_a_group_share_its_bucket_when_writing, ON_ALL);
-	battery_add(battery, members_of_a_group_share_its_bucket_when_reading, ON_ALL);
-	battery_add(battery, a_member_that_is_freed_leaves_its_group, ON_ALL);
-	battery_add(battery, a_member_with_a_limit_of_its_own_keeps_to_both, ON_ALL);
-	battery_add(battery, nothing_is_lost_in_a_group_that_refills, ON_ALL);
-	battery_add(battery, one_write_step_takes_at_most_max_single_write, ON_ALL);
-	battery_add(battery, one_read_step_takes_at_most_max_single_read, ON_ALL);
-	battery_add(battery, other_events_get_their_turn_between_the_steps, ON_ALL);
 }

@@ -1,4 +1,4 @@
-/* battery [--debug-mode] theme ...: runs the cases of these themes. */
+/* battery [--debug-mode] theme ...: runs the cases of these themes. A theme is a file of cases. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,39 +9,52 @@
 
 #include "carrier.h"
 
-static const struct theme {
-	const char *name;
-	void (*add)(const struct battery *battery);
-} themes[] = {
-    {"order", order_cases},         {"watermarks", watermarks_cases},
-    {"enabling", enabling_cases},   {"timeouts", timeouts_cases},
-    {"ends", ends_cases},           {"connecting", connecting_cases},
-    {"callbacks", callbacks_cases}, {"freeing", freeing_cases},
-    {"limits", limits_cases},       {"sockets", sockets_cases},
-    {"threads", threads_cases},
-};
+static const char *const themes[] = {"order",  "watermarks", "enabling",  "timeouts",
+                                     "ends",   "connecting", "callbacks", "freeing",
+                                     "limits", "sockets",    "threads"};
 enum { THEME_COUNT = sizeof(themes) / sizeof(themes[0]) };
 
 static const char *const carrier_names[CARRIER_COUNT] = {
     "stock on unix", "stock on TCP", "ferry on unix", "ferry on TCP", "ferry on pipes"};
 
-static void add_theme(Suite *suite, const struct theme *theme)
+/* By their lines: the compiler may register those of a file in any order. */
+static struct battery_case *cases;
+
+void battery_register(struct battery_case *battery_case)
 {
-	static char names[THEME_COUNT][CARRIER_COUNT][64]; /* check keeps the pointers */
-	struct battery battery;
-	for (int i = 0; i < CARRIER_COUNT; i++) {
-		char *name = names[theme - themes][i];
-		snprintf(name, sizeof(names[0][0]), "%s, %s", theme->name, carrier_names[i]);
-		battery.on[i] = support_case(suite, name);
-	}
-	theme->add(&battery);
+	struct battery_case **at = &cases;
+	while (*at != NULL && (*at)->test->line < battery_case->test->line)
+		at = &(*at)->next;
+	battery_case->next = *at;
+	*at = battery_case;
 }
 
-static const struct theme *find_theme(const char *name)
+static bool is_of_theme(const struct battery_case *battery_case, const char *theme)
+{
+	const char *slash = strrchr(battery_case->test->file, '/');
+	const char *file = slash != NULL ? slash + 1 : battery_case->test->file;
+	size_t length = strlen(theme);
+	return strncmp(file, theme, length) == 0 && strcmp(file + length, ".c") == 0;
+}
+
+static void add_theme(Suite *suite, int theme)
+{
+	static char names[THEME_COUNT][CARRIER_COUNT][64]; /* check keeps the pointers */
+	for (int i = 0; i < CARRIER_COUNT; i++) {
+		char *name = names[theme][i];
+		snprintf(name, sizeof(names[0][0]), "%s, %s", themes[theme], carrier_names[i]);
+		TCase *tcase = support_case(suite, name);
+		for (const struct battery_case *one = cases; one != NULL; one = one->next)
+			if (is_of_theme(one, themes[theme]) && (one->carriers & 1 << i))
+				tcase_add_loop_test(tcase, one->test, i, i + 1);
+	}
+}
+
+static int find_theme(const char *name)
 {
 	for (int i = 0; i < THEME_COUNT; i++)
-		if (strcmp(themes[i].name, name) == 0)
-			return &themes[i];
+		if (strcmp(themes[i], name) == 0)
+			return i;
 	fprintf(stderr, "no such theme: %s\n", name);
 	exit(EXIT_FAILURE);
 }

@@ -7,7 +7,7 @@
 
 #include "carrier.h"
 
-CASE(bytes_arrive)
+CASE(bytes_arrive, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -22,7 +22,7 @@ CASE(bytes_arrive)
 	free_end(&b);
 }
 
-CASE(many_small_writes_of_one_turn_arrive_in_order)
+CASE(many_small_writes_of_one_turn_arrive_in_order, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -42,7 +42,7 @@ CASE(many_small_writes_of_one_turn_arrive_in_order)
 	free_end(&b);
 }
 
-CASE(writes_of_many_sizes_in_many_turns_arrive_in_order)
+CASE(writes_of_many_sizes_in_many_turns_arrive_in_order, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -74,7 +74,7 @@ static void write_again(struct bufferevent *bev, void *argument)
 	}
 }
 
-CASE(writes_from_the_write_callback_arrive_in_order)
+CASE(writes_from_the_write_callback_arrive_in_order, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -102,7 +102,7 @@ static struct evbuffer *pattern_buffer(uint64_t position, size_t length)
 	return buffer;
 }
 
-CASE(write_buffer_moves_the_bytes_into_their_place)
+CASE(write_buffer_moves_the_bytes_into_their_place, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -122,7 +122,7 @@ CASE(write_buffer_moves_the_bytes_into_their_place)
 	free_end(&b);
 }
 
-CASE(read_takes_bytes_from_the_front)
+CASE(read_takes_bytes_from_the_front, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -144,7 +144,7 @@ CASE(read_takes_bytes_from_the_front)
 	free_end(&b);
 }
 
-CASE(read_buffer_moves_all_of_the_input)
+CASE(read_buffer_moves_all_of_the_input, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -166,7 +166,7 @@ CASE(read_buffer_moves_all_of_the_input)
 	free_end(&b);
 }
 
-CASE(a_write_of_no_bytes_is_no_event)
+CASE(a_write_of_no_bytes_is_no_event, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -182,7 +182,7 @@ CASE(a_write_of_no_bytes_is_no_event)
 	far_close(&far);
 }
 
-CASE(sixty_megabytes_both_ways_at_once_arrive_intact)
+CASE(sixty_megabytes_both_ways_at_once_arrive_intact, ON_ALL)
 {
 	enum { LENGTH = 60000000 };
 	struct end a, b;
@@ -204,7 +204,7 @@ CASE(sixty_megabytes_both_ways_at_once_arrive_intact)
 	free_end(&b);
 }
 
-CASE(a_slow_reader_of_single_bytes_gets_all_in_order)
+CASE(a_slow_reader_of_single_bytes_gets_all_in_order, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -229,7 +229,7 @@ CASE(a_slow_reader_of_single_bytes_gets_all_in_order)
 	far_close(&far);
 }
 
-CASE(the_output_evbuffer_can_be_written_to_directly)
+CASE(the_output_evbuffer_can_be_written_to_directly, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -265,7 +265,7 @@ static void count_cleanup(const void *data, size_t length, void *argument)
 	(*cleanups)++;
 }
 
-CASE(referenced_memory_is_released_once_it_is_sent)
+CASE(referenced_memory_is_released_once_it_is_sent, ON_ALL)
 {
 	static unsigned char bytes[200000];
 	struct end a;
@@ -286,7 +286,7 @@ CASE(referenced_memory_is_released_once_it_is_sent)
 	far_close(&far);
 }
 
-CASE(referenced_memory_is_released_once_when_freed_unsent)
+CASE(referenced_memory_is_released_once_when_freed_unsent, ON_ALL)
 {
 	static unsigned char bytes[4000000];
 	struct end a;
@@ -308,7 +308,7 @@ CASE(referenced_memory_is_released_once_when_freed_unsent)
 }
 
 /* Only the I/O step takes bytes from the output and adds them to the input. */
-CASE(the_input_end_and_the_output_front_are_frozen)
+CASE(the_input_end_and_the_output_front_are_frozen, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -332,7 +332,7 @@ CASE(the_input_end_and_the_output_front_are_frozen)
 	far_close(&far);
 }
 
-CASE(a_small_file_added_to_the_output_arrives_in_its_place)
+CASE(a_small_file_added_to_the_output_arrives_in_its_place, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -349,7 +349,7 @@ CASE(a_small_file_added_to_the_output_arrives_in_its_place)
 	far_close(&far);
 }
 
-CASE(a_file_larger_than_the_socket_buffer_arrives_whole)
+CASE(a_file_larger_than_the_socket_buffer_arrives_whole, ON_ALL)
 {
 	enum { LENGTH = 5000000 };
 	struct end a;
@@ -398,7 +398,7 @@ static bool filling_is_taken_out(void *argument)
 
 /* Another holder of the socket fills it between the poll and the write. Stock libevent takes the
  * EAGAIN of sendfile(2) for the end of the stream, on a healthy socket. */
-CASE(stock_fault_a_file_waits_while_the_socket_is_full)
+CASE(stock_fault_a_file_waits_while_the_socket_is_full, ON_ALL)
 {
 	enum { LENGTH = 100000 };
 	struct end a;
@@ -432,7 +432,7 @@ CASE(stock_fault_a_file_waits_while_the_socket_is_full)
 }
 
 /* A segment that is never mapped or sent by sendfile(2), so that stock libevent can do it too. */
-CASE(a_file_segment_read_into_memory_arrives_whole)
+CASE(a_file_segment_read_into_memory_arrives_whole, ON_ALL)
 {
 	enum { LENGTH = 1000000 };
 	struct end a;
@@ -451,26 +451,4 @@ CASE(a_file_segment_read_into_memory_arrives_whole)
 
 	free_end(&a);
 	far_close(&far);
-}
-
-void order_cases(const struct battery *battery)
-{
-	battery_add(battery, bytes_arrive, ON_ALL);
-	battery_add(battery, many_small_writes_of_one_turn_arrive_in_order, ON_ALL);
-	battery_add(battery, writes_of_many_sizes_in_many_turns_arrive_in_order, ON_ALL);
-	battery_add(battery, writes_from_the_write_callback_arrive_in_order, ON_ALL);
-	battery_add(battery, write_buffer_moves_the_bytes_into_their_place, ON_ALL);
-	battery_add(battery, read_takes_bytes_from_the_front, ON_ALL);
-	battery_add(battery, read_buffer_moves_all_of_the_input, ON_ALL);
-	battery_add(battery, a_write_of_no_bytes_is_no_event, ON_ALL);
-	battery_add(battery, sixty_megabytes_both_ways_at_once_arrive_intact, ON_ALL);
-	battery_add(battery, a_slow_reader_of_single_bytes_gets_all_in_order, ON_ALL);
-	battery_add(battery, the_output_evbuffer_can_be_written_to_directly, ON_ALL);
-	battery_add(battery, referenced_memory_is_released_once_it_is_sent, ON_ALL);
-	battery_add(battery, referenced_memory_is_released_once_when_freed_unsent, ON_ALL);
-	battery_add(battery, the_input_end_and_the_output_front_are_frozen, ON_ALL);
-	battery_add(battery, a_small_file_added_to_the_output_arrives_in_its_place, ON_ALL);
-	battery_add(battery, a_file_larger_than_the_socket_buffer_arrives_whole, ON_ALL);
-	battery_add(battery, stock_fault_a_file_waits_while_the_socket_is_full, ON_ALL);
-	battery_add(battery, a_file_segment_read_into_memory_arrives_whole, ON_ALL);
 }

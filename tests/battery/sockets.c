@@ -14,7 +14,7 @@ static int another(struct far *far)
 	return fds[0];
 }
 
-CASE(the_stream_moves_to_another_socket)
+CASE(the_stream_moves_to_another_socket, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -54,7 +54,7 @@ CASE(the_stream_moves_to_another_socket)
 	far_close(&second);
 }
 
-CASE(what_waits_in_the_output_goes_to_the_new_socket)
+CASE(what_waits_in_the_output_goes_to_the_new_socket, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -76,7 +76,7 @@ CASE(what_waits_in_the_output_goes_to_the_new_socket)
 	far_close(&second);
 }
 
-CASE(what_is_in_the_input_stays)
+CASE(what_is_in_the_input_stays, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -100,7 +100,7 @@ CASE(what_is_in_the_input_stays)
 	far_close(&second);
 }
 
-CASE(after_the_end_of_one_socket_another_goes_on)
+CASE(after_the_end_of_one_socket_another_goes_on, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -128,7 +128,7 @@ CASE(after_the_end_of_one_socket_another_goes_on)
 	free_end(&a);
 }
 
-CASE(after_a_broken_pipe_another_socket_takes_what_was_not_sent)
+CASE(after_a_broken_pipe_another_socket_takes_what_was_not_sent, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -156,7 +156,7 @@ CASE(after_a_broken_pipe_another_socket_takes_what_was_not_sent)
 	far_close(&second);
 }
 
-CASE(without_a_socket_the_stream_waits)
+CASE(without_a_socket_the_stream_waits, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -202,7 +202,7 @@ static void move_on(struct bufferevent *bev, void *argument)
 	close(old);
 }
 
-CASE(the_stream_moves_inside_the_read_callback)
+CASE(the_stream_moves_inside_the_read_callback, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -226,7 +226,7 @@ CASE(the_stream_moves_inside_the_read_callback)
 	far_close(&second);
 }
 
-CASE(timeouts_and_marks_stay_with_the_stream)
+CASE(timeouts_and_marks_stay_with_the_stream, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -251,7 +251,7 @@ CASE(timeouts_and_marks_stay_with_the_stream)
 }
 
 /* The same when ferry has noticed before the loop runs. */
-CASE(a_new_socket_is_one_write_callback_also_when_it_was_noticed_at_once)
+CASE(a_new_socket_is_one_write_callback_also_when_it_was_noticed_at_once, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -315,7 +315,7 @@ static void descriptors_flow_on_the_new_socket(struct end *a, int fds[2])
 	free_end(&b);
 }
 
-CASE(descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_call_on)
+CASE(descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_call_on, 1 << FERRY_UNIX)
 {
 	struct end a;
 	struct far first;
@@ -334,7 +334,7 @@ CASE(descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_call_on)
 
 /* A read callback of libevent's own would lose what comes with the first byte; the second finds
  * ferry's again, without a call of ferry's in between. */
-CASE(descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_write_on)
+CASE(descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_write_on, 1 << FERRY_UNIX)
 {
 	struct end a, b;
 	struct far first;
@@ -360,7 +360,7 @@ CASE(descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_write_on)
 	far_close(&first);
 }
 
-CASE(descriptors_flow_on_a_socket_that_ferry_was_given)
+CASE(descriptors_flow_on_a_socket_that_ferry_was_given, 1 << FERRY_UNIX)
 {
 	struct end a;
 	struct far first;
@@ -378,7 +378,7 @@ CASE(descriptors_flow_on_a_socket_that_ferry_was_given)
 	far_close(&first);
 }
 
-CASE(no_descriptor_is_lost_on_a_socket_that_ferry_was_given)
+CASE(no_descriptor_is_lost_on_a_socket_that_ferry_was_given, 1 << FERRY_UNIX)
 {
 	struct end a, b;
 	struct far first;
@@ -402,24 +402,4 @@ CASE(no_descriptor_is_lost_on_a_socket_that_ferry_was_given)
 	free_end(&a);
 	free_end(&b);
 	far_close(&first);
-}
-
-void sockets_cases(const struct battery *battery)
-{
-	battery_add(battery, the_stream_moves_to_another_socket, ON_SOCKETS);
-	battery_add(battery, a_new_socket_is_one_write_callback_also_when_it_was_noticed_at_once,
-	            ON_SOCKETS);
-	battery_add(battery, what_waits_in_the_output_goes_to_the_new_socket, ON_SOCKETS);
-	battery_add(battery, what_is_in_the_input_stays, ON_SOCKETS);
-	battery_add(battery, after_the_end_of_one_socket_another_goes_on, ON_SOCKETS);
-	battery_add(battery, after_a_broken_pipe_another_socket_takes_what_was_not_sent, ON_SOCKETS);
-	battery_add(battery, without_a_socket_the_stream_waits, ON_SOCKETS);
-	battery_add(battery, the_stream_moves_inside_the_read_callback, ON_SOCKETS);
-	battery_add(battery, timeouts_and_marks_stay_with_the_stream, ON_SOCKETS);
-	battery_add(battery, descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_call_on,
-	            1 << FERRY_UNIX);
-	battery_add(battery, descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_write_on,
-	            1 << FERRY_UNIX);
-	battery_add(battery, descriptors_flow_on_a_socket_that_ferry_was_given, 1 << FERRY_UNIX);
-	battery_add(battery, no_descriptor_is_lost_on_a_socket_that_ferry_was_given, 1 << FERRY_UNIX);
 }

@@ -97,17 +97,17 @@ static void four_threads_write(int options, bool through_ferry)
 	free_end(&b);
 }
 
-CASE(writes_of_four_threads_arrive_whole_and_each_in_its_order)
+CASE(writes_of_four_threads_arrive_whole_and_each_in_its_order, ON_SOCKETS)
 {
 	four_threads_write(BEV_OPT_THREADSAFE, false);
 }
 
-CASE(writes_of_four_threads_arrive_with_unlocked_deferred_callbacks)
+CASE(writes_of_four_threads_arrive_with_unlocked_deferred_callbacks, ON_SOCKETS)
 {
 	four_threads_write(UNLOCKED, false);
 }
 
-CASE(writes_of_four_threads_through_ferry_arrive)
+CASE(writes_of_four_threads_through_ferry_arrive, ON_FERRY_SOCKETS)
 {
 	four_threads_write(BEV_OPT_THREADSAFE, true);
 }
@@ -148,12 +148,12 @@ static void toggled_while_data_flows(int options)
 	pump_turns(3);
 }
 
-CASE(another_thread_enables_and_disables_while_data_flows)
+CASE(another_thread_enables_and_disables_while_data_flows, ON_SOCKETS)
 {
 	toggled_while_data_flows(BEV_OPT_THREADSAFE);
 }
 
-CASE(another_thread_enables_and_disables_with_unlocked_deferred_callbacks)
+CASE(another_thread_enables_and_disables_with_unlocked_deferred_callbacks, ON_SOCKETS)
 {
 	toggled_while_data_flows(UNLOCKED);
 }
@@ -219,7 +219,7 @@ static void freed_by_another_thread(int options)
 	}
 }
 
-CASE(another_thread_frees_an_end_while_data_flows)
+CASE(another_thread_frees_an_end_while_data_flows, ON_SOCKETS)
 {
 	freed_by_another_thread(BEV_OPT_THREADSAFE);
 }
@@ -265,7 +265,7 @@ static void *echo_in_a_loop_of_its_own(void *argument)
 	return NULL;
 }
 
-CASE(loops_of_different_threads_share_nothing)
+CASE(loops_of_different_threads_share_nothing, ON_SOCKETS)
 {
 	enum { LOOPS = 3 };
 	struct loop loops[LOOPS];
@@ -320,7 +320,7 @@ static void count_fd(struct ferry_transport *transport, int fd, void *argument)
 	(*count)++;
 }
 
-CASE(descriptors_of_four_threads_arrive)
+CASE(descriptors_of_four_threads_arrive, 1 << FERRY_UNIX)
 {
 	struct end a, b;
 	struct fd_sender sender = {&a, STDIN_FILENO};
@@ -339,7 +339,7 @@ CASE(descriptors_of_four_threads_arrive)
 	free_end(&b);
 }
 
-CASE(the_events_are_the_same_with_locks)
+CASE(the_events_are_the_same_with_locks, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -367,7 +367,7 @@ static void free_unlocked(struct bufferevent *bev, void *argument)
 	free_end(argument);
 }
 
-CASE(an_unlocked_deferred_callback_can_free)
+CASE(an_unlocked_deferred_callback_can_free, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -379,20 +379,4 @@ CASE(an_unlocked_deferred_callback_can_free)
 	far_receive_to_the_end(&far);
 	ck_assert_ptr_null(a.bev);
 	far_close(&far);
-}
-
-void threads_cases(const struct battery *battery)
-{
-	battery_add(battery, writes_of_four_threads_arrive_whole_and_each_in_its_order, ON_SOCKETS);
-	battery_add(battery, writes_of_four_threads_arrive_with_unlocked_deferred_callbacks,
-	            ON_SOCKETS);
-	battery_add(battery, writes_of_four_threads_through_ferry_arrive, ON_FERRY_SOCKETS);
-	battery_add(battery, another_thread_enables_and_disables_while_data_flows, ON_SOCKETS);
-	battery_add(battery, another_thread_enables_and_disables_with_unlocked_deferred_callbacks,
-	            ON_SOCKETS);
-	battery_add(battery, another_thread_frees_an_end_while_data_flows, ON_SOCKETS);
-	battery_add(battery, loops_of_different_threads_share_nothing, ON_SOCKETS);
-	battery_add(battery, descriptors_of_four_threads_arrive, 1 << FERRY_UNIX);
-	battery_add(battery, the_events_are_the_same_with_locks, ON_SOCKETS);
-	battery_add(battery, an_unlocked_deferred_callback_can_free, ON_SOCKETS);
 }

@@ -4,7 +4,7 @@
 
 #include "carrier.h"
 
-CASE(a_read_timeout_comes_once_and_disables_reading)
+CASE(a_read_timeout_comes_once_and_disables_reading, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -23,7 +23,7 @@ CASE(a_read_timeout_comes_once_and_disables_reading)
 	far_close(&far);
 }
 
-CASE(reading_goes_on_after_a_timeout_when_it_is_enabled_again)
+CASE(reading_goes_on_after_a_timeout_when_it_is_enabled_again, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -56,7 +56,7 @@ static void enable_reading_again(struct bufferevent *bev, short what, void *argu
 	bufferevent_enable(bev, EV_READ);
 }
 
-CASE(a_read_timeout_comes_again_when_its_callback_enables_reading)
+CASE(a_read_timeout_comes_again_when_its_callback_enables_reading, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -75,7 +75,7 @@ CASE(a_read_timeout_comes_again_when_its_callback_enables_reading)
 	far_close(&far);
 }
 
-CASE(no_read_timeout_comes_while_reading_is_disabled)
+CASE(no_read_timeout_comes_while_reading_is_disabled, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -95,7 +95,7 @@ CASE(no_read_timeout_comes_while_reading_is_disabled)
 	far_close(&far);
 }
 
-CASE(a_read_timeout_set_while_reading_holds_at_once)
+CASE(a_read_timeout_set_while_reading_holds_at_once, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -113,7 +113,7 @@ CASE(a_read_timeout_set_while_reading_holds_at_once)
 	far_close(&far);
 }
 
-CASE(a_longer_read_timeout_replaces_a_shorter_one)
+CASE(a_longer_read_timeout_replaces_a_shorter_one, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -136,7 +136,7 @@ static bool is_later(struct timeval a, struct timeval b)
 	return evutil_timercmp(&a, &b, >);
 }
 
-CASE(what_arrives_renews_the_read_timeout)
+CASE(what_arrives_renews_the_read_timeout, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -159,7 +159,7 @@ CASE(what_arrives_renews_the_read_timeout)
 	far_close(&far);
 }
 
-CASE(a_write_timeout_comes_when_the_peer_takes_nothing_and_disables_writing)
+CASE(a_write_timeout_comes_when_the_peer_takes_nothing_and_disables_writing, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -186,7 +186,7 @@ CASE(a_write_timeout_comes_when_the_peer_takes_nothing_and_disables_writing)
 	far_close(&far);
 }
 
-CASE(a_write_timeout_set_before_the_write_comes_too)
+CASE(a_write_timeout_set_before_the_write_comes_too, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -204,7 +204,7 @@ CASE(a_write_timeout_set_before_the_write_comes_too)
 	far_close(&far);
 }
 
-CASE(no_write_timeout_runs_while_there_is_nothing_to_write)
+CASE(no_write_timeout_runs_while_there_is_nothing_to_write, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -232,7 +232,7 @@ CASE(no_write_timeout_runs_while_there_is_nothing_to_write)
 	far_close(&far);
 }
 
-CASE(no_write_timeout_comes_while_writing_is_disabled)
+CASE(no_write_timeout_comes_while_writing_is_disabled, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -253,7 +253,7 @@ CASE(no_write_timeout_comes_while_writing_is_disabled)
 	far_close(&far);
 }
 
-CASE(what_leaves_renews_the_write_timeout)
+CASE(what_leaves_renews_the_write_timeout, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -280,7 +280,7 @@ CASE(what_leaves_renews_the_write_timeout)
 	far_close(&far);
 }
 
-CASE(what_is_written_into_a_full_socket_does_not_renew_the_write_timeout)
+CASE(what_is_written_into_a_full_socket_does_not_renew_the_write_timeout, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -304,7 +304,7 @@ CASE(what_is_written_into_a_full_socket_does_not_renew_the_write_timeout)
 	far_close(&far);
 }
 
-CASE(each_direction_has_a_timeout_of_its_own)
+CASE(each_direction_has_a_timeout_of_its_own, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -328,7 +328,7 @@ CASE(each_direction_has_a_timeout_of_its_own)
 	far_close(&far);
 }
 
-CASE(clearing_timeouts_that_run_stops_them)
+CASE(clearing_timeouts_that_run_stops_them, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -354,7 +354,7 @@ CASE(clearing_timeouts_that_run_stops_them)
 
 /* An event of libevent's remembers the timeout that it was last added with. Stock clears it only if
  * the event is pending, and the next activity brings it back. */
-CASE(stock_fault_a_read_timeout_cleared_while_reading_is_disabled_stays_away)
+CASE(stock_fault_a_read_timeout_cleared_while_reading_is_disabled_stays_away, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -386,7 +386,7 @@ CASE(stock_fault_a_read_timeout_cleared_while_reading_is_disabled_stays_away)
 	far_close(&far);
 }
 
-CASE(stock_fault_a_write_timeout_cleared_while_writing_is_disabled_stays_away)
+CASE(stock_fault_a_write_timeout_cleared_while_writing_is_disabled_stays_away, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -420,7 +420,7 @@ CASE(stock_fault_a_write_timeout_cleared_while_writing_is_disabled_stays_away)
 }
 
 /* The same fault with a longer timeout in place of none: the event is added with the new one. */
-CASE(a_read_timeout_changed_while_reading_is_disabled_is_the_new_one)
+CASE(a_read_timeout_changed_while_reading_is_disabled_is_the_new_one, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -442,7 +442,7 @@ CASE(a_read_timeout_changed_while_reading_is_disabled_is_the_new_one)
 	far_close(&far);
 }
 
-CASE(no_read_timeout_comes_while_the_high_mark_holds_reading)
+CASE(no_read_timeout_comes_while_the_high_mark_holds_reading, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -466,7 +466,7 @@ CASE(no_read_timeout_comes_while_the_high_mark_holds_reading)
 	far_close(&far);
 }
 
-CASE(no_timeout_comes_while_a_rate_limit_holds_both_directions)
+CASE(no_timeout_comes_while_a_rate_limit_holds_both_directions, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -503,7 +503,7 @@ static void clear_timeouts(struct bufferevent *bev, void *argument)
 	bufferevent_set_timeouts(bev, NULL, NULL);
 }
 
-CASE(timeouts_can_be_cleared_in_the_read_callback)
+CASE(timeouts_can_be_cleared_in_the_read_callback, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -525,33 +525,4 @@ CASE(timeouts_can_be_cleared_in_the_read_callback)
 
 	free_end(&a);
 	far_close(&far);
-}
-
-void timeouts_cases(const struct battery *battery)
-{
-	battery_add(battery, a_read_timeout_comes_once_and_disables_reading, ON_ALL);
-	battery_add(battery, reading_goes_on_after_a_timeout_when_it_is_enabled_again, ON_ALL);
-	battery_add(battery, a_read_timeout_comes_again_when_its_callback_enables_reading, ON_ALL);
-	battery_add(battery, no_read_timeout_comes_while_reading_is_disabled, ON_ALL);
-	battery_add(battery, a_read_timeout_set_while_reading_holds_at_once, ON_ALL);
-	battery_add(battery, a_longer_read_timeout_replaces_a_shorter_one, ON_ALL);
-	battery_add(battery, what_arrives_renews_the_read_timeout, ON_ALL);
-	battery_add(battery, a_write_timeout_comes_when_the_peer_takes_nothing_and_disables_writing,
-	            ON_ALL);
-	battery_add(battery, a_write_timeout_set_before_the_write_comes_too, ON_ALL);
-	battery_add(battery, no_write_timeout_runs_while_there_is_nothing_to_write, ON_ALL);
-	battery_add(battery, no_write_timeout_comes_while_writing_is_disabled, ON_ALL);
-	battery_add(battery, what_leaves_renews_the_write_timeout, ON_ALL);
-	battery_add(battery, what_is_written_into_a_full_socket_does_not_renew_the_write_timeout,
-	            ON_ALL);
-	battery_add(battery, each_direction_has_a_timeout_of_its_own, ON_ALL);
-	battery_add(battery, clearing_timeouts_that_run_stops_them, ON_ALL);
-	battery_add(battery, stock_fault_a_read_timeout_cleared_while_reading_is_disabled_stays_away,
-	            ON_ALL);
-	battery_add(battery, stock_fault_a_write_timeout_cleared_while_writing_is_disabled_stays_away,
-	            ON_ALL);
-	battery_add(battery, a_read_timeout_changed_while_reading_is_disabled_is_the_new_one, ON_ALL);
-	battery_add(battery, no_read_timeout_comes_while_the_high_mark_holds_reading, ON_ALL);
-	battery_add(battery, no_timeout_comes_while_a_rate_limit_holds_both_directions, ON_ALL);
-	battery_add(battery, timeouts_can_be_cleared_in_the_read_callback, ON_ALL);
 }

@@ -2,7 +2,7 @@
 
 #include "carrier.h"
 
-CASE(no_callback_runs_before_anything_happens)
+CASE(no_callback_runs_before_anything_happens, ON_ALL)
 {
 	struct end a, b;
 	struct record at_a, at_b;
@@ -19,7 +19,7 @@ CASE(no_callback_runs_before_anything_happens)
 	free_end(&b);
 }
 
-CASE(one_write_is_one_write_callback_once_it_has_left)
+CASE(one_write_is_one_write_callback_once_it_has_left, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -38,7 +38,7 @@ CASE(one_write_is_one_write_callback_once_it_has_left)
 	far_close(&far);
 }
 
-CASE(writes_of_one_turn_are_one_write_callback)
+CASE(writes_of_one_turn_are_one_write_callback, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -56,7 +56,7 @@ CASE(writes_of_one_turn_are_one_write_callback)
 	far_close(&far);
 }
 
-CASE(enabling_writing_with_an_empty_output_is_one_write_callback)
+CASE(enabling_writing_with_an_empty_output_is_one_write_callback, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -76,7 +76,7 @@ CASE(enabling_writing_with_an_empty_output_is_one_write_callback)
 	far_close(&far);
 }
 
-CASE(enabling_reading_is_no_write_callback)
+CASE(enabling_reading_is_no_write_callback, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -108,7 +108,7 @@ static void see_output(struct bufferevent *bev, void *argument)
 	mark->calls++;
 }
 
-CASE(the_write_callback_waits_until_the_output_is_at_the_low_mark)
+CASE(the_write_callback_waits_until_the_output_is_at_the_low_mark, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -131,7 +131,7 @@ CASE(the_write_callback_waits_until_the_output_is_at_the_low_mark)
 	far_close(&far);
 }
 
-CASE(the_write_callback_waits_until_the_output_is_empty_without_a_low_mark)
+CASE(the_write_callback_waits_until_the_output_is_empty_without_a_low_mark, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -150,7 +150,7 @@ CASE(the_write_callback_waits_until_the_output_is_empty_without_a_low_mark)
 	far_close(&far);
 }
 
-CASE(a_write_high_mark_is_only_a_number)
+CASE(a_write_high_mark_is_only_a_number, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -165,7 +165,7 @@ CASE(a_write_high_mark_is_only_a_number)
 	far_close(&far);
 }
 
-CASE(marks_read_back_as_they_were_set)
+CASE(marks_read_back_as_they_were_set, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -186,7 +186,7 @@ CASE(marks_read_back_as_they_were_set)
 	far_close(&far);
 }
 
-CASE(the_read_callback_waits_for_the_low_mark)
+CASE(the_read_callback_waits_for_the_low_mark, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -210,7 +210,7 @@ CASE(the_read_callback_waits_for_the_low_mark)
 	far_close(&far);
 }
 
-CASE(what_the_read_callback_leaves_is_offered_with_the_next_bytes_only)
+CASE(what_the_read_callback_leaves_is_offered_with_the_next_bytes_only, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -250,7 +250,7 @@ static void take_from_now_on(struct record *at, uint64_t taken)
 	bufferevent_trigger(at->bev, EV_READ, 0);
 }
 
-CASE(reading_stops_at_the_high_mark)
+CASE(reading_stops_at_the_high_mark, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -275,7 +275,7 @@ static void break_the_loop(struct bufferevent *bev, void *argument)
 	event_base_loopbreak(base);
 }
 
-CASE(the_read_callback_runs_when_the_input_is_at_the_high_mark)
+CASE(the_read_callback_runs_when_the_input_is_at_the_high_mark, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -302,7 +302,7 @@ CASE(the_read_callback_runs_when_the_input_is_at_the_high_mark)
 	far_close(&far);
 }
 
-CASE(reading_goes_on_when_the_input_is_drained_below_the_high_mark)
+CASE(reading_goes_on_when_the_input_is_drained_below_the_high_mark, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -327,7 +327,7 @@ CASE(reading_goes_on_when_the_input_is_drained_below_the_high_mark)
 	far_close(&far);
 }
 
-CASE(a_high_mark_with_a_reader_that_takes_all_holds_nothing_up)
+CASE(a_high_mark_with_a_reader_that_takes_all_holds_nothing_up, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -343,7 +343,7 @@ CASE(a_high_mark_with_a_reader_that_takes_all_holds_nothing_up)
 	free_end(&b);
 }
 
-CASE(a_high_mark_set_at_or_below_the_input_stops_reading_and_without_it_reading_goes_on)
+CASE(a_high_mark_set_at_or_below_the_input_stops_reading_and_without_it_reading_goes_on, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -369,7 +369,7 @@ CASE(a_high_mark_set_at_or_below_the_input_stops_reading_and_without_it_reading_
 	far_close(&far);
 }
 
-CASE(enabling_reading_does_not_override_the_high_mark)
+CASE(enabling_reading_does_not_override_the_high_mark, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -398,7 +398,7 @@ CASE(enabling_reading_does_not_override_the_high_mark)
 	far_close(&far);
 }
 
-CASE(the_end_is_told_only_once_there_is_room_below_the_high_mark)
+CASE(the_end_is_told_only_once_there_is_room_below_the_high_mark, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -429,7 +429,7 @@ static void raise_mark(struct bufferevent *bev, void *argument)
 	bufferevent_setwatermark(bev, EV_READ, 500, 0);
 }
 
-CASE(marks_set_inside_the_read_callback_hold_at_once)
+CASE(marks_set_inside_the_read_callback_hold_at_once, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -449,30 +449,4 @@ CASE(marks_set_inside_the_read_callback_hold_at_once)
 
 	free_end(&a);
 	far_close(&far);
-}
-
-void watermarks_cases(const struct battery *battery)
-{
-	battery_add(battery, no_callback_runs_before_anything_happens, ON_ALL);
-	battery_add(battery, one_write_is_one_write_callback_once_it_has_left, ON_ALL);
-	battery_add(battery, writes_of_one_turn_are_one_write_callback, ON_ALL);
-	battery_add(battery, enabling_writing_with_an_empty_output_is_one_write_callback, ON_ALL);
-	battery_add(battery, enabling_reading_is_no_write_callback, ON_ALL);
-	battery_add(battery, the_write_callback_waits_until_the_output_is_at_the_low_mark, ON_ALL);
-	battery_add(battery, the_write_callback_waits_until_the_output_is_empty_without_a_low_mark,
-	            ON_ALL);
-	battery_add(battery, a_write_high_mark_is_only_a_number, ON_ALL);
-	battery_add(battery, marks_read_back_as_they_were_set, ON_ALL);
-	battery_add(battery, the_read_callback_waits_for_the_low_mark, ON_ALL);
-	battery_add(battery, what_the_read_callback_leaves_is_offered_with_the_next_bytes_only, ON_ALL);
-	battery_add(battery, reading_stops_at_the_high_mark, ON_ALL);
-	battery_add(battery, the_read_callback_runs_when_the_input_is_at_the_high_mark, ON_ALL);
-	battery_add(battery, reading_goes_on_when_the_input_is_drained_below_the_high_mark, ON_ALL);
-	battery_add(battery, a_high_mark_with_a_reader_that_takes_all_holds_nothing_up, ON_ALL);
-	battery_add(battery,
-	            a_high_mark_set_at_or_below_the_input_stops_reading_and_without_it_reading_goes_on,
-	            ON_ALL);
-	battery_add(battery, enabling_reading_does_not_override_the_high_mark, ON_ALL);
-	battery_add(battery, the_end_is_told_only_once_there_is_room_below_the_high_mark, ON_ALL);
-	battery_add(battery, marks_set_inside_the_read_callback_hold_at_once, ON_ALL);
 }

@@ -16,7 +16,7 @@
 #include "fault_sweep.h"
 #include "heap.h"
 #include "samples.h"
-#include "support.h"
+#include "test.h"
 
 static const int sent[] = {
     SAMPLE_FILE_APPEND, SAMPLE_MEMFD,    SAMPLE_PIPE_READ,      SAMPLE_EVENTFD, SAMPLE_UNIX_STREAM,
@@ -267,11 +267,12 @@ static void judge(enum fault fault)
 
 static const struct fault_sweep sweep = {run_scenario, judge, describe, 30, 60, true};
 
-START_TEST(every_allocation_may_fail)
+TEST_CASE("memory");
+
+TEST(every_allocation_may_fail)
 {
 	sweep_allocations(&sweep, 0, "descriptors", 10);
 }
-END_TEST
 
 static const struct swept_call calls[] = {
     {CALL_SENDMSG,
@@ -288,20 +289,15 @@ static const struct swept_call calls[] = {
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
+TEST_CASE("system calls");
+
 /* _i: the call */
-START_TEST(every_system_call_may_fail)
+LOOP_TEST(every_system_call_may_fail, SWEPT_CALLS)
 {
 	ck_assert_uint_gt(sweep_call(&sweep, 0, "descriptors", &calls[_i]), 0);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("fault");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_test(memory, every_allocation_may_fail);
-	TCase *kernel = support_case(suite, "system calls");
-	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, SWEPT_CALLS);
-	return support_run(suite);
 }

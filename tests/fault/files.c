@@ -19,7 +19,7 @@
 
 #include "fault_sweep.h"
 #include "heap.h"
-#include "support.h"
+#include "test.h"
 
 /* ---- what is sent, and where ---- */
 
@@ -427,14 +427,15 @@ static void judge(enum fault fault)
 
 static const struct fault_sweep sweep = {run_scenario, judge, describe, 8, 8, false};
 
-START_TEST(every_allocation_may_fail)
+TEST_CASE("memory");
+
+LOOP_TEST(every_allocation_may_fail, SCENARIOS)
 {
 	make_content(scenarios[_i].size);
 	open_kept_file(&scenarios[_i]);
 	sweep_allocations(&sweep, _i, scenarios[_i].name, 5);
 	close_kept_file();
 }
-END_TEST
 
 /* The errors of a file's own reads end it or change its way; not all of them can be waited out. */
 static const struct swept_call calls[] = {
@@ -479,7 +480,9 @@ static const struct swept_call calls[] = {
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
-START_TEST(every_system_call_may_fail)
+TEST_CASE("system calls");
+
+LOOP_TEST(every_system_call_may_fail, SCENARIOS)
 {
 	const struct scenario *scenario = &scenarios[_i];
 	bool got_there = false;
@@ -493,15 +496,8 @@ START_TEST(every_system_call_may_fail)
 	close_kept_file();
 	ck_assert(got_there);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("fault");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_loop_test(memory, every_allocation_may_fail, 0, SCENARIOS);
-	TCase *kernel = support_case(suite, "system calls");
-	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, SCENARIOS);
-	return support_run(suite);
 }

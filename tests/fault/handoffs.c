@@ -14,7 +14,7 @@
 
 #include "fault_sweep.h"
 #include "heap.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* ---- what happened ---- */
@@ -388,11 +388,18 @@ static void judge(enum fault fault)
 
 static const struct fault_sweep sweep = {run_scenario, judge, describe, 30, 60, true};
 
-START_TEST(every_allocation_may_fail)
+static void fill_bytes(void)
+{
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (char)support_byte(i);
+}
+
+TEST_CASE("memory", fill_bytes);
+
+TEST(every_allocation_may_fail)
 {
 	sweep_allocations(&sweep, 0, "handoffs", 10);
 }
-END_TEST
 
 static const struct swept_call calls[] = {
     {CALL_SENDMSG,
@@ -409,28 +416,15 @@ static const struct swept_call calls[] = {
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
+TEST_CASE("system calls", fill_bytes);
+
 /* _i: the call. */
-START_TEST(every_system_call_may_fail)
+LOOP_TEST(every_system_call_may_fail, SWEPT_CALLS)
 {
 	ck_assert_uint_gt(sweep_call(&sweep, 0, "handoffs", &calls[_i]), 0);
 }
-END_TEST
 
-static void fill_bytes(void)
-{
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		bytes[i] = (char)support_byte(i);
-}
-
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("fault");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_checked_fixture(memory, fill_bytes, NULL);
-	tcase_add_test(memory, every_allocation_may_fail);
-	TCase *kernel = support_case(suite, "system calls");
-	tcase_add_checked_fixture(kernel, fill_bytes, NULL);
-	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, SWEPT_CALLS);
-	return support_run(suite);
 }

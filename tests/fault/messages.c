@@ -14,7 +14,7 @@
 
 #include "fault_sweep.h"
 #include "heap.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* ---- what happened ---- */
@@ -257,11 +257,18 @@ static void judge(enum fault fault)
 
 static const struct fault_sweep sweep = {run_scenario, judge, describe, 30, 60, true};
 
-START_TEST(every_allocation_may_fail)
+static void fill_payload(void)
+{
+	for (size_t i = 0; i < sizeof(payload); i++)
+		payload[i] = (char)support_byte(i);
+}
+
+TEST_CASE("memory", fill_payload);
+
+LOOP_TEST(every_allocation_may_fail, LINK_KINDS)
 {
 	sweep_allocations(&sweep, _i, links[_i], 10);
 }
-END_TEST
 
 static const struct swept_call calls[] = {
     {CALL_SENDMSG,
@@ -278,29 +285,16 @@ static const struct swept_call calls[] = {
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
+TEST_CASE("system calls", fill_payload);
+
 /* _i: the call, on each kind of link. */
-START_TEST(every_system_call_may_fail)
+LOOP_TEST(every_system_call_may_fail, LINK_KINDS *SWEPT_CALLS)
 {
 	int kind = _i / SWEPT_CALLS;
 	sweep_call(&sweep, kind, links[kind], &calls[_i % SWEPT_CALLS]);
 }
-END_TEST
 
-static void fill_payload(void)
-{
-	for (size_t i = 0; i < sizeof(payload); i++)
-		payload[i] = (char)support_byte(i);
-}
-
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("fault");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_checked_fixture(memory, fill_payload, NULL);
-	tcase_add_loop_test(memory, every_allocation_may_fail, 0, LINK_KINDS);
-	TCase *kernel = support_case(suite, "system calls");
-	tcase_add_checked_fixture(kernel, fill_payload, NULL);
-	tcase_add_loop_test(kernel, every_system_call_may_fail, 0, LINK_KINDS * SWEPT_CALLS);
-	return support_run(suite);
 }

@@ -22,7 +22,7 @@
 
 #include "listening.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 
 enum { MIB = 1024 * 1024, WORKERS_MAX = 2 };
 
@@ -310,7 +310,9 @@ static long who(int kind)
 
 /* ---- the tests ---- */
 
-START_TEST(curl_is_served_by_the_worker_that_got_the_listener)
+TEST_CASE("evhttp", open_dispatcher, close_dispatcher);
+
+LOOP_TEST(curl_is_served_by_the_worker_that_got_the_listener, KINDS)
 {
 	start_worker();
 	open_listener(_i);
@@ -318,7 +320,6 @@ START_TEST(curl_is_served_by_the_worker_that_got_the_listener)
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(who(_i), workers[0]);
 }
-END_TEST
 
 static bool has_client(void *unused)
 {
@@ -327,7 +328,7 @@ static bool has_client(void *unused)
 	return poll(&waiting, 1, 0) == 1;
 }
 
-START_TEST(a_client_in_the_backlog_is_served_by_the_worker)
+LOOP_TEST(a_client_in_the_backlog_is_served_by_the_worker, KINDS)
 {
 	struct curl curl;
 	open_listener(_i);
@@ -338,9 +339,8 @@ START_TEST(a_client_in_the_backlog_is_served_by_the_worker)
 	ck_assert_int_eq(wait_for_curl(&curl), 0);
 	ck_assert_int_eq(printed_number(&curl), workers[0]);
 }
-END_TEST
 
-START_TEST(a_mebibyte_goes_there_and_back)
+LOOP_TEST(a_mebibyte_goes_there_and_back, KINDS)
 {
 	struct curl curl;
 	char name[64];
@@ -362,9 +362,8 @@ START_TEST(a_mebibyte_goes_there_and_back)
 	close(curl.output);
 	close(file);
 }
-END_TEST
 
-START_TEST(a_kept_connection_is_served_twice)
+LOOP_TEST(a_kept_connection_is_served_twice, KINDS)
 {
 	struct curl curl;
 	char text[64] = "", expected[64];
@@ -378,9 +377,8 @@ START_TEST(a_kept_connection_is_served_twice)
 	ck_assert_str_eq(text, expected);
 	close(curl.output);
 }
-END_TEST
 
-START_TEST(what_is_not_there_is_not_found)
+LOOP_TEST(what_is_not_there_is_not_found, KINDS)
 {
 	struct curl curl;
 	start_worker();
@@ -390,9 +388,8 @@ START_TEST(what_is_not_there_is_not_found)
 	ck_assert_int_eq(wait_for_curl(&curl), 22); /* an HTTP status of 400 or more */
 	close(curl.output);
 }
-END_TEST
 
-START_TEST(many_clients_at_once_are_served)
+LOOP_TEST(many_clients_at_once_are_served, KINDS)
 {
 	struct curl curls[8];
 	start_worker();
@@ -405,9 +402,8 @@ START_TEST(many_clients_at_once_are_served)
 		ck_assert_int_eq(printed_number(&curls[i]), workers[0]);
 	}
 }
-END_TEST
 
-START_TEST(a_listener_that_two_workers_have_outlives_one_of_them)
+LOOP_TEST(a_listener_that_two_workers_have_outlives_one_of_them, KINDS)
 {
 	start_worker();
 	start_worker();
@@ -423,9 +419,8 @@ START_TEST(a_listener_that_two_workers_have_outlives_one_of_them)
 	pump_until_count(&workers_lost, 1);
 	ck_assert_int_eq(who(_i), workers[1 - killed]);
 }
-END_TEST
 
-START_TEST(once_the_worker_has_ended_nobody_listens)
+LOOP_TEST(once_the_worker_has_ended_nobody_listens, KINDS)
 {
 	struct curl curl;
 	start_worker();
@@ -440,24 +435,11 @@ START_TEST(once_the_worker_has_ended_nobody_listens)
 	ck_assert_int_eq(wait_for_curl(&curl), 7); /* refused: the dispatcher's process has no copy */
 	close(curl.output);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	if (system("curl --version >/dev/null 2>&1") != 0) { /* NOLINT(cert-env33-c) */
 		puts("skipped: curl is missing");
-		return 77;
+		exit(77);
 	}
-	Suite *suite = suite_create("evhttp");
-	TCase *tcase = support_case(suite, "evhttp");
-	tcase_add_checked_fixture(tcase, open_dispatcher, close_dispatcher);
-	tcase_add_loop_test(tcase, curl_is_served_by_the_worker_that_got_the_listener, 0, KINDS);
-	tcase_add_loop_test(tcase, a_client_in_the_backlog_is_served_by_the_worker, 0, KINDS);
-	tcase_add_loop_test(tcase, a_mebibyte_goes_there_and_back, 0, KINDS);
-	tcase_add_loop_test(tcase, a_kept_connection_is_served_twice, 0, KINDS);
-	tcase_add_loop_test(tcase, what_is_not_there_is_not_found, 0, KINDS);
-	tcase_add_loop_test(tcase, many_clients_at_once_are_served, 0, KINDS);
-	tcase_add_loop_test(tcase, a_listener_that_two_workers_have_outlives_one_of_them, 0, KINDS);
-	tcase_add_loop_test(tcase, once_the_worker_has_ended_nobody_listens, 0, KINDS);
-	return support_run(suite);
 }

@@ -12,7 +12,7 @@
 
 #include "listening.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { TAKEN_MAX = 1100, CHUNK = 65536 };
@@ -300,7 +300,9 @@ static void expect_echo(union handle *handle, int client)
 	ck_assert_int_eq(wire_expect(client, 7, 100), 100);
 }
 
-START_TEST(uv_accept_takes_a_connected_socket)
+TEST_CASE("to libuv", open_ends, close_ends);
+
+LOOP_TEST(uv_accept_takes_a_connected_socket, 2)
 {
 	int ends[2];
 	make_pair(_i == 0 ? PAIR_TCP : PAIR_UNIX, ends);
@@ -308,7 +310,6 @@ START_TEST(uv_accept_takes_a_connected_socket)
 	expect_echo(handle, ends[1]);
 	close(ends[1]);
 }
-END_TEST
 
 static union handle *served;
 static unsigned int accepted;
@@ -321,7 +322,7 @@ static void on_connection(uv_stream_t *listener, int status)
 	accepted++;
 }
 
-START_TEST(uv_accept_takes_a_listening_socket_and_accepts_from_it)
+TEST(uv_accept_takes_a_listening_socket_and_accepts_from_it)
 {
 	const int listener = listen_tcp();
 	const int client = connect_to(listener); /* waits in the backlog */
@@ -333,10 +334,9 @@ START_TEST(uv_accept_takes_a_listening_socket_and_accepts_from_it)
 	expect_echo(served, client);
 	close(client);
 }
-END_TEST
 
 /* The numbers of descriptors are of the stream's bytes: each comes with the read that brings its byte. */
-START_TEST(each_descriptor_comes_with_the_read_of_its_byte)
+TEST(each_descriptor_comes_with_the_read_of_its_byte)
 {
 	static uint64_t positions[500];
 	const unsigned int count = sizeof(positions) / sizeof(positions[0]);
@@ -359,7 +359,6 @@ START_TEST(each_descriptor_comes_with_the_read_of_its_byte)
 	}
 	ck_assert_uint_eq(stats_of(ours.transport).fds_sent, count);
 }
-END_TEST
 
 enum { BURST = 100 };
 
@@ -378,7 +377,7 @@ static void send_burst(void)
 	write_bytes(1);
 }
 
-START_TEST(of_100_in_one_message_libuv_loses_those_it_has_no_room_for_and_says_nothing)
+TEST(of_100_in_one_message_libuv_loses_those_it_has_no_room_for_and_says_nothing)
 {
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(ours.transport, 253), 0);
 	send_burst();
@@ -391,9 +390,8 @@ START_TEST(of_100_in_one_message_libuv_loses_those_it_has_no_room_for_and_says_n
 	ck_assert_uint_ge(far.taken_count, 60); /* libuv 1.44 has room for 64 */
 	expect_numbers(far.taken_count);
 }
-END_TEST
 
-START_TEST(of_a_burst_of_100_libuv_gets_all_with_max_fds_per_message_1)
+LOOP_TEST(of_a_burst_of_100_libuv_gets_all_with_max_fds_per_message_1, 2)
 {
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(ours.transport, 1), 0);
 	ck_assert_int_eq(ferry_transport_set_fd_coalescing(ours.transport, _i == 1), 0);
@@ -403,9 +401,8 @@ START_TEST(of_a_burst_of_100_libuv_gets_all_with_max_fds_per_message_1)
 	expect_numbers(BURST);
 	ck_assert_uint_eq(far.received, BURST);
 }
-END_TEST
 
-START_TEST(of_a_burst_of_100_libuv_gets_all_with_max_fds_per_message_60)
+TEST(of_a_burst_of_100_libuv_gets_all_with_max_fds_per_message_60)
 {
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(ours.transport, 60), 0);
 	send_burst();
@@ -414,10 +411,9 @@ START_TEST(of_a_burst_of_100_libuv_gets_all_with_max_fds_per_message_60)
 	expect_numbers(BURST);
 	ck_assert_uint_eq(far.received, 2);
 }
-END_TEST
 
 /* The socket is full long before libuv begins to read. */
-START_TEST(a_libuv_that_reads_late_gets_all)
+TEST(a_libuv_that_reads_late_gets_all)
 {
 	const unsigned int count = 1000;
 	for (unsigned int i = 0; i < count; i++) {
@@ -431,7 +427,6 @@ START_TEST(a_libuv_that_reads_late_gets_all)
 	expect_numbers(count);
 	ck_assert_uint_eq(far.received, count * UINT64_C(1000));
 }
-END_TEST
 
 /* ---- from libuv to ferry ---- */
 
@@ -456,7 +451,9 @@ static void expect_same_connection(int mine, int other)
 	ck_assert_int_eq(wire_expect(mine, 4, 60), 60);
 }
 
-START_TEST(uv_write2_sends_a_connected_tcp_socket)
+TEST_CASE("from libuv", open_ends, close_ends);
+
+TEST(uv_write2_sends_a_connected_tcp_socket)
 {
 	int ends[2];
 	make_pair(PAIR_TCP, ends);
@@ -467,9 +464,8 @@ START_TEST(uv_write2_sends_a_connected_tcp_socket)
 	close(fd);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(uv_write2_sends_a_pipe)
+TEST(uv_write2_sends_a_pipe)
 {
 	int ends[2];
 	make_pair(PAIR_UNIX, ends);
@@ -480,7 +476,6 @@ START_TEST(uv_write2_sends_a_pipe)
 	close(fd);
 	close(ends[1]);
 }
-END_TEST
 
 static struct ferry_transport *client_transport;
 static unsigned int clients;
@@ -499,7 +494,7 @@ static void no_connection(uv_stream_t *listener, int status)
 	ck_abort_msg("libuv has closed this listener");
 }
 
-START_TEST(uv_write2_sends_a_listening_tcp_socket)
+TEST(uv_write2_sends_a_listening_tcp_socket)
 {
 	union handle *handle = new_handle(UV_TCP);
 	struct sockaddr_in address;
@@ -526,7 +521,6 @@ START_TEST(uv_write2_sends_a_listening_tcp_socket)
 	close(client);
 	close(fd);
 }
-END_TEST
 
 static union handle *numbered_handle(uint32_t number)
 {
@@ -546,7 +540,7 @@ static void expect_numbers_at(const uint64_t *positions, unsigned int count)
 
 /* ferry does not read at first, so that libuv meets a full socket too. Its long writes leave in pieces,
  * of which the first alone has the descriptor. */
-START_TEST(all_that_uv_write2_sends_arrives_once_and_no_later_than_its_byte)
+TEST(all_that_uv_write2_sends_arrives_once_and_no_later_than_its_byte)
 {
 	static uint64_t positions[300];
 	const unsigned int count = sizeof(positions) / sizeof(positions[0]);
@@ -569,9 +563,8 @@ START_TEST(all_that_uv_write2_sends_arrives_once_and_no_later_than_its_byte)
 	recorder_expect_bytes(&ours, 0, (size_t)position);
 	expect_numbers_at(positions, count);
 }
-END_TEST
 
-START_TEST(both_ways_at_once_nothing_is_lost)
+TEST(both_ways_at_once_nothing_is_lost)
 {
 	static uint64_t positions[400];
 	const unsigned int count = sizeof(positions) / sizeof(positions[0]);
@@ -592,13 +585,14 @@ START_TEST(both_ways_at_once_nothing_is_lost)
 	expect_numbers(count);
 	ck_assert_uint_eq(far.received, count * UINT64_C(500));
 }
-END_TEST
 
 /* ---- the end ---- */
 
+TEST_CASE("the end", open_ends, close_ends);
+
 /* A read that brings a descriptor is shorter than its buffer; with the hangup there, libuv takes that for
  * the last of the data. It is so with every peer that closes, ferry or not. */
-START_TEST(what_libuv_has_not_read_when_its_peer_closes_both_halves_is_gone)
+TEST(what_libuv_has_not_read_when_its_peer_closes_both_halves_is_gone)
 {
 	for (uint32_t i = 0; i < 10; i++) {
 		send_numbered(i);
@@ -614,7 +608,6 @@ START_TEST(what_libuv_has_not_read_when_its_peer_closes_both_halves_is_gone)
 	ck_assert_uint_lt(far.taken_count, 10);
 	expect_numbers(far.taken_count);
 }
-END_TEST
 
 static unsigned int shut;
 
@@ -625,7 +618,7 @@ static void on_shutdown(uv_shutdown_t *request, int status)
 	shut++;
 }
 
-START_TEST(after_uv_shutdown_ferry_still_sends_descriptors)
+TEST(after_uv_shutdown_ferry_still_sends_descriptors)
 {
 	uv_shutdown_t request;
 	shut = 0;
@@ -642,9 +635,8 @@ START_TEST(after_uv_shutdown_ferry_still_sends_descriptors)
 	pump_until_lost(&ours);
 	ck_assert_int_eq(ours.reason, 0);
 }
-END_TEST
 
-START_TEST(a_libuv_that_closes_without_reading_ends_the_connection_and_leaks_nothing)
+TEST(a_libuv_that_closes_without_reading_ends_the_connection_and_leaks_nothing)
 {
 	for (uint32_t i = 0; i < 50; i++) {
 		send_numbered(i);
@@ -660,44 +652,11 @@ START_TEST(a_libuv_that_closes_without_reading_ends_the_connection_and_leaks_not
 	ck_assert_uint_gt(stats.fds_unsent, 0);
 	ck_assert_uint_eq(stats.fds_sent + stats.fds_unsent, 50);
 }
-END_TEST
 
-static TCase *add_case(Suite *suite, const char *name)
-{
-	TCase *tcase = support_case(suite, name);
-	tcase_add_checked_fixture(tcase, open_ends, close_ends);
-	return tcase;
-}
-
-int main(void)
+BEFORE_ALL
 {
 	/* libuv opens a pipe of its own for the process, with its first loop: not in a test. */
 	uv_loop_t first;
 	if (uv_loop_init(&first) != 0 || uv_loop_close(&first) != 0)
-		return EXIT_FAILURE;
-
-	Suite *suite = suite_create("libuv");
-	TCase *tcase = add_case(suite, "to libuv");
-	tcase_add_loop_test(tcase, uv_accept_takes_a_connected_socket, 0, 2);
-	tcase_add_test(tcase, uv_accept_takes_a_listening_socket_and_accepts_from_it);
-	tcase_add_test(tcase, each_descriptor_comes_with_the_read_of_its_byte);
-	tcase_add_test(tcase,
-	               of_100_in_one_message_libuv_loses_those_it_has_no_room_for_and_says_nothing);
-	tcase_add_loop_test(tcase, of_a_burst_of_100_libuv_gets_all_with_max_fds_per_message_1, 0, 2);
-	tcase_add_test(tcase, of_a_burst_of_100_libuv_gets_all_with_max_fds_per_message_60);
-	tcase_add_test(tcase, a_libuv_that_reads_late_gets_all);
-
-	tcase = add_case(suite, "from libuv");
-	tcase_add_test(tcase, uv_write2_sends_a_connected_tcp_socket);
-	tcase_add_test(tcase, uv_write2_sends_a_pipe);
-	tcase_add_test(tcase, uv_write2_sends_a_listening_tcp_socket);
-	tcase_add_test(tcase, all_that_uv_write2_sends_arrives_once_and_no_later_than_its_byte);
-	tcase_add_test(tcase, both_ways_at_once_nothing_is_lost);
-
-	tcase = add_case(suite, "the end");
-	tcase_add_test(tcase, what_libuv_has_not_read_when_its_peer_closes_both_halves_is_gone);
-	tcase_add_test(tcase, after_uv_shutdown_ferry_still_sends_descriptors);
-	tcase_add_test(tcase,
-	               a_libuv_that_closes_without_reading_ends_the_connection_and_leaks_nothing);
-	return support_run(suite);
+		exit(EXIT_FAILURE);
 }

@@ -17,7 +17,7 @@
 
 #include "ferry/ferry.h"
 
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { MIB = 1024 * 1024 };
@@ -263,7 +263,9 @@ static void send_close_notify(struct end *end)
 
 /* ---- bytes ---- */
 
-START_TEST(a_mebibyte_goes_each_way)
+TEST_CASE("bytes");
+
+LOOP_TEST(a_mebibyte_goes_each_way, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, false);
@@ -271,9 +273,8 @@ START_TEST(a_mebibyte_goes_each_way)
 	expect_connected();
 	disconnect();
 }
-END_TEST
 
-START_TEST(a_mebibyte_goes_each_way_at_the_smallest_buffers)
+LOOP_TEST(a_mebibyte_goes_each_way_at_the_smallest_buffers, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, true);
@@ -285,9 +286,8 @@ START_TEST(a_mebibyte_goes_each_way_at_the_smallest_buffers)
 	expect_connected();
 	disconnect();
 }
-END_TEST
 
-START_TEST(reading_that_is_held_back_goes_on)
+LOOP_TEST(reading_that_is_held_back_goes_on, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, true);
@@ -301,9 +301,8 @@ START_TEST(reading_that_is_held_back_goes_on)
 	pump_until(has_received, &server);
 	disconnect();
 }
-END_TEST
 
-START_TEST(single_bytes_go_in_turn)
+LOOP_TEST(single_bytes_go_in_turn, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, false);
@@ -315,10 +314,9 @@ START_TEST(single_bytes_go_in_turn)
 	}
 	disconnect();
 }
-END_TEST
 
 /* The filter's bytes are bytes like others: a descriptor travels with the record written after it. */
-START_TEST(descriptors_travel_beside_the_records)
+TEST(descriptors_travel_beside_the_records)
 {
 	connect_ends(&(struct way){PAIR_UNIX, true, true, TLS1_3_VERSION}, false);
 	expect_connected();
@@ -336,11 +334,12 @@ START_TEST(descriptors_travel_beside_the_records)
 	ck_assert_uint_eq(client.fd_count, 0);
 	disconnect();
 }
-END_TEST
 
 /* ---- ends ---- */
 
-START_TEST(a_close_notify_is_a_clean_end_for_the_peer)
+TEST_CASE("ends");
+
+LOOP_TEST(a_close_notify_is_a_clean_end_for_the_peer, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, true);
@@ -353,10 +352,9 @@ START_TEST(a_close_notify_is_a_clean_end_for_the_peer)
 	ck_assert_int_ne(SSL_get_shutdown(server.ssl) & SSL_RECEIVED_SHUTDOWN, 0);
 	disconnect();
 }
-END_TEST
 
 /* The transport sends what the filter has left in it, close_notify included, then ends. */
-START_TEST(lose_connection_sends_the_records_and_the_close_notify_first)
+LOOP_TEST(lose_connection_sends_the_records_and_the_close_notify_first, 4)
 {
 	connect_ends(
 	    &(struct way){_i % 2 == 0 ? PAIR_UNIX : PAIR_TCP, true, _i / 2 == 0, TLS1_3_VERSION}, true);
@@ -374,10 +372,9 @@ START_TEST(lose_connection_sends_the_records_and_the_close_notify_first)
 	ck_assert_int_ne(SSL_get_shutdown(server.ssl) & SSL_RECEIVED_SHUTDOWN, 0);
 	disconnect();
 }
-END_TEST
 
 /* Half-close of the socket below: the sender of the close_notify still reads all of the peer's. */
-START_TEST(after_lose_write_connection_the_peers_records_are_still_read)
+LOOP_TEST(after_lose_write_connection_the_peers_records_are_still_read, 4)
 {
 	connect_ends(
 	    &(struct way){_i % 2 == 0 ? PAIR_UNIX : PAIR_TCP, true, _i / 2 == 0, TLS1_3_VERSION}, true);
@@ -398,9 +395,8 @@ START_TEST(after_lose_write_connection_the_peers_records_are_still_read)
 	ck_assert_uint_eq(client.failed, 0);
 	disconnect();
 }
-END_TEST
 
-START_TEST(an_end_without_close_notify_is_told_as_an_error)
+LOOP_TEST(an_end_without_close_notify_is_told_as_an_error, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, false);
@@ -412,9 +408,8 @@ START_TEST(an_end_without_close_notify_is_told_as_an_error)
 	ck_assert_int_eq(SSL_get_shutdown(server.ssl) & SSL_RECEIVED_SHUTDOWN, 0);
 	disconnect();
 }
-END_TEST
 
-START_TEST(a_certificate_that_nobody_trusts_ends_the_handshake_for_both)
+LOOP_TEST(a_certificate_that_nobody_trusts_ends_the_handshake_for_both, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, false);
@@ -426,10 +421,9 @@ START_TEST(a_certificate_that_nobody_trusts_ends_the_handshake_for_both)
 	ck_assert_uint_eq(client.received + server.received, 0);
 	disconnect();
 }
-END_TEST
 
 /* The filter may go, and the transport is used without it from then on. */
-START_TEST(a_filter_that_is_freed_leaves_a_transport_that_works)
+TEST(a_filter_that_is_freed_leaves_a_transport_that_works)
 {
 	connect_ends(&(struct way){PAIR_UNIX, true, true, TLS1_3_VERSION}, false);
 	expect_connected();
@@ -447,28 +441,9 @@ START_TEST(a_filter_that_is_freed_leaves_a_transport_that_works)
 	ck_assert_uint_eq(server.mark, 77);
 	disconnect();
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	/* All that OpenSSL opens and keeps for the process, before descriptors are counted. */
 	OPENSSL_init_ssl(0, NULL);
-
-	Suite *suite = suite_create("tls");
-	TCase *tcase = support_case(suite, "bytes");
-	tcase_add_loop_test(tcase, a_mebibyte_goes_each_way, 0, WAYS);
-	tcase_add_loop_test(tcase, a_mebibyte_goes_each_way_at_the_smallest_buffers, 0, WAYS);
-	tcase_add_loop_test(tcase, reading_that_is_held_back_goes_on, 0, WAYS);
-	tcase_add_loop_test(tcase, single_bytes_go_in_turn, 0, WAYS);
-	tcase_add_test(tcase, descriptors_travel_beside_the_records);
-
-	tcase = support_case(suite, "ends");
-	tcase_add_loop_test(tcase, a_close_notify_is_a_clean_end_for_the_peer, 0, WAYS);
-	tcase_add_loop_test(tcase, lose_connection_sends_the_records_and_the_close_notify_first, 0, 4);
-	tcase_add_loop_test(tcase, after_lose_write_connection_the_peers_records_are_still_read, 0, 4);
-	tcase_add_loop_test(tcase, an_end_without_close_notify_is_told_as_an_error, 0, WAYS);
-	tcase_add_loop_test(tcase, a_certificate_that_nobody_trusts_ends_the_handshake_for_both, 0,
-	                    WAYS);
-	tcase_add_test(tcase, a_filter_that_is_freed_leaves_a_transport_that_works);
-	return support_run(suite);
 }

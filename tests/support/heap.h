@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Puts libevent's memory under it too. First thing in main(). */
+/* Puts libevent's memory under it too. In BEFORE_ALL. */
 void heap_take_over(void);
 
 /* From now on allocations are numbered from 1, and that with the number `failing` fails, once; 0:

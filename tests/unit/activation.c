@@ -1,7 +1,7 @@
 /* Sockets that are passed to a process when it is started. Each case is a real child: this program,
  * executed again, says what it was given. */
 
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -149,38 +149,36 @@ static struct passing two_sockets(void)
 	                        .count = 2};
 }
 
-START_TEST(sockets_are_adopted_with_their_names)
+TEST_CASE("adopted");
+
+TEST(sockets_are_adopted_with_their_names)
 {
 	struct passing passing = two_sockets();
 	passing.names = "www:control";
 	expect(passing, "0: [www] [control] open 2, then 0, variables gone");
 }
-END_TEST
 
-START_TEST(the_variables_stay_when_they_are_to)
+TEST(the_variables_stay_when_they_are_to)
 {
 	struct passing passing = two_sockets();
 	passing.names = "www:www";
 	passing.keep = true;
 	expect(passing, "0: [www] [www] open 2, then 0, variables there");
 }
-END_TEST
 
-START_TEST(a_name_may_be_empty)
+TEST(a_name_may_be_empty)
 {
 	struct passing passing = two_sockets();
 	passing.names = ":control";
 	expect(passing, "0: [] [control] open 2, then 0, variables gone");
 }
-END_TEST
 
-START_TEST(without_names_all_are_unknown)
+TEST(without_names_all_are_unknown)
 {
 	expect(two_sockets(), "0: [unknown] [unknown] open 2, then 0, variables gone");
 }
-END_TEST
 
-START_TEST(a_datagram_socket_is_adopted_too)
+TEST(a_datagram_socket_is_adopted_too)
 {
 	struct passing passing = two_sockets();
 	passing.sockets[2] = make_socket(AF_INET, SOCK_DGRAM, false);
@@ -189,7 +187,6 @@ START_TEST(a_datagram_socket_is_adopted_too)
 	passing.names = "a:b:dns";
 	expect(passing, "0: [a] [b] [dns] open 3, then 0, variables gone");
 }
-END_TEST
 
 /* ---- what is refused; the descriptors stay the child's ---- */
 
@@ -200,14 +197,15 @@ static void expect_refused(struct passing passing, int status, int open)
 	expect(passing, line);
 }
 
-START_TEST(nothing_passed_is_told)
+TEST_CASE("refused");
+
+TEST(nothing_passed_is_told)
 {
 	expect_refused((struct passing){.pid = ""}, -ENOENT, 0);
 	expect_refused((struct passing){.fds = NULL}, -ENOENT, 0);
 }
-END_TEST
 
-START_TEST(what_is_for_another_process_is_left)
+TEST(what_is_for_another_process_is_left)
 {
 	struct passing passing = two_sockets();
 	passing.pid = "1";
@@ -216,9 +214,8 @@ START_TEST(what_is_for_another_process_is_left)
 	passing.pid = "";
 	expect_refused(passing, -ENOENT, 2);
 }
-END_TEST
 
-START_TEST(malformed_variables_are_refused)
+TEST(malformed_variables_are_refused)
 {
 	static const char *const pids[] = {"x", "12x", "-1", "99999999999999999999"};
 	static const char *const counts[] = {"", "x", "2x", "-2", "2147483647", "99999999999999999999"};
@@ -230,9 +227,8 @@ START_TEST(malformed_variables_are_refused)
 		expect_refused(passing, -EINVAL, 2);
 	}
 }
-END_TEST
 
-START_TEST(as_many_names_as_descriptors_are_wanted)
+TEST(as_many_names_as_descriptors_are_wanted)
 {
 	static const char *const names[] = {"one", "one:two:three", "one:two:"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -241,17 +237,15 @@ START_TEST(as_many_names_as_descriptors_are_wanted)
 		expect_refused(passing, -EINVAL, 2);
 	}
 }
-END_TEST
 
-START_TEST(a_descriptor_that_is_not_open_is_told)
+TEST(a_descriptor_that_is_not_open_is_told)
 {
 	struct passing passing = two_sockets();
 	passing.fds = "3";
 	expect_refused(passing, -EBADF, 2);
 }
-END_TEST
 
-START_TEST(what_is_no_listening_socket_is_refused)
+TEST(what_is_no_listening_socket_is_refused)
 {
 	struct passing passing = two_sockets();
 	passing.sockets[2] = make_socket(AF_INET, SOCK_STREAM, false);
@@ -265,9 +259,8 @@ START_TEST(what_is_no_listening_socket_is_refused)
 	passing.fds = "3";
 	expect_refused(passing, -ENOTSOCK, 3);
 }
-END_TEST
 
-START_TEST(a_name_over_the_limit_is_refused)
+TEST(a_name_over_the_limit_is_refused)
 {
 	char names[FERRY_SOCKET_SET_NAME_MAX + 4];
 	struct passing passing = two_sockets();
@@ -284,33 +277,14 @@ START_TEST(a_name_over_the_limit_is_refused)
 	passing.names = names;
 	expect_refused(passing, -EMSGSIZE, 2);
 }
-END_TEST
 
-START_TEST(no_place_for_the_set_is_refused)
+TEST(no_place_for_the_set_is_refused)
 {
 	ck_assert_int_eq(ferry_socket_set_from_environment(NULL, false), -EINVAL);
 }
-END_TEST
 
-int main(int argc, char **argv)
+BEFORE_ALL
 {
 	if (argc > 1)
-		return tell(strcmp(argv[1], "unset") == 0);
-	Suite *suite = suite_create("activation");
-	TCase *adopted = support_case(suite, "adopted");
-	tcase_add_test(adopted, sockets_are_adopted_with_their_names);
-	tcase_add_test(adopted, the_variables_stay_when_they_are_to);
-	tcase_add_test(adopted, a_name_may_be_empty);
-	tcase_add_test(adopted, without_names_all_are_unknown);
-	tcase_add_test(adopted, a_datagram_socket_is_adopted_too);
-	TCase *refused = support_case(suite, "refused");
-	tcase_add_test(refused, nothing_passed_is_told);
-	tcase_add_test(refused, what_is_for_another_process_is_left);
-	tcase_add_test(refused, malformed_variables_are_refused);
-	tcase_add_test(refused, as_many_names_as_descriptors_are_wanted);
-	tcase_add_test(refused, a_descriptor_that_is_not_open_is_told);
-	tcase_add_test(refused, what_is_no_listening_socket_is_refused);
-	tcase_add_test(refused, a_name_over_the_limit_is_refused);
-	tcase_add_test(refused, no_place_for_the_set_is_refused);
-	return support_run(suite);
+		exit(tell(strcmp(argv[1], "unset") == 0));
 }

@@ -22,7 +22,7 @@
 #include "ferry/ferry.h"
 #include "ferry/testing.h"
 #include "listening.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { EVENTS_MAX = 4096, STORY_MAX = 1 << 16, MIB = 1024 * 1024 };
@@ -205,7 +205,9 @@ static void expect_far_end(void)
 
 /* ---- bytes and ends ---- */
 
-START_TEST(bytes_go_both_ways)
+TEST_CASE("bytes");
+
+LOOP_TEST_FROM(bytes_go_both_ways, PAIR_UNIX, PAIR_TCP + 1)
 {
 	open_channel((enum pair_kind)_i);
 	put("hello");
@@ -214,9 +216,8 @@ START_TEST(bytes_go_both_ways)
 	expect_sent(far, "answer");
 	close_poller();
 }
-END_TEST
 
-START_TEST(bytes_go_through_pipes)
+TEST(bytes_go_through_pipes)
 {
 	int in[2], out[2];
 
@@ -237,9 +238,8 @@ START_TEST(bytes_go_through_pipes)
 	close(out[0]);
 	close_poller();
 }
-END_TEST
 
-START_TEST(one_pipe_alone_is_a_channel)
+TEST(one_pipe_alone_is_a_channel)
 {
 	struct ferry_channel *sink;
 	int in[2], out[2];
@@ -266,9 +266,8 @@ START_TEST(one_pipe_alone_is_a_channel)
 	close(out[0]);
 	close_poller();
 }
-END_TEST
 
-START_TEST(the_end_comes_after_the_data_and_is_the_last_event)
+LOOP_TEST_FROM(the_end_comes_after_the_data_and_is_the_last_event, PAIR_UNIX, PAIR_TCP + 1)
 {
 	open_channel((enum pair_kind)_i);
 	put("last words");
@@ -284,9 +283,8 @@ START_TEST(the_end_comes_after_the_data_and_is_the_last_event)
 	ck_assert_int_eq(poll_now(), -ENOENT);
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_reset_is_told_after_the_data)
+TEST(a_reset_is_told_after_the_data)
 {
 	open_channel(PAIR_UNIX);
 	ck_assert_int_eq(ferry_channel_write(channel, "unread", 6), 0);
@@ -298,9 +296,8 @@ START_TEST(a_reset_is_told_after_the_data)
 	ck_assert_int_eq(ferry_channel_flush(channel, NULL), -ECONNRESET);
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_write_to_a_peer_that_is_gone_ends_the_channel)
+TEST(a_write_to_a_peer_that_is_gone_ends_the_channel)
 {
 	open_channel(PAIR_UNIX);
 	put("before");
@@ -313,9 +310,8 @@ START_TEST(a_write_to_a_peer_that_is_gone_ends_the_channel)
 	poll_until_story(expected);
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_half_closed_peer_can_be_answered)
+LOOP_TEST_FROM(a_half_closed_peer_can_be_answered, PAIR_UNIX, PAIR_TCP + 1)
 {
 	open_channel((enum pair_kind)_i);
 	ck_assert_int_eq(ferry_channel_set_half_close(channel, true), 0);
@@ -330,9 +326,8 @@ START_TEST(a_half_closed_peer_can_be_answered)
 	expect_far_end();
 	close_poller();
 }
-END_TEST
 
-START_TEST(its_own_half_can_be_closed_first)
+LOOP_TEST_FROM(its_own_half_can_be_closed_first, PAIR_UNIX, PAIR_TCP + 1)
 {
 	open_channel((enum pair_kind)_i);
 	ck_assert_int_eq(ferry_channel_write(channel, "question", 8), 0);
@@ -346,9 +341,8 @@ START_TEST(its_own_half_can_be_closed_first)
 	poll_until_story("{answer}X0");
 	close_poller();
 }
-END_TEST
 
-START_TEST(much_arrives_whole)
+LOOP_TEST_FROM(much_arrives_whole, PAIR_UNIX, PAIR_TCP + 1)
 {
 	uint64_t sent = 0, received = 0;
 
@@ -377,11 +371,12 @@ START_TEST(much_arrives_whole)
 	ck_assert_uint_eq(received, sent);
 	close_poller();
 }
-END_TEST
 
 /* ---- lines ---- */
 
-START_TEST(one_poll_tells_of_all_lines_that_are_there)
+TEST_CASE("lines");
+
+TEST(one_poll_tells_of_all_lines_that_are_there)
 {
 	open_lines();
 	put("one\ntwo\n\nthree\nfo");
@@ -393,9 +388,8 @@ START_TEST(one_poll_tells_of_all_lines_that_are_there)
 	ck_assert_int_eq(poll_now(), 0);
 	close_poller();
 }
-END_TEST
 
-START_TEST(one_poll_tells_of_all_lines_however_they_came)
+TEST(one_poll_tells_of_all_lines_however_they_came)
 {
 	open_lines();
 	for (int i = 0; i < 200; i++)
@@ -403,9 +397,8 @@ START_TEST(one_poll_tells_of_all_lines_however_they_came)
 	ck_assert_int_eq(poll_now(), 400);
 	close_poller();
 }
-END_TEST
 
-START_TEST(the_incomplete_last_line_comes_at_the_end)
+TEST(the_incomplete_last_line_comes_at_the_end)
 {
 	open_lines();
 	put("whole\nnot who");
@@ -416,9 +409,8 @@ START_TEST(the_incomplete_last_line_comes_at_the_end)
 	poll_until_story("[whole](not whole)X0");
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_longer_line_is_told_of_and_skipped)
+TEST(a_longer_line_is_told_of_and_skipped)
 {
 	open_lines();
 	ck_assert_int_eq(ferry_channel_set_lines(channel, "\r\n", 2, 4), 0);
@@ -433,9 +425,8 @@ START_TEST(a_longer_line_is_told_of_and_skipped)
 	expect_story("[1234]<1234>[next]");
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_line_may_be_longer_than_the_read_limit)
+TEST(a_line_may_be_longer_than_the_read_limit)
 {
 	enum { LENGTH = 300000 };
 	static char line[LENGTH];
@@ -457,9 +448,8 @@ START_TEST(a_line_may_be_longer_than_the_read_limit)
 	ck_assert_mem_eq(events[0].data, line, LENGTH);
 	close_poller();
 }
-END_TEST
 
-START_TEST(lines_and_bytes_take_turns)
+TEST(lines_and_bytes_take_turns)
 {
 	open_lines();
 	put("3\nabc4\nde");
@@ -474,10 +464,9 @@ START_TEST(lines_and_bytes_take_turns)
 	expect_story("[x]");
 	close_poller();
 }
-END_TEST
 
 /* Random pieces, random room: the same text, whatever. */
-START_TEST(lines_do_not_depend_on_packets_or_room)
+TEST(lines_do_not_depend_on_packets_or_room)
 {
 	enum { LINES = 3000 };
 	char text[LINES * 12], told[LINES * 12];
@@ -508,11 +497,12 @@ START_TEST(lines_do_not_depend_on_packets_or_room)
 	ck_assert_mem_eq(told, text, length);
 	close_poller();
 }
-END_TEST
 
 /* ---- descriptors ---- */
 
-START_TEST(a_descriptor_comes_before_its_line_and_after_the_one_before)
+TEST_CASE("descriptors");
+
+TEST(a_descriptor_comes_before_its_line_and_after_the_one_before)
 {
 	open_lines();
 	put("plain\nbegin");
@@ -524,9 +514,8 @@ START_TEST(a_descriptor_comes_before_its_line_and_after_the_one_before)
 	expect_story("[plain]F1[beginning]F2[second][third]F3");
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_descriptor_comes_before_its_bytes)
+TEST(a_descriptor_comes_before_its_bytes)
 {
 	open_channel(PAIR_UNIX);
 	put_fd("a", 1);
@@ -536,9 +525,8 @@ START_TEST(a_descriptor_comes_before_its_bytes)
 	expect_story("F1{a}F2{bc}");
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_stolen_descriptor_is_the_callers_and_the_others_are_closed)
+TEST(a_stolen_descriptor_is_the_callers_and_the_others_are_closed)
 {
 	open_channel(PAIR_UNIX);
 	put_fd("a", 1);
@@ -557,9 +545,8 @@ START_TEST(a_stolen_descriptor_is_the_callers_and_the_others_are_closed)
 	close(first);
 	close_poller();
 }
-END_TEST
 
-START_TEST(descriptors_that_nobody_polls_are_closed)
+TEST(descriptors_that_nobody_polls_are_closed)
 {
 	open_channel(PAIR_UNIX);
 	for (uint32_t i = 0; i < 100; i++)
@@ -567,9 +554,8 @@ START_TEST(descriptors_that_nobody_polls_are_closed)
 	ck_assert_int_eq(poll_for(10, &at_once), 10);
 	close_poller();
 }
-END_TEST
 
-START_TEST(descriptors_keep_their_order_when_there_are_many)
+TEST(descriptors_keep_their_order_when_there_are_many)
 {
 	uint32_t next = 0;
 
@@ -585,9 +571,8 @@ START_TEST(descriptors_keep_their_order_when_there_are_many)
 	}
 	close_poller();
 }
-END_TEST
 
-START_TEST(lost_descriptors_are_told)
+TEST(lost_descriptors_are_told)
 {
 	open_channel(PAIR_UNIX);
 	put_fd("x", 1);
@@ -597,9 +582,8 @@ START_TEST(lost_descriptors_are_told)
 	expect_story("L{x}");
 	close_poller();
 }
-END_TEST
 
-START_TEST(descriptors_are_sent)
+TEST(descriptors_are_sent)
 {
 	struct wire_read result;
 	char byte;
@@ -615,7 +599,6 @@ START_TEST(descriptors_are_sent)
 	ck_assert_int_eq(ferry_channel_send_fd(channel, -1, FERRY_FD_DUP), -EBADF);
 	close_poller();
 }
-END_TEST
 
 /* ---- writing ---- */
 
@@ -628,7 +611,9 @@ static unsigned char *make_bytes(size_t length)
 	return bytes;
 }
 
-START_TEST(a_mebibyte_goes_through_the_smallest_buffers)
+TEST_CASE("writing");
+
+LOOP_TEST_FROM(a_mebibyte_goes_through_the_smallest_buffers, PAIR_UNIX, PAIR_TCP + 1)
 {
 	unsigned char *bytes = make_bytes(MIB);
 	uint64_t received = 0;
@@ -649,9 +634,8 @@ START_TEST(a_mebibyte_goes_through_the_smallest_buffers)
 	free(bytes);
 	close_poller();
 }
-END_TEST
 
-START_TEST(flush_waits_for_the_reader)
+TEST(flush_waits_for_the_reader)
 {
 	unsigned char *bytes = make_bytes(MIB);
 
@@ -674,9 +658,8 @@ START_TEST(flush_waits_for_the_reader)
 	ck_assert_int_eq(waitpid(reader, &status, 0), reader);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
-END_TEST
 
-START_TEST(several_parts_leave_together)
+TEST(several_parts_leave_together)
 {
 	char a[] = "one ", b[] = "two";
 	const struct iovec parts[] = {{a, 4}, {NULL, 0}, {b, 3}};
@@ -689,9 +672,8 @@ START_TEST(several_parts_leave_together)
 	ck_assert_int_eq(ferry_channel_writev(channel, NULL, 1), -EINVAL);
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_full_queue_refuses_and_says_when_there_is_room)
+TEST(a_full_queue_refuses_and_says_when_there_is_room)
 {
 	unsigned char *bytes = make_bytes(MIB);
 
@@ -722,9 +704,8 @@ START_TEST(a_full_queue_refuses_and_says_when_there_is_room)
 	free(bytes);
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_program_that_only_writes_needs_no_polls)
+TEST(a_program_that_only_writes_needs_no_polls)
 {
 	char block[4096] = {0};
 	uint64_t sent = 0, received = 0;
@@ -741,9 +722,8 @@ START_TEST(a_program_that_only_writes_needs_no_polls)
 	ck_assert_uint_ge(sent, received);
 	close_poller();
 }
-END_TEST
 
-START_TEST(what_is_queued_is_sent_before_a_close)
+LOOP_TEST_FROM(what_is_queued_is_sent_before_a_close, PAIR_UNIX, PAIR_TCP + 1)
 {
 	unsigned char *bytes = make_bytes(MIB);
 	uint64_t received = 0;
@@ -763,11 +743,12 @@ START_TEST(what_is_queued_is_sent_before_a_close)
 	free(bytes);
 	close_poller();
 }
-END_TEST
 
 /* ---- many channels ---- */
 
-START_TEST(a_hundred_channels_are_served_without_a_callback)
+TEST_CASE("many");
+
+TEST(a_hundred_channels_are_served_without_a_callback)
 {
 	enum { CHANNELS = 100, ROUNDS = 20 };
 	int fars[CHANNELS];
@@ -811,9 +792,8 @@ START_TEST(a_hundred_channels_are_served_without_a_callback)
 	ck_assert_uint_eq(ended, CHANNELS);
 	close_poller();
 }
-END_TEST
 
-START_TEST(with_little_room_each_channel_has_its_turn_and_nothing_is_lost)
+TEST(with_little_room_each_channel_has_its_turn_and_nothing_is_lost)
 {
 	enum { CHANNELS = 3, LINES = 10 };
 	struct ferry_channel *channels[CHANNELS];
@@ -843,9 +823,8 @@ START_TEST(with_little_room_each_channel_has_its_turn_and_nothing_is_lost)
 		close(fars[i]);
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_peer_that_never_pauses_holds_nobody_up)
+TEST(a_peer_that_never_pauses_holds_nobody_up)
 {
 	int quiet_far;
 
@@ -865,9 +844,8 @@ START_TEST(a_peer_that_never_pauses_holds_nobody_up)
 	close(quiet_far);
 	close_poller();
 }
-END_TEST
 
-START_TEST(no_more_is_read_ahead_than_allowed)
+LOOP_TEST_FROM(no_more_is_read_ahead_than_allowed, PAIR_UNIX, PAIR_TCP + 1)
 {
 	enum { LIMIT = 4096, ONE_READ = 256 * 1024 };
 	struct ferry_transport_stats stats;
@@ -890,11 +868,12 @@ START_TEST(no_more_is_read_ahead_than_allowed)
 	ck_assert_uint_gt(sent, stats.bytes_received); /* the peer is held up */
 	close_poller();
 }
-END_TEST
 
 /* ---- registering ---- */
 
-START_TEST(a_channel_that_is_not_registered_is_not_told_of_and_loses_nothing)
+TEST_CASE("registering");
+
+TEST(a_channel_that_is_not_registered_is_not_told_of_and_loses_nothing)
 {
 	open_lines();
 	put("one\ntwo\n");
@@ -910,9 +889,8 @@ START_TEST(a_channel_that_is_not_registered_is_not_told_of_and_loses_nothing)
 	poll_until_story("[one][two][three]");
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_channel_that_is_not_registered_outlives_its_poller)
+TEST(a_channel_that_is_not_registered_outlives_its_poller)
 {
 	open_channel(PAIR_UNIX);
 	ck_assert_int_eq(ferry_poller_unregister(poller, channel), 0);
@@ -930,18 +908,16 @@ START_TEST(a_channel_that_is_not_registered_outlives_its_poller)
 	free(bytes);
 	close_far();
 }
-END_TEST
 
-START_TEST(a_poller_without_channels_has_nothing_to_wait_for)
+TEST(a_poller_without_channels_has_nothing_to_wait_for)
 {
 	open_poller();
 	ck_assert_int_eq(poll_for(1, NULL), -ENOENT);
 	ck_assert_int_eq(poll_for(1, &at_once), -ENOENT);
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_freed_channel_is_closed_at_once_and_its_events_can_be_looked_at)
+TEST(a_freed_channel_is_closed_at_once_and_its_events_can_be_looked_at)
 {
 	open_lines();
 	int fd = ferry_channel_get_fd(channel);
@@ -963,9 +939,8 @@ START_TEST(a_freed_channel_is_closed_at_once_and_its_events_can_be_looked_at)
 	ck_assert_int_eq(poll_now(), -ENOENT);
 	close_poller();
 }
-END_TEST
 
-START_TEST(events_stay_valid_while_the_loop_runs_for_other_calls)
+TEST(events_stay_valid_while_the_loop_runs_for_other_calls)
 {
 	open_lines();
 	int other_far;
@@ -990,11 +965,12 @@ START_TEST(events_stay_valid_while_the_loop_runs_for_other_calls)
 	close(other_far);
 	close_poller();
 }
-END_TEST
 
 /* ---- close_all ---- */
 
-START_TEST(close_all_sends_and_closes_everything)
+TEST_CASE("servers", make_directory, remove_directory);
+
+TEST(close_all_sends_and_closes_everything)
 {
 	struct ferry_channel *others[3];
 	int fars[3];
@@ -1018,9 +994,8 @@ START_TEST(close_all_sends_and_closes_everything)
 	ck_assert_int_eq(ferry_poller_close_all(poller, NULL), 0);
 	close_poller();
 }
-END_TEST
 
-START_TEST(close_all_says_what_was_not_sent)
+LOOP_TEST(close_all_says_what_was_not_sent, 2)
 {
 	unsigned char *bytes = make_bytes(MIB);
 
@@ -1038,9 +1013,8 @@ START_TEST(close_all_says_what_was_not_sent)
 	free(bytes);
 	close_poller();
 }
-END_TEST
 
-START_TEST(close_all_leaves_what_is_not_registered)
+TEST(close_all_leaves_what_is_not_registered)
 {
 	open_channel(PAIR_UNIX);
 	ck_assert_int_eq(ferry_poller_unregister(poller, channel), 0);
@@ -1050,7 +1024,6 @@ START_TEST(close_all_leaves_what_is_not_registered)
 	ferry_channel_free(channel);
 	close_poller();
 }
-END_TEST
 
 /* ---- servers ---- */
 
@@ -1066,7 +1039,7 @@ static int connect_to_path(void)
 	return fd;
 }
 
-START_TEST(a_server_accepts)
+TEST(a_server_accepts)
 {
 	struct ferry_channel *server;
 
@@ -1099,9 +1072,8 @@ START_TEST(a_server_accepts)
 	ck_assert_int_eq(poll_now(), -ENOENT);
 	close_poller();
 }
-END_TEST
 
-START_TEST(a_server_stands_on_a_socket_from_elsewhere)
+LOOP_TEST(a_server_stands_on_a_socket_from_elsewhere, 2)
 {
 	struct ferry_channel *server;
 
@@ -1122,9 +1094,8 @@ START_TEST(a_server_stands_on_a_socket_from_elsewhere)
 	ck_assert(fd_is_open(listening));
 	close(listening);
 }
-END_TEST
 
-START_TEST(a_server_that_is_not_registered_leaves_clients_in_the_backlog)
+TEST(a_server_that_is_not_registered_leaves_clients_in_the_backlog)
 {
 	struct ferry_channel *server;
 
@@ -1138,9 +1109,8 @@ START_TEST(a_server_that_is_not_registered_leaves_clients_in_the_backlog)
 	close(client);
 	close_poller();
 }
-END_TEST
 
-START_TEST(connections_that_nobody_polls_are_closed)
+LOOP_TEST(connections_that_nobody_polls_are_closed, 2)
 {
 	enum { CLIENTS = 100 };
 	int clients[CLIENTS];
@@ -1162,7 +1132,6 @@ START_TEST(connections_that_nobody_polls_are_closed)
 		close(clients[i]);
 	}
 }
-END_TEST
 
 /* In libc's place: how often the loop goes round. */
 static unsigned int turns;
@@ -1173,7 +1142,7 @@ int epoll_wait(int epoll_fd, struct epoll_event *ready, int max, int timeout)
 	return (int)syscall(SYS_epoll_pwait, epoll_fd, ready, max, timeout, NULL, 0);
 }
 
-START_TEST(a_server_without_descriptors_waits_and_does_not_spin)
+TEST(a_server_without_descriptors_waits_and_does_not_spin)
 {
 	const struct timeval a_while = {.tv_usec = 350000};
 
@@ -1189,7 +1158,6 @@ START_TEST(a_server_without_descriptors_waits_and_does_not_spin)
 	poll_until_story("A");
 	close_poller();
 }
-END_TEST
 
 /* ---- time and signals ---- */
 
@@ -1200,7 +1168,9 @@ static int64_t milliseconds(void)
 	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-START_TEST(a_poll_waits_no_shorter_than_it_is_told)
+TEST_CASE("time and signals");
+
+TEST(a_poll_waits_no_shorter_than_it_is_told)
 {
 	open_channel(PAIR_UNIX);
 	int64_t start = milliseconds();
@@ -1214,7 +1184,6 @@ START_TEST(a_poll_waits_no_shorter_than_it_is_told)
 	expect_story("{x}{y}");
 	close_poller();
 }
-END_TEST
 
 static volatile sig_atomic_t ticks;
 static void (*volatile on_third_tick)(void);
@@ -1250,7 +1219,7 @@ static void write_at_far_end(void)
 	(void)!write(far, "x", 1);
 }
 
-START_TEST(a_signal_does_not_end_a_poll)
+LOOP_TEST(a_signal_does_not_end_a_poll, 2)
 {
 	open_channel(PAIR_UNIX);
 	start_ticking(write_at_far_end);
@@ -1259,7 +1228,6 @@ START_TEST(a_signal_does_not_end_a_poll)
 	expect_story("{x}");
 	close_poller();
 }
-END_TEST
 
 static void interrupt(void)
 {
@@ -1268,7 +1236,7 @@ static void interrupt(void)
 		_exit(1);
 }
 
-START_TEST(an_interruption_does_and_loses_nothing)
+TEST(an_interruption_does_and_loses_nothing)
 {
 	open_channel(PAIR_UNIX);
 	start_ticking(interrupt);
@@ -1284,9 +1252,8 @@ START_TEST(an_interruption_does_and_loses_nothing)
 	expect_story("{x}");
 	close_poller();
 }
-END_TEST
 
-START_TEST(an_interruption_ends_flush_and_close_all)
+TEST(an_interruption_ends_flush_and_close_all)
 {
 	unsigned char *bytes = make_bytes(MIB);
 
@@ -1301,11 +1268,12 @@ START_TEST(an_interruption_ends_flush_and_close_all)
 	free(bytes);
 	close_poller();
 }
-END_TEST
 
 /* ---- beside callbacks ---- */
 
-START_TEST(a_transport_becomes_a_channel)
+TEST_CASE("arguments");
+
+TEST(a_transport_becomes_a_channel)
 {
 	struct ferry_testing *testing;
 
@@ -1333,7 +1301,6 @@ START_TEST(a_transport_becomes_a_channel)
 	ferry_testing_free(testing);
 	close_poller();
 }
-END_TEST
 
 static int statuses[3];
 
@@ -1347,7 +1314,7 @@ static void call_inside(evutil_socket_t fd, short what, void *argument)
 	statuses[2] = 1;
 }
 
-START_TEST(a_callback_cannot_run_the_loop_again)
+TEST(a_callback_cannot_run_the_loop_again)
 {
 	open_lines();
 	int other;
@@ -1366,11 +1333,10 @@ START_TEST(a_callback_cannot_run_the_loop_again)
 	close(other);
 	close_poller();
 }
-END_TEST
 
 /* ---- arguments ---- */
 
-START_TEST(bad_arguments_change_nothing)
+TEST(bad_arguments_change_nothing)
 {
 	const struct timeval past = {.tv_sec = -1}, odd = {.tv_usec = 1000000};
 	struct ferry_channel *made = NULL;
@@ -1463,9 +1429,8 @@ START_TEST(bad_arguments_change_nothing)
 	close(file);
 	close_poller();
 }
-END_TEST
 
-START_TEST(without_descriptors_nothing_is_made)
+TEST(without_descriptors_nothing_is_made)
 {
 	struct ferry_poller *other;
 	struct ferry_channel *made;
@@ -1490,85 +1455,4 @@ START_TEST(without_descriptors_nothing_is_made)
 	close(fds[0]);
 	close(fds[1]);
 	close_poller();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("channel");
-	TCase *tcase = support_case(suite, "bytes");
-	tcase_add_loop_test(tcase, bytes_go_both_ways, PAIR_UNIX, PAIR_TCP + 1);
-	tcase_add_test(tcase, bytes_go_through_pipes);
-	tcase_add_test(tcase, one_pipe_alone_is_a_channel);
-	tcase_add_loop_test(tcase, the_end_comes_after_the_data_and_is_the_last_event, PAIR_UNIX,
-	                    PAIR_TCP + 1);
-	tcase_add_test(tcase, a_reset_is_told_after_the_data);
-	tcase_add_test(tcase, a_write_to_a_peer_that_is_gone_ends_the_channel);
-	tcase_add_loop_test(tcase, a_half_closed_peer_can_be_answered, PAIR_UNIX, PAIR_TCP + 1);
-	tcase_add_loop_test(tcase, its_own_half_can_be_closed_first, PAIR_UNIX, PAIR_TCP + 1);
-	tcase_add_loop_test(tcase, much_arrives_whole, PAIR_UNIX, PAIR_TCP + 1);
-
-	tcase = support_case(suite, "lines");
-	tcase_add_test(tcase, one_poll_tells_of_all_lines_that_are_there);
-	tcase_add_test(tcase, one_poll_tells_of_all_lines_however_they_came);
-	tcase_add_test(tcase, the_incomplete_last_line_comes_at_the_end);
-	tcase_add_test(tcase, a_longer_line_is_told_of_and_skipped);
-	tcase_add_test(tcase, a_line_may_be_longer_than_the_read_limit);
-	tcase_add_test(tcase, lines_and_bytes_take_turns);
-	tcase_add_test(tcase, lines_do_not_depend_on_packets_or_room);
-
-	tcase = support_case(suite, "descriptors");
-	tcase_add_test(tcase, a_descriptor_comes_before_its_line_and_after_the_one_before);
-	tcase_add_test(tcase, a_descriptor_comes_before_its_bytes);
-	tcase_add_test(tcase, a_stolen_descriptor_is_the_callers_and_the_others_are_closed);
-	tcase_add_test(tcase, descriptors_that_nobody_polls_are_closed);
-	tcase_add_test(tcase, descriptors_keep_their_order_when_there_are_many);
-	tcase_add_test(tcase, lost_descriptors_are_told);
-	tcase_add_test(tcase, descriptors_are_sent);
-
-	tcase = support_case(suite, "writing");
-	tcase_add_loop_test(tcase, a_mebibyte_goes_through_the_smallest_buffers, PAIR_UNIX,
-	                    PAIR_TCP + 1);
-	tcase_add_test(tcase, flush_waits_for_the_reader);
-	tcase_add_test(tcase, several_parts_leave_together);
-	tcase_add_test(tcase, a_full_queue_refuses_and_says_when_there_is_room);
-	tcase_add_test(tcase, a_program_that_only_writes_needs_no_polls);
-	tcase_add_loop_test(tcase, what_is_queued_is_sent_before_a_close, PAIR_UNIX, PAIR_TCP + 1);
-
-	tcase = support_case(suite, "many");
-	tcase_add_test(tcase, a_hundred_channels_are_served_without_a_callback);
-	tcase_add_test(tcase, with_little_room_each_channel_has_its_turn_and_nothing_is_lost);
-	tcase_add_test(tcase, a_peer_that_never_pauses_holds_nobody_up);
-	tcase_add_loop_test(tcase, no_more_is_read_ahead_than_allowed, PAIR_UNIX, PAIR_TCP + 1);
-
-	tcase = support_case(suite, "registering");
-	tcase_add_test(tcase, a_channel_that_is_not_registered_is_not_told_of_and_loses_nothing);
-	tcase_add_test(tcase, a_channel_that_is_not_registered_outlives_its_poller);
-	tcase_add_test(tcase, a_poller_without_channels_has_nothing_to_wait_for);
-	tcase_add_test(tcase, a_freed_channel_is_closed_at_once_and_its_events_can_be_looked_at);
-	tcase_add_test(tcase, events_stay_valid_while_the_loop_runs_for_other_calls);
-
-	tcase = support_case(suite, "servers");
-	tcase_add_checked_fixture(tcase, make_directory, remove_directory);
-	tcase_add_test(tcase, a_server_accepts);
-	tcase_add_loop_test(tcase, a_server_stands_on_a_socket_from_elsewhere, 0, 2);
-	tcase_add_test(tcase, a_server_that_is_not_registered_leaves_clients_in_the_backlog);
-	tcase_add_loop_test(tcase, connections_that_nobody_polls_are_closed, 0, 2);
-	tcase_add_test(tcase, a_server_without_descriptors_waits_and_does_not_spin);
-	tcase_add_test(tcase, close_all_sends_and_closes_everything);
-	tcase_add_loop_test(tcase, close_all_says_what_was_not_sent, 0, 2);
-	tcase_add_test(tcase, close_all_leaves_what_is_not_registered);
-
-	tcase = support_case(suite, "time and signals");
-	tcase_add_test(tcase, a_poll_waits_no_shorter_than_it_is_told);
-	tcase_add_loop_test(tcase, a_signal_does_not_end_a_poll, 0, 2);
-	tcase_add_test(tcase, an_interruption_does_and_loses_nothing);
-	tcase_add_test(tcase, an_interruption_ends_flush_and_close_all);
-
-	tcase = support_case(suite, "arguments");
-	tcase_add_test(tcase, a_transport_becomes_a_channel);
-	tcase_add_test(tcase, a_callback_cannot_run_the_loop_again);
-	tcase_add_test(tcase, bad_arguments_change_nothing);
-	tcase_add_test(tcase, without_descriptors_nothing_is_made);
-	return support_run(suite);
 }

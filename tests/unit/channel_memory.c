@@ -11,7 +11,7 @@
 #include "heap.h"
 #include "heap_sweep.h"
 #include "listening.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { POLLS = 10000, EVENTS = 16 };
@@ -22,7 +22,7 @@ static struct ferry_channel_event events[EVENTS];
 /* ---- how much ---- */
 
 /* _i: lines */
-START_TEST(ten_thousand_polls_take_no_memory)
+LOOP_TEST(ten_thousand_polls_take_no_memory, 2)
 {
 	struct ferry_poller *poller;
 	struct ferry_channel *channel;
@@ -58,7 +58,6 @@ START_TEST(ten_thousand_polls_take_no_memory)
 	ferry_poller_free(poller);
 	close(ends[1]);
 }
-END_TEST
 
 /* ---- none ---- */
 
@@ -173,20 +172,14 @@ static void judge(unsigned long failing)
 		ck_assert_uint_eq(failures, 0);
 }
 
-START_TEST(every_allocation_fails_in_turn_and_nothing_is_lost)
+TEST(every_allocation_fails_in_turn_and_nothing_is_lost)
 {
 	sweep_scenario(scenario, judge, 30);
 	printf("%u refusals\n", failures);
 	ck_assert_uint_gt(failures, 10);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("channel_memory");
-	TCase *tcase = support_case(suite, "memory");
-	tcase_add_loop_test(tcase, ten_thousand_polls_take_no_memory, 0, 2);
-	tcase_add_test(tcase, every_allocation_fails_in_turn_and_nothing_is_lost);
-	return support_run(suite);
 }

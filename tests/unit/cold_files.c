@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* ---- the kernel in the test's hand ---- */
@@ -333,7 +333,9 @@ static int make_cold_file(void)
 static const int first_probes[] = {REAL, MISSING, REFUSED};
 enum { PROBES = sizeof(first_probes) / sizeof(first_probes[0]) };
 
-START_TEST(a_file_on_the_disk_is_waited_for_and_arrives_whole_and_in_order)
+TEST_CASE("the page cache");
+
+LOOP_TEST(a_file_on_the_disk_is_waited_for_and_arrives_whole_and_in_order, 2 * PROBES)
 {
 	open_link(_i / PROBES);
 	cachestat_says = first_probes[_i % PROBES];
@@ -348,9 +350,8 @@ START_TEST(a_file_on_the_disk_is_waited_for_and_arrives_whole_and_in_order)
 	}
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_in_memory_never_waits)
+LOOP_TEST(a_file_in_memory_never_waits, 2 * PROBES)
 {
 	open_link(_i / PROBES);
 	cachestat_says = first_probes[_i % PROBES];
@@ -360,9 +361,8 @@ START_TEST(a_file_in_memory_never_waits)
 	expect_threads(0);
 	close_link();
 }
-END_TEST
 
-START_TEST(without_cachestat_it_is_asked_for_only_once_and_where_refused_each_time)
+LOOP_TEST(without_cachestat_it_is_asked_for_only_once_and_where_refused_each_time, 2)
 {
 	open_link(0);
 	cachestat_says = _i == 0 ? MISSING : REFUSED;
@@ -375,9 +375,8 @@ START_TEST(without_cachestat_it_is_asked_for_only_once_and_where_refused_each_ti
 	ck_assert_uint_gt(nowait_calls, 2);
 	close_link();
 }
-END_TEST
 
-START_TEST(pages_on_their_way_from_the_disk_are_waited_for)
+TEST(pages_on_their_way_from_the_disk_are_waited_for)
 {
 	open_link(0);
 	nowait_says = COLD; /* but cachestat counts them */
@@ -388,11 +387,12 @@ START_TEST(pages_on_their_way_from_the_disk_are_waited_for)
 	ck_assert_uint_gt(waits(&one), 0);
 	close_link();
 }
-END_TEST
 
 /* ---- what it does without ---- */
 
-START_TEST(where_the_kernel_cannot_say_it_is_sent_without_waiting)
+TEST_CASE("doing without");
+
+LOOP_TEST(where_the_kernel_cannot_say_it_is_sent_without_waiting, 2)
 {
 	open_link(_i);
 	cachestat_says = MISSING;
@@ -403,9 +403,8 @@ START_TEST(where_the_kernel_cannot_say_it_is_sent_without_waiting)
 	expect_threads(0);
 	close_link();
 }
-END_TEST
 
-START_TEST(without_a_thread_it_is_sent)
+LOOP_TEST(without_a_thread_it_is_sent, 2)
 {
 	open_link(_i);
 	cachestat_says = COLD;
@@ -415,9 +414,8 @@ START_TEST(without_a_thread_it_is_sent)
 	ck_assert_uint_eq(readahead_calls, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_that_reading_does_not_bring_into_memory_is_soon_no_more_asked_about)
+LOOP_TEST(a_file_that_reading_does_not_bring_into_memory_is_soon_no_more_asked_about, 4)
 {
 	open_link(_i % 2);
 	cachestat_says = COLD;
@@ -428,9 +426,8 @@ START_TEST(a_file_that_reading_does_not_bring_into_memory_is_soon_no_more_asked_
 	ck_assert_uint_le(cachestat_calls, 10);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_disk_that_does_not_answer_is_waited_for_so_many_times)
+TEST(a_disk_that_does_not_answer_is_waited_for_so_many_times)
 {
 	open_link(0);
 	send_stuck_file(&one);
@@ -438,9 +435,8 @@ START_TEST(a_disk_that_does_not_answer_is_waited_for_so_many_times)
 	ck_assert_uint_gt(disk_waiting, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(with_no_descriptor_to_spare_it_is_asked_for_later)
+TEST(with_no_descriptor_to_spare_it_is_asked_for_later)
 {
 	open_link(0);
 	int fd = make_file(SIZE);
@@ -456,7 +452,6 @@ START_TEST(with_no_descriptor_to_spare_it_is_asked_for_later)
 	ck_assert_uint_gt(readahead_calls, 0);
 	close_link();
 }
-END_TEST
 
 static unsigned int kept;
 
@@ -473,7 +468,7 @@ static void count_finished(struct ferry_file_producer *producer, int status, uin
 
 static const struct ferry_file_callbacks counting = {.finished = count_finished};
 
-START_TEST(more_cold_files_than_the_queue_holds_all_arrive)
+TEST(more_cold_files_than_the_queue_holds_all_arrive)
 {
 	struct recorder senders[100];
 	int fds[100][2];
@@ -503,9 +498,8 @@ START_TEST(more_cold_files_than_the_queue_holds_all_arrive)
 	}
 	close_link();
 }
-END_TEST
 
-START_TEST(a_sparse_file_without_blocks_is_sent)
+TEST(a_sparse_file_without_blocks_is_sent)
 {
 	open_link(0);
 	int fd = memfd_create("sparse", MFD_CLOEXEC);
@@ -520,9 +514,8 @@ START_TEST(a_sparse_file_without_blocks_is_sent)
 	ck_assert_uint_le(waits(&one), 10);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_that_shrinks_while_it_is_waited_for_finishes_with_the_count)
+TEST(a_file_that_shrinks_while_it_is_waited_for_finishes_with_the_count)
 {
 	open_link(0);
 	int fd = make_file(SIZE);
@@ -538,11 +531,12 @@ START_TEST(a_file_that_shrinks_while_it_is_waited_for_finishes_with_the_count)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 /* ---- meanwhile ---- */
 
-START_TEST(the_bytes_before_it_leave_and_those_after_it_wait)
+TEST_CASE("while it waits");
+
+LOOP_TEST(the_bytes_before_it_leave_and_those_after_it_wait, 2)
 {
 	open_link(_i);
 	ck_assert_int_eq(ferry_transport_write(one.sender.transport, "head", 4), 0);
@@ -567,10 +561,9 @@ START_TEST(the_bytes_before_it_leave_and_those_after_it_wait)
 	ck_assert_mem_eq(text, "tail", 4);
 	close_link();
 }
-END_TEST
 
 /* Each write runs the write step; the wait must not begin again each time. */
-START_TEST(writing_all_the_while_does_not_put_it_off)
+TEST(writing_all_the_while_does_not_put_it_off)
 {
 	open_link(0);
 	send_stuck_file(&one);
@@ -585,9 +578,8 @@ START_TEST(writing_all_the_while_does_not_put_it_off)
 	ck_assert_uint_gt(written, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(it_does_not_run_into_the_write_timeout)
+TEST(it_does_not_run_into_the_write_timeout)
 {
 	open_link(0);
 	bufferevent_set_timeouts(ferry_transport_get_bufferevent(one.sender.transport), NULL,
@@ -603,9 +595,8 @@ START_TEST(it_does_not_run_into_the_write_timeout)
 	check_whole(&one);
 	close_link();
 }
-END_TEST
 
-START_TEST(paused_while_it_waits_it_stays_paused_when_it_is_there)
+LOOP_TEST(paused_while_it_waits_it_stays_paused_when_it_is_there, 2)
 {
 	open_link(_i);
 	send_stuck_file(&one);
@@ -619,9 +610,8 @@ START_TEST(paused_while_it_waits_it_stays_paused_when_it_is_there)
 	check_whole(&one);
 	close_link();
 }
-END_TEST
 
-START_TEST(stopped_while_it_waits_it_finishes_and_what_follows_goes_on)
+LOOP_TEST(stopped_while_it_waits_it_finishes_and_what_follows_goes_on, 2)
 {
 	open_link(_i);
 	send_stuck_file(&one);
@@ -635,10 +625,9 @@ START_TEST(stopped_while_it_waits_it_finishes_and_what_follows_goes_on)
 	ck_assert_int_eq(recv(one.far, text, sizeof(text), 0), 4);
 	close_link();
 }
-END_TEST
 
 /* One piece is with the disk, the others are only queued. */
-START_TEST(stopped_before_its_turn_its_duplicate_is_closed_at_once)
+TEST(stopped_before_its_turn_its_duplicate_is_closed_at_once)
 {
 	open_link(0);
 	send_stuck_file(&one);
@@ -658,9 +647,8 @@ START_TEST(stopped_before_its_turn_its_duplicate_is_closed_at_once)
 	close_link_of(&two);
 	close_link();
 }
-END_TEST
 
-START_TEST(the_connection_lost_while_it_waits_finishes_it)
+LOOP_TEST(the_connection_lost_while_it_waits_finishes_it, 4)
 {
 	open_link(_i % 2);
 	send_stuck_file(&one);
@@ -677,7 +665,6 @@ START_TEST(the_connection_lost_while_it_waits_finishes_it)
 		ck_assert_int_eq(one.status, -ECONNABORTED);
 	close_link();
 }
-END_TEST
 
 static void *release_disk(void *unused)
 {
@@ -688,7 +675,7 @@ static void *release_disk(void *unused)
 	return NULL;
 }
 
-START_TEST(freed_while_it_waits_the_thread_ends_before_the_loop_goes_on)
+LOOP_TEST(freed_while_it_waits_the_thread_ends_before_the_loop_goes_on, 2)
 {
 	open_link(_i % 2);
 	send_stuck_file(&one);
@@ -701,9 +688,8 @@ START_TEST(freed_while_it_waits_the_thread_ends_before_the_loop_goes_on)
 	expect_threads(0);
 	close_link();
 }
-END_TEST
 
-START_TEST(the_base_freed_before_the_loop_ran_again_ends_the_thread_too)
+TEST(the_base_freed_before_the_loop_ran_again_ends_the_thread_too)
 {
 	open_link(0);
 	send_stuck_file(&one);
@@ -715,11 +701,12 @@ START_TEST(the_base_freed_before_the_loop_ran_again_ends_the_thread_too)
 	base = event_base_new();
 	close_link();
 }
-END_TEST
 
 /* ---- threads ---- */
 
-START_TEST(two_transports_of_a_base_share_a_thread_which_goes_with_the_last)
+TEST_CASE("threads");
+
+TEST(two_transports_of_a_base_share_a_thread_which_goes_with_the_last)
 {
 	open_link(0);
 	open_link_at(&two, 1);
@@ -744,7 +731,6 @@ START_TEST(two_transports_of_a_base_share_a_thread_which_goes_with_the_last)
 	check_whole(&one);
 	close_link();
 }
-END_TEST
 
 /* A base of its own, in a thread of its own, without check or the recorder, which are not made for it. */
 struct run {
@@ -798,7 +784,7 @@ static void *run_base(void *argument)
 	return NULL;
 }
 
-START_TEST(two_bases_in_two_threads_have_a_thread_each)
+TEST(two_bases_in_two_threads_have_a_thread_each)
 {
 	struct run runs[2] = {{0}};
 	pthread_t threads[2];
@@ -817,9 +803,8 @@ START_TEST(two_bases_in_two_threads_have_a_thread_each)
 	ck_assert_uint_gt(readahead_calls, 0);
 	expect_threads(0);
 }
-END_TEST
 
-START_TEST(after_a_fork_the_child_can_free_and_the_parent_goes_on)
+TEST(after_a_fork_the_child_can_free_and_the_parent_goes_on)
 {
 	open_link(0);
 	send_stuck_file(&one);
@@ -838,47 +823,4 @@ START_TEST(after_a_fork_the_child_can_free_and_the_parent_goes_on)
 	hold_disk(false);
 	pump_turns(3);
 	close_link();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("cold files");
-	TCase *real = support_case(suite, "the page cache");
-	tcase_add_loop_test(real, a_file_on_the_disk_is_waited_for_and_arrives_whole_and_in_order, 0,
-	                    2 * PROBES);
-	tcase_add_loop_test(real, a_file_in_memory_never_waits, 0, 2 * PROBES);
-	tcase_add_loop_test(
-	    real, without_cachestat_it_is_asked_for_only_once_and_where_refused_each_time, 0, 2);
-	tcase_add_test(real, pages_on_their_way_from_the_disk_are_waited_for);
-
-	TCase *without = support_case(suite, "doing without");
-	tcase_add_loop_test(without, where_the_kernel_cannot_say_it_is_sent_without_waiting, 0, 2);
-	tcase_add_loop_test(without, without_a_thread_it_is_sent, 0, 2);
-	tcase_add_loop_test(
-	    without, a_file_that_reading_does_not_bring_into_memory_is_soon_no_more_asked_about, 0, 4);
-	tcase_add_test(without, a_disk_that_does_not_answer_is_waited_for_so_many_times);
-	tcase_add_test(without, with_no_descriptor_to_spare_it_is_asked_for_later);
-	tcase_add_test(without, more_cold_files_than_the_queue_holds_all_arrive);
-	tcase_add_test(without, a_sparse_file_without_blocks_is_sent);
-	tcase_add_test(without, a_file_that_shrinks_while_it_is_waited_for_finishes_with_the_count);
-
-	TCase *meanwhile = support_case(suite, "while it waits");
-	tcase_add_loop_test(meanwhile, the_bytes_before_it_leave_and_those_after_it_wait, 0, 2);
-	tcase_add_test(meanwhile, writing_all_the_while_does_not_put_it_off);
-	tcase_add_test(meanwhile, it_does_not_run_into_the_write_timeout);
-	tcase_add_loop_test(meanwhile, paused_while_it_waits_it_stays_paused_when_it_is_there, 0, 2);
-	tcase_add_loop_test(meanwhile, stopped_while_it_waits_it_finishes_and_what_follows_goes_on, 0,
-	                    2);
-	tcase_add_test(meanwhile, stopped_before_its_turn_its_duplicate_is_closed_at_once);
-	tcase_add_loop_test(meanwhile, the_connection_lost_while_it_waits_finishes_it, 0, 4);
-	tcase_add_loop_test(meanwhile, freed_while_it_waits_the_thread_ends_before_the_loop_goes_on, 0,
-	                    2);
-	tcase_add_test(meanwhile, the_base_freed_before_the_loop_ran_again_ends_the_thread_too);
-
-	TCase *threads = support_case(suite, "threads");
-	tcase_add_test(threads, two_transports_of_a_base_share_a_thread_which_goes_with_the_last);
-	tcase_add_test(threads, two_bases_in_two_threads_have_a_thread_each);
-	tcase_add_test(threads, after_a_fork_the_child_can_free_and_the_parent_goes_on);
-	return support_run(suite);
 }

@@ -23,7 +23,7 @@
 #include "ferry/descriptor.h"
 
 #include "samples.h"
-#include "support.h"
+#include "test.h"
 
 ssize_t __real_readlink(const char *path, char *buffer, size_t size);
 ssize_t __wrap_readlink(const char *path, char *buffer, size_t size);
@@ -113,7 +113,9 @@ static void remove_directory(void)
 
 /* ---- refusals ---- */
 
-START_TEST(what_is_not_open_is_refused)
+TEST_CASE("files");
+
+TEST(what_is_not_open_is_refused)
 {
 	struct ferry_descriptor_info info = {.size = 7};
 	int fd = dup(STDERR_FILENO);
@@ -123,7 +125,6 @@ START_TEST(what_is_not_open_is_refused)
 	ck_assert_int_eq(ferry_descriptor_inspect(STDERR_FILENO, NULL), -EINVAL);
 	ck_assert_int_eq(info.size, 7);
 }
-END_TEST
 
 /* ---- files ---- */
 
@@ -139,7 +140,7 @@ static const struct {
 };
 
 /* _i: of modes */
-START_TEST(a_file)
+LOOP_TEST(a_file, COUNT(modes))
 {
 	make_directory();
 	int fd = open(path, O_CREAT | O_RDWR, 0600);
@@ -162,27 +163,24 @@ START_TEST(a_file)
 	close(fd);
 	remove_directory();
 }
-END_TEST
 
-START_TEST(a_file_without_a_name)
+TEST(a_file_without_a_name)
 {
 	struct ferry_descriptor_info info = inspect_and_close(make_file(100));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_FILE);
 	ck_assert_int_eq(info.size, 100);
 }
-END_TEST
 
-START_TEST(a_directory)
+TEST(a_directory)
 {
 	struct ferry_descriptor_info info = inspect_and_close(open("/", O_RDONLY | O_DIRECTORY));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_DIRECTORY);
 	ck_assert_int_eq(info.access, O_RDONLY);
 	expect_nothing_else(&info);
 }
-END_TEST
 
 /* _i: sealed */
-START_TEST(a_memfd)
+LOOP_TEST(a_memfd, 2)
 {
 	int fd = memfd_create("a name that is longer than what is read of it", MFD_ALLOW_SEALING);
 	ck_assert_int_eq(write(fd, "0123456789", 10), 10);
@@ -196,18 +194,16 @@ START_TEST(a_memfd)
 	ck_assert_int_eq(info.size, 10);
 	ck_assert_uint_eq(info.seals, _i ? F_SEAL_SHRINK | F_SEAL_WRITE : 0);
 }
-END_TEST
 
-START_TEST(a_memfd_that_takes_no_seals)
+TEST(a_memfd_that_takes_no_seals)
 {
 	struct ferry_descriptor_info info = inspect_and_close(memfd_create("x", 0));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_MEMFD);
 	ck_assert_uint_eq(info.seals, F_SEAL_SEAL);
 }
-END_TEST
 
 /* A file may be called so, in the root directory. */
-START_TEST(a_name_alone_makes_no_memfd)
+TEST(a_name_alone_makes_no_memfd)
 {
 	int fd = open("/proc/version", O_RDONLY);
 	fake_name = "/memfd:x (deleted)";
@@ -215,11 +211,12 @@ START_TEST(a_name_alone_makes_no_memfd)
 	fake_name = NULL;
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_FILE);
 }
-END_TEST
 
 /* ---- pipes, terminals, devices ---- */
 
-START_TEST(both_ends_of_a_pipe)
+TEST_CASE("others");
+
+TEST(both_ends_of_a_pipe)
 {
 	int ends[2];
 	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
@@ -233,9 +230,8 @@ START_TEST(both_ends_of_a_pipe)
 		expect_nothing_else(&info);
 	}
 }
-END_TEST
 
-START_TEST(a_fifo)
+TEST(a_fifo)
 {
 	static const int flags[] = {O_RDWR, O_RDONLY | O_NONBLOCK, O_PATH};
 	make_directory();
@@ -249,9 +245,8 @@ START_TEST(a_fifo)
 	}
 	remove_directory();
 }
-END_TEST
 
-START_TEST(both_sides_of_a_terminal)
+TEST(both_sides_of_a_terminal)
 {
 	int side = posix_openpt(O_RDWR | O_NOCTTY);
 	ck_assert_int_eq(grantpt(side) + unlockpt(side), 0);
@@ -263,10 +258,9 @@ START_TEST(both_sides_of_a_terminal)
 	ck_assert_int_eq(inspect_and_close(other).kind, FERRY_DESCRIPTOR_TTY);
 	close(side);
 }
-END_TEST
 
 /* Its other side is gone: whatever is asked of it, it says EIO. */
-START_TEST(a_terminal_that_was_hung_up_is_one_still)
+TEST(a_terminal_that_was_hung_up_is_one_still)
 {
 	int side = posix_openpt(O_RDWR | O_NOCTTY);
 	ck_assert_int_eq(grantpt(side) + unlockpt(side), 0);
@@ -275,16 +269,14 @@ START_TEST(a_terminal_that_was_hung_up_is_one_still)
 	ck_assert(!isatty(other));
 	ck_assert_int_eq(inspect_and_close(other).kind, FERRY_DESCRIPTOR_TTY);
 }
-END_TEST
 
-START_TEST(a_device)
+TEST(a_device)
 {
 	struct ferry_descriptor_info info = inspect_and_close(open("/dev/null", O_WRONLY));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_DEVICE);
 	ck_assert_int_eq(info.access, O_WRONLY);
 	expect_nothing_else(&info);
 }
-END_TEST
 
 /* ---- what has no file system ---- */
 
@@ -333,7 +325,7 @@ static int open_anonymous(enum ferry_descriptor_kind kind)
 }
 
 /* _i: of anonymous */
-START_TEST(what_has_no_file_system)
+LOOP_TEST(what_has_no_file_system, ANONYMOUS)
 {
 	int fd = open_anonymous(anonymous[_i].kind);
 	if (fd < 0) { /* io_uring is often forbidden */
@@ -352,9 +344,8 @@ START_TEST(what_has_no_file_system)
 	no_proc = false;
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_OTHER);
 }
-END_TEST
 
-START_TEST(without_proc_a_memfd_is_a_file)
+TEST(without_proc_a_memfd_is_a_file)
 {
 	int fd = memfd_create("x", 0);
 	no_proc = true;
@@ -363,7 +354,6 @@ START_TEST(without_proc_a_memfd_is_a_file)
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_FILE);
 	ck_assert_uint_eq(info.seals, 0);
 }
-END_TEST
 
 /* ---- O_PATH ---- */
 
@@ -376,7 +366,9 @@ static void make_socket_file(void)
 	close(fd);
 }
 
-START_TEST(a_path_is_no_access)
+TEST_CASE("files");
+
+TEST(a_path_is_no_access)
 {
 	struct ferry_descriptor_info info = inspect_and_close(open("/", O_PATH));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_DIRECTORY);
@@ -404,7 +396,6 @@ START_TEST(a_path_is_no_access)
 	expect_nothing_else(&info);
 	remove_directory();
 }
-END_TEST
 
 /* ---- sockets ---- */
 
@@ -440,13 +431,17 @@ static void expect_local(const struct ferry_descriptor_info *info, int fd)
 	ck_assert_int_eq(info->local_address.ss_family, info->family);
 }
 
+TEST_CASE("sockets");
+
+static const int unix_types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+
 /* _i: the type */
-START_TEST(a_pair_of_unix_sockets)
+LOOP_TEST(a_pair_of_unix_sockets, COUNT(unix_types))
 {
-	int ends[2];
-	ck_assert_int_eq(socketpair(AF_UNIX, _i | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+	int ends[2], type = unix_types[_i];
+	ck_assert_int_eq(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
 	for (int i = 0; i < 2; i++) {
-		struct ferry_descriptor_info info = inspect_socket(ends[i], AF_UNIX, _i, 0);
+		struct ferry_descriptor_info info = inspect_socket(ends[i], AF_UNIX, type, 0);
 		ck_assert(info.connected && !info.listening && info.non_blocking);
 		ck_assert_uint_eq(info.peer_length, sizeof(sa_family_t));
 		expect_local(&info, ends[i]);
@@ -458,9 +453,8 @@ START_TEST(a_pair_of_unix_sockets)
 	close(ends[0]);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(a_unix_listener_with_the_longest_name)
+TEST(a_unix_listener_with_the_longest_name)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	memset(address.sun_path + 1, 'x', sizeof(address.sun_path) - 1); /* abstract */
@@ -476,12 +470,11 @@ START_TEST(a_unix_listener_with_the_longest_name)
 	ck_assert_uint_eq(info.peer_length, 0);
 	close(fd);
 }
-END_TEST
 
 static const int families[] = {AF_INET, AF_INET6};
 
 /* _i: of families */
-START_TEST(tcp)
+LOOP_TEST(tcp, 2)
 {
 	int family = families[_i];
 	int listener = bind_loopback(family, SOCK_STREAM);
@@ -509,10 +502,9 @@ START_TEST(tcp)
 	close(server);
 	close(listener);
 }
-END_TEST
 
 /* _i: of families */
-START_TEST(udp)
+LOOP_TEST(udp, 2)
 {
 	int family = families[_i];
 	int fd = bind_loopback(family, SOCK_DGRAM);
@@ -527,44 +519,12 @@ START_TEST(udp)
 	ck_assert_mem_eq(&info.peer_address, &info.local_address, info.local_length);
 	close(fd);
 }
-END_TEST
 
-START_TEST(a_client_that_was_never_bound_has_its_family_only)
+TEST(a_client_that_was_never_bound_has_its_family_only)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct ferry_descriptor_info info = inspect_socket(fd, AF_UNIX, SOCK_STREAM, 0);
 	ck_assert(!info.connected && !info.listening);
 	ck_assert_uint_eq(info.local_length, sizeof(sa_family_t));
 	close(fd);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("descriptor_inspect");
-	TCase *files = support_case(suite, "files");
-	tcase_add_test(files, what_is_not_open_is_refused);
-	tcase_add_loop_test(files, a_file, 0, sizeof(modes) / sizeof(modes[0]));
-	tcase_add_test(files, a_file_without_a_name);
-	tcase_add_test(files, a_directory);
-	tcase_add_loop_test(files, a_memfd, 0, 2);
-	tcase_add_test(files, a_memfd_that_takes_no_seals);
-	tcase_add_test(files, a_name_alone_makes_no_memfd);
-	tcase_add_test(files, a_path_is_no_access);
-	TCase *others = support_case(suite, "others");
-	tcase_add_test(others, both_ends_of_a_pipe);
-	tcase_add_test(others, a_fifo);
-	tcase_add_test(others, both_sides_of_a_terminal);
-	tcase_add_test(others, a_terminal_that_was_hung_up_is_one_still);
-	tcase_add_test(others, a_device);
-	tcase_add_loop_test(others, what_has_no_file_system, 0, ANONYMOUS);
-	tcase_add_test(others, without_proc_a_memfd_is_a_file);
-	TCase *sockets = support_case(suite, "sockets");
-	tcase_add_loop_test(sockets, a_pair_of_unix_sockets, SOCK_STREAM, SOCK_DGRAM + 1);
-	tcase_add_loop_test(sockets, a_pair_of_unix_sockets, SOCK_SEQPACKET, SOCK_SEQPACKET + 1);
-	tcase_add_test(sockets, a_unix_listener_with_the_longest_name);
-	tcase_add_loop_test(sockets, tcp, 0, 2);
-	tcase_add_loop_test(sockets, udp, 0, 2);
-	tcase_add_test(sockets, a_client_that_was_never_bound_has_its_family_only);
-	return support_run(suite);
 }

@@ -11,7 +11,7 @@
 
 #include "descriptor_inbox.h"
 #include "samples.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 ssize_t __real_readlink(const char *path, char *buffer, size_t size);
@@ -163,8 +163,10 @@ static int receive_one(const unsigned char *payload, size_t length, int fd)
 
 /* ---- the bytes ---- */
 
+TEST_CASE("bytes");
+
 /* _i: of samples */
-START_TEST(what_is_sent_is_as_documented)
+LOOP_TEST(what_is_sent_is_as_documented, SAMPLES)
 {
 	unsigned char expected[PAYLOAD_MAX], frame[HEADER + PAYLOAD_MAX];
 	struct wire_read result;
@@ -188,10 +190,9 @@ START_TEST(what_is_sent_is_as_documented)
 	pump_turns(3);
 	sample_close(&sample);
 }
-END_TEST
 
 /* The page's own example. */
-START_TEST(the_bytes_of_a_listener)
+TEST(the_bytes_of_a_listener)
 {
 	static const unsigned char expected[16] = {1, 12, 2, 2, 2, 0, 1, 0, 6, 0, 3};
 	unsigned char payload[PAYLOAD_MAX];
@@ -204,11 +205,12 @@ START_TEST(the_bytes_of_a_listener)
 	close_inbox();
 	sample_close(&sample);
 }
-END_TEST
 
 /* ---- broken ---- */
 
-START_TEST(every_other_length_is_refused)
+TEST_CASE("broken");
+
+TEST(every_other_length_is_refused)
 {
 	unsigned char payload[PAYLOAD_MAX] = {0};
 	struct sample sample;
@@ -220,7 +222,6 @@ START_TEST(every_other_length_is_refused)
 	close_inbox();
 	sample_close(&sample);
 }
-END_TEST
 
 /* With the identity right: only a name, and whether the sender had a /proc, can be others. */
 static bool may_pass(const unsigned char *payload, size_t at, unsigned char value)
@@ -243,7 +244,7 @@ static void mutate(unsigned char *payload, size_t length, size_t at, unsigned ch
 }
 
 /* _i: of samples */
-START_TEST(every_byte_counts)
+LOOP_TEST(every_byte_counts, SAMPLES)
 {
 	unsigned char payload[PAYLOAD_MAX];
 	struct sample sample;
@@ -261,9 +262,8 @@ START_TEST(every_byte_counts)
 	close_inbox();
 	sample_close(&sample);
 }
-END_TEST
 
-START_TEST(noise_is_refused)
+TEST(noise_is_refused)
 {
 	unsigned char payload[PAYLOAD_MAX];
 	struct sample sample;
@@ -283,12 +283,13 @@ START_TEST(noise_is_refused)
 	close_inbox();
 	sample_close(&sample);
 }
-END_TEST
 
 /* ---- lies ---- */
 
+TEST_CASE("lies");
+
 /* Every description with every descriptor. */
-START_TEST(a_description_of_another_descriptor_is_refused)
+TEST(a_description_of_another_descriptor_is_refused)
 {
 	static unsigned char payloads[SAMPLES][PAYLOAD_MAX];
 	static struct sample samples[SAMPLES];
@@ -312,7 +313,6 @@ START_TEST(a_description_of_another_descriptor_is_refused)
 			sample_close(&samples[i]);
 	close_inbox();
 }
-END_TEST
 
 /* All but one word is true. */
 static const struct {
@@ -349,7 +349,7 @@ static const struct {
     {SAMPLE_TCP4, 8, IPPROTO_UDP},
 };
 
-START_TEST(one_false_word_is_enough)
+TEST(one_false_word_is_enough)
 {
 	unsigned char payload[PAYLOAD_MAX];
 	open_inbox();
@@ -366,10 +366,9 @@ START_TEST(one_false_word_is_enough)
 	}
 	close_inbox();
 }
-END_TEST
 
 /* A liar says that there is no /proc where it is, to have kinds pass for others. */
-START_TEST(coarseness_is_no_cover)
+TEST(coarseness_is_no_cover)
 {
 	static const struct {
 		int which;
@@ -403,10 +402,9 @@ START_TEST(coarseness_is_no_cover)
 	}
 	close_inbox();
 }
-END_TEST
 
 /* What this end cannot tell apart for want of /proc must still look alike. */
-START_TEST(without_proc_here_only_what_looks_alike_passes)
+TEST(without_proc_here_only_what_looks_alike_passes)
 {
 	unsigned char payload[PAYLOAD_MAX];
 	struct sample sample;
@@ -435,11 +433,12 @@ START_TEST(without_proc_here_only_what_looks_alike_passes)
 	sample_close(&sample);
 	close_inbox();
 }
-END_TEST
 
 /* ---- how many ---- */
 
-START_TEST(another_number_than_one_is_refused)
+TEST_CASE("number");
+
+TEST(another_number_than_one_is_refused)
 {
 	static const size_t counts[] = {0, 2, 3, WIRE_MAX_FDS};
 	unsigned char payload[PAYLOAD_MAX];
@@ -456,10 +455,9 @@ START_TEST(another_number_than_one_is_refused)
 	close_inbox();
 	sample_close(&sample);
 }
-END_TEST
 
 /* sendfileobj's receiver takes the descriptor for granted. */
-START_TEST(a_descriptor_that_was_lost_is_told)
+TEST(a_descriptor_that_was_lost_is_told)
 {
 	unsigned char payload[PAYLOAD_MAX];
 	struct sample sample;
@@ -478,10 +476,9 @@ START_TEST(a_descriptor_that_was_lost_is_told)
 	close_inbox();
 	sample_close(&sample);
 }
-END_TEST
 
 /* A message that does not even have what it declares is the end of the stream, as ever. */
-START_TEST(a_message_that_declares_what_it_has_not_ends_the_connection)
+TEST(a_message_that_declares_what_it_has_not_ends_the_connection)
 {
 	unsigned char frame[HEADER + PAYLOAD_MAX] = {'F', 'R', 'Y', 1};
 	struct sample sample;
@@ -498,7 +495,6 @@ START_TEST(a_message_that_declares_what_it_has_not_ends_the_connection)
 	close_inbox();
 	sample_close(&sample);
 }
-END_TEST
 
 /* ---- names ---- */
 
@@ -543,7 +539,9 @@ static const struct {
     {"good \xe2\x82\xac, bad \xff", false},
 };
 
-START_TEST(names_are_utf8_at_both_ends)
+TEST_CASE("names");
+
+TEST(names_are_utf8_at_both_ends)
 {
 	unsigned char payload[PAYLOAD_MAX];
 	struct sample sample;
@@ -567,9 +565,8 @@ START_TEST(names_are_utf8_at_both_ends)
 	close_inbox();
 	sample_close(&sample);
 }
-END_TEST
 
-START_TEST(a_name_has_no_zero_byte_in_it)
+TEST(a_name_has_no_zero_byte_in_it)
 {
 	unsigned char payload[PAYLOAD_MAX];
 	struct sample sample;
@@ -583,14 +580,13 @@ START_TEST(a_name_has_no_zero_byte_in_it)
 	close_inbox();
 	sample_close(&sample);
 }
-END_TEST
 
 static void keep(struct descriptor_inbox *box, struct ferry_message *message)
 {
 	box->status = ferry_descriptor_receive(&box->descriptor, message);
 }
 
-START_TEST(the_longest_name)
+TEST(the_longest_name)
 {
 	char name[NAME_LONGEST + 1];
 	unsigned char payload[PAYLOAD_MAX];
@@ -615,31 +611,4 @@ START_TEST(the_longest_name)
 	ck_assert_int_eq(receive_one(payload, length + 1, sample.fd), -EPROTO);
 	close_inbox();
 	sample_close(&sample);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("descriptor_lies");
-	TCase *bytes = support_case(suite, "bytes");
-	tcase_add_loop_test(bytes, what_is_sent_is_as_documented, 0, SAMPLES);
-	tcase_add_test(bytes, the_bytes_of_a_listener);
-	TCase *broken = support_case(suite, "broken");
-	tcase_add_test(broken, every_other_length_is_refused);
-	tcase_add_loop_test(broken, every_byte_counts, 0, SAMPLES);
-	tcase_add_test(broken, noise_is_refused);
-	TCase *told = support_case(suite, "lies");
-	tcase_add_test(told, a_description_of_another_descriptor_is_refused);
-	tcase_add_test(told, one_false_word_is_enough);
-	tcase_add_test(told, coarseness_is_no_cover);
-	tcase_add_test(told, without_proc_here_only_what_looks_alike_passes);
-	TCase *number = support_case(suite, "number");
-	tcase_add_test(number, another_number_than_one_is_refused);
-	tcase_add_test(number, a_descriptor_that_was_lost_is_told);
-	tcase_add_test(number, a_message_that_declares_what_it_has_not_ends_the_connection);
-	TCase *naming = support_case(suite, "names");
-	tcase_add_test(naming, names_are_utf8_at_both_ends);
-	tcase_add_test(naming, a_name_has_no_zero_byte_in_it);
-	tcase_add_test(naming, the_longest_name);
-	return support_run(suite);
 }

@@ -12,7 +12,7 @@
 #include "heap.h"
 #include "heap_sweep.h"
 #include "samples.h"
-#include "support.h"
+#include "test.h"
 
 static struct descriptor_inbox inbox;
 static struct ferry_message_stream *sender;
@@ -125,11 +125,10 @@ static void clean_up(void)
 }
 
 /* _i: of calls */
-START_TEST(without_memory_nothing_has_changed)
+LOOP_TEST(without_memory_nothing_has_changed, CALLS)
 {
 	sweep_function(&calls[_i], clean_up);
 }
-END_TEST
 
 /* ---- receiving, which is in a callback ---- */
 
@@ -154,7 +153,7 @@ static void receive_the_second_time(struct descriptor_inbox *box, struct ferry_m
 	ck_assert_int_eq(ferry_descriptor_get_fd(box->descriptor), fd);
 }
 
-START_TEST(without_memory_a_message_keeps_its_descriptor)
+TEST(without_memory_a_message_keeps_its_descriptor)
 {
 	make_sender();
 	int before = count_open_fds();
@@ -168,14 +167,8 @@ START_TEST(without_memory_a_message_keeps_its_descriptor)
 	ck_assert_int_eq(count_open_fds(), before + 1);
 	clean_up();
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("descriptor_memory");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_loop_test(memory, without_memory_nothing_has_changed, 0, CALLS);
-	tcase_add_test(memory, without_memory_a_message_keeps_its_descriptor);
-	return support_run(suite);
 }

@@ -21,7 +21,7 @@
 
 #include "descriptor_inbox.h"
 #include "samples.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 FILE *__real_fdopen(int fd, const char *mode);
@@ -542,8 +542,10 @@ static void expect_arrived(const struct ferry_descriptor *descriptor, const stru
 	ck_assert_mem_eq(&here, info, sizeof(here));
 }
 
+TEST_CASE("kinds");
+
 /* _i: of samples */
-START_TEST(every_kind_arrives_and_works)
+LOOP_TEST(every_kind_arrives_and_works, SAMPLES)
 {
 	struct sample sample;
 	if (!sample_make(&sample, _i))
@@ -556,7 +558,6 @@ START_TEST(every_kind_arrives_and_works)
 	close_streams();
 	sample_close(&sample);
 }
-END_TEST
 
 /* The process that sends is gone before anything is done with it. */
 static void send_from_a_process(int socket, int fd)
@@ -577,7 +578,7 @@ static void send_from_a_process(int socket, int fd)
 }
 
 /* _i: of samples */
-START_TEST(every_kind_works_when_its_sender_is_gone)
+LOOP_TEST(every_kind_works_when_its_sender_is_gone, SAMPLES)
 {
 	int ends[2];
 	struct sample sample;
@@ -593,10 +594,9 @@ START_TEST(every_kind_works_when_its_sender_is_gone)
 	inbox_close(&inbox);
 	sample_close(&sample);
 }
-END_TEST
 
 /* _i: of samples. What is only freed is closed. */
-START_TEST(every_kind_is_closed_when_freed)
+LOOP_TEST(every_kind_is_closed_when_freed, SAMPLES)
 {
 	struct sample sample;
 	if (!sample_make(&sample, _i))
@@ -611,9 +611,8 @@ START_TEST(every_kind_is_closed_when_freed)
 	close_streams();
 	sample_close(&sample);
 }
-END_TEST
 
-START_TEST(many_arrive_in_order_with_their_names)
+TEST(many_arrive_in_order_with_their_names)
 {
 	char name[16];
 	open_streams();
@@ -629,11 +628,10 @@ START_TEST(many_arrive_in_order_with_their_names)
 	}
 	close_streams();
 }
-END_TEST
 
 /* Either end, or both: what was told apart by /proc alone is not compared. _i: the sender has none, the
  * receiver has none. */
-START_TEST(without_proc_every_kind_arrives)
+LOOP_TEST_FROM(without_proc_every_kind_arrives, 1, 4)
 {
 	open_streams();
 	for (int which = 0; which < SAMPLES; which++) {
@@ -652,12 +650,13 @@ START_TEST(without_proc_every_kind_arrives)
 	}
 	close_streams();
 }
-END_TEST
 
 /* ---- what may happen on the way ---- */
 
+TEST_CASE("on the way");
+
 /* Its client resets it, or has ended it from both sides. _i: resets */
-START_TEST(a_connection_that_ended_on_the_way_is_what_was_sent)
+LOOP_TEST(a_connection_that_ended_on_the_way_is_what_was_sent, 2)
 {
 	struct sample sample;
 	struct bufferevent *bev = NULL;
@@ -679,9 +678,8 @@ START_TEST(a_connection_that_ended_on_the_way_is_what_was_sent)
 	close_streams();
 	sample_close(&sample);
 }
-END_TEST
 
-START_TEST(a_terminal_that_was_hung_up_on_the_way_is_what_was_sent)
+TEST(a_terminal_that_was_hung_up_on_the_way_is_what_was_sent)
 {
 	struct sample sample;
 	open_streams();
@@ -696,10 +694,9 @@ START_TEST(a_terminal_that_was_hung_up_on_the_way_is_what_was_sent)
 	close_streams();
 	sample_close(&sample);
 }
-END_TEST
 
 /* Position, size, seals and O_NONBLOCK. */
-START_TEST(what_may_change_is_not_compared)
+TEST(what_may_change_is_not_compared)
 {
 	struct sample sample;
 	open_streams();
@@ -721,11 +718,12 @@ START_TEST(what_may_change_is_not_compared)
 	close_streams();
 	sample_close(&sample);
 }
-END_TEST
 
 /* ---- arguments ---- */
 
-START_TEST(what_cannot_be_sent_stays_the_callers)
+TEST_CASE("calls");
+
+TEST(what_cannot_be_sent_stays_the_callers)
 {
 	char name[258];
 	struct sample sample;
@@ -758,9 +756,8 @@ START_TEST(what_cannot_be_sent_stays_the_callers)
 	close_streams();
 	sample_close(&sample);
 }
-END_TEST
 
-START_TEST(over_tcp_nothing_is_sent)
+TEST(over_tcp_nothing_is_sent)
 {
 	int ends[2];
 	make_pair(PAIR_TCP, ends);
@@ -773,9 +770,8 @@ START_TEST(over_tcp_nothing_is_sent)
 	ferry_message_stream_free(stream);
 	pump_turns(3);
 }
-END_TEST
 
-START_TEST(null_is_refused_and_nothing_changes)
+TEST(null_is_refused_and_nothing_changes)
 {
 	FILE *file = NULL;
 	struct bufferevent *bev = NULL;
@@ -818,7 +814,6 @@ START_TEST(null_is_refused_and_nothing_changes)
 	close_streams();
 	sample_close(&sample);
 }
-END_TEST
 
 /* ---- in the callback ---- */
 
@@ -831,7 +826,7 @@ static void receive_twice(struct descriptor_inbox *box, struct ferry_message *me
 	ck_assert_ptr_null(again);
 }
 
-START_TEST(a_message_gives_its_descriptor_once)
+TEST(a_message_gives_its_descriptor_once)
 {
 	open_streams();
 	int fd = make_marked_fd(7);
@@ -842,7 +837,6 @@ START_TEST(a_message_gives_its_descriptor_once)
 	close(fd);
 	close_streams();
 }
-END_TEST
 
 static void free_before(struct descriptor_inbox *box, struct ferry_message *message)
 {
@@ -851,7 +845,7 @@ static void free_before(struct descriptor_inbox *box, struct ferry_message *mess
 	ck_assert_int_eq(ferry_descriptor_receive(&box->descriptor, message), 0);
 }
 
-START_TEST(a_message_outlives_its_stream)
+TEST(a_message_outlives_its_stream)
 {
 	open_streams();
 	int fd = make_marked_fd(7);
@@ -861,27 +855,4 @@ START_TEST(a_message_outlives_its_stream)
 	ferry_descriptor_free(descriptor);
 	close(fd);
 	close_streams();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("descriptor_send");
-	TCase *kinds = support_case(suite, "kinds");
-	tcase_add_loop_test(kinds, every_kind_arrives_and_works, 0, SAMPLES);
-	tcase_add_loop_test(kinds, every_kind_works_when_its_sender_is_gone, 0, SAMPLES);
-	tcase_add_loop_test(kinds, every_kind_is_closed_when_freed, 0, SAMPLES);
-	tcase_add_loop_test(kinds, without_proc_every_kind_arrives, 1, 4);
-	tcase_add_test(kinds, many_arrive_in_order_with_their_names);
-	TCase *way = support_case(suite, "on the way");
-	tcase_add_loop_test(way, a_connection_that_ended_on_the_way_is_what_was_sent, 0, 2);
-	tcase_add_test(way, a_terminal_that_was_hung_up_on_the_way_is_what_was_sent);
-	tcase_add_test(way, what_may_change_is_not_compared);
-	TCase *calls = support_case(suite, "calls");
-	tcase_add_test(calls, what_cannot_be_sent_stays_the_callers);
-	tcase_add_test(calls, over_tcp_nothing_is_sent);
-	tcase_add_test(calls, null_is_refused_and_nothing_changes);
-	tcase_add_test(calls, a_message_gives_its_descriptor_once);
-	tcase_add_test(calls, a_message_outlives_its_stream);
-	return support_run(suite);
 }

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static unsigned int bad_closes;
@@ -222,7 +222,9 @@ static const struct {
 };
 enum { ENDING_COUNT = sizeof(endings) / sizeof(endings[0]) };
 
-START_TEST(a_taken_descriptor_is_closed_exactly_once)
+TEST_CASE("ownership", NULL, check_closes);
+
+LOOP_TEST(a_taken_descriptor_is_closed_exactly_once, ENDING_COUNT)
 {
 	open_sender();
 	if (endings[_i].full)
@@ -240,9 +242,8 @@ START_TEST(a_taken_descriptor_is_closed_exactly_once)
 	check_occupied(number);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_duplicated_descriptor_stays_the_callers_and_its_duplicate_is_closed)
+LOOP_TEST(a_duplicated_descriptor_stays_the_callers_and_its_duplicate_is_closed, ENDING_COUNT)
 {
 	open_sender();
 	if (endings[_i].full)
@@ -265,9 +266,8 @@ START_TEST(a_duplicated_descriptor_stays_the_callers_and_its_duplicate_is_closed
 	close(number);
 	close_sender();
 }
-END_TEST
 
-START_TEST(descriptors_dropped_with_the_connection_are_counted)
+TEST(descriptors_dropped_with_the_connection_are_counted)
 {
 	open_sender();
 	wire_fill(ends[0]);
@@ -287,9 +287,8 @@ START_TEST(descriptors_dropped_with_the_connection_are_counted)
 	ck_assert_uint_eq(stats.fds_sent, 0);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_descriptor_closed_right_after_being_duplicated_arrives_as_the_right_object)
+TEST(a_descriptor_closed_right_after_being_duplicated_arrives_as_the_right_object)
 {
 	open_sender();
 	int number = make_high_fd();
@@ -308,9 +307,8 @@ START_TEST(a_descriptor_closed_right_after_being_duplicated_arrives_as_the_right
 	check_occupied(number);
 	close_sender();
 }
-END_TEST
 
-START_TEST(the_same_descriptor_can_be_duplicated_and_then_given)
+TEST(the_same_descriptor_can_be_duplicated_and_then_given)
 {
 	open_sender();
 	int number = make_high_fd();
@@ -329,11 +327,12 @@ START_TEST(the_same_descriptor_can_be_duplicated_and_then_given)
 	ck_assert(!fd_is_open(number));
 	close_sender();
 }
-END_TEST
 
 /* ---- without a byte to travel with ---- */
 
-START_TEST(descriptors_without_a_byte_are_told_as_enodata)
+TEST_CASE("without a byte", NULL, check_closes);
+
+LOOP_TEST(descriptors_without_a_byte_are_told_as_enodata, 2)
 {
 	open_sender();
 	ck_assert_int_eq(ferry_transport_write(sender.transport, "bytes", 5), 0);
@@ -361,9 +360,8 @@ START_TEST(descriptors_without_a_byte_are_told_as_enodata)
 	ck_assert_int_eq(sender.reason, -ENODATA);
 	close_sender();
 }
-END_TEST
 
-START_TEST(an_ending_peer_leaves_descriptors_without_a_byte_as_enodata)
+TEST(an_ending_peer_leaves_descriptors_without_a_byte_as_enodata)
 {
 	make_pair(PAIR_UNIX, ends);
 	recorder_open(&sender, ends[0], &recorder_no_half_close);
@@ -376,9 +374,8 @@ START_TEST(an_ending_peer_leaves_descriptors_without_a_byte_as_enodata)
 	ck_assert_uint_eq(stats_of(sender.transport).fds_unsent, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(descriptors_before_a_file_without_bytes_are_told_as_enodata)
+LOOP_TEST(descriptors_before_a_file_without_bytes_are_told_as_enodata, 2)
 {
 	open_sender();
 	ck_assert_int_eq(send_fd(make_marked_fd(1), FERRY_FD_TAKE), 0);
@@ -397,7 +394,6 @@ START_TEST(descriptors_before_a_file_without_bytes_are_told_as_enodata)
 	ck_assert_uint_eq(stats_of(sender.transport).fds_unsent, 1);
 	close_sender();
 }
-END_TEST
 
 /* ---- bounds ---- */
 
@@ -433,7 +429,9 @@ static void receive_count(unsigned int count)
 	}
 }
 
-START_TEST(the_1025th_queued_descriptor_is_refused_and_stays_the_callers)
+TEST_CASE("bounds", NULL, check_closes);
+
+TEST(the_1025th_queued_descriptor_is_refused_and_stays_the_callers)
 {
 	raise_descriptor_limit();
 	open_sender();
@@ -450,9 +448,8 @@ START_TEST(the_1025th_queued_descriptor_is_refused_and_stays_the_callers)
 	ck_assert(!fd_is_open(fd));
 	close_sender();
 }
-END_TEST
 
-START_TEST(the_limit_can_be_set)
+TEST(the_limit_can_be_set)
 {
 	open_sender();
 	ck_assert_int_eq(ferry_transport_set_fd_buffer(sender.transport, 1, 3), 0);
@@ -474,9 +471,8 @@ START_TEST(the_limit_can_be_set)
 	close(fd);
 	close_sender();
 }
-END_TEST
 
-START_TEST(bad_bounds_are_refused)
+TEST(bad_bounds_are_refused)
 {
 	open_sender();
 	struct ferry_transport *t = sender.transport;
@@ -493,12 +489,12 @@ START_TEST(bad_bounds_are_refused)
 	ck_assert_int_eq(ferry_transport_set_fd_coalescing(NULL, true), -EINVAL);
 	close_sender();
 }
-END_TEST
 
 static const unsigned int message_limits[] = {0 /* the default of 64 */, 1, 2, 64, 65, 252, 253};
 enum { MESSAGE_LIMITS = sizeof(message_limits) / sizeof(message_limits[0]) };
 
-START_TEST(of_300_at_one_position_those_beyond_a_message_are_refused_and_none_is_lost)
+LOOP_TEST(of_300_at_one_position_those_beyond_a_message_are_refused_and_none_is_lost,
+          MESSAGE_LIMITS)
 {
 	open_sender();
 	unsigned int limit = message_limits[_i];
@@ -530,9 +526,8 @@ START_TEST(of_300_at_one_position_those_beyond_a_message_are_refused_and_none_is
 	wire_close_fds(&result);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_byte_makes_room_for_the_next_message)
+TEST(a_byte_makes_room_for_the_next_message)
 {
 	open_sender();
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(sender.transport, 2), 0);
@@ -545,9 +540,8 @@ START_TEST(a_byte_makes_room_for_the_next_message)
 	receive_count(10);
 	close_sender();
 }
-END_TEST
 
-START_TEST(an_empty_write_makes_no_room)
+TEST(an_empty_write_makes_no_room)
 {
 	open_sender();
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(sender.transport, 1), 0);
@@ -563,9 +557,8 @@ START_TEST(an_empty_write_makes_no_room)
 	receive_count(1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_lower_message_limit_strands_nothing)
+TEST(a_lower_message_limit_strands_nothing)
 {
 	open_sender();
 	for (int i = 0; i < 64; i++)
@@ -578,9 +571,8 @@ START_TEST(a_lower_message_limit_strands_nothing)
 	receive_count(65);
 	close_sender();
 }
-END_TEST
 
-START_TEST(descriptors_that_wait_for_a_byte_do_not_bar_those_of_an_empty_file)
+TEST(descriptors_that_wait_for_a_byte_do_not_bar_those_of_an_empty_file)
 {
 	open_sender();
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(sender.transport, 2), 0);
@@ -594,9 +586,8 @@ START_TEST(descriptors_that_wait_for_a_byte_do_not_bar_those_of_an_empty_file)
 	receive_count(2);
 	close_sender();
 }
-END_TEST
 
-START_TEST(more_than_a_message_around_a_stopped_file_is_not_lost)
+TEST(more_than_a_message_around_a_stopped_file_is_not_lost)
 {
 	/* 2 before and 2 after a file that never sends a byte: 4 for one byte, in messages of 2. */
 	open_sender();
@@ -616,9 +607,8 @@ START_TEST(more_than_a_message_around_a_stopped_file_is_not_lost)
 	receive_count(4);
 	close_sender();
 }
-END_TEST
 
-START_TEST(around_a_file_no_more_are_accepted_than_one_message_could_carry_without_it)
+TEST(around_a_file_no_more_are_accepted_than_one_message_could_carry_without_it)
 {
 	/* Should the file turn out to send nothing, all wait for the same byte. */
 	open_sender();
@@ -642,11 +632,12 @@ START_TEST(around_a_file_no_more_are_accepted_than_one_message_could_carry_witho
 	receive_count(accepted);
 	close_sender();
 }
-END_TEST
 
 /* ---- refusals ---- */
 
-START_TEST(a_number_that_is_not_open_is_refused_at_the_call)
+TEST_CASE("refusals", NULL, check_closes);
+
+TEST(a_number_that_is_not_open_is_refused_at_the_call)
 {
 	open_sender();
 	int closed = make_marked_fd(1);
@@ -659,9 +650,8 @@ START_TEST(a_number_that_is_not_open_is_refused_at_the_call)
 	ck_assert_uint_eq(stats_of(sender.transport).fds_queued, 0);
 	close_sender();
 }
-END_TEST
 
-START_TEST(bad_arguments_leave_the_descriptor_open)
+TEST(bad_arguments_leave_the_descriptor_open)
 {
 	open_sender();
 	int fd = make_marked_fd(1);
@@ -673,9 +663,8 @@ START_TEST(bad_arguments_leave_the_descriptor_open)
 	close(fd);
 	close_sender();
 }
-END_TEST
 
-START_TEST(the_transports_own_socket_is_refused)
+TEST(the_transports_own_socket_is_refused)
 {
 	open_sender();
 	int copy = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
@@ -692,9 +681,8 @@ START_TEST(the_transports_own_socket_is_refused)
 	close(other[1]);
 	close_sender();
 }
-END_TEST
 
-START_TEST(tcp_and_pipes_carry_no_descriptors)
+LOOP_TEST(tcp_and_pipes_carry_no_descriptors, 2)
 {
 	int read_ends[2], write_ends[2];
 	if (_i == 0) {
@@ -717,9 +705,8 @@ START_TEST(tcp_and_pipes_carry_no_descriptors)
 	}
 	close_sender();
 }
-END_TEST
 
-START_TEST(an_o_path_descriptor_can_be_sent)
+TEST(an_o_path_descriptor_can_be_sent)
 {
 	open_sender();
 	int fd = open("/", O_PATH | O_CLOEXEC);
@@ -735,7 +722,6 @@ START_TEST(an_o_path_descriptor_can_be_sent)
 	close(fd);
 	close_sender();
 }
-END_TEST
 
 static void close_half(void)
 {
@@ -758,7 +744,7 @@ static void lose_it(void)
 	pump_until_lost(&sender);
 }
 
-START_TEST(after_the_end_a_descriptor_is_refused_and_stays_open)
+LOOP_TEST(after_the_end_a_descriptor_is_refused_and_stays_open, 4)
 {
 	static void (*const ways[])(void) = {close_half, close_whole, abort_it, lose_it};
 	open_sender();
@@ -771,9 +757,8 @@ START_TEST(after_the_end_a_descriptor_is_refused_and_stays_open)
 	close(fd);
 	close_sender();
 }
-END_TEST
 
-START_TEST(at_the_descriptor_limit_a_duplicate_is_refused_and_giving_works)
+TEST(at_the_descriptor_limit_a_duplicate_is_refused_and_giving_works)
 {
 	open_sender();
 	int fd = make_marked_fd(1);
@@ -789,7 +774,6 @@ START_TEST(at_the_descriptor_limit_a_duplicate_is_refused_and_giving_works)
 	receive_count(1);
 	close_sender();
 }
-END_TEST
 
 static bool has_no_queued_fds(void *argument)
 {
@@ -797,7 +781,9 @@ static bool has_no_queued_fds(void *argument)
 	return stats_of(sender.transport).fds_queued == 0;
 }
 
-START_TEST(a_taken_descriptor_is_closed_once_the_kernel_has_it)
+TEST_CASE("ownership", NULL, check_closes);
+
+TEST(a_taken_descriptor_is_closed_once_the_kernel_has_it)
 {
 	/* The last writing end of a pipe: its reader sees the end when the receiver closes it. */
 	open_sender();
@@ -814,57 +800,4 @@ START_TEST(a_taken_descriptor_is_closed_once_the_kernel_has_it)
 	ck_assert_int_eq(read(pipe_ends[0], &byte, 1), 0);
 	close(pipe_ends[0]);
 	close_sender();
-}
-END_TEST
-
-static TCase *closes_case(Suite *suite, const char *name)
-{
-	TCase *tcase = support_case(suite, name);
-	tcase_add_checked_fixture(tcase, NULL, check_closes);
-	return tcase;
-}
-
-int main(void)
-{
-	Suite *suite = suite_create("descriptors");
-	TCase *ownership = closes_case(suite, "ownership");
-	tcase_add_loop_test(ownership, a_taken_descriptor_is_closed_exactly_once, 0, ENDING_COUNT);
-	tcase_add_loop_test(ownership,
-	                    a_duplicated_descriptor_stays_the_callers_and_its_duplicate_is_closed, 0,
-	                    ENDING_COUNT);
-	tcase_add_test(ownership, descriptors_dropped_with_the_connection_are_counted);
-	tcase_add_test(ownership,
-	               a_descriptor_closed_right_after_being_duplicated_arrives_as_the_right_object);
-	tcase_add_test(ownership, the_same_descriptor_can_be_duplicated_and_then_given);
-	tcase_add_test(ownership, a_taken_descriptor_is_closed_once_the_kernel_has_it);
-
-	TCase *no_byte = closes_case(suite, "without a byte");
-	tcase_add_loop_test(no_byte, descriptors_without_a_byte_are_told_as_enodata, 0, 2);
-	tcase_add_test(no_byte, an_ending_peer_leaves_descriptors_without_a_byte_as_enodata);
-	tcase_add_loop_test(no_byte, descriptors_before_a_file_without_bytes_are_told_as_enodata, 0, 2);
-
-	TCase *bounds = closes_case(suite, "bounds");
-	tcase_add_test(bounds, the_1025th_queued_descriptor_is_refused_and_stays_the_callers);
-	tcase_add_test(bounds, the_limit_can_be_set);
-	tcase_add_test(bounds, bad_bounds_are_refused);
-	tcase_add_loop_test(bounds,
-	                    of_300_at_one_position_those_beyond_a_message_are_refused_and_none_is_lost,
-	                    0, MESSAGE_LIMITS);
-	tcase_add_test(bounds, a_byte_makes_room_for_the_next_message);
-	tcase_add_test(bounds, an_empty_write_makes_no_room);
-	tcase_add_test(bounds, a_lower_message_limit_strands_nothing);
-	tcase_add_test(bounds, descriptors_that_wait_for_a_byte_do_not_bar_those_of_an_empty_file);
-	tcase_add_test(bounds, more_than_a_message_around_a_stopped_file_is_not_lost);
-	tcase_add_test(bounds,
-	               around_a_file_no_more_are_accepted_than_one_message_could_carry_without_it);
-
-	TCase *refusals = closes_case(suite, "refusals");
-	tcase_add_test(refusals, a_number_that_is_not_open_is_refused_at_the_call);
-	tcase_add_test(refusals, bad_arguments_leave_the_descriptor_open);
-	tcase_add_test(refusals, the_transports_own_socket_is_refused);
-	tcase_add_loop_test(refusals, tcp_and_pipes_carry_no_descriptors, 0, 2);
-	tcase_add_test(refusals, an_o_path_descriptor_can_be_sent);
-	tcase_add_loop_test(refusals, after_the_end_a_descriptor_is_refused_and_stays_open, 0, 4);
-	tcase_add_test(refusals, at_the_descriptor_limit_a_duplicate_is_refused_and_giving_works);
-	return support_run(suite);
 }

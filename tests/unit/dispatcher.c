@@ -14,7 +14,7 @@
 #include "ferry/dispatcher.h"
 #include "handoff/wire.h"
 #include "message/wire.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { PEERS_MAX = 8, HANDOFFS_MAX = 2048, NEVER_USEC = 100000000 };
@@ -383,7 +383,9 @@ static bool is_closed(void *argument)
 
 /* ---- the plain way ---- */
 
-START_TEST(done)
+TEST_CASE("handoffs");
+
+TEST(done)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -432,9 +434,8 @@ START_TEST(done)
 	close_peer(&peers[0]);
 	close_clients(1);
 }
-END_TEST
 
-START_TEST(credits_bound_what_a_worker_has)
+TEST(credits_bound_what_a_worker_has)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 2);
@@ -461,9 +462,8 @@ START_TEST(credits_bound_what_a_worker_has)
 	close_peer(&peers[0]);
 	close_clients(5);
 }
-END_TEST
 
-START_TEST(order_is_kept)
+TEST(order_is_kept)
 {
 	open_dispatcher();
 	for (unsigned int i = 0; i < 8; i++) {
@@ -493,11 +493,12 @@ START_TEST(order_is_kept)
 	close_peer(&peers[1]);
 	close_clients(8);
 }
-END_TEST
 
 /* ---- choice ---- */
 
-START_TEST(least_outstanding)
+TEST_CASE("choice");
+
+TEST(least_outstanding)
 {
 	open_dispatcher();
 	for (unsigned int i = 0; i < 3; i++)
@@ -520,9 +521,8 @@ START_TEST(least_outstanding)
 		close_peer(&peers[i]);
 	close_clients(11);
 }
-END_TEST
 
-START_TEST(round_robin)
+TEST(round_robin)
 {
 	open_dispatcher();
 	ck_assert_int_eq(ferry_dispatcher_set_choice(dispatcher, FERRY_DISPATCH_ROUND_ROBIN), 0);
@@ -544,7 +544,6 @@ START_TEST(round_robin)
 		close_peer(&peers[i]);
 	close_clients(6);
 }
-END_TEST
 
 enum { KEYS = 60 };
 
@@ -566,7 +565,7 @@ static void hand_off_keys(unsigned int peer_count, int got[KEYS])
 	}
 }
 
-START_TEST(by_key)
+TEST(by_key)
 {
 	int first[KEYS], again[KEYS], after[KEYS];
 	unsigned int share[3] = {0};
@@ -600,11 +599,12 @@ START_TEST(by_key)
 	close_peer(&peers[0]);
 	close_peer(&peers[2]);
 }
-END_TEST
 
 /* ---- answers that change nothing ---- */
 
-START_TEST(stale_answers)
+TEST_CASE("answers");
+
+TEST(stale_answers)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -650,11 +650,10 @@ START_TEST(stale_answers)
 	close_peer(&peers[1]);
 	close_clients(1);
 }
-END_TEST
 
 /* Ids come with the first byte of a frame, and a worker may guess: what the kernel does not have yet
  * cannot be claimed, or the descriptor would be closed while it is queued. */
-START_TEST(claim_of_what_was_not_sent)
+TEST(claim_of_what_was_not_sent)
 {
 	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
 
@@ -686,7 +685,6 @@ START_TEST(claim_of_what_was_not_sent)
 	close_peer(&peers[0]);
 	close_clients(count);
 }
-END_TEST
 
 /* ---- a worker that is no worker ---- */
 
@@ -706,7 +704,7 @@ static void say_garbage(const struct peer *peer, int how)
 		put_hello(peer, 1); /* a second one */
 }
 
-START_TEST(garbage_costs_the_channel)
+LOOP_TEST(garbage_costs_the_channel, 5)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -730,9 +728,8 @@ START_TEST(garbage_costs_the_channel)
 	close_peer(&peers[1]);
 	close_clients(2);
 }
-END_TEST
 
-START_TEST(not_a_hello_first)
+TEST(not_a_hello_first)
 {
 	open_dispatcher();
 	add_silent_peer(&peers[0], NULL);
@@ -743,9 +740,8 @@ START_TEST(not_a_hello_first)
 	free_dispatcher();
 	close_peer(&peers[0]);
 }
-END_TEST
 
-START_TEST(versions)
+TEST(versions)
 {
 	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE + 8] = {0};
 
@@ -767,11 +763,12 @@ START_TEST(versions)
 	close_peer(&peers[0]);
 	close_peer(&peers[1]);
 }
-END_TEST
 
 /* ---- the end of a channel ---- */
 
-START_TEST(claims_before_the_end_count)
+TEST_CASE("ends");
+
+LOOP_TEST(claims_before_the_end_count, 3)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -815,9 +812,8 @@ START_TEST(claims_before_the_end_count)
 	close_peer(&peers[1]);
 	close_clients(4);
 }
-END_TEST
 
-START_TEST(three_attempts)
+TEST(three_attempts)
 {
 	open_dispatcher();
 	hand_off(0);
@@ -833,10 +829,9 @@ START_TEST(three_attempts)
 	free_dispatcher();
 	close_clients(1);
 }
-END_TEST
 
 /* What never left cannot be what a worker died of. */
-START_TEST(unsent_is_no_attempt)
+TEST(unsent_is_no_attempt)
 {
 	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
 	enum { COUNT = 40 };
@@ -875,9 +870,8 @@ START_TEST(unsent_is_no_attempt)
 	close_peer(&peers[1]);
 	close_clients(COUNT);
 }
-END_TEST
 
-START_TEST(lost_descriptors_are_attempts)
+TEST(lost_descriptors_are_attempts)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -900,11 +894,10 @@ START_TEST(lost_descriptors_are_attempts)
 	close_peer(&peers[0]);
 	close_clients(1);
 }
-END_TEST
 
 /* A worker that has said that it is short gets no more until it is not: what it has lost waits, as long as
  * the queue's deadline allows, and uses no attempt up. */
-START_TEST(losses_of_one_that_is_short_are_no_attempts)
+TEST(losses_of_one_that_is_short_are_no_attempts)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -930,9 +923,8 @@ START_TEST(losses_of_one_that_is_short_are_no_attempts)
 	close_peer(&peers[0]);
 	close_clients(1);
 }
-END_TEST
 
-START_TEST(short_of_numbers_goes_elsewhere)
+TEST(short_of_numbers_goes_elsewhere)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -953,9 +945,10 @@ START_TEST(short_of_numbers_goes_elsewhere)
 	close_peer(&peers[1]);
 	close_clients(3);
 }
-END_TEST
 
-START_TEST(rejected)
+TEST_CASE("handoffs");
+
+TEST(rejected)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -975,11 +968,12 @@ START_TEST(rejected)
 	close_peer(&peers[0]);
 	close_clients(2);
 }
-END_TEST
 
 /* ---- deadlines ---- */
 
-START_TEST(nobody_in_time)
+TEST_CASE("deadlines");
+
+TEST(nobody_in_time)
 {
 	open_dispatcher();
 	set_timeouts(20000, NEVER_USEC);
@@ -992,9 +986,8 @@ START_TEST(nobody_in_time)
 	free_dispatcher();
 	close_clients(2);
 }
-END_TEST
 
-START_TEST(no_answer_in_time)
+TEST(no_answer_in_time)
 {
 	open_dispatcher();
 	set_timeouts(NEVER_USEC, 30000);
@@ -1020,7 +1013,6 @@ START_TEST(no_answer_in_time)
 	close_peer(&peers[1]);
 	close_clients(2);
 }
-END_TEST
 
 static struct event *answering;
 static unsigned int answered;
@@ -1037,7 +1029,7 @@ static void answer_one(evutil_socket_t fd, short what, void *argument)
 }
 
 /* However long the queue in front of a handoff is: who answers is not late. */
-START_TEST(slow_is_not_late)
+TEST(slow_is_not_late)
 {
 	enum { COUNT = 20 };
 	open_dispatcher();
@@ -1055,9 +1047,8 @@ START_TEST(slow_is_not_late)
 	close_peer(&peers[0]);
 	close_clients(COUNT);
 }
-END_TEST
 
-START_TEST(no_hello_in_time)
+TEST(no_hello_in_time)
 {
 	open_dispatcher();
 	set_timeouts(NEVER_USEC, 20000);
@@ -1070,11 +1061,12 @@ START_TEST(no_hello_in_time)
 	close_peer(&peers[0]);
 	close_clients(1);
 }
-END_TEST
 
 /* ---- the queue ---- */
 
-START_TEST(full_queue)
+TEST_CASE("queue");
+
+TEST(full_queue)
 {
 	open_dispatcher();
 	ck_assert_int_eq(ferry_dispatcher_set_queue_limit(dispatcher, 0), -EINVAL);
@@ -1104,9 +1096,8 @@ START_TEST(full_queue)
 	close_peer(&peers[0]);
 	close_clients(11);
 }
-END_TEST
 
-START_TEST(a_thousand_without_a_worker)
+TEST(a_thousand_without_a_worker)
 {
 	enum { COUNT = 1000 };
 	struct rusage before, after;
@@ -1127,11 +1118,10 @@ START_TEST(a_thousand_without_a_worker)
 	free_dispatcher();
 	close_clients(COUNT);
 }
-END_TEST
 
 /* ---- draining ---- */
 
-START_TEST(drained)
+LOOP_TEST(drained, 2)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -1165,7 +1155,6 @@ START_TEST(drained)
 	close_peer(&peers[1]);
 	close_clients(3);
 }
-END_TEST
 
 /* ---- callbacks that change everything ---- */
 
@@ -1182,7 +1171,9 @@ static void free_all(struct ferry_handoff *handoff)
 	dispatcher = NULL;
 }
 
-START_TEST(freed_in_an_outcome)
+TEST_CASE("callbacks");
+
+TEST(freed_in_an_outcome)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 2);
@@ -1208,7 +1199,6 @@ START_TEST(freed_in_an_outcome)
 	close_clients(4);
 	close(notes.client[100]);
 }
-END_TEST
 
 static int stolen;
 
@@ -1217,7 +1207,7 @@ static void steal(struct ferry_handoff *handoff)
 	stolen = ferry_handoff_steal_fd(handoff);
 }
 
-START_TEST(expired_can_be_answered)
+TEST(expired_can_be_answered)
 {
 	open_dispatcher();
 	set_timeouts(10000, NEVER_USEC);
@@ -1231,7 +1221,6 @@ START_TEST(expired_can_be_answered)
 	free_dispatcher();
 	close_clients(1);
 }
-END_TEST
 
 static void remove_second(struct ferry_handoff *handoff)
 {
@@ -1240,7 +1229,7 @@ static void remove_second(struct ferry_handoff *handoff)
 	ferry_dispatcher_worker_remove(peers[1].worker);
 }
 
-START_TEST(removed_in_an_outcome)
+TEST(removed_in_an_outcome)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -1262,7 +1251,6 @@ START_TEST(removed_in_an_outcome)
 	close_peer(&peers[1]);
 	close_clients(2);
 }
-END_TEST
 
 static void free_in_callback(struct ferry_dispatcher_worker *worker)
 {
@@ -1272,7 +1260,7 @@ static void free_in_callback(struct ferry_dispatcher_worker *worker)
 	dispatcher = NULL;
 }
 
-START_TEST(freed_when_a_worker_is_lost)
+TEST(freed_when_a_worker_is_lost)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -1285,9 +1273,10 @@ START_TEST(freed_when_a_worker_is_lost)
 	pump_turns(3);
 	close_clients(1);
 }
-END_TEST
 
-START_TEST(bad_arguments)
+TEST_CASE("handoffs");
+
+TEST(bad_arguments)
 {
 	int ends[2];
 	struct ferry_dispatcher_stats counted;
@@ -1331,7 +1320,6 @@ START_TEST(bad_arguments)
 	free_dispatcher();
 	close_peer(&peers[0]);
 }
-END_TEST
 
 /* ---- what was found wrong once ---- */
 
@@ -1343,8 +1331,10 @@ static size_t make_answer(const struct peer *peer, uint16_t type, unsigned char 
 	return MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE;
 }
 
+TEST_CASE("regressions");
+
 /* The start of a claim was read, the rest is still in the socket when the owner ends the channel. */
-START_TEST(claim_in_two_halves_counts)
+LOOP_TEST_FROM(claim_in_two_halves_counts, 1, MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE)
 {
 	unsigned char bytes[MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE];
 	open_dispatcher();
@@ -1361,10 +1351,9 @@ START_TEST(claim_in_two_halves_counts)
 	close_peer(&peers[0]);
 	close_clients(1);
 }
-END_TEST
 
 /* A timer that is set must not take away the turn that is due. */
-START_TEST(told_although_a_deadline_is_set)
+TEST(told_although_a_deadline_is_set)
 {
 	open_dispatcher();
 	set_timeouts(10 * (int64_t)NEVER_USEC, 10 * (int64_t)NEVER_USEC);
@@ -1380,10 +1369,9 @@ START_TEST(told_although_a_deadline_is_set)
 	close_peer(&peers[1]);
 	close_clients(1);
 }
-END_TEST
 
 /* A handoff in the queue does not name a worker that is gone. */
-START_TEST(queued_without_its_worker)
+TEST(queued_without_its_worker)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -1396,10 +1384,9 @@ START_TEST(queued_without_its_worker)
 	ck_assert_ptr_null(notes.of[0].worker);
 	close_clients(1);
 }
-END_TEST
 
 /* What comes back stands in the queue where it would stand if it had never left. */
-START_TEST(order_of_what_comes_back)
+TEST(order_of_what_comes_back)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -1428,10 +1415,9 @@ START_TEST(order_of_what_comes_back)
 	close_peer(&peers[1]);
 	close_clients(5);
 }
-END_TEST
 
 /* A deadline is everybody's, also of those who wait already. */
-START_TEST(shorter_deadline)
+TEST(shorter_deadline)
 {
 	open_dispatcher();
 	hand_off(0);
@@ -1442,7 +1428,6 @@ START_TEST(shorter_deadline)
 	free_dispatcher();
 	close_clients(2);
 }
-END_TEST
 
 static void babble(evutil_socket_t fd, short what, void *argument)
 {
@@ -1454,7 +1439,7 @@ static void babble(evutil_socket_t fd, short what, void *argument)
 }
 
 /* What fits no handoff is no answer: nobody keeps a connection from others by talking. */
-START_TEST(babbling_is_late)
+TEST(babbling_is_late)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -1470,10 +1455,9 @@ START_TEST(babbling_is_late)
 	close_peer(&peers[0]);
 	close_clients(1);
 }
-END_TEST
 
 /* An answer that came in time, and was not read because this process was busy or stopped. */
-START_TEST(busy_dispatcher_reads_before_it_judges)
+TEST(busy_dispatcher_reads_before_it_judges)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -1490,7 +1474,6 @@ START_TEST(busy_dispatcher_reads_before_it_judges)
 	close_peer(&peers[0]);
 	close_clients(1);
 }
-END_TEST
 
 static struct event *ending_shortage;
 
@@ -1502,7 +1485,7 @@ static void end_shortage(evutil_socket_t fd, short what, void *argument)
 
 /* A handoff that the kernel does not take, as of too many descriptors on their way, is not the worker's
  * to answer. */
-START_TEST(shortage_is_not_late)
+LOOP_TEST(shortage_is_not_late, 2)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -1521,9 +1504,8 @@ START_TEST(shortage_is_not_late)
 	close_peer(&peers[0]);
 	close_clients(1);
 }
-END_TEST
 
-START_TEST(closing_transport_is_refused)
+LOOP_TEST(closing_transport_is_refused, 2)
 {
 	int ends[2];
 	open_dispatcher();
@@ -1538,7 +1520,6 @@ START_TEST(closing_transport_is_refused)
 	free_dispatcher();
 	close(ends[1]);
 }
-END_TEST
 
 /* Whatever a callback does, others get their turn. */
 static unsigned int toggled;
@@ -1557,7 +1538,7 @@ static void toggle(struct ferry_dispatcher *of, bool full, void *context)
 	ferry_dispatcher_set_queue_limit(of, full ? 100 : 1);
 }
 
-START_TEST(callbacks_cannot_starve_the_loop)
+TEST(callbacks_cannot_starve_the_loop)
 {
 	static const struct ferry_dispatcher_callbacks toggling = {.full_changed = toggle};
 	struct ferry_handoff *handoff = make_handoff(0);
@@ -1578,10 +1559,9 @@ START_TEST(callbacks_cannot_starve_the_loop)
 	close(ends[1]);
 	close_clients(1);
 }
-END_TEST
 
 /* Freeing tells what it is, whatever the number of attempts. */
-START_TEST(freed_in_the_third_attempt)
+TEST(freed_in_the_third_attempt)
 {
 	open_dispatcher();
 	hand_off(0);
@@ -1597,62 +1577,4 @@ START_TEST(freed_in_the_third_attempt)
 	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ECANCELED);
 	close_peer(&peers[2]);
 	close_clients(1);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("dispatcher");
-
-	TCase *tcase = support_case(suite, "handoffs");
-	tcase_add_test(tcase, done);
-	tcase_add_test(tcase, credits_bound_what_a_worker_has);
-	tcase_add_test(tcase, order_is_kept);
-	tcase_add_test(tcase, rejected);
-	tcase_add_test(tcase, bad_arguments);
-	tcase = support_case(suite, "choice");
-	tcase_add_test(tcase, least_outstanding);
-	tcase_add_test(tcase, round_robin);
-	tcase_add_test(tcase, by_key);
-	tcase = support_case(suite, "answers");
-	tcase_add_test(tcase, stale_answers);
-	tcase_add_test(tcase, claim_of_what_was_not_sent);
-	tcase_add_loop_test(tcase, garbage_costs_the_channel, 0, 5);
-	tcase_add_test(tcase, not_a_hello_first);
-	tcase_add_test(tcase, versions);
-	tcase = support_case(suite, "ends");
-	tcase_add_loop_test(tcase, claims_before_the_end_count, 0, 3);
-	tcase_add_test(tcase, three_attempts);
-	tcase_add_test(tcase, unsent_is_no_attempt);
-	tcase_add_test(tcase, lost_descriptors_are_attempts);
-	tcase_add_test(tcase, losses_of_one_that_is_short_are_no_attempts);
-	tcase_add_test(tcase, short_of_numbers_goes_elsewhere);
-	tcase = support_case(suite, "deadlines");
-	tcase_add_test(tcase, nobody_in_time);
-	tcase_add_test(tcase, no_answer_in_time);
-	tcase_add_test(tcase, slow_is_not_late);
-	tcase_add_test(tcase, no_hello_in_time);
-	tcase = support_case(suite, "queue");
-	tcase_add_test(tcase, full_queue);
-	tcase_add_test(tcase, a_thousand_without_a_worker);
-	tcase_add_loop_test(tcase, drained, 0, 2);
-	tcase = support_case(suite, "callbacks");
-	tcase_add_test(tcase, freed_in_an_outcome);
-	tcase_add_test(tcase, expired_can_be_answered);
-	tcase_add_test(tcase, removed_in_an_outcome);
-	tcase_add_test(tcase, freed_when_a_worker_is_lost);
-	tcase = support_case(suite, "regressions");
-	tcase_add_loop_test(tcase, claim_in_two_halves_counts, 1,
-	                    MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE);
-	tcase_add_test(tcase, told_although_a_deadline_is_set);
-	tcase_add_test(tcase, queued_without_its_worker);
-	tcase_add_test(tcase, order_of_what_comes_back);
-	tcase_add_test(tcase, shorter_deadline);
-	tcase_add_test(tcase, babbling_is_late);
-	tcase_add_test(tcase, busy_dispatcher_reads_before_it_judges);
-	tcase_add_loop_test(tcase, shortage_is_not_late, 0, 2);
-	tcase_add_loop_test(tcase, closing_transport_is_refused, 0, 2);
-	tcase_add_test(tcase, callbacks_cannot_starve_the_loop);
-	tcase_add_test(tcase, freed_in_the_third_attempt);
-	return support_run(suite);
 }

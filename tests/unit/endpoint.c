@@ -1,7 +1,7 @@
 /* Listening and connecting unix sockets, adopted listeners. White-box: the system calls that
  * make the socket file are looked at one by one, and made to fail. */
 
-#include "support.h"
+#include "test.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -426,7 +426,9 @@ static void assert_no_spin(int64_t start)
 
 /* ---- addresses ---- */
 
-START_TEST(an_address_holds_107_bytes_of_path_and_a_zero)
+TEST_CASE("address");
+
+TEST(an_address_holds_107_bytes_of_path_and_a_zero)
 {
 	struct address address;
 	char name[110];
@@ -440,9 +442,8 @@ START_TEST(an_address_holds_107_bytes_of_path_and_a_zero)
 	name[108] = '\0';
 	ck_assert_int_eq(address_from_string(&address, name), -ENAMETOOLONG);
 }
-END_TEST
 
-START_TEST(an_abstract_name_has_no_terminating_zero)
+TEST(an_abstract_name_has_no_terminating_zero)
 {
 	struct address address;
 	char name[111];
@@ -460,9 +461,10 @@ START_TEST(an_abstract_name_has_no_terminating_zero)
 	name[109] = '\0';
 	ck_assert_int_eq(address_from_string(&address, name), -ENAMETOOLONG);
 }
-END_TEST
 
-START_TEST(bad_arguments_are_refused_at_the_call)
+TEST_CASE("socket file", make_directory, remove_directory);
+
+TEST(bad_arguments_are_refused_at_the_call)
 {
 	struct ferry_listener *listener = NULL;
 	struct ferry_connector *connector = NULL;
@@ -514,7 +516,6 @@ START_TEST(bad_arguments_are_refused_at_the_call)
 	ck_assert_ptr_null(connector);
 	ck_assert(!exists(path));
 }
-END_TEST
 
 /* ---- the socket file ---- */
 
@@ -536,7 +537,7 @@ static void look_before_listen(void)
 static const mode_t umasks[] = {0, 022, 077, 0777};
 static const mode_t modes[] = {0600, 0660, 0666, 0777, 0200};
 
-START_TEST(the_kernel_gives_the_file_the_mode_of_the_socket_less_the_umask)
+TEST(the_kernel_gives_the_file_the_mode_of_the_socket_less_the_umask)
 {
 	for (size_t i = 0; i < sizeof(umasks) / sizeof(umasks[0]); i++)
 		for (size_t j = 0; j < sizeof(modes) / sizeof(modes[0]); j++) {
@@ -552,9 +553,8 @@ START_TEST(the_kernel_gives_the_file_the_mode_of_the_socket_less_the_umask)
 			close(fd);
 		}
 }
-END_TEST
 
-START_TEST(the_file_has_its_mode_from_the_first_moment)
+TEST(the_file_has_its_mode_from_the_first_moment)
 {
 	watch.after_bind = look_after_bind;
 	watch.before_listen = look_before_listen;
@@ -575,9 +575,8 @@ START_TEST(the_file_has_its_mode_from_the_first_moment)
 		}
 	ck_assert_uint_eq(watch.umask_calls, 0);
 }
-END_TEST
 
-START_TEST(mode_0_is_0600)
+TEST(mode_0_is_0600)
 {
 	struct host host = {0};
 	mode_t before = __real_umask(0);
@@ -586,9 +585,8 @@ START_TEST(mode_0_is_0600)
 	ck_assert_uint_eq(mode_of(path), 0600);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(what_exists_at_the_path_is_refused_and_left)
+TEST(what_exists_at_the_path_is_refused_and_left)
 {
 	struct ferry_listener *listener = NULL;
 
@@ -623,9 +621,8 @@ START_TEST(what_exists_at_the_path_is_refused_and_left)
 	                 -EADDRINUSE);
 	ck_assert_ptr_null(listener);
 }
-END_TEST
 
-START_TEST(a_missing_directory_is_told)
+TEST(a_missing_directory_is_told)
 {
 	struct ferry_listener *listener = NULL;
 	char deep[256];
@@ -634,9 +631,8 @@ START_TEST(a_missing_directory_is_told)
 	                 -ENOENT);
 	ck_assert_ptr_null(listener);
 }
-END_TEST
 
-START_TEST(a_file_that_took_the_place_of_ours_is_not_removed)
+TEST(a_file_that_took_the_place_of_ours_is_not_removed)
 {
 	struct host host = {0};
 
@@ -664,9 +660,8 @@ START_TEST(a_file_that_took_the_place_of_ours_is_not_removed)
 	host_free(&host);
 	ck_assert(!exists(path));
 }
-END_TEST
 
-START_TEST(the_file_is_found_again_after_chdir)
+TEST(the_file_is_found_again_after_chdir)
 {
 	struct host host = {0};
 	char before[1024];
@@ -679,7 +674,6 @@ START_TEST(the_file_is_found_again_after_chdir)
 	ck_assert(!exists(path));
 	ck_assert_int_eq(chdir(before), 0);
 }
-END_TEST
 
 static void remove_file(void)
 {
@@ -727,7 +721,7 @@ static void assert_swap_is_noticed(int expected)
 	intruder = -1;
 }
 
-START_TEST(a_file_swapped_in_while_binding_keeps_its_mode)
+TEST(a_file_swapped_in_while_binding_keeps_its_mode)
 {
 	watch.after_bind = replace_by_plain_file;
 	assert_swap_is_noticed(-EADDRINUSE);
@@ -755,9 +749,8 @@ START_TEST(a_file_swapped_in_while_binding_keeps_its_mode)
 	assert_swap_is_noticed(-EADDRINUSE);
 	ck_assert_uint_eq(mode_of(path), 0600);
 }
-END_TEST
 
-START_TEST(a_failure_after_bind_leaves_no_file)
+TEST(a_failure_after_bind_leaves_no_file)
 {
 	struct ferry_listener *listener = NULL;
 
@@ -775,9 +768,8 @@ START_TEST(a_failure_after_bind_leaves_no_file)
 	ck_assert(!exists(path));
 	ck_assert_ptr_null(listener);
 }
-END_TEST
 
-START_TEST(a_mode_that_cannot_be_set_is_told_before_there_is_a_file)
+TEST(a_mode_that_cannot_be_set_is_told_before_there_is_a_file)
 {
 	struct ferry_listener *listener = NULL;
 
@@ -787,10 +779,9 @@ START_TEST(a_mode_that_cannot_be_set_is_told_before_there_is_a_file)
 	ck_assert(!exists(path));
 	ck_assert_ptr_null(listener);
 }
-END_TEST
 
 /* One that cannot be looked at may be another's: it stays. */
-START_TEST(a_file_that_cannot_be_looked_at_or_removed_is_left)
+TEST(a_file_that_cannot_be_looked_at_or_removed_is_left)
 {
 	struct ferry_listener *listener = NULL;
 
@@ -814,7 +805,6 @@ START_TEST(a_file_that_cannot_be_looked_at_or_removed_is_left)
 	ck_assert(exists(path));
 	watch.unlinkat_error = 0;
 }
-END_TEST
 
 /* The limit at which no descriptor number is free any more, or with `spare` that many. */
 static struct rlimit limit_numbers(unsigned int spare)
@@ -832,7 +822,7 @@ static struct rlimit limit_numbers(unsigned int spare)
 	return before;
 }
 
-START_TEST(without_descriptors_the_call_says_so_and_leaves_no_file)
+TEST(without_descriptors_the_call_says_so_and_leaves_no_file)
 {
 	struct ferry_listener *listener = NULL;
 	struct ferry_connector *connector = NULL;
@@ -858,11 +848,12 @@ START_TEST(without_descriptors_the_call_says_so_and_leaves_no_file)
 	ck_assert_ptr_null(connector);
 	ferry_listener_free(listener);
 }
-END_TEST
 
 /* ---- accepting ---- */
 
-START_TEST(bytes_flow_between_a_connector_and_a_listener)
+TEST_CASE("listener", make_directory, remove_directory);
+
+TEST(bytes_flow_between_a_connector_and_a_listener)
 {
 	static const char *const names[] = {NULL, "@ferry-test-endpoint"};
 	for (size_t i = 0; i < 2; i++) {
@@ -897,9 +888,8 @@ START_TEST(bytes_flow_between_a_connector_and_a_listener)
 		ck_assert(!exists(name));
 	}
 }
-END_TEST
 
-START_TEST(a_taken_abstract_name_is_refused)
+TEST(a_taken_abstract_name_is_refused)
 {
 	struct host host = {0};
 	struct ferry_listener *second = NULL;
@@ -913,9 +903,8 @@ START_TEST(a_taken_abstract_name_is_refused)
 	host_listen(&host, name, 0);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(the_accepts_of_one_wakeup_are_bounded)
+TEST(the_accepts_of_one_wakeup_are_bounded)
 {
 	enum { CLIENTS = 200 };
 	int clients[CLIENTS];
@@ -931,9 +920,8 @@ START_TEST(the_accepts_of_one_wakeup_are_bounded)
 		close(clients[i]);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(the_callback_may_free_the_listener)
+TEST(the_callback_may_free_the_listener)
 {
 	struct host host = {.free_listener = true};
 	host_listen(&host, path, 0);
@@ -949,9 +937,8 @@ START_TEST(the_callback_may_free_the_listener)
 	close(second);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(the_callback_may_free_the_listener_and_the_transport)
+TEST(the_callback_may_free_the_listener_and_the_transport)
 {
 	struct host host = {.free_listener = true, .free_transport = true};
 	host_listen(&host, path, 0);
@@ -960,9 +947,8 @@ START_TEST(the_callback_may_free_the_listener_and_the_transport)
 	close(client);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(a_disabled_listener_leaves_connections_in_the_backlog)
+TEST(a_disabled_listener_leaves_connections_in_the_backlog)
 {
 	struct host host = {.disable_listener = true};
 	int clients[3];
@@ -982,9 +968,8 @@ START_TEST(a_disabled_listener_leaves_connections_in_the_backlog)
 		close(clients[i]);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(errors_of_one_connection_are_passed_over)
+TEST(errors_of_one_connection_are_passed_over)
 {
 	static const int errors[] = {ECONNABORTED, EINTR, EPROTO, ENETDOWN, EHOSTUNREACH, EOPNOTSUPP};
 	struct host host = {0};
@@ -997,9 +982,8 @@ START_TEST(errors_of_one_connection_are_passed_over)
 	close(client);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(a_shortage_pauses_accepting_for_a_moment)
+TEST(a_shortage_pauses_accepting_for_a_moment)
 {
 	static const int errors[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM};
 	const unsigned int count = sizeof(errors) / sizeof(errors[0]);
@@ -1023,7 +1007,6 @@ START_TEST(a_shortage_pauses_accepting_for_a_moment)
 	close(client);
 	host_free(&host);
 }
-END_TEST
 
 /* valgrind accepts first and then closes what is over the limit: the connection is lost with it. */
 static bool limits_are_real(void)
@@ -1032,7 +1015,7 @@ static bool limits_are_real(void)
 	return preload == NULL || strstr(preload, "vgpreload") == NULL;
 }
 
-START_TEST(without_free_numbers_the_connection_waits)
+TEST(without_free_numbers_the_connection_waits)
 {
 	if (!limits_are_real())
 		return;
@@ -1050,9 +1033,8 @@ START_TEST(without_free_numbers_the_connection_waits)
 	close(client);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(a_paused_listener_can_be_disabled_enabled_and_freed)
+TEST(a_paused_listener_can_be_disabled_enabled_and_freed)
 {
 	struct host host = {0};
 	watch.accept_errors[0] = EMFILE;
@@ -1076,9 +1058,8 @@ START_TEST(a_paused_listener_can_be_disabled_enabled_and_freed)
 	close(client);
 	close(second);
 }
-END_TEST
 
-START_TEST(a_connection_that_makes_no_transport_is_closed)
+TEST(a_connection_that_makes_no_transport_is_closed)
 {
 	struct host host = {0};
 	host_listen(&host, path, 0);
@@ -1111,7 +1092,6 @@ START_TEST(a_connection_that_makes_no_transport_is_closed)
 	close(fourth);
 	host_free(&host);
 }
-END_TEST
 
 /* ---- adopted listeners ---- */
 
@@ -1149,7 +1129,9 @@ static void assert_same_state(const struct socket_state *a, const struct socket_
 	ck_assert_mem_eq(a->options, b->options, sizeof(a->options));
 }
 
-START_TEST(an_adopted_unix_listener_is_left_as_it_was)
+TEST_CASE("adopted listener", make_directory, remove_directory);
+
+TEST(an_adopted_unix_listener_is_left_as_it_was)
 {
 	int fd = plain_listen(path, 5);
 	ck_assert_int_eq(chmod(path, 0640), 0);
@@ -1170,9 +1152,8 @@ START_TEST(an_adopted_unix_listener_is_left_as_it_was)
 	close(client);
 	close(fd);
 }
-END_TEST
 
-START_TEST(an_adopted_tcp_listener_is_left_as_it_was)
+TEST(an_adopted_tcp_listener_is_left_as_it_was)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t length = sizeof(address);
@@ -1198,9 +1179,8 @@ START_TEST(an_adopted_tcp_listener_is_left_as_it_was)
 	assert_same_state(&before, &after);
 	close(fd);
 }
-END_TEST
 
-START_TEST(what_cannot_be_accepted_from_is_not_adopted)
+TEST(what_cannot_be_accepted_from_is_not_adopted)
 {
 	struct ferry_listener *listener = NULL;
 	int pipe_fds[2];
@@ -1229,10 +1209,9 @@ START_TEST(what_cannot_be_accepted_from_is_not_adopted)
 	}
 	ck_assert_ptr_null(listener);
 }
-END_TEST
 
 /* Another was faster, and a signal came when it was looked whether that is all. */
-START_TEST(woken_for_nothing_it_goes_on_if_poll_fails)
+TEST(woken_for_nothing_it_goes_on_if_poll_fails)
 {
 	struct host host = {0};
 	host_listen(&host, path, 0);
@@ -1246,10 +1225,9 @@ START_TEST(woken_for_nothing_it_goes_on_if_poll_fails)
 	host_free(&host);
 	close(fd);
 }
-END_TEST
 
 /* The other owner of an adopted socket may do what it likes with it. */
-START_TEST(a_listener_shut_down_by_another_does_not_spin)
+TEST(a_listener_shut_down_by_another_does_not_spin)
 {
 	struct host host = {0};
 	int fd = plain_listen(path, 5);
@@ -1261,11 +1239,12 @@ START_TEST(a_listener_shut_down_by_another_does_not_spin)
 	host_free(&host);
 	close(fd);
 }
-END_TEST
 
 /* ---- connecting ---- */
 
-START_TEST(nobody_there_is_told_by_the_call)
+TEST_CASE("connector", make_directory, remove_directory);
+
+TEST(nobody_there_is_told_by_the_call)
 {
 	struct ferry_connector *connector = NULL;
 	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL),
@@ -1284,7 +1263,6 @@ START_TEST(nobody_there_is_told_by_the_call)
 	ck_assert_ptr_null(connector);
 	let_pass(20);
 }
-END_TEST
 
 /* A listener that does not accept, with its backlog full. */
 struct jam {
@@ -1310,7 +1288,7 @@ static void jam_free(struct jam *jam)
 	host_free(&jam->host);
 }
 
-START_TEST(a_full_backlog_is_tried_again)
+TEST(a_full_backlog_is_tried_again)
 {
 	struct jam jam;
 	struct guest guest = {0};
@@ -1328,9 +1306,8 @@ START_TEST(a_full_backlog_is_tried_again)
 	ferry_transport_free(guest.transport);
 	jam_free(&jam);
 }
-END_TEST
 
-START_TEST(a_backlog_full_until_the_deadline_is_a_timeout)
+TEST(a_backlog_full_until_the_deadline_is_a_timeout)
 {
 	struct jam jam;
 	const struct timeval none = {0}, some = {.tv_usec = 150000};
@@ -1353,9 +1330,8 @@ START_TEST(a_backlog_full_until_the_deadline_is_a_timeout)
 	ck_assert_uint_le(watch.connect_calls, 20);
 	jam_free(&jam);
 }
-END_TEST
 
-START_TEST(a_listener_that_goes_while_waiting_is_told_by_the_callback)
+TEST(a_listener_that_goes_while_waiting_is_told_by_the_callback)
 {
 	struct jam jam;
 	struct guest guest = {0};
@@ -1368,9 +1344,8 @@ START_TEST(a_listener_that_goes_while_waiting_is_told_by_the_callback)
 	ck_assert_int_eq(guest.status, -ENOENT);
 	jam_free(&jam);
 }
-END_TEST
 
-START_TEST(a_cancelled_attempt_calls_nothing)
+TEST(a_cancelled_attempt_calls_nothing)
 {
 	struct jam jam;
 	struct ferry_connector *connector;
@@ -1394,9 +1369,8 @@ START_TEST(a_cancelled_attempt_calls_nothing)
 	pump_until_count(&host.accepted, 1);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(the_callback_may_free_the_connector_and_the_transport)
+TEST(the_callback_may_free_the_connector_and_the_transport)
 {
 	struct host host = {0};
 	struct guest guest = {.free_connector = true};
@@ -1408,9 +1382,8 @@ START_TEST(the_callback_may_free_the_connector_and_the_transport)
 	ferry_transport_free(guest.transport);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(a_connection_that_makes_no_transport_is_an_error)
+TEST(a_connection_that_makes_no_transport_is_an_error)
 {
 	struct host host = {0};
 	struct guest guest = {0};
@@ -1423,11 +1396,12 @@ START_TEST(a_connection_that_makes_no_transport_is_an_error)
 	watch.transport_error = 0;
 	host_free(&host);
 }
-END_TEST
 
 /* ---- memory ---- */
 
-START_TEST(every_allocation_of_a_call_may_fail)
+TEST_CASE("memory", make_directory, remove_directory);
+
+TEST(every_allocation_of_a_call_may_fail)
 {
 	struct ferry_listener *listener = NULL;
 	struct ferry_connector *connector = NULL;
@@ -1465,10 +1439,9 @@ START_TEST(every_allocation_of_a_call_may_fail)
 	ferry_listener_free(listener);
 	close(fd);
 }
-END_TEST
 
 /* A wake-up that runs out of memory at any point drops at most the connection in hand. */
-START_TEST(every_allocation_of_an_accept_may_fail)
+TEST(every_allocation_of_an_accept_may_fail)
 {
 	struct host host = {.free_transport = true};
 	bool all_worked = false;
@@ -1489,9 +1462,8 @@ START_TEST(every_allocation_of_an_accept_may_fail)
 	ck_assert_uint_ge(warnings, 1);
 	host_free(&host);
 }
-END_TEST
 
-START_TEST(every_allocation_of_an_outcome_may_fail)
+TEST(every_allocation_of_an_outcome_may_fail)
 {
 	struct host host = {.free_transport = true};
 	bool all_worked = false;
@@ -1512,74 +1484,9 @@ START_TEST(every_allocation_of_an_outcome_may_fail)
 	}
 	host_free(&host);
 }
-END_TEST
 
-static void add_cases(Suite *suite)
-{
-	TCase *addresses = support_case(suite, "address");
-	tcase_add_test(addresses, an_address_holds_107_bytes_of_path_and_a_zero);
-	tcase_add_test(addresses, an_abstract_name_has_no_terminating_zero);
-
-	TCase *files = support_case(suite, "socket file");
-	tcase_add_checked_fixture(files, make_directory, remove_directory);
-	tcase_add_test(files, bad_arguments_are_refused_at_the_call);
-	tcase_add_test(files, the_kernel_gives_the_file_the_mode_of_the_socket_less_the_umask);
-	tcase_add_test(files, the_file_has_its_mode_from_the_first_moment);
-	tcase_add_test(files, mode_0_is_0600);
-	tcase_add_test(files, what_exists_at_the_path_is_refused_and_left);
-	tcase_add_test(files, a_missing_directory_is_told);
-	tcase_add_test(files, a_file_that_took_the_place_of_ours_is_not_removed);
-	tcase_add_test(files, the_file_is_found_again_after_chdir);
-	tcase_add_test(files, a_file_swapped_in_while_binding_keeps_its_mode);
-	tcase_add_test(files, a_failure_after_bind_leaves_no_file);
-	tcase_add_test(files, a_mode_that_cannot_be_set_is_told_before_there_is_a_file);
-	tcase_add_test(files, a_file_that_cannot_be_looked_at_or_removed_is_left);
-	tcase_add_test(files, without_descriptors_the_call_says_so_and_leaves_no_file);
-
-	TCase *listener = support_case(suite, "listener");
-	tcase_add_checked_fixture(listener, make_directory, remove_directory);
-	tcase_add_test(listener, bytes_flow_between_a_connector_and_a_listener);
-	tcase_add_test(listener, a_taken_abstract_name_is_refused);
-	tcase_add_test(listener, the_accepts_of_one_wakeup_are_bounded);
-	tcase_add_test(listener, the_callback_may_free_the_listener);
-	tcase_add_test(listener, the_callback_may_free_the_listener_and_the_transport);
-	tcase_add_test(listener, a_disabled_listener_leaves_connections_in_the_backlog);
-	tcase_add_test(listener, errors_of_one_connection_are_passed_over);
-	tcase_add_test(listener, a_shortage_pauses_accepting_for_a_moment);
-	tcase_add_test(listener, without_free_numbers_the_connection_waits);
-	tcase_add_test(listener, a_paused_listener_can_be_disabled_enabled_and_freed);
-	tcase_add_test(listener, a_connection_that_makes_no_transport_is_closed);
-
-	TCase *adopted = support_case(suite, "adopted listener");
-	tcase_add_checked_fixture(adopted, make_directory, remove_directory);
-	tcase_add_test(adopted, an_adopted_unix_listener_is_left_as_it_was);
-	tcase_add_test(adopted, an_adopted_tcp_listener_is_left_as_it_was);
-	tcase_add_test(adopted, what_cannot_be_accepted_from_is_not_adopted);
-	tcase_add_test(adopted, woken_for_nothing_it_goes_on_if_poll_fails);
-	tcase_add_test(adopted, a_listener_shut_down_by_another_does_not_spin);
-
-	TCase *connector = support_case(suite, "connector");
-	tcase_add_checked_fixture(connector, make_directory, remove_directory);
-	tcase_add_test(connector, nobody_there_is_told_by_the_call);
-	tcase_add_test(connector, a_full_backlog_is_tried_again);
-	tcase_add_test(connector, a_backlog_full_until_the_deadline_is_a_timeout);
-	tcase_add_test(connector, a_listener_that_goes_while_waiting_is_told_by_the_callback);
-	tcase_add_test(connector, a_cancelled_attempt_calls_nothing);
-	tcase_add_test(connector, the_callback_may_free_the_connector_and_the_transport);
-	tcase_add_test(connector, a_connection_that_makes_no_transport_is_an_error);
-
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_checked_fixture(memory, make_directory, remove_directory);
-	tcase_add_test(memory, every_allocation_of_a_call_may_fail);
-	tcase_add_test(memory, every_allocation_of_an_accept_may_fail);
-	tcase_add_test(memory, every_allocation_of_an_outcome_may_fail);
-}
-
-int main(void)
+BEFORE_ALL
 {
 	/* libevent's allocations are counted with ours. */
 	event_set_mem_functions(__wrap_malloc, __wrap_realloc, free);
-	Suite *suite = suite_create("endpoint");
-	add_cases(suite);
-	return support_run(suite);
 }

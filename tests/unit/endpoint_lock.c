@@ -24,7 +24,7 @@
 #include "listener_options.h"
 #include "listening.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 
 /* ---- the system calls, by the linker's --wrap ---- */
 
@@ -285,7 +285,9 @@ static void make_blocking_pipe(int fds[2])
 
 /* ---- the lock by itself ---- */
 
-START_TEST(the_lock_comes_and_goes_with_the_listener)
+TEST_CASE("lock", set_up, tear_down);
+
+TEST(the_lock_comes_and_goes_with_the_listener)
 {
 	static const mode_t umasks[] = {0, 022, 077, 0777};
 	for (size_t i = 0; i < sizeof(umasks) / sizeof(umasks[0]); i++) {
@@ -294,9 +296,8 @@ START_TEST(the_lock_comes_and_goes_with_the_listener)
 		umask(before);
 	}
 }
-END_TEST
 
-START_TEST(there_is_one_owner_at_a_time)
+TEST(there_is_one_owner_at_a_time)
 {
 	struct ferry_listener *first = own();
 	ino_t inode = inode_of(socket_path), lock = inode_of(lock_path);
@@ -307,9 +308,8 @@ START_TEST(there_is_one_owner_at_a_time)
 	ferry_listener_free(first);
 	own_and_leave();
 }
-END_TEST
 
-START_TEST(a_killed_owner_is_replaced)
+TEST(a_killed_owner_is_replaced)
 {
 	int ready[2];
 	make_blocking_pipe(ready);
@@ -332,9 +332,8 @@ START_TEST(a_killed_owner_is_replaced)
 	close(ready[0]);
 	close(ready[1]);
 }
-END_TEST
 
-START_TEST(what_a_dead_owner_left_may_be_half_of_it)
+TEST(what_a_dead_owner_left_may_be_half_of_it)
 {
 	leave_stale_socket();
 	own_and_leave();
@@ -343,10 +342,9 @@ START_TEST(what_a_dead_owner_left_may_be_half_of_it)
 	write_file(lock_path, "1234567890\n", 0666); /* longer than ours; open for all */
 	own_and_leave();
 }
-END_TEST
 
 /* It has the socket too, and clients may be waiting in its backlog. */
-START_TEST(a_child_of_the_owner_holds_the_lock)
+TEST(a_child_of_the_owner_holds_the_lock)
 {
 	int ready[2];
 	pid_t child;
@@ -377,9 +375,8 @@ START_TEST(a_child_of_the_owner_holds_the_lock)
 	close(ready[0]);
 	close(ready[1]);
 }
-END_TEST
 
-START_TEST(an_abstract_name_needs_no_lock)
+TEST(an_abstract_name_needs_no_lock)
 {
 	char name[sizeof(socket_path) + 2];
 	struct ferry_listener *first = NULL, *second = NULL;
@@ -392,9 +389,8 @@ START_TEST(an_abstract_name_needs_no_lock)
 	ferry_listener_free(first);
 	ck_assert(!path_exists(lock_path));
 }
-END_TEST
 
-START_TEST(the_longest_path_has_a_lock)
+TEST(the_longest_path_has_a_lock)
 {
 	char before[1024], name[109];
 	struct ferry_listener *listener = NULL;
@@ -419,9 +415,8 @@ START_TEST(the_longest_path_has_a_lock)
 	ck_assert_int_eq(unlink(name), 0);
 	ck_assert_int_eq(chdir(before), 0);
 }
-END_TEST
 
-START_TEST(bad_arguments_are_refused)
+TEST(bad_arguments_are_refused)
 {
 	struct ferry_listener *listener = NULL;
 	struct ferry_listener_options wrong_mode = *with_mode(01777), no_backlog = *with_backlog(-1);
@@ -444,11 +439,12 @@ START_TEST(bad_arguments_are_refused)
 	    -ENOENT);
 	ck_assert_ptr_null(listener);
 }
-END_TEST
 
 /* ---- what is at the path ---- */
 
-START_TEST(who_listens_without_the_lock_is_left)
+TEST_CASE("what is there", set_up, tear_down);
+
+TEST(who_listens_without_the_lock_is_left)
 {
 	int fd = listen_unix(socket_path);
 	expect_refusal(-EADDRINUSE);
@@ -476,9 +472,8 @@ START_TEST(who_listens_without_the_lock_is_left)
 	close(fd);
 	own_and_leave();
 }
-END_TEST
 
-START_TEST(a_datagram_socket_is_left_while_it_lives)
+TEST(a_datagram_socket_is_left_while_it_lives)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
@@ -489,7 +484,6 @@ START_TEST(a_datagram_socket_is_left_while_it_lives)
 	close(fd);
 	own_and_leave();
 }
-END_TEST
 
 static void expect_path_is_left(void)
 {
@@ -499,7 +493,7 @@ static void expect_path_is_left(void)
 	ck_assert(!path_exists(lock_path));
 }
 
-START_TEST(what_is_no_socket_at_the_path_is_left)
+TEST(what_is_no_socket_at_the_path_is_left)
 {
 	write_file(socket_path, "mine", 0600);
 	expect_path_is_left();
@@ -524,7 +518,6 @@ START_TEST(what_is_no_socket_at_the_path_is_left)
 	ck_assert(path_exists(other_path));
 	unlink(socket_path);
 }
-END_TEST
 
 /* ---- what is at the lock's place ---- */
 
@@ -538,7 +531,7 @@ static void expect_lock_refusal(int expected)
 	unlink(socket_path);
 }
 
-START_TEST(a_lock_that_is_something_else_is_refused_and_left)
+TEST(a_lock_that_is_something_else_is_refused_and_left)
 {
 	write_file(victim_path, "secret", 0640);
 
@@ -574,10 +567,9 @@ START_TEST(a_lock_that_is_something_else_is_refused_and_left)
 	expect_file(lock_path, text, 0600);
 	unlink(lock_path);
 }
-END_TEST
 
 /* Whoever can read a file can lock it: that is why others cannot. */
-START_TEST(a_lock_that_somebody_else_holds_is_respected)
+TEST(a_lock_that_somebody_else_holds_is_respected)
 {
 	write_file(lock_path, "", 0600);
 	int fd = open(lock_path, O_RDONLY | O_CLOEXEC);
@@ -586,7 +578,6 @@ START_TEST(a_lock_that_somebody_else_holds_is_respected)
 	close(fd);
 	own_and_leave();
 }
-END_TEST
 
 /* ---- other users ---- */
 
@@ -600,7 +591,7 @@ static bool is_root(void)
 	return false;
 }
 
-START_TEST(what_is_another_users_is_refused_and_left)
+TEST(what_is_another_users_is_refused_and_left)
 {
 	if (!is_root())
 		return;
@@ -616,7 +607,6 @@ START_TEST(what_is_another_users_is_refused_and_left)
 	expect_path_is_left();
 	unlink(socket_path);
 }
-END_TEST
 
 /* A child of another user, which says by its byte what it was told. */
 static int try_as(uid_t uid)
@@ -651,7 +641,7 @@ static void set_directory_mode(mode_t mode)
 	ck_assert_int_eq(chmod(directory, mode), 0);
 }
 
-START_TEST(another_user_takes_nothing_of_ours)
+TEST(another_user_takes_nothing_of_ours)
 {
 	if (!is_root())
 		return;
@@ -675,7 +665,6 @@ START_TEST(another_user_takes_nothing_of_ours)
 	ck_assert(told == -EPERM || told == -EACCES); /* as fs.protected_regular says */
 	unlink(lock_path);
 }
-END_TEST
 
 /* ---- attacks between any two system calls ---- */
 
@@ -839,7 +828,9 @@ static bool attack_end(void (*attack)(void), unsigned int at)
 	return was_disturbed;
 }
 
-START_TEST(an_attack_before_any_system_call_costs_nothing)
+TEST_CASE("attacks", set_up, tear_down);
+
+LOOP_TEST(an_attack_before_any_system_call_costs_nothing, ATTACKS)
 {
 	unsigned int at;
 	int fds = count_open_fds();
@@ -852,10 +843,9 @@ START_TEST(an_attack_before_any_system_call_costs_nothing)
 	ck_assert_uint_ge(at, 4);
 	own_and_leave();
 }
-END_TEST
 
 /* The lock's file is removed and made again, by somebody who never stops. */
-START_TEST(a_lock_that_never_stays_is_not_waited_for)
+LOOP_TEST(a_lock_that_never_stays_is_not_waited_for, 2)
 {
 	leave_stale_socket();
 	watch.before_flock = _i == 0 ? attack_lock_by_nothing : attack_lock_by_file;
@@ -866,10 +856,9 @@ START_TEST(a_lock_that_never_stays_is_not_waited_for)
 	unlink(lock_path);
 	own_and_leave();
 }
-END_TEST
 
 /* By hand, or by who tidies up /tmp. */
-START_TEST(an_owner_without_its_lock_file_is_not_replaced)
+TEST(an_owner_without_its_lock_file_is_not_replaced)
 {
 	struct ferry_listener *owner = own();
 	ck_assert_int_eq(unlink(lock_path), 0);
@@ -878,7 +867,6 @@ START_TEST(an_owner_without_its_lock_file_is_not_replaced)
 	ferry_listener_free(owner);
 	own_and_leave();
 }
-END_TEST
 
 /* ---- system calls that fail ---- */
 
@@ -919,7 +907,7 @@ static bool fail_end(int error, unsigned int at)
 	return watch.step >= at;
 }
 
-START_TEST(any_system_call_may_fail)
+TEST(any_system_call_may_fail)
 {
 	unsigned int at = 0;
 	do
@@ -932,9 +920,8 @@ START_TEST(any_system_call_may_fail)
 	while (fail_end(EIO, at));
 	ck_assert_uint_ge(at, 4);
 }
-END_TEST
 
-START_TEST(a_lock_that_cannot_be_signed_is_empty)
+TEST(a_lock_that_cannot_be_signed_is_empty)
 {
 	struct ferry_listener *listener;
 	leave_stale_files();
@@ -947,7 +934,6 @@ START_TEST(a_lock_that_cannot_be_signed_is_empty)
 	expect_file(lock_path, "", 0600);
 	ferry_listener_free(listener);
 }
-END_TEST
 
 /* ---- owners that come and die, and come and go ---- */
 
@@ -1027,7 +1013,9 @@ static void start_standby(void)
 		be_standby();
 }
 
-START_TEST(there_are_never_two_live_owners_and_never_none_for_long)
+TEST_CASE("deaths", set_up, tear_down);
+
+TEST(there_are_never_two_live_owners_and_never_none_for_long)
 {
 	make_shared();
 	for (int i = 0; i < STANDBYS; i++)
@@ -1057,7 +1045,6 @@ START_TEST(there_are_never_two_live_owners_and_never_none_for_long)
 	ck_assert(!path_exists(lock_path));
 	munmap(shared, sizeof(*shared));
 }
-END_TEST
 
 enum { RACERS = 3 };
 
@@ -1074,7 +1061,7 @@ static _Noreturn void race(unsigned int round, int number)
 		pause();
 }
 
-START_TEST(of_those_that_start_at_once_exactly_one_is_the_owner)
+TEST(of_those_that_start_at_once_exactly_one_is_the_owner)
 {
 	make_shared();
 	for (unsigned int round = 1; round <= GENERATIONS; round++) {
@@ -1104,10 +1091,9 @@ START_TEST(of_those_that_start_at_once_exactly_one_is_the_owner)
 	own_and_leave();
 	munmap(shared, sizeof(*shared));
 }
-END_TEST
 
 /* Killed in the middle of its own start, or of its end. */
-START_TEST(wherever_an_owner_was_killed_the_next_one_starts)
+TEST(wherever_an_owner_was_killed_the_next_one_starts)
 {
 	make_shared();
 	for (unsigned int round = 0; round < GENERATIONS; round++) {
@@ -1133,7 +1119,6 @@ START_TEST(wherever_an_owner_was_killed_the_next_one_starts)
 	}
 	munmap(shared, sizeof(*shared));
 }
-END_TEST
 
 /* ---- the lock changes hands with its socket ---- */
 
@@ -1172,7 +1157,9 @@ static void expect_free(void)
 	own_and_leave();
 }
 
-START_TEST(a_set_has_the_lock_of_its_listener)
+TEST_CASE("takeovers", set_up, tear_down);
+
+TEST(a_set_has_the_lock_of_its_listener)
 {
 	struct ferry_socket_set *set = make_set();
 	expect_taken();
@@ -1181,9 +1168,8 @@ START_TEST(a_set_has_the_lock_of_its_listener)
 	ferry_socket_set_free(set);
 	expect_free();
 }
-END_TEST
 
-START_TEST(the_lock_is_taken_over_with_the_socket)
+TEST(the_lock_is_taken_over_with_the_socket)
 {
 	struct ferry_socket_set *set = make_set();
 	make_pair(PAIR_UNIX, ends);
@@ -1202,9 +1188,8 @@ START_TEST(the_lock_is_taken_over_with_the_socket)
 	takeover_end_close(&new_end);
 	expect_free();
 }
-END_TEST
 
-START_TEST(who_gives_a_takeover_up_has_not_the_lock)
+TEST(who_gives_a_takeover_up_has_not_the_lock)
 {
 	struct ferry_socket_set *set = make_set();
 	make_pair(PAIR_UNIX, ends);
@@ -1218,7 +1203,6 @@ START_TEST(who_gives_a_takeover_up_has_not_the_lock)
 	ferry_socket_set_free(set);
 	expect_free();
 }
-END_TEST
 
 /* The old process is a child, which serves on ends[0]; this one asks on ends[1]. */
 static pid_t start_old(void)
@@ -1237,7 +1221,7 @@ static pid_t start_old(void)
 	return child;
 }
 
-START_TEST(the_new_process_signs_the_lock)
+TEST(the_new_process_signs_the_lock)
 {
 	pid_t old = start_old();
 	expect_lock_of(old);
@@ -1252,10 +1236,9 @@ START_TEST(the_new_process_signs_the_lock)
 	takeover_end_close(&new_end);
 	expect_free();
 }
-END_TEST
 
 /* From the moment at which the new process has the socket, nobody else gets the path. */
-START_TEST(an_old_process_that_dies_leaves_the_lock_to_the_new_one)
+LOOP_TEST(an_old_process_that_dies_leaves_the_lock_to_the_new_one, 2)
 {
 	pid_t old = start_old();
 	if (_i == 1)
@@ -1272,9 +1255,8 @@ START_TEST(an_old_process_that_dies_leaves_the_lock_to_the_new_one)
 	takeover_end_close(&new_end);
 	expect_free();
 }
-END_TEST
 
-START_TEST(own_path_keeps_the_lock_that_came_with_the_socket)
+TEST(own_path_keeps_the_lock_that_came_with_the_socket)
 {
 	pid_t old = start_old();
 	kill(old, SIGKILL);
@@ -1285,10 +1267,9 @@ START_TEST(own_path_keeps_the_lock_that_came_with_the_socket)
 	takeover_end_close(&new_end);
 	expect_free();
 }
-END_TEST
 
 /* Nobody takes what the old process left, and nobody is in its way. */
-START_TEST(a_takeover_that_nobody_ends_leaves_a_stale_socket)
+TEST(a_takeover_that_nobody_ends_leaves_a_stale_socket)
 {
 	pid_t old = start_old();
 	kill(old, SIGKILL);
@@ -1298,7 +1279,6 @@ START_TEST(a_takeover_that_nobody_ends_leaves_a_stale_socket)
 	ck_assert(path_exists(lock_path));
 	own_and_leave();
 }
-END_TEST
 
 static void die_in(struct takeover_end *end)
 {
@@ -1307,7 +1287,7 @@ static void die_in(struct takeover_end *end)
 }
 
 /* The child is forked before there is a lock, so that it has nothing but what it is sent. */
-START_TEST(a_new_process_that_is_killed_is_replaced)
+TEST(a_new_process_that_is_killed_is_replaced)
 {
 	make_pair(PAIR_UNIX, ends);
 	pid_t new = start_child();
@@ -1330,61 +1310,4 @@ START_TEST(a_new_process_that_is_killed_is_replaced)
 	expect_lock_of(new);
 	ck_assert(path_exists(socket_path));
 	own_and_leave();
-}
-END_TEST
-
-static void add_cases(Suite *suite)
-{
-	TCase *lock = support_case(suite, "lock");
-	tcase_add_checked_fixture(lock, set_up, tear_down);
-	tcase_add_test(lock, the_lock_comes_and_goes_with_the_listener);
-	tcase_add_test(lock, there_is_one_owner_at_a_time);
-	tcase_add_test(lock, a_killed_owner_is_replaced);
-	tcase_add_test(lock, what_a_dead_owner_left_may_be_half_of_it);
-	tcase_add_test(lock, a_child_of_the_owner_holds_the_lock);
-	tcase_add_test(lock, an_abstract_name_needs_no_lock);
-	tcase_add_test(lock, the_longest_path_has_a_lock);
-	tcase_add_test(lock, bad_arguments_are_refused);
-
-	TCase *found = support_case(suite, "what is there");
-	tcase_add_checked_fixture(found, set_up, tear_down);
-	tcase_add_test(found, who_listens_without_the_lock_is_left);
-	tcase_add_test(found, a_datagram_socket_is_left_while_it_lives);
-	tcase_add_test(found, what_is_no_socket_at_the_path_is_left);
-	tcase_add_test(found, a_lock_that_is_something_else_is_refused_and_left);
-	tcase_add_test(found, a_lock_that_somebody_else_holds_is_respected);
-	tcase_add_test(found, what_is_another_users_is_refused_and_left);
-	tcase_add_test(found, another_user_takes_nothing_of_ours);
-
-	TCase *attacked = support_case(suite, "attacks");
-	tcase_add_checked_fixture(attacked, set_up, tear_down);
-	tcase_add_loop_test(attacked, an_attack_before_any_system_call_costs_nothing, 0, ATTACKS);
-	tcase_add_loop_test(attacked, a_lock_that_never_stays_is_not_waited_for, 0, 2);
-	tcase_add_test(attacked, an_owner_without_its_lock_file_is_not_replaced);
-	tcase_add_test(attacked, any_system_call_may_fail);
-	tcase_add_test(attacked, a_lock_that_cannot_be_signed_is_empty);
-
-	TCase *deaths = support_case(suite, "deaths");
-	tcase_add_checked_fixture(deaths, set_up, tear_down);
-	tcase_add_test(deaths, there_are_never_two_live_owners_and_never_none_for_long);
-	tcase_add_test(deaths, of_those_that_start_at_once_exactly_one_is_the_owner);
-	tcase_add_test(deaths, wherever_an_owner_was_killed_the_next_one_starts);
-
-	TCase *takeovers = support_case(suite, "takeovers");
-	tcase_add_checked_fixture(takeovers, set_up, tear_down);
-	tcase_add_test(takeovers, a_set_has_the_lock_of_its_listener);
-	tcase_add_test(takeovers, the_lock_is_taken_over_with_the_socket);
-	tcase_add_test(takeovers, who_gives_a_takeover_up_has_not_the_lock);
-	tcase_add_test(takeovers, the_new_process_signs_the_lock);
-	tcase_add_loop_test(takeovers, an_old_process_that_dies_leaves_the_lock_to_the_new_one, 0, 2);
-	tcase_add_test(takeovers, own_path_keeps_the_lock_that_came_with_the_socket);
-	tcase_add_test(takeovers, a_takeover_that_nobody_ends_leaves_a_stale_socket);
-	tcase_add_test(takeovers, a_new_process_that_is_killed_is_replaced);
-}
-
-int main(void)
-{
-	Suite *suite = suite_create("endpoint_lock");
-	add_cases(suite);
-	return support_run(suite);
 }

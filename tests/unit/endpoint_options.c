@@ -1,7 +1,7 @@
 /* The options of a unix listener: versions of the structure, the file's owner and group, and a listener that
  * accepts nothing. White-box: the system calls that make the socket file are watched, and fail in turn. */
 
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -152,7 +152,9 @@ struct later_options {
 	unsigned char unknown[16];
 };
 
-START_TEST(options_of_a_later_version_work_while_what_is_new_is_unused)
+TEST_CASE("versions", set_up, remove_directory);
+
+TEST(options_of_a_later_version_work_while_what_is_new_is_unused)
 {
 	struct later_options options;
 
@@ -166,9 +168,8 @@ START_TEST(options_of_a_later_version_work_while_what_is_new_is_unused)
 		options.unknown[i] = 0;
 	}
 }
-END_TEST
 
-START_TEST(a_size_that_no_version_has_is_refused)
+TEST(a_size_that_no_version_has_is_refused)
 {
 	static const size_t sizes[] = {0, 1, sizeof(struct ferry_listener_options) - 1, 65536,
 	                               (size_t)-1};
@@ -179,9 +180,8 @@ START_TEST(a_size_that_no_version_has_is_refused)
 		expect_failure(&options, -EINVAL);
 	}
 }
-END_TEST
 
-START_TEST(no_options_are_the_defaults)
+TEST(no_options_are_the_defaults)
 {
 	static const struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
 	const struct ferry_listener_options *const both[] = {NULL, &options};
@@ -195,7 +195,6 @@ START_TEST(no_options_are_the_defaults)
 	}
 	ck_assert_uint_eq(watch.fchownat_calls, 0);
 }
-END_TEST
 
 /* ---- owner and group ---- */
 
@@ -214,7 +213,9 @@ static void look_before_listen(void)
 	expect_file(ALICE, STAFF, 0660);
 }
 
-START_TEST(a_file_that_changes_hands_is_closed_to_everybody_until_then)
+TEST_CASE("owner and group", set_up, remove_directory);
+
+TEST(a_file_that_changes_hands_is_closed_to_everybody_until_then)
 {
 	static const mode_t umasks[] = {0, 022, 077, 0777};
 	if (!is_root())
@@ -229,9 +230,8 @@ START_TEST(a_file_that_changes_hands_is_closed_to_everybody_until_then)
 	}
 	ck_assert_uint_eq(watch.fchownat_calls, 4);
 }
-END_TEST
 
-START_TEST(owner_and_group_are_changed_each_by_itself)
+TEST(owner_and_group_are_changed_each_by_itself)
 {
 	struct ferry_listener *listener;
 	if (!is_root())
@@ -243,7 +243,6 @@ START_TEST(owner_and_group_are_changed_each_by_itself)
 	expect_file(geteuid(), STAFF, 0620);
 	ferry_listener_free(listener);
 }
-END_TEST
 
 /* In a child of that user: the status of `call`, which is not negative. */
 static int as_user(uid_t uid, gid_t gid, const gid_t *groups, size_t count, int (*call)(void))
@@ -270,7 +269,7 @@ static int connect_here(void)
 	return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ? 0 : errno;
 }
 
-START_TEST(only_the_owner_and_the_group_can_connect)
+TEST(only_the_owner_and_the_group_can_connect)
 {
 	struct ferry_listener *listener;
 	if (!is_root())
@@ -286,7 +285,6 @@ START_TEST(only_the_owner_and_the_group_can_connect)
 	ck_assert_int_eq(as_user(BOB, BOB, NULL, 0, connect_here), EACCES);
 	ferry_listener_free(listener);
 }
-END_TEST
 
 static const struct ferry_listener_options *options_of_child;
 
@@ -299,7 +297,7 @@ static int listen_here(void)
 	return -status;
 }
 
-START_TEST(without_privileges_the_file_can_be_given_to_a_group_of_ones_own)
+TEST(without_privileges_the_file_can_be_given_to_a_group_of_ones_own)
 {
 	if (!is_root())
 		return;
@@ -315,9 +313,8 @@ START_TEST(without_privileges_the_file_can_be_given_to_a_group_of_ones_own)
 	ck_assert_int_eq(as_user(ALICE, ALICE, NULL, 0, listen_here), 0);
 	set_directory_mode(0755);
 }
-END_TEST
 
-START_TEST(an_owner_that_cannot_be_set_leaves_no_file)
+TEST(an_owner_that_cannot_be_set_leaves_no_file)
 {
 	static const int errors[] = {EPERM, EINVAL, EROFS, EIO};
 
@@ -326,7 +323,6 @@ START_TEST(an_owner_that_cannot_be_set_leaves_no_file)
 		expect_failure(with_owner(ALICE, STAFF, 0660), -errors[i]);
 	}
 }
-END_TEST
 
 static char victim_path[160];
 
@@ -336,7 +332,7 @@ static void replace_by_another_socket(void)
 }
 
 /* Somebody who may write to the directory puts a socket of another user there. */
-START_TEST(a_file_that_was_swapped_in_keeps_its_owner)
+TEST(a_file_that_was_swapped_in_keeps_its_owner)
 {
 	struct ferry_listener *listener;
 	if (!is_root())
@@ -350,7 +346,6 @@ START_TEST(a_file_that_was_swapped_in_keeps_its_owner)
 	ck_assert_uint_eq(watch.fchownat_calls, 0);
 	close(victim);
 }
-END_TEST
 
 static struct ferry_listener_options locked_for(uid_t owner)
 {
@@ -366,7 +361,7 @@ static void leave_stale_socket_of(uid_t user)
 	ck_assert_int_eq(chown(socket_path, user, user), 0);
 }
 
-START_TEST(with_the_lock_the_stale_socket_of_the_owner_is_replaced)
+TEST(with_the_lock_the_stale_socket_of_the_owner_is_replaced)
 {
 	struct ferry_listener *listener;
 	const struct ferry_listener_options of_alice = locked_for(ALICE);
@@ -385,9 +380,8 @@ START_TEST(with_the_lock_the_stale_socket_of_the_owner_is_replaced)
 	ck_assert_int_eq(unlink(socket_path), 0);
 	ck_assert(!path_exists(lock_path));
 }
-END_TEST
 
-START_TEST(the_live_socket_of_the_owner_is_left)
+TEST(the_live_socket_of_the_owner_is_left)
 {
 	struct ferry_listener *listener;
 	const struct ferry_listener_options of_alice = locked_for(ALICE);
@@ -403,9 +397,8 @@ START_TEST(the_live_socket_of_the_owner_is_left)
 	close(fd);
 	ck_assert_int_eq(unlink(socket_path), 0);
 }
-END_TEST
 
-START_TEST(an_abstract_name_has_no_owner)
+TEST(an_abstract_name_has_no_owner)
 {
 	char name[sizeof(socket_path) + 2];
 	struct ferry_listener *listener = NULL;
@@ -417,7 +410,6 @@ START_TEST(an_abstract_name_has_no_owner)
 	ck_assert_uint_eq(watch.fchownat_calls, 0);
 	ferry_listener_free(listener);
 }
-END_TEST
 
 /* ---- a listener that accepts nothing ---- */
 
@@ -431,7 +423,9 @@ static struct ferry_listener *own_without_accepting(void)
 	return listener;
 }
 
-START_TEST(without_a_callback_connections_are_left_to_others)
+TEST_CASE("without a callback", set_up, remove_directory);
+
+TEST(without_a_callback_connections_are_left_to_others)
 {
 	struct ferry_listener *owner = own_without_accepting(), *other = NULL;
 	struct ferry_listener_stats stats;
@@ -453,9 +447,8 @@ START_TEST(without_a_callback_connections_are_left_to_others)
 	ck_assert(!path_exists(lock_path));
 	close(client);
 }
-END_TEST
 
-START_TEST(without_a_callback_it_decides_nothing_about_connections)
+TEST(without_a_callback_it_decides_nothing_about_connections)
 {
 	struct ferry_listener *listener = own_without_accepting();
 
@@ -467,9 +460,8 @@ START_TEST(without_a_callback_it_decides_nothing_about_connections)
 	ck_assert_int_eq(ferry_listener_set_pass_rights(listener, true), 0);
 	ferry_listener_free(listener);
 }
-END_TEST
 
-START_TEST(without_a_callback_it_can_be_added_to_a_set)
+TEST(without_a_callback_it_can_be_added_to_a_set)
 {
 	struct ferry_listener *listener = own_without_accepting();
 	struct ferry_socket_set *set = NULL;
@@ -481,39 +473,4 @@ START_TEST(without_a_callback_it_can_be_added_to_a_set)
 	ferry_socket_set_free(set);
 	ck_assert(!path_exists(socket_path));
 	ck_assert(!path_exists(lock_path));
-}
-END_TEST
-
-static void add_cases(Suite *suite)
-{
-	TCase *versions = support_case(suite, "versions");
-	tcase_add_checked_fixture(versions, set_up, remove_directory);
-	tcase_add_test(versions, options_of_a_later_version_work_while_what_is_new_is_unused);
-	tcase_add_test(versions, a_size_that_no_version_has_is_refused);
-	tcase_add_test(versions, no_options_are_the_defaults);
-
-	TCase *owner = support_case(suite, "owner and group");
-	tcase_add_checked_fixture(owner, set_up, remove_directory);
-	tcase_add_test(owner, a_file_that_changes_hands_is_closed_to_everybody_until_then);
-	tcase_add_test(owner, owner_and_group_are_changed_each_by_itself);
-	tcase_add_test(owner, only_the_owner_and_the_group_can_connect);
-	tcase_add_test(owner, without_privileges_the_file_can_be_given_to_a_group_of_ones_own);
-	tcase_add_test(owner, an_owner_that_cannot_be_set_leaves_no_file);
-	tcase_add_test(owner, a_file_that_was_swapped_in_keeps_its_owner);
-	tcase_add_test(owner, with_the_lock_the_stale_socket_of_the_owner_is_replaced);
-	tcase_add_test(owner, the_live_socket_of_the_owner_is_left);
-	tcase_add_test(owner, an_abstract_name_has_no_owner);
-
-	TCase *silent = support_case(suite, "without a callback");
-	tcase_add_checked_fixture(silent, set_up, remove_directory);
-	tcase_add_test(silent, without_a_callback_connections_are_left_to_others);
-	tcase_add_test(silent, without_a_callback_it_decides_nothing_about_connections);
-	tcase_add_test(silent, without_a_callback_it_can_be_added_to_a_set);
-}
-
-int main(void)
-{
-	Suite *suite = suite_create("endpoint_options");
-	add_cases(suite);
-	return support_run(suite);
 }

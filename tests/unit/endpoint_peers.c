@@ -22,7 +22,7 @@
 #include "listener_options.h"
 #include "listening.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 #ifndef SO_PASSRIGHTS
@@ -203,16 +203,17 @@ static int expect_accepted(int client)
 
 /* ---- allowed users and groups ---- */
 
-START_TEST(without_a_rule_nobody_is_asked)
+TEST_CASE("allowed", set_up, tear_down);
+
+TEST(without_a_rule_nobody_is_asked)
 {
 	int client = expect_accepted(connect_to(ferry_listener_get_fd(listener)));
 	ck_assert_uint_eq(watch.asked, 0);
 	ck_assert_uint_eq(listener_stats().accepted, 1);
 	close(client);
 }
-END_TEST
 
-START_TEST(who_is_not_allowed_is_refused_before_a_byte_is_read)
+TEST(who_is_not_allowed_is_refused_before_a_byte_is_read)
 {
 	if (!is_root())
 		return;
@@ -233,9 +234,8 @@ START_TEST(who_is_not_allowed_is_refused_before_a_byte_is_read)
 	close(client);
 	ck_assert_uint_eq(listener_stats().accepted, 1);
 }
-END_TEST
 
-START_TEST(several_users_may_be_allowed)
+TEST(several_users_may_be_allowed)
 {
 	if (!is_root())
 		return;
@@ -249,9 +249,8 @@ START_TEST(several_users_may_be_allowed)
 	ck_assert_int_eq(ferry_listener_allow_uid(listener, BOB), 0);
 	close(expect_accepted(connect_as_user(BOB)));
 }
-END_TEST
 
-START_TEST(a_group_is_the_effective_one_or_a_supplementary_one)
+TEST(a_group_is_the_effective_one_or_a_supplementary_one)
 {
 	static const gid_t both[] = {GUESTS, STAFF};
 	if (!is_root())
@@ -263,9 +262,8 @@ START_TEST(a_group_is_the_effective_one_or_a_supplementary_one)
 	expect_refused(connect_as(ALICE, ALICE, NULL, 0));
 	expect_refused(connect_as(STAFF, ALICE, NULL, 0)); /* the number of a user is no group's */
 }
-END_TEST
 
-START_TEST(of_many_groups_the_last_one_counts)
+TEST(of_many_groups_the_last_one_counts)
 {
 	gid_t groups[GROUPS];
 	if (!is_root())
@@ -277,9 +275,8 @@ START_TEST(of_many_groups_the_last_one_counts)
 	expect_refused(connect_as(ALICE, ALICE, groups, GROUPS - 1));
 	ck_assert_uint_eq(listener_stats().refused_peers, 1);
 }
-END_TEST
 
-START_TEST(a_user_or_a_group_is_enough)
+TEST(a_user_or_a_group_is_enough)
 {
 	if (!is_root())
 		return;
@@ -289,9 +286,8 @@ START_TEST(a_user_or_a_group_is_enough)
 	close(expect_accepted(connect_as(ALICE, GUESTS, NULL, 0)));
 	expect_refused(connect_as(BOB, GUESTS, NULL, 0));
 }
-END_TEST
 
-START_TEST(an_adopted_listener_has_rules_too)
+TEST(an_adopted_listener_has_rules_too)
 {
 	struct ferry_listener *own = listener;
 	if (!is_root())
@@ -307,7 +303,6 @@ START_TEST(an_adopted_listener_has_rules_too)
 	ferry_listener_free(listener);
 	listener = own;
 }
-END_TEST
 
 /* ---- the limit ---- */
 
@@ -322,7 +317,9 @@ static void free_transport(unsigned int index)
 	transports[index] = NULL;
 }
 
-START_TEST(each_user_has_a_limit_of_its_own)
+TEST_CASE("limit", set_up, tear_down);
+
+TEST(each_user_has_a_limit_of_its_own)
 {
 	int clients[4];
 	if (!is_root())
@@ -347,9 +344,8 @@ START_TEST(each_user_has_a_limit_of_its_own)
 	for (int i = 0; i < 4; i++)
 		close(clients[i]);
 }
-END_TEST
 
-START_TEST(the_limit_may_change_and_end)
+TEST(the_limit_may_change_and_end)
 {
 	int clients[6];
 	limit(1);
@@ -370,9 +366,8 @@ START_TEST(the_limit_may_change_and_end)
 	for (int i = 0; i < 5; i++)
 		close(clients[i]);
 }
-END_TEST
 
-START_TEST(connections_before_the_limit_are_not_counted)
+TEST(connections_before_the_limit_are_not_counted)
 {
 	limit(0);
 	int first = expect_accepted(connect_to(ferry_listener_get_fd(listener)));
@@ -386,9 +381,8 @@ START_TEST(connections_before_the_limit_are_not_counted)
 	close(first);
 	close(second);
 }
-END_TEST
 
-START_TEST(a_transport_freed_in_the_callback_counts_no_more)
+TEST(a_transport_freed_in_the_callback_counts_no_more)
 {
 	free_at_once = true;
 	limit(1);
@@ -397,9 +391,8 @@ START_TEST(a_transport_freed_in_the_callback_counts_no_more)
 	pump_until_count(&accepted, 10);
 	ck_assert_uint_eq(listener_stats().refused_over_limit, 0);
 }
-END_TEST
 
-START_TEST(transports_may_outlive_the_listener)
+TEST(transports_may_outlive_the_listener)
 {
 	int clients[3];
 	limit(3);
@@ -414,9 +407,8 @@ START_TEST(transports_may_outlive_the_listener)
 	for (int i = 0; i < 3; i++)
 		close(clients[i]);
 }
-END_TEST
 
-START_TEST(who_is_refused_by_a_rule_is_not_counted)
+TEST(who_is_refused_by_a_rule_is_not_counted)
 {
 	if (!is_root())
 		return;
@@ -427,9 +419,8 @@ START_TEST(who_is_refused_by_a_rule_is_not_counted)
 	ck_assert_uint_eq(listener_stats().refused_peers, 1);
 	ck_assert_uint_eq(listener_stats().refused_over_limit, 0);
 }
-END_TEST
 
-START_TEST(a_quota_knows_thousands_of_users)
+TEST(a_quota_knows_thousands_of_users)
 {
 	enum { USERS = 5000, EACH = 3 };
 	struct quota *quota = NULL;
@@ -452,7 +443,6 @@ START_TEST(a_quota_knows_thousands_of_users)
 		quota_give_back(shares[i]);
 	free(shares);
 }
-END_TEST
 
 /* ---- descriptors refused ---- */
 
@@ -475,7 +465,9 @@ static ssize_t send_marked(int client)
 	return sent;
 }
 
-START_TEST(descriptors_can_be_refused)
+TEST_CASE("SO_PASSRIGHTS", set_up, tear_down);
+
+TEST(descriptors_can_be_refused)
 {
 	if (!kernel_refuses_rights())
 		return;
@@ -492,10 +484,9 @@ START_TEST(descriptors_can_be_refused)
 	ck_assert_int_eq(send_marked(client), 1);
 	close(client);
 }
-END_TEST
 
 /* The kernel gives a connection the listening socket's option of the moment of connect(2). */
-START_TEST(who_connected_before_is_refused_descriptors_too)
+TEST(who_connected_before_is_refused_descriptors_too)
 {
 	struct recorder recorder;
 	static const struct ferry_protocol no_fds = {.connection_made = recorder_connection_made,
@@ -526,9 +517,8 @@ START_TEST(who_connected_before_is_refused_descriptors_too)
 	ck_assert_int_eq(send_marked(client), 1);
 	close(client);
 }
-END_TEST
 
-START_TEST(a_kernel_that_cannot_refuse_descriptors_says_so)
+TEST(a_kernel_that_cannot_refuse_descriptors_says_so)
 {
 	watch.option = SO_PASSRIGHTS;
 	watch.error = ENOPROTOOPT;
@@ -536,11 +526,12 @@ START_TEST(a_kernel_that_cannot_refuse_descriptors_says_so)
 	ck_assert_int_eq(ferry_listener_set_pass_rights(listener, true), 0);
 	close(expect_accepted(connect_to(ferry_listener_get_fd(listener))));
 }
-END_TEST
 
 /* ---- what can go wrong ---- */
 
-START_TEST(bad_arguments_are_refused)
+TEST_CASE("faults", set_up, tear_down);
+
+TEST(bad_arguments_are_refused)
 {
 	struct ferry_listener_stats stats;
 	ck_assert_int_eq(ferry_listener_allow_uid(NULL, 0), -EINVAL);
@@ -553,9 +544,8 @@ START_TEST(bad_arguments_are_refused)
 	ck_assert_int_eq(ferry_listener_get_stats(listener, NULL), -EINVAL);
 	close(expect_accepted(connect_to(ferry_listener_get_fd(listener))));
 }
-END_TEST
 
-START_TEST(a_tcp_listener_has_no_users)
+TEST(a_tcp_listener_has_no_users)
 {
 	struct ferry_listener *tcp = NULL;
 	int fd = listen_tcp();
@@ -571,10 +561,9 @@ START_TEST(a_tcp_listener_has_no_users)
 	ferry_listener_free(tcp);
 	close(fd);
 }
-END_TEST
 
 /* Nobody is let in whom the kernel says nothing about. */
-START_TEST(who_is_not_known_is_not_let_in)
+LOOP_TEST(who_is_not_known_is_not_let_in, 5)
 {
 	static const struct {
 		int option, error;
@@ -596,9 +585,8 @@ START_TEST(who_is_not_known_is_not_let_in)
 	ck_assert_int_eq(ferry_listener_allow_uid(listener, geteuid()), 0);
 	close(expect_accepted(connect_to(ferry_listener_get_fd(listener))));
 }
-END_TEST
 
-START_TEST(an_option_that_cannot_be_set_drops_the_connection)
+TEST(an_option_that_cannot_be_set_drops_the_connection)
 {
 	if (!kernel_refuses_rights())
 		return;
@@ -611,9 +599,8 @@ START_TEST(an_option_that_cannot_be_set_drops_the_connection)
 	watch.error = 0;
 	close(expect_accepted(connect_to(ferry_listener_get_fd(listener)))); /* it was not counted */
 }
-END_TEST
 
-START_TEST(a_flood_of_refusals_is_a_line_a_second)
+TEST(a_flood_of_refusals_is_a_line_a_second)
 {
 	const time_t start = time(NULL);
 	ck_assert_int_eq(ferry_listener_allow_uid(listener, geteuid() + 1), 0);
@@ -623,11 +610,10 @@ START_TEST(a_flood_of_refusals_is_a_line_a_second)
 	ck_assert_uint_ge(lines, 1);
 	ck_assert_uint_le(lines, 2 * (unsigned int)(time(NULL) - start + 2)); /* two with a number */
 }
-END_TEST
 
 /* ---- memory ---- */
 
-START_TEST(every_allocation_of_a_setter_may_fail)
+TEST(every_allocation_of_a_setter_may_fail)
 {
 	unsigned long failing = 0, count;
 	int status;
@@ -644,10 +630,9 @@ START_TEST(every_allocation_of_a_setter_may_fail)
 	ck_assert_int_eq(status, 0);
 	ck_assert_uint_ge(failing, 4);
 }
-END_TEST
 
 /* Whatever fails, a connection that is not handed on is not counted. */
-START_TEST(every_allocation_of_an_accept_may_fail)
+TEST(every_allocation_of_an_accept_may_fail)
 {
 	unsigned long failing = 0, count;
 	gid_t groups[GROUPS];
@@ -674,9 +659,8 @@ START_TEST(every_allocation_of_an_accept_may_fail)
 	ck_assert_uint_ge(failing, 4);
 	ck_assert_uint_ge(listener_stats().dropped, 3);
 }
-END_TEST
 
-START_TEST(a_quota_that_cannot_grow_goes_on)
+TEST(a_quota_that_cannot_grow_goes_on)
 {
 	enum { USERS = 40 };
 	struct quota *quota = NULL;
@@ -694,52 +678,8 @@ START_TEST(a_quota_that_cannot_grow_goes_on)
 		quota_give_back(shares[uid]);
 	quota_leave(quota);
 }
-END_TEST
 
-static void add_cases(Suite *suite)
-{
-	TCase *rules = support_case(suite, "allowed");
-	tcase_add_checked_fixture(rules, set_up, tear_down);
-	tcase_add_test(rules, without_a_rule_nobody_is_asked);
-	tcase_add_test(rules, who_is_not_allowed_is_refused_before_a_byte_is_read);
-	tcase_add_test(rules, several_users_may_be_allowed);
-	tcase_add_test(rules, a_group_is_the_effective_one_or_a_supplementary_one);
-	tcase_add_test(rules, of_many_groups_the_last_one_counts);
-	tcase_add_test(rules, a_user_or_a_group_is_enough);
-	tcase_add_test(rules, an_adopted_listener_has_rules_too);
-
-	TCase *limits = support_case(suite, "limit");
-	tcase_add_checked_fixture(limits, set_up, tear_down);
-	tcase_add_test(limits, each_user_has_a_limit_of_its_own);
-	tcase_add_test(limits, the_limit_may_change_and_end);
-	tcase_add_test(limits, connections_before_the_limit_are_not_counted);
-	tcase_add_test(limits, a_transport_freed_in_the_callback_counts_no_more);
-	tcase_add_test(limits, transports_may_outlive_the_listener);
-	tcase_add_test(limits, who_is_refused_by_a_rule_is_not_counted);
-	tcase_add_test(limits, a_quota_knows_thousands_of_users);
-
-	TCase *rights = support_case(suite, "SO_PASSRIGHTS");
-	tcase_add_checked_fixture(rights, set_up, tear_down);
-	tcase_add_test(rights, descriptors_can_be_refused);
-	tcase_add_test(rights, who_connected_before_is_refused_descriptors_too);
-	tcase_add_test(rights, a_kernel_that_cannot_refuse_descriptors_says_so);
-
-	TCase *faults = support_case(suite, "faults");
-	tcase_add_checked_fixture(faults, set_up, tear_down);
-	tcase_add_test(faults, bad_arguments_are_refused);
-	tcase_add_test(faults, a_tcp_listener_has_no_users);
-	tcase_add_loop_test(faults, who_is_not_known_is_not_let_in, 0, 5);
-	tcase_add_test(faults, an_option_that_cannot_be_set_drops_the_connection);
-	tcase_add_test(faults, a_flood_of_refusals_is_a_line_a_second);
-	tcase_add_test(faults, every_allocation_of_a_setter_may_fail);
-	tcase_add_test(faults, every_allocation_of_an_accept_may_fail);
-	tcase_add_test(faults, a_quota_that_cannot_grow_goes_on);
-}
-
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("endpoint_peers");
-	add_cases(suite);
-	return support_run(suite);
 }

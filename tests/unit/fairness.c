@@ -13,7 +13,7 @@
 #include <event2/event.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* A socket that takes all: no bytes go anywhere. */
@@ -80,7 +80,9 @@ static uint64_t file_bytes(const struct recorder *recorder)
 	return stats_of(recorder->transport).file_bytes_sent;
 }
 
-START_TEST(in_each_turn_a_large_file_sends_its_share_and_all_others_get_theirs)
+TEST_CASE("turns");
+
+LOOP_TEST(in_each_turn_a_large_file_sends_its_share_and_all_others_get_theirs, 2)
 {
 	enum pair_kind kind = (enum pair_kind)_i;
 	open_one(&sender, kind, &far);
@@ -110,11 +112,10 @@ START_TEST(in_each_turn_a_large_file_sends_its_share_and_all_others_get_theirs)
 		close_one(&others[i], other_ends[i]);
 	close_one(&sender, far);
 }
-END_TEST
 
 /* Over TCP one of them may stand still for a while, whenever the kernel has a segment sent again: so how far
  * they are apart is looked at on unix sockets only. */
-START_TEST(two_large_files_take_turns)
+TEST(two_large_files_take_turns)
 {
 	const enum pair_kind kind = PAIR_UNIX;
 	open_one(&sender, kind, &far);
@@ -133,7 +134,6 @@ START_TEST(two_large_files_take_turns)
 	close_one(&others[0], other_ends[0]);
 	close_one(&sender, far);
 }
-END_TEST
 
 /* ---- rate limits ---- */
 
@@ -149,7 +149,9 @@ static void drain_turns(int turns)
 	}
 }
 
-START_TEST(a_rate_limit_holds_for_the_bytes_of_a_file)
+TEST_CASE("rate limits");
+
+LOOP_TEST(a_rate_limit_holds_for_the_bytes_of_a_file, 4)
 {
 	unsigned int copy = _i / 2 == 0 ? 0 : FERRY_FILE_COPY;
 	open_one(&sender, (enum pair_kind)(_i % 2), &far);
@@ -182,9 +184,8 @@ START_TEST(a_rate_limit_holds_for_the_bytes_of_a_file)
 	close_one(&sender, far);
 	ev_token_bucket_cfg_free(limit);
 }
-END_TEST
 
-START_TEST(a_groups_limit_holds_for_the_files_of_all_members)
+LOOP_TEST(a_groups_limit_holds_for_the_files_of_all_members, 2)
 {
 	open_one(&sender, (enum pair_kind)_i, &far);
 	open_one(&others[0], (enum pair_kind)_i, &other_ends[0]);
@@ -217,18 +218,4 @@ START_TEST(a_groups_limit_holds_for_the_files_of_all_members)
 	close_one(&sender, far);
 	bufferevent_rate_limit_group_free(group);
 	ev_token_bucket_cfg_free(limit);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("fairness");
-	TCase *turns = support_case(suite, "turns");
-	tcase_add_loop_test(turns, in_each_turn_a_large_file_sends_its_share_and_all_others_get_theirs,
-	                    0, 2);
-	tcase_add_test(turns, two_large_files_take_turns);
-	TCase *limits = support_case(suite, "rate limits");
-	tcase_add_loop_test(limits, a_rate_limit_holds_for_the_bytes_of_a_file, 0, 4);
-	tcase_add_loop_test(limits, a_groups_limit_holds_for_the_files_of_all_members, 0, 2);
-	return support_run(suite);
 }

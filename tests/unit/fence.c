@@ -21,7 +21,7 @@
 
 #include "ferry/dispatcher.h"
 #include "ferry/worker.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum {
@@ -266,7 +266,7 @@ static int rounds(void)
 	return rounds != NULL && atoi(rounds) > 0 && atoi(rounds) < ROUNDS ? atoi(rounds) : ROUNDS;
 }
 
-START_TEST(at_random_moments)
+TEST(at_random_moments)
 {
 	struct process process;
 	int file = make_file(1);
@@ -294,11 +294,10 @@ START_TEST(at_random_moments)
 	close_dispatcher();
 	close(file);
 }
-END_TEST
 
 /* A worker that is stopped with unclaimed handoffs in its channel, past the deadline, and wakes up when
  * another has served them. */
-START_TEST(stopped_worker)
+TEST(stopped_worker)
 {
 	enum { COUNT = 20 };
 	struct process first, second;
@@ -329,10 +328,9 @@ START_TEST(stopped_worker)
 	close_dispatcher();
 	close(file);
 }
-END_TEST
 
 /* Killed at random moments: one at most is claimed and not begun, for each death. */
-START_TEST(killed_workers)
+TEST(killed_workers)
 {
 	enum { DEATHS = 100 };
 	int file = make_file(1);
@@ -374,7 +372,6 @@ START_TEST(killed_workers)
 	close_dispatcher();
 	close(file);
 }
-END_TEST
 
 /* Whether a descriptor of this process stands for that socket. */
 static bool has_socket(ino_t inode)
@@ -399,7 +396,7 @@ static bool is_claimed(void *argument)
 	return stats().claimed == 1;
 }
 
-START_TEST(no_copy_after_the_claim)
+TEST(no_copy_after_the_claim)
 {
 	struct process process;
 	struct stat status;
@@ -424,17 +421,4 @@ START_TEST(no_copy_after_the_claim)
 	ck_assert_int_eq(recv(ends[1], &byte, 1, 0), 0);
 	close(ends[1]);
 	close_dispatcher();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("fence");
-	TCase *tcase = support_case(suite, "processes");
-
-	tcase_add_test(tcase, at_random_moments);
-	tcase_add_test(tcase, stopped_worker);
-	tcase_add_test(tcase, killed_workers);
-	tcase_add_test(tcase, no_copy_after_the_claim);
-	return support_run(suite);
 }

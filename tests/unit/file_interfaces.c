@@ -14,7 +14,7 @@
 #include <event2/bufferevent.h>
 
 #include "file_link.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* unix and TCP. */
@@ -33,7 +33,9 @@ static void finish_and_expect(uint64_t offset, uint64_t length)
 
 enum { DATA = 400000 }; /* more than a socket holds */
 
-START_TEST(pysendfile_send_whole_file)
+TEST_CASE("pysendfile");
+
+LOOP_TEST(pysendfile_send_whole_file, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, 0, FERRY_TO_END);
@@ -41,18 +43,16 @@ START_TEST(pysendfile_send_whole_file)
 	check_finished(&file, 0, DATA);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_send_at_certain_offset)
+LOOP_TEST(pysendfile_send_at_certain_offset, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, DATA / 2, FERRY_TO_END);
 	finish_and_expect(DATA / 2, DATA / 2);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_header)
+LOOP_TEST(pysendfile_header, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_text("this is a header");
@@ -64,9 +64,8 @@ START_TEST(pysendfile_header)
 	check_finished(&file, 0, DATA); /* ours counts the file alone */
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_trailer)
+LOOP_TEST(pysendfile_trailer, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, 0, FERRY_TO_END);
@@ -77,9 +76,8 @@ START_TEST(pysendfile_trailer)
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_header_and_trailer_of_a_small_file)
+LOOP_TEST(pysendfile_header_and_trailer_of_a_small_file, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_text("header");
@@ -92,9 +90,8 @@ START_TEST(pysendfile_header_and_trailer_of_a_small_file)
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_nbytes_0_sends_nothing_and_not_to_the_end_as_on_other_systems)
+LOOP_TEST(pysendfile_nbytes_0_sends_nothing_and_not_to_the_end_as_on_other_systems, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, 0, 0);
@@ -102,9 +99,8 @@ START_TEST(pysendfile_nbytes_0_sends_nothing_and_not_to_the_end_as_on_other_syst
 	check_finished(&file, 0, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_offset_overflow_sends_nothing)
+LOOP_TEST(pysendfile_offset_overflow_sends_nothing, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, DATA + 4096, FERRY_TO_END);
@@ -112,9 +108,8 @@ START_TEST(pysendfile_offset_overflow_sends_nothing)
 	check_finished(&file, 0, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_offset_overflow_with_nbytes_is_told_as_eio_and_not_as_0)
+LOOP_TEST(pysendfile_offset_overflow_with_nbytes_is_told_as_eio_and_not_as_0, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, DATA + 4096, 4096);
@@ -122,9 +117,8 @@ START_TEST(pysendfile_offset_overflow_with_nbytes_is_told_as_eio_and_not_as_0)
 	check_finished(&file, -EIO, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_invalid_offset)
+LOOP_TEST(pysendfile_invalid_offset, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(10);
@@ -132,18 +126,16 @@ START_TEST(pysendfile_invalid_offset)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_small_file)
+LOOP_TEST(pysendfile_small_file, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 6, 0, FERRY_TO_END);
 	finish_and_expect(0, 6);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_small_file_and_offset_overflow)
+LOOP_TEST(pysendfile_small_file_and_offset_overflow, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 6, 4096, FERRY_TO_END);
@@ -151,9 +143,8 @@ START_TEST(pysendfile_small_file_and_offset_overflow)
 	check_finished(&file, 0, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_empty_file)
+LOOP_TEST(pysendfile_empty_file, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 0, 0, FERRY_TO_END);
@@ -161,9 +152,8 @@ START_TEST(pysendfile_empty_file)
 	check_finished(&file, 0, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_offset_none_sends_from_the_position_and_moves_it)
+LOOP_TEST(pysendfile_offset_none_sends_from_the_position_and_moves_it, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(DATA);
@@ -174,7 +164,6 @@ START_TEST(pysendfile_offset_none_sends_from_the_position_and_moves_it)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 static bool is_discarded_and_finished(void *argument)
 {
@@ -183,7 +172,7 @@ static bool is_discarded_and_finished(void *argument)
 	return file.finished > 0;
 }
 
-START_TEST(pysendfile_big_file_of_which_the_end_is_sent_as_a_hole)
+LOOP_TEST(pysendfile_big_file_of_which_the_end_is_sent_as_a_hole, SOCKET_KINDS)
 {
 	/* unit.file_sources sends one of 2.5 GiB whole. */
 	const int64_t size = 5LL << 29, sent = 100 << 20;
@@ -195,9 +184,8 @@ START_TEST(pysendfile_big_file_of_which_the_end_is_sent_as_a_hole)
 	check_finished(&file, 0, (uint64_t)sent);
 	close_link();
 }
-END_TEST
 
-START_TEST(pysendfile_non_socket_takes_pipes_and_refuses_regular_files)
+TEST(pysendfile_non_socket_takes_pipes_and_refuses_regular_files)
 {
 	int fds[2];
 	struct ferry_transport *transport = NULL;
@@ -212,11 +200,12 @@ START_TEST(pysendfile_non_socket_takes_pipes_and_refuses_regular_files)
 	finish_and_expect(0, DATA);
 	close_link();
 }
-END_TEST
 
 /* ---- socket.sendfile(), loop.sendfile() ---- */
 
-START_TEST(python_regular_file)
+TEST_CASE("socket.sendfile and loop.sendfile");
+
+LOOP_TEST(python_regular_file, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(DATA);
@@ -227,7 +216,6 @@ START_TEST(python_regular_file)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 static enum ferry_file_method method;
 
@@ -236,7 +224,7 @@ static void note_method(struct told *told)
 	method = (enum ferry_file_method)ferry_file_producer_get_method(told->producer);
 }
 
-START_TEST(python_non_regular_file_falls_back_by_itself)
+LOOP_TEST(python_non_regular_file_falls_back_by_itself, SOCKET_KINDS)
 {
 	int fds[2];
 	make_pipe(fds);
@@ -250,9 +238,8 @@ START_TEST(python_non_regular_file_falls_back_by_itself)
 	ck_assert_int_eq(method, FERRY_FILE_BY_SPLICE);
 	close_link();
 }
-END_TEST
 
-START_TEST(python_forced_fallback)
+LOOP_TEST(python_forced_fallback, SOCKET_KINDS)
 {
 	open_link(_i);
 	file.on_finished = note_method;
@@ -262,9 +249,8 @@ START_TEST(python_forced_fallback)
 	ck_assert_int_eq(method, FERRY_FILE_BY_COPY);
 	close_link();
 }
-END_TEST
 
-START_TEST(python_empty_file_send)
+LOOP_TEST(python_empty_file_send, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(0);
@@ -275,9 +261,8 @@ START_TEST(python_empty_file_send)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(python_offset_leaves_the_position_alone_where_python_moves_it)
+LOOP_TEST(python_offset_leaves_the_position_alone_where_python_moves_it, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(DATA);
@@ -288,12 +273,11 @@ START_TEST(python_offset_leaves_the_position_alone_where_python_moves_it)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 static const int64_t counts[] = {1, 1000, 8191, 65536, DATA - 5000};
 
 /* _i: kind, count, from where. */
-START_TEST(python_count_and_count_small_and_count_with_offset)
+LOOP_TEST(python_count_and_count_small_and_count_with_offset, SOCKET_KINDS * 5 * 2)
 {
 	int64_t count = counts[_i / SOCKET_KINDS % 5];
 	int64_t offset = _i / SOCKET_KINDS / 5 == 0 ? 0 : 5000;
@@ -306,9 +290,8 @@ START_TEST(python_count_and_count_small_and_count_with_offset)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(python_count_larger_than_the_file_is_told_as_eio_where_python_returns_less)
+LOOP_TEST(python_count_larger_than_the_file_is_told_as_eio_where_python_returns_less, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(DATA);
@@ -319,9 +302,8 @@ START_TEST(python_count_larger_than_the_file_is_told_as_eio_where_python_returns
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(python_errors_count_negative_and_datagram_sockets)
+LOOP_TEST(python_errors_count_negative_and_datagram_sockets, SOCKET_KINDS)
 {
 	int fds[2];
 	struct ferry_transport *transport = NULL;
@@ -337,9 +319,8 @@ START_TEST(python_errors_count_negative_and_datagram_sockets)
 	bufferevent_free(bev);
 	close(fds[1]);
 }
-END_TEST
 
-START_TEST(python_timeout_triggered_send_moves_the_position_by_what_was_sent)
+LOOP_TEST(python_timeout_triggered_send_moves_the_position_by_what_was_sent, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(16 << 20);
@@ -355,9 +336,8 @@ START_TEST(python_timeout_triggered_send_moves_the_position_by_what_was_sent)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(asyncio_pre_and_post_data)
+LOOP_TEST(asyncio_pre_and_post_data, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_text("PREFIX__");
@@ -370,18 +350,16 @@ START_TEST(asyncio_pre_and_post_data)
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(asyncio_partial)
+LOOP_TEST(asyncio_partial, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, 1000, 100);
 	finish_and_expect(1000, 100);
 	close_link();
 }
-END_TEST
 
-START_TEST(asyncio_a_bare_write_while_sending_waits_its_turn_where_asyncio_refuses_it)
+LOOP_TEST(asyncio_a_bare_write_while_sending_waits_its_turn_where_asyncio_refuses_it, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 4 << 20, 0, FERRY_TO_END);
@@ -394,9 +372,8 @@ START_TEST(asyncio_a_bare_write_while_sending_waits_its_turn_where_asyncio_refus
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(asyncio_for_a_closing_transport_is_refused)
+LOOP_TEST(asyncio_for_a_closing_transport_is_refused, SOCKET_KINDS)
 {
 	open_link(_i);
 	ck_assert_int_eq(ferry_transport_lose_connection(sender.transport), 0);
@@ -405,10 +382,9 @@ START_TEST(asyncio_for_a_closing_transport_is_refused)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 /* _i: kind, method. */
-START_TEST(asyncio_close_peer_in_the_middle_of_receiving)
+LOOP_TEST(asyncio_close_peer_in_the_middle_of_receiving, SOCKET_KINDS * 2)
 {
 	open_link(_i % SOCKET_KINDS);
 	int fd = make_file(16 << 20);
@@ -427,9 +403,8 @@ START_TEST(asyncio_close_peer_in_the_middle_of_receiving)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(asyncio_close_of_our_side_while_sending_sends_the_rest_first)
+LOOP_TEST(asyncio_close_of_our_side_while_sending_sends_the_rest_first, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 4 << 20, 0, FERRY_TO_END);
@@ -439,7 +414,6 @@ START_TEST(asyncio_close_of_our_side_while_sending_sends_the_rest_first)
 	check_finished(&file, 0, 4 << 20);
 	close_link();
 }
-END_TEST
 
 /* ---- evbuffer_add_file() ---- */
 
@@ -464,8 +438,10 @@ static void fill_socket(evutil_socket_t fd, short what, void *argument)
 	wire_fill(fd);
 }
 
+TEST_CASE("evbuffer_add_file");
+
 /* Pins the fault: when this fails, libevent has mended it. */
-START_TEST(stock_a_full_healthy_socket_is_reported_as_end_of_file)
+LOOP_TEST(stock_a_full_healthy_socket_is_reported_as_end_of_file, SOCKET_KINDS)
 {
 	int fds[2];
 	char byte;
@@ -489,9 +465,8 @@ START_TEST(stock_a_full_healthy_socket_is_reported_as_end_of_file)
 	close(other);
 	close(fds[1]);
 }
-END_TEST
 
-START_TEST(ours_a_full_healthy_socket_is_waited_for)
+LOOP_TEST(ours_a_full_healthy_socket_is_waited_for, SOCKET_KINDS)
 {
 	open_link(_i);
 	size_t filled = wire_fill(bufferevent_getfd(ferry_transport_get_bufferevent(sender.transport)));
@@ -508,51 +483,4 @@ START_TEST(ours_a_full_healthy_socket_is_waited_for)
 	expect_range(0, DATA);
 	expect_end();
 	close_link();
-}
-END_TEST
-
-#define ADD(tcase, test) tcase_add_loop_test(tcase, test, 0, SOCKET_KINDS)
-
-int main(void)
-{
-	Suite *suite = suite_create("file_interfaces");
-	TCase *pysendfile = support_case(suite, "pysendfile");
-	ADD(pysendfile, pysendfile_send_whole_file);
-	ADD(pysendfile, pysendfile_send_at_certain_offset);
-	ADD(pysendfile, pysendfile_header);
-	ADD(pysendfile, pysendfile_trailer);
-	ADD(pysendfile, pysendfile_header_and_trailer_of_a_small_file);
-	ADD(pysendfile, pysendfile_nbytes_0_sends_nothing_and_not_to_the_end_as_on_other_systems);
-	ADD(pysendfile, pysendfile_offset_overflow_sends_nothing);
-	ADD(pysendfile, pysendfile_offset_overflow_with_nbytes_is_told_as_eio_and_not_as_0);
-	ADD(pysendfile, pysendfile_invalid_offset);
-	ADD(pysendfile, pysendfile_small_file);
-	ADD(pysendfile, pysendfile_small_file_and_offset_overflow);
-	ADD(pysendfile, pysendfile_empty_file);
-	ADD(pysendfile, pysendfile_offset_none_sends_from_the_position_and_moves_it);
-	ADD(pysendfile, pysendfile_big_file_of_which_the_end_is_sent_as_a_hole);
-	tcase_add_test(pysendfile, pysendfile_non_socket_takes_pipes_and_refuses_regular_files);
-
-	TCase *python = support_case(suite, "socket.sendfile and loop.sendfile");
-	ADD(python, python_regular_file);
-	ADD(python, python_non_regular_file_falls_back_by_itself);
-	ADD(python, python_forced_fallback);
-	ADD(python, python_empty_file_send);
-	ADD(python, python_offset_leaves_the_position_alone_where_python_moves_it);
-	tcase_add_loop_test(python, python_count_and_count_small_and_count_with_offset, 0,
-	                    SOCKET_KINDS * 5 * 2);
-	ADD(python, python_count_larger_than_the_file_is_told_as_eio_where_python_returns_less);
-	ADD(python, python_errors_count_negative_and_datagram_sockets);
-	ADD(python, python_timeout_triggered_send_moves_the_position_by_what_was_sent);
-	ADD(python, asyncio_pre_and_post_data);
-	ADD(python, asyncio_partial);
-	ADD(python, asyncio_a_bare_write_while_sending_waits_its_turn_where_asyncio_refuses_it);
-	ADD(python, asyncio_for_a_closing_transport_is_refused);
-	tcase_add_loop_test(python, asyncio_close_peer_in_the_middle_of_receiving, 0, SOCKET_KINDS * 2);
-	ADD(python, asyncio_close_of_our_side_while_sending_sends_the_rest_first);
-
-	TCase *stock = support_case(suite, "evbuffer_add_file");
-	ADD(stock, stock_a_full_healthy_socket_is_reported_as_end_of_file);
-	ADD(stock, ours_a_full_healthy_socket_is_waited_for);
-	return support_run(suite);
 }

@@ -23,7 +23,7 @@
 #include <event2/event.h>
 
 #include "file_link.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* ---- the kernel in the test's hand ---- */
@@ -130,8 +130,10 @@ static void pump_for_a_while(void)
 
 /* ---- budgets ---- */
 
+TEST_CASE("budgets");
+
 /* What a small file took of the budget was forgotten for the message behind it. */
-START_TEST(one_turn_sends_its_budget_and_no_more_when_bytes_and_small_files_alternate)
+LOOP_TEST(one_turn_sends_its_budget_and_no_more_when_bytes_and_small_files_alternate, LINK_KINDS)
 {
 	static const char zeros[7990];
 	open_the_link(_i);
@@ -151,10 +153,9 @@ START_TEST(one_turn_sends_its_budget_and_no_more_when_bytes_and_small_files_alte
 	close_link();
 	free(arrived);
 }
-END_TEST
 
 /* What waited in the pipe between a socket and the stream left at once, whatever the budget now was. */
-START_TEST(what_waits_in_the_pipe_keeps_to_the_budget_too)
+TEST(what_waits_in_the_pipe_keeps_to_the_budget_too)
 {
 	int source[2];
 	open_the_link(LINK_UNIX);
@@ -178,12 +179,14 @@ START_TEST(what_waits_in_the_pipe_keeps_to_the_budget_too)
 	close_link();
 	free(arrived);
 }
-END_TEST
 
 /* ---- waking up ---- */
 
+TEST_CASE("waking up");
+
 /* Nobody looked whether the close waited for anything else. */
-START_TEST(a_close_that_waited_for_a_file_happens_when_that_is_stopped_with_writing_disabled)
+LOOP_TEST(a_close_that_waited_for_a_file_happens_when_that_is_stopped_with_writing_disabled,
+          LINK_KINDS)
 {
 	open_the_link(_i);
 	bufferevent_disable(bufferevent_of_sender(), EV_WRITE);
@@ -199,10 +202,10 @@ START_TEST(a_close_that_waited_for_a_file_happens_when_that_is_stopped_with_writ
 	check_finished(&file, -ECANCELED, 0);
 	close_link();
 }
-END_TEST
 
 /* libevent adds the write event, timeout and all, when writing is enabled or a rate limit ends. */
-START_TEST(a_held_file_does_not_run_into_the_write_timeout_when_writing_is_enabled_again)
+LOOP_TEST(a_held_file_does_not_run_into_the_write_timeout_when_writing_is_enabled_again,
+          2 * LINK_KINDS)
 {
 	int source[2] = {-1, -1};
 	bool dry = _i / LINK_KINDS == 1;
@@ -230,10 +233,9 @@ START_TEST(a_held_file_does_not_run_into_the_write_timeout_when_writing_is_enabl
 	if (dry)
 		close(source[1]);
 }
-END_TEST
 
 /* It was taken for a regular file, which never makes a reader wait. */
-START_TEST(a_file_of_proc_that_has_nothing_now_is_waited_for)
+LOOP_TEST(a_file_of_proc_that_has_nothing_now_is_waited_for, LINK_KINDS)
 {
 	open_the_link(_i);
 	nothing_to_read = true; /* as /proc/kmsg, whose reader would wait, whatever the loop */
@@ -250,15 +252,16 @@ START_TEST(a_file_of_proc_that_has_nothing_now_is_waited_for)
 	close_link();
 	free(arrived);
 }
-END_TEST
 
 /* ---- whose error ---- */
 
 static const int of_either[] = {-ENOTCONN, -ETIMEDOUT, -EHOSTDOWN, -ECONNRESET, -ECONNABORTED};
 enum { OF_EITHER = sizeof(of_either) / sizeof(of_either[0]) };
 
+TEST_CASE("both ends");
+
 /* FUSE without its daemon says ENOTCONN, NFS ETIMEDOUT: the connection was ended. */
-START_TEST(a_file_systems_error_that_reads_like_the_connections_is_the_files)
+LOOP_TEST(a_file_systems_error_that_reads_like_the_connections_is_the_files, OF_EITHER *LINK_KINDS)
 {
 	int error = of_either[_i % OF_EITHER];
 	open_the_link(_i / OF_EITHER);
@@ -274,7 +277,6 @@ START_TEST(a_file_systems_error_that_reads_like_the_connections_is_the_files)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 /* ---- the socket ---- */
 
@@ -294,7 +296,7 @@ static void replace_socket(struct evbuffer *buffer, const struct evbuffer_cb_inf
 }
 
 /* The flush went on with the number that it had begun with. */
-START_TEST(a_file_goes_to_the_socket_that_a_callback_on_the_output_has_set)
+LOOP_TEST(a_file_goes_to_the_socket_that_a_callback_on_the_output_has_set, LINK_PIPES)
 {
 	int fds[2], old_far;
 	open_the_link(_i);
@@ -316,10 +318,9 @@ START_TEST(a_file_goes_to_the_socket_that_a_callback_on_the_output_has_set)
 	close_link();
 	close(old_far);
 }
-END_TEST
 
 /* A kernel that was asked for more than came holds the last segment back for up to 200 ms. */
-START_TEST(the_end_of_a_truncated_file_is_not_held_back)
+TEST(the_end_of_a_truncated_file_is_not_held_back)
 {
 	int corked = 1;
 	socklen_t length = sizeof(corked);
@@ -335,7 +336,6 @@ START_TEST(the_end_of_a_truncated_file_is_not_held_back)
 	ck_assert_int_eq(corked, 0);
 	close_link();
 }
-END_TEST
 
 /* ---- cold files ---- */
 
@@ -356,8 +356,10 @@ static int send_in_child(void)
 	return read_ahead > 0 ? 0 : 3;
 }
 
+TEST_CASE("cold files");
+
 /* The child had its parent's thread, which is none, and waited its second for each piece. */
-START_TEST(after_a_fork_the_child_has_a_thread_of_its_own)
+TEST(after_a_fork_the_child_has_a_thread_of_its_own)
 {
 	int status;
 	open_the_link(LINK_UNIX);
@@ -374,35 +376,4 @@ START_TEST(after_a_fork_the_child_has_a_thread_of_its_own)
 	ck_assert_int_eq(status, 0);
 	close_link();
 	free(arrived);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("file_regressions");
-	TCase *budgets = support_case(suite, "budgets");
-	tcase_add_loop_test(budgets,
-	                    one_turn_sends_its_budget_and_no_more_when_bytes_and_small_files_alternate,
-	                    0, LINK_KINDS);
-	tcase_add_test(budgets, what_waits_in_the_pipe_keeps_to_the_budget_too);
-
-	TCase *waking = support_case(suite, "waking up");
-	tcase_add_loop_test(
-	    waking, a_close_that_waited_for_a_file_happens_when_that_is_stopped_with_writing_disabled,
-	    0, LINK_KINDS);
-	tcase_add_loop_test(
-	    waking, a_held_file_does_not_run_into_the_write_timeout_when_writing_is_enabled_again, 0,
-	    2 * LINK_KINDS);
-	tcase_add_loop_test(waking, a_file_of_proc_that_has_nothing_now_is_waited_for, 0, LINK_KINDS);
-
-	TCase *ends = support_case(suite, "both ends");
-	tcase_add_loop_test(ends, a_file_systems_error_that_reads_like_the_connections_is_the_files, 0,
-	                    OF_EITHER * LINK_KINDS);
-	tcase_add_loop_test(ends, a_file_goes_to_the_socket_that_a_callback_on_the_output_has_set, 0,
-	                    LINK_PIPES);
-	tcase_add_test(ends, the_end_of_a_truncated_file_is_not_held_back);
-
-	TCase *cold = support_case(suite, "cold files");
-	tcase_add_test(cold, after_a_fork_the_child_has_a_thread_of_its_own);
-	return support_run(suite);
 }

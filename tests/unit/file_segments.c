@@ -11,7 +11,7 @@
 
 #include "file/page_cache.h"
 #include "file_link.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* ---- the kernel in the test's hand ---- */
@@ -103,7 +103,9 @@ static const struct {
 };
 enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
 
-START_TEST(header_file_and_trailer_leave_as_one_segment)
+TEST_CASE("how many segments");
+
+LOOP_TEST(header_file_and_trailer_leave_as_one_segment, SHAPES)
 {
 	open_link(LINK_TCP);
 	int fd = make_file(shapes[_i].size);
@@ -120,9 +122,8 @@ START_TEST(header_file_and_trailer_leave_as_one_segment)
 	expect_arrived_now(shapes[_i].header + shapes[_i].size + shapes[_i].trailer);
 	close_all();
 }
-END_TEST
 
-START_TEST(what_is_written_after_a_corked_file_leaves_at_once)
+TEST(what_is_written_after_a_corked_file_leaves_at_once)
 {
 	open_link(LINK_TCP);
 	send_bytes(HEADER);
@@ -138,9 +139,8 @@ START_TEST(what_is_written_after_a_corked_file_leaves_at_once)
 	ck_assert_uint_eq(segments(), 2);
 	close_all();
 }
-END_TEST
 
-START_TEST(many_headers_and_files_take_no_segment_for_a_header_alone)
+TEST(many_headers_and_files_take_no_segment_for_a_header_alone)
 {
 	static struct told files[20];
 	open_link(LINK_TCP);
@@ -155,7 +155,6 @@ START_TEST(many_headers_and_files_take_no_segment_for_a_header_alone)
 	expect_arrived_now((size_t)20 * (HEADER + 1000));
 	close_all();
 }
-END_TEST
 
 /* ---- a header that is not held back ---- */
 
@@ -179,7 +178,9 @@ static int send_obstructed(int obstacle)
 	return fds[1];
 }
 
-START_TEST(a_header_is_not_held_back_when_the_file_behind_it_does_not_come)
+TEST_CASE("a header that is not held back");
+
+LOOP_TEST(a_header_is_not_held_back_when_the_file_behind_it_does_not_come, OBSTACLES)
 {
 	open_link(LINK_TCP);
 	send_bytes(HEADER);
@@ -197,9 +198,8 @@ START_TEST(a_header_is_not_held_back_when_the_file_behind_it_does_not_come)
 	close_all();
 	pump_turns(3);
 }
-END_TEST
 
-START_TEST(a_header_behind_a_file_that_has_failed_is_not_held_back_either)
+TEST(a_header_behind_a_file_that_has_failed_is_not_held_back_either)
 {
 	static struct told second;
 	open_link(LINK_TCP);
@@ -215,19 +215,4 @@ START_TEST(a_header_behind_a_file_that_has_failed_is_not_held_back_either)
 	ck_assert(!is_corked());
 	close_all();
 	pump_turns(3);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("file_segments");
-	TCase *count = support_case(suite, "how many segments");
-	tcase_add_loop_test(count, header_file_and_trailer_leave_as_one_segment, 0, SHAPES);
-	tcase_add_test(count, what_is_written_after_a_corked_file_leaves_at_once);
-	tcase_add_test(count, many_headers_and_files_take_no_segment_for_a_header_alone);
-	TCase *held = support_case(suite, "a header that is not held back");
-	tcase_add_loop_test(held, a_header_is_not_held_back_when_the_file_behind_it_does_not_come, 0,
-	                    OBSTACLES);
-	tcase_add_test(held, a_header_behind_a_file_that_has_failed_is_not_held_back_either);
-	return support_run(suite);
 }

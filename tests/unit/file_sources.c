@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "file_link.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* ---- the kernel in the test's hand ---- */
@@ -252,7 +252,9 @@ static void expect_now(uint64_t offset, uint64_t length)
 	ck_assert_uint_eq(arrived_length, compared);
 }
 
-START_TEST(a_source_is_sent_to_its_end_between_what_was_written_before_and_after)
+TEST_CASE("sources with somebody at the other end");
+
+LOOP_TEST(a_source_is_sent_to_its_end_between_what_was_written_before_and_after, CASES)
 {
 	arrange(_i);
 	send_text("header");
@@ -276,9 +278,8 @@ START_TEST(a_source_is_sent_to_its_end_between_what_was_written_before_and_after
 	ck_assert_uint_eq(stats_of(sender.transport).file_bytes_sent, 300000);
 	close_all();
 }
-END_TEST
 
-START_TEST(a_length_is_sent_and_what_comes_after_stays_in_the_source)
+LOOP_TEST(a_length_is_sent_and_what_comes_after_stays_in_the_source, CASES)
 {
 	enum { LENGTH = 100000, MORE = 500 };
 	unsigned char rest[MORE];
@@ -306,9 +307,8 @@ START_TEST(a_length_is_sent_and_what_comes_after_stays_in_the_source)
 		ck_assert_uint_eq(rest[i], support_byte(LENGTH + i));
 	close_all();
 }
-END_TEST
 
-START_TEST(a_source_that_ends_before_its_length_finishes_with_eio_and_the_exact_count)
+LOOP_TEST(a_source_that_ends_before_its_length_finishes_with_eio_and_the_exact_count, CASES)
 {
 	arrange(_i);
 	send_source(10000);
@@ -324,7 +324,6 @@ START_TEST(a_source_that_ends_before_its_length_finishes_with_eio_and_the_exact_
 	ck_assert_uint_eq(stats_of(sender.transport).files_sent, 0);
 	close_all();
 }
-END_TEST
 
 static bool time_is_up;
 
@@ -342,7 +341,7 @@ static void pump_past_the_timeout(void)
 	pump_until_set(&time_is_up);
 }
 
-START_TEST(a_dry_source_is_waited_for_without_work_and_without_the_write_timeout)
+LOOP_TEST(a_dry_source_is_waited_for_without_work_and_without_the_write_timeout, CASES)
 {
 	arrange(_i);
 	bufferevent_set_timeouts(ferry_transport_get_bufferevent(sender.transport), NULL,
@@ -376,10 +375,9 @@ START_TEST(a_dry_source_is_waited_for_without_work_and_without_the_write_timeout
 	expect_end();
 	close_all();
 }
-END_TEST
 
 /* _i: as arrange(), and what is done to the file while its source is dry. */
-START_TEST(a_dry_source_can_be_paused_resumed_and_stopped)
+LOOP_TEST(a_dry_source_can_be_paused_resumed_and_stopped, 2 * CASES)
 {
 	arrange(_i % CASES);
 	bool stops_paused = _i / CASES != 0;
@@ -405,10 +403,9 @@ START_TEST(a_dry_source_can_be_paused_resumed_and_stopped)
 	expect_end();
 	close_all();
 }
-END_TEST
 
 /* _i: as arrange(), and the end: lost, aborted, freed. */
-START_TEST(the_connection_may_end_while_the_source_is_dry)
+LOOP_TEST(the_connection_may_end_while_the_source_is_dry, 3 * CASES)
 {
 	arrange(_i % CASES);
 	send_source(FERRY_TO_END);
@@ -435,9 +432,8 @@ START_TEST(the_connection_may_end_while_the_source_is_dry)
 		ck_assert_uint_eq(file.sent, 100);
 	close_all();
 }
-END_TEST
 
-START_TEST(a_full_output_is_not_taken_for_a_dry_source)
+LOOP_TEST(a_full_output_is_not_taken_for_a_dry_source, 2 * FROM_TTY * LINK_KINDS)
 {
 	/* Not a terminal, whose line takes its time. */
 	arrange(_i / (FROM_TTY * LINK_KINDS) * SOURCE_KINDS * LINK_KINDS +
@@ -470,9 +466,8 @@ START_TEST(a_full_output_is_not_taken_for_a_dry_source)
 	expect_end();
 	close_all();
 }
-END_TEST
 
-START_TEST(a_descriptor_directly_before_a_source_waits_for_its_first_byte)
+LOOP_TEST(a_descriptor_directly_before_a_source_waits_for_its_first_byte, 2 * SOURCE_KINDS)
 {
 	struct wire_read got;
 	char buffer[1000];
@@ -504,9 +499,8 @@ START_TEST(a_descriptor_directly_before_a_source_waits_for_its_first_byte)
 	expect_end();
 	close_all();
 }
-END_TEST
 
-START_TEST(an_error_of_the_source_is_the_files_and_the_stream_goes_on)
+LOOP_TEST(an_error_of_the_source_is_the_files_and_the_stream_goes_on, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	open_source(FROM_TCP);
@@ -527,9 +521,8 @@ START_TEST(an_error_of_the_source_is_the_files_and_the_stream_goes_on)
 	expect_end();
 	close_all();
 }
-END_TEST
 
-START_TEST(at_the_descriptor_limit_a_socket_is_copied)
+LOOP_TEST(at_the_descriptor_limit_a_socket_is_copied, LINK_KINDS)
 {
 	open_link(_i);
 	open_source(FROM_UNIX);
@@ -550,9 +543,8 @@ START_TEST(at_the_descriptor_limit_a_socket_is_copied)
 	expect_end();
 	close_all();
 }
-END_TEST
 
-START_TEST(a_fifo_without_a_writer_yet_is_waited_for)
+LOOP_TEST(a_fifo_without_a_writer_yet_is_waited_for, 2 * LINK_KINDS)
 {
 	char directory[] = "/tmp/ferry-test-XXXXXX", path[64];
 	open_link(_i % LINK_KINDS);
@@ -576,7 +568,6 @@ START_TEST(a_fifo_without_a_writer_yet_is_waited_for)
 	expect_end();
 	close_all();
 }
-END_TEST
 
 /* ---- files of another kind ---- */
 
@@ -607,15 +598,16 @@ static void check_content(const char *path)
 	close_all();
 }
 
-START_TEST(files_of_proc_which_say_that_they_are_empty_are_sent_whole)
+TEST_CASE("files of another kind");
+
+LOOP_TEST(files_of_proc_which_say_that_they_are_empty_are_sent_whole, 3 * LINK_KINDS)
 {
 	static const char *const paths[] = {"/proc/self/limits", "/proc/version", "/proc/filesystems"};
 	open_link(_i % LINK_KINDS);
 	check_content(paths[_i / LINK_KINDS]);
 }
-END_TEST
 
-START_TEST(proc_self_status_which_sendfile_refuses_is_copied)
+LOOP_TEST(proc_self_status_which_sendfile_refuses_is_copied, LINK_KINDS)
 {
 	open_link(_i);
 	source = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -633,9 +625,8 @@ START_TEST(proc_self_status_which_sendfile_refuses_is_copied)
 	expect_end();
 	close_all();
 }
-END_TEST
 
-START_TEST(a_file_of_sys_which_is_shorter_than_it_says_is_not_truncated)
+LOOP_TEST(a_file_of_sys_which_is_shorter_than_it_says_is_not_truncated, LINK_KINDS)
 {
 	const char *path = "/sys/devices/system/cpu/online";
 	if (access(path, R_OK) < 0) {
@@ -645,9 +636,8 @@ START_TEST(a_file_of_sys_which_is_shorter_than_it_says_is_not_truncated)
 	open_link(_i);
 	check_content(path);
 }
-END_TEST
 
-START_TEST(devices_are_sent_as_long_as_was_asked_for)
+LOOP_TEST(devices_are_sent_as_long_as_was_asked_for, LINK_KINDS)
 {
 	open_link(_i);
 	struct told null = {0}, null_to_end = {0};
@@ -670,9 +660,8 @@ START_TEST(devices_are_sent_as_long_as_was_asked_for)
 	free(arrived);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_without_end_takes_its_share_of_each_turn_and_can_be_stopped)
+LOOP_TEST(a_file_without_end_takes_its_share_of_each_turn_and_can_be_stopped, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	copy = _i / LINK_KINDS != 0 ? FERRY_FILE_COPY : 0;
@@ -703,9 +692,8 @@ START_TEST(a_file_without_end_takes_its_share_of_each_turn_and_can_be_stopped)
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(an_eventfd_is_waited_for_and_its_counter_sent)
+LOOP_TEST(an_eventfd_is_waited_for_and_its_counter_sent, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = eventfd(0, EFD_CLOEXEC);
@@ -729,7 +717,6 @@ START_TEST(an_eventfd_is_waited_for_and_its_counter_sent)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 static int reopen(int fd, int flags)
 {
@@ -750,7 +737,7 @@ static const struct {
 enum { DIRECT_RANGES = sizeof(direct_ranges) / sizeof(direct_ranges[0]) };
 
 /* _i: link, range, and whether the kernel refuses what is not aligned, as most file systems do. */
-START_TEST(a_file_open_for_direct_io_is_sent_aligned_or_not)
+LOOP_TEST(a_file_open_for_direct_io_is_sent_aligned_or_not, 2 * LINK_KINDS * DIRECT_RANGES)
 {
 	int fd = reopen(make_file(300123), O_RDONLY | O_DIRECT);
 	if (fd < 0) {
@@ -777,9 +764,8 @@ START_TEST(a_file_open_for_direct_io_is_sent_aligned_or_not)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_terminal_open_for_appending_which_sendfile_refuses_gets_the_file)
+TEST(a_terminal_open_for_appending_which_sendfile_refuses_gets_the_file)
 {
 	size_t length = 30000;
 	int back[2];
@@ -803,7 +789,6 @@ START_TEST(a_terminal_open_for_appending_which_sendfile_refuses_gets_the_file)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 /* ---- large files ---- */
 
@@ -822,8 +807,10 @@ static int make_sparse(int64_t size, int64_t offset, size_t length)
 	return fd;
 }
 
+TEST_CASE("large files");
+
 /* _i: link, beyond 2 or 4 GiB, and whether it is copied. */
-START_TEST(a_range_across_two_or_four_gibibytes_is_sent)
+LOOP_TEST(a_range_across_two_or_four_gibibytes_is_sent, 4 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	int64_t border = _i / LINK_KINDS % 2 == 0 ? 2LL << 30 : 4LL << 30;
@@ -839,7 +826,6 @@ START_TEST(a_range_across_two_or_four_gibibytes_is_sent)
 	ck_assert_int_eq(lseek(source, 0, SEEK_CUR), border + 30000);
 	close_all();
 }
-END_TEST
 
 static bool is_drained_and_finished(void *argument)
 {
@@ -850,7 +836,7 @@ static bool is_drained_and_finished(void *argument)
 	return file.finished > 0;
 }
 
-START_TEST(a_file_of_more_than_two_gibibytes_is_sent_whole)
+TEST(a_file_of_more_than_two_gibibytes_is_sent_whole)
 {
 	const int64_t size = (5LL << 29) + 1;
 	int fds[2];
@@ -868,11 +854,12 @@ START_TEST(a_file_of_more_than_two_gibibytes_is_sent_whole)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 /* ---- files that change ---- */
 
-START_TEST(a_copied_file_may_shrink_grow_and_end)
+TEST_CASE("files that change");
+
+LOOP_TEST(a_copied_file_may_shrink_grow_and_end, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	enum { SIZE = 4 << 20 };
@@ -893,10 +880,9 @@ START_TEST(a_copied_file_may_shrink_grow_and_end)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 /* _i: link, and whether it is copied. */
-START_TEST(what_is_appended_to_an_empty_file_is_not_sent)
+LOOP_TEST(what_is_appended_to_an_empty_file_is_not_sent, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	copy = _i / LINK_KINDS != 0 ? FERRY_FILE_COPY : 0;
@@ -910,9 +896,8 @@ START_TEST(what_is_appended_to_an_empty_file_is_not_sent)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_that_grows_to_its_length_before_its_end_is_reached_is_sent_whole)
+LOOP_TEST(a_file_that_grows_to_its_length_before_its_end_is_reached_is_sent_whole, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(4 << 20);
@@ -933,7 +918,6 @@ START_TEST(a_file_that_grows_to_its_length_before_its_end_is_reached_is_sent_who
 	close(fd);
 	close_link();
 }
-END_TEST
 
 /* ---- the file's own position ---- */
 
@@ -944,7 +928,7 @@ static const int refused_later[] = {0, -EINVAL};
 static const int stale_later[] = {0, 0, -ESTALE};
 
 /* _i: link, way, end. */
-START_TEST(the_files_position_moves_by_exactly_what_was_sent)
+LOOP_TEST(the_files_position_moves_by_exactly_what_was_sent, LINK_KINDS *FILE_WAYS *ENDS)
 {
 	enum { SIZE = 8 << 20, START = 500 };
 	int way = _i / LINK_KINDS % FILE_WAYS, end = _i / LINK_KINDS / FILE_WAYS;
@@ -986,7 +970,6 @@ START_TEST(the_files_position_moves_by_exactly_what_was_sent)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 /* ---- what the kernel refuses ---- */
 
@@ -1001,8 +984,10 @@ static const struct {
 };
 enum { REFUSALS = sizeof(refusals) / sizeof(refusals[0]), LENGTH = 50000 };
 
+TEST_CASE("what the kernel refuses");
+
 /* _i: link, error, and whether it comes first or after some progress. */
-START_TEST(what_sendfile_refuses_is_copied_or_told)
+LOOP_TEST(what_sendfile_refuses_is_copied_or_told, 2 * LINK_KINDS * REFUSALS)
 {
 	open_link(_i % LINK_KINDS);
 	int i = _i / LINK_KINDS % REFUSALS;
@@ -1027,11 +1012,10 @@ START_TEST(what_sendfile_refuses_is_copied_or_told)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 /* Reads as the refused splice(2) would have, up to which call it went well. A socket into a socket takes
  * two calls, in and out. */
-START_TEST(what_splice_refuses_is_copied_or_told)
+LOOP_TEST(what_splice_refuses_is_copied_or_told, 2 * 4 * LINK_KINDS * REFUSALS)
 {
 	int at = _i / LINK_KINDS / REFUSALS % 4;
 	int i = _i / LINK_KINDS % REFUSALS;
@@ -1064,12 +1048,11 @@ START_TEST(what_splice_refuses_is_copied_or_told)
 	expect_end();
 	close_all();
 }
-END_TEST
 
 static const int io_error[] = {-EIO, -EIO};
 static const int later_io_error[] = {0, -EIO, -EIO};
 
-START_TEST(a_true_input_error_comes_again_when_reading_and_is_told)
+LOOP_TEST(a_true_input_error_comes_again_when_reading_and_is_told, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	bool later = _i / LINK_KINDS != 0;
@@ -1087,12 +1070,11 @@ START_TEST(a_true_input_error_comes_again_when_reading_and_is_told)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 static const int shortages[] = {-ENOMEM, 0, -ENOBUFS, -ENOBUFS};
 
 /* _i: link, and by which function. */
-START_TEST(a_shortage_of_memory_is_waited_out)
+LOOP_TEST(a_shortage_of_memory_is_waited_out, 3 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	int way = _i / LINK_KINDS;
@@ -1119,11 +1101,10 @@ START_TEST(a_shortage_of_memory_is_waited_out)
 	expect_end();
 	close_all();
 }
-END_TEST
 
 static const int not_now[] = {-EAGAIN, -EAGAIN, -EAGAIN};
 
-START_TEST(a_file_that_has_nothing_now_and_cannot_be_polled_is_looked_at_again)
+LOOP_TEST(a_file_that_has_nothing_now_and_cannot_be_polled_is_looked_at_again, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(LENGTH);
@@ -1141,11 +1122,10 @@ START_TEST(a_file_that_has_nothing_now_and_cannot_be_polled_is_looked_at_again)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 static const int broken[] = {-EPIPE};
 
-START_TEST(a_broken_connection_is_told_as_such_when_splicing)
+LOOP_TEST(a_broken_connection_is_told_as_such_when_splicing, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	open_source(_i / LINK_KINDS == 0 ? FROM_PIPE : FROM_UNIX);
@@ -1163,9 +1143,10 @@ START_TEST(a_broken_connection_is_told_as_such_when_splicing)
 	check_finished(&file, -EPIPE, 0);
 	close_all();
 }
-END_TEST
 
-START_TEST(a_source_is_refused_where_it_has_no_position_to_start_at)
+TEST_CASE("sources with somebody at the other end");
+
+LOOP_TEST(a_source_is_refused_where_it_has_no_position_to_start_at, CASES)
 {
 	arrange(_i);
 	ck_assert_int_eq(try_send(&file, source, FERRY_FD_DUP, 1, 10), -ESPIPE);
@@ -1176,76 +1157,4 @@ START_TEST(a_source_is_refused_where_it_has_no_position_to_start_at)
 	expect_range(0, 10);
 	expect_end();
 	close_all();
-}
-END_TEST
-
-static void add_files(Suite *suite)
-{
-	TCase *other = support_case(suite, "files of another kind");
-	tcase_add_loop_test(other, files_of_proc_which_say_that_they_are_empty_are_sent_whole, 0,
-	                    3 * LINK_KINDS);
-	tcase_add_loop_test(other, proc_self_status_which_sendfile_refuses_is_copied, 0, LINK_KINDS);
-	tcase_add_loop_test(other, a_file_of_sys_which_is_shorter_than_it_says_is_not_truncated, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(other, devices_are_sent_as_long_as_was_asked_for, 0, LINK_KINDS);
-	tcase_add_loop_test(other, a_file_without_end_takes_its_share_of_each_turn_and_can_be_stopped,
-	                    0, 2 * LINK_KINDS);
-	tcase_add_loop_test(other, an_eventfd_is_waited_for_and_its_counter_sent, 0, LINK_KINDS);
-	tcase_add_loop_test(other, a_file_open_for_direct_io_is_sent_aligned_or_not, 0,
-	                    2 * LINK_KINDS * DIRECT_RANGES);
-	tcase_add_test(other, a_terminal_open_for_appending_which_sendfile_refuses_gets_the_file);
-
-	TCase *large = support_case(suite, "large files");
-	tcase_add_loop_test(large, a_range_across_two_or_four_gibibytes_is_sent, 0, 4 * LINK_KINDS);
-	tcase_add_test(large, a_file_of_more_than_two_gibibytes_is_sent_whole);
-
-	TCase *change = support_case(suite, "files that change");
-	tcase_add_loop_test(change, a_copied_file_may_shrink_grow_and_end, 0, 2 * LINK_KINDS);
-	tcase_add_loop_test(change, what_is_appended_to_an_empty_file_is_not_sent, 0, 2 * LINK_KINDS);
-	tcase_add_loop_test(change,
-	                    a_file_that_grows_to_its_length_before_its_end_is_reached_is_sent_whole, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(change, the_files_position_moves_by_exactly_what_was_sent, 0,
-	                    LINK_KINDS * FILE_WAYS * ENDS);
-
-	TCase *refused = support_case(suite, "what the kernel refuses");
-	tcase_add_loop_test(refused, what_sendfile_refuses_is_copied_or_told, 0,
-	                    2 * LINK_KINDS * REFUSALS);
-	tcase_add_loop_test(refused, what_splice_refuses_is_copied_or_told, 0,
-	                    2 * 4 * LINK_KINDS * REFUSALS);
-	tcase_add_loop_test(refused, a_true_input_error_comes_again_when_reading_and_is_told, 0,
-	                    2 * LINK_KINDS);
-	tcase_add_loop_test(refused, a_shortage_of_memory_is_waited_out, 0, 3 * LINK_KINDS);
-	tcase_add_loop_test(refused,
-	                    a_file_that_has_nothing_now_and_cannot_be_polled_is_looked_at_again, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(refused, a_broken_connection_is_told_as_such_when_splicing, 0,
-	                    2 * LINK_KINDS);
-}
-
-int main(void)
-{
-	Suite *suite = suite_create("file_sources");
-	TCase *peers = support_case(suite, "sources with somebody at the other end");
-	tcase_add_loop_test(
-	    peers, a_source_is_sent_to_its_end_between_what_was_written_before_and_after, 0, CASES);
-	tcase_add_loop_test(peers, a_length_is_sent_and_what_comes_after_stays_in_the_source, 0, CASES);
-	tcase_add_loop_test(peers,
-	                    a_source_that_ends_before_its_length_finishes_with_eio_and_the_exact_count,
-	                    0, CASES);
-	tcase_add_loop_test(
-	    peers, a_dry_source_is_waited_for_without_work_and_without_the_write_timeout, 0, CASES);
-	tcase_add_loop_test(peers, a_dry_source_can_be_paused_resumed_and_stopped, 0, 2 * CASES);
-	tcase_add_loop_test(peers, the_connection_may_end_while_the_source_is_dry, 0, 3 * CASES);
-	tcase_add_loop_test(peers, a_full_output_is_not_taken_for_a_dry_source, 0,
-	                    2 * FROM_TTY * LINK_KINDS);
-	tcase_add_loop_test(peers, a_descriptor_directly_before_a_source_waits_for_its_first_byte, 0,
-	                    2 * SOURCE_KINDS);
-	tcase_add_loop_test(peers, an_error_of_the_source_is_the_files_and_the_stream_goes_on, 0,
-	                    2 * LINK_KINDS);
-	tcase_add_loop_test(peers, at_the_descriptor_limit_a_socket_is_copied, 0, LINK_KINDS);
-	tcase_add_loop_test(peers, a_fifo_without_a_writer_yet_is_waited_for, 0, 2 * LINK_KINDS);
-	tcase_add_loop_test(peers, a_source_is_refused_where_it_has_no_position_to_start_at, 0, CASES);
-	add_files(suite);
-	return support_run(suite);
 }

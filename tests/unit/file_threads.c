@@ -12,7 +12,7 @@
 
 #include "ferry/ferry.h"
 
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { FILES = 300, PIECE = 3000 };
@@ -109,7 +109,7 @@ static unsigned int count_finished(struct bufferevent *bev)
 	return count;
 }
 
-START_TEST(files_are_sent_held_and_stopped_from_another_thread)
+LOOP_TEST(files_are_sent_held_and_stopped_from_another_thread, 2)
 {
 	int fds[2];
 	pthread_t loop, reader;
@@ -143,13 +143,8 @@ START_TEST(files_are_sent_held_and_stopped_from_another_thread)
 	ferry_transport_free(transport);
 	close(fds[1]);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	evthread_use_pthreads();
-	Suite *suite = suite_create("file_threads");
-	TCase *threads = support_case(suite, "two threads");
-	tcase_add_loop_test(threads, files_are_sent_held_and_stopped_from_another_thread, 0, 2);
-	return support_run(suite);
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "file_link.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* ---- the kernel in the test's hand ---- */
@@ -132,8 +132,10 @@ static const struct {
 };
 enum { RANGE_COUNT = sizeof(ranges) / sizeof(ranges[0]) };
 
+TEST_CASE("ranges");
+
 /* _i: link, range, and whether a header stands before it, which a small file is joined with. */
-START_TEST(a_range_is_sent_between_what_was_written_before_and_after)
+LOOP_TEST(a_range_is_sent_between_what_was_written_before_and_after, 2 * LINK_KINDS * RANGE_COUNT)
 {
 	open_link(_i / RANGE_COUNT % LINK_KINDS);
 	int i = _i % RANGE_COUNT;
@@ -156,9 +158,8 @@ START_TEST(a_range_is_sent_between_what_was_written_before_and_after)
 	ck_assert_uint_eq(stats.files_queued, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(an_offset_leaves_the_files_own_position_alone)
+LOOP_TEST(an_offset_leaves_the_files_own_position_alone, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(10000);
@@ -173,9 +174,8 @@ START_TEST(an_offset_leaves_the_files_own_position_alone)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(from_the_files_position_it_moves_by_what_is_sent)
+LOOP_TEST(from_the_files_position_it_moves_by_what_is_sent, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	int64_t length = _i / LINK_KINDS == 0 ? 3000 : FERRY_TO_END;
@@ -193,9 +193,8 @@ START_TEST(from_the_files_position_it_moves_by_what_is_sent)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_descriptor_before_it_does_not_disturb_the_files_position)
+TEST(a_descriptor_before_it_does_not_disturb_the_files_position)
 {
 	/* The file's first bytes go with a descriptor, in another system call. */
 	open_link(LINK_UNIX);
@@ -213,9 +212,8 @@ START_TEST(a_descriptor_before_it_does_not_disturb_the_files_position)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(the_position_moves_by_exactly_what_was_sent_when_the_connection_goes)
+LOOP_TEST(the_position_moves_by_exactly_what_was_sent_when_the_connection_goes, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(4 << 20);
@@ -233,9 +231,8 @@ START_TEST(the_position_moves_by_exactly_what_was_sent_when_the_connection_goes)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_range_beyond_four_gibibytes_is_sent)
+LOOP_TEST(a_range_beyond_four_gibibytes_is_sent, LINK_KINDS)
 {
 	open_link(_i);
 	const int64_t offset = (5LL << 30) + 12345;
@@ -254,9 +251,8 @@ START_TEST(a_range_beyond_four_gibibytes_is_sent)
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(two_files_back_to_back_arrive_in_order)
+LOOP_TEST(two_files_back_to_back_arrive_in_order, LINK_KINDS)
 {
 	open_link(_i);
 	struct told second = {0};
@@ -272,9 +268,8 @@ START_TEST(two_files_back_to_back_arrive_in_order)
 	check_finished(&second, 0, 50000);
 	close_link();
 }
-END_TEST
 
-START_TEST(many_small_files_arrive_in_order)
+LOOP_TEST(many_small_files_arrive_in_order, LINK_KINDS)
 {
 	open_link(_i);
 	static struct told files[200];
@@ -294,14 +289,15 @@ START_TEST(many_small_files_arrive_in_order)
 	ck_assert_uint_eq(stats_of(sender.transport).files_sent, 200);
 	close_link();
 }
-END_TEST
 
 /* ---- a small file leaves with its header ---- */
 
 enum { JOINED_LENGTH = 6 + SMALL + 7 };
 
+TEST_CASE("a small file leaves with its header");
+
 /* _i: link, whether each write is short or only the first, and how many bytes that takes. */
-START_TEST(a_header_and_a_small_file_lose_nothing_at_any_short_count)
+LOOP_TEST(a_header_and_a_small_file_lose_nothing_at_any_short_count, 2 * LINK_KINDS * JOINED_LENGTH)
 {
 	int kind = _i / JOINED_LENGTH % LINK_KINDS;
 	bool each = _i / JOINED_LENGTH / LINK_KINDS != 0;
@@ -330,10 +326,10 @@ START_TEST(a_header_and_a_small_file_lose_nothing_at_any_short_count)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 /* _i: link, and whether there is a header. */
-START_TEST(files_below_16_kib_are_joined_with_a_header_in_one_call_and_others_are_not)
+LOOP_TEST(files_below_16_kib_are_joined_with_a_header_in_one_call_and_others_are_not,
+          2 * LINK_KINDS)
 {
 	static const struct {
 		uint64_t size;
@@ -357,9 +353,8 @@ START_TEST(files_below_16_kib_are_joined_with_a_header_in_one_call_and_others_ar
 		close_link();
 	}
 }
-END_TEST
 
-START_TEST(a_paused_small_file_does_not_hold_its_header_back)
+LOOP_TEST(a_paused_small_file_does_not_hold_its_header_back, LINK_KINDS)
 {
 	open_link(_i);
 	send_text("header");
@@ -379,9 +374,8 @@ START_TEST(a_paused_small_file_does_not_hold_its_header_back)
 	check_finished(&file, 0, 100);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_small_file_that_was_truncated_before_its_turn_finishes_with_eio)
+LOOP_TEST(a_small_file_that_was_truncated_before_its_turn_finishes_with_eio, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(1000);
@@ -400,9 +394,8 @@ START_TEST(a_small_file_that_was_truncated_before_its_turn_finishes_with_eio)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(many_headers_and_small_files_take_one_call_each)
+LOOP_TEST(many_headers_and_small_files_take_one_call_each, LINK_KINDS)
 {
 	open_link(_i);
 	static struct told files[50];
@@ -422,11 +415,12 @@ START_TEST(many_headers_and_small_files_take_one_call_each)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 /* ---- a slow reader ---- */
 
-START_TEST(short_counts_and_a_full_socket_lose_nothing)
+TEST_CASE("a slow reader");
+
+LOOP_TEST(short_counts_and_a_full_socket_lose_nothing, LINK_KINDS)
 {
 	open_link(_i);
 	if (_i != LINK_PIPES)
@@ -452,9 +446,8 @@ START_TEST(short_counts_and_a_full_socket_lose_nothing)
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(a_truncated_file_finishes_with_eio_and_the_exact_count)
+LOOP_TEST(a_truncated_file_finishes_with_eio_and_the_exact_count, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(4 << 20);
@@ -478,9 +471,8 @@ START_TEST(a_truncated_file_finishes_with_eio_and_the_exact_count)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_truncated_to_less_than_was_sent_finishes_with_the_count_that_was)
+LOOP_TEST(a_file_truncated_to_less_than_was_sent_finishes_with_the_count_that_was, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(4 << 20);
@@ -502,9 +494,8 @@ START_TEST(a_file_truncated_to_less_than_was_sent_finishes_with_the_count_that_w
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(what_is_appended_while_sending_is_not_sent)
+LOOP_TEST(what_is_appended_while_sending_is_not_sent, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	int fd = make_file(1 << 20);
@@ -524,7 +515,6 @@ START_TEST(what_is_appended_while_sending_is_not_sent)
 	close(fd);
 	close_link();
 }
-END_TEST
 
 /* ---- pause, resume, stop ---- */
 
@@ -568,8 +558,10 @@ static void pump_to_byte(uint64_t sent)
 	ck_assert_uint_eq(stats_of(sender.transport).file_bytes_sent, sent);
 }
 
+TEST_CASE("pause, resume, stop");
+
 /* _i: the way, and after how many bytes. */
-START_TEST(a_file_can_be_paused_and_resumed_at_every_byte)
+LOOP_TEST(a_file_can_be_paused_and_resumed_at_every_byte, WAYS *(SMALL + 1))
 {
 	open_link(LINK_UNIX);
 	int way = _i / (SMALL + 1), at = _i % (SMALL + 1);
@@ -597,9 +589,8 @@ START_TEST(a_file_can_be_paused_and_resumed_at_every_byte)
 	expect_byte_by_byte(way, SMALL);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_can_be_stopped_at_every_byte)
+LOOP_TEST(a_file_can_be_stopped_at_every_byte, WAYS *SMALL)
 {
 	open_link(LINK_UNIX);
 	int way = _i / SMALL, at = _i % SMALL;
@@ -617,9 +608,8 @@ START_TEST(a_file_can_be_stopped_at_every_byte)
 	expect_byte_by_byte(way, (uint64_t)at);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_paused_file_can_be_stopped_and_what_follows_goes_on)
+LOOP_TEST(a_paused_file_can_be_stopped_and_what_follows_goes_on, LINK_KINDS)
 {
 	open_link(_i);
 	send_text("<");
@@ -639,9 +629,8 @@ START_TEST(a_paused_file_can_be_stopped_and_what_follows_goes_on)
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_behind_another_can_be_paused_and_stopped)
+LOOP_TEST(a_file_behind_another_can_be_paused_and_stopped, LINK_KINDS)
 {
 	open_link(_i);
 	struct told second = {0}, third = {0};
@@ -668,7 +657,6 @@ START_TEST(a_file_behind_another_can_be_paused_and_stopped)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 static void pause_once(struct told *told)
 {
@@ -679,7 +667,7 @@ static void pause_once(struct told *told)
 	}
 }
 
-START_TEST(a_file_can_be_paused_in_its_progress_callback)
+LOOP_TEST(a_file_can_be_paused_in_its_progress_callback, WAYS *(SMALL - 1))
 {
 	open_link(LINK_UNIX);
 	int way = _i / (SMALL - 1);
@@ -699,7 +687,6 @@ START_TEST(a_file_can_be_paused_in_its_progress_callback)
 	expect_byte_by_byte(way, SMALL);
 	close_link();
 }
-END_TEST
 
 static void flicker(struct told *told)
 {
@@ -707,7 +694,7 @@ static void flicker(struct told *told)
 	ferry_file_producer_resume(told->producer);
 }
 
-START_TEST(pausing_and_resuming_in_every_progress_callback_changes_nothing)
+LOOP_TEST(pausing_and_resuming_in_every_progress_callback_changes_nothing, LINK_KINDS)
 {
 	open_link(_i);
 	file.on_progress = flicker;
@@ -722,7 +709,6 @@ START_TEST(pausing_and_resuming_in_every_progress_callback_changes_nothing)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 static void stop_at(struct told *told)
 {
@@ -734,7 +720,7 @@ static void stop_at(struct told *told)
 	}
 }
 
-START_TEST(a_file_can_be_stopped_in_its_progress_callback)
+LOOP_TEST(a_file_can_be_stopped_in_its_progress_callback, WAYS *(SMALL - 1))
 {
 	open_link(LINK_UNIX);
 	int way = _i / (SMALL - 1);
@@ -748,7 +734,6 @@ START_TEST(a_file_can_be_stopped_in_its_progress_callback)
 	expect_byte_by_byte(way, act_at);
 	close_link();
 }
-END_TEST
 
 static void act_on_finished_file(struct told *told)
 {
@@ -758,7 +743,7 @@ static void act_on_finished_file(struct told *told)
 	ferry_file_producer_stop(told->producer);
 }
 
-START_TEST(pausing_and_stopping_in_the_finished_callback_does_nothing)
+LOOP_TEST(pausing_and_stopping_in_the_finished_callback_does_nothing, LINK_KINDS)
 {
 	open_link(_i);
 	file.on_finished = act_on_finished_file;
@@ -773,7 +758,6 @@ START_TEST(pausing_and_stopping_in_the_finished_callback_does_nothing)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 static bool time_is_up;
 
@@ -797,7 +781,7 @@ static void pump_past_the_timeout(void)
 	pump_until_set(&time_is_up);
 }
 
-START_TEST(a_paused_file_does_not_run_into_the_write_timeout)
+LOOP_TEST(a_paused_file_does_not_run_into_the_write_timeout, 2 * LINK_KINDS)
 {
 	/* Set where no timer runs yet, or is taken back before the loop can look at it. */
 	bool under_way = _i / LINK_KINDS == 1;
@@ -829,9 +813,8 @@ START_TEST(a_paused_file_does_not_run_into_the_write_timeout)
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(bytes_before_a_paused_file_do_run_into_the_write_timeout)
+LOOP_TEST(bytes_before_a_paused_file_do_run_into_the_write_timeout, LINK_KINDS)
 {
 	open_link(_i);
 	static char block[1 << 20];
@@ -847,11 +830,12 @@ START_TEST(bytes_before_a_paused_file_do_run_into_the_write_timeout)
 	check_finished(&file, -ETIMEDOUT, 0);
 	close_link();
 }
-END_TEST
 
 /* ---- the end of the connection ---- */
 
-START_TEST(losing_the_connection_finishes_the_file_with_reason_and_count)
+TEST_CASE("the end of the connection");
+
+LOOP_TEST(losing_the_connection_finishes_the_file_with_reason_and_count, LINK_KINDS)
 {
 	open_link(_i);
 	struct told second = {0};
@@ -869,9 +853,8 @@ START_TEST(losing_the_connection_finishes_the_file_with_reason_and_count)
 	check_finished(&second, sender.reason, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_paused_file_finishes_when_the_connection_is_aborted)
+LOOP_TEST(a_paused_file_finishes_when_the_connection_is_aborted, LINK_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 8 << 20, 0, FERRY_TO_END);
@@ -889,9 +872,8 @@ START_TEST(a_paused_file_finishes_when_the_connection_is_aborted)
 	check_finished(&file, -ECONNABORTED, sent);
 	close_link();
 }
-END_TEST
 
-START_TEST(freeing_finishes_the_files_from_the_loop_with_ecanceled)
+LOOP_TEST(freeing_finishes_the_files_from_the_loop_with_ecanceled, LINK_KINDS)
 {
 	open_link(_i);
 	struct told second = {0};
@@ -911,9 +893,8 @@ START_TEST(freeing_finishes_the_files_from_the_loop_with_ecanceled)
 	check_finished(&second, -ECANCELED, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(freeing_finishes_a_file_that_had_been_stopped_or_had_failed_only_once)
+LOOP_TEST(freeing_finishes_a_file_that_had_been_stopped_or_had_failed_only_once, LINK_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 8 << 20, 0, FERRY_TO_END);
@@ -929,7 +910,6 @@ START_TEST(freeing_finishes_a_file_that_had_been_stopped_or_had_failed_only_once
 	check_finished(&file, -ECANCELED, sent);
 	close_link();
 }
-END_TEST
 
 static void free_transport(struct told *told)
 {
@@ -937,7 +917,7 @@ static void free_transport(struct told *told)
 	recorder_free_transport(&sender);
 }
 
-START_TEST(the_transport_may_be_freed_in_the_progress_callback)
+LOOP_TEST(the_transport_may_be_freed_in_the_progress_callback, LINK_KINDS)
 {
 	open_link(_i);
 	struct told second = {0};
@@ -956,9 +936,8 @@ START_TEST(the_transport_may_be_freed_in_the_progress_callback)
 	check_finished(&second, -ECANCELED, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(the_transport_may_be_freed_in_the_finished_callback)
+LOOP_TEST(the_transport_may_be_freed_in_the_finished_callback, LINK_KINDS)
 {
 	open_link(_i);
 	struct told second = {0};
@@ -975,7 +954,6 @@ START_TEST(the_transport_may_be_freed_in_the_finished_callback)
 	ck_assert_int_eq(second.status, -ECANCELED);
 	close_link();
 }
-END_TEST
 
 static void abort_connection(struct told *told)
 {
@@ -984,7 +962,7 @@ static void abort_connection(struct told *told)
 }
 
 /* _i: link, and which callback. */
-START_TEST(the_connection_may_be_aborted_in_a_files_callbacks)
+LOOP_TEST(the_connection_may_be_aborted_in_a_files_callbacks, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	struct told second = {0};
@@ -1003,7 +981,6 @@ START_TEST(the_connection_may_be_aborted_in_a_files_callbacks)
 	ck_assert_int_eq(second.status, -ECONNABORTED);
 	close_link();
 }
-END_TEST
 
 static struct told chain[5];
 static unsigned int chained;
@@ -1019,7 +996,7 @@ static void send_next(struct told *told)
 	send_range(next, 1000, 0, FERRY_TO_END);
 }
 
-START_TEST(a_files_callback_may_send_the_next_file)
+LOOP_TEST(a_files_callback_may_send_the_next_file, LINK_KINDS)
 {
 	open_link(_i);
 	file.on_finished = send_next;
@@ -1038,11 +1015,12 @@ START_TEST(a_files_callback_may_send_the_next_file)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 /* ---- ownership and arguments ---- */
 
-START_TEST(a_taken_file_is_closed_when_it_is_finished_and_a_duplicated_one_stays)
+TEST_CASE("ownership and arguments");
+
+LOOP_TEST(a_taken_file_is_closed_when_it_is_finished_and_a_duplicated_one_stays, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(1000);
@@ -1062,9 +1040,8 @@ START_TEST(a_taken_file_is_closed_when_it_is_finished_and_a_duplicated_one_stays
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_closed_right_after_being_duplicated_is_sent)
+LOOP_TEST(a_file_closed_right_after_being_duplicated_is_sent, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(1000);
@@ -1080,9 +1057,8 @@ START_TEST(a_file_closed_right_after_being_duplicated_is_sent)
 	close(other);
 	close_link();
 }
-END_TEST
 
-START_TEST(callbacks_and_the_producer_may_be_null)
+LOOP_TEST(callbacks_and_the_producer_may_be_null, LINK_KINDS)
 {
 	static const struct ferry_file_callbacks none = {0};
 	open_link(_i);
@@ -1103,7 +1079,6 @@ START_TEST(callbacks_and_the_producer_may_be_null)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 static void check_refused(int expected, int fd, int64_t offset, int64_t length)
 {
@@ -1122,7 +1097,7 @@ static void check_refused(int expected, int fd, int64_t offset, int64_t length)
 	ck_assert_mem_eq(&before, &after, sizeof(before));
 }
 
-START_TEST(bad_ranges_are_refused_at_the_call)
+LOOP_TEST(bad_ranges_are_refused_at_the_call, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(1000);
@@ -1137,9 +1112,8 @@ START_TEST(bad_ranges_are_refused_at_the_call)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(what_cannot_be_read_is_refused_at_the_call)
+LOOP_TEST(what_cannot_be_read_is_refused_at_the_call, LINK_KINDS)
 {
 	open_link(_i);
 	int directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -1169,9 +1143,8 @@ START_TEST(what_cannot_be_read_is_refused_at_the_call)
 	close(write_only);
 	close_link();
 }
-END_TEST
 
-START_TEST(bad_arguments_are_refused)
+TEST(bad_arguments_are_refused)
 {
 	open_link(LINK_UNIX);
 	int fd = make_file(1000);
@@ -1187,9 +1160,8 @@ START_TEST(bad_arguments_are_refused)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(after_the_end_a_file_is_refused)
+LOOP_TEST(after_the_end_a_file_is_refused, 3 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	if (_i / LINK_KINDS == 0)
@@ -1205,9 +1177,8 @@ START_TEST(after_the_end_a_file_is_refused)
 	close(fd);
 	close_link();
 }
-END_TEST
 
-START_TEST(at_the_descriptor_limit_a_duplicate_is_refused)
+TEST(at_the_descriptor_limit_a_duplicate_is_refused)
 {
 	open_link(LINK_UNIX);
 	int fd = make_file(1000);
@@ -1222,7 +1193,6 @@ START_TEST(at_the_descriptor_limit_a_duplicate_is_refused)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 /* ---- what sendfile(2) says ---- */
 
@@ -1246,7 +1216,9 @@ enum { LARGE = 20000 };
 
 enum { RECOVERIES = sizeof(recoveries) / sizeof(recoveries[0]) };
 
-START_TEST(what_sendfile_gets_over_is_not_noticed)
+TEST_CASE("what sendfile says");
+
+LOOP_TEST(what_sendfile_gets_over_is_not_noticed, LINK_KINDS *RECOVERIES)
 {
 	open_link(_i / RECOVERIES);
 	int i = _i % RECOVERIES;
@@ -1265,13 +1237,12 @@ START_TEST(what_sendfile_gets_over_is_not_noticed)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 /* Not one that copying may get over. */
 static const int error_first[] = {-ESTALE};
 static const int error_later[] = {100, -ESTALE};
 
-START_TEST(an_error_of_the_file_finishes_it_and_the_stream_goes_on)
+LOOP_TEST(an_error_of_the_file_finishes_it_and_the_stream_goes_on, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	bool later = _i / LINK_KINDS == 1;
@@ -1289,12 +1260,11 @@ START_TEST(an_error_of_the_file_finishes_it_and_the_stream_goes_on)
 	expect_end();
 	close_link();
 }
-END_TEST
 
 static const int broken[] = {100, -EPIPE};
 static const int reset[] = {100, -ECONNRESET};
 
-START_TEST(an_error_of_the_connection_ends_it)
+LOOP_TEST(an_error_of_the_connection_ends_it, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	bool pipe = _i / LINK_KINDS == 0;
@@ -1308,9 +1278,8 @@ START_TEST(an_error_of_the_connection_ends_it)
 	check_finished(&file, sender.reason, 100);
 	close_link();
 }
-END_TEST
 
-START_TEST(starved_of_memory_a_paused_file_stays_paused)
+TEST(starved_of_memory_a_paused_file_stays_paused)
 {
 	open_link(LINK_UNIX);
 	static const int starved[] = {-ENOMEM};
@@ -1333,9 +1302,8 @@ START_TEST(starved_of_memory_a_paused_file_stays_paused)
 	expect_end();
 	close_link();
 }
-END_TEST
 
-START_TEST(starved_of_memory_the_transport_may_be_freed)
+LOOP_TEST(starved_of_memory_the_transport_may_be_freed, LINK_KINDS)
 {
 	open_link(_i);
 	static const int starved[] = {-ENOMEM};
@@ -1349,96 +1317,4 @@ START_TEST(starved_of_memory_the_transport_may_be_freed)
 
 	check_finished(&file, -ECANCELED, 0);
 	close_link();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("files");
-	TCase *range = support_case(suite, "ranges");
-	tcase_add_loop_test(range, a_range_is_sent_between_what_was_written_before_and_after, 0,
-	                    2 * LINK_KINDS * RANGE_COUNT);
-	tcase_add_loop_test(range, an_offset_leaves_the_files_own_position_alone, 0, LINK_KINDS);
-	tcase_add_loop_test(range, from_the_files_position_it_moves_by_what_is_sent, 0, 2 * LINK_KINDS);
-	tcase_add_test(range, a_descriptor_before_it_does_not_disturb_the_files_position);
-	tcase_add_loop_test(range, the_position_moves_by_exactly_what_was_sent_when_the_connection_goes,
-	                    0, LINK_KINDS);
-	tcase_add_loop_test(range, a_range_beyond_four_gibibytes_is_sent, 0, LINK_KINDS);
-	tcase_add_loop_test(range, two_files_back_to_back_arrive_in_order, 0, LINK_KINDS);
-	tcase_add_loop_test(range, many_small_files_arrive_in_order, 0, LINK_KINDS);
-
-	TCase *joined = support_case(suite, "a small file leaves with its header");
-	tcase_add_loop_test(joined, a_header_and_a_small_file_lose_nothing_at_any_short_count, 0,
-	                    2 * LINK_KINDS * JOINED_LENGTH);
-	tcase_add_loop_test(joined,
-	                    files_below_16_kib_are_joined_with_a_header_in_one_call_and_others_are_not,
-	                    0, 2 * LINK_KINDS);
-	tcase_add_loop_test(joined, a_paused_small_file_does_not_hold_its_header_back, 0, LINK_KINDS);
-	tcase_add_loop_test(joined, a_small_file_that_was_truncated_before_its_turn_finishes_with_eio,
-	                    0, LINK_KINDS);
-	tcase_add_loop_test(joined, many_headers_and_small_files_take_one_call_each, 0, LINK_KINDS);
-
-	TCase *slow = support_case(suite, "a slow reader");
-	tcase_add_loop_test(slow, short_counts_and_a_full_socket_lose_nothing, 0, LINK_KINDS);
-	tcase_add_loop_test(slow, a_truncated_file_finishes_with_eio_and_the_exact_count, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(slow,
-	                    a_file_truncated_to_less_than_was_sent_finishes_with_the_count_that_was, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(slow, what_is_appended_while_sending_is_not_sent, 0, 2 * LINK_KINDS);
-
-	TCase *control = support_case(suite, "pause, resume, stop");
-	tcase_add_loop_test(control, a_file_can_be_paused_and_resumed_at_every_byte, 0,
-	                    WAYS * (SMALL + 1));
-	tcase_add_loop_test(control, a_file_can_be_stopped_at_every_byte, 0, WAYS * SMALL);
-	tcase_add_loop_test(control, a_paused_file_can_be_stopped_and_what_follows_goes_on, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(control, a_file_behind_another_can_be_paused_and_stopped, 0, LINK_KINDS);
-	tcase_add_loop_test(control, a_file_can_be_paused_in_its_progress_callback, 0,
-	                    WAYS * (SMALL - 1));
-	tcase_add_loop_test(control, pausing_and_resuming_in_every_progress_callback_changes_nothing, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(control, a_file_can_be_stopped_in_its_progress_callback, 0,
-	                    WAYS * (SMALL - 1));
-	tcase_add_loop_test(control, pausing_and_stopping_in_the_finished_callback_does_nothing, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(control, a_paused_file_does_not_run_into_the_write_timeout, 0,
-	                    2 * LINK_KINDS);
-	tcase_add_loop_test(control, bytes_before_a_paused_file_do_run_into_the_write_timeout, 0,
-	                    LINK_KINDS);
-
-	TCase *end = support_case(suite, "the end of the connection");
-	tcase_add_loop_test(end, losing_the_connection_finishes_the_file_with_reason_and_count, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(end, a_paused_file_finishes_when_the_connection_is_aborted, 0, LINK_KINDS);
-	tcase_add_loop_test(end, freeing_finishes_the_files_from_the_loop_with_ecanceled, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(end, freeing_finishes_a_file_that_had_been_stopped_or_had_failed_only_once,
-	                    0, LINK_KINDS);
-	tcase_add_loop_test(end, the_transport_may_be_freed_in_the_progress_callback, 0, LINK_KINDS);
-	tcase_add_loop_test(end, the_transport_may_be_freed_in_the_finished_callback, 0, LINK_KINDS);
-	tcase_add_loop_test(end, the_connection_may_be_aborted_in_a_files_callbacks, 0, 2 * LINK_KINDS);
-	tcase_add_loop_test(end, a_files_callback_may_send_the_next_file, 0, LINK_KINDS);
-
-	TCase *arguments = support_case(suite, "ownership and arguments");
-	tcase_add_loop_test(arguments,
-	                    a_taken_file_is_closed_when_it_is_finished_and_a_duplicated_one_stays, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(arguments, a_file_closed_right_after_being_duplicated_is_sent, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(arguments, callbacks_and_the_producer_may_be_null, 0, LINK_KINDS);
-	tcase_add_loop_test(arguments, bad_ranges_are_refused_at_the_call, 0, LINK_KINDS);
-	tcase_add_loop_test(arguments, what_cannot_be_read_is_refused_at_the_call, 0, LINK_KINDS);
-	tcase_add_test(arguments, bad_arguments_are_refused);
-	tcase_add_loop_test(arguments, after_the_end_a_file_is_refused, 0, 3 * LINK_KINDS);
-	tcase_add_test(arguments, at_the_descriptor_limit_a_duplicate_is_refused);
-
-	TCase *errors = support_case(suite, "what sendfile says");
-	tcase_add_loop_test(errors, what_sendfile_gets_over_is_not_noticed, 0, LINK_KINDS * RECOVERIES);
-	tcase_add_loop_test(errors, an_error_of_the_file_finishes_it_and_the_stream_goes_on, 0,
-	                    2 * LINK_KINDS);
-	tcase_add_loop_test(errors, an_error_of_the_connection_ends_it, 0, 2 * LINK_KINDS);
-	tcase_add_test(errors, starved_of_memory_a_paused_file_stays_paused);
-	tcase_add_loop_test(errors, starved_of_memory_the_transport_may_be_freed, 0, LINK_KINDS);
-	return support_run(suite);
 }

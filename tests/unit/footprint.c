@@ -8,7 +8,7 @@
 
 #include "heap.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* The promise: 1.5 KiB of heap beyond the bufferevent itself. */
@@ -57,7 +57,9 @@ static void ignore_data(struct ferry_transport *transport, struct evbuffer *inpu
 
 static const struct ferry_protocol silent = {.data_received = ignore_data};
 
-START_TEST(an_idle_transport_adds_less_than_promised_to_its_bufferevent)
+TEST_CASE("idle");
+
+TEST(an_idle_transport_adds_less_than_promised_to_its_bufferevent)
 {
 	make_bufferevents();
 	pump_turns(3);
@@ -77,7 +79,6 @@ START_TEST(an_idle_transport_adds_less_than_promised_to_its_bufferevent)
 	free_all();
 	ck_assert_uint_eq(heap_blocks(), 0);
 }
-END_TEST
 
 /* Large bytes each way, descriptors and a file; drained again. */
 static void work(int i)
@@ -106,7 +107,7 @@ static void work(int i)
 	ck_assert_uint_eq(stats.bytes_queued + stats.fds_queued + stats.files_queued, 0);
 }
 
-START_TEST(a_transport_that_has_worked_and_idles_again_holds_no_more_than_promised)
+TEST(a_transport_that_has_worked_and_idles_again_holds_no_more_than_promised)
 {
 	make_bufferevents();
 	heap_watch(0);
@@ -127,7 +128,6 @@ START_TEST(a_transport_that_has_worked_and_idles_again_holds_no_more_than_promis
 		bufferevent_free(bevs[i]);
 	free_all();
 }
-END_TEST
 
 /* ---- round trips ---- */
 
@@ -164,8 +164,10 @@ static void turn_until(unsigned int count)
 		event_base_loop(base, EVLOOP_ONCE);
 }
 
+TEST_CASE("round trips");
+
 /* _i: unix, TCP, unix with a descriptor on each message. */
-START_TEST(a_round_trip_costs_one_call_each_way_no_epoll_ctl_and_no_memory)
+LOOP_TEST(a_round_trip_costs_one_call_each_way_no_epoll_ctl_and_no_memory, 3)
 {
 	int fds[2];
 	make_pair(_i == 1 ? PAIR_TCP : PAIR_UNIX, fds);
@@ -196,9 +198,8 @@ START_TEST(a_round_trip_costs_one_call_each_way_no_epoll_ctl_and_no_memory)
 	ferry_transport_free(ping);
 	ferry_transport_free(pong);
 }
-END_TEST
 
-START_TEST(an_idle_connection_with_nothing_to_write_wakes_nobody)
+TEST(an_idle_connection_with_nothing_to_write_wakes_nobody)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -217,9 +218,8 @@ START_TEST(an_idle_connection_with_nothing_to_write_wakes_nobody)
 	recorder_close(&recorder);
 	close(fds[1]);
 }
-END_TEST
 
-START_TEST(writes_of_one_turn_leave_in_one_message)
+TEST(writes_of_one_turn_leave_in_one_message)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -234,20 +234,8 @@ START_TEST(writes_of_one_turn_leave_in_one_message)
 	recorder_close(&recorder);
 	close(fds[1]);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("footprint");
-	TCase *idle = support_case(suite, "idle");
-	tcase_add_test(idle, an_idle_transport_adds_less_than_promised_to_its_bufferevent);
-	tcase_add_test(idle, a_transport_that_has_worked_and_idles_again_holds_no_more_than_promised);
-
-	TCase *trips = support_case(suite, "round trips");
-	tcase_add_loop_test(trips, a_round_trip_costs_one_call_each_way_no_epoll_ctl_and_no_memory, 0,
-	                    3);
-	tcase_add_test(trips, an_idle_connection_with_nothing_to_write_wakes_nobody);
-	tcase_add_test(trips, writes_of_one_turn_leave_in_one_message);
-	return support_run(suite);
 }

@@ -18,7 +18,7 @@
 #include "handoff/handoff.h"
 #include "util/utf8.h"
 
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* ---- system calls, counted ---- */
@@ -73,7 +73,9 @@ static struct ferry_handoff *make_any(void)
 
 /* ---- the descriptor ---- */
 
-START_TEST(a_descriptor_is_the_handoffs)
+TEST_CASE("descriptors");
+
+TEST(a_descriptor_is_the_handoffs)
 {
 	int fd = dup(STDERR_FILENO);
 	struct ferry_handoff *handoff = make_handoff(fd);
@@ -83,9 +85,8 @@ START_TEST(a_descriptor_is_the_handoffs)
 	ck_assert(!fd_is_open(fd));
 	ferry_handoff_free(NULL);
 }
-END_TEST
 
-START_TEST(a_stolen_descriptor_is_the_callers)
+TEST(a_stolen_descriptor_is_the_callers)
 {
 	int fd = dup(STDERR_FILENO);
 	struct ferry_handoff *handoff = make_handoff(fd);
@@ -96,9 +97,8 @@ START_TEST(a_stolen_descriptor_is_the_callers)
 	ck_assert(fd_is_open(fd));
 	close(fd);
 }
-END_TEST
 
-START_TEST(what_is_not_open_is_refused)
+TEST(what_is_not_open_is_refused)
 {
 	struct ferry_handoff *handoff = NULL;
 	int fd = dup(STDERR_FILENO);
@@ -108,9 +108,8 @@ START_TEST(what_is_not_open_is_refused)
 	ck_assert_int_eq(ferry_handoff_new(&handoff, fd), -EBADF);
 	ck_assert_ptr_null(handoff);
 }
-END_TEST
 
-START_TEST(no_handoff_has_nothing)
+TEST(no_handoff_has_nothing)
 {
 	size_t length = 1;
 	ck_assert_int_eq(ferry_handoff_get_fd(NULL), -EINVAL);
@@ -128,7 +127,6 @@ START_TEST(no_handoff_has_nothing)
 	ck_assert_uint_eq(ferry_handoff_get_id(NULL), 0);
 	ck_assert_uint_eq(ferry_handoff_get_attempt(NULL), 0);
 }
-END_TEST
 
 /* ---- what it is ---- */
 
@@ -173,8 +171,10 @@ static void expect_identity(int fd, const struct handoff_wire_identity *expected
 	ck_assert_uint_eq(identity.device, expected->device);
 }
 
+TEST_CASE("identity");
+
 /* _i: of kinds */
-START_TEST(a_copy_is_the_same_also_where_proc_is_missing)
+LOOP_TEST(a_copy_is_the_same_also_where_proc_is_missing, KINDS)
 {
 	struct handoff_wire_identity identity;
 	int fd = open_kind(kinds[_i]);
@@ -189,10 +189,9 @@ START_TEST(a_copy_is_the_same_also_where_proc_is_missing)
 	close(copy);
 	close(fd);
 }
-END_TEST
 
 /* _i: of kinds */
-START_TEST(another_one_is_another)
+LOOP_TEST(another_one_is_another, KINDS)
 {
 	struct handoff_wire_identity identity, other;
 	int fds[2] = {open_kind(kinds[_i]), open_kind(kinds[_i])};
@@ -206,10 +205,9 @@ START_TEST(another_one_is_another)
 	close(fds[0]);
 	close(fds[1]);
 }
-END_TEST
 
 /* _i: of kinds */
-START_TEST(the_kind_is_told_as_long_as_the_descriptor_is_there)
+LOOP_TEST(the_kind_is_told_as_long_as_the_descriptor_is_there, KINDS)
 {
 	struct ferry_handoff *handoff = make_handoff(open_kind(kinds[_i]));
 	ck_assert_int_eq(ferry_handoff_get_kind(handoff), kinds[_i]);
@@ -222,9 +220,8 @@ START_TEST(the_kind_is_told_as_long_as_the_descriptor_is_there)
 	ck_assert_int_eq(ferry_handoff_get_kind(handoff), left);
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
-START_TEST(a_socket_costs_one_system_call)
+TEST(a_socket_costs_one_system_call)
 {
 	int fd = open_kind(FERRY_DESCRIPTOR_SOCKET);
 	struct ferry_handoff *handoff = make_handoff(fd);
@@ -234,9 +231,8 @@ START_TEST(a_socket_costs_one_system_call)
 	ck_assert_uint_eq(getsockopts + fstats + readlinks, 1);
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
-START_TEST(a_socket_without_a_cookie_is_known_by_its_inode)
+TEST(a_socket_without_a_cookie_is_known_by_its_inode)
 {
 	struct stat status;
 	int fd = open_kind(FERRY_DESCRIPTOR_SOCKET);
@@ -247,9 +243,8 @@ START_TEST(a_socket_without_a_cookie_is_known_by_its_inode)
 	no_cookies = false;
 	close(fd);
 }
-END_TEST
 
-START_TEST(an_io_uring_is_refused)
+TEST(an_io_uring_is_refused)
 {
 	unsigned char parameters[120] = {0}; /* struct io_uring_params */
 	struct ferry_handoff *handoff = NULL;
@@ -263,7 +258,6 @@ START_TEST(an_io_uring_is_refused)
 	ck_assert_ptr_null(handoff);
 	close(fd);
 }
-END_TEST
 
 /* ---- name, bytes, blob ---- */
 
@@ -295,7 +289,9 @@ static const char *const broken_names[] = {
     "\xff",             /* never */
 };
 
-START_TEST(names_are_utf8)
+TEST_CASE("contents");
+
+TEST(names_are_utf8)
 {
 	struct ferry_handoff *handoff = make_any();
 	ck_assert_str_eq(ferry_handoff_get_name(handoff), "");
@@ -312,9 +308,8 @@ START_TEST(names_are_utf8)
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, NULL), -EINVAL);
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
-START_TEST(a_character_that_is_cut_off_is_not_completed_by_what_follows)
+TEST(a_character_that_is_cut_off_is_not_completed_by_what_follows)
 {
 	static const char text[] = "\xf0\x9f\x98\x80";
 	for (size_t length = 1; length < 4; length++)
@@ -323,9 +318,8 @@ START_TEST(a_character_that_is_cut_off_is_not_completed_by_what_follows)
 	ck_assert(utf8_is_valid(text, 0));
 	ck_assert(utf8_is_valid("a\0b", 3));
 }
-END_TEST
 
-START_TEST(a_name_has_255_bytes_at_most)
+TEST(a_name_has_255_bytes_at_most)
 {
 	char name[FERRY_HANDOFF_NAME_MAX + 2];
 	struct ferry_handoff *handoff = make_any();
@@ -338,7 +332,6 @@ START_TEST(a_name_has_255_bytes_at_most)
 	ck_assert_str_eq(ferry_handoff_get_name(handoff), name);
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
 typedef int setter(struct ferry_handoff *handoff, const void *bytes, size_t length);
 typedef const void *getter(const struct ferry_handoff *handoff, size_t *length);
@@ -364,7 +357,7 @@ static void expect_content(int which, const struct ferry_handoff *handoff, size_
 }
 
 /* _i: of contents */
-START_TEST(bytes_and_blob_have_64_kib_at_most)
+LOOP_TEST(bytes_and_blob_have_64_kib_at_most, 2)
 {
 	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX + 1];
 	static const size_t lengths[] = {0, 1, FERRY_HANDOFF_BYTES_MAX, 0, 5};
@@ -385,9 +378,8 @@ START_TEST(bytes_and_blob_have_64_kib_at_most)
 	expect_content(_i, handoff, 0);
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
-START_TEST(what_was_read_already_may_be_dropped)
+TEST(what_was_read_already_may_be_dropped)
 {
 	struct ferry_handoff *handoff = make_any();
 	ck_assert_int_eq(ferry_handoff_set_bytes(handoff, "read", 4), 0);
@@ -397,7 +389,6 @@ START_TEST(what_was_read_already_may_be_dropped)
 	ck_assert_str_eq(ferry_handoff_get_name(handoff), "www");
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
 /* ---- keys ---- */
 
@@ -408,7 +399,7 @@ static uint64_t hash_of(struct ferry_handoff *handoff, const void *key, size_t l
 	return handoff->key;
 }
 
-START_TEST(the_same_key_is_the_same_number)
+TEST(the_same_key_is_the_same_number)
 {
 	struct ferry_handoff *handoff = make_any();
 	ck_assert(!handoff->has_key);
@@ -421,10 +412,9 @@ START_TEST(the_same_key_is_the_same_number)
 	ck_assert_int_eq(ferry_handoff_set_key(handoff, NULL, 0), 0);
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
 /* A dispatcher compares numbers as a whole and takes them modulo something: all bits must vary. */
-START_TEST(keys_that_differ_in_a_bit_differ_in_half_of_the_number)
+TEST(keys_that_differ_in_a_bit_differ_in_half_of_the_number)
 {
 	enum { KEYS = 4096 };
 	unsigned int ones[64] = {0};
@@ -441,7 +431,6 @@ START_TEST(keys_that_differ_in_a_bit_differ_in_half_of_the_number)
 		              "bit %d: %u of %d", bit, ones[bit], KEYS);
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
 /* ---- states ---- */
 
@@ -455,8 +444,10 @@ static const struct {
 };
 enum { STATES = sizeof(states) / sizeof(states[0]) };
 
+TEST_CASE("states");
+
 /* _i: of states */
-START_TEST(only_its_owner_takes_the_descriptor)
+LOOP_TEST(only_its_owner_takes_the_descriptor, STATES)
 {
 	struct bufferevent *bev = NULL;
 	struct evconnlistener *listener = NULL;
@@ -480,10 +471,9 @@ START_TEST(only_its_owner_takes_the_descriptor)
 	handoff->state = HANDOFF_OWN;
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
 /* _i: of states but the first */
-START_TEST(what_somebody_else_has_is_neither_changed_nor_freed)
+LOOP_TEST_FROM(what_somebody_else_has_is_neither_changed_nor_freed, 1, STATES)
 {
 	struct ferry_handoff *handoff = make_any();
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, "old"), 0);
@@ -498,10 +488,9 @@ START_TEST(what_somebody_else_has_is_neither_changed_nor_freed)
 	ck_assert(!handoff->has_key);
 	handoff_destroy(handoff);
 }
-END_TEST
 
 /* _i: of states */
-START_TEST(only_what_was_received_is_rejected_once)
+LOOP_TEST(only_what_was_received_is_rejected_once, STATES)
 {
 	struct ferry_handoff *handoff = make_any();
 	handoff->state = states[_i].state;
@@ -521,9 +510,8 @@ START_TEST(only_what_was_received_is_rejected_once)
 	}
 	handoff_destroy(handoff);
 }
-END_TEST
 
-START_TEST(what_was_taken_is_not_rejected)
+TEST(what_was_taken_is_not_rejected)
 {
 	struct ferry_handoff *handoff = make_any();
 	handoff->state = HANDOFF_RECEIVED;
@@ -532,9 +520,8 @@ START_TEST(what_was_taken_is_not_rejected)
 	ck_assert_int_eq(handoff->state, HANDOFF_RECEIVED);
 	handoff_destroy(handoff);
 }
-END_TEST
 
-START_TEST(a_frame_is_seen_as_a_handoff)
+TEST(a_frame_is_seen_as_a_handoff)
 {
 	static const char variable[] = "www\0blobread";
 	unsigned char payload[HANDOFF_WIRE_HANDOFF_SIZE + sizeof(variable) - 1];
@@ -570,7 +557,6 @@ START_TEST(a_frame_is_seen_as_a_handoff)
 	handoff_close_fd(&handoff);
 	ck_assert_int_eq(ferry_handoff_get_fd(&handoff), -ENOENT);
 }
-END_TEST
 
 /* ---- listeners ---- */
 
@@ -613,7 +599,9 @@ static struct evconnlistener *make_listener(int fd)
 	return listener;
 }
 
-START_TEST(a_listener_goes_there_and_back)
+TEST_CASE("listeners");
+
+TEST(a_listener_goes_there_and_back)
 {
 	struct ferry_handoff *handoff = NULL;
 	struct evconnlistener *other = NULL;
@@ -646,9 +634,8 @@ START_TEST(a_listener_goes_there_and_back)
 	close(first);
 	close(second);
 }
-END_TEST
 
-START_TEST(a_listener_without_a_callback_waits_for_one)
+TEST(a_listener_without_a_callback_waits_for_one)
 {
 	struct evconnlistener *listener = NULL;
 	int fd = make_listening_socket();
@@ -666,9 +653,8 @@ START_TEST(a_listener_without_a_callback_waits_for_one)
 	evconnlistener_free(listener);
 	close(client);
 }
-END_TEST
 
-START_TEST(a_listener_that_cannot_be_handed_off_goes_on)
+TEST(a_listener_that_cannot_be_handed_off_goes_on)
 {
 	struct ferry_handoff *handoff = NULL;
 	struct evconnlistener *listener = make_listener(make_listening_socket());
@@ -688,9 +674,8 @@ START_TEST(a_listener_that_cannot_be_handed_off_goes_on)
 	ck_assert_int_eq(ferry_handoff_from_listener(&handoff, listener), -EBADF);
 	evconnlistener_free(listener);
 }
-END_TEST
 
-START_TEST(what_does_not_listen_is_no_listener)
+TEST(what_does_not_listen_is_no_listener)
 {
 	struct evconnlistener *listener = NULL;
 	struct ferry_handoff *handoff = make_any();
@@ -711,42 +696,4 @@ START_TEST(what_does_not_listen_is_no_listener)
 	                 -ENOTSOCK);
 	ck_assert_ptr_null(listener);
 	ferry_handoff_free(handoff);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("handoff");
-	TCase *descriptors = support_case(suite, "descriptors");
-	tcase_add_test(descriptors, a_descriptor_is_the_handoffs);
-	tcase_add_test(descriptors, a_stolen_descriptor_is_the_callers);
-	tcase_add_test(descriptors, what_is_not_open_is_refused);
-	tcase_add_test(descriptors, no_handoff_has_nothing);
-	TCase *identity = support_case(suite, "identity");
-	tcase_add_loop_test(identity, a_copy_is_the_same_also_where_proc_is_missing, 0, KINDS);
-	tcase_add_loop_test(identity, another_one_is_another, 0, KINDS);
-	tcase_add_loop_test(identity, the_kind_is_told_as_long_as_the_descriptor_is_there, 0, KINDS);
-	tcase_add_test(identity, a_socket_costs_one_system_call);
-	tcase_add_test(identity, a_socket_without_a_cookie_is_known_by_its_inode);
-	tcase_add_test(identity, an_io_uring_is_refused);
-	TCase *content = support_case(suite, "contents");
-	tcase_add_test(content, names_are_utf8);
-	tcase_add_test(content, a_character_that_is_cut_off_is_not_completed_by_what_follows);
-	tcase_add_test(content, a_name_has_255_bytes_at_most);
-	tcase_add_loop_test(content, bytes_and_blob_have_64_kib_at_most, 0, 2);
-	tcase_add_test(content, what_was_read_already_may_be_dropped);
-	tcase_add_test(content, the_same_key_is_the_same_number);
-	tcase_add_test(content, keys_that_differ_in_a_bit_differ_in_half_of_the_number);
-	TCase *state = support_case(suite, "states");
-	tcase_add_loop_test(state, only_its_owner_takes_the_descriptor, 0, STATES);
-	tcase_add_loop_test(state, what_somebody_else_has_is_neither_changed_nor_freed, 1, STATES);
-	tcase_add_loop_test(state, only_what_was_received_is_rejected_once, 0, STATES);
-	tcase_add_test(state, what_was_taken_is_not_rejected);
-	tcase_add_test(state, a_frame_is_seen_as_a_handoff);
-	TCase *listeners = support_case(suite, "listeners");
-	tcase_add_test(listeners, a_listener_goes_there_and_back);
-	tcase_add_test(listeners, a_listener_without_a_callback_waits_for_one);
-	tcase_add_test(listeners, a_listener_that_cannot_be_handed_off_goes_on);
-	tcase_add_test(listeners, what_does_not_listen_is_no_listener);
-	return support_run(suite);
 }

@@ -19,7 +19,7 @@
 #include "ferry/handoff.h"
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 uint32_t __real_event_get_version_number(void);
@@ -189,8 +189,10 @@ static void expect_bytes(const struct ferry_handoff *handoff, size_t length)
 static const size_t sizes[] = {0, 1, 4096, 10000, FERRY_HANDOFF_BYTES_MAX};
 enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 
+TEST_CASE("from");
+
 /* _i: of sizes */
-START_TEST(unread_input_goes_along)
+LOOP_TEST(unread_input_goes_along, SIZES)
 {
 	struct bufferevent *bev = make_reader(0);
 	receive(bev, sizes[_i]);
@@ -204,9 +206,8 @@ START_TEST(unread_input_goes_along)
 	ferry_handoff_free(handoff);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(the_loop_knows_nothing_of_the_descriptor_though_a_copy_lives)
+TEST(the_loop_knows_nothing_of_the_descriptor_though_a_copy_lives)
 {
 	struct bufferevent *bev = make_reader(0);
 	bufferevent_setwatermark(bev, EV_READ, 0, 100);
@@ -226,7 +227,6 @@ START_TEST(the_loop_knows_nothing_of_the_descriptor_though_a_copy_lives)
 	close(copy);
 	close(ends[1]);
 }
-END_TEST
 
 static void expect_unchanged(struct bufferevent *bev, int expected)
 {
@@ -245,7 +245,7 @@ static void expect_unchanged(struct bufferevent *bev, int expected)
 	ck_assert_uint_eq(fd >= 0 ? epoll_events(fd) : 0, waiting);
 }
 
-START_TEST(more_input_than_a_handoff_carries_stays)
+TEST(more_input_than_a_handoff_carries_stays)
 {
 	struct bufferevent *bev = make_reader(0);
 	receive(bev, FERRY_HANDOFF_BYTES_MAX + 1);
@@ -255,9 +255,8 @@ START_TEST(more_input_than_a_handoff_carries_stays)
 	free_bufferevent(bev);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(pending_output_is_sent_first)
+TEST(pending_output_is_sent_first)
 {
 	struct bufferevent *bev = make_reader(0);
 	bufferevent_write(bev, "answer", 6);
@@ -267,9 +266,8 @@ START_TEST(pending_output_is_sent_first)
 	free_bufferevent(bev);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(frozen_input_is_refused)
+TEST(frozen_input_is_refused)
 {
 	struct bufferevent *bev = make_reader(0);
 	receive(bev, 10);
@@ -280,9 +278,8 @@ START_TEST(frozen_input_is_refused)
 	free_bufferevent(bev);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(arguments_are_checked)
+TEST(arguments_are_checked)
 {
 	struct ferry_handoff *handoff = NULL;
 	struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
@@ -291,9 +288,8 @@ START_TEST(arguments_are_checked)
 	expect_unchanged(bev, -EINVAL); /* no descriptor */
 	free_bufferevent(bev);
 }
-END_TEST
 
-START_TEST(pairs_and_filters_are_refused)
+TEST(pairs_and_filters_are_refused)
 {
 	struct bufferevent *pair[2];
 	ck_assert_int_eq(bufferevent_pair_new(base, 0, pair), 0);
@@ -310,9 +306,8 @@ START_TEST(pairs_and_filters_are_refused)
 	free_bufferevent(filter);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(a_transport_keeps_its_connection)
+TEST(a_transport_keeps_its_connection)
 {
 	make_pair(PAIR_UNIX, ends);
 	struct ferry_transport *transport = make_transport(ends[0]);
@@ -321,9 +316,8 @@ START_TEST(a_transport_keeps_its_connection)
 	pump_turns(2);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(a_libevent_that_is_not_known_is_refused)
+TEST(a_libevent_that_is_not_known_is_refused)
 {
 	struct bufferevent *bev = make_reader(0);
 	other_libevent = true;
@@ -345,9 +339,8 @@ START_TEST(a_libevent_that_is_not_known_is_refused)
 	ferry_handoff_free(handoff);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(a_closed_descriptor_is_refused)
+TEST(a_closed_descriptor_is_refused)
 {
 	struct ferry_handoff *handoff = NULL;
 	make_pair(PAIR_TCP, ends);
@@ -359,7 +352,6 @@ START_TEST(a_closed_descriptor_is_refused)
 	free_bufferevent(bev);
 	close(ends[1]);
 }
-END_TEST
 
 /* A socket that nobody has connected yet, and where it may be connected to. */
 static int make_listener(struct sockaddr_in *address)
@@ -393,7 +385,7 @@ static bool is_taken(void *argument)
 	return taken != NULL;
 }
 
-START_TEST(a_connection_that_is_being_made_waits)
+TEST(a_connection_that_is_being_made_waits)
 {
 	struct sockaddr_in address;
 	int listener = make_listener(&address);
@@ -416,10 +408,9 @@ START_TEST(a_connection_that_is_being_made_waits)
 	close(client);
 	close(listener);
 }
-END_TEST
 
 /* _i: options */
-START_TEST(it_may_be_taken_in_the_read_callback)
+LOOP_TEST(it_may_be_taken_in_the_read_callback, 2)
 {
 	static const int options[] = {0, BEV_OPT_DEFER_CALLBACKS};
 	for (int with_free = 0; with_free < 2; with_free++) {
@@ -438,9 +429,8 @@ START_TEST(it_may_be_taken_in_the_read_callback)
 		close(ends[1]);
 	}
 }
-END_TEST
 
-START_TEST(it_may_be_taken_in_the_write_callback)
+TEST(it_may_be_taken_in_the_write_callback)
 {
 	struct bufferevent *bev = make_reader(0);
 	hook = take_in_callback;
@@ -453,7 +443,6 @@ START_TEST(it_may_be_taken_in_the_write_callback)
 	ferry_handoff_free(taken);
 	close(ends[1]);
 }
-END_TEST
 
 /* ---- to a bufferevent ---- */
 
@@ -496,8 +485,10 @@ enum {
 	TIMINGS = 8 /* all of them */
 };
 
+TEST_CASE("to");
+
 /* _i: of timings. Nothing more comes of the client. */
-START_TEST(the_bytes_are_told_once_reading_is_enabled)
+LOOP_TEST(the_bytes_are_told_once_reading_is_enabled, TIMINGS)
 {
 	struct bufferevent *bev = make_of_handoff(100, _i & DEFERRED ? BEV_OPT_DEFER_CALLBACKS : 0);
 	if (_i & CALLBACKS_FIRST)
@@ -523,18 +514,16 @@ START_TEST(the_bytes_are_told_once_reading_is_enabled)
 	expect_input(bev, 150);
 	finish(bev);
 }
-END_TEST
 
-START_TEST(the_input_is_for_libevent_to_add_to)
+TEST(the_input_is_for_libevent_to_add_to)
 {
 	struct bufferevent *bev = make_of_handoff(10, 0);
 	ck_assert_int_eq(evbuffer_add(bufferevent_get_input(bev), "x", 1), -1);
 	finish(bev);
 }
-END_TEST
 
 /* _i: of sizes */
-START_TEST(the_client_goes_on_where_it_was)
+LOOP_TEST(the_client_goes_on_where_it_was, SIZES)
 {
 	struct bufferevent *bev = make_of_handoff(sizes[_i], 0);
 	set_callbacks(bev);
@@ -549,10 +538,9 @@ START_TEST(the_client_goes_on_where_it_was)
 	ck_assert_int_eq(read(ends[1], answer, sizeof(answer)), 6);
 	finish(bev);
 }
-END_TEST
 
 /* _i: in a later turn */
-START_TEST(fewer_than_the_low_watermark_wait_for_the_rest)
+LOOP_TEST(fewer_than_the_low_watermark_wait_for_the_rest, 2)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -567,7 +555,6 @@ START_TEST(fewer_than_the_low_watermark_wait_for_the_rest)
 	expect_input(bev, 101);
 	finish(bev);
 }
-END_TEST
 
 static void drain_in_callback(struct bufferevent *bev)
 {
@@ -575,7 +562,7 @@ static void drain_in_callback(struct bufferevent *bev)
 	evbuffer_drain(bufferevent_get_input(bev), 100);
 }
 
-START_TEST(a_high_watermark_does_not_hold_them_back)
+TEST(a_high_watermark_does_not_hold_them_back)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -588,9 +575,8 @@ START_TEST(a_high_watermark_does_not_hold_them_back)
 	expect_input(bev, 10);
 	finish(bev);
 }
-END_TEST
 
-START_TEST(nothing_is_told_while_reading_is_disabled)
+TEST(nothing_is_told_while_reading_is_disabled)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -605,10 +591,9 @@ START_TEST(nothing_is_told_while_reading_is_disabled)
 	pump_until_count(&reads, 1);
 	finish(bev);
 }
-END_TEST
 
 /* _i: in a later turn */
-START_TEST(what_was_taken_by_hand_is_not_told)
+LOOP_TEST(what_was_taken_by_hand_is_not_told, 2)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -624,9 +609,8 @@ START_TEST(what_was_taken_by_hand_is_not_told)
 	ck_assert_uint_eq(epoll_events(ends[0]) & (EPOLLIN | EPOLLOUT), EPOLLIN);
 	finish(bev);
 }
-END_TEST
 
-START_TEST(without_room_to_write_they_come_with_the_next_byte)
+TEST(without_room_to_write_they_come_with_the_next_byte)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -641,9 +625,8 @@ START_TEST(without_room_to_write_they_come_with_the_next_byte)
 	ck_assert_uint_ge(reads, 1);
 	finish(bev);
 }
-END_TEST
 
-START_TEST(a_read_timeout_begins_after_them)
+TEST(a_read_timeout_begins_after_them)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -658,7 +641,6 @@ START_TEST(a_read_timeout_begins_after_them)
 	ck_assert_uint_eq(reads, 1);
 	finish(bev);
 }
-END_TEST
 
 static void free_in_callback(struct bufferevent *bev)
 {
@@ -666,7 +648,7 @@ static void free_in_callback(struct bufferevent *bev)
 }
 
 /* _i: in a later turn */
-START_TEST(it_may_be_freed_in_the_callback_for_them)
+LOOP_TEST(it_may_be_freed_in_the_callback_for_them, 2)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -679,10 +661,9 @@ START_TEST(it_may_be_freed_in_the_callback_for_them)
 	ck_assert(!fd_is_open(ends[0]));
 	close(ends[1]);
 }
-END_TEST
 
 /* _i: enabled. The fixture frees the base, and counts descriptors. */
-START_TEST(it_may_be_freed_when_the_loop_never_runs_again)
+LOOP_TEST(it_may_be_freed_when_the_loop_never_runs_again, 2)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -691,10 +672,9 @@ START_TEST(it_may_be_freed_when_the_loop_never_runs_again)
 	bufferevent_free(bev);
 	close(ends[1]);
 }
-END_TEST
 
 /* _i: in a later turn */
-START_TEST(it_may_be_handed_on_unread)
+LOOP_TEST(it_may_be_handed_on_unread, 2)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -715,7 +695,6 @@ START_TEST(it_may_be_handed_on_unread)
 	expect_input(bev, 100);
 	finish(bev);
 }
-END_TEST
 
 static bool has_ended(void *argument)
 {
@@ -724,7 +703,7 @@ static bool has_ended(void *argument)
 }
 
 /* _i: in a later turn */
-START_TEST(a_client_that_is_gone_had_its_say)
+LOOP_TEST(a_client_that_is_gone_had_its_say, 2)
 {
 	struct bufferevent *bev = make_reader(0);
 	receive(bev, 100);
@@ -745,9 +724,8 @@ START_TEST(a_client_that_is_gone_had_its_say)
 	ck_assert_uint_ge(reads, 1);
 	free_bufferevent(bev);
 }
-END_TEST
 
-START_TEST(a_client_that_has_half_closed_gets_its_answer)
+TEST(a_client_that_has_half_closed_gets_its_answer)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	shutdown(ends[1], SHUT_WR);
@@ -762,9 +740,8 @@ START_TEST(a_client_that_has_half_closed_gets_its_answer)
 	ck_assert_int_eq(read(ends[1], answer, sizeof(answer)), 6);
 	finish(bev);
 }
-END_TEST
 
-START_TEST(a_descriptor_that_blocks_does_so_no_more)
+TEST(a_descriptor_that_blocks_does_so_no_more)
 {
 	struct bufferevent *bev = NULL;
 	struct ferry_handoff *handoff = make_handoff(0);
@@ -774,9 +751,8 @@ START_TEST(a_descriptor_that_blocks_does_so_no_more)
 	ferry_handoff_free(handoff);
 	finish(bev);
 }
-END_TEST
 
-START_TEST(without_close_on_free_closing_is_the_callers_affair)
+TEST(without_close_on_free_closing_is_the_callers_affair)
 {
 	struct bufferevent *bev = NULL;
 	struct ferry_handoff *handoff = make_handoff(10);
@@ -787,9 +763,8 @@ START_TEST(without_close_on_free_closing_is_the_callers_affair)
 	close(ends[0]);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(what_is_no_connection_makes_no_bufferevent)
+TEST(what_is_no_connection_makes_no_bufferevent)
 {
 	struct bufferevent *bev = NULL;
 	struct ferry_handoff *handoff = make_handoff(10);
@@ -811,14 +786,15 @@ START_TEST(what_is_no_connection_makes_no_bufferevent)
 	ck_assert_ptr_null(bev);
 	ferry_handoff_free(handoff);
 }
-END_TEST
 
 /* ---- a transport on top ---- */
 
 enum { PROTOCOL_LATER = 1, TRANSPORT_LATER = 2, TRANSPORT_TIMINGS = 4 };
 
+TEST_CASE("transports");
+
 /* _i: when */
-START_TEST(a_protocol_is_offered_the_bytes)
+LOOP_TEST(a_protocol_is_offered_the_bytes, TRANSPORT_TIMINGS)
 {
 	struct ferry_transport *transport = NULL;
 	struct recorder recorder;
@@ -841,9 +817,8 @@ START_TEST(a_protocol_is_offered_the_bytes)
 	pump_turns(2);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(a_transport_without_a_protocol_tells_the_read_callback)
+TEST(a_transport_without_a_protocol_tells_the_read_callback)
 {
 	struct ferry_transport *transport = NULL;
 	struct bufferevent *bev = make_of_handoff(100, 0);
@@ -856,7 +831,6 @@ START_TEST(a_transport_without_a_protocol_tells_the_read_callback)
 	pump_turns(2);
 	close(ends[1]);
 }
-END_TEST
 
 static unsigned int fds_received;
 
@@ -868,7 +842,7 @@ static void on_fd(struct ferry_transport *transport, int fd, void *context)
 }
 
 /* Its events are its own, though nobody reads yet when the bytes are due. */
-START_TEST(a_transport_gets_the_descriptors_too)
+TEST(a_transport_gets_the_descriptors_too)
 {
 	struct ferry_transport *transport = NULL;
 	struct ferry_handoff *handoff = NULL;
@@ -891,10 +865,9 @@ START_TEST(a_transport_gets_the_descriptors_too)
 	pump_turns(2);
 	close(ends[1]);
 }
-END_TEST
 
 /* _i: in a later turn */
-START_TEST(a_transport_that_is_freed_leaves_nothing)
+LOOP_TEST(a_transport_that_is_freed_leaves_nothing, 2)
 {
 	struct ferry_transport *transport = NULL;
 	struct bufferevent *bev = make_of_handoff(100, 0);
@@ -905,58 +878,4 @@ START_TEST(a_transport_that_is_freed_leaves_nothing)
 	pump_turns(3);
 	ck_assert(!fd_is_open(ends[0]));
 	close(ends[1]);
-}
-END_TEST
-
-static void add_from(Suite *suite)
-{
-	TCase *from = support_case(suite, "from");
-	tcase_add_loop_test(from, unread_input_goes_along, 0, SIZES);
-	tcase_add_test(from, the_loop_knows_nothing_of_the_descriptor_though_a_copy_lives);
-	tcase_add_test(from, more_input_than_a_handoff_carries_stays);
-	tcase_add_test(from, pending_output_is_sent_first);
-	tcase_add_test(from, frozen_input_is_refused);
-	tcase_add_test(from, arguments_are_checked);
-	tcase_add_test(from, pairs_and_filters_are_refused);
-	tcase_add_test(from, a_transport_keeps_its_connection);
-	tcase_add_test(from, a_libevent_that_is_not_known_is_refused);
-	tcase_add_test(from, a_closed_descriptor_is_refused);
-	tcase_add_test(from, a_connection_that_is_being_made_waits);
-	tcase_add_loop_test(from, it_may_be_taken_in_the_read_callback, 0, 2);
-	tcase_add_test(from, it_may_be_taken_in_the_write_callback);
-}
-
-static void add_to(Suite *suite)
-{
-	TCase *to = support_case(suite, "to");
-	tcase_add_loop_test(to, the_bytes_are_told_once_reading_is_enabled, 0, TIMINGS);
-	tcase_add_test(to, the_input_is_for_libevent_to_add_to);
-	tcase_add_loop_test(to, the_client_goes_on_where_it_was, 0, SIZES);
-	tcase_add_loop_test(to, fewer_than_the_low_watermark_wait_for_the_rest, 0, 2);
-	tcase_add_test(to, a_high_watermark_does_not_hold_them_back);
-	tcase_add_test(to, nothing_is_told_while_reading_is_disabled);
-	tcase_add_loop_test(to, what_was_taken_by_hand_is_not_told, 0, 2);
-	tcase_add_test(to, without_room_to_write_they_come_with_the_next_byte);
-	tcase_add_test(to, a_read_timeout_begins_after_them);
-	tcase_add_loop_test(to, it_may_be_freed_in_the_callback_for_them, 0, 2);
-	tcase_add_loop_test(to, it_may_be_freed_when_the_loop_never_runs_again, 0, 2);
-	tcase_add_loop_test(to, it_may_be_handed_on_unread, 0, 2);
-	tcase_add_loop_test(to, a_client_that_is_gone_had_its_say, 0, 2);
-	tcase_add_test(to, a_client_that_has_half_closed_gets_its_answer);
-	tcase_add_test(to, a_descriptor_that_blocks_does_so_no_more);
-	tcase_add_test(to, without_close_on_free_closing_is_the_callers_affair);
-	tcase_add_test(to, what_is_no_connection_makes_no_bufferevent);
-}
-
-int main(void)
-{
-	Suite *suite = suite_create("handoff_bufferevent");
-	add_from(suite);
-	add_to(suite);
-	TCase *transports = support_case(suite, "transports");
-	tcase_add_loop_test(transports, a_protocol_is_offered_the_bytes, 0, TRANSPORT_TIMINGS);
-	tcase_add_test(transports, a_transport_without_a_protocol_tells_the_read_callback);
-	tcase_add_test(transports, a_transport_gets_the_descriptors_too);
-	tcase_add_loop_test(transports, a_transport_that_is_freed_leaves_nothing, 0, 2);
-	return support_run(suite);
 }

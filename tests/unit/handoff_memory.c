@@ -15,7 +15,7 @@
 
 #include "heap.h"
 #include "heap_sweep.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static int ends[2];
@@ -265,18 +265,13 @@ static void clean_up(void)
 }
 
 /* _i: of calls */
-START_TEST(without_memory_nothing_has_changed)
+LOOP_TEST(without_memory_nothing_has_changed, CALLS)
 {
 	memset(text, 'x', sizeof(text) - 1);
 	sweep_function(&calls[_i], clean_up);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("handoff_memory");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_loop_test(memory, without_memory_nothing_has_changed, 0, CALLS);
-	return support_run(suite);
 }

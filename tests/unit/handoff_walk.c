@@ -16,7 +16,7 @@
 #include "ferry/worker.h"
 #include "handoff/wire.h"
 #include "message/wire.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static unsigned int bad_closes;
@@ -600,7 +600,7 @@ static void walk(void)
 	}
 }
 
-START_TEST(walks)
+TEST(walks)
 {
 	slow = ev_token_bucket_cfg_new(500, 700, 500, 700, &(struct timeval){.tv_usec = 1000});
 	for (int i = 0; i < WALKS; i++)
@@ -609,13 +609,8 @@ START_TEST(walks)
 	printf("%u of %u served by workers of ferry's\n", total_served, total_accepted);
 	ck_assert_uint_gt(total_served, 0);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	evthread_use_pthreads();
-	Suite *suite = suite_create("handoff_walk");
-	TCase *tcase = support_case(suite, "walks");
-	tcase_add_test(tcase, walks);
-	return support_run(suite);
 }

@@ -18,7 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static int ends[2];
@@ -50,7 +50,9 @@ static void receive(size_t size)
 	wire_receive(ends[1], buffer, size, &got);
 }
 
-START_TEST(a_descriptor_sent_with_no_byte_is_silently_gone)
+TEST_CASE("descriptors on unix sockets");
+
+TEST(a_descriptor_sent_with_no_byte_is_silently_gone)
 {
 	open_pair();
 	int fd = make_marked_fd(1);
@@ -66,9 +68,8 @@ START_TEST(a_descriptor_sent_with_no_byte_is_silently_gone)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(a_short_send_has_sent_its_descriptors)
+TEST(a_short_send_has_sent_its_descriptors)
 {
 	open_pair();
 	wire_shrink(ends[0]);
@@ -86,9 +87,8 @@ START_TEST(a_short_send_has_sent_its_descriptors)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(a_refused_send_has_sent_no_descriptor)
+TEST(a_refused_send_has_sent_no_descriptor)
 {
 	open_pair();
 	size_t filled = wire_fill(ends[0]);
@@ -105,9 +105,8 @@ START_TEST(a_refused_send_has_sent_no_descriptor)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(plain_bytes_before_a_descriptor_come_glued_to_its_read)
+TEST(plain_bytes_before_a_descriptor_come_glued_to_its_read)
 {
 	open_pair();
 	int fd = make_marked_fd(4);
@@ -127,9 +126,8 @@ START_TEST(plain_bytes_before_a_descriptor_come_glued_to_its_read)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(one_read_never_brings_the_descriptors_of_two_sends)
+TEST(one_read_never_brings_the_descriptors_of_two_sends)
 {
 	open_pair();
 	int first = make_marked_fd(5), second = make_marked_fd(6);
@@ -147,9 +145,8 @@ START_TEST(one_read_never_brings_the_descriptors_of_two_sends)
 	close(second);
 	close_pair();
 }
-END_TEST
 
-START_TEST(descriptors_ride_on_the_first_piece_of_a_large_send)
+TEST(descriptors_ride_on_the_first_piece_of_a_large_send)
 {
 	open_pair();
 	static char large[150000];
@@ -170,9 +167,8 @@ START_TEST(descriptors_ride_on_the_first_piece_of_a_large_send)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(a_plain_read_throws_descriptors_away)
+TEST(a_plain_read_throws_descriptors_away)
 {
 	open_pair();
 	int pipe_ends[2];
@@ -187,9 +183,8 @@ START_TEST(a_plain_read_throws_descriptors_away)
 	close(pipe_ends[0]);
 	close_pair();
 }
-END_TEST
 
-START_TEST(peeking_installs_new_copies_each_time)
+TEST(peeking_installs_new_copies_each_time)
 {
 	open_pair();
 	int fd = make_marked_fd(8);
@@ -217,9 +212,8 @@ START_TEST(peeking_installs_new_copies_each_time)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(a_small_control_buffer_truncates_and_its_padding_lets_one_more_in)
+TEST(a_small_control_buffer_truncates_and_its_padding_lets_one_more_in)
 {
 	open_pair();
 	int fd = make_marked_fd(9);
@@ -248,9 +242,8 @@ START_TEST(a_small_control_buffer_truncates_and_its_padding_lets_one_more_in)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(credentials_take_control_space_from_descriptors)
+TEST(credentials_take_control_space_from_descriptors)
 {
 	open_pair();
 	int one = 1;
@@ -274,10 +267,9 @@ START_TEST(credentials_take_control_space_from_descriptors)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
 /* _i: how many numbers are free for the five descriptors. */
-START_TEST(at_the_descriptor_limit_bytes_come_without_error_and_with_ctrunc)
+LOOP_TEST(at_the_descriptor_limit_bytes_come_without_error_and_with_ctrunc, 5)
 {
 	open_pair();
 	int fd = make_marked_fd(11);
@@ -296,9 +288,8 @@ START_TEST(at_the_descriptor_limit_bytes_come_without_error_and_with_ctrunc)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(a_message_holds_253_descriptors_and_not_254)
+TEST(a_message_holds_253_descriptors_and_not_254)
 {
 	open_pair();
 	int fd = make_marked_fd(12);
@@ -314,9 +305,8 @@ START_TEST(a_message_holds_253_descriptors_and_not_254)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(one_bad_number_refuses_the_whole_message)
+TEST(one_bad_number_refuses_the_whole_message)
 {
 	open_pair();
 	int fds[2] = {make_marked_fd(13), make_marked_fd(14)};
@@ -329,9 +319,8 @@ START_TEST(one_bad_number_refuses_the_whole_message)
 	close(fds[0]);
 	close_pair();
 }
-END_TEST
 
-START_TEST(an_o_path_descriptor_can_be_sent)
+TEST(an_o_path_descriptor_can_be_sent)
 {
 	open_pair();
 	int fd = open("/", O_PATH | O_CLOEXEC);
@@ -345,9 +334,10 @@ START_TEST(an_o_path_descriptor_can_be_sent)
 	close(fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(closing_with_unread_bytes_resets_and_then_breaks_the_pipe)
+TEST_CASE("connections");
+
+TEST(closing_with_unread_bytes_resets_and_then_breaks_the_pipe)
 {
 	open_pair();
 	ck_assert_int_eq(wire_send(ends[0], "never read", 10, NULL, 0), 10);
@@ -369,9 +359,8 @@ START_TEST(closing_with_unread_bytes_resets_and_then_breaks_the_pipe)
 	ck_assert_int_eq(wire_send(ends[0], "x", 1, NULL, 0), -EPIPE);
 	close(ends[0]);
 }
-END_TEST
 
-START_TEST(hang_up_is_seen_while_bytes_and_descriptors_wait)
+TEST(hang_up_is_seen_while_bytes_and_descriptors_wait)
 {
 	open_pair();
 	int fd = make_marked_fd(15);
@@ -390,9 +379,8 @@ START_TEST(hang_up_is_seen_while_bytes_and_descriptors_wait)
 	close(fd);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(nonblocking_mode_is_shared_by_all_copies_of_a_socket)
+TEST(nonblocking_mode_is_shared_by_all_copies_of_a_socket)
 {
 	open_pair();
 	int other[2];
@@ -408,9 +396,8 @@ START_TEST(nonblocking_mode_is_shared_by_all_copies_of_a_socket)
 	close(other[1]);
 	close_pair();
 }
-END_TEST
 
-START_TEST(a_closed_number_whose_file_lives_on_stays_in_epoll)
+TEST(a_closed_number_whose_file_lives_on_stays_in_epoll)
 {
 	open_pair();
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -427,9 +414,8 @@ START_TEST(a_closed_number_whose_file_lives_on_stays_in_epoll)
 	close(epoll_fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(the_kernel_lets_a_socket_be_sent_over_itself)
+TEST(the_kernel_lets_a_socket_be_sent_over_itself)
 {
 	open_pair();
 
@@ -440,7 +426,6 @@ START_TEST(the_kernel_lets_a_socket_be_sent_over_itself)
 	ck_assert_uint_eq(wire_drain(ends[0]), 1);
 	close_pair();
 }
-END_TEST
 
 static uint64_t cookie_of(int fd)
 {
@@ -450,7 +435,7 @@ static uint64_t cookie_of(int fd)
 	return cookie;
 }
 
-START_TEST(the_cookie_is_the_same_on_both_copies_of_a_socket)
+TEST(the_cookie_is_the_same_on_both_copies_of_a_socket)
 {
 	open_pair();
 	int tcp[2];
@@ -466,9 +451,8 @@ START_TEST(the_cookie_is_the_same_on_both_copies_of_a_socket)
 	close(tcp[1]);
 	close_pair();
 }
-END_TEST
 
-START_TEST(connecting_to_a_full_unix_backlog_says_eagain)
+TEST(connecting_to_a_full_unix_backlog_says_eagain)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	/* Autobind: the kernel picks an abstract name. */
@@ -492,9 +476,8 @@ START_TEST(connecting_to_a_full_unix_backlog_says_eagain)
 		close(clients[--count]);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_half_closed_receiver_still_reads_what_was_sent_and_can_send)
+TEST(a_half_closed_receiver_still_reads_what_was_sent_and_can_send)
 {
 	open_pair();
 	ck_assert_int_eq(wire_send(ends[0], "sent", 4, NULL, 0), 4);
@@ -507,9 +490,8 @@ START_TEST(a_half_closed_receiver_still_reads_what_was_sent_and_can_send)
 	ck_assert_int_eq(wire_send(ends[1], "x", 1, NULL, 0), 1);
 	close_pair();
 }
-END_TEST
 
-START_TEST(disconnecting_a_tcp_socket_resets_the_connection)
+TEST(disconnecting_a_tcp_socket_resets_the_connection)
 {
 	make_pair(PAIR_TCP, ends);
 
@@ -520,7 +502,6 @@ START_TEST(disconnecting_a_tcp_socket_resets_the_connection)
 	ck_assert_int_eq(got.bytes, -ECONNRESET);
 	close_pair();
 }
-END_TEST
 
 /* ---- sendfile ---- */
 
@@ -623,8 +604,10 @@ static int sendfile_status(int out, int in, off_t *offset)
 	return n < 0 ? -errno : 0;
 }
 
+TEST_CASE("sendfile");
+
 /* _i: the source, once for unix and once for TCP. */
-START_TEST(sendfile_says_what_it_cannot_read)
+LOOP_TEST(sendfile_says_what_it_cannot_read, 2 * SOURCE_COUNT)
 {
 	const struct source *source = &sources[_i % SOURCE_COUNT];
 	make_pair(_i < SOURCE_COUNT ? PAIR_UNIX : PAIR_TCP, ends);
@@ -644,9 +627,8 @@ START_TEST(sendfile_says_what_it_cannot_read)
 		close(spare_fd);
 	close_pair();
 }
-END_TEST
 
-START_TEST(sendfile_does_not_read_proc_self_mem)
+TEST(sendfile_does_not_read_proc_self_mem)
 {
 	open_pair();
 	int in = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
@@ -656,10 +638,9 @@ START_TEST(sendfile_does_not_read_proc_self_mem)
 	close(in);
 	close_pair();
 }
-END_TEST
 
 /* _i: at the end, and beyond it. */
-START_TEST(sendfile_returns_0_at_the_end)
+LOOP_TEST(sendfile_returns_0_at_the_end, 2)
 {
 	open_pair();
 	int in = make_file(100);
@@ -669,9 +650,8 @@ START_TEST(sendfile_returns_0_at_the_end)
 	close(in);
 	close_pair();
 }
-END_TEST
 
-START_TEST(sendfile_sends_what_is_there_and_leaves_the_position_alone)
+TEST(sendfile_sends_what_is_there_and_leaves_the_position_alone)
 {
 	open_pair();
 	int in = make_file(100);
@@ -686,9 +666,8 @@ START_TEST(sendfile_sends_what_is_there_and_leaves_the_position_alone)
 	close(in);
 	close_pair();
 }
-END_TEST
 
-START_TEST(sendfile_of_size_max_is_refused)
+TEST(sendfile_of_size_max_is_refused)
 {
 	open_pair();
 	int in = make_file(100);
@@ -698,9 +677,8 @@ START_TEST(sendfile_of_size_max_is_refused)
 	close(in);
 	close_pair();
 }
-END_TEST
 
-START_TEST(sendfile_to_a_file_opened_for_appending_is_refused)
+TEST(sendfile_to_a_file_opened_for_appending_is_refused)
 {
 	int in = make_file(100), out = make_file(0);
 	ck_assert_int_eq(fcntl(out, F_SETFL, O_APPEND), 0);
@@ -710,9 +688,8 @@ START_TEST(sendfile_to_a_file_opened_for_appending_is_refused)
 	close(in);
 	close(out);
 }
-END_TEST
 
-START_TEST(sendfile_to_a_full_socket_says_eagain)
+LOOP_TEST(sendfile_to_a_full_socket_says_eagain, 2)
 {
 	make_pair(_i == 0 ? PAIR_UNIX : PAIR_TCP, ends);
 	int in = make_file(100);
@@ -729,7 +706,6 @@ START_TEST(sendfile_to_a_full_socket_says_eagain)
 	close(in);
 	close_pair();
 }
-END_TEST
 
 static volatile sig_atomic_t signals;
 
@@ -739,7 +715,7 @@ static void count_signal(int number)
 	signals++;
 }
 
-START_TEST(sendfile_to_a_closed_peer_raises_sigpipe)
+TEST(sendfile_to_a_closed_peer_raises_sigpipe)
 {
 	open_pair();
 	struct sigaction action = {.sa_handler = count_signal};
@@ -755,9 +731,8 @@ START_TEST(sendfile_to_a_closed_peer_raises_sigpipe)
 	close(in);
 	close(ends[0]);
 }
-END_TEST
 
-START_TEST(a_sigpipe_goes_to_the_thread_that_caused_it_and_can_be_taken_back)
+TEST(a_sigpipe_goes_to_the_thread_that_caused_it_and_can_be_taken_back)
 {
 	open_pair();
 	close(ends[1]);
@@ -773,49 +748,4 @@ START_TEST(a_sigpipe_goes_to_the_thread_that_caused_it_and_can_be_taken_back)
 	ck_assert_int_eq(sigtimedwait(&pipe_set, NULL, &(struct timespec){0, 0}), SIGPIPE);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	close(ends[0]);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("kernel_facts");
-	TCase *descriptors = support_case(suite, "descriptors on unix sockets");
-	tcase_add_test(descriptors, a_descriptor_sent_with_no_byte_is_silently_gone);
-	tcase_add_test(descriptors, a_short_send_has_sent_its_descriptors);
-	tcase_add_test(descriptors, a_refused_send_has_sent_no_descriptor);
-	tcase_add_test(descriptors, plain_bytes_before_a_descriptor_come_glued_to_its_read);
-	tcase_add_test(descriptors, one_read_never_brings_the_descriptors_of_two_sends);
-	tcase_add_test(descriptors, descriptors_ride_on_the_first_piece_of_a_large_send);
-	tcase_add_test(descriptors, a_plain_read_throws_descriptors_away);
-	tcase_add_test(descriptors, peeking_installs_new_copies_each_time);
-	tcase_add_test(descriptors, a_small_control_buffer_truncates_and_its_padding_lets_one_more_in);
-	tcase_add_test(descriptors, credentials_take_control_space_from_descriptors);
-	tcase_add_loop_test(descriptors,
-	                    at_the_descriptor_limit_bytes_come_without_error_and_with_ctrunc, 0, 5);
-	tcase_add_test(descriptors, a_message_holds_253_descriptors_and_not_254);
-	tcase_add_test(descriptors, one_bad_number_refuses_the_whole_message);
-	tcase_add_test(descriptors, an_o_path_descriptor_can_be_sent);
-
-	TCase *connections = support_case(suite, "connections");
-	tcase_add_test(connections, closing_with_unread_bytes_resets_and_then_breaks_the_pipe);
-	tcase_add_test(connections, hang_up_is_seen_while_bytes_and_descriptors_wait);
-	tcase_add_test(connections, nonblocking_mode_is_shared_by_all_copies_of_a_socket);
-	tcase_add_test(connections, a_closed_number_whose_file_lives_on_stays_in_epoll);
-	tcase_add_test(connections, the_kernel_lets_a_socket_be_sent_over_itself);
-	tcase_add_test(connections, the_cookie_is_the_same_on_both_copies_of_a_socket);
-	tcase_add_test(connections, connecting_to_a_full_unix_backlog_says_eagain);
-	tcase_add_test(connections, a_half_closed_receiver_still_reads_what_was_sent_and_can_send);
-	tcase_add_test(connections, disconnecting_a_tcp_socket_resets_the_connection);
-
-	TCase *files = support_case(suite, "sendfile");
-	tcase_add_loop_test(files, sendfile_says_what_it_cannot_read, 0, 2 * SOURCE_COUNT);
-	tcase_add_test(files, sendfile_does_not_read_proc_self_mem);
-	tcase_add_loop_test(files, sendfile_returns_0_at_the_end, 0, 2);
-	tcase_add_test(files, sendfile_sends_what_is_there_and_leaves_the_position_alone);
-	tcase_add_test(files, sendfile_of_size_max_is_refused);
-	tcase_add_test(files, sendfile_to_a_file_opened_for_appending_is_refused);
-	tcase_add_loop_test(files, sendfile_to_a_full_socket_says_eagain, 0, 2);
-	tcase_add_test(files, sendfile_to_a_closed_peer_raises_sigpipe);
-	tcase_add_test(files, a_sigpipe_goes_to_the_thread_that_caused_it_and_can_be_taken_back);
-	return support_run(suite);
 }

@@ -13,7 +13,7 @@
 #include <event2/bufferevent.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static unsigned int bad_closes;
@@ -143,7 +143,9 @@ static void check_lost(int reason)
 
 /* ---- the beginning ---- */
 
-START_TEST(connection_made_comes_first_and_from_the_loop)
+TEST_CASE("the beginning", NULL, check_closes);
+
+LOOP_TEST(connection_made_comes_first_and_from_the_loop, LINK_KINDS)
 {
 	open_link_with(_i, &recorder_protocol);
 	ck_assert_uint_eq(near.made, 0);
@@ -155,9 +157,8 @@ START_TEST(connection_made_comes_first_and_from_the_loop)
 	ck_assert_uint_eq(near.made, 1);
 	close_link();
 }
-END_TEST
 
-START_TEST(connection_made_comes_before_an_end_that_was_there_first)
+LOOP_TEST(connection_made_comes_before_an_end_that_was_there_first, LINK_KINDS)
 {
 	open_link_with(_i, &recorder_no_half_close);
 	close_far();
@@ -167,9 +168,8 @@ START_TEST(connection_made_comes_before_an_end_that_was_there_first)
 	ck_assert_str_eq(near.events, "MX");
 	close_link();
 }
-END_TEST
 
-START_TEST(connection_made_comes_even_when_the_connection_is_aborted_at_once)
+LOOP_TEST(connection_made_comes_even_when_the_connection_is_aborted_at_once, LINK_KINDS)
 {
 	open_link_with(_i, &recorder_protocol);
 	QUIETLY(ferry_transport_abort_connection(near.transport));
@@ -179,9 +179,8 @@ START_TEST(connection_made_comes_even_when_the_connection_is_aborted_at_once)
 	ck_assert_str_eq(near.events, "MX");
 	close_link();
 }
-END_TEST
 
-START_TEST(connection_made_comes_even_when_the_connection_is_closed_at_once)
+LOOP_TEST(connection_made_comes_even_when_the_connection_is_closed_at_once, LINK_KINDS)
 {
 	open_link_with(_i, &recorder_protocol);
 	write_text("bye");
@@ -193,11 +192,10 @@ START_TEST(connection_made_comes_even_when_the_connection_is_closed_at_once)
 	expect_far_text("bye");
 	close_link();
 }
-END_TEST
 
 static struct recorder other;
 
-START_TEST(a_new_protocol_gets_its_own_connection_made)
+LOOP_TEST(a_new_protocol_gets_its_own_connection_made, LINK_KINDS)
 {
 	open_link(_i);
 	ck_assert_str_eq(near.events, "M");
@@ -213,9 +211,8 @@ START_TEST(a_new_protocol_gets_its_own_connection_made)
 	recorder_close(&other);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_protocol_that_is_replaced_before_the_loop_runs_is_told_nothing)
+LOOP_TEST(a_protocol_that_is_replaced_before_the_loop_runs_is_told_nothing, LINK_KINDS)
 {
 	open_link_with(_i, &recorder_protocol);
 	struct ferry_transport *transport = near.transport;
@@ -229,7 +226,6 @@ START_TEST(a_protocol_that_is_replaced_before_the_loop_runs_is_told_nothing)
 	recorder_close(&other);
 	close_link();
 }
-END_TEST
 
 static void change_protocol(struct recorder *recorder, char event)
 {
@@ -240,7 +236,7 @@ static void change_protocol(struct recorder *recorder, char event)
 	recorder_attach(&other, transport, &recorder_no_half_close);
 }
 
-START_TEST(a_protocol_may_be_changed_in_data_received)
+LOOP_TEST(a_protocol_may_be_changed_in_data_received, LINK_KINDS)
 {
 	open_link(_i);
 	near.hook = change_protocol;
@@ -258,9 +254,8 @@ START_TEST(a_protocol_may_be_changed_in_data_received)
 	recorder_close(&other);
 	close_link();
 }
-END_TEST
 
-START_TEST(every_callback_may_be_missing)
+LOOP_TEST(every_callback_may_be_missing, LINK_PIPES)
 {
 	static const struct ferry_protocol nothing = {0};
 	int fds[2];
@@ -274,7 +269,6 @@ START_TEST(every_callback_may_be_missing)
 	ck_assert_int_eq(ferry_transport_lose_connection(transport), -ENOTCONN);
 	ferry_transport_free(transport);
 }
-END_TEST
 
 /* ---- connecting ---- */
 
@@ -322,7 +316,9 @@ static struct ferry_transport *connect_to(const struct sockaddr_in *address)
 	return transport;
 }
 
-START_TEST(a_connecting_bufferevent_is_made_when_it_is_connected)
+TEST_CASE("connecting", NULL, check_closes);
+
+TEST(a_connecting_bufferevent_is_made_when_it_is_connected)
 {
 	struct sockaddr_in address;
 	int listener = make_listener(&address);
@@ -346,9 +342,8 @@ START_TEST(a_connecting_bufferevent_is_made_when_it_is_connected)
 	close(accepted);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_refused_connection_is_lost_without_having_been_made)
+TEST(a_refused_connection_is_lost_without_having_been_made)
 {
 	struct sockaddr_in address;
 	close(make_listener(&address));
@@ -368,9 +363,8 @@ START_TEST(a_refused_connection_is_lost_without_having_been_made)
 	ck_assert(!fd_is_open(file));
 	ferry_transport_free(transport);
 }
-END_TEST
 
-START_TEST(a_connecting_transport_may_be_ended_and_freed)
+LOOP_TEST(a_connecting_transport_may_be_ended_and_freed, 3)
 {
 	struct sockaddr_in address;
 	int listener = make_listener(&address);
@@ -389,11 +383,12 @@ START_TEST(a_connecting_transport_may_be_ended_and_freed)
 	ck_assert_uint_eq(lost_count, _i > 0);
 	close(listener);
 }
-END_TEST
 
 /* ---- reasons ---- */
 
-START_TEST(closing_flushes_and_is_lost_with_0)
+TEST_CASE("reasons", NULL, check_closes);
+
+LOOP_TEST(closing_flushes_and_is_lost_with_0, LINK_KINDS)
 {
 	open_link(_i);
 	write_text("flushed");
@@ -407,9 +402,8 @@ START_TEST(closing_flushes_and_is_lost_with_0)
 	ck_assert_str_eq(near.events, "MX");
 	close_link();
 }
-END_TEST
 
-START_TEST(the_peers_end_is_lost_with_0_when_nobody_cares_for_half_a_connection)
+LOOP_TEST(the_peers_end_is_lost_with_0_when_nobody_cares_for_half_a_connection, LINK_KINDS)
 {
 	open_link_with(_i, &recorder_no_half_close);
 	pump_turns(2);
@@ -425,9 +419,8 @@ START_TEST(the_peers_end_is_lost_with_0_when_nobody_cares_for_half_a_connection)
 	ck_assert_int_eq(far_end(), 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_reset_is_lost_with_econnreset)
+TEST(a_reset_is_lost_with_econnreset)
 {
 	open_link(LINK_TCP);
 	struct linger linger = {.l_onoff = 1, .l_linger = 0};
@@ -439,9 +432,8 @@ START_TEST(a_reset_is_lost_with_econnreset)
 	ck_assert_str_eq(near.events, "MX");
 	close_link();
 }
-END_TEST
 
-START_TEST(unread_bytes_at_the_peers_close_are_lost_with_econnreset)
+TEST(unread_bytes_at_the_peers_close_are_lost_with_econnreset)
 {
 	open_link(LINK_UNIX);
 	write_text("never read");
@@ -452,9 +444,8 @@ START_TEST(unread_bytes_at_the_peers_close_are_lost_with_econnreset)
 
 	close_link();
 }
-END_TEST
 
-START_TEST(a_timeout_is_lost_with_etimedout)
+LOOP_TEST(a_timeout_is_lost_with_etimedout, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	struct timeval soon = {.tv_usec = 2000};
@@ -474,9 +465,8 @@ START_TEST(a_timeout_is_lost_with_etimedout)
 
 	close_link();
 }
-END_TEST
 
-START_TEST(aborting_drops_the_queue_and_is_lost_with_econnaborted)
+LOOP_TEST(aborting_drops_the_queue_and_is_lost_with_econnaborted, LINK_KINDS)
 {
 	open_link(_i);
 	static char block[1 << 20];
@@ -492,9 +482,8 @@ START_TEST(aborting_drops_the_queue_and_is_lost_with_econnaborted)
 	ck_assert_uint_eq(stats_of(near.transport).bytes_queued, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(aborting_resets_a_tcp_connection)
+TEST(aborting_resets_a_tcp_connection)
 {
 	open_link(LINK_TCP);
 	write_text("dropped");
@@ -503,9 +492,8 @@ START_TEST(aborting_resets_a_tcp_connection)
 	check_lost(-ECONNABORTED);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_close_that_waits_can_be_aborted)
+LOOP_TEST(a_close_that_waits_can_be_aborted, LINK_KINDS)
 {
 	open_link(_i);
 	static char block[1 << 20];
@@ -520,9 +508,8 @@ START_TEST(a_close_that_waits_can_be_aborted)
 	check_lost(-ECONNABORTED);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_peer_that_goes_while_the_close_waits_is_told)
+LOOP_TEST(a_peer_that_goes_while_the_close_waits_is_told, LINK_KINDS)
 {
 	open_link(_i);
 	static char block[1 << 20];
@@ -538,9 +525,8 @@ START_TEST(a_peer_that_goes_while_the_close_waits_is_told)
 	ck_assert(near.reason == -EPIPE || near.reason == -ECONNRESET);
 	close_link();
 }
-END_TEST
 
-START_TEST(what_the_peer_still_sent_is_delivered_before_epipe)
+LOOP_TEST(what_the_peer_still_sent_is_delivered_before_epipe, LINK_KINDS)
 {
 	open_link(_i);
 	ck_assert_int_eq(write(far_out, "last words", 10), 10);
@@ -560,11 +546,12 @@ START_TEST(what_the_peer_still_sent_is_delivered_before_epipe)
 	ck_assert_uint_eq(recorder_length(&near), 10);
 	close_link();
 }
-END_TEST
 
 /* ---- half-close ---- */
 
-START_TEST(ending_ones_own_half_leaves_the_other_open)
+TEST_CASE("half-close", NULL, check_closes);
+
+LOOP_TEST(ending_ones_own_half_leaves_the_other_open, LINK_KINDS)
 {
 	open_link(_i);
 	write_text("request");
@@ -584,9 +571,8 @@ START_TEST(ending_ones_own_half_leaves_the_other_open)
 	ck_assert_str_eq(near.events, "MDRX");
 	close_link();
 }
-END_TEST
 
-START_TEST(the_peers_half_may_end_first)
+LOOP_TEST(the_peers_half_may_end_first, LINK_KINDS)
 {
 	open_link(_i);
 	ck_assert_int_eq(write(far_out, "request", 7), 7);
@@ -605,9 +591,8 @@ START_TEST(the_peers_half_may_end_first)
 	ck_assert_int_eq(far_end(), 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(after_the_peers_half_ended_closing_ends_it)
+LOOP_TEST(after_the_peers_half_ended_closing_ends_it, LINK_KINDS)
 {
 	open_link(_i);
 	end_far_output();
@@ -621,9 +606,8 @@ START_TEST(after_the_peers_half_ended_closing_ends_it)
 	ck_assert_int_eq(far_end(), 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(after_ones_own_half_ended_closing_ends_it)
+LOOP_TEST(after_ones_own_half_ended_closing_ends_it, LINK_KINDS)
 {
 	open_link(_i);
 	QUIETLY(ferry_transport_lose_write_connection(near.transport));
@@ -635,7 +619,6 @@ START_TEST(after_ones_own_half_ended_closing_ends_it)
 	check_lost(0);
 	close_link();
 }
-END_TEST
 
 static void end_own_half(struct recorder *recorder, char event)
 {
@@ -643,7 +626,7 @@ static void end_own_half(struct recorder *recorder, char event)
 		ck_assert_int_eq(ferry_transport_lose_write_connection(recorder->transport), 0);
 }
 
-START_TEST(ones_own_half_may_be_ended_when_told_of_the_peers)
+LOOP_TEST(ones_own_half_may_be_ended_when_told_of_the_peers, LINK_KINDS)
 {
 	open_link(_i);
 	near.hook = end_own_half;
@@ -656,14 +639,15 @@ START_TEST(ones_own_half_may_be_ended_when_told_of_the_peers)
 	expect_far_text("first");
 	close_link();
 }
-END_TEST
 
 /* ---- flushing ---- */
 
 enum { LARGE = 10 << 20 };
 
+TEST_CASE("flushing", NULL, check_closes);
+
 /* _i: link, whole or half. */
-START_TEST(closing_flushes_ten_megabytes_to_a_slow_reader)
+LOOP_TEST(closing_flushes_ten_megabytes_to_a_slow_reader, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	bool half = _i / LINK_KINDS == 1;
@@ -695,9 +679,8 @@ START_TEST(closing_flushes_ten_megabytes_to_a_slow_reader)
 	check_lost(0);
 	close_link();
 }
-END_TEST
 
-START_TEST(closing_stops_reading)
+LOOP_TEST(closing_stops_reading, LINK_KINDS)
 {
 	open_link(_i);
 	static char block[1 << 20];
@@ -714,7 +697,6 @@ START_TEST(closing_stops_reading)
 	check_lost(-ECONNABORTED);
 	close_link();
 }
-END_TEST
 
 /* ---- after the end ---- */
 
@@ -760,7 +742,9 @@ static void check_over_in_hook(struct recorder *recorder, char event)
 		check_over(recorder->transport);
 }
 
-START_TEST(calls_after_the_end_say_so)
+TEST_CASE("after the end", NULL, check_closes);
+
+LOOP_TEST(calls_after_the_end_say_so, LINK_KINDS)
 {
 	open_link(_i);
 	near.hook = check_over_in_hook;
@@ -772,9 +756,8 @@ START_TEST(calls_after_the_end_say_so)
 	check_over(near.transport);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_socket_is_not_taken_after_the_end)
+TEST(a_socket_is_not_taken_after_the_end)
 {
 	open_link(LINK_UNIX);
 	int fds[2];
@@ -787,9 +770,8 @@ START_TEST(a_socket_is_not_taken_after_the_end)
 	close(fds[1]);
 	close_link();
 }
-END_TEST
 
-START_TEST(while_closing_nothing_more_can_be_written)
+LOOP_TEST(while_closing_nothing_more_can_be_written, LINK_KINDS)
 {
 	open_link(_i);
 	static char block[1 << 20];
@@ -804,9 +786,8 @@ START_TEST(while_closing_nothing_more_can_be_written)
 	ck_assert_uint_eq(near.lost, 0);
 	close_link();
 }
-END_TEST
 
-START_TEST(null_is_refused)
+TEST(null_is_refused)
 {
 	struct ferry_transport_stats stats;
 	struct evbuffer *buffer = evbuffer_new();
@@ -832,11 +813,12 @@ START_TEST(null_is_refused)
 	evbuffer_free(buffer);
 	close_link();
 }
-END_TEST
 
 /* ---- freeing ---- */
 
-START_TEST(a_transport_may_be_freed_before_the_loop_ever_ran)
+TEST_CASE("freeing", NULL, check_closes);
+
+LOOP_TEST(a_transport_may_be_freed_before_the_loop_ever_ran, LINK_KINDS)
 {
 	open_link_with(_i, &recorder_protocol);
 	write_text("dropped");
@@ -845,9 +827,8 @@ START_TEST(a_transport_may_be_freed_before_the_loop_ever_ran)
 	ck_assert_str_eq(near.events, "");
 	close_link();
 }
-END_TEST
 
-START_TEST(freeing_is_seen_by_the_peer_at_once_even_when_the_socket_is_shared)
+TEST(freeing_is_seen_by_the_peer_at_once_even_when_the_socket_is_shared)
 {
 	/* shutdown(2), because a copy elsewhere would keep the connection open. */
 	open_link(LINK_UNIX);
@@ -858,9 +839,8 @@ START_TEST(freeing_is_seen_by_the_peer_at_once_even_when_the_socket_is_shared)
 	close(copy);
 	close_link();
 }
-END_TEST
 
-START_TEST(the_socket_stays_open_without_close_on_free)
+TEST(the_socket_stays_open_without_close_on_free)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -872,7 +852,6 @@ START_TEST(the_socket_stays_open_without_close_on_free)
 	close(fds[0]);
 	close(fds[1]);
 }
-END_TEST
 
 static char act_on;
 
@@ -911,7 +890,7 @@ static void arrange_everything(int kind)
 }
 
 /* _i: link and callback. */
-START_TEST(a_transport_may_be_freed_in_every_callback)
+LOOP_TEST(a_transport_may_be_freed_in_every_callback, LINK_KINDS *ACTIONS)
 {
 	int kind = _i / ACTIONS;
 	act_on = actions[_i % ACTIONS];
@@ -933,9 +912,8 @@ START_TEST(a_transport_may_be_freed_in_every_callback)
 	ck_assert_int_eq(near.events[near.event_count - 1], act_on);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_connection_may_be_aborted_in_every_callback)
+LOOP_TEST(a_connection_may_be_aborted_in_every_callback, LINK_KINDS *ACTIONS)
 {
 	int kind = _i / ACTIONS;
 	act_on = actions[_i % ACTIONS];
@@ -950,9 +928,8 @@ START_TEST(a_connection_may_be_aborted_in_every_callback)
 	ck_assert_int_eq(near.events[near.event_count - 2], act_on);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_connection_may_be_closed_in_every_callback)
+LOOP_TEST(a_connection_may_be_closed_in_every_callback, LINK_KINDS *ACTIONS)
 {
 	int kind = _i / ACTIONS;
 	act_on = actions[_i % ACTIONS];
@@ -978,7 +955,6 @@ START_TEST(a_connection_may_be_closed_in_every_callback)
 	ck_assert_int_eq(near.events[near.event_count - 2], act_on);
 	close_link();
 }
-END_TEST
 
 /* ---- pipes ---- */
 
@@ -993,8 +969,10 @@ static void make_two_pipes(int *read_fd, int *write_fd)
 	*write_fd = fds[1];
 }
 
+TEST_CASE("pipes", NULL, check_closes);
+
 /* _i: freed, aborted, closed, ended by the peer. */
-START_TEST(both_pipes_are_closed_once)
+LOOP_TEST(both_pipes_are_closed_once, 4)
 {
 	int read_fd, write_fd;
 	make_two_pipes(&read_fd, &write_fd);
@@ -1029,9 +1007,8 @@ START_TEST(both_pipes_are_closed_once)
 	close(marked);
 	close_link();
 }
-END_TEST
 
-START_TEST(one_descriptor_may_serve_both_ways)
+LOOP_TEST(one_descriptor_may_serve_both_ways, 2)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -1053,9 +1030,8 @@ START_TEST(one_descriptor_may_serve_both_ways)
 	ck_assert(!fd_is_open(fds[0]));
 	close_link();
 }
-END_TEST
 
-START_TEST(pipes_are_made_non_blocking)
+TEST(pipes_are_made_non_blocking)
 {
 	int in[2], out[2];
 	ck_assert_int_eq(pipe2(in, O_CLOEXEC), 0);
@@ -1067,7 +1043,6 @@ START_TEST(pipes_are_made_non_blocking)
 	far_in = out[0];
 	close_link();
 }
-END_TEST
 
 static void check_pipes_refused(int expected, int read_fd, int write_fd)
 {
@@ -1079,7 +1054,7 @@ static void check_pipes_refused(int expected, int read_fd, int write_fd)
 	ck_assert_int_eq(fcntl(write_fd, F_GETFL), write_flags);
 }
 
-START_TEST(pipes_that_will_not_do_are_refused_and_left_as_they_were)
+TEST(pipes_that_will_not_do_are_refused_and_left_as_they_were)
 {
 	int in[2], out[2];
 	ck_assert_int_eq(pipe2(in, O_CLOEXEC), 0);
@@ -1106,9 +1081,8 @@ START_TEST(pipes_that_will_not_do_are_refused_and_left_as_they_were)
 	close(out[0]);
 	close(out[1]);
 }
-END_TEST
 
-START_TEST(the_socket_of_pipes_cannot_be_changed)
+TEST(the_socket_of_pipes_cannot_be_changed)
 {
 	open_link(LINK_PIPES);
 	int fds[2];
@@ -1118,7 +1092,6 @@ START_TEST(the_socket_of_pipes_cannot_be_changed)
 	close(fds[1]);
 	close_link();
 }
-END_TEST
 
 /* ---- taking over ---- */
 
@@ -1182,15 +1155,16 @@ static void check_exchange(struct bufferevent *bev, int fd)
 	close(fd);
 }
 
-START_TEST(no_bufferevent_is_refused)
+TEST_CASE("taking over", NULL, check_closes);
+
+TEST(no_bufferevent_is_refused)
 {
 	struct ferry_transport *transport;
 	ck_assert_int_eq(ferry_transport_new(&transport, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_transport_new(NULL, NULL), -EINVAL);
 }
-END_TEST
 
-START_TEST(a_bufferevent_is_usable_after_out_was_null)
+TEST(a_bufferevent_is_usable_after_out_was_null)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -1199,9 +1173,8 @@ START_TEST(a_bufferevent_is_usable_after_out_was_null)
 	ck_assert_int_eq(ferry_transport_new(NULL, bev), -EINVAL);
 	check_exchange(bev, fds[1]);
 }
-END_TEST
 
-START_TEST(a_pair_is_refused_and_stays_usable)
+TEST(a_pair_is_refused_and_stays_usable)
 {
 	struct bufferevent *pair[2];
 	ck_assert_int_eq(bufferevent_pair_new(base, 0, pair), 0);
@@ -1214,9 +1187,8 @@ START_TEST(a_pair_is_refused_and_stays_usable)
 	bufferevent_free(pair[0]);
 	bufferevent_free(pair[1]);
 }
-END_TEST
 
-START_TEST(a_filter_is_refused_and_stays_usable)
+TEST(a_filter_is_refused_and_stays_usable)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -1226,9 +1198,8 @@ START_TEST(a_filter_is_refused_and_stays_usable)
 	check_transport_refused(-EINVAL, filter);
 	check_exchange(filter, fds[1]);
 }
-END_TEST
 
-START_TEST(a_bufferevent_without_a_descriptor_is_refused_and_stays_usable)
+TEST(a_bufferevent_without_a_descriptor_is_refused_and_stays_usable)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -1237,10 +1208,9 @@ START_TEST(a_bufferevent_without_a_descriptor_is_refused_and_stays_usable)
 	bufferevent_setfd(bev, fds[0]);
 	check_exchange(bev, fds[1]);
 }
-END_TEST
 
 /* _i: blocking or not. */
-START_TEST(a_bufferevent_on_a_pipe_is_refused_and_stays_usable)
+LOOP_TEST(a_bufferevent_on_a_pipe_is_refused_and_stays_usable, 2)
 {
 	int fds[2];
 	ck_assert_int_eq(pipe2(fds, O_CLOEXEC | (_i == 0 ? O_NONBLOCK : 0)), 0);
@@ -1253,9 +1223,8 @@ START_TEST(a_bufferevent_on_a_pipe_is_refused_and_stays_usable)
 	bufferevent_free(bev);
 	close(fds[1]);
 }
-END_TEST
 
-START_TEST(a_socket_that_is_no_stream_is_refused_and_stays_usable)
+LOOP_TEST(a_socket_that_is_no_stream_is_refused_and_stays_usable, 4)
 {
 	int fds[2];
 	ck_assert_int_eq(socketpair(AF_UNIX,
@@ -1267,9 +1236,8 @@ START_TEST(a_socket_that_is_no_stream_is_refused_and_stays_usable)
 	check_transport_refused(-EPROTOTYPE, bev);
 	check_exchange(bev, fds[1]);
 }
-END_TEST
 
-START_TEST(a_transports_bufferevent_is_refused_and_the_transport_goes_on)
+LOOP_TEST(a_transports_bufferevent_is_refused_and_the_transport_goes_on, LINK_KINDS)
 {
 	open_link(_i);
 	struct bufferevent *bev = ferry_transport_get_bufferevent(near.transport);
@@ -1281,9 +1249,8 @@ START_TEST(a_transports_bufferevent_is_refused_and_the_transport_goes_on)
 	pump_until_length(&near, 2);
 	close_link();
 }
-END_TEST
 
-START_TEST(what_was_set_before_stays)
+TEST(what_was_set_before_stays)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -1325,9 +1292,8 @@ START_TEST(what_was_set_before_stays)
 	ferry_transport_free(transport);
 	close(fds[1]);
 }
-END_TEST
 
-START_TEST(a_blocking_socket_is_made_non_blocking)
+TEST(a_blocking_socket_is_made_non_blocking)
 {
 	int fds[2];
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
@@ -1337,7 +1303,6 @@ START_TEST(a_blocking_socket_is_made_non_blocking)
 	ferry_transport_free(transport);
 	close(fds[1]);
 }
-END_TEST
 
 static struct ferry_transport *made_in_callback;
 
@@ -1348,7 +1313,7 @@ static void take_over(struct bufferevent *bev, void *context)
 		ck_assert_int_eq(ferry_transport_new(&made_in_callback, bev), 0);
 }
 
-START_TEST(a_bufferevent_may_be_taken_over_in_its_own_callback)
+TEST(a_bufferevent_may_be_taken_over_in_its_own_callback)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -1371,11 +1336,12 @@ START_TEST(a_bufferevent_may_be_taken_over_in_its_own_callback)
 	ck_assert_uint_eq(marked_number(near.fds[0]), 1);
 	close_link();
 }
-END_TEST
 
 /* ---- another socket ---- */
 
-START_TEST(another_socket_takes_over_and_what_is_queued_goes_there)
+TEST_CASE("another socket", NULL, check_closes);
+
+TEST(another_socket_takes_over_and_what_is_queued_goes_there)
 {
 	open_link(LINK_UNIX);
 	int fds[2];
@@ -1405,9 +1371,8 @@ START_TEST(another_socket_takes_over_and_what_is_queued_goes_there)
 	close(fds[1]);
 	close_link();
 }
-END_TEST
 
-START_TEST(bufferevent_setfd_is_noticed)
+TEST(bufferevent_setfd_is_noticed)
 {
 	open_link(LINK_UNIX);
 	int fds[2];
@@ -1431,9 +1396,8 @@ START_TEST(bufferevent_setfd_is_noticed)
 	close(fds[1]);
 	close_link();
 }
-END_TEST
 
-START_TEST(a_socket_that_will_not_do_is_refused_and_the_old_one_stays)
+TEST(a_socket_that_will_not_do_is_refused_and_the_old_one_stays)
 {
 	open_link(LINK_UNIX);
 	int pipe_ends[2], dgram[2], tcp[2];
@@ -1454,106 +1418,4 @@ START_TEST(a_socket_that_will_not_do_is_refused_and_the_old_one_stays)
 		close(tcp[i]);
 	}
 	close_link();
-}
-END_TEST
-
-static TCase *closes_case(Suite *suite, const char *name)
-{
-	TCase *tcase = support_case(suite, name);
-	tcase_add_checked_fixture(tcase, NULL, check_closes);
-	return tcase;
-}
-
-int main(void)
-{
-	Suite *suite = suite_create("lifetime");
-	TCase *begin = closes_case(suite, "the beginning");
-	tcase_add_loop_test(begin, connection_made_comes_first_and_from_the_loop, 0, LINK_KINDS);
-	tcase_add_loop_test(begin, connection_made_comes_before_an_end_that_was_there_first, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(begin, connection_made_comes_even_when_the_connection_is_aborted_at_once, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(begin, connection_made_comes_even_when_the_connection_is_closed_at_once, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(begin, a_new_protocol_gets_its_own_connection_made, 0, LINK_KINDS);
-	tcase_add_loop_test(begin, a_protocol_that_is_replaced_before_the_loop_runs_is_told_nothing, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(begin, a_protocol_may_be_changed_in_data_received, 0, LINK_KINDS);
-	tcase_add_loop_test(begin, every_callback_may_be_missing, 0, LINK_PIPES);
-
-	TCase *connecting = closes_case(suite, "connecting");
-	tcase_add_test(connecting, a_connecting_bufferevent_is_made_when_it_is_connected);
-	tcase_add_test(connecting, a_refused_connection_is_lost_without_having_been_made);
-	tcase_add_loop_test(connecting, a_connecting_transport_may_be_ended_and_freed, 0, 3);
-
-	TCase *reasons = closes_case(suite, "reasons");
-	tcase_add_loop_test(reasons, closing_flushes_and_is_lost_with_0, 0, LINK_KINDS);
-	tcase_add_loop_test(reasons,
-	                    the_peers_end_is_lost_with_0_when_nobody_cares_for_half_a_connection, 0,
-	                    LINK_KINDS);
-	tcase_add_test(reasons, a_reset_is_lost_with_econnreset);
-	tcase_add_test(reasons, unread_bytes_at_the_peers_close_are_lost_with_econnreset);
-	tcase_add_loop_test(reasons, a_timeout_is_lost_with_etimedout, 0, 2 * LINK_KINDS);
-	tcase_add_loop_test(reasons, aborting_drops_the_queue_and_is_lost_with_econnaborted, 0,
-	                    LINK_KINDS);
-	tcase_add_test(reasons, aborting_resets_a_tcp_connection);
-	tcase_add_loop_test(reasons, a_close_that_waits_can_be_aborted, 0, LINK_KINDS);
-	tcase_add_loop_test(reasons, a_peer_that_goes_while_the_close_waits_is_told, 0, LINK_KINDS);
-	tcase_add_loop_test(reasons, what_the_peer_still_sent_is_delivered_before_epipe, 0, LINK_KINDS);
-
-	TCase *halves = closes_case(suite, "half-close");
-	tcase_add_loop_test(halves, ending_ones_own_half_leaves_the_other_open, 0, LINK_KINDS);
-	tcase_add_loop_test(halves, the_peers_half_may_end_first, 0, LINK_KINDS);
-	tcase_add_loop_test(halves, after_the_peers_half_ended_closing_ends_it, 0, LINK_KINDS);
-	tcase_add_loop_test(halves, after_ones_own_half_ended_closing_ends_it, 0, LINK_KINDS);
-	tcase_add_loop_test(halves, ones_own_half_may_be_ended_when_told_of_the_peers, 0, LINK_KINDS);
-
-	TCase *flushing = closes_case(suite, "flushing");
-	tcase_add_loop_test(flushing, closing_flushes_ten_megabytes_to_a_slow_reader, 0,
-	                    2 * LINK_KINDS);
-	tcase_add_loop_test(flushing, closing_stops_reading, 0, LINK_KINDS);
-
-	TCase *over = closes_case(suite, "after the end");
-	tcase_add_loop_test(over, calls_after_the_end_say_so, 0, LINK_KINDS);
-	tcase_add_test(over, a_socket_is_not_taken_after_the_end);
-	tcase_add_loop_test(over, while_closing_nothing_more_can_be_written, 0, LINK_KINDS);
-	tcase_add_test(over, null_is_refused);
-
-	TCase *freeing = closes_case(suite, "freeing");
-	tcase_add_loop_test(freeing, a_transport_may_be_freed_before_the_loop_ever_ran, 0, LINK_KINDS);
-	tcase_add_test(freeing, freeing_is_seen_by_the_peer_at_once_even_when_the_socket_is_shared);
-	tcase_add_test(freeing, the_socket_stays_open_without_close_on_free);
-	tcase_add_loop_test(freeing, a_transport_may_be_freed_in_every_callback, 0,
-	                    LINK_KINDS * ACTIONS);
-	tcase_add_loop_test(freeing, a_connection_may_be_aborted_in_every_callback, 0,
-	                    LINK_KINDS * ACTIONS);
-	tcase_add_loop_test(freeing, a_connection_may_be_closed_in_every_callback, 0,
-	                    LINK_KINDS * ACTIONS);
-
-	TCase *pipes = closes_case(suite, "pipes");
-	tcase_add_loop_test(pipes, both_pipes_are_closed_once, 0, 4);
-	tcase_add_loop_test(pipes, one_descriptor_may_serve_both_ways, 0, 2);
-	tcase_add_test(pipes, pipes_are_made_non_blocking);
-	tcase_add_test(pipes, pipes_that_will_not_do_are_refused_and_left_as_they_were);
-	tcase_add_test(pipes, the_socket_of_pipes_cannot_be_changed);
-
-	TCase *taking = closes_case(suite, "taking over");
-	tcase_add_test(taking, no_bufferevent_is_refused);
-	tcase_add_test(taking, a_bufferevent_is_usable_after_out_was_null);
-	tcase_add_test(taking, a_pair_is_refused_and_stays_usable);
-	tcase_add_test(taking, a_filter_is_refused_and_stays_usable);
-	tcase_add_test(taking, a_bufferevent_without_a_descriptor_is_refused_and_stays_usable);
-	tcase_add_loop_test(taking, a_bufferevent_on_a_pipe_is_refused_and_stays_usable, 0, 2);
-	tcase_add_loop_test(taking, a_socket_that_is_no_stream_is_refused_and_stays_usable, 0, 4);
-	tcase_add_loop_test(taking, a_transports_bufferevent_is_refused_and_the_transport_goes_on, 0,
-	                    LINK_KINDS);
-	tcase_add_test(taking, what_was_set_before_stays);
-	tcase_add_test(taking, a_blocking_socket_is_made_non_blocking);
-	tcase_add_test(taking, a_bufferevent_may_be_taken_over_in_its_own_callback);
-
-	TCase *another = closes_case(suite, "another socket");
-	tcase_add_test(another, another_socket_takes_over_and_what_is_queued_goes_there);
-	tcase_add_test(another, bufferevent_setfd_is_noticed);
-	tcase_add_test(another, a_socket_that_will_not_do_is_refused_and_the_old_one_stays);
-	return support_run(suite);
 }

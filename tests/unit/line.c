@@ -11,7 +11,7 @@
 #include <event2/thread.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 /* ---- what was told ---- */
@@ -270,16 +270,17 @@ static void resume_reading(void)
 
 /* ---- lines ---- */
 
-START_TEST(lines_arrive_without_their_delimiter)
+TEST_CASE("lines");
+
+LOOP_TEST(lines_arrive_without_their_delimiter, WAYS)
 {
 	open_stream(_i);
 	far_text("one\ntwo\n\n \nthree\n");
 	expect("M[one][two][][ ][three]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_line_is_handed_out_when_its_delimiter_is_there)
+LOOP_TEST(a_line_is_handed_out_when_its_delimiter_is_there, WAYS)
 {
 	open_stream(_i);
 	set_delimiter("\r\n");
@@ -291,9 +292,8 @@ START_TEST(a_line_is_handed_out_when_its_delimiter_is_there)
 	expect("M[one][two]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_line_may_hold_zero_bytes)
+LOOP_TEST(a_line_may_hold_zero_bytes, WAYS)
 {
 	open_stream(_i);
 	far_send("a\0b\n\0\n", 6);
@@ -302,9 +302,8 @@ START_TEST(a_line_may_hold_zero_bytes)
 	ck_assert_mem_eq(reader.story, "M[a\0b][\0]", 9);
 	close_stream();
 }
-END_TEST
 
-START_TEST(lines_arrive_over_tcp_and_pipes)
+TEST(lines_arrive_over_tcp_and_pipes)
 {
 	open_with(PAIR_TCP, 0, &callbacks);
 	far_text("one\ntwo\n");
@@ -324,7 +323,6 @@ START_TEST(lines_arrive_over_tcp_and_pipes)
 	free_stream();
 	close(from[0]);
 }
-END_TEST
 
 static const char *first_bytes;
 
@@ -341,7 +339,7 @@ static void note_bytes(struct reader *to, char event, const char *bytes, size_t 
 	first_bytes = bytes;
 }
 
-START_TEST(lines_are_read_in_place)
+LOOP_TEST(lines_are_read_in_place, WAYS)
 {
 	open_stream(_i);
 	reader.hook = note_bytes;
@@ -350,9 +348,8 @@ START_TEST(lines_are_read_in_place)
 	expect("M[first][secon][third]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(bytes_of_an_earlier_protocol_are_the_first_of_the_lines)
+TEST(bytes_of_an_earlier_protocol_are_the_first_of_the_lines)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);
@@ -369,7 +366,6 @@ START_TEST(bytes_of_an_earlier_protocol_are_the_first_of_the_lines)
 	expect("M[one][two]");
 	close_stream();
 }
-END_TEST
 
 static void keep_input(struct ferry_transport *transport, struct evbuffer *input, void *context)
 {
@@ -383,7 +379,7 @@ static void note_end(struct ferry_transport *transport, void *context)
 }
 
 /* _i: while reading is paused */
-START_TEST(an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines)
+LOOP_TEST(an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines, 2)
 {
 	static const struct ferry_protocol earlier = {.data_received = keep_input,
 	                                              .read_connection_lost = note_end};
@@ -406,11 +402,12 @@ START_TEST(an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines)
 	expect("M[one](last)R");
 	close_stream();
 }
-END_TEST
 
 /* ---- the end ---- */
 
-START_TEST(an_incomplete_line_is_told_before_the_peers_end)
+TEST_CASE("end");
+
+LOOP_TEST(an_incomplete_line_is_told_before_the_peers_end, WAYS)
 {
 	open_stream(_i);
 	far_text("one\ntwo");
@@ -421,9 +418,8 @@ START_TEST(an_incomplete_line_is_told_before_the_peers_end)
 	expect_sent("late\n");
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_complete_last_line_is_no_incomplete_one)
+LOOP_TEST(a_complete_last_line_is_no_incomplete_one, WAYS)
 {
 	open_stream(_i);
 	far_text("one\n");
@@ -431,9 +427,8 @@ START_TEST(a_complete_last_line_is_no_incomplete_one)
 	expect("M[one]R");
 	close_stream();
 }
-END_TEST
 
-START_TEST(half_a_delimiter_at_the_end_is_part_of_the_incomplete_line)
+LOOP_TEST(half_a_delimiter_at_the_end_is_part_of_the_incomplete_line, WAYS)
 {
 	open_stream(_i);
 	set_delimiter("\r\n");
@@ -442,9 +437,8 @@ START_TEST(half_a_delimiter_at_the_end_is_part_of_the_incomplete_line)
 	expect("M(one\r)R");
 	close_stream();
 }
-END_TEST
 
-START_TEST(without_half_close_the_connection_ends_when_all_is_sent)
+LOOP_TEST(without_half_close_the_connection_ends_when_all_is_sent, WAYS)
 {
 	open_with(PAIR_UNIX, ways[_i], &without_half_close);
 	pump_turns(2);
@@ -456,9 +450,8 @@ START_TEST(without_half_close_the_connection_ends_when_all_is_sent)
 	expect_sent("out\n");
 	close_stream();
 }
-END_TEST
 
-START_TEST(an_incomplete_line_is_dropped_when_nobody_wants_it)
+LOOP_TEST(an_incomplete_line_is_dropped_when_nobody_wants_it, WAYS)
 {
 	static const struct ferry_line_callbacks few = {.connection_made = on_made,
 	                                                .connection_lost = on_lost};
@@ -469,9 +462,8 @@ START_TEST(an_incomplete_line_is_dropped_when_nobody_wants_it)
 	ck_assert_int_eq(reader.reason, 0);
 	close_stream();
 }
-END_TEST
 
-START_TEST(an_error_makes_no_incomplete_line)
+LOOP_TEST(an_error_makes_no_incomplete_line, WAYS)
 {
 	open_with(PAIR_TCP, ways[_i], &callbacks);
 	far_text("one\ntwo");
@@ -483,11 +475,12 @@ START_TEST(an_error_makes_no_incomplete_line)
 	ck_assert_int_eq(reader.reason, -ECONNRESET);
 	close_stream();
 }
-END_TEST
 
 /* ---- lines that are too long ---- */
 
-START_TEST(a_line_of_the_longest_length_arrives)
+TEST_CASE("limits");
+
+LOOP_TEST(a_line_of_the_longest_length_arrives, WAYS)
 {
 	open_stream(_i);
 	set_max(5, FERRY_LINE_LOSE);
@@ -495,9 +488,8 @@ START_TEST(a_line_of_the_longest_length_arrives)
 	expect("M[12345][1234]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_line_that_is_too_long_loses_the_connection)
+LOOP_TEST(a_line_that_is_too_long_loses_the_connection, WAYS)
 {
 	open_stream(_i);
 	set_max(5, FERRY_LINE_LOSE);
@@ -506,9 +498,8 @@ START_TEST(a_line_that_is_too_long_loses_the_connection)
 	ck_assert_int_eq(reader.reason, -EMSGSIZE);
 	close_stream();
 }
-END_TEST
 
-START_TEST(sixteen_kibibytes_are_the_default_and_more_loses_the_connection)
+LOOP_TEST(sixteen_kibibytes_are_the_default_and_more_loses_the_connection, WAYS)
 {
 	static char line[16384 + 2];
 	memset(line, 'x', sizeof(line));
@@ -521,9 +512,8 @@ START_TEST(sixteen_kibibytes_are_the_default_and_more_loses_the_connection)
 	expect_lost(-EMSGSIZE);
 	close_stream();
 }
-END_TEST
 
-START_TEST(the_rest_of_a_line_that_is_too_long_is_skipped)
+LOOP_TEST(the_rest_of_a_line_that_is_too_long_is_skipped, WAYS)
 {
 	open_stream(_i);
 	set_max(5, FERRY_LINE_SKIP);
@@ -534,9 +524,8 @@ START_TEST(the_rest_of_a_line_that_is_too_long_is_skipped)
 	expect("M<12345>[ok]<12345>[12345]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_delimiter_in_two_reads_ends_what_is_skipped)
+LOOP_TEST(a_delimiter_in_two_reads_ends_what_is_skipped, WAYS)
 {
 	open_stream(_i);
 	set_delimiter("\r\n");
@@ -547,9 +536,8 @@ START_TEST(a_delimiter_in_two_reads_ends_what_is_skipped)
 	expect("M<123>[ok]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(the_end_of_a_skipped_line_is_no_incomplete_line)
+LOOP_TEST(the_end_of_a_skipped_line_is_no_incomplete_line, WAYS)
 {
 	open_stream(_i);
 	set_max(3, FERRY_LINE_SKIP);
@@ -558,10 +546,9 @@ START_TEST(the_end_of_a_skipped_line_is_no_incomplete_line)
 	expect("M<123>R");
 	close_stream();
 }
-END_TEST
 
 /* The delimiter could still have come: only the end shows it. */
-START_TEST(an_incomplete_line_may_be_too_long_too)
+LOOP_TEST(an_incomplete_line_may_be_too_long_too, WAYS)
 {
 	open_stream(_i);
 	set_delimiter("\r\n\r\n");
@@ -580,9 +567,8 @@ START_TEST(an_incomplete_line_may_be_too_long_too)
 	ck_assert_int_eq(reader.reason, -EMSGSIZE);
 	close_stream();
 }
-END_TEST
 
-START_TEST(without_a_callback_the_choice_is_followed)
+LOOP_TEST(without_a_callback_the_choice_is_followed, WAYS)
 {
 	open_with(PAIR_UNIX, ways[_i], &without_half_close);
 	set_max(3, FERRY_LINE_SKIP);
@@ -594,7 +580,6 @@ START_TEST(without_a_callback_the_choice_is_followed)
 	ck_assert_int_eq(reader.reason, -EMSGSIZE);
 	close_stream();
 }
-END_TEST
 
 static void answer_and_leave(struct reader *to, char event, const char *bytes, size_t length)
 {
@@ -605,7 +590,7 @@ static void answer_and_leave(struct reader *to, char event, const char *bytes, s
 	ck_assert_int_eq(ferry_transport_lose_connection(to->transport), 0);
 }
 
-START_TEST(an_answer_to_a_line_that_is_too_long_is_sent)
+LOOP_TEST(an_answer_to_a_line_that_is_too_long_is_sent, WAYS)
 {
 	open_stream(_i);
 	reader.hook = answer_and_leave;
@@ -616,7 +601,6 @@ START_TEST(an_answer_to_a_line_that_is_too_long_is_sent)
 	expect_sent("too long\n");
 	close_stream();
 }
-END_TEST
 
 static void go_raw_when_exceeded(struct reader *to, char event, const char *bytes, size_t length)
 {
@@ -625,7 +609,7 @@ static void go_raw_when_exceeded(struct reader *to, char event, const char *byte
 		set_raw(true);
 }
 
-START_TEST(raw_mode_takes_the_rest_of_a_line_that_is_too_long)
+LOOP_TEST(raw_mode_takes_the_rest_of_a_line_that_is_too_long, WAYS)
 {
 	open_stream(_i);
 	reader.hook = go_raw_when_exceeded;
@@ -634,7 +618,6 @@ START_TEST(raw_mode_takes_the_rest_of_a_line_that_is_too_long)
 	expect("M<12345>{67\nrest}");
 	close_stream();
 }
-END_TEST
 
 static void skip_when_exceeded(struct reader *to, char event, const char *bytes, size_t length)
 {
@@ -643,7 +626,7 @@ static void skip_when_exceeded(struct reader *to, char event, const char *bytes,
 		set_max(10, FERRY_LINE_SKIP);
 }
 
-START_TEST(the_choice_may_be_changed_when_a_line_is_too_long)
+LOOP_TEST(the_choice_may_be_changed_when_a_line_is_too_long, WAYS)
 {
 	open_stream(_i);
 	reader.hook = skip_when_exceeded;
@@ -652,7 +635,6 @@ START_TEST(the_choice_may_be_changed_when_a_line_is_too_long)
 	expect("M<123>[1234567890]<1234567890>");
 	close_stream();
 }
-END_TEST
 
 static size_t input_length(void)
 {
@@ -661,7 +643,7 @@ static size_t input_length(void)
 }
 
 /* _i: the way. A peer that never sends a delimiter. */
-START_TEST(no_more_is_kept_than_the_longest_line_and_a_read)
+LOOP_TEST(no_more_is_kept_than_the_longest_line_and_a_read, WAYS)
 {
 	enum { BLOCK = 8192, LONGEST = 20000, READ_MAX = 256 * 1024 };
 	static char block[BLOCK];
@@ -683,7 +665,6 @@ START_TEST(no_more_is_kept_than_the_longest_line_and_a_read)
 	pump_until_count(&reader.lines, 1);
 	close_stream();
 }
-END_TEST
 
 /* ---- raw mode ---- */
 
@@ -694,7 +675,9 @@ static void go_raw_at_raw(struct reader *to, char event, const char *bytes, size
 		set_raw(true);
 }
 
-START_TEST(the_rest_of_the_input_is_raw_at_once)
+TEST_CASE("raw");
+
+LOOP_TEST(the_rest_of_the_input_is_raw_at_once, WAYS)
 {
 	open_stream(_i);
 	reader.hook = go_raw_at_raw;
@@ -704,9 +687,8 @@ START_TEST(the_rest_of_the_input_is_raw_at_once)
 	expect("M[one][raw]{two\nthree}{\nfour\n}");
 	close_stream();
 }
-END_TEST
 
-START_TEST(raw_mode_with_nothing_left_waits)
+LOOP_TEST(raw_mode_with_nothing_left_waits, WAYS)
 {
 	open_stream(_i);
 	reader.hook = go_raw_at_raw;
@@ -718,7 +700,6 @@ START_TEST(raw_mode_with_nothing_left_waits)
 	expect("M[raw]{more}R");
 	close_stream();
 }
-END_TEST
 
 static unsigned int offers;
 
@@ -734,7 +715,7 @@ static void take_three(struct reader *to, struct evbuffer *input)
 	set_raw(false);
 }
 
-START_TEST(what_raw_mode_leaves_is_lines_again)
+LOOP_TEST(what_raw_mode_leaves_is_lines_again, WAYS)
 {
 	open_stream(_i);
 	reader.hook = go_raw_at_raw;
@@ -744,9 +725,8 @@ START_TEST(what_raw_mode_leaves_is_lines_again)
 	expect("M[raw]{ab\n}[line][raw]{c\nd}[](last)R");
 	close_stream();
 }
-END_TEST
 
-START_TEST(what_raw_mode_leaves_is_offered_with_more)
+LOOP_TEST(what_raw_mode_leaves_is_offered_with_more, WAYS)
 {
 	open_stream(_i);
 	reader.hook = go_raw_at_raw;
@@ -762,9 +742,8 @@ START_TEST(what_raw_mode_leaves_is_offered_with_more)
 	ck_assert_uint_eq(offers, 3);
 	close_stream();
 }
-END_TEST
 
-START_TEST(what_raw_mode_leaves_at_the_end_stays_in_the_input)
+LOOP_TEST(what_raw_mode_leaves_at_the_end_stays_in_the_input, WAYS)
 {
 	open_stream(_i);
 	reader.hook = go_raw_at_raw;
@@ -781,9 +760,8 @@ START_TEST(what_raw_mode_leaves_at_the_end_stays_in_the_input)
 	ck_assert_uint_eq(input_length(), 2);
 	close_stream();
 }
-END_TEST
 
-START_TEST(modes_may_be_changed_outside_of_callbacks)
+LOOP_TEST(modes_may_be_changed_outside_of_callbacks, WAYS)
 {
 	open_stream(_i);
 	far_text("unfinished");
@@ -799,9 +777,8 @@ START_TEST(modes_may_be_changed_outside_of_callbacks)
 	expect("M{unfinished}[a]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(raw_mode_from_the_start)
+LOOP_TEST(raw_mode_from_the_start, WAYS)
 {
 	open_stream(_i);
 	set_raw(true);
@@ -809,9 +786,8 @@ START_TEST(raw_mode_from_the_start)
 	expect("M{one\ntwo}");
 	close_stream();
 }
-END_TEST
 
-START_TEST(raw_mode_ends_the_skipping)
+LOOP_TEST(raw_mode_ends_the_skipping, WAYS)
 {
 	open_stream(_i);
 	set_max(3, FERRY_LINE_SKIP);
@@ -823,7 +799,6 @@ START_TEST(raw_mode_ends_the_skipping)
 	expect("M<123>[67]");
 	close_stream();
 }
-END_TEST
 
 /* ---- a length, and then so many bytes: both modes, in packets of every size ---- */
 
@@ -859,7 +834,7 @@ static void take_body(struct reader *to, struct evbuffer *input)
 }
 
 /* _i: the packets' size */
-START_TEST(headers_and_bodies_in_packets_of_every_size)
+LOOP_TEST_FROM(headers_and_bodies_in_packets_of_every_size, 1, 12)
 {
 	static const char text[] = "len 10\n0123456789len 5\n123\n\nfoo\n\nlen 0\nlen 20\n"
 	                           "foo 123\n\n0123456789\nlen 1\nalast";
@@ -878,7 +853,6 @@ START_TEST(headers_and_bodies_in_packets_of_every_size)
 		close_stream();
 	}
 }
-END_TEST
 
 /* ---- pausing ---- */
 
@@ -889,7 +863,9 @@ static void pause_at_each_line(struct reader *to, char event, const char *bytes,
 		pause_reading();
 }
 
-START_TEST(a_pause_holds_the_next_line_back)
+TEST_CASE("pausing");
+
+LOOP_TEST(a_pause_holds_the_next_line_back, WAYS)
 {
 	open_stream(_i);
 	reader.hook = pause_at_each_line;
@@ -906,7 +882,6 @@ START_TEST(a_pause_holds_the_next_line_back)
 	expect("M[one][two][three][four]");
 	close_stream();
 }
-END_TEST
 
 static void pause_and_resume(struct reader *to, char event, const char *bytes, size_t length)
 {
@@ -917,7 +892,7 @@ static void pause_and_resume(struct reader *to, char event, const char *bytes, s
 	}
 }
 
-START_TEST(a_pause_that_is_over_holds_nothing_back)
+LOOP_TEST(a_pause_that_is_over_holds_nothing_back, WAYS)
 {
 	open_stream(_i);
 	reader.hook = pause_and_resume;
@@ -925,7 +900,6 @@ START_TEST(a_pause_that_is_over_holds_nothing_back)
 	expect("M[one][two][three]");
 	close_stream();
 }
-END_TEST
 
 /* Behind a descriptor the transport reads once more in the same step: when callbacks are deferred it has
  * seen the end before they run. */
@@ -937,7 +911,7 @@ static void far_text_with_fd_and_end(const char *text)
 	far_end();
 }
 
-START_TEST(a_pause_holds_the_peers_end_back_with_its_lines)
+LOOP_TEST(a_pause_holds_the_peers_end_back_with_its_lines, WAYS)
 {
 	open_stream(_i);
 	reader.hook = pause_at_each_line;
@@ -949,9 +923,8 @@ START_TEST(a_pause_holds_the_peers_end_back_with_its_lines)
 	expect("MF[one][two](last)R");
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_pause_holds_lines_back_when_both_ends_have_closed)
+LOOP_TEST(a_pause_holds_lines_back_when_both_ends_have_closed, WAYS)
 {
 	open_stream(_i);
 	reader.hook = pause_at_each_line;
@@ -967,7 +940,6 @@ START_TEST(a_pause_holds_lines_back_when_both_ends_have_closed)
 	ck_assert_int_eq(reader.reason, 0);
 	close_stream();
 }
-END_TEST
 
 static void go_raw_and_pause(struct reader *to, char event, const char *bytes, size_t length)
 {
@@ -976,7 +948,7 @@ static void go_raw_and_pause(struct reader *to, char event, const char *bytes, s
 		pause_reading();
 }
 
-START_TEST(a_pause_holds_raw_bytes_back)
+LOOP_TEST(a_pause_holds_raw_bytes_back, WAYS)
 {
 	open_stream(_i);
 	reader.hook = go_raw_and_pause;
@@ -986,7 +958,6 @@ START_TEST(a_pause_holds_raw_bytes_back)
 	expect("MF[raw]{ab\n}R");
 	close_stream();
 }
-END_TEST
 
 static void pause_when_exceeded(struct reader *to, char event, const char *bytes, size_t length)
 {
@@ -995,7 +966,7 @@ static void pause_when_exceeded(struct reader *to, char event, const char *bytes
 		pause_reading();
 }
 
-START_TEST(a_pause_in_a_line_that_is_too_long_holds_the_next_line_back)
+LOOP_TEST(a_pause_in_a_line_that_is_too_long_holds_the_next_line_back, WAYS)
 {
 	open_stream(_i);
 	reader.hook = pause_when_exceeded;
@@ -1006,7 +977,6 @@ START_TEST(a_pause_in_a_line_that_is_too_long_holds_the_next_line_back)
 	expect("M<123>[ok]");
 	close_stream();
 }
-END_TEST
 
 /* ---- settings ---- */
 
@@ -1021,7 +991,9 @@ static void obey(struct reader *to, char event, const char *bytes, size_t length
 		set_max((size_t)(bytes[1] - '0'), FERRY_LINE_SKIP);
 }
 
-START_TEST(a_delimiter_set_in_a_callback_ends_the_next_line)
+TEST_CASE("settings");
+
+LOOP_TEST(a_delimiter_set_in_a_callback_ends_the_next_line, WAYS)
 {
 	open_stream(_i);
 	reader.hook = obey;
@@ -1029,9 +1001,8 @@ START_TEST(a_delimiter_set_in_a_callback_ends_the_next_line)
 	expect("M[one][d;;][a\nb;c][d, ][x\n;;y]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_length_set_in_a_callback_bounds_the_next_line)
+LOOP_TEST(a_length_set_in_a_callback_bounds_the_next_line, WAYS)
 {
 	open_stream(_i);
 	reader.hook = obey;
@@ -1039,9 +1010,8 @@ START_TEST(a_length_set_in_a_callback_bounds_the_next_line)
 	expect("M[123456][m3][123]<123>[m5][12345]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(settings_look_at_an_unfinished_line_again)
+LOOP_TEST(settings_look_at_an_unfinished_line_again, WAYS)
 {
 	open_stream(_i);
 	far_text("a;b");
@@ -1057,9 +1027,8 @@ START_TEST(settings_look_at_an_unfinished_line_again)
 	expect("M[a]<bc>[ok]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(bad_arguments_are_refused)
+TEST(bad_arguments_are_refused)
 {
 	static const struct ferry_line_callbacks none = {.line_received = on_line};
 	open_with(PAIR_UNIX, 0, &none);
@@ -1091,9 +1060,8 @@ START_TEST(bad_arguments_are_refused)
 	ferry_line_stream_free(NULL);
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_connection_that_is_over_gets_no_lines)
+TEST(a_connection_that_is_over_gets_no_lines)
 {
 	struct recorder recorder;
 	struct ferry_line_stream *stream = NULL;
@@ -1108,7 +1076,6 @@ START_TEST(a_connection_that_is_over_gets_no_lines)
 	recorder_close(&recorder);
 	close_far();
 }
-END_TEST
 
 /* ---- anything in any callback ---- */
 
@@ -1163,8 +1130,10 @@ static void take_four(struct reader *to, struct evbuffer *input)
 		set_raw(false);
 }
 
+TEST_CASE("anything");
+
 /* _i: which callback, and what it does */
-START_TEST(any_callback_may_end_it_all)
+LOOP_TEST(any_callback_may_end_it_all, (int)(sizeof(doing_events) - 1) * DO_COUNT)
 {
 	doing_at = doing_events[_i / DO_COUNT];
 	doing = _i % DO_COUNT;
@@ -1186,7 +1155,6 @@ START_TEST(any_callback_may_end_it_all)
 		pump_turns(3);
 	}
 }
-END_TEST
 
 static void free_when_lost(struct reader *to, char event, const char *bytes, size_t length)
 {
@@ -1197,7 +1165,7 @@ static void free_when_lost(struct reader *to, char event, const char *bytes, siz
 	}
 }
 
-START_TEST(connection_lost_may_free_the_stream)
+LOOP_TEST(connection_lost_may_free_the_stream, WAYS)
 {
 	open_stream(_i);
 	reader.hook = free_when_lost;
@@ -1207,11 +1175,12 @@ START_TEST(connection_lost_may_free_the_stream)
 	ck_assert_int_eq(reader.reason, 1);
 	close_far();
 }
-END_TEST
 
 /* ---- descriptors ---- */
 
-START_TEST(descriptors_come_before_the_bytes_they_came_with)
+TEST_CASE("descriptors");
+
+LOOP_TEST(descriptors_come_before_the_bytes_they_came_with, WAYS)
 {
 	open_stream(_i);
 	pump_turns(2);
@@ -1226,9 +1195,8 @@ START_TEST(descriptors_come_before_the_bytes_they_came_with)
 	close(fds[1]);
 	close_stream();
 }
-END_TEST
 
-START_TEST(descriptors_that_nobody_wants_are_closed_and_counted)
+LOOP_TEST(descriptors_that_nobody_wants_are_closed_and_counted, WAYS)
 {
 	open_with(PAIR_UNIX, ways[_i], &without_half_close);
 	int fd = make_marked_fd(1);
@@ -1238,10 +1206,9 @@ START_TEST(descriptors_that_nobody_wants_are_closed_and_counted)
 	ck_assert_uint_eq(stats_of(reader.transport).fds_unclaimed, 1);
 	close_stream();
 }
-END_TEST
 
 /* _i: whether there is a callback */
-START_TEST(lost_descriptors_are_told_or_end_the_connection)
+LOOP_TEST(lost_descriptors_are_told_or_end_the_connection, 2)
 {
 	open_with(PAIR_UNIX, 0, _i == 0 ? &without_half_close : &callbacks);
 	pump_turns(2);
@@ -1258,9 +1225,8 @@ START_TEST(lost_descriptors_are_told_or_end_the_connection)
 		expect("ML[one]");
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_descriptor_travels_with_the_line_sent_after_it)
+LOOP_TEST(a_descriptor_travels_with_the_line_sent_after_it, WAYS)
 {
 	char bytes[100];
 	struct wire_read result;
@@ -1279,11 +1245,12 @@ START_TEST(a_descriptor_travels_with_the_line_sent_after_it)
 	wire_close_fds(&result);
 	close_stream();
 }
-END_TEST
 
 /* ---- sending ---- */
 
-START_TEST(a_line_is_sent_with_its_delimiter)
+TEST_CASE("sending");
+
+LOOP_TEST(a_line_is_sent_with_its_delimiter, WAYS)
 {
 	open_stream(_i);
 	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "one", 3), 0);
@@ -1293,7 +1260,6 @@ START_TEST(a_line_is_sent_with_its_delimiter)
 	expect_sent("one\n\nt\nw\ro\r\n");
 	close_stream();
 }
-END_TEST
 
 struct refusal {
 	const char *delimiter, *line;
@@ -1307,7 +1273,7 @@ static const struct refusal refusals[] = {
     {"abab", "ab", true},   {"aaa", "xa", true},   {"abc", "ab", false},
 };
 
-START_TEST(a_line_that_the_peer_would_see_as_others_is_refused)
+TEST(a_line_that_the_peer_would_see_as_others_is_refused)
 {
 	open_stream(0);
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++) {
@@ -1319,9 +1285,8 @@ START_TEST(a_line_that_the_peer_would_see_as_others_is_refused)
 	}
 	close_stream();
 }
-END_TEST
 
-START_TEST(nothing_is_sent_on_a_closed_connection)
+LOOP_TEST(nothing_is_sent_on_a_closed_connection, WAYS)
 {
 	open_stream(_i);
 	pump_turns(2);
@@ -1331,7 +1296,6 @@ START_TEST(nothing_is_sent_on_a_closed_connection)
 	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "x", 1), -EPIPE);
 	close_stream();
 }
-END_TEST
 
 static unsigned int pauses;
 static size_t queued_at_pause;
@@ -1351,7 +1315,7 @@ static void note_resume(void *context)
 static const struct ferry_producer_callbacks push = {.resume_producing = note_resume,
                                                      .pause_producing = note_pause};
 
-START_TEST(a_producer_is_paused_behind_the_delimiter)
+LOOP_TEST(a_producer_is_paused_behind_the_delimiter, WAYS)
 {
 	open_stream(_i);
 	pump_turns(2);
@@ -1364,12 +1328,13 @@ START_TEST(a_producer_is_paused_behind_the_delimiter)
 	ck_assert_uint_eq(queued_at_pause, 6);
 	close_stream();
 }
-END_TEST
 
 /* ---- all of it at random ---- */
 
+TEST_CASE("many");
+
 /* _i: the way. Lines in random chunks, with pauses, against what a simple splitter makes of them. */
-START_TEST(random_chunks_with_pauses_arrive_as_lines)
+LOOP_TEST(random_chunks_with_pauses_arrive_as_lines, WAYS)
 {
 	static char text[20000], expected[3 * sizeof(text)];
 	for (int round = 0; round < 20; round++) {
@@ -1415,9 +1380,8 @@ START_TEST(random_chunks_with_pauses_arrive_as_lines)
 		pump_turns(2);
 	}
 }
-END_TEST
 
-START_TEST(a_long_line_arrives_byte_by_byte)
+LOOP_TEST(a_long_line_arrives_byte_by_byte, 2)
 {
 	enum { LONG_LINE = 20000 };
 	open_stream(_i);
@@ -1432,10 +1396,9 @@ START_TEST(a_long_line_arrives_byte_by_byte)
 	ck_assert_uint_eq(reader.length, 1 + LONG_LINE + 2);
 	close_stream();
 }
-END_TEST
 
 /* As deep a stack for many lines as for one. */
-START_TEST(many_lines_in_one_read_are_no_recursion)
+LOOP_TEST(many_lines_in_one_read_are_no_recursion, WAYS)
 {
 	open_stream(_i);
 	reader.hook = pause_and_resume;
@@ -1450,99 +1413,9 @@ START_TEST(many_lines_in_one_read_are_no_recursion)
 	pump_until_count(&reader.lines, sizeof(text));
 	close_stream();
 }
-END_TEST
 
-static Suite *line_suite(void)
-{
-	Suite *suite = suite_create("line");
-
-	TCase *lines = support_case(suite, "lines");
-	tcase_add_loop_test(lines, lines_arrive_without_their_delimiter, 0, WAYS);
-	tcase_add_loop_test(lines, a_line_is_handed_out_when_its_delimiter_is_there, 0, WAYS);
-	tcase_add_loop_test(lines, a_line_may_hold_zero_bytes, 0, WAYS);
-	tcase_add_test(lines, lines_arrive_over_tcp_and_pipes);
-	tcase_add_loop_test(lines, lines_are_read_in_place, 0, WAYS);
-	tcase_add_test(lines, bytes_of_an_earlier_protocol_are_the_first_of_the_lines);
-	tcase_add_loop_test(lines, an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines, 0,
-	                    2);
-
-	TCase *end = support_case(suite, "end");
-	tcase_add_loop_test(end, an_incomplete_line_is_told_before_the_peers_end, 0, WAYS);
-	tcase_add_loop_test(end, a_complete_last_line_is_no_incomplete_one, 0, WAYS);
-	tcase_add_loop_test(end, half_a_delimiter_at_the_end_is_part_of_the_incomplete_line, 0, WAYS);
-	tcase_add_loop_test(end, without_half_close_the_connection_ends_when_all_is_sent, 0, WAYS);
-	tcase_add_loop_test(end, an_incomplete_line_is_dropped_when_nobody_wants_it, 0, WAYS);
-	tcase_add_loop_test(end, an_error_makes_no_incomplete_line, 0, WAYS);
-
-	TCase *limits = support_case(suite, "limits");
-	tcase_add_loop_test(limits, a_line_of_the_longest_length_arrives, 0, WAYS);
-	tcase_add_loop_test(limits, a_line_that_is_too_long_loses_the_connection, 0, WAYS);
-	tcase_add_loop_test(limits, sixteen_kibibytes_are_the_default_and_more_loses_the_connection, 0,
-	                    WAYS);
-	tcase_add_loop_test(limits, the_rest_of_a_line_that_is_too_long_is_skipped, 0, WAYS);
-	tcase_add_loop_test(limits, a_delimiter_in_two_reads_ends_what_is_skipped, 0, WAYS);
-	tcase_add_loop_test(limits, the_end_of_a_skipped_line_is_no_incomplete_line, 0, WAYS);
-	tcase_add_loop_test(limits, an_incomplete_line_may_be_too_long_too, 0, WAYS);
-	tcase_add_loop_test(limits, without_a_callback_the_choice_is_followed, 0, WAYS);
-	tcase_add_loop_test(limits, an_answer_to_a_line_that_is_too_long_is_sent, 0, WAYS);
-	tcase_add_loop_test(limits, raw_mode_takes_the_rest_of_a_line_that_is_too_long, 0, WAYS);
-	tcase_add_loop_test(limits, the_choice_may_be_changed_when_a_line_is_too_long, 0, WAYS);
-	tcase_add_loop_test(limits, no_more_is_kept_than_the_longest_line_and_a_read, 0, WAYS);
-
-	TCase *raw = support_case(suite, "raw");
-	tcase_add_loop_test(raw, the_rest_of_the_input_is_raw_at_once, 0, WAYS);
-	tcase_add_loop_test(raw, raw_mode_with_nothing_left_waits, 0, WAYS);
-	tcase_add_loop_test(raw, what_raw_mode_leaves_is_lines_again, 0, WAYS);
-	tcase_add_loop_test(raw, what_raw_mode_leaves_is_offered_with_more, 0, WAYS);
-	tcase_add_loop_test(raw, what_raw_mode_leaves_at_the_end_stays_in_the_input, 0, WAYS);
-	tcase_add_loop_test(raw, modes_may_be_changed_outside_of_callbacks, 0, WAYS);
-	tcase_add_loop_test(raw, raw_mode_from_the_start, 0, WAYS);
-	tcase_add_loop_test(raw, raw_mode_ends_the_skipping, 0, WAYS);
-	tcase_add_loop_test(raw, headers_and_bodies_in_packets_of_every_size, 1, 12);
-
-	TCase *pausing = support_case(suite, "pausing");
-	tcase_add_loop_test(pausing, a_pause_holds_the_next_line_back, 0, WAYS);
-	tcase_add_loop_test(pausing, a_pause_that_is_over_holds_nothing_back, 0, WAYS);
-	tcase_add_loop_test(pausing, a_pause_holds_the_peers_end_back_with_its_lines, 0, WAYS);
-	tcase_add_loop_test(pausing, a_pause_holds_lines_back_when_both_ends_have_closed, 0, WAYS);
-	tcase_add_loop_test(pausing, a_pause_holds_raw_bytes_back, 0, WAYS);
-	tcase_add_loop_test(pausing, a_pause_in_a_line_that_is_too_long_holds_the_next_line_back, 0,
-	                    WAYS);
-
-	TCase *settings = support_case(suite, "settings");
-	tcase_add_loop_test(settings, a_delimiter_set_in_a_callback_ends_the_next_line, 0, WAYS);
-	tcase_add_loop_test(settings, a_length_set_in_a_callback_bounds_the_next_line, 0, WAYS);
-	tcase_add_loop_test(settings, settings_look_at_an_unfinished_line_again, 0, WAYS);
-	tcase_add_test(settings, bad_arguments_are_refused);
-	tcase_add_test(settings, a_connection_that_is_over_gets_no_lines);
-
-	TCase *anything = support_case(suite, "anything");
-	tcase_add_loop_test(anything, any_callback_may_end_it_all, 0,
-	                    (int)(sizeof(doing_events) - 1) * DO_COUNT);
-	tcase_add_loop_test(anything, connection_lost_may_free_the_stream, 0, WAYS);
-
-	TCase *descriptors = support_case(suite, "descriptors");
-	tcase_add_loop_test(descriptors, descriptors_come_before_the_bytes_they_came_with, 0, WAYS);
-	tcase_add_loop_test(descriptors, descriptors_that_nobody_wants_are_closed_and_counted, 0, WAYS);
-	tcase_add_loop_test(descriptors, lost_descriptors_are_told_or_end_the_connection, 0, 2);
-	tcase_add_loop_test(descriptors, a_descriptor_travels_with_the_line_sent_after_it, 0, WAYS);
-
-	TCase *sending = support_case(suite, "sending");
-	tcase_add_loop_test(sending, a_line_is_sent_with_its_delimiter, 0, WAYS);
-	tcase_add_test(sending, a_line_that_the_peer_would_see_as_others_is_refused);
-	tcase_add_loop_test(sending, nothing_is_sent_on_a_closed_connection, 0, WAYS);
-	tcase_add_loop_test(sending, a_producer_is_paused_behind_the_delimiter, 0, WAYS);
-
-	TCase *many = support_case(suite, "many");
-	tcase_add_loop_test(many, random_chunks_with_pauses_arrive_as_lines, 0, WAYS);
-	tcase_add_loop_test(many, a_long_line_arrives_byte_by_byte, 0, 2);
-	tcase_add_loop_test(many, many_lines_in_one_read_are_no_recursion, 0, WAYS);
-	return suite;
-}
-
-int main(void)
+BEFORE_ALL
 {
 	if (evthread_use_pthreads() < 0)
-		return EXIT_FAILURE;
-	return support_run(line_suite());
+		exit(EXIT_FAILURE);
 }

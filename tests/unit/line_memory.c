@@ -6,7 +6,7 @@
 #include "heap.h"
 #include "heap_sweep.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 
 enum { MANY = 2000, LARGE = 100000, LONGEST = 150000, TOO_LONG = 200000 };
 
@@ -59,7 +59,7 @@ static const struct ferry_line_callbacks callbacks = {.line_received = on_line,
 
 /* ---- how much ---- */
 
-START_TEST(a_short_line_takes_no_memory_but_its_share_of_the_buffers)
+TEST(a_short_line_takes_no_memory_but_its_share_of_the_buffers)
 {
 	int ends[2];
 	make_pair(PAIR_UNIX, ends);
@@ -82,7 +82,6 @@ START_TEST(a_short_line_takes_no_memory_but_its_share_of_the_buffers)
 	ferry_line_stream_free(near.stream);
 	ferry_line_stream_free(far.stream);
 }
-END_TEST
 
 /* ---- none ---- */
 
@@ -163,18 +162,12 @@ static void judge(unsigned long failing)
 	              far.lines);
 }
 
-START_TEST(every_allocation_may_fail)
+TEST(every_allocation_may_fail)
 {
 	sweep_scenario(run_scenario, judge, 10);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("line_memory");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_test(memory, a_short_line_takes_no_memory_but_its_share_of_the_buffers);
-	tcase_add_test(memory, every_allocation_may_fail);
-	return support_run(suite);
 }

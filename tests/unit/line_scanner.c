@@ -8,7 +8,7 @@
 #include <event2/buffer.h>
 
 #include "line/scanner.h"
-#include "support.h"
+#include "test.h"
 
 /* ---- the work, by the calls that do it ---- */
 
@@ -145,8 +145,10 @@ static const struct sample samples[] = {
     {"0123456789abcdef", "x0123456789abcde0123456789abcdefy", "x0123456789abcde$y|"},
 };
 
+TEST_CASE("delimiters");
+
 /* _i: which */
-START_TEST(a_delimiter_may_be_split_at_every_byte)
+LOOP_TEST(a_delimiter_may_be_split_at_every_byte, COUNT(samples))
 {
 	const struct sample *sample = &samples[_i];
 	size_t length = strlen(sample->text);
@@ -162,9 +164,8 @@ START_TEST(a_delimiter_may_be_split_at_every_byte)
 		}
 	}
 }
-END_TEST
 
-START_TEST(a_delimiter_may_be_in_as_many_chains_as_bytes)
+LOOP_TEST(a_delimiter_may_be_in_as_many_chains_as_bytes, COUNT(samples))
 {
 	const struct sample *sample = &samples[_i];
 	open_scanner(sample->delimiter, strlen(sample->delimiter), 1000);
@@ -174,10 +175,9 @@ START_TEST(a_delimiter_may_be_in_as_many_chains_as_bytes)
 	expect(sample->result);
 	close_scanner();
 }
-END_TEST
 
 /* More of them than are looked at in one go. */
-START_TEST(a_line_may_be_in_a_thousand_chains_at_once)
+TEST(a_line_may_be_in_a_thousand_chains_at_once)
 {
 	open_scanner("\r\n", 2, 5000);
 	for (int i = 0; i < 1000; i++)
@@ -192,9 +192,8 @@ START_TEST(a_line_may_be_in_a_thousand_chains_at_once)
 	ck_assert_int_eq(found[3000], '$');
 	close_scanner();
 }
-END_TEST
 
-START_TEST(lines_and_delimiters_may_hold_zero_bytes)
+TEST(lines_and_delimiters_may_hold_zero_bytes)
 {
 	open_scanner("\0\0", 2, 1000);
 	put("a\0b\0\0\0\0c", 8);
@@ -203,9 +202,8 @@ START_TEST(lines_and_delimiters_may_hold_zero_bytes)
 	ck_assert_mem_eq(found, "a\0b$$c|", 7);
 	close_scanner();
 }
-END_TEST
 
-START_TEST(another_delimiter_is_looked_for_in_what_is_there)
+TEST(another_delimiter_is_looked_for_in_what_is_there)
 {
 	open_scanner("\n", 1, 1000);
 	put("a;b;c", 5);
@@ -218,9 +216,8 @@ START_TEST(another_delimiter_is_looked_for_in_what_is_there)
 	expect("a$b$$");
 	close_scanner();
 }
-END_TEST
 
-START_TEST(a_restart_begins_with_a_line)
+TEST(a_restart_begins_with_a_line)
 {
 	open_scanner("\n", 1, 3);
 	put("toolong", 7);
@@ -231,7 +228,6 @@ START_TEST(a_restart_begins_with_a_line)
 	expect("too>x$");
 	close_scanner();
 }
-END_TEST
 
 /* ---- the longest line ---- */
 
@@ -248,8 +244,10 @@ static const struct sample lengths[] = {
     {"aab", "1234aaab1aab", "1234a$1$"},
 };
 
+TEST_CASE("limits");
+
 /* _i: which, split at every byte */
-START_TEST(a_line_that_is_too_long_is_told_once_and_skipped)
+LOOP_TEST(a_line_that_is_too_long_is_told_once_and_skipped, COUNT(lengths))
 {
 	const struct sample *sample = &lengths[_i];
 	size_t length = strlen(sample->text);
@@ -265,9 +263,8 @@ START_TEST(a_line_that_is_too_long_is_told_once_and_skipped)
 		}
 	}
 }
-END_TEST
 
-START_TEST(the_longest_line_may_become_shorter_and_longer)
+TEST(the_longest_line_may_become_shorter_and_longer)
 {
 	open_scanner("\n", 1, 10);
 	put("12345678", 8);
@@ -280,9 +277,8 @@ START_TEST(the_longest_line_may_become_shorter_and_longer)
 	expect("1234>1234567890$");
 	close_scanner();
 }
-END_TEST
 
-START_TEST(what_is_skipped_is_not_kept)
+TEST(what_is_skipped_is_not_kept)
 {
 	char block[1000];
 	memset(block, 'x', sizeof(block));
@@ -295,9 +291,8 @@ START_TEST(what_is_skipped_is_not_kept)
 	ck_assert_mem_eq(found + 101, "y$", 2);
 	close_scanner();
 }
-END_TEST
 
-START_TEST(an_unfinished_line_is_kept_up_to_its_delimiter_and_no_further)
+TEST(an_unfinished_line_is_kept_up_to_its_delimiter_and_no_further)
 {
 	open_scanner("\r\n", 2, 5000);
 	for (int i = 0; i < 20000; i++)
@@ -306,7 +301,6 @@ START_TEST(an_unfinished_line_is_kept_up_to_its_delimiter_and_no_further)
 	ck_assert_uint_eq(most_kept, 5000 + 2 - 1);
 	close_scanner();
 }
-END_TEST
 
 /* ---- how much work ---- */
 
@@ -330,8 +324,10 @@ static void read_into(const char *bytes, size_t length)
 
 static const char *const long_delimiters[] = {"\n", "\r\n", "0123456789abcdef"};
 
+TEST_CASE("work");
+
 /* _i: the delimiter */
-START_TEST(a_line_of_a_mebibyte_that_comes_byte_by_byte_is_linear_work)
+LOOP_TEST(a_line_of_a_mebibyte_that_comes_byte_by_byte_is_linear_work, 3)
 {
 	const char *delimiter = long_delimiters[_i];
 	struct line line;
@@ -355,10 +351,9 @@ START_TEST(a_line_of_a_mebibyte_that_comes_byte_by_byte_is_linear_work)
 	ck_assert_uint_le(work.chains_walked, (size_t)LONG_LINE * 2 * 10);
 	close_scanner();
 }
-END_TEST
 
 /* Half of a delimiter again and again: the worst there is. */
-START_TEST(a_line_of_half_delimiters_is_linear_work)
+TEST(a_line_of_half_delimiters_is_linear_work)
 {
 	struct line line;
 	open_scanner("aaaaaaaaaaaaaaab", 16, LONG_LINE);
@@ -371,9 +366,8 @@ START_TEST(a_line_of_half_delimiters_is_linear_work)
 	ck_assert_uint_le(work.moved, 4 * LONG_LINE);
 	close_scanner();
 }
-END_TEST
 
-START_TEST(many_lines_in_one_chain_are_searched_once_and_not_moved)
+TEST(many_lines_in_one_chain_are_searched_once_and_not_moved)
 {
 	enum { LINES = 10000 };
 	struct line line;
@@ -390,7 +384,6 @@ START_TEST(many_lines_in_one_chain_are_searched_once_and_not_moved)
 	ck_assert_uint_eq(work.moved, 0);
 	close_scanner();
 }
-END_TEST
 
 /* ---- random chunks of random input, beside a simple splitter ---- */
 
@@ -423,7 +416,9 @@ static void split(const char *text, size_t length, size_t max_length)
 		expect_more(text + start, length - start, '|');
 }
 
-START_TEST(random_chunks_of_random_input_are_split_as_by_a_simple_splitter)
+TEST_CASE("random");
+
+TEST(random_chunks_of_random_input_are_split_as_by_a_simple_splitter)
 {
 	static char text[TEXT_MAX / 8];
 	char delimiter[LINE_DELIMITER_MAX];
@@ -454,40 +449,4 @@ START_TEST(random_chunks_of_random_input_are_split_as_by_a_simple_splitter)
 		ck_assert_uint_lt(most_kept, max_length + size);
 		close_scanner();
 	}
-}
-END_TEST
-
-static Suite *line_scanner_suite(void)
-{
-	Suite *suite = suite_create("line_scanner");
-	int sample_count = (int)(sizeof(samples) / sizeof(*samples));
-	int length_count = (int)(sizeof(lengths) / sizeof(*lengths));
-
-	TCase *delimiters = support_case(suite, "delimiters");
-	tcase_add_loop_test(delimiters, a_delimiter_may_be_split_at_every_byte, 0, sample_count);
-	tcase_add_loop_test(delimiters, a_delimiter_may_be_in_as_many_chains_as_bytes, 0, sample_count);
-	tcase_add_test(delimiters, a_line_may_be_in_a_thousand_chains_at_once);
-	tcase_add_test(delimiters, lines_and_delimiters_may_hold_zero_bytes);
-	tcase_add_test(delimiters, another_delimiter_is_looked_for_in_what_is_there);
-	tcase_add_test(delimiters, a_restart_begins_with_a_line);
-
-	TCase *limits = support_case(suite, "limits");
-	tcase_add_loop_test(limits, a_line_that_is_too_long_is_told_once_and_skipped, 0, length_count);
-	tcase_add_test(limits, the_longest_line_may_become_shorter_and_longer);
-	tcase_add_test(limits, what_is_skipped_is_not_kept);
-	tcase_add_test(limits, an_unfinished_line_is_kept_up_to_its_delimiter_and_no_further);
-
-	TCase *linear = support_case(suite, "work");
-	tcase_add_loop_test(linear, a_line_of_a_mebibyte_that_comes_byte_by_byte_is_linear_work, 0, 3);
-	tcase_add_test(linear, a_line_of_half_delimiters_is_linear_work);
-	tcase_add_test(linear, many_lines_in_one_chain_are_searched_once_and_not_moved);
-
-	TCase *random_case = support_case(suite, "random");
-	tcase_add_test(random_case, random_chunks_of_random_input_are_split_as_by_a_simple_splitter);
-	return suite;
-}
-
-int main(void)
-{
-	return support_run(line_scanner_suite());
 }

@@ -12,7 +12,7 @@
 #include <event2/listener.h>
 
 #include "listening.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static struct ferry_socket_set *new_set(void)
@@ -25,7 +25,9 @@ static struct ferry_socket_set *new_set(void)
 
 /* ---- what may be in it ---- */
 
-START_TEST(bad_arguments_are_refused)
+TEST_CASE("set");
+
+TEST(bad_arguments_are_refused)
 {
 	struct ferry_socket_set *set = new_set();
 	struct ferry_listener *listener = NULL;
@@ -49,9 +51,8 @@ START_TEST(bad_arguments_are_refused)
 	ferry_socket_set_free(set);
 	close(fd);
 }
-END_TEST
 
-START_TEST(only_what_listens_is_added)
+TEST(only_what_listens_is_added)
 {
 	struct ferry_socket_set *set = new_set();
 	int pipe_fds[2];
@@ -71,9 +72,8 @@ START_TEST(only_what_listens_is_added)
 	ferry_socket_set_free(set);
 	ck_assert(!fd_is_open(datagram));
 }
-END_TEST
 
-START_TEST(a_name_holds_255_bytes_and_may_be_there_twice)
+TEST(a_name_holds_255_bytes_and_may_be_there_twice)
 {
 	struct ferry_socket_set *set = new_set();
 	char name[FERRY_SOCKET_SET_NAME_MAX + 2] = "";
@@ -97,9 +97,8 @@ START_TEST(a_name_holds_255_bytes_and_may_be_there_twice)
 	for (int i = 0; i < 4; i++)
 		ck_assert(!fd_is_open(fds[i]));
 }
-END_TEST
 
-START_TEST(a_duplicate_leaves_the_callers_own)
+TEST(a_duplicate_leaves_the_callers_own)
 {
 	struct ferry_socket_set *set = new_set();
 	int fd = listen_tcp();
@@ -112,9 +111,8 @@ START_TEST(a_duplicate_leaves_the_callers_own)
 	ck_assert(fd_is_open(fd));
 	close(fd);
 }
-END_TEST
 
-START_TEST(without_a_free_number_there_is_no_duplicate)
+TEST(without_a_free_number_there_is_no_duplicate)
 {
 	struct ferry_socket_set *set = new_set();
 	int fd = listen_tcp();
@@ -125,9 +123,8 @@ START_TEST(without_a_free_number_there_is_no_duplicate)
 	ferry_socket_set_free(set);
 	close(fd);
 }
-END_TEST
 
-START_TEST(what_is_added_does_not_block)
+TEST(what_is_added_does_not_block)
 {
 	struct ferry_socket_set *set = new_set();
 	int fd = listen_tcp();
@@ -137,7 +134,6 @@ START_TEST(what_is_added_does_not_block)
 	ferry_socket_set_free(set);
 	close(fd);
 }
-END_TEST
 
 /* ---- who accepts on it ---- */
 
@@ -159,7 +155,7 @@ static void on_connection(struct evconnlistener *listener, evutil_socket_t fd,
 	close(fd);
 }
 
-START_TEST(libevents_listener_and_ferrys_accept_on_it)
+TEST(libevents_listener_and_ferrys_accept_on_it)
 {
 	struct ferry_socket_set *set = new_set();
 	struct ferry_listener *listener = NULL;
@@ -180,11 +176,12 @@ START_TEST(libevents_listener_and_ferrys_accept_on_it)
 	ferry_listener_free(listener);
 	ferry_socket_set_free(set);
 }
-END_TEST
 
 /* ---- who removes the file ---- */
 
-START_TEST(a_listeners_file_goes_over_to_the_set)
+TEST_CASE("file", make_directory, remove_directory);
+
+TEST(a_listeners_file_goes_over_to_the_set)
 {
 	struct ferry_socket_set *set = new_set();
 	struct ferry_listener *listener = NULL;
@@ -199,9 +196,8 @@ START_TEST(a_listeners_file_goes_over_to_the_set)
 	ferry_socket_set_free(set);
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
-START_TEST(a_listener_that_was_not_added_keeps_its_file)
+TEST(a_listener_that_was_not_added_keeps_its_file)
 {
 	struct ferry_socket_set *set = new_set();
 	struct ferry_listener *listener = NULL;
@@ -215,18 +211,16 @@ START_TEST(a_listener_that_was_not_added_keeps_its_file)
 	ferry_listener_free(listener);
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
-START_TEST(a_file_that_nobody_owns_is_left)
+TEST(a_file_that_nobody_owns_is_left)
 {
 	struct ferry_socket_set *set = new_set();
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", listen_unix(socket_path), FERRY_FD_TAKE), 0);
 	ferry_socket_set_free(set);
 	ck_assert_int_eq(unlink(socket_path), 0);
 }
-END_TEST
 
-START_TEST(a_path_can_be_owned_afterwards)
+TEST(a_path_can_be_owned_afterwards)
 {
 	struct ferry_socket_set *set = new_set();
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", listen_tcp(), FERRY_FD_TAKE), 0);
@@ -237,9 +231,8 @@ START_TEST(a_path_can_be_owned_afterwards)
 	ferry_socket_set_free(set);
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
-START_TEST(an_owned_relative_path_is_found_again_after_chdir)
+TEST(an_owned_relative_path_is_found_again_after_chdir)
 {
 	struct ferry_socket_set *set = new_set();
 	char before[512];
@@ -255,9 +248,8 @@ START_TEST(an_owned_relative_path_is_found_again_after_chdir)
 	ferry_socket_set_free(set);
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
-START_TEST(a_file_that_took_the_place_is_left)
+TEST(a_file_that_took_the_place_is_left)
 {
 	struct ferry_socket_set *set = new_set();
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", listen_unix(socket_path), FERRY_FD_TAKE), 0);
@@ -269,9 +261,8 @@ START_TEST(a_file_that_took_the_place_is_left)
 	close(other);
 	ck_assert_int_eq(unlink(socket_path), 0);
 }
-END_TEST
 
-START_TEST(what_is_no_socket_is_not_owned)
+TEST(what_is_no_socket_is_not_owned)
 {
 	struct ferry_socket_set *set = new_set();
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", listen_unix(socket_path), FERRY_FD_TAKE), 0);
@@ -281,28 +272,4 @@ START_TEST(what_is_no_socket_is_not_owned)
 	ck_assert_int_eq(ferry_socket_set_own_path(set, "a"), -EADDRINUSE);
 	ferry_socket_set_free(set);
 	ck_assert_int_eq(rmdir(socket_path), 0);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("listeners");
-	TCase *sets = support_case(suite, "set");
-	tcase_add_test(sets, bad_arguments_are_refused);
-	tcase_add_test(sets, only_what_listens_is_added);
-	tcase_add_test(sets, a_name_holds_255_bytes_and_may_be_there_twice);
-	tcase_add_test(sets, a_duplicate_leaves_the_callers_own);
-	tcase_add_test(sets, without_a_free_number_there_is_no_duplicate);
-	tcase_add_test(sets, what_is_added_does_not_block);
-	tcase_add_test(sets, libevents_listener_and_ferrys_accept_on_it);
-	TCase *files = support_case(suite, "file");
-	tcase_add_checked_fixture(files, make_directory, remove_directory);
-	tcase_add_test(files, a_listeners_file_goes_over_to_the_set);
-	tcase_add_test(files, a_listener_that_was_not_added_keeps_its_file);
-	tcase_add_test(files, a_file_that_nobody_owns_is_left);
-	tcase_add_test(files, a_path_can_be_owned_afterwards);
-	tcase_add_test(files, an_owned_relative_path_is_found_again_after_chdir);
-	tcase_add_test(files, a_file_that_took_the_place_is_left);
-	tcase_add_test(files, what_is_no_socket_is_not_owned);
-	return support_run(suite);
 }

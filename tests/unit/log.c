@@ -1,4 +1,4 @@
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,15 +19,14 @@ static void take_line(enum ferry_log_level level, const char *line)
 	errno = EIO;
 }
 
-START_TEST(without_a_callback_a_line_is_dropped)
+TEST(without_a_callback_a_line_is_dropped)
 {
 	ferry_log_set_cb(NULL);
 	log_line(FERRY_LOG_WARNING, "nobody hears %d", 1);
 	ck_assert_uint_eq(lines, 0);
 }
-END_TEST
 
-START_TEST(the_callback_gets_the_level_and_the_line)
+TEST(the_callback_gets_the_level_and_the_line)
 {
 	ferry_log_set_cb(take_line);
 	log_line(FERRY_LOG_WARNING, "%s is %d", "answer", 42);
@@ -37,27 +36,24 @@ START_TEST(the_callback_gets_the_level_and_the_line)
 	log_line(FERRY_LOG_DEBUG, "again");
 	ck_assert_int_eq(last_level, FERRY_LOG_DEBUG);
 }
-END_TEST
 
-START_TEST(no_line_comes_after_the_callback_is_taken_away)
+TEST(no_line_comes_after_the_callback_is_taken_away)
 {
 	ferry_log_set_cb(take_line);
 	ferry_log_set_cb(NULL);
 	log_line(FERRY_LOG_WARNING, "too late");
 	ck_assert_uint_eq(lines, 0);
 }
-END_TEST
 
-START_TEST(errno_stays_as_it_was)
+TEST(errno_stays_as_it_was)
 {
 	ferry_log_set_cb(take_line);
 	errno = ENOENT;
 	log_line(FERRY_LOG_DEBUG, "line");
 	ck_assert_int_eq(errno, ENOENT);
 }
-END_TEST
 
-START_TEST(a_long_line_is_cut)
+TEST(a_long_line_is_cut)
 {
 	ferry_log_set_cb(take_line);
 	char text[900];
@@ -65,17 +61,4 @@ START_TEST(a_long_line_is_cut)
 	text[sizeof(text) - 1] = '\0';
 	log_line(FERRY_LOG_DEBUG, "%s", text);
 	ck_assert_uint_eq(strlen(last_line), 511);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("log");
-	TCase *tcase = support_case(suite, "log");
-	tcase_add_test(tcase, without_a_callback_a_line_is_dropped);
-	tcase_add_test(tcase, the_callback_gets_the_level_and_the_line);
-	tcase_add_test(tcase, no_line_comes_after_the_callback_is_taken_away);
-	tcase_add_test(tcase, errno_stays_as_it_was);
-	tcase_add_test(tcase, a_long_line_is_cut);
-	return support_run(suite);
 }

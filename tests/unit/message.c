@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { HEADER = 16, MARKED = 256, NOTES_MAX = 8192 };
@@ -246,7 +246,9 @@ static int send_fds(unsigned int type, const int *fds, size_t count,
 
 /* ---- the format ---- */
 
-START_TEST(a_frame_is_these_bytes)
+TEST_CASE("the format");
+
+TEST(a_frame_is_these_bytes)
 {
 	static const unsigned char expected[] = {'F', 'R', 'Y', 1, 0x34, 0x12, 0,   0,   5,   0,  0,
 	                                         0,   0,   0,   0, 0,    'h',  'e', 'l', 'l', 'o'};
@@ -263,9 +265,8 @@ START_TEST(a_frame_is_these_bytes)
 	ck_assert_uint_eq(result.fd_count, 0);
 	close_stream();
 }
-END_TEST
 
-START_TEST(every_byte_of_the_length_counts)
+TEST(every_byte_of_the_length_counts)
 {
 	static unsigned char payload[0x010203], bytes[sizeof(payload) + HEADER],
 	    expected[sizeof(bytes)];
@@ -286,11 +287,10 @@ START_TEST(every_byte_of_the_length_counts)
 	ck_assert_mem_eq(bytes, expected, sizeof(bytes));
 	close_stream();
 }
-END_TEST
 
 static const unsigned int fd_counts[] = {1, 2, 252, 253};
 
-START_TEST(descriptors_travel_with_the_first_byte_of_the_header)
+LOOP_TEST(descriptors_travel_with_the_first_byte_of_the_header, COUNT(fd_counts))
 {
 	unsigned int count = fd_counts[_i];
 	int fds[WIRE_MAX_FDS];
@@ -318,9 +318,8 @@ START_TEST(descriptors_travel_with_the_first_byte_of_the_header)
 	ck_assert_int_eq(result.bytes, HEADER + 7 - 1);
 	close_stream();
 }
-END_TEST
 
-START_TEST(each_frame_with_descriptors_is_a_message_of_its_own)
+TEST(each_frame_with_descriptors_is_a_message_of_its_own)
 {
 	unsigned char bytes[1000];
 	struct wire_read result;
@@ -340,9 +339,8 @@ START_TEST(each_frame_with_descriptors_is_a_message_of_its_own)
 	}
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_frame_made_by_hand_arrives)
+TEST(a_frame_made_by_hand_arrives)
 {
 	open_stream();
 	far_frame(0xabcd, 300, 7, 3);
@@ -354,9 +352,8 @@ START_TEST(a_frame_made_by_hand_arrives)
 	ck_assert_uint_eq(stats_of(transport_of(&inbox)).fds_unclaimed, 3);
 	close_stream();
 }
-END_TEST
 
-START_TEST(empty_messages_arrive_with_and_without_descriptors)
+TEST(empty_messages_arrive_with_and_without_descriptors)
 {
 	open_stream();
 	far_frame(1, 0, 0, 0);
@@ -368,13 +365,14 @@ START_TEST(empty_messages_arrive_with_and_without_descriptors)
 	expect_note(2, 3, 0, 1, 0);
 	close_stream();
 }
-END_TEST
 
 /* ---- pieces ---- */
 
 enum { PIECES_PAYLOAD = 5, PIECES = HEADER + PIECES_PAYLOAD };
 
-START_TEST(a_frame_may_be_split_anywhere)
+TEST_CASE("pieces");
+
+LOOP_TEST(a_frame_may_be_split_anywhere, PIECES - 1)
 {
 	unsigned char frame[PIECES];
 	size_t split = (size_t)_i + 1;
@@ -395,9 +393,8 @@ START_TEST(a_frame_may_be_split_anywhere)
 	expect_note(1, 10, 1, 1, 1);
 	close_stream();
 }
-END_TEST
 
-START_TEST(three_frames_may_be_read_by_any_number_of_bytes_at_once)
+LOOP_TEST(three_frames_may_be_read_by_any_number_of_bytes_at_once, 60)
 {
 	open_stream();
 	ck_assert_int_eq(bufferevent_set_max_single_read(bev_of(&inbox), (size_t)_i + 1), 0);
@@ -410,9 +407,8 @@ START_TEST(three_frames_may_be_read_by_any_number_of_bytes_at_once)
 	expect_note(2, 3, 1, 1, 20);
 	close_stream();
 }
-END_TEST
 
-START_TEST(plain_frames_are_glued_to_the_read_that_brings_descriptors)
+TEST(plain_frames_are_glued_to_the_read_that_brings_descriptors)
 {
 	open_stream();
 	for (unsigned int i = 0; i < 10; i++)
@@ -428,7 +424,6 @@ START_TEST(plain_frames_are_glued_to_the_read_that_brings_descriptors)
 	ck_assert_uint_le(stats_of(transport_of(&inbox)).receive_calls, 4);
 	close_stream();
 }
-END_TEST
 
 /* ---- long mixed sequences ---- */
 
@@ -500,7 +495,7 @@ static bool sequence_has_arrived(void *argument)
 }
 
 /* _i: 0 as it comes, 1 deferred callbacks, 2 the smallest socket buffers, 3 a few bytes at once */
-START_TEST(thousands_of_frames_arrive_as_they_were_sent)
+LOOP_TEST(thousands_of_frames_arrive_as_they_were_sent, 4)
 {
 	raise_descriptor_limit();
 	open_marked(sequence.marked, 0, MARKED);
@@ -522,9 +517,8 @@ START_TEST(thousands_of_frames_arrive_as_they_were_sent)
 	free_stream(&second);
 	close_fds(sequence.marked, MARKED);
 }
-END_TEST
 
-START_TEST(the_most_descriptors_with_the_first_byte_of_a_header_do_not_stop_the_reading)
+TEST(the_most_descriptors_with_the_first_byte_of_a_header_do_not_stop_the_reading)
 {
 	raise_descriptor_limit();
 	open_marked(sequence.marked, 0, MARKED);
@@ -544,12 +538,13 @@ START_TEST(the_most_descriptors_with_the_first_byte_of_a_header_do_not_stop_the_
 	free_stream(&second);
 	close_fds(sequence.marked, MARKED);
 }
-END_TEST
 
 /* ---- loss ---- */
 
+TEST_CASE("loss");
+
 /* _i descriptor numbers are free. */
-START_TEST(loss_is_told_of_the_frame_that_it_befell)
+LOOP_TEST(loss_is_told_of_the_frame_that_it_befell, 7)
 {
 	open_stream();
 	pump_turns(2);
@@ -573,7 +568,6 @@ START_TEST(loss_is_told_of_the_frame_that_it_befell)
 	ck_assert_uint_eq(inbox.notes[3].lost, 0);
 	close_stream();
 }
-END_TEST
 
 /* The first takes the numbers for good: the others lose more and more. */
 static void steal_all(struct inbox *box, struct ferry_message *message)
@@ -582,7 +576,7 @@ static void steal_all(struct inbox *box, struct ferry_message *message)
 		box->stolen[(box->count - 1) * 3 + i] = ferry_message_steal_fd(message, i);
 }
 
-START_TEST(several_frames_with_loss_stay_in_step)
+TEST(several_frames_with_loss_stay_in_step)
 {
 	open_stream();
 	pump_turns(2);
@@ -606,11 +600,12 @@ START_TEST(several_frames_with_loss_stay_in_step)
 	ck_assert_int_eq(inbox.stolen[5], -ENOENT);
 	close_stream();
 }
-END_TEST
 
 /* ---- a peer that breaks the format ---- */
 
-START_TEST(any_other_bit_of_the_header_is_caught)
+TEST_CASE("a broken format");
+
+LOOP_TEST(any_other_bit_of_the_header_is_caught, HEADER * 8)
 {
 	unsigned char frame[HEADER + 8];
 	put_frame(frame, 9, 8, 1);
@@ -629,9 +624,8 @@ START_TEST(any_other_bit_of_the_header_is_caught)
 		ck_assert_uint_eq(inbox.count, 2);
 	close_stream();
 }
-END_TEST
 
-START_TEST(garbage_ends_the_connection)
+LOOP_TEST(garbage_ends_the_connection, 100)
 {
 	unsigned char garbage[400];
 	open_stream();
@@ -645,9 +639,8 @@ START_TEST(garbage_ends_the_connection)
 	ck_assert_uint_eq(inbox.count, 0);
 	close_stream();
 }
-END_TEST
 
-START_TEST(valid_frames_with_one_byte_changed_never_leak_or_crash)
+LOOP_TEST(valid_frames_with_one_byte_changed_never_leak_or_crash, 300)
 {
 	unsigned char bytes[2048];
 	open_stream();
@@ -669,14 +662,13 @@ START_TEST(valid_frames_with_one_byte_changed_never_leak_or_crash)
 	ck_assert(inbox.reason == 0 || inbox.reason == -EPROTO);
 	close_stream();
 }
-END_TEST
 
 /* How many are declared, and how many come. */
 static const struct {
 	unsigned int declared, sent;
 } lies[] = {{1, 0}, {0, 1}, {2, 1}, {1, 2}, {253, 252}, {252, 253}, {254, 253}, {65535, 1}};
 
-START_TEST(other_descriptors_than_declared_end_the_connection)
+LOOP_TEST(other_descriptors_than_declared_end_the_connection, COUNT(lies))
 {
 	unsigned char frame[HEADER + 1];
 	open_stream();
@@ -686,10 +678,9 @@ START_TEST(other_descriptors_than_declared_end_the_connection)
 	ck_assert_uint_eq(stats_of(transport_of(&inbox)).fds_unclaimed, lies[_i].sent);
 	close_stream();
 }
-END_TEST
 
 /* At which byte of the frame the descriptor comes; all but the first are wrong. */
-START_TEST(a_descriptor_on_another_byte_ends_the_connection)
+LOOP_TEST(a_descriptor_on_another_byte_ends_the_connection, HEADER + 3)
 {
 	unsigned char frame[HEADER + 4];
 	size_t at = (size_t)_i + 1;
@@ -704,9 +695,8 @@ START_TEST(a_descriptor_on_another_byte_ends_the_connection)
 	ck_assert_uint_eq(inbox.count, 0);
 	close_stream();
 }
-END_TEST
 
-START_TEST(descriptors_inside_of_a_header_do_not_pile_up)
+TEST(descriptors_inside_of_a_header_do_not_pile_up)
 {
 	unsigned char frame[HEADER];
 	open_stream();
@@ -717,9 +707,8 @@ START_TEST(descriptors_inside_of_a_header_do_not_pile_up)
 	ck_assert_uint_eq(stats_of(transport_of(&inbox)).fds_unclaimed, 2);
 	close_stream();
 }
-END_TEST
 
-START_TEST(descriptors_in_the_payload_end_the_connection)
+TEST(descriptors_in_the_payload_end_the_connection)
 {
 	unsigned char frame[HEADER + 100];
 	open_stream();
@@ -730,7 +719,6 @@ START_TEST(descriptors_in_the_payload_end_the_connection)
 	ck_assert_uint_eq(stats_of(transport_of(&inbox)).fds_unclaimed, 2);
 	close_stream();
 }
-END_TEST
 
 static void note_no_more(struct inbox *box, struct ferry_message *message)
 {
@@ -738,7 +726,7 @@ static void note_no_more(struct inbox *box, struct ferry_message *message)
 	ck_assert_uint_eq(box->count, 1);
 }
 
-START_TEST(what_came_before_the_fault_is_delivered_and_nothing_behind_it)
+TEST(what_came_before_the_fault_is_delivered_and_nothing_behind_it)
 {
 	unsigned char frame[HEADER];
 	open_stream();
@@ -754,7 +742,6 @@ START_TEST(what_came_before_the_fault_is_delivered_and_nothing_behind_it)
 	ck_assert_int_eq(send_plain(7, "unsent", 6), -EPIPE);
 	close_stream();
 }
-END_TEST
 
 /* ---- limits ---- */
 
@@ -766,7 +753,9 @@ static const struct {
              {0x80000000, 0, false}, {0xffffffff, 0, false}, {0xfffffff0, 0, false},
              {1000, 3, true},        {0, 4, false}};
 
-START_TEST(a_frame_over_the_limits_is_refused_by_its_header_alone)
+TEST_CASE("limits");
+
+LOOP_TEST(a_frame_over_the_limits_is_refused_by_its_header_alone, COUNT(sizes))
 {
 	static unsigned char frame[HEADER + 1000];
 	open_stream();
@@ -783,9 +772,8 @@ START_TEST(a_frame_over_the_limits_is_refused_by_its_header_alone)
 	}
 	close_stream();
 }
-END_TEST
 
-START_TEST(limits_hold_for_sending_too)
+TEST(limits_hold_for_sending_too)
 {
 	int fds[4];
 	static char payload[1001];
@@ -802,9 +790,8 @@ START_TEST(limits_hold_for_sending_too)
 	close(fds[3]);
 	close_stream();
 }
-END_TEST
 
-START_TEST(limits_are_1_mib_and_253_at_first)
+TEST(limits_are_1_mib_and_253_at_first)
 {
 	static char payload[(1 << 20) + 1];
 	static int fds[254];
@@ -817,9 +804,8 @@ START_TEST(limits_are_1_mib_and_253_at_first)
 	ck_assert_int_eq(send_fds(1, fds, 253, FERRY_FD_DUP), 0);
 	close_stream();
 }
-END_TEST
 
-START_TEST(bad_arguments_are_refused)
+TEST(bad_arguments_are_refused)
 {
 	struct ferry_message_stream *stream = NULL;
 	struct ferry_transport *transport;
@@ -845,7 +831,6 @@ START_TEST(bad_arguments_are_refused)
 	ferry_message_stream_free(NULL);
 	close_stream();
 }
-END_TEST
 
 /* ---- all or nothing ---- */
 
@@ -861,8 +846,10 @@ static void expect_refused(int expected, const int *fds, size_t count,
 	ck_assert_int_eq(count_open_fds(), open_before);
 }
 
+TEST_CASE("all or nothing");
+
 /* _i: the ownership. */
-START_TEST(a_refused_message_leaves_nothing_queued_and_all_descriptors_the_callers)
+LOOP_TEST(a_refused_message_leaves_nothing_queued_and_all_descriptors_the_callers, 2)
 {
 	enum ferry_fd_ownership ownership = _i == 0 ? FERRY_FD_DUP : FERRY_FD_TAKE;
 	struct ferry_message_stream *stream;
@@ -896,9 +883,8 @@ START_TEST(a_refused_message_leaves_nothing_queued_and_all_descriptors_the_calle
 	free_stream(&inbox);
 	free_stream(&second);
 }
-END_TEST
 
-START_TEST(without_numbers_for_the_duplicates_nothing_is_queued)
+TEST(without_numbers_for_the_duplicates_nothing_is_queued)
 {
 	int fds[10];
 	open_stream();
@@ -913,9 +899,8 @@ START_TEST(without_numbers_for_the_duplicates_nothing_is_queued)
 	close_fds(fds, 10);
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_descriptor_cannot_be_taken_twice_but_be_sent_twice)
+TEST(a_descriptor_cannot_be_taken_twice_but_be_sent_twice)
 {
 	open_stream();
 	int fd = make_marked_fd(0);
@@ -925,9 +910,8 @@ START_TEST(a_descriptor_cannot_be_taken_twice_but_be_sent_twice)
 	close(fd);
 	close_stream();
 }
-END_TEST
 
-START_TEST(taken_descriptors_are_closed_once_the_kernel_has_them)
+TEST(taken_descriptors_are_closed_once_the_kernel_has_them)
 {
 	int fds[3];
 	open_stream();
@@ -939,10 +923,9 @@ START_TEST(taken_descriptors_are_closed_once_the_kernel_has_them)
 	wire_drain(ends[1]);
 	close_stream();
 }
-END_TEST
 
 /* _i: 0 closing, 1 aborted, 2 the peer is gone */
-START_TEST(nothing_can_be_sent_when_the_connection_ends)
+LOOP_TEST(nothing_can_be_sent_when_the_connection_ends, 3)
 {
 	int fd = make_marked_fd(0);
 	open_stream();
@@ -965,7 +948,6 @@ START_TEST(nothing_can_be_sent_when_the_connection_ends)
 	                 -ENOTCONN);
 	close_stream();
 }
-END_TEST
 
 static void free_in_pause(void *context)
 {
@@ -978,7 +960,7 @@ static void ignore_call(void *context)
 	(void)context;
 }
 
-START_TEST(the_stream_may_be_freed_when_a_send_pauses_the_producer)
+TEST(the_stream_may_be_freed_when_a_send_pauses_the_producer)
 {
 	static const struct ferry_producer_callbacks producer = {.resume_producing = ignore_call,
 	                                                         .pause_producing = free_in_pause};
@@ -995,12 +977,11 @@ START_TEST(the_stream_may_be_freed_when_a_send_pauses_the_producer)
 	ck_assert(!fd_is_open(fd));
 	close_far();
 }
-END_TEST
 
 /* ---- other transports ---- */
 
 /* _i: 0 TCP, 1 pipes */
-START_TEST(messages_without_descriptors_flow_where_there_are_none)
+LOOP_TEST(messages_without_descriptors_flow_where_there_are_none, 2)
 {
 	unsigned char frame[HEADER + 5];
 	int fd = STDERR_FILENO, there[2], back[2];
@@ -1028,11 +1009,12 @@ START_TEST(messages_without_descriptors_flow_where_there_are_none)
 	if (_i == 1)
 		close(back[0]);
 }
-END_TEST
 
 /* ---- the end ---- */
 
-START_TEST(an_end_between_messages_is_clean)
+TEST_CASE("the end");
+
+TEST(an_end_between_messages_is_clean)
 {
 	open_stream();
 	far_frame(1, 10, 0, 2);
@@ -1041,10 +1023,9 @@ START_TEST(an_end_between_messages_is_clean)
 	ck_assert_uint_eq(inbox.count, 1);
 	close_stream();
 }
-END_TEST
 
 /* _i bytes of the frame came. */
-START_TEST(an_end_inside_a_message_is_a_broken_format)
+LOOP_TEST(an_end_inside_a_message_is_a_broken_format, PIECES - 1)
 {
 	unsigned char frame[PIECES];
 	put_frame(frame, 1, PIECES_PAYLOAD, 2);
@@ -1056,9 +1037,8 @@ START_TEST(an_end_inside_a_message_is_a_broken_format)
 	ck_assert_uint_eq(inbox.count, 1);
 	close_stream();
 }
-END_TEST
 
-START_TEST(queued_messages_are_sent_when_the_peer_ends_its_half)
+TEST(queued_messages_are_sent_when_the_peer_ends_its_half)
 {
 	open_stream();
 	size_t filled = wire_fill(ends[0]);
@@ -1075,7 +1055,6 @@ START_TEST(queued_messages_are_sent_when_the_peer_ends_its_half)
 	ck_assert_int_eq(inbox.reason, 0);
 	close_stream();
 }
-END_TEST
 
 /* ---- stealing ---- */
 
@@ -1093,7 +1072,9 @@ static void steal_some(struct inbox *box, struct ferry_message *message)
 	ck_assert_uint_eq(ferry_message_get_fds_lost(message), 0);
 }
 
-START_TEST(stolen_descriptors_are_the_callers_and_the_others_are_closed)
+TEST_CASE("callbacks");
+
+TEST(stolen_descriptors_are_the_callers_and_the_others_are_closed)
 {
 	open_stream();
 	inbox.hook = steal_some;
@@ -1106,9 +1087,8 @@ START_TEST(stolen_descriptors_are_the_callers_and_the_others_are_closed)
 	close_fds(inbox.stolen, 2);
 	close_stream();
 }
-END_TEST
 
-START_TEST(without_callbacks_everything_is_closed)
+TEST(without_callbacks_everything_is_closed)
 {
 	static const struct ferry_message_callbacks none = {NULL, NULL, NULL, {NULL}};
 	struct ferry_transport *transport;
@@ -1123,7 +1103,6 @@ START_TEST(without_callbacks_everything_is_closed)
 	ck_assert_uint_eq(stats_of(transport).fds_unclaimed, 4);
 	ferry_message_stream_free(stream);
 }
-END_TEST
 
 /* ---- inside callbacks ---- */
 
@@ -1140,7 +1119,7 @@ static void free_it(struct inbox *box, struct ferry_message *message)
 }
 
 /* _i: with deferred callbacks, and all that waits has been read already */
-START_TEST(the_stream_may_be_freed_with_more_messages_and_descriptors_waiting)
+LOOP_TEST(the_stream_may_be_freed_with_more_messages_and_descriptors_waiting, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
@@ -1154,14 +1133,13 @@ START_TEST(the_stream_may_be_freed_with_more_messages_and_descriptors_waiting)
 	close(inbox.stolen[0]);
 	close_far();
 }
-END_TEST
 
 static void free_when_lost(struct inbox *box)
 {
 	free_stream(box);
 }
 
-START_TEST(the_stream_may_be_freed_in_connection_lost)
+TEST(the_stream_may_be_freed_in_connection_lost)
 {
 	unsigned char frame[HEADER];
 	open_stream();
@@ -1174,7 +1152,6 @@ START_TEST(the_stream_may_be_freed_in_connection_lost)
 	pump_turns(3);
 	close_stream();
 }
-END_TEST
 
 static void abort_it(struct inbox *box, struct ferry_message *message)
 {
@@ -1190,7 +1167,7 @@ static void lose_it(struct inbox *box, struct ferry_message *message)
 }
 
 /* _i & 1: lose or abort; _i & 2: deferred callbacks */
-START_TEST(nothing_is_delivered_after_the_connection_was_ended_in_a_callback)
+LOOP_TEST(nothing_is_delivered_after_the_connection_was_ended_in_a_callback, 4)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], (_i & 2) != 0 ? BEV_OPT_DEFER_CALLBACKS : 0);
@@ -1201,7 +1178,6 @@ START_TEST(nothing_is_delivered_after_the_connection_was_ended_in_a_callback)
 	ck_assert_uint_eq(inbox.count, 1);
 	close_stream();
 }
-END_TEST
 
 static void echo(struct inbox *box, struct ferry_message *message)
 {
@@ -1216,7 +1192,7 @@ static void echo(struct inbox *box, struct ferry_message *message)
 	ferry_transport_resume_reading(transport_of(box));
 }
 
-START_TEST(messages_may_be_sent_and_the_input_be_offered_in_a_callback)
+TEST(messages_may_be_sent_and_the_input_be_offered_in_a_callback)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], 0);
@@ -1232,7 +1208,6 @@ START_TEST(messages_may_be_sent_and_the_input_be_offered_in_a_callback)
 	free_stream(&inbox);
 	free_stream(&second);
 }
-END_TEST
 
 static void pause_it(struct inbox *box, struct ferry_message *message)
 {
@@ -1241,7 +1216,7 @@ static void pause_it(struct inbox *box, struct ferry_message *message)
 }
 
 /* _i: deferred callbacks */
-START_TEST(a_pause_in_a_callback_holds_the_next_message_back)
+LOOP_TEST(a_pause_in_a_callback_holds_the_next_message_back, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
@@ -1257,10 +1232,9 @@ START_TEST(a_pause_in_a_callback_holds_the_next_message_back)
 	}
 	close_stream();
 }
-END_TEST
 
 /* _i: deferred callbacks */
-START_TEST(paused_messages_are_delivered_before_the_peers_end)
+LOOP_TEST(paused_messages_are_delivered_before_the_peers_end, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
@@ -1280,10 +1254,9 @@ START_TEST(paused_messages_are_delivered_before_the_peers_end)
 	expect_lost(0);
 	close_stream();
 }
-END_TEST
 
 /* Paused and with a peer that is gone for sure, all of it comes, then the end. _i: deferred callbacks */
-START_TEST(a_paused_stream_gets_everything_when_the_peer_is_gone)
+LOOP_TEST(a_paused_stream_gets_everything_when_the_peer_is_gone, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
@@ -1297,9 +1270,8 @@ START_TEST(a_paused_stream_gets_everything_when_the_peer_is_gone)
 	ck_assert_uint_eq(inbox.count, 6);
 	close_stream();
 }
-END_TEST
 
-START_TEST(messages_read_before_a_reset_are_delivered_though_the_stream_pauses)
+TEST(messages_read_before_a_reset_are_delivered_though_the_stream_pauses)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], BEV_OPT_DEFER_CALLBACKS);
@@ -1318,7 +1290,6 @@ START_TEST(messages_read_before_a_reset_are_delivered_though_the_stream_pauses)
 	ck_assert_uint_eq(inbox.count, 6);
 	close_stream();
 }
-END_TEST
 
 static int open_before;
 
@@ -1328,7 +1299,7 @@ static void see_few_open(struct inbox *box, struct ferry_message *message)
 	ck_assert_int_le(count_open_fds(), open_before + 400);
 }
 
-START_TEST(deferred_callbacks_do_not_let_descriptors_pile_up)
+TEST(deferred_callbacks_do_not_let_descriptors_pile_up)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], BEV_OPT_DEFER_CALLBACKS);
@@ -1339,15 +1310,16 @@ START_TEST(deferred_callbacks_do_not_let_descriptors_pile_up)
 	pump_until_count(&inbox.count, 20);
 	close_stream();
 }
-END_TEST
 
 /* ---- watermarks ---- */
 
 static const size_t high_marks[] = {1, 15, 16, 17, 100, 315};
 enum { HIGH_MARKS = sizeof(high_marks) / sizeof(high_marks[0]) };
 
+TEST_CASE("watermarks");
+
 /* _i: the mark, with and without deferred callbacks */
-START_TEST(a_high_water_mark_below_a_message_does_not_stop_the_reading)
+LOOP_TEST(a_high_water_mark_below_a_message_does_not_stop_the_reading, 2 * HIGH_MARKS)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], _i < HIGH_MARKS ? 0 : BEV_OPT_DEFER_CALLBACKS);
@@ -1360,9 +1332,8 @@ START_TEST(a_high_water_mark_below_a_message_does_not_stop_the_reading)
 	expect_payload(&inbox, 0);
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_high_water_mark_still_bounds_a_read)
+TEST(a_high_water_mark_still_bounds_a_read)
 {
 	unsigned char frame[HEADER + 1000];
 	open_stream();
@@ -1373,7 +1344,6 @@ START_TEST(a_high_water_mark_still_bounds_a_read)
 	ck_assert_uint_ge(stats_of(transport_of(&inbox)).receive_calls, sizeof(frame) / 10);
 	close_stream();
 }
-END_TEST
 
 static bool has_read_some(void *unused)
 {
@@ -1382,7 +1352,7 @@ static bool has_read_some(void *unused)
 }
 
 /* Below what has come of a message already. _i: deferred callbacks */
-START_TEST(a_high_water_mark_may_be_set_in_the_middle_of_a_message)
+LOOP_TEST(a_high_water_mark_may_be_set_in_the_middle_of_a_message, 2)
 {
 	unsigned char frame[HEADER + 300];
 	put_frame(frame, 5, 300, 2);
@@ -1398,7 +1368,6 @@ START_TEST(a_high_water_mark_may_be_set_in_the_middle_of_a_message)
 	expect_payload(&inbox, 0);
 	close_stream();
 }
-END_TEST
 
 static void set_low_high_mark(struct inbox *box, struct ferry_message *message)
 {
@@ -1406,7 +1375,7 @@ static void set_low_high_mark(struct inbox *box, struct ferry_message *message)
 	bufferevent_setwatermark(bev_of(box), EV_READ, 0, 20);
 }
 
-START_TEST(a_high_water_mark_may_be_set_in_a_callback)
+TEST(a_high_water_mark_may_be_set_in_a_callback)
 {
 	unsigned char frames[HEADER + 10 + HEADER + 300];
 	size_t length = put_frame(frames, 1, 10, 0);
@@ -1420,10 +1389,9 @@ START_TEST(a_high_water_mark_may_be_set_in_a_callback)
 	expect_payload(&inbox, 0);
 	close_stream();
 }
-END_TEST
 
 /* _i: deferred callbacks */
-START_TEST(a_low_water_mark_does_not_hold_messages_back)
+LOOP_TEST(a_low_water_mark_does_not_hold_messages_back, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
@@ -1437,10 +1405,9 @@ START_TEST(a_low_water_mark_does_not_hold_messages_back)
 	}
 	close_stream();
 }
-END_TEST
 
 /* With the start of one put aside. _i: where it is cut */
-START_TEST(an_end_inside_a_message_is_told_under_a_high_water_mark_too)
+LOOP_TEST(an_end_inside_a_message_is_told_under_a_high_water_mark_too, HEADER + 20 - 1)
 {
 	unsigned char frame[HEADER + 20];
 	put_frame(frame, 1, 20, 1);
@@ -1452,7 +1419,6 @@ START_TEST(an_end_inside_a_message_is_told_under_a_high_water_mark_too)
 	ck_assert_uint_eq(inbox.count, 0);
 	close_stream();
 }
-END_TEST
 
 /* ---- after another protocol ---- */
 
@@ -1470,7 +1436,9 @@ static void upgrade(struct recorder *recorder, char event)
 	    ferry_message_stream_new(&inbox.stream, recorder->transport, &callbacks, &inbox), 0);
 }
 
-START_TEST(a_transport_may_change_to_messages)
+TEST_CASE("callbacks");
+
+TEST(a_transport_may_change_to_messages)
 {
 	struct recorder recorder;
 	make_pair(PAIR_UNIX, ends);
@@ -1488,7 +1456,6 @@ START_TEST(a_transport_may_change_to_messages)
 	evbuffer_free(recorder.received);
 	close_stream();
 }
-END_TEST
 
 /* ---- the reserve of descriptor numbers ---- */
 
@@ -1507,7 +1474,9 @@ static void turn_until(const unsigned int *counter, unsigned int value)
 		event_base_loop(base, EVLOOP_ONCE);
 }
 
-START_TEST(nothing_is_read_while_fewer_numbers_than_the_reserve_are_free)
+TEST_CASE("the reserve");
+
+TEST(nothing_is_read_while_fewer_numbers_than_the_reserve_are_free)
 {
 	open_stream();
 	pump_turns(2);
@@ -1526,7 +1495,6 @@ START_TEST(nothing_is_read_while_fewer_numbers_than_the_reserve_are_free)
 	ck_assert_uint_eq(inbox.notes[0].lost + inbox.notes[1].lost, 0);
 	close_stream();
 }
-END_TEST
 
 static void steal_into_list(struct inbox *box, struct ferry_message *message)
 {
@@ -1534,7 +1502,7 @@ static void steal_into_list(struct inbox *box, struct ferry_message *message)
 		box->stolen[(box->count - 1) * 5 + i] = ferry_message_steal_fd(message, i);
 }
 
-START_TEST(frames_come_one_by_one_as_numbers_become_free)
+TEST(frames_come_one_by_one_as_numbers_become_free)
 {
 	open_stream();
 	pump_turns(2);
@@ -1556,10 +1524,9 @@ START_TEST(frames_come_one_by_one_as_numbers_become_free)
 	ck_assert_uint_eq(lost, 0);
 	close_stream();
 }
-END_TEST
 
 /* _i: 1 if the reserve is one more than what is free */
-START_TEST(numbers_below_used_ones_count_as_free)
+LOOP_TEST(numbers_below_used_ones_count_as_free, 2)
 {
 	int numbers[20];
 	open_stream();
@@ -1583,9 +1550,8 @@ START_TEST(numbers_below_used_ones_count_as_free)
 		close(numbers[i]);
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_held_stream_can_be_paused_resumed_and_freed)
+TEST(a_held_stream_can_be_paused_resumed_and_freed)
 {
 	open_stream();
 	pump_turns(2);
@@ -1615,10 +1581,9 @@ START_TEST(a_held_stream_can_be_paused_resumed_and_freed)
 	unlimit_descriptors();
 	close_far();
 }
-END_TEST
 
 /* _i: paused by the user besides */
-START_TEST(a_held_stream_gets_everything_when_the_peer_is_gone)
+LOOP_TEST(a_held_stream_gets_everything_when_the_peer_is_gone, 2)
 {
 	open_stream();
 	pump_turns(2);
@@ -1644,9 +1609,8 @@ START_TEST(a_held_stream_gets_everything_when_the_peer_is_gone)
 		ck_assert_uint_eq(inbox.notes[i].lost, 0);
 	close_stream();
 }
-END_TEST
 
-START_TEST(a_reserve_may_be_larger_than_one_look_and_than_the_limit)
+TEST(a_reserve_may_be_larger_than_one_look_and_than_the_limit)
 {
 	raise_descriptor_limit();
 	open_stream();
@@ -1659,124 +1623,4 @@ START_TEST(a_reserve_may_be_larger_than_one_look_and_than_the_limit)
 	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 0), 0);
 	pump_until_count(&inbox.count, 2);
 	close_stream();
-}
-END_TEST
-
-#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
-
-static void add_format_tests(Suite *suite)
-{
-	TCase *format = support_case(suite, "the format");
-	tcase_add_test(format, a_frame_is_these_bytes);
-	tcase_add_test(format, every_byte_of_the_length_counts);
-	tcase_add_loop_test(format, descriptors_travel_with_the_first_byte_of_the_header, 0,
-	                    COUNT(fd_counts));
-	tcase_add_test(format, each_frame_with_descriptors_is_a_message_of_its_own);
-	tcase_add_test(format, a_frame_made_by_hand_arrives);
-	tcase_add_test(format, empty_messages_arrive_with_and_without_descriptors);
-
-	TCase *pieces = support_case(suite, "pieces");
-	tcase_add_loop_test(pieces, a_frame_may_be_split_anywhere, 0, PIECES - 1);
-	tcase_add_loop_test(pieces, three_frames_may_be_read_by_any_number_of_bytes_at_once, 0, 60);
-	tcase_add_test(pieces, plain_frames_are_glued_to_the_read_that_brings_descriptors);
-	tcase_add_loop_test(pieces, thousands_of_frames_arrive_as_they_were_sent, 0, 4);
-	tcase_add_test(pieces,
-	               the_most_descriptors_with_the_first_byte_of_a_header_do_not_stop_the_reading);
-
-	TCase *loss = support_case(suite, "loss");
-	tcase_add_loop_test(loss, loss_is_told_of_the_frame_that_it_befell, 0, 7);
-	tcase_add_test(loss, several_frames_with_loss_stay_in_step);
-}
-
-static void add_fault_tests(Suite *suite)
-{
-	TCase *broken = support_case(suite, "a broken format");
-	tcase_add_loop_test(broken, any_other_bit_of_the_header_is_caught, 0, HEADER * 8);
-	tcase_add_loop_test(broken, garbage_ends_the_connection, 0, 100);
-	tcase_add_loop_test(broken, valid_frames_with_one_byte_changed_never_leak_or_crash, 0, 300);
-	tcase_add_loop_test(broken, other_descriptors_than_declared_end_the_connection, 0, COUNT(lies));
-	tcase_add_loop_test(broken, a_descriptor_on_another_byte_ends_the_connection, 0, HEADER + 3);
-	tcase_add_test(broken, descriptors_inside_of_a_header_do_not_pile_up);
-	tcase_add_test(broken, descriptors_in_the_payload_end_the_connection);
-	tcase_add_test(broken, what_came_before_the_fault_is_delivered_and_nothing_behind_it);
-
-	TCase *limits = support_case(suite, "limits");
-	tcase_add_loop_test(limits, a_frame_over_the_limits_is_refused_by_its_header_alone, 0,
-	                    COUNT(sizes));
-	tcase_add_test(limits, limits_hold_for_sending_too);
-	tcase_add_test(limits, limits_are_1_mib_and_253_at_first);
-	tcase_add_test(limits, bad_arguments_are_refused);
-}
-
-static void add_sending_tests(Suite *suite)
-{
-	TCase *sending = support_case(suite, "all or nothing");
-	tcase_add_loop_test(
-	    sending, a_refused_message_leaves_nothing_queued_and_all_descriptors_the_callers, 0, 2);
-	tcase_add_test(sending, without_numbers_for_the_duplicates_nothing_is_queued);
-	tcase_add_test(sending, a_descriptor_cannot_be_taken_twice_but_be_sent_twice);
-	tcase_add_test(sending, taken_descriptors_are_closed_once_the_kernel_has_them);
-	tcase_add_loop_test(sending, nothing_can_be_sent_when_the_connection_ends, 0, 3);
-	tcase_add_test(sending, the_stream_may_be_freed_when_a_send_pauses_the_producer);
-	tcase_add_loop_test(sending, messages_without_descriptors_flow_where_there_are_none, 0, 2);
-
-	TCase *end = support_case(suite, "the end");
-	tcase_add_test(end, an_end_between_messages_is_clean);
-	tcase_add_loop_test(end, an_end_inside_a_message_is_a_broken_format, 0, PIECES - 1);
-	tcase_add_test(end, queued_messages_are_sent_when_the_peer_ends_its_half);
-}
-
-static void add_callback_tests(Suite *suite)
-{
-	TCase *inside = support_case(suite, "callbacks");
-	tcase_add_test(inside, stolen_descriptors_are_the_callers_and_the_others_are_closed);
-	tcase_add_test(inside, without_callbacks_everything_is_closed);
-	tcase_add_loop_test(inside, the_stream_may_be_freed_with_more_messages_and_descriptors_waiting,
-	                    0, 2);
-	tcase_add_test(inside, the_stream_may_be_freed_in_connection_lost);
-	tcase_add_loop_test(inside, nothing_is_delivered_after_the_connection_was_ended_in_a_callback,
-	                    0, 4);
-	tcase_add_test(inside, messages_may_be_sent_and_the_input_be_offered_in_a_callback);
-	tcase_add_loop_test(inside, a_pause_in_a_callback_holds_the_next_message_back, 0, 2);
-	tcase_add_loop_test(inside, paused_messages_are_delivered_before_the_peers_end, 0, 2);
-	tcase_add_loop_test(inside, a_paused_stream_gets_everything_when_the_peer_is_gone, 0, 2);
-	tcase_add_test(inside, messages_read_before_a_reset_are_delivered_though_the_stream_pauses);
-	tcase_add_test(inside, deferred_callbacks_do_not_let_descriptors_pile_up);
-	tcase_add_test(inside, a_transport_may_change_to_messages);
-}
-
-static void add_reserve_tests(Suite *suite)
-{
-	TCase *reserve = support_case(suite, "the reserve");
-	tcase_add_test(reserve, nothing_is_read_while_fewer_numbers_than_the_reserve_are_free);
-	tcase_add_test(reserve, frames_come_one_by_one_as_numbers_become_free);
-	tcase_add_loop_test(reserve, numbers_below_used_ones_count_as_free, 0, 2);
-	tcase_add_test(reserve, a_held_stream_can_be_paused_resumed_and_freed);
-	tcase_add_loop_test(reserve, a_held_stream_gets_everything_when_the_peer_is_gone, 0, 2);
-	tcase_add_test(reserve, a_reserve_may_be_larger_than_one_look_and_than_the_limit);
-}
-
-static void add_mark_tests(Suite *suite)
-{
-	TCase *marks = support_case(suite, "watermarks");
-	tcase_add_loop_test(marks, a_high_water_mark_below_a_message_does_not_stop_the_reading, 0,
-	                    2 * HIGH_MARKS);
-	tcase_add_test(marks, a_high_water_mark_still_bounds_a_read);
-	tcase_add_loop_test(marks, a_high_water_mark_may_be_set_in_the_middle_of_a_message, 0, 2);
-	tcase_add_test(marks, a_high_water_mark_may_be_set_in_a_callback);
-	tcase_add_loop_test(marks, a_low_water_mark_does_not_hold_messages_back, 0, 2);
-	tcase_add_loop_test(marks, an_end_inside_a_message_is_told_under_a_high_water_mark_too, 0,
-	                    HEADER + 20 - 1);
-}
-
-int main(void)
-{
-	Suite *suite = suite_create("message");
-	add_format_tests(suite);
-	add_fault_tests(suite);
-	add_sending_tests(suite);
-	add_callback_tests(suite);
-	add_reserve_tests(suite);
-	add_mark_tests(suite);
-	return support_run(suite);
 }

@@ -6,7 +6,7 @@
 #include "heap.h"
 #include "heap_sweep.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { MANY = 1000, BURST = 40, LARGE = 100000 };
@@ -49,7 +49,7 @@ static void open_end(struct end *end, int fd)
 }
 
 /* _i: with descriptors */
-START_TEST(a_small_message_takes_no_memory_but_its_share_of_the_buffers)
+LOOP_TEST(a_small_message_takes_no_memory_but_its_share_of_the_buffers, 2)
 {
 	int ends[2];
 	make_pair(PAIR_UNIX, ends);
@@ -73,7 +73,6 @@ START_TEST(a_small_message_takes_no_memory_but_its_share_of_the_buffers)
 	ferry_message_stream_free(near.stream);
 	ferry_message_stream_free(far.stream);
 }
-END_TEST
 
 /* ---- none ---- */
 
@@ -158,18 +157,12 @@ static void judge(unsigned long failing)
 	              far.count);
 }
 
-START_TEST(every_allocation_may_fail)
+TEST(every_allocation_may_fail)
 {
 	sweep_scenario(run_scenario, judge, 10);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("message_memory");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_loop_test(memory, a_small_message_takes_no_memory_but_its_share_of_the_buffers, 0, 2);
-	tcase_add_test(memory, every_allocation_may_fail);
-	return support_run(suite);
 }

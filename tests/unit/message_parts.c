@@ -10,7 +10,7 @@
 #include "message/send.h"
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { HEADER = 16, MARK = 5 };
@@ -91,7 +91,9 @@ static int send_lent(int fd)
 	return message_stream_send_parts(stream, 0x0102, parts, 4, fd);
 }
 
-START_TEST(the_parts_are_one_payload)
+TEST_CASE("sending");
+
+TEST(the_parts_are_one_payload)
 {
 	unsigned char bytes[100];
 	struct wire_read read;
@@ -117,12 +119,11 @@ START_TEST(the_parts_are_one_payload)
 	close(fd);
 	close_stream();
 }
-END_TEST
 
 enum { FREED, ENDED, BROKEN, HALF_CLOSED };
 
 /* _i: how the stream ends */
-START_TEST(a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream)
+LOOP_TEST(a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream, HALF_CLOSED + 1)
 {
 	open_stream();
 	int fd = make_marked_fd(MARK);
@@ -146,9 +147,8 @@ START_TEST(a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream)
 	ck_assert_uint_eq(marked_number(fd), MARK);
 	close(fd);
 }
-END_TEST
 
-START_TEST(what_was_lent_counts_for_the_limits)
+TEST(what_was_lent_counts_for_the_limits)
 {
 	open_stream();
 	struct ferry_transport *transport = ferry_message_stream_get_transport(stream);
@@ -169,9 +169,8 @@ START_TEST(what_was_lent_counts_for_the_limits)
 	close(fd);
 	close_stream();
 }
-END_TEST
 
-START_TEST(tcp_takes_none)
+TEST(tcp_takes_none)
 {
 	make_pair(PAIR_TCP, ends);
 	ck_assert_int_eq(ferry_message_stream_new(&stream, make_transport(ends[0]), &callbacks, NULL),
@@ -180,7 +179,6 @@ START_TEST(tcp_takes_none)
 	ck_assert_int_eq(send_lent(-1), 0);
 	close_stream();
 }
-END_TEST
 
 static uint64_t told_position;
 static unsigned int told_count;
@@ -193,7 +191,7 @@ static void on_sent(void *argument)
 	told_position = message_stream_sent_position(stream);
 }
 
-START_TEST(what_was_sent_is_told)
+TEST(what_was_sent_is_told)
 {
 	open_stream();
 	message_stream_set_sent_cb(stream, on_sent, NULL);
@@ -211,7 +209,6 @@ START_TEST(what_was_sent_is_told)
 	message_stream_set_sent_cb(stream, NULL, NULL);
 	close_stream();
 }
-END_TEST
 
 /* ---- a message that is kept ---- */
 
@@ -224,8 +221,10 @@ static void far_send(unsigned int type, bool with_fd)
 	close(fd);
 }
 
+TEST_CASE("keeping");
+
 /* _i: whether a descriptor goes with it */
-START_TEST(a_kept_message_comes_once_more_and_before_the_others)
+LOOP_TEST(a_kept_message_comes_once_more_and_before_the_others, 2)
 {
 	open_stream();
 	keep = true;
@@ -244,10 +243,9 @@ START_TEST(a_kept_message_comes_once_more_and_before_the_others)
 	pump_until_count(&received, 4);
 	close_stream();
 }
-END_TEST
 
 /* _i: 0, freed; 1, ended; 2, broken: then it is handed out, and those behind it */
-START_TEST(a_kept_message_goes_with_the_stream)
+LOOP_TEST(a_kept_message_goes_with_the_stream, 3)
 {
 	open_stream();
 	keep = true;
@@ -269,10 +267,9 @@ START_TEST(a_kept_message_goes_with_the_stream)
 		pump_until_count(&lost, 1);
 	close_stream();
 }
-END_TEST
 
 /* _i: 1 and 3, with deferred callbacks, so that the end is known before; 2 and 3, with another message */
-START_TEST(the_peers_end_waits_for_a_kept_message)
+LOOP_TEST(the_peers_end_waits_for_a_kept_message, 4)
 {
 	open_stream_with(_i % 2 == 1 ? BEV_OPT_DEFER_CALLBACKS : 0);
 	keep = true;
@@ -289,22 +286,4 @@ START_TEST(the_peers_end_waits_for_a_kept_message)
 	pump_until_count(&lost, 1);
 	ck_assert_uint_eq(received, _i >= 2 ? 2 : 1);
 	close_stream();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("message_parts");
-	TCase *sending = support_case(suite, "sending");
-	tcase_add_test(sending, the_parts_are_one_payload);
-	tcase_add_loop_test(sending, a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream, 0,
-	                    HALF_CLOSED + 1);
-	tcase_add_test(sending, what_was_lent_counts_for_the_limits);
-	tcase_add_test(sending, tcp_takes_none);
-	tcase_add_test(sending, what_was_sent_is_told);
-	TCase *keeping = support_case(suite, "keeping");
-	tcase_add_loop_test(keeping, a_kept_message_comes_once_more_and_before_the_others, 0, 2);
-	tcase_add_loop_test(keeping, a_kept_message_goes_with_the_stream, 0, 3);
-	tcase_add_loop_test(keeping, the_peers_end_waits_for_a_kept_message, 0, 4);
-	return support_run(suite);
 }

@@ -13,7 +13,7 @@
 
 #include "ferry/ferry.h"
 
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { SENDERS = 2, MESSAGES = 1500, FDS_MAX = 3, MARKS = 256, STREAMS = 60 };
@@ -132,7 +132,7 @@ static void disturb(void)
 	sched_yield();
 }
 
-START_TEST(messages_of_several_threads_arrive_whole_and_each_threads_in_order)
+TEST(messages_of_several_threads_arrive_whole_and_each_threads_in_order)
 {
 	static unsigned int numbers[SENDERS] = {0, 1};
 	pthread_t loop, senders[SENDERS];
@@ -150,9 +150,8 @@ START_TEST(messages_of_several_threads_arrive_whole_and_each_threads_in_order)
 		ferry_message_stream_free(ends[i].stream);
 	}
 }
-END_TEST
 
-START_TEST(a_stream_may_be_freed_from_another_thread_with_messages_under_way)
+TEST(a_stream_may_be_freed_from_another_thread_with_messages_under_way)
 {
 	pthread_t loop;
 	ck_assert_int_eq(pthread_create(&loop, NULL, run_loop, NULL), 0);
@@ -174,14 +173,8 @@ START_TEST(a_stream_may_be_freed_from_another_thread_with_messages_under_way)
 	}
 	stop_loop(loop);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	evthread_use_pthreads();
-	Suite *suite = suite_create("message_threads");
-	TCase *threads = support_case(suite, "several threads");
-	tcase_add_test(threads, messages_of_several_threads_arrive_whole_and_each_threads_in_order);
-	tcase_add_test(threads, a_stream_may_be_freed_from_another_thread_with_messages_under_way);
-	return support_run(suite);
 }

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { MAX_STREAM = 4 << 20, MAX_MARKS = 1000, CHUNKS = 1000, FILES = 20 };
@@ -267,7 +267,9 @@ static void check_counters(void)
 	ck_assert_uint_eq(stats.files_queued, 0);
 }
 
-START_TEST(everything_queued_on_a_full_socket_arrives_in_order)
+TEST_CASE("1,000 descriptors, 1,000 chunks, 20 files");
+
+TEST(everything_queued_on_a_full_socket_arrives_in_order)
 {
 	raise_descriptor_limit();
 	open_sender();
@@ -284,9 +286,8 @@ START_TEST(everything_queued_on_a_full_socket_arrives_in_order)
 	ck_assert_uint_eq(stats_of(sender.transport).bytes_sent, stream.length - filled);
 	close_all();
 }
-END_TEST
 
-START_TEST(the_order_holds_with_the_smallest_buffer_and_a_reader_of_single_bytes)
+TEST(the_order_holds_with_the_smallest_buffer_and_a_reader_of_single_bytes)
 {
 	raise_descriptor_limit();
 	open_sender();
@@ -300,9 +301,8 @@ START_TEST(the_order_holds_with_the_smallest_buffer_and_a_reader_of_single_bytes
 	ck_assert_uint_eq(finished_files, FILES);
 	close_all();
 }
-END_TEST
 
-START_TEST(the_order_holds_when_the_loop_runs_between_the_calls)
+LOOP_TEST(the_order_holds_when_the_loop_runs_between_the_calls, 10)
 {
 	open_sender();
 	for (int i = 0; i < 400; i++) {
@@ -329,9 +329,8 @@ START_TEST(the_order_holds_when_the_loop_runs_between_the_calls)
 	check_counters();
 	close_all();
 }
-END_TEST
 
-START_TEST(coalesced_descriptors_are_never_later_than_their_byte)
+LOOP_TEST(coalesced_descriptors_are_never_later_than_their_byte, 2)
 {
 	raise_descriptor_limit();
 	open_sender();
@@ -345,7 +344,6 @@ START_TEST(coalesced_descriptors_are_never_later_than_their_byte)
 	check_counters();
 	close_all();
 }
-END_TEST
 
 /* The receiving transport's side of the promise, in its callbacks. */
 static void check_receiver(struct recorder *receiver, char event)
@@ -364,7 +362,7 @@ static void check_receiver(struct recorder *receiver, char event)
 	}
 }
 
-START_TEST(a_receiving_transport_gets_everything_in_order)
+LOOP_TEST(a_receiving_transport_gets_everything_in_order, 2)
 {
 	raise_descriptor_limit();
 	open_sender();
@@ -394,11 +392,12 @@ START_TEST(a_receiving_transport_gets_everything_in_order)
 	recorder_close(&sender);
 	free(stream.bytes);
 }
-END_TEST
 
 /* ---- one position ---- */
 
-START_TEST(descriptors_at_one_position_come_in_one_message)
+TEST_CASE("one position");
+
+TEST(descriptors_at_one_position_come_in_one_message)
 {
 	open_sender();
 	send_text(sender.transport, "before");
@@ -414,9 +413,8 @@ START_TEST(descriptors_at_one_position_come_in_one_message)
 	end_stream(0);
 	close_all();
 }
-END_TEST
 
-START_TEST(descriptors_of_two_positions_come_in_two_messages)
+TEST(descriptors_of_two_positions_come_in_two_messages)
 {
 	open_sender();
 	send_mark(sender.transport);
@@ -432,9 +430,8 @@ START_TEST(descriptors_of_two_positions_come_in_two_messages)
 	end_stream(0);
 	close_all();
 }
-END_TEST
 
-START_TEST(a_descriptor_before_a_file_is_carried_by_its_first_byte)
+LOOP_TEST(a_descriptor_before_a_file_is_carried_by_its_first_byte, 3)
 {
 	open_sender();
 	send_text(sender.transport, "header");
@@ -446,9 +443,8 @@ START_TEST(a_descriptor_before_a_file_is_carried_by_its_first_byte)
 	check_counters();
 	close_all();
 }
-END_TEST
 
-START_TEST(a_descriptor_with_nothing_but_a_file_after_it_is_sent)
+LOOP_TEST_FROM(a_descriptor_with_nothing_but_a_file_after_it_is_sent, 1, 4)
 {
 	open_sender();
 	send_mark(sender.transport);
@@ -459,9 +455,8 @@ START_TEST(a_descriptor_with_nothing_but_a_file_after_it_is_sent)
 	check_counters();
 	close_all();
 }
-END_TEST
 
-START_TEST(a_descriptor_before_an_empty_file_is_carried_by_the_next_byte)
+TEST(a_descriptor_before_an_empty_file_is_carried_by_the_next_byte)
 {
 	open_sender();
 	send_text(sender.transport, "header");
@@ -475,9 +470,8 @@ START_TEST(a_descriptor_before_an_empty_file_is_carried_by_the_next_byte)
 	ck_assert_uint_eq(finished_files, 1);
 	close_all();
 }
-END_TEST
 
-START_TEST(an_empty_file_between_two_descriptors_does_not_part_them)
+LOOP_TEST(an_empty_file_between_two_descriptors_does_not_part_them, 2)
 {
 	open_sender();
 	send_text(sender.transport, "header");
@@ -495,9 +489,8 @@ START_TEST(an_empty_file_between_two_descriptors_does_not_part_them)
 	check_counters();
 	close_all();
 }
-END_TEST
 
-START_TEST(a_descriptor_between_two_files_is_carried_by_the_second)
+LOOP_TEST(a_descriptor_between_two_files_is_carried_by_the_second, 2)
 {
 	open_sender();
 	send_file(sender.transport, 5000, 0, 5000);
@@ -511,7 +504,6 @@ START_TEST(a_descriptor_between_two_files_is_carried_by_the_second)
 	check_counters();
 	close_all();
 }
-END_TEST
 
 static int last_status;
 
@@ -525,7 +517,7 @@ static void note_status(struct ferry_file_producer *producer, int status, uint64
 	finished_files++;
 }
 
-START_TEST(a_descriptor_before_a_file_that_is_stopped_is_carried_by_the_next_byte)
+TEST(a_descriptor_before_a_file_that_is_stopped_is_carried_by_the_next_byte)
 {
 	static const struct ferry_file_callbacks callbacks = {.finished = note_status};
 	open_sender();
@@ -546,9 +538,8 @@ START_TEST(a_descriptor_before_a_file_that_is_stopped_is_carried_by_the_next_byt
 	ck_assert_uint_eq(stats_of(sender.transport).fds_sent, 2);
 	close_all();
 }
-END_TEST
 
-START_TEST(a_descriptor_before_a_file_that_turns_out_empty_is_carried_by_the_next_byte)
+TEST(a_descriptor_before_a_file_that_turns_out_empty_is_carried_by_the_next_byte)
 {
 	static const struct ferry_file_callbacks callbacks = {.finished = note_status};
 	open_sender();
@@ -570,9 +561,8 @@ START_TEST(a_descriptor_before_a_file_that_turns_out_empty_is_carried_by_the_nex
 	close(fd);
 	close_all();
 }
-END_TEST
 
-START_TEST(a_descriptor_before_a_held_file_waits_for_it)
+TEST(a_descriptor_before_a_held_file_waits_for_it)
 {
 	open_sender();
 	send_text(sender.transport, "header");
@@ -596,9 +586,8 @@ START_TEST(a_descriptor_before_a_held_file_waits_for_it)
 	check_counters();
 	close_all();
 }
-END_TEST
 
-START_TEST(with_one_descriptor_per_message_each_position_takes_one)
+TEST(with_one_descriptor_per_message_each_position_takes_one)
 {
 	open_sender();
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(sender.transport, 1), 0);
@@ -613,32 +602,4 @@ START_TEST(with_one_descriptor_per_message_each_position_takes_one)
 
 	check_counters();
 	close_all();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("order");
-	TCase *random = support_case(suite, "1,000 descriptors, 1,000 chunks, 20 files");
-	tcase_add_test(random, everything_queued_on_a_full_socket_arrives_in_order);
-	tcase_add_test(random, the_order_holds_with_the_smallest_buffer_and_a_reader_of_single_bytes);
-	tcase_add_loop_test(random, the_order_holds_when_the_loop_runs_between_the_calls, 0, 10);
-	tcase_add_loop_test(random, coalesced_descriptors_are_never_later_than_their_byte, 0, 2);
-	tcase_add_loop_test(random, a_receiving_transport_gets_everything_in_order, 0, 2);
-
-	TCase *position = support_case(suite, "one position");
-	tcase_add_test(position, descriptors_at_one_position_come_in_one_message);
-	tcase_add_test(position, descriptors_of_two_positions_come_in_two_messages);
-	tcase_add_loop_test(position, a_descriptor_before_a_file_is_carried_by_its_first_byte, 0, 3);
-	tcase_add_loop_test(position, a_descriptor_with_nothing_but_a_file_after_it_is_sent, 1, 4);
-	tcase_add_test(position, a_descriptor_before_an_empty_file_is_carried_by_the_next_byte);
-	tcase_add_loop_test(position, an_empty_file_between_two_descriptors_does_not_part_them, 0, 2);
-	tcase_add_loop_test(position, a_descriptor_between_two_files_is_carried_by_the_second, 0, 2);
-	tcase_add_test(position,
-	               a_descriptor_before_a_file_that_is_stopped_is_carried_by_the_next_byte);
-	tcase_add_test(position,
-	               a_descriptor_before_a_file_that_turns_out_empty_is_carried_by_the_next_byte);
-	tcase_add_test(position, a_descriptor_before_a_held_file_waits_for_it);
-	tcase_add_test(position, with_one_descriptor_per_message_each_position_takes_one);
-	return support_run(suite);
 }

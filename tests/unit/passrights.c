@@ -3,11 +3,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 #ifndef SO_PASSRIGHTS
@@ -22,7 +23,7 @@ static int refuse_descriptors(int socket)
 	return setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, &zero, sizeof(zero)) == 0 ? 0 : -errno;
 }
 
-START_TEST(sending_to_a_socket_that_refuses_descriptors_says_eperm)
+TEST(sending_to_a_socket_that_refuses_descriptors_says_eperm)
 {
 	int ends[2];
 	make_pair(PAIR_UNIX, ends);
@@ -36,9 +37,8 @@ START_TEST(sending_to_a_socket_that_refuses_descriptors_says_eperm)
 	close(ends[0]);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(a_transport_whose_peer_refuses_descriptors_is_lost_with_eperm)
+TEST(a_transport_whose_peer_refuses_descriptors_is_lost_with_eperm)
 {
 	int ends[2];
 	struct recorder sender;
@@ -61,7 +61,6 @@ START_TEST(a_transport_whose_peer_refuses_descriptors_is_lost_with_eperm)
 	recorder_close(&sender);
 	close(ends[1]);
 }
-END_TEST
 
 static int kernel_support(void)
 {
@@ -74,15 +73,10 @@ static int kernel_support(void)
 	return status;
 }
 
-int main(void)
+BEFORE_ALL
 {
 	if (kernel_support() == -ENOPROTOOPT) {
 		puts("SKIPPED: this kernel has no SO_PASSRIGHTS");
-		return SKIPPED;
+		exit(SKIPPED);
 	}
-	Suite *suite = suite_create("passrights");
-	TCase *tcase = support_case(suite, "SO_PASSRIGHTS");
-	tcase_add_test(tcase, sending_to_a_socket_that_refuses_descriptors_says_eperm);
-	tcase_add_test(tcase, a_transport_whose_peer_refuses_descriptors_is_lost_with_eperm);
-	return support_run(suite);
 }

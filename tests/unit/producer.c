@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static int ends[2];
@@ -116,7 +116,9 @@ static void pump_until_sent(void)
 
 /* ---- push: the marks ---- */
 
-START_TEST(a_push_producer_is_paused_at_the_64th_descriptor_inside_the_call_and_told_once)
+TEST_CASE("push");
+
+TEST(a_push_producer_is_paused_at_the_64th_descriptor_inside_the_call_and_told_once)
 {
 	open_push();
 	for (unsigned int i = 1; i <= 100; i++) {
@@ -134,9 +136,8 @@ START_TEST(a_push_producer_is_paused_at_the_64th_descriptor_inside_the_call_and_
 	ck_assert_uint_eq(producer.resumed, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(the_descriptor_mark_can_be_set)
+TEST(the_descriptor_mark_can_be_set)
 {
 	open_push();
 	ck_assert_int_eq(ferry_transport_set_fd_buffer(sender.transport, 3, 10), 0);
@@ -148,9 +149,8 @@ START_TEST(the_descriptor_mark_can_be_set)
 	pump_until_sent();
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_push_producer_is_resumed_at_half_of_the_descriptors_mark)
+TEST(a_push_producer_is_resumed_at_half_of_the_descriptors_mark)
 {
 	open_push();
 	ck_assert_int_eq(ferry_transport_set_fd_buffer(sender.transport, 10, 100), 0);
@@ -179,10 +179,9 @@ START_TEST(a_push_producer_is_resumed_at_half_of_the_descriptors_mark)
 	ck_assert_uint_eq(producer.resumed, 1);
 	close_sender();
 }
-END_TEST
 
 /* _i: 0 the default of 64 KiB, 1 a mark of 1,000 bytes. */
-START_TEST(a_push_producer_is_paused_when_bytes_exceed_the_high_mark_and_told_once)
+LOOP_TEST(a_push_producer_is_paused_when_bytes_exceed_the_high_mark_and_told_once, 2)
 {
 	open_push();
 	size_t high = 65536;
@@ -206,9 +205,8 @@ START_TEST(a_push_producer_is_paused_when_bytes_exceed_the_high_mark_and_told_on
 	ck_assert_uint_eq(producer.resumed, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(bytes_written_through_the_bufferevent_count_too)
+TEST(bytes_written_through_the_bufferevent_count_too)
 {
 	open_push();
 	static char block[40000];
@@ -222,9 +220,8 @@ START_TEST(bytes_written_through_the_bufferevent_count_too)
 	pump_until_sent();
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_push_producer_is_resumed_only_when_bytes_are_at_or_under_the_low_mark)
+LOOP_TEST(a_push_producer_is_resumed_only_when_bytes_are_at_or_under_the_low_mark, 2)
 {
 	open_push();
 	struct bufferevent *bev = ferry_transport_get_bufferevent(sender.transport);
@@ -249,9 +246,8 @@ START_TEST(a_push_producer_is_resumed_only_when_bytes_are_at_or_under_the_low_ma
 	ck_assert_uint_eq(producer.resumed, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_push_producer_is_resumed_only_when_both_are_under_their_marks)
+TEST(a_push_producer_is_resumed_only_when_both_are_under_their_marks)
 {
 	open_push();
 	ck_assert_int_eq(ferry_transport_set_fd_buffer(sender.transport, 2, 10), 0);
@@ -285,9 +281,8 @@ START_TEST(a_push_producer_is_resumed_only_when_both_are_under_their_marks)
 	ck_assert_uint_eq(producer.resumed, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(each_change_is_told_once)
+TEST(each_change_is_told_once)
 {
 	open_push();
 	for (unsigned int round = 1; round <= 5; round++) {
@@ -301,9 +296,8 @@ START_TEST(each_change_is_told_once)
 	}
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_push_producer_under_the_marks_is_told_nothing)
+TEST(a_push_producer_under_the_marks_is_told_nothing)
 {
 	open_push();
 	for (int i = 0; i < 20; i++) {
@@ -315,10 +309,9 @@ START_TEST(a_push_producer_under_the_marks_is_told_nothing)
 	ck_assert_uint_eq(producer.resumed, 0);
 	close_sender();
 }
-END_TEST
 
 /* _i: bytes, or descriptors. */
-START_TEST(a_push_producer_registered_over_the_mark_is_paused_inside_the_call)
+LOOP_TEST(a_push_producer_registered_over_the_mark_is_paused_inside_the_call, 2)
 {
 	open_sender();
 	if (_i == 0)
@@ -335,9 +328,8 @@ START_TEST(a_push_producer_registered_over_the_mark_is_paused_inside_the_call)
 	ck_assert_uint_eq(producer.resumed, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_producer_that_unregistered_is_told_nothing)
+TEST(a_producer_that_unregistered_is_told_nothing)
 {
 	open_push();
 	write_bytes(70000);
@@ -353,9 +345,8 @@ START_TEST(a_producer_that_unregistered_is_told_nothing)
 	ck_assert_uint_eq(producer.stopped, 0);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_successor_of_a_paused_producer_is_paused_itself)
+TEST(a_successor_of_a_paused_producer_is_paused_itself)
 {
 	open_push();
 	write_bytes(70000);
@@ -369,7 +360,6 @@ START_TEST(a_successor_of_a_paused_producer_is_paused_itself)
 	ck_assert_uint_eq(producer.resumed, 1);
 	close_sender();
 }
-END_TEST
 
 /* ---- pull ---- */
 
@@ -384,7 +374,9 @@ static void write_chunk(struct producer *p)
 	write_bytes(1000);
 }
 
-START_TEST(a_pull_producer_is_asked_once_each_time_the_stream_is_empty)
+TEST_CASE("pull");
+
+TEST(a_pull_producer_is_asked_once_each_time_the_stream_is_empty)
 {
 	open_sender();
 	producer.on_resume = write_chunk;
@@ -408,9 +400,8 @@ START_TEST(a_pull_producer_is_asked_once_each_time_the_stream_is_empty)
 	ck_assert_int_eq(sender.reason, 0);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_pull_producer_that_wrote_nothing_is_not_asked_again)
+TEST(a_pull_producer_that_wrote_nothing_is_not_asked_again)
 {
 	open_sender();
 	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
@@ -426,9 +417,8 @@ START_TEST(a_pull_producer_that_wrote_nothing_is_not_asked_again)
 	ck_assert_uint_eq(producer.resumed, 2);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_pull_producer_is_not_asked_while_anything_is_queued)
+LOOP_TEST(a_pull_producer_is_not_asked_while_anything_is_queued, 3)
 {
 	open_sender();
 	fill_socket();
@@ -450,7 +440,6 @@ START_TEST(a_pull_producer_is_not_asked_while_anything_is_queued)
 	ck_assert_uint_eq(producer.resumed, 1);
 	close_sender();
 }
-END_TEST
 
 static void send_file_chunk(struct producer *p)
 {
@@ -463,7 +452,7 @@ static void send_file_chunk(struct producer *p)
 	                 0);
 }
 
-START_TEST(a_pull_producer_may_write_files)
+TEST(a_pull_producer_may_write_files)
 {
 	open_sender();
 	producer.on_resume = send_file_chunk;
@@ -475,7 +464,6 @@ START_TEST(a_pull_producer_may_write_files)
 	ck_assert_uint_eq(stats_of(sender.transport).files_sent, 5);
 	close_sender();
 }
-END_TEST
 
 static void queue_fd_only(struct producer *p)
 {
@@ -483,7 +471,7 @@ static void queue_fd_only(struct producer *p)
 	ck_assert_int_eq(ferry_transport_send_fd(sender.transport, STDERR_FILENO, FERRY_FD_DUP), 0);
 }
 
-START_TEST(a_pull_producer_that_queued_a_descriptor_without_a_byte_is_not_spun)
+TEST(a_pull_producer_that_queued_a_descriptor_without_a_byte_is_not_spun)
 {
 	open_sender();
 	producer.on_resume = queue_fd_only;
@@ -495,9 +483,8 @@ START_TEST(a_pull_producer_that_queued_a_descriptor_without_a_byte_is_not_spun)
 	ck_assert_uint_eq(stats_of(sender.transport).fds_queued, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_large_pulled_stream_arrives_whole)
+TEST(a_large_pulled_stream_arrives_whole)
 {
 	open_sender();
 	producer.on_resume = write_chunk;
@@ -515,11 +502,12 @@ START_TEST(a_large_pulled_stream_arrives_whole)
 	recorder_close(&receiver);
 	close_sender();
 }
-END_TEST
 
 /* ---- registration ---- */
 
-START_TEST(a_second_producer_is_refused_and_the_first_goes_on)
+TEST_CASE("registration");
+
+TEST(a_second_producer_is_refused_and_the_first_goes_on)
 {
 	open_push();
 	struct producer other = {0};
@@ -539,9 +527,8 @@ START_TEST(a_second_producer_is_refused_and_the_first_goes_on)
 	ck_assert_uint_eq(other.paused + other.resumed + other.stopped, 0);
 	close_sender();
 }
-END_TEST
 
-START_TEST(bad_arguments_are_refused)
+TEST(bad_arguments_are_refused)
 {
 	static const struct ferry_producer_callbacks no_resume = {.pause_producing = pause_it};
 	static const struct ferry_producer_callbacks no_pause = {.resume_producing = resume};
@@ -569,9 +556,8 @@ START_TEST(bad_arguments_are_refused)
 	ck_assert_int_eq(ferry_transport_unregister_producer(t), -ENOENT);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_producer_is_refused_when_nothing_can_be_sent_any_more)
+LOOP_TEST(a_producer_is_refused_when_nothing_can_be_sent_any_more, 3)
 {
 	open_sender();
 	if (_i == 0)
@@ -587,7 +573,6 @@ START_TEST(a_producer_is_refused_when_nothing_can_be_sent_any_more)
 	ck_assert_uint_eq(producer.stopped, 0);
 	close_sender();
 }
-END_TEST
 
 /* ---- the end ---- */
 
@@ -598,8 +583,10 @@ static void is_unregistered_in_stop(struct producer *p)
 		ck_assert_int_eq(ferry_transport_unregister_producer(sender.transport), -ENOENT);
 }
 
+TEST_CASE("the end");
+
 /* _i: push or pull, and three ways to go. */
-START_TEST(a_producer_is_stopped_once_before_connection_lost)
+LOOP_TEST(a_producer_is_stopped_once_before_connection_lost, 6)
 {
 	open_sender();
 	producer.on_stop = is_unregistered_in_stop;
@@ -626,9 +613,8 @@ START_TEST(a_producer_is_stopped_once_before_connection_lost)
 	close_sender();
 	ck_assert_uint_eq(producer.stopped, 1);
 }
-END_TEST
 
-START_TEST(freeing_the_transport_stops_the_producer_inside_the_call)
+TEST(freeing_the_transport_stops_the_producer_inside_the_call)
 {
 	open_push();
 
@@ -637,9 +623,8 @@ START_TEST(freeing_the_transport_stops_the_producer_inside_the_call)
 	ck_assert_uint_eq(producer.stopped, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(stop_producing_may_be_missing)
+TEST(stop_producing_may_be_missing)
 {
 	static const struct ferry_producer_callbacks no_stop = {.resume_producing = resume,
 	                                                        .pause_producing = pause_it};
@@ -651,10 +636,9 @@ START_TEST(stop_producing_may_be_missing)
 	pump_until_lost(&sender);
 	close_sender();
 }
-END_TEST
 
 /* _i: push or pull, whole or half. Twisted #6461 closes at once on an unpaused push producer. */
-START_TEST(closing_waits_for_the_producer)
+LOOP_TEST(closing_waits_for_the_producer, 4)
 {
 	open_sender();
 	ck_assert_int_eq(register_producer(_i % 2 == 0 ? FERRY_PRODUCER_PUSH : FERRY_PRODUCER_PULL), 0);
@@ -689,9 +673,8 @@ START_TEST(closing_waits_for_the_producer)
 	ck_assert_uint_eq(producer.stopped, 0);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_producer_that_waits_to_be_closed_is_stopped_when_the_peer_goes)
+TEST(a_producer_that_waits_to_be_closed_is_stopped_when_the_peer_goes)
 {
 	open_push();
 	ck_assert_int_eq(ferry_transport_lose_connection(sender.transport), 0);
@@ -706,9 +689,8 @@ START_TEST(a_producer_that_waits_to_be_closed_is_stopped_when_the_peer_goes)
 	ck_assert_int_eq(sender.reason, -EPIPE);
 	close_sender();
 }
-END_TEST
 
-START_TEST(an_idle_producer_is_stopped_when_the_peer_ends_and_nobody_wants_half_a_connection)
+TEST(an_idle_producer_is_stopped_when_the_peer_ends_and_nobody_wants_half_a_connection)
 {
 	open_push();
 	ck_assert_int_eq(
@@ -721,7 +703,6 @@ START_TEST(an_idle_producer_is_stopped_when_the_peer_ends_and_nobody_wants_half_
 	ck_assert_int_eq(sender.reason, 0);
 	close_sender();
 }
-END_TEST
 
 /* ---- callbacks that do things ---- */
 
@@ -731,7 +712,9 @@ static void free_the_transport(struct producer *p)
 	recorder_free_transport(&sender);
 }
 
-START_TEST(the_transport_may_be_freed_in_pause_producing)
+TEST_CASE("inside callbacks");
+
+LOOP_TEST(the_transport_may_be_freed_in_pause_producing, 3)
 {
 	open_push();
 	producer.on_pause = free_the_transport;
@@ -755,9 +738,8 @@ START_TEST(the_transport_may_be_freed_in_pause_producing)
 	ck_assert_int_eq(count_open_fds(), fds_before_pause - 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(the_transport_may_be_freed_in_pause_producing_of_the_registration)
+TEST(the_transport_may_be_freed_in_pause_producing_of_the_registration)
 {
 	open_sender();
 	write_bytes(70000);
@@ -769,9 +751,8 @@ START_TEST(the_transport_may_be_freed_in_pause_producing_of_the_registration)
 	ck_assert_uint_eq(producer.stopped, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(a_descriptor_given_in_the_call_that_pauses_and_frees_is_closed_once)
+TEST(a_descriptor_given_in_the_call_that_pauses_and_frees_is_closed_once)
 {
 	open_push();
 	producer.on_pause = free_the_transport;
@@ -784,9 +765,8 @@ START_TEST(a_descriptor_given_in_the_call_that_pauses_and_frees_is_closed_once)
 	ck_assert(!fd_is_open(fd));
 	close_sender();
 }
-END_TEST
 
-START_TEST(the_transport_may_be_freed_in_resume_producing)
+LOOP_TEST(the_transport_may_be_freed_in_resume_producing, 2)
 {
 	open_sender();
 	producer.on_resume = free_the_transport;
@@ -803,9 +783,8 @@ START_TEST(the_transport_may_be_freed_in_resume_producing)
 	ck_assert_uint_eq(producer.stopped, 1);
 	close_sender();
 }
-END_TEST
 
-START_TEST(the_transport_may_be_freed_in_stop_producing)
+TEST(the_transport_may_be_freed_in_stop_producing)
 {
 	open_push();
 	producer.on_stop = free_the_transport;
@@ -819,7 +798,6 @@ START_TEST(the_transport_may_be_freed_in_stop_producing)
 	ck_assert_uint_eq(sender.lost, 0);
 	close_sender();
 }
-END_TEST
 
 static struct producer second;
 
@@ -832,7 +810,7 @@ static void hand_over(struct producer *p)
 	                 0);
 }
 
-START_TEST(a_producer_may_be_replaced_in_pause_producing)
+TEST(a_producer_may_be_replaced_in_pause_producing)
 {
 	open_push();
 	producer.on_pause = hand_over;
@@ -850,9 +828,8 @@ START_TEST(a_producer_may_be_replaced_in_pause_producing)
 	close_sender();
 	ck_assert_uint_eq(second.stopped, 1);
 }
-END_TEST
 
-START_TEST(a_producer_may_be_replaced_in_resume_producing)
+LOOP_TEST(a_producer_may_be_replaced_in_resume_producing, 2)
 {
 	open_sender();
 	producer.on_resume = hand_over;
@@ -873,7 +850,6 @@ START_TEST(a_producer_may_be_replaced_in_resume_producing)
 	ck_assert_uint_eq(second.resumed, 1);
 	close_sender();
 }
-END_TEST
 
 static void register_again(struct producer *p)
 {
@@ -881,7 +857,7 @@ static void register_again(struct producer *p)
 	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PUSH), -EPIPE);
 }
 
-START_TEST(a_producer_cannot_be_registered_when_it_is_told_to_stop)
+TEST(a_producer_cannot_be_registered_when_it_is_told_to_stop)
 {
 	open_push();
 	producer.on_stop = register_again;
@@ -892,7 +868,6 @@ START_TEST(a_producer_cannot_be_registered_when_it_is_told_to_stop)
 	ck_assert_uint_eq(producer.stopped, 1);
 	close_sender();
 }
-END_TEST
 
 static void write_much(struct producer *p)
 {
@@ -900,7 +875,7 @@ static void write_much(struct producer *p)
 		write_bytes(100000);
 }
 
-START_TEST(a_push_producer_may_cross_the_mark_again_while_it_is_resumed)
+TEST(a_push_producer_may_cross_the_mark_again_while_it_is_resumed)
 {
 	open_push();
 	producer.on_resume = write_much;
@@ -916,7 +891,6 @@ START_TEST(a_push_producer_may_cross_the_mark_again_while_it_is_resumed)
 	ck_assert_uint_eq(producer.paused, 4);
 	close_sender();
 }
-END_TEST
 
 static void end_connection(struct producer *p)
 {
@@ -925,7 +899,7 @@ static void end_connection(struct producer *p)
 	ck_assert_int_eq(ferry_transport_lose_connection(sender.transport), 0);
 }
 
-START_TEST(a_producer_may_end_the_connection_in_its_callbacks)
+LOOP_TEST(a_producer_may_end_the_connection_in_its_callbacks, 2)
 {
 	open_sender();
 	if (_i == 0) {
@@ -944,63 +918,4 @@ START_TEST(a_producer_may_end_the_connection_in_its_callbacks)
 
 	ck_assert_int_eq(sender.reason, 0);
 	close_sender();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("producer");
-	TCase *push = support_case(suite, "push");
-	tcase_add_test(push,
-	               a_push_producer_is_paused_at_the_64th_descriptor_inside_the_call_and_told_once);
-	tcase_add_test(push, the_descriptor_mark_can_be_set);
-	tcase_add_test(push, a_push_producer_is_resumed_at_half_of_the_descriptors_mark);
-	tcase_add_loop_test(
-	    push, a_push_producer_is_paused_when_bytes_exceed_the_high_mark_and_told_once, 0, 2);
-	tcase_add_test(push, bytes_written_through_the_bufferevent_count_too);
-	tcase_add_loop_test(
-	    push, a_push_producer_is_resumed_only_when_bytes_are_at_or_under_the_low_mark, 0, 2);
-	tcase_add_test(push, a_push_producer_is_resumed_only_when_both_are_under_their_marks);
-	tcase_add_test(push, each_change_is_told_once);
-	tcase_add_test(push, a_push_producer_under_the_marks_is_told_nothing);
-	tcase_add_loop_test(push, a_push_producer_registered_over_the_mark_is_paused_inside_the_call, 0,
-	                    2);
-	tcase_add_test(push, a_producer_that_unregistered_is_told_nothing);
-	tcase_add_test(push, a_successor_of_a_paused_producer_is_paused_itself);
-
-	TCase *pull = support_case(suite, "pull");
-	tcase_add_test(pull, a_pull_producer_is_asked_once_each_time_the_stream_is_empty);
-	tcase_add_test(pull, a_pull_producer_that_wrote_nothing_is_not_asked_again);
-	tcase_add_loop_test(pull, a_pull_producer_is_not_asked_while_anything_is_queued, 0, 3);
-	tcase_add_test(pull, a_pull_producer_may_write_files);
-	tcase_add_test(pull, a_pull_producer_that_queued_a_descriptor_without_a_byte_is_not_spun);
-	tcase_add_test(pull, a_large_pulled_stream_arrives_whole);
-
-	TCase *registration = support_case(suite, "registration");
-	tcase_add_test(registration, a_second_producer_is_refused_and_the_first_goes_on);
-	tcase_add_test(registration, bad_arguments_are_refused);
-	tcase_add_loop_test(registration, a_producer_is_refused_when_nothing_can_be_sent_any_more, 0,
-	                    3);
-
-	TCase *end = support_case(suite, "the end");
-	tcase_add_loop_test(end, a_producer_is_stopped_once_before_connection_lost, 0, 6);
-	tcase_add_test(end, freeing_the_transport_stops_the_producer_inside_the_call);
-	tcase_add_test(end, stop_producing_may_be_missing);
-	tcase_add_loop_test(end, closing_waits_for_the_producer, 0, 4);
-	tcase_add_test(end, a_producer_that_waits_to_be_closed_is_stopped_when_the_peer_goes);
-	tcase_add_test(
-	    end, an_idle_producer_is_stopped_when_the_peer_ends_and_nobody_wants_half_a_connection);
-
-	TCase *inside = support_case(suite, "inside callbacks");
-	tcase_add_loop_test(inside, the_transport_may_be_freed_in_pause_producing, 0, 3);
-	tcase_add_test(inside, the_transport_may_be_freed_in_pause_producing_of_the_registration);
-	tcase_add_test(inside, a_descriptor_given_in_the_call_that_pauses_and_frees_is_closed_once);
-	tcase_add_loop_test(inside, the_transport_may_be_freed_in_resume_producing, 0, 2);
-	tcase_add_test(inside, the_transport_may_be_freed_in_stop_producing);
-	tcase_add_test(inside, a_producer_may_be_replaced_in_pause_producing);
-	tcase_add_loop_test(inside, a_producer_may_be_replaced_in_resume_producing, 0, 2);
-	tcase_add_test(inside, a_producer_cannot_be_registered_when_it_is_told_to_stop);
-	tcase_add_test(inside, a_push_producer_may_cross_the_mark_again_while_it_is_resumed);
-	tcase_add_loop_test(inside, a_producer_may_end_the_connection_in_its_callbacks, 0, 2);
-	return support_run(suite);
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static unsigned int bad_closes;
@@ -355,7 +355,7 @@ static void check_end(const struct walker *walker)
 }
 
 /* _i: the kind of link, and the number of the walk. */
-START_TEST(no_order_of_calls_breaks_a_promise)
+LOOP_TEST(no_order_of_calls_breaks_a_promise, 60)
 {
 	for (int skip = _i; skip > 0; skip--)
 		support_random(); /* each walk is another */
@@ -396,13 +396,4 @@ START_TEST(no_order_of_calls_breaks_a_promise)
 	check_end(&ends[0]);
 	check_end(&ends[1]);
 	ck_assert_uint_eq(bad_closes, 0);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("random walk");
-	TCase *tcase = support_case(suite, "random walk");
-	tcase_add_loop_test(tcase, no_order_of_calls_breaks_a_promise, 0, 60);
-	return support_run(suite);
 }

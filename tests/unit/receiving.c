@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 #ifndef SO_PASSPIDFD
@@ -95,7 +95,9 @@ static void check_text(const char *text)
 
 /* ---- delivery ---- */
 
-START_TEST(a_descriptor_comes_before_the_bytes_it_came_with)
+TEST_CASE("delivery");
+
+TEST(a_descriptor_comes_before_the_bytes_it_came_with)
 {
 	open_receiver(&recorder_protocol);
 	send_marked("first", 0, 1);
@@ -111,9 +113,8 @@ START_TEST(a_descriptor_comes_before_the_bytes_it_came_with)
 	ck_assert_uint_eq(stats_of(receiver.transport).fds_received, 3);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(received_descriptors_are_close_on_exec)
+TEST(received_descriptors_are_close_on_exec)
 {
 	open_receiver(&recorder_protocol);
 	send_marked("x", 0, 5);
@@ -125,9 +126,8 @@ START_TEST(received_descriptors_are_close_on_exec)
 		ck_assert_int_eq(fcntl(receiver.fds[i], F_GETFD), FD_CLOEXEC);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(a_message_of_253_descriptors_arrives_whole)
+TEST(a_message_of_253_descriptors_arrives_whole)
 {
 	open_receiver(&recorder_protocol);
 	int one = 1;
@@ -143,9 +143,8 @@ START_TEST(a_message_of_253_descriptors_arrives_whole)
 	ck_assert_uint_eq(receiver.fds_lost, 0);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(descriptors_on_single_bytes_keep_their_order)
+TEST(descriptors_on_single_bytes_keep_their_order)
 {
 	open_receiver(&recorder_protocol);
 	for (uint32_t i = 0; i < 50; i++)
@@ -158,9 +157,8 @@ START_TEST(descriptors_on_single_bytes_keep_their_order)
 		ck_assert_uint_le(receiver.fd_at[i], i);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(a_long_text_after_a_descriptor_may_come_in_pieces)
+TEST(a_long_text_after_a_descriptor_may_come_in_pieces)
 {
 	/* Twisted's documentation example puts the descriptor on the first byte of a line. */
 	open_receiver(&recorder_protocol);
@@ -174,9 +172,8 @@ START_TEST(a_long_text_after_a_descriptor_may_come_in_pieces)
 	check_text("/etc/motd\r\n");
 	close_receiver();
 }
-END_TEST
 
-START_TEST(what_came_before_the_transport_was_made_is_delivered)
+TEST(what_came_before_the_transport_was_made_is_delivered)
 {
 	make_pair(PAIR_UNIX, ends);
 	send_marked("early", 0, 2);
@@ -188,9 +185,8 @@ START_TEST(what_came_before_the_transport_was_made_is_delivered)
 	check_received(0, 2);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(descriptors_and_bytes_are_delivered_before_the_end)
+TEST(descriptors_and_bytes_are_delivered_before_the_end)
 {
 	open_receiver(&recorder_no_half_close);
 	send_marked("last", 0, 3);
@@ -205,9 +201,8 @@ START_TEST(descriptors_and_bytes_are_delivered_before_the_end)
 	check_text("last");
 	close_receiver();
 }
-END_TEST
 
-START_TEST(descriptors_and_bytes_are_delivered_before_a_reset)
+TEST(descriptors_and_bytes_are_delivered_before_a_reset)
 {
 	open_receiver(&recorder_no_half_close);
 	ck_assert_int_eq(ferry_transport_write(receiver.transport, "never read", 10), 0);
@@ -224,9 +219,8 @@ START_TEST(descriptors_and_bytes_are_delivered_before_a_reset)
 	check_text("last");
 	close_receiver();
 }
-END_TEST
 
-START_TEST(descriptors_and_bytes_are_delivered_when_writing_finds_the_peer_gone)
+TEST(descriptors_and_bytes_are_delivered_when_writing_finds_the_peer_gone)
 {
 	open_receiver(&recorder_no_half_close);
 	send_marked("one", 0, 1);
@@ -243,11 +237,12 @@ START_TEST(descriptors_and_bytes_are_delivered_when_writing_finds_the_peer_gone)
 	ck_assert_int_eq(receiver.reason, -EPIPE);
 	close_receiver();
 }
-END_TEST
 
 /* ---- nobody takes them ---- */
 
-START_TEST(without_a_callback_descriptors_are_closed_and_counted_and_bytes_delivered)
+TEST_CASE("nobody takes them");
+
+TEST(without_a_callback_descriptors_are_closed_and_counted_and_bytes_delivered)
 {
 	open_receiver(&no_fd_callback);
 	send_marked("bytes", 0, 10);
@@ -260,9 +255,8 @@ START_TEST(without_a_callback_descriptors_are_closed_and_counted_and_bytes_deliv
 	ck_assert_uint_eq(stats_of(receiver.transport).fds_received, 10);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(a_bufferevent_without_a_descriptor_callback_closes_and_counts_them)
+TEST(a_bufferevent_without_a_descriptor_callback_closes_and_counts_them)
 {
 	make_pair(PAIR_UNIX, ends);
 	struct ferry_transport *transport = make_transport(ends[1]);
@@ -277,7 +271,6 @@ START_TEST(a_bufferevent_without_a_descriptor_callback_closes_and_counts_them)
 	ferry_transport_free(transport);
 	close(ends[0]);
 }
-END_TEST
 
 static unsigned int cb_fds, cb_reads, fds_at_read;
 
@@ -298,7 +291,7 @@ static void note_read(struct bufferevent *bev, void *context)
 }
 
 /* _i: bufferevent options. */
-START_TEST(a_bufferevents_descriptor_callback_runs_before_its_read_callback)
+LOOP_TEST(a_bufferevents_descriptor_callback_runs_before_its_read_callback, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	int options = BEV_OPT_CLOSE_ON_FREE | (_i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
@@ -317,12 +310,13 @@ START_TEST(a_bufferevents_descriptor_callback_runs_before_its_read_callback)
 	ferry_transport_free(transport);
 	close(ends[0]);
 }
-END_TEST
 
 /* ---- loss ---- */
 
+TEST_CASE("loss");
+
 /* _i: how many of five find a number. */
-START_TEST(at_the_descriptor_limit_the_loss_is_told_after_those_that_arrived)
+LOOP_TEST(at_the_descriptor_limit_the_loss_is_told_after_those_that_arrived, 5)
 {
 	open_receiver(&recorder_protocol);
 	send_marked("bytes", 0, 5);
@@ -347,9 +341,8 @@ START_TEST(at_the_descriptor_limit_the_loss_is_told_after_those_that_arrived)
 	ck_assert_uint_eq(receiver.lost, 0);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(each_loss_is_told)
+TEST(each_loss_is_told)
 {
 	open_receiver(&recorder_protocol);
 	send_marked("a", 0, 1);
@@ -365,9 +358,8 @@ START_TEST(each_loss_is_told)
 	ck_assert_uint_eq(stats_of(receiver.transport).fds_lost, 3);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(without_a_loss_callback_the_connection_is_lost_with_emsgsize)
+LOOP_TEST(without_a_loss_callback_the_connection_is_lost_with_emsgsize, 5)
 {
 	open_receiver(&no_lost_callback);
 	send_marked("bytes", 0, 5);
@@ -384,9 +376,8 @@ START_TEST(without_a_loss_callback_the_connection_is_lost_with_emsgsize)
 	ck_assert_int_eq(recv(ends[0], &byte, 1, MSG_DONTWAIT), 0);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(without_any_descriptor_callback_loss_is_not_silent_either)
+TEST(without_any_descriptor_callback_loss_is_not_silent_either)
 {
 	static const struct ferry_protocol neither = {
 	    .connection_made = recorder_connection_made,
@@ -403,7 +394,6 @@ START_TEST(without_any_descriptor_callback_loss_is_not_silent_either)
 	ck_assert_int_eq(receiver.reason, -EMSGSIZE);
 	close_receiver();
 }
-END_TEST
 
 static unsigned int cb_events, cb_losses;
 static short cb_what;
@@ -424,7 +414,7 @@ static void note_loss(struct ferry_transport *transport, void *context)
 	cb_losses++;
 }
 
-START_TEST(a_bufferevent_gets_an_error_event_with_emsgsize)
+TEST(a_bufferevent_gets_an_error_event_with_emsgsize)
 {
 	make_pair(PAIR_UNIX, ends);
 	struct ferry_transport *transport = make_transport(ends[1]);
@@ -448,9 +438,8 @@ START_TEST(a_bufferevent_gets_an_error_event_with_emsgsize)
 	ferry_transport_free(transport);
 	close(ends[0]);
 }
-END_TEST
 
-START_TEST(a_bufferevents_loss_callback_keeps_the_connection)
+TEST(a_bufferevents_loss_callback_keeps_the_connection)
 {
 	make_pair(PAIR_UNIX, ends);
 	struct ferry_transport *transport = make_transport(ends[1]);
@@ -471,7 +460,6 @@ START_TEST(a_bufferevents_loss_callback_keeps_the_connection)
 	ferry_transport_free(transport);
 	close(ends[0]);
 }
-END_TEST
 
 /* ---- callbacks that end it ---- */
 
@@ -495,8 +483,10 @@ static void lose_in_hook(struct recorder *recorder, char event)
 		ck_assert_int_eq(ferry_transport_lose_connection(recorder->transport), 0);
 }
 
+TEST_CASE("callbacks that end it");
+
 /* _i: after which of six descriptors. */
-START_TEST(freeing_in_the_callback_closes_the_rest_of_the_read)
+LOOP_TEST_FROM(freeing_in_the_callback_closes_the_rest_of_the_read, 1, 7)
 {
 	open_receiver(&recorder_protocol);
 	hook_at = (unsigned int)_i;
@@ -514,9 +504,8 @@ START_TEST(freeing_in_the_callback_closes_the_rest_of_the_read)
 	ck_assert_uint_eq(receiver.data, 0);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(aborting_in_the_callback_closes_the_rest_of_the_read)
+LOOP_TEST_FROM(aborting_in_the_callback_closes_the_rest_of_the_read, 1, 7)
 {
 	open_receiver(&recorder_protocol);
 	hook_at = (unsigned int)_i;
@@ -531,9 +520,8 @@ START_TEST(aborting_in_the_callback_closes_the_rest_of_the_read)
 	ck_assert_uint_eq(stats_of(receiver.transport).fds_unclaimed, 6 - hook_at);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(closing_in_the_callback_closes_the_rest_of_the_read)
+LOOP_TEST_FROM(closing_in_the_callback_closes_the_rest_of_the_read, 1, 7)
 {
 	open_receiver(&recorder_protocol);
 	hook_at = (unsigned int)_i;
@@ -548,7 +536,6 @@ START_TEST(closing_in_the_callback_closes_the_rest_of_the_read)
 	ck_assert_uint_eq(stats_of(receiver.transport).fds_unclaimed, 6 - hook_at);
 	close_receiver();
 }
-END_TEST
 
 static void free_at_loss(struct recorder *recorder, char event)
 {
@@ -556,7 +543,7 @@ static void free_at_loss(struct recorder *recorder, char event)
 		recorder_free_transport(recorder);
 }
 
-START_TEST(freeing_when_told_of_a_loss_is_fine)
+TEST(freeing_when_told_of_a_loss_is_fine)
 {
 	open_receiver(&recorder_protocol);
 	receiver.hook = free_at_loss;
@@ -571,7 +558,6 @@ START_TEST(freeing_when_told_of_a_loss_is_fine)
 	check_received(0, 2);
 	close_receiver();
 }
-END_TEST
 
 static void free_transport(struct ferry_transport *transport, int fd, void *context)
 {
@@ -581,7 +567,7 @@ static void free_transport(struct ferry_transport *transport, int fd, void *cont
 	ferry_transport_free(transport);
 }
 
-START_TEST(a_bufferevents_descriptor_callback_may_free_too)
+TEST(a_bufferevents_descriptor_callback_may_free_too)
 {
 	make_pair(PAIR_UNIX, ends);
 	struct ferry_transport *transport = make_transport(ends[1]);
@@ -598,7 +584,6 @@ START_TEST(a_bufferevents_descriptor_callback_may_free_too)
 	ck_assert_uint_eq(cb_events, 0);
 	close(ends[0]);
 }
-END_TEST
 
 /* ---- callbacks that change things ---- */
 
@@ -608,7 +593,9 @@ static void pause_at_first(struct recorder *recorder, char event)
 		ck_assert_int_eq(ferry_transport_pause_reading(recorder->transport), 0);
 }
 
-START_TEST(pausing_in_the_callback_holds_the_rest_back_and_loses_none)
+TEST_CASE("callbacks that change things");
+
+TEST(pausing_in_the_callback_holds_the_rest_back_and_loses_none)
 {
 	open_receiver(&recorder_protocol);
 	receiver.hook = pause_at_first;
@@ -624,9 +611,8 @@ START_TEST(pausing_in_the_callback_holds_the_rest_back_and_loses_none)
 	ck_assert_str_eq(receiver.events, "MFFFFFFD");
 	close_receiver();
 }
-END_TEST
 
-START_TEST(freeing_while_descriptors_are_held_back_closes_them)
+TEST(freeing_while_descriptors_are_held_back_closes_them)
 {
 	open_receiver(&recorder_protocol);
 	receiver.hook = pause_at_first;
@@ -636,7 +622,6 @@ START_TEST(freeing_while_descriptors_are_held_back_closes_them)
 	/* The fixture counts. */
 	close_receiver();
 }
-END_TEST
 
 static void pause_then_resume(struct recorder *recorder, char event)
 {
@@ -648,7 +633,7 @@ static void pause_then_resume(struct recorder *recorder, char event)
 	recorder->quiet = false;
 }
 
-START_TEST(pausing_and_resuming_in_the_callback_changes_nothing)
+TEST(pausing_and_resuming_in_the_callback_changes_nothing)
 {
 	open_receiver(&recorder_protocol);
 	receiver.hook = pause_then_resume;
@@ -660,7 +645,6 @@ START_TEST(pausing_and_resuming_in_the_callback_changes_nothing)
 	check_text("bytes");
 	close_receiver();
 }
-END_TEST
 
 static struct recorder successor;
 
@@ -673,7 +657,7 @@ static void hand_over_at_first(struct recorder *recorder, char event)
 	recorder_attach(&successor, transport, &recorder_protocol);
 }
 
-START_TEST(a_protocol_set_in_the_callback_gets_the_rest_after_connection_made)
+TEST(a_protocol_set_in_the_callback_gets_the_rest_after_connection_made)
 {
 	open_receiver(&recorder_protocol);
 	receiver.hook = hand_over_at_first;
@@ -689,9 +673,8 @@ START_TEST(a_protocol_set_in_the_callback_gets_the_rest_after_connection_made)
 	recorder_close(&successor);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(a_paused_transport_delivers_nothing_until_resumed)
+TEST(a_paused_transport_delivers_nothing_until_resumed)
 {
 	open_receiver(&recorder_protocol);
 	ck_assert_int_eq(ferry_transport_pause_reading(receiver.transport), 0);
@@ -708,7 +691,6 @@ START_TEST(a_paused_transport_delivers_nothing_until_resumed)
 	ck_assert_str_eq(receiver.events, "MFFD");
 	close_receiver();
 }
-END_TEST
 
 static size_t offered[8];
 static unsigned int offers;
@@ -720,7 +702,7 @@ static void leave_bytes(struct ferry_transport *transport, struct evbuffer *inpu
 	offered[offers++] = evbuffer_get_length(input);
 }
 
-START_TEST(bytes_left_in_the_input_are_offered_again)
+TEST(bytes_left_in_the_input_are_offered_again)
 {
 	static const struct ferry_protocol lazy = {.data_received = leave_bytes};
 	make_pair(PAIR_UNIX, ends);
@@ -751,11 +733,12 @@ START_TEST(bytes_left_in_the_input_are_offered_again)
 	ferry_transport_free(transport);
 	close(ends[0]);
 }
-END_TEST
 
 /* ---- other control messages ---- */
 
-START_TEST(credentials_and_pidfds_do_no_harm_and_leak_nothing)
+TEST_CASE("control messages");
+
+TEST(credentials_and_pidfds_do_no_harm_and_leak_nothing)
 {
 	open_receiver(&recorder_protocol);
 	int one = 1;
@@ -775,9 +758,8 @@ START_TEST(credentials_and_pidfds_do_no_harm_and_leak_nothing)
 	ck_assert_uint_eq(receiver.fds_lost, 0);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(a_pidfd_without_room_for_it_is_no_loss_of_descriptors_and_no_harm)
+TEST(a_pidfd_without_room_for_it_is_no_loss_of_descriptors_and_no_harm)
 {
 	open_receiver(&recorder_protocol);
 	int one = 1;
@@ -792,7 +774,6 @@ START_TEST(a_pidfd_without_room_for_it_is_no_loss_of_descriptors_and_no_harm)
 	check_text("bytes");
 	close_receiver();
 }
-END_TEST
 
 /* ---- what no kernel of today sends ---- */
 
@@ -896,7 +877,7 @@ static void play(ssize_t (*what)(struct msghdr *message))
 	check_text("xy");
 }
 
-START_TEST(all_descriptors_of_an_odd_control_buffer_are_delivered)
+LOOP_TEST(all_descriptors_of_an_odd_control_buffer_are_delivered, THREE_DESCRIPTORS)
 {
 	open_receiver(&recorder_protocol);
 
@@ -906,9 +887,8 @@ START_TEST(all_descriptors_of_an_odd_control_buffer_are_delivered)
 	ck_assert_uint_eq(receiver.fds_lost, 0);
 	close_receiver();
 }
-END_TEST
 
-START_TEST(all_descriptors_of_an_odd_control_buffer_are_closed_without_a_callback)
+LOOP_TEST(all_descriptors_of_an_odd_control_buffer_are_closed_without_a_callback, THREE_DESCRIPTORS)
 {
 	open_receiver(&no_fd_callback);
 
@@ -917,7 +897,6 @@ START_TEST(all_descriptors_of_an_odd_control_buffer_are_closed_without_a_callbac
 	ck_assert_uint_eq(stats_of(receiver.transport).fds_unclaimed, 3);
 	close_receiver();
 }
-END_TEST
 
 static ssize_t longer_than_the_buffer(struct msghdr *message)
 {
@@ -936,7 +915,7 @@ static ssize_t absurdly_long(struct msghdr *message)
 
 static ssize_t (*const too_long[])(struct msghdr *) = {longer_than_the_buffer, absurdly_long};
 
-START_TEST(a_length_beyond_the_control_buffer_is_not_followed)
+LOOP_TEST(a_length_beyond_the_control_buffer_is_not_followed, 2)
 {
 	/* What is inside the buffer may be delivered or closed; what is outside is not touched. */
 	open_receiver(&recorder_protocol);
@@ -957,7 +936,6 @@ START_TEST(a_length_beyond_the_control_buffer_is_not_followed)
 	}
 	close_receiver();
 }
-END_TEST
 
 static ssize_t truncated_without_descriptors(struct msghdr *message)
 {
@@ -966,7 +944,7 @@ static ssize_t truncated_without_descriptors(struct msghdr *message)
 	return 1;
 }
 
-START_TEST(a_truncation_that_left_no_descriptor_is_told)
+TEST(a_truncation_that_left_no_descriptor_is_told)
 {
 	open_receiver(&recorder_protocol);
 
@@ -976,74 +954,13 @@ START_TEST(a_truncation_that_left_no_descriptor_is_told)
 	ck_assert_uint_eq(receiver.fd_count, 0);
 	close_receiver();
 }
-END_TEST
 
 /* ---- arguments ---- */
 
-START_TEST(null_is_refused)
+TEST(null_is_refused)
 {
 	ck_assert_int_eq(ferry_transport_set_fd_cb(NULL, take_and_close, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_transport_set_fds_lost_cb(NULL, note_loss, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_transport_pause_reading(NULL), -EINVAL);
 	ck_assert_int_eq(ferry_transport_resume_reading(NULL), -EINVAL);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("receiving");
-	TCase *delivery = support_case(suite, "delivery");
-	tcase_add_test(delivery, a_descriptor_comes_before_the_bytes_it_came_with);
-	tcase_add_test(delivery, received_descriptors_are_close_on_exec);
-	tcase_add_test(delivery, a_message_of_253_descriptors_arrives_whole);
-	tcase_add_test(delivery, descriptors_on_single_bytes_keep_their_order);
-	tcase_add_test(delivery, a_long_text_after_a_descriptor_may_come_in_pieces);
-	tcase_add_test(delivery, what_came_before_the_transport_was_made_is_delivered);
-	tcase_add_test(delivery, descriptors_and_bytes_are_delivered_before_the_end);
-	tcase_add_test(delivery, descriptors_and_bytes_are_delivered_before_a_reset);
-	tcase_add_test(delivery, descriptors_and_bytes_are_delivered_when_writing_finds_the_peer_gone);
-
-	TCase *unclaimed = support_case(suite, "nobody takes them");
-	tcase_add_test(unclaimed,
-	               without_a_callback_descriptors_are_closed_and_counted_and_bytes_delivered);
-	tcase_add_test(unclaimed, a_bufferevent_without_a_descriptor_callback_closes_and_counts_them);
-	tcase_add_loop_test(unclaimed, a_bufferevents_descriptor_callback_runs_before_its_read_callback,
-	                    0, 2);
-
-	TCase *loss = support_case(suite, "loss");
-	tcase_add_loop_test(loss, at_the_descriptor_limit_the_loss_is_told_after_those_that_arrived, 0,
-	                    5);
-	tcase_add_test(loss, each_loss_is_told);
-	tcase_add_loop_test(loss, without_a_loss_callback_the_connection_is_lost_with_emsgsize, 0, 5);
-	tcase_add_test(loss, without_any_descriptor_callback_loss_is_not_silent_either);
-	tcase_add_test(loss, a_bufferevent_gets_an_error_event_with_emsgsize);
-	tcase_add_test(loss, a_bufferevents_loss_callback_keeps_the_connection);
-
-	TCase *ending = support_case(suite, "callbacks that end it");
-	tcase_add_loop_test(ending, freeing_in_the_callback_closes_the_rest_of_the_read, 1, 7);
-	tcase_add_loop_test(ending, aborting_in_the_callback_closes_the_rest_of_the_read, 1, 7);
-	tcase_add_loop_test(ending, closing_in_the_callback_closes_the_rest_of_the_read, 1, 7);
-	tcase_add_test(ending, freeing_when_told_of_a_loss_is_fine);
-	tcase_add_test(ending, a_bufferevents_descriptor_callback_may_free_too);
-
-	TCase *changing = support_case(suite, "callbacks that change things");
-	tcase_add_test(changing, pausing_in_the_callback_holds_the_rest_back_and_loses_none);
-	tcase_add_test(changing, freeing_while_descriptors_are_held_back_closes_them);
-	tcase_add_test(changing, pausing_and_resuming_in_the_callback_changes_nothing);
-	tcase_add_test(changing, a_protocol_set_in_the_callback_gets_the_rest_after_connection_made);
-	tcase_add_test(changing, a_paused_transport_delivers_nothing_until_resumed);
-	tcase_add_test(changing, bytes_left_in_the_input_are_offered_again);
-
-	TCase *control = support_case(suite, "control messages");
-	tcase_add_test(control, credentials_and_pidfds_do_no_harm_and_leak_nothing);
-	tcase_add_test(control, a_pidfd_without_room_for_it_is_no_loss_of_descriptors_and_no_harm);
-	tcase_add_loop_test(control, all_descriptors_of_an_odd_control_buffer_are_delivered, 0,
-	                    THREE_DESCRIPTORS);
-	tcase_add_loop_test(control,
-	                    all_descriptors_of_an_odd_control_buffer_are_closed_without_a_callback, 0,
-	                    THREE_DESCRIPTORS);
-	tcase_add_loop_test(control, a_length_beyond_the_control_buffer_is_not_followed, 0, 2);
-	tcase_add_test(control, a_truncation_that_left_no_descriptor_is_told);
-	tcase_add_test(control, null_is_refused);
-	return support_run(suite);
 }

@@ -13,7 +13,7 @@
 #include <event2/thread.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static int ends[2];
@@ -68,7 +68,9 @@ static void free_when_deleted(struct evbuffer *buffer, const struct evbuffer_cb_
 		recorder_free_transport(&recorder);
 }
 
-START_TEST(the_transport_may_be_freed_in_a_callback_on_the_output)
+TEST_CASE("callbacks on the buffers");
+
+LOOP_TEST(the_transport_may_be_freed_in_a_callback_on_the_output, 2)
 {
 	open_transport(&recorder_protocol);
 	evbuffer_add_cb(bufferevent_get_output(bev_of()), _i == 0 ? free_when_added : free_when_deleted,
@@ -78,9 +80,8 @@ START_TEST(the_transport_may_be_freed_in_a_callback_on_the_output)
 	ck_assert_ptr_null(recorder.transport);
 	close_all();
 }
-END_TEST
 
-START_TEST(pipes_may_be_freed_in_a_callback_on_the_output_while_the_queue_is_dropped)
+TEST(pipes_may_be_freed_in_a_callback_on_the_output_while_the_queue_is_dropped)
 {
 	int in[2], out[2];
 	make_pipe(in);
@@ -96,11 +97,12 @@ START_TEST(pipes_may_be_freed_in_a_callback_on_the_output_while_the_queue_is_dro
 	close(in[1]);
 	close(out[0]);
 }
-END_TEST
 
 /* ---- bufferevent_setfd() ---- */
 
-START_TEST(marks_that_libevent_wrote_past_do_not_hang_the_stream)
+TEST_CASE("another socket");
+
+LOOP_TEST(marks_that_libevent_wrote_past_do_not_hang_the_stream, 2)
 {
 	int next[2];
 	struct wire_read result;
@@ -135,7 +137,6 @@ START_TEST(marks_that_libevent_wrote_past_do_not_hang_the_stream)
 	close_all();
 	close(next[1]);
 }
-END_TEST
 
 static int swap_to[2];
 
@@ -152,7 +153,7 @@ static void swap_socket(struct recorder *r, char event)
 	swap_to[0] = -1;
 }
 
-START_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced)
+LOOP_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced, 2)
 {
 	char zeros[8192] = {0};
 
@@ -173,9 +174,8 @@ START_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced)
 	close_all();
 	close(swap_to[1]);
 }
-END_TEST
 
-START_TEST(descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped)
+TEST(descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped)
 {
 	int next[2];
 
@@ -194,7 +194,6 @@ START_TEST(descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped
 	close_all();
 	close(next[1]);
 }
-END_TEST
 
 static void swap_and_write(void *context)
 {
@@ -207,7 +206,7 @@ static void swap_and_write(void *context)
 
 static const struct ferry_producer_callbacks swapping = {.resume_producing = swap_and_write};
 
-START_TEST(a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced)
+TEST(a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced)
 {
 	unsigned int asked = 0;
 	char buffer[16];
@@ -225,9 +224,8 @@ START_TEST(a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced)
 	close_all();
 	close(swap_to[1]);
 }
-END_TEST
 
-START_TEST(without_a_socket_for_a_while_the_stream_waits)
+TEST(without_a_socket_for_a_while_the_stream_waits)
 {
 	int next[2];
 	struct wire_read result;
@@ -250,7 +248,6 @@ START_TEST(without_a_socket_for_a_while_the_stream_waits)
 	close_all();
 	close(next[1]);
 }
-END_TEST
 
 static struct sockaddr_un unix_place;
 static socklen_t unix_place_length;
@@ -277,7 +274,7 @@ static void send_when_connected(struct bufferevent *bev, short what, void *argum
 	write_text("x");
 }
 
-START_TEST(a_reconnected_bufferevents_descriptor_comes_with_its_byte)
+TEST(a_reconnected_bufferevents_descriptor_comes_with_its_byte)
 {
 	unsigned int connected = 0;
 	struct wire_read result;
@@ -307,9 +304,8 @@ START_TEST(a_reconnected_bufferevents_descriptor_comes_with_its_byte)
 	close(far);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_socket_may_be_given_first_and_connected_then)
+LOOP_TEST(a_socket_may_be_given_first_and_connected_then, 2)
 {
 	unsigned int connected = 0;
 	char buffer[16];
@@ -338,7 +334,6 @@ START_TEST(a_socket_may_be_given_first_and_connected_then)
 	close(far);
 	close(listener);
 }
-END_TEST
 
 /* ---- events that libevent puts together ---- */
 
@@ -354,7 +349,9 @@ static void open_with_options(int options, const struct ferry_protocol *protocol
 	pump_turns(2);
 }
 
-START_TEST(an_end_and_a_write_error_that_are_deferred_together_are_both_told)
+TEST_CASE("what is told");
+
+TEST(an_end_and_a_write_error_that_are_deferred_together_are_both_told)
 {
 	open_with_options(BEV_OPT_DEFER_CALLBACKS, &recorder_protocol);
 	close(ends[1]);
@@ -365,7 +362,6 @@ START_TEST(an_end_and_a_write_error_that_are_deferred_together_are_both_told)
 	ck_assert_int_eq(recorder.reason, -EPIPE);
 	close_all();
 }
-END_TEST
 
 /* ---- threads ---- */
 
@@ -391,7 +387,9 @@ static void ask_in_a_thread(struct recorder *r, char event)
 	ck_assert_int_eq(pthread_detach(thread), 0);
 }
 
-START_TEST(a_protocols_callbacks_run_locked_whatever_the_options)
+TEST_CASE("threads");
+
+TEST(a_protocols_callbacks_run_locked_whatever_the_options)
 {
 	ck_assert_int_eq(evthread_use_pthreads(), 0);
 	event_base_free(base);
@@ -407,7 +405,6 @@ START_TEST(a_protocols_callbacks_run_locked_whatever_the_options)
 		usleep(1000);
 	close_all();
 }
-END_TEST
 
 /* ---- without a protocol ---- */
 
@@ -418,7 +415,9 @@ static void note_status(struct ferry_file_producer *producer, int status, uint64
 	*(int *)context = status;
 }
 
-START_TEST(a_bufferevents_file_is_told_that_the_peer_is_gone)
+TEST_CASE("what is told");
+
+TEST(a_bufferevents_file_is_told_that_the_peer_is_gone)
 {
 	static const struct ferry_file_callbacks callbacks = {.finished = note_status};
 	int status = 1;
@@ -434,7 +433,6 @@ START_TEST(a_bufferevents_file_is_told_that_the_peer_is_gone)
 	ferry_transport_free(transport);
 	pump_turns(2);
 }
-END_TEST
 
 /* ---- connecting ---- */
 
@@ -491,7 +489,9 @@ static const struct ferry_protocol counting = {
     .connection_lost = note_lost,
 };
 
-START_TEST(a_connection_that_never_stood_is_not_made_when_it_is_lost)
+TEST_CASE("connecting");
+
+LOOP_TEST(a_connection_that_never_stood_is_not_made_when_it_is_lost, 2)
 {
 	struct slow_place place;
 	struct ferry_transport *transport = make_transport(connect_slowly(&place));
@@ -514,9 +514,8 @@ START_TEST(a_connection_that_never_stood_is_not_made_when_it_is_lost)
 	pump_turns(2);
 	leave_slow_place(&place);
 }
-END_TEST
 
-START_TEST(a_close_asked_for_while_connecting_happens_with_writing_disabled_too)
+TEST(a_close_asked_for_while_connecting_happens_with_writing_disabled_too)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET};
 	socklen_t length = sizeof(address);
@@ -541,11 +540,12 @@ START_TEST(a_close_asked_for_while_connecting_happens_with_writing_disabled_too)
 	pump_turns(2);
 	close(listener);
 }
-END_TEST
 
 /* ---- busy loops ---- */
 
-START_TEST(events_enabled_after_the_end_do_not_spin)
+TEST_CASE("no more work than there is");
+
+LOOP_TEST(events_enabled_after_the_end_do_not_spin, 2)
 {
 	open_transport(&recorder_protocol);
 	ck_assert_int_eq(ferry_transport_abort_connection(recorder.transport), 0);
@@ -555,7 +555,6 @@ START_TEST(events_enabled_after_the_end_do_not_spin)
 	ck_assert(!event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED));
 	close_all();
 }
-END_TEST
 
 /* ---- what a pause keeps ---- */
 
@@ -565,7 +564,9 @@ static void pause_first(struct recorder *r, char event)
 		ck_assert_int_eq(ferry_transport_pause_reading(r->transport), 0);
 }
 
-START_TEST(kept_descriptors_come_before_their_bytes_whatever_the_priorities)
+TEST_CASE("what is told");
+
+TEST(kept_descriptors_come_before_their_bytes_whatever_the_priorities)
 {
 	event_base_priority_init(base, 4);
 	open_transport(&recorder_protocol);
@@ -583,7 +584,6 @@ START_TEST(kept_descriptors_come_before_their_bytes_whatever_the_priorities)
 	ck_assert_str_eq(recorder.events, "MFFD");
 	close_all();
 }
-END_TEST
 
 /* ---- the work of one wake-up ---- */
 
@@ -596,7 +596,9 @@ static void write_one_byte(void *context)
 
 static const struct ferry_producer_callbacks one_byte = {.resume_producing = write_one_byte};
 
-START_TEST(a_producer_of_single_bytes_does_not_keep_the_loop)
+TEST_CASE("no more work than there is");
+
+TEST(a_producer_of_single_bytes_does_not_keep_the_loop)
 {
 	unsigned int asked = 0;
 	make_pair(PAIR_TCP, ends);
@@ -608,7 +610,6 @@ START_TEST(a_producer_of_single_bytes_does_not_keep_the_loop)
 	ck_assert_int_eq(ferry_transport_unregister_producer(recorder.transport), 0);
 	close_all();
 }
-END_TEST
 
 static void count_fd(struct recorder *r, char event)
 {
@@ -617,7 +618,7 @@ static void count_fd(struct recorder *r, char event)
 		ck_assert_int_eq(wire_send(ends[1], ".", 1, &ends[1], 1), 1);
 }
 
-START_TEST(a_peer_that_sends_single_descriptors_does_not_keep_the_loop)
+TEST(a_peer_that_sends_single_descriptors_does_not_keep_the_loop)
 {
 	open_transport(&recorder_protocol);
 	recorder.hook = count_fd;
@@ -632,7 +633,6 @@ START_TEST(a_peer_that_sends_single_descriptors_does_not_keep_the_loop)
 	pump_turns(3);
 	close_all();
 }
-END_TEST
 
 /* ---- a pause when both ends have closed ---- */
 
@@ -642,8 +642,10 @@ static void pause_at_fd(struct recorder *r, char event)
 		ck_assert_int_eq(ferry_transport_pause_reading(r->transport), 0);
 }
 
+TEST_CASE("what is told");
+
 /* _i: what is held back is taken by hand, and nothing is left to be offered */
-START_TEST(what_a_pause_holds_back_outlives_the_close_of_both_halves)
+LOOP_TEST(what_a_pause_holds_back_outlives_the_close_of_both_halves, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	struct bufferevent *bev =
@@ -673,45 +675,4 @@ START_TEST(what_a_pause_holds_back_outlives_the_close_of_both_halves)
 	ck_assert_int_eq(recorder.reason, 0);
 	ck_assert_uint_eq(recorder_length(&recorder), _i == 1 ? 0 : 4);
 	close_all();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("regressions");
-	TCase *buffers = support_case(suite, "callbacks on the buffers");
-	tcase_add_loop_test(buffers, the_transport_may_be_freed_in_a_callback_on_the_output, 0, 2);
-	tcase_add_test(buffers,
-	               pipes_may_be_freed_in_a_callback_on_the_output_while_the_queue_is_dropped);
-
-	TCase *sockets = support_case(suite, "another socket");
-	tcase_add_loop_test(sockets, marks_that_libevent_wrote_past_do_not_hang_the_stream, 0, 2);
-	tcase_add_loop_test(sockets, a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced,
-	                    0, 2);
-	tcase_add_test(sockets, descriptors_for_a_socket_that_became_tcp_are_an_error_and_not_dropped);
-	tcase_add_test(sockets, a_write_does_not_go_on_with_a_socket_that_a_producer_has_replaced);
-	tcase_add_test(sockets, without_a_socket_for_a_while_the_stream_waits);
-	tcase_add_loop_test(sockets, a_socket_may_be_given_first_and_connected_then, 0, 2);
-	tcase_add_test(sockets, a_reconnected_bufferevents_descriptor_comes_with_its_byte);
-
-	TCase *told = support_case(suite, "what is told");
-	tcase_add_test(told, an_end_and_a_write_error_that_are_deferred_together_are_both_told);
-	tcase_add_test(told, a_bufferevents_file_is_told_that_the_peer_is_gone);
-	tcase_add_test(told, kept_descriptors_come_before_their_bytes_whatever_the_priorities);
-	tcase_add_loop_test(told, what_a_pause_holds_back_outlives_the_close_of_both_halves, 0, 2);
-
-	TCase *connecting = support_case(suite, "connecting");
-	tcase_add_loop_test(connecting, a_connection_that_never_stood_is_not_made_when_it_is_lost, 0,
-	                    2);
-	tcase_add_test(connecting,
-	               a_close_asked_for_while_connecting_happens_with_writing_disabled_too);
-
-	TCase *threads = support_case(suite, "threads");
-	tcase_add_test(threads, a_protocols_callbacks_run_locked_whatever_the_options);
-
-	TCase *work = support_case(suite, "no more work than there is");
-	tcase_add_loop_test(work, events_enabled_after_the_end_do_not_spin, 0, 2);
-	tcase_add_test(work, a_peer_that_sends_single_descriptors_does_not_keep_the_loop);
-	tcase_add_test(work, a_producer_of_single_bytes_does_not_keep_the_loop);
-	return support_run(suite);
 }

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_KINDS };
@@ -91,7 +91,9 @@ static void use_default_action(void)
 
 /* ---- the default action, which kills ---- */
 
-START_TEST(sending_to_a_closed_peer_kills_nobody)
+TEST_CASE("the default action");
+
+LOOP_TEST(sending_to_a_closed_peer_kills_nobody, LINK_KINDS *SEND_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	use_default_action();
@@ -108,9 +110,8 @@ START_TEST(sending_to_a_closed_peer_kills_nobody)
 	check_dispositions();
 	close_link();
 }
-END_TEST
 
-START_TEST(a_peer_that_closes_in_the_middle_kills_nobody)
+LOOP_TEST(a_peer_that_closes_in_the_middle_kills_nobody, LINK_KINDS)
 {
 	open_link(_i);
 	use_default_action();
@@ -127,9 +128,8 @@ START_TEST(a_peer_that_closes_in_the_middle_kills_nobody)
 	check_dispositions();
 	close_link();
 }
-END_TEST
 
-START_TEST(a_file_that_is_under_way_when_the_peer_closes_kills_nobody)
+LOOP_TEST(a_file_that_is_under_way_when_the_peer_closes_kills_nobody, LINK_KINDS)
 {
 	open_link(_i);
 	use_default_action();
@@ -145,9 +145,8 @@ START_TEST(a_file_that_is_under_way_when_the_peer_closes_kills_nobody)
 	check_dispositions();
 	close_link();
 }
-END_TEST
 
-START_TEST(sending_after_ones_own_shutdown_kills_nobody)
+LOOP_TEST(sending_after_ones_own_shutdown_kills_nobody, LINK_PIPES)
 {
 	open_link(_i);
 	use_default_action();
@@ -162,9 +161,8 @@ START_TEST(sending_after_ones_own_shutdown_kills_nobody)
 	check_dispositions();
 	close_link();
 }
-END_TEST
 
-START_TEST(a_reader_that_refuses_to_read_kills_nobody)
+LOOP_TEST(a_reader_that_refuses_to_read_kills_nobody, SEND_KINDS)
 {
 	open_link(LINK_UNIX);
 	use_default_action();
@@ -177,7 +175,6 @@ START_TEST(a_reader_that_refuses_to_read_kills_nobody)
 	check_dispositions();
 	close_link();
 }
-END_TEST
 
 static void write_at_end(struct recorder *recorder, char event)
 {
@@ -186,7 +183,7 @@ static void write_at_end(struct recorder *recorder, char event)
 		send_something(SEND_ALL);
 }
 
-START_TEST(answering_a_peer_that_has_gone_kills_nobody)
+LOOP_TEST(answering_a_peer_that_has_gone_kills_nobody, LINK_KINDS)
 {
 	open_link(_i);
 	use_default_action();
@@ -208,7 +205,6 @@ START_TEST(answering_a_peer_that_has_gone_kills_nobody)
 	check_dispositions();
 	close_link();
 }
-END_TEST
 
 /* ---- the program's own use of it ---- */
 
@@ -228,8 +224,10 @@ static int take_pending(void)
 	return sigtimedwait(&set, NULL, &(struct timespec){0, 0});
 }
 
+TEST_CASE("the program's own use");
+
 /* _i: what is sent, how the program blocks it. */
-START_TEST(a_sigpipe_that_the_program_had_pending_stays_pending)
+LOOP_TEST(a_sigpipe_that_the_program_had_pending_stays_pending, LINK_KINDS *SEND_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	signal(SIGPIPE, SIG_DFL);
@@ -249,9 +247,8 @@ START_TEST(a_sigpipe_that_the_program_had_pending_stays_pending)
 	ck_assert(sigismember(&mask, SIGPIPE));
 	close_link();
 }
-END_TEST
 
-START_TEST(to_a_program_that_blocks_it_none_becomes_pending)
+LOOP_TEST(to_a_program_that_blocks_it_none_becomes_pending, LINK_KINDS *SEND_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	signal(SIGPIPE, SIG_DFL);
@@ -269,7 +266,6 @@ START_TEST(to_a_program_that_blocks_it_none_becomes_pending)
 	ck_assert(sigismember(&mask, SIGPIPE));
 	close_link();
 }
-END_TEST
 
 static volatile sig_atomic_t caught;
 
@@ -279,7 +275,7 @@ static void catch_signal(int number)
 	caught++;
 }
 
-START_TEST(a_handler_of_the_programs_is_not_run)
+LOOP_TEST(a_handler_of_the_programs_is_not_run, LINK_KINDS *SEND_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	struct sigaction action = {.sa_handler = catch_signal};
@@ -296,7 +292,6 @@ START_TEST(a_handler_of_the_programs_is_not_run)
 	ck_assert_int_eq(caught, 1);
 	close_link();
 }
-END_TEST
 
 static sigset_t mask_in_callback;
 
@@ -314,7 +309,7 @@ static void note_mask_at_end(struct ferry_file_producer *producer, int status, u
 	note_mask(producer, sent, sent, context);
 }
 
-START_TEST(callbacks_run_with_the_programs_own_mask)
+LOOP_TEST(callbacks_run_with_the_programs_own_mask, LINK_KINDS)
 {
 	static const struct ferry_file_callbacks callbacks = {.progress = note_mask,
 	                                                      .finished = note_mask_at_end};
@@ -331,7 +326,6 @@ START_TEST(callbacks_run_with_the_programs_own_mask)
 	check_dispositions();
 	close_link();
 }
-END_TEST
 
 static unsigned int drained;
 
@@ -345,7 +339,7 @@ static void note_mask_of_buffer(struct evbuffer *buffer, const struct evbuffer_c
 	}
 }
 
-START_TEST(a_buffer_callback_after_a_file_runs_with_the_programs_own_mask)
+LOOP_TEST(a_buffer_callback_after_a_file_runs_with_the_programs_own_mask, LINK_KINDS)
 {
 	/* Bytes that follow a file in the same turn are drained while its guard could still stand. */
 	open_link(_i);
@@ -362,29 +356,4 @@ START_TEST(a_buffer_callback_after_a_file_runs_with_the_programs_own_mask)
 
 	ck_assert(!sigismember(&mask_in_callback, SIGPIPE));
 	close_link();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("sigpipe");
-	TCase *fatal = support_case(suite, "the default action");
-	tcase_add_loop_test(fatal, sending_to_a_closed_peer_kills_nobody, 0, LINK_KINDS * SEND_KINDS);
-	tcase_add_loop_test(fatal, a_peer_that_closes_in_the_middle_kills_nobody, 0, LINK_KINDS);
-	tcase_add_loop_test(fatal, a_file_that_is_under_way_when_the_peer_closes_kills_nobody, 0,
-	                    LINK_KINDS);
-	tcase_add_loop_test(fatal, sending_after_ones_own_shutdown_kills_nobody, 0, LINK_PIPES);
-	tcase_add_loop_test(fatal, a_reader_that_refuses_to_read_kills_nobody, 0, SEND_KINDS);
-	tcase_add_loop_test(fatal, answering_a_peer_that_has_gone_kills_nobody, 0, LINK_KINDS);
-
-	TCase *own = support_case(suite, "the program's own use");
-	tcase_add_loop_test(own, a_sigpipe_that_the_program_had_pending_stays_pending, 0,
-	                    LINK_KINDS * SEND_KINDS);
-	tcase_add_loop_test(own, to_a_program_that_blocks_it_none_becomes_pending, 0,
-	                    LINK_KINDS * SEND_KINDS);
-	tcase_add_loop_test(own, a_handler_of_the_programs_is_not_run, 0, LINK_KINDS * SEND_KINDS);
-	tcase_add_loop_test(own, callbacks_run_with_the_programs_own_mask, 0, LINK_KINDS);
-	tcase_add_loop_test(own, a_buffer_callback_after_a_file_runs_with_the_programs_own_mask, 0,
-	                    LINK_KINDS);
-	return support_run(suite);
 }

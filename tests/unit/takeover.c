@@ -12,7 +12,7 @@
 #include "listener_options.h"
 #include "listening.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum {
@@ -84,7 +84,9 @@ static void pump_until_both_ended(void)
 
 /* ---- all goes well ---- */
 
-START_TEST(all_listeners_arrive_as_they_were)
+TEST_CASE("taken over", make_directory, remove_directory);
+
+TEST(all_listeners_arrive_as_they_were)
 {
 	int fds[4];
 	open_set();
@@ -113,9 +115,8 @@ START_TEST(all_listeners_arrive_as_they_were)
 	}
 	close_all();
 }
-END_TEST
 
-START_TEST(the_old_one_keeps_all_until_the_new_one_accepts)
+TEST(the_old_one_keeps_all_until_the_new_one_accepts)
 {
 	start_all();
 	pump_until_count(&new_end.received, 1);
@@ -126,7 +127,6 @@ START_TEST(the_old_one_keeps_all_until_the_new_one_accepts)
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
 static int www_of_old;
 
@@ -145,7 +145,7 @@ static void new_looks(struct takeover_end *end)
 	ck_assert(!fd_is_open(www_of_old));
 }
 
-START_TEST(the_new_one_is_told_once_the_old_one_has_stopped)
+TEST(the_new_one_is_told_once_the_old_one_has_stopped)
 {
 	open_set();
 	www_of_old = ferry_socket_set_find(set, "www");
@@ -156,9 +156,8 @@ START_TEST(the_new_one_is_told_once_the_old_one_has_stopped)
 	pump_until_both_ended();
 	close_all();
 }
-END_TEST
 
-START_TEST(the_last_owner_removes_the_file)
+TEST(the_last_owner_removes_the_file)
 {
 	struct stat before, after;
 	start_all();
@@ -174,9 +173,8 @@ START_TEST(the_last_owner_removes_the_file)
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
-START_TEST(a_file_that_the_old_one_does_not_own_is_not_owned_by_the_new_one)
+TEST(a_file_that_the_old_one_does_not_own_is_not_owned_by_the_new_one)
 {
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
@@ -189,9 +187,8 @@ START_TEST(a_file_that_the_old_one_does_not_own_is_not_owned_by_the_new_one)
 	close_all();
 	ck_assert_int_eq(unlink(socket_path), 0);
 }
-END_TEST
 
-START_TEST(what_is_not_asked_for_stays)
+TEST(what_is_not_asked_for_stays)
 {
 	static const char *const names[] = {"hidden", "www", "hidden"};
 	open_set();
@@ -209,9 +206,8 @@ START_TEST(what_is_not_asked_for_stays)
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
-START_TEST(an_empty_set_can_be_taken_over)
+TEST(an_empty_set_can_be_taken_over)
 {
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
@@ -224,9 +220,8 @@ START_TEST(an_empty_set_can_be_taken_over)
 	ck_assert_uint_eq(ferry_socket_set_count(new_end.set), 0);
 	close_all();
 }
-END_TEST
 
-START_TEST(three_hundred_listeners_arrive_in_order)
+TEST(three_hundred_listeners_arrive_in_order)
 {
 	char name[FERRY_SOCKET_SET_NAME_MAX + 1] = "";
 	raise_descriptor_limit();
@@ -250,9 +245,8 @@ START_TEST(three_hundred_listeners_arrive_in_order)
 	}
 	close_all();
 }
-END_TEST
 
-START_TEST(a_received_set_is_handed_on)
+TEST(a_received_set_is_handed_on)
 {
 	start_all();
 	new_end.on_received = say_accepting;
@@ -282,7 +276,6 @@ START_TEST(a_received_set_is_handed_on)
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
 /* ---- freeing in callbacks ---- */
 
@@ -303,7 +296,7 @@ static void free_takeover_and_sets(struct takeover_end *end)
 	end->set = NULL;
 }
 
-START_TEST(all_may_be_freed_in_the_last_callback)
+LOOP_TEST(all_may_be_freed_in_the_last_callback, 2)
 {
 	open_set();
 	old_end.on_ended = _i == 0 ? free_takeover : free_takeover_and_sets;
@@ -317,9 +310,8 @@ START_TEST(all_may_be_freed_in_the_last_callback)
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
-START_TEST(the_takeover_may_be_freed_when_all_is_received)
+LOOP_TEST(the_takeover_may_be_freed_when_all_is_received, 2)
 {
 	open_set();
 	new_end.on_received = _i == 0 ? free_takeover : free_takeover_and_sets;
@@ -332,7 +324,6 @@ START_TEST(the_takeover_may_be_freed_when_all_is_received)
 	close_all();
 	ck_assert(!path_exists(socket_path));
 }
-END_TEST
 
 /* ---- giving up ---- */
 
@@ -354,7 +345,9 @@ static void expect_nothing_changed(void)
 	ck_assert(!path_exists(socket_path));
 }
 
-START_TEST(a_name_that_is_not_there_is_told_to_both)
+TEST_CASE("given up", make_directory, remove_directory);
+
+TEST(a_name_that_is_not_there_is_told_to_both)
 {
 	static const char *const names[] = {"www", "ww"};
 	open_set();
@@ -366,9 +359,8 @@ START_TEST(a_name_that_is_not_there_is_told_to_both)
 	ck_assert_int_eq(ferry_takeover_commit(new_end.takeover), -ENOTCONN);
 	expect_nothing_changed();
 }
-END_TEST
 
-START_TEST(the_old_one_may_withdraw)
+TEST(the_old_one_may_withdraw)
 {
 	start_all();
 	pump_until_count(&new_end.received, 1);
@@ -379,9 +371,8 @@ START_TEST(the_old_one_may_withdraw)
 	ck_assert_uint_eq(old_end.ended, 0);
 	expect_nothing_changed();
 }
-END_TEST
 
-START_TEST(the_old_one_may_withdraw_when_the_new_one_has_said_that_it_accepts)
+TEST(the_old_one_may_withdraw_when_the_new_one_has_said_that_it_accepts)
 {
 	start_all();
 	pump_until_count(&new_end.received, 1);
@@ -391,9 +382,8 @@ START_TEST(the_old_one_may_withdraw_when_the_new_one_has_said_that_it_accepts)
 	ck_assert_int_eq(new_end.status, -ECANCELED);
 	expect_nothing_changed();
 }
-END_TEST
 
-START_TEST(the_old_one_may_withdraw_before_all_is_there)
+LOOP_TEST(the_old_one_may_withdraw_before_all_is_there, 12)
 {
 	start_all();
 	pump_turns(_i); /* in whatever state that brings both into */
@@ -403,9 +393,8 @@ START_TEST(the_old_one_may_withdraw_before_all_is_there)
 	          new_end.status == -EPIPE);
 	expect_nothing_changed();
 }
-END_TEST
 
-START_TEST(freeing_the_set_withdraws)
+TEST(freeing_the_set_withdraws)
 {
 	start_all();
 	pump_until_count(&new_end.received, 1);
@@ -418,9 +407,8 @@ START_TEST(freeing_the_set_withdraws)
 	ck_assert(!path_exists(socket_path));
 	close_all();
 }
-END_TEST
 
-START_TEST(freeing_the_received_set_gives_up)
+TEST(freeing_the_received_set_gives_up)
 {
 	start_all();
 	pump_until_count(&new_end.received, 1);
@@ -431,9 +419,8 @@ START_TEST(freeing_the_received_set_gives_up)
 	ck_assert_int_lt(old_end.status, 0);
 	expect_nothing_changed();
 }
-END_TEST
 
-START_TEST(one_takeover_of_a_set_at_a_time)
+TEST(one_takeover_of_a_set_at_a_time)
 {
 	struct ferry_takeover *another = NULL;
 	int more[2];
@@ -456,9 +443,8 @@ START_TEST(one_takeover_of_a_set_at_a_time)
 	close(more[1]);
 	close_all();
 }
-END_TEST
 
-START_TEST(bad_arguments_of_a_takeover_are_refused)
+TEST(bad_arguments_of_a_takeover_are_refused)
 {
 	static const struct ferry_takeover_callbacks none = {.received = NULL};
 	static const char *const no_name[] = {"www", NULL};
@@ -493,9 +479,8 @@ START_TEST(bad_arguments_of_a_takeover_are_refused)
 	close(ends[1]);
 	close_all();
 }
-END_TEST
 
-START_TEST(a_connection_that_is_not_of_a_unix_socket_is_refused)
+TEST(a_connection_that_is_not_of_a_unix_socket_is_refused)
 {
 	struct ferry_takeover *takeover = NULL;
 	open_set();
@@ -510,9 +495,8 @@ START_TEST(a_connection_that_is_not_of_a_unix_socket_is_refused)
 	close(ends[1]);
 	close_all();
 }
-END_TEST
 
-START_TEST(it_accepts_only_what_it_has_received)
+TEST(it_accepts_only_what_it_has_received)
 {
 	start_all();
 	ck_assert_int_eq(ferry_takeover_commit(new_end.takeover), -EINVAL);
@@ -522,7 +506,6 @@ START_TEST(it_accepts_only_what_it_has_received)
 	pump_until_both_ended();
 	close_all();
 }
-END_TEST
 
 /* ---- the far end by hand ---- */
 
@@ -626,7 +609,9 @@ static void nothing_is_said_yet(struct takeover_end *end)
 	ck_assert_int_eq(errno, EAGAIN);
 }
 
-START_TEST(the_bytes_are_those_of_the_documentation)
+TEST_CASE("by hand", make_directory, remove_directory);
+
+TEST(the_bytes_are_those_of_the_documentation)
 {
 	static const unsigned char hello[8] = {1, 0, 1, 0, 0, 0, 0, 0};
 	static const unsigned char two[8 + 4 + 8] = {2,   0,   0, 0,   0,   0,   0,   0,   3,   'w',
@@ -681,7 +666,6 @@ START_TEST(the_bytes_are_those_of_the_documentation)
 	close_all();
 	ck_assert_int_eq(unlink(socket_path), 0); /* ours to do */
 }
-END_TEST
 
 static void accept_nothing(struct ferry_listener *listener, struct ferry_transport *transport,
                            void *context)
@@ -690,7 +674,7 @@ static void accept_nothing(struct ferry_listener *listener, struct ferry_transpo
 	ferry_transport_free(transport);
 }
 
-START_TEST(a_lock_is_the_third_descriptor)
+TEST(a_lock_is_the_third_descriptor)
 {
 	char lock_path[sizeof(socket_path) + 8];
 	struct ferry_listener *listener = NULL;
@@ -721,7 +705,6 @@ START_TEST(a_lock_is_the_third_descriptor)
 	close_far();
 	ck_assert(!path_exists(lock_path));
 }
-END_TEST
 
 /* What the old process must not be told, after HELLO; the state stays TALKING. */
 static const struct {
@@ -736,7 +719,7 @@ static const struct {
     {REQUEST, 12, "\2\0\0\0\0\0\0\0\3www"},  {REQUEST, 12, "\377\377\377\377\0\0\0\0\3www"},
 };
 
-START_TEST(a_malformed_request_gets_nothing)
+LOOP_TEST(a_malformed_request_gets_nothing, COUNT(bad_requests))
 {
 	open_far();
 	far_hello(1, 1);
@@ -748,9 +731,8 @@ START_TEST(a_malformed_request_gets_nothing)
 	ck_assert_uint_eq(ferry_socket_set_count(set), 4);
 	close_far();
 }
-END_TEST
 
-START_TEST(hello_comes_first)
+TEST(hello_comes_first)
 {
 	open_far();
 	far_send(REQUEST, all_names, sizeof(all_names), NULL, 0);
@@ -758,9 +740,8 @@ START_TEST(hello_comes_first)
 	ck_assert_int_eq(old_end.status, -EPROTO);
 	close_far();
 }
-END_TEST
 
-START_TEST(bytes_that_are_no_message_change_nothing)
+TEST(bytes_that_are_no_message_change_nothing)
 {
 	open_far();
 	far_hello(1, 1);
@@ -776,9 +757,8 @@ START_TEST(bytes_that_are_no_message_change_nothing)
 	ck_assert_uint_eq(ferry_socket_set_count(set), 4);
 	close_far(); /* and the file was still the old one's to remove */
 }
-END_TEST
 
-START_TEST(versions_must_meet)
+LOOP_TEST(versions_must_meet, 3)
 {
 	static const struct {
 		unsigned int lowest, highest;
@@ -791,9 +771,8 @@ START_TEST(versions_must_meet)
 	ck_assert_int_eq(old_end.status, hellos[_i].status);
 	close_far();
 }
-END_TEST
 
-START_TEST(a_later_version_and_its_messages_are_welcome)
+TEST(a_later_version_and_its_messages_are_welcome)
 {
 	static const unsigned char longer[12] = {1, 0, 9, 0, 0, 0, 0, 0, 7, 7, 7, 7};
 	open_far();
@@ -811,10 +790,9 @@ START_TEST(a_later_version_and_its_messages_are_welcome)
 	ck_assert_int_eq(old_end.status, -EPROTO);
 	close_far();
 }
-END_TEST
 
 /* A new process that does not read: nothing can be said to it when the old one gives up. */
-START_TEST(files_are_left_when_the_withdrawal_cannot_be_sent)
+TEST(files_are_left_when_the_withdrawal_cannot_be_sent)
 {
 	open_set();
 	raise_descriptor_limit();
@@ -835,7 +813,6 @@ START_TEST(files_are_left_when_the_withdrawal_cannot_be_sent)
 	close(ends[1]);
 	close_all();
 }
-END_TEST
 
 /* ---- the old process by hand ---- */
 
@@ -871,7 +848,7 @@ static void expect_new_ended(int status)
 	close_far();
 }
 
-START_TEST(what_is_not_what_it_is_said_to_be_is_refused)
+LOOP_TEST(what_is_not_what_it_is_said_to_be_is_refused, 16)
 {
 	unsigned char payload[FRAME_MAX];
 	int fds[2];
@@ -946,26 +923,23 @@ START_TEST(what_is_not_what_it_is_said_to_be_is_refused)
 	close(connected[1]);
 	expect_new_ended(-EPROTO);
 }
-END_TEST
 
-START_TEST(a_withdrawal_tells_why)
+TEST(a_withdrawal_tells_why)
 {
 	open_far_old();
 	far_send(WITHDRAWN, "\xf3\xff\xff\xff\0\0\0\0", 8, NULL, 0);
 	expect_new_ended(-EACCES);
 }
-END_TEST
 
-START_TEST(an_old_one_that_goes_before_all_is_there_is_told)
+TEST(an_old_one_that_goes_before_all_is_there_is_told)
 {
 	open_far_old();
 	close(ends[1]);
 	ends[1] = dup(STDERR_FILENO);
 	expect_new_ended(-ECONNRESET);
 }
-END_TEST
 
-START_TEST(a_lost_descriptor_is_told)
+TEST(a_lost_descriptor_is_told)
 {
 	unsigned char payload[FRAME_MAX];
 	open_far_old();
@@ -976,58 +950,4 @@ START_TEST(a_lost_descriptor_is_told)
 	pump_until_count(&new_end.ended, 1);
 	unlimit_descriptors();
 	expect_new_ended(-EMFILE);
-}
-END_TEST
-
-static void add_cases(Suite *suite)
-{
-	TCase *well = support_case(suite, "taken over");
-	tcase_add_checked_fixture(well, make_directory, remove_directory);
-	tcase_add_test(well, all_listeners_arrive_as_they_were);
-	tcase_add_test(well, the_old_one_keeps_all_until_the_new_one_accepts);
-	tcase_add_test(well, the_new_one_is_told_once_the_old_one_has_stopped);
-	tcase_add_test(well, the_last_owner_removes_the_file);
-	tcase_add_test(well, a_file_that_the_old_one_does_not_own_is_not_owned_by_the_new_one);
-	tcase_add_test(well, what_is_not_asked_for_stays);
-	tcase_add_test(well, an_empty_set_can_be_taken_over);
-	tcase_add_test(well, three_hundred_listeners_arrive_in_order);
-	tcase_add_test(well, a_received_set_is_handed_on);
-	tcase_add_loop_test(well, all_may_be_freed_in_the_last_callback, 0, 2);
-	tcase_add_loop_test(well, the_takeover_may_be_freed_when_all_is_received, 0, 2);
-
-	TCase *up = support_case(suite, "given up");
-	tcase_add_checked_fixture(up, make_directory, remove_directory);
-	tcase_add_test(up, a_name_that_is_not_there_is_told_to_both);
-	tcase_add_test(up, the_old_one_may_withdraw);
-	tcase_add_test(up, the_old_one_may_withdraw_when_the_new_one_has_said_that_it_accepts);
-	tcase_add_loop_test(up, the_old_one_may_withdraw_before_all_is_there, 0, 12);
-	tcase_add_test(up, freeing_the_set_withdraws);
-	tcase_add_test(up, freeing_the_received_set_gives_up);
-	tcase_add_test(up, one_takeover_of_a_set_at_a_time);
-	tcase_add_test(up, bad_arguments_of_a_takeover_are_refused);
-	tcase_add_test(up, a_connection_that_is_not_of_a_unix_socket_is_refused);
-	tcase_add_test(up, it_accepts_only_what_it_has_received);
-
-	TCase *far = support_case(suite, "by hand");
-	tcase_add_checked_fixture(far, make_directory, remove_directory);
-	tcase_add_test(far, the_bytes_are_those_of_the_documentation);
-	tcase_add_test(far, a_lock_is_the_third_descriptor);
-	tcase_add_loop_test(far, a_malformed_request_gets_nothing, 0,
-	                    sizeof(bad_requests) / sizeof(*bad_requests));
-	tcase_add_test(far, hello_comes_first);
-	tcase_add_test(far, bytes_that_are_no_message_change_nothing);
-	tcase_add_loop_test(far, versions_must_meet, 0, 3);
-	tcase_add_test(far, a_later_version_and_its_messages_are_welcome);
-	tcase_add_test(far, files_are_left_when_the_withdrawal_cannot_be_sent);
-	tcase_add_loop_test(far, what_is_not_what_it_is_said_to_be_is_refused, 0, 16);
-	tcase_add_test(far, a_withdrawal_tells_why);
-	tcase_add_test(far, an_old_one_that_goes_before_all_is_there_is_told);
-	tcase_add_test(far, a_lost_descriptor_is_told);
-}
-
-int main(void)
-{
-	Suite *suite = suite_create("takeover");
-	add_cases(suite);
-	return support_run(suite);
 }

@@ -10,7 +10,7 @@
 #include "heap.h"
 #include "heap_sweep.h"
 #include "listening.h"
-#include "support.h"
+#include "test.h"
 
 struct side {
 	struct ferry_takeover *takeover;
@@ -130,18 +130,14 @@ static void judge(unsigned long failing)
 	unlink(socket_path);
 }
 
-START_TEST(every_allocation_may_fail)
+TEST_CASE("memory", make_directory, remove_directory);
+
+TEST(every_allocation_may_fail)
 {
 	sweep_scenario(run_scenario, judge, 20);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("takeover_memory");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_checked_fixture(memory, make_directory, remove_directory);
-	tcase_add_test(memory, every_allocation_may_fail);
-	return support_run(suite);
 }

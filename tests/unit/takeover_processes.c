@@ -18,7 +18,7 @@
 #include "children.h"
 #include "listening.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 
 enum { KINDS = 4 };
 
@@ -295,21 +295,21 @@ static void run_generations(unsigned int count, bool clients)
 	ck_assert_int_eq(unlink(local_path), 0);
 }
 
-START_TEST(nobody_is_refused_during_fifty_takeovers)
+TEST_CASE("generations", make_directory, remove_directory);
+
+TEST(nobody_is_refused_during_fifty_takeovers)
 {
 	run_generations(51, true);
 	unmake_shared();
 }
-END_TEST
 
-START_TEST(twenty_generations_have_no_more_descriptors_than_one)
+TEST(twenty_generations_have_no_more_descriptors_than_one)
 {
 	run_generations(21, false);
 	for (int i = 1; i < 21; i++)
 		ck_assert_int_eq(atomic_load(&shared->open_fds[i]), atomic_load(&shared->open_fds[0]));
 	unmake_shared();
 }
-END_TEST
 
 /* ---- the old process is killed ---- */
 
@@ -363,7 +363,9 @@ static void expect_owned(void)
 	ck_assert(!path_exists(local_path));
 }
 
-START_TEST(an_old_process_that_dies_before_it_answers_is_told)
+TEST_CASE("deaths", make_directory, remove_directory);
+
+TEST(an_old_process_that_dies_before_it_answers_is_told)
 {
 	pid_t old = start_old(false);
 	pump_until_count(&end.ended, 1);
@@ -374,10 +376,9 @@ START_TEST(an_old_process_that_dies_before_it_answers_is_told)
 	ck_assert_int_eq(unlink(socket_path), 0);
 	ck_assert_int_eq(unlink(local_path), 0);
 }
-END_TEST
 
 /* Whether that was noticed before, or not. */
-START_TEST(an_old_process_that_dies_before_the_new_one_accepts_leaves_it_all)
+LOOP_TEST(an_old_process_that_dies_before_the_new_one_accepts_leaves_it_all, 2)
 {
 	pid_t old = start_old(true);
 	pump_until_count(&end.received, 1);
@@ -390,9 +391,8 @@ START_TEST(an_old_process_that_dies_before_the_new_one_accepts_leaves_it_all)
 	ck_assert_int_eq(ferry_takeover_commit(end.takeover), _i > 0 ? -ENOTCONN : -EINVAL);
 	expect_owned();
 }
-END_TEST
 
-START_TEST(an_old_process_that_dies_before_it_reads_leaves_it_all)
+TEST(an_old_process_that_dies_before_it_reads_leaves_it_all)
 {
 	int status;
 	pid_t old = start_old(true);
@@ -407,9 +407,8 @@ START_TEST(an_old_process_that_dies_before_it_reads_leaves_it_all)
 	wait_for_death(old);
 	expect_owned();
 }
-END_TEST
 
-START_TEST(an_old_process_that_dies_before_it_releases_leaves_it_all)
+TEST(an_old_process_that_dies_before_it_releases_leaves_it_all)
 {
 	pid_t old = start_old(true); /* and dies in its callback */
 	pump_until_count(&end.received, 1);
@@ -417,9 +416,8 @@ START_TEST(an_old_process_that_dies_before_it_releases_leaves_it_all)
 	expect_owned();
 	wait_for_death(old);
 }
-END_TEST
 
-START_TEST(a_takeover_given_up_after_the_old_process_died_leaves_the_files)
+TEST(a_takeover_given_up_after_the_old_process_died_leaves_the_files)
 {
 	pid_t old = start_old(true);
 	pump_until_count(&end.received, 1);
@@ -430,7 +428,6 @@ START_TEST(a_takeover_given_up_after_the_old_process_died_leaves_the_files)
 	ck_assert_int_eq(unlink(socket_path), 0);
 	ck_assert_int_eq(unlink(local_path), 0);
 }
-END_TEST
 
 /* ---- the new process is killed ---- */
 
@@ -456,7 +453,7 @@ static pid_t start_new(enum stage stage)
 	return child;
 }
 
-START_TEST(a_new_process_that_dies_before_it_accepts_changes_nothing)
+LOOP_TEST(a_new_process_that_dies_before_it_accepts_changes_nothing, 2)
 {
 	open_sockets();
 	struct ferry_socket_set *set = make_set();
@@ -474,9 +471,8 @@ START_TEST(a_new_process_that_dies_before_it_accepts_changes_nothing)
 	ck_assert(!path_exists(socket_path));
 	ck_assert(!path_exists(local_path));
 }
-END_TEST
 
-START_TEST(what_a_new_process_accepts_is_its_own_also_if_it_dies)
+TEST(what_a_new_process_accepts_is_its_own_also_if_it_dies)
 {
 	open_sockets();
 	struct ferry_socket_set *set = make_set();
@@ -492,7 +488,6 @@ START_TEST(what_a_new_process_accepts_is_its_own_also_if_it_dies)
 	ck_assert_int_eq(unlink(socket_path), 0);
 	ck_assert_int_eq(unlink(local_path), 0);
 }
-END_TEST
 
 /* ---- who may ask ---- */
 
@@ -526,7 +521,9 @@ static bool is_root(void)
 	return false;
 }
 
-START_TEST(another_user_is_refused)
+TEST_CASE("users", make_directory, remove_directory);
+
+TEST(another_user_is_refused)
 {
 	char byte;
 	struct ferry_takeover *takeover = NULL;
@@ -548,9 +545,8 @@ START_TEST(another_user_is_refused)
 	close_sockets();
 	ferry_socket_set_free(set);
 }
-END_TEST
 
-START_TEST(root_may_ask_anybody)
+TEST(root_may_ask_anybody)
 {
 	if (!is_root())
 		return;
@@ -576,31 +572,4 @@ START_TEST(root_may_ask_anybody)
 	close_sockets();
 	ck_assert_int_eq(unlink(socket_path), 0);
 	ck_assert_int_eq(unlink(local_path), 0);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("takeover_processes");
-	TCase *generations = support_case(suite, "generations");
-	tcase_add_checked_fixture(generations, make_directory, remove_directory);
-	tcase_add_test(generations, nobody_is_refused_during_fifty_takeovers);
-	tcase_add_test(generations, twenty_generations_have_no_more_descriptors_than_one);
-
-	TCase *deaths = support_case(suite, "deaths");
-	tcase_add_checked_fixture(deaths, make_directory, remove_directory);
-	tcase_add_test(deaths, an_old_process_that_dies_before_it_answers_is_told);
-	tcase_add_loop_test(deaths, an_old_process_that_dies_before_the_new_one_accepts_leaves_it_all,
-	                    0, 2);
-	tcase_add_test(deaths, an_old_process_that_dies_before_it_reads_leaves_it_all);
-	tcase_add_test(deaths, an_old_process_that_dies_before_it_releases_leaves_it_all);
-	tcase_add_test(deaths, a_takeover_given_up_after_the_old_process_died_leaves_the_files);
-	tcase_add_loop_test(deaths, a_new_process_that_dies_before_it_accepts_changes_nothing, 0, 2);
-	tcase_add_test(deaths, what_a_new_process_accepts_is_its_own_also_if_it_dies);
-
-	TCase *users = support_case(suite, "users");
-	tcase_add_checked_fixture(users, make_directory, remove_directory);
-	tcase_add_test(users, another_user_is_refused);
-	tcase_add_test(users, root_may_ask_anybody);
-	return support_run(suite);
 }

@@ -16,7 +16,7 @@
 #include "ferry/producer.h"
 #include "ferry/testing.h"
 #include "ferry/worker.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 static struct ferry_testing *far;
@@ -116,7 +116,9 @@ static void open_shouter(void)
 	ck_assert_uint_eq(shouter.made, 1);
 }
 
-START_TEST(protocol)
+TEST_CASE("what it is used with");
+
+TEST(protocol)
 {
 	open_shouter();
 	ck_assert_int_eq(ferry_testing_put(far, "hello", 5), 0);
@@ -135,9 +137,10 @@ START_TEST(protocol)
 	ck_assert_int_eq(shouter.reason, 0);
 	close_far();
 }
-END_TEST
 
-START_TEST(descriptors_at_their_positions)
+TEST_CASE("the far end");
+
+TEST(descriptors_at_their_positions)
 {
 	int fds[3];
 	uint64_t position;
@@ -165,9 +168,8 @@ START_TEST(descriptors_at_their_positions)
 	ck_assert_int_eq(ferry_testing_take_fd(far, &position), -ENOENT);
 	close_far();
 }
-END_TEST
 
-START_TEST(descriptors_both_ways)
+TEST(descriptors_both_ways)
 {
 	int fds[2] = {make_marked_fd(7), make_marked_fd(8)};
 
@@ -176,7 +178,7 @@ START_TEST(descriptors_both_ways)
 	pump();
 	ck_assert_uint_eq(shouter.fds, 2);
 	expect_written("AB");
-	/* Not taken: freeing the far end closes them, as support_case() counts. */
+	/* Not taken: freeing the far end closes them, as the fixture counts. */
 	ck_assert_uint_eq(ferry_testing_count_fds(far), 2);
 	int fd = ferry_testing_take_fd(far, NULL);
 	ck_assert_uint_eq(marked_number(fd), 7);
@@ -186,9 +188,8 @@ START_TEST(descriptors_both_ways)
 	ck_assert_int_eq(ferry_testing_put_fds(far, "ab", 2, fds, 2), -EBADF);
 	close_far();
 }
-END_TEST
 
-START_TEST(reset)
+TEST(reset)
 {
 	open_shouter();
 	ck_assert_int_eq(ferry_testing_put(far, "abc", 3), 0);
@@ -203,9 +204,8 @@ START_TEST(reset)
 	ck_assert_int_eq(ferry_testing_set_full(far, true), -EPIPE);
 	close_far();
 }
-END_TEST
 
-START_TEST(transport_first)
+TEST(transport_first)
 {
 	open_shouter();
 	ferry_transport_free(transport);
@@ -214,9 +214,8 @@ START_TEST(transport_first)
 	ck_assert_int_eq(ferry_testing_put(far, "x", 1), -EPIPE);
 	ferry_testing_free(far);
 }
-END_TEST
 
-START_TEST(does_not_read)
+TEST(does_not_read)
 {
 	static const char block[65536];
 	int status;
@@ -228,7 +227,6 @@ START_TEST(does_not_read)
 	ck_assert_int_eq(status, -EAGAIN);
 	close_far();
 }
-END_TEST
 
 /* ---- a producer, and a socket that is full ---- */
 
@@ -254,7 +252,9 @@ static void on_stop(void *context)
 static const struct ferry_producer_callbacks source_callbacks = {
     .pause_producing = on_pause, .resume_producing = on_resume, .stop_producing = on_stop};
 
-START_TEST(full_socket)
+TEST_CASE("what it is used with");
+
+TEST(full_socket)
 {
 	struct source source = {0};
 	static unsigned char block[65537];
@@ -285,9 +285,8 @@ START_TEST(full_socket)
 	ferry_transport_unregister_producer(transport);
 	close_far();
 }
-END_TEST
 
-START_TEST(file)
+TEST(file)
 {
 	enum { SIZE = 300000 };
 	int fd = make_file(SIZE);
@@ -304,7 +303,6 @@ START_TEST(file)
 		ck_assert_uint_eq(bytes[i], support_byte(i));
 	close_far();
 }
-END_TEST
 
 /* ---- messages ---- */
 
@@ -325,7 +323,7 @@ static void on_message(struct ferry_message_stream *stream, struct ferry_message
 
 static const struct ferry_message_callbacks echo = {.message_received = on_message};
 
-START_TEST(message_stream)
+TEST(message_stream)
 {
 	struct ferry_message_stream *stream = NULL;
 	static const unsigned char frame[] = {'F', 'R', 'Y', 1, 9, 0, 0, 0,   2,
@@ -358,7 +356,6 @@ START_TEST(message_stream)
 	ferry_message_stream_free(stream);
 	ferry_testing_free(far);
 }
-END_TEST
 
 /* ---- a handoff: what the dispatcher writes is put in at the worker ---- */
 
@@ -401,7 +398,7 @@ static bool carry(struct ferry_testing *from, struct ferry_testing *to)
 	return true;
 }
 
-START_TEST(handoff)
+TEST(handoff)
 {
 	struct ferry_testing *dispatching = NULL, *working = NULL;
 	struct ferry_dispatcher *dispatcher = NULL;
@@ -431,7 +428,6 @@ START_TEST(handoff)
 	ferry_testing_free(working);
 	pump_turns(3);
 }
-END_TEST
 
 /* ---- the loop ---- */
 
@@ -441,7 +437,9 @@ static void again(evutil_socket_t fd, short what, void *argument)
 	event_active(*(struct event **)argument, EV_TIMEOUT, 0);
 }
 
-START_TEST(round_in_circles)
+TEST_CASE("the far end");
+
+TEST(round_in_circles)
 {
 	struct event *event;
 
@@ -452,7 +450,6 @@ START_TEST(round_in_circles)
 	event_free(event);
 	close_far();
 }
-END_TEST
 
 static bool flag;
 
@@ -467,7 +464,7 @@ static bool is_set(void *argument)
 	return *(bool *)argument;
 }
 
-START_TEST(waiting)
+TEST(waiting)
 {
 	bool never = false;
 
@@ -481,9 +478,8 @@ START_TEST(waiting)
 	event_free(event);
 	close_far();
 }
-END_TEST
 
-START_TEST(no_descriptor_numbers)
+TEST(no_descriptor_numbers)
 {
 	int marked = make_marked_fd(1);
 
@@ -498,9 +494,8 @@ START_TEST(no_descriptor_numbers)
 	close(marked);
 	close_far();
 }
-END_TEST
 
-START_TEST(bad_arguments)
+TEST(bad_arguments)
 {
 	int fd = 0;
 
@@ -528,28 +523,4 @@ START_TEST(bad_arguments)
 	ck_assert(!ferry_testing_has_ended(NULL));
 	ferry_testing_free(NULL);
 	close_far();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("testing");
-	TCase *tcase = support_case(suite, "what it is used with");
-
-	tcase_add_test(tcase, protocol);
-	tcase_add_test(tcase, full_socket);
-	tcase_add_test(tcase, file);
-	tcase_add_test(tcase, message_stream);
-	tcase_add_test(tcase, handoff);
-	tcase = support_case(suite, "the far end");
-	tcase_add_test(tcase, descriptors_at_their_positions);
-	tcase_add_test(tcase, descriptors_both_ways);
-	tcase_add_test(tcase, reset);
-	tcase_add_test(tcase, transport_first);
-	tcase_add_test(tcase, does_not_read);
-	tcase_add_test(tcase, round_in_circles);
-	tcase_add_test(tcase, waiting);
-	tcase_add_test(tcase, no_descriptor_numbers);
-	tcase_add_test(tcase, bad_arguments);
-	return support_run(suite);
 }

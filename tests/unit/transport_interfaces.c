@@ -11,7 +11,7 @@
 #include <event2/bufferevent.h>
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { KINDS = 2, MUCH = 4 * 1024 * 1024 };
@@ -41,7 +41,9 @@ static void write_to(struct recorder *recorder, size_t length)
 
 /* ---- _SendmsgMixin ---- */
 
-START_TEST(twisted_send_file_descriptor)
+TEST_CASE("sendmsg mixin");
+
+TEST(twisted_send_file_descriptor)
 {
 	int sent[2];
 	connect_ends(0);
@@ -54,9 +56,8 @@ START_TEST(twisted_send_file_descriptor)
 	close(sent[1]);
 	close_ends();
 }
-END_TEST
 
-START_TEST(twisted_file_descriptor_overrun_is_a_refusal_and_the_connection_lives)
+TEST(twisted_file_descriptor_overrun_is_a_refusal_and_the_connection_lives)
 {
 	connect_ends(0);
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(client.transport, 1), 0);
@@ -73,9 +74,8 @@ START_TEST(twisted_file_descriptor_overrun_is_a_refusal_and_the_connection_lives
 	ck_assert_uint_eq(client.lost + server.lost, 0);
 	close_ends();
 }
-END_TEST
 
-START_TEST(twisted_avoid_leaking_file_descriptors)
+TEST(twisted_avoid_leaking_file_descriptors)
 {
 	static const struct ferry_protocol no_receiver = {
 	    .connection_made = recorder_connection_made,
@@ -94,7 +94,6 @@ START_TEST(twisted_avoid_leaking_file_descriptors)
 	close(pipe_ends[0]);
 	close_ends();
 }
-END_TEST
 
 /* ---- abortConnection ---- */
 
@@ -151,47 +150,44 @@ static void abort_then_lose(struct recorder *recorder, char event)
 	ck_assert_int_eq(ferry_transport_lose_connection(recorder->transport), -ENOTCONN);
 }
 
-START_TEST(twisted_data_received_abort)
+TEST_CASE("abort connection");
+
+LOOP_TEST(twisted_data_received_abort, KINDS)
 {
 	connect_ends(_i);
 	client.hook = abort_in_data_received;
 	write_to(&server, 10);
 	expect_aborted(&client, &server, _i);
 }
-END_TEST
 
-START_TEST(twisted_client_aborts_connection_twice_and_the_second_is_told)
+LOOP_TEST(twisted_client_aborts_connection_twice_and_the_second_is_told, KINDS)
 {
 	connect_ends(_i);
 	client.hook = abort_twice;
 	expect_aborted(&client, &server, _i);
 }
-END_TEST
 
-START_TEST(twisted_client_aborts_connection_then_loses_connection_and_is_told)
+LOOP_TEST(twisted_client_aborts_connection_then_loses_connection_and_is_told, KINDS)
 {
 	connect_ends(_i);
 	client.hook = abort_then_lose;
 	expect_aborted(&client, &server, _i);
 }
-END_TEST
 
-START_TEST(twisted_server_aborts_connection_twice_and_the_second_is_told)
+LOOP_TEST(twisted_server_aborts_connection_twice_and_the_second_is_told, KINDS)
 {
 	connect_ends(_i);
 	server.hook = abort_twice;
 	pump_turns(2);
 	expect_aborted(&server, &client, _i);
 }
-END_TEST
 
-START_TEST(twisted_server_aborts_connection_then_loses_connection_and_is_told)
+LOOP_TEST(twisted_server_aborts_connection_then_loses_connection_and_is_told, KINDS)
 {
 	connect_ends(_i);
 	server.hook = abort_then_lose;
 	expect_aborted(&server, &client, _i);
 }
-END_TEST
 
 /* A producer of the client's. */
 static struct producer {
@@ -239,7 +235,7 @@ static void abort_client(void)
 	abort_now(&client);
 }
 
-START_TEST(twisted_resume_producing_abort)
+LOOP_TEST(twisted_resume_producing_abort, KINDS)
 {
 	connect_ends(_i);
 	register_producer(FERRY_PRODUCER_PULL, abort_client);
@@ -248,7 +244,6 @@ START_TEST(twisted_resume_producing_abort)
 	ck_assert_uint_eq(producer.stopped, 1);
 	expect_aborted(&client, &server, _i);
 }
-END_TEST
 
 static void abort_client_from_the_loop(evutil_socket_t fd, short what, void *context)
 {
@@ -265,7 +260,7 @@ static void write_and_abort_later(void)
 	                 0);
 }
 
-START_TEST(twisted_resume_producing_abort_later)
+LOOP_TEST(twisted_resume_producing_abort_later, KINDS)
 {
 	connect_ends(_i);
 	register_producer(FERRY_PRODUCER_PULL, write_and_abort_later);
@@ -273,7 +268,6 @@ START_TEST(twisted_resume_producing_abort_later)
 	ck_assert_uint_eq(producer.stopped, 1);
 	expect_aborted(&client, &server, _i);
 }
-END_TEST
 
 /* The peer does not read, so that the queue would never empty. */
 static void fill_and_abort(int kind)
@@ -288,14 +282,13 @@ static void fill_and_abort(int kind)
 	expect_aborted(&client, &server, kind);
 }
 
-START_TEST(twisted_full_write_buffer)
+LOOP_TEST(twisted_full_write_buffer, KINDS)
 {
 	connect_ends(_i);
 	fill_and_abort(_i);
 }
-END_TEST
 
-START_TEST(twisted_full_write_buffer_after_byte_exchange)
+LOOP_TEST(twisted_full_write_buffer_after_byte_exchange, KINDS)
 {
 	connect_ends(_i);
 	write_to(&client, 1);
@@ -304,7 +297,6 @@ START_TEST(twisted_full_write_buffer_after_byte_exchange)
 	pump_until_length(&client, 1);
 	fill_and_abort(_i);
 }
-END_TEST
 
 /* C has no exceptions: a callback that cannot go on frees. */
 static void free_in_data_received(struct recorder *recorder, char event)
@@ -313,7 +305,7 @@ static void free_in_data_received(struct recorder *recorder, char event)
 		recorder_free_transport(recorder);
 }
 
-START_TEST(twisted_data_received_throws_is_to_free_there)
+LOOP_TEST(twisted_data_received_throws_is_to_free_there, KINDS)
 {
 	connect_ends(_i);
 	client.hook = free_in_data_received;
@@ -324,14 +316,13 @@ START_TEST(twisted_data_received_throws_is_to_free_there)
 	ck_assert_uint_eq(server.lost, 1);
 	close_ends();
 }
-END_TEST
 
 static void free_client(void)
 {
 	recorder_free_transport(&client);
 }
 
-START_TEST(twisted_resume_producing_throws_is_to_free_there)
+LOOP_TEST(twisted_resume_producing_throws_is_to_free_there, KINDS)
 {
 	connect_ends(_i);
 	register_producer(FERRY_PRODUCER_PULL, free_client);
@@ -341,15 +332,13 @@ START_TEST(twisted_resume_producing_throws_is_to_free_there)
 	ck_assert_uint_eq(client.lost, 0);
 	close_ends();
 }
-END_TEST
 
-START_TEST(twisted_abort_when_made)
+LOOP_TEST(twisted_abort_when_made, KINDS)
 {
 	connect_ends(_i);
 	client.hook = abort_when_made;
 	expect_aborted(&client, &server, _i);
 }
-END_TEST
 
 /* ---- around the end of a connection ---- */
 
@@ -367,7 +356,9 @@ static void use_in_connection_lost(struct recorder *recorder, char event)
 	ck_assert_int_eq(ferry_transport_resume_reading(recorder->transport), -ENOTCONN);
 }
 
-START_TEST(twisted_write_after_disconnect_is_refused_and_not_dropped)
+TEST_CASE("end");
+
+LOOP_TEST(twisted_write_after_disconnect_is_refused_and_not_dropped, KINDS)
 {
 	connect_ends(_i);
 	client.hook = use_in_connection_lost;
@@ -375,9 +366,8 @@ START_TEST(twisted_write_after_disconnect_is_refused_and_not_dropped)
 	pump_until_lost(&client);
 	close_ends();
 }
-END_TEST
 
-START_TEST(twisted_unregister_producer_after_disconnect_is_told_that_there_is_none)
+LOOP_TEST(twisted_unregister_producer_after_disconnect_is_told_that_there_is_none, KINDS)
 {
 	connect_ends(_i);
 	client.hook = use_in_connection_lost;
@@ -387,7 +377,6 @@ START_TEST(twisted_unregister_producer_after_disconnect_is_told_that_there_is_no
 	ck_assert_uint_eq(producer.stopped, 1);
 	close_ends();
 }
-END_TEST
 
 static unsigned int chunks;
 
@@ -398,7 +387,7 @@ static void write_last_chunk(void)
 		ck_assert_int_eq(ferry_transport_unregister_producer(client.transport), 0);
 }
 
-START_TEST(twisted_disconnect_while_producing)
+LOOP_TEST(twisted_disconnect_while_producing, KINDS)
 {
 	connect_ends(_i);
 	chunks = 0;
@@ -411,9 +400,8 @@ START_TEST(twisted_disconnect_while_producing)
 	ck_assert_uint_eq(producer.stopped, 0);
 	close_ends();
 }
-END_TEST
 
-START_TEST(twisted_resume_producing_while_disconnecting_reads_nothing)
+LOOP_TEST(twisted_resume_producing_while_disconnecting_reads_nothing, KINDS)
 {
 	connect_ends(_i);
 	pump_turns(2);
@@ -432,9 +420,8 @@ START_TEST(twisted_resume_producing_while_disconnecting_reads_nothing)
 	pump_until_lost(&server);
 	close_ends();
 }
-END_TEST
 
-START_TEST(twisted_connection_lost_after_paused_transport)
+LOOP_TEST(twisted_connection_lost_after_paused_transport, KINDS)
 {
 	connect_ends(_i);
 	pump_turns(2);
@@ -445,7 +432,6 @@ START_TEST(twisted_connection_lost_after_paused_transport)
 	pump_until_lost(&server);
 	close_ends();
 }
-END_TEST
 
 static void stop_and_start(struct recorder *recorder, char event)
 {
@@ -455,7 +441,7 @@ static void stop_and_start(struct recorder *recorder, char event)
 	ck_assert_int_eq(ferry_transport_resume_reading(recorder->transport), 0);
 }
 
-START_TEST(twisted_stop_start_reading)
+LOOP_TEST(twisted_stop_start_reading, KINDS)
 {
 	connect_ends(_i);
 	server.hook = stop_and_start;
@@ -463,7 +449,6 @@ START_TEST(twisted_stop_start_reading)
 	pump_until_length(&server, MUCH);
 	close_ends();
 }
-END_TEST
 
 /* ---- writeSequence ---- */
 
@@ -478,7 +463,9 @@ static void write_sequence(void)
 	evbuffer_free(pieces);
 }
 
-START_TEST(twisted_write_sequence_without_write)
+TEST_CASE("write sequence");
+
+LOOP_TEST(twisted_write_sequence_without_write, KINDS)
 {
 	char text[14] = "";
 	connect_ends(_i);
@@ -488,9 +475,8 @@ START_TEST(twisted_write_sequence_without_write)
 	ck_assert_str_eq(text, "one two three");
 	close_ends();
 }
-END_TEST
 
-START_TEST(twisted_write_sequence_of_a_streaming_producer)
+LOOP_TEST(twisted_write_sequence_of_a_streaming_producer, KINDS)
 {
 	connect_ends(_i);
 	bufferevent_setwatermark(ferry_transport_get_bufferevent(client.transport), EV_WRITE, 0, 12);
@@ -502,7 +488,6 @@ START_TEST(twisted_write_sequence_of_a_streaming_producer)
 	ck_assert_int_eq(ferry_transport_unregister_producer(client.transport), 0);
 	close_ends();
 }
-END_TEST
 
 static void write_sequence_thrice(void)
 {
@@ -511,7 +496,7 @@ static void write_sequence_thrice(void)
 		ck_assert_int_eq(ferry_transport_unregister_producer(client.transport), 0);
 }
 
-START_TEST(twisted_write_sequence_of_a_non_streaming_producer)
+LOOP_TEST(twisted_write_sequence_of_a_non_streaming_producer, KINDS)
 {
 	connect_ends(_i);
 	chunks = 0;
@@ -521,7 +506,6 @@ START_TEST(twisted_write_sequence_of_a_non_streaming_producer)
 	ck_assert_uint_eq(producer.paused, 0);
 	close_ends();
 }
-END_TEST
 
 /* ---- FileSender ---- */
 
@@ -540,7 +524,9 @@ static void write_transformed_chunk(void)
 		ck_assert_int_eq(ferry_transport_unregister_producer(client.transport), 0);
 }
 
-START_TEST(twisted_transfer_with_transform_is_a_pull_producer)
+TEST_CASE("file sender");
+
+LOOP_TEST(twisted_transfer_with_transform_is_a_pull_producer, KINDS)
 {
 	enum { SIZE = 1050 };
 	unsigned char arrived[SIZE];
@@ -555,7 +541,6 @@ START_TEST(twisted_transfer_with_transform_is_a_pull_producer)
 	close(text_file);
 	close_ends();
 }
-END_TEST
 
 static int finished_status;
 static uint64_t finished_sent;
@@ -579,7 +564,7 @@ static void send_file(uint64_t size)
 	                 0);
 }
 
-START_TEST(twisted_a_file_takes_its_turn_and_does_not_register_a_producer)
+LOOP_TEST(twisted_a_file_takes_its_turn_and_does_not_register_a_producer, KINDS)
 {
 	connect_ends(_i);
 	register_producer(FERRY_PRODUCER_PUSH, NULL);
@@ -594,9 +579,8 @@ START_TEST(twisted_a_file_takes_its_turn_and_does_not_register_a_producer)
 	ck_assert_int_eq(ferry_transport_unregister_producer(client.transport), 0);
 	close_ends();
 }
-END_TEST
 
-START_TEST(twisted_aborted_transfer)
+LOOP_TEST(twisted_aborted_transfer, KINDS)
 {
 	connect_ends(_i);
 	pump_turns(2);
@@ -610,55 +594,4 @@ START_TEST(twisted_aborted_transfer)
 	ck_assert_uint_lt(finished_sent, 8 * MUCH);
 	ck_assert_int_eq(ferry_transport_resume_reading(server.transport), 0);
 	expect_aborted(&client, &server, _i);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("transport_interfaces");
-
-	TCase *tcase = support_case(suite, "sendmsg mixin");
-	tcase_add_test(tcase, twisted_send_file_descriptor);
-	tcase_add_test(tcase, twisted_file_descriptor_overrun_is_a_refusal_and_the_connection_lives);
-	tcase_add_test(tcase, twisted_avoid_leaking_file_descriptors);
-
-	tcase = support_case(suite, "abort connection");
-	tcase_add_loop_test(tcase, twisted_data_received_abort, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_client_aborts_connection_twice_and_the_second_is_told, 0,
-	                    KINDS);
-	tcase_add_loop_test(tcase, twisted_client_aborts_connection_then_loses_connection_and_is_told,
-	                    0, KINDS);
-	tcase_add_loop_test(tcase, twisted_server_aborts_connection_twice_and_the_second_is_told, 0,
-	                    KINDS);
-	tcase_add_loop_test(tcase, twisted_server_aborts_connection_then_loses_connection_and_is_told,
-	                    0, KINDS);
-	tcase_add_loop_test(tcase, twisted_resume_producing_abort, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_resume_producing_abort_later, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_full_write_buffer, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_full_write_buffer_after_byte_exchange, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_data_received_throws_is_to_free_there, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_resume_producing_throws_is_to_free_there, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_abort_when_made, 0, KINDS);
-
-	tcase = support_case(suite, "end");
-	tcase_add_loop_test(tcase, twisted_write_after_disconnect_is_refused_and_not_dropped, 0, KINDS);
-	tcase_add_loop_test(
-	    tcase, twisted_unregister_producer_after_disconnect_is_told_that_there_is_none, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_disconnect_while_producing, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_resume_producing_while_disconnecting_reads_nothing, 0,
-	                    KINDS);
-	tcase_add_loop_test(tcase, twisted_connection_lost_after_paused_transport, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_stop_start_reading, 0, KINDS);
-
-	tcase = support_case(suite, "write sequence");
-	tcase_add_loop_test(tcase, twisted_write_sequence_without_write, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_write_sequence_of_a_streaming_producer, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_write_sequence_of_a_non_streaming_producer, 0, KINDS);
-
-	tcase = support_case(suite, "file sender");
-	tcase_add_loop_test(tcase, twisted_transfer_with_transform_is_a_pull_producer, 0, KINDS);
-	tcase_add_loop_test(tcase, twisted_a_file_takes_its_turn_and_does_not_register_a_producer, 0,
-	                    KINDS);
-	tcase_add_loop_test(tcase, twisted_aborted_transfer, 0, KINDS);
-	return support_run(suite);
 }

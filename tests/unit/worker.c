@@ -14,7 +14,7 @@
 #include "ferry/worker.h"
 
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { HEADER = 16, HELLO_SIZE = 24, HANDOFF_SIZE = 48, ANSWER_SIZE = 24 };
@@ -474,7 +474,9 @@ static void steal(struct ferry_handoff *handoff)
 
 /* ---- greeting ---- */
 
-START_TEST(the_worker_says_hello_first)
+TEST_CASE("greeting");
+
+TEST(the_worker_says_hello_first)
 {
 	open_worker_with(&callbacks);
 	struct answer hello = expect(HELLO);
@@ -487,9 +489,8 @@ START_TEST(the_worker_says_hello_first)
 	expect_silence();
 	close_worker();
 }
-END_TEST
 
-START_TEST(what_a_worker_cannot_stand_on_is_refused)
+TEST(what_a_worker_cannot_stand_on_is_refused)
 {
 	struct ferry_worker *worker = NULL;
 	struct recorder recorder = {0};
@@ -524,7 +525,6 @@ START_TEST(what_a_worker_cannot_stand_on_is_refused)
 	ck_assert_int_eq(ferry_worker_get_stats(told.worker, NULL), -EINVAL);
 	close_worker();
 }
-END_TEST
 
 static const struct {
 	unsigned int min, max;
@@ -543,7 +543,7 @@ static const struct {
     {1, 1, 0, -EPROTO},
 };
 
-START_TEST(versions_are_compared)
+LOOP_TEST(versions_are_compared, COUNT(hellos))
 {
 	open_worker_with(&callbacks);
 	struct client client = make_client();
@@ -560,10 +560,9 @@ START_TEST(versions_are_compared)
 	expect(HELLO); /* even if theirs came before ours had left */
 	close_worker();
 }
-END_TEST
 
 /* _i: its type */
-START_TEST(nothing_comes_before_the_hello)
+LOOP_TEST_FROM(nothing_comes_before_the_hello, HANDOFF, DRAIN + 2)
 {
 	open_worker_with(&callbacks);
 	struct client client = make_client();
@@ -580,16 +579,14 @@ START_TEST(nothing_comes_before_the_hello)
 	expect_closed(&client);
 	close_worker();
 }
-END_TEST
 
-START_TEST(a_second_hello_is_none)
+TEST(a_second_hello_is_none)
 {
 	open_worker();
 	send_hello(1, 1, HELLO_SIZE);
 	expect_lost(-EPROTO);
 	close_worker();
 }
-END_TEST
 
 /* ---- a handoff ---- */
 
@@ -621,8 +618,10 @@ static void check_parcel(struct ferry_handoff *handoff)
 static const size_t sizes[] = {0, 1, 4095, 65535, BLOCK_MAX};
 enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 
+TEST_CASE("handoff");
+
 /* _i: sizes of bytes and blob */
-START_TEST(a_handoff_arrives_with_all_that_belongs_to_it)
+LOOP_TEST(a_handoff_arrives_with_all_that_belongs_to_it, SIZES *SIZES)
 {
 	open_worker();
 	struct client client = make_client();
@@ -645,7 +644,6 @@ START_TEST(a_handoff_arrives_with_all_that_belongs_to_it)
 	ck_assert_uint_eq(stats().waited + stats().unclaimed + stats().refused + stats().lost, 0);
 	close_worker();
 }
-END_TEST
 
 static int open_descriptor(int which, int *other)
 {
@@ -689,7 +687,7 @@ static int open_descriptor(int which, int *other)
 	return pair[0];
 }
 
-START_TEST(every_kind_of_descriptor_is_taken)
+LOOP_TEST(every_kind_of_descriptor_is_taken, 11)
 {
 	int other;
 	open_worker();
@@ -706,9 +704,8 @@ START_TEST(every_kind_of_descriptor_is_taken)
 		close(other);
 	close_worker();
 }
-END_TEST
 
-START_TEST(what_was_stolen_is_done_when_the_user_says_so)
+TEST(what_was_stolen_is_done_when_the_user_says_so)
 {
 	open_worker();
 	struct client client = make_client();
@@ -729,7 +726,6 @@ START_TEST(what_was_stolen_is_done_when_the_user_says_so)
 	expect_closed(&client);
 	close_worker();
 }
-END_TEST
 
 static void say_done_of_all(struct ferry_handoff *handoff)
 {
@@ -737,7 +733,7 @@ static void say_done_of_all(struct ferry_handoff *handoff)
 	ck_assert_int_eq(ferry_worker_done(told.worker, ferry_handoff_get_id(handoff)), 0);
 }
 
-START_TEST(done_is_said_once_though_the_callback_has_said_it)
+TEST(done_is_said_once_though_the_callback_has_said_it)
 {
 	open_worker();
 	struct client client = make_client();
@@ -751,7 +747,6 @@ START_TEST(done_is_said_once_though_the_callback_has_said_it)
 	ck_assert_uint_eq(stats().done, 2);
 	close_worker();
 }
-END_TEST
 
 static void reject(struct ferry_handoff *handoff)
 {
@@ -760,7 +755,7 @@ static void reject(struct ferry_handoff *handoff)
 	ck_assert_int_eq(ferry_handoff_steal_fd(handoff), -ENOENT);
 }
 
-START_TEST(what_the_callback_rejects_is_answered_and_closed)
+TEST(what_the_callback_rejects_is_answered_and_closed)
 {
 	char said[2];
 	open_worker();
@@ -777,9 +772,8 @@ START_TEST(what_the_callback_rejects_is_answered_and_closed)
 	ck_assert_uint_eq(stats().done, 0);
 	close_worker();
 }
-END_TEST
 
-START_TEST(without_a_callback_a_handoff_is_done)
+TEST(without_a_callback_a_handoff_is_done)
 {
 	static const struct ferry_worker_callbacks none = {.handoff_received = NULL};
 	open_worker_with(&none);
@@ -795,10 +789,9 @@ START_TEST(without_a_callback_a_handoff_is_done)
 	ck_assert_int_eq(ferry_worker_done(told.worker, 9), -ENOTCONN);
 	close_worker();
 }
-END_TEST
 
 /* _i: what is wrong */
-START_TEST(another_descriptor_than_was_sent_is_rejected_unclaimed)
+LOOP_TEST(another_descriptor_than_was_sent_is_rejected_unclaimed, 3)
 {
 	open_worker();
 	struct client client = make_client();
@@ -817,7 +810,6 @@ START_TEST(another_descriptor_than_was_sent_is_rejected_unclaimed)
 	ck_assert_uint_eq(stats().rejected + stats().claimed, 0);
 	close_worker();
 }
-END_TEST
 
 /* ---- the claim ---- */
 
@@ -830,7 +822,9 @@ static void see_claim(struct ferry_handoff *handoff)
 	ck_assert(!next_answer(&answer));
 }
 
-START_TEST(the_claim_is_in_the_kernel_before_the_callback_runs)
+TEST_CASE("claim");
+
+TEST(the_claim_is_in_the_kernel_before_the_callback_runs)
 {
 	open_worker();
 	struct client client = make_client();
@@ -840,7 +834,6 @@ START_TEST(the_claim_is_in_the_kernel_before_the_callback_runs)
 	expect_answer(DONE, 11, 0);
 	close_worker();
 }
-END_TEST
 
 static void see_own_claim_only(struct ferry_handoff *handoff)
 {
@@ -856,7 +849,7 @@ static void give_burst(struct client *clients)
 	}
 }
 
-START_TEST(of_a_burst_only_the_one_in_work_is_claimed)
+LOOP_TEST(of_a_burst_only_the_one_in_work_is_claimed, 2)
 {
 	struct client clients[BURST];
 	open_worker_deferred(_i > 0);
@@ -874,9 +867,8 @@ START_TEST(of_a_burst_only_the_one_in_work_is_claimed)
 	ck_assert_uint_eq(channel_stats().send_calls - before, BURST + 1);
 	close_worker();
 }
-END_TEST
 
-START_TEST(after_the_fence_nothing_is_claimed)
+LOOP_TEST(after_the_fence_nothing_is_claimed, 2)
 {
 	struct client clients[BURST];
 	open_worker_deferred(_i > 0);
@@ -893,7 +885,6 @@ START_TEST(after_the_fence_nothing_is_claimed)
 		expect_closed(&clients[i]);
 	close_worker();
 }
-END_TEST
 
 static void fence(struct ferry_handoff *handoff)
 {
@@ -902,7 +893,7 @@ static void fence(struct ferry_handoff *handoff)
 		ck_assert_int_eq(shutdown(ends[1], SHUT_RD), 0);
 }
 
-START_TEST(a_fence_in_the_middle_parts_the_claimed_from_the_others)
+LOOP_TEST(a_fence_in_the_middle_parts_the_claimed_from_the_others, 2)
 {
 	struct client clients[BURST];
 	open_worker_deferred(_i > 0);
@@ -916,7 +907,6 @@ START_TEST(a_fence_in_the_middle_parts_the_claimed_from_the_others)
 	ck_assert_uint_eq(count_waiting(CLAIM), 2);
 	close_worker();
 }
-END_TEST
 
 /* ---- a claim that waits ---- */
 
@@ -966,7 +956,7 @@ static void see_last_claim(struct ferry_handoff *handoff)
 
 /* _i: as it is, with deferred callbacks, or with a mark that the message which waits is over: libevent would
  * call back without end. */
-START_TEST(a_full_channel_holds_the_callback_back)
+LOOP_TEST(a_full_channel_holds_the_callback_back, 3)
 {
 	struct client clients[BURST];
 	open_worker_deferred(_i == 1);
@@ -993,12 +983,11 @@ START_TEST(a_full_channel_holds_the_callback_back)
 	ck_assert_uint_eq(told.lost, 0);
 	close_worker();
 }
-END_TEST
 
 enum { END_CLOSE, END_FENCE, END_ABORT, END_FREE, ENDINGS };
 
 /* _i: how */
-START_TEST(a_claim_that_waits_when_the_channel_ends_is_none)
+LOOP_TEST(a_claim_that_waits_when_the_channel_ends_is_none, ENDINGS)
 {
 	struct client clients[BURST];
 	open_worker();
@@ -1031,12 +1020,11 @@ START_TEST(a_claim_that_waits_when_the_channel_ends_is_none)
 	ck_assert_uint_eq(told.received, 0);
 	close_worker();
 }
-END_TEST
 
 enum { CLAIM_SIZE = HEADER + ANSWER_SIZE };
 
 /* _i: how much of it */
-START_TEST(half_a_claim_is_none)
+LOOP_TEST(half_a_claim_is_none, CLAIM_SIZE)
 {
 	open_worker();
 	pump_turns(3);
@@ -1055,10 +1043,9 @@ START_TEST(half_a_claim_is_none)
 	ck_assert_uint_eq(count_waiting(CLAIM), 0);
 	close_worker();
 }
-END_TEST
 
 /* _i: how much of it at first */
-START_TEST(a_claim_in_pieces_is_one)
+LOOP_TEST(a_claim_in_pieces_is_one, CLAIM_SIZE)
 {
 	struct client clients[BURST];
 	open_worker();
@@ -1079,12 +1066,11 @@ START_TEST(a_claim_in_pieces_is_one)
 	ck_assert_uint_eq(stats().waited, 1);
 	close_worker();
 }
-END_TEST
 
 enum { MANY = 4000 };
 
 /* The claim leaves with the first message of a flush, and the next one finds the connection broken. */
-START_TEST(a_claim_that_has_left_counts_though_the_channel_breaks_behind_it)
+LOOP_TEST(a_claim_that_has_left_counts_though_the_channel_breaks_behind_it, 2)
 {
 	open_worker_deferred(_i > 0);
 	pump_turns(3);
@@ -1107,10 +1093,9 @@ START_TEST(a_claim_that_has_left_counts_though_the_channel_breaks_behind_it)
 	expect_answer(CLAIM, 1, 0);
 	close_worker();
 }
-END_TEST
 
 /* The stream is empty then: nobody is misled by that. */
-START_TEST(what_the_end_has_thrown_away_was_not_sent)
+LOOP_TEST(what_the_end_has_thrown_away_was_not_sent, 2)
 {
 	open_worker_deferred(_i > 0);
 	pump_turns(3);
@@ -1125,10 +1110,9 @@ START_TEST(what_the_end_has_thrown_away_was_not_sent)
 	ck_assert_uint_eq(channel_stats().bytes_queued, 0);
 	close_worker();
 }
-END_TEST
 
 /* The dispatcher may send its last handoffs and close its half: they are claimed all the same. */
-START_TEST(the_end_of_what_the_dispatcher_sends_waits_for_the_claims)
+LOOP_TEST(the_end_of_what_the_dispatcher_sends_waits_for_the_claims, 2)
 {
 	struct client clients[BURST];
 	open_worker_deferred(_i > 0);
@@ -1145,7 +1129,6 @@ START_TEST(the_end_of_what_the_dispatcher_sends_waits_for_the_claims)
 	}
 	close_worker();
 }
-END_TEST
 
 static void lose_connection(struct ferry_handoff *handoff)
 {
@@ -1153,7 +1136,7 @@ static void lose_connection(struct ferry_handoff *handoff)
 	ck_assert_int_eq(ferry_transport_lose_connection(ferry_worker_get_transport(told.worker)), 0);
 }
 
-START_TEST(a_connection_that_closes_while_a_claim_waits_is_claimed_if_that_leaves)
+TEST(a_connection_that_closes_while_a_claim_waits_is_claimed_if_that_leaves)
 {
 	open_worker();
 	pump_turns(3);
@@ -1171,9 +1154,8 @@ START_TEST(a_connection_that_closes_while_a_claim_waits_is_claimed_if_that_leave
 	close(client.far);
 	close_worker();
 }
-END_TEST
 
-START_TEST(the_user_may_close_the_channel_in_the_callback)
+TEST(the_user_may_close_the_channel_in_the_callback)
 {
 	struct client clients[BURST];
 	open_worker();
@@ -1188,7 +1170,6 @@ START_TEST(the_user_may_close_the_channel_in_the_callback)
 		expect_closed(&clients[i]);
 	close_worker();
 }
-END_TEST
 
 static void pause_reading(struct ferry_handoff *handoff)
 {
@@ -1197,7 +1178,7 @@ static void pause_reading(struct ferry_handoff *handoff)
 }
 
 /* _i: whether the claim waits */
-START_TEST(the_users_own_pause_holds)
+LOOP_TEST(the_users_own_pause_holds, 2)
 {
 	struct client clients[BURST];
 	open_worker();
@@ -1216,9 +1197,8 @@ START_TEST(the_users_own_pause_holds)
 		expect_closed(&clients[i]);
 	close_worker();
 }
-END_TEST
 
-START_TEST(resuming_the_transport_does_not_let_others_overtake_a_claim)
+TEST(resuming_the_transport_does_not_let_others_overtake_a_claim)
 {
 	struct client clients[BURST];
 	open_worker();
@@ -1238,7 +1218,6 @@ START_TEST(resuming_the_transport_does_not_let_others_overtake_a_claim)
 		expect_closed(&clients[i]);
 	close_worker();
 }
-END_TEST
 
 /* ---- short of numbers ---- */
 
@@ -1257,7 +1236,9 @@ static void run_later_timer(void)
 	pump_until_set(&over);
 }
 
-START_TEST(lost_descriptors_are_answered_and_credits_withdrawn)
+TEST_CASE("numbers");
+
+TEST(lost_descriptors_are_answered_and_credits_withdrawn)
 {
 	struct client clients[BURST];
 	open_worker();
@@ -1285,11 +1266,10 @@ START_TEST(lost_descriptors_are_answered_and_credits_withdrawn)
 	ck_assert_uint_eq(told.received, 1);
 	close_worker();
 }
-END_TEST
 
 enum { SOME = 8 };
 
-START_TEST(credits_set_meanwhile_are_what_is_stated_then)
+TEST(credits_set_meanwhile_are_what_is_stated_then)
 {
 	int spare[SOME];
 	open_worker();
@@ -1310,10 +1290,9 @@ START_TEST(credits_set_meanwhile_are_what_is_stated_then)
 	expect_closed(&client);
 	close_worker();
 }
-END_TEST
 
 /* _i: 0, drained meanwhile; 1, lost; 2, freed */
-START_TEST(what_ends_while_numbers_are_short_ends)
+LOOP_TEST(what_ends_while_numbers_are_short_ends, 3)
 {
 	open_worker();
 	pump_turns(3);
@@ -1338,11 +1317,10 @@ START_TEST(what_ends_while_numbers_are_short_ends)
 		expect_silence();
 	close_worker();
 }
-END_TEST
 
 /* ---- credits and draining ---- */
 
-START_TEST(credits_are_stated)
+TEST(credits_are_stated)
 {
 	open_worker();
 	ck_assert_int_eq(ferry_worker_set_credits(told.worker, 0), 0);
@@ -1351,9 +1329,8 @@ START_TEST(credits_are_stated)
 	expect_credits(UINT32_MAX);
 	close_worker();
 }
-END_TEST
 
-START_TEST(a_drained_worker_states_no_credits)
+TEST(a_drained_worker_states_no_credits)
 {
 	open_worker();
 	ck_assert_int_eq(ferry_worker_drain(told.worker), 0);
@@ -1368,9 +1345,8 @@ START_TEST(a_drained_worker_states_no_credits)
 	expect_closed(&client);
 	close_worker();
 }
-END_TEST
 
-START_TEST(the_dispatchers_drain_is_told_once)
+TEST(the_dispatchers_drain_is_told_once)
 {
 	open_worker();
 	send_plain(DRAIN, 0);
@@ -1382,7 +1358,6 @@ START_TEST(the_dispatchers_drain_is_told_once)
 	ck_assert_uint_eq(told.drains, 1);
 	close_worker();
 }
-END_TEST
 
 /* ---- broken formats ---- */
 
@@ -1416,7 +1391,9 @@ static const struct fault faults[] = {
     {48, 0, 0, 0, 2, 1},
 };
 
-START_TEST(a_malformed_handoff_ends_the_channel)
+TEST_CASE("end");
+
+LOOP_TEST(a_malformed_handoff_ends_the_channel, COUNT(faults))
 {
 	const struct fault *fault = &faults[_i];
 	open_worker();
@@ -1440,9 +1417,8 @@ START_TEST(a_malformed_handoff_ends_the_channel)
 	ck_assert_uint_eq(count_waiting(CLAIM), 0);
 	close_worker();
 }
-END_TEST
 
-START_TEST(what_was_answered_before_a_broken_format_leaves)
+TEST(what_was_answered_before_a_broken_format_leaves)
 {
 	struct client client = make_client();
 	open_worker();
@@ -1454,9 +1430,8 @@ START_TEST(what_was_answered_before_a_broken_format_leaves)
 	expect_closed(&client);
 	close_worker();
 }
-END_TEST
 
-START_TEST(types_that_are_unknown_are_ignored)
+TEST(types_that_are_unknown_are_ignored)
 {
 	static const unsigned int types[] = {0, 3, 4, 5, 6, 7, 9, 1000, 65535};
 	enum { COUNT = sizeof(types) / sizeof(types[0]) };
@@ -1474,11 +1449,10 @@ START_TEST(types_that_are_unknown_are_ignored)
 	ck_assert_uint_eq(told.lost, 0);
 	close_worker();
 }
-END_TEST
 
 /* ---- the end ---- */
 
-START_TEST(after_the_dispatcher_is_lost_nothing_is_said)
+TEST(after_the_dispatcher_is_lost_nothing_is_said)
 {
 	open_worker();
 	struct client client = make_client();
@@ -1496,7 +1470,6 @@ START_TEST(after_the_dispatcher_is_lost_nothing_is_said)
 	close(client.far);
 	close_worker();
 }
-END_TEST
 
 static void free_and_look(struct ferry_handoff *handoff)
 {
@@ -1509,7 +1482,7 @@ static void free_and_look(struct ferry_handoff *handoff)
 }
 
 /* _i: 0-3, what becomes of the handoff; +4, after the claim has waited */
-START_TEST(the_worker_may_be_freed_in_its_callback)
+LOOP_TEST(the_worker_may_be_freed_in_its_callback, 8)
 {
 	struct client clients[2] = {make_client(), make_client()};
 	open_worker();
@@ -1536,10 +1509,9 @@ START_TEST(the_worker_may_be_freed_in_its_callback)
 	ck_assert_uint_eq(told.received, 1);
 	close_worker();
 }
-END_TEST
 
 /* _i: 0, drain_requested; 1, dispatcher_lost */
-START_TEST(the_worker_may_be_freed_in_its_other_callbacks)
+LOOP_TEST(the_worker_may_be_freed_in_its_other_callbacks, 2)
 {
 	open_worker();
 	told.on_event = free_worker;
@@ -1555,7 +1527,6 @@ START_TEST(the_worker_may_be_freed_in_its_other_callbacks)
 	ck_assert_uint_eq(told.drains + told.lost, 1);
 	close_worker();
 }
-END_TEST
 
 static void do_everything(struct ferry_handoff *handoff)
 {
@@ -1566,7 +1537,7 @@ static void do_everything(struct ferry_handoff *handoff)
 }
 
 /* _i: whether the claim has waited */
-START_TEST(everything_may_be_said_in_the_callback)
+LOOP_TEST(everything_may_be_said_in_the_callback, 2)
 {
 	struct client client = make_client();
 	open_worker();
@@ -1584,84 +1555,5 @@ START_TEST(everything_may_be_said_in_the_callback)
 	close(client.far);
 	close_worker();
 }
-END_TEST
 
 /* ---- the suite ---- */
-
-static void add_greeting(Suite *suite)
-{
-	TCase *tcase = support_case(suite, "greeting");
-	tcase_add_test(tcase, the_worker_says_hello_first);
-	tcase_add_test(tcase, what_a_worker_cannot_stand_on_is_refused);
-	tcase_add_loop_test(tcase, versions_are_compared, 0, (int)(sizeof(hellos) / sizeof(hellos[0])));
-	tcase_add_loop_test(tcase, nothing_comes_before_the_hello, HANDOFF, DRAIN + 2);
-	tcase_add_test(tcase, a_second_hello_is_none);
-}
-
-static void add_handoff(Suite *suite)
-{
-	TCase *tcase = support_case(suite, "handoff");
-	tcase_add_loop_test(tcase, a_handoff_arrives_with_all_that_belongs_to_it, 0, SIZES * SIZES);
-	tcase_add_loop_test(tcase, every_kind_of_descriptor_is_taken, 0, 11);
-	tcase_add_test(tcase, what_was_stolen_is_done_when_the_user_says_so);
-	tcase_add_test(tcase, done_is_said_once_though_the_callback_has_said_it);
-	tcase_add_test(tcase, what_the_callback_rejects_is_answered_and_closed);
-	tcase_add_test(tcase, without_a_callback_a_handoff_is_done);
-	tcase_add_loop_test(tcase, another_descriptor_than_was_sent_is_rejected_unclaimed, 0, 3);
-}
-
-static void add_claim(Suite *suite)
-{
-	TCase *tcase = support_case(suite, "claim");
-	tcase_add_test(tcase, the_claim_is_in_the_kernel_before_the_callback_runs);
-	tcase_add_loop_test(tcase, of_a_burst_only_the_one_in_work_is_claimed, 0, 2);
-	tcase_add_loop_test(tcase, after_the_fence_nothing_is_claimed, 0, 2);
-	tcase_add_loop_test(tcase, a_fence_in_the_middle_parts_the_claimed_from_the_others, 0, 2);
-	tcase_add_loop_test(tcase, a_full_channel_holds_the_callback_back, 0, 3);
-	tcase_add_loop_test(tcase, a_claim_that_waits_when_the_channel_ends_is_none, 0, ENDINGS);
-	tcase_add_loop_test(tcase, half_a_claim_is_none, 0, CLAIM_SIZE);
-	tcase_add_loop_test(tcase, a_claim_in_pieces_is_one, 0, CLAIM_SIZE);
-	tcase_add_loop_test(tcase, a_claim_that_has_left_counts_though_the_channel_breaks_behind_it, 0,
-	                    2);
-	tcase_add_loop_test(tcase, what_the_end_has_thrown_away_was_not_sent, 0, 2);
-	tcase_add_loop_test(tcase, the_end_of_what_the_dispatcher_sends_waits_for_the_claims, 0, 2);
-	tcase_add_test(tcase, a_connection_that_closes_while_a_claim_waits_is_claimed_if_that_leaves);
-	tcase_add_test(tcase, the_user_may_close_the_channel_in_the_callback);
-	tcase_add_loop_test(tcase, the_users_own_pause_holds, 0, 2);
-	tcase_add_test(tcase, resuming_the_transport_does_not_let_others_overtake_a_claim);
-}
-
-static void add_numbers(Suite *suite)
-{
-	TCase *tcase = support_case(suite, "numbers");
-	tcase_add_test(tcase, lost_descriptors_are_answered_and_credits_withdrawn);
-	tcase_add_test(tcase, credits_set_meanwhile_are_what_is_stated_then);
-	tcase_add_loop_test(tcase, what_ends_while_numbers_are_short_ends, 0, 3);
-	tcase_add_test(tcase, credits_are_stated);
-	tcase_add_test(tcase, a_drained_worker_states_no_credits);
-	tcase_add_test(tcase, the_dispatchers_drain_is_told_once);
-}
-
-static void add_end(Suite *suite)
-{
-	TCase *tcase = support_case(suite, "end");
-	tcase_add_loop_test(tcase, a_malformed_handoff_ends_the_channel, 0,
-	                    (int)(sizeof(faults) / sizeof(faults[0])));
-	tcase_add_test(tcase, what_was_answered_before_a_broken_format_leaves);
-	tcase_add_test(tcase, types_that_are_unknown_are_ignored);
-	tcase_add_test(tcase, after_the_dispatcher_is_lost_nothing_is_said);
-	tcase_add_loop_test(tcase, the_worker_may_be_freed_in_its_callback, 0, 8);
-	tcase_add_loop_test(tcase, the_worker_may_be_freed_in_its_other_callbacks, 0, 2);
-	tcase_add_loop_test(tcase, everything_may_be_said_in_the_callback, 0, 2);
-}
-
-int main(void)
-{
-	Suite *suite = suite_create("worker");
-	add_greeting(suite);
-	add_handoff(suite);
-	add_claim(suite);
-	add_numbers(suite);
-	add_end(suite);
-	return support_run(suite);
-}

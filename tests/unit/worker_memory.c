@@ -12,7 +12,7 @@
 #include "heap.h"
 #include "heap_sweep.h"
 #include "recorder.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { HEADER = 16, HELLO_SIZE = 24, HANDOFF_SIZE = 48, CLAIM = 3, BYTES = 30000, GIVEN = 6 };
@@ -129,7 +129,7 @@ static unsigned int count_claims(void)
 
 /* ---- how much ---- */
 
-START_TEST(a_handoff_takes_no_memory_but_its_share_of_the_buffers)
+TEST(a_handoff_takes_no_memory_but_its_share_of_the_buffers)
 {
 	make_pair(PAIR_UNIX, ends);
 	ck_assert_int_eq(ferry_worker_new(&told.worker, make_transport(ends[0]), &callbacks, NULL), 0);
@@ -154,7 +154,6 @@ START_TEST(a_handoff_takes_no_memory_but_its_share_of_the_buffers)
 	ferry_worker_free(told.worker);
 	close(ends[1]);
 }
-END_TEST
 
 /* ---- none ---- */
 
@@ -217,18 +216,12 @@ static void judge(unsigned long failing)
 	              "allocation %lu: what was not done is not told", failing);
 }
 
-START_TEST(every_allocation_may_fail)
+TEST(every_allocation_may_fail)
 {
 	sweep_scenario(run_scenario, judge, 10);
 }
-END_TEST
 
-int main(void)
+BEFORE_ALL
 {
 	heap_take_over();
-	Suite *suite = suite_create("worker_memory");
-	TCase *memory = support_case(suite, "memory");
-	tcase_add_test(memory, a_handoff_takes_no_memory_but_its_share_of_the_buffers);
-	tcase_add_test(memory, every_allocation_may_fail);
-	return support_run(suite);
 }

@@ -2,7 +2,7 @@
 
 #include "programs/ferry-proxy/admin.h"
 #include "programs/shared/socket_address.h"
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -134,7 +134,9 @@ static void check_status(const char *status)
 	ck_assert_msg(has_field(line), "%s", client.answer);
 }
 
-START_TEST(the_metrics_are_served)
+TEST_CASE("pages");
+
+TEST(the_metrics_are_served)
 {
 	start();
 	ask(GET("/-/metrics"));
@@ -146,9 +148,8 @@ START_TEST(the_metrics_are_served)
 	ck_assert_uint_eq(filled, 1);
 	stop();
 }
-END_TEST
 
-START_TEST(the_page_is_served)
+TEST(the_page_is_served)
 {
 	start();
 	ask(GET("/-/status?x=y"));
@@ -161,9 +162,8 @@ START_TEST(the_page_is_served)
 	ck_assert_str_eq(client.answer + client.length - 8, "</html>\n");
 	stop();
 }
-END_TEST
 
-START_TEST(health_is_told_by_the_status)
+TEST(health_is_told_by_the_status)
 {
 	start();
 	ask(GET("/-/healthz"));
@@ -177,9 +177,8 @@ START_TEST(health_is_told_by_the_status)
 	check_status("200 OK");
 	stop();
 }
-END_TEST
 
-START_TEST(a_head_is_answered_without_a_body)
+TEST(a_head_is_answered_without_a_body)
 {
 	static const char *const paths[] = {"/-/status", "/-/metrics", "/-/healthz"};
 	char request[200], length[64];
@@ -198,9 +197,10 @@ START_TEST(a_head_is_answered_without_a_body)
 	}
 	stop();
 }
-END_TEST
 
-START_TEST(other_paths_are_not_found)
+TEST_CASE("refused");
+
+TEST(other_paths_are_not_found)
 {
 	static const char *const paths[] = {
 	    "/",           "/-/",          "/-/metrics/", "/-/Metrics",
@@ -217,9 +217,8 @@ START_TEST(other_paths_are_not_found)
 	ck_assert_uint_eq(filled, 0);
 	stop();
 }
-END_TEST
 
-START_TEST(other_methods_are_not_allowed)
+TEST(other_methods_are_not_allowed)
 {
 	static const char *const methods[] = {"POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"};
 	start();
@@ -236,9 +235,8 @@ START_TEST(other_methods_are_not_allowed)
 	ck_assert_uint_eq(filled, 0);
 	stop();
 }
-END_TEST
 
-START_TEST(what_is_no_request_ends_the_connection_and_nothing_else)
+TEST(what_is_no_request_ends_the_connection_and_nothing_else)
 {
 	static const char too_long[] = "POST /-/status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
 	                               "Content-Length: 9999999\r\n\r\n";
@@ -269,9 +267,10 @@ START_TEST(what_is_no_request_ends_the_connection_and_nothing_else)
 	check_status("200 OK");
 	stop();
 }
-END_TEST
 
-START_TEST(a_connection_may_ask_again)
+TEST_CASE("connections");
+
+TEST(a_connection_may_ask_again)
 {
 	start();
 	client = (struct client){.fd = connect_client()};
@@ -286,9 +285,8 @@ START_TEST(a_connection_may_ask_again)
 	close(client.fd);
 	stop();
 }
-END_TEST
 
-START_TEST(a_unix_socket_serves_too)
+TEST(a_unix_socket_serves_too)
 {
 	char name[64];
 	snprintf(name, sizeof(name), "unix:@ferry-admin-%d", (int)getpid());
@@ -297,9 +295,8 @@ START_TEST(a_unix_socket_serves_too)
 	check_status("200 OK");
 	stop();
 }
-END_TEST
 
-START_TEST(freed_with_connections_it_drops_them)
+TEST(freed_with_connections_it_drops_them)
 {
 	start();
 	client = (struct client){.fd = connect_client()};
@@ -309,7 +306,6 @@ START_TEST(freed_with_connections_it_drops_them)
 	pump_until(has_ended, NULL);
 	close(client.fd);
 }
-END_TEST
 
 static bool is_refused(void *argument)
 {
@@ -321,7 +317,7 @@ static bool is_refused(void *argument)
 	return status < 0;
 }
 
-START_TEST(it_can_stop_accepting_and_go_on_serving)
+TEST(it_can_stop_accepting_and_go_on_serving)
 {
 	start();
 	int fd = admin_get_fd(admin);
@@ -340,9 +336,8 @@ START_TEST(it_can_stop_accepting_and_go_on_serving)
 	close(client.fd);
 	stop();
 }
-END_TEST
 
-START_TEST(only_a_listening_socket_is_taken)
+TEST(only_a_listening_socket_is_taken)
 {
 	int fds[2];
 	make_pair(PAIR_TCP, fds);
@@ -355,7 +350,6 @@ START_TEST(only_a_listening_socket_is_taken)
 	close(fds[1]);
 	admin_free(NULL);
 }
-END_TEST
 
 static int count_if_it_is_the_listeners(const struct event_base *of, const struct event *event,
                                         void *count)
@@ -380,7 +374,7 @@ static bool is_not_accepting(void *argument)
 }
 
 /* A connection that cannot be accepted keeps the listener ready: it must not be asked again at once. */
-START_TEST(without_descriptors_it_waits_and_does_not_spin)
+TEST(without_descriptors_it_waits_and_does_not_spin)
 {
 	start();
 	struct admin *first = admin;
@@ -408,27 +402,4 @@ START_TEST(without_descriptors_it_waits_and_does_not_spin)
 	close(client.fd);
 	stop();
 	admin_free(first);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("admin");
-	TCase *pages = support_case(suite, "pages");
-	tcase_add_test(pages, the_metrics_are_served);
-	tcase_add_test(pages, the_page_is_served);
-	tcase_add_test(pages, health_is_told_by_the_status);
-	tcase_add_test(pages, a_head_is_answered_without_a_body);
-	TCase *refused = support_case(suite, "refused");
-	tcase_add_test(refused, other_paths_are_not_found);
-	tcase_add_test(refused, other_methods_are_not_allowed);
-	tcase_add_test(refused, what_is_no_request_ends_the_connection_and_nothing_else);
-	TCase *connections = support_case(suite, "connections");
-	tcase_add_test(connections, a_connection_may_ask_again);
-	tcase_add_test(connections, a_unix_socket_serves_too);
-	tcase_add_test(connections, freed_with_connections_it_drops_them);
-	tcase_add_test(connections, it_can_stop_accepting_and_go_on_serving);
-	tcase_add_test(connections, only_a_listening_socket_is_taken);
-	tcase_add_test(connections, without_descriptors_it_waits_and_does_not_spin);
-	return support_run(suite);
 }

@@ -2,7 +2,7 @@
 
 #include "programs/ferry-proxy/conf.h"
 #include "programs/ferry-proxy/routes.h"
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -70,7 +70,9 @@ static unsigned long milliseconds(struct timeval time)
 	return (unsigned long)time.tv_sec * 1000 + (unsigned long)time.tv_usec / 1000;
 }
 
-START_TEST(every_directive_is_understood)
+TEST_CASE("file");
+
+TEST(every_directive_is_understood)
 {
 	check_read("listen 127.0.0.1:8080\n"
 	           "listen [::1]:0 proxy-protocol\n"
@@ -131,9 +133,8 @@ START_TEST(every_directive_is_understood)
 	ck_assert(is_empty());
 	conf_free(&conf);
 }
-END_TEST
 
-START_TEST(what_is_not_said_has_a_default)
+TEST(what_is_not_said_has_a_default)
 {
 	check_read(LEAST);
 	ck_assert_uint_eq(conf.services[0].workers, 3);
@@ -150,9 +151,8 @@ START_TEST(what_is_not_said_has_a_default)
 	ck_assert_uint_eq(conf.retry_after, 1);
 	conf_free(&conf);
 }
-END_TEST
 
-START_TEST(blanks_comments_quotes_and_line_ends_are_as_one_expects)
+TEST(blanks_comments_quotes_and_line_ends_are_as_one_expects)
 {
 	char directory[] = "/tmp/ferry \"x\\ XXXXXX", text[256];
 	ck_assert_ptr_nonnull(mkdtemp(directory));
@@ -169,16 +169,16 @@ START_TEST(blanks_comments_quotes_and_line_ends_are_as_one_expects)
 	conf_free(&conf);
 	rmdir(directory);
 }
-END_TEST
 
-START_TEST(a_hash_within_a_word_is_no_comment)
+TEST(a_hash_within_a_word_is_no_comment)
 {
 	check_refused("listen a#b", "conf:1: listen: 'a#b' is no address");
 	check_refused(LEAST "control \"#x\" y", "conf:3: control: one argument is expected");
 }
-END_TEST
 
-START_TEST(what_cannot_be_a_line_is_refused)
+TEST_CASE("refused");
+
+TEST(what_cannot_be_a_line_is_refused)
 {
 	check_refused(LEAST "control \"a", "conf:3: a quote without its end");
 	check_refused(LEAST "control \"a\\n\"", "conf:3: a backslash within quotes");
@@ -192,9 +192,8 @@ START_TEST(what_cannot_be_a_line_is_refused)
 	                    "conf:3: a zero byte");
 	check_refused_bytes("\0", 1, "conf:1: a zero byte");
 }
-END_TEST
 
-START_TEST(a_line_is_bounded)
+TEST(a_line_is_bounded)
 {
 	static char text[CONF_LINE_MAX + 128];
 	size_t start = sizeof(LEAST) - 1;
@@ -206,9 +205,8 @@ START_TEST(a_line_is_bounded)
 	check_refused_bytes(text, start + CONF_LINE_MAX + 1,
 	                    "conf:3: the line is longer than 4096 bytes");
 }
-END_TEST
 
-START_TEST(an_unknown_directive_is_named_and_others_are_offered)
+TEST(an_unknown_directive_is_named_and_others_are_offered)
 {
 	check_refused("lisen 127.0.0.1:1\n" LEAST,
 	              "conf:1: 'lisen' is no directive; expected is listen");
@@ -216,9 +214,8 @@ START_TEST(an_unknown_directive_is_named_and_others_are_offered)
 	check_refused("\xef\xbb\xbflisten x", "conf:1: '\xef\xbb\xbflisten' is no directive");
 	check_refused("\"\"", "conf:1: '' is no directive");
 }
-END_TEST
 
-START_TEST(a_message_is_cut_to_what_can_be_read)
+TEST(a_message_is_cut_to_what_can_be_read)
 {
 	static char text[3000];
 	memset(text, 'x', sizeof(text));
@@ -230,9 +227,8 @@ START_TEST(a_message_is_cut_to_what_can_be_read)
 	ck_assert_uint_lt(strlen(error), CONF_ERROR_SIZE);
 	ck_assert_ptr_nonnull(strstr(error, ":1: 'xxx"));
 }
-END_TEST
 
-START_TEST(what_is_said_twice_is_refused)
+TEST(what_is_said_twice_is_refused)
 {
 	static const char *const once[] = {"admin 127.0.0.1:1", "control a",        "queue 1",
 	                                   "queue-timeout 1",   "answer-timeout 1", "head-timeout 1",
@@ -260,17 +256,19 @@ START_TEST(what_is_said_twice_is_refused)
 	check_refused(LEAST "service b socket=a\nservice c socket=a",
 	              "conf:4: service: the path 'a' is used already");
 }
-END_TEST
 
-START_TEST(any_free_port_may_be_listened_on_twice)
+TEST_CASE("file");
+
+TEST(any_free_port_may_be_listened_on_twice)
 {
 	check_read("listen 127.0.0.1:0\nlisten 127.0.0.1:0\nservice a root=/");
 	ck_assert_uint_eq(conf.listen_count, 2);
 	conf_free(&conf);
 }
-END_TEST
 
-START_TEST(a_missing_argument_is_told)
+TEST_CASE("refused");
+
+TEST(a_missing_argument_is_told)
 {
 	static const char *const names[] = {
 	    "listen",        "admin",       "service",       "route",          "default",
@@ -286,9 +284,8 @@ START_TEST(a_missing_argument_is_told)
 	check_refused(LEAST "queue 1 2",
 	              "conf:3: queue: one argument is expected, a number of connections, not 2");
 }
-END_TEST
 
-START_TEST(numbers_have_bounds_and_nothing_but_digits)
+TEST(numbers_have_bounds_and_nothing_but_digits)
 {
 	static const struct {
 		const char *name;
@@ -330,9 +327,8 @@ START_TEST(numbers_have_bounds_and_nothing_but_digits)
 	check_refused("listen 127.0.0.1:1\nservice a root=/ workers=1025",
 	              "conf:2: service: '1025' is no number");
 }
-END_TEST
 
-START_TEST(a_bad_address_is_told)
+TEST(a_bad_address_is_told)
 {
 	static char text[300];
 	check_refused("listen localhost:80",
@@ -352,11 +348,10 @@ START_TEST(a_bad_address_is_told)
 	conf_free(&conf);
 	check_refused(LEAST "control @", "conf:3: control: the path of a unix socket is missing");
 }
-END_TEST
 
 #define SERVICE(words) "listen 127.0.0.1:1\nservice " words
 
-START_TEST(a_bad_service_is_told)
+TEST(a_bad_service_is_told)
 {
 	check_refused(SERVICE("a"), "conf:2: service: 'a' has neither root= nor socket=");
 	check_refused(SERVICE("a b"), "conf:2: service: 'b' is not one of root=, workers=");
@@ -380,9 +375,8 @@ START_TEST(a_bad_service_is_told)
 	check_read(SERVICE("123456789012345678901234567890123456789012345678901234567890123 root=/"));
 	conf_free(&conf);
 }
-END_TEST
 
-START_TEST(a_bad_route_is_told)
+TEST(a_bad_route_is_told)
 {
 	check_refused(LEAST "route www", "conf:3: route: neither host= nor path=; 'default' names");
 	check_refused(LEAST "route host=a", "conf:3: route: a service's name is missing at the end");
@@ -400,17 +394,15 @@ START_TEST(a_bad_route_is_told)
 	              "conf:4: route: there is no service 'ww'");
 	check_refused(LEAST "default b", "conf:3: default: there is no service 'b'");
 }
-END_TEST
 
-START_TEST(a_file_without_a_listener_or_a_service_is_refused)
+TEST(a_file_without_a_listener_or_a_service_is_refused)
 {
 	check_refused("", "conf: no 'listen ADDRESS' is there");
 	check_refused("service a root=/", "conf: no 'listen ADDRESS' is there");
 	check_refused("listen 127.0.0.1:1\n", "conf: no 'service NAME ...' is there");
 }
-END_TEST
 
-START_TEST(there_is_a_bound_of_each)
+TEST(there_is_a_bound_of_each)
 {
 	static char text[65536];
 	size_t used = 0;
@@ -436,9 +428,10 @@ START_TEST(there_is_a_bound_of_each)
 	snprintf(text + used, sizeof(text) - used, "route path=/x www\n");
 	check_refused(text, "conf:259: route: more than 256 routes");
 }
-END_TEST
 
-START_TEST(the_routes_of_a_file_lead_to_its_services)
+TEST_CASE("file");
+
+TEST(the_routes_of_a_file_lead_to_its_services)
 {
 	struct routes *routes;
 	check_read("listen 127.0.0.1:1\nservice a root=/\nservice b root=/\nservice c root=/\n"
@@ -450,9 +443,10 @@ START_TEST(the_routes_of_a_file_lead_to_its_services)
 	routes_free(routes);
 	conf_free(&conf);
 }
-END_TEST
 
-START_TEST(no_mutation_of_one_byte_breaks_the_reader)
+TEST_CASE("refused");
+
+TEST(no_mutation_of_one_byte_breaks_the_reader)
 {
 	static const char text[] =
 	    "listen 127.0.0.1:80 proxy-protocol\n"
@@ -471,7 +465,6 @@ START_TEST(no_mutation_of_one_byte_breaks_the_reader)
 			conf_free(&conf);
 		}
 }
-END_TEST
 
 /* The command line. */
 
@@ -506,7 +499,9 @@ static char *write_file(const char *text, size_t length)
 	return file_name;
 }
 
-START_TEST(a_socket_is_all_that_has_to_be_said)
+TEST_CASE("arguments");
+
+TEST(a_socket_is_all_that_has_to_be_said)
 {
 	ck_assert_int_eq(read_line("--socket", "w.sock"), CONF_OK);
 	ck_assert_ptr_null(conf.file);
@@ -532,9 +527,8 @@ START_TEST(a_socket_is_all_that_has_to_be_said)
 	ck_assert_str_eq(conf.services[0].socket, "x");
 	conf_free(&conf);
 }
-END_TEST
 
-START_TEST(options_take_the_place_of_directives)
+TEST(options_take_the_place_of_directives)
 {
 	static const char text[] = LEAST "admin 127.0.0.1:2\ncontrol a\nqueue 1\nqueue-timeout 1\n"
 	                                 "answer-timeout 1\nhead-timeout 1\ndrain-timeout 1\n"
@@ -578,9 +572,8 @@ START_TEST(options_take_the_place_of_directives)
 	conf_free(&conf);
 	unlink(file);
 }
-END_TEST
 
-START_TEST(a_file_may_leave_the_service_to_the_options)
+TEST(a_file_may_leave_the_service_to_the_options)
 {
 	char *file = write_file("listen 127.0.0.1:1\n", 19);
 	ck_assert_int_eq(read_line("--config", file, "--socket", "s"), CONF_OK);
@@ -591,9 +584,8 @@ START_TEST(a_file_may_leave_the_service_to_the_options)
 	ck_assert_ptr_nonnull(strstr(error, ": no 'service NAME ...' is there"));
 	unlink(file);
 }
-END_TEST
 
-START_TEST(bad_options_are_named)
+TEST(bad_options_are_named)
 {
 	ck_line_refused("--socket is missing, or --root, or --config; see --help", "--port", "1");
 	ck_line_refused("'--nothing' is no option; see --help", "--nothing");
@@ -623,9 +615,8 @@ START_TEST(bad_options_are_named)
 	ck_line_refused("--socket: the path of a unix socket is missing", "--socket", "");
 	ck_line_refused("--control: the path of a unix socket is missing", "--control", "");
 }
-END_TEST
 
-START_TEST(a_bad_file_is_named)
+TEST(a_bad_file_is_named)
 {
 	char *file = write_file(LEAST "queue 0\n", sizeof(LEAST "queue 0\n") - 1);
 	char expected[128];
@@ -650,9 +641,8 @@ START_TEST(a_bad_file_is_named)
 	ck_line_refused(expected, "--config", file);
 	unlink(file);
 }
-END_TEST
 
-START_TEST(help_and_check_are_told_apart)
+TEST(help_and_check_are_told_apart)
 {
 	ck_assert_int_eq(read_line("--help", "--nothing"), CONF_HELP);
 	ck_assert(is_empty());
@@ -662,9 +652,8 @@ START_TEST(help_and_check_are_told_apart)
 	conf_free(&conf);
 	ck_assert_int_eq(read_line("--check"), CONF_BAD);
 }
-END_TEST
 
-START_TEST(the_same_arguments_may_be_read_again)
+TEST(the_same_arguments_may_be_read_again)
 {
 	char *arguments[] = {"ferry-proxy", "--socket", "x", "--queue", "5", NULL};
 	for (int turn = 0; turn < 3; turn++) {
@@ -674,9 +663,10 @@ START_TEST(the_same_arguments_may_be_read_again)
 	}
 	ck_assert_int_eq(conf_read(&conf, 4, arguments, NULL), CONF_BAD);
 }
-END_TEST
 
-START_TEST(the_example_works_and_has_every_directive)
+TEST_CASE("file");
+
+TEST(the_example_works_and_has_every_directive)
 {
 	static const char *const names[] = {
 	    "listen",         "admin",        "control",       "service",       "route",
@@ -705,41 +695,4 @@ START_TEST(the_example_works_and_has_every_directive)
 	ck_assert_uint_eq(conf.service_count, 3);
 	ck_assert_uint_eq(conf.listen_count, 4);
 	conf_free(&conf);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("conf");
-	TCase *file = support_case(suite, "file");
-	tcase_add_test(file, every_directive_is_understood);
-	tcase_add_test(file, what_is_not_said_has_a_default);
-	tcase_add_test(file, blanks_comments_quotes_and_line_ends_are_as_one_expects);
-	tcase_add_test(file, a_hash_within_a_word_is_no_comment);
-	tcase_add_test(file, any_free_port_may_be_listened_on_twice);
-	tcase_add_test(file, the_routes_of_a_file_lead_to_its_services);
-	tcase_add_test(file, the_example_works_and_has_every_directive);
-	TCase *refused = support_case(suite, "refused");
-	tcase_add_test(refused, what_cannot_be_a_line_is_refused);
-	tcase_add_test(refused, a_line_is_bounded);
-	tcase_add_test(refused, an_unknown_directive_is_named_and_others_are_offered);
-	tcase_add_test(refused, a_message_is_cut_to_what_can_be_read);
-	tcase_add_test(refused, what_is_said_twice_is_refused);
-	tcase_add_test(refused, a_missing_argument_is_told);
-	tcase_add_test(refused, numbers_have_bounds_and_nothing_but_digits);
-	tcase_add_test(refused, a_bad_address_is_told);
-	tcase_add_test(refused, a_bad_service_is_told);
-	tcase_add_test(refused, a_bad_route_is_told);
-	tcase_add_test(refused, a_file_without_a_listener_or_a_service_is_refused);
-	tcase_add_test(refused, there_is_a_bound_of_each);
-	tcase_add_test(refused, no_mutation_of_one_byte_breaks_the_reader);
-	TCase *arguments = support_case(suite, "arguments");
-	tcase_add_test(arguments, a_socket_is_all_that_has_to_be_said);
-	tcase_add_test(arguments, options_take_the_place_of_directives);
-	tcase_add_test(arguments, a_file_may_leave_the_service_to_the_options);
-	tcase_add_test(arguments, bad_options_are_named);
-	tcase_add_test(arguments, a_bad_file_is_named);
-	tcase_add_test(arguments, help_and_check_are_told_apart);
-	tcase_add_test(arguments, the_same_arguments_may_be_read_again);
-	return support_run(suite);
 }

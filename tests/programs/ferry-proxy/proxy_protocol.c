@@ -1,7 +1,7 @@
 /* What a load balancer says in front of a connection: both versions, cut, broken and hostile. */
 
 #include "programs/ferry-proxy/proxy_protocol.h"
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -62,7 +62,9 @@ static void check_addresses(const char *source, const char *destination)
 		ck_assert_uint_eq(header.destination.length, 0); \
 	} while (0)
 
-START_TEST(version_1_tells_addresses)
+TEST_CASE("version 1");
+
+TEST(version_1_tells_addresses)
 {
 	ck_proxied("PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n", 1, "192.168.0.1:56324",
 	           "192.168.0.11:443");
@@ -74,9 +76,8 @@ START_TEST(version_1_tells_addresses)
 	           1, "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535",
 	           "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535");
 }
-END_TEST
 
-START_TEST(version_1_may_not_know_the_addresses)
+TEST(version_1_may_not_know_the_addresses)
 {
 	static const char longest[] = "PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
 	                              "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n";
@@ -88,9 +89,8 @@ START_TEST(version_1_may_not_know_the_addresses)
 	            PROXY_PROTOCOL_UNKNOWN);
 	ck_assert_uint_eq(header.version, 1);
 }
-END_TEST
 
-START_TEST(version_1_in_another_form_is_refused)
+TEST(version_1_in_another_form_is_refused)
 {
 	ck_refused("PROXY  TCP4 1.2.3.4 1.2.3.4 1 2\r\n");
 	ck_refused("PROXY TCP4  1.2.3.4 1.2.3.4 1 2\r\n");
@@ -119,9 +119,8 @@ START_TEST(version_1_in_another_form_is_refused)
 	ck_refused("PROXY TCP4 1.2.3.4 1.2.3.4 1 2\0\r\n");
 	ck_refused("PROXY TCP4\0 1.2.3.4 1.2.3.4 1 2\r\n");
 }
-END_TEST
 
-START_TEST(version_1_ends_with_crlf_and_in_time)
+TEST(version_1_ends_with_crlf_and_in_time)
 {
 	ck_refused("PROXY UNKNOWN\n");
 	ck_refused("PROXY UNKNOWN\rx");
@@ -137,15 +136,15 @@ START_TEST(version_1_ends_with_crlf_and_in_time)
 	memcpy(line + PROXY_PROTOCOL_V1_MAX - 2, "\r\n", 2);
 	ck_assert_int_eq(parse(line, sizeof(line)), PROXY_PROTOCOL_V1_MAX);
 }
-END_TEST
 
-START_TEST(version_2_tells_addresses)
+TEST_CASE("version 2");
+
+TEST(version_2_tells_addresses)
 {
 	ck_proxied(V2 "\x21\x11\x00\x0c" INET_BLOCK, 2, "192.0.2.1:56310", "198.51.100.2:80");
 	ck_proxied(V2 "\x21\x21\x00\x24" INET6_BLOCK, 2, "[2001:db8::1]:65535", "[2001:db8::2]:443");
 	ck_assert(!header.has_checksum);
 }
-END_TEST
 
 /* 16 bytes, two paths of 108, and room for more. */
 static size_t make_unix(unsigned char *bytes, const char *source, size_t source_length,
@@ -158,7 +157,7 @@ static size_t make_unix(unsigned char *bytes, const char *source, size_t source_
 	return 232;
 }
 
-START_TEST(version_2_tells_unix_addresses)
+TEST(version_2_tells_unix_addresses)
 {
 	unsigned char bytes[232];
 	char longest[108], text[SOCKET_ADDRESS_TEXT_SIZE];
@@ -180,9 +179,8 @@ START_TEST(version_2_tells_unix_addresses)
 	ck_assert_int_eq(parse(bytes, length), 232);
 	check_addresses("unix:/a", "unix:@a\\x00b");
 }
-END_TEST
 
-START_TEST(version_2_may_have_no_addresses_for_us)
+TEST(version_2_may_have_no_addresses_for_us)
 {
 	ck_nameless(V2 "\x20\x00\x00\x00", PROXY_PROTOCOL_LOCAL);
 	ck_assert_uint_eq(header.version, 2);
@@ -194,9 +192,8 @@ START_TEST(version_2_may_have_no_addresses_for_us)
 	ck_nameless(V2 "\x21\x12\x00\x0c" INET_BLOCK, PROXY_PROTOCOL_UNKNOWN);
 	ck_nameless(V2 "\x21\x22\x00\x24" INET6_BLOCK, PROXY_PROTOCOL_UNKNOWN);
 }
-END_TEST
 
-START_TEST(version_2_in_another_form_is_refused)
+TEST(version_2_in_another_form_is_refused)
 {
 	ck_refused(V2 "\x11\x11\x00\x0c" INET_BLOCK);
 	ck_refused(V2 "\x31\x11\x00\x0c" INET_BLOCK);
@@ -209,9 +206,10 @@ START_TEST(version_2_in_another_form_is_refused)
 	ck_refused(V2 "\x21\x11\x00\x00");
 	ck_refused("\r\n\r\n\0\r\nQUIT\r");
 }
-END_TEST
 
-START_TEST(a_wrong_start_is_refused_at_its_first_byte)
+TEST_CASE("both");
+
+TEST(a_wrong_start_is_refused_at_its_first_byte)
 {
 	static const char *const starts[] = {"G",         "\x16\x03\x01", "PROXZ",   "PROXY\r", "P\r",
 	                                     "\r\n\r\nx", "\n",           " PROXY ", "proxy "};
@@ -219,9 +217,10 @@ START_TEST(a_wrong_start_is_refused_at_its_first_byte)
 		ck_assert_int_eq(parse(starts[i], strlen(starts[i])), -EPROTO);
 	ck_refused(V2 "\x01"); /* before the rest of its 16 bytes has come */
 }
-END_TEST
 
-START_TEST(the_length_of_version_2_is_bounded)
+TEST_CASE("version 2");
+
+TEST(the_length_of_version_2_is_bounded)
 {
 	static char bytes[65551];
 	memcpy(bytes, V2 "\x21\x00\x0f\xf0", 16);
@@ -235,7 +234,6 @@ START_TEST(the_length_of_version_2_is_bounded)
 	bytes[12] = '\x20'; /* of a local connection, too */
 	ck_assert_int_eq(parse(bytes, sizeof(bytes)), -EPROTO);
 }
-END_TEST
 
 /* An authority, one of ours, and one without a value. */
 #define TLVS        \
@@ -244,7 +242,7 @@ END_TEST
 	"\xe0\x00\x01z" \
 	"\x04\x00\x00"
 
-START_TEST(tlvs_are_skipped_if_they_fit)
+TEST(tlvs_are_skipped_if_they_fit)
 {
 	ck_proxied(V2 "\x21\x11\x00\x1a" INET_BLOCK TLVS, 2, "192.0.2.1:56310", "198.51.100.2:80");
 	ck_refused(V2 "\x21\x11\x00\x0d" INET_BLOCK "\x04");
@@ -254,14 +252,13 @@ START_TEST(tlvs_are_skipped_if_they_fit)
 	ck_refused(V2 "\x21\x11\x00\x10" INET_BLOCK "\x04\xff\xffz");
 	ck_refused(V2 "\x21\x00\x00\x01z");
 }
-END_TEST
 
 /* Made by another implementation, which gives e3069283 for "123456789". */
 static const char summed[] = V2 "\x21\x11\x00\x18" INET_BLOCK "\x03\x00\x04"
                                 "\x3f\xf9\x19\x6f"
                                 "\x20\x00\x02\xaa\xbb";
 
-START_TEST(a_checksum_has_to_be_right)
+TEST(a_checksum_has_to_be_right)
 {
 	size_t whole = sizeof(summed) - 1;
 	ck_assert_int_eq(parse(summed, whole), (int)whole);
@@ -284,15 +281,13 @@ START_TEST(a_checksum_has_to_be_right)
 			ck_assert_int_eq(result, -EPROTO);
 	}
 }
-END_TEST
 
-START_TEST(a_malformed_checksum_is_refused)
+TEST(a_malformed_checksum_is_refused)
 {
 	ck_refused(V2 "\x21\x11\x00\x12" INET_BLOCK "\x03\x00\x03\x00\x00\x00");
 	ck_refused(V2 "\x21\x11\x00\x14" INET_BLOCK "\x03\x00\x05\x00\x00\x00\x00\x00");
 	ck_refused(V2 "\x21\x11\x00\x13" INET_BLOCK "\x03\x00\x04\x00\x00\x00\x00");
 }
-END_TEST
 
 #define VALID(text)            \
 	{                          \
@@ -316,7 +311,9 @@ static const struct {
 
 enum { VALID_COUNT = sizeof(valid) / sizeof(valid[0]) };
 
-START_TEST(every_prefix_of_a_valid_header_needs_more)
+TEST_CASE("both");
+
+TEST(every_prefix_of_a_valid_header_needs_more)
 {
 	for (size_t i = 0; i < VALID_COUNT; i++) {
 		for (size_t length = 0; length < valid[i].length; length++)
@@ -324,9 +321,8 @@ START_TEST(every_prefix_of_a_valid_header_needs_more)
 		ck_assert_int_eq(parse(valid[i].bytes, valid[i].length), (int)valid[i].length);
 	}
 }
-END_TEST
 
-START_TEST(what_follows_a_header_is_not_looked_at)
+TEST(what_follows_a_header_is_not_looked_at)
 {
 	for (size_t i = 0; i < VALID_COUNT; i++) {
 		char bytes[256];
@@ -335,7 +331,6 @@ START_TEST(what_follows_a_header_is_not_looked_at)
 		ck_assert_int_eq(parse(bytes, valid[i].length + 9), (int)valid[i].length);
 	}
 }
-END_TEST
 
 /* Whatever is found is within the bytes, and well-formed. */
 static void check_sane(int result, size_t length)
@@ -353,7 +348,7 @@ static void check_sane(int result, size_t length)
 	}
 }
 
-START_TEST(no_mutation_of_one_byte_breaks_the_parser)
+TEST(no_mutation_of_one_byte_breaks_the_parser)
 {
 	for (size_t i = 0; i < VALID_COUNT; i++)
 		for (size_t at = 0; at < valid[i].length; at++)
@@ -364,9 +359,8 @@ START_TEST(no_mutation_of_one_byte_breaks_the_parser)
 				check_sane(parse(bytes, valid[i].length), valid[i].length);
 			}
 }
-END_TEST
 
-START_TEST(no_random_bytes_break_the_parser)
+TEST(no_random_bytes_break_the_parser)
 {
 	for (int round = 0; round < 50000; round++) {
 		char bytes[300];
@@ -380,33 +374,6 @@ START_TEST(no_random_bytes_break_the_parser)
 		}
 		check_sane(parse(bytes, length), length);
 	}
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("proxy_protocol");
-	TCase *text = support_case(suite, "version 1");
-	tcase_add_test(text, version_1_tells_addresses);
-	tcase_add_test(text, version_1_may_not_know_the_addresses);
-	tcase_add_test(text, version_1_in_another_form_is_refused);
-	tcase_add_test(text, version_1_ends_with_crlf_and_in_time);
-	TCase *binary = support_case(suite, "version 2");
-	tcase_add_test(binary, version_2_tells_addresses);
-	tcase_add_test(binary, version_2_tells_unix_addresses);
-	tcase_add_test(binary, version_2_may_have_no_addresses_for_us);
-	tcase_add_test(binary, version_2_in_another_form_is_refused);
-	tcase_add_test(binary, the_length_of_version_2_is_bounded);
-	tcase_add_test(binary, tlvs_are_skipped_if_they_fit);
-	tcase_add_test(binary, a_checksum_has_to_be_right);
-	tcase_add_test(binary, a_malformed_checksum_is_refused);
-	TCase *both = support_case(suite, "both");
-	tcase_add_test(both, a_wrong_start_is_refused_at_its_first_byte);
-	tcase_add_test(both, every_prefix_of_a_valid_header_needs_more);
-	tcase_add_test(both, what_follows_a_header_is_not_looked_at);
-	tcase_add_test(both, no_mutation_of_one_byte_breaks_the_parser);
-	tcase_add_test(both, no_random_bytes_break_the_parser);
-	return support_run(suite);
 }
 
 /* NOLINTEND(bugprone-not-null-terminated-result) */

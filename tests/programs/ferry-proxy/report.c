@@ -2,7 +2,7 @@
  * what the format's description allows, and as a page for people. */
 
 #include "programs/ferry-proxy/report.h"
-#include "support.h"
+#include "test.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -274,7 +274,9 @@ static void check_number(const char *key, uint64_t expected)
 	ck_assert_msg(strcmp(value_of(key), text) == 0, "%s is %s, not %s", key, value_of(key), text);
 }
 
-START_TEST(the_proxys_own_numbers_are_told)
+TEST_CASE("metrics");
+
+TEST(the_proxys_own_numbers_are_told)
 {
 	make_snapshot();
 	read_metrics();
@@ -297,7 +299,6 @@ START_TEST(the_proxys_own_numbers_are_told)
 	read_metrics();
 	check_number("ferry_proxy_serving", 0);
 }
-END_TEST
 
 static void check_stats(const char *part, const char *labels, uint64_t first, bool of_worker)
 {
@@ -311,7 +312,7 @@ static void check_stats(const char *part, const char *labels, uint64_t first, bo
 	}
 }
 
-START_TEST(every_service_has_its_numbers)
+TEST(every_service_has_its_numbers)
 {
 	make_snapshot();
 	read_metrics();
@@ -322,9 +323,8 @@ START_TEST(every_service_has_its_numbers)
 	check_number("ferry_service_queue_full{service=www}", 0);
 	check_number("ferry_service_queue_full{service=" HOSTILE "}", 1);
 }
-END_TEST
 
-START_TEST(every_worker_has_its_numbers)
+TEST(every_worker_has_its_numbers)
 {
 	make_snapshot();
 	read_metrics();
@@ -337,9 +337,8 @@ START_TEST(every_worker_has_its_numbers)
 	ck_assert_str_eq(value_of("ferry_worker_start_time_seconds{service=www,worker=" HOSTILE "}"),
 	                 "nothing");
 }
-END_TEST
 
-START_TEST(a_worker_is_in_one_state)
+TEST(a_worker_is_in_one_state)
 {
 	make_snapshot();
 	services[0].worker_count = 1;
@@ -356,16 +355,14 @@ START_TEST(a_worker_is_in_one_state)
 		}
 	}
 }
-END_TEST
 
-START_TEST(a_proxy_without_services_has_metrics)
+TEST(a_proxy_without_services_has_metrics)
 {
 	make_snapshot();
 	snapshot.service_count = 0;
 	read_metrics();
 	ck_assert_uint_eq(sample_count, 15);
 }
-END_TEST
 
 /* The page. */
 
@@ -421,7 +418,9 @@ static void check_has_not(const char *text)
 	ck_assert_msg(strstr(report, text) == NULL, "'%s' is there", text);
 }
 
-START_TEST(the_page_is_well_formed_and_stands_alone)
+TEST_CASE("page");
+
+TEST(the_page_is_well_formed_and_stands_alone)
 {
 	make_snapshot();
 	render(report_add_page);
@@ -435,9 +434,8 @@ START_TEST(the_page_is_well_formed_and_stands_alone)
 	check_has_not("http:");
 	check_has_not("https:");
 }
-END_TEST
 
-START_TEST(what_is_named_by_others_is_escaped)
+TEST(what_is_named_by_others_is_escaped)
 {
 	static const char escaped[] = "a&#34;b\\c\nd&#60;script&#62;&#38;&#39;{}";
 	make_snapshot();
@@ -463,9 +461,8 @@ START_TEST(what_is_named_by_others_is_escaped)
 	check_has(text);
 	check_markup();
 }
-END_TEST
 
-START_TEST(a_workers_row_has_its_numbers)
+TEST(a_workers_row_has_its_numbers)
 {
 	make_snapshot();
 	render(report_add_page);
@@ -480,9 +477,8 @@ START_TEST(a_workers_row_has_its_numbers)
 	          "<th scope=\"col\">Done</th><th scope=\"col\">Lost</th><th scope=\"col\">Fenced</th>"
 	          "<th scope=\"col\">Retried</th><th scope=\"col\">Restarts</th>");
 }
-END_TEST
 
-START_TEST(the_summaries_have_their_numbers)
+TEST(the_summaries_have_their_numbers)
 {
 	make_snapshot();
 	render(report_add_page);
@@ -511,9 +507,8 @@ START_TEST(the_summaries_have_their_numbers)
 	render(report_add_page);
 	check_has("<strong class=\"bad\">Not serving</strong>: it is over");
 }
-END_TEST
 
-START_TEST(durations_have_two_units)
+TEST(durations_have_two_units)
 {
 	static const struct {
 		long seconds;
@@ -531,10 +526,11 @@ START_TEST(durations_have_two_units)
 		check_has(text);
 	}
 }
-END_TEST
+
+TEST_CASE("failing");
 
 /* A frozen buffer takes nothing, as if there were no memory. */
-START_TEST(a_report_without_room_fails)
+TEST(a_report_without_room_fails)
 {
 	make_snapshot();
 	struct evbuffer *out = evbuffer_new();
@@ -543,25 +539,4 @@ START_TEST(a_report_without_room_fails)
 	ck_assert_int_lt(report_add_metrics(out, &snapshot), 0);
 	ck_assert_int_lt(report_add_page(out, &snapshot), 0);
 	evbuffer_free(out);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("report");
-	TCase *metrics = support_case(suite, "metrics");
-	tcase_add_test(metrics, the_proxys_own_numbers_are_told);
-	tcase_add_test(metrics, every_service_has_its_numbers);
-	tcase_add_test(metrics, every_worker_has_its_numbers);
-	tcase_add_test(metrics, a_worker_is_in_one_state);
-	tcase_add_test(metrics, a_proxy_without_services_has_metrics);
-	TCase *page = support_case(suite, "page");
-	tcase_add_test(page, the_page_is_well_formed_and_stands_alone);
-	tcase_add_test(page, what_is_named_by_others_is_escaped);
-	tcase_add_test(page, a_workers_row_has_its_numbers);
-	tcase_add_test(page, the_summaries_have_their_numbers);
-	tcase_add_test(page, durations_have_two_units);
-	TCase *failing = support_case(suite, "failing");
-	tcase_add_test(failing, a_report_without_room_fails);
-	return support_run(suite);
 }

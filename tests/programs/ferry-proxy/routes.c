@@ -2,7 +2,7 @@
 
 #include "programs/ferry-proxy/routes.h"
 #include "programs/http/head.h"
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -48,7 +48,9 @@ static int find(const char *host, const char *path)
 	return find_bytes(host, strlen(host), path, strlen(path));
 }
 
-START_TEST(without_a_route_the_default_is_taken)
+TEST_CASE("hosts");
+
+TEST(without_a_route_the_default_is_taken)
 {
 	begin();
 	ck_assert_int_eq(find("a", "/"), -ENOENT);
@@ -59,9 +61,8 @@ START_TEST(without_a_route_the_default_is_taken)
 	ck_assert_int_eq(find("", ""), DEFAULT);
 	end();
 }
-END_TEST
 
-START_TEST(a_host_is_compared_without_case_port_and_last_dot)
+TEST(a_host_is_compared_without_case_port_and_last_dot)
 {
 	static const char *const same[] = {"example.org",    "EXAMPLE.org",  "example.org:80",
 	                                   "example.org:99", "Example.Org.", "example.org.:8080",
@@ -88,9 +89,8 @@ START_TEST(a_host_is_compared_without_case_port_and_last_dot)
 	ck_assert_int_eq(find_bytes("example.org\0", 12, "/", 1), DEFAULT);
 	end();
 }
-END_TEST
 
-START_TEST(names_have_letters_digits_and_three_signs)
+TEST(names_have_letters_digits_and_three_signs)
 {
 	begin();
 	add("a-b_cz.0-9", NULL, 1);
@@ -99,9 +99,8 @@ START_TEST(names_have_letters_digits_and_three_signs)
 	ck_assert_int_eq(find("a-b-cz.0-9", "/"), -ENOENT);
 	end();
 }
-END_TEST
 
-START_TEST(an_ipv6_host_is_the_same_however_it_is_written)
+TEST(an_ipv6_host_is_the_same_however_it_is_written)
 {
 	begin();
 	add("[2001:DB8:0::1]", NULL, 1);
@@ -118,9 +117,8 @@ START_TEST(an_ipv6_host_is_the_same_however_it_is_written)
 	ck_assert_int_eq(find("[", "/"), DEFAULT);
 	end();
 }
-END_TEST
 
-START_TEST(a_star_is_every_name_below)
+TEST(a_star_is_every_name_below)
 {
 	begin();
 	add("*.example.org", NULL, 1);
@@ -133,10 +131,9 @@ START_TEST(a_star_is_every_name_below)
 	ck_assert_int_eq(find("a.example.org.evil", "/"), DEFAULT);
 	end();
 }
-END_TEST
 
 /* Each order of adding: the answer is the same. */
-START_TEST(the_most_particular_host_wins_then_the_longest_path)
+TEST(the_most_particular_host_wins_then_the_longest_path)
 {
 	static const struct {
 		const char *host, *path;
@@ -162,9 +159,8 @@ START_TEST(the_most_particular_host_wins_then_the_longest_path)
 			end();
 		}
 }
-END_TEST
 
-START_TEST(a_host_with_other_paths_leaves_the_rest_to_routes_for_any_host)
+TEST(a_host_with_other_paths_leaves_the_rest_to_routes_for_any_host)
 {
 	begin();
 	add("a", "/x", 1);
@@ -175,9 +171,10 @@ START_TEST(a_host_with_other_paths_leaves_the_rest_to_routes_for_any_host)
 	ck_assert_int_eq(find("a", "/"), DEFAULT);
 	end();
 }
-END_TEST
 
-START_TEST(a_prefix_ends_where_a_segment_does)
+TEST_CASE("paths");
+
+TEST(a_prefix_ends_where_a_segment_does)
 {
 	begin();
 	add(NULL, "/admin/", 1);
@@ -196,9 +193,8 @@ START_TEST(a_prefix_ends_where_a_segment_does)
 	ck_assert_int_eq(find("", ""), DEFAULT);
 	end();
 }
-END_TEST
 
-START_TEST(no_spelling_of_a_path_gets_around_its_route)
+TEST(no_spelling_of_a_path_gets_around_its_route)
 {
 	static const char *const same[] = {"/%61dmin",      "/%61%64%6D%69%6e/x", "//admin",
 	                                   "///admin//x",   "/./admin",           "/%2e/admin",
@@ -231,9 +227,8 @@ START_TEST(no_spelling_of_a_path_gets_around_its_route)
 	ck_assert_int_eq(find_bytes("", 0, "/a\0b", 4), -EINVAL);
 	end();
 }
-END_TEST
 
-START_TEST(a_route_may_be_written_with_escapes)
+TEST(a_route_may_be_written_with_escapes)
 {
 	begin();
 	add(NULL, "/a%20b/%C3%A4", 1);
@@ -246,9 +241,8 @@ START_TEST(a_route_may_be_written_with_escapes)
 	ck_assert_int_eq(find("", "/%6A%6f"), 2);
 	end();
 }
-END_TEST
 
-START_TEST(without_a_path_in_any_route_none_is_looked_at)
+TEST(without_a_path_in_any_route_none_is_looked_at)
 {
 	begin();
 	add("a", NULL, 1);
@@ -262,9 +256,10 @@ START_TEST(without_a_path_in_any_route_none_is_looked_at)
 	ck_assert_int_eq(find("a", "/.."), -EINVAL);
 	end();
 }
-END_TEST
 
-START_TEST(a_route_that_could_not_be_taken_is_refused)
+TEST_CASE("bounds");
+
+TEST(a_route_that_could_not_be_taken_is_refused)
 {
 	static const char *const hosts[] = {"",     "a b",  "*",    "*.",          "*a.b",      "a.*",
 	                                    "**.b", "a:80", "[::1", "[::1]:80",    "*.[::1]",   "a..b",
@@ -287,9 +282,8 @@ START_TEST(a_route_that_could_not_be_taken_is_refused)
 	ck_assert_int_eq(find("a", "/.."), -ENOENT); /* nothing was added */
 	end();
 }
-END_TEST
 
-START_TEST(the_same_route_twice_is_refused)
+TEST(the_same_route_twice_is_refused)
 {
 	begin();
 	add("a.b", "/x", 1);
@@ -302,9 +296,8 @@ START_TEST(the_same_route_twice_is_refused)
 	ck_assert_int_eq(find("a.b", "/x"), 1);
 	end();
 }
-END_TEST
 
-START_TEST(long_hosts_and_paths_are_bounded)
+TEST(long_hosts_and_paths_are_bounded)
 {
 	static char host[300], path[HTTP_HEAD_LIMIT + 2];
 	memset(host, 'a', sizeof(host));
@@ -325,9 +318,8 @@ START_TEST(long_hosts_and_paths_are_bounded)
 	ck_assert(routes_host_is_fine(host + 2));
 	end();
 }
-END_TEST
 
-START_TEST(many_routes_are_all_found)
+TEST(many_routes_are_all_found)
 {
 	begin();
 	for (unsigned int i = 0; i < 100; i++) {
@@ -343,7 +335,6 @@ START_TEST(many_routes_are_all_found)
 	}
 	end();
 }
-END_TEST
 
 static int find_in_head(const char *text)
 {
@@ -353,7 +344,9 @@ static int find_in_head(const char *text)
 	return routes_find_head(routes, &head, text);
 }
 
-START_TEST(the_host_of_the_target_comes_before_the_field)
+TEST_CASE("hosts");
+
+TEST(the_host_of_the_target_comes_before_the_field)
 {
 	begin();
 	add("a", NULL, 1);
@@ -368,9 +361,10 @@ START_TEST(the_host_of_the_target_comes_before_the_field)
 	ck_assert_int_eq(find_in_head("GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n"), -EINVAL);
 	end();
 }
-END_TEST
 
-START_TEST(no_random_request_breaks_the_look_up)
+TEST_CASE("bounds");
+
+TEST(no_random_request_breaks_the_look_up)
 {
 	static const char alphabet[] = "ab./%2eEfF*:[]\\1\0\xff";
 	begin();
@@ -389,31 +383,4 @@ START_TEST(no_random_request_breaks_the_look_up)
 		ck_assert(found == -ENOENT || found == -EINVAL || (found >= 1 && found <= 3));
 	}
 	end();
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("routes");
-	TCase *hosts = support_case(suite, "hosts");
-	tcase_add_test(hosts, without_a_route_the_default_is_taken);
-	tcase_add_test(hosts, a_host_is_compared_without_case_port_and_last_dot);
-	tcase_add_test(hosts, names_have_letters_digits_and_three_signs);
-	tcase_add_test(hosts, an_ipv6_host_is_the_same_however_it_is_written);
-	tcase_add_test(hosts, a_star_is_every_name_below);
-	tcase_add_test(hosts, the_most_particular_host_wins_then_the_longest_path);
-	tcase_add_test(hosts, a_host_with_other_paths_leaves_the_rest_to_routes_for_any_host);
-	tcase_add_test(hosts, the_host_of_the_target_comes_before_the_field);
-	TCase *paths = support_case(suite, "paths");
-	tcase_add_test(paths, a_prefix_ends_where_a_segment_does);
-	tcase_add_test(paths, no_spelling_of_a_path_gets_around_its_route);
-	tcase_add_test(paths, a_route_may_be_written_with_escapes);
-	tcase_add_test(paths, without_a_path_in_any_route_none_is_looked_at);
-	TCase *bounds = support_case(suite, "bounds");
-	tcase_add_test(bounds, a_route_that_could_not_be_taken_is_refused);
-	tcase_add_test(bounds, the_same_route_twice_is_refused);
-	tcase_add_test(bounds, long_hosts_and_paths_are_bounded);
-	tcase_add_test(bounds, many_routes_are_all_found);
-	tcase_add_test(bounds, no_random_request_breaks_the_look_up);
-	return support_run(suite);
 }

@@ -1,7 +1,7 @@
 /* The short answers that are no file. */
 
 #include "programs/http/answer.h"
-#include "support.h"
+#include "test.h"
 
 #include <string.h>
 
@@ -27,7 +27,7 @@ static bool has(const char *part)
 	return at != NULL && at < strstr(text, "\r\n\r\n") + 2;
 }
 
-START_TEST(a_busy_proxy_says_when_to_come_again)
+TEST(a_busy_proxy_says_when_to_come_again)
 {
 	add(&(struct http_answer){.status = 503, .retry_after = 86400, .why = "no worker is free"});
 	ck_assert_int_eq(strncmp(text, "HTTP/1.1 503 Service Unavailable\r\n", 34), 0);
@@ -36,9 +36,8 @@ START_TEST(a_busy_proxy_says_when_to_come_again)
 	ck_assert(has("\r\nContent-Length: 43\r\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n503 Service Unavailable: no worker is free\n"));
 }
-END_TEST
 
-START_TEST(other_answers_do_not)
+TEST(other_answers_do_not)
 {
 	add(&(struct http_answer){.status = 404, .keep_alive = true, .fields = "Allow: GET\r\n"});
 	ck_assert(!has("Retry-After"));
@@ -46,22 +45,10 @@ START_TEST(other_answers_do_not)
 	ck_assert(has("\r\nConnection: keep-alive\r\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n404 Not Found\n"));
 }
-END_TEST
 
-START_TEST(without_a_body_its_length_is_told)
+TEST(without_a_body_its_length_is_told)
 {
 	add(&(struct http_answer){.status = 404, .without_body = true});
 	ck_assert(has("\r\nContent-Length: 14\r\n"));
 	ck_assert_str_eq(strstr(text, "\r\n\r\n"), "\r\n\r\n");
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("http_answer");
-	TCase *answers = support_case(suite, "answers");
-	tcase_add_test(answers, a_busy_proxy_says_when_to_come_again);
-	tcase_add_test(answers, other_answers_do_not);
-	tcase_add_test(answers, without_a_body_its_length_is_told);
-	return support_run(suite);
 }

@@ -5,7 +5,7 @@
 #include "programs/http/mime_type.h"
 #include "programs/http/path.h"
 #include "programs/http/range.h"
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,7 +18,9 @@ static int decode(const char *path)
 	return http_path_decode(path, strlen(path), decoded, sizeof(decoded));
 }
 
-START_TEST(a_path_is_decoded_relative_to_the_root)
+TEST_CASE("paths");
+
+TEST(a_path_is_decoded_relative_to_the_root)
 {
 	ck_assert_int_eq(decode("/a%20b/%C3%A4.html"), 0);
 	ck_assert_str_eq(decoded, "a b/\xc3\xa4.html");
@@ -31,9 +33,8 @@ START_TEST(a_path_is_decoded_relative_to_the_root)
 	ck_assert_int_eq(decode("/%2e%2E/x"), 0);
 	ck_assert_str_eq(decoded, "../x");
 }
-END_TEST
 
-START_TEST(a_path_with_bad_escapes_is_refused)
+TEST(a_path_with_bad_escapes_is_refused)
 {
 	ck_assert_int_eq(decode("/%"), -EINVAL);
 	ck_assert_int_eq(decode("/%4"), -EINVAL);
@@ -42,15 +43,13 @@ START_TEST(a_path_with_bad_escapes_is_refused)
 	ck_assert_int_eq(decode("/a%00b"), -EINVAL);
 	ck_assert_int_eq(decode("/a%2fb"), -ENOENT);
 }
-END_TEST
 
-START_TEST(a_path_has_to_fit)
+TEST(a_path_has_to_fit)
 {
 	ck_assert_int_eq(decode("/1234567890123456789012345678901"), 0);
 	ck_assert_uint_eq(strlen(decoded), 31);
 	ck_assert_int_eq(decode("/12345678901234567890123456789012"), -ENAMETOOLONG);
 }
-END_TEST
 
 static const time_t example = 784111777; /* the date of RFC 9110 section 5.6.7 */
 
@@ -66,7 +65,9 @@ static int parse_date(const char *text, time_t *when)
 		ck_assert_int_eq(parsed, expected);             \
 	} while (0)
 
-START_TEST(dates_are_written_in_the_preferred_format)
+TEST_CASE("dates");
+
+TEST(dates_are_written_in_the_preferred_format)
 {
 	char text[HTTP_DATE_SIZE];
 	http_date_format(example, text);
@@ -78,9 +79,8 @@ START_TEST(dates_are_written_in_the_preferred_format)
 	http_date_format(INT64_MIN, text);
 	ck_assert_str_eq(text, "Sat, 01 Jan 0000 00:00:00 GMT");
 }
-END_TEST
 
-START_TEST(dates_are_read_in_three_formats)
+TEST(dates_are_read_in_three_formats)
 {
 	ck_date("Sun, 06 Nov 1994 08:49:37 GMT", example);
 	ck_date("Sunday, 06-Nov-94 08:49:37 GMT", example);
@@ -89,16 +89,14 @@ START_TEST(dates_are_read_in_three_formats)
 	ck_date("Thu, 29 Feb 2024 00:00:00 GMT", 1709164800);
 	ck_date("Sat, 31 Dec 2016 23:59:60 GMT", 1483228800);
 }
-END_TEST
 
-START_TEST(a_year_of_two_digits_is_at_most_50_years_ahead)
+TEST(a_year_of_two_digits_is_at_most_50_years_ahead)
 {
 	ck_date("Sunday, 01-Jan-73 00:00:00 GMT", 3250454400); /* 2073, told in 2023 */
 	ck_date("Tuesday, 01-Jan-74 00:00:00 GMT", 126230400); /* 1974 */
 }
-END_TEST
 
-START_TEST(what_is_read_is_what_was_written)
+TEST(what_is_read_is_what_was_written)
 {
 	for (int i = 0; i < 10000; i++) {
 		time_t when = (time_t)support_random() * 58; /* to the year 9863 */
@@ -107,9 +105,8 @@ START_TEST(what_is_read_is_what_was_written)
 		ck_date(text, when);
 	}
 }
-END_TEST
 
-START_TEST(bad_dates_are_refused)
+TEST(bad_dates_are_refused)
 {
 	static const char *const bad[] = {"",
 	                                  "Sun, 06 Nov 1994 08:49:37",
@@ -130,7 +127,6 @@ START_TEST(bad_dates_are_refused)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		ck_assert_msg(parse_date(bad[i], &when) == -EINVAL, "%s", bad[i]);
 }
-END_TEST
 
 static struct http_range range;
 
@@ -146,7 +142,9 @@ static enum http_range_kind parse_range(const char *value, uint64_t size)
 		ck_assert_uint_eq(range.length, expected_length);            \
 	} while (0)
 
-START_TEST(a_single_range_is_a_part)
+TEST_CASE("ranges");
+
+TEST(a_single_range_is_a_part)
 {
 	ck_part("bytes=0-0", 10, 0, 1);
 	ck_part("bytes=2-5", 10, 2, 4);
@@ -154,18 +152,16 @@ START_TEST(a_single_range_is_a_part)
 	ck_part("bytes=-3", 10, 7, 3);
 	ck_part("Bytes=9-9", 10, 9, 1);
 }
-END_TEST
 
-START_TEST(a_range_beyond_the_end_is_cut)
+TEST(a_range_beyond_the_end_is_cut)
 {
 	ck_part("bytes=2-10", 10, 2, 8);
 	ck_part("bytes=2-99999999999999999999999999", 10, 2, 8);
 	ck_part("bytes=-11", 10, 0, 10);
 	ck_part("bytes=-99999999999999999999999999", 10, 0, 10);
 }
-END_TEST
 
-START_TEST(a_range_after_the_end_is_unsatisfiable)
+TEST(a_range_after_the_end_is_unsatisfiable)
 {
 	ck_assert_int_eq(parse_range("bytes=10-", 10), HTTP_RANGE_UNSATISFIABLE);
 	ck_assert_int_eq(parse_range("bytes=10-11", 10), HTTP_RANGE_UNSATISFIABLE);
@@ -174,9 +170,8 @@ START_TEST(a_range_after_the_end_is_unsatisfiable)
 	ck_assert_int_eq(parse_range("bytes=0-", 0), HTTP_RANGE_UNSATISFIABLE);
 	ck_assert_int_eq(parse_range("bytes=-1", 0), HTTP_RANGE_UNSATISFIABLE);
 }
-END_TEST
 
-START_TEST(other_ranges_ask_for_the_whole)
+TEST(other_ranges_ask_for_the_whole)
 {
 	static const char *const whole[] = {"",          "bytes",      "bytes=",     "bytes=-",
 	                                    "bytes=a-",  "bytes=5-2",  "bytes=1",    "items=1-2",
@@ -188,7 +183,6 @@ START_TEST(other_ranges_ask_for_the_whole)
 		ck_assert_uint_eq(range.length, 10);
 	}
 }
-END_TEST
 
 /* A file of 10 bytes, changed at `example`, as asked for with these fields. */
 static int evaluate(const char *method, const char *fields)
@@ -202,14 +196,15 @@ static int evaluate(const char *method, const char *fields)
 	return http_condition_evaluate(&head, text, &validators, example + 100, &range);
 }
 
-START_TEST(without_conditions_the_whole_file_is_sent)
+TEST_CASE("conditions");
+
+TEST(without_conditions_the_whole_file_is_sent)
 {
 	ck_assert_int_eq(evaluate("GET", ""), 200);
 	ck_assert_uint_eq(range.length, 10);
 }
-END_TEST
 
-START_TEST(if_none_match_compares_weakly_in_a_list)
+TEST(if_none_match_compares_weakly_in_a_list)
 {
 	ck_assert_int_eq(evaluate("GET", "If-None-Match: \"a-b\"\r\n"), 304);
 	ck_assert_int_eq(evaluate("HEAD", "If-None-Match: W/\"a-b\"\r\n"), 304);
@@ -221,9 +216,8 @@ START_TEST(if_none_match_compares_weakly_in_a_list)
 	ck_assert_int_eq(evaluate("GET", "If-None-Match: \"a-b\r\n"), 200);
 	ck_assert_int_eq(evaluate("GET", "If-None-Match: W/\r\n"), 200);
 }
-END_TEST
 
-START_TEST(if_modified_since_counts_without_if_none_match)
+TEST(if_modified_since_counts_without_if_none_match)
 {
 	ck_assert_int_eq(evaluate("GET", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), 304);
 	ck_assert_int_eq(evaluate("GET", "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n"), 200);
@@ -232,9 +226,8 @@ START_TEST(if_modified_since_counts_without_if_none_match)
 	                                 "If-None-Match: \"x\"\r\n"),
 	                 200);
 }
-END_TEST
 
-START_TEST(preconditions_fail_with_412)
+TEST(preconditions_fail_with_412)
 {
 	ck_assert_int_eq(evaluate("GET", "If-Match: \"x\"\r\n"), 412);
 	ck_assert_int_eq(evaluate("GET", "If-Match: W/\"a-b\"\r\n"), 412);
@@ -245,9 +238,8 @@ START_TEST(preconditions_fail_with_412)
 	ck_assert_int_eq(evaluate("GET", "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
 	                 200);
 }
-END_TEST
 
-START_TEST(ranges_are_for_get_only)
+TEST(ranges_are_for_get_only)
 {
 	ck_assert_int_eq(evaluate("GET", "Range: bytes=1-2\r\n"), 206);
 	ck_assert_uint_eq(range.first, 1);
@@ -255,9 +247,8 @@ START_TEST(ranges_are_for_get_only)
 	ck_assert_int_eq(evaluate("HEAD", "Range: bytes=1-2\r\n"), 200);
 	ck_assert_int_eq(evaluate("GET", "Range: bytes=1-2\r\nRange: bytes=3-4\r\n"), 200);
 }
-END_TEST
 
-START_TEST(if_range_keeps_a_part_from_another_version)
+TEST(if_range_keeps_a_part_from_another_version)
 {
 	ck_assert_int_eq(evaluate("GET", "Range: bytes=1-2\r\nIf-Range: \"a-b\"\r\n"), 206);
 	ck_assert_int_eq(evaluate("GET", "Range: bytes=1-2\r\nIf-Range: \"x\"\r\n"), 200);
@@ -270,9 +261,10 @@ START_TEST(if_range_keeps_a_part_from_another_version)
 	                 200);
 	ck_assert_int_eq(evaluate("GET", "Range: bytes=1-2\r\nIf-Range:\r\n"), 200);
 }
-END_TEST
 
-START_TEST(types_follow_the_extension)
+TEST_CASE("types");
+
+TEST(types_follow_the_extension)
 {
 	ck_assert_str_eq(mime_type_of("a/b.html"), "text/html; charset=utf-8");
 	ck_assert_str_eq(mime_type_of("B.PNG"), "image/png");
@@ -281,35 +273,4 @@ START_TEST(types_follow_the_extension)
 	ck_assert_str_eq(mime_type_of(".html"), "application/octet-stream");
 	ck_assert_str_eq(mime_type_of("a."), "application/octet-stream");
 	ck_assert_str_eq(mime_type_of(""), "application/octet-stream");
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("http_file");
-	TCase *paths = support_case(suite, "paths");
-	tcase_add_test(paths, a_path_is_decoded_relative_to_the_root);
-	tcase_add_test(paths, a_path_with_bad_escapes_is_refused);
-	tcase_add_test(paths, a_path_has_to_fit);
-	TCase *dates = support_case(suite, "dates");
-	tcase_add_test(dates, dates_are_written_in_the_preferred_format);
-	tcase_add_test(dates, dates_are_read_in_three_formats);
-	tcase_add_test(dates, a_year_of_two_digits_is_at_most_50_years_ahead);
-	tcase_add_test(dates, what_is_read_is_what_was_written);
-	tcase_add_test(dates, bad_dates_are_refused);
-	TCase *ranges = support_case(suite, "ranges");
-	tcase_add_test(ranges, a_single_range_is_a_part);
-	tcase_add_test(ranges, a_range_beyond_the_end_is_cut);
-	tcase_add_test(ranges, a_range_after_the_end_is_unsatisfiable);
-	tcase_add_test(ranges, other_ranges_ask_for_the_whole);
-	TCase *conditions = support_case(suite, "conditions");
-	tcase_add_test(conditions, without_conditions_the_whole_file_is_sent);
-	tcase_add_test(conditions, if_none_match_compares_weakly_in_a_list);
-	tcase_add_test(conditions, if_modified_since_counts_without_if_none_match);
-	tcase_add_test(conditions, preconditions_fail_with_412);
-	tcase_add_test(conditions, ranges_are_for_get_only);
-	tcase_add_test(conditions, if_range_keeps_a_part_from_another_version);
-	TCase *types = support_case(suite, "types");
-	tcase_add_test(types, types_follow_the_extension);
-	return support_run(suite);
 }

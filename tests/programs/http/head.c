@@ -1,7 +1,7 @@
 /* The request head parser of the examples: what it takes, what it refuses and with which status. */
 
 #include "programs/http/head.h"
-#include "support.h"
+#include "test.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +43,7 @@ static const char browser[] = "GET /a/b%20c.html?x=1 HTTP/1.1\r\n"
                               "Connection: keep-alive\r\n"
                               "\r\n";
 
-START_TEST(a_browsers_request_is_taken_apart)
+TEST(a_browsers_request_is_taken_apart)
 {
 	ck_accepted(browser);
 	ck_assert_int_eq(head.method, HTTP_GET);
@@ -54,9 +54,8 @@ START_TEST(a_browsers_request_is_taken_apart)
 	ck_assert(!http_head_has_body(&head));
 	ck_assert_uint_eq(head.field_count, 7);
 }
-END_TEST
 
-START_TEST(fields_are_found_in_any_case_without_the_space_around_their_values)
+TEST(fields_are_found_in_any_case_without_the_space_around_their_values)
 {
 	ck_accepted(browser);
 	bool repeated;
@@ -69,9 +68,8 @@ START_TEST(fields_are_found_in_any_case_without_the_space_around_their_values)
 	ck_assert_ptr_null(http_head_find(&head, browser, "x-spac", NULL));
 	ck_assert_ptr_null(http_head_find(&head, browser, "x-spaced2", NULL));
 }
-END_TEST
 
-START_TEST(a_repeated_field_is_told)
+TEST(a_repeated_field_is_told)
 {
 	const char text[] = "GET / HTTP/1.1\r\nHost: a\r\nRange: 1\r\nrange: 2\r\n\r\n";
 	ck_accepted(text);
@@ -79,9 +77,8 @@ START_TEST(a_repeated_field_is_told)
 	check_slice(text, http_head_find(&head, text, "Range", &repeated)->value, "1");
 	ck_assert(repeated);
 }
-END_TEST
 
-START_TEST(a_target_may_name_its_host)
+TEST(a_target_may_name_its_host)
 {
 	static const char absolute[] = "GET http://a.example:80/x?y HTTP/1.1\r\nHost: b\r\n\r\n";
 	static const char bare[] = "GET https://[::1] HTTP/1.1\r\nHost: b\r\n\r\n";
@@ -94,16 +91,14 @@ START_TEST(a_target_may_name_its_host)
 	ck_accepted(browser);
 	check_slice(browser, head.authority, "");
 }
-END_TEST
 
-START_TEST(every_prefix_of_a_valid_head_needs_more)
+TEST(every_prefix_of_a_valid_head_needs_more)
 {
 	for (size_t length = 0; length < strlen(browser); length++)
 		ck_assert_int_eq(parse(browser, length), HTTP_HEAD_MORE);
 }
-END_TEST
 
-START_TEST(a_head_may_come_byte_by_byte_in_a_buffer_that_moves)
+TEST(a_head_may_come_byte_by_byte_in_a_buffer_that_moves)
 {
 	http_head_init(&head);
 	size_t whole = strlen(browser);
@@ -117,24 +112,21 @@ START_TEST(a_head_may_come_byte_by_byte_in_a_buffer_that_moves)
 	}
 	check_slice(browser, head.path, "/a/b%20c.html");
 }
-END_TEST
 
-START_TEST(what_follows_a_head_is_not_looked_at)
+TEST(what_follows_a_head_is_not_looked_at)
 {
 	const char text[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n\0garbage";
 	ck_assert_int_eq(parse(text, sizeof(text)), 27);
 	ck_assert_int_eq(http_head_parse(&head, text, sizeof(text)), 27);
 }
-END_TEST
 
-START_TEST(a_refusal_is_final)
+TEST(a_refusal_is_final)
 {
 	ck_assert_int_eq(parse_string("\x16\x03\x01"), -400);
 	ck_assert_int_eq(http_head_parse(&head, browser, strlen(browser)), -400);
 }
-END_TEST
 
-START_TEST(no_mutation_of_one_byte_breaks_the_parser)
+TEST(no_mutation_of_one_byte_breaks_the_parser)
 {
 	char text[sizeof(browser)];
 	size_t whole = strlen(browser);
@@ -155,9 +147,8 @@ START_TEST(no_mutation_of_one_byte_breaks_the_parser)
 			free(copy);
 		}
 }
-END_TEST
 
-START_TEST(no_random_bytes_break_the_parser)
+TEST(no_random_bytes_break_the_parser)
 {
 	static const char alphabet[] = "GET /HTP1.0:\r\n\r\n \t,;%?a\0\x7f\xff";
 	for (int round = 0; round < 20000; round++) {
@@ -168,9 +159,8 @@ START_TEST(no_random_bytes_break_the_parser)
 		ck_assert_int_le(parse(text, length), (int)length);
 	}
 }
-END_TEST
 
-START_TEST(request_lines_are_strict)
+TEST(request_lines_are_strict)
 {
 	ck_refused(" GET / HTTP/1.1\r\n", 400);
 	ck_refused("GET  / HTTP/1.1\r\n", 400);
@@ -192,26 +182,23 @@ START_TEST(request_lines_are_strict)
 	ck_refused("\n", 400);
 	ck_refused("\rG", 400);
 }
-END_TEST
 
-START_TEST(garbage_is_refused_at_its_first_byte)
+TEST(garbage_is_refused_at_its_first_byte)
 {
 	ck_refused("\x16\x03\x01\x02", 400);
 	ck_refused("\x01", 400);
 	ck_refused("{", 400);
 	ck_assert_int_eq(parse("\0", 1), -400);
 }
-END_TEST
 
-START_TEST(empty_lines_before_a_request_are_skipped)
+TEST(empty_lines_before_a_request_are_skipped)
 {
 	const char text[] = "\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n";
 	ck_accepted(text);
 	check_slice(text, head.path, "/x");
 }
-END_TEST
 
-START_TEST(methods_are_told_apart)
+TEST(methods_are_told_apart)
 {
 	ck_accepted("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
 	ck_assert_int_eq(head.method, HTTP_HEAD);
@@ -229,9 +216,8 @@ START_TEST(methods_are_told_apart)
 	ck_refused("GET a:443 HTTP/1.1\r\n", 400);
 	ck_refused("CONNECT a@b HTTP/1.1\r\n", 400);
 }
-END_TEST
 
-START_TEST(a_target_may_be_absolute)
+TEST(a_target_may_be_absolute)
 {
 	const char text[] = "GET HTTP://example.org:80/a?b HTTP/1.1\r\nHost: x\r\n\r\n";
 	ck_accepted(text);
@@ -249,18 +235,16 @@ START_TEST(a_target_may_be_absolute)
 	ck_refused("GET ftp://host/ HTTP/1.1\r\n", 400);
 	ck_refused("GET a HTTP/1.1\r\n", 400);
 }
-END_TEST
 
-START_TEST(other_versions_are_refused_with_505)
+TEST(other_versions_are_refused_with_505)
 {
 	ck_refused("GET / HTTP/2.0\r\n", 505);
 	ck_refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505);
 	ck_refused("GET / HTTP/0.9\r\n", 505);
 	ck_accepted("GET / HTTP/1.7\r\nHost: a\r\n\r\n");
 }
-END_TEST
 
-START_TEST(header_lines_are_strict)
+TEST(header_lines_are_strict)
 {
 	ck_refused("GET / HTTP/1.1\r\n Host: a\r\n", 400);
 	ck_refused("GET / HTTP/1.1\r\nHost: a\r\n b\r\n", 400);
@@ -277,9 +261,8 @@ START_TEST(header_lines_are_strict)
 	const char zero[] = "GET / HTTP/1.1\r\nX: a\0b\r\n";
 	ck_assert_int_eq(parse(zero, sizeof(zero) - 1), -400);
 }
-END_TEST
 
-START_TEST(host_is_required_once_by_1_1)
+TEST(host_is_required_once_by_1_1)
 {
 	ck_refused("GET / HTTP/1.1\r\n\r\n", 400);
 	ck_refused("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400);
@@ -292,9 +275,8 @@ START_TEST(host_is_required_once_by_1_1)
 	ck_accepted("GET / HTTP/1.1\r\nHost:\r\n\r\n");
 	ck_accepted("GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n");
 }
-END_TEST
 
-START_TEST(content_length_is_digits_once)
+TEST(content_length_is_digits_once)
 {
 	ck_accepted("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\n");
 	ck_assert(head.content_length == UINT64_MAX);
@@ -312,9 +294,8 @@ START_TEST(content_length_is_digits_once)
 	ck_refused("GET / HTTP/1.1\r\nContent-Length:\r\n", 400);
 	ck_refused("GET / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 1\r\n", 400);
 }
-END_TEST
 
-START_TEST(transfer_encoding_is_chunked_or_refused)
+TEST(transfer_encoding_is_chunked_or_refused)
 {
 	ck_accepted("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n");
 	ck_assert(head.chunked);
@@ -334,9 +315,8 @@ START_TEST(transfer_encoding_is_chunked_or_refused)
 	ck_refused("POST / HTTP/1.1\r\nTransfer-Encoding:\r\n", 400);
 	ck_refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", 400);
 }
-END_TEST
 
-START_TEST(keep_alive_follows_version_and_connection)
+TEST(keep_alive_follows_version_and_connection)
 {
 	ck_accepted("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 	ck_assert(head.keep_alive);
@@ -351,7 +331,6 @@ START_TEST(keep_alive_follows_version_and_connection)
 	ck_accepted("GET / HTTP/1.1\r\nHost: a\r\nConnection: closed\r\n\r\n");
 	ck_assert(head.keep_alive);
 }
-END_TEST
 
 /* A head of exactly `length` bytes. */
 static char *make_head(size_t length)
@@ -364,7 +343,7 @@ static char *make_head(size_t length)
 	return text;
 }
 
-START_TEST(a_head_may_have_8_kib_and_no_byte_more)
+TEST(a_head_may_have_8_kib_and_no_byte_more)
 {
 	char *text = make_head(HTTP_HEAD_LIMIT);
 	ck_assert_int_eq(parse(text, HTTP_HEAD_LIMIT), HTTP_HEAD_LIMIT);
@@ -376,9 +355,8 @@ START_TEST(a_head_may_have_8_kib_and_no_byte_more)
 	ck_assert_int_eq(parse(text, HTTP_HEAD_LIMIT - 1), HTTP_HEAD_MORE);
 	free(text);
 }
-END_TEST
 
-START_TEST(a_head_may_have_100_fields_and_not_one_more)
+TEST(a_head_may_have_100_fields_and_not_one_more)
 {
 	char text[HTTP_HEAD_LIMIT];
 	int used = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a\r\n");
@@ -388,35 +366,4 @@ START_TEST(a_head_may_have_100_fields_and_not_one_more)
 	ck_accepted(text);
 	(void)snprintf(text + used, sizeof(text) - (size_t)used, "X: y\r\n\r\n");
 	ck_refused(text, 431);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("http_head");
-	TCase *tcase = support_case(suite, "http_head");
-	tcase_add_test(tcase, a_browsers_request_is_taken_apart);
-	tcase_add_test(tcase, fields_are_found_in_any_case_without_the_space_around_their_values);
-	tcase_add_test(tcase, a_repeated_field_is_told);
-	tcase_add_test(tcase, a_target_may_name_its_host);
-	tcase_add_test(tcase, every_prefix_of_a_valid_head_needs_more);
-	tcase_add_test(tcase, a_head_may_come_byte_by_byte_in_a_buffer_that_moves);
-	tcase_add_test(tcase, what_follows_a_head_is_not_looked_at);
-	tcase_add_test(tcase, a_refusal_is_final);
-	tcase_add_test(tcase, no_mutation_of_one_byte_breaks_the_parser);
-	tcase_add_test(tcase, no_random_bytes_break_the_parser);
-	tcase_add_test(tcase, request_lines_are_strict);
-	tcase_add_test(tcase, garbage_is_refused_at_its_first_byte);
-	tcase_add_test(tcase, empty_lines_before_a_request_are_skipped);
-	tcase_add_test(tcase, methods_are_told_apart);
-	tcase_add_test(tcase, a_target_may_be_absolute);
-	tcase_add_test(tcase, other_versions_are_refused_with_505);
-	tcase_add_test(tcase, header_lines_are_strict);
-	tcase_add_test(tcase, host_is_required_once_by_1_1);
-	tcase_add_test(tcase, content_length_is_digits_once);
-	tcase_add_test(tcase, transfer_encoding_is_chunked_or_refused);
-	tcase_add_test(tcase, keep_alive_follows_version_and_connection);
-	tcase_add_test(tcase, a_head_may_have_8_kib_and_no_byte_more);
-	tcase_add_test(tcase, a_head_may_have_100_fields_and_not_one_more);
-	return support_run(suite);
 }

@@ -1,7 +1,7 @@
 /* What travels of a client's address in the handoff's blob. */
 
 #include "programs/shared/client_address.h"
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -35,7 +35,9 @@ static const char *const texts[] = {NULL, "192.0.2.1:65534", "[2001:db8::1]:443"
 
 enum { TEXTS = sizeof(texts) / sizeof(texts[0]) };
 
-START_TEST(every_pair_of_addresses_arrives)
+TEST_CASE("encoding");
+
+TEST(every_pair_of_addresses_arrives)
 {
 	for (size_t i = 0; i < TEXTS; i++)
 		for (size_t j = 0; j < TEXTS; j++)
@@ -52,9 +54,8 @@ START_TEST(every_pair_of_addresses_arrives)
 				ck_assert(got.proxied == sent.proxied);
 			}
 }
-END_TEST
 
-START_TEST(the_encoding_is_the_one_that_is_written_down)
+TEST(the_encoding_is_the_one_that_is_written_down)
 {
 	static const unsigned char expected[] = {'f', 'C', 'l', 'i', 1,   1,   4,   0x1f, 0x90, 192, 0,
 	                                         2,   1,   1,   6,   '/', 'r', 'u', 'n',  '/',  'x'};
@@ -64,9 +65,8 @@ START_TEST(the_encoding_is_the_one_that_is_written_down)
 	ck_assert_int_eq(client_address_put(&sent, blob), (int)sizeof(expected));
 	ck_assert_mem_eq(blob, expected, sizeof(expected));
 }
-END_TEST
 
-START_TEST(the_longest_addresses_fit)
+TEST(the_longest_addresses_fit)
 {
 	char path[108];
 	memset(path, 'x', sizeof(path));
@@ -78,9 +78,8 @@ START_TEST(the_longest_addresses_fit)
 	ck_assert(socket_address_equal(&got.client, &sent.client));
 	ck_assert(socket_address_equal(&got.server, &sent.server));
 }
-END_TEST
 
-START_TEST(a_socket_without_a_name_is_told_from_none)
+TEST(a_socket_without_a_name_is_told_from_none)
 {
 	parse(&sent.client, NULL);
 	ck_assert_int_eq(socket_address_set_unix(&sent.server, "", 0), 0);
@@ -91,9 +90,8 @@ START_TEST(a_socket_without_a_name_is_told_from_none)
 	ck_assert(socket_address_equal(&got.server, &sent.server));
 	ck_assert_int_eq(get(blob, (size_t)length - 1), -EPROTO);
 }
-END_TEST
 
-START_TEST(another_family_is_refused)
+TEST(another_family_is_refused)
 {
 	sent = (struct client_address){.client.length = sizeof(struct sockaddr_storage)};
 	sent.client.any.sa_family = AF_NETLINK;
@@ -102,9 +100,8 @@ START_TEST(another_family_is_refused)
 	parse(&sent.client, "1.2.3.4:5");
 	ck_assert_int_eq(client_address_put(&sent, blob), -EAFNOSUPPORT);
 }
-END_TEST
 
-START_TEST(nothing_but_a_whole_encoding_is_taken)
+TEST(nothing_but_a_whole_encoding_is_taken)
 {
 	for (size_t i = 0; i < TEXTS; i++)
 		for (size_t j = 0; j < TEXTS; j++) {
@@ -118,11 +115,10 @@ START_TEST(nothing_but_a_whole_encoding_is_taken)
 			ck_assert_int_eq(get(longer, (size_t)whole + 1), -EPROTO);
 		}
 }
-END_TEST
 
 #define ck_get(bytes, status) ck_assert_int_eq(get(bytes, sizeof(bytes) - 1), status)
 
-START_TEST(what_is_no_encoding_is_refused_and_changes_nothing)
+TEST(what_is_no_encoding_is_refused_and_changes_nothing)
 {
 	ck_get("fCli\x01\x00\x00\x00", 0);
 	parse(&got.client, "1.2.3.4:5");
@@ -139,9 +135,8 @@ START_TEST(what_is_no_encoding_is_refused_and_changes_nothing)
 	       -EPROTO);
 	ck_assert_uint_eq(got.client.length, sizeof(struct sockaddr_in));
 }
-END_TEST
 
-START_TEST(no_mutation_of_one_byte_breaks_the_decoder)
+TEST(no_mutation_of_one_byte_breaks_the_decoder)
 {
 	for (size_t i = 0; i < TEXTS; i++) {
 		parse(&sent.client, texts[i]);
@@ -161,9 +156,10 @@ START_TEST(no_mutation_of_one_byte_breaks_the_decoder)
 			}
 	}
 }
-END_TEST
 
-START_TEST(a_socket_tells_both_of_its_ends)
+TEST_CASE("sockets");
+
+TEST(a_socket_tells_both_of_its_ends)
 {
 	int fds[2];
 	make_pair(PAIR_TCP, fds);
@@ -190,22 +186,4 @@ START_TEST(a_socket_tells_both_of_its_ends)
 	ck_assert(got.proxied);
 	close(fds[0]);
 	close(fds[1]);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("client_address");
-	TCase *encoding = support_case(suite, "encoding");
-	tcase_add_test(encoding, every_pair_of_addresses_arrives);
-	tcase_add_test(encoding, the_encoding_is_the_one_that_is_written_down);
-	tcase_add_test(encoding, the_longest_addresses_fit);
-	tcase_add_test(encoding, a_socket_without_a_name_is_told_from_none);
-	tcase_add_test(encoding, another_family_is_refused);
-	tcase_add_test(encoding, nothing_but_a_whole_encoding_is_taken);
-	tcase_add_test(encoding, what_is_no_encoding_is_refused_and_changes_nothing);
-	tcase_add_test(encoding, no_mutation_of_one_byte_breaks_the_decoder);
-	TCase *sockets = support_case(suite, "sockets");
-	tcase_add_test(sockets, a_socket_tells_both_of_its_ends);
-	return support_run(suite);
 }

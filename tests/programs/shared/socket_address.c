@@ -1,7 +1,7 @@
 /* Addresses of sockets as text, and listening on them. */
 
 #include "programs/shared/socket_address.h"
-#include "support.h"
+#include "test.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,9 @@ static const char *format(const struct socket_address *which)
 	return socket_address_format(which, text, sizeof(text));
 }
 
-START_TEST(an_address_survives_being_written)
+TEST_CASE("text");
+
+TEST(an_address_survives_being_written)
 {
 	static const char *const texts[] = {
 	    "127.0.0.1:8080", "0.0.0.0:0", "255.255.255.255:65535",  "[::1]:8080",
@@ -30,9 +32,8 @@ START_TEST(an_address_survives_being_written)
 		ck_assert_str_eq(format(&address), texts[i]);
 	}
 }
-END_TEST
 
-START_TEST(what_is_no_address_is_refused)
+TEST(what_is_no_address_is_refused)
 {
 	static const char *const texts[] = {
 	    "",
@@ -65,9 +66,8 @@ START_TEST(what_is_no_address_is_refused)
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		ck_assert_msg(socket_address_parse(&address, texts[i]) == -EINVAL, "%s", texts[i]);
 }
-END_TEST
 
-START_TEST(a_host_of_any_length_is_read)
+TEST(a_host_of_any_length_is_read)
 {
 	for (int length = 1; length < 200; length++) {
 		char host[256];
@@ -80,9 +80,8 @@ START_TEST(a_host_of_any_length_is_read)
 	    socket_address_parse(&address, "[0000:0000:0000:0000:0000:ffff:255.255.255.255]:80"), 0);
 	ck_assert_str_eq(format(&address), "[::ffff:255.255.255.255]:80");
 }
-END_TEST
 
-START_TEST(a_unix_path_has_to_fit)
+TEST(a_unix_path_has_to_fit)
 {
 	char path[128];
 	memset(path, 'x', sizeof(path));
@@ -99,9 +98,8 @@ START_TEST(a_unix_path_has_to_fit)
 	path[5 + 109] = '\0';
 	ck_assert_int_eq(socket_address_parse(&address, path), -ENAMETOOLONG);
 }
-END_TEST
 
-START_TEST(a_path_is_written_without_what_a_terminal_or_a_page_would_act_on)
+TEST(a_path_is_written_without_what_a_terminal_or_a_page_would_act_on)
 {
 	ck_assert_int_eq(socket_address_set_unix(&address, "/a b\n\x1b\xff\\", 8), 0);
 	ck_assert_str_eq(format(&address), "unix:/a\\x20b\\x0a\\x1b\\xff\\x5c");
@@ -112,9 +110,8 @@ START_TEST(a_path_is_written_without_what_a_terminal_or_a_page_would_act_on)
 	ck_assert_str_eq(format(&(struct socket_address){.length = 0}), "unknown");
 	ck_assert_int_eq(socket_address_set_unix(&address, "/a\0b", 4), -EINVAL);
 }
-END_TEST
 
-START_TEST(the_longest_path_has_room_and_another_is_cut)
+TEST(the_longest_path_has_room_and_another_is_cut)
 {
 	char path[108];
 	memset(path, '\n', sizeof(path));
@@ -128,9 +125,8 @@ START_TEST(the_longest_path_has_room_and_another_is_cut)
 	}
 	ck_assert_int_eq(socket_address_set_unix(&address, path, sizeof(path) + 1), -ENAMETOOLONG);
 }
-END_TEST
 
-START_TEST(a_host_is_written_without_its_port)
+TEST(a_host_is_written_without_its_port)
 {
 	ck_assert_int_eq(socket_address_parse(&address, "[2001:db8::1]:443"), 0);
 	ck_assert_str_eq(socket_address_format_host(&address, text, sizeof(text)), "2001:db8::1");
@@ -139,9 +135,10 @@ START_TEST(a_host_is_written_without_its_port)
 	ck_assert_int_eq(socket_address_parse(&address, "unix:/a"), 0);
 	ck_assert_str_eq(socket_address_format_host(&address, text, sizeof(text)), "unix:/a");
 }
-END_TEST
 
-START_TEST(addresses_are_compared_with_their_ports)
+TEST_CASE("addresses");
+
+TEST(addresses_are_compared_with_their_ports)
 {
 	static const char *const texts[] = {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.2:1",
 	                                    "[::1]:1",     "[::1]:2",     "[::2]:1",
@@ -163,9 +160,8 @@ START_TEST(addresses_are_compared_with_their_ports)
 	ck_assert(socket_address_equal(&none, &(struct socket_address){.length = 0}));
 	ck_assert(!socket_address_equal(&none, &address));
 }
-END_TEST
 
-START_TEST(what_the_kernel_gives_is_taken_over)
+TEST(what_the_kernel_gives_is_taken_over)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "/run/x"};
 	socklen_t with_zero = offsetof(struct sockaddr_un, sun_path) + 7;
@@ -191,7 +187,6 @@ START_TEST(what_the_kernel_gives_is_taken_over)
 	    socket_address_set(&address, (struct sockaddr *)&other_family, sizeof(other_family)),
 	    -EAFNOSUPPORT);
 }
-END_TEST
 
 static void listen_and_connect(const char *where)
 {
@@ -211,7 +206,9 @@ static void listen_and_connect(const char *where)
 	close(fd);
 }
 
-START_TEST(every_kind_of_address_is_listened_on)
+TEST_CASE("listening");
+
+TEST(every_kind_of_address_is_listened_on)
 {
 	listen_and_connect("127.0.0.1:0");
 	ck_assert_uint_ne(address.in.sin_port, 0);
@@ -228,9 +225,8 @@ START_TEST(every_kind_of_address_is_listened_on)
 	listen_and_connect(name);
 	ck_assert_str_eq(format(&address), name);
 }
-END_TEST
 
-START_TEST(a_path_is_for_its_owner_alone_and_must_be_free)
+TEST(a_path_is_for_its_owner_alone_and_must_be_free)
 {
 	char directory[] = "/tmp/ferry-test-XXXXXX", name[64];
 	ck_assert_ptr_nonnull(mkdtemp(directory));
@@ -248,9 +244,8 @@ START_TEST(a_path_is_for_its_owner_alone_and_must_be_free)
 	unlink(name + 5);
 	rmdir(directory);
 }
-END_TEST
 
-START_TEST(a_port_that_is_taken_is_told)
+TEST(a_port_that_is_taken_is_told)
 {
 	ck_assert_int_eq(socket_address_parse(&address, "127.0.0.1:0"), 0);
 	int fd = socket_address_listen(&address);
@@ -259,26 +254,4 @@ START_TEST(a_port_that_is_taken_is_told)
 	ck_assert_int_eq(getsockname(fd, &address.any, &length), 0);
 	ck_assert_int_eq(socket_address_listen(&address), -EADDRINUSE);
 	close(fd);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("socket_address");
-	TCase *texts = support_case(suite, "text");
-	tcase_add_test(texts, an_address_survives_being_written);
-	tcase_add_test(texts, what_is_no_address_is_refused);
-	tcase_add_test(texts, a_host_of_any_length_is_read);
-	tcase_add_test(texts, a_unix_path_has_to_fit);
-	tcase_add_test(texts, a_path_is_written_without_what_a_terminal_or_a_page_would_act_on);
-	tcase_add_test(texts, the_longest_path_has_room_and_another_is_cut);
-	tcase_add_test(texts, a_host_is_written_without_its_port);
-	TCase *addresses = support_case(suite, "addresses");
-	tcase_add_test(addresses, addresses_are_compared_with_their_ports);
-	tcase_add_test(addresses, what_the_kernel_gives_is_taken_over);
-	TCase *listening = support_case(suite, "listening");
-	tcase_add_test(listening, every_kind_of_address_is_listened_on);
-	tcase_add_test(listening, a_path_is_for_its_owner_alone_and_must_be_free);
-	tcase_add_test(listening, a_port_that_is_taken_is_told);
-	return support_run(suite);
 }
