@@ -9,7 +9,6 @@
 #include "ferry/channel.h"
 #include "ferry/connector.h"
 #include "ferry/descriptor.h"
-#include "ferry/descriptor_message.h"
 #include "ferry/dispatcher.h"
 #include "ferry/file_producer.h"
 #include "ferry/handoff.h"

@@ -1,4 +1,4 @@
-#include "ferry/descriptor_message.h"
+#include "ferry/descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@ struct ferry_descriptor {
 };
 
 /* What is here, and its description. */
-static int describe(int fd, struct ferry_descriptor_info *info, struct description *description)
+static int describe_fd(int fd, struct ferry_descriptor_info *info, struct description *description)
 {
 	int status = ferry_descriptor_inspect(fd, info);
 	if (status < 0)
@@ -53,7 +53,7 @@ int ferry_descriptor_send(struct ferry_message_stream *stream, uint16_t type, in
 		return -EMSGSIZE;
 	if (!utf8_is_valid(name, length))
 		return -EINVAL;
-	int status = describe(fd, &info, &description);
+	int status = describe_fd(fd, &info, &description);
 	if (status < 0)
 		return status;
 	description_put(payload, &description, length);
@@ -64,7 +64,7 @@ int ferry_descriptor_send(struct ferry_message_stream *stream, uint16_t type, in
 
 /* ---- receiving ---- */
 
-static int refuse(struct ferry_message *message, const char *fault, int status)
+static int refuse_message(struct ferry_message *message, const char *fault, int status)
 {
 	log_line(FERRY_LOG_WARNING, "descriptors: the peer sent %s", fault);
 	for (size_t i = 0; i < ferry_message_get_fd_count(message); i++) {
@@ -77,7 +77,7 @@ static int refuse(struct ferry_message *message, const char *fault, int status)
 
 /* Whether a TCP connection was one, and is over by now. One that never was is not shut down for
  * reading. */
-static bool is_over(int fd, const struct description *found)
+static bool tcp_has_ended(int fd, const struct description *found)
 {
 	struct pollfd end = {.fd = fd, .events = POLLRDHUP};
 
@@ -85,33 +85,34 @@ static bool is_over(int fd, const struct description *found)
 	       poll(&end, 1, 0) > 0 && (end.revents & POLLRDHUP) != 0;
 }
 
-static const char *compare(int fd, const struct description *said, struct description *found)
+static const char *compare_descriptions(int fd, const struct description *said,
+                                        struct description *found)
 {
 	unsigned int lost = said->flags & ~found->flags & DESCRIPTION_CONNECTED;
 
-	if (lost != 0 && is_over(fd, found))
+	if (lost != 0 && tcp_has_ended(fd, found))
 		found->flags |= DESCRIPTION_CONNECTED;
 	return description_compare(said, found);
 }
 
 /* Takes the message apart. */
-static int examine(struct ferry_message *message, struct description *said, const char **name,
-                   size_t *name_length)
+static int parse_message(struct ferry_message *message, struct description *said, const char **name,
+                         size_t *name_length)
 {
 	size_t length;
 	const unsigned char *payload = ferry_message_get_payload(message, &length);
 
 	const char *fault = description_get(payload, length, said, name, name_length);
 	if (fault != NULL)
-		return refuse(message, fault, -EPROTO);
+		return refuse_message(message, fault, -EPROTO);
 	if (ferry_message_get_fd_count(message) != 1)
-		return refuse(message, "a description without its one descriptor", -EPROTO);
+		return refuse_message(message, "a description without its one descriptor", -EPROTO);
 	if (ferry_message_get_fds_lost(message) > 0)
-		return refuse(message, "a descriptor that did not arrive", -EMFILE);
+		return refuse_message(message, "a descriptor that did not arrive", -EMFILE);
 	return ferry_message_get_fd(message, 0);
 }
 
-static struct ferry_descriptor *make(const char *name, size_t length)
+static struct ferry_descriptor *new_descriptor(const char *name, size_t length)
 {
 	struct ferry_descriptor *descriptor = malloc(sizeof(*descriptor) + length + 1);
 
@@ -123,17 +124,17 @@ static struct ferry_descriptor *make(const char *name, size_t length)
 }
 
 /* Takes the descriptor out of the message, if it is what was said. */
-static int take(struct ferry_descriptor *descriptor, struct ferry_message *message, int fd,
-                const struct description *said)
+static int claim_fd(struct ferry_descriptor *descriptor, struct ferry_message *message, int fd,
+                    const struct description *said)
 {
 	struct description found;
 
-	int status = describe(fd, &descriptor->info, &found);
+	int status = describe_fd(fd, &descriptor->info, &found);
 	if (status < 0)
-		return refuse(message, "a descriptor that cannot be inspected", -EBADMSG);
-	const char *fault = compare(fd, said, &found);
+		return refuse_message(message, "a descriptor that cannot be inspected", -EBADMSG);
+	const char *fault = compare_descriptions(fd, said, &found);
 	if (fault != NULL)
-		return refuse(message, fault, -EBADMSG);
+		return refuse_message(message, fault, -EBADMSG);
 	descriptor->fd = ferry_message_steal_fd(message, 0);
 	return 0;
 }
@@ -146,13 +147,13 @@ int ferry_descriptor_receive(struct ferry_descriptor **out, struct ferry_message
 
 	if (out == NULL || message == NULL)
 		return -EINVAL;
-	int fd = examine(message, &said, &name, &name_length);
+	int fd = parse_message(message, &said, &name, &name_length);
 	if (fd < 0)
 		return fd;
-	struct ferry_descriptor *descriptor = make(name, name_length);
+	struct ferry_descriptor *descriptor = new_descriptor(name, name_length);
 	if (descriptor == NULL)
 		return -ENOMEM;
-	int status = take(descriptor, message, fd, &said);
+	int status = claim_fd(descriptor, message, fd, &said);
 	if (status < 0) {
 		free(descriptor);
 		return status;
@@ -202,7 +203,7 @@ int ferry_descriptor_steal_fd(struct ferry_descriptor *descriptor)
 /* ---- a FILE ---- */
 
 /* Whether it is read and written as a stream of bytes. */
-static int examine_kind(enum ferry_descriptor_kind kind)
+static int check_stream_of_bytes(enum ferry_descriptor_kind kind)
 {
 	switch (kind) {
 	case FERRY_DESCRIPTOR_FILE:
@@ -219,7 +220,7 @@ static int examine_kind(enum ferry_descriptor_kind kind)
 }
 
 /* NULL: neither for reading nor for writing. */
-static const char *mode_of(const struct ferry_descriptor_info *info)
+static const char *get_file_mode(const struct ferry_descriptor_info *info)
 {
 	switch (info->access) {
 	case O_RDONLY:
@@ -252,10 +253,10 @@ int ferry_descriptor_to_file(FILE **out, struct ferry_descriptor *descriptor)
 		return -EINVAL;
 	if (descriptor->fd < 0)
 		return -ENOENT;
-	int status = examine_kind(descriptor->info.kind);
+	int status = check_stream_of_bytes(descriptor->info.kind);
 	if (status < 0)
 		return status;
-	const char *mode = mode_of(&descriptor->info);
+	const char *mode = get_file_mode(&descriptor->info);
 	if (mode == NULL)
 		return -EBADF;
 	FILE *file = open_file(descriptor->fd, mode);
@@ -268,16 +269,16 @@ int ferry_descriptor_to_file(FILE **out, struct ferry_descriptor *descriptor)
 
 /* ---- libevent's objects ---- */
 
-static int examine_socket(const struct ferry_descriptor *descriptor)
+static int check_socket(const struct ferry_descriptor *descriptor)
 {
 	if (descriptor->fd < 0)
 		return -ENOENT;
 	return descriptor->info.kind == FERRY_DESCRIPTOR_SOCKET ? 0 : -ENOTSOCK;
 }
 
-static int examine_stream(const struct ferry_descriptor *descriptor)
+static int check_stream_socket(const struct ferry_descriptor *descriptor)
 {
-	int status = examine_socket(descriptor);
+	int status = check_socket(descriptor);
 
 	if (status == 0 && descriptor->info.type != SOCK_STREAM)
 		status = -EPROTOTYPE;
@@ -291,7 +292,7 @@ int ferry_descriptor_to_bufferevent(struct bufferevent **out, struct ferry_descr
 {
 	if (out == NULL || descriptor == NULL || base == NULL)
 		return -EINVAL;
-	int status = examine_stream(descriptor);
+	int status = check_stream_socket(descriptor);
 	if (status == 0)
 		status = adopt_bufferevent(out, descriptor->fd, base, options, NULL, 0);
 	if (status == 0)
@@ -305,7 +306,7 @@ int ferry_descriptor_to_listener(struct evconnlistener **out, struct ferry_descr
 {
 	if (out == NULL || descriptor == NULL || base == NULL)
 		return -EINVAL;
-	int status = examine_socket(descriptor);
+	int status = check_socket(descriptor);
 	if (status == 0 && !descriptor->info.listening)
 		status = -EINVAL;
 	if (status == 0)

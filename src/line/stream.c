@@ -8,6 +8,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
+#include "libevent/deferred_free.h"
 #include "libevent/vectors.h"
 #include "line/scanner.h"
 #include "transport/transport.h"
@@ -158,7 +159,7 @@ static void deliver(struct ferry_line_stream *stream, struct evbuffer *input)
 /* What is in the input now is something else than it was. A callback's caller goes on with it. */
 static void look_again(struct ferry_line_stream *stream)
 {
-	struct bufferevent *bev = stream->transport->rearm.bev;
+	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
 
 	if (!stream->delivering && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
 		bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
@@ -198,7 +199,7 @@ static void file_descriptors_lost(struct ferry_transport *transport, void *conte
 static void read_connection_lost(struct ferry_transport *transport, void *context)
 {
 	struct ferry_line_stream *stream = context;
-	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+	struct evbuffer *input = bufferevent_get_input(ferry_transport_get_bufferevent(transport));
 
 	stream->peer_ended = true;
 	if (stream->delivering)
@@ -217,8 +218,8 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 }
 
 /* What the owner has no callback for, the transport does as for any protocol without. */
-static void fill_protocol(struct ferry_protocol *protocol,
-                          const struct ferry_line_callbacks *callbacks)
+static void set_protocol_callbacks(struct ferry_protocol *protocol,
+                                   const struct ferry_line_callbacks *callbacks)
 {
 	protocol->data_received = data_received;
 	protocol->read_connection_lost = read_connection_lost;
@@ -234,14 +235,15 @@ static void fill_protocol(struct ferry_protocol *protocol,
 
 /* ---- lifetime ---- */
 
-static struct ferry_line_stream *allocate(struct ferry_transport *transport,
-                                          const struct ferry_line_callbacks *callbacks,
-                                          void *context)
+static struct ferry_line_stream *allocate_line_stream(struct ferry_transport *transport,
+                                                      const struct ferry_line_callbacks *callbacks,
+                                                      void *context)
 {
 	struct ferry_line_stream *stream = calloc(1, sizeof(*stream));
 	if (stream == NULL)
 		return NULL;
-	stream->finaliser = event_new(bufferevent_get_base(transport->rearm.bev), -1, 0, NULL, stream);
+	stream->finaliser = event_new(bufferevent_get_base(ferry_transport_get_bufferevent(transport)),
+	                              -1, 0, NULL, stream);
 	if (stream->finaliser == NULL) {
 		free(stream);
 		return NULL;
@@ -252,7 +254,7 @@ static struct ferry_line_stream *allocate(struct ferry_transport *transport,
 	stream->overflow = FERRY_LINE_LOSE;
 	stream->scanner.max_length = MAX_LENGTH_DEFAULT;
 	line_scanner_set_delimiter(&stream->scanner, "\n", 1);
-	fill_protocol(&stream->protocol, callbacks);
+	set_protocol_callbacks(&stream->protocol, callbacks);
 	return stream;
 }
 
@@ -263,7 +265,7 @@ int ferry_line_stream_new(struct ferry_line_stream **out, struct ferry_transport
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = -ENOMEM;
-	struct ferry_line_stream *stream = allocate(transport, callbacks, context);
+	struct ferry_line_stream *stream = allocate_line_stream(transport, callbacks, context);
 	if (stream == NULL)
 		goto unlock;
 	status = ferry_transport_set_protocol(transport, &stream->protocol, stream);
@@ -279,13 +281,6 @@ unlock:
 	return status;
 }
 
-/* Runs in the loop, after every callback that was under way. */
-static void finalise(struct event *event, void *argument)
-{
-	(void)event;
-	free(argument);
-}
-
 void ferry_line_stream_free(struct ferry_line_stream *stream)
 {
 	if (stream == NULL)
@@ -294,7 +289,7 @@ void ferry_line_stream_free(struct ferry_line_stream *stream)
 	if (!stream->freed) {
 		stream->freed = true;
 		ferry_transport_free(stream->transport);
-		event_free_finalize(0, stream->finaliser, finalise);
+		deferred_free(stream->finaliser, NULL);
 	}
 	bufferevent_unlock(bev);
 }
@@ -377,7 +372,8 @@ static int send_line(const struct ferry_line_stream *stream, const void *line, s
 		return -EILSEQ;
 	if (!transport_takes_output(stream->transport))
 		return -EPIPE;
-	return vectors_gather(bufferevent_get_output(stream->transport->rearm.bev), parts, 2);
+	return vectors_gather(
+	    bufferevent_get_output(ferry_transport_get_bufferevent(stream->transport)), parts, 2);
 }
 
 int ferry_line_stream_send(struct ferry_line_stream *stream, const void *line, size_t length)

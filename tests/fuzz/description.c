@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "descriptor/description.h"
-#include "ferry/descriptor_message.h"
+#include "ferry/descriptor.h"
 
 enum { NAME_MAX_SIZE = 255, KINDS = 8 };
 
