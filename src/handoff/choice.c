@@ -1,7 +1,10 @@
-#include "handoff/dispatcher.h"
+#include "handoff/choice.h"
+
+#include "handoff/books.h"
+#include "handoff/dispatcher_worker.h"
 
 /*
- * Which worker gets a handoff. There are few workers, and each is looked at.
+ * Which worker gets a handoff. A dispatcher has few workers, so each choice compares all of them.
  */
 
 static bool is_eligible(const struct ferry_dispatcher_worker *worker)
@@ -10,15 +13,15 @@ static bool is_eligible(const struct ferry_dispatcher_worker *worker)
 	       worker->outstanding < worker->credits;
 }
 
-/* Rendezvous hashing: every worker draws a number for the key, and the highest wins; so a worker that
- * goes takes nothing but its own keys along. The mixing is that of splitmix64. */
-static uint64_t draw(uint64_t key, uint64_t name)
+/* Rendezvous hashing: each worker has a score for the key, and the highest score wins. A worker that
+ * leaves therefore moves only its own keys. The mixing is that of splitmix64. */
+static uint64_t score_for_key(uint64_t key, uint64_t name)
 {
-	uint64_t number = key ^ (name + UINT64_C(0x9e3779b97f4a7c15));
+	uint64_t score = key ^ (name + UINT64_C(0x9e3779b97f4a7c15));
 
-	number = (number ^ number >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	number = (number ^ number >> 27) * UINT64_C(0x94d049bb133111eb);
-	return number ^ number >> 31;
+	score = (score ^ score >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	score = (score ^ score >> 27) * UINT64_C(0x94d049bb133111eb);
+	return score ^ score >> 31;
 }
 
 static bool is_better(const struct ferry_dispatcher_worker *worker,
@@ -28,14 +31,14 @@ static bool is_better(const struct ferry_dispatcher_worker *worker,
 	enum ferry_dispatch_choice choice = worker->dispatcher->choice;
 
 	if (choice == FERRY_DISPATCH_BY_KEY && handoff->has_key)
-		return draw(handoff->key, worker->name) > draw(handoff->key, best->name);
+		return score_for_key(handoff->key, worker->name) > score_for_key(handoff->key, best->name);
 	if (choice != FERRY_DISPATCH_ROUND_ROBIN && worker->outstanding != best->outstanding)
 		return worker->outstanding < best->outstanding;
-	return worker->turn < best->turn;
+	return worker->last_choice < best->last_choice;
 }
 
-struct ferry_dispatcher_worker *choose_worker(const struct ferry_dispatcher *dispatcher,
-                                              const struct ferry_handoff *handoff)
+struct ferry_dispatcher_worker *choice_pick_worker(const struct ferry_dispatcher *dispatcher,
+                                                   const struct ferry_handoff *handoff)
 {
 	struct ferry_dispatcher_worker *worker, *best = NULL;
 

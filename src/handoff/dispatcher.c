@@ -1,133 +1,28 @@
-#include "handoff/dispatcher.h"
+#include "ferry/dispatcher.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "handoff/books.h"
+#include "handoff/choice.h"
+#include "handoff/dispatcher_worker.h"
+#include "kernel/clock.h"
 
 /*
- * The queue, and the turn: one event per dispatcher, which the loop runs when something is to be done or
- * told, or when a time has come. Only there does the user's code run, and only there are workers whose
- * answer is overdue ended, and what has ended is freed.
+ * The dispatcher's turn, and the public functions. The turn is one event for each dispatcher. The loop
+ * runs it when the books want it or when a time has come. Only the turn runs the user's callbacks, ends
+ * workers whose answer is overdue, and frees what has ended.
  */
 
 enum {
 	QUEUE_LIMIT = 1024,
-	ATTEMPTS_MAX = 3,
-	SECOND = 1000000,
-	DEADLINE = 5 * SECOND,
-	MEMORY_PAUSE = SECOND / 50, /* when there was none */
-	TOLD_PER_TURN = 256         /* then others get theirs */
+	DEADLINE = 5 * CLOCK_SECOND,
+	MEMORY_PAUSE = CLOCK_SECOND / 50, /* until a handoff is tried again that failed with -ENOMEM */
+	CALLBACKS_PER_TURN = 256          /* then the loop runs its other events */
 };
 
-/* ---- time ---- */
-
-int64_t dispatcher_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * SECOND + now.tv_nsec / 1000;
-}
-
-void dispatcher_want_turn(struct ferry_dispatcher *dispatcher)
-{
-	dispatcher->again = true;
-	/* Not as EV_TIMEOUT: a timer that is set later would take that back. */
-	if (!dispatcher->freed && !dispatcher->running)
-		event_active(dispatcher->event, EV_READ, 0);
-}
-
-void dispatcher_wake_at(struct ferry_dispatcher *dispatcher, int64_t time)
-{
-	if (dispatcher->freed || time == INT64_MAX)
-		return;
-	if (dispatcher->wakes_at != 0 && dispatcher->wakes_at <= time)
-		return;
-	int64_t wait = time - dispatcher_now();
-	if (wait < 0)
-		wait = 0;
-	const struct timeval timeout = {.tv_sec = (time_t)(wait / SECOND),
-	                                .tv_usec = (suseconds_t)(wait % SECOND)};
-	/* Without memory for the timer: the next answer or handoff tries again. */
-	if (event_add(dispatcher->event, &timeout) == 0)
-		dispatcher->wakes_at = time;
-}
-
-/* ---- one handoff ---- */
-
-void dispatcher_end_handoff(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
-                            enum ferry_handoff_outcome outcome, int reason)
-{
-	struct ferry_dispatcher_stats *stats = &dispatcher->stats;
-
-	handoff->state = HANDOFF_ENDED;
-	handoff->outcome = outcome;
-	handoff->reason = reason;
-	if (outcome == FERRY_HANDOFF_DONE)
-		stats->done++;
-	else if (outcome == FERRY_HANDOFF_REJECTED)
-		stats->rejected++;
-	else if (outcome == FERRY_HANDOFF_EXPIRED)
-		stats->expired++;
-	else
-		stats->kept++;
-	handoff_ids_remove(&dispatcher->ids, handoff->place);
-	TAILQ_INSERT_TAIL(&dispatcher->outcomes, handoff, link);
-	dispatcher_want_turn(dispatcher);
-}
-
-static void note_queue_length(struct ferry_dispatcher *dispatcher, int change)
-{
-	dispatcher->queue_length += (unsigned int)change;
-	if (dispatcher->queue_length > dispatcher->stats.queued_max)
-		dispatcher->stats.queued_max = dispatcher->queue_length;
-	if (dispatcher->queue_length >= dispatcher->queue_limit)
-		dispatcher->full = true;
-	else if (dispatcher->queue_length <= dispatcher->queue_limit / 2)
-		dispatcher->full = false;
-	if (dispatcher->full != dispatcher->full_told)
-		dispatcher_want_turn(dispatcher);
-}
-
-/* New ones belong to the end, what comes back to the start or near it. */
-static void enqueue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
-{
-	const struct ferry_handoff *first = TAILQ_FIRST(&dispatcher->queue);
-	struct ferry_handoff *before = TAILQ_LAST(&dispatcher->queue, handoff_list);
-
-	if (first != NULL && first->order > handoff->order)
-		before = NULL;
-	while (before != NULL && before->order > handoff->order)
-		before = TAILQ_PREV(before, handoff_list, link);
-	if (before == NULL)
-		TAILQ_INSERT_HEAD(&dispatcher->queue, handoff, link);
-	else
-		TAILQ_INSERT_AFTER(&dispatcher->queue, before, handoff, link);
-	handoff->state = HANDOFF_QUEUED;
-	note_queue_length(dispatcher, +1);
-}
-
-static void dequeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
-{
-	TAILQ_REMOVE(&dispatcher->queue, handoff, link);
-	note_queue_length(dispatcher, -1);
-}
-
-void dispatcher_take_back(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
-                          bool charged)
-{
-	if (charged && handoff->attempt == ATTEMPTS_MAX) {
-		dispatcher_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED,
-		                       dispatcher->freed ? -ECANCELED : -EHOSTUNREACH);
-		return;
-	}
-	if (charged)
-		handoff->attempt++;
-	handoff->worker = NULL; /* which may be gone before the outcome is told */
-	enqueue(dispatcher, handoff);
-	dispatcher_want_turn(dispatcher);
-}
+/* ---- the queue ---- */
 
 static bool is_a_channel(const struct ferry_dispatcher *dispatcher,
                          const struct ferry_handoff *handoff)
@@ -135,25 +30,23 @@ static bool is_a_channel(const struct ferry_dispatcher *dispatcher,
 	const struct ferry_dispatcher_worker *worker;
 
 	TAILQ_FOREACH (worker, &dispatcher->workers, link)
-		if (worker_is_on(worker, &handoff->identity))
+		if (dispatcher_worker_is_on(worker, &handoff->identity))
 			return true;
 	return false;
 }
 
-/* Gives it to a worker. -EAGAIN: none takes it now. -ENOMEM: nor can it be tried. */
-static int place(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
+/* Sends a handoff to a worker. -EAGAIN: no worker has credits. -ENOMEM. */
+static int place_handoff(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
 	struct ferry_dispatcher_worker *worker;
 
-	while ((worker = choose_worker(dispatcher, handoff)) != NULL) {
-		int status = worker_send(worker, handoff);
+	while ((worker = choice_pick_worker(dispatcher, handoff)) != NULL) {
+		int status = dispatcher_worker_send(worker, handoff);
 		if (status != -EPIPE)
 			return status;
 	}
 	return -EAGAIN;
 }
-
-/* ---- the queue ---- */
 
 static void place_queued(struct ferry_dispatcher *dispatcher)
 {
@@ -161,20 +54,20 @@ static void place_queued(struct ferry_dispatcher *dispatcher)
 	int status = 0;
 
 	while (status == 0 && (handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL) {
-		if (is_a_channel(dispatcher, handoff)) { /* since it was handed off */
-			dequeue(dispatcher, handoff);
-			dispatcher_end_handoff(dispatcher, handoff, FERRY_HANDOFF_REJECTED, -ELOOP);
+		if (is_a_channel(dispatcher, handoff)) { /* of a worker that was added since */
+			books_dequeue(dispatcher, handoff);
+			books_end_handoff(dispatcher, handoff, FERRY_HANDOFF_REJECTED, -ELOOP);
 			continue;
 		}
-		TAILQ_REMOVE(&dispatcher->queue, handoff, link);
-		status = place(dispatcher, handoff);
+		books_take_first(dispatcher, handoff);
+		status = place_handoff(dispatcher, handoff);
 		if (status < 0)
-			TAILQ_INSERT_HEAD(&dispatcher->queue, handoff, link);
+			books_return_first(dispatcher, handoff);
 		else
-			note_queue_length(dispatcher, -1);
+			books_confirm_first(dispatcher);
 	}
 	if (status == -ENOMEM)
-		dispatcher_wake_at(dispatcher, dispatcher_now() + MEMORY_PAUSE);
+		books_wake_at(dispatcher, clock_now() + MEMORY_PAUSE);
 }
 
 static void expire_queued(struct ferry_dispatcher *dispatcher, int64_t now)
@@ -182,70 +75,73 @@ static void expire_queued(struct ferry_dispatcher *dispatcher, int64_t now)
 	struct ferry_handoff *handoff;
 
 	while ((handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL &&
-	       handoff->taken_at + dispatcher->queue_usec <= now) {
-		dequeue(dispatcher, handoff);
-		dispatcher_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
+	       handoff->accepted_at + dispatcher->queue_usec <= now) {
+		books_dequeue(dispatcher, handoff);
+		books_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
 	}
 	if (handoff != NULL)
-		dispatcher_wake_at(dispatcher, handoff->taken_at + dispatcher->queue_usec);
+		books_wake_at(dispatcher, handoff->accepted_at + dispatcher->queue_usec);
 }
 
 /* ---- workers ---- */
 
-/* This process may have been busy, or stopped, and the answer be here unread. So a worker that seems late
- * is late only if it still seems so when the loop has looked at all channels once more. */
-static bool is_late(struct ferry_dispatcher_worker *worker, int64_t now, bool looked)
+/* This process may have been busy or stopped, with the answer unread in the channel. A worker is
+ * therefore late only if its answer is overdue in two turns, and the loop has read all channels before
+ * the second. */
+static bool is_late(struct ferry_dispatcher_worker *worker, int64_t now, bool channels_read)
 {
-	bool suspect = worker->suspect;
+	bool was_suspect = worker->suspect;
 
-	worker_excuse(worker, now);
-	worker->suspect = worker_is_late_at(worker) <= now;
+	dispatcher_worker_excuse(worker, now);
+	int64_t deadline = dispatcher_worker_deadline(worker);
+	worker->suspect = deadline <= now;
 	if (!worker->suspect)
-		dispatcher_wake_at(worker->dispatcher, worker_is_late_at(worker));
-	else if (!suspect || !looked)
-		dispatcher_wake_at(worker->dispatcher, now);
-	return worker->suspect && suspect && looked;
+		books_wake_at(worker->dispatcher, deadline);
+	else if (!was_suspect || !channels_read)
+		books_wake_at(worker->dispatcher, now);
+	return worker->suspect && was_suspect && channels_read;
 }
 
-static void end_late_workers(struct ferry_dispatcher *dispatcher, int64_t now, bool looked)
+static void end_late_workers(struct ferry_dispatcher *dispatcher, int64_t now, bool channels_read)
 {
 	struct ferry_dispatcher_worker *worker, *next;
 
 	for (worker = TAILQ_FIRST(&dispatcher->workers); worker != NULL; worker = next) {
 		next = TAILQ_NEXT(worker, link);
 		if (worker->reason != 0)
-			worker_end(worker, worker->reason);
-		else if (is_late(worker, now, looked))
-			worker_end(worker, -ETIMEDOUT);
+			dispatcher_worker_end(worker, worker->reason);
+		else if (is_late(worker, now, channels_read))
+			dispatcher_worker_end(worker, -ETIMEDOUT);
 	}
 }
 
-/* ---- telling ---- */
+/* ---- callbacks ---- */
 
 static const struct ferry_dispatcher_callbacks no_callbacks = {0};
 
-static void tell_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
+static void notify_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
 	TAILQ_REMOVE(&dispatcher->outcomes, handoff, link);
-	handoff->state = HANDOFF_TOLD;
+	handoff->state = HANDOFF_NOTIFIED;
 	if (handoff->outcome_cb != NULL)
 		handoff->outcome_cb(dispatcher, handoff, handoff->outcome, handoff->reason,
 		                    handoff->context);
 	handoff_destroy(handoff);
 }
 
-static bool tell_worker(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker)
+static bool notify_of_worker(struct ferry_dispatcher *dispatcher,
+                             struct ferry_dispatcher_worker *worker)
 {
 	const struct ferry_dispatcher_callbacks *callbacks = dispatcher->callbacks;
 
-	if (worker->ready_due) {
-		worker->ready_due = false;
+	if (worker->ready_pending) {
+		worker->ready_pending = false;
 		if (callbacks->worker_ready != NULL)
 			callbacks->worker_ready(dispatcher, worker, dispatcher->context);
 		return true;
 	}
-	if (worker->drained_due) {
-		worker->drained_due = false;
+	if (worker->drained_pending) {
+		worker->drained_pending = false;
 		if (callbacks->worker_drained != NULL)
 			callbacks->worker_drained(dispatcher, worker, dispatcher->context);
 		return true;
@@ -253,94 +149,96 @@ static bool tell_worker(struct ferry_dispatcher *dispatcher, struct ferry_dispat
 	return false;
 }
 
-static void tell_end(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker)
+static void notify_of_end(struct ferry_dispatcher *dispatcher,
+                          struct ferry_dispatcher_worker *worker)
 {
 	TAILQ_REMOVE(&dispatcher->ended, worker, link);
-	assert(TAILQ_FIRST(&dispatcher->ended) != worker); /* which an analyzer cannot see */
-	if (!worker->silent && dispatcher->callbacks->worker_lost != NULL)
+	assert(TAILQ_FIRST(&dispatcher->ended) != worker); /* for the static analyzer */
+	if (!worker->removed && dispatcher->callbacks->worker_lost != NULL)
 		dispatcher->callbacks->worker_lost(dispatcher, worker, worker->reason, dispatcher->context);
 	free(worker);
 }
 
-static bool tell_workers(struct ferry_dispatcher *dispatcher)
+static bool notify_of_workers(struct ferry_dispatcher *dispatcher)
 {
 	struct ferry_dispatcher_worker *worker;
 
 	TAILQ_FOREACH (worker, &dispatcher->workers, link)
-		if (tell_worker(dispatcher, worker))
+		if (notify_of_worker(dispatcher, worker))
 			return true;
 	return false;
 }
 
-/* One thing after the other: each callback may change everything. False: there is nothing to be told.
- * A worker's outcomes come before its end, so that they can name it. */
-static bool tell(struct ferry_dispatcher *dispatcher)
+/* Runs one pending callback, which may change everything. False: none is pending. A worker's outcomes
+ * come before its end, because they name it. */
+static bool notify_next(struct ferry_dispatcher *dispatcher)
 {
 	if (!TAILQ_EMPTY(&dispatcher->outcomes))
-		tell_outcome(dispatcher, TAILQ_FIRST(&dispatcher->outcomes));
+		notify_outcome(dispatcher, TAILQ_FIRST(&dispatcher->outcomes));
 	else if (!TAILQ_EMPTY(&dispatcher->ended))
-		tell_end(dispatcher, TAILQ_FIRST(&dispatcher->ended));
+		notify_of_end(dispatcher, TAILQ_FIRST(&dispatcher->ended));
 	else if (dispatcher->freed)
 		return false;
-	else if (dispatcher->full != dispatcher->full_told) {
-		dispatcher->full_told = dispatcher->full;
+	else if (dispatcher->full != dispatcher->full_notified) {
+		dispatcher->full_notified = dispatcher->full;
 		if (dispatcher->callbacks->full_changed != NULL)
 			dispatcher->callbacks->full_changed(dispatcher, dispatcher->full, dispatcher->context);
 	} else
-		return tell_workers(dispatcher);
+		return notify_of_workers(dispatcher);
 	return true;
 }
 
 /* ---- the turn ---- */
 
-static void destroy(struct ferry_dispatcher *dispatcher)
+static void destroy_dispatcher(struct ferry_dispatcher *dispatcher)
 {
 	struct ferry_dispatcher_worker *worker;
 	struct ferry_handoff *handoff;
 
 	while ((worker = TAILQ_FIRST(&dispatcher->workers)) != NULL)
-		worker_end(worker, -ECANCELED);
+		dispatcher_worker_end(worker, -ECANCELED);
 	while ((handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL) {
-		dequeue(dispatcher, handoff);
-		dispatcher_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED, -ECANCELED);
+		books_dequeue(dispatcher, handoff);
+		books_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED, -ECANCELED);
 	}
 	dispatcher->callbacks = &no_callbacks;
-	while (tell(dispatcher))
+	while (notify_next(dispatcher))
 		;
 	handoff_ids_clear(&dispatcher->ids);
 	event_free(dispatcher->event);
 	free(dispatcher);
 }
 
-/* When the loop has come round; without memory for that, at once. */
-static void go_on_later(struct ferry_dispatcher *dispatcher, int64_t now)
+/* Runs another turn after the loop's other events. Without memory for the timer: before them. */
+static void defer_turn(struct ferry_dispatcher *dispatcher, int64_t now)
 {
-	dispatcher_wake_at(dispatcher, now);
+	books_wake_at(dispatcher, now);
 	if (dispatcher->wakes_at == 0)
-		dispatcher_want_turn(dispatcher);
+		books_want_turn(dispatcher);
 }
 
-/* The loop has run all channels that were readable when a timer comes. */
-static void turn(evutil_socket_t fd, short what, void *argument)
+/* EV_TIMEOUT: libevent runs timers after it has run the readable channels. */
+static void on_turn(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd;
 	struct ferry_dispatcher *dispatcher = argument;
-	int64_t now = dispatcher_now();
-	unsigned int told = 0;
+	int64_t now = clock_now();
+	unsigned int count = 0;
 
-	dispatcher->wakes_at = 0; /* libevent has taken the timer off; each of these sets it again */
+	dispatcher->wakes_at =
+	    0; /* libevent has removed the timer; the next three calls set it again */
 	dispatcher->running = true;
 	end_late_workers(dispatcher, now, (what & EV_TIMEOUT) != 0);
 	place_queued(dispatcher);
 	expire_queued(dispatcher, now);
 	dispatcher->again = false;
-	while (!dispatcher->freed && told < TOLD_PER_TURN && tell(dispatcher))
-		told++;
+	while (!dispatcher->freed && count < CALLBACKS_PER_TURN && notify_next(dispatcher))
+		count++;
 	dispatcher->running = false;
 	if (dispatcher->freed)
-		destroy(dispatcher);
-	else if (dispatcher->again || told == TOLD_PER_TURN)
-		go_on_later(dispatcher, now);
+		destroy_dispatcher(dispatcher);
+	else if (dispatcher->again || count == CALLBACKS_PER_TURN)
+		defer_turn(dispatcher, now);
 }
 
 /* ---- for the user ---- */
@@ -353,7 +251,7 @@ int ferry_dispatcher_new(struct ferry_dispatcher **out, struct event_base *base,
 	struct ferry_dispatcher *dispatcher = calloc(1, sizeof(*dispatcher));
 	if (dispatcher == NULL)
 		return -ENOMEM;
-	dispatcher->event = event_new(base, -1, 0, turn, dispatcher);
+	dispatcher->event = event_new(base, -1, 0, on_turn, dispatcher);
 	if (dispatcher->event == NULL) {
 		free(dispatcher);
 		return -ENOMEM;
@@ -378,7 +276,7 @@ void ferry_dispatcher_free(struct ferry_dispatcher *dispatcher)
 		return;
 	dispatcher->freed = true;
 	if (!dispatcher->running)
-		destroy(dispatcher);
+		destroy_dispatcher(dispatcher);
 }
 
 static int check_hand_off(const struct ferry_dispatcher *dispatcher,
@@ -406,17 +304,17 @@ int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher, struct ferry_
 		return status;
 	handoff->outcome_cb = outcome;
 	handoff->context = context;
-	handoff->taken_at = dispatcher_now();
-	/* Behind those that wait, if any do. */
-	status = TAILQ_EMPTY(&dispatcher->queue) ? place(dispatcher, handoff) : -EAGAIN;
+	handoff->accepted_at = clock_now();
+	/* Handoffs that wait go first. */
+	status = TAILQ_EMPTY(&dispatcher->queue) ? place_handoff(dispatcher, handoff) : -EAGAIN;
 	if (status < 0 && dispatcher->queue_length >= dispatcher->queue_limit) {
 		handoff_ids_remove(&dispatcher->ids, handoff->place);
 		return -ENOBUFS;
 	}
 	handoff->order = ++dispatcher->stats.accepted;
 	if (status < 0) {
-		enqueue(dispatcher, handoff);
-		dispatcher_want_turn(dispatcher);
+		books_enqueue(dispatcher, handoff);
+		books_want_turn(dispatcher);
 	}
 	return 0;
 }
@@ -448,28 +346,27 @@ int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispatcher, unsign
 {
 	if (dispatcher == NULL || limit == 0)
 		return -EINVAL;
-	dispatcher->queue_limit = limit;
-	note_queue_length(dispatcher, 0);
+	books_set_queue_limit(dispatcher, limit);
 	return 0;
 }
 
-/* 0: not a time to wait for. */
-static int64_t to_usec(const struct timeval *time)
+/* 0, or negative: not a time to wait for. */
+static int64_t timeout_from_timeval(const struct timeval *time)
 {
-	if (time == NULL || time->tv_sec < 0 || time->tv_usec < 0 || time->tv_usec >= SECOND ||
-	    time->tv_sec > INT32_MAX)
-		return 0;
-	return (int64_t)time->tv_sec * SECOND + time->tv_usec;
+	return time != NULL && time->tv_sec <= INT32_MAX ? clock_from_timeval(time) : -EINVAL;
 }
 
 int ferry_dispatcher_set_timeouts(struct ferry_dispatcher *dispatcher, const struct timeval *queue,
                                   const struct timeval *answer)
 {
-	if (dispatcher == NULL || to_usec(queue) == 0 || to_usec(answer) == 0)
+	int64_t queue_usec = timeout_from_timeval(queue);
+	int64_t answer_usec = timeout_from_timeval(answer);
+
+	if (dispatcher == NULL || queue_usec <= 0 || answer_usec <= 0)
 		return -EINVAL;
-	dispatcher->queue_usec = to_usec(queue);
-	dispatcher->answer_usec = to_usec(answer);
-	dispatcher_want_turn(dispatcher);
+	dispatcher->queue_usec = queue_usec;
+	dispatcher->answer_usec = answer_usec;
+	books_want_turn(dispatcher);
 	return 0;
 }
 
@@ -483,8 +380,7 @@ int ferry_dispatcher_get_stats(const struct ferry_dispatcher *dispatcher,
 		return -EINVAL;
 	*stats = dispatcher->stats;
 	stats->queued = dispatcher->queue_length;
-	for (worker = TAILQ_FIRST(&dispatcher->workers); worker != NULL;
-	     worker = TAILQ_NEXT(worker, link)) {
+	TAILQ_FOREACH (worker, &dispatcher->workers, link) {
 		ferry_dispatcher_worker_get_stats(worker, &one);
 		stats->outstanding += one.outstanding;
 		stats->unclaimed += one.unclaimed;

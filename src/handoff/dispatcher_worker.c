@@ -1,4 +1,4 @@
-#include "handoff/dispatcher.h"
+#include "handoff/dispatcher_worker.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -6,29 +6,34 @@
 
 #include <event2/bufferevent.h>
 
+#include "handoff/books.h"
 #include "handoff/fence.h"
+#include "kernel/clock.h"
+#include "message/receive.h"
+#include "message/send.h"
 #include "transport/transport.h"
 #include "util/hash.h"
 #include "util/log.h"
 
 /*
- * One worker at the dispatcher: what is written to its channel, what its answers change, and the end.
+ * One worker at the dispatcher: the messages of its channel, both ways, how its answers change the
+ * books, and its end.
  *
- * The stream's callbacks run none of the user's code and never end the channel themselves, apart from
- * connection_lost: they note what is wrong, and the turn does it.
+ * The stream's callbacks run no user code. connection_lost alone ends the channel; message_received
+ * notes a fault in `reason`, and the turn ends the channel.
  */
 
 #define COUNT(worker, what) ((worker)->stats.what++, (worker)->dispatcher->stats.what++)
 
 enum {
-	/* Credits bound how many wait in a channel. */
+	/* For the transport's queue of descriptors. Credits bound how many handoffs are in a channel. */
 	FDS_QUEUED_MAX = 1024 * 1024
 };
 
 /* ---- sending ---- */
 
-bool worker_is_on(const struct ferry_dispatcher_worker *worker,
-                  const struct handoff_wire_identity *identity)
+bool dispatcher_worker_is_on(const struct ferry_dispatcher_worker *worker,
+                             const struct handoff_wire_identity *identity)
 {
 	return identity->kind == FERRY_DESCRIPTOR_SOCKET &&
 	       identity->cookie == ferry_message_stream_get_transport(worker->stream)->cookie;
@@ -42,19 +47,20 @@ static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_hando
 	handoff->state = HANDOFF_SENT;
 	handoff->worker = worker;
 	handoff->frame_end = message_stream_end_position(worker->stream);
-	handoff->sent_at = dispatcher_now();
+	handoff->sent_at = clock_now();
 	TAILQ_INSERT_TAIL(&worker->unclaimed, handoff, link);
 	worker->unclaimed_count++;
 	worker->outstanding++;
-	worker->turn = ++worker->dispatcher->turns;
-	dispatcher_wake_at(worker->dispatcher, worker_is_late_at(worker));
+	worker->last_choice = ++worker->dispatcher->choices;
+	books_wake_at(worker->dispatcher, dispatcher_worker_deadline(worker));
 }
 
-static int write_frame(struct ferry_dispatcher_worker *worker, const struct ferry_handoff *handoff)
+static int write_handoff(struct ferry_dispatcher_worker *worker,
+                         const struct ferry_handoff *handoff)
 {
 	unsigned char fixed[HANDOFF_WIRE_HANDOFF_SIZE];
 	const char *name = handoff->name != NULL ? handoff->name : "";
-	struct handoff_wire_handoff frame = {
+	struct handoff_wire_handoff wire = {
 	    .id = handoff->id,
 	    .epoch = worker->epoch,
 	    .identity = handoff->identity,
@@ -65,23 +71,23 @@ static int write_frame(struct ferry_dispatcher_worker *worker, const struct ferr
 	};
 	const struct iovec parts[] = {
 	    {fixed, sizeof(fixed)},
-	    {(void *)(uintptr_t)name, (size_t)frame.name_length + 1},
+	    {(void *)(uintptr_t)name, (size_t)wire.name_length + 1},
 	    {handoff->blob, handoff->blob_length},
 	    {handoff->bytes, handoff->bytes_length},
 	};
 
-	handoff_wire_handoff_put(fixed, &frame);
+	handoff_wire_handoff_put(fixed, &wire);
 	return message_stream_send_parts(worker->stream, HANDOFF_WIRE_HANDOFF, parts, 4, handoff->fd);
 }
 
-int worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
+int dispatcher_worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	handoff->id = handoff_ids_renew(&worker->dispatcher->ids, handoff->place);
 	if (handoff->attempt == 0)
 		handoff->attempt = 1;
-	int status = write_frame(worker, handoff);
+	int status = write_handoff(worker, handoff);
 	if (status == -EPIPE)
-		worker->broken = true; /* the loop is about to say so */
+		worker->broken = true; /* connection_lost follows */
 	if (status == 0)
 		note_sent(worker, handoff);
 	return status == 0 || status == -EPIPE ? status : -ENOMEM;
@@ -89,35 +95,45 @@ int worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *ha
 
 /* ---- answers ---- */
 
-static void forget(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
+static void notify_if_drained(struct ferry_dispatcher_worker *worker)
+{
+	if (!worker->draining || worker->outstanding > 0 || worker->stream == NULL)
+		return;
+	worker->drained_pending = true;
+	books_want_turn(worker->dispatcher);
+}
+
+/* Takes a handoff out of the worker's lists. Its credit is free for another. */
+static void unlist_handoff(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	TAILQ_REMOVE(handoff->state == HANDOFF_SENT ? &worker->unclaimed : &worker->claimed, handoff,
 	             link);
 	worker->unclaimed_count -= handoff->state == HANDOFF_SENT;
 	worker->outstanding--;
-	worker->heard_at = dispatcher_now();
-	dispatcher_want_turn(worker->dispatcher); /* there may be room for another */
-	worker_look_drained(worker);
+	worker->answered_at = clock_now();
+	books_want_turn(worker->dispatcher);
+	notify_if_drained(worker);
 }
 
-static void finish(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
-                   enum ferry_handoff_outcome outcome, int reason)
+static void end_handoff(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
+                        enum ferry_handoff_outcome outcome, int reason)
 {
-	forget(worker, handoff);
+	unlist_handoff(worker, handoff);
 	if (outcome == FERRY_HANDOFF_DONE)
 		worker->stats.done++;
 	else if (outcome == FERRY_HANDOFF_REJECTED)
 		worker->stats.rejected++;
 	else
 		worker->stats.kept++;
-	dispatcher_end_handoff(worker->dispatcher, handoff, outcome, reason);
+	books_end_handoff(worker->dispatcher, handoff, outcome, reason);
 }
 
-/* From here on a client sees its end when the worker closes. */
-static void claim(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
+/* Closes the dispatcher's descriptor: from now on the client sees the end of its connection when the
+ * worker closes it. */
+static void note_claimed(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	COUNT(worker, claimed);
-	worker->heard_at = dispatcher_now();
+	worker->answered_at = clock_now();
 	TAILQ_REMOVE(&worker->unclaimed, handoff, link);
 	worker->unclaimed_count--;
 	TAILQ_INSERT_TAIL(&worker->claimed, handoff, link);
@@ -126,18 +142,19 @@ static void claim(struct ferry_dispatcher_worker *worker, struct ferry_handoff *
 	handoff_drop_bytes(handoff);
 }
 
-static void lose(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
+/* A loss counts as an attempt, except at a worker that has stated 0 credits. That one gets no handoffs
+ * until it has descriptor slots again, and the deadline of the queue bounds the handoff's way. */
+static void requeue_lost(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	COUNT(worker, lost);
-	forget(worker, handoff);
-	/* One that has said that it is short gets no more until it is not: the handoff's time in the queue is
-	 * bound enough. */
-	dispatcher_take_back(worker->dispatcher, handoff, worker->credits > 0);
+	unlist_handoff(worker, handoff);
+	books_requeue(worker->dispatcher, handoff, worker->credits > 0);
 }
 
-/* What the worker has in hand under this id, on this channel, and can know of. */
-static struct ferry_handoff *find(const struct ferry_dispatcher_worker *worker,
-                                  const struct handoff_wire_answer *answer)
+/* The handoff that an answer names. NULL: the worker does not have it, or the answer is for another
+ * channel, or the kernel has not taken the whole frame of the handoff yet. */
+static struct ferry_handoff *find_answered(const struct ferry_dispatcher_worker *worker,
+                                           const struct handoff_wire_answer *answer)
 {
 	struct ferry_handoff *handoff = handoff_ids_find(&worker->dispatcher->ids, answer->id);
 
@@ -158,23 +175,23 @@ static const char *on_answer(struct ferry_dispatcher_worker *worker, uint16_t ty
 	const char *fault = handoff_wire_answer_get(payload, length, &answer);
 	if (fault != NULL)
 		return fault;
-	struct ferry_handoff *handoff = find(worker, &answer);
+	struct ferry_handoff *handoff = find_answered(worker, &answer);
 	if (handoff == NULL)
 		COUNT(worker, stale);
 	else if (type == HANDOFF_WIRE_REJECT)
-		finish(worker, handoff, FERRY_HANDOFF_REJECTED, answer.reason);
+		end_handoff(worker, handoff, FERRY_HANDOFF_REJECTED, answer.reason);
 	else if (type == HANDOFF_WIRE_DONE && handoff->state == HANDOFF_CLAIMED)
-		finish(worker, handoff, FERRY_HANDOFF_DONE, 0);
+		end_handoff(worker, handoff, FERRY_HANDOFF_DONE, 0);
 	else if (type == HANDOFF_WIRE_CLAIM && handoff->state == HANDOFF_SENT)
-		claim(worker, handoff);
+		note_claimed(worker, handoff);
 	else if (type == HANDOFF_WIRE_LOST && handoff->state == HANDOFF_SENT)
-		lose(worker, handoff);
+		requeue_lost(worker, handoff);
 	else
 		COUNT(worker, stale);
 	return NULL;
 }
 
-/* ---- the rest of what a worker says ---- */
+/* ---- other messages ---- */
 
 static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsigned char *payload,
                             size_t length)
@@ -189,17 +206,17 @@ static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsign
 		return "versions that we do not speak";
 	}
 	worker->greeted = true;
-	worker->ready_due = true;
+	worker->ready_pending = true;
 	worker->credits = hello.credits;
 	return NULL;
 }
 
-static void drain(struct ferry_dispatcher_worker *worker)
+static void start_draining(struct ferry_dispatcher_worker *worker)
 {
 	if (worker->draining)
 		return;
 	worker->draining = true;
-	worker_look_drained(worker);
+	notify_if_drained(worker);
 }
 
 /* NULL, or what is wrong with the message. */
@@ -215,14 +232,15 @@ static const char *on_message(struct ferry_dispatcher_worker *worker, uint16_t t
 	else if (type == HANDOFF_WIRE_CREDITS)
 		fault = handoff_wire_credits_get(payload, length, &worker->credits);
 	else if (type == HANDOFF_WIRE_DRAIN)
-		drain(worker);
+		start_draining(worker);
 	else if (type >= HANDOFF_WIRE_CLAIM && type <= HANDOFF_WIRE_DONE)
 		return on_answer(worker, type, payload, length);
-	dispatcher_want_turn(worker->dispatcher);
+	books_want_turn(worker->dispatcher);
 	return fault;
 }
 
-static void take_message(void *argument, uint16_t type, const unsigned char *payload, size_t length)
+static void process_message(void *argument, uint16_t type, const unsigned char *payload,
+                            size_t length)
 {
 	struct ferry_dispatcher_worker *worker = argument;
 
@@ -230,12 +248,12 @@ static void take_message(void *argument, uint16_t type, const unsigned char *pay
 	if (fault == NULL)
 		return;
 	COUNT(worker, malformed);
-	log_line(FERRY_LOG_WARNING, "handoff: worker %llu said %s", (unsigned long long)worker->epoch,
+	log_line(FERRY_LOG_WARNING, "handoff: worker %llu sent %s", (unsigned long long)worker->epoch,
 	         fault);
 	worker->broken = true;
 	if (worker->reason == 0)
 		worker->reason = -EPROTO;
-	dispatcher_want_turn(worker->dispatcher);
+	books_want_turn(worker->dispatcher);
 }
 
 /* ---- the stream ---- */
@@ -247,13 +265,13 @@ static void message_received(struct ferry_message_stream *stream, struct ferry_m
 	size_t length;
 	const unsigned char *payload = ferry_message_get_payload(message, &length);
 
-	take_message(context, ferry_message_get_type(message), payload, length);
+	process_message(context, ferry_message_get_type(message), payload, length);
 }
 
 static void connection_lost(struct ferry_message_stream *stream, int reason, void *context)
 {
 	(void)stream;
-	worker_end(context, reason);
+	dispatcher_worker_end(context, reason);
 }
 
 static const struct ferry_message_callbacks stream_callbacks = {
@@ -263,87 +281,82 @@ static const struct ferry_message_callbacks stream_callbacks = {
 
 /* ---- the end ---- */
 
-/* The first that is unclaimed may have been what the worker died of, if it ever got there; those behind it
- * were not looked at. */
-static void take_back_unclaimed(struct ferry_dispatcher_worker *worker, uint64_t sent_position)
+/* The worker may have died of the oldest unclaimed handoff, if the kernel had taken that, and had not
+ * looked at those behind it. Only the oldest is charged with an attempt. */
+static void requeue_unclaimed(struct ferry_dispatcher_worker *worker, uint64_t sent_position)
 {
 	struct ferry_handoff *handoff;
 
-	/* From the last on: each belongs to the start of the queue then, and is put there in one step. */
+	/* From the newest on: each then belongs at the start of the queue, and books_enqueue() need not
+	 * search. */
 	while ((handoff = TAILQ_LAST(&worker->unclaimed, handoff_list)) != NULL) {
-		bool first = handoff == TAILQ_FIRST(&worker->unclaimed);
+		bool oldest = handoff == TAILQ_FIRST(&worker->unclaimed);
 		COUNT(worker, fenced);
-		forget(worker, handoff);
-		dispatcher_take_back(worker->dispatcher, handoff,
-		                     first && handoff->frame_end <= sent_position);
+		unlist_handoff(worker, handoff);
+		books_requeue(worker->dispatcher, handoff, oldest && handoff->frame_end <= sent_position);
 	}
 }
 
-static void keep_claimed(struct ferry_dispatcher_worker *worker)
+static void end_claimed(struct ferry_dispatcher_worker *worker)
 {
 	struct ferry_handoff *handoff;
 
 	while ((handoff = TAILQ_FIRST(&worker->claimed)) != NULL)
-		finish(worker, handoff, FERRY_HANDOFF_KEPT, worker->reason);
+		end_handoff(worker, handoff, FERRY_HANDOFF_KEPT, worker->reason);
 }
 
-void worker_end(struct ferry_dispatcher_worker *worker, int reason)
+void dispatcher_worker_end(struct ferry_dispatcher_worker *worker, int reason)
 {
 	struct ferry_dispatcher *dispatcher = worker->dispatcher;
 	struct bufferevent *bev =
 	    ferry_transport_get_bufferevent(ferry_message_stream_get_transport(worker->stream));
 
 	worker->broken = true;
-	fence((int)bufferevent_getfd(bev), message_stream_undelivered(worker->stream), take_message,
-	      worker);
+	fence_channel((int)bufferevent_getfd(bev), message_stream_undelivered(worker->stream),
+	              process_message, worker);
 	if (worker->reason == 0)
 		worker->reason = reason;
 	uint64_t sent_position = message_stream_sent_position(worker->stream);
+	/* The stream's queue has borrowed the descriptors of unclaimed handoffs: it goes first. */
 	ferry_message_stream_free(worker->stream);
 	worker->stream = NULL;
 	TAILQ_REMOVE(&dispatcher->workers, worker, link);
 	TAILQ_INSERT_TAIL(&dispatcher->ended, worker, link);
 	COUNT(worker, workers_lost);
-	keep_claimed(worker);
-	take_back_unclaimed(worker, sent_position);
-	dispatcher_want_turn(dispatcher);
+	end_claimed(worker);
+	requeue_unclaimed(worker, sent_position);
+	books_want_turn(dispatcher);
 }
 
-int64_t worker_is_late_at(const struct ferry_dispatcher_worker *worker)
+int64_t dispatcher_worker_deadline(const struct ferry_dispatcher_worker *worker)
 {
-	const struct ferry_handoff *first = TAILQ_FIRST(&worker->unclaimed);
-	int64_t waits_since = worker->heard_at;
+	const struct ferry_handoff *oldest = TAILQ_FIRST(&worker->unclaimed);
+	int64_t start = worker->answered_at;
 
-	if (worker->greeted && first == NULL)
+	if (worker->greeted && oldest == NULL)
 		return INT64_MAX;
-	if (first != NULL && first->sent_at > waits_since)
-		waits_since = first->sent_at;
-	return waits_since + worker->dispatcher->answer_usec;
+	if (oldest != NULL && oldest->sent_at > start)
+		start = oldest->sent_at;
+	return start + worker->dispatcher->answer_usec;
 }
 
-void worker_excuse(struct ferry_dispatcher_worker *worker, int64_t now)
+void dispatcher_worker_excuse(struct ferry_dispatcher_worker *worker, int64_t now)
 {
-	const struct ferry_handoff *first = TAILQ_FIRST(&worker->unclaimed);
-	uint64_t retries = ferry_message_stream_get_transport(worker->stream)->stats.send_retries;
+	const struct ferry_handoff *oldest = TAILQ_FIRST(&worker->unclaimed);
+	struct ferry_transport_stats stats = {0};
 
-	/* If it has what is due, it may itself be the cause of the shortage. */
-	if (retries != worker->retries && first != NULL &&
-	    first->frame_end > message_stream_sent_position(worker->stream))
-		worker->heard_at = now;
-	worker->retries = retries;
-}
-
-void worker_look_drained(struct ferry_dispatcher_worker *worker)
-{
-	if (!worker->draining || worker->outstanding > 0 || worker->stream == NULL)
-		return;
-	worker->drained_due = true;
-	dispatcher_want_turn(worker->dispatcher);
+	ferry_transport_get_stats(ferry_message_stream_get_transport(worker->stream), &stats);
+	/* Once the kernel has taken the whole frame there is no excuse: the worker itself may cause the
+	 * shortage, by not receiving. */
+	if (stats.send_retries != worker->retries && oldest != NULL &&
+	    oldest->frame_end > message_stream_sent_position(worker->stream))
+		worker->answered_at = now;
+	worker->retries = stats.send_retries;
 }
 
 /* ---- for the owner ---- */
 
-static int say_hello(struct ferry_dispatcher_worker *worker)
+static int send_hello(struct ferry_dispatcher_worker *worker)
 {
 	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
 	const struct iovec part = {payload, sizeof(payload)};
@@ -370,8 +383,8 @@ static int open_channel(struct ferry_dispatcher_worker *worker, struct ferry_tra
 	return status;
 }
 
-static struct ferry_dispatcher_worker *allocate(struct ferry_dispatcher *dispatcher,
-                                                const char *name)
+static struct ferry_dispatcher_worker *allocate_worker(struct ferry_dispatcher *dispatcher,
+                                                       const char *name)
 {
 	struct ferry_dispatcher_worker *worker = calloc(1, sizeof(*worker));
 
@@ -380,7 +393,7 @@ static struct ferry_dispatcher_worker *allocate(struct ferry_dispatcher *dispatc
 	worker->dispatcher = dispatcher;
 	worker->epoch = ++dispatcher->epoch;
 	worker->name = name != NULL ? hash_fnv1a(name, strlen(name)) : worker->epoch;
-	worker->heard_at = dispatcher_now();
+	worker->answered_at = clock_now();
 	TAILQ_INIT(&worker->unclaimed);
 	TAILQ_INIT(&worker->claimed);
 	return worker;
@@ -392,7 +405,7 @@ int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
 {
 	if (dispatcher == NULL || transport == NULL || dispatcher->freed)
 		return -EINVAL;
-	struct ferry_dispatcher_worker *worker = allocate(dispatcher, name);
+	struct ferry_dispatcher_worker *worker = allocate_worker(dispatcher, name);
 	if (worker == NULL)
 		return -ENOMEM;
 	int status = open_channel(worker, transport);
@@ -402,13 +415,14 @@ int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
 	}
 	TAILQ_INSERT_TAIL(&dispatcher->workers, worker, link);
 	ferry_message_stream_set_limits(worker->stream, HANDOFF_WIRE_PAYLOAD_MAX, 1);
-	/* From here on the transport is the dispatcher's: what goes wrong is told by worker_lost. */
-	if (say_hello(worker) < 0) {
+	/* The transport is the dispatcher's now, so this call cannot fail any more: worker_lost reports it.
+	 * */
+	if (send_hello(worker) < 0) {
 		worker->broken = true;
 		worker->reason = -ENOMEM;
-		dispatcher_want_turn(dispatcher);
+		books_want_turn(dispatcher);
 	}
-	dispatcher_wake_at(dispatcher, worker_is_late_at(worker));
+	books_wake_at(dispatcher, dispatcher_worker_deadline(worker));
 	if (out != NULL)
 		*out = worker;
 	return 0;
@@ -423,7 +437,7 @@ int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker)
 	int status = message_stream_send_parts(worker->stream, HANDOFF_WIRE_DRAIN, NULL, 0, -1);
 	if (status < 0 && status != -EPIPE)
 		return -ENOMEM;
-	drain(worker);
+	start_draining(worker);
 	return 0;
 }
 
@@ -431,9 +445,9 @@ void ferry_dispatcher_worker_remove(struct ferry_dispatcher_worker *worker)
 {
 	if (worker == NULL)
 		return;
-	worker->silent = true;
+	worker->removed = true;
 	if (worker->stream != NULL)
-		worker_end(worker, -ECANCELED);
+		dispatcher_worker_end(worker, -ECANCELED);
 }
 
 void ferry_dispatcher_worker_set_context(struct ferry_dispatcher_worker *worker, void *context)

@@ -7,17 +7,17 @@
 struct evbuffer;
 
 /*
- * The fence of a channel: after shutdown(SHUT_RD) no write of the other end succeeds any more, and all
- * that had succeeded is there to be read.
+ * The fence of a channel: after shutdown(SHUT_RD) no write of the other end succeeds any more, and
+ * everything that was written before can still be read.
  *
- * Shuts the socket down, and hands over every message of `input`, which is what was read and not looked
- * at, and of what the kernel still has, in order, until there is no more, or what is no message comes. Of
- * a longer payload than 64 bytes only these are given. Needs no memory, so that it cannot fail; descriptors
- * that come along are closed by the kernel.
+ * Shuts the socket down, and calls `message` for each whole message, in order: first those in `input`,
+ * the bytes that were read and not delivered, then those that the kernel still has. It stops at the
+ * end, or at bytes that are no message. Of a longer payload only the first 64 bytes are passed. Needs
+ * no memory, so it cannot fail. The kernel closes descriptors that come along.
  */
-void fence(int socket, struct evbuffer *input,
-           void (*message)(void *argument, uint16_t type, const unsigned char *payload,
-                           size_t length),
-           void *argument);
+void fence_channel(int socket, struct evbuffer *input,
+                   void (*message)(void *argument, uint16_t type, const unsigned char *payload,
+                                   size_t length),
+                   void *argument);
 
 #endif

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -12,22 +11,24 @@
 #include <event2/event.h>
 
 #include "kernel/inspect.h"
+#include "kernel/socket.h"
 #include "libevent/adopt.h"
 #include "libevent/rearm.h"
 #include "util/hash.h"
 #include "util/utf8.h"
 
 /*
- * The object: what is handed off, before it is and after it arrived. Where it is between is the
- * dispatcher's affair.
+ * The object: a descriptor, its identity and its contents, before it is handed off and after it has
+ * arrived. The dispatcher follows it between the two.
  */
 
 /* ---- identity ---- */
 
 /*
- * Both ends must find the same, whatever they can see of the system. So a kind is as coarse here as
- * fstat(2) is (a memfd is a FILE, a terminal a DEVICE, an eventfd OTHER): the rest is in /proc, which one
- * of two processes may not have. What shares an inode, as many eventfds do, shares an identity.
+ * Both ends must find the same identity, whatever they can see of the system. A finer kind than that of
+ * fstat(2) needs /proc, which one of two processes may not have. The kind on the wire is therefore the
+ * coarse one: a memfd is a FILE, a terminal a DEVICE, an eventfd OTHER. Descriptors that share an
+ * inode, as many eventfds do, share an identity.
  */
 static int identify_by_stat(int fd, bool is_socket, struct handoff_wire_identity *identity)
 {
@@ -46,16 +47,16 @@ static int identify_by_stat(int fd, bool is_socket, struct handoff_wire_identity
 int handoff_identify(int fd, struct handoff_wire_identity *identity)
 {
 	uint64_t cookie;
-	socklen_t length = sizeof(cookie);
+	int status = socket_get_cookie(fd, &cookie);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0) {
+	if (status == 0) {
 		*identity =
 		    (struct handoff_wire_identity){.kind = FERRY_DESCRIPTOR_SOCKET, .cookie = cookie};
 		return 0;
 	}
-	/* EBADF is said of O_PATH descriptors too, which can be sent; anything but that and ENOTSOCK comes
-	 * of a socket without a cookie. */
-	return identify_by_stat(fd, errno != ENOTSOCK && errno != EBADF, identity);
+	/* O_PATH descriptors, which can be sent, are -EBADF too. An error other than -EBADF and -ENOTSOCK
+	 * comes from a socket without a cookie. */
+	return identify_by_stat(fd, status != -ENOTSOCK && status != -EBADF, identity);
 }
 
 /* ---- making and freeing ---- */
@@ -79,26 +80,26 @@ int ferry_handoff_new(struct ferry_handoff **out, int fd)
 	return 0;
 }
 
-void handoff_view(struct ferry_handoff *handoff, const struct handoff_wire_handoff *frame, int fd)
+void handoff_view(struct ferry_handoff *handoff, const struct handoff_wire_handoff *wire, int fd)
 {
 	*handoff = (struct ferry_handoff){
 	    .fd = fd,
 	    .state = HANDOFF_RECEIVED,
-	    .identity = frame->identity,
-	    .name = (char *)frame->name,
-	    .bytes = (unsigned char *)frame->bytes,
-	    .bytes_length = frame->bytes_length,
-	    .blob = (unsigned char *)frame->blob,
-	    .blob_length = frame->blob_length,
-	    .in_frame = true,
-	    .id = frame->id,
-	    .attempt = frame->attempt,
+	    .identity = wire->identity,
+	    .name = (char *)wire->name,
+	    .bytes = (unsigned char *)wire->bytes,
+	    .bytes_length = wire->bytes_length,
+	    .blob = (unsigned char *)wire->blob,
+	    .blob_length = wire->blob_length,
+	    .borrowed = true,
+	    .id = wire->id,
+	    .attempt = wire->attempt,
 	};
 }
 
 void handoff_drop_bytes(struct ferry_handoff *handoff)
 {
-	if (!handoff->in_frame)
+	if (!handoff->borrowed)
 		free(handoff->bytes);
 	handoff->bytes = NULL;
 	handoff->bytes_length = 0;
@@ -153,8 +154,9 @@ int ferry_handoff_set_name(struct ferry_handoff *handoff, const char *name)
 	return 0;
 }
 
-/* Puts a copy in the place of `*bytes`. */
-static int replace(unsigned char **bytes, size_t *bytes_length, const void *other, size_t length)
+/* Replaces `*bytes` by a copy of `other`. */
+static int replace_bytes(unsigned char **bytes, size_t *bytes_length, const void *other,
+                         size_t length)
 {
 	unsigned char *copy = NULL;
 
@@ -176,7 +178,7 @@ int ferry_handoff_set_bytes(struct ferry_handoff *handoff, const void *bytes, si
 		return -EINVAL;
 	if (length > FERRY_HANDOFF_BYTES_MAX)
 		return -EMSGSIZE;
-	return replace(&handoff->bytes, &handoff->bytes_length, bytes, length);
+	return replace_bytes(&handoff->bytes, &handoff->bytes_length, bytes, length);
 }
 
 int ferry_handoff_set_blob(struct ferry_handoff *handoff, const void *blob, size_t length)
@@ -185,10 +187,10 @@ int ferry_handoff_set_blob(struct ferry_handoff *handoff, const void *blob, size
 		return -EINVAL;
 	if (length > FERRY_HANDOFF_BLOB_MAX)
 		return -EMSGSIZE;
-	return replace(&handoff->blob, &handoff->blob_length, blob, length);
+	return replace_bytes(&handoff->blob, &handoff->blob_length, blob, length);
 }
 
-/* With murmur3's finaliser, after which every bit depends on each of a short key. */
+/* FNV-1a, and murmur3's finaliser: every bit of the hash depends on every bit of a short key. */
 static uint64_t hash_key(const void *key, size_t length)
 {
 	uint64_t value = hash_fnv1a(key, length);
@@ -220,7 +222,8 @@ const char *ferry_handoff_get_name(const struct ferry_handoff *handoff)
 	return handoff != NULL && handoff->name != NULL ? handoff->name : "";
 }
 
-static const void *get(const unsigned char *bytes, size_t length, size_t *out)
+/* Never NULL. */
+static const void *get_part(const unsigned char *bytes, size_t length, size_t *out)
 {
 	if (out != NULL)
 		*out = length;
@@ -229,14 +232,14 @@ static const void *get(const unsigned char *bytes, size_t length, size_t *out)
 
 const void *ferry_handoff_get_bytes(const struct ferry_handoff *handoff, size_t *length)
 {
-	return handoff != NULL ? get(handoff->bytes, handoff->bytes_length, length)
-	                       : get(NULL, 0, length);
+	return handoff != NULL ? get_part(handoff->bytes, handoff->bytes_length, length)
+	                       : get_part(NULL, 0, length);
 }
 
 const void *ferry_handoff_get_blob(const struct ferry_handoff *handoff, size_t *length)
 {
-	return handoff != NULL ? get(handoff->blob, handoff->blob_length, length)
-	                       : get(NULL, 0, length);
+	return handoff != NULL ? get_part(handoff->blob, handoff->blob_length, length)
+	                       : get_part(NULL, 0, length);
 }
 
 uint64_t ferry_handoff_get_id(const struct ferry_handoff *handoff)
@@ -251,8 +254,8 @@ unsigned int ferry_handoff_get_attempt(const struct ferry_handoff *handoff)
 
 /* ---- the descriptor ---- */
 
-/* Whether the user may take it. */
-static int examine_fd(const struct ferry_handoff *handoff)
+/* Whether the user may take the descriptor: 0, -EBUSY or -ENOENT. */
+static int check_fd(const struct ferry_handoff *handoff)
 {
 	switch (handoff->state) {
 	case HANDOFF_QUEUED:
@@ -263,7 +266,7 @@ static int examine_fd(const struct ferry_handoff *handoff)
 	case HANDOFF_REJECTED:
 		return -ENOENT;
 	case HANDOFF_OWN:
-	case HANDOFF_TOLD:
+	case HANDOFF_NOTIFIED:
 	case HANDOFF_RECEIVED:
 		break;
 	}
@@ -281,7 +284,7 @@ int ferry_handoff_steal_fd(struct ferry_handoff *handoff)
 {
 	if (handoff == NULL)
 		return -EINVAL;
-	int status = examine_fd(handoff);
+	int status = check_fd(handoff);
 	if (status < 0)
 		return status;
 	int fd = handoff->fd;
@@ -302,8 +305,8 @@ int ferry_handoff_reject(struct ferry_handoff *handoff, int reason)
 
 /* ---- bufferevents ---- */
 
-/* Whether all that there is of the connection would travel. */
-static int examine_bufferevent(struct bufferevent *bev)
+/* Whether the whole of the connection can travel: the socket and its unread input. */
+static int check_bufferevent(struct bufferevent *bev)
 {
 	int status = rearm_examine_stock(bev);
 	if (status < 0)
@@ -325,19 +328,19 @@ static int copy_input(struct ferry_handoff *handoff, struct evbuffer *input)
 	if (handoff->bytes == NULL)
 		return -ENOMEM;
 	handoff->bytes_length = length;
-	/* Less only if its owner has frozen it. */
+	/* Short only if the user has frozen the input. */
 	return evbuffer_copyout(input, handoff->bytes, length) == (ev_ssize_t)length ? 0 : -EINVAL;
 }
 
-static void discard(struct ferry_handoff *handoff)
+static void free_without_fd(struct ferry_handoff *handoff)
 {
-	handoff->fd = -1; /* is still the caller's */
+	handoff->fd = -1; /* the caller's */
 	ferry_handoff_free(handoff);
 }
 
-/* The descriptor leaves the loop before anybody may close it: its copies live on, and what epoll has of a
- * closed one would live with them. */
-static void empty(struct bufferevent *bev)
+/* Takes the descriptor out of the loop while it is open. epoll keeps watching a descriptor that is
+ * closed as long as a copy of it is open elsewhere. */
+static void empty_bufferevent(struct bufferevent *bev)
 {
 	struct evbuffer *input = bufferevent_get_input(bev);
 
@@ -353,26 +356,26 @@ int ferry_handoff_from_bufferevent(struct ferry_handoff **out, struct buffereven
 	if (out == NULL || bev == NULL)
 		return -EINVAL;
 	bufferevent_lock(bev);
-	int status = examine_bufferevent(bev);
+	int status = check_bufferevent(bev);
 	if (status == 0)
 		status = ferry_handoff_new(&handoff, bufferevent_getfd(bev));
 	if (status < 0)
 		goto unlock;
 	status = copy_input(handoff, bufferevent_get_input(bev));
 	if (status < 0) {
-		discard(handoff);
+		free_without_fd(handoff);
 		goto unlock;
 	}
-	empty(bev);
+	empty_bufferevent(bev);
 	*out = handoff;
 unlock:
 	bufferevent_unlock(bev);
 	return status;
 }
 
-static int examine_socket(const struct ferry_handoff *handoff)
+static int check_socket(const struct ferry_handoff *handoff)
 {
-	int status = examine_fd(handoff);
+	int status = check_fd(handoff);
 
 	if (status == 0 && handoff->identity.kind != FERRY_DESCRIPTOR_SOCKET)
 		status = -ENOTSOCK;
@@ -384,7 +387,7 @@ int ferry_handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff 
 {
 	if (out == NULL || handoff == NULL || base == NULL)
 		return -EINVAL;
-	int status = examine_socket(handoff);
+	int status = check_socket(handoff);
 	if (status < 0)
 		return status;
 	status =
@@ -412,17 +415,13 @@ int ferry_handoff_from_listener(struct ferry_handoff **out, struct evconnlistene
 	return 0;
 }
 
-static int examine_listening(const struct ferry_handoff *handoff)
+static int check_listener(const struct ferry_handoff *handoff)
 {
-	int listens = 0;
-	socklen_t length = sizeof(listens);
+	int status = check_socket(handoff);
 
-	int status = examine_socket(handoff);
 	if (status < 0)
 		return status;
-	if (getsockopt(handoff->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0)
-		return -EINVAL;
-	return listens ? 0 : -EINVAL;
+	return socket_is_listening(handoff->fd) > 0 ? 0 : -EINVAL;
 }
 
 int ferry_handoff_to_listener(struct evconnlistener **out, struct ferry_handoff *handoff,
@@ -431,7 +430,7 @@ int ferry_handoff_to_listener(struct evconnlistener **out, struct ferry_handoff 
 {
 	if (out == NULL || handoff == NULL || base == NULL)
 		return -EINVAL;
-	int status = examine_listening(handoff);
+	int status = check_listener(handoff);
 	if (status < 0)
 		return status;
 	status = adopt_listener(out, handoff->fd, base, callback, context, flags);

@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* The serial number gets the other 40 bits: at a million a second they last for twelve days of nothing but
- * attempts, and an id comes round only for the same place. */
+/* The serial number has the other 40 bits. At a million attempts a second they last twelve days, and an
+ * id can repeat only at the same place. */
 enum { PLACE_BITS = 24, CAPACITY_MIN = 64 };
 
-static int grow(struct handoff_ids *ids)
+static int grow_table(struct handoff_ids *ids)
 {
 	uint32_t capacity = ids->capacity == 0 ? CAPACITY_MIN : ids->capacity * 2;
 
@@ -32,7 +32,7 @@ static int grow(struct handoff_ids *ids)
 
 int handoff_ids_add(struct handoff_ids *ids, struct ferry_handoff *handoff, uint32_t *place)
 {
-	if (ids->free_count == 0 && grow(ids) < 0)
+	if (ids->free_count == 0 && grow_table(ids) < 0)
 		return -ENOMEM;
 	*place = ids->free[--ids->free_count];
 	ids->places[*place] = handoff;

@@ -61,7 +61,7 @@ static const char *check_lengths(const struct handoff_wire_handoff *handoff, siz
 		return "a handoff over the limits";
 	if (length != HANDOFF_WIRE_HANDOFF_SIZE + (size_t)handoff->name_length + 1 +
 	                  handoff->blob_length + handoff->bytes_length)
-		return "a handoff of another length than it says";
+		return "a handoff of another length than it declares";
 	return NULL;
 }
 
@@ -87,7 +87,7 @@ const char *handoff_wire_handoff_get(const unsigned char *payload, size_t length
 	handoff->bytes = handoff->blob + handoff->blob_length;
 	if (memchr(handoff->name, '\0', (size_t)handoff->name_length + 1) !=
 	    handoff->name + handoff->name_length)
-		return "a handoff whose name does not end where it says";
+		return "a handoff whose name does not end where it declares";
 	return NULL;
 }
 

@@ -7,12 +7,12 @@
 #include "ferry/handoff.h"
 
 /*
- * What dispatcher and worker say to each other: the payloads of messages, as they are on the wire. See
+ * The messages between dispatcher and worker: their payloads as they are on the wire. See
  * docs/handoff.md.
  */
 
 enum {
-	HANDOFF_WIRE_VERSION_MIN = 1, /* the versions that we speak */
+	HANDOFF_WIRE_VERSION_MIN = 1, /* the versions of this library */
 	HANDOFF_WIRE_VERSION_MAX = 1,
 	HANDOFF_WIRE_HELLO_SIZE = 24,
 	HANDOFF_WIRE_HANDOFF_SIZE = 48, /* without name, blob and bytes */
@@ -22,16 +22,16 @@ enum {
 	                           FERRY_HANDOFF_BLOB_MAX + FERRY_HANDOFF_BYTES_MAX
 };
 
-/* Message types. Others are ignored: they are for later versions. */
+/* Message types. Both ends ignore others, which are for later versions. */
 enum handoff_wire_type {
-	HANDOFF_WIRE_HELLO = 1,   /* both: the first message */
-	HANDOFF_WIRE_HANDOFF = 2, /* dispatcher: with one descriptor */
-	HANDOFF_WIRE_CLAIM = 3,   /* worker, as the next four: answers */
+	HANDOFF_WIRE_HELLO = 1,   /* from both: the first message */
+	HANDOFF_WIRE_HANDOFF = 2, /* from the dispatcher, with one descriptor */
+	HANDOFF_WIRE_CLAIM = 3,   /* from the worker, as the next four; up to DONE: answers */
 	HANDOFF_WIRE_LOST = 4,    /* the descriptor did not arrive */
 	HANDOFF_WIRE_REJECT = 5,  /* refused, before or after the claim */
 	HANDOFF_WIRE_DONE = 6,
 	HANDOFF_WIRE_CREDITS = 7,
-	HANDOFF_WIRE_DRAIN = 8 /* both, without payload: no more handoffs */
+	HANDOFF_WIRE_DRAIN = 8 /* from both, without payload: no more handoffs */
 };
 
 struct handoff_wire_hello {
@@ -40,7 +40,7 @@ struct handoff_wire_hello {
 	uint64_t epoch;   /* of a dispatcher: the channel's number */
 };
 
-/* What a descriptor is, for both ends to compare. */
+/* The identity of a descriptor, which both ends compare. */
 struct handoff_wire_identity {
 	uint8_t kind;    /* enum ferry_descriptor_kind, as coarse as fstat(2) */
 	uint64_t cookie; /* SO_COOKIE of a socket, the inode number of anything else */
@@ -55,7 +55,8 @@ struct handoff_wire_handoff {
 	uint16_t name_length; /* without its terminating zero, which is on the wire */
 	uint32_t blob_length;
 	uint32_t bytes_length;
-	/* Set by handoff_wire_handoff_get(), in place; behind the fixed part, in this order. */
+	/* Set by handoff_wire_handoff_get() only: pointers into the payload, where these three follow the
+	 * fixed part in this order. */
 	const char *name;
 	const unsigned char *blob;
 	const unsigned char *bytes;
@@ -73,8 +74,8 @@ void handoff_wire_handoff_put(unsigned char *payload, const struct handoff_wire_
 void handoff_wire_answer_put(unsigned char *payload, const struct handoff_wire_answer *answer);
 void handoff_wire_credits_put(unsigned char *payload, uint32_t credits);
 
-/* Each takes a payload apart: NULL, or what is wrong with it. Longer ones than those of this version are
- * welcome where there is no variable part. */
+/* Each reads a payload: NULL, or a text that names the fault. A payload without a variable part may be
+ * longer than in this version. */
 const char *handoff_wire_hello_get(const unsigned char *payload, size_t length,
                                    struct handoff_wire_hello *hello);
 const char *handoff_wire_handoff_get(const unsigned char *payload, size_t length,
@@ -84,7 +85,7 @@ const char *handoff_wire_answer_get(const unsigned char *payload, size_t length,
 const char *handoff_wire_credits_get(const unsigned char *payload, size_t length,
                                      uint32_t *credits);
 
-/* The version to speak with the other end, or 0 if there is none. */
+/* The highest version in common with the other end, or 0. */
 unsigned int handoff_wire_common_version(const struct handoff_wire_hello *other);
 
 #endif

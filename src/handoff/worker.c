@@ -10,6 +10,7 @@
 
 #include "handoff/handoff.h"
 #include "kernel/fd_slots.h"
+#include "libevent/deferred_free.h"
 #include "message/receive.h"
 #include "message/send.h"
 #include "message/wire.h"
@@ -18,20 +19,21 @@
 
 /*
  * A handoff changes hands with its claim: the user's callback runs once the kernel has taken the last
- * byte of it, and never otherwise. So the claim is written at once, and not at the end of the loop's
- * turn; most times that is all. Where the channel is full, the message stays where it is, with its
- * descriptor, and nothing behind it is read: there is no copy that could fail for want of memory, and
- * whatever ends the channel closes the descriptor. The write step tells when the claim has left.
+ * byte of the claim, and never otherwise. The worker therefore flushes the claim at once instead of at
+ * the end of the loop's turn; usually the kernel takes it. If the channel is full, the worker defers
+ * the message: it stays in the stream with its descriptor, nothing behind it is read, no copy can fail
+ * for want of memory, and the end of the channel closes the descriptor. The stream's sent callback
+ * resumes it once the claim has left.
  *
- * The worker's memory lives until the loop has finalised its timer, as the stream's does: a callback may
- * free it.
+ * The worker's memory lives until the loop has finalised its timer, because a callback may free the
+ * worker.
  */
 
 enum {
 	CREDITS_DEFAULT = 256,
-	/* After a loss: when to look for free descriptor numbers again, and how many are worth it. */
-	LOOK_AGAIN_USEC = 20000,
-	NUMBERS_WANTED = 16
+	/* After a loss: the time between two checks for free descriptor slots, and how many must be free. */
+	SLOTS_CHECK_USEC = 20000,
+	SLOTS_WANTED = 16
 };
 
 struct ferry_worker {
@@ -44,24 +46,24 @@ struct ferry_worker {
 	uint64_t epoch; /* the channel's number */
 	unsigned int credits;
 
-	uint64_t claim_end; /* the position behind the claim that waits for room in the channel */
-	bool claiming;      /* one does */
+	uint64_t claim_end; /* the stream position behind the newest claim */
+	bool claiming;      /* that claim waits for room in the channel; its message is deferred */
 
-	uint64_t in_hand; /* the id that the callback has now: */
-	bool serving;     /* it runs */
-	bool said_done;   /* of that id */
+	bool serving;        /* handoff_received runs */
+	uint64_t serving_id; /* for this handoff */
+	bool done_sent;      /* for this handoff */
 
-	bool greeted;     /* the dispatcher has said hello */
-	bool drain_asked; /* by the dispatcher, and told */
-	bool drained;     /* by us */
-	bool short_of_numbers;
+	bool greeted;         /* the dispatcher's HELLO has arrived */
+	bool drain_requested; /* its DRAIN has arrived */
+	bool drained;         /* our DRAIN was sent */
+	bool short_of_slots;
 	bool freed;
 };
 
-/* ---- what is said ---- */
+/* ---- sending ---- */
 
-static int say(struct ferry_worker *worker, enum handoff_wire_type type, unsigned char *payload,
-               size_t length)
+static int send_message(struct ferry_worker *worker, enum handoff_wire_type type,
+                        unsigned char *payload, size_t length)
 {
 	int status = message_stream_send_parts(worker->stream, (uint16_t)type,
 	                                       &(struct iovec){payload, length}, 1, -1);
@@ -69,7 +71,7 @@ static int say(struct ferry_worker *worker, enum handoff_wire_type type, unsigne
 	return status == -EPIPE ? -ENOTCONN : status;
 }
 
-static int say_hello(struct ferry_worker *worker)
+static int send_hello(struct ferry_worker *worker)
 {
 	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
 
@@ -77,83 +79,83 @@ static int say_hello(struct ferry_worker *worker)
 	                       &(struct handoff_wire_hello){.version_min = HANDOFF_WIRE_VERSION_MIN,
 	                                                    .version_max = HANDOFF_WIRE_VERSION_MAX,
 	                                                    .credits = worker->credits});
-	return say(worker, HANDOFF_WIRE_HELLO, payload, sizeof(payload));
+	return send_message(worker, HANDOFF_WIRE_HELLO, payload, sizeof(payload));
 }
 
-static int say_credits(struct ferry_worker *worker, unsigned int credits)
+static int send_credits(struct ferry_worker *worker, unsigned int credits)
 {
 	unsigned char payload[HANDOFF_WIRE_CREDITS_SIZE];
 
 	handoff_wire_credits_put(payload, credits);
-	return say(worker, HANDOFF_WIRE_CREDITS, payload, sizeof(payload));
+	return send_message(worker, HANDOFF_WIRE_CREDITS, payload, sizeof(payload));
 }
 
-static int answer(struct ferry_worker *worker, enum handoff_wire_type type,
-                  const struct handoff_wire_answer *content)
+static int send_answer(struct ferry_worker *worker, enum handoff_wire_type type,
+                       const struct handoff_wire_answer *content)
 {
 	unsigned char payload[HANDOFF_WIRE_ANSWER_SIZE];
 
 	handoff_wire_answer_put(payload, content);
-	return say(worker, type, payload, sizeof(payload));
+	return send_message(worker, type, payload, sizeof(payload));
 }
 
-/* With what was answered before, so that the dispatcher knows as much as it can. */
-static void break_off(struct ferry_worker *worker, int reason)
+/* Flushes the answers that are queued: the dispatcher then knows as much as it can. */
+static void end_channel(struct ferry_worker *worker, int reason)
 {
 	message_stream_flush(worker->stream);
 	message_stream_end(worker->stream, reason);
 }
 
-/* An answer that nobody would repeat. Without memory for it the channel ends: else the dispatcher would
- * wait for it in vain. */
-static int must_answer(struct ferry_worker *worker, enum handoff_wire_type type,
-                       const struct handoff_wire_handoff *frame, int reason)
+/* Sends an answer that nobody repeats. Without memory for it the channel ends; otherwise the dispatcher
+ * would wait for it until the deadline. */
+static int send_answer_or_end(struct ferry_worker *worker, enum handoff_wire_type type,
+                              const struct handoff_wire_handoff *wire, int reason)
 {
 	int status =
-	    answer(worker, type, &(struct handoff_wire_answer){frame->id, frame->epoch, reason});
+	    send_answer(worker, type, &(struct handoff_wire_answer){wire->id, wire->epoch, reason});
 
 	if (status == -ENOMEM)
-		break_off(worker, status);
+		end_channel(worker, status);
 	return status;
 }
 
-static void accuse(struct ferry_worker *worker, const char *what)
+static void end_for_fault(struct ferry_worker *worker, const char *what)
 {
 	log_line(FERRY_LOG_WARNING, "handoffs on %d: the dispatcher sent %s",
 	         (int)bufferevent_getfd(ferry_transport_get_bufferevent(
 	             ferry_message_stream_get_transport(worker->stream))),
 	         what);
-	break_off(worker, -EPROTO);
+	end_channel(worker, -EPROTO);
 }
 
-/* ---- short of descriptor numbers ---- */
+/* ---- short of descriptor slots ---- */
 
-static int look_again_later(struct ferry_worker *worker)
+static int check_slots_later(struct ferry_worker *worker)
 {
-	return event_add(worker->timer, &(struct timeval){.tv_usec = LOOK_AGAIN_USEC});
+	return event_add(worker->timer, &(struct timeval){.tv_usec = SLOTS_CHECK_USEC});
 }
 
-static bool numbers_are_free(const struct ferry_worker *worker)
+static bool slots_are_free(const struct ferry_worker *worker)
 {
 	struct bufferevent *bev =
 	    ferry_transport_get_bufferevent(ferry_message_stream_get_transport(worker->stream));
 
 	return fd_slots_are_free(bufferevent_getfd(bev),
-	                         worker->credits < NUMBERS_WANTED ? worker->credits : NUMBERS_WANTED);
+	                         worker->credits < SLOTS_WANTED ? worker->credits : SLOTS_WANTED);
 }
 
-/* Wants no more until there are some. Without memory for the timer, which would say when, it goes on as
- * it is: one loss after the other. */
-static void run_short(struct ferry_worker *worker)
+/* States 0 credits until slots are free. Without memory for the timer that checks, the worker goes on
+ * as before, and may lose one descriptor after the other. */
+static void suspend_credits(struct ferry_worker *worker)
 {
-	if (worker->short_of_numbers || worker->drained || look_again_later(worker) < 0)
+	if (worker->short_of_slots || worker->drained || check_slots_later(worker) < 0)
 		return;
-	worker->short_of_numbers = true;
-	if (say_credits(worker, 0) == -ENOMEM)
-		break_off(worker, -ENOMEM);
+	worker->short_of_slots = true;
+	if (send_credits(worker, 0) == -ENOMEM)
+		end_channel(worker, -ENOMEM);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *argument)
+static void on_slots_timer(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
 	struct ferry_worker *worker = argument;
@@ -161,27 +163,27 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
 	if (!message_stream_can_send(worker->stream))
 		return;
 	if (!worker->drained &&
-	    (!numbers_are_free(worker) || say_credits(worker, worker->credits) == -ENOMEM)) {
-		if (look_again_later(worker) < 0)
-			break_off(worker, -ENOMEM);
+	    (!slots_are_free(worker) || send_credits(worker, worker->credits) == -ENOMEM)) {
+		if (check_slots_later(worker) < 0)
+			end_channel(worker, -ENOMEM);
 		return;
 	}
-	worker->short_of_numbers = false;
+	worker->short_of_slots = false;
 }
 
 /* ---- a handoff ---- */
 
-/* Everything may be gone when the callback returns, but the memory: the worker's, and the message's,
- * which the handoff looks at. */
-static void serve(struct ferry_worker *worker, struct ferry_message *message,
-                  const struct handoff_wire_handoff *frame)
+/* The callback may free the worker. Its memory stays, and that of the message, which the handoff points
+ * into. */
+static void serve_handoff(struct ferry_worker *worker, struct ferry_message *message,
+                          const struct handoff_wire_handoff *wire)
 {
 	struct ferry_handoff handoff;
 
-	handoff_view(&handoff, frame, ferry_message_steal_fd(message, 0));
+	handoff_view(&handoff, wire, ferry_message_steal_fd(message, 0));
 	worker->stats.claimed++;
-	worker->in_hand = frame->id;
-	worker->said_done = false;
+	worker->serving_id = wire->id;
+	worker->done_sent = false;
 	worker->serving = true;
 	if (worker->callbacks->handoff_received != NULL)
 		worker->callbacks->handoff_received(worker, &handoff, worker->context);
@@ -189,23 +191,24 @@ static void serve(struct ferry_worker *worker, struct ferry_message *message,
 	bool stolen = handoff.fd < 0;
 	handoff_close_fd(&handoff);
 
-	if (worker->freed || worker->said_done)
+	if (worker->freed || worker->done_sent)
 		return;
 	if (handoff.state == HANDOFF_REJECTED) {
 		worker->stats.rejected++;
-		must_answer(worker, HANDOFF_WIRE_REJECT, frame, handoff.reason);
-	} else if (!stolen && must_answer(worker, HANDOFF_WIRE_DONE, frame, 0) == 0) {
+		send_answer_or_end(worker, HANDOFF_WIRE_REJECT, wire, handoff.reason);
+	} else if (!stolen && send_answer_or_end(worker, HANDOFF_WIRE_DONE, wire, 0) == 0) {
 		worker->stats.done++;
 	}
 }
 
-/* The kernel has the claim, or does not have it yet, or never will: half a claim is none. */
+/* Three cases: the kernel has taken the whole claim (serve the handoff), part of it or none yet
+ * (defer), or the channel is broken (drop the handoff). */
 static void settle_claim(struct ferry_worker *worker, struct ferry_message *message,
-                         const struct handoff_wire_handoff *frame)
+                         const struct handoff_wire_handoff *wire)
 {
 	worker->claiming = false;
 	if (message_stream_sent_position(worker->stream) >= worker->claim_end) {
-		serve(worker, message, frame);
+		serve_handoff(worker, message, wire);
 	} else if (message_stream_can_send(worker->stream)) {
 		worker->claiming = true;
 		message_defer(message);
@@ -214,40 +217,40 @@ static void settle_claim(struct ferry_worker *worker, struct ferry_message *mess
 	}
 }
 
-static void claim(struct ferry_worker *worker, struct ferry_message *message,
-                  const struct handoff_wire_handoff *frame)
+static void claim_handoff(struct ferry_worker *worker, struct ferry_message *message,
+                          const struct handoff_wire_handoff *wire)
 {
-	if (must_answer(worker, HANDOFF_WIRE_CLAIM, frame, 0) < 0) {
+	if (send_answer_or_end(worker, HANDOFF_WIRE_CLAIM, wire, 0) < 0) {
 		worker->stats.unclaimed++;
 		return;
 	}
 	worker->claim_end = message_stream_end_position(worker->stream);
 	message_stream_flush(worker->stream);
-	settle_claim(worker, message, frame);
+	settle_claim(worker, message, wire);
 	if (worker->claiming)
 		worker->stats.waited++;
 }
 
-static void on_sent(void *argument)
+static void on_claim_sent(void *argument)
 {
 	struct ferry_worker *worker = argument;
 
-	if (worker->claiming) /* it may have to be kept again */
+	if (worker->claiming) /* the message may be deferred again */
 		message_stream_resume(worker->stream);
 }
 
-/* Closed with the message. */
-static void refuse(struct ferry_worker *worker, const struct handoff_wire_handoff *frame)
+/* The descriptor is closed with the message. */
+static void refuse_handoff(struct ferry_worker *worker, const struct handoff_wire_handoff *wire)
 {
 	worker->stats.refused++;
-	must_answer(worker, HANDOFF_WIRE_REJECT, frame, -EBADMSG);
+	send_answer_or_end(worker, HANDOFF_WIRE_REJECT, wire, -EBADMSG);
 }
 
-static void lose(struct ferry_worker *worker, const struct handoff_wire_handoff *frame)
+static void report_loss(struct ferry_worker *worker, const struct handoff_wire_handoff *wire)
 {
 	worker->stats.lost++;
-	run_short(worker); /* first: a loss of one that is short is nobody's attempt */
-	must_answer(worker, HANDOFF_WIRE_LOST, frame, 0);
+	suspend_credits(worker); /* first: the dispatcher does not count the loss as an attempt then */
+	send_answer_or_end(worker, HANDOFF_WIRE_LOST, wire, 0);
 }
 
 static bool is_what_was_sent(const struct ferry_message *message,
@@ -262,28 +265,28 @@ static bool is_what_was_sent(const struct ferry_message *message,
 
 static void receive_handoff(struct ferry_worker *worker, struct ferry_message *message)
 {
-	struct handoff_wire_handoff frame;
+	struct handoff_wire_handoff wire;
 	size_t length;
 	const unsigned char *payload = ferry_message_get_payload(message, &length);
 
-	const char *fault = handoff_wire_handoff_get(payload, length, &frame);
+	const char *fault = handoff_wire_handoff_get(payload, length, &wire);
 	if (fault == NULL && ferry_message_get_fd_count(message) != 1)
 		fault = "a handoff without a descriptor";
 	if (fault != NULL) {
-		accuse(worker, fault);
+		end_for_fault(worker, fault);
 		return;
 	}
-	if (worker->claiming) { /* it was kept */
-		settle_claim(worker, message, &frame);
+	if (worker->claiming) { /* the message was deferred */
+		settle_claim(worker, message, &wire);
 		return;
 	}
 	worker->stats.received++;
 	if (ferry_message_get_fds_lost(message) > 0)
-		lose(worker, &frame);
-	else if (!is_what_was_sent(message, &frame.identity))
-		refuse(worker, &frame);
+		report_loss(worker, &wire);
+	else if (!is_what_was_sent(message, &wire.identity))
+		refuse_handoff(worker, &wire);
 	else
-		claim(worker, message, &frame);
+		claim_handoff(worker, message, &wire);
 }
 
 /* ---- other messages ---- */
@@ -297,20 +300,20 @@ static void receive_hello(struct ferry_worker *worker, const struct ferry_messag
 	const char *fault =
 	    worker->greeted ? "a second hello" : handoff_wire_hello_get(payload, length, &hello);
 	if (fault != NULL) {
-		accuse(worker, fault);
+		end_for_fault(worker, fault);
 		return;
 	}
 	worker->greeted = true;
 	worker->epoch = hello.epoch;
 	if (handoff_wire_common_version(&hello) == 0)
-		break_off(worker, -EPROTONOSUPPORT);
+		end_channel(worker, -EPROTONOSUPPORT);
 }
 
 static void receive_drain(struct ferry_worker *worker)
 {
-	if (worker->drain_asked)
+	if (worker->drain_requested)
 		return;
-	worker->drain_asked = true;
+	worker->drain_requested = true;
 	if (worker->callbacks->drain_requested != NULL)
 		worker->callbacks->drain_requested(worker, worker->context);
 }
@@ -323,7 +326,7 @@ static void message_received(struct ferry_message_stream *stream, struct ferry_m
 	uint16_t type = ferry_message_get_type(message);
 
 	if (!worker->greeted && type != HANDOFF_WIRE_HELLO) {
-		accuse(worker, "something before its hello");
+		end_for_fault(worker, "something before its hello");
 		return;
 	}
 	switch (type) {
@@ -336,7 +339,7 @@ static void message_received(struct ferry_message_stream *stream, struct ferry_m
 	case HANDOFF_WIRE_DRAIN:
 		receive_drain(worker);
 		break;
-	default: /* of a later version */
+	default: /* for a later version */
 		worker->stats.ignored++;
 		break;
 	}
@@ -361,8 +364,8 @@ static const struct ferry_message_callbacks message_callbacks = {
 
 /* ---- lifetime ---- */
 
-/* What can fail when it says hello, made to fail before the transport is taken. */
-static int prepare(struct ferry_worker *worker, struct ferry_transport *transport)
+/* Does what may fail before the transport becomes the worker's: makes room for HELLO, and the timer. */
+static int prepare_worker(struct ferry_worker *worker, struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
 
@@ -373,24 +376,24 @@ static int prepare(struct ferry_worker *worker, struct ferry_transport *transpor
 	if (evbuffer_expand(bufferevent_get_output(bev),
 	                    MESSAGE_HEADER_SIZE + HANDOFF_WIRE_HELLO_SIZE) < 0)
 		return -ENOMEM;
-	worker->timer = event_new(bufferevent_get_base(bev), -1, 0, on_timer, worker);
+	worker->timer = event_new(bufferevent_get_base(bev), -1, 0, on_slots_timer, worker);
 	if (worker->timer == NULL)
 		return -ENOMEM;
 	event_priority_set(worker->timer, bufferevent_get_priority(bev));
 	return 0;
 }
 
-static int start(struct ferry_worker *worker, struct ferry_transport *transport)
+static int start_worker(struct ferry_worker *worker, struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport_lock(transport);
 
-	int status = prepare(worker, transport);
+	int status = prepare_worker(worker, transport);
 	if (status == 0)
 		status = ferry_message_stream_new(&worker->stream, transport, &message_callbacks, worker);
 	if (status == 0) {
 		ferry_message_stream_set_limits(worker->stream, HANDOFF_WIRE_PAYLOAD_MAX, 1);
-		message_stream_set_sent_cb(worker->stream, on_sent, worker);
-		(void)say_hello(worker); /* there is room for it */
+		message_stream_set_sent_cb(worker->stream, on_claim_sent, worker);
+		(void)send_hello(worker); /* cannot fail: its room is reserved */
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -407,7 +410,7 @@ int ferry_worker_new(struct ferry_worker **out, struct ferry_transport *transpor
 	worker->callbacks = callbacks;
 	worker->context = context;
 	worker->credits = CREDITS_DEFAULT;
-	int status = start(worker, transport);
+	int status = start_worker(worker, transport);
 	if (status < 0) {
 		if (worker->timer != NULL)
 			event_free(worker->timer);
@@ -418,20 +421,13 @@ int ferry_worker_new(struct ferry_worker **out, struct ferry_transport *transpor
 	return 0;
 }
 
-/* Runs in the loop, after every callback that was under way. */
-static void finalise(struct event *timer, void *argument)
-{
-	(void)timer;
-	free(argument);
-}
-
 void ferry_worker_free(struct ferry_worker *worker)
 {
 	if (worker == NULL || worker->freed)
 		return;
 	worker->freed = true;
 	ferry_message_stream_free(worker->stream);
-	event_free_finalize(0, worker->timer, finalise);
+	deferred_free(worker->timer, NULL);
 }
 
 struct ferry_transport *ferry_worker_get_transport(const struct ferry_worker *worker)
@@ -439,7 +435,7 @@ struct ferry_transport *ferry_worker_get_transport(const struct ferry_worker *wo
 	return worker != NULL ? ferry_message_stream_get_transport(worker->stream) : NULL;
 }
 
-/* ---- what the user says ---- */
+/* ---- for the user ---- */
 
 int ferry_worker_set_credits(struct ferry_worker *worker, unsigned int credits)
 {
@@ -448,8 +444,8 @@ int ferry_worker_set_credits(struct ferry_worker *worker, unsigned int credits)
 	if (!message_stream_can_send(worker->stream))
 		return -ENOTCONN;
 	int status = 0;
-	if (!worker->short_of_numbers && !worker->drained)
-		status = say_credits(worker, credits);
+	if (!worker->short_of_slots && !worker->drained)
+		status = send_credits(worker, credits);
 	if (status == 0)
 		worker->credits = credits;
 	return status;
@@ -461,7 +457,7 @@ int ferry_worker_drain(struct ferry_worker *worker)
 		return -EINVAL;
 	if (!message_stream_can_send(worker->stream))
 		return -ENOTCONN;
-	int status = worker->drained ? 0 : say(worker, HANDOFF_WIRE_DRAIN, NULL, 0);
+	int status = worker->drained ? 0 : send_message(worker, HANDOFF_WIRE_DRAIN, NULL, 0);
 	if (status == 0)
 		worker->drained = true;
 	return status;
@@ -471,11 +467,11 @@ int ferry_worker_done(struct ferry_worker *worker, uint64_t id)
 {
 	if (worker == NULL)
 		return -EINVAL;
-	int status = answer(worker, HANDOFF_WIRE_DONE,
-	                    &(struct handoff_wire_answer){.id = id, .epoch = worker->epoch});
+	int status = send_answer(worker, HANDOFF_WIRE_DONE,
+	                         &(struct handoff_wire_answer){.id = id, .epoch = worker->epoch});
 	if (status == 0) {
 		worker->stats.done++;
-		worker->said_done |= worker->serving && id == worker->in_hand;
+		worker->done_sent |= worker->serving && id == worker->serving_id;
 	}
 	return status;
 }

@@ -63,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		bytes = fuzz_bytes(&input, &length);
 		FUZZ_CHECK(fuzz_send(ends[1], bytes, length, fd_count));
 	}
-	fence(ends[0], buffer, on_message, &reading);
+	fence_channel(ends[0], buffer, on_message, &reading);
 	struct message_header header;
 	FUZZ_CHECK(!read_one(&reading, &header, &bytes));
 	/* No write succeeds any more. */

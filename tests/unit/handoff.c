@@ -439,7 +439,7 @@ static const struct {
 	int steal; /* 0: the descriptor */
 } states[] = {
     {HANDOFF_OWN, 0},          {HANDOFF_QUEUED, -EBUSY},    {HANDOFF_SENT, -EBUSY},
-    {HANDOFF_CLAIMED, -EBUSY}, {HANDOFF_ENDED, -EBUSY},     {HANDOFF_TOLD, 0},
+    {HANDOFF_CLAIMED, -EBUSY}, {HANDOFF_ENDED, -EBUSY},     {HANDOFF_NOTIFIED, 0},
     {HANDOFF_RECEIVED, 0},     {HANDOFF_REJECTED, -ENOENT},
 };
 enum { STATES = sizeof(states) / sizeof(states[0]) };
