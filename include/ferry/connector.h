@@ -50,7 +50,7 @@ typedef void (*ferry_connector_connected_cb)(struct ferry_connector *connector, 
  * @param context handed to @p connected
  * @retval 0 done: @p connected will run, unless ferry_connector_free() comes first
  * @retval -EINVAL @p base, @p path or @p connected is NULL, @p path is empty or `@`, or
- *         @p timeout is negative
+ *         @p timeout is negative or has 1,000,000 or more in its tv_usec
  * @retval -ENAMETOOLONG @p path is longer than a unix address holds
  * @retval -ENOENT, -ECONNREFUSED, -EACCES, … what connect(2) said at the first try: nobody
  *         listens there

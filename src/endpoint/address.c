@@ -4,11 +4,10 @@
 #include <stddef.h>
 #include <string.h>
 
-/* A unix address holds 108 bytes. A path needs one of them for its terminating zero: the kernel
- * takes a path of 108 without it, but then getsockname(2) gives 109, which few programs have
- * room for. An abstract name starts with a zero byte, where the string has its `@`, and ends
- * where the length says: every byte after the first counts, also zeros, so the length must not
- * include any padding. */
+/* A unix address holds 108 bytes. A path needs one of them for its terminating zero: the kernel accepts a path
+ * of 108 bytes without it, but getsockname(2) then returns a length of 109, and few programs have room for
+ * that. An abstract name starts with a zero byte, in the place of the string's `@`, and ends at the given
+ * length: zeros after the first byte are part of the name, and therefore the length includes no padding. */
 
 int address_from_string(struct address *address, const char *string)
 {

@@ -1,7 +1,7 @@
 #ifndef FERRY_ENDPOINT_ADDRESS_H
 #define FERRY_ENDPOINT_ADDRESS_H
 
-/* The address of a unix socket, from the one string that users write for it. */
+/* The address of a unix socket, made from the string that users write for it. */
 
 #include <stdbool.h>
 #include <sys/socket.h>
@@ -9,14 +9,14 @@
 
 struct address {
 	struct sockaddr_un un;
-	socklen_t length; /* for bind(2) and connect(2): without it, an abstract name has no end */
+	socklen_t length; /* for bind(2) and connect(2); it marks the end of an abstract name */
 };
 
-/* Takes a path, or `@name` for the abstract namespace. -EINVAL: NULL, empty or a lone `@`.
- * -ENAMETOOLONG: it does not fit. */
+/* From a path, or `@name` for the abstract namespace. -EINVAL: NULL, empty or a lone `@`. -ENAMETOOLONG: the
+ * string does not fit. */
 int address_from_string(struct address *address, const char *string);
 
-/* Whether it names no file. */
+/* Whether the address names no file. */
 bool address_is_abstract(const struct address *address);
 
 #endif

@@ -1,12 +1,12 @@
 #ifndef FERRY_ENDPOINT_CONNECTION_H
 #define FERRY_ENDPOINT_CONNECTION_H
 
-/* A connected socket becomes a transport. */
+/* Makes a transport of a connected socket. */
 
 struct event_base;
 struct ferry_transport;
 
-/* Takes `fd`, on failure too: it is closed then. */
+/* Takes `fd`: on failure it is closed. */
 int connection_to_transport(struct ferry_transport **out, struct event_base *base, int fd);
 
 #endif

@@ -1,21 +1,21 @@
+#include "ferry/connector.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "endpoint/address.h"
 #include "endpoint/connection.h"
-#include "ferry/connector.h"
+#include "kernel/clock.h"
 
-/* connect(2) on a unix socket is over at once: it stands, or it failed. One answer is between:
- * EAGAIN, the listener's backlog is full. Nothing tells when there is room again (the socket polls
- * writable all the time), so a timer tries again, soon at first and then less often, until the
- * deadline.
+/* connect(2) on a unix socket succeeds or fails at once, with one exception: EAGAIN, if the listener's backlog
+ * is full. The kernel does not notify when there is room again (the socket polls writable all the time), so a
+ * timer tries again, soon at first and then less often, until the deadline.
  *
  *              connected, or out of time
  *   the call ------------------------------> outcome known ---> callback, from the loop
@@ -25,44 +25,26 @@
  *                        '---' EAGAIN
  */
 
-enum { TIMEOUT_DEFAULT = 5, FIRST_RETRY_MICROSECONDS = 1000, LAST_RETRY_MICROSECONDS = 64000 };
-
-/* Beyond that, deadlines need not be exact, but must not overflow. */
-static const int64_t timeout_max_seconds = INT64_C(1) << 32;
+enum {
+	TIMEOUT_DEFAULT = 5 * CLOCK_SECOND,
+	FIRST_RETRY = CLOCK_SECOND / 1000, /* 1 ms; it doubles */
+	LAST_RETRY = 64 * FIRST_RETRY
+};
 
 struct ferry_connector {
 	struct event_base *base;
 	struct address address;
 	int fd;
-	int status;       /* -EAGAIN: waiting; else the outcome */
-	int64_t deadline; /* microseconds of the monotonic clock */
-	int64_t retry_microseconds;
+	int status;       /* -EAGAIN: waiting; otherwise the outcome */
+	int64_t deadline; /* of clock_now() */
+	int64_t retry;    /* microseconds until the next attempt */
 	struct event *turn;
 	bool calling_back;
 	ferry_connector_connected_cb connected;
 	void *context;
 };
 
-static int64_t microseconds_now(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-static int64_t deadline_after(const struct timeval *timeout)
-{
-	int64_t seconds = TIMEOUT_DEFAULT;
-	int64_t microseconds = 0;
-
-	if (timeout != NULL) {
-		seconds = timeout->tv_sec < timeout_max_seconds ? timeout->tv_sec : timeout_max_seconds;
-		microseconds = timeout->tv_usec < 1000000 ? timeout->tv_usec : 1000000;
-	}
-	return microseconds_now() + seconds * 1000000 + microseconds;
-}
-
-static void release(struct ferry_connector *connector)
+static void connector_destroy(struct ferry_connector *connector)
 {
 	if (connector->turn != NULL)
 		event_free(connector->turn);
@@ -71,7 +53,22 @@ static void release(struct ferry_connector *connector)
 	free(connector);
 }
 
-static void try_to_connect(struct ferry_connector *connector)
+/* After EAGAIN: schedules the next attempt, or sets the outcome if there is none. */
+static void wait_for_room(struct ferry_connector *connector)
+{
+	const int64_t left = connector->deadline - clock_now();
+	const int64_t wait = connector->retry < left ? connector->retry : left;
+	const struct timeval time = clock_to_timeval(wait > 0 ? wait : 0);
+
+	if (left <= 0)
+		connector->status = -ETIMEDOUT;
+	else if (event_add(connector->turn, &time) < 0)
+		connector->status = -ENOMEM;
+	else if (connector->retry < LAST_RETRY)
+		connector->retry *= 2;
+}
+
+static void attempt_connection(struct ferry_connector *connector)
 {
 	int result;
 	do
@@ -79,24 +76,11 @@ static void try_to_connect(struct ferry_connector *connector)
 		                 connector->address.length);
 	while (result < 0 && errno == EINTR);
 	connector->status = result < 0 ? -errno : 0;
+	if (connector->status == -EAGAIN)
+		wait_for_room(connector);
 }
 
-/* After EAGAIN: has the loop try again, or settles that it will not. */
-static void wait_for_room(struct ferry_connector *connector)
-{
-	const int64_t left = connector->deadline - microseconds_now();
-	const int64_t wait =
-	    connector->retry_microseconds < left ? connector->retry_microseconds : left;
-
-	if (left <= 0)
-		connector->status = -ETIMEDOUT;
-	else if (event_add(connector->turn, &(struct timeval){.tv_usec = (suseconds_t)wait}) < 0)
-		connector->status = -ENOMEM;
-	else if (connector->retry_microseconds < LAST_RETRY_MICROSECONDS)
-		connector->retry_microseconds *= 2;
-}
-
-static void tell_outcome(struct ferry_connector *connector)
+static void notify_outcome(struct ferry_connector *connector)
 {
 	struct ferry_transport *transport = NULL;
 	int status = connector->status;
@@ -107,7 +91,7 @@ static void tell_outcome(struct ferry_connector *connector)
 	}
 	connector->calling_back = true;
 	connector->connected(connector, status, status == 0 ? transport : NULL, connector->context);
-	release(connector);
+	connector_destroy(connector);
 }
 
 static void on_turn(evutil_socket_t fd, short what, void *argument)
@@ -115,17 +99,14 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
 	struct ferry_connector *connector = argument;
 	(void)fd, (void)what;
 
-	if (connector->status == -EAGAIN) {
-		try_to_connect(connector);
-		if (connector->status == -EAGAIN)
-			wait_for_room(connector);
-	}
+	if (connector->status == -EAGAIN)
+		attempt_connection(connector);
 	if (connector->status != -EAGAIN)
-		tell_outcome(connector);
+		notify_outcome(connector);
 }
 
-/* The first try: 0 when the loop will tell the rest. */
-static int start(struct ferry_connector *connector)
+/* Makes the first attempt. 0: the loop will notify the user of the outcome. */
+static int start_connecting(struct ferry_connector *connector)
 {
 	connector->turn = event_new(connector->base, -1, 0, on_turn, connector);
 	if (connector->turn == NULL)
@@ -134,9 +115,7 @@ static int start(struct ferry_connector *connector)
 	if (connector->fd < 0)
 		return -errno;
 
-	try_to_connect(connector);
-	if (connector->status == -EAGAIN)
-		wait_for_room(connector);
+	attempt_connection(connector);
 	if (connector->status == 0 || connector->status == -ETIMEDOUT)
 		event_active(connector->turn, EV_TIMEOUT, 0);
 	else if (connector->status != -EAGAIN)
@@ -150,9 +129,11 @@ int ferry_connector_new_unix(struct ferry_connector **out, struct event_base *ba
 {
 	struct address address;
 
-	if (base == NULL || connected == NULL ||
-	    (timeout != NULL && (timeout->tv_sec < 0 || timeout->tv_usec < 0)))
+	if (base == NULL || connected == NULL)
 		return -EINVAL;
+	const int64_t length = timeout != NULL ? clock_from_timeval(timeout) : TIMEOUT_DEFAULT;
+	if (length < 0)
+		return (int)length;
 	int status = address_from_string(&address, path);
 	if (status != 0)
 		return status;
@@ -163,14 +144,14 @@ int ferry_connector_new_unix(struct ferry_connector **out, struct event_base *ba
 	connector->base = base;
 	connector->address = address;
 	connector->fd = -1;
-	connector->deadline = deadline_after(timeout);
-	connector->retry_microseconds = FIRST_RETRY_MICROSECONDS;
+	connector->deadline = clock_now() + length;
+	connector->retry = FIRST_RETRY;
 	connector->connected = connected;
 	connector->context = context;
 
-	status = start(connector);
+	status = start_connecting(connector);
 	if (status != 0)
-		release(connector);
+		connector_destroy(connector);
 	else if (out != NULL)
 		*out = connector;
 	return status;
@@ -178,7 +159,7 @@ int ferry_connector_new_unix(struct ferry_connector **out, struct event_base *ba
 
 void ferry_connector_free(struct ferry_connector *connector)
 {
-	/* In its own callback: tell_outcome() releases it when that returns. */
+	/* Inside its own callback, notify_outcome() frees the connector when the callback returns. */
 	if (connector != NULL && !connector->calling_back)
-		release(connector);
+		connector_destroy(connector);
 }

@@ -10,17 +10,17 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* flock(2) belongs to the open file description: it ends with the last descriptor of it, however its
- * process ends, and travels with a descriptor that is sent. fcntl(2)'s locks do neither; and a process
- * number in a file, which is what is usually looked at, may be another process's by now.
+/* A lock of flock(2) belongs to the open file description. The kernel releases it with the last descriptor,
+ * however the process ends, and it goes along with a descriptor that is sent. Locks of fcntl(2) do neither. A
+ * process id in a file, the usual lock, may be that of a different process by now.
  *
- * Who had it may remove the file between our open and our flock: then we would hold a file that nobody
- * else can find, and another process the lock. So the name is looked up again once the lock is won. */
+ * The previous owner may remove the file between openat(2) and flock(2) of this process. The lock would then be
+ * on a file that no other process can find, and another process could lock a new file of that name. Therefore
+ * the name is looked up again after flock(2). */
 
 enum {
-	SIZE_MAX_OF_LOCK =
-	    32,        /* a process number and a newline, and room; what is longer is not ours */
-	TRIES_MAX = 64 /* each but the first: an owner has come and gone in that moment */
+	LOCK_SIZE_MAX = 32, /* more than a process id and a newline; a longer file is not a lock */
+	TRIES_MAX = 64      /* another one for each owner that came and went meanwhile */
 };
 
 struct lock_name {
@@ -35,12 +35,12 @@ static struct lock_name name_of_lock(const char *name)
 	return lock;
 }
 
-/* In a directory where others may write, the name can stand for anything. A file of this user's own that
- * was linked or moved to it must not be written to, or be removed. */
+/* In a directory where other users may write, the name can lead to any file. ferry must not write to a file of
+ * this user that somebody has linked or moved there, and must not remove it. */
 static bool is_lock(const struct stat *status)
 {
 	return S_ISREG(status->st_mode) && status->st_uid == geteuid() && status->st_nlink <= 1 &&
-	       status->st_size <= SIZE_MAX_OF_LOCK;
+	       status->st_size <= LOCK_SIZE_MAX;
 }
 
 static bool is_same(const struct stat *a, const struct stat *b)
@@ -48,8 +48,8 @@ static bool is_same(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Locks what was opened. -EAGAIN: it is not there any more. */
-static int lock(int directory, const char *name, int fd)
+/* Locks the open file. -EAGAIN: the name does not lead to it any more. */
+static int lock_opened(int directory, const char *name, int fd)
 {
 	struct stat opened, found;
 
@@ -65,20 +65,20 @@ static int lock(int directory, const char *name, int fd)
 		return -EAGAIN;
 	if (!is_lock(&found))
 		return -EPERM;
-	/* Whoever can open it can lock it. And the umask may have taken our own bits. */
+	/* A user who can open the file can lock it. And the umask may have removed bits of this user. */
 	if ((found.st_mode & 07777) != 0600 && fchmod(fd, 0600) < 0)
 		return -errno;
 	return 0;
 }
 
-/* Not blocking, for the case that the name is a pipe's. */
+/* O_NONBLOCK: the name may lead to a pipe. */
 static int try_to_acquire(int directory, const char *name)
 {
 	const int fd = openat(directory, name,
 	                      O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	const int status = lock(directory, name, fd);
+	const int status = lock_opened(directory, name, fd);
 	if (status == 0)
 		return fd;
 	close(fd);
@@ -101,12 +101,12 @@ int lock_file_acquire(int directory, const char *name)
 
 void lock_file_sign(int fd)
 {
-	char line[SIZE_MAX_OF_LOCK];
+	char line[LOCK_SIZE_MAX];
 	const int length = snprintf(line, sizeof(line), "%ld\n", (long)getpid());
 
 	if (pwrite(fd, line, (size_t)length, 0) == length && ftruncate(fd, length) == 0)
 		return;
-	/* A full disk: rather no number than half of one, or another's. */
+	/* The disk is full: no process id is better than half of one, or that of a previous owner. */
 	(void)!ftruncate(fd, 0);
 }
 

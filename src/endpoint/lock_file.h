@@ -1,19 +1,19 @@
 #ifndef FERRY_ENDPOINT_LOCK_FILE_H
 #define FERRY_ENDPOINT_LOCK_FILE_H
 
-/* The lock beside a unix socket's path: the file PATH.lock, locked by flock(2) for as long as the socket
- * has an owner. `name` is the socket's, in the directory; every function adds the `.lock` by itself. */
+/* The lock of a unix socket's path: the file PATH.lock, locked by flock(2) for as long as the socket has an
+ * owner. `name` is that of the socket in the directory; each function adds `.lock` to it. */
 
-/* Wins the lock: a descriptor, which holds it in every process that gets a copy, until the last of them
- * is closed. -EADDRINUSE: somebody has it. -EPERM: the file is another user's, has another name, or holds
- * what no lock holds. Else what openat(2), flock(2), fstat(2) or fchmod(2) said; -ELOOP: it is a symbolic
- * link. */
+/* Returns a descriptor that has the lock, as has every copy of it in any process, until the last copy is closed.
+ * -EADDRINUSE: another process has the lock. -EPERM: the file belongs to another user, has a second name, or
+ * contains more than the lock does. -ELOOP: the file is a symbolic link. Otherwise an error of openat(2),
+ * flock(2), fstat(2) or fchmod(2). */
 int lock_file_acquire(int directory, const char *name);
 
-/* Writes down which process has it, for people: nobody here reads it. */
+/* Writes the process id into the file, for people: ferry does not read it. */
 void lock_file_sign(int fd);
 
-/* Gives it up and removes the file, if that is still the one that is locked. */
+/* Closes the descriptor, and removes the file if that is still the one that is locked. */
 void lock_file_remove(int directory, const char *name, int fd);
 
 #endif

@@ -5,8 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* A hash table of users that grows with how many there are, and is never larger than they ever were
- * together. */
+/* A hash table of users. It doubles when each bucket has one share on average, and never shrinks. */
 
 enum { BUCKETS_MIN = 16 };
 
@@ -24,7 +23,7 @@ struct quota {
 	bool left;
 };
 
-/* By the upper bits of a product: user numbers of containers differ in their upper halves only. */
+/* The upper bits of a product decide: user ids of containers differ in their upper halves only. */
 static struct quota_share **bucket_of(struct quota_share **buckets, size_t count, uid_t uid)
 {
 	const uint64_t product = (uint64_t)uid * UINT64_C(0x9e3779b97f4a7c15);
@@ -47,8 +46,8 @@ int quota_new(struct quota **out)
 	return 0;
 }
 
-/* Without memory for it the chains get longer, and nothing else happens. */
-static void grow(struct quota *quota)
+/* If memory is short, the chains get longer, and nothing else happens. */
+static void grow_buckets(struct quota *quota)
 {
 	const size_t count = 2 * quota->bucket_count;
 	struct quota_share **buckets = calloc(count, sizeof(struct quota_share *));
@@ -69,13 +68,13 @@ static void grow(struct quota *quota)
 	quota->bucket_count = count;
 }
 
-static int add(struct quota *quota, uid_t uid, struct quota_share **out)
+static int insert_share(struct quota *quota, uid_t uid, struct quota_share **out)
 {
 	struct quota_share *share = calloc(1, sizeof(*share));
 	if (share == NULL)
 		return -ENOMEM;
 	if (quota->share_count == quota->bucket_count)
-		grow(quota);
+		grow_buckets(quota);
 	struct quota_share **bucket = bucket_of(quota->buckets, quota->bucket_count, uid);
 	*share = (struct quota_share){.quota = quota, .next = *bucket, .uid = uid, .connections = 1};
 	*bucket = share;
@@ -91,7 +90,7 @@ int quota_take(struct quota *quota, uid_t uid, unsigned int limit, struct quota_
 	while (share != NULL && share->uid != uid)
 		share = share->next;
 	if (share == NULL)
-		return add(quota, uid, out);
+		return insert_share(quota, uid, out);
 	if (limit != 0 && share->connections >= limit)
 		return -EDQUOT;
 	share->connections++;
@@ -99,7 +98,7 @@ int quota_take(struct quota *quota, uid_t uid, unsigned int limit, struct quota_
 	return 0;
 }
 
-static void release_unused(struct quota *quota)
+static void free_if_unused(struct quota *quota)
 {
 	if (!quota->left || quota->share_count > 0)
 		return;
@@ -120,7 +119,7 @@ void quota_give_back(void *argument)
 	*link = share->next;
 	free(share);
 	quota->share_count--;
-	release_unused(quota);
+	free_if_unused(quota);
 }
 
 void quota_leave(struct quota *quota)
@@ -128,5 +127,5 @@ void quota_leave(struct quota *quota)
 	if (quota == NULL)
 		return;
 	quota->left = true;
-	release_unused(quota);
+	free_if_unused(quota);
 }

@@ -9,24 +9,23 @@
 #include <unistd.h>
 
 #include "endpoint/lock_file.h"
+#include "endpoint/stale_socket.h"
 
-/* bind(2) gives the file the permission bits of the socket's own inode, less the umask. So the mode
- * is set by fchmod(2) on the socket, before: there is no moment at which the file is wider than
- * asked. umask(2) would do it too, but belongs to the whole process, where another thread may be
- * making files. What the umask took away is put back after bind(2) and before listen(2), until
- * which every connect(2) is refused.
+/* bind(2) gives the file the permission bits of the socket's own inode, less the umask. socket_file_bind()
+ * therefore sets the mode by fchmod(2) on the socket before, and the file never has a wider one. umask(2) could
+ * do the same, but it belongs to the whole process, where another thread may be making files. Bits that the
+ * umask has removed are added between bind(2) and listen(2). Until listen(2) the kernel refuses every
+ * connect(2).
  *
- * A file that is to change hands is bound without any permission bits, and gets them when it belongs to its
- * owner and group. A client of the wrong group could otherwise be allowed by the kernel in connect(2),
- * stand still between that check and the one whether the socket listens, and be connected after listen(2).
+ * A file that gets another owner or group is bound without any permission bits, and gets them when it belongs
+ * to its owner and group. Otherwise a client of the wrong group could pass the permission check in connect(2),
+ * be preempted before the kernel looks whether the socket listens, and be connected after listen(2).
  *
- * The file is told from others by device and inode. Those cannot come again for another file while
- * the socket is open, because the kernel holds the inode of a bound socket: the file is therefore
- * looked at and removed before the socket is closed.
+ * Device and inode identify the file. While the socket is open they cannot become those of another file,
+ * because a bound socket keeps its inode in use: the file is therefore removed before the socket is closed.
  *
- * The directory is held open, so that the file is found again after a chdir(2), a chroot(2) or a
- * renamed directory. It keeps no file system from being unmounted that the bound socket would
- * not keep anyway. */
+ * The directory stays open, so that the file can be found again after chdir(2), after chroot(2) or in a renamed
+ * directory. The bound socket keeps the file system from being unmounted anyway. */
 
 static int open_directory(struct socket_file *file, const char *path)
 {
@@ -35,7 +34,7 @@ static int open_directory(struct socket_file *file, const char *path)
 	const char *name = slash != NULL ? slash + 1 : path;
 
 	if (slash != NULL) {
-		/* The slash itself is kept: it is all there is of "/". */
+		/* Including the slash, because the directory may be "/". */
 		const size_t length = (size_t)(name - path);
 		memcpy(directory, path, length);
 		directory[length] = '\0';
@@ -51,13 +50,12 @@ static bool is_ours(const struct socket_file *file, const struct stat *status)
 	       status->st_ino == file->inode;
 }
 
-/* Remembers which file bind(2) has made. By a look at the name rather than an open file, because
- * that cannot fail for want of a descriptor. */
+/* Records which file bind(2) has made. fstatat(2) needs no descriptor, and so cannot fail for want of one. */
 static int identify(struct socket_file *file, struct stat *status)
 {
 	if (fstatat(file->directory, file->name, status, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
-	/* Whoever may write to the directory has put something else there. */
+	/* A process that may write to the directory has put something else there. */
 	if (!S_ISSOCK(status->st_mode))
 		return -EADDRINUSE;
 	file->bound = true;
@@ -71,8 +69,8 @@ static bool changes_hands(const struct socket_file_access *access)
 	return access->owner != (uid_t)-1 || access->group != (gid_t)-1;
 }
 
-/* There is no fchmod(2) for a socket's file, and chmod(2) by name could be made to hit another: /proc leads
- * from an O_PATH descriptor to the inode that it holds. */
+/* fchmod(2) fails on an O_PATH descriptor, and chmod(2) by name could reach a file that was swapped in. The
+ * name in /proc leads to the inode of the descriptor. */
 static int set_mode(int fd, mode_t mode)
 {
 	char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
@@ -81,7 +79,7 @@ static int set_mode(int fd, mode_t mode)
 	return chmod(link, mode) < 0 ? -errno : 0;
 }
 
-/* Both only for the file that was bound. The mode is last: see above. */
+/* Owner, group and mode, if the file is the one that was bound. The mode comes last: see above. */
 static int set_access(const struct socket_file *file, const struct socket_file_access *access)
 {
 	struct stat status;
@@ -95,7 +93,7 @@ static int set_access(const struct socket_file *file, const struct socket_file_a
 	else if (!is_ours(file, &status))
 		result = -EADDRINUSE;
 	else if (status.st_uid != geteuid() || status.st_nlink != 1)
-		result = -EPERM; /* slipped in between bind(2) and identify() */
+		result = -EPERM; /* the file was swapped in between bind(2) and identify() */
 	else if (changes_hands(access) &&
 	         fchownat(fd, "", access->owner, access->group, AT_EMPTY_PATH) < 0)
 		result = -errno;
@@ -105,85 +103,15 @@ static int set_access(const struct socket_file *file, const struct socket_file_a
 	return result;
 }
 
-/* ---- a stale one ---- */
-
-/* What a client would be told. */
-static int try_to_connect(const struct address *address)
-{
-	int status;
-	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-
-	do
-		status =
-		    connect(fd, (const struct sockaddr *)&address->un, address->length) < 0 ? -errno : 0;
-	while (status == -EINTR);
-	close(fd);
-	return status;
-}
-
-/* 0: nobody has the socket whose file that is. Its owner may be one that knows nothing of locks, and be
- * alive. */
-static int check_dead(const struct address *address)
-{
-	const int status = try_to_connect(address);
-
-	switch (status) {
-	case -ECONNREFUSED:
-	case -ENOENT:
-		return 0;
-	case 0:
-	case -EAGAIN:     /* its backlog is full */
-	case -EPROTOTYPE: /* it is bound, and of another type */
-		return -EADDRINUSE;
-	default:
-		return status;
-	}
-}
-
-/* Only a socket of this user or of `owner` is removed, only when it is dead, and only the one that was tried:
- * `fd` holds its inode, which would otherwise soon be that of the next file. */
-static int remove_dead(const struct socket_file *file, int fd, const struct address *address,
-                       uid_t owner)
-{
-	struct stat tried, found;
-
-	if (fstat(fd, &tried) < 0)
-		return -errno;
-	if (!S_ISSOCK(tried.st_mode) || (tried.st_uid != geteuid() && tried.st_uid != owner))
-		return -EADDRINUSE;
-	const int status = check_dead(address);
-	if (status != 0)
-		return status;
-	if (fstatat(file->directory, file->name, &found, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (found.st_dev != tried.st_dev || found.st_ino != tried.st_ino)
-		return -EADDRINUSE;
-	return unlinkat(file->directory, file->name, 0) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-/* With the lock held: whoever else uses it is not there. */
-static int remove_stale(const struct socket_file *file, const struct address *address, uid_t owner)
-{
-	const int fd = openat(file->directory, file->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	const int status = remove_dead(file, fd, address, owner);
-	close(fd);
-	return status;
-}
-
-static int win_path(struct socket_file *file, const struct address *address, uid_t owner)
+/* Acquires the lock of the path, and makes the path free. */
+static int lock_path(struct socket_file *file, const struct address *address, uid_t owner)
 {
 	const int fd = lock_file_acquire(file->directory, file->name);
 	if (fd < 0)
 		return fd;
 	file->lock = fd;
-	return remove_stale(file, address, owner);
+	return stale_socket_remove(file->directory, file->name, address, owner);
 }
-
-/* ---- the calls ---- */
 
 static int bind_with_access(struct socket_file *file, int fd, const struct address *address,
                             const struct socket_file_access *access)
@@ -207,13 +135,13 @@ int socket_file_bind(struct socket_file *file, int fd, const struct address *add
 	*file = SOCKET_FILE_NONE;
 	int result = open_directory(file, address->un.sun_path);
 	if (result == 0 && locked)
-		result = win_path(file, address, access->owner);
+		result = lock_path(file, address, access->owner);
 	if (result == 0)
 		result = bind_with_access(file, fd, address, access);
 	if (result == 0)
 		return 0;
 
-	/* The lock was ours before the file is. */
+	/* Without a file of ours the lock is removed by itself. */
 	if (!file->bound && file->lock >= 0) {
 		lock_file_remove(file->directory, file->name, file->lock);
 		file->lock = -1;
@@ -232,7 +160,7 @@ int socket_file_find(struct socket_file *file, int fd)
 	*file = SOCKET_FILE_NONE;
 	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
 		return -errno;
-	/* A path that fills the address has no zero, and a socket without a name no path at all. */
+	/* A path that fills the address has no terminating zero; a socket without a name has no path. */
 	if (address.sun_family == AF_UNIX)
 		memcpy(path, address.sun_path, sizeof(address.sun_path));
 	if (path[0] == '\0')
@@ -253,7 +181,7 @@ void socket_file_own(struct socket_file *file)
 		lock_file_sign(file->lock);
 }
 
-/* The lock goes last: who wins it next finds the path free. */
+/* The lock goes last: the process that acquires it next finds the path free. */
 void socket_file_remove(struct socket_file *file)
 {
 	struct stat status;

@@ -10,6 +10,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "kernel/socket.h"
+
 /* What Linux moves in one call at most (MAX_RW_COUNT); more is cut, and far more is EINVAL. */
 static const size_t call_max = 0x7ffff000;
 
@@ -56,9 +58,7 @@ static int check_readable(int fd, struct stat *status)
 
 static bool is_stream_socket(int fd)
 {
-	int type = 0;
-	socklen_t length = sizeof(type);
-	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+	return socket_get_type(fd) == SOCK_STREAM;
 }
 
 static enum ferry_file_method choose(int fd, const struct stat *status, bool seekable)

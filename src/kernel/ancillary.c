@@ -12,7 +12,7 @@ void ancillary_attach(struct msghdr *message, union ancillary_output *room, cons
 {
 	size_t length = count * sizeof(int);
 
-	memset(room->bytes, 0, CMSG_SPACE(length)); /* the padding too goes to the kernel */
+	memset(room->bytes, 0, CMSG_SPACE(length)); /* the kernel reads the padding too */
 	message->msg_control = room->bytes;
 	message->msg_controllen = CMSG_SPACE(length);
 
@@ -23,8 +23,8 @@ void ancillary_attach(struct msghdr *message, union ancillary_output *room, cons
 	memcpy(CMSG_DATA(header), fds, length);
 }
 
-/* cmsg_len is what the kernel really wrote, so all of it is walked: under MSG_CTRUNC it may hold
- * one descriptor more than was asked for. */
+/* The length that cmsg_len gives, because that is how much the kernel has written: after MSG_CTRUNC it may include
+ * one descriptor more than the room was meant for. */
 static size_t payload_length(const struct msghdr *message, const struct cmsghdr *header)
 {
 	const unsigned char *end =
@@ -45,7 +45,7 @@ static void take_rights(struct ancillary *ancillary, const unsigned char *data, 
 		if (ancillary->count < sizeof(ancillary->fds) / sizeof(ancillary->fds[0])) {
 			ancillary->fds[ancillary->count++] = fd;
 		} else {
-			/* More than Linux sends in one message today. */
+			/* Linux sends no more than ANCILLARY_MAX_FDS in one message today. */
 			close(fd);
 			ancillary->truncated = true;
 		}

@@ -11,14 +11,14 @@
 
 enum { CLOCK_SECOND = 1000000 };
 
-/* The monotonic clock. */
+/* The time now. */
 int64_t clock_now(void);
 
-/* The length of time in microseconds; one that is too long to be added to the clock becomes a thousand
- * years. -EINVAL: negative, or a second or more in tv_usec. */
+/* A length of time in microseconds. One that is too long to be added to the clock becomes a thousand years.
+ * -EINVAL: `time` is negative, or its tv_usec is a second or more. */
 int64_t clock_from_timeval(const struct timeval *time);
 
-/* `usec` is not negative. */
+/* From microseconds; `usec` is not negative. */
 struct timeval clock_to_timeval(int64_t usec);
 
 #endif

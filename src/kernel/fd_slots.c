@@ -7,17 +7,16 @@
 #include <unistd.h>
 
 /*
- * The kernel tells nobody cheaply how many numbers are free (the size of /proc/self/fd does, from Linux
- * 6.2 on and where /proc is mounted). It gives out the lowest one first, so the upper end of the table
- * is used last: poll(2) says POLLNVAL of each number there that is free, many in one call. When those
- * are not enough, F_DUPFD finds the free ones below too, one after the other. It takes only one number
- * at a time, and a duplicate of a socket may be closed without harm: that of a file would take the
- * process's record locks with it.
+ * No system call counts the free slots (the size of /proc/self/fd shows the used ones, since Linux 6.2 and where
+ * /proc is mounted). The kernel uses the lowest free slot first and the upper end of the table last. The upper
+ * end is therefore checked first: poll(2) returns POLLNVAL for each free slot, many in one call. If these are
+ * not enough, F_DUPFD finds the free slots below, one after the other. It occupies only one slot at a time. The
+ * duplicate is one of a socket, because closing one of a file would release the process's record locks on it.
  */
 
-enum { NUMBERS_PER_POLL = 256 };
+enum { SLOTS_PER_POLL = 256 };
 
-static int number_limit(void)
+static int slot_limit(void)
 {
 	struct rlimit limit;
 
@@ -26,38 +25,38 @@ static int number_limit(void)
 	return (int)limit.rlim_cur;
 }
 
-static bool is_free(int socket, int number)
+static bool slot_is_free(int socket, int slot)
 {
-	int found = fcntl(socket, F_DUPFD_CLOEXEC, number);
+	int found = fcntl(socket, F_DUPFD_CLOEXEC, slot);
 
 	if (found >= 0)
 		close(found);
-	return found == number;
+	return found == slot;
 }
 
-/* Whether the `count` numbers from `first` on are all free. */
+/* Whether the `count` slots from `first` on are all free. */
 static bool range_is_free(int first, unsigned int count)
 {
-	struct pollfd numbers[NUMBERS_PER_POLL];
+	struct pollfd slots[SLOTS_PER_POLL];
 
 	for (unsigned int i = 0; i < count; i++)
-		numbers[i] = (struct pollfd){.fd = first + (int)i};
-	if (poll(numbers, count, 0) != (int)count)
+		slots[i] = (struct pollfd){.fd = first + (int)i};
+	if (poll(slots, count, 0) != (int)count)
 		return false;
 	for (unsigned int i = 0; i < count; i++)
-		if ((numbers[i].revents & POLLNVAL) == 0)
+		if ((slots[i].revents & POLLNVAL) == 0)
 			return false;
 	return true;
 }
 
 static bool upper_end_is_free(int socket, int limit, unsigned int count)
 {
-	/* The first of them alone says no most times that there are not enough. It also says whether the
-	 * kernel agrees about the limit: valgrind has its own. */
-	if (!is_free(socket, limit - (int)count))
+	/* If there are not enough, the first slot is in use most of the time. This also fails if the limit in force
+	 * is lower than that of getrlimit(2), as under valgrind. */
+	if (!slot_is_free(socket, limit - (int)count))
 		return false;
 	while (count > 0) {
-		unsigned int step = count < NUMBERS_PER_POLL ? count : NUMBERS_PER_POLL;
+		unsigned int step = count < SLOTS_PER_POLL ? count : SLOTS_PER_POLL;
 		if (!range_is_free(limit - (int)count, step))
 			return false;
 		count -= step;
@@ -65,29 +64,29 @@ static bool upper_end_is_free(int socket, int limit, unsigned int count)
 	return true;
 }
 
-/* They need not be side by side. */
-static bool find_free(int socket, unsigned int count)
+/* Whether there are `count` free slots anywhere. */
+static bool find_free_slots(int socket, unsigned int count)
 {
 	int next = 0;
 
 	for (; count > 0; count--) {
-		int number = fcntl(socket, F_DUPFD_CLOEXEC, next);
-		if (number < 0)
+		int slot = fcntl(socket, F_DUPFD_CLOEXEC, next);
+		if (slot < 0)
 			return false;
-		close(number);
-		next = number + 1;
+		close(slot);
+		next = slot + 1;
 	}
 	return true;
 }
 
 bool fd_slots_are_free(int socket, unsigned int count)
 {
-	int limit = number_limit();
+	int limit = slot_limit();
 
 	if (count == 0)
 		return true;
-	/* Trying them one by one would take a long time, to find the same. */
+	/* Trying the slots one by one would take a long time for the same result. */
 	if (count > (unsigned int)limit)
 		return false;
-	return upper_end_is_free(socket, limit, count) || find_free(socket, count);
+	return upper_end_is_free(socket, limit, count) || find_free_slots(socket, count);
 }

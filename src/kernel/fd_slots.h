@@ -3,11 +3,14 @@
 
 #include <stdbool.h>
 
+/* A descriptor slot is a number below the descriptor limit (RLIMIT_NOFILE). The kernel needs a free slot for
+ * each descriptor that it installs. */
+
 /*
- * Whether this process has `count` descriptor numbers free. `socket` is an open socket of its own.
+ * Whether this process has `count` free slots. `socket` is an open socket of its own.
  *
- * About 3 µs for 256, where numbers at the upper end of the table are free, as they are in a process
- * that is far from its limit; about 80 µs where not.
+ * Takes about 3 µs for 256 slots if those at the upper end of the table are free, as they are in a process that
+ * is far from its limit; otherwise about 80 µs.
  */
 bool fd_slots_are_free(int socket, unsigned int count);
 

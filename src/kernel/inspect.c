@@ -9,15 +9,17 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "kernel/socket.h"
+
 /*
- * What a descriptor is. fstat(2) knows files, directories, pipes and devices. All that the kernel makes
- * without a file system behind it (eventfd, epoll, …) is the same to it: only the name in /proc/self/fd
- * tells these apart, and a memfd from a file.
+ * Finds out the kind of a descriptor. fstat(2) distinguishes files, directories, pipes and devices. Objects
+ * without a file system of their own (eventfd, epoll, …) all look the same to fstat(2), and a memfd looks like a
+ * file: only the name in /proc/self/fd distinguishes these.
  */
 
-enum { LINK_MAX_LENGTH = 32 }; /* more than any name below */
+enum { LINK_MAX_LENGTH = 32 }; /* longer than any name below */
 
-/* The beginning of the name, "" without /proc. Whether there is one. */
+/* Reads the beginning of the name, "" without /proc. Returns whether there is a name. */
 static bool read_link(int fd, char name[LINK_MAX_LENGTH])
 {
 	char path[sizeof("/proc/self/fd/-2147483648")];
@@ -77,7 +79,7 @@ enum ferry_descriptor_kind inspect_kind_in_full(int fd, enum ferry_descriptor_ki
 
 	switch (by_stat) {
 	case FERRY_DESCRIPTOR_FILE:
-		/* Only a memfd has seals and that name: a file may be called so too, on a disk. */
+		/* A file on a disk may have such a name too, but no seals. */
 		read_link(fd, name);
 		if (is_memfd(name) && fcntl(fd, F_GET_SEALS) >= 0)
 			return FERRY_DESCRIPTOR_MEMFD;
@@ -86,7 +88,7 @@ enum ferry_descriptor_kind inspect_kind_in_full(int fd, enum ferry_descriptor_ki
 		read_link(fd, name);
 		return kind_by_name(name, by_stat);
 	case FERRY_DESCRIPTOR_DEVICE:
-		/* EIO: a terminal that was hung up. */
+		/* EIO: the terminal was hung up. */
 		return isatty(fd) || errno == EIO ? FERRY_DESCRIPTOR_TTY : by_stat;
 	default:
 		return by_stat;
@@ -111,37 +113,34 @@ bool inspect_is_io_uring(int fd)
 
 /* ---- inspection ---- */
 
-static int option(int fd, int name)
+/* An option that the kernel does not have is 0 in the description. */
+static int value_or_0(int option)
 {
-	int value = 0;
-	socklen_t length = sizeof(value);
-
-	return getsockopt(fd, SOL_SOCKET, name, &value, &length) == 0 ? value : 0;
+	return option > 0 ? option : 0;
 }
 
-/* The kernel says how long an address is, also when that is more than it had room for. */
-static socklen_t bounded(socklen_t length)
+/* The kernel returns the whole length of an address, even if it has cut the address to the room given. */
+static socklen_t bounded_length(socklen_t length)
 {
 	return length < sizeof(struct sockaddr_storage) ? length : sizeof(struct sockaddr_storage);
 }
 
 static void inspect_socket(int fd, struct ferry_descriptor_info *info)
 {
-	socklen_t length = sizeof(info->cookie);
+	socklen_t length = sizeof(info->local_address);
 
-	info->family = option(fd, SO_DOMAIN);
-	info->type = option(fd, SO_TYPE);
-	info->protocol = option(fd, SO_PROTOCOL);
-	info->listening = option(fd, SO_ACCEPTCONN) != 0;
-	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &info->cookie, &length) < 0)
+	info->family = value_or_0(socket_get_domain(fd));
+	info->type = value_or_0(socket_get_type(fd));
+	info->protocol = value_or_0(socket_get_protocol(fd));
+	info->listening = socket_is_listening(fd) == 1;
+	if (socket_get_cookie(fd, &info->cookie) < 0)
 		info->cookie = 0;
 
-	length = sizeof(info->local_address);
 	if (getsockname(fd, (struct sockaddr *)&info->local_address, &length) == 0)
-		info->local_length = bounded(length);
+		info->local_length = bounded_length(length);
 	length = sizeof(info->peer_address);
 	if (getpeername(fd, (struct sockaddr *)&info->peer_address, &length) == 0) {
-		info->peer_length = bounded(length);
+		info->peer_length = bounded_length(length);
 		info->connected = true;
 	}
 }
@@ -157,7 +156,7 @@ static void inspect_file(int fd, struct ferry_descriptor_info *info)
 	}
 }
 
-/* Pipes without a name are on a file system of their own. */
+/* Pipes without a name have a file system of their own. */
 static bool is_named_pipe(int fd)
 {
 	struct statfs file_system;
@@ -182,7 +181,7 @@ int ferry_descriptor_inspect(int fd, struct ferry_descriptor_info *info)
 	    .device = status.st_dev,
 	    .inode = status.st_ino,
 	};
-	/* O_PATH on a socket's name is not the socket. */
+	/* A descriptor with O_PATH of a socket file is not the socket. */
 	if (S_ISSOCK(status.st_mode) && (flags & O_PATH) == 0)
 		info->kind = FERRY_DESCRIPTOR_SOCKET;
 	else

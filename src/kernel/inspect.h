@@ -6,18 +6,19 @@
 
 #include "ferry/descriptor.h"
 
-/* What fstat(2) tells of something that is not a socket: FILE, DIRECTORY, PIPE, DEVICE or OTHER.
- * The same in every process that has the descriptor. */
+/* The kind of a descriptor, found with or without /proc. */
+
+/* The kind of a descriptor that is not a socket, as far as fstat(2) distinguishes it: FILE, DIRECTORY, PIPE,
+ * DEVICE or OTHER. The result is the same in every process that has the descriptor. */
 enum ferry_descriptor_kind inspect_kind_by_stat(const struct stat *status);
 
-/* Tells apart what fstat(2) does not, as far as /proc is there. */
+/* Refines that kind by the name in /proc, if /proc is mounted. */
 enum ferry_descriptor_kind inspect_kind_in_full(int fd, enum ferry_descriptor_kind by_stat);
 
-/* Whether `kind`, which was found in full, may stand for more than one because there is no /proc to
- * tell. */
+/* Whether `kind`, a result of inspect_kind_in_full(), may stand for several kinds because there is no /proc. */
 bool inspect_kind_is_coarse(int fd, enum ferry_descriptor_kind kind);
 
-/* Whether it is an io_uring, which the kernel does not send. */
+/* Whether the descriptor is an io_uring, which the kernel does not send. */
 bool inspect_is_io_uring(int fd);
 
 #endif

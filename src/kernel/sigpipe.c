@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <time.h>
 
-static void only_sigpipe(sigset_t *set)
+static void fill_with_sigpipe(sigset_t *set)
 {
 	sigemptyset(set);
 	sigaddset(set, SIGPIPE);
@@ -18,11 +18,11 @@ void sigpipe_block(struct sigpipe_guard *guard)
 	sigset_t set, previous, pending;
 
 	*guard = (struct sigpipe_guard){0};
-	/* Asked each time: the program may change it whenever it likes. */
+	/* The program may change the action at any time, so it is not cached. */
 	if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
 		return;
 
-	only_sigpipe(&set);
+	fill_with_sigpipe(&set);
 	if (pthread_sigmask(SIG_BLOCK, &set, &previous) != 0)
 		return;
 	if (!sigismember(&previous, SIGPIPE)) {
@@ -30,8 +30,8 @@ void sigpipe_block(struct sigpipe_guard *guard)
 		guard->consume = true;
 		return;
 	}
-	/* The program blocks it. One that is pending already is the program's own, and ours would
-	 * merge with it: leave it. */
+	/* The program blocks the signal itself. A signal that is pending already belongs to the program, and one of a
+	 * guarded call would merge with it: then the guard consumes none. */
 	guard->consume = sigpending(&pending) == 0 && !sigismember(&pending, SIGPIPE);
 }
 
@@ -40,7 +40,7 @@ void sigpipe_restore(struct sigpipe_guard *guard, bool raised)
 	int saved = errno;
 	sigset_t set;
 
-	only_sigpipe(&set);
+	fill_with_sigpipe(&set);
 	if (raised && guard->consume) {
 		while (sigtimedwait(&set, NULL, &(struct timespec){0}) < 0 && errno == EINTR)
 			continue;

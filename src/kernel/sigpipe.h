@@ -4,20 +4,20 @@
 #include <stdbool.h>
 
 /*
- * Keeps SIGPIPE from the program for calls that have no flag against it: sendfile(2), splice(2) and
+ * Protects the program from SIGPIPE during calls that have no flag against it: sendfile(2), splice(2) and
  * writev(2) on a pipe. (sendmsg(2) has MSG_NOSIGNAL.)
  *
- * The signal is blocked on this thread only; SIGPIPE from a write is always sent to the thread that
- * wrote. What the program itself had blocked, pending or ignored is as before afterwards.
+ * The guard blocks the signal on this thread only, because the kernel sends the SIGPIPE of a write to the thread
+ * that wrote. sigpipe_restore() leaves the program's signal mask, pending signals and actions as they were.
  */
 struct sigpipe_guard {
-	bool blocked; /* we blocked it: unblock at the end */
-	bool consume; /* a signal that appears meanwhile is ours to swallow */
+	bool blocked; /* by the guard, which unblocks it at the end */
+	bool consume; /* a signal that becomes pending meanwhile is removed */
 };
 
 void sigpipe_block(struct sigpipe_guard *guard);
 
-/* `raised`: one of the guarded calls failed with EPIPE. errno is kept. */
+/* `raised`: one of the guarded calls failed with EPIPE. errno stays as it was. */
 void sigpipe_restore(struct sigpipe_guard *guard, bool raised);
 
 #endif

@@ -2,15 +2,20 @@
 
 #include <errno.h>
 
-static int get_option(int fd, int option, void *value, socklen_t length)
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16 */
+#endif
+
+static int get_option(int fd, int option, void *value, socklen_t *length)
 {
-	return getsockopt(fd, SOL_SOCKET, option, value, &length) == 0 ? 0 : -errno;
+	return getsockopt(fd, SOL_SOCKET, option, value, length) == 0 ? 0 : -errno;
 }
 
 static int get_int(int fd, int option)
 {
 	int value = 0;
-	int status = get_option(fd, option, &value, sizeof(value));
+	socklen_t length = sizeof(value);
+	int status = get_option(fd, option, &value, &length);
 
 	return status < 0 ? status : value;
 }
@@ -25,6 +30,11 @@ int socket_get_domain(int fd)
 	return get_int(fd, SO_DOMAIN);
 }
 
+int socket_get_protocol(int fd)
+{
+	return get_int(fd, SO_PROTOCOL);
+}
+
 int socket_is_listening(int fd)
 {
 	int listening = get_int(fd, SO_ACCEPTCONN);
@@ -34,10 +44,26 @@ int socket_is_listening(int fd)
 
 int socket_get_cookie(int fd, uint64_t *cookie)
 {
-	return get_option(fd, SO_COOKIE, cookie, sizeof(*cookie));
+	socklen_t length = sizeof(*cookie);
+
+	return get_option(fd, SO_COOKIE, cookie, &length);
 }
 
 int socket_get_peer(int fd, struct ucred *peer)
 {
-	return get_option(fd, SO_PEERCRED, peer, sizeof(*peer));
+	socklen_t length = sizeof(*peer);
+
+	return get_option(fd, SO_PEERCRED, peer, &length);
+}
+
+int socket_get_peer_groups(int fd, gid_t *groups, socklen_t *size)
+{
+	return get_option(fd, SO_PEERGROUPS, groups, size);
+}
+
+int socket_set_pass_rights(int fd, bool pass)
+{
+	int value = pass;
+
+	return setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &value, sizeof(value)) == 0 ? 0 : -errno;
 }

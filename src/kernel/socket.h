@@ -1,12 +1,13 @@
 #ifndef FERRY_KERNEL_SOCKET_H
 #define FERRY_KERNEL_SOCKET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
 /*
- * Questions that the kernel answers about a socket. Each function returns a negative errno value if the
- * descriptor is not open (-EBADF) or is not a socket (-ENOTSOCK).
+ * Options of a socket. Each function returns a negative errno value if the descriptor is not open (-EBADF) or
+ * is not a socket (-ENOTSOCK).
  */
 
 /* SO_TYPE: SOCK_STREAM and its like. */
@@ -14,6 +15,9 @@ int socket_get_type(int fd);
 
 /* SO_DOMAIN: AF_UNIX and its like. */
 int socket_get_domain(int fd);
+
+/* SO_PROTOCOL: IPPROTO_TCP and its like; 0 for a unix socket. */
+int socket_get_protocol(int fd);
 
 /* SO_ACCEPTCONN: 1 if the socket listens, else 0. */
 int socket_is_listening(int fd);
@@ -24,5 +28,14 @@ int socket_get_cookie(int fd, uint64_t *cookie);
 
 /* SO_PEERCRED: the process at the other end of a unix socket, as it was at connect(2) or listen(2). */
 int socket_get_peer(int fd, struct ucred *peer);
+
+/* SO_PEERGROUPS: the supplementary groups of that process. `size` is that of `groups` in bytes, and becomes the
+ * size of the answer. -ERANGE: `groups` is too small, and `size` is what the answer needs. -ENOPROTOOPT before
+ * Linux 4.13. */
+int socket_get_peer_groups(int fd, gid_t *groups, socklen_t *size);
+
+/* SO_PASSRIGHTS: whether the other end of a unix socket may send descriptors. A listening socket passes its
+ * setting on to each connection at connect(2). -ENOPROTOOPT before Linux 6.16, where it always may. */
+int socket_set_pass_rights(int fd, bool pass);
 
 #endif

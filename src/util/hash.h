@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* FNV-1a, of 64 bits. Its high bits depend little on the last bytes of short input. */
+/* The hash FNV-1a of 64 bits. Its high bits depend little on the last bytes of short input. */
 static inline uint64_t hash_fnv1a(const void *data, size_t length)
 {
 	const unsigned char *bytes = data;

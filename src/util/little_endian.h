@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Numbers as they are on the wire: of `size` bytes, at most 8, the lowest first. */
+/* Numbers in the wire format: `size` bytes, at most 8, the lowest first. */
 
 static inline void little_endian_put(unsigned char *bytes, uint64_t number, size_t size)
 {

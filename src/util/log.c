@@ -1,7 +1,3 @@
-/* The one thing that all transports of a process share is the pointer to the user's callback. It is
- * an atomic, because event_bases in different threads read it while another thread may set it; a
- * line that is being said then still goes to the callback that was set when it began. */
-
 #include "util/log.h"
 
 #include <errno.h>
@@ -10,7 +6,11 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* A longer line is cut: logging must not need memory that a process short of it does not have. */
+/* The pointer to the user's callback is all that the transports of a process share. It is atomic, because
+ * event_bases in different threads read it while another thread may set it. A line that is being formatted
+ * meanwhile goes to the callback that was set when log_line() began. */
+
+/* A longer line is cut: log_line() needs no memory from the heap, and so works in a process that has none. */
 enum { LINE_SIZE = 512 };
 
 static _Atomic(ferry_log_cb) callback;

@@ -1,8 +1,8 @@
 #ifndef FERRY_UTIL_LOG_H
 #define FERRY_UTIL_LOG_H
 
-/* How the library's own code says something: one line, in the words of printf(3), without a
- * newline. errno stays as it was. */
+/* Gives one line to the user's log callback, if there is one. `format` is that of printf(3), and has no newline
+ * at its end. errno stays as it was. */
 
 #include "ferry/log.h"
 

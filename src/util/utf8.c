@@ -1,7 +1,7 @@
 #include "util/utf8.h"
 
-/* What may follow a first byte: how many bytes, and the bounds of the first of them, which keep out long
- * forms, surrogates and what is above U+10FFFF. */
+/* The bytes that may follow a first byte: their count, and the bounds of the first of them. These bounds exclude
+ * long forms, surrogates and code points above U+10FFFF. */
 struct tail {
 	unsigned int length; /* 0: not a first byte */
 	unsigned char low, high;

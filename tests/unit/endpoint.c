@@ -498,7 +498,7 @@ TEST(bad_arguments_are_refused_at_the_call)
 	ferry_listener_free(NULL);
 	ck_assert_ptr_null(listener);
 
-	const struct timeval negative = {.tv_sec = -1};
+	const struct timeval wrong[] = {{.tv_sec = -1}, {.tv_usec = -1}, {.tv_usec = 1000000}};
 	ck_assert_int_eq(ferry_connector_new_unix(&connector, NULL, path, NULL, on_unexpected, NULL),
 	                 -EINVAL);
 	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, NULL, NULL, on_unexpected, NULL),
@@ -508,8 +508,10 @@ TEST(bad_arguments_are_refused_at_the_call)
 	                 -EINVAL);
 	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, "@", NULL, on_unexpected, NULL),
 	                 -EINVAL);
-	ck_assert_int_eq(
-	    ferry_connector_new_unix(&connector, base, path, &negative, on_unexpected, NULL), -EINVAL);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		ck_assert_int_eq(
+		    ferry_connector_new_unix(&connector, base, path, &wrong[i], on_unexpected, NULL),
+		    -EINVAL);
 	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, longer, NULL, on_unexpected, NULL),
 	                 -ENAMETOOLONG);
 	ferry_connector_free(NULL);
