@@ -44,7 +44,7 @@ esac
 case $port in
 '' | *[!0-9]*) fail "--port takes a number, not '$port'" ;;
 esac
-[ -d "$root" ] || fail "--root: '$root' is no directory"
+[ -d "$root" ] || fail "--root: '$root' is not a directory"
 root=$(cd "$root" && pwd)
 
 status=0

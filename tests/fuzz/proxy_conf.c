@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-#include "programs/ferry-proxy/conf.h"
+#include "programs/ferry-proxy/conf_file.h"
+#include "programs/ferry-proxy/conf_options.h"
 #include "programs/ferry-proxy/routes.h"
 
 static void check_taken(const struct conf *conf)

@@ -512,7 +512,7 @@ class ForeignReceiver(Copying):
                         frame(END, 4), frame(START, LARGE, LARGE + 1),
                         frame(START, LARGE, magic=b"xxxx")):
             with self.subTest(message):
-                self.assertIn('no "ferry-copy receive"', self.converse(message))
+                self.assertIn('not a "ferry-copy receive"', self.converse(message))
 
     def test_an_early_end(self):
         self.assertIn("done with something else", self.converse(frame(DONE, LARGE)))

@@ -178,14 +178,14 @@ class Server:
         self.port = int(line.rsplit(":", 1)[1])
 
     def wait_for_workers(self, total):
-        wait_until(lambda: self.proxy.text().count(" is here") >= total, "workers are here")
+        wait_until(lambda: self.proxy.text().count(" is connected") >= total, "workers are here")
 
     def wait_for_losses(self, total):
-        wait_until(lambda: len(re.findall(r"worker default/\d+ .* is gone", self.proxy.text()))
+        wait_until(lambda: len(re.findall(r"worker default/\d+ .* is disconnected", self.proxy.text()))
                    >= total, "workers are gone")
 
     def add_worker(self):
-        known = self.proxy.text().count(" is here")
+        known = self.proxy.text().count(" is connected")
         worker = Child(self.directory, "ferry-worker", "--socket", self.socket_path,
                        "--root", self.root, *self.worker_options, prefix=self.worker_prefix)
         self.workers.append(worker)

@@ -75,7 +75,7 @@ class Stopped(Case):
             os.kill(stopped, signal.SIGSTOP)
             waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             self.assertEqual(waiting.read_answer().body, b"hello")  # by the new one, not claimed before
-            proxy.wait_for(rf"\(pid {stopped}\) is gone: .*timed out")
+            proxy.wait_for(rf"\(pid {stopped}\) is disconnected: .*timed out")
             self.assertIn(stopped, children(proxy.pid))
             self.assertEqual([pid for pid, _, _ in proxy.claims()].count(stopped), 1)
             os.kill(stopped, signal.SIGCONT)
@@ -96,7 +96,7 @@ class Stopped(Case):
     def test_a_worker_that_neither_speaks_nor_ends_is_killed(self):
         proxy = self.start("--answer-timeout", "200", "--drain-timeout", "1", workers=1,
                            worker_script="#!/bin/sh\ntrap '' TERM\nexec sleep 1000\n")
-        proxy.wait_for("is gone: .*timed out")
+        proxy.wait_for("is disconnected: .*timed out")
         proxy.wait_for("does not end: it is killed")
         proxy.wait_for("killed by signal 9")
 

@@ -29,7 +29,7 @@ bool peer_option(struct peer *peer, int option)
 	case 'r':
 		if (program_number(optarg, LONG_MAX, &peer->limit) && peer->limit > 0)
 			return true;
-		program_say("--limit takes a number of bytes, from 1 on, not '%s'", optarg);
+		program_log("--limit takes a number of bytes, from 1 on, not '%s'", optarg);
 		return false;
 	default:
 		return false; /* getopt_long() has said it */
@@ -103,7 +103,7 @@ static int meet(struct peer *peer, struct ferry_transport *transport)
 
 static void fail(struct peer *peer, int status)
 {
-	program_say("%s: %s", peer->address, strerror(-status));
+	program_log("%s: %s", peer->address, strerror(-status));
 	peer_is_over(peer);
 }
 
@@ -232,7 +232,7 @@ static void run_loop(struct peer *peer)
 	if (status == 0)
 		event_base_dispatch(peer->base);
 	else
-		program_say("%s: %s", peer->address, strerror(-status));
+		program_log("%s: %s", peer->address, strerror(-status));
 	ferry_connector_free(peer->connector);
 	stop_listening(peer);
 	ferry_transport_free(peer->transport);
@@ -244,7 +244,7 @@ int peer_run(struct peer *peer)
 	peer->listening_fd = -1;
 	peer->base = event_base_new();
 	if (peer->base == NULL) {
-		program_say("no event loop");
+		program_log("no event loop");
 		return EXIT_FAILURE;
 	}
 	run_loop(peer);
@@ -257,7 +257,7 @@ int peer_run(struct peer *peer)
 		ev_token_bucket_cfg_free(peer->bucket);
 	event_base_free(peer->base);
 	if (interrupted)
-		program_say("stopped by a signal");
+		program_log("stopped by a signal");
 	return peer->succeeded && !interrupted ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

@@ -85,7 +85,7 @@ static void fail(struct receiver *receiver, const char *why)
 	struct frame stop = {.type = FRAME_STOP};
 	receiver->state = LINGERING;
 	progress_stop(&receiver->progress);
-	program_say("%s: %s", receiver->offer.text[0] != '\0' ? receiver->offer.text : "no file", why);
+	program_log("%s: %s", receiver->offer.text[0] != '\0' ? receiver->offer.text : "no file", why);
 	(void)snprintf(stop.text, sizeof(stop.text), "%s", why);
 	if (frame_write(receiver->peer.transport, &stop) < 0 || linger(receiver) < 0)
 		ferry_transport_abort_connection(receiver->peer.transport);
@@ -115,7 +115,7 @@ static void finish(struct receiver *receiver, struct ferry_transport *transport)
 	receiver->peer.succeeded = true;
 	progress_stop(&receiver->progress);
 	progress_summary(&receiver->progress, summary, sizeof(summary));
-	program_say("%s: received %s", receiver->part.name, summary);
+	program_log("%s: received %s", receiver->part.name, summary);
 	/* It is here, whether or not the sender hears of it. */
 	(void)frame_write(transport, &done);
 	ferry_transport_lose_connection(transport);
@@ -183,7 +183,7 @@ static void take_frame(struct receiver *receiver, struct ferry_transport *transp
 	else if (receiver->state == STARTING && frame->type == FRAME_CONTENT)
 		take_content(receiver, frame);
 	else
-		fail(receiver, "the other end is no \"ferry-copy send\" of this version");
+		fail(receiver, "the other end is not a \"ferry-copy send\" of this version");
 }
 
 static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
@@ -196,7 +196,7 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 		if (taken > 0)
 			take_frame(receiver, transport, &frame);
 		else if (taken < 0)
-			fail(receiver, "the other end is no \"ferry-copy send\" of this version");
+			fail(receiver, "the other end is not a \"ferry-copy send\" of this version");
 	}
 	if (receiver->state == RECEIVING)
 		receive(receiver, input);
@@ -220,8 +220,8 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	struct receiver *receiver = context;
 	if (receiver->state < LINGERING) {
 		progress_stop(&receiver->progress);
-		program_say("%s: %s", receiver->peer.address,
-		            reason != 0 ? strerror(-reason) : "the sender has gone before the end");
+		program_log("%s: %s", receiver->peer.address,
+		            reason != 0 ? strerror(-reason) : "the sender has disconnected before the end");
 	}
 	receiver->state = OVER;
 	peer_is_over(&receiver->peer);
@@ -242,7 +242,7 @@ static void left(struct peer *peer)
 	struct part_file *part = &receiver->part;
 	progress_stop(&receiver->progress);
 	if (part->fd >= 0 && part->size > 0)
-		program_say("%s: %llu bytes are in %s", part->name, (unsigned long long)part->size,
+		program_log("%s: %llu bytes are in %s", part->name, (unsigned long long)part->size,
 		            part->part_name);
 	part_file_close(part);
 	if (receiver->deadline != NULL)
@@ -275,7 +275,7 @@ static int read_arguments(struct receiver *receiver, int argc, char **argv)
 	const char *path = argc - optind == 2 ? argv[optind + 1] : ".";
 	receiver->directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (receiver->directory < 0) {
-		program_say("%s: %s", path, strerror(errno));
+		program_log("%s: %s", path, strerror(errno));
 		return EXIT_FAILURE;
 	}
 	return 0;

@@ -69,7 +69,7 @@ __attribute__((format(printf, 2, 3))) static void fail(struct sender *sender, co
 	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
 	(void)vsnprintf(why, sizeof(why), format, arguments);
 	va_end(arguments);
-	program_say("%s: %s", sender->offer.text, why);
+	program_log("%s: %s", sender->offer.text, why);
 	ferry_transport_abort_connection(sender->peer.transport);
 }
 
@@ -173,9 +173,9 @@ static void done(struct sender *sender, struct ferry_transport *transport,
 	sender->peer.succeeded = true;
 	progress_stop(&sender->progress);
 	progress_summary(&sender->progress, summary, sizeof(summary));
-	program_say("%s: sent %s, by %s", sender->offer.text, summary, ways[sender->method]);
+	program_log("%s: sent %s, by %s", sender->offer.text, summary, ways[sender->method]);
 	if (sender->offset > 0)
-		program_say("%s: %llu bytes were there already", sender->offer.text,
+		program_log("%s: %llu bytes were there already", sender->offer.text,
 		            (unsigned long long)sender->offset);
 	ferry_transport_lose_connection(transport);
 }
@@ -193,7 +193,7 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 		else if (taken > 0 && frame.type == FRAME_STOP)
 			fail(sender, "the receiver says: %s", frame.text);
 		else
-			fail(sender, "the other end is no \"ferry-copy receive\" of this version");
+			fail(sender, "the other end is not a \"ferry-copy receive\" of this version");
 	}
 }
 
@@ -211,8 +211,8 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	struct sender *sender = context;
 	if (sender->state != OVER) {
 		progress_stop(&sender->progress);
-		program_say("%s: %s", sender->peer.address,
-		            reason != 0 ? strerror(-reason) : "the receiver has gone");
+		program_log("%s: %s", sender->peer.address,
+		            reason != 0 ? strerror(-reason) : "the receiver has disconnected");
 	}
 	sender->state = OVER;
 	peer_is_over(&sender->peer);
@@ -274,7 +274,7 @@ static bool set_name(struct sender *sender, const char *name)
 			name = "stdin";
 	}
 	if (!frame_name_is_fine(name)) {
-		program_say("'%s' is no name for a file there: see --name", name);
+		program_log("'%s' cannot be the name of a file there: see --name", name);
 		return false;
 	}
 	memcpy(sender->offer.text, name, strlen(name) + 1);
@@ -321,7 +321,7 @@ int send_run(int argc, char **argv)
 	program_print_ferry_log();
 	int status = describe(&sender);
 	if (status < 0) {
-		program_say("%s: %s", sender.path, strerror(-status));
+		program_log("%s: %s", sender.path, strerror(-status));
 		return EXIT_FAILURE;
 	}
 	return peer_run(&sender.peer);

@@ -116,7 +116,7 @@ static void accept_again(evutil_socket_t fd, short what, void *context)
 
 void clients_set_full(struct clients *clients, bool full)
 {
-	program_say(full ? "accepting pauses: no queue has room" : "accepting goes on");
+	program_log(full ? "accepting pauses: no queue has room" : "accepting resumes");
 	hinder(clients, QUEUES_FULL, full);
 }
 
@@ -307,7 +307,7 @@ static void read_head(struct client *client, struct evbuffer *input)
 static void bad_proxy_header(struct client *client, const char *why)
 {
 	char from[SOCKET_ADDRESS_TEXT_SIZE];
-	program_say("%s: %s", socket_address_format(&client->address.client, from, sizeof(from)), why);
+	program_log("%s: %s", socket_address_format(&client->address.client, from, sizeof(from)), why);
 	client->clients->refusals.bad_proxy_header++;
 	free_client(client);
 }
@@ -423,7 +423,7 @@ static void accept_failed(struct evconnlistener *accepts, void *context)
 	struct listener *listener = context;
 	struct clients *clients = listener->clients;
 	if (!clients->out_of_descriptors)
-		program_say("accepting pauses: %s", strerror(error));
+		program_log("accepting pauses: %s", strerror(error));
 	clients->out_of_descriptors = true;
 	pause_for_a_moment(clients, NO_DESCRIPTORS);
 }

@@ -1,4 +1,7 @@
-#include "programs/ferry-proxy/conf_reader.h"
+#include "programs/ferry-proxy/conf_options.h"
+
+#include "programs/ferry-proxy/conf_directives.h"
+#include "programs/ferry-proxy/conf_file.h"
 
 #include <arpa/inet.h>
 #include <getopt.h>
@@ -155,17 +158,17 @@ static bool read_listen(struct conf_reader *reader, const char *argument)
 	for (char *word; count < 4 && (word = strsep(&rest, " ")) != NULL;)
 		if (word[0] != '\0')
 			words[count++] = word;
-	return conf_reader_directive(reader, DIRECTIVE_LISTEN, words, count);
+	return conf_directive_run(reader, DIRECTIVE_LISTEN, words, count);
 }
 
 static bool read_directive(struct conf_reader *reader, enum directive directive)
 {
 	char *words[] = {optarg};
 	if (reader->by_option[directive] && directive != DIRECTIVE_LISTEN)
-		return conf_reader_refuse(reader, "is there twice");
+		return conf_reader_refuse(reader, "is given twice");
 	reader->by_option[directive] = true;
 	return directive == DIRECTIVE_LISTEN ? read_listen(reader, optarg)
-	                                     : conf_reader_directive(reader, directive, words, 1);
+	                                     : conf_directive_run(reader, directive, words, 1);
 }
 
 static bool read_option(struct conf_reader *reader, struct other_options *others, int number)
@@ -185,7 +188,7 @@ static bool read_option(struct conf_reader *reader, struct other_options *others
 	} else {
 		const char **value = other_option(others, number);
 		if (*value != NULL)
-			fine = conf_reader_refuse(reader, "is there twice");
+			fine = conf_reader_refuse(reader, "is given twice");
 		*value = optarg;
 	}
 	reader->subject = NULL;
@@ -202,9 +205,9 @@ static bool read_options(struct conf_reader *reader, struct other_options *other
 		if (number == '?' && optopt >= FIRST_DIRECTIVE)
 			return conf_reader_refuse(reader, "--%s takes no argument", option_name(optopt));
 		if (number == '?' && optopt != 0)
-			return conf_reader_refuse(reader, "'-%c' is no option; see --help", optopt);
+			return conf_reader_refuse(reader, "'-%c' is not an option; see --help", optopt);
 		if (number == '?')
-			return conf_reader_refuse(reader, "'%s' is no option; see --help",
+			return conf_reader_refuse(reader, "'%s' is not an option; see --help",
 			                          conf_reader_shown(argv[optind - 1]));
 		if (number == ':')
 			return conf_reader_refuse(reader, "--%s: an argument is missing", option_name(optopt));
@@ -233,12 +236,12 @@ static bool add_address(struct conf_reader *reader, const struct other_options *
 	reader->subject = "--address";
 	bool inet6 = inet_pton(AF_INET6, address, bytes) == 1;
 	if (!inet6 && inet_pton(AF_INET, address, bytes) != 1)
-		return conf_reader_refuse(reader, "'%s' is no IPv4 or IPv6 address",
+		return conf_reader_refuse(reader, "'%s' is not an IPv4 or IPv6 address",
 		                          conf_reader_shown(address));
 	(void)snprintf(text, sizeof(text), inet6 ? "[%s]:%lu" : "%s:%lu", address, port);
 	reader->subject = NULL;
 	reader->by_option[DIRECTIVE_LISTEN] = true;
-	return conf_reader_directive(reader, DIRECTIVE_LISTEN, words, 1);
+	return conf_directive_run(reader, DIRECTIVE_LISTEN, words, 1);
 }
 
 static bool set_listens(struct conf_reader *reader, const struct other_options *others)
@@ -246,7 +249,7 @@ static bool set_listens(struct conf_reader *reader, const struct other_options *
 	bool has_address = others->address != NULL || others->port != NULL;
 	if (has_address && reader->conf->listen_count > 0)
 		return conf_reader_refuse(
-		    reader, "--listen is there; --address and --port are another way to say it");
+		    reader, "--listen excludes --address and --port, which are a shorter form of it");
 	if (has_address || (others->config == NULL && reader->conf->listen_count == 0))
 		return add_address(reader, others);
 	return true;
@@ -298,7 +301,7 @@ static bool set_service(struct conf_reader *reader, const struct other_options *
 	return add_word(reader, "root", others->root, root, sizeof(root), words, &count) &&
 	       add_word(reader, "workers", others->workers, workers, sizeof(workers), words, &count) &&
 	       add_word(reader, "socket", others->socket, socket, sizeof(socket), words, &count) &&
-	       conf_reader_directive(reader, DIRECTIVE_SERVICE, words, count);
+	       conf_directive_run(reader, DIRECTIVE_SERVICE, words, count);
 }
 
 static bool set_take_over(struct conf_reader *reader, const char *path)
@@ -323,13 +326,13 @@ static bool read_all(struct conf_reader *reader, const struct other_options *oth
 	    !set_outcome_log(reader, others->outcome_log) || !set_listens(reader, others))
 		return false;
 	if (others->config != NULL && (!conf_reader_set(reader, &reader->conf->file, others->config) ||
-	                               !conf_reader_file(reader, others->config)))
+	                               !conf_file_read(reader, others->config)))
 		return false;
 	reader->file = NULL;
 	if (!set_service(reader, others))
 		return false;
 	reader->file = others->config;
-	return conf_reader_finish(reader);
+	return conf_directives_finish(reader);
 }
 
 enum conf_result conf_read(struct conf *conf, int argc, char **argv, char *error)

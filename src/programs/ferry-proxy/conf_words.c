@@ -27,14 +27,14 @@ static char *take_word(char **from, char *to, const char **why)
 		if (quoted && *next == '\\') {
 			next++;
 			if (*next != '"' && *next != '\\') {
-				*why = "a backslash within quotes, and neither a quote nor a backslash after it";
+				*why = "a backslash within quotes that neither a quote nor a backslash follows";
 				return NULL;
 			}
 		}
 		*to++ = *next;
 	}
 	if (quoted) {
-		*why = "a quote without its end";
+		*why = "a quote that is not closed";
 		return NULL;
 	}
 	*from = next;

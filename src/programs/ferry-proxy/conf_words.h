@@ -9,7 +9,7 @@ enum { CONF_WORDS_MAX = 16 };
 
 /*
  * Splits a line, in place, into words that end with a zero. How many there are, or -EINVAL, and
- * `*why` (static text) is set: a control character, a quote without its end, a backslash before
+ * `*why` (static text) is set: a control character, a quote that is not closed, a backslash before
  * another character than a quote or a backslash, more words than CONF_WORDS_MAX.
  */
 int conf_words_split(char *line, char *words[CONF_WORDS_MAX], const char **why);

@@ -25,7 +25,7 @@ static int set_path(struct listener *listener, const char *what, const char *pat
 	snprintf(text, sizeof(text), "unix:%s", path);
 	int status = socket_address_parse(&listener->address, text);
 	if (status < 0)
-		program_say("%s %s: %s", what, path, strerror(-status));
+		program_log("%s %s: %s", what, path, strerror(-status));
 	else
 		set_name(listener, what, 1);
 	return status;
@@ -122,7 +122,7 @@ static int open_one(struct listener *listener, struct ferry_socket_set *set)
 		listener->fd = ferry_socket_set_find(set, listener->name);
 	}
 	if (status < 0)
-		program_say("%s: %s", listener->name, strerror(-status));
+		program_log("%s: %s", listener->name, strerror(-status));
 	return status;
 }
 

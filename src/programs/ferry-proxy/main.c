@@ -11,7 +11,7 @@
 
 #include "programs/ferry-proxy/admin.h"
 #include "programs/ferry-proxy/clients.h"
-#include "programs/ferry-proxy/conf.h"
+#include "programs/ferry-proxy/conf_options.h"
 #include "programs/ferry-proxy/listeners.h"
 #include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
@@ -145,7 +145,7 @@ static void hung_up(evutil_socket_t signal_number, short what, void *context)
 	struct proxy *proxy = context;
 	if (proxy->state != SERVING)
 		return;
-	program_say("the workers are to be replaced");
+	program_log("the workers are to be replaced");
 	services_replace_workers(proxy->services);
 }
 
@@ -250,7 +250,7 @@ static int accept_all(struct proxy *proxy)
 	if (status == 0)
 		status = start_admin(proxy);
 	if (status < 0) {
-		program_say("cannot accept: %s", strerror(-status));
+		program_log("cannot accept: %s", strerror(-status));
 		return status;
 	}
 	proxy->state = SERVING;
@@ -332,7 +332,7 @@ static int start(struct proxy *proxy)
 		status = takeover_new(&proxy->takeover, proxy->base, proxy->conf.take_over, &proxy->wanted,
 		                      &callbacks, proxy);
 		if (status < 0)
-			program_say("--take-over %s: %s", proxy->conf.take_over, strerror(-status));
+			program_log("--take-over %s: %s", proxy->conf.take_over, strerror(-status));
 		return status;
 	}
 	status = ferry_socket_set_new(&proxy->set);
@@ -362,7 +362,7 @@ static int init(struct proxy *proxy)
 		status =
 		    clients_new(&proxy->clients, proxy->base, &proxy->conf, proxy->routes, proxy->services);
 	if (status < 0)
-		program_say("%s", strerror(-status));
+		program_log("%s", strerror(-status));
 	return status;
 }
 
@@ -394,7 +394,7 @@ static int run(struct proxy *proxy)
 {
 	proxy->base = event_base_new();
 	if (proxy->base == NULL) {
-		program_say("no event loop");
+		program_log("no event loop");
 		return EXIT_FAILURE;
 	}
 	if (init(proxy) < 0 || start(proxy) < 0 || event_base_dispatch(proxy->base) < 0)
@@ -439,7 +439,7 @@ static bool open_outcome_log(struct proxy *proxy)
 	proxy->outcome_log =
 	    open(proxy->conf.outcome_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
 	if (proxy->outcome_log < 0)
-		program_say("%s: %s", proxy->conf.outcome_log, strerror(errno));
+		program_log("%s: %s", proxy->conf.outcome_log, strerror(errno));
 	return proxy->outcome_log >= 0;
 }
 
@@ -470,7 +470,7 @@ int main(int argc, char **argv)
 	/* getopt_long(3) moves arguments about, and the successor is to have them as they were. */
 	char **copy = calloc((size_t)own + 1, sizeof(*copy));
 	if (copy == NULL) {
-		program_say("%s", strerror(ENOMEM));
+		program_log("%s", strerror(ENOMEM));
 		return EXIT_FAILURE;
 	}
 	memcpy(copy, argv, (size_t)own * sizeof(*copy));
@@ -484,11 +484,11 @@ int main(int argc, char **argv)
 		result = EXIT_SUCCESS;
 		break;
 	case CONF_CHECK:
-		puts("the configuration is well");
+		puts("the configuration is valid");
 		result = EXIT_SUCCESS;
 		break;
 	case CONF_BAD:
-		program_say("%s", error);
+		program_log("%s", error);
 		result = 2;
 		break;
 	default:

@@ -217,7 +217,7 @@ static int parse_v2(const unsigned char *bytes, size_t length, struct proxy_prot
 	if (whole > PROXY_PROTOCOL_V2_MAX)
 		return refuse(header, "the header is too long");
 	if (!local && (family > 3 || protocol > 2))
-		return refuse(header, "an address family or a protocol that there is none of");
+		return refuse(header, "an unknown address family or protocol");
 	if (!local && whole < V2_FIXED + sizes[family])
 		return refuse(header, "the header is too short for its addresses");
 	if (length < whole)

@@ -433,7 +433,7 @@ static void add_worker_table(struct text *text, const struct service_snapshot *s
 {
 	uint64_t restarts = 0;
 	if (service->worker_count == 0) {
-		add(text, "<p class=\"bad\">No worker is there.</p>\n");
+		add(text, "<p class=\"bad\">No worker is connected.</p>\n");
 		return;
 	}
 	begin_table(text, service->name, "Workers of");

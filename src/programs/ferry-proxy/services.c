@@ -168,7 +168,7 @@ static void worker_ready(struct ferry_dispatcher *dispatcher,
 	if (member->process != NULL)
 		supervisor_is_ready(member->process);
 	else
-		program_say("worker %s (pid %ld) is here", member->name, (long)member->pid);
+		program_log("worker %s (pid %ld) is connected", member->name, (long)member->pid);
 	tell_ready(service->services);
 }
 
@@ -182,7 +182,7 @@ static void worker_drained(struct ferry_dispatcher *dispatcher,
 	if (member->process != NULL) {
 		supervisor_is_leaving(member->process);
 	} else {
-		program_say("worker %s (pid %ld) has been drained", member->name, (long)member->pid);
+		program_log("worker %s (pid %ld) has been drained", member->name, (long)member->pid);
 		free_member(member);
 	}
 }
@@ -194,7 +194,7 @@ static void worker_lost(struct ferry_dispatcher *dispatcher, struct ferry_dispat
 	struct member *member = find_member(context, worker);
 	struct ferry_dispatcher_stats stats;
 	ferry_dispatcher_worker_get_stats(worker, &stats);
-	program_say("worker %s (pid %ld) is gone%s%s", member->name, (long)member->pid,
+	program_log("worker %s (pid %ld) is disconnected%s%s", member->name, (long)member->pid,
 	            reason != 0 ? ": " : "", reason != 0 ? strerror(-reason) : "");
 	forget_worker(member);
 	if (member->process == NULL) {
@@ -215,7 +215,7 @@ static void full_changed(struct ferry_dispatcher *dispatcher, bool full, void *c
 	bool all = true;
 	for (unsigned int i = 0; i < services->count; i++)
 		all = all && services->all[i].full;
-	program_say("the queue of %s %s", service->conf->name, full ? "is full" : "has room again");
+	program_log("the queue of %s %s", service->conf->name, full ? "is full" : "has room again");
 	if (all == services->full)
 		return;
 	services->full = all;
@@ -317,7 +317,7 @@ static void guest_came(struct ferry_listener *listener, struct ferry_transport *
 	snprintf(member->name, sizeof(member->name), "%s/%lu", service->conf->name, ++service->guests);
 	int status = add_worker(member, transport);
 	if (status < 0) {
-		program_say("worker %s (pid %ld) is refused: %s", member->name, (long)member->pid,
+		program_log("worker %s (pid %ld) is refused: %s", member->name, (long)member->pid,
 		            strerror(-status));
 		free_member(member);
 	}
@@ -366,7 +366,7 @@ static void log_outcome(const struct ticket *ticket, const struct ferry_handoff 
 	                      pid, ferry_handoff_get_attempt(handoff),
 	                      socket_address_format(&ticket->client, client, sizeof(client)), reason);
 	if (write(fd, line, (size_t)length) != length)
-		program_say("the outcome log: %s", strerror(errno));
+		program_log("the outcome log: %s", strerror(errno));
 }
 
 static void handoff_ended(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,

@@ -48,7 +48,7 @@ static void replace_next(struct supervisor *supervisor);
 
 static void say(const struct worker_process *process, const char *what)
 {
-	program_say("worker %s-%u (pid %ld) %s", process->supervisor->options.name, process->place + 1,
+	program_log("worker %s-%u (pid %ld) %s", process->supervisor->options.name, process->place + 1,
 	            (long)process->pid, what);
 }
 
@@ -67,7 +67,7 @@ static void restart_later(struct place *place)
 	struct timeval delay = {.tv_sec = place->backoff_ms / 1000,
 	                        .tv_usec = (suseconds_t)(place->backoff_ms % 1000) * 1000};
 	if (event_add(place->restart, &delay) < 0)
-		program_say("no memory to start a worker again");
+		program_log("no memory to start a worker again");
 	place->backoff_ms *= 2;
 	if (place->backoff_ms > LONGEST_BACKOFF_MS)
 		place->backoff_ms = LONGEST_BACKOFF_MS;
@@ -95,7 +95,7 @@ static void leave_place(struct worker_process *process)
 		place->successor = NULL;
 		if (supervisor->retiring)
 			return;
-		program_say("the workers of %s are not replaced: the new one was not ready",
+		program_log("the workers of %s are not replaced: the new one was not ready",
 		            supervisor->options.name);
 		supervisor->replacing = supervisor->options.places;
 		supervisor->replace_again = false;
@@ -223,7 +223,7 @@ static struct worker_process *start_process(struct place *place)
 	int fds[2];
 	int status = process != NULL ? spawn(process, fds) : -ENOMEM;
 	if (status < 0) {
-		program_say("%s does not start: %s", supervisor->options.argv[0], strerror(-status));
+		program_log("%s does not start: %s", supervisor->options.argv[0], strerror(-status));
 		if (process != NULL)
 			free_process(process);
 		return NULL;
@@ -283,7 +283,7 @@ static bool all_replaced(struct supervisor *supervisor)
 {
 	if (supervisor->replacing < supervisor->options.places)
 		return false;
-	program_say("the workers of %s are replaced", supervisor->options.name);
+	program_log("the workers of %s are replaced", supervisor->options.name);
 	if (!supervisor->replace_again)
 		return true;
 	supervisor->replace_again = false;

@@ -35,7 +35,7 @@ static int connect_to_old(struct takeover *takeover);
 
 static void fail(struct takeover *takeover, int status)
 {
-	program_say("%s: not taken over: %s", takeover->path, strerror(-status));
+	program_log("%s: not taken over: %s", takeover->path, strerror(-status));
 	event_del(takeover->deadline);
 	takeover->callbacks->ended(status, takeover->context);
 }

@@ -35,12 +35,12 @@ static void ended(struct ferry_takeover *takeover, int status, void *context)
 	upgrade->takeover = NULL;
 	event_del(upgrade->deadline);
 	if (status == 0) {
-		program_say("another proxy has taken over");
+		program_log("another proxy has taken over");
 		ferry_listener_free(upgrade->listener);
 		upgrade->listener = NULL;
 		upgrade->options.taken_over(upgrade->options.context);
 	} else {
-		program_say("nobody has taken over, this proxy goes on: %s", strerror(-status));
+		program_log("no proxy has taken over, this one continues: %s", strerror(-status));
 	}
 	ferry_takeover_free(takeover);
 }
@@ -49,7 +49,7 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct upgrade *upgrade = context;
-	program_say("the other proxy takes too long to take over, this one goes on");
+	program_log("the other proxy takes too long to take over, this one continues");
 	ferry_takeover_free(upgrade->takeover);
 	upgrade->takeover = NULL;
 }
@@ -64,12 +64,12 @@ static void asked(struct ferry_listener *listener, struct ferry_transport *trans
 		status = ferry_takeover_serve(&upgrade->takeover, upgrade->options.set, transport,
 		                              &callbacks, upgrade);
 	if (status < 0) {
-		program_say("a proxy that wants to take over is refused: %s", strerror(-status));
+		program_log("a proxy that wants to take over is refused: %s", strerror(-status));
 		ferry_transport_free(transport);
 		return;
 	}
 	if (event_add(upgrade->deadline, &patience) < 0)
-		program_say("no memory for a deadline: the other proxy may take as long as it likes");
+		program_log("no memory for a deadline: the other proxy may take as long as it likes");
 }
 
 /* ---- starting the successor ---- */
@@ -129,18 +129,18 @@ static int start_successor(struct upgrade *upgrade)
 void upgrade_start_successor(struct upgrade *upgrade)
 {
 	if (upgrade->successor != 0) {
-		program_say("the new proxy (pid %ld) is on its way already", (long)upgrade->successor);
+		program_log("the new proxy (pid %ld) is on its way already", (long)upgrade->successor);
 		return;
 	}
 	if (upgrade->listener == NULL) {
-		program_say("no upgrade: that needs a control socket, see --control");
+		program_log("no upgrade: that needs a control socket, see --control");
 		return;
 	}
 	int status = start_successor(upgrade);
 	if (status < 0)
-		program_say("no upgrade: %s: %s", upgrade->options.argv[0], strerror(-status));
+		program_log("no upgrade: %s: %s", upgrade->options.argv[0], strerror(-status));
 	else
-		program_say("the new proxy (pid %ld) is started", (long)upgrade->successor);
+		program_log("the new proxy (pid %ld) is started", (long)upgrade->successor);
 }
 
 static void child_ended(evutil_socket_t signal_number, short what, void *context)
@@ -152,8 +152,8 @@ static void child_ended(evutil_socket_t signal_number, short what, void *context
 	if (upgrade->successor == 0 || !child_process_has_ended(upgrade->successor, &status))
 		return;
 	child_process_describe(status, how, sizeof(how));
-	program_say("the new proxy (pid %ld) %s%s", (long)upgrade->successor, how,
-	            upgrade->listener != NULL ? ": this one goes on" : "");
+	program_log("the new proxy (pid %ld) %s%s", (long)upgrade->successor, how,
+	            upgrade->listener != NULL ? ": this one continues" : "");
 	upgrade->successor = 0;
 }
 

@@ -41,7 +41,7 @@ void access_log_add(const struct access_log *log, const char *client, const char
 	int size = snprintf(line, sizeof(line), "%s - - [%s] \"%s\" %d %" PRIu64 "\n", client, date,
 	                    quoted, status, length);
 	if (size > 0 && (size_t)size < sizeof(line) && write(log->fd, line, (size_t)size) < 0)
-		program_say("the access log: %s", strerror(errno));
+		program_log("the access log: %s", strerror(errno));
 }
 
 void access_log_close(struct access_log *log)

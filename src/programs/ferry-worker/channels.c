@@ -46,7 +46,7 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 	struct connection_tag tag = {.channel = channel->number, .id = ferry_handoff_get_id(handoff)};
 	int status = channels->callbacks->taken(handoff, &tag, channels->context);
 	if (status < 0) {
-		program_say("a client was dropped: %s", strerror(-status));
+		program_log("a client was dropped: %s", strerror(-status));
 		ferry_worker_done(worker, tag.id);
 	}
 }
@@ -84,7 +84,7 @@ static void dispatcher_lost(struct ferry_worker *worker, int reason, void *conte
 	/* A proxy that closes the channel of a worker that it has started dismisses it. */
 	bool dismissed = reason == 0 && channels->options.socket_path == NULL;
 	if (!drained && !channels->draining && !dismissed)
-		program_say("the proxy is gone%s%s", reason != 0 ? ": " : "",
+		program_log("the proxy is disconnected%s%s", reason != 0 ? ": " : "",
 		            reason != 0 ? strerror(-reason) : "");
 	free_channel(channel);
 	if (channels->options.socket_path != NULL && !drained)
@@ -111,7 +111,7 @@ static int add_channel(struct channels *channels, struct ferry_transport *transp
 	channels->first = channel;
 	status = ferry_worker_set_credits(channel->worker, channels->options.credits);
 	if (status < 0)
-		program_say("the number of clients stays at its default: %s", strerror(-status));
+		program_log("the number of clients stays at its default: %s", strerror(-status));
 	return 0;
 }
 
@@ -123,7 +123,7 @@ static void try_again_later(struct channels *channels)
 		return;
 	if (event_add(channels->retry, &delay) < 0) {
 		/* Without the timer this process would be of no use for ever, and look well. */
-		program_say("no memory to come back to the proxy");
+		program_log("no memory to come back to the proxy");
 		event_base_loopbreak(channels->base);
 	}
 	channels->retry_ms =
@@ -159,7 +159,7 @@ static void try_to_connect(struct channels *channels)
 	if (status == 0)
 		return;
 	if (!channels->proxy_is_missing)
-		program_say("no proxy at %s yet: %s", channels->options.socket_path, strerror(-status));
+		program_log("no proxy at %s yet: %s", channels->options.socket_path, strerror(-status));
 	channels->proxy_is_missing = true;
 	channels->connector = NULL;
 	try_again_later(channels);
@@ -222,7 +222,8 @@ void channels_done(struct channels *channels, const struct connection_tag *tag)
 		if (channel->number == tag->channel) {
 			int status = ferry_worker_done(channel->worker, tag->id);
 			if (status < 0 && status != -ENOTCONN)
-				program_say("a proxy is not told of an end: %s", strerror(-status));
+				program_log("a proxy gets no answer for a client that has ended: %s",
+				            strerror(-status));
 			return;
 		}
 }

@@ -74,7 +74,7 @@ static void log_claim(const struct worker *worker, const struct ferry_handoff *h
 	int length = snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(),
 	                      ferry_handoff_get_attempt(handoff), client);
 	if (write(worker->claim_log, line, (size_t)length) != length)
-		program_say("the claim log: %s", strerror(errno));
+		program_log("the claim log: %s", strerror(errno));
 }
 
 static int client_taken(struct ferry_handoff *handoff, const struct connection_tag *tag,
@@ -115,7 +115,7 @@ static int serve(struct worker *worker, const struct channels_options *options)
 	struct event_base *base = worker->server.base;
 	int status = channels_new(&worker->channels, base, options, &callbacks, worker);
 	if (status < 0) {
-		program_say("--channel %d: %s", options->fd, strerror(-status));
+		program_log("--channel %d: %s", options->fd, strerror(-status));
 		return EXIT_FAILURE;
 	}
 	struct program_signals signals = {0};
@@ -135,7 +135,7 @@ static int run(struct worker *worker, const struct channels_options *options)
 {
 	worker->server.base = event_base_new();
 	if (worker->server.base == NULL) {
-		program_say("no event loop");
+		program_log("no event loop");
 		return EXIT_FAILURE;
 	}
 	int result = serve(worker, options);
@@ -177,7 +177,7 @@ static bool read_seconds(const char *name, const char *text, struct timeval *tim
 {
 	unsigned long seconds;
 	if (!program_number(text, 86400, &seconds) || seconds == 0) {
-		program_say("--%s takes seconds, 1 to 86400, not '%s'", name, text);
+		program_log("--%s takes seconds, 1 to 86400, not '%s'", name, text);
 		return false;
 	}
 	timeout->tv_sec = (time_t)seconds;
@@ -188,7 +188,7 @@ static bool read_channel(const char *text, int *fd)
 {
 	unsigned long number;
 	if (!program_number(text, 1048576, &number) || fcntl((int)number, F_GETFD) < 0) {
-		program_say("--channel takes the number of an open descriptor, not '%s'", text);
+		program_log("--channel takes the number of an open descriptor, not '%s'", text);
 		return false;
 	}
 	*fd = (int)number;
@@ -229,9 +229,9 @@ static bool check_options(const struct options *options)
 {
 	bool channel = options->channels.fd >= 0, socket = options->channels.socket_path != NULL;
 	if (channel && socket)
-		program_say("--channel and --socket: a worker has one of them");
+		program_log("--channel and --socket: a worker has one of them");
 	else if (!channel && !socket)
-		program_say("--socket is missing; see --help");
+		program_log("--socket is missing; see --help");
 	return channel != socket;
 }
 
@@ -263,7 +263,7 @@ static int read_options(int argc, char **argv, struct worker *worker, struct opt
 		fine = take_option(option, worker, options) && fine;
 	}
 	if (optind < argc) {
-		program_say("'%s' is one argument too many", argv[optind]);
+		program_log("'%s' is one argument too many", argv[optind]);
 		fine = false;
 	}
 	return fine && check_options(options) ? 0 : 2;
@@ -273,14 +273,14 @@ static int open_root(const char *path)
 {
 	int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0) {
-		program_say("%s: %s", path, strerror(errno));
+		program_log("%s: %s", path, strerror(errno));
 		return -1;
 	}
 	/* Nothing could be served on a kernel that cannot keep a lookup below the root. */
 	struct static_file file;
 	int status = static_file_open(root, ".", &file);
 	if (status != -EISDIR) {
-		program_say("%s: %s", path, strerror(-status));
+		program_log("%s: %s", path, strerror(-status));
 		close(root);
 		return -1;
 	}
@@ -293,7 +293,7 @@ static bool open_logs(struct worker *worker, const struct options *options,
 	if (options->access_log != NULL) {
 		int status = access_log_open(access, options->access_log);
 		if (status < 0) {
-			program_say("%s: %s", options->access_log, strerror(-status));
+			program_log("%s: %s", options->access_log, strerror(-status));
 			return false;
 		}
 		worker->server.access_log = access;
@@ -302,7 +302,7 @@ static bool open_logs(struct worker *worker, const struct options *options,
 		worker->claim_log =
 		    open(options->claim_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
 		if (worker->claim_log < 0) {
-			program_say("%s: %s", options->claim_log, strerror(errno));
+			program_log("%s: %s", options->claim_log, strerror(errno));
 			return false;
 		}
 	}

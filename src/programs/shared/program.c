@@ -38,7 +38,7 @@ unsigned long program_raise_descriptor_limit(void)
 	return limit.rlim_cur < 1048576 ? (unsigned long)limit.rlim_cur : 1048576;
 }
 
-void program_say(const char *format, ...)
+void program_log(const char *format, ...)
 {
 	char line[512];
 	va_list arguments;
@@ -53,7 +53,7 @@ void program_say(const char *format, ...)
 static void print_line(enum ferry_log_level level, const char *line)
 {
 	if (level >= FERRY_LOG_WARNING)
-		program_say("%s", line);
+		program_log("%s", line);
 }
 
 void program_print_ferry_log(void)

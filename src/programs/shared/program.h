@@ -21,7 +21,7 @@ bool program_number(const char *text, unsigned long max, unsigned long *number);
 unsigned long program_raise_descriptor_limit(void);
 
 /* Prints a line to the standard error output, with the program's name. */
-__attribute__((format(printf, 1, 2))) void program_say(const char *format, ...);
+__attribute__((format(printf, 1, 2))) void program_log(const char *format, ...);
 
 /* Has ferry's own lines printed in the same way. */
 void program_print_ferry_log(void);

@@ -1,6 +1,7 @@
 /* The configuration of ferry-proxy: what a file and a command line say, and how they are refused. */
 
-#include "programs/ferry-proxy/conf.h"
+#include "programs/ferry-proxy/conf_file.h"
+#include "programs/ferry-proxy/conf_options.h"
 #include "programs/ferry-proxy/routes.h"
 #include "test.h"
 
@@ -172,7 +173,7 @@ TEST(blanks_comments_quotes_and_line_ends_are_as_one_expects)
 
 TEST(a_hash_within_a_word_is_no_comment)
 {
-	check_refused("listen a#b", "conf:1: listen: 'a#b' is no address");
+	check_refused("listen a#b", "conf:1: listen: 'a#b' is not an address");
 	check_refused(LEAST "control \"#x\" y", "conf:3: control: one argument is expected");
 }
 
@@ -180,14 +181,14 @@ TEST_CASE("refused");
 
 TEST(what_cannot_be_a_line_is_refused)
 {
-	check_refused(LEAST "control \"a", "conf:3: a quote without its end");
+	check_refused(LEAST "control \"a", "conf:3: a quote that is not closed");
 	check_refused(LEAST "control \"a\\n\"", "conf:3: a backslash within quotes");
 	check_refused(LEAST "control \"a\\", "conf:3: a backslash within quotes");
 	check_refused(LEAST "control a\x01", "conf:3: a control character");
 	check_refused(LEAST "control a\x7f", "conf:3: a control character");
 	check_refused("listen 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16", "conf:1: too many words");
 	check_refused("listen 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15",
-	              "conf:1: listen: '1' is no address");
+	              "conf:1: listen: '1' is not an address");
 	check_refused_bytes(LEAST "control \0\n", sizeof(LEAST "control \0\n") - 1,
 	                    "conf:3: a zero byte");
 	check_refused_bytes("\0", 1, "conf:1: a zero byte");
@@ -209,10 +210,10 @@ TEST(a_line_is_bounded)
 TEST(an_unknown_directive_is_named_and_others_are_offered)
 {
 	check_refused("lisen 127.0.0.1:1\n" LEAST,
-	              "conf:1: 'lisen' is no directive; expected is listen");
-	check_refused("\n\nLISTEN x", "conf:3: 'LISTEN' is no directive");
-	check_refused("\xef\xbb\xbflisten x", "conf:1: '\xef\xbb\xbflisten' is no directive");
-	check_refused("\"\"", "conf:1: '' is no directive");
+	              "conf:1: 'lisen' is not a directive; expected is listen");
+	check_refused("\n\nLISTEN x", "conf:3: 'LISTEN' is not a directive");
+	check_refused("\xef\xbb\xbflisten x", "conf:1: '\xef\xbb\xbflisten' is not a directive");
+	check_refused("\"\"", "conf:1: '' is not a directive");
 }
 
 TEST(a_message_is_cut_to_what_can_be_read)
@@ -220,7 +221,7 @@ TEST(a_message_is_cut_to_what_can_be_read)
 	static char text[3000];
 	memset(text, 'x', sizeof(text));
 	ck_assert_int_eq(read_bytes(text, sizeof(text)), CONF_BAD);
-	ck_assert_ptr_nonnull(strstr(error, "xxx...' is no directive"));
+	ck_assert_ptr_nonnull(strstr(error, "xxx...' is not a directive"));
 	static char name[3000];
 	memset(name, 'n', sizeof(name) - 1);
 	ck_assert_int_eq(conf_read_text(&conf, name, text, sizeof(text), error), CONF_BAD);
@@ -237,24 +238,23 @@ TEST(what_is_said_twice_is_refused)
 	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++) {
 		char text[200], expected[100];
 		snprintf(text, sizeof(text), LEAST "%s\n\n%s\n", once[i], once[i]);
-		snprintf(expected, sizeof(expected), "conf:5: %.*s: is there already, in line 3",
+		snprintf(expected, sizeof(expected), "conf:5: %.*s: is already in line 3",
 		         (int)strcspn(once[i], " "), once[i]);
 		check_refused(text, expected);
 	}
 	check_refused(LEAST "listen 127.0.0.1:1",
-	              "conf:3: listen: '127.0.0.1:1' is listened on already");
-	check_refused(LEAST "service www socket=a",
-	              "conf:3: service: 'www' is there already, in line 2");
-	check_refused(LEAST "service b root=/ root=/", "conf:3: service: root= is there twice");
+	              "conf:3: listen: '127.0.0.1:1' is already listened on");
+	check_refused(LEAST "service www socket=a", "conf:3: service: 'www' is already in line 2");
+	check_refused(LEAST "service b root=/ root=/", "conf:3: service: root= is given twice");
 	check_refused(LEAST "route path=/a www\nroute path=//a/ www",
-	              "conf:4: route: there is one for that host and path already");
-	check_refused(LEAST "route path=/a path=/b www", "conf:3: route: path= is there twice");
+	              "conf:4: route: a route for that host and path exists already");
+	check_refused(LEAST "route path=/a path=/b www", "conf:3: route: path= is given twice");
 	check_refused(LEAST "control a\nservice b socket=a",
-	              "conf:4: service: the path 'a' is used already");
+	              "conf:4: service: the path 'a' is already used");
 	check_refused(LEAST "service b socket=a\ncontrol a",
-	              "conf:4: control: the path 'a' is used already");
+	              "conf:4: control: the path 'a' is already used");
 	check_refused(LEAST "service b socket=a\nservice c socket=a",
-	              "conf:4: service: the path 'a' is used already");
+	              "conf:4: service: the path 'a' is already used");
 }
 
 TEST_CASE("file");
@@ -310,7 +310,7 @@ TEST(numbers_have_bounds_and_nothing_but_digits)
 		for (size_t j = 0; j < sizeof(bad) / sizeof(bad[0]); j++) {
 			snprintf(text, sizeof(text), LEAST "%s %s", numbers[i].name, bad[j]);
 			check_refused(text, expected);
-			snprintf(text, sizeof(text), "' is no number from 1 to %lu", numbers[i].max);
+			snprintf(text, sizeof(text), "' is not a number from 1 to %lu", numbers[i].max);
 			ck_assert_ptr_nonnull(strstr(error, text));
 		}
 		snprintf(text, sizeof(text), LEAST "%s %lu", numbers[i].name, numbers[i].max + 1);
@@ -323,17 +323,17 @@ TEST(numbers_have_bounds_and_nothing_but_digits)
 		conf_free(&conf);
 	}
 	check_refused("listen 127.0.0.1:1\nservice a root=/ workers=0",
-	              "conf:2: service: '0' is no number from 1 to 1024");
+	              "conf:2: service: '0' is not a number from 1 to 1024");
 	check_refused("listen 127.0.0.1:1\nservice a root=/ workers=1025",
-	              "conf:2: service: '1025' is no number");
+	              "conf:2: service: '1025' is not a number");
 }
 
 TEST(a_bad_address_is_told)
 {
 	static char text[300];
 	check_refused("listen localhost:80",
-	              "conf:1: listen: 'localhost:80' is no address like 127.0.0.1");
-	check_refused(LEAST "admin 80", "conf:3: admin: '80' is no address like 127.0.0.1");
+	              "conf:1: listen: 'localhost:80' is not an address like 127.0.0.1");
+	check_refused(LEAST "admin 80", "conf:3: admin: '80' is not an address like 127.0.0.1");
 	check_refused("listen 127.0.0.1:1 proxy",
 	              "conf:1: listen: 'proxy' after the address; only proxy-p");
 	check_refused("listen 127.0.0.1:1 proxy-protocol x", "conf:1: listen: 'x' after the address");
@@ -355,10 +355,10 @@ TEST(a_bad_service_is_told)
 {
 	check_refused(SERVICE("a"), "conf:2: service: 'a' has neither root= nor socket=");
 	check_refused(SERVICE("a b"), "conf:2: service: 'b' is not one of root=, workers=");
-	check_refused(SERVICE("root=/"), "conf:2: service: 'root=/' is no name of a service");
-	check_refused(SERVICE("\"\" root=/"), "conf:2: service: '' is no name of a service");
-	check_refused(SERVICE("a/b root=/"), "conf:2: service: 'a/b' is no name of a service");
-	check_refused(LEAST "service a/b root=/", "conf:3: service: 'a/b' is no name of a service");
+	check_refused(SERVICE("root=/"), "conf:2: service: 'root=/' is not a service name");
+	check_refused(SERVICE("\"\" root=/"), "conf:2: service: '' is not a service name");
+	check_refused(SERVICE("a/b root=/"), "conf:2: service: 'a/b' is not a service name");
+	check_refused(LEAST "service a/b root=/", "conf:3: service: 'a/b' is not a service name");
 	check_refused(SERVICE("a root="), "conf:2: service: root= has no value");
 	check_refused(SERVICE("a Root=/"), "conf:2: service: 'Root=/' is not one of root=");
 	check_refused(SERVICE("a rootx=/"), "conf:2: service: 'rootx=/' is not one of root=");
@@ -368,7 +368,7 @@ TEST(a_bad_service_is_told)
 	              "conf:2: service: choice='random' is neither least, round-robin nor by-client");
 	check_refused(SERVICE("a root=/nowhere/at/all"),
 	              "conf:2: service: the directory '/nowhere/at/all': No such file or directory");
-	check_refused(SERVICE("a root=/dev/null"), "conf:2: service: '/dev/null' is no directory");
+	check_refused(SERVICE("a root=/dev/null"), "conf:2: service: '/dev/null' is not a directory");
 	check_refused(
 	    SERVICE("1234567890123456789012345678901234567890123456789012345678901234 root=/"),
 	    "conf:2: service: '1234567890");
@@ -385,10 +385,10 @@ TEST(a_bad_route_is_told)
 	check_refused(LEAST "route a www", "conf:3: route: 'a' is not one of host=, path=");
 	check_refused(LEAST "route host=a:80 www", "conf:3: route: host='a:80' is neither a name");
 	check_refused(LEAST "route host=* www", "conf:3: route: host='*' is neither a name");
-	check_refused(LEAST "route path=a www", "conf:3: route: path='a' is no path like /a/b");
-	check_refused(LEAST "route host=b path=/../a www", "conf:3: route: path='/../a' is no path");
+	check_refused(LEAST "route path=a www", "conf:3: route: path='a' is not a path like /a/b");
+	check_refused(LEAST "route host=b path=/../a www", "conf:3: route: path='/../a' is not a path");
 	check_refused(LEAST "route path= www", "conf:3: route: path= has no value");
-	check_refused(LEAST "route path=/ a/b", "conf:3: route: 'a/b' is no name of a service");
+	check_refused(LEAST "route path=/ a/b", "conf:3: route: 'a/b' is not a service name");
 	check_refused("route path=/a chat\n" LEAST, "conf:1: route: there is no service 'chat'");
 	check_refused(LEAST "route path=/a www\nroute path=/b ww",
 	              "conf:4: route: there is no service 'ww'");
@@ -397,9 +397,9 @@ TEST(a_bad_route_is_told)
 
 TEST(a_file_without_a_listener_or_a_service_is_refused)
 {
-	check_refused("", "conf: no 'listen ADDRESS' is there");
-	check_refused("service a root=/", "conf: no 'listen ADDRESS' is there");
-	check_refused("listen 127.0.0.1:1\n", "conf: no 'service NAME ...' is there");
+	check_refused("", "conf: a 'listen ADDRESS' line is missing");
+	check_refused("service a root=/", "conf: a 'listen ADDRESS' line is missing");
+	check_refused("listen 127.0.0.1:1\n", "conf: a 'service NAME ...' line is missing");
 }
 
 TEST(there_is_a_bound_of_each)
@@ -581,34 +581,36 @@ TEST(a_file_may_leave_the_service_to_the_options)
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:1");
 	conf_free(&conf);
 	ck_assert_int_eq(read_line("--config", file), CONF_BAD);
-	ck_assert_ptr_nonnull(strstr(error, ": no 'service NAME ...' is there"));
+	ck_assert_ptr_nonnull(strstr(error, ": a 'service NAME ...' line is missing"));
 	unlink(file);
 }
 
 TEST(bad_options_are_named)
 {
 	ck_line_refused("--socket is missing, or --root, or --config; see --help", "--port", "1");
-	ck_line_refused("'--nothing' is no option; see --help", "--nothing");
-	ck_line_refused("'-x' is no option; see --help", "-x");
-	ck_line_refused("'-x' is no option; see --help", "--socket", "a", "-xy");
+	ck_line_refused("'--nothing' is not an option; see --help", "--nothing");
+	ck_line_refused("'-x' is not an option; see --help", "-x");
+	ck_line_refused("'-x' is not an option; see --help", "--socket", "a", "-xy");
 	ck_line_refused("--check takes no argument", "--check=1");
 	ck_line_refused("--queue: an argument is missing", "--queue");
 	ck_line_refused("'y' is one argument too many; see --help", "--socket", "x", "y");
-	ck_line_refused("--socket: is there twice", "--socket", "x", "--socket", "y");
-	ck_line_refused("--queue: is there twice", "--queue", "1", "--queue", "2");
-	ck_line_refused("--queue: '0' is no number from 1 to 1000000", "--socket", "x", "--queue", "0");
-	ck_line_refused("--port: '65536' is no number from 0 to 65535", "--socket", "x", "--port",
+	ck_line_refused("--socket: is given twice", "--socket", "x", "--socket", "y");
+	ck_line_refused("--queue: is given twice", "--queue", "1", "--queue", "2");
+	ck_line_refused("--queue: '0' is not a number from 1 to 1000000", "--socket", "x", "--queue",
+	                "0");
+	ck_line_refused("--port: '65536' is not a number from 0 to 65535", "--socket", "x", "--port",
 	                "65536");
-	ck_line_refused("--port: '' is no number", "--socket", "x", "--port", "");
-	ck_line_refused("--address: 'localhost' is no IPv4 or IPv6 address", "--socket", "x",
+	ck_line_refused("--port: '' is not a number", "--socket", "x", "--port", "");
+	ck_line_refused("--address: 'localhost' is not an IPv4 or IPv6 address", "--socket", "x",
 	                "--address", "localhost");
-	ck_line_refused("--listen: 'x' is no address", "--listen", "x");
+	ck_line_refused("--listen: 'x' is not an address", "--listen", "x");
 	ck_line_refused("--listen: an address is missing", "--listen", " ");
 	ck_line_refused("--listen: 'c' after the address", "--listen", "127.0.0.1:1 b c d e");
-	ck_line_refused("--listen is there; --address and --port", "--socket", "x", "--listen",
+	ck_line_refused("--listen excludes --address and --port", "--socket", "x", "--listen",
 	                "127.0.0.1:1", "--port", "1");
 	ck_line_refused("--workers is for workers with a --root", "--socket", "x", "--workers", "1");
-	ck_line_refused("--workers: '0' is no number from 1 to 1024", "--root", "/", "--workers", "0");
+	ck_line_refused("--workers: '0' is not a number from 1 to 1024", "--root", "/", "--workers",
+	                "0");
 	ck_line_refused("--root: the directory '/nowhere': No such file", "--root", "/nowhere");
 	ck_line_refused("--take-over: the path of a unix socket is missing", "--take-over", "",
 	                "--socket", "x");
@@ -620,7 +622,7 @@ TEST(a_bad_file_is_named)
 {
 	char *file = write_file(LEAST "queue 0\n", sizeof(LEAST "queue 0\n") - 1);
 	char expected[128];
-	snprintf(expected, sizeof(expected), "%s:3: queue: '0' is no number", file);
+	snprintf(expected, sizeof(expected), "%s:3: queue: '0' is not a number", file);
 	ck_line_refused(expected, "--config", file);
 	ck_line_refused("--root, --workers and --socket are for a proxy without a service", "--config",
 	                file, "--queue", "1", "--socket", "x");

@@ -499,7 +499,7 @@ TEST(the_summaries_have_their_numbers)
 	check_has("<dt>Kept</dt><dd>10006</dd>");
 	check_has("<dt>Channels lost</dt><dd>10012</dd>");
 	check_has("Its workers are started by others; choice of worker: by-client.");
-	check_has("No worker is there.");
+	check_has("No worker is connected.");
 	check_has("<th scope=\"row\">Full queue</th><td>44</td>");
 	check_has("<th scope=\"row\">No worker in time</th><td>45</td>");
 	check_has("<th scope=\"row\">Malformed request heads</th><td>41</td>");

@@ -1,0 +1,361 @@
+#include "programs/ferry-proxy/conf_directives.h"
+
+#include "programs/ferry-proxy/routes.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_WORKERS = 2, MOST_WORKERS = 1024 };
+
+static bool exactly(struct conf_reader *reader, size_t count, const char *what)
+{
+	if (count == 0)
+		return conf_reader_refuse(reader, "%s is missing", what);
+	if (count > 1)
+		return conf_reader_refuse(reader, "one argument is expected, %s, not %zu", what, count);
+	return true;
+}
+
+static bool read_address(struct conf_reader *reader, const char *word,
+                         struct socket_address *address)
+{
+	int status = socket_address_parse(address, word);
+	if (status == -ENAMETOOLONG)
+		return conf_reader_refuse(reader, "'%s' is too long for a unix socket",
+		                          conf_reader_shown(word));
+	if (status < 0)
+		return conf_reader_refuse(
+		    reader, "'%s' is not an address like 127.0.0.1:8080, [::1]:8080 or unix:/path",
+		    conf_reader_shown(word));
+	return true;
+}
+
+/* Any number of sockets may be on port 0. */
+static bool is_any_port(const struct socket_address *address)
+{
+	return address->any.sa_family != AF_UNIX && address->in.sin_port == 0;
+}
+
+static bool add_listen(struct conf_reader *reader, char **words, size_t count)
+{
+	struct conf *conf = reader->conf;
+	if (count == 0)
+		return conf_reader_refuse(reader, "an address is missing");
+	if (conf->listen_count == CONF_LISTENS)
+		return conf_reader_refuse(reader, "more than %d addresses", CONF_LISTENS);
+	struct conf_listen *listen = &conf->listens[conf->listen_count];
+	*listen = (struct conf_listen){.proxy_protocol = count > 1};
+	if (!read_address(reader, words[0], &listen->address))
+		return false;
+	if (count > 2 || (count == 2 && strcmp(words[1], "proxy-protocol") != 0))
+		return conf_reader_refuse(reader,
+		                          "'%s' after the address; only proxy-protocol may follow it",
+		                          conf_reader_shown(words[count > 2 ? 2 : 1]));
+	for (unsigned int i = 0; i < conf->listen_count; i++)
+		if (socket_address_equal(&conf->listens[i].address, &listen->address) &&
+		    !is_any_port(&listen->address))
+			return conf_reader_refuse(reader, "'%s' is already listened on",
+			                          conf_reader_shown(words[0]));
+	conf->listen_count++;
+	return true;
+}
+
+static bool is_service_name(const char *name)
+{
+	size_t length =
+	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
+	return length > 0 && length <= CONF_NAME_MAX && name[length] == '\0';
+}
+
+static bool read_service_name(struct conf_reader *reader, const char *word, char *name)
+{
+	if (!is_service_name(word))
+		return conf_reader_refuse(
+		    reader, "'%s' is not a service name, which is 1 to %d letters, digits, '-', '_', '.'",
+		    conf_reader_shown(word), CONF_NAME_MAX);
+	(void)snprintf(name, CONF_NAME_MAX + 1, "%s", word);
+	return true;
+}
+
+/* "key=value": the value, if the key is this one. */
+static const char *value_of(const char *word, const char *key)
+{
+	size_t length = strlen(key);
+	return strncmp(word, key, length) == 0 && word[length] == '=' ? word + length + 1 : NULL;
+}
+
+static bool read_choice(struct conf_reader *reader, const char *value,
+                        enum ferry_dispatch_choice *choice)
+{
+	if (conf_find_choice(value, choice))
+		return true;
+	return conf_reader_refuse(reader, "choice='%s' is neither least, round-robin nor by-client",
+	                          conf_reader_shown(value));
+}
+
+/* What a service's and a route's words may be, once each. */
+struct keys {
+	const char *const *names;
+	const char *expected;
+	const char *values[4];
+};
+
+static bool read_keys(struct conf_reader *reader, struct keys *keys, char **words, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		size_t key = 0;
+		const char *value = NULL;
+		while (keys->names[key] != NULL && (value = value_of(words[i], keys->names[key])) == NULL)
+			key++;
+		if (value == NULL)
+			return conf_reader_refuse(reader, "'%s' is not one of %s", conf_reader_shown(words[i]),
+			                          keys->expected);
+		if (keys->values[key] != NULL)
+			return conf_reader_refuse(reader, "%s= is given twice", keys->names[key]);
+		if (value[0] == '\0')
+			return conf_reader_refuse(reader, "%s= has no value", keys->names[key]);
+		keys->values[key] = value;
+	}
+	return true;
+}
+
+/* Two that listen on one path would take it from each other. */
+static bool socket_is_free(struct conf_reader *reader, const char *path)
+{
+	const struct conf *conf = reader->conf;
+	bool taken = conf->control != NULL && strcmp(conf->control, path) == 0;
+	for (unsigned int i = 0; i < conf->service_count; i++)
+		taken = taken ||
+		        (conf->services[i].socket != NULL && strcmp(conf->services[i].socket, path) == 0);
+	return !taken ||
+	       conf_reader_refuse(reader, "the path '%s' is already used", conf_reader_shown(path));
+}
+
+static bool fill_service(struct conf_reader *reader, struct conf_service *service,
+                         const char *const *values)
+{
+	const char *root = values[0], *workers = values[1], *socket = values[2], *choice = values[3];
+	unsigned long number = DEFAULT_WORKERS;
+	if (root == NULL && socket == NULL)
+		return conf_reader_refuse(reader, "'%s' has neither root= nor socket=", service->name);
+	if (workers != NULL && root == NULL)
+		return conf_reader_refuse(reader, "workers= is for a service with root=");
+	if (workers != NULL && !conf_reader_number(reader, workers, 1, MOST_WORKERS, &number))
+		return false;
+	if (root != NULL && !conf_reader_directory(reader, root))
+		return false;
+	if (socket != NULL &&
+	    !(conf_reader_socket_path(reader, socket) && socket_is_free(reader, socket)))
+		return false;
+	if (choice != NULL && !read_choice(reader, choice, &service->choice))
+		return false;
+	service->workers = root != NULL ? (unsigned int)number : 0;
+	return (root == NULL || conf_reader_set(reader, &service->root, root)) &&
+	       (socket == NULL || conf_reader_set(reader, &service->socket, socket));
+}
+
+static bool add_service(struct conf_reader *reader, char **words, size_t count)
+{
+	static const char *const names[] = {"root", "workers", "socket", "choice", NULL};
+	struct keys keys = {.names = names, .expected = "root=, workers=, socket=, choice="};
+	struct conf *conf = reader->conf;
+	if (count == 0)
+		return conf_reader_refuse(reader, "a name is missing");
+	if (conf->service_count == CONF_SERVICES)
+		return conf_reader_refuse(reader, "more than %d services", CONF_SERVICES);
+	struct conf_service *service = &conf->services[conf->service_count];
+	*service = (struct conf_service){.line = reader->line};
+	if (!read_service_name(reader, words[0], service->name))
+		return false;
+	int other = conf_find_service(conf, service->name);
+	if (other >= 0)
+		return conf_reader_refuse(reader, "'%s' is already in line %u", service->name,
+		                          conf->services[other].line);
+	if (!read_keys(reader, &keys, words + 1, count - 1) ||
+	    !fill_service(reader, service, keys.values)) {
+		free(service->root);
+		return false;
+	}
+	conf->service_count++;
+	return true;
+}
+
+static bool fill_route(struct conf_reader *reader, struct conf_route *route, const char *host,
+                       const char *path)
+{
+	if (host == NULL && path == NULL)
+		return conf_reader_refuse(reader,
+		                          "neither host= nor path=; 'default' names the service for "
+		                          "what no route takes");
+	if (host != NULL && !routes_host_is_fine(host))
+		return conf_reader_refuse(
+		    reader,
+		    "host='%s' is neither a name like example.org or *.example.org nor an address, "
+		    "without a port",
+		    conf_reader_shown(host));
+	if (path != NULL && !routes_path_is_fine(path))
+		return conf_reader_refuse(
+		    reader,
+		    "path='%s' is not a path like /a/b, without '..', '%%2F', '?' and '#', and with "
+		    "others escaped as in a request",
+		    conf_reader_shown(path));
+	int status = routes_add(reader->routes, host, path, reader->conf->route_count);
+	if (status == -EEXIST)
+		return conf_reader_refuse(reader, "a route for that host and path exists already");
+	if (status < 0)
+		return conf_reader_refuse(reader, "out of memory");
+	return (host == NULL || conf_reader_set(reader, &route->host, host)) &&
+	       (path == NULL || conf_reader_set(reader, &route->path, path));
+}
+
+/* The service is looked for when all have been read. */
+static bool add_route(struct conf_reader *reader, char **words, size_t count)
+{
+	static const char *const names[] = {"host", "path", NULL};
+	struct keys keys = {.names = names, .expected = "host=, path= before the service's name"};
+	struct conf *conf = reader->conf;
+	if (count == 0)
+		return conf_reader_refuse(reader, "host= or path=, and a service's name are missing");
+	if (conf->route_count == CONF_ROUTES)
+		return conf_reader_refuse(reader, "more than %d routes", CONF_ROUTES);
+	if (strchr(words[count - 1], '=') != NULL)
+		return conf_reader_refuse(reader, "a service's name is missing at the end");
+	struct conf_route *route = &conf->routes[conf->route_count];
+	*route = (struct conf_route){.service = 0};
+	if (!read_keys(reader, &keys, words, count - 1) ||
+	    !read_service_name(reader, words[count - 1], reader->route_services[conf->route_count]))
+		return false;
+	if (!fill_route(reader, route, keys.values[0], keys.values[1])) {
+		free(route->host);
+		return false;
+	}
+	reader->route_lines[conf->route_count++] = reader->line;
+	return true;
+}
+
+static bool set_control(struct conf_reader *reader, const char *path)
+{
+	return conf_reader_socket_path(reader, path) && socket_is_free(reader, path) &&
+	       conf_reader_set(reader, &reader->conf->control, path);
+}
+
+/* Those that are a number. */
+static const struct {
+	enum directive directive;
+	unsigned long min, max;
+	const char *what;
+} numbers[] = {
+    {DIRECTIVE_QUEUE, 1, 1000000, "a number of connections"},
+    {DIRECTIVE_QUEUE_TIMEOUT, 1, 3600000, "a number of milliseconds"},
+    {DIRECTIVE_ANSWER_TIMEOUT, 1, 3600000, "a number of milliseconds"},
+    {DIRECTIVE_HEAD_TIMEOUT, 1, 86400, "a number of seconds"},
+    {DIRECTIVE_DRAIN_TIMEOUT, 1, 86400, "a number of seconds"},
+    {DIRECTIVE_MAX_CLIENTS, 1, 1000000, "a number of connections"},
+    {DIRECTIVE_RETRY_AFTER, 1, 86400, "a number of seconds"},
+};
+
+static struct timeval milliseconds(unsigned long number)
+{
+	return (struct timeval){.tv_sec = (time_t)(number / 1000),
+	                        .tv_usec = (suseconds_t)(number % 1000 * 1000)};
+}
+
+static void set_number(struct conf *conf, enum directive directive, unsigned long number)
+{
+	switch (directive) {
+	case DIRECTIVE_QUEUE:
+		conf->queue = (unsigned int)number;
+		break;
+	case DIRECTIVE_QUEUE_TIMEOUT:
+		conf->queue_timeout = milliseconds(number);
+		break;
+	case DIRECTIVE_ANSWER_TIMEOUT:
+		conf->answer_timeout = milliseconds(number);
+		break;
+	case DIRECTIVE_HEAD_TIMEOUT:
+		conf->head_timeout = milliseconds(1000 * number);
+		break;
+	case DIRECTIVE_DRAIN_TIMEOUT:
+		conf->drain_timeout = milliseconds(1000 * number);
+		break;
+	case DIRECTIVE_MAX_CLIENTS:
+		conf->max_clients = number;
+		break;
+	default:
+		conf->retry_after = (unsigned int)number;
+	}
+}
+
+static bool read_number(struct conf_reader *reader, enum directive directive, char **words,
+                        size_t count)
+{
+	size_t i = 0;
+	while (numbers[i].directive != directive)
+		i++;
+	unsigned long number = 0;
+	if (!exactly(reader, count, numbers[i].what) ||
+	    !conf_reader_number(reader, words[0], numbers[i].min, numbers[i].max, &number))
+		return false;
+	set_number(reader->conf, directive, number);
+	return true;
+}
+
+bool conf_directive_run(struct conf_reader *reader, enum directive directive, char **words,
+                        size_t count)
+{
+	switch (directive) {
+	case DIRECTIVE_LISTEN:
+		return add_listen(reader, words, count);
+	case DIRECTIVE_SERVICE:
+		return add_service(reader, words, count);
+	case DIRECTIVE_ROUTE:
+		return add_route(reader, words, count);
+	case DIRECTIVE_DEFAULT:
+		return exactly(reader, count, "a service's name") &&
+		       read_service_name(reader, words[0], reader->default_name);
+	case DIRECTIVE_ADMIN:
+		return exactly(reader, count, "an address") &&
+		       read_address(reader, words[0], &reader->conf->admin);
+	case DIRECTIVE_CONTROL:
+		return exactly(reader, count, "a path") && set_control(reader, words[0]);
+	default:
+		return read_number(reader, directive, words, count);
+	}
+}
+
+static bool find_services(struct conf_reader *reader)
+{
+	struct conf *conf = reader->conf;
+	reader->subject = "route";
+	for (unsigned int i = 0; i < conf->route_count; i++) {
+		int service = conf_find_service(conf, reader->route_services[i]);
+		reader->line = reader->route_lines[i];
+		if (service < 0)
+			return conf_reader_refuse(reader, "there is no service '%s'",
+			                          reader->route_services[i]);
+		conf->routes[i].service = (unsigned int)service;
+	}
+	if (reader->default_name[0] == '\0')
+		return true;
+	int service = conf_find_service(conf, reader->default_name);
+	reader->subject = "default";
+	reader->line = reader->lines[DIRECTIVE_DEFAULT];
+	if (service < 0)
+		return conf_reader_refuse(reader, "there is no service '%s'", reader->default_name);
+	conf->default_service = (unsigned int)service;
+	return true;
+}
+
+bool conf_directives_finish(struct conf_reader *reader)
+{
+	const struct conf *conf = reader->conf;
+	reader->line = 0;
+	reader->subject = NULL;
+	if (conf->listen_count == 0)
+		return conf_reader_refuse(reader, "a 'listen ADDRESS' line is missing");
+	if (conf->service_count == 0)
+		return conf_reader_refuse(reader, "a 'service NAME ...' line is missing");
+	return find_services(reader);
+}
