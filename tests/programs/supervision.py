@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 import unittest
 
 import harness
@@ -46,14 +47,16 @@ class Killed(Case):
             client.socket.close()
 
     def test_a_worker_that_cannot_start_is_tried_less_and_less(self):
+        started = time.monotonic()
         proxy = self.start("--queue-timeout", "300", "--retry-after", "7", workers=1,
                            worker=("--nothing",))
         for _ in range(2):
             answer = proxy.ask("/")
             self.assertEqual((answer.status, answer.fields["retry-after"]), (503, "7"))
         proxy.wait_for("exited with status 2", 4)
-        # After 0, 0.1, 0.3 and 0.7 seconds; without a pause there would be thousands.
-        self.assertLess(proxy.count("exited with status 2"), 9)
+        # Attempts begin after 0, 0.1, 0.3, 0.7 seconds, and so on: never earlier, however slow the machine.
+        attempts = proxy.count("exited with status 2")
+        self.assertLess(0.1 * (2 ** (min(attempts, 8) - 1) - 1), time.monotonic() - started)
         self.assertEqual(proxy.admin("/-/healthz").status, 200)
 
     def test_a_worker_whose_user_ends_it_is_replaced(self):
@@ -148,7 +151,8 @@ class Replaced(Case):
         proxy.root.rename(proxy.directory / "elsewhere")
         proxy.signal(signal.SIGHUP)
         proxy.wait_for("are not replaced")
-        self.assertEqual(proxy.worker_pids(), old)
+        # The channel of the worker that failed may end before its process does.
+        harness.wait_until(lambda: proxy.worker_pids() == old, "the old workers alone are left")
         self.assert_serves(proxy)
         (proxy.directory / "elsewhere").rename(proxy.root)
         proxy.signal(signal.SIGHUP)
