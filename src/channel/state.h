@@ -14,7 +14,7 @@
 
 /*
  * A channel, its states, and the poller that it belongs to. docs/channel.md has a picture of the states, and
- * tests/unit/channel_states.c a table of every state and event. Each state has one writer, below or in
+ * tests/unit/channel/states.c a table of every state and event. Each state has one writer, below or in
  * channel/ready.h.
  */
 

@@ -13,11 +13,11 @@ complain()
 	status=1
 }
 
-# Where a program's cases are: its name's first word is the directory.
+# Where a program's cases are: unit.message.threads in tests/unit/message/threads.c.
 source_of()
 {
-	directory=$source/tests/${1%%.*}
-	for file in "$directory/${1#*.}.c" "$directory/${1#*.}.py"; do
+	path=$source/tests/$(echo "$1" | tr . /)
+	for file in "$path.c" "$path.py"; do
 		if [ -f "$file" ]; then
 			echo "$file"
 			return
@@ -38,7 +38,7 @@ rm -rf "$work"
 mkdir -p "$work"
 
 # shellcheck disable=SC2016 # the backticks are the page's
-grep -o '`[a-z0-9]*\.[a-z0-9_]*: [A-Za-z0-9_]*`' "$page" | tr -d '`' | sort -u >"$work/tests"
+grep -o '`[a-z0-9]*\.[a-z0-9_.-]*: [A-Za-z0-9_]*`' "$page" | tr -d '`' | sort -u >"$work/tests"
 while IFS=' ' read -r program name; do
 	program=${program%:}
 	file=$(source_of "$program")
@@ -57,7 +57,7 @@ for function in $(comm -23 "$work/named" "$work/functions"); do
 done
 
 # Rows: those of a table but its head and the line below.
-awk -F '|' -v test='`[a-z0-9]+[.][a-z0-9_]+: [A-Za-z0-9_]+`' '
+awk -F '|' -v test='`[a-z0-9]+[.][a-z0-9_.-]+: [A-Za-z0-9_]+`' '
 	!/^\|/ { row = 0; next }
 	row++ < 2 { columns = NF; next }
 	NF != columns { print NR ": " NF - 2 " cells, not " columns - 2 ": " $0; next }

@@ -1,5 +1,5 @@
 /* Lines over a transport: what is handed out in which order, and that every callback may do anything.
- * What a line is, is tests/unit/line_scanner.c. The far end is bare system calls. */
+ * What a line is, is tests/unit/line/scanner.c. The far end is bare system calls. */
 
 #include <errno.h>
 #include <stdio.h>

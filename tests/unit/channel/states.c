@@ -11,7 +11,7 @@
 #include "channel/sending.h"
 #include "ferry/ferry.h"
 #include "listening.h"
-#include "support.h"
+#include "test.h"
 #include "wire.h"
 
 enum { EVENTS_MAX = 1024, LIMIT = 4096 };
@@ -268,24 +268,12 @@ enum {
 	SERVER_ROWS = sizeof(server_rows) / sizeof(*server_rows)
 };
 
-START_TEST(each_event_takes_a_connection_to_the_documented_state)
+LOOP_TEST(each_event_takes_a_connection_to_the_documented_state, CONNECTION_ROWS)
 {
 	walk(&connection_rows[_i], connection_events, open_connection, happen);
 }
-END_TEST
 
-START_TEST(each_event_takes_a_server_to_the_documented_state)
+LOOP_TEST(each_event_takes_a_server_to_the_documented_state, SERVER_ROWS)
 {
 	walk(&server_rows[_i], server_events, open_server, happen_to_server);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *suite = suite_create("channel_states");
-	TCase *tcase = support_case(suite, "states");
-	tcase_add_loop_test(tcase, each_event_takes_a_connection_to_the_documented_state, 0,
-	                    CONNECTION_ROWS);
-	tcase_add_loop_test(tcase, each_event_takes_a_server_to_the_documented_state, 0, SERVER_ROWS);
-	return support_run(suite);
 }
