@@ -23,9 +23,9 @@ enum {
 	RESERVED_SIZE = 5
 };
 
-/* ---- made ---- */
+/* ---- making ---- */
 
-static uint8_t flags_of(const struct ferry_descriptor_info *info, bool coarse)
+static uint8_t description_flags_of(const struct ferry_descriptor_info *info, bool coarse)
 {
 	unsigned int flags = 0;
 
@@ -48,7 +48,7 @@ void description_make(struct description *description, const struct ferry_descri
 	*description = (struct description){
 	    .kind = (uint8_t)info->kind,
 	    .access = (uint8_t)(info->access == O_PATH ? ACCESS_PATH : info->access),
-	    .flags = flags_of(info, coarse),
+	    .flags = description_flags_of(info, coarse),
 	    .family = (uint16_t)info->family,
 	    .type = (uint16_t)info->type,
 	    .protocol = (uint16_t)info->protocol,
@@ -105,7 +105,7 @@ static const char *check_values(const struct description *description)
 	if (description->kind > FERRY_DESCRIPTOR_DEVICE || description->access > ACCESS_PATH ||
 	    (description->flags & ~flags) != 0)
 		return "a description with unknown words";
-	/* Of the others nobody needs /proc to know them, or nobody knows them without. */
+	/* Every other kind is either known without /proc, or not known without it. */
 	if ((description->flags & DESCRIPTION_COARSE) != 0 &&
 	    description->kind != FERRY_DESCRIPTOR_FILE && description->kind != FERRY_DESCRIPTOR_OTHER)
 		return "a description that contradicts itself";
@@ -134,9 +134,9 @@ const char *description_get(const unsigned char *payload, size_t length,
 	return fault != NULL ? fault : check_values(description);
 }
 
-/* ---- compared ---- */
+/* ---- comparing ---- */
 
-/* Whether who has no /proc takes the one for the other. */
+/* Whether a process without /proc finds the kind `coarse` for a descriptor of `kind`. */
 static bool looks_like(uint8_t kind, uint8_t coarse)
 {
 	switch (kind) {
@@ -155,32 +155,32 @@ static bool looks_like(uint8_t kind, uint8_t coarse)
 	}
 }
 
-/* Either end may be without /proc. */
-static bool same_kind(const struct description *said, const struct description *found)
+/* Whether the kinds match, although one of the two processes may have no /proc. */
+static bool is_same_kind(const struct description *received, const struct description *found)
 {
-	bool said_coarsely = (said->flags & DESCRIPTION_COARSE) != 0;
-	bool found_coarsely = (found->flags & DESCRIPTION_COARSE) != 0;
+	bool received_coarse = (received->flags & DESCRIPTION_COARSE) != 0;
+	bool found_coarse = (found->flags & DESCRIPTION_COARSE) != 0;
 
-	if (said->kind == found->kind)
+	if (received->kind == found->kind)
 		return true;
-	return (said_coarsely && looks_like(found->kind, said->kind)) ||
-	       (found_coarsely && looks_like(said->kind, found->kind));
+	return (received_coarse && looks_like(found->kind, received->kind)) ||
+	       (found_coarse && looks_like(received->kind, found->kind));
 }
 
-const char *description_compare(const struct description *said, const struct description *found)
+const char *description_compare(const struct description *received, const struct description *found)
 {
-	unsigned int differing = said->flags ^ found->flags;
+	unsigned int differing = received->flags ^ found->flags;
 
-	if (!same_kind(said, found))
+	if (!is_same_kind(received, found))
 		return "a descriptor of another kind than it says";
-	if (said->access != found->access || (differing & DESCRIPTION_APPEND) != 0)
+	if (received->access != found->access || (differing & DESCRIPTION_APPEND) != 0)
 		return "a descriptor with another access mode than it says";
-	if (said->family != found->family || said->type != found->type ||
-	    said->protocol != found->protocol)
+	if (received->family != found->family || received->type != found->type ||
+	    received->protocol != found->protocol)
 		return "a socket of another protocol than it says";
 	if ((differing & (DESCRIPTION_LISTENING | DESCRIPTION_CONNECTED)) != 0)
 		return "a socket in another state than it says";
-	if (said->identity != found->identity || said->device != found->device)
+	if (received->identity != found->identity || received->device != found->device)
 		return "another descriptor than it says";
 	return NULL;
 }

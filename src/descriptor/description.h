@@ -8,8 +8,8 @@
 #include "ferry/descriptor.h"
 
 /*
- * What one process says of a descriptor to another: of all that inspection finds, what is the same
- * at both ends and does not change on the way. See docs/descriptor.md.
+ * The description of a descriptor that one process sends to another. It has the results of the inspection
+ * that are the same in both processes and do not change on the way. docs/descriptor.md describes the bytes.
  */
 
 enum {
@@ -20,7 +20,7 @@ enum description_flags {
 	DESCRIPTION_APPEND = 1,
 	DESCRIPTION_LISTENING = 2,
 	DESCRIPTION_CONNECTED = 4,
-	DESCRIPTION_COARSE = 8 /* the kind is what fstat(2) says: there was no /proc */
+	DESCRIPTION_COARSE = 8 /* the kind comes from fstat(2) alone: there was no /proc */
 };
 
 struct description {
@@ -32,20 +32,23 @@ struct description {
 	uint64_t device;   /* 0 for a socket */
 };
 
-/* The description of what was found. */
+/* Makes the description of an inspected descriptor. */
 void description_make(struct description *description, const struct ferry_descriptor_info *info,
                       bool coarse);
 
-/* Writes DESCRIPTION_SIZE bytes, which the name follows. */
+/* Writes DESCRIPTION_SIZE bytes. The caller writes the name behind them. */
 void description_put(unsigned char *payload, const struct description *description,
                      size_t name_length);
 
-/* Takes a payload apart: NULL, or what is wrong with it. The name is in it, and not terminated. */
+/* Parses a payload. Returns NULL, or the fault in words that follow "the peer sent". The name points into the
+ * payload and is not terminated. */
 const char *description_get(const unsigned char *payload, size_t length,
                             struct description *description, const char **name,
                             size_t *name_length);
 
-/* Compares what was said with what has arrived: NULL, or what differs. */
-const char *description_compare(const struct description *said, const struct description *found);
+/* Compares the description that was received with one of the descriptor that has arrived. Returns NULL, or the
+ * difference in words that follow "the peer sent". */
+const char *description_compare(const struct description *received,
+                                const struct description *found);
 
 #endif

@@ -14,18 +14,18 @@
 #include "util/utf8.h"
 
 /*
- * A descriptor with its description, as one message. The description is believed in nothing: the
- * receiver inspects what has arrived, and only what it finds itself is told to the user. That both
- * say the same shows that the two ends mean the same thing by the message.
+ * A descriptor with its description, as one message. The receiver trusts nothing in the description: it
+ * inspects the descriptor itself, and the user gets the result of that inspection only. A description that
+ * matches shows that both processes mean the same object by the message.
  */
 
 struct ferry_descriptor {
-	int fd; /* -1: stolen, or made something else */
+	int fd; /* -1: stolen, or made into an object */
 	struct ferry_descriptor_info info;
 	char name[];
 };
 
-/* What is here, and its description. */
+/* Inspects a descriptor and makes its description. */
 static int describe_fd(int fd, struct ferry_descriptor_info *info, struct description *description)
 {
 	int status = ferry_descriptor_inspect(fd, info);
@@ -75,8 +75,8 @@ static int refuse_message(struct ferry_message *message, const char *fault, int 
 	return status;
 }
 
-/* Whether a TCP connection was one, and is over by now. One that never was is not shut down for
- * reading. */
+/* Whether the descriptor is a TCP connection that has ended. POLLRDHUP distinguishes it from a socket that
+ * was never connected. */
 static bool tcp_has_ended(int fd, const struct description *found)
 {
 	struct pollfd end = {.fd = fd, .events = POLLRDHUP};
@@ -85,24 +85,24 @@ static bool tcp_has_ended(int fd, const struct description *found)
 	       poll(&end, 1, 0) > 0 && (end.revents & POLLRDHUP) != 0;
 }
 
-static const char *compare_descriptions(int fd, const struct description *said,
+static const char *compare_descriptions(int fd, const struct description *received,
                                         struct description *found)
 {
-	unsigned int lost = said->flags & ~found->flags & DESCRIPTION_CONNECTED;
+	unsigned int missing = received->flags & ~found->flags & DESCRIPTION_CONNECTED;
 
-	if (lost != 0 && tcp_has_ended(fd, found))
+	if (missing != 0 && tcp_has_ended(fd, found))
 		found->flags |= DESCRIPTION_CONNECTED;
-	return description_compare(said, found);
+	return description_compare(received, found);
 }
 
-/* Takes the message apart. */
-static int parse_message(struct ferry_message *message, struct description *said, const char **name,
-                         size_t *name_length)
+/* Parses the message. Returns its descriptor, which stays with the message. */
+static int parse_message(struct ferry_message *message, struct description *received,
+                         const char **name, size_t *name_length)
 {
 	size_t length;
 	const unsigned char *payload = ferry_message_get_payload(message, &length);
 
-	const char *fault = description_get(payload, length, said, name, name_length);
+	const char *fault = description_get(payload, length, received, name, name_length);
 	if (fault != NULL)
 		return refuse_message(message, fault, -EPROTO);
 	if (ferry_message_get_fd_count(message) != 1)
@@ -123,16 +123,16 @@ static struct ferry_descriptor *new_descriptor(const char *name, size_t length)
 	return descriptor;
 }
 
-/* Takes the descriptor out of the message, if it is what was said. */
+/* Moves the descriptor out of the message, if it matches the description. */
 static int claim_fd(struct ferry_descriptor *descriptor, struct ferry_message *message, int fd,
-                    const struct description *said)
+                    const struct description *received)
 {
 	struct description found;
 
 	int status = describe_fd(fd, &descriptor->info, &found);
 	if (status < 0)
 		return refuse_message(message, "a descriptor that cannot be inspected", -EBADMSG);
-	const char *fault = compare_descriptions(fd, said, &found);
+	const char *fault = compare_descriptions(fd, received, &found);
 	if (fault != NULL)
 		return refuse_message(message, fault, -EBADMSG);
 	descriptor->fd = ferry_message_steal_fd(message, 0);
@@ -141,19 +141,19 @@ static int claim_fd(struct ferry_descriptor *descriptor, struct ferry_message *m
 
 int ferry_descriptor_receive(struct ferry_descriptor **out, struct ferry_message *message)
 {
-	struct description said;
+	struct description received;
 	const char *name;
 	size_t name_length;
 
 	if (out == NULL || message == NULL)
 		return -EINVAL;
-	int fd = parse_message(message, &said, &name, &name_length);
+	int fd = parse_message(message, &received, &name, &name_length);
 	if (fd < 0)
 		return fd;
 	struct ferry_descriptor *descriptor = new_descriptor(name, name_length);
 	if (descriptor == NULL)
 		return -ENOMEM;
-	int status = claim_fd(descriptor, message, fd, &said);
+	int status = claim_fd(descriptor, message, fd, &received);
 	if (status < 0) {
 		free(descriptor);
 		return status;
@@ -202,7 +202,7 @@ int ferry_descriptor_steal_fd(struct ferry_descriptor *descriptor)
 
 /* ---- a FILE ---- */
 
-/* Whether it is read and written as a stream of bytes. */
+/* Only a kind that is read and written as a stream of bytes can be a FILE. */
 static int check_stream_of_bytes(enum ferry_descriptor_kind kind)
 {
 	switch (kind) {
@@ -219,7 +219,7 @@ static int check_stream_of_bytes(enum ferry_descriptor_kind kind)
 	}
 }
 
-/* NULL: neither for reading nor for writing. */
+/* NULL: the descriptor is open neither for reading nor for writing. */
 static const char *get_file_mode(const struct ferry_descriptor_info *info)
 {
 	switch (info->access) {
@@ -234,7 +234,7 @@ static const char *get_file_mode(const struct ferry_descriptor_info *info)
 	}
 }
 
-/* The libc goes to the end of what is to be appended to, and would take the sender with it. */
+/* For mode "a" fdopen(3) moves the position to the end, and the sender shares it: moves it back. */
 static FILE *open_file(int fd, const char *mode)
 {
 	off_t position = lseek(fd, 0, SEEK_CUR);

@@ -5,10 +5,10 @@
 #include <event2/buffer.h>
 
 enum {
-	PIECES = 8, /* looked at in one go */
-	/* An unfinished line in more chains than this is made one. libevent rounds that up to a power of
-	 * two, and what follows goes into the rest: all that is ever copied is a small multiple of the
-	 * input, and the way to its end a few steps. */
+	PIECES = 8, /* of one evbuffer_peek() */
+	/* An unfinished line in more chains than this is joined into one. libevent rounds the size of that chain
+	 * up to a power of two, and later bytes fill the rest of it. In all a small multiple of the input is
+	 * copied, and the scanner gets to the end of its search in a few steps. */
 	CHAINS_MAX = 8
 };
 
@@ -38,9 +38,9 @@ void line_scanner_take(struct line_scanner *scanner, struct evbuffer *input, siz
 
 /* ---- searching ---- */
 
-/* Whether the delimiter is at that position, of which `here` are the bytes in the same piece. */
-static bool is_at(const struct line_scanner *scanner, struct evbuffer *input, size_t position,
-                  const unsigned char *here, size_t size)
+/* Whether the delimiter is at that position. `here` are the bytes there, as far as their piece goes. */
+static bool is_delimiter_at(const struct line_scanner *scanner, struct evbuffer *input,
+                            size_t position, const unsigned char *here, size_t size)
 {
 	unsigned char across[LINE_DELIMITER_MAX];
 	struct evbuffer_ptr at;
@@ -55,8 +55,8 @@ static bool is_at(const struct line_scanner *scanner, struct evbuffer *input, si
 	return memcmp(here, scanner->delimiter, length) == 0;
 }
 
-/* Looks for the delimiter at the first `count` bytes of a piece, which begins at `position`. How far it
- * is from there; `count` when there is none. */
+/* Searches a piece, which begins at `position`, for a delimiter that begins in its first `count` bytes.
+ * Returns the distance from `position`, or `count` if there is none. */
 static size_t find_in_piece(const struct line_scanner *scanner, struct evbuffer *input,
                             size_t position, const struct evbuffer_iovec *piece, size_t count)
 {
@@ -68,15 +68,15 @@ static size_t find_in_piece(const struct line_scanner *scanner, struct evbuffer 
 		if (first == NULL)
 			break;
 		at = (size_t)(first - bytes);
-		if (is_at(scanner, input, position + at, first, piece->iov_len - at))
+		if (is_delimiter_at(scanner, input, position + at, first, piece->iov_len - at))
 			return at;
 		at++;
 	}
 	return count;
 }
 
-/* The first position from `from` on, and before `end`, at which the delimiter is; `end` when there is
- * none. */
+/* Returns the position of the first delimiter that begins at `from` or later and before `end`, or `end` if
+ * there is none. */
 static size_t find_between(const struct line_scanner *scanner, struct evbuffer *input, size_t from,
                            size_t end)
 {
@@ -100,9 +100,9 @@ static size_t find_between(const struct line_scanner *scanner, struct evbuffer *
 	return end;
 }
 
-/* The same in the first `size` bytes, where the delimiter must end. Remembers how far it came. */
-static bool find(struct line_scanner *scanner, struct evbuffer *input, size_t size,
-                 size_t *position)
+/* Finds the first delimiter that ends in the first `size` bytes, and remembers the end of the search. */
+static bool find_delimiter(struct line_scanner *scanner, struct evbuffer *input, size_t size,
+                           size_t *position)
 {
 	size_t end = size >= scanner->delimiter_length ? size - scanner->delimiter_length + 1 : 0;
 
@@ -115,22 +115,22 @@ static bool find(struct line_scanner *scanner, struct evbuffer *input, size_t si
 
 /* ---- lines ---- */
 
-/* Whether the line that is skipped has come to its end. */
-static bool skip(struct line_scanner *scanner, struct evbuffer *input, bool ended)
+/* Drops bytes of the line that is skipped. Returns true at its end. */
+static bool drop_skipped(struct line_scanner *scanner, struct evbuffer *input, bool ended)
 {
 	size_t present = evbuffer_get_length(input), position = 0;
 
-	scanner->skipping = !find(scanner, input, present, &position);
+	scanner->skipping = !find_delimiter(scanner, input, present, &position);
 	if (!scanner->skipping)
 		line_scanner_take(scanner, input, position + scanner->delimiter_length);
-	else /* what is left may be the beginning of the delimiter */
+	else /* the bytes behind the search may be the beginning of a delimiter */
 		line_scanner_take(scanner, input, ended ? present : scanner->searched);
 	return !scanner->skipping;
 }
 
-static void make_few_chains(struct evbuffer *input)
+static void join_chains(struct evbuffer *input)
 {
-	/* Without memory the search is only slower. */
+	/* If there is no memory for it, the search is only slower. */
 	if (evbuffer_peek(input, -1, NULL, NULL, 0) > CHAINS_MAX)
 		evbuffer_pullup(input, -1);
 }
@@ -138,12 +138,12 @@ static void make_few_chains(struct evbuffer *input)
 enum line_kind line_scanner_next(struct line_scanner *scanner, struct evbuffer *input, bool ended,
                                  struct line *line)
 {
-	if (scanner->skipping && !skip(scanner, input, ended))
+	if (scanner->skipping && !drop_skipped(scanner, input, ended))
 		return LINE_NONE;
 
 	size_t present = evbuffer_get_length(input), position = 0;
 	size_t longest = scanner->max_length + scanner->delimiter_length;
-	if (find(scanner, input, present < longest ? present : longest, &position)) {
+	if (find_delimiter(scanner, input, present < longest ? present : longest, &position)) {
 		*line = (struct line){position, position + scanner->delimiter_length};
 		return LINE_WHOLE;
 	}
@@ -155,6 +155,6 @@ enum line_kind line_scanner_next(struct line_scanner *scanner, struct evbuffer *
 		*line = (struct line){present, present};
 		return LINE_LAST;
 	}
-	make_few_chains(input);
+	join_chains(input);
 	return LINE_NONE;
 }

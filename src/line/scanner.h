@@ -7,15 +7,15 @@
 struct evbuffer;
 
 /*
- * Finds lines at the front of an evbuffer, whoever fills it. Nothing is copied, and each byte is looked
- * at once, however small the steps are in which a line arrives: where the search has come to is
- * remembered, and a buffer of many small chains is made one, so that the way there stays short.
+ * Finds lines at the front of an evbuffer. Nothing is copied. The scanner searches each byte once, in however
+ * many pieces a line arrives: it remembers the end of its search, and joins a buffer of many small chains,
+ * because libevent walks over all chains to get there.
  *
  *   while ((kind = line_scanner_next(&scanner, input, ended, &line)) != LINE_NONE) {
- *       … look at line.length bytes at the front of the input …
+ *       … use line.length bytes at the front of the input …
  *       line_scanner_take(&scanner, input, line.size);
  *       if (kind == LINE_TOO_LONG)
- *           line_scanner_skip(&scanner);       // or end it all
+ *           line_scanner_skip(&scanner);       // or end the connection
  *   }
  *
  * Between two calls bytes may be added to the end of the input. After anything else,
@@ -25,39 +25,39 @@ struct evbuffer;
 enum { LINE_DELIMITER_MAX = 16, LINE_LENGTH_MAX = 1024 * 1024 * 1024 };
 
 enum line_kind {
-	LINE_NONE,    /* not before more arrives */
+	LINE_NONE,    /* the line is incomplete: more bytes are needed */
 	LINE_WHOLE,   /* `length` bytes, and then the delimiter */
-	LINE_LAST,    /* `length` bytes without a delimiter, and nothing will follow */
-	LINE_TOO_LONG /* the first `length` bytes of a line that is longer than allowed */
+	LINE_LAST,    /* `length` bytes without a delimiter; nothing will follow */
+	LINE_TOO_LONG /* the first `length` bytes of a line that is longer than max_length */
 };
 
 struct line {
 	size_t length;
-	size_t size; /* what is to be taken: with the delimiter */
+	size_t size; /* to be taken from the input: `length` and the delimiter */
 };
 
 struct line_scanner {
 	unsigned char delimiter[LINE_DELIMITER_MAX];
 	size_t delimiter_length;
 	size_t max_length;
-	size_t searched; /* no delimiter begins in the first so many bytes of the input */
+	size_t searched; /* no delimiter begins in this many bytes at the front of the input */
 	bool skipping;   /* the input begins inside a line that was too long */
 };
 
-/* 1 to LINE_DELIMITER_MAX bytes. Also a change later on. */
+/* Sets a delimiter of 1 to LINE_DELIMITER_MAX bytes; also between two lines. */
 void line_scanner_set_delimiter(struct line_scanner *scanner, const void *delimiter, size_t length);
 
-/* What comes next. `ended`: nothing follows what is in the input. */
+/* Finds the next line. If `ended`, no bytes follow those in the input. */
 enum line_kind line_scanner_next(struct line_scanner *scanner, struct evbuffer *input, bool ended,
                                  struct line *line);
 
-/* Drops the front of the input. */
+/* Drops `size` bytes at the front of the input. */
 void line_scanner_take(struct line_scanner *scanner, struct evbuffer *input, size_t size);
 
-/* Drops what comes up to the next delimiter, and that, as it arrives. */
+/* Has line_scanner_next() drop all bytes up to and including the next delimiter, as they arrive. */
 void line_scanner_skip(struct line_scanner *scanner);
 
-/* The input was read by somebody else: it begins with a line now. */
+/* Has the next search begin at the front of the input, which is the beginning of a line. */
 void line_scanner_restart(struct line_scanner *scanner);
 
 #endif

@@ -14,11 +14,12 @@
 #include "transport/transport.h"
 
 /*
- * Lines are a protocol on a transport: the scanner says where in the input they are, and the loop below
- * hands them out, in place, one after the other. Raw mode is the same loop with another step.
+ * Lines are a protocol on a transport. The scanner finds the next line in the input, and the loop in
+ * deliver_lines() passes one after the other to its callback, in place. In raw mode the same loop passes the
+ * bytes.
  *
- * The stream's memory lives until the loop has finalised its event, as the transport's does: whatever
- * has called user code may look at it to see whether it was freed.
+ * The stream's memory lives until the loop has finalised its event, as the transport's does: a function that
+ * has called user code may read it to learn whether the stream was freed.
  */
 
 enum { MAX_LENGTH_DEFAULT = 16384 };
@@ -27,16 +28,16 @@ struct ferry_line_stream {
 	struct ferry_transport *transport;
 	const struct ferry_line_callbacks *callbacks;
 	void *context;
-	struct ferry_protocol protocol; /* with NULL where the stream's owner has NULL */
-	struct event *finaliser;        /* of our memory, by the loop */
+	struct ferry_protocol protocol; /* with NULL where `callbacks` has NULL */
+	struct event *finaliser;        /* releases this memory, from the loop */
 
 	struct line_scanner scanner;
 	enum ferry_line_overflow overflow;
 
 	bool raw;
-	bool delivering; /* the loop in deliver() is under way */
+	bool delivering; /* the loop in deliver_lines() is on the stack */
 	bool peer_ended;
-	bool end_told; /* and its owner, or the transport, knows */
+	bool end_reported; /* read_connection_lost was called, or the transport closes instead */
 	bool freed;
 };
 
@@ -50,12 +51,12 @@ static bool is_open(const struct ferry_line_stream *stream)
 	return stream->transport->state == TRANSPORT_OPEN && !stream->transport->freed;
 }
 
-static bool may_deliver(const struct ferry_line_stream *stream)
+static bool may_deliver_lines(const struct ferry_line_stream *stream)
 {
-	return is_open(stream) && !transport_holds_back(stream->transport) && !stream->end_told;
+	return is_open(stream) && !transport_holds_back(stream->transport) && !stream->end_reported;
 }
 
-static line_cb callback_for(const struct ferry_line_stream *stream, enum line_kind kind)
+static line_cb get_line_callback(const struct ferry_line_stream *stream, enum line_kind kind)
 {
 	switch (kind) {
 	case LINE_WHOLE:
@@ -70,11 +71,11 @@ static line_cb callback_for(const struct ferry_line_stream *stream, enum line_ki
 	return NULL;
 }
 
-/* Everything may be gone when this returns, but the stream's memory and the input. */
-static int hand_out(struct ferry_line_stream *stream, line_cb callback, struct evbuffer *input,
-                    size_t length)
+/* When this returns, only the memory of the stream and of the input is sure to be there. */
+static int call_line_callback(struct ferry_line_stream *stream, line_cb callback,
+                              struct evbuffer *input, size_t length)
 {
-	const void *bytes = ""; /* libevent has no address for none */
+	const void *bytes = ""; /* evbuffer_pullup() returns NULL for an empty line */
 
 	if (callback == NULL)
 		return 0;
@@ -86,7 +87,8 @@ static int hand_out(struct ferry_line_stream *stream, line_cb callback, struct e
 	return 0;
 }
 
-/* The callback may have chosen, or left, another way. */
+/* Does with a line that is too long what was set, unless the callback has closed the connection or switched
+ * to raw mode. */
 static void settle_overflow(struct ferry_line_stream *stream)
 {
 	if (!is_open(stream) || stream->raw)
@@ -97,15 +99,15 @@ static void settle_overflow(struct ferry_line_stream *stream)
 		transport_end(stream->transport, -EMSGSIZE);
 }
 
-/* Whether there may be another one. */
-static bool take_line(struct ferry_line_stream *stream, struct evbuffer *input)
+/* Returns false if the input has no further line, or the connection ends. */
+static bool deliver_line(struct ferry_line_stream *stream, struct evbuffer *input)
 {
 	struct line line;
 
 	enum line_kind kind = line_scanner_next(&stream->scanner, input, stream->peer_ended, &line);
 	if (kind == LINE_NONE)
 		return false;
-	int status = hand_out(stream, callback_for(stream, kind), input, line.length);
+	int status = call_line_callback(stream, get_line_callback(stream, kind), input, line.length);
 	if (status < 0) {
 		transport_end(stream->transport, status);
 		return false;
@@ -116,8 +118,8 @@ static bool take_line(struct ferry_line_stream *stream, struct evbuffer *input)
 	return true;
 }
 
-/* Whether what is left is lines. */
-static bool offer_raw(struct ferry_line_stream *stream, struct evbuffer *input)
+/* Returns true if the callback has switched back to lines. */
+static bool deliver_raw(struct ferry_line_stream *stream, struct evbuffer *input)
 {
 	if (evbuffer_get_length(input) == 0)
 		return false;
@@ -127,37 +129,38 @@ static bool offer_raw(struct ferry_line_stream *stream, struct evbuffer *input)
 
 /* ---- receiving: the loop ---- */
 
-/* All was handed out that the peer has sent; or a pause holds it back, and resuming brings us here
- * again. */
-static void end_with_peer(struct ferry_line_stream *stream, const struct evbuffer *input)
+/* The peer has ended: reports it when all of the input is delivered. If reading is paused with bytes left in
+ * the input, resuming calls this again. */
+static void report_peer_end(struct ferry_line_stream *stream, const struct evbuffer *input)
 {
 	struct ferry_transport *transport = stream->transport;
 
-	if (!is_open(stream) || stream->end_told)
+	if (!is_open(stream) || stream->end_reported)
 		return;
 	if (evbuffer_get_length(input) > 0 && transport_holds_back(transport))
 		return;
-	stream->end_told = true;
+	stream->end_reported = true;
 	if (stream->callbacks->read_connection_lost != NULL)
 		stream->callbacks->read_connection_lost(stream, stream->context);
 	else
 		protocol_leave_with_peer(transport);
 }
 
-static void deliver(struct ferry_line_stream *stream, struct evbuffer *input)
+static void deliver_lines(struct ferry_line_stream *stream, struct evbuffer *input)
 {
 	bool more = true;
 
 	stream->delivering = true;
-	while (more && may_deliver(stream))
-		more = stream->raw ? offer_raw(stream, input) : take_line(stream, input);
+	while (more && may_deliver_lines(stream))
+		more = stream->raw ? deliver_raw(stream, input) : deliver_line(stream, input);
 	stream->delivering = false;
 	if (stream->peer_ended)
-		end_with_peer(stream, input);
+		report_peer_end(stream, input);
 }
 
-/* What is in the input now is something else than it was. A callback's caller goes on with it. */
-static void look_again(struct ferry_line_stream *stream)
+/* A setting has changed, and with it the lines in the input: has the loop deliver them. Inside a callback,
+ * deliver_lines() does so itself when the callback returns. */
+static void trigger_delivery(struct ferry_line_stream *stream)
 {
 	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
 
@@ -178,8 +181,8 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 {
 	(void)transport;
 	struct ferry_line_stream *stream = context;
-	if (!stream->delivering) /* the loop is under way further up the stack */
-		deliver(stream, input);
+	if (!stream->delivering) /* else the loop on the stack goes on with it */
+		deliver_lines(stream, input);
 }
 
 static void file_descriptor_received(struct ferry_transport *transport, int fd, void *context)
@@ -204,10 +207,10 @@ static void read_connection_lost(struct ferry_transport *transport, void *contex
 	stream->peer_ended = true;
 	if (stream->delivering)
 		return;
-	if (stream->raw) /* what is left was offered, and nothing has come */
-		end_with_peer(stream, input);
+	if (stream->raw) /* the bytes that are left were offered before, and none were added */
+		report_peer_end(stream, input);
 	else
-		deliver(stream, input);
+		deliver_lines(stream, input);
 }
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
@@ -217,7 +220,8 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	stream->callbacks->connection_lost(stream, reason, stream->context);
 }
 
-/* What the owner has no callback for, the transport does as for any protocol without. */
+/* Leaves a callback NULL if the stream's owner has none, and the transport then does as for any protocol
+ * without it. */
 static void set_protocol_callbacks(struct ferry_protocol *protocol,
                                    const struct ferry_line_callbacks *callbacks)
 {
@@ -308,7 +312,7 @@ int ferry_line_stream_set_delimiter(struct ferry_line_stream *stream, const void
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(stream->transport);
 	line_scanner_set_delimiter(&stream->scanner, delimiter, length);
-	look_again(stream);
+	trigger_delivery(stream);
 	bufferevent_unlock(bev);
 	return 0;
 }
@@ -323,7 +327,7 @@ int ferry_line_stream_set_max_length(struct ferry_line_stream *stream, size_t ma
 	struct bufferevent *bev = transport_lock(stream->transport);
 	stream->scanner.max_length = max_length;
 	stream->overflow = overflow;
-	look_again(stream);
+	trigger_delivery(stream);
 	bufferevent_unlock(bev);
 	return 0;
 }
@@ -336,7 +340,7 @@ int ferry_line_stream_set_raw(struct ferry_line_stream *stream, bool raw)
 	if (stream->raw != raw) {
 		stream->raw = raw;
 		line_scanner_restart(&stream->scanner);
-		look_again(stream);
+		trigger_delivery(stream);
 	}
 	bufferevent_unlock(bev);
 	return 0;
@@ -344,7 +348,7 @@ int ferry_line_stream_set_raw(struct ferry_line_stream *stream, bool raw)
 
 /* ---- sending ---- */
 
-/* Whether the first delimiter in the line and the delimiter behind it is that one. */
+/* Whether the peer reads one line: no delimiter begins in it before the one that is sent behind it. */
 static bool is_one_line(const struct line_scanner *scanner, const unsigned char *line,
                         size_t length)
 {

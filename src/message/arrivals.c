@@ -7,7 +7,7 @@
 
 enum {
 	FDS_MIN = 16,
-	FDS_KEPT = 64, /* an idle stream holds no more memory than for these */
+	FDS_IDLE_MAX = 64, /* an idle stream has memory for no more than these */
 	READS_MIN = 4
 };
 
@@ -17,7 +17,7 @@ struct arrival {
 	bool loss;
 };
 
-static unsigned int grown(unsigned int capacity, unsigned int min, unsigned int wanted)
+static unsigned int grow_capacity(unsigned int capacity, unsigned int min, unsigned int wanted)
 {
 	if (capacity == 0)
 		capacity = min;
@@ -26,10 +26,11 @@ static unsigned int grown(unsigned int capacity, unsigned int min, unsigned int 
 	return capacity;
 }
 
-static int make_room(struct arrivals *arrivals, unsigned int fds)
+static int reserve_arrival(struct arrivals *arrivals, unsigned int fds)
 {
-	unsigned int reads = grown(arrivals->read_capacity, READS_MIN, arrivals->read_count + 1);
-	unsigned int numbers = grown(arrivals->fd_capacity, FDS_MIN, arrivals->fd_count + fds);
+	unsigned int reads =
+	    grow_capacity(arrivals->read_capacity, READS_MIN, arrivals->read_count + 1);
+	unsigned int slots = grow_capacity(arrivals->fd_capacity, FDS_MIN, arrivals->fd_count + fds);
 
 	if (reads > arrivals->read_capacity) {
 		struct arrival *memory = realloc(arrivals->reads, reads * sizeof(*memory));
@@ -38,12 +39,12 @@ static int make_room(struct arrivals *arrivals, unsigned int fds)
 		arrivals->reads = memory;
 		arrivals->read_capacity = reads;
 	}
-	if (numbers > arrivals->fd_capacity) {
-		int *memory = realloc(arrivals->fds, numbers * sizeof(*memory));
+	if (slots > arrivals->fd_capacity) {
+		int *memory = realloc(arrivals->fds, slots * sizeof(*memory));
 		if (memory == NULL)
 			return -ENOMEM;
 		arrivals->fds = memory;
-		arrivals->fd_capacity = numbers;
+		arrivals->fd_capacity = slots;
 	}
 	return 0;
 }
@@ -51,7 +52,7 @@ static int make_room(struct arrivals *arrivals, unsigned int fds)
 int arrivals_add(struct arrivals *arrivals, uint64_t start, uint64_t end, const int *fds,
                  unsigned int count, bool loss)
 {
-	int status = make_room(arrivals, count);
+	int status = reserve_arrival(arrivals, count);
 	if (status < 0) {
 		for (unsigned int i = 0; i < count; i++)
 			close(fds[i]);
@@ -78,7 +79,7 @@ int arrivals_claim(struct arrivals *arrivals, uint64_t position, unsigned int co
 	return (int)read.count;
 }
 
-static unsigned int close_first(struct arrivals *arrivals, unsigned int count)
+static unsigned int close_first_fds(struct arrivals *arrivals, unsigned int count)
 {
 	unsigned int closed = 0;
 
@@ -93,13 +94,13 @@ static unsigned int close_first(struct arrivals *arrivals, unsigned int count)
 
 unsigned int arrivals_release(struct arrivals *arrivals, unsigned int count)
 {
-	unsigned int closed = close_first(arrivals, count);
+	unsigned int closed = close_first_fds(arrivals, count);
 
 	if (count == 0)
 		return 0;
 	arrivals->fd_count -= count;
 	memmove(arrivals->fds, arrivals->fds + count, arrivals->fd_count * sizeof(*arrivals->fds));
-	if (arrivals->fd_count == 0 && arrivals->fd_capacity > FDS_KEPT) {
+	if (arrivals->fd_count == 0 && arrivals->fd_capacity > FDS_IDLE_MAX) {
 		free(arrivals->fds);
 		arrivals->fds = NULL;
 		arrivals->fd_capacity = 0;
@@ -112,7 +113,7 @@ bool arrivals_has_strays(const struct arrivals *arrivals, uint64_t position, uin
 {
 	unsigned int first = 0;
 
-	/* The one that it may still claim. */
+	/* The frame at `position` may still claim the first read. */
 	if (!claimed && arrivals->read_count > 0 && arrivals->reads[0].start <= position)
 		first = 1;
 	return first < arrivals->read_count && arrivals->reads[first].end <= next;
@@ -120,7 +121,7 @@ bool arrivals_has_strays(const struct arrivals *arrivals, uint64_t position, uin
 
 unsigned int arrivals_close(struct arrivals *arrivals)
 {
-	unsigned int closed = close_first(arrivals, arrivals->fd_count);
+	unsigned int closed = close_first_fds(arrivals, arrivals->fd_count);
 
 	free(arrivals->reads);
 	free(arrivals->fds);

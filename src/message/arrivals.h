@@ -6,49 +6,50 @@
 #include <stdint.h>
 
 /*
- * Descriptors that have arrived, and which frame they belong to.
+ * Descriptors that have arrived, and the frames that they belong to.
  *
- * A frame's descriptors travel with its first byte, in a message of their own. The kernel puts them
- * into the read that takes this byte, glues at most plain bytes from before it to that read, and ends
- * the read before the next message with descriptors. So the frame that they belong to is the one that
- * declares some and begins inside the read, and there is one such frame at most:
+ * A frame's descriptors travel with its first byte, in one control message. The kernel delivers them with the
+ * read that takes this byte. Such a read may begin with plain bytes that were sent before, and ends before the
+ * next byte that has descriptors. The descriptors of a read therefore belong to a frame that begins inside of
+ * it and declares some, and there is one such frame at most:
  *
  *     frames     | 0 declared | 0 | 2 declared   |  0 | 1 declared
  *     reads      [ plain ][ plain      + 2 ][ plain  ][  + 1  ][ plain
  *
- * All positions are counted in bytes from the beginning of the stream.
+ * Positions are bytes from the beginning of the incoming stream.
  */
 
-struct arrival; /* private: one read that brought descriptors or lost some */
+struct arrival; /* private: one read that brought descriptors, or lost some */
 
 struct arrivals {
 	struct arrival *reads;
 	unsigned int read_count, read_capacity;
-	int *fds; /* the claimed ones, then those of the reads */
+	int *fds; /* the claimed descriptors of one frame, then those of the reads in order */
 	unsigned int fd_count, fd_capacity;
 };
 
-/* A read of the bytes from `start` up to `end` brought descriptors, which are ours from now on.
- * -ENOMEM: they are closed. */
+/* Adds the descriptors of a read of the bytes from `start` up to `end`; `loss`: the kernel could not install
+ * all of them. Takes the descriptors: on -ENOMEM they are closed. */
 int arrivals_add(struct arrivals *arrivals, uint64_t start, uint64_t end, const int *fds,
                  unsigned int count, bool loss);
 
 /*
- * The frame that begins at `position` declares `count` descriptors, more than 0. Those that came for it
- * are the first of `fds` from now on; how many. All frames before have been released.
- *   -EPROTO  none came, or not so many, and the kernel lost none; or more came
+ * Claims the descriptors of the frame at `position`, which declares `count`, more than 0. They are the first
+ * of `fds` until arrivals_release(); the frame before must have been released. Returns how many have arrived.
+ *   -EPROTO  none or fewer have arrived although the kernel has lost none; or more have arrived
  */
 int arrivals_claim(struct arrivals *arrivals, uint64_t position, unsigned int count);
 
-/* Closes the claimed descriptors, the first `count`, apart from those that are -1; how many. */
+/* Drops the claimed descriptors, the first `count`, and closes those that are not -1. Returns how many it
+ * has closed. */
 unsigned int arrivals_release(struct arrivals *arrivals, unsigned int count);
 
-/* Whether descriptors have come that no frame can claim: a frame begins at `position`, and none from
- * behind that up to `next`. `claimed`: this one has, or wants none. */
+/* Whether descriptors have arrived that no frame can claim, given that one frame begins at `position` and the
+ * next one not before `next`. `claimed`: the frame at `position` has its descriptors, or declares none. */
 bool arrivals_has_strays(const struct arrivals *arrivals, uint64_t position, uint64_t next,
                          bool claimed);
 
-/* Closes all of them and frees the memory; how many. */
+/* Closes all descriptors and frees the memory. Returns how many it has closed. */
 unsigned int arrivals_close(struct arrivals *arrivals);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "util/little_endian.h"
 
-/* The last byte is the version of all that follows. */
+/* The last byte is the version of everything behind it. */
 static const unsigned char magic[4] = {'F', 'R', 'Y', 1};
 
 enum { AT_TYPE = 4, AT_FLAGS = 6, AT_LENGTH = 8, AT_FD_COUNT = 12, AT_RESERVED = 14 };

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 /*
- * The header of a message, as it is on the wire: see docs/message.md.
+ * The header of a message on the wire. docs/message.md describes it.
  */
 
 enum { MESSAGE_HEADER_SIZE = 16 };
@@ -12,12 +12,13 @@ enum { MESSAGE_HEADER_SIZE = 16 };
 struct message_header {
 	uint16_t type;
 	uint32_t length;   /* of the payload */
-	uint16_t fd_count; /* that travel with the header's first byte */
+	uint16_t fd_count; /* descriptors; they travel with the header's first byte */
 };
 
+/* Writes MESSAGE_HEADER_SIZE bytes. */
 void message_header_put(unsigned char *bytes, const struct message_header *header);
 
-/* NULL, or what is wrong with the bytes. */
+/* Reads MESSAGE_HEADER_SIZE bytes. Returns NULL, or the fault in words that follow "the peer sent". */
 const char *message_header_get(const unsigned char *bytes, struct message_header *header);
 
 #endif

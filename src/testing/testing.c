@@ -13,17 +13,18 @@
 #include <event2/event.h>
 
 /*
- * The far end of a socket pair, read and written by plain system calls: what a transport sends is not to be
- * judged by a transport.
+ * The far end of a socket pair, read and written by plain system calls, so that no transport judges the output
+ * of a transport.
  *
- * The kernel glues plain bytes to the read that brings descriptors, so which byte they came with is only
- * known of a read of one byte. Looking first, without room for descriptors, tells where there are any.
+ * A read that brings descriptors may also bring plain bytes from before them. Only a read of a single byte
+ * shows which byte they travelled with. A MSG_PEEK without room for control data finds the bytes that need
+ * such reads: the kernel sets MSG_CTRUNC.
  */
 
 enum {
 	FDS_MAX = 253, /* of one message */
 	READ_SIZE = 16384,
-	TURNS_MAX = 1000000, /* of one pump: more are a circle */
+	TURNS_MAX = 1000000, /* of one pump; more mean that the work never ends */
 	TICK_MSEC = 5
 };
 
@@ -38,25 +39,24 @@ struct ferry_testing {
 	struct ferry_transport *transport;
 	int fd; /* -1: closed, to break the connection */
 	struct evbuffer *written;
-	struct received_fd *fds; /* those that were taken are in front */
+	struct received_fd *fds; /* the first `fds_taken` belong to the test already */
 	size_t fds_taken, fd_count, fd_capacity;
-	uint64_t position; /* how many bytes were read */
-	size_t
-	    stuffed; /* bytes that fill the socket, behind those of the transport; 0: it is not full */
+	uint64_t position; /* bytes read so far */
+	size_t filling;    /* bytes in the socket that ferry_testing_set_full() has sent */
 	bool full;
 	bool ended;
 };
 
 /* ---- lifetime ---- */
 
-/* The loop would not come back as long as something has itself run again. */
+/* Ends the loop's turn, even if some event activates itself over and over. */
 static void end_turn(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
 	event_base_loopbreak(argument);
 }
 
-static int make_transport(struct ferry_testing *far, int fd)
+static int make_near_end(struct ferry_testing *far, int fd)
 {
 	struct bufferevent *bev = bufferevent_socket_new(far->base, fd, BEV_OPT_CLOSE_ON_FREE);
 
@@ -70,7 +70,7 @@ static int make_transport(struct ferry_testing *far, int fd)
 	return status;
 }
 
-static int make_ends(struct ferry_testing *far)
+static int make_both_ends(struct ferry_testing *far)
 {
 	int ends[2];
 
@@ -82,7 +82,7 @@ static int make_ends(struct ferry_testing *far)
 		close(ends[0]);
 		return -ENOMEM;
 	}
-	return make_transport(far, ends[0]);
+	return make_near_end(far, ends[0]);
 }
 
 int ferry_testing_new(struct ferry_testing **out, struct event_base *base)
@@ -97,7 +97,7 @@ int ferry_testing_new(struct ferry_testing **out, struct event_base *base)
 	int status = -ENOMEM;
 	far->turn_end = event_new(base, -1, 0, end_turn, base);
 	if (far->turn_end != NULL)
-		status = make_ends(far);
+		status = make_both_ends(far);
 	if (status < 0) {
 		ferry_testing_free(far);
 		return status;
@@ -152,8 +152,8 @@ static ssize_t send_some(int fd, const void *data, size_t length, const int *fds
 	return count < 0 ? -errno : count;
 }
 
-static int put(struct ferry_testing *far, const unsigned char *data, size_t length, const int *fds,
-               size_t fd_count)
+static int send_all(struct ferry_testing *far, const unsigned char *data, size_t length,
+                    const int *fds, size_t fd_count)
 {
 	if (far->fd < 0)
 		return -EPIPE;
@@ -163,7 +163,7 @@ static int put(struct ferry_testing *far, const unsigned char *data, size_t leng
 			return (int)count;
 		data += count;
 		length -= (size_t)count;
-		fd_count = 0; /* they have left with the first byte */
+		fd_count = 0; /* the descriptors have left with the first byte */
 	}
 	return 0;
 }
@@ -172,7 +172,7 @@ int ferry_testing_put(struct ferry_testing *far, const void *data, size_t length
 {
 	if (far == NULL || (data == NULL && length > 0))
 		return -EINVAL;
-	return put(far, data, length, NULL, 0);
+	return send_all(far, data, length, NULL, 0);
 }
 
 int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t length,
@@ -181,7 +181,7 @@ int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t le
 	if (far == NULL || data == NULL || length == 0 || fd_count > FDS_MAX ||
 	    (fds == NULL && fd_count > 0))
 		return -EINVAL;
-	return put(far, data, length, fds, fd_count);
+	return send_all(far, data, length, fds, fd_count);
 }
 
 int ferry_testing_put_eof(struct ferry_testing *far)
@@ -193,7 +193,7 @@ int ferry_testing_put_eof(struct ferry_testing *far)
 	return 0;
 }
 
-/* A unix socket that is closed with something unread resets its peer. */
+/* If a unix socket is closed with unread bytes, its peer gets ECONNRESET. */
 int ferry_testing_put_reset(struct ferry_testing *far)
 {
 	if (far == NULL)
@@ -201,7 +201,7 @@ int ferry_testing_put_reset(struct ferry_testing *far)
 	if (far->fd < 0 || far->ended)
 		return -EPIPE;
 	int near_fd = (int)bufferevent_getfd(ferry_transport_get_bufferevent(far->transport));
-	(void)send_some(near_fd, "", 1, NULL, 0); /* if it is full, there is enough already */
+	(void)send_some(near_fd, "", 1, NULL, 0); /* if it is full, unread bytes are there */
 	close(far->fd);
 	far->fd = -1;
 	far->ended = true;
@@ -210,7 +210,7 @@ int ferry_testing_put_reset(struct ferry_testing *far)
 
 /* ---- reading at the far end ---- */
 
-static int make_room(struct ferry_testing *far, size_t count)
+static int reserve_fds(struct ferry_testing *far, size_t count)
 {
 	if (count <= far->fd_capacity - far->fd_count)
 		return 0;
@@ -223,9 +223,9 @@ static int make_room(struct ferry_testing *far, size_t count)
 	return 0;
 }
 
-static int keep_fds(struct ferry_testing *far, const int *fds, size_t count)
+static int store_fds(struct ferry_testing *far, const int *fds, size_t count)
 {
-	int status = make_room(far, count);
+	int status = reserve_fds(far, count);
 
 	for (size_t i = 0; i < count; i++) {
 		if (status == 0)
@@ -236,7 +236,7 @@ static int keep_fds(struct ferry_testing *far, const int *fds, size_t count)
 	return status;
 }
 
-static int take_control(struct ferry_testing *far, struct msghdr *message)
+static int store_control(struct ferry_testing *far, struct msghdr *message)
 {
 	int status = (message->msg_flags & MSG_CTRUNC) != 0 ? -EMFILE : 0;
 
@@ -247,13 +247,13 @@ static int take_control(struct ferry_testing *far, struct msghdr *message)
 		int fds[FDS_MAX + 1];
 		size_t length = header->cmsg_len - CMSG_LEN(0);
 		memcpy(fds, CMSG_DATA(header), length);
-		int kept = keep_fds(far, fds, length / sizeof(int));
-		status = status == 0 ? kept : status;
+		int stored = store_fds(far, fds, length / sizeof(int));
+		status = status == 0 ? stored : status;
 	}
 	return status;
 }
 
-/* One read of what is known to be there; what belongs to the filling is dropped. */
+/* Reads `size` bytes that are known to be in the socket. */
 static int read_known(struct ferry_testing *far, size_t size)
 {
 	unsigned char bytes[READ_SIZE];
@@ -267,15 +267,16 @@ static int read_known(struct ferry_testing *far, size_t size)
 	ssize_t count = recvmsg(far->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (count < 0)
 		return -errno;
-	int status = take_control(far, &message);
+	int status = store_control(far, &message);
 	if (evbuffer_add(far->written, bytes, (size_t)count) < 0)
 		status = -ENOMEM;
 	far->position += (uint64_t)count;
 	return status;
 }
 
-/* How many bytes are there; `with_fds`: descriptors are with some of them. 0: none; or the end has come. */
-static size_t look(struct ferry_testing *far, bool *with_fds)
+/* Returns the number of bytes that are in the socket, and sets `with_fds` if any descriptors travel with them.
+ * 0: there are none, or the transport has ended. */
+static size_t peek_bytes(struct ferry_testing *far, bool *with_fds)
 {
 	unsigned char bytes[READ_SIZE];
 	struct iovec room = {bytes, sizeof(bytes)};
@@ -288,14 +289,15 @@ static size_t look(struct ferry_testing *far, bool *with_fds)
 	return count > 0 ? (size_t)count : 0;
 }
 
-/* How much was read, or a negative errno. While the socket is to be full nothing is. */
+/* Reads what the transport has sent, unless the socket is to be full. Returns the number of bytes, or a
+ * negative errno. */
 static ssize_t read_all(struct ferry_testing *far)
 {
 	uint64_t start = far->position;
 	bool with_fds;
 	size_t count;
 
-	while (far->fd >= 0 && !far->full && !far->ended && (count = look(far, &with_fds)) > 0) {
+	while (far->fd >= 0 && !far->full && !far->ended && (count = peek_bytes(far, &with_fds)) > 0) {
 		size_t step = with_fds ? 1 : count;
 		for (size_t done = 0; done < count; done += step) {
 			int status = read_known(far, step);
@@ -339,8 +341,8 @@ bool ferry_testing_has_ended(const struct ferry_testing *far)
 
 /* ---- a full socket ---- */
 
-/* Bytes of our own, behind all that the transport has sent. */
-static int stuff(struct ferry_testing *far)
+/* Sends from the near end, behind the bytes of the transport, until the socket takes no more. */
+static int fill_socket(struct ferry_testing *far)
 {
 	static const unsigned char zeroes[READ_SIZE];
 	int near_fd = (int)bufferevent_getfd(ferry_transport_get_bufferevent(far->transport));
@@ -349,26 +351,26 @@ static int stuff(struct ferry_testing *far)
 	while (size > 0) {
 		ssize_t count = send_some(near_fd, zeroes, size, NULL, 0);
 		if (count == -EAGAIN)
-			size /= 2; /* as many as fit */
+			size /= 2; /* a smaller piece may still fit */
 		else if (count < 0)
 			return (int)count;
 		else
-			far->stuffed += (size_t)count;
+			far->filling += (size_t)count;
 	}
 	return 0;
 }
 
-/* They are the first that there are. */
-static int unstuff(struct ferry_testing *far)
+/* Reads the filling, of which the bytes are the first in the socket. */
+static int drain_filling(struct ferry_testing *far)
 {
 	unsigned char bytes[READ_SIZE];
 
-	while (far->stuffed > 0) {
-		size_t size = far->stuffed < sizeof(bytes) ? far->stuffed : sizeof(bytes);
+	while (far->filling > 0) {
+		size_t size = far->filling < sizeof(bytes) ? far->filling : sizeof(bytes);
 		ssize_t count = recv(far->fd, bytes, size, MSG_DONTWAIT);
 		if (count <= 0)
 			return -EPIPE;
-		far->stuffed -= (size_t)count;
+		far->filling -= (size_t)count;
 	}
 	return 0;
 }
@@ -383,21 +385,21 @@ int ferry_testing_set_full(struct ferry_testing *far, bool full)
 		return 0;
 	if (!full) {
 		far->full = false;
-		return unstuff(far);
+		return drain_filling(far);
 	}
-	ssize_t count = read_all(far); /* so that the filling is in front */
+	ssize_t count = read_all(far); /* then the first bytes in the socket are the filling */
 	if (count < 0)
 		return (int)count;
 	if (far->ended)
 		return -EPIPE;
 	far->full = true;
-	return stuff(far);
+	return fill_socket(far);
 }
 
 /* ---- the loop ---- */
 
-/* Whether anything happened, but for the end of the turn. */
-static int turn(struct ferry_testing *far)
+/* Runs one turn of the loop. Returns 1 if anything was read or any event ran, apart from the turn's own. */
+static int run_turn(struct ferry_testing *far)
 {
 	event_base_get_max_events(far->base, EVENT_BASE_COUNT_ACTIVE, 1);
 	event_active(far->turn_end, EV_TIMEOUT, 0);
@@ -417,7 +419,7 @@ int ferry_testing_pump(struct ferry_testing *far)
 	for (int turns = 0; status > 0; turns++) {
 		if (turns == TURNS_MAX)
 			return -EBUSY;
-		status = turn(far);
+		status = run_turn(far);
 	}
 	return status;
 }
@@ -437,7 +439,7 @@ int ferry_testing_pump_until(struct ferry_testing *far, bool (*condition)(void *
 		return -EINVAL;
 	time_t deadline = seconds_now() + (time_t)seconds;
 	while (!condition(argument)) {
-		int status = turn(far);
+		int status = run_turn(far);
 		if (status < 0)
 			return status;
 		if (status > 0)
