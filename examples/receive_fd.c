@@ -1,62 +1,40 @@
-/* Receives open files from another process: the counterpart of Twisted's documentation example
- * recvfd.py. A line, "<path>\r\n", comes with a descriptor; from that the first 80 bytes are read and
- * printed. send_fd, or Twisted's sendfd.py, is the other end. */
+/* Receives open files from another process: the counterpart of Twisted's example recvfd.py. Each
+ * line, "<path>\r\n", comes with a descriptor; the first 80 bytes of that file are printed.
+ *
+ *     ./send_fd /tmp/fds.sock /etc/hostname &
+ *     ./receive_fd /tmp/fds.sock
+ *
+ * A descriptor arrives no later than its line, but maybe earlier: it waits for the line in a queue.
+ * messages.c shows frames that arrive together with their descriptors.
+ */
 
-#include "unix_peer.h"
-
+#include <err.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <event2/buffer.h>
+#include <event2/event.h>
 #include <ferry/ferry.h>
 
-enum { LONGEST_LINE = 16384, BYTES_SHOWN = 80 };
+enum { BYTES_SHOWN = 80, QUEUE_LENGTH = 64 };
 
-static const char usage[] =
-    "usage: receive_fd [--connect|--listen] [--once] SOCKET_PATH\n"
-    "Prints what the process that listens at SOCKET_PATH (--connect, the\n"
-    "default), or each one that connects to it (--listen), sends: a line\n"
-    "with a path, and the first 80 bytes of the descriptor that comes with\n"
-    "it. --once: ends after the first connection.\n";
-
-/* One connection. Descriptors that came before the end of their line wait here. */
 struct client {
-	struct unix_connection connection; /* first: what free_client() is given */
-	struct ferry_transport *transport;
-	int waiting[64];
-	size_t waiting_count;
+	int queue[QUEUE_LENGTH]; /* descriptors whose lines have not arrived, the oldest first */
+	size_t queued;
+	int result;
 };
 
-static int take_descriptor(struct client *client)
+/* connection_lost() follows from the loop, and frees the stream. */
+static void fail(struct client *client, struct ferry_line_stream *stream, const char *message)
 {
-	if (client->waiting_count == 0)
-		return -1;
-	int fd = client->waiting[0];
-	client->waiting_count--;
-	memmove(client->waiting, client->waiting + 1, client->waiting_count * sizeof(int));
-	return fd;
+	warnx("%s", message);
+	client->result = EXIT_FAILURE;
+	ferry_transport_abort_connection(ferry_line_stream_get_transport(stream));
 }
 
-static void fail(struct client *client, struct ferry_transport *transport, const char *why)
-{
-	fprintf(stderr, "receive_fd: %s\n", why);
-	client->connection.peer->failed = true;
-	ferry_transport_abort_connection(transport);
-}
-
-static void free_client(struct unix_connection *connection)
-{
-	struct client *client = (struct client *)connection;
-	for (int fd = take_descriptor(client); fd >= 0; fd = take_descriptor(client))
-		close(fd);
-	ferry_transport_free(client->transport);
-	free(client);
-}
-
-static bool show(const char *path, int fd)
+static int print_beginning(const char *path, size_t length, int fd)
 {
 	char bytes[BYTES_SHOWN];
 	ssize_t count;
@@ -64,79 +42,93 @@ static bool show(const char *path, int fd)
 		count = read(fd, bytes, sizeof(bytes));
 	while (count < 0 && errno == EINTR);
 	if (count < 0)
-		return false;
-	printf("path: %s\n", path);
+		return -errno;
+	printf("path: %.*s\n", (int)length, path);
 	fwrite(bytes, 1, (size_t)count, stdout);
 	putchar('\n');
-	fflush(stdout);
-	return true;
+	return fflush(stdout) == 0 ? 0 : -errno;
 }
 
-static void file_descriptor_received(struct ferry_transport *transport, int fd, void *context)
+/* The callback owns the descriptor. */
+static void fd_received(struct ferry_line_stream *stream, int fd, void *context)
 {
 	struct client *client = context;
-	if (client->waiting_count < sizeof(client->waiting) / sizeof(client->waiting[0])) {
-		client->waiting[client->waiting_count++] = fd;
+	if (client->queued < QUEUE_LENGTH) {
+		client->queue[client->queued++] = fd;
 		return;
 	}
 	close(fd);
-	fail(client, transport, "descriptors without lines");
+	fail(client, stream, "descriptors without lines");
 }
 
-static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
+static void line_received(struct ferry_line_stream *stream, const char *line, size_t length,
+                          void *context)
 {
 	struct client *client = context;
-	char *line;
-	while ((line = evbuffer_readln(input, NULL, EVBUFFER_EOL_CRLF_STRICT)) != NULL) {
-		int fd = take_descriptor(client);
-		bool fine = fd >= 0 && show(line, fd);
-		if (!fine)
-			fail(client, transport, fd < 0 ? "a line without a descriptor" : strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		free(line);
-		if (!fine)
-			return;
-	}
-	if (evbuffer_get_length(input) > LONGEST_LINE)
-		fail(client, transport, "a line that is too long");
-}
-
-static void connection_lost(struct ferry_transport *transport, int reason, void *context)
-{
-	(void)transport;
-	struct client *client = context;
-	if (reason != 0 && reason != -ECONNABORTED) {
-		fprintf(stderr, "receive_fd: %s\n", strerror(-reason));
-		client->connection.peer->failed = true;
-	}
-	unix_connection_is_over(&client->connection);
-}
-
-static void met(struct unix_peer *peer, struct ferry_transport *transport)
-{
-	/* Without file_descriptors_lost a descriptor that cannot be installed ends the connection: a
-	 * later line would be taken for its. */
-	static const struct ferry_protocol protocol = {.file_descriptor_received =
-	                                                   file_descriptor_received,
-	                                               .data_received = data_received,
-	                                               .connection_lost = connection_lost};
-	struct client *client = calloc(1, sizeof(*client));
-	if (client == NULL || ferry_transport_set_protocol(transport, &protocol, client) < 0) {
-		free(client);
-		ferry_transport_free(transport);
-		peer->failed = true;
-		unix_peer_is_over(peer);
+	if (client->queued == 0) {
+		fail(client, stream, "a line without a descriptor");
 		return;
 	}
-	client->transport = transport;
-	unix_connection_stands(&client->connection, peer, free_client);
+	int fd = client->queue[0];
+	client->queued--;
+	memmove(client->queue, client->queue + 1, client->queued * sizeof(int));
+	int status = print_beginning(line, length, fd);
+	close(fd);
+	if (status < 0)
+		fail(client, stream, strerror(-status));
+}
+
+/* The loop returns after this, because nothing is left in it. */
+static void connection_lost(struct ferry_line_stream *stream, int reason, void *context)
+{
+	struct client *client = context;
+	if (reason != 0 && reason != -ECONNABORTED) {
+		warnx("connection: %s", strerror(-reason));
+		client->result = EXIT_FAILURE;
+	}
+	while (client->queued > 0)
+		close(client->queue[--client->queued]);
+	ferry_line_stream_free(stream);
+}
+
+/* There is no callback for lost descriptors: the connection then ends with -EMSGSIZE. If it went on,
+ * the next line would get the descriptor of another one. */
+static void connected(struct ferry_connector *connector, int status,
+                      struct ferry_transport *transport, void *context)
+{
+	static const struct ferry_line_callbacks callbacks = {.file_descriptor_received = fd_received,
+	                                                      .line_received = line_received,
+	                                                      .connection_lost = connection_lost};
+	struct client *client = context;
+	struct ferry_line_stream *stream;
+	(void)connector;
+	if (status == 0) {
+		status = ferry_line_stream_new(&stream, transport, &callbacks, client);
+		if (status == 0)
+			ferry_line_stream_set_delimiter(stream, "\r\n", 2);
+		else
+			ferry_transport_free(transport);
+	}
+	if (status < 0) {
+		warnx("connection: %s", strerror(-status));
+		client->result = EXIT_FAILURE;
+	}
 }
 
 int main(int argc, char **argv)
 {
-	struct unix_peer peer = {.met = met};
-	if (unix_peer_read_arguments(&peer, argc, argv, 0, usage) < 0)
-		return 2;
-	return unix_peer_run(&peer);
+	struct client client = {.result = EXIT_SUCCESS};
+	if (argc != 2)
+		errx(2, "usage: receive_fd SOCKET_PATH");
+	struct event_base *base = event_base_new();
+	if (base == NULL)
+		errx(EXIT_FAILURE, "no event loop");
+	int status = ferry_connector_new_unix(NULL, base, argv[1], NULL, connected, &client);
+	if (status < 0) {
+		warnx("%s: %s", argv[1], strerror(-status));
+		client.result = EXIT_FAILURE;
+	}
+	event_base_dispatch(base);
+	event_base_free(base);
+	return client.result;
 }

@@ -1,113 +1,125 @@
-/* Sends an open file to another process: the counterpart of Twisted's documentation example
- * sendfd.py. What goes over the socket is "<path>\r\n", with the file's descriptor on its first
- * byte. receive_fd, or Twisted's recvfd.py, is the other end. */
+/* Sends an open file to each process that connects: the counterpart of Twisted's example sendfd.py.
+ * The line "<path>\r\n" goes over the socket, and the file's descriptor with its first byte.
+ *
+ *     ./send_fd /tmp/fds.sock /etc/hostname &
+ *     ./receive_fd /tmp/fds.sock
+ *
+ * SIGINT and SIGTERM end it. The receiver needs no permission to open the file.
+ */
 
-#include "unix_peer.h"
-
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <event2/bufferevent.h>
+#include <event2/event.h>
 #include <ferry/ferry.h>
 
-static const char usage[] =
-    "usage: send_fd [--listen|--connect] [--once] SOCKET_PATH FILE\n"
-    "Sends FILE as an open descriptor to each process that connects to\n"
-    "SOCKET_PATH (--listen, the default), or to the one that listens there\n"
-    "(--connect). --once: ends after the first.\n";
+/* A receiver that takes nothing for so long is given up. */
+static const struct timeval patience = {.tv_sec = 10};
 
-struct sender {
-	struct unix_peer peer; /* first: what met() is given */
+struct server {
 	const char *file;
+	struct ferry_listener *listener;
+	struct event *signals[2];
 };
 
-/* One connection. */
-struct receiver {
-	struct unix_connection connection; /* first: what free_receiver() is given */
-	struct ferry_transport *transport;
-};
+/* ---- one connection ---- */
 
-static void free_receiver(struct unix_connection *connection)
+static int queue_file(struct ferry_transport *transport, const char *path)
 {
-	struct receiver *receiver = (struct receiver *)connection;
-	ferry_transport_free(receiver->transport);
-	free(receiver);
-}
-
-static void fail(struct sender *sender, const char *what, int reason)
-{
-	fprintf(stderr, "send_fd: %s: %s\n", what, strerror(-reason));
-	sender->peer.failed = true;
-}
-
-static int send_file_descriptor(struct ferry_transport *transport, const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
 	int status = ferry_transport_send_fd(transport, fd, FERRY_FD_TAKE);
 	if (status < 0) {
-		close(fd);
+		close(fd); /* a call that fails leaves it the caller's */
 		return status;
 	}
 	/* The descriptor travels with the first byte that is written after it. */
 	status = ferry_transport_write(transport, path, strlen(path));
-	if (status == 0)
-		status = ferry_transport_write(transport, "\r\n", 2);
-	return status;
+	return status < 0 ? status : ferry_transport_write(transport, "\r\n", 2);
 }
 
 static void connection_made(struct ferry_transport *transport, void *context)
 {
-	struct receiver *receiver = context;
-	struct sender *sender = (struct sender *)receiver->connection.peer;
-	int status = send_file_descriptor(transport, sender->file);
-	if (status < 0) {
-		fail(sender, sender->file, status);
-		ferry_transport_abort_connection(transport);
+	const struct server *server = context;
+	int status = queue_file(transport, server->file);
+	if (status == 0) {
+		ferry_transport_lose_connection(transport); /* once all of it is sent */
 		return;
 	}
-	ferry_transport_lose_connection(transport); /* all of it leaves first */
+	warnx("%s: %s", server->file, strerror(-status));
+	ferry_transport_abort_connection(transport);
 }
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
 {
-	(void)transport;
-	struct receiver *receiver = context;
-	struct unix_peer *peer = receiver->connection.peer;
+	(void)context;
 	if (reason != 0 && reason != -ECONNABORTED)
-		fail((struct sender *)peer, peer->path, reason);
-	unix_connection_is_over(&receiver->connection);
+		warnx("connection: %s", strerror(-reason));
+	ferry_transport_free(transport);
 }
 
-static void met(struct unix_peer *peer, struct ferry_transport *transport)
+static void accepted(struct ferry_listener *listener, struct ferry_transport *transport,
+                     void *context)
 {
 	static const struct ferry_protocol protocol = {.connection_made = connection_made,
 	                                               .connection_lost = connection_lost};
-	struct receiver *receiver = calloc(1, sizeof(*receiver));
-	int status = -ENOMEM;
-	if (receiver != NULL)
-		status = ferry_transport_set_protocol(transport, &protocol, receiver);
+	(void)listener;
+	bufferevent_set_timeouts(ferry_transport_get_bufferevent(transport), NULL, &patience);
+	int status = ferry_transport_set_protocol(transport, &protocol, context);
 	if (status < 0) {
-		fail((struct sender *)peer, peer->path, status);
-		free(receiver);
+		warnx("connection: %s", strerror(-status));
 		ferry_transport_free(transport);
-		unix_peer_is_over(peer);
-		return;
 	}
-	receiver->transport = transport;
-	unix_connection_stands(&receiver->connection, peer, free_receiver);
+}
+
+/* ---- the server ---- */
+
+/* Accepts no more. The loop returns when the connections that are left have ended. A second signal
+ * has its default action, because nobody watches for it any more. */
+static void stop(evutil_socket_t number, short events, void *context)
+{
+	(void)number, (void)events;
+	struct server *server = context;
+	ferry_listener_free(server->listener); /* removes the socket file */
+	for (size_t i = 0; i < 2 && server->signals[i] != NULL; i++)
+		event_free(server->signals[i]);
+}
+
+/* Watches for signals first: one that comes when the socket file is there must remove it. */
+static int start(struct server *server, struct event_base *base, const char *path)
+{
+	static const int numbers[] = {SIGINT, SIGTERM};
+	struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
+	for (size_t i = 0; i < 2; i++)
+		if ((server->signals[i] = evsignal_new(base, numbers[i], stop, server)) == NULL ||
+		    event_add(server->signals[i], NULL) < 0)
+			return -ENOMEM;
+	options.lock = true; /* a server that was killed has left its socket file */
+	return ferry_listener_new_unix(&server->listener, base, path, &options, accepted, server);
 }
 
 int main(int argc, char **argv)
 {
-	struct sender sender = {.peer = {.listens = true, .met = met}};
-	int first = unix_peer_read_arguments(&sender.peer, argc, argv, 1, usage);
-	if (first < 0)
-		return 2;
-	sender.file = argv[first];
-	return unix_peer_run(&sender.peer);
+	struct server server = {0};
+	if (argc != 3)
+		errx(2, "usage: send_fd SOCKET_PATH FILE");
+	server.file = argv[2];
+	struct event_base *base = event_base_new();
+	if (base == NULL)
+		errx(EXIT_FAILURE, "no event loop");
+	int status = start(&server, base, argv[1]);
+	if (status < 0) {
+		warnx("%s: %s", argv[1], strerror(-status));
+		stop(0, 0, &server);
+	}
+	event_base_dispatch(base);
+	event_base_free(base);
+	return status < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

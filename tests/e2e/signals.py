@@ -61,16 +61,6 @@ class Signals(unittest.TestCase):
         child.stop()
         self.assertFalse(os.path.exists(self.path))
 
-    def test_receive_fd_in_a_line(self):
-        child = self.child("receive_fd", "--listen", self.path)
-        peers = [self.connect() for _ in range(3)]
-        with open(__file__, "rb") as file:
-            for peer in peers:
-                socket.send_fds(peer, [b"a line without its en"], [file.fileno()])
-        for peer in peers:
-            self.has_read(peer)
-        self.ends(child)
-
     def test_descriptor_cat_before_the_last_file(self):
         child = self.child("descriptor_cat", "--send", self.path, *[__file__] * 5000)
         peers = [self.connect() for _ in range(3)]
@@ -86,25 +76,6 @@ class Signals(unittest.TestCase):
             socket.send_fds(peer, [b"FRY\1\1\0"], [file.fileno()])
             self.has_read(peer)
             child.stop()
-
-    def test_line_echo_in_a_line(self):
-        child = self.child("line_echo", "--listen", self.path)
-        peers = [self.connect() for _ in range(3)]
-        for peer in peers:
-            peer.sendall(b"a line\nand half of")
-            self.assertEqual(peer.recv(7), b"a line\n")
-        self.ends(child)
-
-    def test_line_echo_that_asks(self):
-        server = self.listen()
-        read_end, write_end = os.pipe()
-        with open(read_end, "rb") as typed, open(write_end, "wb"):
-            child = self.child("line_echo", "--connect", self.path, stdin=typed)
-            peer, _ = server.accept()
-            with peer:
-                peer.sendall(b"half of a line")
-                self.has_read(peer)
-                child.stop()
 
 
 if __name__ == "__main__":

@@ -74,36 +74,27 @@ class SendFd(Talker):
 
 
 @inlineCallbacks
-def meet(talker, path, program, side, *arguments):
-    """Has the program and the talker speak, and ends the program as its user would. Its output."""
-    port = None
-    if side == "--connect":
-        port = yield listen(path, talker)
-    with Program(*EMULATOR, program, side, *arguments) as process:
-        if side == "--listen":
-            yield connect(path, talker)
-        yield wait_for(talker.done)
-        if port is not None:
-            yield port.stopListening()
-        elif "--once" not in arguments:
-            process.process.send_signal(signal.SIGTERM)
-        output = yield deferToThread(process.finish)
-    check(not os.path.exists(path), "the socket file was left behind")
-    return output
-
-
-@inlineCallbacks
-def send_fd_to_twisted(path, side, *options):
+def send_fd_to_twisted(path):
     name = make_file(path)
     receiver = ReceiveFd()
-    yield meet(receiver, path, SEND_FD, side, *options, path, name)
+    with Program(*EMULATOR, SEND_FD, path, name) as process:
+        yield connect(path, receiver)
+        yield wait_for(receiver.done)
+        process.process.send_signal(signal.SIGTERM)
+        yield deferToThread(process.finish)
+    check(not os.path.exists(path), "the socket file was left behind")
     check_equal(receiver.got, [(name, CONTENT[:80])], "received")
 
 
 @inlineCallbacks
-def twisted_to_receive_fd(path, side, *options):
+def twisted_to_receive_fd(path):
     name = make_file(path)
-    output = yield meet(SendFd(name), path, RECEIVE_FD, side, *options, path)
+    sender = SendFd(name)
+    port = yield listen(path, sender)
+    with Program(*EMULATOR, RECEIVE_FD, path) as process:
+        yield wait_for(sender.done)
+        yield port.stopListening()
+        output = yield deferToThread(process.finish)
     check_equal(output, f"path: {name}\n{CONTENT[:80].decode()}\n", "output")
 
 
@@ -131,21 +122,21 @@ def send_first_byte_alone(name, listener):
 
 
 @inlineCallbacks
-def a_first_chunk_of_one_byte(path, side):
+def a_first_chunk_of_one_byte(path):
     name = make_file(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         listener.listen(1)
-        with Program(*EMULATOR, RECEIVE_FD, side, path) as process:
+        with Program(*EMULATOR, RECEIVE_FD, path) as process:
             yield deferToThread(send_first_byte_alone, name, listener)
             output = yield deferToThread(process.finish)
     check_equal(output, f"path: {name}\n{CONTENT[:80].decode()}\n", "output")
 
 
 @inlineCallbacks
-def a_line_without_a_descriptor(path, side):
+def a_line_without_a_descriptor(path):
     port = yield listen(path, SendFd(make_file(path), with_descriptor=False))
-    with Program(*EMULATOR, RECEIVE_FD, side, path) as process:
+    with Program(*EMULATOR, RECEIVE_FD, path) as process:
         output = yield deferToThread(process.process.communicate)
         check_equal(process.process.returncode, 1, "exit status")
         check_equal(output[0], "", "output")
@@ -153,8 +144,8 @@ def a_line_without_a_descriptor(path, side):
 
 
 run(
-    (send_fd_to_twisted, ("--listen",), ("--listen", "--once"), ("--connect",)),
-    (twisted_to_receive_fd, ("--connect",), ("--listen",), ("--listen", "--once")),
-    (a_first_chunk_of_one_byte, ("--connect",)),
-    (a_line_without_a_descriptor, ("--connect",)),
+    (send_fd_to_twisted, ()),
+    (twisted_to_receive_fd, ()),
+    (a_first_chunk_of_one_byte, ()),
+    (a_line_without_a_descriptor, ()),
 )

@@ -1,0 +1,149 @@
+/* Messages that carry descriptors: a process that may open files opens them for one that may not.
+ *
+ *     ./messages /usr/share/common-licenses GPL-3 BSD
+ *
+ * The child asks for files by name; each reply is a message whose type is 0, with the descriptor, or
+ * an errno value. The parent opens files of one directory and never looks into them; the child
+ * parses them (here it prints them), so a hostile file can take over the child only.
+ */
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+/* The process ends if it cannot even start; the kernel then closes its descriptors. */
+static void check(int status, const char *subject)
+{
+	if (status < 0)
+		errx(EXIT_FAILURE, "%s: %s", subject, strerror(-status));
+}
+
+/* Runs one end of the channel until it is over. */
+static void run(int fd, const struct ferry_message_callbacks *callbacks, void *context)
+{
+	struct ferry_transport *transport = NULL;
+	struct ferry_message_stream *stream;
+	struct event_base *base = event_base_new();
+	struct bufferevent *bev =
+	    base != NULL ? bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE) : NULL;
+	check(bev != NULL ? ferry_transport_new(&transport, bev) : -ENOMEM, "channel");
+	check(ferry_message_stream_new(&stream, transport, callbacks, context), "channel");
+	event_base_dispatch(base); /* returns when the stream is freed, because nothing else is in it */
+	event_base_free(base);
+}
+
+static void lost(struct ferry_message_stream *stream, int reason, void *context)
+{
+	(void)context;
+	if (reason != 0)
+		warnx("channel: %s", strerror(-reason));
+	ferry_message_stream_free(stream);
+}
+
+/* The parent trusts nothing in a name: a program that has taken the child over may send it. */
+static int open_file(int directory, const char *name, size_t length)
+{
+	char path[256] = "";
+	if (length == 0 || length > 255 || name[0] == '.' || memchr(name, '/', length) != NULL)
+		return -EACCES;
+	memcpy(path, name, length);
+	int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	return fd < 0 ? -errno : fd;
+}
+
+static void serve(struct ferry_message_stream *stream, struct ferry_message *message, void *dir)
+{
+	size_t length;
+	const char *name = ferry_message_get_payload(message, &length);
+	int fd = open_file(*(const int *)dir, name, length);
+	uint16_t error = (uint16_t)(fd < 0 ? -fd : 0);
+	if (ferry_message_stream_send(stream, error, NULL, 0, &fd, fd >= 0, FERRY_FD_TAKE) < 0) {
+		if (fd >= 0)
+			close(fd); /* a call that fails leaves it the caller's */
+		ferry_transport_abort_connection(ferry_message_stream_get_transport(stream));
+	}
+}
+
+/* The child. */
+struct reader {
+	char **names; /* the first one is asked for; NULL ends the list */
+	bool failed;
+};
+
+static void ask(struct ferry_message_stream *stream, void *context)
+{
+	const char *name = *((struct reader *)context)->names;
+	struct ferry_transport *transport = ferry_message_stream_get_transport(stream);
+	if (name == NULL)
+		ferry_transport_lose_connection(transport);
+	else if (ferry_message_stream_send(stream, 0, name, strlen(name), NULL, 0, FERRY_FD_DUP))
+		ferry_transport_abort_connection(transport);
+}
+
+static int print_and_close(int fd)
+{
+	char bytes[65536];
+	ssize_t count;
+	while ((count = read(fd, bytes, sizeof(bytes))) > 0)
+		if (write(STDOUT_FILENO, bytes, (size_t)count) < count)
+			break;
+	int status = count == 0 ? 0 : -errno;
+	close(fd);
+	return status;
+}
+
+static void replied(struct ferry_message_stream *stream, struct ferry_message *message,
+                    void *context)
+{
+	struct reader *reader = context;
+	int error = ferry_message_get_type(message);
+	if (ferry_message_get_fds_lost(message) > 0)
+		error = EMFILE; /* no slot was free for the descriptor */
+	if (error == 0) {
+		int fd = ferry_message_steal_fd(message, 0); /* ours now; others would be closed */
+		error = fd >= 0 ? -print_and_close(fd) : -fd;
+	}
+	if (error != 0) {
+		warnx("%s: %s", *reader->names, strerror(error));
+		reader->failed = true;
+	}
+	reader->names++;
+	ask(stream, reader);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct ferry_message_callbacks parent = {.message_received = serve,
+	                                                      .connection_lost = lost};
+	static const struct ferry_message_callbacks child = {
+	    .connection_made = ask, .message_received = replied, .connection_lost = lost};
+	int ends[2], status = 0;
+	if (argc < 3)
+		errx(2, "usage: messages DIRECTORY NAME...");
+	int directory = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	check(directory < 0 ? -errno : 0, argv[1]);
+	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ? -errno : 0, "socketpair");
+	pid_t pid = fork();
+	check(pid < 0 ? -errno : 0, "fork");
+	if (pid == 0) { /* here a real program gives up its privileges: setgid(2), setuid(2) */
+		struct reader reader = {.names = argv + 2};
+		close(directory);
+		close(ends[0]);
+		run(ends[1], &child, &reader);
+		return reader.failed || *reader.names != NULL ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
+	close(ends[1]);
+	run(ends[0], &parent, &directory);
+	check(waitpid(pid, &status, 0) < 0 ? -errno : 0, "waitpid");
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+}
