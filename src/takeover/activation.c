@@ -1,12 +1,12 @@
-#include "takeover/activation.h"
+#include "takeover/activation_reader.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "takeover/socket_set.h"
 
-/* All, or none: on failure they stay the caller's. */
-static int add_all(struct ferry_socket_set *set, char **names, int count)
+/* Adds all descriptors, or none: on failure they stay the caller's. */
+static int add_activated(struct ferry_socket_set *set, char **names, int count)
 {
 	int status = 0;
 
@@ -29,7 +29,7 @@ int ferry_socket_set_from_environment(struct ferry_socket_set **out, bool unset)
 		return count < 0 ? count : -ENOENT;
 	int status = ferry_socket_set_new(&set);
 	if (status == 0)
-		status = add_all(set, names, count);
+		status = add_activated(set, names, count);
 	for (int i = 0; i < count; i++)
 		free(names[i]);
 	free(names);

@@ -1,4 +1,4 @@
-#include "takeover/activation.h"
+#include "takeover/activation_reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What sd_listen_fds_with_names(3) does, where there is no libsystemd. */
+/* Does what sd_listen_fds_with_names(3) does, for a build without libsystemd. */
 
-/* A positive number, 0: no such variable, or -EINVAL. */
+/* A positive number; 0: no such variable; or -EINVAL. */
 static int read_number(const char *variable)
 {
 	const char *text = getenv(variable);
@@ -25,7 +25,7 @@ static int read_number(const char *variable)
 	return (int)number;
 }
 
-/* How many descriptors are for this process. */
+/* The number of descriptors for this process, or -EINVAL. */
 static int count_fds(void)
 {
 	const int pid = read_number("LISTEN_PID");
@@ -52,8 +52,8 @@ static void free_names(char **names)
 	free(names);
 }
 
-/* Exactly `count` names between colons. */
-static int split(char ***out, const char *text, int count)
+/* Splits at the colons. -EINVAL: there are not exactly `count` names. */
+static int split_names(char ***out, const char *text, int count)
 {
 	int status = 0;
 	char **names = calloc((size_t)count + 1, sizeof(*names));
@@ -76,11 +76,11 @@ static int split(char ***out, const char *text, int count)
 	return status;
 }
 
-static int name_all(char ***out, int count)
+static int read_names(char ***out, int count)
 {
 	const char *text = getenv("LISTEN_FDNAMES");
 	if (text != NULL)
-		return split(out, text, count);
+		return split_names(out, text, count);
 
 	char **names = calloc((size_t)count + 1, sizeof(*names));
 	bool complete = names != NULL;
@@ -98,11 +98,11 @@ int activation_read(char ***names, bool unset)
 	const int count = count_fds();
 	int status = count;
 
-	/* First whether they are open: that bounds how many there may be. */
+	/* Open descriptors first: they bound the memory for the names. */
 	if (count > 0)
 		status = make_close_on_exec(count);
 	if (count > 0 && status == 0)
-		status = name_all(names, count);
+		status = read_names(names, count);
 	if (unset) {
 		unsetenv("LISTEN_PID");
 		unsetenv("LISTEN_FDS");

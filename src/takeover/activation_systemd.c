@@ -1,4 +1,4 @@
-#include "takeover/activation.h"
+#include "takeover/activation_reader.h"
 
 #include <errno.h>
 
@@ -8,6 +8,6 @@ int activation_read(char ***names, bool unset)
 {
 	const int count = sd_listen_fds_with_names(unset, names);
 
-	/* It has more words for what is malformed. */
+	/* sd_listen_fds(3) has several errors for malformed variables. */
 	return count >= 0 || count == -EBADF || count == -ENOMEM ? count : -EINVAL;
 }

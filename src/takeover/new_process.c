@@ -1,23 +1,28 @@
+#include "ferry/socket_set.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
+#include "kernel/socket.h"
 #include "takeover/socket_set.h"
 #include "takeover/takeover.h"
 #include "transport/transport.h"
 
-/* The new process. What it has received is a copy of the old one's, until that has stopped or died. */
+/*
+ * The new process of a takeover. It asks for sockets, receives copies of them, and owns their files
+ * once the old process has stopped or died.
+ */
 
-/* ---- asking ---- */
+/* ---- the request ---- */
 
-static int begin(struct ferry_takeover *takeover)
+static int send_request(struct ferry_takeover *takeover)
 {
 	return takeover_send(takeover, TAKEOVER_WIRE_REQUEST, takeover->request,
 	                     takeover->request_length, NULL, 0);
 }
 
-static int put_names(unsigned char **out, size_t *length, const char *const *names, size_t count)
+static int make_request(unsigned char **out, size_t *length, const char *const *names, size_t count)
 {
 	size_t size = TAKEOVER_WIRE_REQUEST_SIZE;
 
@@ -45,16 +50,13 @@ static int put_names(unsigned char **out, size_t *length, const char *const *nam
 	return 0;
 }
 
-/* ---- receiving ---- */
+/* ---- the sockets ---- */
 
 static int check_cookie(int fd, uint64_t expected)
 {
 	uint64_t cookie = 0;
-	socklen_t length = sizeof(cookie);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0 || cookie != expected)
-		return -EPROTO;
-	return 0;
+	return socket_get_cookie(fd, &cookie) == 0 && cookie == expected ? 0 : -EPROTO;
 }
 
 static size_t count_fds(const struct takeover_wire_listener *listener)
@@ -64,9 +66,10 @@ static size_t count_fds(const struct takeover_wire_listener *listener)
 	return listener->locked ? 3 : 2;
 }
 
-/* The old process gives away only what listens. */
-static int insert(struct ferry_takeover *takeover, const struct takeover_wire_listener *listener,
-                  const struct ferry_message *message)
+/* A socket that cannot be in a set is a fault of the old process, which had it in one. */
+static int insert_listener(struct ferry_takeover *takeover,
+                           const struct takeover_wire_listener *listener,
+                           const struct ferry_message *message)
 {
 	const size_t fd_count = count_fds(listener);
 	char name[FERRY_SOCKET_SET_NAME_MAX + 1];
@@ -85,7 +88,7 @@ static int insert(struct ferry_takeover *takeover, const struct takeover_wire_li
 	return status == 0 || status == -ENOMEM ? status : -EPROTO;
 }
 
-static int take_listener(struct ferry_takeover *takeover, struct ferry_message *message)
+static int receive_listener(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	struct takeover_wire_listener listener = {.file_name_length = 0};
 	size_t length;
@@ -99,13 +102,13 @@ static int take_listener(struct ferry_takeover *takeover, struct ferry_message *
 	if (status == 0)
 		status = check_cookie(ferry_message_get_fd(message, 0), listener.cookie);
 	if (status == 0)
-		status = insert(takeover, &listener, message);
+		status = insert_listener(takeover, &listener, message);
 	for (size_t i = 0; status == 0 && i < count_fds(&listener); i++)
 		(void)ferry_message_steal_fd(message, i);
 	return status;
 }
 
-static int take_end(struct ferry_takeover *takeover, struct ferry_message *message)
+static int receive_end(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	struct ferry_socket_set *set = takeover->taken;
 	int32_t count;
@@ -122,24 +125,24 @@ static int take_end(struct ferry_takeover *takeover, struct ferry_message *messa
 	return 0;
 }
 
-/* ---- after that ---- */
+/* ---- the end ---- */
 
-static void own(struct ferry_takeover *takeover)
+static void own_files(struct ferry_takeover *takeover)
 {
 	if (takeover->set != NULL)
 		socket_set_own_files(takeover->set);
 }
 
-static int take_release(struct ferry_takeover *takeover)
+static int receive_released(struct ferry_takeover *takeover)
 {
 	if (takeover->state != TAKEOVER_ACCEPTED)
 		return -EPROTO;
-	own(takeover);
+	own_files(takeover);
 	takeover_end(takeover, 0);
 	return 0;
 }
 
-static int take_withdrawal(struct ferry_takeover *takeover, struct ferry_message *message)
+static int receive_withdrawn(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	int32_t status;
 	size_t length;
@@ -151,45 +154,51 @@ static int take_withdrawal(struct ferry_takeover *takeover, struct ferry_message
 	return 0;
 }
 
-static int message_received(struct ferry_takeover *takeover, struct ferry_message *message)
+static int on_old_message(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	const bool talking = takeover->state == TAKEOVER_TALKING;
 
 	switch (ferry_message_get_type(message)) {
 	case TAKEOVER_WIRE_LISTENER:
-		return talking ? take_listener(takeover, message) : -EPROTO;
+		return talking ? receive_listener(takeover, message) : -EPROTO;
 	case TAKEOVER_WIRE_END:
-		return talking ? take_end(takeover, message) : -EPROTO;
+		return talking ? receive_end(takeover, message) : -EPROTO;
 	case TAKEOVER_WIRE_RELEASED:
-		return take_release(takeover);
+		return receive_released(takeover);
 	case TAKEOVER_WIRE_WITHDRAWN:
-		return take_withdrawal(takeover, message);
+		return receive_withdrawn(takeover, message);
 	default:
 		return 0;
 	}
 }
 
-/* The old process has died, or it would have said WITHDRAWN. Once this one has said that it accepts,
- * it does not matter any more which of the two has ended the channel: the old one has that word. */
-static void channel_ended(struct ferry_takeover *takeover, int reason, bool by_peer)
+/* OFFERED: the old process has died, or it would have sent WITHDRAWN. ACCEPTED: the old process has the
+ * commit or is dead, whoever has ended the channel. */
+static void on_old_process_gone(struct ferry_takeover *takeover, int reason, bool by_peer)
 {
 	if (takeover->state == TAKEOVER_OFFERED && by_peer) {
 		takeover->state = TAKEOVER_ORPHANED;
 	} else if (takeover->state == TAKEOVER_ACCEPTED) {
-		own(takeover);
+		own_files(takeover);
 		takeover_end(takeover, 0);
 	} else {
 		takeover_end(takeover, reason);
 	}
 }
 
-static void give_up(struct ferry_takeover *takeover, int status)
+/* The end of the channel is all that the old process needs. */
+static void abort_channel(struct ferry_takeover *takeover, int status)
 {
-	(void)status; /* the channel's end says all */
+	(void)status;
 	ferry_transport_abort_connection(ferry_message_stream_get_transport(takeover->stream));
 }
 
-static const struct takeover_role role = {begin, message_received, channel_ended, give_up};
+static const struct takeover_role new_role = {
+    .begin = send_request,
+    .message_received = on_old_message,
+    .channel_ended = on_old_process_gone,
+    .withdraw = abort_channel,
+};
 
 /* ---- the public functions ---- */
 
@@ -205,9 +214,9 @@ int ferry_takeover_request(struct ferry_takeover **out, struct ferry_transport *
 		return -EINVAL;
 	if (!transport->outgoing.carries_fds)
 		return -EOPNOTSUPP;
-	int status = put_names(&request, &length, names, count);
+	int status = make_request(&request, &length, names, count);
 	if (status == 0)
-		status = takeover_new(out, &role, NULL, transport, callbacks, context);
+		status = takeover_new(out, &new_role, NULL, transport, callbacks, context);
 	if (status != 0) {
 		free(request);
 		return status;
@@ -219,12 +228,12 @@ int ferry_takeover_request(struct ferry_takeover **out, struct ferry_transport *
 
 int ferry_takeover_commit(struct ferry_takeover *takeover)
 {
-	if (takeover == NULL || takeover->role != &role)
+	if (takeover == NULL || takeover->role != &new_role)
 		return -EINVAL;
 	switch (takeover->state) {
 	case TAKEOVER_OFFERED: {
-		/* Not takeover_send(), which could run callbacks. That the channel has ended is found out by
-		 * the loop, after what the old process may have said last. */
+		/* Not takeover_send(), which could run callbacks. If the channel has ended, the loop finds that
+		 * out after the last messages of the old process. */
 		const int status = ferry_message_stream_send(takeover->stream, TAKEOVER_WIRE_ACCEPTING,
 		                                             NULL, 0, NULL, 0, FERRY_FD_DUP);
 		if (status != 0 && status != -EPIPE)
@@ -233,7 +242,7 @@ int ferry_takeover_commit(struct ferry_takeover *takeover)
 		return 0;
 	}
 	case TAKEOVER_ORPHANED:
-		own(takeover);
+		own_files(takeover);
 		takeover_end_later(takeover, 0);
 		return 0;
 	case TAKEOVER_OVER:

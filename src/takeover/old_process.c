@@ -1,14 +1,18 @@
+#include "ferry/socket_set.h"
+
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include "kernel/socket.h"
 #include "takeover/socket_set.h"
 #include "takeover/takeover.h"
 #include "transport/transport.h"
 #include "util/log.h"
 
-/* The old process. Everything is its own until ACCEPTING has come. */
+/*
+ * The old process of a takeover. It offers sockets, and owns everything until ACCEPTING has arrived.
+ */
 
 /* ---- offering ---- */
 
@@ -17,8 +21,8 @@ static bool is_named(const struct socket_set_entry *entry, const unsigned char *
 	return strlen(entry->name) == name[0] && memcmp(entry->name, name + 1, name[0]) == 0;
 }
 
-/* Marks all of a name; how many there are. */
-static size_t mark(struct ferry_socket_set *set, const unsigned char *name)
+/* Marks the sockets of that name, or all if it is NULL, as offered. Returns how many. */
+static size_t mark_offered(struct ferry_socket_set *set, const unsigned char *name)
 {
 	size_t found = 0;
 
@@ -42,9 +46,9 @@ static int mark_requested(struct ferry_socket_set *set, const unsigned char *pay
 	for (size_t i = 0; i < set->count; i++)
 		set->entries[i].offered = false;
 	if (count == 0)
-		mark(set, NULL);
+		mark_offered(set, NULL);
 	for (; count > 0; count--, name += 1 + name[0])
-		if (mark(set, name) == 0)
+		if (mark_offered(set, name) == 0)
 			return -ENOENT;
 	return 0;
 }
@@ -57,10 +61,10 @@ static int send_listener(struct ferry_takeover *takeover, const struct socket_se
 	    payload[TAKEOVER_WIRE_LISTENER_SIZE + FERRY_SOCKET_SET_NAME_MAX + sizeof(file->name)];
 	const int fds[3] = {entry->fd, file->directory, file->lock};
 	size_t fd_count = 1;
-	socklen_t length = sizeof(listener.cookie);
+	const int status = socket_get_cookie(entry->fd, &listener.cookie);
 
-	if (getsockopt(entry->fd, SOL_SOCKET, SO_COOKIE, &listener.cookie, &length) < 0)
-		return -errno;
+	if (status != 0)
+		return status;
 	if (file->bound) {
 		listener.device = file->device;
 		listener.inode = file->inode;
@@ -78,8 +82,9 @@ static int send_listener(struct ferry_takeover *takeover, const struct socket_se
 	                     fds, fd_count);
 }
 
-/* One message for each: a single one holds 253 descriptors, and is lost as a whole. */
-static int offer(struct ferry_takeover *takeover, struct ferry_message *message)
+/* Sends one message for each socket. A message holds 253 descriptors at most, and the kernel loses
+ * those of one message together. */
+static int offer_sockets(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	struct ferry_socket_set *set = takeover->set;
 	unsigned char end[TAKEOVER_WIRE_NUMBER_SIZE];
@@ -104,10 +109,10 @@ static int offer(struct ferry_takeover *takeover, struct ferry_message *message)
 	return status;
 }
 
-/* ---- after that ---- */
+/* ---- the end ---- */
 
-/* What is taken leaves the set, and its files are given up, before the owner is told, who may free the
- * set; RELEASED follows once nothing here has the sockets any more. */
+/* The sockets leave the set, and their files are disowned, before `ended` runs, which may free the set.
+ * RELEASED follows once this process has closed the sockets. */
 static void hand_over(struct ferry_takeover *takeover)
 {
 	socket_set_move_offered(takeover->set, takeover->taken);
@@ -119,11 +124,11 @@ static void hand_over(struct ferry_takeover *takeover)
 		         "listeners were taken over, and the new process has gone since");
 }
 
-static int message_received(struct ferry_takeover *takeover, struct ferry_message *message)
+static int on_new_message(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	switch (ferry_message_get_type(message)) {
 	case TAKEOVER_WIRE_REQUEST:
-		return takeover->state == TAKEOVER_TALKING ? offer(takeover, message) : -EPROTO;
+		return takeover->state == TAKEOVER_TALKING ? offer_sockets(takeover, message) : -EPROTO;
 
 	case TAKEOVER_WIRE_ACCEPTING:
 		if (takeover->state != TAKEOVER_OFFERED)
@@ -136,31 +141,32 @@ static int message_received(struct ferry_takeover *takeover, struct ferry_messag
 	}
 }
 
-/* The new process may take an end without a word for this one's death, and the files for its own. Better
- * one that stays behind than one that is removed from under it. */
+/* The new process may take the channel's end for the death of this process, and own the files. A file
+ * that stays behind is better than a file that is removed from under the new process. */
 static void leave_files(struct ferry_takeover *takeover)
 {
 	if (takeover->state != TAKEOVER_OFFERED)
 		return;
-	log_line(FERRY_LOG_WARNING,
-	         "listeners were offered, and their files are left: who asked cannot be told");
+	log_line(
+	    FERRY_LOG_WARNING,
+	    "listeners were offered, and their files are left: the new process cannot be notified");
 	socket_set_disown_offered(takeover->set);
 }
 
-static void channel_ended(struct ferry_takeover *takeover, int reason, bool by_peer)
+static void on_new_process_gone(struct ferry_takeover *takeover, int reason, bool by_peer)
 {
-	/* A peer that breaks the format knows nothing of files. */
+	/* A peer that breaks the format has not understood an offer. */
 	if (!by_peer && reason != -EPROTO)
 		leave_files(takeover);
 	takeover_end(takeover, reason);
 }
 
-static void give_up(struct ferry_takeover *takeover, int status)
+static void send_withdrawn(struct ferry_takeover *takeover, int status)
 {
 	unsigned char payload[TAKEOVER_WIRE_NUMBER_SIZE];
 	const enum takeover_state state = takeover->state;
 
-	takeover->state = TAKEOVER_OVER; /* what arrives while this is sent comes too late */
+	takeover->state = TAKEOVER_OVER; /* ignores messages that are delivered during the flush */
 	takeover_wire_number_put(payload, status);
 	const bool sent =
 	    takeover_send(takeover, TAKEOVER_WIRE_WITHDRAWN, payload, sizeof(payload), NULL, 0) == 0 &&
@@ -170,24 +176,30 @@ static void give_up(struct ferry_takeover *takeover, int status)
 		leave_files(takeover);
 }
 
-static int begin(struct ferry_takeover *takeover)
+/* The new process begins. */
+static int await_request(struct ferry_takeover *takeover)
 {
 	(void)takeover;
-	return 0; /* the new process asks */
+	return 0;
 }
 
-static const struct takeover_role role = {begin, message_received, channel_ended, give_up};
+static const struct takeover_role old_role = {
+    .begin = await_request,
+    .message_received = on_new_message,
+    .channel_ended = on_new_process_gone,
+    .withdraw = send_withdrawn,
+};
 
 /* ---- the public function ---- */
 
-/* Who made the connection, by what the kernel wrote down then. */
+/* SO_PEERCRED names the process that has made the connection. */
 static int check_peer(int fd)
 {
 	struct ucred peer;
-	socklen_t length = sizeof(peer);
+	const int status = socket_get_peer(fd, &peer);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
-		return -errno;
+	if (status != 0)
+		return status;
 	return peer.uid == geteuid() || peer.uid == 0 ? 0 : -EACCES;
 }
 
@@ -198,10 +210,10 @@ int ferry_takeover_serve(struct ferry_takeover **out, struct ferry_socket_set *s
 	if (out == NULL || set == NULL || transport == NULL || callbacks == NULL ||
 	    callbacks->ended == NULL)
 		return -EINVAL;
-	if (set->takeover != NULL)
+	if (socket_set_has_takeover(set))
 		return -EBUSY;
 	if (!transport->outgoing.carries_fds)
 		return -EOPNOTSUPP;
-	const int status = check_peer(bufferevent_getfd(transport->rearm.bev));
-	return status != 0 ? status : takeover_new(out, &role, set, transport, callbacks, context);
+	const int status = check_peer(bufferevent_getfd(ferry_transport_get_bufferevent(transport)));
+	return status != 0 ? status : takeover_new(out, &old_role, set, transport, callbacks, context);
 }

@@ -4,16 +4,16 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "endpoint/listener.h"
 #include "ferry/listener.h"
-#include "takeover/takeover.h"
+
+#include "endpoint/listener.h"
+#include "kernel/socket.h"
 
 /*
- * A set is an array in the order of adding: there are a handful of listeners in a process, and each is
- * looked for a few times in its life.
+ * A set is an array in the order of adding: a process has a handful of listeners, and searches for each
+ * a few times in its life.
  */
 
 int ferry_socket_set_new(struct ferry_socket_set **out)
@@ -31,8 +31,8 @@ void ferry_socket_set_free(struct ferry_socket_set *set)
 {
 	if (set == NULL)
 		return;
-	if (set->takeover != NULL)
-		takeover_forget_set(set->takeover);
+	if (set->freed != NULL)
+		set->freed(set->freed_argument);
 	for (size_t i = 0; i < set->count; i++) {
 		struct socket_set_entry *entry = &set->entries[i];
 		socket_file_remove(&entry->file);
@@ -59,19 +59,15 @@ int socket_set_reserve(struct ferry_socket_set *set, size_t count)
 	return 0;
 }
 
-/* Whether others can reach this process by it. */
+/* Whether other processes can reach this one by the socket. */
 static int check_socket(int fd)
 {
-	int type = 0;
-	int listening = 0;
-	socklen_t length = sizeof(int);
+	const int type = socket_get_type(fd);
+	const int listening = type < 0 ? type : socket_is_listening(fd);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0)
-		return -errno;
-	length = sizeof(int);
-	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0)
-		return -errno;
-	return listening != 0 || type == SOCK_DGRAM ? 0 : -EINVAL;
+	if (listening < 0)
+		return listening;
+	return listening > 0 || type == SOCK_DGRAM ? 0 : -EINVAL;
 }
 
 static int make_non_blocking(int fd)
@@ -152,7 +148,7 @@ static int own_path(struct socket_set_entry *entry)
 		return 0;
 	const int status = socket_file_find(&file, entry->fd);
 	if (status == 0) {
-		/* A lock that came with the socket goes on being held. */
+		/* A lock that came with the socket stays locked. */
 		file.lock = entry->file.lock;
 		entry->file.lock = -1;
 		socket_file_remove(&entry->file);
@@ -205,7 +201,27 @@ void socket_set_move_offered(struct ferry_socket_set *set, struct ferry_socket_s
 	set->count = left;
 }
 
-/* ---- looking ---- */
+/* ---- a takeover ---- */
+
+void socket_set_attach_takeover(struct ferry_socket_set *set, void (*freed)(void *argument),
+                                void *argument)
+{
+	set->freed = freed;
+	set->freed_argument = argument;
+}
+
+void socket_set_detach_takeover(struct ferry_socket_set *set)
+{
+	set->freed = NULL;
+	set->freed_argument = NULL;
+}
+
+bool socket_set_has_takeover(const struct ferry_socket_set *set)
+{
+	return set->freed != NULL;
+}
+
+/* ---- searching ---- */
 
 size_t ferry_socket_set_count(const struct ferry_socket_set *set)
 {

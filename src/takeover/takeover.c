@@ -11,106 +11,112 @@
 #include "transport/transport.h"
 #include "util/log.h"
 
-/* As many as the transport allows: of a set, all or nothing is offered. */
+/*
+ * The part that both ends of a takeover share: the object, its messages, and its end.
+ */
+
+/* The most that a transport allows: a set is offered as a whole or not at all. */
 enum { FDS_QUEUED_MAX = 1024 * 1024 };
 
 /* ---- lifetime ---- */
 
-static void release(struct ferry_takeover *takeover)
+static void destroy_takeover(struct ferry_takeover *takeover)
 {
 	ferry_message_stream_free(takeover->stream);
-	if (takeover->turn != NULL)
-		event_free(takeover->turn);
+	if (takeover->event != NULL)
+		event_free(takeover->event);
 	ferry_socket_set_free(takeover->taken);
 	free(takeover->request);
 	free(takeover);
 }
 
-/* Around whatever may run user code, which may free the takeover: its memory stays until the last of
- * these has returned. */
-static void enter(struct ferry_takeover *takeover)
+/* These two enclose each call that may run user code. If that frees the takeover, the last leave_call()
+ * destroys it. */
+static void enter_call(struct ferry_takeover *takeover)
 {
-	takeover->callings++;
+	takeover->calls++;
 }
 
-static void leave(struct ferry_takeover *takeover)
+static void leave_call(struct ferry_takeover *takeover)
 {
-	if (--takeover->callings == 0 && takeover->freed)
-		release(takeover);
+	if (--takeover->calls == 0 && takeover->freed)
+		destroy_takeover(takeover);
 }
 
-void takeover_attach_set(struct ferry_takeover *takeover, struct ferry_socket_set *set)
-{
-	takeover->set = set;
-	set->takeover = takeover;
-}
-
-/* From here on nothing is told, nothing that arrives is looked at, and the set is free for another. */
-static void be_over(struct ferry_takeover *takeover)
+/* From now on messages that arrive are ignored, and another takeover may have the set. */
+static void mark_over(struct ferry_takeover *takeover)
 {
 	takeover->state = TAKEOVER_OVER;
 	if (takeover->set != NULL)
-		takeover->set->takeover = NULL;
+		socket_set_detach_takeover(takeover->set);
 	takeover->set = NULL;
 }
 
 void takeover_end(struct ferry_takeover *takeover, int status)
 {
-	be_over(takeover);
+	mark_over(takeover);
 	takeover->callbacks->ended(takeover, status, takeover->context);
 }
 
 void takeover_end_later(struct ferry_takeover *takeover, int status)
 {
-	be_over(takeover);
+	mark_over(takeover);
 	takeover->status = status;
-	event_active(takeover->turn, EV_TIMEOUT, 0);
+	event_active(takeover->event, EV_TIMEOUT, 0);
 }
 
-static void on_turn(evutil_socket_t fd, short what, void *argument)
+static void on_end_event(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
 	struct ferry_takeover *takeover = argument;
 
-	enter(takeover);
+	enter_call(takeover);
 	takeover_end(takeover, takeover->status);
-	leave(takeover);
+	leave_call(takeover);
 }
 
-static void give_up(struct ferry_takeover *takeover, int status)
+static void withdraw(struct ferry_takeover *takeover, int status)
 {
 	if (takeover->begun && takeover->state != TAKEOVER_OVER)
-		takeover->role->give_up(takeover, status);
+		takeover->role->withdraw(takeover, status);
 }
 
-void takeover_forget_set(struct ferry_takeover *takeover)
+static void on_set_freed(void *argument)
 {
-	enter(takeover);
-	give_up(takeover, -ECANCELED);
+	struct ferry_takeover *takeover = argument;
+
+	enter_call(takeover);
+	withdraw(takeover, -ECANCELED);
 	takeover_end_later(takeover, -ECANCELED);
-	leave(takeover);
+	leave_call(takeover);
+}
+
+void takeover_attach_set(struct ferry_takeover *takeover, struct ferry_socket_set *set)
+{
+	takeover->set = set;
+	socket_set_attach_takeover(set, on_set_freed, takeover);
 }
 
 void ferry_takeover_free(struct ferry_takeover *takeover)
 {
 	if (takeover == NULL || takeover->freed)
 		return;
-	enter(takeover);
-	give_up(takeover, -ECANCELED);
-	be_over(takeover);
+	enter_call(takeover);
+	withdraw(takeover, -ECANCELED);
+	mark_over(takeover);
 	takeover->freed = true;
-	leave(takeover);
+	leave_call(takeover);
 }
 
 /* ---- messages ---- */
 
-/* Ends it, with what is wrong, and tells the other process. */
-static void fail(struct ferry_takeover *takeover, int status)
+/* Ends the takeover with an error, after the other process has been notified. */
+static void fail_takeover(struct ferry_takeover *takeover, int status)
 {
 	if (takeover->state == TAKEOVER_OVER)
 		return;
 	log_line(FERRY_LOG_WARNING, "a takeover of listeners has failed: %s", strerror(-status));
-	give_up(takeover, status);
+	withdraw(takeover, status);
 	takeover_end(takeover, status);
 }
 
@@ -142,18 +148,18 @@ static void on_made(struct ferry_message_stream *stream, void *context)
 
 	if (takeover->state == TAKEOVER_OVER)
 		return;
-	enter(takeover);
+	enter_call(takeover);
 	takeover->begun = true;
 	takeover_wire_hello_put(hello);
 	int status = takeover_send(takeover, TAKEOVER_WIRE_HELLO, hello, sizeof(hello), NULL, 0);
 	if (status == 0)
 		status = takeover->role->begin(takeover);
 	if (status != 0)
-		fail(takeover, status);
-	leave(takeover);
+		fail_takeover(takeover, status);
+	leave_call(takeover);
 }
 
-static int receive(struct ferry_takeover *takeover, struct ferry_message *message)
+static int process_message(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
@@ -174,11 +180,11 @@ static void on_message(struct ferry_message_stream *stream, struct ferry_message
 
 	if (takeover->state == TAKEOVER_OVER)
 		return;
-	enter(takeover);
-	const int status = receive(takeover, message);
+	enter_call(takeover);
+	const int status = process_message(takeover, message);
 	if (status != 0)
-		fail(takeover, status);
-	leave(takeover);
+		fail_takeover(takeover, status);
+	leave_call(takeover);
 }
 
 static void on_lost(struct ferry_message_stream *stream, int reason, void *context)
@@ -189,12 +195,12 @@ static void on_lost(struct ferry_message_stream *stream, int reason, void *conte
 
 	if (takeover->state == TAKEOVER_OVER)
 		return;
-	enter(takeover);
+	enter_call(takeover);
 	takeover->role->channel_ended(takeover, reason != 0 ? reason : -ECONNRESET, by_peer);
-	leave(takeover);
+	leave_call(takeover);
 }
 
-static const struct ferry_message_callbacks callbacks_below = {
+static const struct ferry_message_callbacks stream_callbacks = {
     .connection_made = on_made, .message_received = on_message, .connection_lost = on_lost};
 
 /* ---- making one ---- */
@@ -203,20 +209,21 @@ int takeover_new(struct ferry_takeover **out, const struct takeover_role *role,
                  struct ferry_socket_set *set, struct ferry_transport *transport,
                  const struct ferry_takeover_callbacks *callbacks, void *context)
 {
-	struct event_base *base = bufferevent_get_base(transport->rearm.bev);
+	struct event_base *base = bufferevent_get_base(ferry_transport_get_bufferevent(transport));
 	struct ferry_takeover *takeover = calloc(1, sizeof(*takeover));
 	if (takeover == NULL)
 		return -ENOMEM;
 	takeover->role = role;
 	takeover->callbacks = callbacks;
 	takeover->context = context;
-	takeover->turn = event_new(base, -1, 0, on_turn, takeover);
-	int status = takeover->turn != NULL ? ferry_socket_set_new(&takeover->taken) : -ENOMEM;
-	/* The last that may fail: the transport has no way back. */
+	takeover->event = event_new(base, -1, 0, on_end_event, takeover);
+	int status = takeover->event != NULL ? ferry_socket_set_new(&takeover->taken) : -ENOMEM;
+	/* Last, because the transport cannot be given back. */
 	if (status == 0)
-		status = ferry_message_stream_new(&takeover->stream, transport, &callbacks_below, takeover);
+		status =
+		    ferry_message_stream_new(&takeover->stream, transport, &stream_callbacks, takeover);
 	if (status != 0) {
-		release(takeover);
+		destroy_takeover(takeover);
 		return status;
 	}
 	ferry_transport_set_fd_buffer(transport, 64, FDS_QUEUED_MAX);

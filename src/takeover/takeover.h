@@ -1,10 +1,19 @@
 #ifndef FERRY_TAKEOVER_TAKEOVER_H
 #define FERRY_TAKEOVER_TAKEOVER_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ferry/message.h"
+#include "ferry/socket_set.h"
+
+#include "takeover/wire.h"
+
 /*
  * One takeover, at either end.
  *
- *     old process (takeover_serve.c)                new process (takeover_request.c)
+ *     old process (old_process.c)                   new process (new_process.c)
  *
  *     TALKING   <- HELLO, REQUEST -------------     TALKING
  *               -- HELLO, LISTENER…, END ----->               received()
@@ -12,45 +21,39 @@
  *                                                             ferry_takeover_commit()
  *               <- ACCEPTING ------------------     ACCEPTED
  *               ended(0), sockets closed
- *     OVER      -- RELEASED ------------------>               ended(0): the files are ours
+ *     OVER      -- RELEASED ------------------>               ended(0): this process owns the files
  *                                                   OVER
  *
- * Two must not own a file: the one that ends first would remove it from under the other. The channel's
- * end alone does not tell the new process whether the old one has died, or has given up and goes on. So
- * an old process that goes on says WITHDRAWN, and one that ends without a word after END is dead.
+ * Only one process may own a file: if two own it, the one that ends first removes it from under the other.
+ * The channel's end alone does not show the new process whether the old one has died, or has given up and
+ * goes on. An old process that goes on therefore sends WITHDRAWN, and one that sends nothing after END is
+ * dead.
  */
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include "ferry/message.h"
-#include "ferry/socket_set.h"
-#include "takeover/wire.h"
 
 struct event;
 
 enum takeover_state {
-	TAKEOVER_TALKING,  /* until all is offered, or has come */
-	TAKEOVER_OFFERED,  /* the new process may say that it accepts */
-	TAKEOVER_ACCEPTED, /* it has; at the new process only, as the next one */
-	TAKEOVER_ORPHANED, /* the old process has died before */
-	TAKEOVER_OVER      /* `ended` has run, or never will */
+	TAKEOVER_TALKING,  /* until all is offered, or has arrived */
+	TAKEOVER_OFFERED,  /* the new process may commit */
+	TAKEOVER_ACCEPTED, /* new process only: it has committed */
+	TAKEOVER_ORPHANED, /* new process only: the old one has died before that */
+	TAKEOVER_OVER      /* `ended` has run, is pending, or will never run */
 };
 
-/* What is different at the two ends. */
+/* The functions that differ at the two ends. The first three run from the loop. */
 struct takeover_role {
-	/* Says what comes first after HELLO. Negative: that failed. From the loop, as the next two. */
+	/* Sends what comes first after HELLO. A negative errno ends the takeover. */
 	int (*begin)(struct ferry_takeover *takeover);
 
-	/* A message, other than HELLO. Negative: what is wrong with it. */
+	/* Processes a message other than HELLO. A negative errno ends the takeover. */
 	int (*message_received)(struct ferry_takeover *takeover, struct ferry_message *message);
 
-	/* The channel has ended; it is not over. `by_peer`: not by this process. */
+	/* Processes the end of the channel before the takeover is over. `by_peer`: the other process has
+	 * ended it. */
 	void (*channel_ended)(struct ferry_takeover *takeover, int reason, bool by_peer);
 
-	/* This process gives up, and it is not over, but begun: says so. */
-	void (*give_up)(struct ferry_takeover *takeover, int status);
+	/* Withdraws from a takeover that has begun and is not over. */
+	void (*withdraw)(struct ferry_takeover *takeover, int status);
 };
 
 struct ferry_takeover {
@@ -58,43 +61,41 @@ struct ferry_takeover {
 	struct ferry_message_stream *stream;
 	const struct ferry_takeover_callbacks *callbacks;
 	void *context;
-	struct ferry_socket_set *set;   /* offered, or received; NULL: gone */
-	struct ferry_socket_set *taken; /* by the new process; there, what has come so far */
-	void *request;                  /* new process: the payload */
+	struct ferry_socket_set *set;   /* offered, or received; NULL: neither, or over */
+	struct ferry_socket_set *taken; /* old process: by the new one; new process: arrived so far */
+	void *request;                  /* new process: the payload of REQUEST */
 	size_t request_length;
-	struct event *turn; /* has `ended` run from the loop, with `status` */
+	struct event *event; /* runs `ended` from the loop, with `status` */
 	int status;
 	enum takeover_state state;
-	bool begun;            /* HELLO was said */
-	bool greeted;          /* HELLO has come */
-	bool freed;            /* by its owner */
-	unsigned int callings; /* of ours that are under way, and may free it */
+	bool begun;         /* our HELLO was sent */
+	bool greeted;       /* the peer's HELLO has arrived */
+	bool freed;         /* by its owner */
+	unsigned int calls; /* that are on the stack and may run user code */
 };
 
-/* Makes one, with its set or without. The transport is its own on success. */
+/* Makes a takeover. The old process has a set, the new one NULL. On success the transport is the
+ * takeover's. */
 int takeover_new(struct ferry_takeover **out, const struct takeover_role *role,
                  struct ferry_socket_set *set, struct ferry_transport *transport,
                  const struct ferry_takeover_callbacks *callbacks, void *context);
 
-/* Binds the takeover and the set to each other, until it is over. */
+/* Binds the takeover and the set to each other until the takeover is over. */
 void takeover_attach_set(struct ferry_takeover *takeover, struct ferry_socket_set *set);
 
-/* The set is about to be freed. */
-void takeover_forget_set(struct ferry_takeover *takeover);
-
-/* Sends a message and has the kernel take it now, as far as it does: this process may be gone soon, and a
- * duplicate of a descriptor counts until it has left. From the loop, or when it is over: what has arrived
- * may be handed out in here. */
+/* Sends a message, and flushes it: this process may end soon, and duplicates of descriptors stay open
+ * until they have left. From the loop, or when the takeover is over, because messages that have arrived
+ * may be delivered inside this call. */
 int takeover_send(struct ferry_takeover *takeover, enum takeover_wire_type type,
                   const void *payload, size_t length, const int *fds, size_t fd_count);
 
-/* Whether the kernel has all that was sent. */
+/* Whether the kernel has taken everything that was sent. */
 bool takeover_all_sent(const struct ferry_takeover *takeover);
 
-/* Runs `ended`, from the loop; it is over before. */
+/* Ends the takeover and runs `ended`. From the loop. */
 void takeover_end(struct ferry_takeover *takeover, int status);
 
-/* Has the loop do that; it is over at once. */
+/* Ends the takeover now, and runs `ended` from the loop. */
 void takeover_end_later(struct ferry_takeover *takeover, int status);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "util/little_endian.h"
 
-/* Flags of a listener. Others are for later versions. */
+/* Flags of a LISTENER. Others are for later versions. */
 enum { FLAG_LOCKED = 1 };
 
 void takeover_wire_hello_put(unsigned char *payload)
@@ -26,7 +26,7 @@ int takeover_wire_hello_get(const unsigned char *payload, size_t length)
 	const uint64_t highest = little_endian_get(payload + 2, 2);
 	if (lowest == 0 || lowest > highest)
 		return -EPROTO;
-	/* There is but one version of ours: the highest of both is not lower, or there is none. */
+	/* This library has one version, so the ranges overlap if it is in the other one. */
 	return lowest <= TAKEOVER_WIRE_VERSION_MAX && highest >= TAKEOVER_WIRE_VERSION_MIN
 	           ? 0
 	           : -EPROTONOSUPPORT;
@@ -38,7 +38,7 @@ void takeover_wire_request_put(unsigned char *payload, uint32_t count)
 	little_endian_put(payload + 4, 0, 4);
 }
 
-/* Whether `count` names, each behind its length, fill the bytes. None has a zero byte inside. */
+/* Whether the bytes are exactly `count` names, each behind its length and without a zero byte. */
 static bool are_names(const unsigned char *bytes, size_t length, uint32_t count)
 {
 	while (count > 0 && length > 0 && length > bytes[0]) {
