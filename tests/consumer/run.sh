@@ -32,6 +32,7 @@ find_package)
 	"$work/build/consumer_c"
 	"$work/build/consumer_cxx"
 	"$work/build/consumer_test"
+	"$work/build/consumer_names"
 	"$work/build/again/consumer_again"
 	;;
 pkg_config)
@@ -56,9 +57,11 @@ add_subdirectory)
 	"$work/build/consumer_c"
 	"$work/build/consumer_cxx"
 	"$work/build/consumer_test"
+	"$work/build/consumer_names"
 	"$CMAKE" --install "$work/build"
 	configure_and_build "$here/find_package" "$work/again" -DCMAKE_PREFIX_PATH="$work/installed"
 	"$work/again/consumer_c"
+	"$work/again/consumer_names"
 	;;
 *)
 	exit 2
