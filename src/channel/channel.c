@@ -8,7 +8,7 @@
 #include <event2/bufferevent.h>
 
 #include "channel/ready.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 
 enum {
 	ITEMS_MAX = 64,
@@ -61,7 +61,7 @@ void channel_settle_end(struct ferry_channel *channel)
 {
 	if (channel->in.half == CHANNEL_HALF_ENDED && !channel->settings.half_close &&
 	    channel->life == CHANNEL_OPEN)
-		protocol_leave_with_peer(channel->transport);
+		transport_close_with_peer(channel->transport);
 }
 
 static int start_reading(struct ferry_channel *channel)

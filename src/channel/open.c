@@ -6,7 +6,7 @@
 #include <event2/bufferevent.h>
 
 #include "channel/channel.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 
 /*
  * How users make channels: on a transport, a socket or pipes.
@@ -23,7 +23,7 @@ int ferry_channel_new_transport(struct ferry_channel **out, struct ferry_poller 
 		return -ENOMEM;
 	int status = channel_attach(channel, transport);
 	if (status == 0) {
-		if (transport->read_ended)
+		if (transport_read_has_ended(transport))
 			channel_set_half_ended(channel);
 		*out = channel;
 	} else {

@@ -9,7 +9,7 @@
 #include "channel/channel.h"
 #include "channel/ready.h"
 #include "libevent/vectors.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 
 /* ---- writing ---- */
 

@@ -11,7 +11,7 @@
 #include "endpoint/connection.h"
 #include "kernel/clock.h"
 #include "kernel/socket.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 #include "util/log.h"
 
 /* An acceptor accepts when its socket is readable.
@@ -153,8 +153,7 @@ static int admit_connection(struct acceptor *acceptor, int fd, struct ferry_tran
 	if (status != 0 && share != NULL)
 		quota_give_back(share);
 	if (status == 0 && share != NULL) {
-		(*transport)->on_free = quota_give_back;
-		(*transport)->on_free_argument = share;
+		transport_set_free_cb(*transport, quota_give_back, share);
 	}
 	return status;
 }

@@ -11,7 +11,7 @@
 #include "kernel/clock.h"
 #include "message/receive.h"
 #include "message/send.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 #include "util/hash.h"
 #include "util/log.h"
 
@@ -36,7 +36,8 @@ bool dispatcher_worker_is_on(const struct ferry_dispatcher_worker *worker,
                              const struct handoff_wire_identity *identity)
 {
 	return identity->kind == FERRY_DESCRIPTOR_SOCKET &&
-	       identity->cookie == ferry_message_stream_get_transport(worker->stream)->cookie;
+	       identity->cookie ==
+	           transport_get_cookie(ferry_message_stream_get_transport(worker->stream));
 }
 
 static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
@@ -371,7 +372,7 @@ static int open_channel(struct ferry_dispatcher_worker *worker, struct ferry_tra
 {
 	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
 
-	if (!transport->outgoing.carries_fds)
+	if (!transport_carries_fds(transport))
 		return -EOPNOTSUPP;
 	if (bufferevent_get_base(bev) != worker->dispatcher->base)
 		return -EINVAL;

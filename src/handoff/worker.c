@@ -14,7 +14,7 @@
 #include "message/receive.h"
 #include "message/send.h"
 #include "message/wire.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 #include "util/log.h"
 
 /*
@@ -367,9 +367,9 @@ static const struct ferry_message_callbacks message_callbacks = {
 /* Does what may fail before the transport becomes the worker's: makes room for HELLO, and the timer. */
 static int prepare_worker(struct ferry_worker *worker, struct ferry_transport *transport)
 {
-	struct bufferevent *bev = transport->rearm.bev;
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
 
-	if (!transport->outgoing.carries_fds)
+	if (!transport_carries_fds(transport))
 		return -EOPNOTSUPP;
 	if (!transport_takes_output(transport))
 		return -ENOTCONN;

@@ -53,3 +53,56 @@ int vectors_gather(struct evbuffer *buffer, const struct iovec *parts, unsigned 
 		return piece_count;
 	return evbuffer_commit_space(buffer, pieces, piece_count) == 0 ? 0 : -ENOMEM;
 }
+
+int vectors_cut(struct evbuffer_iovec *vectors, int count, size_t length)
+{
+	for (int i = 0; i < count; i++) {
+		if (vectors[i].iov_len >= length) {
+			vectors[i].iov_len = length;
+			return i + 1;
+		}
+		length -= vectors[i].iov_len;
+	}
+	return count;
+}
+
+void vectors_view_open(struct vectors_view *view, struct evbuffer *buffer, size_t max)
+{
+	view->first = 0;
+	view->length = 0;
+	view->count = evbuffer_peek(buffer, (ev_ssize_t)max, NULL, view->vectors, VECTORS_VIEW_MAX);
+	if (view->count > VECTORS_VIEW_MAX)
+		view->count = VECTORS_VIEW_MAX;
+	for (int i = 0; i < view->count; i++) {
+		/* A peek gives whole chains. */
+		if (view->vectors[i].iov_len > max - view->length)
+			view->vectors[i].iov_len = max - view->length;
+		view->length += view->vectors[i].iov_len;
+	}
+}
+
+void vectors_view_skip(struct vectors_view *view, size_t count)
+{
+	view->length -= count;
+	while (count > 0) {
+		struct evbuffer_iovec *vector = &view->vectors[view->first];
+		size_t step = vector->iov_len < count ? vector->iov_len : count;
+		vector->iov_base = (unsigned char *)vector->iov_base + step;
+		vector->iov_len -= step;
+		count -= step;
+		if (vector->iov_len == 0)
+			view->first++;
+	}
+}
+
+int vectors_view_copy(const struct vectors_view *view, size_t length, struct iovec *vectors)
+{
+	int count = 0;
+
+	for (int i = view->first; i < view->count && length > 0; i++) {
+		size_t step = view->vectors[i].iov_len < length ? view->vectors[i].iov_len : length;
+		vectors[count++] = (struct iovec){view->vectors[i].iov_base, step};
+		length -= step;
+	}
+	return count;
+}

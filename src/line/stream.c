@@ -11,7 +11,7 @@
 #include "libevent/deferred_free.h"
 #include "libevent/vectors.h"
 #include "line/scanner.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 
 /*
  * Lines are a protocol on a transport. The scanner finds the next line in the input, and the loop in
@@ -48,12 +48,13 @@ typedef void (*line_cb)(struct ferry_line_stream *stream, const char *bytes, siz
 
 static bool is_open(const struct ferry_line_stream *stream)
 {
-	return stream->transport->state == TRANSPORT_OPEN && !stream->transport->freed;
+	return transport_is_open(stream->transport);
 }
 
 static bool may_deliver_lines(const struct ferry_line_stream *stream)
 {
-	return is_open(stream) && !transport_holds_back(stream->transport) && !stream->end_reported;
+	return is_open(stream) && !transport_defers_delivery(stream->transport) &&
+	       !stream->end_reported;
 }
 
 static line_cb get_line_callback(const struct ferry_line_stream *stream, enum line_kind kind)
@@ -137,13 +138,13 @@ static void report_peer_end(struct ferry_line_stream *stream, const struct evbuf
 
 	if (!is_open(stream) || stream->end_reported)
 		return;
-	if (evbuffer_get_length(input) > 0 && transport_holds_back(transport))
+	if (evbuffer_get_length(input) > 0 && transport_defers_delivery(transport))
 		return;
 	stream->end_reported = true;
 	if (stream->callbacks->read_connection_lost != NULL)
 		stream->callbacks->read_connection_lost(stream, stream->context);
 	else
-		protocol_leave_with_peer(transport);
+		transport_close_with_peer(transport);
 }
 
 static void deliver_lines(struct ferry_line_stream *stream, struct evbuffer *input)
@@ -278,7 +279,7 @@ int ferry_line_stream_new(struct ferry_line_stream **out, struct ferry_transport
 		free(stream);
 		goto unlock;
 	}
-	stream->peer_ended = transport->read_ended;
+	stream->peer_ended = transport_read_has_ended(transport);
 	*out = stream;
 unlock:
 	bufferevent_unlock(bev);

@@ -6,7 +6,7 @@
 #include "kernel/fd_slots.h"
 #include "message/core.h"
 #include "message/wire.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 #include "util/log.h"
 
 /*
@@ -35,7 +35,7 @@ void message_receive_close_fds(struct ferry_message_stream *stream)
 	if (stream->delivering || (stream->deferred && !transport_is_over(stream->transport)))
 		return;
 	stream->deferred = false;
-	stream->transport->stats.fds_unclaimed += arrivals_close(&stream->arrivals);
+	transport_count_unclaimed_fds(stream->transport, arrivals_close(&stream->arrivals));
 }
 
 void message_stream_end(struct ferry_message_stream *stream, int reason)
@@ -109,8 +109,8 @@ static void call_message_received(struct ferry_message_stream *stream, const uns
 		stream->callbacks->message_received(stream, message, stream->context);
 	stream->delivering = false;
 	if (!stream->deferred)
-		stream->transport->stats.fds_unclaimed +=
-		    arrivals_release(&stream->arrivals, message->arrived);
+		transport_count_unclaimed_fds(stream->transport,
+		                              arrivals_release(&stream->arrivals, message->arrived));
 }
 
 /* Returns 1 if a message was delivered; 0 if its frame is incomplete, or the message was deferred; or the
@@ -144,14 +144,14 @@ static int deliver_frame(struct ferry_message_stream *stream, struct evbuffer *i
 /* A message is deferred until something is sent; once nothing can be sent, it need not wait. */
 static bool is_blocked_by_deferred(const struct ferry_message_stream *stream)
 {
-	return stream->deferred && stream->transport->broken == 0;
+	return stream->deferred && transport_can_send(stream->transport);
 }
 
 static bool may_deliver(const struct ferry_message_stream *stream)
 {
 	const struct ferry_transport *transport = stream->transport;
-	return transport->state == TRANSPORT_OPEN && !transport->freed &&
-	       !transport_holds_back(transport) && !is_blocked_by_deferred(stream);
+	return transport_is_open(transport) && !transport_defers_delivery(transport) &&
+	       !is_blocked_by_deferred(stream);
 }
 
 /* Whether this process has free slots for the descriptors of one read. */
@@ -159,7 +159,7 @@ static bool has_free_fd_slots(const struct ferry_message_stream *stream)
 {
 	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
 
-	return stream->fd_reserve == 0 || !stream->transport->outgoing.carries_fds ||
+	return stream->fd_reserve == 0 || !transport_carries_fds(stream->transport) ||
 	       fd_slots_are_free((int)bufferevent_getfd(bev), stream->fd_reserve);
 }
 
@@ -172,12 +172,12 @@ static int start_timer(struct ferry_message_stream *stream)
 static void retry_later(struct ferry_message_stream *stream)
 {
 	if (start_timer(stream) < 0)
-		transport_go_on_reading(stream->transport);
+		transport_continue_reading(stream->transport);
 }
 
 static void resume_reading(struct ferry_message_stream *stream)
 {
-	if (transport_go_on_reading(stream->transport) < 0)
+	if (transport_continue_reading(stream->transport) < 0)
 		retry_later(stream);
 }
 
@@ -209,7 +209,7 @@ static void end_after_peer(struct ferry_message_stream *stream, const struct evb
 	if (left > 0)
 		message_stream_end(stream, log_violation(stream, "its end in the middle of a message"));
 	else
-		protocol_leave_with_peer(stream->transport);
+		transport_close_with_peer(stream->transport);
 }
 
 /* Moves whole chains of the buffer, which takes no memory. */
@@ -236,7 +236,7 @@ void message_receive_input(struct ferry_message_stream *stream, struct evbuffer 
 		status = deliver_frame(stream, input);
 	if (status < 0)
 		message_stream_end(stream, status);
-	else if (stream->transport->freed || stream->transport->state != TRANSPORT_OPEN)
+	else if (!transport_is_open(stream->transport))
 		message_receive_close_fds(stream);
 	else if (stream->peer_ended)
 		end_after_peer(stream, input);
@@ -315,12 +315,12 @@ static bool admit_read(void *argument)
 	struct ferry_message_stream *stream = argument;
 
 	if (is_blocked_by_deferred(stream)) {
-		transport_hold_reading(stream->transport);
+		transport_suspend_reading(stream->transport);
 		return false;
 	}
 	if (has_backlog(stream)) {
 		stream->backlogged = true;
-		transport_hold_reading(stream->transport);
+		transport_suspend_reading(stream->transport);
 		transport_trigger_read(stream->transport, BEV_TRIG_DEFER_CALLBACKS);
 		return false;
 	}
@@ -328,7 +328,7 @@ static bool admit_read(void *argument)
 		return true;
 	/* Without memory for the timer reading goes on: the socket stays readable, and asks again. */
 	if (start_timer(stream) == 0)
-		transport_hold_reading(stream->transport);
+		transport_suspend_reading(stream->transport);
 	return false;
 }
 
@@ -341,7 +341,7 @@ static void add_arrival(void *argument, const int *fds, unsigned int count, bool
 
 	int status = arrivals_add(&stream->arrivals, read_end - length, read_end, fds, count, loss);
 	if (status < 0) {
-		stream->transport->stats.fds_unclaimed += count;
+		transport_count_unclaimed_fds(stream->transport, count);
 		message_stream_end(stream, status);
 	}
 }

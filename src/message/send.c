@@ -5,7 +5,7 @@
 #include "libevent/vectors.h"
 #include "message/core.h"
 #include "message/wire.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 
 /*
  * From a message to the transport's output: the header and the payload are queued together with the
@@ -122,17 +122,17 @@ int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type
  * empties the buffer too. */
 uint64_t message_stream_sent_position(const struct ferry_message_stream *stream)
 {
-	return stream->transport->stats.bytes_sent;
+	return transport_bytes_sent(stream->transport);
 }
 
 uint64_t message_stream_end_position(const struct ferry_message_stream *stream)
 {
-	return stream->transport->stats.bytes_sent + evbuffer_get_length(message_stream_output(stream));
+	return transport_bytes_written(stream->transport);
 }
 
 bool message_stream_can_send(const struct ferry_message_stream *stream)
 {
-	return !transport_is_over(stream->transport) && stream->transport->broken == 0;
+	return transport_can_send(stream->transport);
 }
 
 void message_stream_flush(struct ferry_message_stream *stream)
@@ -145,6 +145,5 @@ void message_stream_flush(struct ferry_message_stream *stream)
 void message_stream_set_sent_cb(struct ferry_message_stream *stream, void (*sent)(void *argument),
                                 void *argument)
 {
-	stream->transport->sent = sent;
-	stream->transport->sent_argument = argument;
+	transport_set_sent_cb(stream->transport, sent, argument);
 }

@@ -6,7 +6,7 @@
 #include "kernel/ancillary.h"
 #include "libevent/deferred_free.h"
 #include "message/receive.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 
 /*
  * The stream itself: a protocol on a transport, which it owns, and the settings of both directions.

@@ -4,9 +4,11 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* A busy connection reads a full socket buffer at once. One with messages of a few bytes offers room
- * for which libevent allocates no more than 1 KiB, its own header included: larger blocks malloc(3)
- * does not keep at hand, and one is taken and given back for each message. */
+#include "libevent/vectors.h"
+
+/* A busy connection reads a full socket buffer at once. A connection with messages of a few bytes offers
+ * room for which libevent allocates no more than 1 KiB, its own header included: malloc(3) does not cache
+ * larger blocks, and would take one and return it for each message. */
 static const size_t space_min = 960;
 static const size_t space_first = 4096;
 static const size_t space_max = (size_t)256 * 1024;
@@ -17,8 +19,8 @@ void incoming_init(struct incoming *incoming, bool is_socket)
 	incoming->is_socket = is_socket;
 }
 
-static ssize_t receive(const struct incoming *incoming, int fd, struct iovec *vectors, int count,
-                       struct ancillary *ancillary)
+static ssize_t read_into(const struct incoming *incoming, int fd, struct iovec *vectors, int count,
+                         struct ancillary *ancillary)
 {
 	union ancillary_input room;
 	struct msghdr message = {
@@ -40,20 +42,8 @@ static ssize_t receive(const struct incoming *incoming, int fd, struct iovec *ve
 	return length;
 }
 
-/* Cuts the vectors down to `length` bytes together; how many are left. */
-static int cut(struct evbuffer_iovec *vectors, int count, size_t length)
-{
-	for (int i = 0; i < count; i++) {
-		if (vectors[i].iov_len >= length) {
-			vectors[i].iov_len = length;
-			return i + 1;
-		}
-		length -= vectors[i].iov_len;
-	}
-	return count;
-}
-
-static void learn(struct incoming *incoming, size_t length)
+/* Offers the next read more room, or less. */
+static void adapt_space(struct incoming *incoming, size_t length)
 {
 	if (length >= incoming->space)
 		incoming->space = incoming->space < space_max / 2 ? incoming->space * 2 : space_max;
@@ -72,17 +62,17 @@ ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input,
 	evbuffer_unfreeze(input, 0);
 	int count = evbuffer_reserve_space(input, (ev_ssize_t)space, vectors, 2);
 	if (count > 0) {
-		/* The room that is found may be more than what was asked for. */
-		count = cut(vectors, count, space);
-		length = receive(incoming, fd, vectors, count, ancillary);
+		/* libevent may find more room than was asked for. */
+		count = vectors_cut(vectors, count, space);
+		length = read_into(incoming, fd, vectors, count, ancillary);
 	}
 	if (length > 0) {
-		learn(incoming, (size_t)length);
-		count = cut(vectors, count, (size_t)length);
+		adapt_space(incoming, (size_t)length);
+		count = vectors_cut(vectors, count, (size_t)length);
 		evbuffer_commit_space(input, vectors, count);
 	}
 	evbuffer_freeze(input, 0);
-	/* The kernel ends a read at a descriptor, so more may be waiting behind that too. */
+	/* The kernel ends a read at a descriptor: more bytes may wait behind it. */
 	*maybe_more = length == (ssize_t)space || ancillary->count > 0 || ancillary->truncated;
 	return length;
 }

@@ -10,10 +10,11 @@
 #include "kernel/ancillary.h"
 
 /*
- * The read step: bytes into the input buffer, descriptors out, loss noticed.
+ * The incoming stream: one read moves bytes to the input buffer, and returns the descriptors that came with
+ * them and whether the kernel has dropped others.
  */
 struct incoming {
-	size_t space;   /* offered to the next read: grows and shrinks with what arrives */
+	size_t space;   /* room for the next read; grows and shrinks with what arrives */
 	bool is_socket; /* recvmsg(2), not readv(2) */
 };
 
@@ -21,10 +22,10 @@ void incoming_init(struct incoming *incoming, bool is_socket);
 
 /*
  * Reads once from `fd` into `input`, at most `max` bytes (more than 0).
- *   > 0  bytes read; `maybe_more` tells whether another read is worth a try
+ *   > 0  bytes read; `maybe_more`: another read is worth a try
  *   0    end of file
  *   < 0  negative errno
- * Whatever it returns, the descriptors in `ancillary` are the caller's.
+ * In each case the descriptors in `ancillary` are the caller's.
  */
 ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input, size_t max,
                       struct ancillary *ancillary, bool *maybe_more);

@@ -7,248 +7,225 @@
 
 #include "kernel/ancillary.h"
 
-/* Kept while idle, so that a descriptor now and then allocates nothing. */
+/* An idle stream keeps so much room: an occasional descriptor allocates nothing. */
 enum { CAPACITY_MIN = 16 };
 
-/* ---- the ring of marks ---- */
+/* ---- the ring ---- */
 
-static int make_room(struct outgoing *outgoing, unsigned int count)
+static int make_room(struct marks *marks, unsigned int count)
 {
-	if (count <= outgoing->capacity - outgoing->count)
+	if (count <= marks->capacity - marks->count)
 		return 0;
 
-	unsigned int capacity = outgoing->capacity == 0 ? CAPACITY_MIN : outgoing->capacity * 2;
-	while (capacity - outgoing->count < count)
+	unsigned int capacity = marks->capacity == 0 ? CAPACITY_MIN : marks->capacity * 2;
+	while (capacity - marks->count < count)
 		capacity *= 2;
-	struct mark *marks = malloc(capacity * sizeof(*marks));
-	if (marks == NULL)
+	struct mark *ring = malloc(capacity * sizeof(*ring));
+	if (ring == NULL)
 		return -ENOMEM;
-	for (unsigned int i = 0; i < outgoing->count; i++)
-		marks[i] = *outgoing_mark_at(outgoing, i);
-	free(outgoing->marks);
-	outgoing->marks = marks;
-	outgoing->first = 0;
-	outgoing->capacity = capacity;
+	for (unsigned int i = 0; i < marks->count; i++)
+		ring[i] = *marks_at(marks, i);
+	free(marks->ring);
+	marks->ring = ring;
+	marks->first = 0;
+	marks->capacity = capacity;
 	return 0;
 }
 
-static void drop_marks(struct outgoing *outgoing, unsigned int count)
+static void drop_marks(struct marks *marks, unsigned int count)
 {
-	outgoing->count -= count;
-	if (outgoing->count > 0) {
-		outgoing->first = (outgoing->first + count) & (outgoing->capacity - 1);
+	marks->count -= count;
+	if (marks->count > 0) {
+		marks->first = (marks->first + count) & (marks->capacity - 1);
 		return;
 	}
-	outgoing->first = 0;
-	if (outgoing->capacity > CAPACITY_MIN) {
-		free(outgoing->marks);
-		outgoing->marks = NULL;
-		outgoing->capacity = 0;
+	marks->first = 0;
+	if (marks->capacity > CAPACITY_MIN) {
+		free(marks->ring);
+		marks->ring = NULL;
+		marks->capacity = 0;
 	}
 }
 
-static void remove_mark(struct outgoing *outgoing, unsigned int index)
+static void remove_mark(struct marks *marks, unsigned int index)
 {
 	/* Those before it move up: a file is at the front, or behind few descriptors. */
 	for (; index > 0; index--)
-		*outgoing_mark_at(outgoing, index) = *outgoing_mark_at(outgoing, index - 1);
-	drop_marks(outgoing, 1);
+		*marks_at(marks, index) = *marks_at(marks, index - 1);
+	drop_marks(marks, 1);
 }
 
-static int push_mark(struct outgoing *outgoing, struct mark mark)
+static int push_mark(struct marks *marks, struct mark mark)
 {
-	int status = make_room(outgoing, 1);
+	int status = make_room(marks, 1);
 	if (status == 0)
-		*outgoing_mark_at(outgoing, outgoing->count++) = mark;
+		*marks_at(marks, marks->count++) = mark;
 	return status;
-}
-
-static uint64_t end_of(const struct outgoing *outgoing)
-{
-	return outgoing->drained + evbuffer_get_length(outgoing->buffer);
 }
 
 /* ---- descriptors ---- */
 
-static void settle_end(struct outgoing *outgoing)
+/* Counts at the end, wherever that is now. */
+static void move_end(struct marks *marks, uint64_t end)
 {
-	uint64_t end = end_of(outgoing);
-	if (outgoing->end_position == end)
+	if (marks->end_position == end)
 		return;
-	outgoing->end_position = end;
-	outgoing->fds_at_end = 0;
-	outgoing->fds_at_end_all = 0;
+	marks->end_position = end;
+	marks->fds_at_end = 0;
+	marks->fds_at_end_all = 0;
 }
 
 /* The limit may have been lowered meanwhile. */
-static bool is_over(unsigned int used, unsigned int more, unsigned int limit)
+static bool exceeds(unsigned int used, unsigned int more, unsigned int limit)
 {
 	return used > limit || more > limit - used;
 }
 
-int outgoing_admits_fds(struct outgoing *outgoing, unsigned int count)
+int marks_admit_fds(struct marks *marks, uint64_t end, unsigned int count)
 {
-	settle_end(outgoing);
-	if (is_over(outgoing->fd_count, count, outgoing->fd_limit))
+	move_end(marks, end);
+	if (exceeds(marks->fd_count, count, marks->fd_limit))
 		return -ENOBUFS;
 	/* All that wait for the same byte go in one message. A file between them parts them, but one
 	 * that turns out to be empty does not: together they must never be more than a message
 	 * holds. */
-	if (is_over(outgoing->fds_at_end, count, outgoing->max_fds_per_message) ||
-	    is_over(outgoing->fds_at_end_all, count, ANCILLARY_MAX_FDS))
+	if (exceeds(marks->fds_at_end, count, marks->max_fds_per_message) ||
+	    exceeds(marks->fds_at_end_all, count, ANCILLARY_MAX_FDS))
 		return -ENOBUFS;
 	return 0;
 }
 
-int outgoing_push_fds(struct outgoing *outgoing, const int *fds, unsigned int count, bool lent)
+int marks_push_fds(struct marks *marks, uint64_t end, const int *fds, unsigned int count, bool lent)
 {
-	int status = make_room(outgoing, count);
+	int status = make_room(marks, count);
 	if (status < 0)
 		return status;
 	for (unsigned int i = 0; i < count; i++)
-		push_mark(outgoing,
-		          (struct mark){.position = end_of(outgoing), .fd = fds[i], .lent = lent});
-	settle_end(outgoing);
-	outgoing->fds_at_end += count;
-	outgoing->fds_at_end_all += count;
-	outgoing->fd_count += count;
-	if (outgoing->fd_count > outgoing->stats->fds_queued_max)
-		outgoing->stats->fds_queued_max = outgoing->fd_count;
+		push_mark(marks, (struct mark){.position = end, .fd = fds[i], .lent = lent});
+	move_end(marks, end);
+	marks->fds_at_end += count;
+	marks->fds_at_end_all += count;
+	marks->fd_count += count;
+	if (marks->fd_count > marks->stats->fds_queued_max)
+		marks->stats->fds_queued_max = marks->fd_count;
 	return 0;
 }
 
-void outgoing_close_first(struct outgoing *outgoing, unsigned int count)
+void marks_close_first(struct marks *marks, unsigned int count)
 {
 	for (unsigned int i = 0; i < count; i++) {
-		struct mark *mark = outgoing_mark_at(outgoing, i);
-		if (mark->position == outgoing->end_position)
-			outgoing->fds_at_end_all--;
+		struct mark *mark = marks_at(marks, i);
+		if (mark->position == marks->end_position)
+			marks->fds_at_end_all--;
 		if (!mark->lent)
 			close(mark->fd);
 	}
-	drop_marks(outgoing, count);
-	outgoing->fd_count -= count;
-	if (outgoing->file_count == 0)
-		outgoing->fds_at_end = outgoing->fds_at_end_all;
+	drop_marks(marks, count);
+	marks->fd_count -= count;
+	if (marks->file_count == 0)
+		marks->fds_at_end = marks->fds_at_end_all;
 }
 
-unsigned int outgoing_close_fds(struct outgoing *outgoing)
+unsigned int marks_close_fds(struct marks *marks)
 {
 	unsigned int count = 0;
-	while (count < outgoing->count && outgoing_mark_at(outgoing, count)->file == NULL)
+	while (count < marks->count && marks_at(marks, count)->file == NULL)
 		count++;
-	outgoing->stats->fds_unsent += count;
-	outgoing_close_first(outgoing, count);
+	marks->stats->fds_unsent += count;
+	marks_close_first(marks, count);
 	return count;
 }
 
 /* ---- files ---- */
 
-int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file)
+int marks_push_file(struct marks *marks, uint64_t end, struct outgoing_file *file)
 {
-	struct mark mark = {.position = end_of(outgoing), .file = file, .fd = -1};
+	struct mark mark = {.position = end, .file = file, .fd = -1};
 
-	int status = push_mark(outgoing, mark);
+	int status = push_mark(marks, mark);
 	if (status < 0)
 		return status;
-	settle_end(outgoing);
-	file_source_set_output(&file->source, !outgoing->is_socket);
+	move_end(marks, end);
 	if (file->source.remaining > 0)
-		outgoing->fds_at_end = 0;
-	outgoing->file_count++;
+		marks->fds_at_end = 0;
+	marks->file_count++;
 	return 0;
 }
 
-void outgoing_finish_at(struct outgoing *outgoing, unsigned int index, int status)
+void marks_finish_at(struct marks *marks, unsigned int index, int status)
 {
-	struct outgoing_file *file = outgoing_mark_at(outgoing, index)->file;
+	struct outgoing_file *file = marks_at(marks, index)->file;
 
-	remove_mark(outgoing, index);
-	outgoing->file_count--;
-	if (outgoing->file_count == 0)
-		outgoing->fds_at_end = outgoing->fds_at_end_all;
-	if (outgoing->progressed == file)
-		outgoing->progressed = NULL;
+	remove_mark(marks, index);
+	marks->file_count--;
+	if (marks->file_count == 0)
+		marks->fds_at_end = marks->fds_at_end_all;
+	if (marks->progressed == file)
+		marks->progressed = NULL;
 	if (file->leaving != NULL)
 		file->leaving(file);
 	file_source_close(&file->source);
 	file->status = status;
 	file->next = NULL;
-	*outgoing->finished_tail = file;
-	outgoing->finished_tail = &file->next;
+	*marks->finished_tail = file;
+	marks->finished_tail = &file->next;
 	if (status == 0)
-		outgoing->stats->files_sent++;
+		marks->stats->files_sent++;
 }
 
-void outgoing_finish_file(struct outgoing *outgoing, struct outgoing_file *file, int status)
+void marks_finish_file(struct marks *marks, struct outgoing_file *file, int status)
 {
-	for (unsigned int i = 0; i < outgoing->count; i++) {
-		if (outgoing_mark_at(outgoing, i)->file == file) {
-			outgoing_finish_at(outgoing, i, status);
+	for (unsigned int i = 0; i < marks->count; i++) {
+		if (marks_at(marks, i)->file == file) {
+			marks_finish_at(marks, i, status);
 			return;
 		}
 	}
 }
 
-bool outgoing_report(struct outgoing *outgoing)
+bool marks_notify(struct marks *marks)
 {
-	struct outgoing_file *file = outgoing->finished;
+	struct outgoing_file *file = marks->finished;
 
 	if (file != NULL) {
-		outgoing->finished = file->next;
-		if (outgoing->finished == NULL)
-			outgoing->finished_tail = &outgoing->finished;
+		marks->finished = file->next;
+		if (marks->finished == NULL)
+			marks->finished_tail = &marks->finished;
 		file->finished(file);
 		return true;
 	}
-	file = outgoing->progressed;
+	file = marks->progressed;
 	if (file == NULL)
 		return false;
-	outgoing->progressed = NULL;
+	marks->progressed = NULL;
 	file->progress(file);
 	return true;
 }
 
 /* ---- lifetime ---- */
 
-void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
-                   struct ferry_transport_stats *stats)
+void marks_init(struct marks *marks, struct ferry_transport_stats *stats)
 {
-	*outgoing = (struct outgoing){
-	    .buffer = buffer,
+	*marks = (struct marks){
 	    .stats = stats,
-	    .finished_tail = &outgoing->finished,
+	    .finished_tail = &marks->finished,
 	    .fd_limit = 1024,
 	    .max_fds_per_message = 64,
 	};
 }
 
-void outgoing_abandon(struct outgoing *outgoing, int status)
+void marks_abandon(struct marks *marks, int status)
 {
-	while (outgoing->count > 0) {
-		outgoing_close_fds(outgoing);
-		if (outgoing->count > 0)
-			outgoing_finish_at(outgoing, 0, status);
+	while (marks->count > 0) {
+		marks_close_fds(marks);
+		if (marks->count > 0)
+			marks_finish_at(marks, 0, status);
 	}
 }
 
-void outgoing_stop(struct outgoing *outgoing, int status)
+void marks_release(struct marks *marks)
 {
-	outgoing->stopped = true;
-	outgoing_abandon(outgoing, status);
-	evbuffer_unfreeze(outgoing->buffer, 1);
-	evbuffer_drain(outgoing->buffer, evbuffer_get_length(outgoing->buffer));
-	evbuffer_freeze(outgoing->buffer, 1);
-}
-
-void outgoing_release(struct outgoing *outgoing)
-{
-	assert(outgoing->count == 0 && outgoing->finished == NULL);
-	free(outgoing->marks);
-	outgoing->marks = NULL;
-}
-
-bool outgoing_is_sent(const struct outgoing *outgoing)
-{
-	return outgoing->file_count == 0 && evbuffer_get_length(outgoing->buffer) == 0;
+	assert(marks->count == 0 && marks->finished == NULL);
+	free(marks->ring);
+	marks->ring = NULL;
 }

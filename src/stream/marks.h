@@ -1,30 +1,107 @@
 #ifndef FERRY_STREAM_MARKS_H
 #define FERRY_STREAM_MARKS_H
 
-#include "stream/outgoing.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ferry/transport.h"
+
+#include "file/source.h"
 
 /*
- * The queue of marks, as the write loop sees it.
+ * Descriptors and files as marks at absolute positions in a stream of bytes.
+ *
+ * The bytes are somewhere else. A file's own bytes do not count as positions.
+ *
+ *     position   0     5     5      9
+ *     bytes      hello       _bye
+ *     marks            fd    file   fd
+ *
+ * A descriptor travels with the byte at its position; directly before a file, with the file's first byte.
  */
+
+/* A file in the stream. Its owner embeds this, and owns the memory again once `finished` has run. */
+struct outgoing_file {
+	struct file_source source;
+	uint64_t sent;
+	int status;  /* once finished */
+	bool paused; /* by the user: neither the file nor anything behind it is sent */
+	int waiting; /* FILE_SOURCE_DRY or _COLD: the source does not have its next bytes yet; or 0 */
+	struct outgoing_file *next; /* in the list of the finished */
+
+	/* Runs when the file has left the stream, before its descriptor is closed; may be NULL. */
+	void (*leaving)(struct outgoing_file *file);
+	/* Runs when the stream has come to the file and found it waiting. */
+	void (*wait)(struct outgoing_file *file);
+	/* Run in marks_notify(). */
+	void (*progress)(struct outgoing_file *file);
+	void (*finished)(struct outgoing_file *file);
+};
 
 struct mark {
 	uint64_t position;
 	struct outgoing_file *file; /* or NULL: a descriptor */
 	int fd;
-	bool lent; /* somebody else closes it */
+	bool lent; /* its owner closes it */
 };
 
+struct marks {
+	struct ferry_transport_stats *stats;
+	struct mark *ring;
+	unsigned int first, count, capacity;
+	unsigned int fd_count, file_count;
+
+	uint64_t end_position;   /* the position that the next two count at: */
+	unsigned int fds_at_end; /* descriptors there since the last file */
+	unsigned int fds_at_end_all;
+
+	struct outgoing_file *progressed; /* its owner is not yet notified */
+	struct outgoing_file *finished, **finished_tail;
+
+	unsigned int fd_limit;
+	unsigned int max_fds_per_message;
+};
+
+void marks_init(struct marks *marks, struct ferry_transport_stats *stats);
+
+/* Frees the memory. All marks have been taken out, and all owners notified. */
+void marks_release(struct marks *marks);
+
 /* The mark with `index` others before it. */
-static inline struct mark *outgoing_mark_at(const struct outgoing *outgoing, unsigned int index)
+static inline struct mark *marks_at(const struct marks *marks, unsigned int index)
 {
-	return &outgoing->marks[(outgoing->first + index) & (outgoing->capacity - 1)];
+	return &marks->ring[(marks->first + index) & (marks->capacity - 1)];
 }
 
-/* Closes the first `count` marks, which are descriptors, but for those that are lent, and takes them
- * out. */
-void outgoing_close_first(struct outgoing *outgoing, unsigned int count);
+/* `end` is in the following the position behind the last byte that is queued. */
 
-/* Takes the file out that has `index` descriptors before it, and finishes it with `status`. */
-void outgoing_finish_at(struct outgoing *outgoing, unsigned int index, int status);
+/* Whether `count` more descriptors may be queued: 0 or -ENOBUFS. */
+int marks_admit_fds(struct marks *marks, uint64_t end, unsigned int count);
+
+/* Queues descriptors, all of them or none. The stream closes them once they are sent; the caller closes
+ * those that are `lent`, after they have left the queue. -ENOMEM. */
+int marks_push_fds(struct marks *marks, uint64_t end, const int *fds, unsigned int count,
+                   bool lent);
+
+/* Queues a file. The stream closes its descriptor when the file is finished. -ENOMEM. */
+int marks_push_file(struct marks *marks, uint64_t end, struct outgoing_file *file);
+
+/* Takes out the first `count` marks, which are descriptors, and closes those that are not lent. */
+void marks_close_first(struct marks *marks, unsigned int count);
+
+/* Closes the descriptors that wait for a byte before the next file. Returns how many. */
+unsigned int marks_close_fds(struct marks *marks);
+
+/* Takes out the file that has `index` descriptors before it, and finishes it with `status`. */
+void marks_finish_at(struct marks *marks, unsigned int index, int status);
+
+/* Takes out an unfinished file, and finishes it with `status`. */
+void marks_finish_file(struct marks *marks, struct outgoing_file *file, int status);
+
+/* Closes all descriptors and finishes all files with `status`. */
+void marks_abandon(struct marks *marks, int status);
+
+/* Runs one callback that is due, of a file that has finished or progressed. False: none was due. */
+bool marks_notify(struct marks *marks);
 
 #endif

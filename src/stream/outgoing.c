@@ -1,4 +1,4 @@
-#include "stream/marks.h"
+#include "stream/outgoing.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -8,9 +8,9 @@
 
 #include "kernel/ancillary.h"
 #include "kernel/sigpipe.h"
+#include "libevent/vectors.h"
 
 enum {
-	VECTORS_MAX = 64,               /* evbuffer chains in one sendmsg(2) */
 	FILE_HEAD_MAX = 4096,           /* bytes of a file that are copied to carry descriptors */
 	SMALL_FILE_MAX = 16 * 1024 - 1, /* copying is cheaper than another system call */
 	CALLS_PER_FLUSH = 256,          /* however few bytes each sends, others get their turn then */
@@ -65,7 +65,8 @@ static bool rides_along(const struct outgoing *outgoing, const struct mark *mark
 		return false;
 	if (mark->position <= position)
 		return true;
-	return outgoing->coalescing && mark->position < end && before < outgoing->max_fds_per_message;
+	return outgoing->coalescing && mark->position < end &&
+	       before < outgoing->marks.max_fds_per_message;
 }
 
 /* `ahead`: bytes of the buffer that are sent already, and not yet drained. A mark may lie behind:
@@ -76,11 +77,11 @@ static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 	uint64_t position = outgoing->drained + ahead;
 	uint64_t end = position + next.bytes;
 
-	while (next.fds < outgoing->count &&
-	       rides_along(outgoing, outgoing_mark_at(outgoing, next.fds), next.fds, position, end))
+	while (next.fds < outgoing->marks.count &&
+	       rides_along(outgoing, marks_at(&outgoing->marks, next.fds), next.fds, position, end))
 		next.fds++;
-	if (next.fds < outgoing->count) {
-		const struct mark *mark = outgoing_mark_at(outgoing, next.fds);
+	if (next.fds < outgoing->marks.count) {
+		const struct mark *mark = marks_at(&outgoing->marks, next.fds);
 		if (mark->position > position)
 			next.bytes = (size_t)(mark->position - position);
 		else if (mark->file != NULL)
@@ -93,7 +94,7 @@ static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 }
 
 /* EAGAIN and its like become a state, other errors stay. */
-static int state_of(struct outgoing *outgoing, int error)
+static int flush_state(struct outgoing *outgoing, int error)
 {
 	switch (error) {
 	case -EAGAIN:
@@ -103,7 +104,7 @@ static int state_of(struct outgoing *outgoing, int error)
 	case -ENOMEM:
 	case -ETOOMANYREFS: /* too many descriptors of this user in flight */
 		outgoing->stats->send_retries++;
-		return OUTGOING_STARVED;
+		return OUTGOING_NO_MEMORY;
 	default:
 		return error;
 	}
@@ -113,7 +114,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
                         int count, unsigned int fds, bool more)
 {
 	union ancillary_output room;
-	int numbers[ANCILLARY_MAX_FDS];
+	int fd_list[ANCILLARY_MAX_FDS];
 	struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)count};
 	ssize_t length;
 
@@ -122,8 +123,8 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 		return -EOPNOTSUPP;
 	if (fds > 0) {
 		for (unsigned int i = 0; i < fds; i++)
-			numbers[i] = outgoing_mark_at(outgoing, i)->fd;
-		ancillary_attach(&message, &room, numbers, fds);
+			fd_list[i] = marks_at(&outgoing->marks, i)->fd;
+		ancillary_attach(&message, &room, fd_list, fds);
 	}
 	turn->calls++;
 	if (!outgoing->is_socket)
@@ -143,7 +144,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	 * with the rest they would go again. */
 	if (length > 0 && fds > 0) {
 		outgoing->stats->fds_sent += fds;
-		outgoing_close_first(outgoing, fds);
+		marks_close_first(&outgoing->marks, fds);
 	}
 	turn->sent += (size_t)length;
 	turn->more = more;
@@ -151,59 +152,9 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	return length;
 }
 
-/* What was seen of the buffer in one look: `count` vectors, the first of them cut by what is sent. */
-struct view {
-	struct evbuffer_iovec vectors[VECTORS_MAX];
-	int first, count;
-	size_t length;
-};
-
-static void look(const struct outgoing *outgoing, struct view *view, size_t max)
+static bool is_paused_file(const struct outgoing_file *file)
 {
-	view->first = 0;
-	view->length = 0;
-	view->count =
-	    evbuffer_peek(outgoing->buffer, (ev_ssize_t)max, NULL, view->vectors, VECTORS_MAX);
-	if (view->count > VECTORS_MAX)
-		view->count = VECTORS_MAX;
-	for (int i = 0; i < view->count; i++) {
-		/* A peek gives whole chains. */
-		if (view->vectors[i].iov_len > max - view->length)
-			view->vectors[i].iov_len = max - view->length;
-		view->length += view->vectors[i].iov_len;
-	}
-}
-
-static void move_view(struct view *view, size_t count)
-{
-	view->length -= count;
-	while (count > 0) {
-		struct evbuffer_iovec *vector = &view->vectors[view->first];
-		size_t step = vector->iov_len < count ? vector->iov_len : count;
-		vector->iov_base = (unsigned char *)vector->iov_base + step;
-		vector->iov_len -= step;
-		count -= step;
-		if (vector->iov_len == 0)
-			view->first++;
-	}
-}
-
-/* The first `length` bytes of the view as a message's vectors. How many. */
-static int cut_view(const struct view *view, size_t length, struct iovec *vectors)
-{
-	int count = 0;
-
-	for (int i = view->first; i < view->count && length > 0; i++) {
-		size_t step = view->vectors[i].iov_len < length ? view->vectors[i].iov_len : length;
-		vectors[count++] = (struct iovec){view->vectors[i].iov_base, step};
-		length -= step;
-	}
-	return count;
-}
-
-static bool is_held(const struct outgoing_file *file)
-{
-	return file->held || file->waiting != 0;
+	return file->paused || file->waiting != 0;
 }
 
 static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
@@ -211,7 +162,7 @@ static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *fi
 	if (length == 0)
 		return;
 	file->sent += length;
-	outgoing->progressed = file;
+	outgoing->marks.progressed = file;
 	outgoing->stats->file_bytes_sent += length;
 }
 
@@ -222,7 +173,7 @@ static void skip_file_bytes(struct outgoing *outgoing, struct outgoing_file *fil
 
 	count_file_bytes(outgoing, file, length);
 	if (file->source.remaining == 0 || status < 0)
-		outgoing_finish_file(outgoing, file, status);
+		marks_finish_file(&outgoing->marks, file, status);
 }
 
 /* A small file leaves in one message with the bytes before it, copied: one system call, and on TCP one
@@ -232,7 +183,7 @@ static size_t join_small_file(struct outgoing_file *file, size_t left, struct io
 	struct file_source *source = &file->source;
 	const void *data;
 
-	if (is_held(file) || source->remaining == 0 || source->remaining > SMALL_FILE_MAX ||
+	if (is_paused_file(file) || source->remaining == 0 || source->remaining > SMALL_FILE_MAX ||
 	    source->remaining > left || !file_source_is_ready(source))
 		return 0;
 	ssize_t length = file_source_peek(source, &data, SMALL_FILE_MAX);
@@ -248,21 +199,22 @@ static bool goes_on(struct outgoing_file *file, size_t joined, size_t behind)
 {
 	if (joined > 0)
 		return joined == file->source.remaining && behind > 0;
-	return !is_held(file) && file->source.remaining > 0 && file_source_is_ready(&file->source);
+	return !is_paused_file(file) && file->source.remaining > 0 &&
+	       file_source_is_ready(&file->source);
 }
 
 /* Sends the next bytes of the view, with the descriptors that are due, as one message, with a small
  * file behind them. Sets `sent` to how many of the bytes. */
-static int send_message(struct outgoing *outgoing, struct turn *turn, const struct view *view,
-                        const struct next *next, size_t *sent)
+static int send_message(struct outgoing *outgoing, struct turn *turn,
+                        const struct vectors_view *view, const struct next *next, size_t *sent)
 {
-	struct iovec vectors[VECTORS_MAX + 1];
+	struct iovec vectors[VECTORS_VIEW_MAX + 1];
 	/* Files that went with messages before it have had their part of the budget. */
 	size_t left = turn->budget - turn->sent;
 	size_t max = view->length < left ? view->length : left;
 	bool whole = next->bytes <= max;
 	size_t length = whole ? next->bytes : max, joined = 0;
-	int count = cut_view(view, length, vectors);
+	int count = vectors_view_copy(view, length, vectors);
 	bool more = false;
 
 	*sent = 0;
@@ -273,7 +225,7 @@ static int send_message(struct outgoing *outgoing, struct turn *turn, const stru
 	}
 	ssize_t total = transmit(outgoing, turn, vectors, count, next->fds, more);
 	if (total < 0)
-		return state_of(outgoing, (int)total);
+		return flush_state(outgoing, (int)total);
 	*sent = (size_t)total < length ? (size_t)total : length;
 	if (joined > 0)
 		skip_file_bytes(outgoing, next->file, (size_t)total - *sent);
@@ -286,16 +238,16 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 {
 	size_t queued = evbuffer_get_length(outgoing->buffer), done = 0, sent = 0;
 	size_t left = turn->budget - turn->sent;
-	struct view view;
+	struct vectors_view view;
 	int state = OUTGOING_IDLE;
 
-	look(outgoing, &view, queued < left ? queued : left);
+	vectors_view_open(&view, outgoing->buffer, queued < left ? queued : left);
 	while (state == OUTGOING_IDLE && view.length > 0 && !is_spent(turn)) {
 		struct next next = find_next(outgoing, done);
 		if (next.bytes == 0)
 			break;
 		state = send_message(outgoing, turn, &view, &next, &sent);
-		move_view(&view, sent);
+		vectors_view_skip(&view, sent);
 		done += sent;
 	}
 
@@ -342,17 +294,17 @@ static int file_gave_nothing(struct outgoing *outgoing, const struct next *next,
 	case FILE_SOURCE_COLD:
 		next->file->waiting = result;
 		outgoing->stats->file_waits++;
-		return OUTGOING_HELD;
+		return OUTGOING_PAUSED;
 	case 0:
-		outgoing_finish_at(outgoing, next->fds, file_source_end_status(source));
+		marks_finish_at(&outgoing->marks, next->fds, file_source_end_status(source));
 		return OUTGOING_IDLE;
 	default:
 		break;
 	}
-	int state = state_of(outgoing, result);
+	int state = flush_state(outgoing, result);
 	if (state >= 0 || (!source->read_failed && is_connection_error(result)))
 		return state;
-	outgoing_finish_at(outgoing, next->fds, result);
+	marks_finish_at(&outgoing->marks, next->fds, result);
 	return OUTGOING_IDLE;
 }
 
@@ -372,7 +324,7 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 	            evbuffer_get_length(outgoing->buffer) > 0;
 	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, more);
 	if (sent < 0)
-		return state_of(outgoing, (int)sent);
+		return flush_state(outgoing, (int)sent);
 	skip_file_bytes(outgoing, next->file, (size_t)sent);
 	return sent < length ? OUTGOING_FULL : OUTGOING_IDLE;
 }
@@ -418,16 +370,16 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	outgoing->stats->bytes_sent += (uint64_t)sent;
 	count_file_bytes(outgoing, file, (size_t)sent);
 	if (file->source.remaining == 0)
-		outgoing_finish_at(outgoing, next->fds, 0);
+		marks_finish_at(&outgoing->marks, next->fds, 0);
 	return OUTGOING_IDLE;
 }
 
 static int send_file(struct outgoing *outgoing, struct turn *turn, const struct next *next)
 {
-	if (is_held(next->file))
-		return OUTGOING_HELD;
+	if (is_paused_file(next->file))
+		return OUTGOING_PAUSED;
 	if (next->file->source.remaining == 0) {
-		outgoing_finish_at(outgoing, next->fds, 0);
+		marks_finish_at(&outgoing->marks, next->fds, 0);
 		return OUTGOING_IDLE;
 	}
 	if (next->fds > 0 || file_source_must_copy(&next->file->source))
@@ -441,10 +393,10 @@ struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing)
 	return next.bytes == 0 && next.file != NULL && next.file->waiting != 0 ? next.file : NULL;
 }
 
-bool outgoing_is_held(const struct outgoing *outgoing)
+bool outgoing_is_paused(const struct outgoing *outgoing)
 {
 	struct next next = find_next(outgoing, 0);
-	return next.bytes == 0 && next.file != NULL && is_held(next.file);
+	return next.bytes == 0 && next.file != NULL && is_paused_file(next.file);
 }
 
 void outgoing_note_drained(struct outgoing *outgoing, size_t count)
@@ -476,4 +428,36 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 		let_go(&turn);
 	*sent = turn.sent;
 	return state;
+}
+
+/* ---- lifetime ---- */
+
+void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
+                   struct ferry_transport_stats *stats)
+{
+	*outgoing = (struct outgoing){.buffer = buffer, .stats = stats};
+	marks_init(&outgoing->marks, stats);
+}
+
+int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file)
+{
+	int status = marks_push_file(&outgoing->marks, outgoing_end(outgoing), file);
+
+	if (status == 0)
+		file_source_set_output(&file->source, !outgoing->is_socket);
+	return status;
+}
+
+void outgoing_stop(struct outgoing *outgoing, int status)
+{
+	outgoing->stopped = true;
+	marks_abandon(&outgoing->marks, status);
+	evbuffer_unfreeze(outgoing->buffer, 1);
+	evbuffer_drain(outgoing->buffer, evbuffer_get_length(outgoing->buffer));
+	evbuffer_freeze(outgoing->buffer, 1);
+}
+
+bool outgoing_is_sent(const struct outgoing *outgoing)
+{
+	return outgoing->marks.file_count == 0 && evbuffer_get_length(outgoing->buffer) == 0;
 }

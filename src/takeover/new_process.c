@@ -7,7 +7,7 @@
 #include "kernel/socket.h"
 #include "takeover/socket_set.h"
 #include "takeover/takeover.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 
 /*
  * The new process of a takeover. It asks for sockets, receives copies of them, and owns their files
@@ -212,7 +212,7 @@ int ferry_takeover_request(struct ferry_takeover **out, struct ferry_transport *
 	if (out == NULL || transport == NULL || (names == NULL && count > 0) || callbacks == NULL ||
 	    callbacks->received == NULL || callbacks->ended == NULL)
 		return -EINVAL;
-	if (!transport->outgoing.carries_fds)
+	if (!transport_carries_fds(transport))
 		return -EOPNOTSUPP;
 	int status = make_request(&request, &length, names, count);
 	if (status == 0)

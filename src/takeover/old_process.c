@@ -7,7 +7,7 @@
 #include "kernel/socket.h"
 #include "takeover/socket_set.h"
 #include "takeover/takeover.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 #include "util/log.h"
 
 /*
@@ -212,7 +212,7 @@ int ferry_takeover_serve(struct ferry_takeover **out, struct ferry_socket_set *s
 		return -EINVAL;
 	if (socket_set_has_takeover(set))
 		return -EBUSY;
-	if (!transport->outgoing.carries_fds)
+	if (!transport_carries_fds(transport))
 		return -EOPNOTSUPP;
 	const int status = check_peer(bufferevent_getfd(ferry_transport_get_bufferevent(transport)));
 	return status != 0 ? status : takeover_new(out, &old_role, set, transport, callbacks, context);

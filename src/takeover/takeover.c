@@ -8,7 +8,7 @@
 
 #include "message/send.h"
 #include "takeover/socket_set.h"
-#include "transport/transport.h"
+#include "transport/interface.h"
 #include "util/log.h"
 
 /*

@@ -1,4 +1,4 @@
-#include "transport/transport.h"
+#include "transport/end.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -6,12 +6,10 @@
 #include <unistd.h>
 
 #include "file/read_ahead.h"
+#include "libevent/deferred_free.h"
 
-/*
- * How a connection ends: closed once all is sent, by half or whole, aborted, broken, or freed.
- */
+/* ---- shutting down ---- */
 
-/* Closes what the transport itself has to close: pipes. */
 static void close_pipes(struct ferry_transport *transport)
 {
 	int read_fd = transport->pipe_read_fd, write_fd = transport->pipe_write_fd;
@@ -49,49 +47,99 @@ void transport_end(struct ferry_transport *transport, int reason)
 {
 	if (transport_is_over(transport))
 		return;
-	transport->state = TRANSPORT_LOST;
-	transport->reason = transport->broken != 0 ? transport->broken : reason;
+	transport_advance_life(transport, TRANSPORT_LOST);
+	transport->reason = transport->out.half == OUT_BROKEN ? transport->out.error : reason;
 	if (transport->rearm.connecting)
-		transport->made = true; /* it never stood, and so connection_made does not run */
+		transport_connection_made(transport); /* it never connected: connection_made does not run */
 	bufferevent_disable(transport->rearm.bev, EV_READ | EV_WRITE);
-	transport_close_kept(transport);
+	transport_close_pending(transport);
 	/* While connecting, libevent keeps the write event. */
 	rearm_stop_waiting(&transport->rearm);
 	shut_down(transport, SHUT_RDWR);
 	transport_want_loop(transport);
-	/* Last: callbacks of the user's on the buffer run in here, and may free the transport. */
-	outgoing_stop(&transport->outgoing, reason != 0 ? reason : -ECANCELED);
+	/* Last: the user's callbacks on the buffer run in here, and may free the transport. */
+	outgoing_stop(&transport->out.stream, reason != 0 ? reason : -ECANCELED);
+}
+
+/* ---- ending ---- */
+
+/* Whether the sending half is to end, and all is sent. */
+static bool write_half_can_shut(const struct ferry_transport *transport)
+{
+	bool wanted = transport->out.half == OUT_CLOSING ||
+	              (transport->out.half == OUT_OPEN && transport->life == TRANSPORT_CLOSING);
+
+	return wanted && !transport->rearm.connecting && outgoing_is_sent(&transport->out.stream);
 }
 
 void transport_settle_close(struct ferry_transport *transport)
 {
-	bool closing = transport->state == TRANSPORT_CLOSING;
+	bool closing = transport->life == TRANSPORT_CLOSING;
 
-	if (transport_is_over(transport) || transport->watcher != NULL)
+	if (transport_is_over(transport) || transport->out.watcher != NULL)
 		return;
-	if ((closing || transport->write_closing) && !transport->write_ended &&
-	    !transport->rearm.connecting && outgoing_is_sent(&transport->outgoing)) {
-		if (outgoing_close_fds(&transport->outgoing) > 0)
-			transport->fds_dropped = true;
-		transport->write_ended = true;
+	if (write_half_can_shut(transport)) {
+		if (marks_close_fds(&transport->out.stream.marks) > 0)
+			transport->out.fds_dropped = true;
+		transport_write_half_shut(transport);
 		if (!closing)
 			shut_down(transport, SHUT_WR);
 	}
-	if (transport->write_ended && (closing || (transport->read_ended && !transport->held_back)))
-		transport_end(transport, transport->fds_dropped ? -ENODATA : 0);
+	if (transport->out.half == OUT_SHUT && (closing || transport->in.half == IN_EOF))
+		transport_end(transport, transport->out.fds_dropped ? -ENODATA : 0);
 }
 
-void transport_close(struct ferry_transport *transport)
+/* Ends the connection once all is sent. */
+static void close_when_sent(struct ferry_transport *transport)
 {
-	if (transport->state != TRANSPORT_OPEN)
+	if (transport->life != TRANSPORT_OPEN)
 		return;
-	transport->state = TRANSPORT_CLOSING;
+	transport_advance_life(transport, TRANSPORT_CLOSING);
 	bufferevent_disable(transport->rearm.bev, EV_READ);
-	if (transport->broken != 0)
-		transport_end(transport, transport->broken);
+	if (transport->out.half == OUT_BROKEN)
+		transport_end(transport, transport->out.error);
 	else
 		transport_settle_close(transport);
 }
+
+void transport_dismiss_watcher(struct ferry_transport *transport)
+{
+	const struct transport_watcher *watcher = transport->out.watcher;
+	void *argument = transport->out.watcher_argument;
+
+	transport_set_watcher(transport, NULL, NULL);
+	if (watcher != NULL)
+		watcher->gone(argument);
+}
+
+void transport_close_with_peer(struct ferry_transport *transport)
+{
+	/* The queue is still sent, but the close waits for no producer: one without more to write would never
+	 * unregister. */
+	transport_dismiss_watcher(transport);
+	if (!transport_is_over(transport))
+		close_when_sent(transport);
+}
+
+void transport_report_event(struct ferry_transport *transport, short what, int error)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+
+	bufferevent_disable(bev, (what & BEV_EVENT_READING) != 0 ? EV_READ : EV_WRITE);
+	errno = error; /* the callback reads it */
+	bufferevent_trigger_event(bev, what, 0);
+}
+
+void transport_disable_ended(struct ferry_transport *transport, short what)
+{
+	if (transport->freed)
+		return;
+	bufferevent_disable(transport->rearm.bev, what);
+	/* While connecting, libevent keeps the write event. */
+	rearm_stop_waiting(&transport->rearm);
+}
+
+/* ---- what users call ---- */
 
 int ferry_transport_lose_connection(struct ferry_transport *transport)
 {
@@ -100,7 +148,7 @@ int ferry_transport_lose_connection(struct ferry_transport *transport)
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
 	if (status == 0)
-		transport_close(transport);
+		close_when_sent(transport);
 	bufferevent_unlock(bev);
 	return status;
 }
@@ -112,7 +160,7 @@ int ferry_transport_lose_write_connection(struct ferry_transport *transport)
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
 	if (status == 0) {
-		transport->write_closing = true;
+		transport_write_half_closing(transport);
 		transport_settle_close(transport);
 	}
 	bufferevent_unlock(bev);
@@ -128,7 +176,7 @@ int ferry_transport_abort_connection(struct ferry_transport *transport)
 	if (!transport_is_over(transport)) {
 		/* Undoing the connect makes TCP send a reset at once; close(2) with a zero linger would do
 		 * it only when the last copy of the descriptor is closed. */
-		if (transport->outgoing.is_inet)
+		if (transport->out.stream.is_inet)
 			(void)connect(bufferevent_getfd(bev), &(struct sockaddr){.sa_family = AF_UNSPEC},
 			              sizeof(struct sockaddr));
 		transport_end(transport, -ECONNABORTED);
@@ -138,15 +186,15 @@ int ferry_transport_abort_connection(struct ferry_transport *transport)
 	return status;
 }
 
-/* Runs in the loop, after every callback of the transport that was under way. */
-static void finalise(struct event *event, void *argument)
+/* From the loop, when no callback of the transport is on the stack. */
+static void release_transport(struct event *event, void *argument)
 {
 	(void)event;
 	struct ferry_transport *transport = argument;
 
-	while (outgoing_report(&transport->outgoing))
+	while (marks_notify(&transport->out.stream.marks))
 		continue;
-	outgoing_release(&transport->outgoing);
+	marks_release(&transport->out.stream.marks);
 	read_ahead_release(transport->read_ahead);
 	rearm_free(&transport->rearm);
 	free(transport);
@@ -160,14 +208,14 @@ void ferry_transport_free(struct ferry_transport *transport)
 	if (!transport->freed) {
 		transport->freed = true;
 		transport_dismiss_watcher(transport);
-		transport_close_kept(transport);
-		outgoing_stop(&transport->outgoing, -ECANCELED);
-		if (transport->state < TRANSPORT_LOST)
+		transport_close_pending(transport);
+		outgoing_stop(&transport->out.stream, -ECANCELED);
+		if (transport->life < TRANSPORT_LOST)
 			shut_down(transport, SHUT_RDWR);
 		if (transport->on_free != NULL)
 			transport->on_free(transport->on_free_argument);
 		rearm_detach(&transport->rearm);
-		event_free_finalize(0, transport->loop_event, finalise);
+		deferred_free(transport->loop_event, release_transport);
 	}
 	bufferevent_unlock(bev);
 }

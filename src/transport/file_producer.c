@@ -5,8 +5,8 @@
 
 #include "ferry/file_producer.h"
 
+#include "transport/core.h"
 #include "transport/file_wait.h"
-#include "transport/transport.h"
 
 /*
  * A file in the stream, as its user sees it. The stream embeds nothing of the user's; this joins the
@@ -70,7 +70,7 @@ static int queue_file(struct ferry_transport *transport, struct ferry_file_produ
 {
 	if (!transport_takes_output(transport))
 		return -EPIPE;
-	int status = outgoing_push_file(&transport->outgoing, &producer->file);
+	int status = outgoing_push_file(&transport->out.stream, &producer->file);
 	if (status < 0)
 		return status;
 	/* Before the lock is released: the loop may run in another thread. */
@@ -78,8 +78,8 @@ static int queue_file(struct ferry_transport *transport, struct ferry_file_produ
 		*out = producer;
 	transport_want_write(transport);
 	/* A pull producer that gave a file has written. */
-	if (transport->watcher != NULL)
-		transport->watcher->queued(transport->watcher_argument);
+	if (transport->out.watcher != NULL)
+		transport->out.watcher->queued(transport->out.watcher_argument);
 	return 0;
 }
 
@@ -158,9 +158,9 @@ void ferry_file_producer_pause(struct ferry_file_producer *producer)
 		return;
 	struct ferry_transport *transport = producer->transport;
 	struct bufferevent *bev = transport_lock(transport);
-	producer->file.held = true;
+	producer->file.paused = true;
 	/* What waits for the peer now may be this file: its write timeout must not run. */
-	if (is_queued(producer) && outgoing_is_held(&transport->outgoing))
+	if (is_queued(producer) && outgoing_is_paused(&transport->out.stream))
 		transport_stop_waiting(transport);
 	bufferevent_unlock(bev);
 }
@@ -170,8 +170,8 @@ void ferry_file_producer_resume(struct ferry_file_producer *producer)
 	if (producer == NULL)
 		return;
 	struct bufferevent *bev = transport_lock(producer->transport);
-	if (producer->file.held && is_queued(producer)) {
-		producer->file.held = false;
+	if (producer->file.paused && is_queued(producer)) {
+		producer->file.paused = false;
 		transport_want_write(producer->transport);
 	}
 	bufferevent_unlock(bev);
@@ -184,7 +184,7 @@ void ferry_file_producer_stop(struct ferry_file_producer *producer)
 	struct ferry_transport *transport = producer->transport;
 	struct bufferevent *bev = transport_lock(transport);
 	if (is_queued(producer)) {
-		outgoing_finish_file(&transport->outgoing, &producer->file, -ECANCELED);
+		marks_finish_file(&transport->out.stream.marks, &producer->file, -ECANCELED);
 		transport_want_loop(transport);
 		transport_want_write(transport);
 	}

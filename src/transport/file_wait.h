@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "transport/transport.h"
+#include "transport/core.h"
 
 /*
  * How a file in the stream waits for its next bytes: for its source to have some, by an event; or, if

@@ -4,7 +4,7 @@
 
 #include "ferry/producer.h"
 
-#include "transport/transport.h"
+#include "transport/end.h"
 
 /*
  * The producer of a transport: held back and let go by how much waits in the stream.
@@ -24,16 +24,16 @@ static bool over_high(const struct ferry_transport *transport)
 {
 	size_t high = 0;
 	bufferevent_getwatermark(transport->rearm.bev, EV_WRITE, NULL, &high);
-	return evbuffer_get_length(transport->outgoing.buffer) > (high != 0 ? high : default_high) ||
-	       transport->outgoing.fd_count >= transport->fd_high;
+	return evbuffer_get_length(transport->out.stream.buffer) > (high != 0 ? high : default_high) ||
+	       transport->out.stream.marks.fd_count >= transport->out.fd_high;
 }
 
 static bool under_low(const struct ferry_transport *transport)
 {
 	size_t low = 0;
 	bufferevent_getwatermark(transport->rearm.bev, EV_WRITE, &low, NULL);
-	return evbuffer_get_length(transport->outgoing.buffer) <= low &&
-	       transport->outgoing.fd_count <= transport->fd_high / 2;
+	return evbuffer_get_length(transport->out.stream.buffer) <= low &&
+	       transport->out.stream.marks.fd_count <= transport->out.fd_high / 2;
 }
 
 /* The callbacks below may free the producer: nothing follows the call. */
@@ -93,7 +93,7 @@ static int register_producer(struct ferry_transport *transport,
                              const struct ferry_producer_callbacks *callbacks, void *context,
                              enum ferry_producer_mode mode)
 {
-	if (transport->watcher != NULL)
+	if (transport->out.watcher != NULL)
 		return -EBUSY;
 	if (!transport_takes_output(transport))
 		return -EPIPE;
@@ -131,8 +131,8 @@ int ferry_transport_unregister_producer(struct ferry_transport *transport)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = -ENOENT;
-	if (transport->watcher != NULL) {
-		free(transport->watcher_argument);
+	if (transport->out.watcher != NULL) {
+		free(transport->out.watcher_argument);
 		transport_set_watcher(transport, NULL, NULL);
 		transport_settle_close(transport);
 		status = 0;

@@ -1,14 +1,14 @@
-#include "transport/transport.h"
+#include "transport/core.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "kernel/ancillary.h"
+#include "kernel/socket.h"
 
 /*
- * What users put into the stream: bytes, and descriptors with the checks that must be made at the call.
+ * Bytes and descriptors enter the stream, after the checks that must be made at the call.
  */
 
 int ferry_transport_write(struct ferry_transport *transport, const void *data, size_t length)
@@ -39,16 +39,16 @@ int ferry_transport_write_buffer(struct ferry_transport *transport, struct evbuf
 	return status;
 }
 
-/* One system call for a socket says both whether it is open and whose it is. */
+/* One system call finds both whether a socket is open and whether it is the transport's own. */
 static int examine_fd(const struct ferry_transport *transport, int fd)
 {
 	uint64_t cookie;
-	socklen_t length = sizeof(cookie);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0)
+	int status = socket_get_cookie(fd, &cookie);
+	if (status == 0)
 		return cookie == transport->cookie && cookie != 0 ? -ELOOP : 0;
-	/* EBADF is said of O_PATH descriptors too, which can be sent. */
-	if (errno == EBADF && fcntl(fd, F_GETFD) < 0)
+	/* The kernel returns EBADF for O_PATH descriptors too, which can be sent. */
+	if (status == -EBADF && fcntl(fd, F_GETFD) < 0)
 		return -EBADF;
 	return 0;
 }
@@ -75,6 +75,14 @@ static int duplicate_all(int *out, const int *fds, unsigned int count)
 	return 0;
 }
 
+static int push_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
+                    bool lent)
+{
+	struct outgoing *stream = &transport->out.stream;
+
+	return marks_push_fds(&stream->marks, outgoing_end(stream), fds, count, lent);
+}
+
 static int push_duplicates(struct ferry_transport *transport, const int *fds, unsigned int count)
 {
 	int duplicates[ANCILLARY_MAX_FDS];
@@ -82,7 +90,7 @@ static int push_duplicates(struct ferry_transport *transport, const int *fds, un
 	int status = duplicate_all(duplicates, fds, count);
 	if (status < 0)
 		return status;
-	status = outgoing_push_fds(&transport->outgoing, duplicates, count, false);
+	status = push_fds(transport, duplicates, count, false);
 	if (status < 0)
 		close_all(duplicates, count);
 	return status;
@@ -91,30 +99,33 @@ static int push_duplicates(struct ferry_transport *transport, const int *fds, un
 int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
                         enum ferry_fd_ownership ownership)
 {
+	struct outgoing *stream = &transport->out.stream;
 	int status = 0;
 
-	if (!transport->outgoing.carries_fds)
+	if (!stream->carries_fds)
 		return -EOPNOTSUPP;
 	if (!transport_takes_output(transport))
 		return -EPIPE;
 	for (unsigned int i = 0; i < count && status == 0; i++)
 		status = examine_fd(transport, fds[i]);
 	if (status == 0)
-		status = outgoing_admits_fds(&transport->outgoing, count);
+		status = marks_admit_fds(&stream->marks, outgoing_end(stream), count);
 	if (status < 0)
 		return status;
 	return ownership == FERRY_FD_DUP ? push_duplicates(transport, fds, count)
-	                                 : outgoing_push_fds(&transport->outgoing, fds, count, false);
+	                                 : push_fds(transport, fds, count, false);
 }
 
 int transport_lend_fd(struct ferry_transport *transport, int fd)
 {
-	if (!transport->outgoing.carries_fds)
+	struct outgoing *stream = &transport->out.stream;
+
+	if (!stream->carries_fds)
 		return -EOPNOTSUPP;
 	if (!transport_takes_output(transport))
 		return -EPIPE;
-	int status = outgoing_admits_fds(&transport->outgoing, 1);
-	return status < 0 ? status : outgoing_push_fds(&transport->outgoing, &fd, 1, true);
+	int status = marks_admit_fds(&stream->marks, outgoing_end(stream), 1);
+	return status < 0 ? status : push_fds(transport, &fd, 1, true);
 }
 
 int ferry_transport_send_fd(struct ferry_transport *transport, int fd,
@@ -124,8 +135,8 @@ int ferry_transport_send_fd(struct ferry_transport *transport, int fd,
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_queue_fds(transport, &fd, 1, ownership);
-	if (status == 0 && transport->watcher != NULL)
-		transport->watcher->queued(transport->watcher_argument);
+	if (status == 0 && transport->out.watcher != NULL)
+		transport->out.watcher->queued(transport->out.watcher_argument);
 	bufferevent_unlock(bev);
 	return status;
 }

@@ -1,54 +1,23 @@
-#include "transport/transport.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "kernel/ancillary.h"
+#include "transport/core.h"
+#include "transport/deliver.h"
+#include "transport/events.h"
+#include "transport/loop.h"
+#include "transport/read.h"
+#include "transport/write.h"
 
 enum {
-	BYTES_PER_TURN = 256 * 1024, /* then other connections get theirs */
+	BYTES_PER_TURN = 256 * 1024, /* then other connections get their turn */
 	BYTES_PER_TURN_INET = 1024 * 1024,
 	FD_LIMIT_MAX = 1024 * 1024
 };
 
 /* ---- making ---- */
-
-static int get_option(int fd, int option, int *value)
-{
-	socklen_t length = sizeof(*value);
-	return getsockopt(fd, SOL_SOCKET, option, value, &length) == 0 ? 0 : -errno;
-}
-
-/* What the kernel says of a socket; the transport is as it was when that will not do. */
-static int examine_socket(struct ferry_transport *transport, int fd)
-{
-	int type = 0, domain = AF_UNSPEC;
-	uint64_t cookie = 0;
-	socklen_t length = sizeof(cookie);
-
-	int status = get_option(fd, SO_TYPE, &type);
-	if (status == 0)
-		status = get_option(fd, SO_DOMAIN, &domain);
-	if (status < 0)
-		return status == -EBADF ? -EINVAL : status;
-	if (type != SOCK_STREAM)
-		return -EPROTOTYPE;
-	if (domain != AF_UNIX && transport->outgoing.fd_count > 0)
-		return -EOPNOTSUPP;
-	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0)
-		cookie = 0; /* before Linux 4.6 */
-	if (evutil_make_socket_nonblocking(fd) < 0)
-		return -errno;
-
-	transport->outgoing.carries_fds = domain == AF_UNIX;
-	transport->cookie = cookie;
-	transport->outgoing.is_socket = true;
-	transport->outgoing.is_inet = domain == AF_INET || domain == AF_INET6;
-	return 0;
-}
 
 static struct ferry_transport *allocate(struct bufferevent *bev)
 {
@@ -70,8 +39,8 @@ static struct ferry_transport *allocate(struct bufferevent *bev)
 	};
 	transport->pipe_read_fd = -1;
 	transport->pipe_write_fd = -1;
-	transport->fd_high = 64;
-	outgoing_init(&transport->outgoing, bufferevent_get_output(bev), &transport->stats);
+	transport->out.fd_high = 64;
+	outgoing_init(&transport->out.stream, bufferevent_get_output(bev), &transport->stats);
 	return transport;
 }
 
@@ -84,7 +53,7 @@ static void discard(struct ferry_transport *transport)
 static int attach(struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	bool inet = transport->outgoing.is_socket && !transport->outgoing.carries_fds;
+	bool inet = transport->out.stream.is_socket && !transport->out.stream.carries_fds;
 
 	int status = rearm_attach(&transport->rearm, transport_on_output);
 	if (status < 0)
@@ -92,7 +61,7 @@ static int attach(struct ferry_transport *transport)
 	bufferevent_set_max_single_read(bev, BYTES_PER_TURN);
 	bufferevent_set_max_single_write(bev, inet ? BYTES_PER_TURN_INET : BYTES_PER_TURN);
 	event_priority_set(transport->loop_event, bufferevent_get_priority(bev));
-	incoming_init(&transport->incoming, !transport->on_pipes);
+	incoming_init(&transport->in.stream, !transport->on_pipes);
 	if (transport->rearm.hold != NULL)
 		transport_want_loop(transport);
 	return 0;
@@ -113,7 +82,7 @@ int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
 		status = -ENOMEM;
 		goto unlock;
 	}
-	status = examine_socket(transport, bufferevent_getfd(bev));
+	status = transport_examine_socket(transport, bufferevent_getfd(bev));
 	if (status == 0)
 		status = attach(transport);
 	if (status == 0)
@@ -123,40 +92,6 @@ int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
 unlock:
 	bufferevent_unlock(bev);
 	return status;
-}
-
-void transport_rejoin_group(struct ferry_transport *transport)
-{
-	if (transport->rate_limit_group != NULL && transport->rearm.hold == NULL)
-		bufferevent_add_to_rate_limit_group(transport->rearm.bev, transport->rate_limit_group);
-}
-
-void transport_notice_socket(struct ferry_transport *transport)
-{
-	if (transport->freed || !rearm_check(&transport->rearm))
-		return;
-	transport->broken = 0;
-	transport->outgoing.replaced = true;
-	transport->read_ended = false;
-	transport->write_ended = false;
-	int fd = bufferevent_getfd(transport->rearm.bev);
-	if (fd >= 0 && examine_socket(transport, fd) < 0)
-		transport->outgoing.carries_fds = false;
-	transport_rejoin_group(transport);
-	if (transport->rearm.hold != NULL)
-		transport_want_loop(transport);
-	/* What waits in the stream goes to the new one. */
-	if (!transport_is_over(transport) && !outgoing_is_sent(&transport->outgoing))
-		transport_want_write(transport);
-}
-
-struct bufferevent *transport_lock(struct ferry_transport *transport)
-{
-	struct bufferevent *bev = transport->rearm.bev;
-
-	bufferevent_lock(bev);
-	transport_notice_socket(transport);
-	return bev;
 }
 
 /* Whether `fd` can be polled and is open for reading, or writing. */
@@ -215,32 +150,6 @@ free_bev:
 	return status;
 }
 
-/* ---- who is on it ---- */
-
-void transport_set_watcher(struct ferry_transport *transport,
-                           const struct transport_watcher *watcher, void *argument)
-{
-	transport->watcher = watcher;
-	transport->watcher_argument = argument;
-}
-
-void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
-                          void *argument)
-{
-	transport->reader = reader;
-	transport->reader_argument = argument;
-	transport_close_kept(transport);
-}
-
-void transport_dismiss_watcher(struct ferry_transport *transport)
-{
-	const struct transport_watcher *watcher = transport->watcher;
-
-	transport->watcher = NULL;
-	if (watcher != NULL)
-		watcher->gone(transport->watcher_argument);
-}
-
 /* ---- settings ---- */
 
 struct bufferevent *ferry_transport_get_bufferevent(const struct ferry_transport *transport)
@@ -253,7 +162,7 @@ int ferry_transport_set_socket(struct ferry_transport *transport, int fd)
 	if (transport == NULL || transport->on_pipes || fd < 0)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = transport_is_over(transport) ? -ENOTCONN : examine_socket(transport, fd);
+	int status = transport_is_over(transport) ? -ENOTCONN : transport_examine_socket(transport, fd);
 	if (status == 0) {
 		bufferevent_setfd(bev, fd);
 		transport_notice_socket(transport);
@@ -262,26 +171,14 @@ int ferry_transport_set_socket(struct ferry_transport *transport, int fd)
 	return status;
 }
 
-/* libevent counts reading as enabled even when it had no memory to watch the socket. */
-int transport_enable_reading(struct ferry_transport *transport)
-{
-	struct bufferevent *bev = transport->rearm.bev;
-	short before = bufferevent_get_enabled(bev);
-
-	if (bufferevent_enable(bev, EV_READ) == 0)
-		return 0;
-	if ((before & EV_READ) == 0)
-		bufferevent_disable(bev, EV_READ);
-	return -ENOMEM;
-}
-
-/* Bytes that were read before: by an earlier protocol, or by the process that handed the connection over. */
-static void offer_what_is_there(struct ferry_transport *transport)
+/* Offers bytes that were read before: by an earlier protocol, or by the process that handed the connection
+ * over. */
+static void offer_input(struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
 
-	if (transport->state == TRANSPORT_OPEN && !transport->rearm.connecting &&
-	    !transport->reading_paused && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+	if (transport_is_open(transport) && !transport->rearm.connecting && !transport->in.paused &&
+	    evbuffer_get_length(bufferevent_get_input(bev)) > 0)
 		transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS);
 }
 
@@ -292,15 +189,13 @@ int ferry_transport_set_protocol(struct ferry_transport *transport,
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
-	if (status == 0 && transport->state == TRANSPORT_OPEN && !transport->reading_paused)
+	if (status == 0 && transport->life == TRANSPORT_OPEN && !transport->in.paused)
 		status = transport_enable_reading(transport);
 	if (status == 0) {
-		transport->protocol = protocol;
-		transport->protocol_context = context;
-		transport->made = false;
-		bufferevent_setcb(bev, protocol_on_readable, NULL, protocol_on_event, transport);
+		transport_set_protocol_table(transport, protocol, context);
+		bufferevent_setcb(bev, transport_on_readable, NULL, transport_on_event, transport);
 		transport_want_loop(transport);
-		offer_what_is_there(transport);
+		offer_input(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -334,7 +229,7 @@ int ferry_transport_set_fd_coalescing(struct ferry_transport *transport, bool co
 	if (transport == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->outgoing.coalescing = coalescing;
+	transport->out.stream.coalescing = coalescing;
 	bufferevent_unlock(bev);
 	return 0;
 }
@@ -344,7 +239,7 @@ int ferry_transport_set_max_fds_per_message(struct ferry_transport *transport, u
 	if (transport == NULL || max == 0 || max > ANCILLARY_MAX_FDS)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->outgoing.max_fds_per_message = max;
+	transport->out.stream.marks.max_fds_per_message = max;
 	bufferevent_unlock(bev);
 	return 0;
 }
@@ -354,8 +249,8 @@ int ferry_transport_set_fd_buffer(struct ferry_transport *transport, size_t high
 	if (transport == NULL || high == 0 || limit < high || limit > FD_LIMIT_MAX)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->fd_high = high;
-	transport->outgoing.fd_limit = (unsigned int)limit;
+	transport->out.fd_high = high;
+	transport->out.stream.marks.fd_limit = (unsigned int)limit;
 	bufferevent_unlock(bev);
 	return 0;
 }
@@ -387,8 +282,8 @@ int ferry_transport_get_stats(const struct ferry_transport *transport,
 	bufferevent_lock(bev);
 	*stats = transport->stats;
 	stats->bytes_queued = evbuffer_get_length(bufferevent_get_output(bev));
-	stats->fds_queued = transport->outgoing.fd_count;
-	stats->files_queued = transport->outgoing.file_count;
+	stats->fds_queued = transport->out.stream.marks.fd_count;
+	stats->files_queued = transport->out.stream.marks.file_count;
 	bufferevent_unlock(bev);
 	return 0;
 }
@@ -402,12 +297,28 @@ int ferry_transport_pause_reading(struct ferry_transport *transport)
 	struct bufferevent *bev = transport_lock(transport);
 	int status = -ENOTCONN;
 	if (!transport_is_over(transport)) {
-		transport->reading_paused = true;
+		transport_set_reading_paused(transport, true);
 		bufferevent_disable(bev, EV_READ);
 		status = 0;
 	}
 	bufferevent_unlock(bev);
 	return status;
+}
+
+/* Offers all that a pause has deferred. */
+static void offer_deferred(struct ferry_transport *transport)
+{
+	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+
+	if (transport->in.pending.count > 0 || transport->in.pending.loss)
+		transport_want_loop(transport);
+	if (transport->in.half != IN_EOF_UNDELIVERED)
+		offer_input(transport);
+	else if (evbuffer_get_length(input) > 0)
+		/* Nothing follows: less than the low-water mark is offered too. */
+		transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS | BEV_TRIG_IGNORE_WATERMARKS);
+	else
+		transport_settle_eof(transport);
 }
 
 int ferry_transport_resume_reading(struct ferry_transport *transport)
@@ -416,21 +327,12 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
-	bool resume = status == 0 && transport->state == TRANSPORT_OPEN && transport->reading_paused;
-	if (resume && !transport->read_ended)
+	bool resume = status == 0 && transport->life == TRANSPORT_OPEN && transport->in.paused;
+	if (resume && transport->in.half == IN_OPEN)
 		status = transport_enable_reading(transport);
 	if (resume && status == 0) {
-		transport->reading_paused = false;
-		if (transport->kept_count > 0 || transport->kept_loss)
-			transport_want_loop(transport);
-		/* Of a peer that has ended, what is there is offered however little it is: nothing follows. */
-		if (!transport->held_back)
-			offer_what_is_there(transport);
-		else if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-			transport_trigger_read(transport,
-			                       BEV_TRIG_DEFER_CALLBACKS | BEV_TRIG_IGNORE_WATERMARKS);
-		else
-			protocol_end_holding_back(transport);
+		transport_set_reading_paused(transport, false);
+		offer_deferred(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;

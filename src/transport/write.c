@@ -1,36 +1,18 @@
-#include "transport/transport.h"
+#include "transport/write.h"
 
 #include <errno.h>
 
+#include "transport/end.h"
+
 /*
- * The write step: when it runs, what it tells, and what it waits for then. As in the read step, all that
- * libevent does around its own is done in the same way.
+ * The write step. Like the read step, it does around its system calls all that libevent does around its own.
  */
 
-/* Waits for the kernel to have memory again: it does not say when. */
+/* The kernel does not report when it has memory again: the step waits on a timer, longer each time. */
 enum { RETRY_USEC_MIN = 1000, RETRY_USEC_MAX = 100000 };
 
-/* In one wake-up, whatever the number of bytes: then other connections get their turn. */
+/* In one wake-up, however few bytes that is; then other connections get their turn. */
 enum { REFILLS_PER_TURN = 64 };
-
-void transport_want_write(struct ferry_transport *transport)
-{
-	if (transport->writing) {
-		/* Not once more in this turn of the loop: others want theirs. */
-		transport->write_again = true;
-		return;
-	}
-	if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
-		return;
-	transport->woken = true;
-	rearm_run_write(&transport->rearm);
-}
-
-void transport_stop_waiting(struct ferry_transport *transport)
-{
-	if (!transport->writing && !transport->rearm.connecting)
-		rearm_stop_waiting(&transport->rearm);
-}
 
 static void count_written(struct ferry_transport *transport, size_t length)
 {
@@ -38,7 +20,7 @@ static void count_written(struct ferry_transport *transport, size_t length)
 
 	if (length == 0)
 		return;
-	transport->retry_usec = 0;
+	transport->out.step.retry_usec = 0;
 	if (bufferevent_get_token_bucket_cfg(bev) != NULL)
 		bufferevent_decrement_write_limit(bev, (ev_ssize_t)length);
 	if (transport->rate_limit_group != NULL)
@@ -46,126 +28,130 @@ static void count_written(struct ferry_transport *transport, size_t length)
 		                                             (ev_ssize_t)length);
 }
 
-/* Sends, and lets the producer fill the stream again, until one of them has no more or the budget is
- * spent; not often, however little the producer gives. */
+/* Sends, and lets the producer fill the stream again, until one of them has no more or the budget is spent,
+ * REFILLS_PER_TURN times at most. */
 static int write_and_refill(struct ferry_transport *transport, size_t budget, size_t *total)
 {
-	struct outgoing *outgoing = &transport->outgoing;
+	struct transport_out *out = &transport->out;
+	struct outgoing *stream = &out->stream;
 	unsigned int rounds = 0;
 	int state;
 
 	do {
 		size_t sent;
-		/* The producer, or whoever filled the stream, may have replaced the socket. */
+		/* The producer, or another callback, may have replaced the socket. */
 		int fd = rearm_write_fd(&transport->rearm);
 		if (fd < 0)
-			return OUTGOING_HELD; /* bufferevent_setfd() with -1: until there is one again */
-		transport->write_again = false;
-		state = outgoing_flush(outgoing, fd, budget - *total, &sent);
+			return OUTGOING_PAUSED; /* bufferevent_setfd() with -1: until there is one again */
+		out->step.again = false;
+		state = outgoing_flush(stream, fd, budget - *total, &sent);
 		*total += sent;
 		count_written(transport, sent);
-		/* Of what has left before an error, too. */
-		if (sent > 0 && transport->sent != NULL && !transport->freed)
-			transport->sent(transport->sent_argument);
+		/* Also for bytes that have left before an error. */
+		if (sent > 0 && out->sent != NULL && !transport->freed)
+			out->sent(out->sent_argument);
 		if (state < 0 || transport_is_over(transport))
 			return state;
-		if (transport->watcher != NULL)
-			transport->watcher->sent(transport->watcher_argument, outgoing_is_sent(outgoing));
+		if (out->watcher != NULL)
+			out->watcher->sent(out->watcher_argument, outgoing_is_sent(stream));
 	} while (state == OUTGOING_IDLE && *total < budget && ++rounds < REFILLS_PER_TURN &&
-	         !transport_is_over(transport) && !outgoing_is_sent(outgoing));
+	         !transport_is_over(transport) && !outgoing_is_sent(stream));
 	return state;
 }
 
 static int wait_for_memory(struct ferry_transport *transport)
 {
-	unsigned int usec = transport->retry_usec * 2;
+	unsigned int usec = transport->out.step.retry_usec * 2;
 
 	if (usec < RETRY_USEC_MIN)
 		usec = RETRY_USEC_MIN;
 	if (usec > RETRY_USEC_MAX)
 		usec = RETRY_USEC_MAX;
-	transport->retry_usec = usec;
-	transport->starved = true;
+	transport->out.step.retry_usec = usec;
+	transport->out.step.out_of_memory = true;
 	return event_add(transport->loop_event, &(struct timeval){.tv_usec = (suseconds_t)usec});
 }
 
-/* What goes next is held. A file that waits for its source says when it has it; false if it cannot. */
+/* The next item is a paused or waiting file. Arms the wake-up of a waiting one; returns false if nothing would
+ * wake it. */
 static bool wait_for_source(struct ferry_transport *transport)
 {
-	struct outgoing_file *file = outgoing_waiting_file(&transport->outgoing);
+	struct outgoing_file *file = outgoing_waiting_file(&transport->out.stream);
 
 	if (file != NULL)
 		file->wait(file);
-	return outgoing_is_held(&transport->outgoing);
+	return outgoing_is_paused(&transport->out.stream);
 }
 
-/* Arms the write event, or not, for what is left. */
-static void arm(struct ferry_transport *transport, int state)
+/* Arms the write event for what is left, or disarms it. */
+static void arm_write(struct ferry_transport *transport, int state)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	bool wait = state == OUTGOING_FULL || state == OUTGOING_YIELDED || transport->write_again;
+	bool wait = state == OUTGOING_FULL || state == OUTGOING_YIELDED || transport->out.step.again;
 
-	transport->write_again = false;
-	if (state == OUTGOING_STARVED)
+	transport->out.step.again = false;
+	if (state == OUTGOING_NO_MEMORY)
 		wait = wait_for_memory(transport) < 0; /* no memory for a timer either: poll */
-	else if (outgoing_is_held(&transport->outgoing))
+	else if (outgoing_is_paused(&transport->out.stream))
 		wait = !wait_for_source(transport); /* and no write timeout meanwhile */
-	/* What suspends or disables writing deletes the event, and what ends that adds it again. */
+	/* Suspended or disabled writing deletes the event, and adds it again when it ends. */
 	if (!wait || (bufferevent_get_enabled(bev) & EV_WRITE) == 0 ||
 	    bufferevent_get_max_to_write(bev) <= 0)
 		rearm_stop_waiting(&transport->rearm);
 	else if (rearm_wait_writable(&transport->rearm) < 0 && wait_for_memory(transport) < 0)
-		transport_want_loop(transport); /* nobody else would look again */
+		transport_want_loop(transport); /* nothing else would wake it */
 }
 
 static void write_failed(struct ferry_transport *transport, int error)
 {
-	transport->broken = error;
-	outgoing_abandon(&transport->outgoing, error);
+	transport_write_half_broken(transport, error);
+	marks_abandon(&transport->out.stream.marks, error);
 	transport_report_event(transport, BEV_EVENT_WRITING | BEV_EVENT_ERROR, -error);
-	/* With a protocol that has ended the connection; without one nobody else does. */
-	if (transport->state == TRANSPORT_CLOSING && transport->protocol == NULL)
+	/* A protocol's event callback has ended the connection. Without a protocol nothing else does. */
+	if (transport->life == TRANSPORT_CLOSING && transport->protocol.table == NULL)
 		transport_end(transport, error);
 }
 
-void transport_tell(struct ferry_transport *transport, bool progress)
+void transport_notify_sent(struct ferry_transport *transport, bool progress)
 {
-	struct outgoing *outgoing = &transport->outgoing;
+	struct marks *marks = &transport->out.stream.marks;
 
-	while (!transport->freed && outgoing_report(outgoing))
+	while (!transport->freed && marks_notify(marks))
 		continue;
-	if (progress && !transport_is_over(transport) && outgoing->file_count == 0)
+	if (progress && !transport_is_over(transport) && marks->file_count == 0)
 		bufferevent_trigger(transport->rearm.bev, EV_WRITE, 0);
 }
 
 void transport_write_step(struct ferry_transport *transport, bool quiet)
 {
+	struct transport_step *step = &transport->out.step;
 	ev_ssize_t budget = bufferevent_get_max_to_write(transport->rearm.bev);
 	size_t total = 0;
 
-	quiet |= transport->woken;
-	transport->woken = false;
+	quiet |= step->requested;
+	step->requested = false;
 	if (budget <= 0) { /* a rate limit: it adds the event again */
 		rearm_stop_waiting(&transport->rearm);
 		return;
 	}
-	transport->starved = false;
-	transport->writing = true;
+	step->out_of_memory = false;
+	step->running = true;
 	int state = write_and_refill(transport, (size_t)budget, &total);
 	if (state < 0 && !transport_is_over(transport))
 		write_failed(transport, state);
-	transport_tell(transport, state >= 0 && (total > 0 || (state == OUTGOING_IDLE && !quiet)));
-	transport->writing = false;
+	transport_notify_sent(transport,
+	                      state >= 0 && (total > 0 || (state == OUTGOING_IDLE && !quiet)));
+	step->running = false;
 
 	if (transport_is_over(transport))
 		return;
-	arm(transport, state < 0 ? OUTGOING_IDLE : state);
+	arm_write(transport, state < 0 ? OUTGOING_IDLE : state);
 	transport_settle_close(transport);
 }
 
 void transport_flush(struct ferry_transport *transport)
 {
-	if (transport_is_over(transport) || transport->broken != 0 || transport->writing)
+	if (!transport_can_send(transport) || transport->out.step.running)
 		return;
 	if (transport->rearm.connecting || transport->rearm.hold != NULL ||
 	    (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
@@ -178,9 +164,8 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 	bool connected = false;
 
 	if (what == EV_TIMEOUT) {
-		/* bufferevent_enable() and the end of a rate limit have libevent add the event, whatever
-		 * goes next. */
-		if (outgoing_is_held(&transport->outgoing))
+		/* bufferevent_enable() and the end of a rate limit add the event, also for a paused file. */
+		if (outgoing_is_paused(&transport->out.stream))
 			rearm_stop_waiting(&transport->rearm);
 		else if (!rearm_timeout_is_stale(&transport->rearm, EV_WRITE))
 			transport_report_event(transport, BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, ETIMEDOUT);
@@ -216,9 +201,9 @@ void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info 
 	struct ferry_transport *transport = argument;
 
 	if (info->n_deleted > 0)
-		outgoing_note_drained(&transport->outgoing, info->n_deleted);
-	/* Another callback on the buffer may have replaced the socket that we are writing to. */
-	if (transport->writing)
+		outgoing_note_drained(&transport->out.stream, info->n_deleted);
+	/* Another callback on the buffer may have replaced the socket that the step writes to. */
+	if (transport->out.step.running)
 		transport_notice_socket(transport);
 	if (info->n_added == 0 || transport_is_over(transport))
 		return;
@@ -227,6 +212,6 @@ void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info 
 		transport->stats.bytes_queued_max = length;
 	transport_notice_socket(transport);
 	transport_want_write(transport);
-	if (transport->watcher != NULL)
-		transport->watcher->queued(transport->watcher_argument);
+	if (transport->out.watcher != NULL)
+		transport->out.watcher->queued(transport->out.watcher_argument);
 }

@@ -1,0 +1,301 @@
+#include "transport/core.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "kernel/socket.h"
+
+/* ---- the states ---- */
+
+void transport_advance_life(struct ferry_transport *transport, enum transport_life life)
+{
+	assert(life > transport->life);
+	transport->life = life;
+}
+
+/* The peer's end of file comes by a read of 0 bytes, behind all bytes and descriptors that the peer has
+ * sent. */
+void transport_read_half_ended(struct ferry_transport *transport)
+{
+	bool undelivered = transport_defers_delivery(transport) &&
+	                   evbuffer_get_length(bufferevent_get_input(transport->rearm.bev)) > 0;
+
+	transport->in.half = undelivered ? IN_EOF_UNDELIVERED : IN_EOF;
+}
+
+/* EPIPE and ECONNRESET of a write, and the error of a read, are final: the kernel never takes bytes on this
+ * socket again. */
+static void set_write_half(struct ferry_transport *transport, enum transport_out_half half,
+                           int error)
+{
+	transport->out.half = half;
+	transport->out.error = error;
+}
+
+void transport_write_half_closing(struct ferry_transport *transport)
+{
+	if (transport->out.half == OUT_OPEN)
+		set_write_half(transport, OUT_CLOSING, 0);
+}
+
+/* shutdown(SHUT_WR) puts the end of file behind all bytes that the kernel has taken. */
+void transport_write_half_shut(struct ferry_transport *transport)
+{
+	set_write_half(transport, OUT_SHUT, 0);
+}
+
+void transport_write_half_broken(struct ferry_transport *transport, int error)
+{
+	if (transport->out.half != OUT_BROKEN)
+		set_write_half(transport, OUT_BROKEN, error);
+}
+
+/* Another socket: the peer can send, and the kernel takes bytes. A half-close that was asked for stays. */
+static void reopen_halves(struct ferry_transport *transport)
+{
+	bool closing = transport->out.half == OUT_CLOSING || transport->out.half == OUT_SHUT;
+
+	transport->in.half = IN_OPEN;
+	set_write_half(transport, closing ? OUT_CLOSING : OUT_OPEN, 0);
+}
+
+void transport_connection_made(struct ferry_transport *transport)
+{
+	transport->protocol.made = true;
+}
+
+void transport_set_protocol_table(struct ferry_transport *transport,
+                                  const struct ferry_protocol *table, void *context)
+{
+	transport->protocol.table = table;
+	transport->protocol.context = context;
+	transport->protocol.made = false;
+}
+
+void transport_set_reading_paused(struct ferry_transport *transport, bool paused)
+{
+	transport->in.paused = paused;
+}
+
+bool transport_is_over(const struct ferry_transport *transport)
+{
+	return transport->freed || transport->life >= TRANSPORT_LOST;
+}
+
+bool transport_is_open(const struct ferry_transport *transport)
+{
+	return !transport->freed && transport->life == TRANSPORT_OPEN;
+}
+
+bool transport_defers_delivery(const struct ferry_transport *transport)
+{
+	return transport->in.paused && transport_is_open(transport) &&
+	       (transport->out.half != OUT_BROKEN || transport->protocol.table == NULL);
+}
+
+bool transport_read_has_ended(const struct ferry_transport *transport)
+{
+	return transport->in.half != IN_OPEN;
+}
+
+bool transport_can_send(const struct ferry_transport *transport)
+{
+	return !transport_is_over(transport) && transport->out.half != OUT_BROKEN;
+}
+
+bool transport_takes_output(const struct ferry_transport *transport)
+{
+	if (!transport_can_send(transport) || transport->out.half == OUT_SHUT)
+		return false;
+	return transport->out.watcher != NULL ||
+	       (transport->life == TRANSPORT_OPEN && transport->out.half == OUT_OPEN);
+}
+
+/* ---- the socket ---- */
+
+int transport_examine_socket(struct ferry_transport *transport, int fd)
+{
+	struct outgoing *stream = &transport->out.stream;
+	uint64_t cookie;
+
+	int type = socket_get_type(fd);
+	int domain = type < 0 ? type : socket_get_domain(fd);
+	if (domain < 0)
+		return domain == -EBADF ? -EINVAL : domain;
+	if (type != SOCK_STREAM)
+		return -EPROTOTYPE;
+	if (domain != AF_UNIX && stream->marks.fd_count > 0)
+		return -EOPNOTSUPP;
+	if (socket_get_cookie(fd, &cookie) < 0)
+		cookie = 0; /* before Linux 4.6 */
+	if (evutil_make_socket_nonblocking(fd) < 0)
+		return -errno;
+
+	transport->cookie = cookie;
+	stream->carries_fds = domain == AF_UNIX;
+	stream->is_socket = true;
+	stream->is_inet = domain == AF_INET || domain == AF_INET6;
+	return 0;
+}
+
+void transport_rejoin_group(struct ferry_transport *transport)
+{
+	if (transport->rate_limit_group != NULL && transport->rearm.hold == NULL)
+		bufferevent_add_to_rate_limit_group(transport->rearm.bev, transport->rate_limit_group);
+}
+
+void transport_notice_socket(struct ferry_transport *transport)
+{
+	if (transport->freed || !rearm_check(&transport->rearm))
+		return;
+	reopen_halves(transport);
+	transport->out.stream.replaced = true;
+	int fd = bufferevent_getfd(transport->rearm.bev);
+	if (fd >= 0 && transport_examine_socket(transport, fd) < 0)
+		transport->out.stream.carries_fds = false;
+	transport_rejoin_group(transport);
+	if (transport->rearm.hold != NULL)
+		transport_want_loop(transport);
+	/* The queue goes to the new socket. */
+	if (!transport_is_over(transport) && !outgoing_is_sent(&transport->out.stream))
+		transport_want_write(transport);
+}
+
+struct bufferevent *transport_lock(struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+
+	bufferevent_lock(bev);
+	transport_notice_socket(transport);
+	return bev;
+}
+
+bool transport_carries_fds(const struct ferry_transport *transport)
+{
+	return transport->out.stream.carries_fds;
+}
+
+uint64_t transport_get_cookie(const struct ferry_transport *transport)
+{
+	return transport->cookie;
+}
+
+/* libevent counts reading as enabled even if it had no memory to watch the socket. */
+int transport_enable_reading(struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+	short before = bufferevent_get_enabled(bev);
+
+	if (bufferevent_enable(bev, EV_READ) == 0)
+		return 0;
+	if ((before & EV_READ) == 0)
+		bufferevent_disable(bev, EV_READ);
+	return -ENOMEM;
+}
+
+void transport_suspend_reading(struct ferry_transport *transport)
+{
+	rearm_stop_reading(&transport->rearm);
+}
+
+int transport_continue_reading(struct ferry_transport *transport)
+{
+	bool enabled = (bufferevent_get_enabled(transport->rearm.bev) & EV_READ) != 0;
+
+	/* The rest of a peer that is gone is read even if the user has disabled reading. */
+	if (transport_is_over(transport) || (!enabled && transport->out.half != OUT_BROKEN))
+		return 0;
+	return transport_enable_reading(transport);
+}
+
+/* ---- what it wants next ---- */
+
+void transport_want_loop(struct ferry_transport *transport)
+{
+	/* Not as EV_TIMEOUT: the retry timer, added later, would withdraw it. */
+	event_active(transport->loop_event, EV_READ, 0);
+}
+
+void transport_want_write(struct ferry_transport *transport)
+{
+	if (transport->out.step.running) {
+		/* Not again in this turn of the loop: other connections get theirs first. */
+		transport->out.step.again = true;
+		return;
+	}
+	if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
+		return;
+	transport->out.step.requested = true;
+	rearm_run_write(&transport->rearm);
+}
+
+void transport_stop_waiting(struct ferry_transport *transport)
+{
+	if (!transport->out.step.running && !transport->rearm.connecting)
+		rearm_stop_waiting(&transport->rearm);
+}
+
+/* ---- its objects ---- */
+
+void transport_set_watcher(struct ferry_transport *transport,
+                           const struct transport_watcher *watcher, void *argument)
+{
+	transport->out.watcher = watcher;
+	transport->out.watcher_argument = argument;
+}
+
+void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
+                          void *argument)
+{
+	transport->in.reader = reader;
+	transport->in.reader_argument = argument;
+	transport_close_pending(transport);
+}
+
+void transport_set_sent_cb(struct ferry_transport *transport, void (*sent)(void *argument),
+                           void *argument)
+{
+	transport->out.sent = sent;
+	transport->out.sent_argument = argument;
+}
+
+void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void *argument),
+                           void *argument)
+{
+	transport->on_free = freed;
+	transport->on_free_argument = argument;
+}
+
+uint64_t transport_bytes_sent(const struct ferry_transport *transport)
+{
+	return transport->stats.bytes_sent;
+}
+
+uint64_t transport_bytes_written(const struct ferry_transport *transport)
+{
+	return transport->stats.bytes_sent + evbuffer_get_length(transport->out.stream.buffer);
+}
+
+uint64_t transport_send_retries(const struct ferry_transport *transport)
+{
+	return transport->stats.send_retries;
+}
+
+void transport_count_unclaimed_fds(struct ferry_transport *transport, unsigned int count)
+{
+	transport->stats.fds_unclaimed += count;
+}
+
+void transport_close_pending(struct ferry_transport *transport)
+{
+	for (unsigned int i = 0; i < transport->in.pending.count; i++)
+		close(transport->in.pending.fds[i]);
+	transport_count_unclaimed_fds(transport, transport->in.pending.count);
+	transport->in.pending.count = 0;
+	transport->in.pending.loss = false;
+	free(transport->in.pending.fds);
+	transport->in.pending.fds = NULL;
+}

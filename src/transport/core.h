@@ -1,0 +1,86 @@
+#ifndef FERRY_TRANSPORT_CORE_H
+#define FERRY_TRANSPORT_CORE_H
+
+#include "transport/fields.h"
+
+/*
+ * The transport's states, and the steps that it wants next. Nothing here calls the user.
+ *
+ * The files of this folder, from the lowest to the highest:
+ *
+ *   core       this
+ *   end        closing, half-closing, aborting, freeing
+ *   send       bytes and descriptors that users put into the stream
+ *   write      the write step
+ *   deliver    the callbacks for data, descriptors, and the start and end of a connection
+ *   read       the read step
+ *   events     the bufferevent's callbacks turned into a protocol's
+ *   loop       work that must run from the loop
+ *   transport  making, settings, pausing
+ *   producer, file_producer, file_wait    objects that fill the stream
+ *
+ * Everything runs with the bufferevent locked. Any callback may free the transport. Its memory lives until
+ * the loop has finalised its event; a function that has called the user checks transport_is_over().
+ */
+
+/* ---- the states: one writer for each ---- */
+
+/* Moves on, never back. */
+void transport_advance_life(struct ferry_transport *transport, enum transport_life life);
+
+/* The peer has sent its end of file. Called again when deferred input was delivered: the half is then
+ * IN_EOF, unless the user has paused again. */
+void transport_read_half_ended(struct ferry_transport *transport);
+
+/* The user ends the sending half: no more is queued. */
+void transport_write_half_closing(struct ferry_transport *transport);
+
+/* All is sent, and the kernel ends the stream to the peer, or is about to. */
+void transport_write_half_shut(struct ferry_transport *transport);
+
+/* The kernel takes no more. The first error stays. */
+void transport_write_half_broken(struct ferry_transport *transport, int error);
+
+/* The transport never connected, or connection_made has run: it does not run for this protocol any more. */
+void transport_connection_made(struct ferry_transport *transport);
+
+void transport_set_protocol_table(struct ferry_transport *transport,
+                                  const struct ferry_protocol *table, void *context);
+void transport_set_reading_paused(struct ferry_transport *transport, bool paused);
+
+/* ---- the socket ---- */
+
+/* Asks the kernel about a socket. On failure the transport is as it was. */
+int transport_examine_socket(struct ferry_transport *transport, int fd);
+
+/* Takes the events again if bufferevent_setfd() has put libevent's own steps back. Both halves are then open
+ * again. */
+void transport_notice_socket(struct ferry_transport *transport);
+
+/* Puts the bufferevent back into its rate limit group, after a suspension took it out. */
+void transport_rejoin_group(struct ferry_transport *transport);
+
+/* Enables reading. -ENOMEM. */
+int transport_enable_reading(struct ferry_transport *transport);
+
+/* ---- what it wants next ---- */
+
+/* Runs the loop's work soon (transport/loop.h). */
+void transport_want_loop(struct ferry_transport *transport);
+
+/* Runs the write step soon. */
+void transport_want_write(struct ferry_transport *transport);
+
+/* Waits no longer until the socket is writable: the write timeout stops too. */
+void transport_stop_waiting(struct ferry_transport *transport);
+
+/* ---- its objects ---- */
+
+/* Registers the watcher, or removes it (NULL). */
+void transport_set_watcher(struct ferry_transport *transport,
+                           const struct transport_watcher *watcher, void *argument);
+
+/* Closes the pending descriptors. */
+void transport_close_pending(struct ferry_transport *transport);
+
+#endif

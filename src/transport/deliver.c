@@ -1,0 +1,182 @@
+#include "transport/deliver.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "transport/end.h"
+
+/* ---- the connection ---- */
+
+static void run_connection_made(struct ferry_transport *transport)
+{
+	const struct ferry_protocol *table = transport->protocol.table;
+
+	if (transport->protocol.made)
+		return;
+	transport_connection_made(transport);
+	if (table->connection_made != NULL)
+		table->connection_made(transport, transport->protocol.context);
+}
+
+void transport_deliver_made(struct ferry_transport *transport)
+{
+	if (transport->protocol.table != NULL && !transport_is_over(transport))
+		run_connection_made(transport);
+}
+
+void transport_deliver_lost(struct ferry_transport *transport)
+{
+	if (transport->protocol.table == NULL)
+		return;
+	run_connection_made(transport);
+	if (!transport->freed && transport->protocol.table->connection_lost != NULL) {
+		transport->protocol.table->connection_lost(transport, transport->reason,
+		                                           transport->protocol.context);
+	}
+}
+
+/* ---- bytes ---- */
+
+void transport_deliver_input(struct ferry_transport *transport)
+{
+	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+
+	transport_deliver_made(transport);
+	if (!transport_is_open(transport) || transport->protocol.table == NULL)
+		return;
+	if (transport->protocol.table->data_received != NULL && evbuffer_get_length(input) > 0)
+		transport->protocol.table->data_received(transport, input, transport->protocol.context);
+}
+
+void transport_trigger_read(struct ferry_transport *transport, int options)
+{
+	if (transport->in.reader != NULL)
+		options |= BEV_TRIG_IGNORE_WATERMARKS;
+	bufferevent_trigger(transport->rearm.bev, EV_READ, options);
+}
+
+void transport_settle_eof(struct ferry_transport *transport)
+{
+	if (transport->in.half != IN_EOF_UNDELIVERED || transport_is_over(transport))
+		return;
+	transport_read_half_ended(transport);
+	transport_settle_close(transport);
+}
+
+/* ---- descriptors ---- */
+
+static void deliver_fd(struct ferry_transport *transport, int fd)
+{
+	/* The callback for the descriptor before may have set another protocol. */
+	transport_deliver_made(transport);
+	const struct ferry_protocol *table = transport->protocol.table;
+	bool open = transport_is_open(transport);
+
+	if (open && table != NULL && table->file_descriptor_received != NULL) {
+		table->file_descriptor_received(transport, fd, transport->protocol.context);
+	} else if (open && table == NULL && transport->fd_cb != NULL) {
+		transport->fd_cb(transport, fd, transport->fd_context);
+	} else {
+		transport_count_unclaimed_fds(transport, 1);
+		close(fd);
+	}
+}
+
+static void deliver_loss(struct ferry_transport *transport)
+{
+	transport->stats.fds_lost++;
+	transport_deliver_made(transport);
+	if (!transport_is_open(transport))
+		return;
+	if (transport->protocol.table != NULL) {
+		if (transport->protocol.table->file_descriptors_lost != NULL)
+			transport->protocol.table->file_descriptors_lost(transport,
+			                                                 transport->protocol.context);
+		else
+			transport_end(transport, -EMSGSIZE);
+	} else if (transport->fds_lost_cb != NULL) {
+		transport->fds_lost_cb(transport, transport->fds_lost_context);
+	} else {
+		transport_end(transport, -EMSGSIZE);
+		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_ERROR, EMSGSIZE);
+	}
+}
+
+/* Without memory to keep them, the descriptors are closed, and their loss is pending. */
+static void add_pending(struct ferry_transport *transport, const int *fds, unsigned int count)
+{
+	unsigned int total = transport->in.pending.count + count;
+	int *memory = realloc(transport->in.pending.fds, total * sizeof(*memory));
+
+	if (memory == NULL) {
+		for (unsigned int i = 0; i < count; i++)
+			close(fds[i]);
+		transport->in.pending.loss = true;
+		return;
+	}
+	memcpy(memory + transport->in.pending.count, fds, count * sizeof(*fds));
+	transport->in.pending.fds = memory;
+	transport->in.pending.count = total;
+}
+
+static void hand_to_reader(struct ferry_transport *transport, const struct ancillary *ancillary,
+                           ssize_t length)
+{
+	transport->stats.fds_lost += ancillary->truncated;
+	if (ancillary->count > 0 || ancillary->truncated)
+		transport->in.reader->received(transport->in.reader_argument, ancillary->fds,
+		                               ancillary->count, ancillary->truncated,
+		                               length > 0 ? (size_t)length : 0);
+}
+
+void transport_deliver_fds(struct ferry_transport *transport, const struct ancillary *ancillary,
+                           ssize_t length)
+{
+	unsigned int next = 0;
+
+	transport->stats.fds_received += ancillary->count;
+	transport->stats.controls_ignored += ancillary->ignored;
+	if (transport->in.reader != NULL && transport_is_open(transport)) {
+		hand_to_reader(transport, ancillary, length);
+		return;
+	}
+	while (next < ancillary->count && !transport_defers_delivery(transport))
+		deliver_fd(transport, ancillary->fds[next++]);
+	if (next < ancillary->count)
+		add_pending(transport, ancillary->fds + next, ancillary->count - next);
+	if (ancillary->truncated && transport_defers_delivery(transport))
+		transport->in.pending.loss = true;
+	else if (ancillary->truncated)
+		deliver_loss(transport);
+}
+
+void transport_deliver_pending(struct ferry_transport *transport)
+{
+	struct transport_in *in = &transport->in;
+
+	while (in->pending.count > 0 && !in->paused && !transport->freed) {
+		int fd = in->pending.fds[0];
+		in->pending.count--;
+		memmove(in->pending.fds, in->pending.fds + 1, in->pending.count * sizeof(*in->pending.fds));
+		deliver_fd(transport, fd);
+	}
+	if (in->pending.loss && !in->paused && !transport->freed) {
+		in->pending.loss = false;
+		deliver_loss(transport);
+	}
+	if (in->pending.count == 0) {
+		free(in->pending.fds);
+		in->pending.fds = NULL;
+	}
+}
+
+void transport_deliver_deferred(struct ferry_transport *transport)
+{
+	if (!transport->in.paused)
+		return;
+	transport_set_reading_paused(transport, false);
+	transport_deliver_pending(transport);
+	transport_deliver_input(transport);
+}

@@ -1,0 +1,37 @@
+#ifndef FERRY_TRANSPORT_DELIVER_H
+#define FERRY_TRANSPORT_DELIVER_H
+
+#include <sys/types.h>
+
+#include "kernel/ancillary.h"
+#include "transport/core.h"
+
+/*
+ * The callbacks for data, descriptors, and the start and end of a connection. Each may free the transport.
+ * transport_trigger_read() is in transport/interface.h.
+ */
+
+/* Runs connection_made if it is due. */
+void transport_deliver_made(struct ferry_transport *transport);
+
+/* Runs connection_lost; before it connection_made, if the connection ended before the loop had run that. */
+void transport_deliver_lost(struct ferry_transport *transport);
+
+/* Runs data_received if there is input. */
+void transport_deliver_input(struct ferry_transport *transport);
+
+/* Hands over, or keeps pending, the descriptors that a read of `length` bytes brought, and their loss. */
+void transport_deliver_fds(struct ferry_transport *transport, const struct ancillary *ancillary,
+                           ssize_t length);
+
+/* Hands over the descriptors that are pending because of a pause, unless reading is paused. */
+void transport_deliver_pending(struct ferry_transport *transport);
+
+/* Deferred input of a peer that has ended was delivered. Goes on with the close that waits for that, unless
+ * the user has paused again. */
+void transport_settle_eof(struct ferry_transport *transport);
+
+/* The peer is gone: delivers what it sent before, in spite of a pause. */
+void transport_deliver_deferred(struct ferry_transport *transport);
+
+#endif

@@ -1,0 +1,23 @@
+#ifndef FERRY_TRANSPORT_END_H
+#define FERRY_TRANSPORT_END_H
+
+#include "transport/core.h"
+
+/*
+ * The ways in which a connection ends: closed once all is sent, by half or whole, aborted, lost, freed.
+ * transport_end() and transport_close_with_peer() are in transport/interface.h.
+ */
+
+/* Goes on with a close or half-close that need not wait any longer. */
+void transport_settle_close(struct ferry_transport *transport);
+
+/* Removes the watcher, and notifies it that the connection is gone. */
+void transport_dismiss_watcher(struct ferry_transport *transport);
+
+/* Disables one direction and runs the user's event callback, as libevent does. */
+void transport_report_event(struct ferry_transport *transport, short what, int error);
+
+/* The user enabled an event on a finished connection. Disables it: it would fire on every iteration. */
+void transport_disable_ended(struct ferry_transport *transport, short what);
+
+#endif

@@ -1,0 +1,91 @@
+#include "transport/events.h"
+
+#include <errno.h>
+
+#include "transport/deliver.h"
+#include "transport/end.h"
+#include "transport/read.h"
+
+/*
+ * The bufferevent's callbacks of a transport with a protocol. The steps trigger the bufferevent's read and
+ * event callbacks; libevent applies its watermarks and defers them. They lock by themselves: with
+ * BEV_OPT_UNLOCK_CALLBACKS libevent calls them without the lock.
+ */
+
+void transport_on_readable(struct bufferevent *bev, void *argument)
+{
+	struct ferry_transport *transport = argument;
+
+	(void)transport_lock(transport);
+	/* libevent may have deferred this call. After a pause, resuming offers the input again. After a pause and
+	 * a resume, the pending descriptors go first. */
+	if (!transport_is_over(transport) && !transport->in.paused)
+		transport_deliver_pending(transport);
+	if (!transport->freed && !transport->in.paused) {
+		transport_deliver_input(transport);
+		transport_settle_eof(transport);
+	}
+	bufferevent_unlock(bev);
+}
+
+static void on_read_half_ended(struct ferry_transport *transport)
+{
+	transport_read_half_ended(transport);
+	transport_deliver_made(transport);
+	if (transport_is_over(transport))
+		return;
+	if (transport->protocol.table->read_connection_lost == NULL) {
+		transport_close_with_peer(transport);
+		return;
+	}
+	transport->protocol.table->read_connection_lost(transport, transport->protocol.context);
+	transport_settle_close(transport);
+}
+
+static void on_write_half_broken(struct ferry_transport *transport, int reason)
+{
+	transport_write_half_broken(transport, reason);
+	transport_deliver_deferred(transport);
+	if (!transport_is_over(transport))
+		transport_end_broken(transport);
+}
+
+/* An error of a read, or of the connection attempt. */
+static void on_failure(struct ferry_transport *transport, int reason, bool never_connected)
+{
+	if (never_connected)
+		transport_connection_made(transport);
+	/* Deferred callbacks may still have to bring what was read before the error. */
+	transport_write_half_broken(transport, reason);
+	if (!never_connected)
+		transport_deliver_deferred(transport);
+	transport_end(transport, reason);
+}
+
+/* libevent may defer several events and report them as one. */
+static void handle_event(struct ferry_transport *transport, short what, int reason)
+{
+	if ((what & BEV_EVENT_CONNECTED) != 0)
+		transport_deliver_made(transport);
+	if ((what & BEV_EVENT_EOF) != 0)
+		on_read_half_ended(transport);
+	if ((what & BEV_EVENT_TIMEOUT) != 0)
+		transport_end(transport, -ETIMEDOUT);
+	if ((what & BEV_EVENT_ERROR) == 0 || transport_is_over(transport))
+		return;
+	if ((what & BEV_EVENT_WRITING) != 0)
+		on_write_half_broken(transport, reason);
+	else
+		on_failure(transport, reason, (what & BEV_EVENT_READING) == 0);
+}
+
+void transport_on_event(struct bufferevent *bev, short what, void *argument)
+{
+	struct ferry_transport *transport = argument;
+	int reason = errno != 0 ? -errno : -EIO;
+
+	(void)transport_lock(transport);
+	if (!transport_is_over(transport))
+		handle_event(transport, what, reason);
+	bufferevent_unlock(bev);
+}

@@ -1,0 +1,116 @@
+#ifndef FERRY_TRANSPORT_FIELDS_H
+#define FERRY_TRANSPORT_FIELDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ferry/transport.h"
+
+#include "libevent/rearm.h"
+#include "stream/incoming.h"
+#include "stream/outgoing.h"
+#include "transport/interface.h"
+
+/*
+ * The transport's fields, for src/transport alone.
+ *
+ * A transport is two halves and a life; docs/transport.md has the picture. transport/core.h has the one writer
+ * of each state.
+ */
+
+enum transport_life {
+	TRANSPORT_OPEN,
+	TRANSPORT_CLOSING, /* the connection ends when all is sent */
+	TRANSPORT_LOST,    /* the connection has ended; connection_lost is due */
+	TRANSPORT_ENDED    /* connection_lost has run */
+};
+
+enum transport_in_half {
+	IN_OPEN,
+	IN_EOF_UNDELIVERED, /* the peer sends no more; the pause defers what it sent before */
+	IN_EOF
+};
+
+enum transport_out_half {
+	OUT_OPEN,
+	OUT_CLOSING, /* the half ends when all is sent */
+	OUT_SHUT,    /* the peer has, or will read, our end of file */
+	OUT_BROKEN   /* the kernel takes no more: `error` */
+};
+
+/* The object that is notified of how full the stream is: the registered producer. */
+struct transport_watcher {
+	/* Bytes, a descriptor or a file were queued. */
+	void (*queued)(void *argument);
+	/* The kernel has taken bytes; `empty`: nothing is left. */
+	void (*sent)(void *argument, bool empty);
+	/* The connection is gone; the watcher has been removed. */
+	void (*gone)(void *argument);
+};
+
+struct transport_in {
+	struct incoming stream;
+	enum transport_in_half half;
+	bool paused; /* by the user */
+	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
+	struct {
+		int *fds;
+		unsigned int count;
+		bool loss; /* the kernel dropped others */
+	} pending;
+	const struct transport_reader *reader;
+	void *reader_argument;
+};
+
+/* The write step. */
+struct transport_step {
+	bool running;       /* on the stack: it arms the event itself, at its end */
+	bool again;         /* wanted while it was running */
+	bool requested;     /* wanted by the transport, not caused by a writable socket */
+	bool out_of_memory; /* the retry timer runs */
+	unsigned int retry_usec;
+};
+
+struct transport_out {
+	struct outgoing stream;
+	enum transport_out_half half;
+	int error;        /* OUT_BROKEN: a negative errno */
+	bool fds_dropped; /* descriptors had no byte to travel with */
+	size_t fd_high;
+	struct transport_step step;
+	const struct transport_watcher *watcher;
+	void *watcher_argument;
+	void (*sent)(void *argument); /* or NULL */
+	void *sent_argument;
+};
+
+struct ferry_transport {
+	struct rearm rearm;
+	struct event *loop_event; /* for work that must run from the loop; and the retry timer */
+
+	enum transport_life life;
+	bool freed;
+	int reason; /* of connection_lost */
+	struct transport_in in;
+	struct transport_out out;
+	struct {
+		const struct ferry_protocol *table; /* or NULL */
+		void *context;
+		bool made; /* connection_made has run for this protocol, or never will */
+	} protocol;
+
+	ferry_fd_cb fd_cb;
+	void *fd_context;
+	ferry_fds_lost_cb fds_lost_cb;
+	void *fds_lost_context;
+	void (*on_free)(void *argument); /* or NULL */
+	void *on_free_argument;
+	struct bufferevent_rate_limit_group *rate_limit_group;
+	struct read_ahead *read_ahead; /* since the first cold file */
+	struct ferry_transport_stats stats;
+	uint64_t cookie;                 /* of a unix socket */
+	int pipe_read_fd, pipe_write_fd; /* the transport's to close; -1 on a socket */
+	bool on_pipes;
+};
+
+#endif

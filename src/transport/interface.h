@@ -1,0 +1,123 @@
+#ifndef FERRY_TRANSPORT_INTERFACE_H
+#define FERRY_TRANSPORT_INTERFACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "ferry/transport.h"
+
+/*
+ * The calls of the layers above the transport: lines, messages, endpoints, channels, handoffs. The fields of
+ * struct ferry_transport are visible in src/transport alone.
+ *
+ * Except where a comment excludes it, the caller has the bufferevent locked, by transport_lock() or because
+ * it runs in a callback.
+ */
+
+/* ---- the object ---- */
+
+/* Locks the bufferevent, notices a socket that bufferevent_setfd() has changed, and returns the bufferevent.
+ * The caller unlocks it; until then it stays alive. */
+struct bufferevent *transport_lock(struct ferry_transport *transport);
+
+/* Runs `freed` when the owner frees the transport. NULL: nothing runs. Without the lock: before anybody else
+ * knows the transport. */
+void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void *argument),
+                           void *argument);
+
+/* Whether descriptors can be sent: on a unix socket. */
+bool transport_carries_fds(const struct ferry_transport *transport);
+
+/* The SO_COOKIE of a unix socket; 0 if the kernel has none. */
+uint64_t transport_get_cookie(const struct ferry_transport *transport);
+
+/* ---- the states ---- */
+
+/* Whether the connection is lost, or the transport freed. */
+bool transport_is_over(const struct ferry_transport *transport);
+
+/* Whether the user still receives: the connection is neither closing nor over. */
+bool transport_is_open(const struct ferry_transport *transport);
+
+/* Whether received data waits until the user resumes reading. It does not if nothing can be sent any more:
+ * the connection is about to end. */
+bool transport_defers_delivery(const struct ferry_transport *transport);
+
+/* Whether the peer sends no more. */
+bool transport_read_has_ended(const struct ferry_transport *transport);
+
+/* Whether more can be queued. While the connection closes, only the producer that the close waits for can
+ * queue. */
+bool transport_takes_output(const struct ferry_transport *transport);
+
+/* Whether the kernel may still take what is queued. */
+bool transport_can_send(const struct ferry_transport *transport);
+
+/* Ends the connection now: drops the queue, shuts the socket down, and runs connection_lost from the loop. */
+void transport_end(struct ferry_transport *transport, int reason);
+
+/* For a protocol without read_connection_lost, when the peer has ended: closes once all is sent. */
+void transport_close_with_peer(struct ferry_transport *transport);
+
+/* ---- receiving ---- */
+
+/* Takes each read as a whole, in place of the callbacks for single descriptors: the messages. */
+struct transport_reader {
+	/* Runs before each read. False: not now. The reader has called transport_suspend_reading(), and calls
+	 * transport_continue_reading() later. */
+	bool (*admits)(void *argument);
+	/* A read of `length` bytes, now at the input's end, brought these descriptors, which the reader owns.
+	 * `loss`: the kernel could not install others. */
+	void (*received)(void *argument, const int *fds, unsigned int count, bool loss, size_t length);
+};
+
+/* Registers the reader. Descriptors of half a read that are still pending are closed. */
+void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
+                          void *argument);
+
+/* Reads nothing until transport_continue_reading(), whatever the user enables. */
+void transport_suspend_reading(struct ferry_transport *transport);
+
+/* Reads again if the user has reading enabled. -ENOMEM: nothing has changed. */
+int transport_continue_reading(struct ferry_transport *transport);
+
+/* Runs the bufferevent's read callback, as bufferevent_trigger() with these options. A reader's frames end
+ * where they end: its callback runs below the low-water mark too. */
+void transport_trigger_read(struct ferry_transport *transport, int options);
+
+/* Counts received descriptors that were closed because nobody stole them. */
+void transport_count_unclaimed_fds(struct ferry_transport *transport, unsigned int count);
+
+/* ---- sending ---- */
+
+/* Queues descriptors for the next byte, all of them or none, without a call to the producer. The errors of
+ * ferry_transport_send_fd(). `count` is 1 to ANCILLARY_MAX_FDS. */
+int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,
+                        enum ferry_fd_ownership ownership);
+
+/* The same for a descriptor that the caller has checked, and keeps open until it has left the queue. */
+int transport_lend_fd(struct ferry_transport *transport, int fd);
+
+/* Writes the queue now instead of at the end of the loop's turn, if nothing suspends writing. */
+void transport_flush(struct ferry_transport *transport);
+
+/* Runs `sent` in the middle of the write step, whenever the kernel has taken bytes. It may run user code, and
+ * free the transport. NULL: nothing runs. */
+void transport_set_sent_cb(struct ferry_transport *transport, void (*sent)(void *argument),
+                           void *argument);
+
+/* The bytes that the kernel has taken. */
+uint64_t transport_bytes_sent(const struct ferry_transport *transport);
+
+/* The same, and those that are queued behind them: the position of the next byte in the stream. */
+uint64_t transport_bytes_written(const struct ferry_transport *transport);
+
+/* How often the kernel had no memory, or too many descriptors in flight, and a write was tried again. */
+uint64_t transport_send_retries(const struct ferry_transport *transport);
+
+#endif

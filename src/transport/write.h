@@ -1,0 +1,20 @@
+#ifndef FERRY_TRANSPORT_WRITE_H
+#define FERRY_TRANSPORT_WRITE_H
+
+#include "transport/core.h"
+
+/* The write step. transport_flush() is in transport/interface.h. */
+
+/* The callbacks of the write event and of the output buffer. */
+void transport_on_write(evutil_socket_t fd, short what, void *argument);
+void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info,
+                         void *argument);
+
+/* Runs the step now. `quiet`: the write callback runs only if bytes are sent. */
+void transport_write_step(struct ferry_transport *transport, bool quiet);
+
+/* Runs the files' callbacks that are due. `progress`: the kernel took bytes, or the socket has become writable
+ * by itself; the write callback runs too. */
+void transport_notify_sent(struct ferry_transport *transport, bool progress);
+
+#endif
