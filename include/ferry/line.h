@@ -5,10 +5,10 @@
  * @file line.h
  * @brief Lines over a transport: the input split at a delimiter, and raw bytes in between.
  *
- * A line is what comes before a delimiter of 1 to 16 bytes, "\n" at first. Lines are read where they
- * lie in the input, and may hold any byte, zero bytes included. A protocol that is made of lines only
- * in part (a header, and then a body) switches to raw bytes and back; nothing that was read already is
- * lost thereby. docs/line.md is a guide.
+ * A line ends before a delimiter of 1 to 16 bytes, "\n" at first. Lines are read in place, in the input
+ * buffer, and may contain any byte, zero bytes included. A protocol of which only a part is lines (a header,
+ * and then a body) switches to raw bytes and back; bytes that were read already are not lost. docs/line.md is
+ * a guide.
  *
  * @code
  * static void received(struct ferry_line_stream *stream, const char *line, size_t length,
@@ -37,56 +37,55 @@ struct ferry_transport;
 /** Lines over one transport, both ways. Opaque. */
 struct ferry_line_stream;
 
-/** What becomes of a line that is longer than allowed, once line_length_exceeded was told. Since 0.1. */
+/** The treatment of a line that is longer than allowed, after line_length_exceeded was called. Since 0.1. */
 enum ferry_line_overflow {
 	/** The connection is lost, with -EMSGSIZE. */
 	FERRY_LINE_LOSE = 1,
-	/** The rest of that line is dropped as it arrives, and the next line is a line again. */
+	/** The rest of that line is dropped as it arrives; the next line is delivered. */
 	FERRY_LINE_SKIP = 2
 };
 
-/** What a stream of lines tells its owner. Every member may be NULL; the table must outlive the stream.
- *  Each may call any ferry function, ferry_line_stream_free() included. Since 0.1. */
+/** The callbacks of a stream of lines. Every member may be NULL; the table must outlive the stream. A callback
+ *  may call any ferry function, ferry_line_stream_free() included. Since 0.1. */
 struct ferry_line_callbacks {
-	/** The connection stands; as in a protocol. */
+	/** The connection is established; as in a protocol. */
 	void (*connection_made)(struct ferry_line_stream *stream, void *context);
 
-	/** A line arrived: @p length bytes, without the delimiter, and without a zero byte behind them. They
-	 *  are in the input buffer itself, and valid until the callback returns, even if that frees the
-	 *  stream. */
+	/** A line has arrived: @p length bytes, without the delimiter and without a terminating zero byte. They lie
+	 *  in the input buffer and are valid until the callback returns, even if that frees the stream. */
 	void (*line_received)(struct ferry_line_stream *stream, const char *line, size_t length,
 	                      void *context);
 
-	/** The peer has ended in the middle of a line, and this is what there is of it: at least a byte,
-	 *  as above. Before read_connection_lost. Not after an error, and not of a line that is skipped. When
-	 *  NULL, it is dropped. */
+	/** The peer has ended in the middle of a line, of which these bytes, at least one, have arrived; as in
+	 *  line_received. Called before read_connection_lost; not after an error, and not for a line that is
+	 *  skipped. If NULL, the bytes are dropped. */
 	void (*incomplete_line_received)(struct ferry_line_stream *stream, const char *line,
 	                                 size_t length, void *context);
 
-	/** A line is longer than allowed: once for each, with its first bytes, as many as are allowed. What
-	 *  was chosen with ferry_line_stream_set_max_length() happens on return; but not if the callback
-	 *  loses the connection in a way of its own, and so has an answer sent first, nor if it switches to
-	 *  raw bytes: then data_received gets the rest of the line. */
+	/** A line is longer than allowed. Called once for each such line, with its first max_length bytes. On
+	 *  return the connection is lost or the rest of the line skipped, as set by
+	 *  ferry_line_stream_set_max_length(). There are two exceptions: if the callback calls
+	 *  ferry_transport_lose_connection(), queued bytes are sent first; if it switches to raw bytes,
+	 *  data_received gets the rest of the line. */
 	void (*line_length_exceeded)(struct ferry_line_stream *stream, const char *beginning,
 	                             size_t length, void *context);
 
-	/** In raw mode: bytes arrived; as in a protocol. What is not drained from @p input stays: it is
-	 *  offered again with the next bytes, or is the beginning of the next line after a switch back. */
+	/** In raw mode, bytes have arrived; as in a protocol. Bytes that the callback does not drain from @p input
+	 *  are offered again with the next bytes; after a switch back they are the beginning of the next line. */
 	void (*data_received)(struct ferry_line_stream *stream, struct evbuffer *input, void *context);
 
-	/** A descriptor arrived, which the callback owns; before the bytes that it came with. As in a
-	 *  protocol, also when NULL. */
+	/** A descriptor has arrived, which the callback owns. Called before the bytes that it came with are
+	 *  delivered. As in a protocol, also when NULL. */
 	void (*file_descriptor_received)(struct ferry_line_stream *stream, int fd, void *context);
 
 	/** Descriptors were lost on the way; as in a protocol, also when NULL. */
 	void (*file_descriptors_lost)(struct ferry_line_stream *stream, void *context);
 
-	/** The peer closed its sending half, and all lines were handed out: none follows. As in a protocol,
-	 *  also when NULL. */
+	/** The peer has closed its sending half, and all lines were delivered. As in a protocol, also when NULL. */
 	void (*read_connection_lost)(struct ferry_line_stream *stream, void *context);
 
-	/** The connection is over, once; the reasons of a protocol's connection_lost, and -EMSGSIZE: a line
-	 *  was too long; -ENOMEM: out of memory for putting a line together. */
+	/** The connection is over; called once. @p reason is one of a protocol's connection_lost, or -EMSGSIZE: a
+	 *  line was too long; or -ENOMEM: out of memory for a line that had arrived in pieces. */
 	void (*connection_lost)(struct ferry_line_stream *stream, int reason, void *context);
 
 	/** For later versions; leave NULL. */
@@ -94,16 +93,16 @@ struct ferry_line_callbacks {
 };
 
 /**
- * Puts lines on a transport, as its protocol. The transport is the stream's from then on, and goes with
- * it. Bytes that an earlier protocol has left in the input are the first of the lines.
+ * Puts lines on a transport, as its protocol. The stream owns the transport from then on and frees it. Bytes
+ * that an earlier protocol has left in the input are the beginning of the first line.
  *
- * The delimiter is "\n", a line has up to 16384 bytes, a longer one loses the connection, and raw mode is
- * off, until set otherwise.
+ * At first the delimiter is "\n", a line has up to 16384 bytes, a longer one loses the connection, and raw
+ * mode is off.
  *
  * @param[out] out the stream
  * @param transport a transport of any kind; in line mode nothing else may take bytes from its input
- * @param callbacks what is told; must outlive the stream
- * @param context handed to each callback
+ * @param callbacks the callbacks; the table must outlive the stream
+ * @param context passed to each callback
  * @retval 0 done
  * @retval -EINVAL @p out, @p transport or @p callbacks is NULL
  * @retval -ENOTCONN the connection is over
@@ -118,19 +117,19 @@ FERRY_EXPORT int ferry_line_stream_new(struct ferry_line_stream **out,
 /** Frees the stream and its transport, as ferry_transport_free(). NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_line_stream_free(struct ferry_line_stream *stream);
 
-/** The transport below, for writing raw bytes, descriptors and files, for producers, pausing, closing and
- *  statistics. It stays the stream's. A pause in a callback holds the next line back. NULL for NULL. Since
- *  0.1. */
+/** Returns the transport, which the stream owns; for writing raw bytes, descriptors and files, for producers,
+ *  pausing, closing and statistics. If reading is paused in a callback, the next line waits for
+ *  ferry_transport_resume_reading(). NULL for NULL. Since 0.1. */
 FERRY_EXPORT struct ferry_transport *
 ferry_line_stream_get_transport(const struct ferry_line_stream *stream);
 
 /**
- * Sets what ends a line, both ways; from the next line on, when called in a callback. What has arrived of
- * an unfinished line is looked at again.
+ * Sets the delimiter, for both directions. Inside a callback it is set from the next line on. An unfinished
+ * line that has arrived in part is searched again.
  *
  * @param stream the stream
  * @param delimiter the bytes, copied
- * @param length how many, 1 to 16
+ * @param length the number of bytes, 1 to 16
  * @retval 0 done
  * @retval -EINVAL @p stream or @p delimiter is NULL, or @p length is out of range
  *
@@ -140,12 +139,13 @@ FERRY_EXPORT int ferry_line_stream_set_delimiter(struct ferry_line_stream *strea
                                                  const void *delimiter, size_t length);
 
 /**
- * Bounds the lines that arrive; from the next line on, when called in a callback. No more is kept of an
- * unfinished line than this, its delimiter, and what one read brings, 256 KiB at most.
+ * Limits the lines that arrive. Inside a callback the limit is set from the next line on. Of an
+ * unfinished line no more is buffered than max_length bytes, the delimiter, and one read, which is 256 KiB at
+ * most.
  *
  * @param stream the stream
  * @param max_length bytes, without the delimiter; 1 to 1 GiB; 16384 at first
- * @param overflow what becomes of a longer line: FERRY_LINE_LOSE, as at first, or FERRY_LINE_SKIP
+ * @param overflow the treatment of a longer line: FERRY_LINE_LOSE, as at first, or FERRY_LINE_SKIP
  * @retval 0 done
  * @retval -EINVAL @p stream is NULL, @p max_length is out of range, or @p overflow is neither
  *
@@ -156,14 +156,13 @@ FERRY_EXPORT int ferry_line_stream_set_max_length(struct ferry_line_stream *stre
                                                   enum ferry_line_overflow overflow);
 
 /**
- * Switches to raw bytes, or back to lines. In a callback, what has been read already goes on in the new
- * mode when the callback returns, in the same turn of the loop; otherwise it does from the loop. Bytes of
- * an unfinished line are the first of the raw ones, and bytes that data_received leaves are the first of the
- * next line.
+ * Switches to raw bytes, or back to lines. Bytes that were read already are delivered in the new mode: inside
+ * a callback as soon as it returns, in the same turn of the loop, otherwise from the loop. The bytes of an
+ * unfinished line are the first raw bytes. Bytes that data_received leaves are the beginning of the next line.
  *
  * @param stream the stream
- * @param raw whether data_received is to get what arrives, or the callbacks for lines
- * @retval 0 done, also when it was so already
+ * @param raw true: data_received gets the bytes; false: the callbacks for lines get lines
+ * @retval 0 done, also if the mode was set already
  * @retval -EINVAL @p stream is NULL, or @p raw is true and there is no data_received
  *
  * Since 0.1.
@@ -171,16 +170,16 @@ FERRY_EXPORT int ferry_line_stream_set_max_length(struct ferry_line_stream *stre
 FERRY_EXPORT int ferry_line_stream_set_raw(struct ferry_line_stream *stream, bool raw);
 
 /**
- * Sends a line and the delimiter behind it: both, or nothing. In raw mode too. A descriptor that was given
- * to ferry_transport_send_fd() before travels with the first byte.
+ * Sends a line and the delimiter behind it: both are queued, or nothing; in raw mode too. A descriptor that
+ * was passed to ferry_transport_send_fd() before travels with the first byte.
  *
  * @param stream the stream
  * @param line the bytes, copied; may be NULL when @p length is 0
- * @param length how many; they are not held against max_length, which is about what arrives
+ * @param length the number of bytes; max_length limits only lines that arrive
  * @retval 0 done
  * @retval -EINVAL @p stream is NULL, or @p line is NULL and @p length is not 0
- * @retval -EILSEQ the peer would see other lines: @p line has the delimiter in it, or ends so that it
- *         begins early ("a\n" with "\n\n" behind it)
+ * @retval -EILSEQ the peer would read other lines: @p line contains the delimiter, or its end and the
+ *         delimiter make one that begins early ("a\n" with "\n\n" behind it)
  * @retval -EPIPE as ferry_transport_write()
  * @retval -ENOMEM out of memory
  *
