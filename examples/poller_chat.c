@@ -85,12 +85,18 @@ static void say_to_others(const struct client *speaker, const struct iovec *part
                           unsigned int count)
 {
 	struct client *client = TAILQ_FIRST(&clients), *next;
+	char line[2 * LONGEST_LINE + 16];
+	size_t length = 0;
 
+	for (unsigned int i = 0; i < count; i++) {
+		memcpy(line + length, parts[i].iov_base, parts[i].iov_len);
+		length += parts[i].iov_len;
+	}
 	for (; client != NULL; client = next) {
 		next = TAILQ_NEXT(client, link);
 		if (client == speaker || client->name == NULL)
 			continue;
-		if (ferry_channel_writev(client->channel, parts, count) == -EAGAIN)
+		if (ferry_channel_write(client->channel, line, length) == -EAGAIN)
 			drop(client);
 	}
 }
@@ -159,10 +165,15 @@ static int serve(const char *path)
 {
 	static const struct timeval patience = {.tv_sec = 2};
 	struct ferry_channel_event events[EVENTS];
+	struct ferry_listener *listener;
 	struct ferry_channel *server;
 	int count = 0;
 
-	int status = ferry_poller_add_unix_server(&server, poller, path, 0, 0);
+	int status =
+	    ferry_listener_new_unix(&listener, ferry_poller_get_base(poller), path, NULL, NULL, NULL);
+	if (status < 0)
+		return fail(path, status);
+	status = ferry_poller_add_server(&server, poller, ferry_listener_get_fd(listener));
 	if (status < 0)
 		return fail(path, status);
 	set_lines(server);
@@ -178,6 +189,7 @@ static int serve(const char *path)
 	ferry_poller_close_all(poller, &patience);
 	while ((client = TAILQ_FIRST(&clients)) != NULL)
 		drop(client);
+	ferry_listener_free(listener);
 	return stopping ? 0 : fail("poll", count);
 }
 
@@ -298,8 +310,8 @@ static int take_part(const char *path, const char *name)
 	}
 	set_lines(server);
 	ferry_poller_register(poller, server);
-	const struct iovec introduction[] = {text(name, strlen(name)), text("\n", 1)};
-	ferry_channel_writev(server, introduction, 2);
+	ferry_channel_write(server, name, strlen(name));
+	ferry_channel_write(server, "\n", 1);
 	status = begin_input(&input, server);
 	return status < 0 ? fail("the standard input", status) : talk(server, input);
 }

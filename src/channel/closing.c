@@ -3,6 +3,7 @@
 #include "channel/poller.h"
 #include "channel/ready.h"
 #include "channel/sending.h"
+#include "ferry/poller.h"
 
 /*
  * The ends of channels and of the poller. A channel that is freed is closed at once, but its object lives until

@@ -5,6 +5,7 @@
 
 #include "channel/ready.h"
 #include "channel/sending.h"
+#include "ferry/poller.h"
 
 /*
  * A poll runs the poller's own loop until that is quiet, and then takes the events out of the channels: one of

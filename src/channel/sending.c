@@ -1,14 +1,12 @@
 #include "channel/sending.h"
 
 #include <errno.h>
-#include <sys/uio.h>
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
 #include "channel/channel.h"
 #include "channel/ready.h"
-#include "libevent/vectors.h"
 #include "transport/interface.h"
 
 /* ---- writing ---- */
@@ -22,8 +20,8 @@ static int check_connection(const struct ferry_channel *channel)
 }
 
 /* With the transport locked. */
-static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output,
-                       const struct iovec *parts, unsigned int count)
+static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output, const void *data,
+                       size_t length)
 {
 	struct ferry_transport *transport = channel->transport;
 
@@ -38,38 +36,23 @@ static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output,
 			ready_set_out(channel, CHANNEL_OUT_REFUSED);
 		return -EAGAIN;
 	}
-	int status = vectors_gather(output, parts, count);
-	if (status == 0)
-		transport_flush(transport);
-	return status;
-}
-
-int ferry_channel_writev(struct ferry_channel *channel, const struct iovec *parts,
-                         unsigned int count)
-{
-	size_t length = 0;
-
-	int status = check_connection(channel);
-	if (status == -EINVAL || (parts == NULL && count > 0))
-		return -EINVAL;
-	for (unsigned int i = 0; i < count; i++) {
-		if (parts[i].iov_base == NULL && parts[i].iov_len > 0)
-			return -EINVAL;
-		if (parts[i].iov_len > SIZE_MAX / 2 - length)
-			return -EINVAL;
-		length += parts[i].iov_len;
-	}
-	if (status < 0 || length == 0)
-		return status;
-	struct bufferevent *bev = transport_lock(channel->transport);
-	status = queue_bytes(channel, bufferevent_get_output(bev), parts, count);
-	bufferevent_unlock(bev);
-	return status;
+	if (evbuffer_add(output, data, length) < 0)
+		return -ENOMEM;
+	transport_flush(transport);
+	return 0;
 }
 
 int ferry_channel_write(struct ferry_channel *channel, const void *data, size_t length)
 {
-	return ferry_channel_writev(channel, &(struct iovec){(void *)(uintptr_t)data, length}, 1);
+	int status = check_connection(channel);
+	if (status == -EINVAL || (data == NULL && length > 0))
+		return -EINVAL;
+	if (status < 0 || length == 0)
+		return status;
+	struct bufferevent *bev = transport_lock(channel->transport);
+	status = queue_bytes(channel, bufferevent_get_output(bev), data, length);
+	bufferevent_unlock(bev);
+	return status;
 }
 
 int ferry_channel_send_fd(struct ferry_channel *channel, int fd, enum ferry_fd_ownership ownership)

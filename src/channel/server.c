@@ -4,6 +4,7 @@
 #include "channel/channel.h"
 #include "channel/ready.h"
 #include "ferry/listener.h"
+#include "ferry/poller.h"
 
 /*
  * A channel on a listening socket. Accepted connections wait in their server until a poll returns them, and
@@ -125,21 +126,16 @@ static const struct channel_kind server_kind = {
     .close_down = stop_serving,
 };
 
-static int new_server(struct server **out, struct ferry_poller *poller)
+int ferry_poller_add_server(struct ferry_channel **out, struct ferry_poller *poller, int fd)
 {
 	if (poller == NULL)
 		return -EINVAL;
-	*out = calloc(1, sizeof(**out));
-	if (*out == NULL)
+	struct server *server = calloc(1, sizeof(*server));
+	if (server == NULL)
 		return -ENOMEM;
-	channel_init(&(*out)->channel, poller, &server_kind);
-	STAILQ_INIT(&(*out)->accepted);
-	return 0;
-}
-
-/* The listener was made with this status. */
-static int finish_server(struct ferry_channel **out, struct server *server, int status)
-{
+	channel_init(&server->channel, poller, &server_kind);
+	STAILQ_INIT(&server->accepted);
+	int status = ferry_listener_new_fd(&server->listener, poller->loop.base, fd, accepted, server);
 	if (status < 0) {
 		channel_discard(&server->channel);
 		return status;
@@ -149,31 +145,4 @@ static int finish_server(struct ferry_channel **out, struct server *server, int 
 	if (out != NULL)
 		*out = &server->channel;
 	return 0;
-}
-
-int ferry_poller_add_server(struct ferry_channel **out, struct ferry_poller *poller, int fd)
-{
-	struct server *server;
-
-	int status = new_server(&server, poller);
-	if (status < 0)
-		return status;
-	status = ferry_listener_new_fd(&server->listener, poller->loop.base, fd, accepted, server);
-	return finish_server(out, server, status);
-}
-
-int ferry_poller_add_unix_server(struct ferry_channel **out, struct ferry_poller *poller,
-                                 const char *path, mode_t mode, int backlog)
-{
-	struct server *server;
-
-	int status = new_server(&server, poller);
-	if (status < 0)
-		return status;
-	struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
-	options.mode = mode;
-	options.backlog = backlog;
-	status = ferry_listener_new_unix(&server->listener, poller->loop.base, path, &options, accepted,
-	                                 server);
-	return finish_server(out, server, status);
 }

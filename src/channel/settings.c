@@ -17,10 +17,8 @@ static int settle_again(struct ferry_channel *channel)
 	return 0;
 }
 
-int ferry_channel_set_bytes(struct ferry_channel *channel)
+static int set_bytes(struct ferry_channel *channel)
 {
-	if (channel == NULL)
-		return -EINVAL;
 	channel->settings.lines = false;
 	line_scanner_restart(&channel->in.scanner);
 	return settle_again(channel);
@@ -29,8 +27,12 @@ int ferry_channel_set_bytes(struct ferry_channel *channel)
 int ferry_channel_set_lines(struct ferry_channel *channel, const void *delimiter,
                             size_t delimiter_length, size_t max_length)
 {
-	if (channel == NULL || delimiter == NULL || delimiter_length < 1 ||
-	    delimiter_length > LINE_DELIMITER_MAX || max_length < 1 || max_length > LINE_LENGTH_MAX)
+	if (channel == NULL)
+		return -EINVAL;
+	if (delimiter_length == 0)
+		return set_bytes(channel);
+	if (delimiter == NULL || delimiter_length > LINE_DELIMITER_MAX || max_length < 1 ||
+	    max_length > LINE_LENGTH_MAX)
 		return -EINVAL;
 	channel->settings.lines = true;
 	channel->in.scanner.max_length = max_length;
@@ -47,20 +49,13 @@ int ferry_channel_set_half_close(struct ferry_channel *channel, bool half_close)
 	return settle_again(channel);
 }
 
-int ferry_channel_set_read_limit(struct ferry_channel *channel, size_t limit)
+int ferry_channel_set_limits(struct ferry_channel *channel, size_t read_limit, size_t write_limit)
 {
-	if (channel == NULL || limit == 0)
+	if (channel == NULL || read_limit == 0 || write_limit == 0)
 		return -EINVAL;
-	channel->settings.read_limit = limit;
+	channel->settings.read_limit = read_limit;
+	channel->settings.write_limit = write_limit;
 	return settle_again(channel);
-}
-
-int ferry_channel_set_write_limit(struct ferry_channel *channel, size_t limit)
-{
-	if (channel == NULL || limit == 0)
-		return -EINVAL;
-	channel->settings.write_limit = limit;
-	return 0;
 }
 
 int ferry_channel_set_context(struct ferry_channel *channel, void *context)

@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -33,7 +32,8 @@ static const struct timeval deadline = {.tv_sec = 120};
 
 static struct ferry_poller *poller;
 static struct ferry_channel *channel;
-static int far; /* -1: closed */
+static struct ferry_listener *listener; /* owns the socket of a server, or NULL */
+static int far;                         /* -1: closed */
 static struct ferry_channel_event events[EVENTS_MAX];
 static int event_count;
 
@@ -122,6 +122,7 @@ static void open_poller(void)
 	story_length = 0;
 	event_count = 0;
 	channel = NULL;
+	listener = NULL;
 	far = -1;
 }
 
@@ -132,9 +133,16 @@ static void close_far(void)
 	far = -1;
 }
 
+static void free_listener(void)
+{
+	ferry_listener_free(listener);
+	listener = NULL;
+}
+
 static void close_poller(void)
 {
 	ferry_poller_free(poller);
+	free_listener();
 	close_far();
 }
 
@@ -432,7 +440,7 @@ TEST(a_line_may_be_longer_than_the_read_limit)
 	static char line[LENGTH];
 
 	open_lines();
-	ck_assert_int_eq(ferry_channel_set_read_limit(channel, 10), 0);
+	ck_assert_int_eq(ferry_channel_set_limits(channel, 10, MIB), 0);
 	ck_assert_int_eq(ferry_channel_set_lines(channel, "\n", 1, LENGTH), 0);
 	memset(line, 'x', sizeof(line));
 	put("first\n");
@@ -455,7 +463,7 @@ TEST(lines_and_bytes_take_turns)
 	put("3\nabc4\nde");
 	ck_assert_int_eq(poll_for(1, &at_once), 1);
 	expect_story("[3]");
-	ck_assert_int_eq(ferry_channel_set_bytes(channel), 0);
+	ck_assert_int_eq(ferry_channel_set_lines(channel, NULL, 0, 0), 0);
 	ck_assert_int_eq(poll_for(1, &at_once), 1);
 	expect_story("{abc4\nde}");
 	ck_assert_int_eq(ferry_channel_set_lines(channel, "\n", 1, 10), 0);
@@ -659,17 +667,14 @@ TEST(flush_waits_for_the_reader)
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-TEST(several_parts_leave_together)
+TEST(writes_leave_in_their_order)
 {
-	char a[] = "one ", b[] = "two";
-	const struct iovec parts[] = {{a, 4}, {NULL, 0}, {b, 3}};
-
 	open_channel(PAIR_UNIX);
-	ck_assert_int_eq(ferry_channel_writev(channel, parts, 3), 0);
+	ck_assert_int_eq(ferry_channel_write(channel, "one ", 4), 0);
+	ck_assert_int_eq(ferry_channel_write(channel, NULL, 0), 0);
+	ck_assert_int_eq(ferry_channel_write(channel, "two", 3), 0);
 	expect_sent(far, "one two");
-	ck_assert_int_eq(ferry_channel_writev(channel, NULL, 0), 0);
-	ck_assert_int_eq(ferry_channel_writev(channel, parts + 1, 1), 0);
-	ck_assert_int_eq(ferry_channel_writev(channel, NULL, 1), -EINVAL);
+	ck_assert_int_eq(ferry_channel_write(channel, NULL, 1), -EINVAL);
 	close_poller();
 }
 
@@ -678,7 +683,7 @@ TEST(a_full_queue_refuses_and_says_when_there_is_room)
 	unsigned char *bytes = make_bytes(MIB);
 
 	open_channel(PAIR_UNIX);
-	ck_assert_int_eq(ferry_channel_set_write_limit(channel, 100000), 0);
+	ck_assert_int_eq(ferry_channel_set_limits(channel, 256 * 1024, 100000), 0);
 	ck_assert_int_eq(ferry_channel_write(channel, bytes, MIB), 0);
 	ck_assert_int_eq(ferry_channel_write(channel, "x", 1), -EAGAIN);
 	ck_assert_int_eq(ferry_channel_write(channel, "x", 1), -EAGAIN);
@@ -711,7 +716,7 @@ TEST(a_program_that_only_writes_needs_no_polls)
 	uint64_t sent = 0, received = 0;
 
 	open_channel(PAIR_UNIX);
-	ck_assert_int_eq(ferry_channel_set_write_limit(channel, 10000), 0);
+	ck_assert_int_eq(ferry_channel_set_limits(channel, 256 * 1024, 10000), 0);
 	while (received < 2 * MIB) {
 		int status = ferry_channel_write(channel, block, sizeof(block));
 		ck_assert(status == 0 || status == -EAGAIN);
@@ -852,7 +857,7 @@ LOOP_TEST_FROM(no_more_is_read_ahead_than_allowed, PAIR_UNIX, PAIR_TCP + 1)
 	uint64_t sent = 0, told = 0;
 
 	open_channel((enum pair_kind)_i);
-	ck_assert_int_eq(ferry_channel_set_read_limit(channel, LIMIT), 0);
+	ck_assert_int_eq(ferry_channel_set_limits(channel, LIMIT, MIB), 0);
 	ck_assert_int_eq(ferry_channel_set_lines(channel, "\n", 1, 100), 0);
 	static char lines[65536];
 	for (size_t i = 0; i < sizeof(lines); i++)
@@ -934,7 +939,7 @@ TEST(a_freed_channel_is_closed_at_once_and_its_events_can_be_looked_at)
 	ck_assert_int_eq(ferry_channel_flush(channel, NULL), -ENOTCONN);
 	ck_assert_int_eq(ferry_channel_get_fd(channel), -ENOTCONN);
 	ck_assert_int_eq(ferry_poller_register(poller, channel), -ENOTCONN);
-	ck_assert_int_eq(ferry_channel_set_bytes(channel), 0);
+	ck_assert_int_eq(ferry_channel_set_lines(channel, NULL, 0, 0), 0);
 	expect_far_end();
 	ck_assert_int_eq(poll_now(), -ENOENT);
 	close_poller();
@@ -968,6 +973,15 @@ TEST(events_stay_valid_while_the_loop_runs_for_other_calls)
 
 /* ---- close_all ---- */
 
+/* A server at socket_path. */
+static void add_unix_server(struct ferry_channel **out)
+{
+	struct event_base *loop = ferry_poller_get_base(poller);
+
+	ck_assert_int_eq(ferry_listener_new_unix(&listener, loop, socket_path, NULL, NULL, NULL), 0);
+	ck_assert_int_eq(ferry_poller_add_server(out, poller, ferry_listener_get_fd(listener)), 0);
+}
+
 TEST_CASE("servers", make_directory, remove_directory);
 
 TEST(close_all_sends_and_closes_everything)
@@ -980,7 +994,7 @@ TEST(close_all_sends_and_closes_everything)
 		others[i] = add_channel(i == 0 ? PAIR_TCP : PAIR_UNIX, &fars[i]);
 		ck_assert_int_eq(ferry_channel_write(others[i], "bye", 3), 0);
 	}
-	ck_assert_int_eq(ferry_poller_add_unix_server(NULL, poller, socket_path, 0, 0), 0);
+	add_unix_server(NULL);
 	ck_assert_int_eq(ferry_poller_close_all(poller, NULL), 0);
 	expect_far_end();
 	for (int i = 0; i < 3; i++) {
@@ -989,6 +1003,7 @@ TEST(close_all_sends_and_closes_everything)
 		expect_sent(far, "bye");
 		expect_far_end();
 	}
+	free_listener();
 	ck_assert(!path_exists(socket_path));
 	ck_assert_int_eq(poll_now(), -ENOENT);
 	ck_assert_int_eq(ferry_poller_close_all(poller, NULL), 0);
@@ -1044,7 +1059,7 @@ TEST(a_server_accepts)
 	struct ferry_channel *server;
 
 	open_poller();
-	ck_assert_int_eq(ferry_poller_add_unix_server(&server, poller, socket_path, 0, 0), 0);
+	add_unix_server(&server);
 	ck_assert_int_eq(ferry_channel_set_lines(server, "\n", 1, 100), 0);
 	ck_assert_int_eq(poll_now(), 0);
 	far = connect_to_path();
@@ -1068,6 +1083,7 @@ TEST(a_server_accepts)
 	poll_until_story("X0");
 	ck_assert_int_eq(poll_now(), 0);
 	ferry_channel_free(server);
+	free_listener();
 	ck_assert(!path_exists(socket_path));
 	ck_assert_int_eq(poll_now(), -ENOENT);
 	close_poller();
@@ -1100,7 +1116,7 @@ TEST(a_server_that_is_not_registered_leaves_clients_in_the_backlog)
 	struct ferry_channel *server;
 
 	open_channel(PAIR_UNIX);
-	ck_assert_int_eq(ferry_poller_add_unix_server(&server, poller, socket_path, 0, 0), 0);
+	add_unix_server(&server);
 	ck_assert_int_eq(ferry_poller_unregister(poller, server), 0);
 	int client = connect_to_path();
 	ck_assert_int_eq(poll_now(), 0);
@@ -1116,7 +1132,7 @@ LOOP_TEST(connections_that_nobody_polls_are_closed, 2)
 	int clients[CLIENTS];
 
 	open_poller();
-	ck_assert_int_eq(ferry_poller_add_unix_server(NULL, poller, socket_path, 0, 0), 0);
+	add_unix_server(NULL);
 	for (int i = 0; i < CLIENTS; i++)
 		clients[i] = connect_to_path();
 	ck_assert_int_eq(poll_for(5, &at_once), 5);
@@ -1125,6 +1141,7 @@ LOOP_TEST(connections_that_nobody_polls_are_closed, 2)
 		while (told < CLIENTS)
 			told += poll_for(7, &deadline);
 	ferry_poller_free(poller);
+	free_listener();
 	for (int i = 0; i < CLIENTS; i++) {
 		char byte;
 		ssize_t count = read(clients[i], &byte, 1);
@@ -1147,7 +1164,7 @@ TEST(a_server_without_descriptors_waits_and_does_not_spin)
 	const struct timeval a_while = {.tv_usec = 350000};
 
 	open_poller();
-	ck_assert_int_eq(ferry_poller_add_unix_server(NULL, poller, socket_path, 0, 0), 0);
+	add_unix_server(NULL);
 	far = connect_to_path();
 	limit_descriptors(0);
 	turns = 0;
@@ -1370,9 +1387,9 @@ TEST(bad_arguments_change_nothing)
 	ck_assert_int_eq(ferry_poller_add_server(&made, poller, far), -EINVAL);
 	ck_assert_int_eq(ferry_poller_add_server(&made, poller, -1), -EBADF);
 	ck_assert_int_eq(ferry_poller_add_server(&made, poller, fds[0]), -ENOTSOCK);
-	ck_assert_int_eq(ferry_poller_add_unix_server(&made, poller, NULL, 0, 0), -EINVAL);
-	ck_assert_int_eq(ferry_poller_add_unix_server(&made, NULL, socket_path, 0, 0), -EINVAL);
-	ck_assert_int_eq(ferry_poller_add_unix_server(&made, poller, "/nowhere/at/all", 0, 0), -ENOENT);
+	ck_assert_int_eq(ferry_poller_add_server(NULL, NULL, far), -EINVAL);
+	ck_assert_int_eq(ferry_poller_add_server(NULL, poller, far), -EINVAL);
+	ck_assert_int_eq(ferry_poller_add_server(NULL, poller, -1), -EBADF);
 
 	ck_assert_int_eq(ferry_channel_new_socket(NULL, poller, far), -EINVAL);
 	ck_assert_int_eq(ferry_channel_new_socket(&made, NULL, far), -EINVAL);
@@ -1394,18 +1411,18 @@ TEST(bad_arguments_change_nothing)
 	ck_assert_ptr_null(made);
 	ck_assert(fd_is_open(fds[0]) && fd_is_open(fds[1]) && fd_is_open(far) && fd_is_open(file));
 
-	ck_assert_int_eq(ferry_channel_set_bytes(NULL), -EINVAL);
+	ck_assert_int_eq(ferry_channel_set_lines(NULL, NULL, 0, 0), -EINVAL);
 	ck_assert_int_eq(ferry_channel_set_lines(NULL, "\n", 1, 1), -EINVAL);
 	ck_assert_int_eq(ferry_channel_set_lines(channel, NULL, 1, 1), -EINVAL);
-	ck_assert_int_eq(ferry_channel_set_lines(channel, "\n", 0, 1), -EINVAL);
+	ck_assert_int_eq(ferry_channel_set_lines(channel, "\n", 0, 1), 0);
 	ck_assert_int_eq(ferry_channel_set_lines(channel, "12345678901234567", 17, 1), -EINVAL);
 	ck_assert_int_eq(ferry_channel_set_lines(channel, "\n", 1, 0), -EINVAL);
 	ck_assert_int_eq(ferry_channel_set_lines(channel, "\n", 1, (size_t)MIB * 1024 + 1), -EINVAL);
 	ck_assert_int_eq(ferry_channel_set_half_close(NULL, true), -EINVAL);
-	ck_assert_int_eq(ferry_channel_set_read_limit(NULL, 1), -EINVAL);
-	ck_assert_int_eq(ferry_channel_set_read_limit(channel, 0), -EINVAL);
-	ck_assert_int_eq(ferry_channel_set_write_limit(NULL, 1), -EINVAL);
-	ck_assert_int_eq(ferry_channel_set_write_limit(channel, 0), -EINVAL);
+	ck_assert_int_eq(ferry_channel_set_limits(NULL, 1, 1), -EINVAL);
+	ck_assert_int_eq(ferry_channel_set_limits(channel, 0, 1), -EINVAL);
+	ck_assert_int_eq(ferry_channel_set_limits(channel, 1, 0), -EINVAL);
+	ck_assert_int_eq(ferry_channel_set_limits(channel, 0, 0), -EINVAL);
 	ck_assert_int_eq(ferry_channel_set_context(NULL, NULL), -EINVAL);
 	ck_assert_ptr_null(ferry_channel_get_context(NULL));
 	ck_assert_int_eq(ferry_channel_get_fd(NULL), -EINVAL);

@@ -115,6 +115,7 @@ static void scenario(struct event_base *loop)
 	(void)loop;
 	static char large[20000];
 	struct ferry_poller *poller;
+	struct ferry_listener *listener;
 	struct ferry_channel *server, *channel;
 	struct heard heard = {0};
 	int ends[2], pipes[2];
@@ -153,7 +154,10 @@ static void scenario(struct event_base *loop)
 		if (registered < 0)
 			ferry_channel_free(channel);
 	}
-	if (!failed(ferry_poller_add_unix_server(&server, poller, "@ferry-channel-memory", 0, 0))) {
+	if (failed(ferry_listener_new_unix(&listener, ferry_poller_get_base(poller),
+	                                   "@ferry-channel-memory", NULL, NULL, NULL)))
+		listener = NULL;
+	else if (!failed(ferry_poller_add_server(&server, poller, ferry_listener_get_fd(listener)))) {
 		int client = connect_to_server();
 		ssize_t sent = send(client, large, sizeof(large), MSG_NOSIGNAL);
 		must(sent == sizeof(large));
@@ -164,6 +168,7 @@ static void scenario(struct event_base *loop)
 	close(ends[1]);
 	failed(ferry_poller_close_all(poller, &at_once));
 	ferry_poller_free(poller);
+	ferry_listener_free(listener);
 }
 
 static void judge(unsigned long failing)

@@ -223,8 +223,7 @@ static void open_connection(void)
 	make_pair(PAIR_UNIX, ends);
 	ck_assert_int_eq(ferry_channel_new_socket(&channel, poller, ends[0]), 0);
 	ck_assert_int_eq(ferry_channel_set_half_close(channel, true), 0);
-	ck_assert_int_eq(ferry_channel_set_read_limit(channel, LIMIT), 0);
-	ck_assert_int_eq(ferry_channel_set_write_limit(channel, LIMIT), 0);
+	ck_assert_int_eq(ferry_channel_set_limits(channel, LIMIT, LIMIT), 0);
 	far = ends[1];
 }
 
@@ -263,17 +262,12 @@ static void walk(const struct row *row, const char *events, void (*open)(void),
 	}
 }
 
-enum {
-	CONNECTION_ROWS = sizeof(connection_rows) / sizeof(*connection_rows),
-	SERVER_ROWS = sizeof(server_rows) / sizeof(*server_rows)
-};
-
-LOOP_TEST(each_event_takes_a_connection_to_the_documented_state, CONNECTION_ROWS)
+LOOP_TEST(each_event_takes_a_connection_to_the_documented_state, COUNT(connection_rows))
 {
 	walk(&connection_rows[_i], connection_events, open_connection, happen);
 }
 
-LOOP_TEST(each_event_takes_a_server_to_the_documented_state, SERVER_ROWS)
+LOOP_TEST(each_event_takes_a_server_to_the_documented_state, COUNT(server_rows))
 {
 	walk(&server_rows[_i], server_events, open_server, happen_to_server);
 }
