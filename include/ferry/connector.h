@@ -32,29 +32,29 @@ struct timeval;
 /** A connection attempt. Opaque. */
 struct ferry_connector;
 
-/** Is told how a connection attempt ended, exactly once, from the loop. @p status 0:
- *  @p transport is the callback's. Else a negative errno and @p transport is NULL; -ETIMEDOUT: the
- *  listener's backlog was full until the deadline. ferry frees the connector when the callback
- *  returns; ferry_connector_free() in the callback changes nothing about that. */
+/** Runs exactly once, from the loop, when a connection attempt has ended. If @p status is 0, the callback owns
+ *  @p transport. Otherwise @p status is a negative errno and @p transport is NULL; -ETIMEDOUT means that the
+ *  listener's backlog was full until the deadline. ferry frees the connector when the callback returns;
+ *  ferry_connector_free() in the callback has no effect. */
 typedef void (*ferry_connector_connected_cb)(struct ferry_connector *connector, int status,
                                              struct ferry_transport *transport, void *context);
 
 /**
- * Connects to a unix stream socket. A full backlog is tried again until the deadline.
+ * Connects to a unix stream socket. If the listener's backlog is full, ferry tries again until the deadline.
  *
  * @param[out] out the attempt, to cancel it; may be NULL
  * @param base the event_base to work in
  * @param path the socket's path, or `@name`
  * @param timeout how long to try while the backlog is full; NULL means 5 seconds
- * @param connected is told how it ended
+ * @param connected runs when the attempt has ended
  * @param context handed to @p connected
- * @retval 0 done: @p connected will run, unless ferry_connector_free() comes first
+ * @retval 0 done: @p connected will run, unless ferry_connector_free() is called first
  * @retval -EINVAL @p base, @p path or @p connected is NULL, @p path is empty or `@`, or
  *         @p timeout is negative or has 1,000,000 or more in its tv_usec
  * @retval -ENAMETOOLONG @p path is longer than a unix address holds
- * @retval -ENOENT, -ECONNREFUSED, -EACCES, … what connect(2) said at the first try: nobody
- *         listens there
- * @retval -EMFILE no descriptor number is free
+ * @retval -ENOENT, -ECONNREFUSED, -EACCES, … the first connect(2) failed with this error: nobody listens
+ *         there, or the user may not connect
+ * @retval -EMFILE the descriptor limit is reached
  * @retval -ENOMEM out of memory
  *
  * Since 0.1.
@@ -63,8 +63,8 @@ FERRY_EXPORT int ferry_connector_new_unix(struct ferry_connector **out, struct e
                                           const char *path, const struct timeval *timeout,
                                           ferry_connector_connected_cb connected, void *context);
 
-/** Cancels a connection attempt: its callback does not run. Not after the callback has run, because
- *  the connector is gone then; in the callback it is harmless. NULL: nothing happens. Since 0.1. */
+/** Cancels a connection attempt: its callback does not run. Must not be called after the callback has returned,
+ *  because the connector is freed then. In the callback it has no effect. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_connector_free(struct ferry_connector *connector);
 
 FERRY_END_DECLS

@@ -3,7 +3,7 @@
 
 /**
  * @file export.h
- * @brief Which symbols of the shared library are public, and C linkage for C++ callers.
+ * @brief Marks the public symbols of the shared library, and gives them C linkage in C++.
  */
 
 #if defined(__GNUC__)

@@ -48,29 +48,29 @@ struct ferry_transport;
 /** A listening socket. Opaque. */
 struct ferry_listener;
 
-/** What has become of the connections of a listener, since it was made. Since 0.1. */
+/** Counters of a listener, from the moment that it was made. Since 0.1. */
 struct ferry_listener_stats {
 	uint64_t accepted;           /**< given to the callback */
 	uint64_t refused_peers;      /**< closed: neither the user nor its groups are allowed */
 	uint64_t refused_over_limit; /**< closed: the user has as many as it may have */
-	uint64_t dropped;      /**< closed: out of memory, or the kernel would not say who it is */
-	uint64_t pauses;       /**< accepting paused: no descriptor number was free, or no memory */
+	uint64_t dropped;      /**< closed: out of memory, or the kernel did not return the user */
+	uint64_t pauses;       /**< accepting paused: the descriptor limit was reached, or no memory */
 	uint64_t reserved[11]; /**< for later versions */
 };
 
-/** Takes an accepted connection: @p transport is the callback's, to free in the end. Reading is not
- *  enabled on it until a protocol is set or bufferevent_enable() called. May call any function,
+/** Takes an accepted connection: the callback owns @p transport and frees it in the end. Reading is not enabled
+ *  on it until a protocol is set or bufferevent_enable() is called. The callback may call any function,
  *  ferry_listener_free() included. */
 typedef void (*ferry_listener_accepted_cb)(struct ferry_listener *listener,
                                            struct ferry_transport *transport, void *context);
 
 /**
- * How ferry_listener_new_unix() makes its socket. Start from FERRY_LISTENER_OPTIONS_INIT and set the members
- * that differ: a structure of zeros asks for the owner root.
+ * Options of ferry_listener_new_unix(). Start from FERRY_LISTENER_OPTIONS_INIT and set the members that differ: a
+ * structure of zeros asks for the owner root.
  *
  * An abstract name has no file: @c mode, @c owner, @c group and @c lock then have no effect.
  *
- * Later versions add members at the end whose default is zero, and the library tells the version from @c size.
+ * Later versions add members at the end whose default is zero; the library recognises the version by @c size.
  * An older library accepts a larger structure as long as the members that it does not know are zero.
  * Since 0.1.
  */
@@ -120,7 +120,7 @@ struct ferry_listener_options {
  *
  * All processes that use a path should use the lock. If one does not, its path is not taken while it accepts
  * connections: ferry connects to find out, and that process sees a connection that ends at once. A process
- * that has bound its socket and does not listen yet cannot be told from a dead one.
+ * that has bound its socket and does not listen yet looks like a dead one.
  *
  * @param[out] out the listener
  * @param base the event_base to accept in
@@ -154,20 +154,18 @@ FERRY_EXPORT int ferry_listener_new_unix(struct ferry_listener **out, struct eve
                                          ferry_listener_accepted_cb accepted, void *context);
 
 /**
- * Accepts on a listening stream socket of any family that came from elsewhere, and changes nothing
- * about it: not its options, its mode or its path, and ferry_listener_free() neither shuts it down
- * nor closes it nor removes a file.
+ * Accepts on a listening stream socket of any family that the caller has. The listener does not change the
+ * socket: neither its options nor its mode nor its path. ferry_listener_free() does not shut it down, does not
+ * close it and removes no file.
  *
  * @param[out] out the listener
  * @param base the event_base to accept in
- * @param fd the listening socket; stays the caller's and must stay open as long as the listener
- *        lives
+ * @param fd the listening socket; it stays the caller's and must stay open as long as the listener lives
  * @param accepted takes the connections
  * @param context handed to @p accepted
  * @retval 0 done
- * @retval -EINVAL @p out, @p base or @p accepted is NULL; @p fd does not listen, or is not
- *         non-blocking (that flag is shared with every process that has the socket: it is the
- *         caller's to set)
+ * @retval -EINVAL @p out, @p base or @p accepted is NULL; @p fd does not listen, or is not non-blocking (the
+ *         caller has to set that flag, because every process that has the socket shares it)
  * @retval -EBADF @p fd is not open
  * @retval -ENOTSOCK @p fd is not a socket
  * @retval -EPROTOTYPE @p fd is not a stream socket
@@ -178,30 +176,29 @@ FERRY_EXPORT int ferry_listener_new_unix(struct ferry_listener **out, struct eve
 FERRY_EXPORT int ferry_listener_new_fd(struct ferry_listener **out, struct event_base *base, int fd,
                                        ferry_listener_accepted_cb accepted, void *context);
 
-/** Stops accepting, without closing: connections wait in the backlog. Nothing happens when it is
- *  stopped already. -EINVAL: @p listener is NULL. Since 0.1. */
+/** Stops accepting, without closing: connections wait in the backlog. If the listener has stopped already,
+ *  nothing happens. -EINVAL: @p listener is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_listener_disable(struct ferry_listener *listener);
 
-/** Accepts again. -EINVAL: @p listener is NULL. -EOPNOTSUPP: it was made without a callback. -ENOMEM: out of
- *  memory. Since 0.1. */
+/** Accepts again. -EINVAL: @p listener is NULL. -EOPNOTSUPP: the listener was made without a callback. -ENOMEM:
+ *  out of memory. Since 0.1. */
 FERRY_EXPORT int ferry_listener_enable(struct ferry_listener *listener);
 
-/** The listening descriptor; it stays the listener's. -EINVAL: @p listener is NULL. Since 0.1. */
+/** The listening descriptor, which stays the listener's. -EINVAL: @p listener is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_listener_get_fd(const struct ferry_listener *listener);
 
 /**
- * Allows a user to connect, and refuses all who are not allowed, by this or by ferry_listener_allow_gid();
- * without a call of either, everybody may whom the file's mode lets in. Root is not allowed unless it is
- * named.
+ * Allows a user to connect. Once a user or a group is allowed, the listener refuses all others, root included.
+ * Without a call of this or of ferry_listener_allow_gid(), every user may connect that the file's mode admits.
  *
- * Who it is the kernel has written down at connect(2): the effective user (SO_PEERCRED). It is looked at
- * before a byte is read. Those who are refused are closed and counted, with a line in the log, at most one
- * a second. In a container, users of other user namespaces without a number in this one all have the
- * overflow number, 65534: do not allow that.
+ * The user is the effective one of the client, as the kernel has recorded it at connect(2) (SO_PEERCRED). The
+ * listener checks it before a byte is read. It closes and counts refused connections, and logs at most one line
+ * a second about them. In a container, users of other user namespaces that have no id in this one all have the
+ * overflow id, 65534: do not allow that.
  *
  * @param listener on a unix socket
  * @param uid the user
- * @retval 0 done, also if it is allowed already
+ * @retval 0 done, also if it was allowed already
  * @retval -EINVAL @p listener is NULL, or @p uid is -1
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
  * @retval -ENOMEM out of memory
@@ -211,12 +208,13 @@ FERRY_EXPORT int ferry_listener_get_fd(const struct ferry_listener *listener);
 FERRY_EXPORT int ferry_listener_allow_uid(struct ferry_listener *listener, uid_t uid);
 
 /**
- * Allows a group: processes whose effective group it is, or that have it among their supplementary groups
- * (SO_PEERGROUPS, Linux 4.13), as they were at connect(2). See ferry_listener_allow_uid().
+ * Allows a group to connect: processes with this effective group, or with this group among their supplementary
+ * groups (SO_PEERGROUPS, Linux 4.13), as the kernel has recorded them at connect(2). See
+ * ferry_listener_allow_uid().
  *
  * @param listener on a unix socket
  * @param gid the group
- * @retval 0 done, also if it is allowed already
+ * @retval 0 done, also if it was allowed already
  * @retval -EINVAL @p listener is NULL, or @p gid is -1
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
  * @retval -ENOMEM out of memory
@@ -226,14 +224,15 @@ FERRY_EXPORT int ferry_listener_allow_uid(struct ferry_listener *listener, uid_t
 FERRY_EXPORT int ferry_listener_allow_gid(struct ferry_listener *listener, gid_t gid);
 
 /**
- * Limits how many connections each user has at once; one more is closed and counted, with a line in the
- * log, at most one a second. So that no user can take all the descriptor numbers of a daemon.
+ * Limits the connections that each user has at once, so that no user can take all descriptor slots of a daemon.
+ * The listener closes and counts the connections above the limit, and logs at most one line a second about them.
  *
- * A connection counts from its acceptance until its transport is freed, for the user that made it, whoever
- * uses it later; and if it was accepted after the first call of this. Those of other listeners count apart.
+ * A connection counts for the user that made it, even if another user gets the descriptor later, and counts until
+ * its transport is freed. Connections that were accepted before the first call of this do not count. Each
+ * listener counts its own.
  *
  * @param listener on a unix socket
- * @param max how many; 0: no limit, which is what it is without a call. Those there are stay
+ * @param max the limit; 0: none, as without a call. Connections that exist already stay
  * @retval 0 done
  * @retval -EINVAL @p listener is NULL
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
@@ -245,19 +244,19 @@ FERRY_EXPORT int ferry_listener_set_max_connections_per_uid(struct ferry_listene
                                                             unsigned int max);
 
 /**
- * Whether clients may send descriptors (SO_PASSRIGHTS). Refuse them for a protocol that has no use for any:
- * their sendmsg(2) then fails with EPERM, and no descriptor is in flight to this process.
+ * Sets whether clients may send descriptors (SO_PASSRIGHTS). Refuse descriptors if the protocol has no use for
+ * them: sendmsg(2) of a client then fails with EPERM, and no descriptor is in flight to this process.
  *
- * The listening socket is changed as well, an adopted one too, for every process that has it, because
- * connections get it from there before they are accepted. What was sent before this call arrives, and is
- * closed and counted by a transport without a callback for it.
+ * The option is set on the listening socket too, because connections inherit it from there before they are
+ * accepted. This changes the socket for every process that has it, also if it was adopted. Descriptors that were
+ * sent before this call still arrive; a transport without a callback for them closes and counts them.
  *
  * @param listener on a unix socket
- * @param pass false: refuse them; true: take them, as sockets do by themselves
+ * @param pass false: refuse descriptors; true: take them, as is the kernel's default
  * @retval 0 done
  * @retval -EINVAL @p listener is NULL
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket
- * @retval -ENOPROTOOPT the kernel cannot refuse them: it is older than Linux 6.16
+ * @retval -ENOPROTOOPT the kernel cannot refuse descriptors: it is older than Linux 6.16
  *
  * May be called in callbacks. Since 0.1.
  */
@@ -267,8 +266,8 @@ FERRY_EXPORT int ferry_listener_set_pass_rights(struct ferry_listener *listener,
 FERRY_EXPORT int ferry_listener_get_stats(const struct ferry_listener *listener,
                                           struct ferry_listener_stats *stats);
 
-/** Stops listening: closes the socket, and removes its file if it is still the one that
- *  ferry_listener_new_unix() made, and the lock after it. Accepted transports live on. NULL: nothing happens. Since 0.1. */
+/** Stops listening. Closes the socket, removes its file if that is still the one that ferry_listener_new_unix()
+ *  made, and then removes the lock. Accepted transports live on. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_listener_free(struct ferry_listener *listener);
 
 FERRY_END_DECLS

@@ -3,7 +3,7 @@
 
 /**
  * @file log.h
- * @brief Where ferry says what is worth a line. It never prints by itself.
+ * @brief The callback that receives ferry's log lines. ferry never prints by itself.
  *
  * @code
  * static void log_line(enum ferry_log_level level, const char *line)
@@ -18,18 +18,18 @@
 
 FERRY_BEGIN_DECLS
 
-/** How much a line matters. Since 0.1. */
+/** The severity of a line. Since 0.1. */
 enum ferry_log_level {
-	FERRY_LOG_DEBUG = 0,  /**< of interest when looking for a fault */
+	FERRY_LOG_DEBUG = 0,  /**< of interest to somebody who looks for a fault */
 	FERRY_LOG_WARNING = 1 /**< the process is short of something, or a peer misbehaves */
 };
 
-/** Takes one line, without a newline. @p line is valid during the call. Runs in whatever thread has
- *  something to say; must not call ferry. */
+/** Receives one line, without a newline. @p line is valid during the call. The callback runs in the thread that
+ *  logs, which may be any thread that uses ferry, and must not call ferry. */
 typedef void (*ferry_log_cb)(enum ferry_log_level level, const char *line);
 
-/** Sets what takes the lines of all of ferry in this process; NULL, the default, drops them. The one
- *  setting that transports share. Any thread. Since 0.1. */
+/** Sets the callback for all log lines of this process; NULL, the default, drops them. It is the one setting
+ *  that all transports share. May be called in any thread. Since 0.1. */
 FERRY_EXPORT void ferry_log_set_cb(ferry_log_cb cb);
 
 FERRY_END_DECLS

@@ -3,7 +3,7 @@
 
 /**
  * @file version.h
- * @brief Which ferry this is, at compile time and at run time.
+ * @brief The version of ferry, at compile time and at run time.
  */
 
 #include "ferry/export.h"
