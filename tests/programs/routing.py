@@ -197,7 +197,7 @@ class Full(Case):
                 self.assertEqual((answer.status, answer.fields["retry-after"]), (503, "3"))
                 client.socket.close()
         self.assertLess(most, fds + 450)
-        self.assertIn("accepting pauses: no queue has room", proxy.text())
+        self.assertIn("accepting is paused: no queue has room", proxy.text())
         self.assertIn("accepting resumes", proxy.text())
         grown = proxy.child.memory_kib("VmHWM") - before
         print(f"{grown} KiB more for 1000 clients without a worker", flush=True)

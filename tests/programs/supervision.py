@@ -92,7 +92,7 @@ class Stopped(Case):
         stopped = proxy.worker_pids()[0]
         os.kill(stopped, signal.SIGSTOP)
         self.assert_serves(proxy)
-        proxy.wait_for(rf"\(pid {stopped}\) has had its time to end")
+        proxy.wait_for(rf"\(pid {stopped}\) has not ended in time")
         proxy.wait_for(rf"\(pid {stopped}\) has ended")
         self.assert_serves(proxy)
 

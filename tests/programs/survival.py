@@ -294,7 +294,7 @@ class Clients(Case):
             waiting = [stack.enter_context(server.client()) for _ in range(10)]
             for client in waiting:
                 client.send(REQUEST)
-            server.proxy.wait_for("accepting pauses")
+            server.proxy.wait_for("accepting is paused")
             resource.prlimit(server.proxy.pid, resource.RLIMIT_NOFILE, limit)
             for client in waiting:
                 self.assertEqual(client.read_answer().body, b"hello")

@@ -156,7 +156,7 @@ class Refused(Case):
         self.addCleanup(other.stop)
         other.wait_for("listening ")
         other.process.send_signal(signal.SIGUSR2)
-        other.wait_for("needs a control socket")
+        other.wait_for("there is no control socket")
 
 
 class ByHand(Case):

@@ -12,7 +12,7 @@
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 
-/* Operators and Prometheus: small requests, and none that takes long. */
+/* The requests of operators and of Prometheus are small and quick. */
 enum { TIMEOUT_SECONDS = 10, HEADERS_MAX = 8192, BODY_MAX = 4096 };
 
 static const struct timeval accept_pause = {.tv_usec = 100000};
@@ -20,7 +20,7 @@ static const struct timeval accept_pause = {.tv_usec = 100000};
 struct admin {
 	struct admin *next; /* in `admins` */
 	struct evhttp *http;
-	struct evhttp_bound_socket *bound; /* NULL: it accepts no more */
+	struct evhttp_bound_socket *bound; /* NULL: accepts no more */
 	struct evconnlistener *listener;   /* of `bound` */
 	struct event *accept_again;
 	int fd; /* or -1 */
@@ -33,9 +33,9 @@ static void set_header(struct evhttp_request *request, const char *name, const c
 	(void)evhttp_add_header(evhttp_request_get_output_headers(request), name, value);
 }
 
-/* The length is told of a HEAD's answer, too, and the body is not sent. */
-static void answer(struct evhttp_request *request, int status, const char *reason, const char *type,
-                   struct evbuffer *body)
+/* The answer to a HEAD has the length of the body, but no body. */
+static void send_body(struct evhttp_request *request, int status, const char *reason,
+                      const char *type, struct evbuffer *body)
 {
 	char length[24];
 	evutil_snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
@@ -51,26 +51,25 @@ static void answer(struct evhttp_request *request, int status, const char *reaso
 	evhttp_send_reply(request, status, reason, body);
 }
 
-static void answer_text(struct evhttp_request *request, int status, const char *reason,
-                        const char *text, struct evbuffer *body)
+static void send_text(struct evhttp_request *request, int status, const char *reason,
+                      const char *text, struct evbuffer *body)
 {
 	if (evbuffer_add_printf(body, "%s\n", text) < 0)
 		evhttp_send_error(request, HTTP_INTERNAL, NULL);
 	else
-		answer(request, status, reason, "text/plain; charset=utf-8", body);
+		send_body(request, status, reason, "text/plain; charset=utf-8", body);
 }
 
-static void show(struct admin *admin, struct evhttp_request *request, const char *path,
-                 struct evbuffer *body)
+static void send_snapshot(struct admin *admin, struct evhttp_request *request, const char *path,
+                          struct evbuffer *body)
 {
 	struct snapshot snapshot = {.version = ""};
 	admin->fill(&snapshot, admin->context);
 	if (strcmp(path, "/-/healthz") == 0) {
 		if (snapshot.not_serving == NULL)
-			answer_text(request, HTTP_OK, "OK", "ok", body);
+			send_text(request, HTTP_OK, "OK", "ok", body);
 		else
-			answer_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", snapshot.not_serving,
-			            body);
+			send_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", snapshot.not_serving, body);
 		return;
 	}
 	bool page = strcmp(path, "/-/status") == 0;
@@ -78,18 +77,18 @@ static void show(struct admin *admin, struct evhttp_request *request, const char
 	if (status < 0)
 		evhttp_send_error(request, HTTP_INTERNAL, NULL);
 	else
-		answer(request, HTTP_OK, "OK",
-		       page ? "text/html; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8",
-		       body);
+		send_body(request, HTTP_OK, "OK",
+		          page ? "text/html; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8",
+		          body);
 }
 
-static bool is_page(const char *path)
+static bool is_known_path(const char *path)
 {
 	return path != NULL && (strcmp(path, "/-/healthz") == 0 || strcmp(path, "/-/status") == 0 ||
 	                        strcmp(path, "/-/metrics") == 0);
 }
 
-static void asked(struct evhttp_request *request, void *context)
+static void request_received(struct evhttp_request *request, void *context)
 {
 	struct admin *admin = context;
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
@@ -100,20 +99,20 @@ static void asked(struct evhttp_request *request, void *context)
 		evhttp_send_error(request, HTTP_INTERNAL, NULL);
 		return;
 	}
-	if (!is_page(path)) {
-		answer_text(request, HTTP_NOTFOUND, "Not Found",
-		            "there are /-/status, /-/metrics and /-/healthz", body);
+	if (!is_known_path(path)) {
+		send_text(request, HTTP_NOTFOUND, "Not Found",
+		          "the paths are /-/status, /-/metrics and /-/healthz", body);
 	} else if (command != EVHTTP_REQ_GET && command != EVHTTP_REQ_HEAD) {
 		set_header(request, "Allow", "GET, HEAD");
-		answer_text(request, HTTP_BADMETHOD, "Method Not Allowed", "only GET and HEAD", body);
+		send_text(request, HTTP_BADMETHOD, "Method Not Allowed", "only GET and HEAD", body);
 	} else {
-		show(admin, request, path, body);
+		send_snapshot(admin, request, path, body);
 	}
 	evbuffer_free(body);
 }
 
-/* A listener has one context for both of its callbacks, and evhttp's own is in it: this is how an error
- * finds its admin. */
+/* All admins. A listener has one context for both of its callbacks, and evhttp sets that: the error callback
+ * finds its admin here. */
 static struct admin *admins;
 
 static void leave_admins(const struct admin *admin)
@@ -125,8 +124,8 @@ static void leave_admins(const struct admin *admin)
 		*link = admin->next;
 }
 
-/* EMFILE and its like come again at once while a connection waits: accepting pauses. */
-static void accept_failed(struct evconnlistener *listener, void *context)
+/* With a connection in the backlog EMFILE would recur at once: accepting is paused. */
+static void admin_accept_failed(struct evconnlistener *listener, void *context)
 {
 	(void)context;
 	struct admin *admin = admins;
@@ -136,7 +135,7 @@ static void accept_failed(struct evconnlistener *listener, void *context)
 		evconnlistener_disable(listener);
 }
 
-static void accept_again(evutil_socket_t fd, short what, void *context)
+static void resume_admin(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct admin *admin = context;
@@ -144,9 +143,9 @@ static void accept_again(evutil_socket_t fd, short what, void *context)
 		evconnlistener_enable(admin->listener);
 }
 
-static void set_up_http(struct admin *admin)
+static void init_http(struct admin *admin)
 {
-	/* All that it knows, so that the refusal is ours: it answers 501 to others. */
+	/* All methods that evhttp knows: it would answer 501 to others itself. */
 	evhttp_set_allowed_methods(admin->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
 	                                            EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
 	                                            EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE |
@@ -154,10 +153,10 @@ static void set_up_http(struct admin *admin)
 	evhttp_set_max_headers_size(admin->http, HEADERS_MAX);
 	evhttp_set_max_body_size(admin->http, BODY_MAX);
 	evhttp_set_timeout(admin->http, TIMEOUT_SECONDS);
-	evhttp_set_gencb(admin->http, asked, admin);
+	evhttp_set_gencb(admin->http, request_received, admin);
 }
 
-/* The listener does not close its descriptor: on failure it is the caller's still. */
+/* The listener does not close the descriptor: on failure the caller keeps it. */
 static int start_accepting(struct admin *admin, struct event_base *base, int fd)
 {
 	admin->listener = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, fd);
@@ -168,7 +167,7 @@ static int start_accepting(struct admin *admin, struct event_base *base, int fd)
 		evconnlistener_free(admin->listener);
 		return -ENOMEM;
 	}
-	evconnlistener_set_error_cb(admin->listener, accept_failed);
+	evconnlistener_set_error_cb(admin->listener, admin_accept_failed);
 	return 0;
 }
 
@@ -185,11 +184,11 @@ int admin_new(struct admin **out, struct event_base *base, int fd, admin_fill_cb
 	admin->fd = -1;
 	admin->fill = fill;
 	admin->context = context;
-	admin->accept_again = evtimer_new(base, accept_again, admin);
+	admin->accept_again = evtimer_new(base, resume_admin, admin);
 	admin->http = evhttp_new(base);
 	int status = -ENOMEM;
 	if (admin->accept_again != NULL && admin->http != NULL) {
-		set_up_http(admin);
+		init_http(admin);
 		status = start_accepting(admin, base, fd);
 	}
 	if (status < 0) {
@@ -225,7 +224,9 @@ void admin_free(struct admin *admin)
 		return;
 	leave_admins(admin);
 	if (admin->http != NULL)
-		evhttp_free(admin->http); /* with its listener, whose events go before the descriptor */
+		evhttp_free(
+		    admin
+		        ->http); /* and the listener, whose event has to be freed before the descriptor is closed */
 	if (admin->accept_again != NULL)
 		event_free(admin->accept_again);
 	if (admin->fd >= 0)

@@ -1,37 +1,37 @@
 #ifndef FERRY_PROGRAMS_FERRY_PROXY_ADMIN_H
 #define FERRY_PROGRAMS_FERRY_PROXY_ADMIN_H
 
-/* What an operator sees of ferry-proxy, on an address of its own:
+/* The state of ferry-proxy for its operator, served by HTTP on an address of its own:
  *
  *     /-/metrics   Prometheus text format 0.0.4
  *     /-/status    a page for people
- *     /-/healthz   200 while it serves, 503 with the reason else
+ *     /-/healthz   200 while the proxy serves, else 503 with the reason
  *
- * Other paths are 404, other methods than GET and HEAD 405. There is no password: the address is to be
- * one that only operators reach. */
+ * Other paths are 404, other methods than GET and HEAD 405. There is no password: only operators should be
+ * able to reach the address. */
 
 #include "programs/ferry-proxy/report.h"
 
 struct event_base;
 struct admin;
 
-/* Fills in what is to be shown, whenever somebody asks. Called from the loop. What the snapshot points
- * to is the callee's, and has to stay as it is until the loop runs again. */
+/* Fills in the snapshot for a request, in the loop. The callee owns all that the snapshot points to, and
+ * leaves it unchanged until the loop runs again. */
 typedef void (*admin_fill_cb)(struct snapshot *snapshot, void *context);
 
-/* Serves on a socket that listens (socket_address_listen()), non-blocking; on success it is the admin's,
- * and is closed with it. 0, or -EINVAL: it is no listening socket; -ENOMEM. */
+/* Serves on a listening, non-blocking socket (socket_address_listen()), which the admin owns and closes on
+ * success. 0, or -EINVAL: the socket does not listen; -ENOMEM. */
 int admin_new(struct admin **out, struct event_base *base, int fd, admin_fill_cb fill,
               void *context);
 
-/* The listening socket, which stays the admin's: for handing it to the proxy that takes over. -1: it takes
- * no more connections. */
+/* The listening socket, for a handoff to the proxy that takes over; it stays the admin's. -1: the admin
+ * accepts no more connections. */
 int admin_get_fd(const struct admin *admin);
 
-/* Takes no more connections, and serves those that there are; for good. */
+/* Accepts no more connections, and serves those that are open. */
 void admin_stop_accepting(struct admin *admin);
 
-/* Drops all its connections; the loop has to run a turn after. NULL: nothing happens. */
+/* Drops all connections. The caller runs the loop for one more turn. NULL: does nothing. */
 void admin_free(struct admin *admin);
 
 #endif

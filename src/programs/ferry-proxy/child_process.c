@@ -9,7 +9,7 @@
 
 #include <sys/wait.h>
 
-/* What this process ignores or blocks is no affair of the child's. */
+/* The child does not inherit the signals that this process ignores or blocks. */
 static int set_attributes(posix_spawnattr_t *attributes, bool own_group)
 {
 	sigset_t none, all;
@@ -17,7 +17,7 @@ static int set_attributes(posix_spawnattr_t *attributes, bool own_group)
 	sigfillset(&all);
 	short flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
 	if (own_group)
-		flags |= POSIX_SPAWN_SETPGROUP; /* the group 0 of a new attribute object: its own */
+		flags |= POSIX_SPAWN_SETPGROUP; /* group 0, the default: a new one */
 	int error = posix_spawnattr_setflags(attributes, flags);
 	if (error == 0)
 		error = posix_spawnattr_setsigmask(attributes, &none);
@@ -26,7 +26,7 @@ static int set_attributes(posix_spawnattr_t *attributes, bool own_group)
 	return error;
 }
 
-static int spawn(pid_t *out, char *const argv[], int fd, bool own_group)
+static int spawn_with_fd(pid_t *out, char *const argv[], int fd, bool own_group)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
@@ -38,7 +38,7 @@ static int spawn(pid_t *out, char *const argv[], int fd, bool own_group)
 		posix_spawn_file_actions_destroy(&actions);
 		return error;
 	}
-	/* The duplicate is not close-on-exec; nor is it when the numbers are the same. */
+	/* The duplicate is not close-on-exec, even if `fd` is CHILD_PROCESS_FD already. */
 	if (fd >= 0)
 		error = posix_spawn_file_actions_adddup2(&actions, fd, CHILD_PROCESS_FD);
 	if (error == 0)
@@ -52,7 +52,7 @@ static int spawn(pid_t *out, char *const argv[], int fd, bool own_group)
 
 int child_process_start(pid_t *out, char *const argv[], int fd, bool own_group)
 {
-	return -spawn(out, argv, fd, own_group);
+	return -spawn_with_fd(out, argv, fd, own_group);
 }
 
 bool child_process_has_ended(pid_t pid, int *status)
@@ -62,7 +62,7 @@ bool child_process_has_ended(pid_t pid, int *status)
 		found = waitpid(pid, status, WNOHANG);
 	} while (found < 0 && errno == EINTR);
 	if (found < 0)
-		*status = 0; /* somebody else has waited for it: it is gone all the same */
+		*status = 0; /* other code has waited for it: the child has ended */
 	return found != 0;
 }
 

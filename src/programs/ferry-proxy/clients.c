@@ -20,24 +20,24 @@
 #include <ferry/ferry.h>
 
 enum {
-	LINGER_BYTES = 256 * 1024, /* input that a client may still send after it was refused */
-	SPARE_FDS = 64             /* descriptors that are left for other things than clients */
+	LINGER_BYTES = 256 * 1024, /* the most input that is dropped after a refusal */
+	SPARE_FDS = 64             /* descriptors for other purposes than clients */
 };
 
 static const struct timeval linger_timeout = {.tv_sec = 2};
 static const struct timeval accept_pause = {.tv_usec = 100000};
 
 enum state {
-	EXPECTING, /* the PROXY header */
-	READING,   /* the head */
-	ANSWERING, /* why it is refused */
-	LINGERING  /* until the client has read that: closing with unread input would reset */
+	EXPECTING, /* waits for the PROXY header */
+	READING,   /* reads the head */
+	ANSWERING, /* writes the refusal */
+	LINGERING /* drops input until the client has read the refusal: a close with unread input resets */
 };
 
 struct client {
 	struct clients *clients;
 	struct client *next;
-	struct client **link; /* what points to this one */
+	struct client **link; /* the pointer to this client */
 	struct bufferevent *bev;
 	struct event *deadline;
 	enum state state;
@@ -46,43 +46,43 @@ struct client {
 	struct http_head head;
 };
 
-struct listener {
+struct client_listener {
 	struct clients *clients;
 	struct evconnlistener *accepts;
 	bool proxy_protocol;
 };
 
-/* Why nothing is accepted. */
-enum hindrance { NOT_STARTED = 1, NO_DESCRIPTORS = 2, TOO_MANY = 4, QUEUES_FULL = 8 };
+/* The reasons for which accepting is paused; bits. */
+enum pause { NOT_STARTED = 1, NO_DESCRIPTORS = 2, TOO_MANY = 4, QUEUES_FULL = 8 };
 
 struct clients {
 	struct event_base *base;
 	const struct conf *conf;
 	const struct routes *routes;
 	struct services *services;
-	struct listener listeners[CONF_LISTENS];
+	struct client_listener listeners[CONF_LISTENS];
 	unsigned int listener_count;
-	unsigned int hindrances;
+	unsigned int pauses;
 	struct event *accept_again;
 	struct client *first;
 	unsigned long count;
 	unsigned long most;
-	bool out_of_descriptors; /* said once */
+	bool out_of_descriptors; /* and the log has a line about it */
 	uint64_t accepted;
 	uint64_t gone;
 	struct refusals refusals;
 };
 
-/* ---- accepting, or not ---- */
+/* ---- the pauses of accepting ---- */
 
-static void hinder(struct clients *clients, enum hindrance why, bool is)
+static void set_pause(struct clients *clients, enum pause why, bool is)
 {
-	unsigned int before = clients->hindrances;
+	unsigned int before = clients->pauses;
 	if (is)
-		clients->hindrances |= why;
+		clients->pauses |= why;
 	else
-		clients->hindrances &= ~(unsigned int)why;
-	if ((before == 0) == (clients->hindrances == 0))
+		clients->pauses &= ~(unsigned int)why;
+	if ((before == 0) == (clients->pauses == 0))
 		return;
 	for (unsigned int i = 0; i < clients->listener_count; i++)
 		if (before == 0)
@@ -91,33 +91,33 @@ static void hinder(struct clients *clients, enum hindrance why, bool is)
 			evconnlistener_enable(clients->listeners[i].accepts);
 }
 
-/* Each has a descriptor here: those that are read, and those that no worker has claimed yet. */
+/* A client needs a descriptor while its head is read, and then until a worker has claimed it. */
 static bool have_room(const struct clients *clients)
 {
 	return clients->count + services_unclaimed(clients->services) < clients->most;
 }
 
-static void pause_for_a_moment(struct clients *clients, enum hindrance why)
+static void pause_briefly(struct clients *clients, enum pause why)
 {
 	if (event_add(clients->accept_again, &accept_pause) == 0)
-		hinder(clients, why, true);
+		set_pause(clients, why, true);
 }
 
-static void accept_again(evutil_socket_t fd, short what, void *context)
+static void resume_accepting(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct clients *clients = context;
-	hinder(clients, NO_DESCRIPTORS, false);
+	set_pause(clients, NO_DESCRIPTORS, false);
 	if (have_room(clients))
-		hinder(clients, TOO_MANY, false);
+		set_pause(clients, TOO_MANY, false);
 	else
 		event_add(clients->accept_again, &accept_pause);
 }
 
 void clients_set_full(struct clients *clients, bool full)
 {
-	program_log(full ? "accepting pauses: no queue has room" : "accepting resumes");
-	hinder(clients, QUEUES_FULL, full);
+	program_log(full ? "accepting is paused: no queue has room" : "accepting resumes");
+	set_pause(clients, QUEUES_FULL, full);
 }
 
 /* ---- one client ---- */
@@ -129,21 +129,21 @@ static void free_client(struct client *client)
 	if (client->next != NULL)
 		client->next->link = client->link;
 	event_free(client->deadline);
-	bufferevent_free(client->bev); /* closes the descriptor, unless it was taken out */
+	bufferevent_free(client->bev); /* and closes the descriptor, unless the handoff has it */
 	free(client);
 	clients->count--;
-	if ((clients->hindrances & TOO_MANY) != 0 && have_room(clients))
-		hinder(clients, TOO_MANY, false);
+	if ((clients->pauses & TOO_MANY) != 0 && have_room(clients))
+		set_pause(clients, TOO_MANY, false);
 }
 
-static void fail(struct client *client)
+static void drop_failed(struct client *client)
 {
 	client->clients->refusals.failed++;
 	free_client(client);
 }
 
-/* The answer is short, and the socket has taken nothing before: it leaves at the first try. */
-static void refuse(struct client *client, int status, const char *why)
+/* The answer fits into the empty buffer of the socket: one write sends all of it. */
+static void refuse_client(struct client *client, int status, const char *why)
 {
 	struct http_answer answer = {.status = status,
 	                             .why = why,
@@ -156,7 +156,7 @@ static void refuse(struct client *client, int status, const char *why)
 	if (http_answer_add(bufferevent_get_output(client->bev), &answer) < 0 ||
 	    bufferevent_enable(client->bev, EV_READ | EV_WRITE) < 0 ||
 	    event_add(client->deadline, &linger_timeout) < 0)
-		fail(client);
+		drop_failed(client);
 }
 
 static void add_client(struct clients *clients, struct client *client)
@@ -170,12 +170,12 @@ static void add_client(struct clients *clients, struct client *client)
 	clients->count++;
 }
 
-static void can_read(struct bufferevent *bev, void *context);
-static void all_is_written(struct bufferevent *bev, void *context);
-static void something_happened(struct bufferevent *bev, short what, void *context);
-static void deadline_passed(evutil_socket_t fd, short what, void *context);
+static void client_readable(struct bufferevent *bev, void *context);
+static void answer_written(struct bufferevent *bev, void *context);
+static void client_event(struct bufferevent *bev, short what, void *context);
+static void client_timed_out(evutil_socket_t fd, short what, void *context);
 
-/* On failure the descriptor is closed. */
+/* Owns the descriptor, also on failure. */
 static struct client *new_client(struct clients *clients, int fd)
 {
 	struct client *client = malloc(sizeof(*client));
@@ -184,7 +184,7 @@ static struct client *new_client(struct clients *clients, int fd)
 		return NULL;
 	}
 	*client =
-	    (struct client){.deadline = evtimer_new(clients->base, deadline_passed, client),
+	    (struct client){.deadline = evtimer_new(clients->base, client_timed_out, client),
 	                    .bev = bufferevent_socket_new(clients->base, fd, BEV_OPT_CLOSE_ON_FREE)};
 	http_head_init(&client->head);
 	if (client->bev == NULL || client->deadline == NULL) {
@@ -197,12 +197,12 @@ static struct client *new_client(struct clients *clients, int fd)
 		free(client);
 		return NULL;
 	}
-	bufferevent_setcb(client->bev, can_read, all_is_written, something_happened, client);
+	bufferevent_setcb(client->bev, client_readable, answer_written, client_event, client);
 	add_client(clients, client);
 	return client;
 }
 
-/* ---- handing it off, and getting it back ---- */
+/* ---- handing off, and taking back ---- */
 
 static void answer_unserved(struct clients *clients, struct ferry_handoff *handoff,
                             uint64_t *counter)
@@ -211,7 +211,7 @@ static void answer_unserved(struct clients *clients, struct ferry_handoff *hando
 	const char *bytes = ferry_handoff_get_bytes(handoff, &length);
 	struct http_head head;
 	http_head_init(&head);
-	http_head_parse(&head, bytes, length); /* again: for whether a body may follow the answer */
+	http_head_parse(&head, bytes, length); /* for the method: HEAD gets no body */
 	int fd = ferry_handoff_steal_fd(handoff);
 	struct client *client = fd >= 0 ? new_client(clients, fd) : NULL;
 	if (client == NULL) {
@@ -220,7 +220,7 @@ static void answer_unserved(struct clients *clients, struct ferry_handoff *hando
 	}
 	client->head = head;
 	++*counter;
-	refuse(client, 503, "no worker is free");
+	refuse_client(client, 503, "no worker is free");
 }
 
 void clients_take_back(struct clients *clients, struct ferry_handoff *handoff)
@@ -228,8 +228,8 @@ void clients_take_back(struct clients *clients, struct ferry_handoff *handoff)
 	answer_unserved(clients, handoff, &clients->refusals.expired);
 }
 
-static int describe(struct ferry_handoff *handoff, const struct conf_service *service,
-                    const struct client_address *address)
+static int describe_client(struct ferry_handoff *handoff, const struct conf_service *service,
+                           const struct client_address *address)
 {
 	unsigned char blob[CLIENT_ADDRESS_MAX];
 	char host[SOCKET_ADDRESS_TEXT_SIZE];
@@ -245,7 +245,7 @@ static int describe(struct ferry_handoff *handoff, const struct conf_service *se
 	return status;
 }
 
-/* The head is whole. Nothing more is read of the client here, whatever happens. */
+/* The head is complete. From now on the proxy reads nothing from the client. */
 static void hand_off(struct client *client, unsigned int service)
 {
 	struct clients *clients = client->clients;
@@ -253,11 +253,11 @@ static void hand_off(struct client *client, unsigned int service)
 	struct ferry_handoff *handoff;
 	bufferevent_disable(client->bev, EV_READ | EV_WRITE);
 	if (ferry_handoff_from_bufferevent(&handoff, client->bev) < 0) {
-		fail(client);
+		drop_failed(client);
 		return;
 	}
 	free_client(client);
-	int status = describe(handoff, &clients->conf->services[service], &address);
+	int status = describe_client(handoff, &clients->conf->services[service], &address);
 	if (status == 0)
 		status = services_hand_off(clients->services, service, handoff, &address.client);
 	if (status == 0)
@@ -268,7 +268,7 @@ static void hand_off(struct client *client, unsigned int service)
 
 /* ---- reading ---- */
 
-static void route(struct client *client, const char *text)
+static void route_client(struct client *client, const char *text)
 {
 	struct clients *clients = client->clients;
 	int service = routes_find_head(clients->routes, &client->head, text);
@@ -276,10 +276,10 @@ static void route(struct client *client, const char *text)
 		hand_off(client, (unsigned int)service);
 	} else if (service == -ENOENT) {
 		clients->refusals.no_route++;
-		refuse(client, 404, NULL);
+		refuse_client(client, 404, NULL);
 	} else {
 		clients->refusals.bad_request++;
-		refuse(client, 400, "a path that programs understand differently");
+		refuse_client(client, 400, "a path that programs interpret differently");
 	}
 }
 
@@ -292,15 +292,15 @@ static void read_head(struct client *client, struct evbuffer *input)
 		return;
 	const char *text = (const char *)evbuffer_pullup(input, (ev_ssize_t)length);
 	if (text == NULL) {
-		fail(client);
+		drop_failed(client);
 		return;
 	}
 	int result = http_head_parse(&client->head, text, length);
 	if (result > 0) {
-		route(client, text);
+		route_client(client, text);
 	} else if (result < 0) {
 		client->clients->refusals.bad_request++;
-		refuse(client, -result, client->head.error);
+		refuse_client(client, -result, client->head.error);
 	}
 }
 
@@ -312,7 +312,7 @@ static void bad_proxy_header(struct client *client, const char *why)
 	free_client(client);
 }
 
-/* False: the head is not to be looked at, or the client is gone. */
+/* True: the header has been taken off. False: wait for more, or the client was freed. */
 static bool read_proxy_header(struct client *client, struct evbuffer *input)
 {
 	struct proxy_protocol header;
@@ -336,7 +336,7 @@ static bool read_proxy_header(struct client *client, struct evbuffer *input)
 	return true;
 }
 
-static void can_read(struct bufferevent *bev, void *context)
+static void client_readable(struct bufferevent *bev, void *context)
 {
 	struct client *client = context;
 	struct evbuffer *input = bufferevent_get_input(bev);
@@ -352,7 +352,7 @@ static void can_read(struct bufferevent *bev, void *context)
 		free_client(client);
 }
 
-static void all_is_written(struct bufferevent *bev, void *context)
+static void answer_written(struct bufferevent *bev, void *context)
 {
 	struct client *client = context;
 	if (client->state != ANSWERING)
@@ -361,10 +361,10 @@ static void all_is_written(struct bufferevent *bev, void *context)
 	shutdown(bufferevent_getfd(bev), SHUT_WR);
 }
 
-static void something_happened(struct bufferevent *bev, short what, void *context)
+static void client_event(struct bufferevent *bev, short what, void *context)
 {
 	struct client *client = context;
-	/* A client that ended its half may still read its answer: the deadline bounds how long. */
+	/* A client that has ended its half may still read its answer; the deadline bounds the time. */
 	if ((what & BEV_EVENT_EOF) != 0 && client->state == ANSWERING &&
 	    evbuffer_get_length(bufferevent_get_output(bev)) > 0)
 		return;
@@ -373,9 +373,9 @@ static void something_happened(struct bufferevent *bev, short what, void *contex
 	free_client(client);
 }
 
-/* A client that has sent nothing at all has asked for nothing: browsers open connections ahead, and
- * would take a 408 for the answer to their next request. */
-static void deadline_passed(evutil_socket_t fd, short what, void *context)
+/* A client that has sent nothing gets no answer: browsers open connections ahead of need, and would take a 408
+ * for the answer to their next request. */
+static void client_timed_out(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct client *client = context;
@@ -383,18 +383,18 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 	if (client->state == READING || client->state == EXPECTING)
 		client->clients->refusals.too_slow++;
 	if (client->state == READING && length > 0)
-		refuse(client, 408, "the request head took too long");
+		refuse_client(client, 408, "the request head took too long");
 	else
 		free_client(client);
 }
 
 /* ---- listeners ---- */
 
-static void accepted(struct evconnlistener *accepts, evutil_socket_t fd, struct sockaddr *address,
-                     int length, void *context)
+static void client_accepted(struct evconnlistener *accepts, evutil_socket_t fd,
+                            struct sockaddr *address, int length, void *context)
 {
 	(void)accepts, (void)address, (void)length;
-	struct listener *listener = context;
+	struct client_listener *listener = context;
 	struct clients *clients = listener->clients;
 	clients->out_of_descriptors = false;
 	clients->accepted++;
@@ -405,47 +405,47 @@ static void accepted(struct evconnlistener *accepts, evutil_socket_t fd, struct 
 	}
 	client->state = listener->proxy_protocol ? EXPECTING : READING;
 	if (!have_room(clients))
-		pause_for_a_moment(clients, TOO_MANY);
+		pause_briefly(clients, TOO_MANY);
 	if (client_address_of_socket(&client->address, fd) < 0) {
-		clients->gone++; /* the only reason: it was reset meanwhile */
+		clients->gone++; /* getpeername(2) fails only if the client has reset the connection */
 		free_client(client);
 	} else if (event_add(client->deadline, &clients->conf->head_timeout) < 0 ||
 	           bufferevent_enable(client->bev, EV_READ) < 0) {
-		fail(client);
+		drop_failed(client);
 	}
 }
 
-/* EMFILE and its like come again at once while a connection waits: accepting pauses. */
-static void accept_failed(struct evconnlistener *accepts, void *context)
+/* With a connection in the backlog EMFILE would recur at once: accepting is paused. */
+static void client_accept_failed(struct evconnlistener *accepts, void *context)
 {
 	(void)accepts;
 	int error = EVUTIL_SOCKET_ERROR();
-	struct listener *listener = context;
+	struct client_listener *listener = context;
 	struct clients *clients = listener->clients;
 	if (!clients->out_of_descriptors)
-		program_log("accepting pauses: %s", strerror(error));
+		program_log("accepting is paused: %s", strerror(error));
 	clients->out_of_descriptors = true;
-	pause_for_a_moment(clients, NO_DESCRIPTORS);
+	pause_briefly(clients, NO_DESCRIPTORS);
 }
 
 int clients_listen(struct clients *clients, int fd, bool proxy_protocol)
 {
-	struct listener *listener = &clients->listeners[clients->listener_count];
+	struct client_listener *listener = &clients->listeners[clients->listener_count];
 	listener->clients = clients;
 	listener->proxy_protocol = proxy_protocol;
-	/* A backlog of 0: it listens already. */
-	listener->accepts = evconnlistener_new(clients->base, accepted, listener,
+	/* With a backlog of 0 libevent does not call listen(2) again. */
+	listener->accepts = evconnlistener_new(clients->base, client_accepted, listener,
 	                                       LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
 	if (listener->accepts == NULL)
 		return -ENOMEM;
-	evconnlistener_set_error_cb(listener->accepts, accept_failed);
+	evconnlistener_set_error_cb(listener->accepts, client_accept_failed);
 	clients->listener_count++;
 	return 0;
 }
 
 void clients_accept(struct clients *clients)
 {
-	hinder(clients, NOT_STARTED, false);
+	set_pause(clients, NOT_STARTED, false);
 }
 
 void clients_stop_accepting(struct clients *clients)
@@ -492,11 +492,11 @@ int clients_new(struct clients **out, struct event_base *base, const struct conf
 	clients->conf = conf;
 	clients->routes = routes;
 	clients->services = services;
-	clients->hindrances = NOT_STARTED;
+	clients->pauses = NOT_STARTED;
 	clients->most = fds > 2UL * SPARE_FDS ? fds - SPARE_FDS : fds / 2;
 	if (conf->max_clients != 0 && conf->max_clients < clients->most)
 		clients->most = conf->max_clients;
-	clients->accept_again = evtimer_new(base, accept_again, clients);
+	clients->accept_again = evtimer_new(base, resume_accepting, clients);
 	if (clients->accept_again == NULL) {
 		free(clients);
 		return -ENOMEM;

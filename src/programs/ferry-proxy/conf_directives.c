@@ -9,7 +9,7 @@
 
 enum { DEFAULT_WORKERS = 2, MOST_WORKERS = 1024 };
 
-static bool exactly(struct conf_reader *reader, size_t count, const char *what)
+static bool check_one_argument(struct conf_reader *reader, size_t count, const char *what)
 {
 	if (count == 0)
 		return conf_reader_refuse(reader, "%s is missing", what);
@@ -79,7 +79,7 @@ static bool read_service_name(struct conf_reader *reader, const char *word, char
 	return true;
 }
 
-/* "key=value": the value, if the key is this one. */
+/* The value of "key=value" if the key is `key`, else NULL. */
 static const char *value_of(const char *word, const char *key)
 {
 	size_t length = strlen(key);
@@ -95,7 +95,7 @@ static bool read_choice(struct conf_reader *reader, const char *value,
 	                          conf_reader_shown(value));
 }
 
-/* What a service's and a route's words may be, once each. */
+/* The keys that the words of a service or a route may have, once each. */
 struct keys {
 	const char *const *names;
 	const char *expected;
@@ -121,7 +121,7 @@ static bool read_keys(struct conf_reader *reader, struct keys *keys, char **word
 	return true;
 }
 
-/* Two that listen on one path would take it from each other. */
+/* Of two sockets on one path each would remove the file of the other. */
 static bool socket_is_free(struct conf_reader *reader, const char *path)
 {
 	const struct conf *conf = reader->conf;
@@ -210,7 +210,7 @@ static bool fill_route(struct conf_reader *reader, struct conf_route *route, con
 	       (path == NULL || conf_reader_set(reader, &route->path, path));
 }
 
-/* The service is looked for when all have been read. */
+/* conf_directives_finish() finds the service, which may follow in the file. */
 static bool add_route(struct conf_reader *reader, char **words, size_t count)
 {
 	static const char *const names[] = {"host", "path", NULL};
@@ -241,7 +241,7 @@ static bool set_control(struct conf_reader *reader, const char *path)
 	       conf_reader_set(reader, &reader->conf->control, path);
 }
 
-/* Those that are a number. */
+/* The directives whose argument is a number. */
 static const struct {
 	enum directive directive;
 	unsigned long min, max;
@@ -295,7 +295,7 @@ static bool read_number(struct conf_reader *reader, enum directive directive, ch
 	while (numbers[i].directive != directive)
 		i++;
 	unsigned long number = 0;
-	if (!exactly(reader, count, numbers[i].what) ||
+	if (!check_one_argument(reader, count, numbers[i].what) ||
 	    !conf_reader_number(reader, words[0], numbers[i].min, numbers[i].max, &number))
 		return false;
 	set_number(reader->conf, directive, number);
@@ -313,13 +313,13 @@ bool conf_directive_run(struct conf_reader *reader, enum directive directive, ch
 	case DIRECTIVE_ROUTE:
 		return add_route(reader, words, count);
 	case DIRECTIVE_DEFAULT:
-		return exactly(reader, count, "a service's name") &&
+		return check_one_argument(reader, count, "a service's name") &&
 		       read_service_name(reader, words[0], reader->default_name);
 	case DIRECTIVE_ADMIN:
-		return exactly(reader, count, "an address") &&
+		return check_one_argument(reader, count, "an address") &&
 		       read_address(reader, words[0], &reader->conf->admin);
 	case DIRECTIVE_CONTROL:
-		return exactly(reader, count, "a path") && set_control(reader, words[0]);
+		return check_one_argument(reader, count, "a path") && set_control(reader, words[0]);
 	default:
 		return read_number(reader, directive, words, count);
 	}

@@ -87,8 +87,8 @@ bool conf_file_read_text(struct conf_reader *reader, const char *text, size_t le
 	return fine;
 }
 
-/* `room` bytes at most. How many, or a negative errno. */
-static ssize_t read_all(int fd, char *out, size_t room)
+/* Reads at most `room` bytes. The number of bytes, or a negative errno. */
+static ssize_t read_whole_file(int fd, char *out, size_t room)
 {
 	size_t used = 0;
 	while (used < room) {
@@ -114,7 +114,7 @@ bool conf_file_read(struct conf_reader *reader, const char *path)
 	if (fd < 0)
 		return conf_reader_refuse(reader, "%s", strerror(errno));
 	char *text = malloc(ROOM);
-	ssize_t length = text != NULL ? read_all(fd, text, ROOM) : -ENOMEM;
+	ssize_t length = text != NULL ? read_whole_file(fd, text, ROOM) : -ENOMEM;
 	close(fd);
 	bool fine;
 	if (length < 0)

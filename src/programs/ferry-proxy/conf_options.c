@@ -52,7 +52,7 @@ const char conf_usage[] =
     "SIGUSR2\n"
     "the proxy itself; SIGINT and SIGTERM end it.\n";
 
-/* Numbers below DIRECTIVES are the directives themselves. */
+/* Directives have the numbers from FIRST_DIRECTIVE on. */
 enum option_number {
 	OPTION_CONFIG = DIRECTIVES + 256,
 	OPTION_CHECK,
@@ -67,7 +67,7 @@ enum option_number {
 	OPTION_OUTCOME_LOG
 };
 
-/* Directives are moved off the numbers that getopt_long() has for itself. */
+/* getopt_long() uses smaller numbers for its own results. */
 enum { FIRST_DIRECTIVE = 256 };
 
 #define DIRECTIVE_OPTION(name, directive)                                 \
@@ -100,7 +100,7 @@ static const struct option options[] = {
     {NULL, 0, NULL, 0},
 };
 
-/* The options that are no directives. */
+/* The options that are not directives. */
 struct other_options {
 	const char *config;
 	bool check;
@@ -195,11 +195,11 @@ static bool read_option(struct conf_reader *reader, struct other_options *others
 	return fine;
 }
 
-static bool read_options(struct conf_reader *reader, struct other_options *others, int argc,
-                         char **argv)
+static bool read_proxy_options(struct conf_reader *reader, struct other_options *others, int argc,
+                               char **argv)
 {
 	int number;
-	optind = 0; /* glibc: from the start, whatever was read before */
+	optind = 0; /* glibc: start anew, although arguments were read before */
 	opterr = 0;
 	while ((number = getopt_long(argc, argv, ":", options, NULL)) != -1) {
 		if (number == '?' && optopt >= FIRST_DIRECTIVE)
@@ -222,7 +222,7 @@ static bool read_options(struct conf_reader *reader, struct other_options *other
 	return true;
 }
 
-/* --address and --port, or where one listens who was not told to. */
+/* Listens on --address and --port, or on their defaults. */
 static bool add_address(struct conf_reader *reader, const struct other_options *others)
 {
 	const char *address = others->address != NULL ? others->address : "127.0.0.1";
@@ -268,7 +268,7 @@ static bool add_word(struct conf_reader *reader, const char *key, const char *va
 	return true;
 }
 
-/* The one service of a proxy without others. */
+/* Makes the service "default" of the options. */
 static bool set_service(struct conf_reader *reader, const struct other_options *others)
 {
 	static char name[] = "default";
@@ -320,7 +320,7 @@ static bool set_outcome_log(struct conf_reader *reader, const char *path)
 	return path == NULL || conf_reader_set(reader, &reader->conf->outcome_log, path);
 }
 
-static bool read_all(struct conf_reader *reader, const struct other_options *others)
+static bool read_configuration(struct conf_reader *reader, const struct other_options *others)
 {
 	if (!set_take_over(reader, others->take_over) ||
 	    !set_outcome_log(reader, others->outcome_log) || !set_listens(reader, others))
@@ -340,8 +340,8 @@ enum conf_result conf_read(struct conf *conf, int argc, char **argv, char *error
 	struct conf_reader reader;
 	struct other_options others = {.check = false};
 	bool fine = conf_reader_begin(&reader, conf, error) == 0 &&
-	            read_options(&reader, &others, argc, argv) &&
-	            (others.help || others.version || read_all(&reader, &others));
+	            read_proxy_options(&reader, &others, argc, argv) &&
+	            (others.help || others.version || read_configuration(&reader, &others));
 	conf_reader_end(&reader);
 	if (!fine || others.help || others.version)
 		conf_free(conf);

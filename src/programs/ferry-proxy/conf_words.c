@@ -13,9 +13,8 @@ static bool is_control(char c)
 	return (c > '\0' && c < ' ' && !is_blank(c)) || c == 0x7f;
 }
 
-/* The word that starts at `*from`, moved to `to` without its quotes. Where its zero is to stand, or
- * NULL. */
-static char *take_word(char **from, char *to, const char **why)
+/* Moves the word at `*from` to `to`, without its quotes. Returns the place for its zero, or NULL. */
+static char *take_conf_word(char **from, char *to, const char **why)
 {
 	bool quoted = false;
 	char *next = *from;
@@ -59,11 +58,11 @@ int conf_words_split(char *line, char *words[CONF_WORDS_MAX], const char **why)
 			return -EINVAL;
 		}
 		char *word = next;
-		char *end = take_word(&next, word, why);
+		char *end = take_conf_word(&next, word, why);
 		if (end == NULL)
 			return -EINVAL;
 		if (*next != '\0')
-			next++; /* the zero may come to stand on it */
+			next++; /* the zero may overwrite it */
 		*end = '\0';
 		words[count++] = word;
 	}

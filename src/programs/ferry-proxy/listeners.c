@@ -9,7 +9,7 @@
 
 #include <ferry/ferry.h>
 
-static void set_name(struct listener *listener, const char *what, unsigned int number)
+static void name_listener(struct listener *listener, const char *what, unsigned int number)
 {
 	char text[SOCKET_ADDRESS_TEXT_SIZE];
 	socket_address_format(&listener->address, text, sizeof(text));
@@ -18,8 +18,8 @@ static void set_name(struct listener *listener, const char *what, unsigned int n
 		snprintf(listener->name + length, sizeof(listener->name) - (size_t)length, " %u", number);
 }
 
-/* The path of a unix socket, which in a configuration stands by itself. */
-static int set_path(struct listener *listener, const char *what, const char *path)
+/* Sets the address to the path of a unix socket, which a configuration gives without "unix:". */
+static int set_socket_path(struct listener *listener, const char *what, const char *path)
 {
 	char text[SOCKET_ADDRESS_TEXT_SIZE];
 	snprintf(text, sizeof(text), "unix:%s", path);
@@ -27,7 +27,7 @@ static int set_path(struct listener *listener, const char *what, const char *pat
 	if (status < 0)
 		program_log("%s %s: %s", what, path, strerror(-status));
 	else
-		set_name(listener, what, 1);
+		name_listener(listener, what, 1);
 	return status;
 }
 
@@ -38,7 +38,7 @@ static void name_listens(struct listeners *listeners, const struct conf *conf)
 		listeners->listens[i].address = conf->listens[i].address;
 		for (unsigned int j = 0; j < i; j++)
 			number += socket_address_equal(&conf->listens[i].address, &conf->listens[j].address);
-		set_name(&listeners->listens[i], "listen", number);
+		name_listener(&listeners->listens[i], "listen", number);
 	}
 }
 
@@ -49,13 +49,13 @@ int listeners_init(struct listeners *listeners, const struct conf *conf)
 	name_listens(listeners, conf);
 	for (unsigned int i = 0; i < conf->service_count && status == 0; i++)
 		if (conf->services[i].socket != NULL)
-			status = set_path(&listeners->services[i], "service", conf->services[i].socket);
+			status = set_socket_path(&listeners->services[i], "service", conf->services[i].socket);
 	if (conf->admin.length > 0) {
 		listeners->admin.address = conf->admin;
-		set_name(&listeners->admin, "admin", 1);
+		name_listener(&listeners->admin, "admin", 1);
 	}
 	if (conf->control != NULL && status == 0)
-		status = set_path(&listeners->control, "control", conf->control);
+		status = set_socket_path(&listeners->control, "control", conf->control);
 	return status;
 }
 
@@ -76,7 +76,7 @@ struct listener *listeners_next(struct listeners *listeners, const struct listen
 	return next < count ? all[next] : NULL;
 }
 
-/* A socket's file that nobody listens behind any more, left by a process that was killed. */
+/* Whether the file of a unix socket was left by a process that was killed: nobody listens on it. */
 static bool is_stale(const struct socket_address *address)
 {
 	if (address->any.sa_family != AF_UNIX || address->un.sun_path[0] == '\0')
@@ -97,7 +97,7 @@ static int listen_anew(const struct socket_address *address)
 	return fd;
 }
 
-static int add(struct listener *listener, struct ferry_socket_set *set)
+static int add_to_set(struct listener *listener, struct ferry_socket_set *set)
 {
 	int fd = listen_anew(&listener->address);
 	if (fd < 0)
@@ -113,12 +113,12 @@ static int add(struct listener *listener, struct ferry_socket_set *set)
 	return status;
 }
 
-static int open_one(struct listener *listener, struct ferry_socket_set *set)
+static int open_listener(struct listener *listener, struct ferry_socket_set *set)
 {
 	int status = 0;
 	listener->fd = ferry_socket_set_find(set, listener->name);
 	if (listener->fd == -ENOENT) {
-		status = add(listener, set);
+		status = add_to_set(listener, set);
 		listener->fd = ferry_socket_set_find(set, listener->name);
 	}
 	if (status < 0)
@@ -131,6 +131,6 @@ int listeners_open(struct listeners *listeners, struct ferry_socket_set *set)
 	int status = 0;
 	struct listener *listener = NULL;
 	while (status == 0 && (listener = listeners_next(listeners, listener)) != NULL)
-		status = open_one(listener, set);
+		status = open_listener(listener, set);
 	return status;
 }

@@ -1,15 +1,15 @@
 #ifndef FERRY_PROGRAMS_FERRY_PROXY_LISTENERS_H
 #define FERRY_PROGRAMS_FERRY_PROXY_LISTENERS_H
 
-/* The sockets that the proxy listens on, by the names under which the next proxy takes them over:
+/* The sockets that the proxy listens on. Each has a name, by which the next proxy takes it over:
  *
- *     listen ADDRESS      for clients, ADDRESS as it was configured; the second of the same address, port
- *                         0 for example, is "listen ADDRESS 2"
+ *     listen ADDRESS      for clients; ADDRESS as configured. A second socket of the same address, with
+ *                         port 0 for example, is "listen ADDRESS 2"
  *     admin ADDRESS
  *     service PATH        for workers that others start
  *     control PATH
  *
- * What is not in the set that was taken over is opened: so a new configuration may have more. */
+ * A socket that is not in the set that was taken over is opened: a new configuration may have more. */
 
 #include "programs/ferry-proxy/conf.h"
 
@@ -22,28 +22,28 @@ enum {
 	LISTENERS_NAME_SIZE = SOCKET_ADDRESS_TEXT_SIZE + 16
 };
 
-/* One socket that a configuration wants. */
+/* One socket of the configuration. */
 struct listener {
-	char name[LISTENERS_NAME_SIZE];
+	char name[LISTENERS_NAME_SIZE]; /* empty: the configuration has no such socket */
 	struct socket_address address;
-	int fd; /* of the set, once it is open */
+	int fd; /* once it is open; the set owns it */
 };
 
-/* All of them. */
+/* All sockets of the configuration. */
 struct listeners {
-	struct listener listens[CONF_LISTENS];   /* as many as the configuration has */
-	struct listener services[CONF_SERVICES]; /* those without a socket: no name */
-	struct listener admin, control;          /* without: no name */
+	struct listener listens[CONF_LISTENS];
+	struct listener services[CONF_SERVICES];
+	struct listener admin, control;
 };
 
-/* Lists what the configuration wants; nothing is opened. 0, or -EINVAL or -ENAMETOOLONG after saying which
- * path is none for a socket. */
+/* Lists the sockets of the configuration, and opens none. 0, or after printing the path -EINVAL or
+ * -ENAMETOOLONG: a path cannot be that of a socket. */
 int listeners_init(struct listeners *listeners, const struct conf *conf);
 
-/* Takes each from the set, or opens it and adds it. 0, or a negative errno after saying what failed. */
+/* Finds each socket in the set, or opens it and adds it. 0, or a negative errno after printing the cause. */
 int listeners_open(struct listeners *listeners, struct ferry_socket_set *set);
 
-/* The next one, in some order; NULL to begin with, and in the end. */
+/* The next socket, in some order; after NULL the first one, and NULL after the last one. */
 struct listener *listeners_next(struct listeners *listeners, const struct listener *listener);
 
 #endif

@@ -1,13 +1,13 @@
-/* A front door: accepts clients, reads each one's request head, and hands the open connection, with all
- * bytes that were read of it, to a worker process. From then on no byte of that client passes through
- * here.
+/* ferry-proxy accepts clients, reads the request head of each, and hands the open connection, with all bytes
+ * that were read from it, to a worker process. Afterwards no byte of that client passes through the
+ * proxy.
  *
  *     STARTING -> SERVING -> HANDING_OVER, STOPPING -> DISMISSING -> end
  *
- * STARTING: sockets are opened, or taken over from another proxy, which serves until the workers of this
- * one are ready. HANDING_OVER: another has taken over; the clients of which the head is being read are
- * still handed to workers. STOPPING: those are dropped. DISMISSING: the workers are to end when they
- * have served what they have. */
+ * STARTING: the proxy opens its sockets, or takes them over from another proxy, which serves until the
+ * workers of this one are ready. HANDING_OVER: another proxy has taken over; clients whose head is being
+ * read are still handed to workers. STOPPING: those clients are dropped. DISMISSING: each worker ends
+ * when it has served its clients. */
 
 #include "programs/ferry-proxy/admin.h"
 #include "programs/ferry-proxy/clients.h"
@@ -15,6 +15,7 @@
 #include "programs/ferry-proxy/listeners.h"
 #include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
+#include "programs/ferry-proxy/takeover.h"
 #include "programs/ferry-proxy/upgrade.h"
 #include "programs/shared/program.h"
 
@@ -31,12 +32,11 @@
 
 enum state { STARTING, SERVING, HANDING_OVER, STOPPING, DISMISSING };
 
-/* How often it is looked whether all is done that is to be done before the end. */
+/* The interval between checks whether the proxy may proceed to the next state of its end. */
 static const struct timeval closing_interval = {.tv_usec = 20000};
 
-/* So often, before those that wait for a worker are told that there is none: when all is to end, three
- * seconds. */
-enum { CLOSING_PATIENCE = 150 };
+/* STOPPING: after this number of checks, which is three seconds, clients that wait for a worker get 503. */
+enum { CLOSING_CHECKS = 150 };
 
 struct proxy {
 	struct event_base *base;
@@ -47,7 +47,7 @@ struct proxy {
 	int outcome_log;
 	enum state state;
 	bool failed;
-	unsigned int looks; /* while STOPPING */
+	unsigned int checks; /* while STOPPING */
 	struct timeval started;
 
 	struct listeners wanted;
@@ -57,7 +57,7 @@ struct proxy {
 	struct clients *clients;
 	struct admin *admin;
 	struct upgrade *upgrade;
-	struct takeover *takeover; /* as long as it is not over */
+	struct takeover *takeover; /* NULL: none is under way */
 
 	struct program_signals signals;
 	struct event *hangup;
@@ -67,16 +67,16 @@ struct proxy {
 
 /* ---- the end ---- */
 
-static void end(struct proxy *proxy, bool failed)
+static void end_proxy(struct proxy *proxy, bool failed)
 {
 	proxy->failed = proxy->failed || failed;
 	event_base_loopbreak(proxy->base);
 }
 
-static void look_again(struct proxy *proxy)
+static void check_again(struct proxy *proxy)
 {
 	if (event_add(proxy->closing, &closing_interval) < 0)
-		end(proxy, true);
+		end_proxy(proxy, true);
 }
 
 static void stop_accepting(struct proxy *proxy)
@@ -87,8 +87,8 @@ static void stop_accepting(struct proxy *proxy)
 		admin_stop_accepting(proxy->admin);
 }
 
-/* What waits for a worker is not to find all of them gone: they are dismissed when nothing waits. */
-static void go_on_closing(evutil_socket_t fd, short what, void *context)
+/* The workers are dismissed only when no connection waits for one. */
+static void continue_closing(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct proxy *proxy = context;
@@ -96,25 +96,25 @@ static void go_on_closing(evutil_socket_t fd, short what, void *context)
 	if (proxy->state == HANDING_OVER && !waiting && clients_count(proxy->clients) == 0) {
 		proxy->state = DISMISSING;
 		services_retire(proxy->services);
-	} else if (proxy->state == STOPPING && (!waiting || ++proxy->looks > CLOSING_PATIENCE)) {
+	} else if (proxy->state == STOPPING && (!waiting || ++proxy->checks > CLOSING_CHECKS)) {
 		proxy->state = DISMISSING;
 		if (waiting)
 			services_give_up(proxy->services);
 		services_terminate(proxy->services);
 	} else if (proxy->state == DISMISSING && !waiting && clients_count(proxy->clients) == 0 &&
 	           services_are_empty(proxy->services)) {
-		end(proxy, false);
+		end_proxy(proxy, false);
 	}
-	look_again(proxy);
+	check_again(proxy);
 }
 
-/* The first time: what has begun is finished. The second time nothing is waited for. */
-static void asked_to_end(evutil_socket_t signal_number, short what, void *context)
+/* After the first signal the workers finish the answers that have begun; the second one ends all at once. */
+static void end_requested(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
 	struct proxy *proxy = context;
 	if (proxy->state == STOPPING || proxy->state == STARTING) {
-		end(proxy, false);
+		end_proxy(proxy, false);
 		return;
 	}
 	upgrade_free(proxy->upgrade);
@@ -125,31 +125,31 @@ static void asked_to_end(evutil_socket_t signal_number, short what, void *contex
 		services_terminate(proxy->services);
 	else
 		proxy->state = STOPPING;
-	look_again(proxy);
+	check_again(proxy);
 }
 
-static void taken_over(void *context)
+static void was_taken_over(void *context)
 {
 	struct proxy *proxy = context;
 	stop_accepting(proxy);
 	if (proxy->state == SERVING)
 		proxy->state = HANDING_OVER;
-	look_again(proxy);
+	check_again(proxy);
 }
 
 /* ---- signals ---- */
 
-static void hung_up(evutil_socket_t signal_number, short what, void *context)
+static void reload_requested(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
 	struct proxy *proxy = context;
 	if (proxy->state != SERVING)
 		return;
-	program_log("the workers are to be replaced");
+	program_log("replacing the workers");
 	services_replace_workers(proxy->services);
 }
 
-static void asked_to_upgrade(evutil_socket_t signal_number, short what, void *context)
+static void upgrade_requested(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
 	struct proxy *proxy = context;
@@ -159,13 +159,13 @@ static void asked_to_upgrade(evutil_socket_t signal_number, short what, void *co
 
 static int init_events(struct proxy *proxy)
 {
-	proxy->hangup = evsignal_new(proxy->base, SIGHUP, hung_up, proxy);
-	proxy->user2 = evsignal_new(proxy->base, SIGUSR2, asked_to_upgrade, proxy);
-	proxy->closing = evtimer_new(proxy->base, go_on_closing, proxy);
+	proxy->hangup = evsignal_new(proxy->base, SIGHUP, reload_requested, proxy);
+	proxy->user2 = evsignal_new(proxy->base, SIGUSR2, upgrade_requested, proxy);
+	proxy->closing = evtimer_new(proxy->base, continue_closing, proxy);
 	if (proxy->hangup == NULL || proxy->user2 == NULL || proxy->closing == NULL ||
 	    event_add(proxy->hangup, NULL) < 0 || event_add(proxy->user2, NULL) < 0)
 		return -ENOMEM;
-	return program_signals_init_callback(&proxy->signals, proxy->base, asked_to_end, proxy);
+	return program_signals_init_callback(&proxy->signals, proxy->base, end_requested, proxy);
 }
 
 /* ---- the admin's view ---- */
@@ -184,7 +184,7 @@ static void fill_snapshot(struct snapshot *snapshot, void *context)
 	services_fill(proxy->services, snapshot);
 }
 
-/* The admin closes what it is given, and the set closes its own. */
+/* The admin gets a duplicate: both the admin and the set close their descriptor. */
 static int start_admin(struct proxy *proxy)
 {
 	if (proxy->wanted.admin.name[0] == '\0')
@@ -200,7 +200,7 @@ static int start_admin(struct proxy *proxy)
 
 /* ---- the beginning ---- */
 
-static void say_where_one(const char *what, int fd)
+static void print_address(const char *what, int fd)
 {
 	struct sockaddr_storage name;
 	struct socket_address address;
@@ -211,17 +211,17 @@ static void say_where_one(const char *what, int fd)
 		printf("%s %s\n", what, socket_address_format(&address, text, sizeof(text)));
 }
 
-static void say_where(const struct proxy *proxy)
+static void print_addresses(const struct proxy *proxy)
 {
 	if (proxy->wanted.admin.name[0] != '\0')
-		say_where_one("admin", proxy->wanted.admin.fd);
+		print_address("admin", proxy->wanted.admin.fd);
 	for (unsigned int i = 0; i < proxy->conf.listen_count; i++)
-		say_where_one("listening", proxy->wanted.listens[i].fd);
+		print_address("listening", proxy->wanted.listens[i].fd);
 	fflush(stdout);
 }
 
-/* Others may take over from now on. */
-static int be_the_one(struct proxy *proxy)
+/* From now on another proxy may take over. */
+static int become_current(struct proxy *proxy)
 {
 	const struct listener *control = &proxy->wanted.control;
 	const struct upgrade_options options = {.set = proxy->set,
@@ -229,11 +229,11 @@ static int be_the_one(struct proxy *proxy)
 	                                            control->name[0] != '\0' ? control->fd : -1,
 	                                        .control_path = proxy->conf.control,
 	                                        .argv = proxy->argv,
-	                                        .taken_over = taken_over,
+	                                        .taken_over = was_taken_over,
 	                                        .context = proxy};
 	int status = upgrade_new(&proxy->upgrade, proxy->base, &options);
 	if (status == 0)
-		say_where(proxy);
+		print_addresses(proxy);
 	return status;
 }
 
@@ -271,8 +271,8 @@ static void queues_full(bool full, void *context)
 	clients_set_full(proxy->clients, full);
 }
 
-/* A proxy without a predecessor has accepted already: its clients wait for the workers, not the kernel's
- * backlog. */
+/* Only a proxy that takes over waits for its workers. One without a predecessor accepts before: its clients
+ * wait in the proxy and not in the kernel's backlog. */
 static void workers_ready(void *context)
 {
 	struct proxy *proxy = context;
@@ -282,7 +282,7 @@ static void workers_ready(void *context)
 	if (status == 0)
 		status = takeover_commit(proxy->takeover);
 	if (status < 0)
-		end(proxy, true);
+		end_proxy(proxy, true);
 }
 
 static bool starts_no_workers(const struct conf *conf)
@@ -298,7 +298,7 @@ static void sockets_received(struct ferry_socket_set *set, void *context)
 	struct proxy *proxy = context;
 	proxy->set = set;
 	if (listeners_open(&proxy->wanted, set) < 0) {
-		end(proxy, true);
+		end_proxy(proxy, true);
 		return;
 	}
 	services_start(proxy->services);
@@ -306,22 +306,22 @@ static void sockets_received(struct ferry_socket_set *set, void *context)
 		workers_ready(proxy);
 }
 
-/* If the old one goes on although this one has accepted, whom this one has accepted is served. */
+/* If the old proxy continues although this one has accepted clients, this one serves those and ends. */
 static void takeover_ended(int status, void *context)
 {
 	struct proxy *proxy = context;
 	takeover_free(proxy->takeover);
 	proxy->takeover = NULL;
-	if (status == 0 && be_the_one(proxy) == 0)
+	if (status == 0 && become_current(proxy) == 0)
 		return;
 	proxy->failed = true;
 	if (proxy->state == SERVING)
-		taken_over(proxy);
+		was_taken_over(proxy);
 	else
-		end(proxy, true);
+		end_proxy(proxy, true);
 }
 
-static int start(struct proxy *proxy)
+static int start_proxy(struct proxy *proxy)
 {
 	static const struct takeover_callbacks callbacks = {.received = sockets_received,
 	                                                    .ended = takeover_ended};
@@ -342,10 +342,10 @@ static int start(struct proxy *proxy)
 		return status;
 	services_start(proxy->services);
 	status = accept_all(proxy);
-	return status == 0 ? be_the_one(proxy) : status;
+	return status == 0 ? become_current(proxy) : status;
 }
 
-static int init(struct proxy *proxy)
+static int init_proxy(struct proxy *proxy)
 {
 	static const struct services_callbacks callbacks = {
 	    .returned = clients_returned, .full_changed = queues_full, .ready = workers_ready};
@@ -372,8 +372,8 @@ static void free_event(struct event *event)
 		event_free(event);
 }
 
-/* The clients after the services, which give some of them back. */
-static void clear(struct proxy *proxy)
+/* The services return connections to the clients, which are therefore freed later. */
+static void clear_proxy(struct proxy *proxy)
 {
 	takeover_free(proxy->takeover);
 	upgrade_free(proxy->upgrade);
@@ -390,27 +390,27 @@ static void clear(struct proxy *proxy)
 	free_event(proxy->closing);
 }
 
-static int run(struct proxy *proxy)
+static int run_loop(struct proxy *proxy)
 {
 	proxy->base = event_base_new();
 	if (proxy->base == NULL) {
 		program_log("no event loop");
 		return EXIT_FAILURE;
 	}
-	if (init(proxy) < 0 || start(proxy) < 0 || event_base_dispatch(proxy->base) < 0)
+	if (init_proxy(proxy) < 0 || start_proxy(proxy) < 0 || event_base_dispatch(proxy->base) < 0)
 		proxy->failed = true;
-	clear(proxy);
-	/* Freed bufferevents end in the loop. */
+	clear_proxy(proxy);
+	/* Freed bufferevents are finalised in the loop. */
 	for (int turn = 0; turn < 4; turn++)
 		event_base_loop(proxy->base, EVLOOP_NONBLOCK);
 	event_base_free(proxy->base);
 	return proxy->failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* ---- what it is told ---- */
+/* ---- the command line ---- */
 
-/* Behind "--" are the options of workers. */
-static int count_own(int argc, char **argv)
+/* The arguments before "--"; after it are the options of the workers. */
+static int count_own_arguments(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++)
 		if (strcmp(argv[i], "--") == 0)
@@ -418,7 +418,7 @@ static int count_own(int argc, char **argv)
 	return argc;
 }
 
-/* The worker is beside this program, or in $PATH as this is. */
+/* The worker program is in the directory of this one, or in $PATH like this one. */
 static char *find_worker(const char *self)
 {
 	static const char name[] = "ferry-worker";
@@ -443,16 +443,16 @@ static bool open_outcome_log(struct proxy *proxy)
 	return proxy->outcome_log >= 0;
 }
 
-static int serve(struct proxy *proxy)
+static int run_proxy(struct proxy *proxy)
 {
-	/* Clients are on stock bufferevents, whose writes raise it. */
+	/* Clients are on stock bufferevents, whose writes raise SIGPIPE. */
 	signal(SIGPIPE, SIG_IGN);
 	program_print_ferry_log();
 	evutil_gettimeofday(&proxy->started, NULL);
 	proxy->worker = find_worker(proxy->argv[0]);
 	int result = EXIT_FAILURE;
 	if (proxy->worker != NULL && open_outcome_log(proxy))
-		result = run(proxy);
+		result = run_loop(proxy);
 	free(proxy->worker);
 	if (proxy->outcome_log >= 0)
 		close(proxy->outcome_log);
@@ -463,11 +463,11 @@ int main(int argc, char **argv)
 {
 	static struct proxy proxy;
 	char error[CONF_ERROR_SIZE];
-	int own = count_own(argc, argv), result;
+	int own = count_own_arguments(argc, argv), result;
 	proxy.argv = argv;
 	proxy.worker_argv = argv + own + (own < argc);
 	proxy.outcome_log = -1;
-	/* getopt_long(3) moves arguments about, and the successor is to have them as they were. */
+	/* getopt_long(3) permutes the arguments, and the successor gets them unchanged. */
 	char **copy = calloc((size_t)own + 1, sizeof(*copy));
 	if (copy == NULL) {
 		program_log("%s", strerror(ENOMEM));
@@ -492,7 +492,7 @@ int main(int argc, char **argv)
 		result = 2;
 		break;
 	default:
-		result = serve(&proxy);
+		result = run_proxy(&proxy);
 	}
 	conf_free(&proxy.conf);
 	free(copy);

@@ -20,7 +20,7 @@ static const unsigned char v1_start[] = {'P', 'R', 'O', 'X', 'Y', ' '};
 static const unsigned char v2_start[] = {'\r', '\n', '\r', '\n', '\0', '\r',
                                          '\n', 'Q',  'U',  'I',  'T',  '\n'};
 
-static int refuse(struct proxy_protocol *header, const char *why)
+static int refuse_header(struct proxy_protocol *header, const char *why)
 {
 	memset(&header->source, 0, sizeof(header->source));
 	memset(&header->destination, 0, sizeof(header->destination));
@@ -39,8 +39,8 @@ struct words {
 	const char *end;
 };
 
-/* The next word, with a zero behind it. False: there is none, or it is too long, or has a zero. */
-static bool take_word(struct words *words, char *out, size_t size)
+/* Copies the next word, and ends it with a zero. False: there is none, or it is too long, or contains a zero. */
+static bool take_header_word(struct words *words, char *out, size_t size)
 {
 	const char *start = words->next;
 	if (start == NULL)
@@ -58,13 +58,13 @@ static bool take_word(struct words *words, char *out, size_t size)
 static bool take_host(struct words *words, int family, unsigned char *host)
 {
 	char word[INET6_ADDRSTRLEN];
-	return take_word(words, word, sizeof(word)) && inet_pton(family, word, host) == 1;
+	return take_header_word(words, word, sizeof(word)) && inet_pton(family, word, host) == 1;
 }
 
 static bool take_port(struct words *words, uint16_t *port)
 {
 	char word[6];
-	if (!take_word(words, word, sizeof(word)))
+	if (!take_header_word(words, word, sizeof(word)))
 		return false;
 	size_t digits = strspn(word, "0123456789");
 	unsigned int number = 0;
@@ -76,8 +76,8 @@ static bool take_port(struct words *words, uint16_t *port)
 	return number <= UINT16_MAX;
 }
 
-static void set_address(struct socket_address *address, int family, const unsigned char *host,
-                        uint16_t port)
+static void set_inet_address(struct socket_address *address, int family, const unsigned char *host,
+                             uint16_t port)
 {
 	if (family == AF_INET)
 		socket_address_set_inet(address, host, port);
@@ -93,8 +93,8 @@ static bool take_addresses(struct words *words, int family, struct proxy_protoco
 	    !take_port(words, &source_port) || !take_port(words, &destination_port) ||
 	    words->next != NULL)
 		return false;
-	set_address(&header->source, family, source, source_port);
-	set_address(&header->destination, family, destination, destination_port);
+	set_inet_address(&header->source, family, source, source_port);
+	set_inet_address(&header->destination, family, destination, destination_port);
 	return true;
 }
 
@@ -103,25 +103,25 @@ static int parse_v1(const char *text, size_t length, struct proxy_protocol *head
 	size_t end = 0;
 	while (end < length && end < PROXY_PROTOCOL_V1_MAX && text[end] != '\r' && text[end] != '\n')
 		end++;
-	if (end >= PROXY_PROTOCOL_V1_MAX - 1) /* no room for the CRLF is left */
-		return refuse(header, "the line is too long");
+	if (end >= PROXY_PROTOCOL_V1_MAX - 1) /* there is no room for the CRLF */
+		return refuse_header(header, "the line is too long");
 	if (end == length || (text[end] == '\r' && end + 1 == length))
 		return PROXY_PROTOCOL_MORE;
 	if (text[end] == '\n' || text[end + 1] != '\n')
-		return refuse(header, "the line does not end with CRLF");
+		return refuse_header(header, "the line does not end with CRLF");
 
 	struct words words = {text + sizeof(v1_start), text + end};
 	char protocol[8];
-	if (!take_word(&words, protocol, sizeof(protocol)))
-		return refuse(header, "no protocol");
-	if (strcmp(protocol, "UNKNOWN") == 0) { /* whatever follows is to be ignored */
+	if (!take_header_word(&words, protocol, sizeof(protocol)))
+		return refuse_header(header, "no protocol");
+	if (strcmp(protocol, "UNKNOWN") == 0) { /* the rest of the line is ignored */
 		header->kind = PROXY_PROTOCOL_UNKNOWN;
 	} else if (strcmp(protocol, "TCP4") == 0 || strcmp(protocol, "TCP6") == 0) {
 		header->kind = PROXY_PROTOCOL_PROXIED;
 		if (!take_addresses(&words, protocol[3] == '4' ? AF_INET : AF_INET6, header))
-			return refuse(header, "bad addresses");
+			return refuse_header(header, "bad addresses");
 	} else {
-		return refuse(header, "a protocol that is neither TCP4, TCP6 nor UNKNOWN");
+		return refuse_header(header, "a protocol that is neither TCP4, TCP6 nor UNKNOWN");
 	}
 	return (int)end + 2;
 }
@@ -141,7 +141,7 @@ static uint32_t crc32c_add(uint32_t crc, const unsigned char *bytes, size_t leng
 	return crc;
 }
 
-/* Of the whole header, with zeros in the checksum's own place. */
+/* The checksum is that of the whole header with zeros in the place of the checksum. */
 static bool checksum_is_right(const unsigned char *bytes, size_t length, size_t at)
 {
 	static const unsigned char zeros[CRC_SIZE];
@@ -156,24 +156,23 @@ static int check_tlvs(const unsigned char *bytes, size_t length, size_t at,
 {
 	while (at < length) {
 		if (length - at < TLV_HEADER)
-			return refuse(header, "a TLV is cut short");
+			return refuse_header(header, "a TLV is cut short");
 		size_t size = get_16(bytes + at + 1);
 		if (length - at - TLV_HEADER < size)
-			return refuse(header, "a TLV is longer than the header");
+			return refuse_header(header, "a TLV is longer than the header");
 		if (bytes[at] == TLV_CRC32C) {
 			if (size != CRC_SIZE || header->has_checksum)
-				return refuse(header, "a malformed or repeated checksum");
+				return refuse_header(header, "a malformed or repeated checksum");
 			header->has_checksum = true;
 			if (!checksum_is_right(bytes, length, at + TLV_HEADER))
-				return refuse(header, "the checksum is wrong");
+				return refuse_header(header, "the checksum is wrong");
 		}
 		at += TLV_HEADER + size;
 	}
 	return 0;
 }
 
-/* Either side of the connection may have no name, and an abstract one ends with its last byte that is
- * not zero. */
+/* Each side of the connection may have no name. An abstract name ends with its last byte that is not zero. */
 static void set_unix(struct socket_address *address, const unsigned char *path)
 {
 	size_t length = UNIX_PATH_SIZE;
@@ -207,7 +206,7 @@ static int parse_v2(const unsigned char *bytes, size_t length, struct proxy_prot
 	static const size_t sizes[] = {0, INET_SIZE, INET6_SIZE, UNIX_SIZE};
 	enum { VERSION_AT = sizeof(v2_start), FAMILY_AT, LENGTH_AT };
 	if (length > VERSION_AT && bytes[VERSION_AT] != 0x20 && bytes[VERSION_AT] != 0x21)
-		return refuse(header, "another version or command");
+		return refuse_header(header, "an unknown version or command");
 	if (length < V2_FIXED)
 		return PROXY_PROTOCOL_MORE;
 	bool local = bytes[VERSION_AT] == 0x20;
@@ -215,15 +214,15 @@ static int parse_v2(const unsigned char *bytes, size_t length, struct proxy_prot
 	unsigned int protocol = bytes[FAMILY_AT] & 0xf;
 	size_t whole = V2_FIXED + (size_t)get_16(bytes + LENGTH_AT);
 	if (whole > PROXY_PROTOCOL_V2_MAX)
-		return refuse(header, "the header is too long");
+		return refuse_header(header, "the header is too long");
 	if (!local && (family > 3 || protocol > 2))
-		return refuse(header, "an unknown address family or protocol");
+		return refuse_header(header, "an unknown address family or protocol");
 	if (!local && whole < V2_FIXED + sizes[family])
-		return refuse(header, "the header is too short for its addresses");
+		return refuse_header(header, "the header is too short for its addresses");
 	if (length < whole)
 		return PROXY_PROTOCOL_MORE;
 
-	if (local) { /* all that follows is to be discarded, its family included */
+	if (local) { /* the rest is discarded, the family included */
 		header->kind = PROXY_PROTOCOL_LOCAL;
 		return (int)whole;
 	}
@@ -251,5 +250,5 @@ int proxy_protocol_parse(const void *bytes, size_t length, struct proxy_protocol
 		header->version = 2;
 		return length < sizeof(v2_start) ? PROXY_PROTOCOL_MORE : parse_v2(bytes, length, header);
 	}
-	return refuse(header, "no PROXY header");
+	return refuse_header(header, "no PROXY header");
 }

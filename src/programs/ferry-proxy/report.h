@@ -13,28 +13,28 @@
 struct evbuffer;
 
 enum worker_state {
-	WORKER_STARTING, /* its process is there, its hello is not */
+	WORKER_STARTING, /* the process runs, and has not sent its hello */
 	WORKER_READY,
 	WORKER_DRAINING, /* gets no more handoffs */
-	WORKER_WAITING   /* there is no process: it is started again after a while */
+	WORKER_WAITING   /* no process: the next one is started after a pause */
 };
 
 enum { WORKER_STATES = 4 };
 
 struct worker_snapshot {
-	const char *name; /* one of a kind in its service, and the same after a restart: "www-1" */
+	const char *name; /* unique in its service, and the same after a restart: "www-1" */
 	pid_t pid;        /* 0: none */
 	enum worker_state state;
 	uint64_t restarts;      /* processes started in its place after the first */
-	struct timeval started; /* when the process was, on the wall clock; 0: there is none */
+	struct timeval started; /* of the process, on the wall clock; 0: none */
 
-	/* Since the worker was first started, its former processes included; all 0 for one without. */
+	/* Of all processes in this place; all 0 before the first one. */
 	struct ferry_dispatcher_stats stats;
 };
 
 struct service_snapshot {
 	const char *name;
-	const char *root;   /* NULL: its workers are started by others */
+	const char *root;   /* NULL: others start its workers */
 	const char *choice; /* "least" … */
 	uint64_t queue_limit;
 	bool is_full;
@@ -43,13 +43,13 @@ struct service_snapshot {
 	size_t worker_count;
 };
 
-/* Clients that the proxy answered itself, by why. */
+/* The numbers of clients that the proxy answered itself, by the reason. */
 struct refusals {
-	uint64_t bad_request;      /* 400, 431, 501, 505: the head was refused */
-	uint64_t no_route;         /* 404 */
-	uint64_t too_slow;         /* 408, or closed without an answer: the head did not come in time */
-	uint64_t queue_full;       /* 503 */
-	uint64_t expired;          /* 503: no worker took it in time, or three attempts failed */
+	uint64_t bad_request; /* 400, 431, 501, 505: the head was refused */
+	uint64_t no_route;    /* 404 */
+	uint64_t too_slow;    /* 408, or closed without an answer: no complete head in time */
+	uint64_t queue_full;  /* 503 */
+	uint64_t expired;     /* 503: no worker claimed the client in time, or three attempts failed */
 	uint64_t bad_proxy_header; /* closed: the PROXY header was malformed or missing */
 	uint64_t failed;           /* 500, or closed: out of memory or descriptors */
 };
@@ -57,16 +57,15 @@ struct refusals {
 struct snapshot {
 	const char *version; /* FERRY_VERSION */
 	pid_t pid;
-	struct timeval started; /* the proxy's start, on the wall clock */
-	struct timeval now;     /* when this was filled in */
-	uint64_t upgrades;      /* how many proxies have taken over from one another before this one */
-	const char
-	    *not_serving; /* why not ("draining: another proxy has taken over"); NULL: it serves */
+	struct timeval started;  /* the proxy's start, on the wall clock */
+	struct timeval now;      /* when this was filled in */
+	uint64_t upgrades;       /* the number of proxies before this one */
+	const char *not_serving; /* the reason, "draining" for example; NULL: it serves */
 
-	uint64_t clients;          /* connections of which the head is being read or answered, now */
-	uint64_t clients_max;      /* the bound of these */
+	uint64_t clients;          /* whose head is being read or answered now */
+	uint64_t clients_max;      /* the limit of these */
 	uint64_t clients_accepted; /* since the start */
-	uint64_t clients_gone;     /* that ended, or were reset, before their head was whole */
+	uint64_t clients_gone; /* that closed or reset the connection before their head was complete */
 	struct refusals refusals;
 
 	const struct service_snapshot *services;
@@ -79,7 +78,7 @@ const char *worker_state_name(enum worker_state state);
 /* The Prometheus text format, version 0.0.4. 0 or -ENOMEM. */
 int report_add_metrics(struct evbuffer *out, const struct snapshot *snapshot);
 
-/* The page: HTML and its style in one, nothing else is fetched. 0 or -ENOMEM. */
+/* The page, HTML with its style; it refers to no other file. 0 or -ENOMEM. */
 int report_add_page(struct evbuffer *out, const struct snapshot *snapshot);
 
 #endif

@@ -12,27 +12,27 @@
 
 enum { HOST_MAX = 253, NO_DEFAULT = -1 };
 
-/* Of the same host, the one with the longer path stands first. */
+/* In the order in which routes are tried. For the same host the longer path is tried first. */
 enum kind { EXACT, BELOW, ANY };
 
 struct route {
 	enum kind kind;
-	char *host; /* normal; of BELOW with its dot, ".example.org" */
+	char *host; /* normal; of BELOW with the dot, ".example.org" */
 	size_t host_length;
-	char *path; /* normal; empty for any */
+	char *path; /* normal; empty: any */
 	size_t path_length;
 	unsigned int service;
 };
 
 struct routes {
-	struct route *routes; /* the first that fits is the one */
+	struct route *routes; /* the first one that fits is taken */
 	size_t count;
 	size_t room;
 	bool any_path; /* a route has one */
 	int default_service;
 };
 
-/* Decodes one segment; `*at` is where it ends then. Its length, or -EINVAL. */
+/* Decodes one segment, and moves `*at` to its end. Its length, or -EINVAL. */
 static int decode_segment(const char *path, size_t length, size_t *at, char *out)
 {
 	int used = 0;
@@ -51,8 +51,8 @@ static int decode_segment(const char *path, size_t length, size_t *at, char *out
 	return used;
 }
 
-/* A slash before each segment and none at the end: the root is empty. `out` has room for one byte more
- * than the path has. The length, or -EINVAL. */
+/* The normal form has a slash before each segment and none at the end; the root is empty. `out` has room for
+ * one byte more than the path. The length, or -EINVAL. */
 static int normalise_path(const char *path, size_t length, char *out)
 {
 	size_t used = 0;
@@ -78,12 +78,12 @@ static bool is_name_character(char c)
 	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
 }
 
-static char lower(char c)
+static char lower_case(char c)
 {
 	return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
 }
 
-/* "[::1]": there is more than one way to write it. */
+/* "[::1]": an address of IPv6 has several spellings. */
 static int normalise_inet6(const char *host, size_t length, char *out)
 {
 	char text[INET6_ADDRSTRLEN];
@@ -101,7 +101,7 @@ static int normalise_inet6(const char *host, size_t length, char *out)
 	return (int)used + 1;
 }
 
-/* A name in small letters, without a dot at its end; labels are not empty. */
+/* A name in lower case, without the dot at its end. Labels must not be empty. */
 static int normalise_name(const char *host, size_t length, char *out)
 {
 	if (length > 0 && host[length - 1] == '.')
@@ -109,7 +109,7 @@ static int normalise_name(const char *host, size_t length, char *out)
 	if (length == 0 || length > HOST_MAX)
 		return -EINVAL;
 	for (size_t i = 0; i < length; i++) {
-		out[i] = lower(host[i]);
+		out[i] = lower_case(host[i]);
 		if (!is_name_character(out[i]) || (out[i] == '.' && (i == 0 || out[i - 1] == '.')))
 			return -EINVAL;
 	}
@@ -122,7 +122,7 @@ static int normalise_host(const char *host, size_t length, char *out)
 	                                    : normalise_name(host, length, out);
 }
 
-/* Where the port begins, with its colon; the whole length if there is none. */
+/* The length up to the colon of the port; the whole length without a port. */
 static size_t length_without_port(const char *host, size_t length)
 {
 	size_t digits = length;
@@ -158,7 +158,7 @@ int routes_from_conf(struct routes **out, const struct conf *conf)
 	return 0;
 }
 
-static int set_host(struct route *route, const char *host)
+static int set_route_host(struct route *route, const char *host)
 {
 	char normal[HOST_MAX + 1];
 	route->kind = ANY;
@@ -180,7 +180,7 @@ static int set_host(struct route *route, const char *host)
 	return route->host != NULL ? 0 : -ENOMEM;
 }
 
-static int set_path(struct route *route, const char *path)
+static int set_route_path(struct route *route, const char *path)
 {
 	if (path == NULL)
 		path = "/";
@@ -201,7 +201,7 @@ static int set_path(struct route *route, const char *path)
 }
 
 /* Negative: `a` is tried before `b`. */
-static int compare(const struct route *a, const struct route *b)
+static int compare_routes(const struct route *a, const struct route *b)
 {
 	if (a->kind != b->kind)
 		return a->kind < b->kind ? -1 : 1;
@@ -215,11 +215,11 @@ static int compare(const struct route *a, const struct route *b)
 	return memcmp(a->path, b->path, a->path_length);
 }
 
-static int insert(struct routes *routes, const struct route *route)
+static int insert_route(struct routes *routes, const struct route *route)
 {
 	size_t at = 0;
 	int order = 1;
-	while (at < routes->count && (order = compare(&routes->routes[at], route)) < 0)
+	while (at < routes->count && (order = compare_routes(&routes->routes[at], route)) < 0)
 		at++;
 	if (at < routes->count && order == 0)
 		return -EEXIST;
@@ -241,11 +241,11 @@ static int insert(struct routes *routes, const struct route *route)
 int routes_add(struct routes *routes, const char *host, const char *path, unsigned int service)
 {
 	struct route route = {.service = service};
-	int status = set_host(&route, host);
+	int status = set_route_host(&route, host);
 	if (status == 0)
-		status = set_path(&route, path);
+		status = set_route_path(&route, path);
 	if (status == 0)
-		status = insert(routes, &route);
+		status = insert_route(routes, &route);
 	if (status < 0) {
 		free(route.host);
 		free(route.path);
@@ -258,7 +258,7 @@ int routes_add(struct routes *routes, const char *host, const char *path, unsign
 bool routes_host_is_fine(const char *host)
 {
 	struct route route = {.service = 0};
-	int status = set_host(&route, host);
+	int status = set_route_host(&route, host);
 	free(route.host);
 	return status == 0;
 }
@@ -266,7 +266,7 @@ bool routes_host_is_fine(const char *host)
 bool routes_path_is_fine(const char *path)
 {
 	struct route route = {.service = 0};
-	int status = set_path(&route, path);
+	int status = set_route_path(&route, path);
 	free(route.path);
 	return status == 0;
 }
@@ -303,7 +303,7 @@ int routes_find(const struct routes *routes, const char *host, size_t host_lengt
 		if (path_used < 0)
 			return -EINVAL;
 	}
-	/* What is no host fits a route for any. */
+	/* A malformed host fits only routes for any host. */
 	int host_used = normalise_host(host, length_without_port(host, host_length), normal_host);
 	if (host_used < 0)
 		host_used = 0;

@@ -17,7 +17,7 @@
 
 enum { FIRST_BACKOFF_MS = 100, LONGEST_BACKOFF_MS = 10000 };
 
-/* A process that lived so many seconds was in order: the next one is not kept waiting for its sake. */
+/* After a process that lived this number of seconds, the next one is started without a long pause. */
 enum { LONG_LIFE = 10 };
 
 static const struct timeval kill_grace = {.tv_sec = 5};
@@ -25,7 +25,7 @@ static const struct timeval kill_grace = {.tv_sec = 5};
 struct place {
 	struct supervisor *supervisor;
 	struct worker_process *current;
-	struct worker_process *successor; /* started to replace `current`, and not ready yet */
+	struct worker_process *successor; /* replaces `current` once it is ready */
 	struct event *restart;
 	unsigned int backoff_ms;
 	unsigned long starts;
@@ -39,20 +39,20 @@ struct supervisor {
 	struct event *child_ended;
 	struct place *places;
 	struct worker_process *processes;
-	unsigned int replacing; /* the place whose turn it is; as many as there are: none */
-	bool replace_again;     /* asked for while it went on */
+	unsigned int replacing; /* the place to replace next; the number of places: none */
+	bool replace_again;     /* requested during a replacement */
 	bool retiring;
 };
 
 static void replace_next(struct supervisor *supervisor);
 
-static void say(const struct worker_process *process, const char *what)
+static void log_process(const struct worker_process *process, const char *what)
 {
 	program_log("worker %s-%u (pid %ld) %s", process->supervisor->options.name, process->place + 1,
 	            (long)process->pid, what);
 }
 
-static void now(struct timeval *time)
+static void get_monotonic_time(struct timeval *time)
 {
 	struct timespec clock;
 	clock_gettime(CLOCK_MONOTONIC, &clock);
@@ -67,7 +67,7 @@ static void restart_later(struct place *place)
 	struct timeval delay = {.tv_sec = place->backoff_ms / 1000,
 	                        .tv_usec = (suseconds_t)(place->backoff_ms % 1000) * 1000};
 	if (event_add(place->restart, &delay) < 0)
-		program_log("no memory to start a worker again");
+		program_log("no memory to restart a worker");
 	place->backoff_ms *= 2;
 	if (place->backoff_ms > LONGEST_BACKOFF_MS)
 		place->backoff_ms = LONGEST_BACKOFF_MS;
@@ -76,16 +76,16 @@ static void restart_later(struct place *place)
 static void set_deadline(struct worker_process *process, const struct timeval *timeout)
 {
 	if (event_add(process->deadline, timeout) < 0)
-		kill(process->pid, SIGKILL); /* nothing would ever end it */
+		kill(process->pid, SIGKILL); /* without a deadline it could stay for ever */
 }
 
-/* The process does not have its place any more. */
+/* Takes the place from the process. */
 static void leave_place(struct worker_process *process)
 {
 	struct supervisor *supervisor = process->supervisor;
 	struct place *place = &supervisor->places[process->place];
 	struct timeval life;
-	now(&life);
+	get_monotonic_time(&life);
 	timersub(&life, &process->born, &life);
 	if (process->served || life.tv_sec >= LONG_LIFE)
 		place->backoff_ms = FIRST_BACKOFF_MS;
@@ -102,7 +102,7 @@ static void leave_place(struct worker_process *process)
 	}
 }
 
-static void leave(struct worker_process *process, bool drain)
+static void start_leaving(struct worker_process *process, bool drain)
 {
 	struct supervisor *supervisor = process->supervisor;
 	if (process->state == WORKER_PROCESS_LEAVING)
@@ -117,7 +117,7 @@ static void leave(struct worker_process *process, bool drain)
 
 void supervisor_is_leaving(struct worker_process *process)
 {
-	leave(process, false);
+	start_leaving(process, false);
 	restart_later(&process->supervisor->places[process->place]);
 }
 
@@ -131,25 +131,25 @@ static void free_process(struct worker_process *process)
 	free(process);
 }
 
-static void process_ended(struct worker_process *process, int status)
+static void end_process(struct worker_process *process, int status)
 {
 	struct supervisor *supervisor = process->supervisor;
 	struct place *place = &supervisor->places[process->place];
 	if (status == 0) {
-		say(process, "has ended");
+		log_process(process, "has ended");
 	} else {
 		char how[64];
 		child_process_describe(status, how, sizeof(how));
-		say(process, how);
+		log_process(process, how);
 	}
-	leave(process, false);
+	start_leaving(process, false);
 	supervisor->callbacks->ended(process, supervisor->context);
 	free_process(process);
 	restart_later(place);
 }
 
-/* One signal may stand for many children. Those of others are left to them. */
-static void child_ended(evutil_socket_t signal_number, short what, void *context)
+/* One SIGCHLD may stand for several children. Only own ones are waited for. */
+static void children_ended(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
 	struct supervisor *supervisor = context;
@@ -158,26 +158,27 @@ static void child_ended(evutil_socket_t signal_number, short what, void *context
 	for (struct worker_process *process = supervisor->processes; process != NULL; process = next) {
 		next = process->next;
 		if (child_process_has_ended(process->pid, &status))
-			process_ended(process, status);
+			end_process(process, status);
 	}
 }
 
-/* The first time it is asked, the second time it is made to. */
-static void terminate(struct worker_process *process, const struct timeval *grace)
+/* Sends SIGTERM the first time, and SIGKILL the second time. */
+static void terminate_process(struct worker_process *process, const struct timeval *grace)
 {
 	if (kill(process->pid, process->terminated ? SIGKILL : SIGTERM) < 0)
-		say(process, strerror(errno));
-	kill(process->pid, SIGCONT); /* one that was stopped would not hear it */
+		log_process(process, strerror(errno));
+	kill(process->pid, SIGCONT); /* a stopped process does not handle signals */
 	process->terminated = true;
 	set_deadline(process, grace);
 }
 
-static void deadline_passed(evutil_socket_t fd, short what, void *context)
+static void process_timed_out(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct worker_process *process = context;
-	say(process, process->terminated ? "does not end: it is killed" : "has had its time to end");
-	terminate(process, &kill_grace);
+	log_process(process,
+	            process->terminated ? "does not end: it is killed" : "has not ended in time");
+	terminate_process(process, &kill_grace);
 }
 
 static struct worker_process *new_process(struct place *place)
@@ -190,13 +191,13 @@ static struct worker_process *new_process(struct place *place)
 	    .supervisor = supervisor,
 	    .place = (unsigned int)(place - supervisor->places),
 	    .state = WORKER_PROCESS_STARTING,
-	    .deadline = evtimer_new(supervisor->base, deadline_passed, process),
+	    .deadline = evtimer_new(supervisor->base, process_timed_out, process),
 	};
 	if (process->deadline == NULL) {
 		free(process);
 		return NULL;
 	}
-	now(&process->born);
+	get_monotonic_time(&process->born);
 	evutil_gettimeofday(&process->started, NULL);
 	process->next = supervisor->processes;
 	supervisor->processes = process;
@@ -204,7 +205,7 @@ static struct worker_process *new_process(struct place *place)
 }
 
 /* Starts the program with one end of a socket pair; the other end is in `fds[0]`. */
-static int spawn(struct worker_process *process, int fds[2])
+static int spawn_process(struct worker_process *process, int fds[2])
 {
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
@@ -221,9 +222,9 @@ static struct worker_process *start_process(struct place *place)
 	struct supervisor *supervisor = place->supervisor;
 	struct worker_process *process = new_process(place);
 	int fds[2];
-	int status = process != NULL ? spawn(process, fds) : -ENOMEM;
+	int status = process != NULL ? spawn_process(process, fds) : -ENOMEM;
 	if (status < 0) {
-		program_log("%s does not start: %s", supervisor->options.argv[0], strerror(-status));
+		program_log("cannot start %s: %s", supervisor->options.argv[0], strerror(-status));
 		if (process != NULL)
 			free_process(process);
 		return NULL;
@@ -231,9 +232,9 @@ static struct worker_process *start_process(struct place *place)
 	place->starts++;
 	status = supervisor->callbacks->started(process, fds[0], supervisor->context);
 	if (status < 0) {
-		say(process, strerror(-status));
+		log_process(process, strerror(-status));
 		process->terminated = true;
-		terminate(process, &kill_grace);
+		terminate_process(process, &kill_grace);
 		process->state = WORKER_PROCESS_LEAVING;
 		return NULL;
 	}
@@ -248,7 +249,7 @@ static void start_place(struct place *place)
 		restart_later(place);
 }
 
-static void restart(evutil_socket_t fd, short what, void *context)
+static void restart_place(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	start_place(context);
@@ -267,14 +268,14 @@ void supervisor_is_ready(struct worker_process *process)
 	if (process->state != WORKER_PROCESS_STARTING)
 		return;
 	process->state = WORKER_PROCESS_READY;
-	say(process, "is ready");
+	log_process(process, "is ready");
 	if (place->successor != process)
 		return;
 	struct worker_process *old = place->current;
 	place->successor = NULL;
 	place->current = process;
 	if (old != NULL)
-		leave(old, true);
+		start_leaving(old, true);
 	supervisor->replacing++;
 	replace_next(supervisor);
 }
@@ -291,7 +292,7 @@ static bool all_replaced(struct supervisor *supervisor)
 	return false;
 }
 
-/* Until there is one to wait for. A place without a process gets its new one at once. */
+/* Starts new processes up to the first one to wait for. A place without a process needs no wait. */
 static void replace_next(struct supervisor *supervisor)
 {
 	while (!supervisor->retiring && !all_replaced(supervisor)) {
@@ -304,7 +305,7 @@ static void replace_next(struct supervisor *supervisor)
 		}
 		place->successor = start_process(place);
 		if (place->successor == NULL)
-			supervisor->replacing = supervisor->options.places; /* that was said */
+			supervisor->replacing = supervisor->options.places;
 		return;
 	}
 }
@@ -326,7 +327,7 @@ void supervisor_replace(struct supervisor *supervisor)
 	replace_next(supervisor);
 }
 
-static void start_no_more(struct supervisor *supervisor)
+static void stop_restarts(struct supervisor *supervisor)
 {
 	supervisor->retiring = true;
 	for (unsigned int i = 0; i < supervisor->options.places; i++)
@@ -335,18 +336,19 @@ static void start_no_more(struct supervisor *supervisor)
 
 void supervisor_retire(struct supervisor *supervisor)
 {
-	start_no_more(supervisor);
+	stop_restarts(supervisor);
 	for (struct worker_process *process = supervisor->processes; process != NULL;
 	     process = process->next)
-		leave(process, true);
+		start_leaving(process, true);
 }
 
 void supervisor_terminate(struct supervisor *supervisor)
 {
-	start_no_more(supervisor);
+	stop_restarts(supervisor);
 	for (struct worker_process *process = supervisor->processes; process != NULL;
 	     process = process->next)
-		terminate(process, process->terminated ? &kill_grace : &supervisor->options.drain_timeout);
+		terminate_process(process,
+		                  process->terminated ? &kill_grace : &supervisor->options.drain_timeout);
 }
 
 bool supervisor_is_empty(const struct supervisor *supervisor)
@@ -364,7 +366,7 @@ unsigned long supervisor_starts(const struct supervisor *supervisor, unsigned in
 	return supervisor->places[place].starts;
 }
 
-static int init(struct supervisor *supervisor)
+static int init_supervisor(struct supervisor *supervisor)
 {
 	supervisor->places = calloc(supervisor->options.places, sizeof(*supervisor->places));
 	if (supervisor->places == NULL)
@@ -373,11 +375,11 @@ static int init(struct supervisor *supervisor)
 		struct place *place = &supervisor->places[i];
 		place->supervisor = supervisor;
 		place->backoff_ms = FIRST_BACKOFF_MS;
-		place->restart = evtimer_new(supervisor->base, restart, place);
+		place->restart = evtimer_new(supervisor->base, restart_place, place);
 		if (place->restart == NULL)
 			return -ENOMEM;
 	}
-	supervisor->child_ended = evsignal_new(supervisor->base, SIGCHLD, child_ended, supervisor);
+	supervisor->child_ended = evsignal_new(supervisor->base, SIGCHLD, children_ended, supervisor);
 	if (supervisor->child_ended == NULL || event_add(supervisor->child_ended, NULL) < 0)
 		return -ENOMEM;
 	return 0;
@@ -395,7 +397,7 @@ int supervisor_new(struct supervisor **out, struct event_base *base,
 	supervisor->callbacks = callbacks;
 	supervisor->context = context;
 	supervisor->replacing = options->places;
-	int status = init(supervisor);
+	int status = init_supervisor(supervisor);
 	if (status < 0) {
 		supervisor_free(supervisor);
 		return status;

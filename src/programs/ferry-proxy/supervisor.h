@@ -1,21 +1,21 @@
 #ifndef FERRY_PROGRAMS_FERRY_PROXY_SUPERVISOR_H
 #define FERRY_PROGRAMS_FERRY_PROXY_SUPERVISOR_H
 
-/* The worker processes of one service: so many places, and in each of them a process, started again
- * when it is gone.
+/* The worker processes of one service. The supervisor has a fixed number of places, each with one process,
+ * and starts another process when the one of a place has ended.
  *
- *                 hello                  replaced, drained, its channel over
+ *                 hello                  replaced, drained, channel ended
  *     STARTING ----------> READY ------------------------------------------> LEAVING -> ended
  *         |                                                                    ^
  *         +--------------------------------------------------------------------+
  *
- * A process that is LEAVING has no place any more: the next one is started, while it serves to the end
- * what it has taken. That is so for one that is drained, and for one whose channel was fenced because it
- * gave no answer: it may only have been stopped, and have clients. After the drain timeout it is told to
- * end, by SIGTERM and then by SIGKILL; that is also the bound of how many of them there can be, because
- * a place waits longer and longer between processes that do not live long and serve nobody.
+ * A process that is LEAVING has no place any more: the next one is started while it serves its clients to
+ * the end. This holds for a process that is drained, and for one whose channel was fenced because it gave
+ * no answer: that process may only have been stopped, and still have clients. After the drain timeout the
+ * supervisor sends SIGTERM, and then SIGKILL. The drain timeout also bounds the number of LEAVING
+ * processes, because a place waits longer and longer between processes that end soon and serve no client.
  *
- * This file knows processes; what travels over their channels is the callbacks' affair. */
+ * The supervisor knows processes only; the owner of the callbacks runs their channels. */
 
 #include <stdbool.h>
 
@@ -28,7 +28,7 @@ struct supervisor;
 
 enum worker_process_state { WORKER_PROCESS_STARTING, WORKER_PROCESS_READY, WORKER_PROCESS_LEAVING };
 
-/* One process. For reading only, but for `owner`; valid until `ended` has returned. */
+/* One process. Read-only except for `owner`; valid until `ended` has returned. */
 struct worker_process {
 	struct supervisor *supervisor;
 	struct worker_process *next;
@@ -36,36 +36,36 @@ struct worker_process {
 	pid_t pid;
 	enum worker_process_state state;
 	struct timeval started; /* on the wall clock */
-	void *owner;            /* the callbacks' own */
+	void *owner;            /* for the callbacks */
 
-	/* The supervisor's. */
-	struct timeval born; /* on the clock that nobody sets */
+	/* For the supervisor alone. */
+	struct timeval born; /* on the monotonic clock */
 	struct event *deadline;
 	bool terminated;
 	bool served;
 };
 
 struct supervisor_callbacks {
-	/* A process was started; `channel` is this end of its socket, and the callee's. After a negative
-	 * errno the process is killed, and started again later. */
+	/* A process was started. The callee owns `channel`, the proxy's end of the socket pair. If the callee
+	 * returns a negative errno, the supervisor kills the process and starts another one later. */
 	int (*started)(struct worker_process *process, int channel, void *context);
 
-	/* The process is LEAVING because another has its place, or because all are to: it is to get no more
-	 * work, and to end when it has done what it has. */
+	/* The process is LEAVING because another one has its place, or because all are to leave. The callee
+	 * gives it no more work; the process ends when its last client has. */
 	void (*drain)(struct worker_process *process, void *context);
 
-	/* The process is gone, whatever its channel says. */
+	/* The process has ended, whether or not its channel has. */
 	void (*ended)(struct worker_process *process, void *context);
 };
 
 struct supervisor_options {
-	const char *name;    /* of the service, for people */
-	char *const *argv;   /* what to start; the channel is CHILD_PROCESS_FD */
-	unsigned int places; /* how many */
+	const char *name;    /* of the service, for messages */
+	char *const *argv;   /* of the program; its channel is CHILD_PROCESS_FD */
+	unsigned int places; /* the number of processes */
 	struct timeval drain_timeout;
 };
 
-/* The options' texts have to outlive it. Nothing is started yet. 0 or -ENOMEM. */
+/* The caller keeps the texts of the options. Starts no process yet. 0 or -ENOMEM. */
 int supervisor_new(struct supervisor **out, struct event_base *base,
                    const struct supervisor_options *options,
                    const struct supervisor_callbacks *callbacks, void *context);
@@ -73,36 +73,36 @@ int supervisor_new(struct supervisor **out, struct event_base *base,
 /* Starts a process in every place. */
 void supervisor_start(struct supervisor *supervisor);
 
-/* The process is of use: it has said hello. */
+/* The process has sent its hello. */
 void supervisor_is_ready(struct worker_process *process);
 
-/* The process has served somebody: should it die, that is no reason to keep the next one waiting. */
+/* The process has served a client: if it dies, the next one is started without a long pause. */
 void supervisor_has_served(struct worker_process *process);
 
-/* The process is of no more use, although it may still run: its channel is over, or it was drained. */
+/* The process gets no more work, although it may still run: its channel has ended, or it is drained. */
 void supervisor_is_leaving(struct worker_process *process);
 
-/* Replaces all processes, one place at a time: a new one is started, and when that is ready the old one
- * is drained. If a new one ends before it is ready, the others stay as they are. */
+/* Replaces all processes, one place at a time: starts a new one, and drains the old one once the new one is
+ * ready. If a new process ends before it is ready, the other old ones stay. */
 void supervisor_replace(struct supervisor *supervisor);
 
-/* Drains all processes, and starts none any more. */
+/* Drains all processes, and starts no more. */
 void supervisor_retire(struct supervisor *supervisor);
 
-/* SIGTERM for all processes, and SIGKILL for those that are there after the drain timeout; none is
- * started any more. Asked for again: SIGKILL. */
+/* Sends SIGTERM to all processes, and SIGKILL to those that are left after the drain timeout; starts no
+ * more. A second call sends SIGKILL. */
 void supervisor_terminate(struct supervisor *supervisor);
 
-/* Whether there is no process. */
+/* Whether no process is left. */
 bool supervisor_is_empty(const struct supervisor *supervisor);
 
-/* The process that has the place, or NULL: it is to be started again. */
+/* The process that has the place, or NULL while the place waits for its next one. */
 const struct worker_process *supervisor_at(const struct supervisor *supervisor, unsigned int place);
 
-/* How many processes were started in a place. */
+/* The number of processes that were started in a place. */
 unsigned long supervisor_starts(const struct supervisor *supervisor, unsigned int place);
 
-/* Kills and waits for what there is, without a callback. NULL: nothing happens. */
+/* Kills all processes and waits for them, without a callback. NULL: does nothing. */
 void supervisor_free(struct supervisor *supervisor);
 
 #endif

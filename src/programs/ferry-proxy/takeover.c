@@ -1,6 +1,4 @@
-/* The new proxy's part of an upgrade: upgrade.h. */
-
-#include "programs/ferry-proxy/upgrade.h"
+#include "programs/ferry-proxy/takeover.h"
 #include "programs/shared/program.h"
 
 #include <errno.h>
@@ -10,10 +8,10 @@
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
-/* For the old proxy to answer, and for the workers of this one to be ready. */
+/* The time in which the old proxy has to answer, and the workers of this one have to be ready. */
 static const struct timeval patience = {.tv_sec = 60};
 
-/* For the old proxy to see that the first attempt is over. */
+/* The time in which the old proxy sees the end of the first attempt. */
 static const struct timeval second_attempt = {.tv_usec = 200000};
 
 struct takeover {
@@ -26,27 +24,27 @@ struct takeover {
 	struct ferry_takeover *takeover;
 	struct event *deadline;
 	struct event *again;
-	/* Those of the wanted that the old proxy has, once that is known. */
+	/* The wanted sockets that the old proxy has; empty until that is known. */
 	const char *names[LISTENERS_MAX];
 	size_t name_count;
 };
 
 static int connect_to_old(struct takeover *takeover);
 
-static void fail(struct takeover *takeover, int status)
+static void fail_takeover(struct takeover *takeover, int status)
 {
 	program_log("%s: not taken over: %s", takeover->path, strerror(-status));
 	event_del(takeover->deadline);
 	takeover->callbacks->ended(status, takeover->context);
 }
 
-static void ended(struct ferry_takeover *of, int status, void *context)
+static void takeover_ended(struct ferry_takeover *of, int status, void *context)
 {
 	struct takeover *takeover = context;
 	takeover->takeover = NULL;
 	ferry_takeover_free(of);
 	if (status < 0) {
-		fail(takeover, status);
+		fail_takeover(takeover, status);
 		return;
 	}
 	event_del(takeover->deadline);
@@ -61,9 +59,10 @@ static void find_common_names(struct takeover *takeover, const struct ferry_sock
 			takeover->names[takeover->name_count++] = listener->name;
 }
 
-/* What the old proxy has and this one does not want is not taken: nobody would accept on it. So all is
- * asked for to see what there is, and if that is too much, what is wanted of it. */
-static void received(struct ferry_takeover *of, struct ferry_socket_set *set, void *context)
+/* A socket of the old proxy that is not wanted must not be taken, because nobody would accept on it. The first
+ * request is therefore for all sockets, to learn their names. If some are not wanted, a second request
+ * names the wanted ones. */
+static void sockets_received(struct ferry_takeover *of, struct ferry_socket_set *set, void *context)
 {
 	struct takeover *takeover = context;
 	if (takeover->name_count > 0) {
@@ -79,15 +78,16 @@ static void received(struct ferry_takeover *of, struct ferry_socket_set *set, vo
 	takeover->takeover = NULL;
 	ferry_socket_set_free(set);
 	if (takeover->name_count == 0)
-		fail(takeover, -ENOENT);
+		fail_takeover(takeover, -ENOENT);
 	else if (event_add(takeover->again, &second_attempt) < 0)
-		fail(takeover, -ENOMEM);
+		fail_takeover(takeover, -ENOMEM);
 }
 
-static void connected(struct ferry_connector *connector, int status,
-                      struct ferry_transport *transport, void *context)
+static void old_proxy_connected(struct ferry_connector *connector, int status,
+                                struct ferry_transport *transport, void *context)
 {
-	static const struct ferry_takeover_callbacks callbacks = {.received = received, .ended = ended};
+	static const struct ferry_takeover_callbacks callbacks = {.received = sockets_received,
+	                                                          .ended = takeover_ended};
 	(void)connector;
 	struct takeover *takeover = context;
 	takeover->connector = NULL;
@@ -98,34 +98,34 @@ static void connected(struct ferry_connector *connector, int status,
 			ferry_transport_free(transport);
 	}
 	if (status < 0)
-		fail(takeover, status);
+		fail_takeover(takeover, status);
 }
 
 static int connect_to_old(struct takeover *takeover)
 {
 	int status = ferry_connector_new_unix(&takeover->connector, takeover->base, takeover->path,
-	                                      NULL, connected, takeover);
+	                                      NULL, old_proxy_connected, takeover);
 	if (status < 0)
 		takeover->connector = NULL;
 	return status;
 }
 
-static void again(evutil_socket_t fd, short what, void *context)
+static void try_again(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct takeover *takeover = context;
 	int status = connect_to_old(takeover);
 	if (status < 0)
-		fail(takeover, status);
+		fail_takeover(takeover, status);
 }
 
-static void deadline_passed(evutil_socket_t fd, short what, void *context)
+static void takeover_timed_out(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct takeover *takeover = context;
 	ferry_takeover_free(takeover->takeover);
 	takeover->takeover = NULL;
-	fail(takeover, -ETIMEDOUT);
+	fail_takeover(takeover, -ETIMEDOUT);
 }
 
 int takeover_new(struct takeover **out, struct event_base *base, const char *path,
@@ -140,8 +140,8 @@ int takeover_new(struct takeover **out, struct event_base *base, const char *pat
 	takeover->wanted = wanted;
 	takeover->callbacks = callbacks;
 	takeover->context = context;
-	takeover->deadline = evtimer_new(base, deadline_passed, takeover);
-	takeover->again = evtimer_new(base, again, takeover);
+	takeover->deadline = evtimer_new(base, takeover_timed_out, takeover);
+	takeover->again = evtimer_new(base, try_again, takeover);
 	int status = -ENOMEM;
 	if (takeover->deadline != NULL && takeover->again != NULL &&
 	    event_add(takeover->deadline, &patience) == 0)

@@ -12,24 +12,24 @@
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
-/* For a new proxy to start its workers; then it is given up. */
+/* The time in which a new proxy has to start its workers. */
 static const struct timeval patience = {.tv_sec = 60};
 
-static const char generation_variable[] = "HANDOFF_PROXY_GENERATION";
+static const char generation_variable[] = "FERRY_PROXY_GENERATION";
 
 struct upgrade {
 	struct event_base *base;
 	struct upgrade_options options;
-	struct ferry_listener *listener; /* NULL: there is none, or not any more */
-	struct ferry_takeover *takeover; /* NULL: nobody is taking over */
+	struct ferry_listener *listener; /* of the control socket; NULL: none, or no longer */
+	struct ferry_takeover *takeover; /* NULL: no takeover is under way */
 	struct event *deadline;
-	pid_t successor; /* 0: none was started */
+	pid_t successor; /* 0: none runs */
 	struct event *child_ended;
 };
 
 /* ---- being taken over ---- */
 
-static void ended(struct ferry_takeover *takeover, int status, void *context)
+static void takeover_ended(struct ferry_takeover *takeover, int status, void *context)
 {
 	struct upgrade *upgrade = context;
 	upgrade->takeover = NULL;
@@ -45,7 +45,7 @@ static void ended(struct ferry_takeover *takeover, int status, void *context)
 	ferry_takeover_free(takeover);
 }
 
-static void deadline_passed(evutil_socket_t fd, short what, void *context)
+static void takeover_timed_out(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct upgrade *upgrade = context;
@@ -54,9 +54,10 @@ static void deadline_passed(evutil_socket_t fd, short what, void *context)
 	upgrade->takeover = NULL;
 }
 
-static void asked(struct ferry_listener *listener, struct ferry_transport *transport, void *context)
+static void takeover_requested(struct ferry_listener *listener, struct ferry_transport *transport,
+                               void *context)
 {
-	static const struct ferry_takeover_callbacks callbacks = {.ended = ended};
+	static const struct ferry_takeover_callbacks callbacks = {.ended = takeover_ended};
 	(void)listener;
 	struct upgrade *upgrade = context;
 	int status = -EBUSY;
@@ -64,12 +65,12 @@ static void asked(struct ferry_listener *listener, struct ferry_transport *trans
 		status = ferry_takeover_serve(&upgrade->takeover, upgrade->options.set, transport,
 		                              &callbacks, upgrade);
 	if (status < 0) {
-		program_log("a proxy that wants to take over is refused: %s", strerror(-status));
+		program_log("refused a proxy that asks to take over: %s", strerror(-status));
 		ferry_transport_free(transport);
 		return;
 	}
 	if (event_add(upgrade->deadline, &patience) < 0)
-		program_log("no memory for a deadline: the other proxy may take as long as it likes");
+		program_log("no memory for a deadline: the other proxy has no time limit");
 }
 
 /* ---- starting the successor ---- */
@@ -81,8 +82,8 @@ unsigned long upgrade_generation(void)
 	return text != NULL && program_number(text, 1000000000, &number) ? number : 0;
 }
 
-/* The arguments of this program without --take-over, and with the one that is right now. NULL: no memory. */
-static char **make_argv(const struct upgrade *upgrade)
+/* The arguments of this program, with its --take-over replaced. NULL: no memory. */
+static char **make_successor_argv(const struct upgrade *upgrade)
 {
 	size_t count = 0, made = 0;
 	while (upgrade->options.argv[count] != NULL)
@@ -93,7 +94,7 @@ static char **make_argv(const struct upgrade *upgrade)
 	argv[made++] = upgrade->options.argv[0];
 	argv[made++] = (char *)(uintptr_t) "--take-over";
 	argv[made++] = (char *)(uintptr_t)upgrade->options.control_path;
-	bool workers = false; /* behind "--" are the options of workers */
+	bool workers = false; /* after "--": the options of the workers */
 	for (size_t i = 1; i < count; i++) {
 		workers = workers || strcmp(upgrade->options.argv[i], "--") == 0;
 		if (!workers && strcmp(upgrade->options.argv[i], "--take-over") == 0)
@@ -104,10 +105,10 @@ static char **make_argv(const struct upgrade *upgrade)
 	return argv;
 }
 
-static int start_successor(struct upgrade *upgrade)
+static int spawn_successor(struct upgrade *upgrade)
 {
 	char number[24];
-	char **argv = make_argv(upgrade);
+	char **argv = make_successor_argv(upgrade);
 	if (argv == NULL)
 		return -ENOMEM;
 	snprintf(number, sizeof(number), "%lu", upgrade_generation() + 1);
@@ -129,21 +130,21 @@ static int start_successor(struct upgrade *upgrade)
 void upgrade_start_successor(struct upgrade *upgrade)
 {
 	if (upgrade->successor != 0) {
-		program_log("the new proxy (pid %ld) is on its way already", (long)upgrade->successor);
+		program_log("the new proxy (pid %ld) is already starting", (long)upgrade->successor);
 		return;
 	}
 	if (upgrade->listener == NULL) {
-		program_log("no upgrade: that needs a control socket, see --control");
+		program_log("no upgrade: there is no control socket, see --control");
 		return;
 	}
-	int status = start_successor(upgrade);
+	int status = spawn_successor(upgrade);
 	if (status < 0)
 		program_log("no upgrade: %s: %s", upgrade->options.argv[0], strerror(-status));
 	else
 		program_log("the new proxy (pid %ld) is started", (long)upgrade->successor);
 }
 
-static void child_ended(evutil_socket_t signal_number, short what, void *context)
+static void successor_ended(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
 	struct upgrade *upgrade = context;
@@ -157,17 +158,17 @@ static void child_ended(evutil_socket_t signal_number, short what, void *context
 	upgrade->successor = 0;
 }
 
-static int init(struct upgrade *upgrade)
+static int init_upgrade(struct upgrade *upgrade)
 {
-	upgrade->deadline = evtimer_new(upgrade->base, deadline_passed, upgrade);
-	upgrade->child_ended = evsignal_new(upgrade->base, SIGCHLD, child_ended, upgrade);
+	upgrade->deadline = evtimer_new(upgrade->base, takeover_timed_out, upgrade);
+	upgrade->child_ended = evsignal_new(upgrade->base, SIGCHLD, successor_ended, upgrade);
 	if (upgrade->deadline == NULL || upgrade->child_ended == NULL ||
 	    event_add(upgrade->child_ended, NULL) < 0)
 		return -ENOMEM;
 	if (upgrade->options.control_fd < 0)
 		return 0;
 	return ferry_listener_new_fd(&upgrade->listener, upgrade->base, upgrade->options.control_fd,
-	                             asked, upgrade);
+	                             takeover_requested, upgrade);
 }
 
 int upgrade_new(struct upgrade **out, struct event_base *base,
@@ -178,7 +179,7 @@ int upgrade_new(struct upgrade **out, struct event_base *base,
 		return -ENOMEM;
 	upgrade->base = base;
 	upgrade->options = *options;
-	int status = init(upgrade);
+	int status = init_upgrade(upgrade);
 	if (status < 0) {
 		upgrade_free(upgrade);
 		return status;

@@ -1,0 +1,49 @@
+#include "programs/ferry-proxy/report_text.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+
+void text_add(struct text *text, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	if (!text->failed && evbuffer_add_vprintf(text->out, format, arguments) < 0)
+		text->failed = true;
+	va_end(arguments);
+}
+
+void text_add_bytes(struct text *text, const char *bytes, size_t length)
+{
+	if (!text->failed && evbuffer_add(text->out, bytes, length) < 0)
+		text->failed = true;
+}
+
+const char *worker_state_name(enum worker_state state)
+{
+	static const char *const names[WORKER_STATES] = {
+	    [WORKER_STARTING] = "starting",
+	    [WORKER_READY] = "ready",
+	    [WORKER_DRAINING] = "draining",
+	    [WORKER_WAITING] = "waiting",
+	};
+	return names[state];
+}
+
+const struct refusal_reason refusal_reasons[REFUSAL_REASONS] = {
+    {"bad_request", "Malformed request heads", offsetof(struct refusals, bad_request)},
+    {"no_route", "No service for the request", offsetof(struct refusals, no_route)},
+    {"too_slow", "Heads that did not come in time", offsetof(struct refusals, too_slow)},
+    {"queue_full", "Full queue", offsetof(struct refusals, queue_full)},
+    {"expired", "No worker in time", offsetof(struct refusals, expired)},
+    {"bad_proxy_header", "Bad PROXY headers", offsetof(struct refusals, bad_proxy_header)},
+    {"failed", "Out of memory or descriptors", offsetof(struct refusals, failed)},
+};
+
+uint64_t report_number_at(const void *structure, size_t offset)
+{
+	uint64_t number;
+	memcpy(&number, (const char *)structure + offset, sizeof(number));
+	return number;
+}

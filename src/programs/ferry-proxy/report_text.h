@@ -1,0 +1,31 @@
+#ifndef FERRY_PROGRAMS_FERRY_PROXY_REPORT_TEXT_H
+#define FERRY_PROGRAMS_FERRY_PROXY_REPORT_TEXT_H
+
+/* The parts that report_metrics.c and report_page.c share: a text that grows, and the table of refusals. */
+
+#include "programs/ferry-proxy/report.h"
+
+/* A text in an evbuffer. After a failure for want of memory it stays failed, and takes nothing more. */
+struct text {
+	struct evbuffer *out;
+	bool failed;
+};
+
+__attribute__((format(printf, 2, 3))) void text_add(struct text *text, const char *format, ...);
+void text_add_bytes(struct text *text, const char *bytes, size_t length);
+
+/* The members of struct refusals. */
+struct refusal_reason {
+	const char *name;    /* the label of the metric */
+	const char *heading; /* on the page */
+	size_t offset;
+};
+
+enum { REFUSAL_REASONS = 7 };
+
+extern const struct refusal_reason refusal_reasons[REFUSAL_REASONS];
+
+/* The uint64_t at an offset of a structure. */
+uint64_t report_number_at(const void *structure, size_t offset);
+
+#endif

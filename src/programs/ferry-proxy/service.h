@@ -1,0 +1,76 @@
+#ifndef FERRY_PROGRAMS_FERRY_PROXY_SERVICE_H
+#define FERRY_PROGRAMS_FERRY_PROXY_SERVICE_H
+
+/* One service from inside: its dispatcher, its workers, and the supervisor of those that the proxy starts. For
+ * services.c, service_workers.c and service_report.c alone. */
+
+#include "programs/ferry-proxy/services.h"
+#include "programs/ferry-proxy/supervisor.h"
+
+/* A worker: a process that the proxy has started, or a guest that has connected. */
+struct member {
+	struct service *service;
+	struct member *next;
+	struct member **link;                   /* the pointer to this member */
+	struct worker_process *process;         /* NULL: a guest */
+	struct ferry_dispatcher_worker *worker; /* NULL: its channel has ended */
+	pid_t pid;
+	struct timeval started;
+	bool ready;
+	char name[CONF_NAME_MAX + 32];
+};
+
+/* The counters of the former processes of a place. */
+struct past {
+	struct ferry_dispatcher_stats stats;
+};
+
+struct service {
+	struct services *services;
+	const struct conf_service *conf;
+	struct ferry_dispatcher *dispatcher; /* NULL after services_give_up() */
+	struct supervisor *supervisor;       /* NULL: the proxy starts no workers for it */
+	struct ferry_listener *listener;     /* for guests; NULL: none */
+	struct member *members;
+	struct past *pasts; /* one for each place of the supervisor */
+	char **argv;
+	bool full;
+	unsigned long guests; /* that have connected, ever */
+	struct worker_snapshot *snapshots;
+};
+
+struct services {
+	struct event_base *base;
+	const struct conf *conf;
+	struct services_options options;
+	const struct services_callbacks *callbacks;
+	void *context;
+	unsigned int count;
+	bool full;
+	bool ready;
+	bool freed;
+	struct service_snapshot *snapshots;
+	struct service all[];
+};
+
+/* ---- service_workers.c ---- */
+
+/* Makes the dispatcher, and the supervisor if the proxy starts workers for the service. 0, or a negative
+ * errno; the caller frees the service in both cases. */
+int service_init(struct service *service);
+void service_free(struct service *service);
+
+/* Accepts guests on a listening socket, which stays the caller's. 0, or a negative errno. */
+int service_listen(struct service *service, int fd);
+
+/* Disconnects the guests. */
+void service_dismiss_guests(struct service *service);
+
+/* Frees the dispatcher. Its handoffs have their outcomes; processes stay. */
+void service_give_up(struct service *service);
+
+/* Adds the counters that only ever grow. */
+void service_add_stats(struct ferry_dispatcher_stats *sum,
+                       const struct ferry_dispatcher_stats *stats);
+
+#endif
