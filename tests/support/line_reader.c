@@ -176,7 +176,7 @@ void far_text(const char *text)
 	far_bytes(text, strlen(text));
 }
 
-void far_end(void)
+void end_far_text(void)
 {
 	ck_assert_int_eq(shutdown(reader_ends[1], SHUT_WR), 0);
 }

@@ -51,7 +51,7 @@ void close_far_end(void);
 void close_reader(void);
 void far_bytes(const char *bytes, size_t length);
 void far_text(const char *text);
-void far_end(void);
+void end_far_text(void);
 
 /* Until it has been told, and then nothing more. */
 void expect_story(const char *text);

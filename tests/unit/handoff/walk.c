@@ -16,21 +16,9 @@
 #include "ferry/worker.h"
 #include "handoff/wire.h"
 #include "message/wire.h"
+#include "closes.h"
 #include "test.h"
 #include "wire.h"
-
-static unsigned int bad_closes;
-
-int __real_close(int fd);
-int __wrap_close(int fd);
-
-int __wrap_close(int fd)
-{
-	int result = __real_close(fd);
-	if (result != 0 && errno == EBADF)
-		bad_closes++;
-	return result;
-}
 
 enum { STEPS = 600, WALKS = 40, SLOTS = 6, ITEMS = 2 * STEPS, OPEN_MAX = 100, HELD_MAX = 64 };
 enum { DEPTH_MAX = 2, REASON = 5, KNOWN = 32, SOON_USEC = 3000 };
@@ -577,7 +565,7 @@ static void finish(void)
 	for (unsigned int i = 0; i < item_count; i++)
 		check_end(&items[i]);
 	ck_assert_uint_eq(open_count, 0);
-	ck_assert_uint_eq(bad_closes, 0);
+	check_closes();
 }
 
 static unsigned int total_served, total_accepted;

@@ -77,7 +77,7 @@ LOOP_TEST(the_end_of_a_skipped_line_is_no_incomplete_line, READER_WAYS)
 	open_reader(_i);
 	set_max(3, FERRY_LINE_SKIP);
 	far_text("1234567");
-	far_end();
+	end_far_text();
 	expect_story("M<123>R");
 	close_reader();
 }
@@ -89,7 +89,7 @@ LOOP_TEST(an_incomplete_line_may_be_too_long_too, READER_WAYS)
 	set_delimiter("\r\n\r\n");
 	set_max(3, FERRY_LINE_SKIP);
 	far_text("1234\r");
-	far_end();
+	end_far_text();
 	expect_story("M<123>R");
 	close_reader();
 
@@ -97,7 +97,7 @@ LOOP_TEST(an_incomplete_line_may_be_too_long_too, READER_WAYS)
 	set_delimiter("\r\n\r\n");
 	set_max(3, FERRY_LINE_LOSE);
 	far_text("1234\r");
-	far_end();
+	end_far_text();
 	expect_story("M<123>X");
 	ck_assert_int_eq(reader.reason, -EMSGSIZE);
 	close_reader();
@@ -362,7 +362,7 @@ LOOP_TEST(any_callback_may_end_it_all, (int)(sizeof(doing_events) - 1) * DO_COUN
 		ck_assert_int_eq(wire_send(reader_ends[1], text, sizeof(text) - 1, &fd, 1),
 		                 (ssize_t)sizeof(text) - 1);
 		close(fd);
-		far_end();
+		end_far_text();
 		expect_until(doing_at, doing == DO_FREE ? "" : "X");
 		if (doing != DO_FREE)
 			ck_assert_int_eq(reader.reason, doing == DO_LOSE ? 0 : -ECONNABORTED);

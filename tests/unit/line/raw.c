@@ -39,7 +39,7 @@ LOOP_TEST(raw_mode_with_nothing_left_waits, READER_WAYS)
 	expect_story("M[raw]");
 	far_text("more");
 	expect_story("M[raw]{more}");
-	far_end();
+	end_far_text();
 	expect_story("M[raw]{more}R");
 	close_reader();
 }
@@ -64,7 +64,7 @@ LOOP_TEST(what_raw_mode_leaves_is_lines_again, READER_WAYS)
 	reader.hook = go_raw_at_raw;
 	reader.on_raw = take_three;
 	far_text("raw\nab\nline\nraw\nc\nd\nlast");
-	far_end();
+	end_far_text();
 	expect_story("M[raw]{ab\n}[line][raw]{c\nd}[](last)R");
 	close_reader();
 }
@@ -93,7 +93,7 @@ LOOP_TEST(what_raw_mode_leaves_at_the_end_stays_in_the_input, READER_WAYS)
 	reader.on_raw = take_three;
 	offers = 0;
 	far_text("raw\nab");
-	far_end();
+	end_far_text();
 	expect_story("M[raw]R");
 	ck_assert_uint_eq(offers, 1);
 	ck_assert_uint_eq(input_length(), 2);
@@ -188,7 +188,7 @@ LOOP_TEST_FROM(headers_and_bodies_in_packets_of_every_size, 1, 12)
 			far_bytes(text + at, (size_t)_i < left ? (size_t)_i : left);
 			pump_turns(1);
 		}
-		far_end();
+		end_far_text();
 		expect_story("M[len 10]{0123456789}[len 5]{123\n\n}[foo][][len 0][len 20]"
 		             "{foo 123\n\n0123456789\n}[len 1]{a}(last)R");
 		close_reader();
@@ -238,7 +238,7 @@ static void far_text_with_fd_and_end(const char *text)
 	int fd = make_marked_fd(1);
 	ck_assert_int_eq(wire_send(reader_ends[1], text, strlen(text), &fd, 1), (ssize_t)strlen(text));
 	close(fd);
-	far_end();
+	end_far_text();
 }
 
 LOOP_TEST(a_pause_holds_the_peers_end_back_with_its_lines, READER_WAYS)

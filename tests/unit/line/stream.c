@@ -133,7 +133,7 @@ LOOP_TEST(an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines, 2)
 	reader.transport = make_transport(reader_ends[0]);
 	ck_assert_int_eq(ferry_transport_set_protocol(reader.transport, &earlier, &heard), 0);
 	far_text("one\nlast");
-	far_end();
+	end_far_text();
 	pump_until_count(&heard, 1);
 	if (_i == 1)
 		pause_reading();
@@ -153,7 +153,7 @@ LOOP_TEST(an_incomplete_line_is_told_before_the_peers_end, READER_WAYS)
 {
 	open_reader(_i);
 	far_text("one\ntwo");
-	far_end();
+	end_far_text();
 	expect_story("M[one](two)R");
 	/* This side can go on sending. */
 	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "late", 4), 0);
@@ -165,7 +165,7 @@ LOOP_TEST(a_complete_last_line_is_no_incomplete_one, READER_WAYS)
 {
 	open_reader(_i);
 	far_text("one\n");
-	far_end();
+	end_far_text();
 	expect_story("M[one]R");
 	close_reader();
 }
@@ -175,7 +175,7 @@ LOOP_TEST(half_a_delimiter_at_the_end_is_part_of_the_incomplete_line, READER_WAY
 	open_reader(_i);
 	set_delimiter("\r\n");
 	far_text("one\r");
-	far_end();
+	end_far_text();
 	expect_story("M(one\r)R");
 	close_reader();
 }
@@ -186,7 +186,7 @@ LOOP_TEST(without_half_close_the_connection_ends_when_all_is_sent, READER_WAYS)
 	pump_turns(2);
 	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "out", 3), 0);
 	far_text("one\ntwo");
-	far_end();
+	end_far_text();
 	expect_story("M[one](two)X");
 	ck_assert_int_eq(reader.reason, 0);
 	expect_sent_text("out\n");
@@ -199,7 +199,7 @@ LOOP_TEST(an_incomplete_line_is_dropped_when_nobody_wants_it, READER_WAYS)
 	                                                .connection_lost = reader_on_lost};
 	open_reader_with(PAIR_UNIX, reader_ways[_i], &few);
 	far_text("one\ntwo");
-	far_end();
+	end_far_text();
 	expect_story("MX");
 	ck_assert_int_eq(reader.reason, 0);
 	close_reader();
@@ -326,7 +326,7 @@ LOOP_TEST(random_chunks_with_pauses_arrive_as_lines, READER_WAYS)
 			pump_turns(1 + (int)support_random_below(2));
 			resume_reading();
 		}
-		far_end();
+		end_far_text();
 		while (!reader.ended)
 			pump_turns(1);
 		ck_assert_uint_eq(reader.length, out);

@@ -1,0 +1,10 @@
+#ifndef FERRY_TESTS_CLOSES_H
+#define FERRY_TESTS_CLOSES_H
+
+/* Counts each close(2) of a number that is not open. A program that uses this is linked with --wrap=close,
+ * and with the library's objects, so that the library's calls are counted too. */
+
+/* Fails the test if there was one. A tear-down function, too. */
+void check_closes(void);
+
+#endif
