@@ -21,28 +21,24 @@
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
-/* The process ends if it cannot even start; the kernel then closes its descriptors. */
-static void check(int status, const char *subject)
-{
-	if (status < 0)
-		errx(EXIT_FAILURE, "%s: %s", subject, strerror(-status));
-}
-
-/* Runs one end of the channel until it is over. */
+/* A process that cannot even start ends; the kernel then closes its descriptors. */
 static void run(int fd, const struct ferry_message_callbacks *callbacks, void *context)
 {
-	struct ferry_transport *transport = NULL;
+	struct ferry_transport *transport;
 	struct ferry_message_stream *stream;
 	struct event_base *base = event_base_new();
 	struct bufferevent *bev =
 	    base != NULL ? bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE) : NULL;
-	check(bev != NULL ? ferry_transport_new(&transport, bev) : -ENOMEM, "channel");
-	check(ferry_message_stream_new(&stream, transport, callbacks, context), "channel");
+	int status = bev != NULL ? ferry_transport_new(&transport, bev) : -ENOMEM;
+	if (status == 0)
+		status = ferry_message_stream_new(&stream, transport, callbacks, context);
+	if (status < 0)
+		errx(EXIT_FAILURE, "channel: %s", strerror(-status));
 	event_base_dispatch(base); /* returns when the stream is freed, because nothing else is in it */
 	event_base_free(base);
 }
 
-static void lost(struct ferry_message_stream *stream, int reason, void *context)
+static void connection_lost(struct ferry_message_stream *stream, int reason, void *context)
 {
 	(void)context;
 	if (reason != 0)
@@ -61,11 +57,12 @@ static int open_file(int directory, const char *name, size_t length)
 	return fd < 0 ? -errno : fd;
 }
 
-static void serve(struct ferry_message_stream *stream, struct ferry_message *message, void *dir)
+static void request_received(struct ferry_message_stream *stream, struct ferry_message *message,
+                             void *directory)
 {
 	size_t length;
 	const char *name = ferry_message_get_payload(message, &length);
-	int fd = open_file(*(const int *)dir, name, length);
+	int fd = open_file(*(const int *)directory, name, length);
 	uint16_t error = (uint16_t)(fd < 0 ? -fd : 0);
 	if (ferry_message_stream_send(stream, error, NULL, 0, &fd, fd >= 0, FERRY_FD_TAKE) < 0) {
 		if (fd >= 0)
@@ -102,8 +99,8 @@ static int print_and_close(int fd)
 	return status;
 }
 
-static void replied(struct ferry_message_stream *stream, struct ferry_message *message,
-                    void *context)
+static void reply_received(struct ferry_message_stream *stream, struct ferry_message *message,
+                           void *context)
 {
 	struct reader *reader = context;
 	int error = ferry_message_get_type(message);
@@ -123,18 +120,20 @@ static void replied(struct ferry_message_stream *stream, struct ferry_message *m
 
 int main(int argc, char **argv)
 {
-	static const struct ferry_message_callbacks parent = {.message_received = serve,
-	                                                      .connection_lost = lost};
-	static const struct ferry_message_callbacks child = {
-	    .connection_made = ask, .message_received = replied, .connection_lost = lost};
-	int ends[2], status = 0;
+	static const struct ferry_message_callbacks parent = {.message_received = request_received,
+	                                                      .connection_lost = connection_lost};
+	static const struct ferry_message_callbacks child = {.connection_made = ask,
+	                                                     .message_received = reply_received,
+	                                                     .connection_lost = connection_lost};
+	int ends[2], status;
+	pid_t pid;
 	if (argc < 3)
 		errx(2, "usage: messages DIRECTORY NAME...");
 	int directory = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	check(directory < 0 ? -errno : 0, argv[1]);
-	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ? -errno : 0, "socketpair");
-	pid_t pid = fork();
-	check(pid < 0 ? -errno : 0, "fork");
+	if (directory < 0)
+		err(EXIT_FAILURE, "%s", argv[1]);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 || (pid = fork()) < 0)
+		err(EXIT_FAILURE, "child");
 	if (pid == 0) { /* here a real program gives up its privileges: setgid(2), setuid(2) */
 		struct reader reader = {.names = argv + 2};
 		close(directory);
@@ -144,6 +143,7 @@ int main(int argc, char **argv)
 	}
 	close(ends[1]);
 	run(ends[0], &parent, &directory);
-	check(waitpid(pid, &status, 0) < 0 ? -errno : 0, "waitpid");
+	if (waitpid(pid, &status, 0) < 0)
+		err(EXIT_FAILURE, "waitpid");
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Each example compiles alone, without a warning, against the installed library: by the command in
+# examples/README.md, and as strict C11.
+set -eu
+
+readme=$FERRY_SOURCE/examples/README.md work=$FERRY_WORK
+
+rm -rf "$work"
+mkdir -p "$work"
+cd "$work"
+pc=$(find "$FERRY_PREFIX" -name ferry.pc)
+PKG_CONFIG_PATH=${pc%/*}
+export PKG_CONFIG_PATH
+command=$(grep '^cc line_echo\.c ' "$readme")
+
+cc()
+{
+	# shellcheck disable=SC2086 # several options
+	"$FERRY_CC" $FERRY_FLAGS $strictness -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror "$@"
+}
+
+for file in "$FERRY_SOURCE"/examples/*.c; do
+	name=$(basename "$file" .c)
+	echo "$name"
+	cp "$file" .
+	for strictness in "" "-std=c11 -D_GNU_SOURCE"; do
+		# Twice: pkg-config quotes a path that has a space for the shell.
+		eval "eval \"$(echo "$command" | sed "s/line_echo/$name/g")\""
+		test -x "$name"
+		rm "$name"
+	done
+	rm "$name.c"
+done
