@@ -1,5 +1,5 @@
-/* Listening and connecting unix sockets, adopted listeners. White-box: the system calls that
- * make the socket file are looked at one by one, and made to fail. */
+/* Listening and connecting unix sockets, adopted listeners. White-box: the test watches each system call that
+ * makes the socket file, and lets it fail. */
 
 #include "test.h"
 
@@ -76,13 +76,13 @@ static struct {
 	int poll_error;
 	unsigned int poll_calls;
 	int transport_error;
-	int accept_errors[8]; /* given one after the other, before real accepts */
+	int accept_errors[8]; /* of the first accepts, one after the other */
 	unsigned int accept_errors_given;
 	unsigned int accept_calls;
 	unsigned int connect_calls;
 	unsigned int umask_calls;
 	unsigned int allocation_to_fail; /* 1: the next one; 0: none */
-	bool allocations_over;           /* the callback was reached before that one */
+	bool allocations_over;           /* the callback ran before that one */
 } watch;
 
 int __wrap_bind(int fd, const struct sockaddr *address, socklen_t length)
@@ -184,7 +184,7 @@ static bool allocation_fails(void)
 	return watch.allocation_to_fail != 0 && --watch.allocation_to_fail == 0;
 }
 
-/* First of all in a callback: check's own allocations must not fail. */
+/* To be called first in a callback: check's own allocations must not fail. */
 static void allow_allocations(void)
 {
 	if (watch.allocation_to_fail != 0)
@@ -312,7 +312,7 @@ static int plain_listen(const char *name, int backlog)
 	return fd;
 }
 
-/* Whether the other end has gone: an end of file or a reset. */
+/* Whether the other end has closed the connection: an end of file or a reset. */
 static bool is_hung_up(void *argument)
 {
 	char byte;
@@ -404,7 +404,7 @@ static void let_pass(int milliseconds)
 	event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
 }
 
-/* One turn of the loop at most: what is ready now. */
+/* Runs the events that are ready now, in one turn of the loop at most. */
 static void turn_once(void)
 {
 	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
@@ -417,7 +417,7 @@ static int64_t milliseconds_now(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Fails if accept4(2) was called more than once per pause since `start`: if the loop spun. */
+/* Fails if the loop spun: if accept4(2) was called more than once per pause since `start`. */
 static void assert_no_spin(int64_t start)
 {
 	ck_assert_int_ge(watch.accept_calls, 1);
@@ -645,7 +645,7 @@ TEST(a_file_that_took_the_place_of_ours_is_not_removed)
 	assert_plain_file(path);
 	unlink(path);
 
-	/* Another socket, with an inode that a file system may just have got back. */
+	/* Another socket, whose inode number may be the one that was just freed. */
 	host = (struct host){0};
 	host_listen(&host, path, 0);
 	unlink(path);
@@ -707,8 +707,8 @@ static void replace_by_link(void)
 	ck_assert_int_eq(link(other, path), 0);
 }
 
-/* Whoever may write to the directory can swap files between any two system calls. Nothing that is
- * not ours may get the wider mode, or be removed. */
+/* A process that may write to the directory can swap files between any two system calls. A file that the listener
+ * has not made must not get the wider mode, and must not be removed. */
 static void assert_swap_is_noticed(int expected)
 {
 	struct ferry_listener *listener = NULL;
@@ -782,7 +782,7 @@ TEST(a_mode_that_cannot_be_set_is_told_before_there_is_a_file)
 	ck_assert_ptr_null(listener);
 }
 
-/* One that cannot be looked at may be another's: it stays. */
+/* A file that fstatat(2) fails for may belong to somebody else: it stays. */
 TEST(a_file_that_cannot_be_looked_at_or_removed_is_left)
 {
 	struct ferry_listener *listener = NULL;
@@ -808,7 +808,7 @@ TEST(a_file_that_cannot_be_looked_at_or_removed_is_left)
 	watch.unlinkat_error = 0;
 }
 
-/* The limit at which no descriptor number is free any more, or with `spare` that many. */
+/* Lowers the descriptor limit until `spare` slots are free. Returns the limit before. */
 static struct rlimit limit_numbers(unsigned int spare)
 {
 	struct rlimit before, now;
@@ -832,7 +832,7 @@ TEST(without_descriptors_the_call_says_so_and_leaves_no_file)
 	int status = -EMFILE;
 	mode_t before = __real_umask(077);
 
-	/* The socket, its directory, and the file whose mode is mended. */
+	/* The slots are for the socket, its directory, and the file whose mode is set. */
 	for (; status == -EMFILE; spare++) {
 		struct rlimit limit = limit_numbers(spare);
 		status = ferry_listener_new_unix(&listener, base, path, with_mode(0666), on_accepted, NULL);
@@ -1010,7 +1010,7 @@ TEST(a_shortage_pauses_accepting_for_a_moment)
 	host_free(&host);
 }
 
-/* valgrind accepts first and then closes what is over the limit: the connection is lost with it. */
+/* valgrind accepts first and then closes the descriptor above the limit: the connection is lost. */
 static bool limits_are_real(void)
 {
 	const char *preload = getenv("LD_PRELOAD");
@@ -1075,9 +1075,9 @@ TEST(a_connection_that_makes_no_transport_is_closed)
 	ck_assert_int_eq(ferry_listener_get_stats(host.listener, &stats), 0);
 	ck_assert_uint_eq(stats.dropped, 2);
 	ck_assert_uint_eq(stats.accepted, 0);
-	ck_assert_uint_ge(warnings, 1); /* one a second at most */
+	ck_assert_uint_ge(warnings, 1); /* at most one a second */
 
-	/* Out of memory: the second is spared. */
+	/* Out of memory: the second connection is not accepted. */
 	watch.transport_error = -ENOMEM;
 	warnings = 0;
 	int third = plain_connect(path);
@@ -1212,7 +1212,7 @@ TEST(what_cannot_be_accepted_from_is_not_adopted)
 	ck_assert_ptr_null(listener);
 }
 
-/* Another was faster, and a signal came when it was looked whether that is all. */
+/* Another process was faster, and a signal interrupts poll(2), which looks for a shutdown. */
 TEST(woken_for_nothing_it_goes_on_if_poll_fails)
 {
 	struct host host = {0};
@@ -1228,7 +1228,7 @@ TEST(woken_for_nothing_it_goes_on_if_poll_fails)
 	close(fd);
 }
 
-/* The other owner of an adopted socket may do what it likes with it. */
+/* The other owner of an adopted socket may shut it down. */
 TEST(a_listener_shut_down_by_another_does_not_spin)
 {
 	struct host host = {0};
@@ -1362,7 +1362,7 @@ TEST(a_cancelled_attempt_calls_nothing)
 	let_pass(20);
 	jam_free(&jam);
 
-	/* Also when it stands already, and only the callback has not run. */
+	/* Also when the connection is made already, and only the callback has not run. */
 	struct host host = {0};
 	host_listen(&host, path, 0);
 	ck_assert_int_eq(ferry_connector_new_unix(&connector, base, path, NULL, on_unexpected, NULL),
@@ -1442,7 +1442,7 @@ TEST(every_allocation_of_a_call_may_fail)
 	close(fd);
 }
 
-/* A wake-up that runs out of memory at any point drops at most the connection in hand. */
+/* A wake-up that runs out of memory at any point drops at most one connection. */
 TEST(every_allocation_of_an_accept_may_fail)
 {
 	struct host host = {.free_transport = true};

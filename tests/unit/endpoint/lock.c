@@ -1,6 +1,6 @@
-/* The lock beside a unix socket's path: stale sockets replaced, everything else left, whoever interferes at
- * whichever moment; and owners that die. White-box: each system call of a call can be preceded by an
- * attack, or fail. */
+/* The lock beside a unix socket's path: a listener replaces stale sockets and leaves everything else, even if
+ * another process interferes at any moment; and owners that die. White-box: before each system call the test can
+ * attack, or let the call fail. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -172,7 +172,7 @@ static void tear_down(void)
 {
 	unlink(victim_path);
 	unlink(other_path);
-	remove_directory(); /* fails unless all else is gone */
+	remove_directory(); /* fails unless the directory is empty */
 }
 
 static void write_file(const char *path, const char *content, mode_t mode)
@@ -254,7 +254,7 @@ static void expect_refusal(int expected)
 	ck_assert_int_eq(count_open_fds(), fds);
 }
 
-/* What a dead owner leaves. */
+/* The files of a dead owner. */
 static void leave_stale_socket(void)
 {
 	close(listen_unix(socket_path));
@@ -266,7 +266,7 @@ static void leave_stale_files(void)
 	write_file(lock_path, "12345\n", 0600);
 }
 
-/* One byte from a child to say that it has come so far. */
+/* A child notifies the test by one byte. */
 static void say(int fd)
 {
 	ck_assert_int_eq(write(fd, "x", 1), 1);
@@ -339,11 +339,12 @@ TEST(what_a_dead_owner_left_may_be_half_of_it)
 	own_and_leave();
 	write_file(lock_path, "", 0600);
 	own_and_leave();
-	write_file(lock_path, "1234567890\n", 0666); /* longer than ours; open for all */
+	write_file(lock_path, "1234567890\n",
+	           0666); /* longer than a lock of ferry, and open to everybody */
 	own_and_leave();
 }
 
-/* It has the socket too, and clients may be waiting in its backlog. */
+/* The child has the socket too, and clients may wait in its backlog. */
 TEST(a_child_of_the_owner_holds_the_lock)
 {
 	int ready[2];
@@ -367,7 +368,7 @@ TEST(a_child_of_the_owner_holds_the_lock)
 	kill(child, SIGKILL);
 	struct ferry_listener *listener;
 	int status;
-	do /* it is init's to wait for */
+	do /* init reaps the child, so the test cannot wait for it */
 		status = try_to_own(&listener);
 	while (status == -EADDRINUSE && sched_yield() == 0);
 	ck_assert_int_eq(status, 0);
@@ -405,7 +406,7 @@ TEST(the_longest_path_has_a_lock)
 	for (int round = 0; round < 2; round++) {
 		ck_assert_int_eq(
 		    ferry_listener_new_unix(&listener, base, name, with_lock(), on_accepted, NULL), 0);
-		/* Found again from elsewhere. */
+		/* The listener finds the file again from another directory. */
 		ck_assert_int_eq(chdir("/"), 0);
 		ferry_listener_free(listener);
 		ck_assert_int_eq(chdir(socket_path), 0);
@@ -449,7 +450,8 @@ TEST(who_listens_without_the_lock_is_left)
 	int fd = listen_unix(socket_path);
 	expect_refusal(-EADDRINUSE);
 	ck_assert(!path_exists(lock_path));
-	int accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); /* the one that tried */
+	int accepted =
+	    accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); /* by the listener, to find out */
 	ck_assert_int_ge(accepted, 0);
 	close(accepted);
 	ck_assert(is_reachable(fd));
@@ -538,7 +540,7 @@ TEST(a_lock_that_is_something_else_is_refused_and_left)
 	ck_assert_int_eq(symlink(victim_path, lock_path), 0);
 	expect_lock_refusal(-ELOOP);
 	unlink(lock_path);
-	ck_assert_int_eq(symlink(other_path, lock_path), 0); /* to nothing: it is not made */
+	ck_assert_int_eq(symlink(other_path, lock_path), 0); /* the target is not created */
 	expect_lock_refusal(-ELOOP);
 	ck_assert(!path_exists(other_path));
 	unlink(lock_path);
@@ -560,7 +562,7 @@ TEST(a_lock_that_is_something_else_is_refused_and_left)
 	expect_lock_refusal(-ENXIO);
 	unlink(lock_path);
 
-	/* A file of this user's that somebody has moved here. */
+	/* A file of this user that somebody has moved here. */
 	static const char text[] = "what somebody has written, and wants to keep";
 	write_file(lock_path, text, 0600);
 	expect_lock_refusal(-EPERM);
@@ -568,7 +570,7 @@ TEST(a_lock_that_is_something_else_is_refused_and_left)
 	unlink(lock_path);
 }
 
-/* Whoever can read a file can lock it: that is why others cannot. */
+/* A user who can read a file can lock it; therefore other users cannot read the lock. */
 TEST(a_lock_that_somebody_else_holds_is_respected)
 {
 	write_file(lock_path, "", 0600);
@@ -597,7 +599,7 @@ TEST(what_is_another_users_is_refused_and_left)
 		return;
 	write_file(lock_path, "", 0666);
 	ck_assert_int_eq(chown(lock_path, NOBODY, NOBODY), 0);
-	/* Linux may refuse root too, in a directory where others may write. */
+	/* Linux may refuse root too, in a directory where other users may write. */
 	expect_lock_refusal(-EPERM);
 	expect_file(lock_path, "", 0666);
 	unlink(lock_path);
@@ -608,7 +610,7 @@ TEST(what_is_another_users_is_refused_and_left)
 	unlink(socket_path);
 }
 
-/* A child of another user, which says by its byte what it was told. */
+/* A child of another user tries. Returns the status that its call returned. */
 static int try_as(uid_t uid)
 {
 	int result[2];
@@ -651,18 +653,19 @@ TEST(another_user_takes_nothing_of_ours)
 	ck_assert_int_eq(try_as(NOBODY), 0);
 	ck_assert(!path_exists(socket_path) && !path_exists(lock_path));
 
-	leave_stale_files(); /* ours */
+	leave_stale_files(); /* of this user */
 	ck_assert_int_eq(try_as(NOBODY), -EACCES);
 	unlink(lock_path);
-	ck_assert_int_eq(try_as(NOBODY), -EADDRINUSE); /* the socket is ours all the same */
+	ck_assert_int_eq(try_as(NOBODY),
+	                 -EADDRINUSE); /* the socket belongs to this user all the same */
 	ck_assert(path_exists(socket_path));
 	own_and_leave();
 
-	/* Theirs, before we come. */
+	/* The lock of another user, made before. */
 	write_file(lock_path, "", 0666);
 	ck_assert_int_eq(chown(lock_path, SOMEBODY, SOMEBODY), 0);
 	const int told = try_as(NOBODY);
-	ck_assert(told == -EPERM || told == -EACCES); /* as fs.protected_regular says */
+	ck_assert(told == -EPERM || told == -EACCES); /* depending on fs.protected_regular */
 	unlink(lock_path);
 }
 
@@ -766,8 +769,8 @@ static void clean_up(void)
 	unlink(other_path);
 }
 
-/* What was put there is still there. Between the last look at a name and its removal nothing can be done:
- * who can put something there then can remove it as well. */
+/* The files that the attack has put there are still there. Nothing can protect a file that is put there between
+ * the last fstatat(2) of its name and unlinkat(2): a user who can put it there can remove it as well. */
 static void expect_nothing_lost(void (*attack)(void))
 {
 	struct stat status;
@@ -776,7 +779,7 @@ static void expect_nothing_lost(void (*attack)(void))
 		return;
 	if (attack == attack_path_by_file)
 		expect_file(socket_path, "mine", 0600);
-	/* A socket right after our bind(2) is taken for ours: see docs/decisions/listener.md. */
+	/* A socket that is put there right after bind(2) passes for ours: see docs/decisions/listener.md. */
 	if (attack == attack_path_by_socket && !watch.after_bind)
 		ck_assert_msg(is_reachable(intruder), "attacked before call %u", watch.at);
 	if (attack == attack_path_by_link || attack == attack_path_by_link_to_socket)
@@ -789,7 +792,7 @@ static void expect_nothing_lost(void (*attack)(void))
 		ck_assert(lstat(lock_path, &status) == 0);
 }
 
-/* Attacks before each call of ferry_listener_new_unix() in turn. Whether there was such a call. */
+/* Attacks before the system call `at` of ferry_listener_new_unix(). Returns whether there was such a call. */
 static bool attack_start(void (*attack)(void), unsigned int at)
 {
 	struct ferry_listener *listener;
@@ -811,7 +814,7 @@ static bool attack_start(void (*attack)(void), unsigned int at)
 	return was_disturbed;
 }
 
-/* And before each of ferry_listener_free(). */
+/* The same for ferry_listener_free(). */
 static bool attack_end(void (*attack)(void), unsigned int at)
 {
 	struct ferry_listener *listener;
@@ -844,7 +847,7 @@ LOOP_TEST(an_attack_before_any_system_call_costs_nothing, ATTACKS)
 	own_and_leave();
 }
 
-/* The lock's file is removed and made again, by somebody who never stops. */
+/* Another process removes the lock's file and makes it again, over and over. */
 LOOP_TEST(a_lock_that_never_stays_is_not_waited_for, 2)
 {
 	leave_stale_socket();
@@ -857,7 +860,7 @@ LOOP_TEST(a_lock_that_never_stays_is_not_waited_for, 2)
 	own_and_leave();
 }
 
-/* By hand, or by who tidies up /tmp. */
+/* An administrator, or a program that cleans /tmp, has removed the lock. */
 TEST(an_owner_without_its_lock_file_is_not_replaced)
 {
 	struct ferry_listener *owner = own();
@@ -887,7 +890,7 @@ static bool fail_start(int error, unsigned int at)
 	else
 		ck_assert_int_eq(status, -error);
 	ck_assert_int_eq(count_open_fds(), fds);
-	own_and_leave(); /* whatever is left stops nobody */
+	own_and_leave(); /* no file that is left keeps the next owner out */
 	return was_disturbed;
 }
 
@@ -941,7 +944,7 @@ enum { GENERATIONS = 200, STANDBYS = 2 };
 
 static struct shared {
 	atomic_uint generation; /* the owner's */
-	atomic_uint ended;      /* the last generation that was killed, or was about to leave */
+	atomic_uint ended;      /* the last generation that was killed or was about to end */
 	atomic_uint told_to_leave;
 	atomic_int failure; /* line */
 	atomic_uint go, done;
@@ -961,7 +964,7 @@ static _Noreturn void fail_in_child(int line)
 	die();
 }
 
-/* Whose socket is at the path: the kernel has written down who called listen(2). */
+/* The owner of the socket at the path: the kernel records which process called listen(2). */
 static pid_t listener_at_path(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -975,7 +978,7 @@ static pid_t listener_at_path(void)
 	return peer.pid;
 }
 
-/* Tries until it is the owner; none that lives is there then. */
+/* Tries until this process is the owner. No other owner is alive then. */
 static _Noreturn void be_standby(void)
 {
 	struct ferry_listener *listener = NULL;
@@ -1092,7 +1095,7 @@ TEST(of_those_that_start_at_once_exactly_one_is_the_owner)
 	munmap(shared, sizeof(*shared));
 }
 
-/* Killed in the middle of its own start, or of its end. */
+/* An owner is killed in the middle of its start, or of its end. */
 TEST(wherever_an_owner_was_killed_the_next_one_starts)
 {
 	make_shared();
@@ -1130,7 +1133,7 @@ static void say_accepting(struct takeover_end *end)
 	ck_assert_int_eq(ferry_takeover_commit(end->takeover), 0);
 }
 
-/* A set that owns the path; no listener does. */
+/* A set that owns the path, without a listener. */
 static struct ferry_socket_set *make_set(void)
 {
 	struct ferry_socket_set *set = NULL;
@@ -1204,7 +1207,7 @@ TEST(who_gives_a_takeover_up_has_not_the_lock)
 	expect_free();
 }
 
-/* The old process is a child, which serves on ends[0]; this one asks on ends[1]. */
+/* The old process is a child, which serves on ends[0]; this process requests on ends[1]. */
 static pid_t start_old(void)
 {
 	memset(&new_end, 0, sizeof(new_end));
@@ -1237,7 +1240,7 @@ TEST(the_new_process_signs_the_lock)
 	expect_free();
 }
 
-/* From the moment at which the new process has the socket, nobody else gets the path. */
+/* As soon as the new process has the socket, no other process gets the path. */
 LOOP_TEST(an_old_process_that_dies_leaves_the_lock_to_the_new_one, 2)
 {
 	pid_t old = start_old();
@@ -1268,7 +1271,7 @@ TEST(own_path_keeps_the_lock_that_came_with_the_socket)
 	expect_free();
 }
 
-/* Nobody takes what the old process left, and nobody is in its way. */
+/* No process takes over the files of the old process, and none keeps the next owner out. */
 TEST(a_takeover_that_nobody_ends_leaves_a_stale_socket)
 {
 	pid_t old = start_old();
@@ -1286,7 +1289,7 @@ static void die_in(struct takeover_end *end)
 	die();
 }
 
-/* The child is forked before there is a lock, so that it has nothing but what it is sent. */
+/* The child is forked before there is a lock, so that it has only the descriptors that are sent to it. */
 TEST(a_new_process_that_is_killed_is_replaced)
 {
 	make_pair(PAIR_UNIX, ends);

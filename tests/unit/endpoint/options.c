@@ -1,5 +1,5 @@
 /* The options of a unix listener: versions of the structure, the file's owner and group, and a listener that
- * accepts nothing. White-box: the system calls that make the socket file are watched, and fail in turn. */
+ * accepts nothing. White-box: the test watches the system calls that make the socket file, and lets one fail. */
 
 #include "test.h"
 
@@ -146,7 +146,7 @@ static bool is_root(void)
 
 /* ---- versions of the structure ---- */
 
-/* What a program has that was compiled with a later ferry. */
+/* The options of a program that was compiled with a later ferry. */
 struct later_options {
 	struct ferry_listener_options known;
 	unsigned char unknown[16];
@@ -244,7 +244,7 @@ TEST(owner_and_group_are_changed_each_by_itself)
 	ferry_listener_free(listener);
 }
 
-/* In a child of that user: the status of `call`, which is not negative. */
+/* Runs `call` in a child of that user. Returns its result, which is not negative. */
 static int as_user(uid_t uid, gid_t gid, const gid_t *groups, size_t count, int (*call)(void))
 {
 	int status;
@@ -331,7 +331,7 @@ static void replace_by_another_socket(void)
 	ck_assert_int_eq(rename(victim_path, socket_path), 0);
 }
 
-/* Somebody who may write to the directory puts a socket of another user there. */
+/* A process that may write to the directory puts a socket of another user there. */
 TEST(a_file_that_was_swapped_in_keeps_its_owner)
 {
 	struct ferry_listener *listener;
@@ -354,7 +354,7 @@ static struct ferry_listener_options locked_for(uid_t owner)
 	return options;
 }
 
-/* What an owner of the lock leaves that is killed: a socket file that belongs to `user`. */
+/* A socket file that belongs to `user`, as a killed owner of the lock leaves it. */
 static void leave_stale_socket_of(uid_t user)
 {
 	close(listen_unix(socket_path));
@@ -390,7 +390,8 @@ TEST(the_live_socket_of_the_owner_is_left)
 	int fd = listen_unix(socket_path);
 	ck_assert_int_eq(chown(socket_path, ALICE, ALICE), 0);
 	ck_assert_int_eq(try_to_listen(&listener, &of_alice), -EADDRINUSE);
-	int accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); /* the one that tried */
+	int accepted =
+	    accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); /* by the listener, to find out */
 	ck_assert_int_ge(accepted, 0);
 	close(accepted);
 	ck_assert(is_reachable(fd));

@@ -1,5 +1,5 @@
-/* Who may connect to a listener, and how often: real processes of other users and groups. White-box: what
- * the kernel says of them can fail, and nothing may be read of those who are refused. */
+/* The users that may connect to a listener, and their limits, with real processes of other users and groups.
+ * White-box: getsockopt(2) can fail, and nothing may be read from a refused connection. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -43,7 +43,7 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
 static struct {
 	int option, error; /* the option that fails, and how */
 	unsigned int reads;
-	unsigned int asked; /* for who the other end is */
+	unsigned int asked; /* calls that ask for the user or the groups */
 } watch;
 
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *length)
@@ -148,8 +148,8 @@ static bool is_root(void)
 	return false;
 }
 
-/* A connection made by a child of that user, which says something at once. The description is shared: what
- * the child connects is connected here. */
+/* A child of that user connects a socket and writes to it. The open file description is shared: the socket is
+ * connected in this process too. */
 static int connect_as(uid_t uid, gid_t gid, const gid_t *groups, size_t count)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -219,7 +219,7 @@ TEST(who_is_not_allowed_is_refused_before_a_byte_is_read)
 		return;
 	ck_assert_int_eq(ferry_listener_allow_uid(listener, ALICE), 0);
 	expect_refused(connect_as_user(BOB));
-	expect_refused(connect_as_user(0)); /* root is not named */
+	expect_refused(connect_as_user(0)); /* root is not on the list */
 	ck_assert_uint_eq(watch.reads, 0);
 	ck_assert_uint_eq(listener_stats().refused_peers, 2);
 	ck_assert_uint_eq(listener_stats().accepted, 0);
@@ -239,7 +239,7 @@ TEST(several_users_may_be_allowed)
 {
 	if (!is_root())
 		return;
-	for (int round = 0; round < 2; round++) { /* twice is once */
+	for (int round = 0; round < 2; round++) { /* the second call changes nothing */
 		ck_assert_int_eq(ferry_listener_allow_uid(listener, ALICE), 0);
 		ck_assert_int_eq(ferry_listener_allow_uid(listener, 0), 0);
 	}
@@ -260,7 +260,7 @@ TEST(a_group_is_the_effective_one_or_a_supplementary_one)
 	close(expect_accepted(connect_as(ALICE, ALICE, both, 2)));
 	expect_refused(connect_as(ALICE, ALICE, both, 1));
 	expect_refused(connect_as(ALICE, ALICE, NULL, 0));
-	expect_refused(connect_as(STAFF, ALICE, NULL, 0)); /* the number of a user is no group's */
+	expect_refused(connect_as(STAFF, ALICE, NULL, 0)); /* the id of a user is not that of a group */
 }
 
 TEST(of_many_groups_the_last_one_counts)
@@ -333,7 +333,7 @@ TEST(each_user_has_a_limit_of_its_own)
 	ck_assert_uint_eq(listener_stats().refused_over_limit, 2);
 	ck_assert_uint_eq(listener_stats().refused_peers, 0);
 
-	/* It is the transport that counts, not the client. */
+	/* The transport counts, not the client. */
 	close(clients[0]);
 	pump_turns(3);
 	expect_refused(connect_as_user(ALICE));
@@ -357,7 +357,7 @@ TEST(the_limit_may_change_and_end)
 	expect_refused(connect_to(ferry_listener_get_fd(listener)));
 	limit(0);
 	clients[3] = expect_accepted(connect_to(ferry_listener_get_fd(listener)));
-	limit(2); /* those that are there stay, and all of them count */
+	limit(2); /* existing connections stay, and all of them count */
 	expect_refused(connect_to(ferry_listener_get_fd(listener)));
 	for (unsigned int i = 0; i < 3; i++)
 		free_transport(i);
@@ -374,7 +374,7 @@ TEST(connections_before_the_limit_are_not_counted)
 	limit(1);
 	int second = expect_accepted(connect_to(ferry_listener_get_fd(listener)));
 	expect_refused(connect_to(ferry_listener_get_fd(listener)));
-	free_transport(0); /* gives nothing back */
+	free_transport(0); /* was not counted */
 	expect_refused(connect_to(ferry_listener_get_fd(listener)));
 	free_transport(1);
 	close(expect_accepted(connect_to(ferry_listener_get_fd(listener))));
@@ -485,7 +485,7 @@ TEST(descriptors_can_be_refused)
 	close(client);
 }
 
-/* The kernel gives a connection the listening socket's option of the moment of connect(2). */
+/* At connect(2) the kernel copies the listening socket's option to the connection. */
 TEST(who_connected_before_is_refused_descriptors_too)
 {
 	struct recorder recorder;
@@ -501,7 +501,7 @@ TEST(who_connected_before_is_refused_descriptors_too)
 	client = expect_accepted(client);
 	ck_assert_int_eq(send_marked(client), -EPERM);
 
-	/* What had been sent arrives, and is closed. */
+	/* A descriptor that was sent before arrives, and is closed. */
 	recorder_attach(&recorder, transports[0], &no_fds);
 	pump_until_length(&recorder, 2);
 	ck_assert_uint_eq(stats_of(recorder.transport).fds_unclaimed, 2);
@@ -509,7 +509,7 @@ TEST(who_connected_before_is_refused_descriptors_too)
 	recorder_close(&recorder);
 	close(client);
 
-	/* And the other way round. */
+	/* The other way round. */
 	client = connect_to(ferry_listener_get_fd(listener));
 	ck_assert_int_eq(ferry_listener_set_pass_rights(listener, true), 0);
 	ck_assert_int_eq(send_marked(client), -EPERM);
@@ -562,7 +562,7 @@ TEST(a_tcp_listener_has_no_users)
 	close(fd);
 }
 
-/* Nobody is let in whom the kernel says nothing about. */
+/* A client is refused if the kernel does not return its user. */
 LOOP_TEST(who_is_not_known_is_not_let_in, 5)
 {
 	static const struct {
@@ -631,7 +631,7 @@ TEST(every_allocation_of_a_setter_may_fail)
 	ck_assert_uint_ge(failing, 4);
 }
 
-/* Whatever fails, a connection that is not handed on is not counted. */
+/* A connection that is not given to the callback is not counted, whichever call fails. */
 TEST(every_allocation_of_an_accept_may_fail)
 {
 	unsigned long failing = 0, count;
@@ -667,7 +667,7 @@ TEST(a_quota_that_cannot_grow_goes_on)
 	struct quota_share *shares[USERS], *none;
 	ck_assert_int_eq(quota_new(&quota), 0);
 	for (uid_t uid = 0; uid < USERS; uid++) {
-		heap_watch(2); /* the first is the share's */
+		heap_watch(2); /* the first allocation is that of the share */
 		int status = quota_take(quota, uid, 1, &shares[uid]);
 		heap_unwatch();
 		ck_assert_int_eq(status, 0);

@@ -1,5 +1,5 @@
-/* What ferry relies on the kernel to do. A failure here is news from the kernel, not a fault of
- * ferry's; but then ferry's code that stands on the fact wants another look. */
+/* Behaviour of the kernel that ferry relies on. A failure here means that the kernel has changed: then review the
+ * code of ferry that depends on the fact. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -178,7 +178,7 @@ TEST(a_plain_read_throws_descriptors_away)
 
 	ck_assert_int_eq(read(ends[1], buffer, 1), 1);
 
-	/* The last copy of the write end went with the read. */
+	/* The read closed the last copy of the write end. */
 	ck_assert_int_eq(read(pipe_ends[0], buffer, 1), 0);
 	close(pipe_ends[0]);
 	close_pair();
@@ -268,7 +268,7 @@ TEST(credentials_take_control_space_from_descriptors)
 	close_pair();
 }
 
-/* _i: how many numbers are free for the five descriptors. */
+/* _i: the number of free slots for the five descriptors. */
 LOOP_TEST(at_the_descriptor_limit_bytes_come_without_error_and_with_ctrunc, 5)
 {
 	open_pair();
@@ -345,7 +345,7 @@ TEST(closing_with_unread_bytes_resets_and_then_breaks_the_pipe)
 
 	close(ends[1]);
 
-	/* What it had sent can still be read, after the error was. */
+	/* After the error the bytes that the peer has sent can still be read. */
 	wire_receive(ends[0], buffer, sizeof(buffer), &got);
 	ssize_t first = got.bytes;
 	ck_assert_msg(first == -ECONNRESET || first == 6, "%zd", first);
@@ -505,7 +505,7 @@ TEST(disconnecting_a_tcp_socket_resets_the_connection)
 
 /* ---- sendfile ---- */
 
-/* A file that sendfile(2) may or may not read from, and what it says with and without an offset. */
+/* A source for sendfile(2), with the result of the call with an offset and without. */
 struct source {
 	const char *name;
 	int (*open)(void);

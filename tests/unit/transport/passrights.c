@@ -1,5 +1,5 @@
-/* A receiver that wants no descriptors makes the sender's call fail for good, which is no reason to
- * try again. Linux 6.16 and later; skipped on others. */
+/* If the receiver refuses descriptors, the sender's call fails for good, and trying again is of no use. Linux 6.16
+ * and later; skipped before. */
 
 #include <errno.h>
 #include <stdio.h>
