@@ -26,8 +26,7 @@
  * static const struct ferry_file_callbacks callbacks = {.finished = finished};
  *
  * ferry_transport_write(transport, header, header_length);
- * ferry_transport_send_file(transport, fd, FERRY_FD_TAKE, 0, FERRY_TO_END, &callbacks, transport,
- *                           NULL);
+ * ferry_transport_send_file(NULL, transport, fd, FERRY_FD_TAKE, 0, FERRY_TO_END, 0, &callbacks, transport);
  * @endcode
  *
  * Sent by sendfile(2), the bytes are those of the page cache: what is written to the file after the
@@ -38,7 +37,6 @@
 #include <stdint.h>
 
 #include "ferry/export.h"
-#include "ferry/transport.h"
 
 FERRY_BEGIN_DECLS
 
@@ -54,9 +52,9 @@ struct ferry_file_producer;
  *  no size (a pipe, a socket, a device, a file of /proc): until it ends. Since 0.1. */
 #define FERRY_TO_END INT64_MAX
 
-/** Or'ed to the ownership: read(2) the file and write it, in place of zero-copy. For files whose bytes
- *  are changed while they are being sent. Since 0.1. */
-#define FERRY_FILE_COPY 0x10U
+/** A flag of ferry_transport_send_file(): reads the file by read(2) and writes the bytes, in place of
+ *  zero-copy. For files whose bytes change while they are sent. Since 0.1. */
+#define FERRY_FILE_COPY 0x1U
 
 /** How a file goes; see ferry_file_producer_get_method(). Since 0.1. */
 enum ferry_file_method {
@@ -95,39 +93,6 @@ struct ferry_file_callbacks {
 	/** For later versions; leave NULL. */
 	void (*reserved[2])(void);
 };
-
-/**
- * Puts a file, or a range of one, into the stream.
- *
- * @param transport the transport, on any kind of socket or on pipes
- * @param fd the file, open for reading: of any kind but a directory. Its O_NONBLOCK is left as it is
- *        and makes no difference; nobody else should read from a pipe, socket or terminal meanwhile
- * @param ownership FERRY_FD_TAKE: ferry closes @p fd when the file is done with; FERRY_FD_DUP: it
- *        uses a duplicate, which shares the position. Or'ed with FERRY_FILE_COPY if need be. On failure
- *        the caller still owns @p fd
- * @param offset the first byte, 0 or more, which leaves the file's own position alone; or
- *        FERRY_FILE_POSITION. 0 for what has no position
- * @param length bytes to send, or FERRY_TO_END. Longer than what the file has: `finished` tells
- *        -EIO and how much there was
- * @param callbacks what is told, or NULL; must outlive the file's sending
- * @param context handed to each callback
- * @param[out] producer the file, to pause, resume or stop it; may be NULL
- * @retval 0 done
- * @retval -EINVAL @p transport is NULL, @p ownership is neither or has unknown bits, @p offset or
- *         @p length is negative, or their sum overflows
- * @retval -EBADF @p fd is not open, or not for reading
- * @retval -EISDIR it is a directory
- * @retval -ESPIPE @p offset is more than 0 and the file has no position
- * @retval -EPIPE the connection is over or being closed, or its sending half is
- * @retval -EMFILE FERRY_FD_DUP and no descriptor number is free
- * @retval -ENOMEM out of memory
- *
- * Since 0.1.
- */
-FERRY_EXPORT int ferry_transport_send_file(struct ferry_transport *transport, int fd,
-                                           unsigned int ownership, int64_t offset, int64_t length,
-                                           const struct ferry_file_callbacks *callbacks,
-                                           void *context, struct ferry_file_producer **producer);
 
 /** How the file goes, an enum ferry_file_method, as far as is known now: a file that the kernel refuses to
  *  move by itself changes to FERRY_FILE_BY_COPY, at its first byte or later. Bytes that were copied to

@@ -26,8 +26,6 @@
 
 FERRY_BEGIN_DECLS
 
-struct ferry_transport;
-
 /** Who takes the initiative. Since 0.1. */
 enum ferry_producer_mode {
 	FERRY_PRODUCER_PUSH = 1, /**< the producer, until it is paused */
@@ -54,44 +52,6 @@ struct ferry_producer_callbacks {
 	/** For later versions; leave NULL. */
 	void (*reserved[2])(void);
 };
-
-/**
- * Registers the transport's producer.
- *
- * Push: paused when more bytes wait than the write high-water mark says (bufferevent_setwatermark()
- * with EV_WRITE; a high of 0 means 64 KiB), or as many descriptors as ferry_transport_set_fd_buffer()
- * says. Resumed when both are at or under their low marks: EV_WRITE's low, and half of the
- * descriptors' high. Each change is told once. If the marks are crossed already, it is paused inside
- * this call.
- *
- * Pull: asked from the loop each time nothing is queued, and again only after it has written.
- *
- * @param transport the transport
- * @param callbacks the producer; must outlive the registration
- * @param context handed to each callback
- * @param mode FERRY_PRODUCER_PUSH or FERRY_PRODUCER_PULL
- * @retval 0 done
- * @retval -EINVAL an argument is NULL, a required callback is missing, or @p mode is neither
- * @retval -EBUSY a producer is registered
- * @retval -EPIPE the connection is over or being closed, or its sending half is
- * @retval -ENOMEM out of memory
- *
- * Since 0.1.
- */
-FERRY_EXPORT int ferry_transport_register_producer(struct ferry_transport *transport,
-                                                   const struct ferry_producer_callbacks *callbacks,
-                                                   void *context, enum ferry_producer_mode mode);
-
-/**
- * Unregisters the producer; none of its callbacks runs any more. A close that waited for it goes on.
- *
- * @retval 0 done
- * @retval -EINVAL @p transport is NULL
- * @retval -ENOENT no producer is registered
- *
- * Since 0.1.
- */
-FERRY_EXPORT int ferry_transport_unregister_producer(struct ferry_transport *transport);
 
 FERRY_END_DECLS
 

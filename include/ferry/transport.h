@@ -39,6 +39,8 @@
 #include <stdint.h>
 
 #include "ferry/export.h"
+#include "ferry/file_producer.h"
+#include "ferry/producer.h"
 
 FERRY_BEGIN_DECLS
 
@@ -452,6 +454,79 @@ FERRY_EXPORT int ferry_transport_abort_connection(struct ferry_transport *transp
 /** Copies the transport's counters to @p stats. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transport,
                                            struct ferry_transport_stats *stats);
+
+/**
+ * Puts a file, or a range of one, into the stream.
+ *
+ * @param[out] out the file, to pause, resume or stop it; may be NULL
+ * @param transport the transport, on any kind of socket or on pipes
+ * @param fd the file, open for reading; anything but a directory. ferry does not change its O_NONBLOCK, which
+ *        makes no difference. Nobody else should read from a pipe, socket or terminal meanwhile
+ * @param ownership FERRY_FD_TAKE: ferry closes @p fd when the file is finished; FERRY_FD_DUP: ferry uses a
+ *        duplicate, which shares the position. On failure the caller still owns @p fd
+ * @param offset the first byte, 0 or more, which leaves the file's own position alone; or
+ *        FERRY_FILE_POSITION. 0 for a file without a position
+ * @param length bytes to send, or FERRY_TO_END. If the file has fewer, `finished` gets -EIO and the number of
+ *        bytes that were sent
+ * @param flags 0 or FERRY_FILE_COPY
+ * @param callbacks the callbacks, or NULL; must outlive the file's sending
+ * @param context the last argument of each callback
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL, @p ownership is neither, @p flags has unknown bits, @p offset or
+ *         @p length is negative, or their sum overflows
+ * @retval -EBADF @p fd is not open, or not for reading
+ * @retval -EISDIR @p fd is a directory
+ * @retval -ESPIPE @p offset is more than 0 and the file has no position
+ * @retval -EPIPE the connection is over or closing, or its sending half is
+ * @retval -EMFILE FERRY_FD_DUP, and no descriptor slot is free
+ * @retval -ENOMEM out of memory
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_send_file(struct ferry_file_producer **out,
+                                           struct ferry_transport *transport, int fd,
+                                           enum ferry_fd_ownership ownership, int64_t offset,
+                                           int64_t length, unsigned int flags,
+                                           const struct ferry_file_callbacks *callbacks,
+                                           void *context);
+
+/**
+ * Registers the transport's producer.
+ *
+ * A push producer is paused when more bytes are queued than the write high-water mark
+ * (bufferevent_setwatermark() with EV_WRITE; a high of 0 means 64 KiB), or as many descriptors as the mark of
+ * ferry_transport_set_fd_buffer(). It is resumed when both are at or under their low marks: EV_WRITE's low, and
+ * half of the descriptors' high. Each change runs one callback. If a mark is crossed already, the producer is
+ * paused inside this call.
+ *
+ * A pull producer is resumed from the loop each time nothing is queued, and again only after it has written.
+ *
+ * @param transport the transport
+ * @param callbacks the producer; must outlive the registration
+ * @param context handed to each callback
+ * @param mode FERRY_PRODUCER_PUSH or FERRY_PRODUCER_PULL
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL, a required callback is missing, or @p mode is neither
+ * @retval -EBUSY a producer is registered
+ * @retval -EPIPE the connection is over or being closed, or its sending half is
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_register_producer(struct ferry_transport *transport,
+                                                   const struct ferry_producer_callbacks *callbacks,
+                                                   void *context, enum ferry_producer_mode mode);
+
+/**
+ * Unregisters the producer; none of its callbacks runs any more. A close that waited for it goes on.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ * @retval -ENOENT no producer is registered
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_unregister_producer(struct ferry_transport *transport);
 
 FERRY_END_DECLS
 

@@ -106,18 +106,17 @@ static struct ferry_file_producer *new_producer(struct ferry_transport *transpor
 	return producer;
 }
 
-int ferry_transport_send_file(struct ferry_transport *transport, int fd, unsigned int ownership,
-                              int64_t offset, int64_t length,
-                              const struct ferry_file_callbacks *callbacks, void *context,
-                              struct ferry_file_producer **out)
+int ferry_transport_send_file(struct ferry_file_producer **out, struct ferry_transport *transport,
+                              int fd, enum ferry_fd_ownership ownership, int64_t offset,
+                              int64_t length, unsigned int flags,
+                              const struct ferry_file_callbacks *callbacks, void *context)
 {
 	struct file_source source;
 
-	bool copy = (ownership & FERRY_FILE_COPY) != 0;
-	ownership &= ~FERRY_FILE_COPY;
-	if (transport == NULL || (ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP))
+	if (transport == NULL || (flags & ~FERRY_FILE_COPY) != 0 ||
+	    (ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP))
 		return -EINVAL;
-	int status = file_source_init(&source, fd, offset, length, copy);
+	int status = file_source_init(&source, fd, offset, length, (flags & FERRY_FILE_COPY) != 0);
 	if (status < 0)
 		return status;
 	if (ownership == FERRY_FD_DUP) {

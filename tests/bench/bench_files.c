@@ -93,8 +93,8 @@ static void start_sending(bool ferry, enum bench_kind kind, int socket, int file
 {
 	if (ferry) {
 		transport = new_transport(socket);
-		bench_need(ferry_transport_send_file(transport, file, FERRY_FD_DUP, 0, (int64_t)size,
-		                                     &file_callbacks, NULL, NULL) == 0,
+		bench_need(ferry_transport_send_file(NULL, transport, file, FERRY_FD_DUP, 0, (int64_t)size,
+		                                     0, &file_callbacks, NULL) == 0,
 		           "send_file");
 		return;
 	}

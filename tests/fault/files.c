@@ -26,11 +26,14 @@
 enum source { REGULAR, PIPE, SOCKET, TTY, PROC };
 enum link { UNIX, TCP, PIPES };
 
+/* Or'ed to a scenario's ownership: with FERRY_FILE_COPY. */
+#define SEND_COPIED 0x100U
+
 static const struct scenario {
 	const char *name;
 	enum source source;
 	enum link link;
-	unsigned int ownership; /* with FERRY_FILE_COPY or not */
+	unsigned int ownership; /* or'ed with SEND_COPIED or not */
 	int64_t offset;
 	size_t size; /* of the source */
 	enum kernel kernel;
@@ -42,38 +45,36 @@ static const struct scenario {
     {"a small file", REGULAR, TCP, FERRY_FD_DUP, 100, 1000, AS_IT_IS, CALL_PREADV2},
     {"a small file at its position", REGULAR, UNIX, FERRY_FD_TAKE, FERRY_FILE_POSITION, 1000,
      AS_IT_IS, CALL_LSEEK},
-    {"a file, copied", REGULAR, UNIX, FERRY_FD_TAKE | FERRY_FILE_COPY, 10, 100000, AS_IT_IS,
+    {"a file, copied", REGULAR, UNIX, FERRY_FD_TAKE | SEND_COPIED, 10, 100000, AS_IT_IS,
      CALL_PREAD},
-    {"a file at its position, copied", REGULAR, TCP, FERRY_FD_DUP | FERRY_FILE_COPY,
+    {"a file at its position, copied", REGULAR, TCP, FERRY_FD_DUP | SEND_COPIED,
      FERRY_FILE_POSITION, 100000, AS_IT_IS, CALL_LSEEK},
-    {"a file, copied to a pipe", REGULAR, PIPES, FERRY_FD_TAKE | FERRY_FILE_COPY, 0, 100000,
-     AS_IT_IS, CALL_WRITEV},
+    {"a file, copied to a pipe", REGULAR, PIPES, FERRY_FD_TAKE | SEND_COPIED, 0, 100000, AS_IT_IS,
+     CALL_WRITEV},
     {"a cold file", REGULAR, UNIX, FERRY_FD_TAKE, 0, 300000, COLD_CACHE, CALL_READAHEAD},
     {"a cold file at its position", REGULAR, TCP, FERRY_FD_DUP, FERRY_FILE_POSITION, 300000,
      COLD_CACHE, CALL_CACHESTAT},
-    {"a cold file, copied", REGULAR, UNIX, FERRY_FD_DUP | FERRY_FILE_COPY, 0, 300000, COLD_CACHE,
+    {"a cold file, copied", REGULAR, UNIX, FERRY_FD_DUP | SEND_COPIED, 0, 300000, COLD_CACHE,
      CALL_THREAD},
     {"a cold file without cachestat", REGULAR, TCP, FERRY_FD_TAKE, 0, 300000,
      COLD_CACHE_WITHOUT_CACHESTAT, CALL_PREADV2},
     {"a pipe", PIPE, UNIX, FERRY_FD_TAKE, 0, 30000, AS_IT_IS, CALL_SPLICE},
     {"a pipe, to TCP", PIPE, TCP, FERRY_FD_DUP, 0, 30000, AS_IT_IS, CALL_SPLICE},
     {"a pipe, to a pipe", PIPE, PIPES, FERRY_FD_DUP, 0, 30000, AS_IT_IS, CALL_SPLICE},
-    {"a pipe, copied", PIPE, UNIX, FERRY_FD_TAKE | FERRY_FILE_COPY, 0, 30000, AS_IT_IS,
-     CALL_PREADV2},
-    {"a pipe, copied, without RWF_NOWAIT", PIPE, UNIX, FERRY_FD_DUP | FERRY_FILE_COPY, 0, 30000,
+    {"a pipe, copied", PIPE, UNIX, FERRY_FD_TAKE | SEND_COPIED, 0, 30000, AS_IT_IS, CALL_PREADV2},
+    {"a pipe, copied, without RWF_NOWAIT", PIPE, UNIX, FERRY_FD_DUP | SEND_COPIED, 0, 30000,
      WITHOUT_NOWAIT, CALL_READ},
     {"a socket", SOCKET, UNIX, FERRY_FD_TAKE, 0, 30000, AS_IT_IS, CALL_PIPE2},
     {"a socket, to TCP", SOCKET, TCP, FERRY_FD_DUP, 0, 30000, AS_IT_IS, CALL_SPLICE},
     {"a socket, to a pipe", SOCKET, PIPES, FERRY_FD_TAKE, 0, 30000, AS_IT_IS, CALL_SPLICE},
-    {"a socket, copied", SOCKET, UNIX, FERRY_FD_TAKE | FERRY_FILE_COPY, 0, 30000, AS_IT_IS,
+    {"a socket, copied", SOCKET, UNIX, FERRY_FD_TAKE | SEND_COPIED, 0, 30000, AS_IT_IS,
      CALL_PREADV2},
-    {"a socket, copied, without RWF_NOWAIT", SOCKET, TCP, FERRY_FD_DUP | FERRY_FILE_COPY, 0, 30000,
+    {"a socket, copied, without RWF_NOWAIT", SOCKET, TCP, FERRY_FD_DUP | SEND_COPIED, 0, 30000,
      WITHOUT_NOWAIT, CALL_RECV},
     {"a terminal", TTY, UNIX, FERRY_FD_TAKE, 0, 3000, AS_IT_IS, CALL_POLL},
     {"a file of /proc", PROC, UNIX, FERRY_FD_TAKE, 0, 0, AS_IT_IS, CALL_POLL},
-    {"a file of /proc, copied", PROC, TCP, FERRY_FD_DUP | FERRY_FILE_COPY, 0, 0, AS_IT_IS,
-     CALL_PREAD},
-    {"a file of /proc at its position, copied", PROC, UNIX, FERRY_FD_TAKE | FERRY_FILE_COPY,
+    {"a file of /proc, copied", PROC, TCP, FERRY_FD_DUP | SEND_COPIED, 0, 0, AS_IT_IS, CALL_PREAD},
+    {"a file of /proc at its position, copied", PROC, UNIX, FERRY_FD_TAKE | SEND_COPIED,
      FERRY_FILE_POSITION, 0, AS_IT_IS, CALL_LSEEK},
 };
 enum { SCENARIOS = sizeof(scenarios) / sizeof(scenarios[0]) };
@@ -254,11 +255,12 @@ static void send_source(void)
 	const struct scenario *scenario = run.scenario;
 	/* A terminal has no end as long as somebody may write. */
 	int64_t length = scenario->source == TTY ? (int64_t)run.size : FERRY_TO_END;
-	int status = ferry_transport_send_file(run.transport, run.source, scenario->ownership,
-	                                       scenario->offset, length, &callbacks, NULL, NULL);
+	int status = ferry_transport_send_file(
+	    NULL, run.transport, run.source, scenario->ownership & ~SEND_COPIED, scenario->offset,
+	    length, (scenario->ownership & SEND_COPIED) != 0 ? FERRY_FILE_COPY : 0, &callbacks, NULL);
 	note_error(status);
 	run.file_accepted = status == 0;
-	if (run.file_accepted && (scenario->ownership & ~FERRY_FILE_COPY) == FERRY_FD_TAKE)
+	if (run.file_accepted && (scenario->ownership & ~SEND_COPIED) == FERRY_FD_TAKE)
 		run.source = -1;
 }
 

@@ -175,8 +175,8 @@ static void send_file(enum ferry_fd_ownership ownership, int64_t offset)
 	disarm();
 	int fd = make_file(FILE_SIZE);
 	arm();
-	int status = ferry_transport_send_file(run.near.transport, fd, ownership, offset, FILE_SIZE,
-	                                       &file_callbacks, NULL, NULL);
+	int status = ferry_transport_send_file(NULL, run.near.transport, fd, ownership, offset,
+	                                       FILE_SIZE, 0, &file_callbacks, NULL);
 	note_error(status);
 	if (status == 0) {
 		run.files_accepted++;

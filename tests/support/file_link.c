@@ -177,8 +177,9 @@ int try_send(struct told *told, int fd, unsigned int ownership, int64_t offset, 
 {
 	told->fd = -1;
 	told->quiet = true;
-	int status = ferry_transport_send_file(sender.transport, fd, ownership, offset, length,
-	                                       &told_callbacks, told, &told->producer);
+	int status = ferry_transport_send_file(
+	    &told->producer, sender.transport, fd, ownership & ~(unsigned int)SEND_COPIED, offset,
+	    length, (ownership & SEND_COPIED) != 0 ? FERRY_FILE_COPY : 0, &told_callbacks, told);
 	told->quiet = false;
 	if (status == 0 && (ownership & FERRY_FD_TAKE) != 0)
 		told->fd = fd;

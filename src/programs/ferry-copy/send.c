@@ -123,9 +123,9 @@ static int queue_file(struct sender *sender, struct ferry_transport *transport)
 		length = (int64_t)(sender->offer.size - sender->offset);
 	else if (lseek(sender->fd, 0, SEEK_CUR) >= 0)
 		offset = FERRY_FILE_POSITION; /* a standard input that somebody has read from */
-	int status = ferry_transport_send_file(transport, sender->fd,
-	                                       FERRY_FD_TAKE | (sender->copy ? FERRY_FILE_COPY : 0),
-	                                       offset, length, &callbacks, sender, NULL);
+	int status =
+	    ferry_transport_send_file(NULL, transport, sender->fd, FERRY_FD_TAKE, offset, length,
+	                              sender->copy ? FERRY_FILE_COPY : 0, &callbacks, sender);
 	if (status == 0)
 		sender->fd = -1;
 	return status;

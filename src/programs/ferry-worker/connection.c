@@ -192,9 +192,9 @@ static int send_file(struct connection *connection, struct evbuffer *out, struct
 	int status = ferry_transport_write_buffer(connection->transport, out);
 	if (status < 0)
 		return status;
-	status = ferry_transport_send_file(connection->transport, file->fd, FERRY_FD_TAKE,
-	                                   (int64_t)range->first, (int64_t)range->length, &callbacks,
-	                                   connection, NULL);
+	status = ferry_transport_send_file(NULL, connection->transport, file->fd, FERRY_FD_TAKE,
+	                                   (int64_t)range->first, (int64_t)range->length, 0, &callbacks,
+	                                   connection);
 	if (status < 0)
 		return status;
 	file->fd = -1;

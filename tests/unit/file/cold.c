@@ -246,8 +246,8 @@ static const struct ferry_file_callbacks callbacks = {.finished = told_finished}
 static void send_fd(struct link *link, int fd, unsigned int ownership)
 {
 	link->finished = 0;
-	ck_assert_int_eq(ferry_transport_send_file(link->sender.transport, fd, ownership, 0,
-	                                           FERRY_TO_END, &callbacks, link, &link->producer),
+	ck_assert_int_eq(ferry_transport_send_file(&link->producer, link->sender.transport, fd,
+	                                           ownership, 0, FERRY_TO_END, 0, &callbacks, link),
 	                 0);
 }
 
@@ -481,9 +481,9 @@ TEST(more_cold_files_than_the_queue_holds_all_arrive)
 	for (int i = 0; i < 100; i++) {
 		make_pair(PAIR_UNIX, fds[i]);
 		recorder_open(&senders[i], fds[i][0], &recorder_protocol);
-		ck_assert_int_eq(ferry_transport_send_file(senders[i].transport, make_file(20000),
-		                                           FERRY_FD_TAKE, 0, FERRY_TO_END, &counting, NULL,
-		                                           &many[i]),
+		ck_assert_int_eq(ferry_transport_send_file(&many[i], senders[i].transport, make_file(20000),
+		                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, &counting,
+		                                           NULL),
 		                 0);
 	}
 	pump_turns(3);
@@ -766,8 +766,8 @@ static void *run_base(void *argument)
 		run->finished = false;
 		struct bufferevent *bev = bufferevent_socket_new(run->base, fds[0], BEV_OPT_CLOSE_ON_FREE);
 		if (ferry_transport_new(&run->transport, bev) != 0 ||
-		    ferry_transport_send_file(run->transport, run->far, FERRY_FD_DUP, 0, FERRY_TO_END,
-		                              &run_callbacks, run, NULL) != 0)
+		    ferry_transport_send_file(NULL, run->transport, run->far, FERRY_FD_DUP, 0, FERRY_TO_END,
+		                              0, &run_callbacks, run) != 0)
 			return NULL;
 		while (!run->finished) {
 			event_base_loop(run->base, EVLOOP_NONBLOCK);

@@ -70,8 +70,8 @@ static void send_file_of(struct recorder *recorder, int64_t size, unsigned int c
 	int fd = memfd_create("large", MFD_CLOEXEC);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(fallocate(fd, 0, 0, size), 0);
-	ck_assert_int_eq(ferry_transport_send_file(recorder->transport, fd, FERRY_FD_TAKE | copy, 0,
-	                                           size, &callbacks, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, recorder->transport, fd, FERRY_FD_TAKE, 0,
+	                                           size, copy, &callbacks, NULL),
 	                 0);
 }
 

@@ -243,8 +243,8 @@ LOOP_TEST(python_forced_fallback, SOCKET_KINDS)
 {
 	open_link(_i);
 	file.on_finished = note_method;
-	ck_assert_int_eq(
-	    try_send(&file, make_file(DATA), FERRY_FD_TAKE | FERRY_FILE_COPY, 0, FERRY_TO_END), 0);
+	ck_assert_int_eq(try_send(&file, make_file(DATA), FERRY_FD_TAKE | SEND_COPIED, 0, FERRY_TO_END),
+	                 0);
 	finish_and_expect(0, DATA);
 	ck_assert_int_eq(method, FERRY_FILE_BY_COPY);
 	close_link();
@@ -388,7 +388,7 @@ LOOP_TEST(asyncio_close_peer_in_the_middle_of_receiving, SOCKET_KINDS * 2)
 {
 	open_link(_i % SOCKET_KINDS);
 	int fd = make_file(16 << 20);
-	unsigned int copy = _i / SOCKET_KINDS != 0 ? FERRY_FILE_COPY : 0;
+	unsigned int copy = _i / SOCKET_KINDS != 0 ? SEND_COPIED : 0;
 	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP | copy, FERRY_FILE_POSITION, FERRY_TO_END),
 	                 0);
 	pump_turns(3);

@@ -529,7 +529,7 @@ static void send_byte_by_byte(int way)
 	play(way == BY_SENDFILE ? &by_sendfile : &by_write, byte_by_byte, 2, true);
 	if (way == JOINED)
 		send_text("<");
-	unsigned int copy = way == COPIED ? FERRY_FILE_COPY : 0;
+	unsigned int copy = way == COPIED ? SEND_COPIED : 0;
 	ck_assert_int_eq(try_send(&file, make_file(SMALL), FERRY_FD_TAKE | copy, 0, FERRY_TO_END), 0);
 	send_text(">");
 }
@@ -1062,11 +1062,11 @@ LOOP_TEST(callbacks_and_the_producer_may_be_null, LINK_KINDS)
 {
 	static const struct ferry_file_callbacks none = {0};
 	open_link(_i);
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(1000), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, sender.transport, make_file(1000),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 	                 0);
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(1000), FERRY_FD_TAKE, 0,
-	                                           2000, &none, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, sender.transport, make_file(1000),
+	                                           FERRY_FD_TAKE, 0, 2000, 0, &none, NULL),
 	                 0);
 	ferry_file_producer_pause(NULL);
 	ferry_file_producer_resume(NULL);
@@ -1148,13 +1148,16 @@ TEST(bad_arguments_are_refused)
 {
 	open_link(LINK_UNIX);
 	int fd = make_file(1000);
-	ck_assert_int_eq(ferry_transport_send_file(NULL, fd, FERRY_FD_TAKE, 0, 10, NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, NULL, fd, FERRY_FD_TAKE, 0, 10, 0, NULL, NULL),
 	                 -EINVAL);
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, fd, 0, 0, 10, NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, sender.transport, fd, 0, 0, 10, 0, NULL, NULL),
 	                 -EINVAL);
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, fd, 3, 0, 10, NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, sender.transport, fd, 3, 0, 10, 0, NULL, NULL),
 	                 -EINVAL);
-	ck_assert_int_eq(try_send(&file, fd, FERRY_FILE_COPY, 0, 10), -EINVAL);
+	ck_assert_int_eq(try_send(&file, fd, SEND_COPIED, 0, 10), -EINVAL);
+	ck_assert_int_eq(ferry_transport_send_file(NULL, sender.transport, fd, FERRY_FD_TAKE, 0, 10,
+	                                           FERRY_FILE_COPY << 1, NULL, NULL),
+	                 -EINVAL);
 	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE | 0x20, 0, 10), -EINVAL);
 	ck_assert(fd_is_open(fd));
 	close(fd);

@@ -109,7 +109,7 @@ LOOP_TEST(header_file_and_trailer_leave_as_one_segment, SHAPES)
 {
 	open_link(LINK_TCP);
 	int fd = make_file(shapes[_i].size);
-	unsigned int copy = shapes[_i].copied ? FERRY_FILE_COPY : 0;
+	unsigned int copy = shapes[_i].copied ? SEND_COPIED : 0;
 	send_bytes(shapes[_i].header);
 	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE | copy, 0, FERRY_TO_END), 0);
 	send_bytes(shapes[_i].trailer);

@@ -101,7 +101,7 @@ enum { CASES = SOURCE_KINDS * 2 * LINK_KINDS };
 /* The source under test, which is blocking; and its other end, which is not. */
 static int source = -1, writer = -1;
 static int kind;
-static unsigned int copy; /* FERRY_FILE_COPY or 0 */
+static unsigned int copy; /* SEND_COPIED or 0 */
 static struct told file;
 static enum ferry_file_method method; /* when it was finished */
 
@@ -155,7 +155,7 @@ static void arrange(int i)
 {
 	open_link(i % LINK_KINDS);
 	open_source(i / LINK_KINDS % SOURCE_KINDS);
-	copy = i / LINK_KINDS / SOURCE_KINDS != 0 ? FERRY_FILE_COPY : 0;
+	copy = i / LINK_KINDS / SOURCE_KINDS != 0 ? SEND_COPIED : 0;
 }
 
 static void note_method(struct told *told)
@@ -504,7 +504,7 @@ LOOP_TEST(an_error_of_the_source_is_the_files_and_the_stream_goes_on, 2 * LINK_K
 {
 	open_link(_i % LINK_KINDS);
 	open_source(FROM_TCP);
-	copy = _i / LINK_KINDS != 0 ? FERRY_FILE_COPY : 0;
+	copy = _i / LINK_KINDS != 0 ? SEND_COPIED : 0;
 	send_source(FERRY_TO_END);
 	send_text("trailer");
 	start_collecting();
@@ -548,7 +548,7 @@ LOOP_TEST(a_fifo_without_a_writer_yet_is_waited_for, 2 * LINK_KINDS)
 {
 	char directory[] = "/tmp/ferry-test-XXXXXX", path[64];
 	open_link(_i % LINK_KINDS);
-	copy = _i / LINK_KINDS != 0 ? FERRY_FILE_COPY : 0;
+	copy = _i / LINK_KINDS != 0 ? SEND_COPIED : 0;
 	ck_assert_ptr_nonnull(mkdtemp(directory));
 	snprintf(path, sizeof(path), "%s/fifo", directory);
 	ck_assert_int_eq(mkfifo(path, 0600), 0);
@@ -664,7 +664,7 @@ LOOP_TEST(devices_are_sent_as_long_as_was_asked_for, LINK_KINDS)
 LOOP_TEST(a_file_without_end_takes_its_share_of_each_turn_and_can_be_stopped, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
-	copy = _i / LINK_KINDS != 0 ? FERRY_FILE_COPY : 0;
+	copy = _i / LINK_KINDS != 0 ? SEND_COPIED : 0;
 	int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 	file.on_finished = note_method;
 	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE | copy, 0, FERRY_TO_END), 0);
@@ -814,7 +814,7 @@ LOOP_TEST(a_range_across_two_or_four_gibibytes_is_sent, 4 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	int64_t border = _i / LINK_KINDS % 2 == 0 ? 2LL << 30 : 4LL << 30;
-	copy = _i / LINK_KINDS / 2 != 0 ? FERRY_FILE_COPY : 0;
+	copy = _i / LINK_KINDS / 2 != 0 ? SEND_COPIED : 0;
 	source = make_sparse(border + 65536, border - 30000, 60000);
 	ck_assert_int_eq(lseek(source, border - 30000, SEEK_SET), border - 30000);
 	ck_assert_int_eq(try_send(&file, source, FERRY_FD_DUP | copy, FERRY_FILE_POSITION, 60000), 0);
@@ -865,7 +865,7 @@ LOOP_TEST(a_copied_file_may_shrink_grow_and_end, 2 * LINK_KINDS)
 	enum { SIZE = 4 << 20 };
 	bool shrinks = _i / LINK_KINDS != 0;
 	int fd = make_file(SIZE);
-	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP | FERRY_FILE_COPY, 0, FERRY_TO_END), 0);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP | SEND_COPIED, 0, FERRY_TO_END), 0);
 	send_text("trailer");
 	start_collecting();
 	pump_turns(3);
@@ -885,7 +885,7 @@ LOOP_TEST(a_copied_file_may_shrink_grow_and_end, 2 * LINK_KINDS)
 LOOP_TEST(what_is_appended_to_an_empty_file_is_not_sent, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
-	copy = _i / LINK_KINDS != 0 ? FERRY_FILE_COPY : 0;
+	copy = _i / LINK_KINDS != 0 ? SEND_COPIED : 0;
 	int fd = make_file(0);
 	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_DUP | copy, 0, FERRY_TO_END), 0);
 	ck_assert_int_eq(pwrite(fd, "appended", 8, 0), 8);
@@ -940,7 +940,7 @@ LOOP_TEST(the_files_position_moves_by_exactly_what_was_sent, LINK_KINDS *FILE_WA
 		play(&by_sendfile, refused_later, 2);
 	if (end == FAILED)
 		play(way == BY_SENDFILE ? &by_sendfile : &by_pread, stale_later, 3);
-	unsigned int flags = FERRY_FD_DUP | (way == BY_COPY ? FERRY_FILE_COPY : 0);
+	unsigned int flags = FERRY_FD_DUP | (way == BY_COPY ? SEND_COPIED : 0);
 	ck_assert_int_eq(try_send(&file, fd, flags, FERRY_FILE_POSITION, FERRY_TO_END), 0);
 	pump_turns(5);
 	if (end != FAILED)
@@ -1087,8 +1087,7 @@ LOOP_TEST(a_shortage_of_memory_is_waited_out, 3 * LINK_KINDS)
 		send_source(FERRY_TO_END);
 	else
 		ck_assert_int_eq(try_send(&file, make_file(LENGTH),
-		                          FERRY_FD_TAKE | (way == 2 ? FERRY_FILE_COPY : 0), 0,
-		                          FERRY_TO_END),
+		                          FERRY_FD_TAKE | (way == 2 ? SEND_COPIED : 0), 0, FERRY_TO_END),
 		                 0);
 	send_text("trailer");
 	finish_stream();
@@ -1109,7 +1108,7 @@ LOOP_TEST(a_file_that_has_nothing_now_and_cannot_be_polled_is_looked_at_again, L
 	open_link(_i);
 	int fd = make_file(LENGTH);
 	play(&by_pread, not_now, 3);
-	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE | FERRY_FILE_COPY, 0, FERRY_TO_END), 0);
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE | SEND_COPIED, 0, FERRY_TO_END), 0);
 	send_text("trailer");
 
 	finish_stream();

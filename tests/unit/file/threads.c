@@ -74,13 +74,13 @@ static void *count_bytes(void *argument)
 static void send_one(struct ferry_transport *transport, struct sent_file *file, unsigned int i)
 {
 	int fds[2] = {-1, -1};
-	unsigned int flags = FERRY_FD_TAKE | (i % 3 == 0 ? FERRY_FILE_COPY : 0);
+	unsigned int flags = i % 3 == 0 ? FERRY_FILE_COPY : 0;
 	bool is_pipe = i % 2 == 0;
 	if (is_pipe)
 		make_pipe(fds);
-	ck_assert_int_eq(ferry_transport_send_file(transport, is_pipe ? fds[0] : make_file(PIECE),
-	                                           flags, 0, FERRY_TO_END, &callbacks, file,
-	                                           &file->producer),
+	ck_assert_int_eq(ferry_transport_send_file(&file->producer, transport,
+	                                           is_pipe ? fds[0] : make_file(PIECE), FERRY_FD_TAKE,
+	                                           0, FERRY_TO_END, flags, &callbacks, file),
 	                 0);
 	if (is_pipe) {
 		wire_put(fds[1], 0, PIECE);

@@ -62,7 +62,7 @@ static void send_something(int kind)
 		(void)ferry_transport_write(sender.transport, "bytes", 5);
 	if (kind == SEND_FILE || kind == SEND_ALL) {
 		int fd = make_file(100000);
-		if (ferry_transport_send_file(sender.transport, fd, FERRY_FD_TAKE, 0, FERRY_TO_END, NULL,
+		if (ferry_transport_send_file(NULL, sender.transport, fd, FERRY_FD_TAKE, 0, FERRY_TO_END, 0,
 		                              NULL, NULL) != 0)
 			close(fd);
 	}
@@ -133,8 +133,8 @@ LOOP_TEST(a_file_that_is_under_way_when_the_peer_closes_kills_nobody, LINK_KINDS
 {
 	open_link(_i);
 	use_default_action();
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(8 << 20), FERRY_FD_TAKE,
-	                                           0, FERRY_TO_END, NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, sender.transport, make_file(8 << 20),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 	                 0);
 	pump_turns(3);
 
@@ -316,8 +316,8 @@ LOOP_TEST(callbacks_run_with_the_programs_own_mask, LINK_KINDS)
 	open_link(_i);
 	use_default_action();
 	sigfillset(&mask_in_callback);
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(100), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, &callbacks, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, sender.transport, make_file(100),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, &callbacks, NULL),
 	                 0);
 
 	pump_turns(3);

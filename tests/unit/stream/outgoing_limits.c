@@ -62,9 +62,9 @@ LOOP_TEST(descriptors_before_a_file_without_bytes_are_told_as_enodata, 2)
 	open_fd_sender();
 	ck_assert_int_eq(send_fd(make_marked_fd(1), FERRY_FD_TAKE), 0);
 	struct ferry_file_producer *producer;
-	ck_assert_int_eq(ferry_transport_send_file(fd_sender.transport, make_file(100), FERRY_FD_TAKE,
-	                                           _i == 0 ? 100 : 0, FERRY_TO_END, NULL, NULL,
-	                                           &producer),
+	ck_assert_int_eq(ferry_transport_send_file(&producer, fd_sender.transport, make_file(100),
+	                                           FERRY_FD_TAKE, _i == 0 ? 100 : 0, FERRY_TO_END, 0,
+	                                           NULL, NULL),
 	                 0);
 	if (_i == 1)
 		ferry_file_producer_stop(producer);
@@ -243,8 +243,8 @@ TEST(descriptors_that_wait_for_a_byte_do_not_bar_those_of_an_empty_file)
 	open_fd_sender();
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(fd_sender.transport, 2), 0);
 	ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
-	ck_assert_int_eq(ferry_transport_send_file(fd_sender.transport, make_file(10), FERRY_FD_TAKE,
-	                                           10, 0, NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, fd_sender.transport, make_file(10),
+	                                           FERRY_FD_TAKE, 10, 0, 0, NULL, NULL),
 	                 0);
 	ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
 	write_byte();
@@ -261,8 +261,8 @@ TEST(more_than_a_message_around_a_stopped_file_is_not_lost)
 	struct ferry_file_producer *producer;
 	ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
 	ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
-	ck_assert_int_eq(ferry_transport_send_file(fd_sender.transport, make_file(10), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, NULL, NULL, &producer),
+	ck_assert_int_eq(ferry_transport_send_file(&producer, fd_sender.transport, make_file(10),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 	                 0);
 	ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
 	ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
@@ -282,8 +282,8 @@ TEST(around_a_file_no_more_are_accepted_than_one_message_could_carry_without_it)
 	struct ferry_file_producer *producer;
 	for (int i = 0; i < 200; i++)
 		ck_assert_int_eq(send_fd(STDERR_FILENO, FERRY_FD_DUP), 0);
-	ck_assert_int_eq(ferry_transport_send_file(fd_sender.transport, make_file(10), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, NULL, NULL, &producer),
+	ck_assert_int_eq(ferry_transport_send_file(&producer, fd_sender.transport, make_file(10),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 	                 0);
 	unsigned int accepted = 200;
 	for (int i = 0; i < 200; i++) {

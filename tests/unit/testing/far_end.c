@@ -292,9 +292,9 @@ TEST(file)
 	int fd = make_file(SIZE);
 
 	open_far();
-	ck_assert_int_eq(
-	    ferry_transport_send_file(transport, fd, FERRY_FD_TAKE, 0, FERRY_TO_END, NULL, NULL, NULL),
-	    0);
+	ck_assert_int_eq(ferry_transport_send_file(NULL, transport, fd, FERRY_FD_TAKE, 0, FERRY_TO_END,
+	                                           0, NULL, NULL),
+	                 0);
 	pump();
 	struct evbuffer *written = ferry_testing_get_written(far);
 	ck_assert_uint_eq(evbuffer_get_length(written), SIZE);

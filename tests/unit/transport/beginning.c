@@ -217,8 +217,8 @@ TEST(a_refused_connection_is_lost_without_having_been_made)
 	struct ferry_transport *transport = begin_connecting(&address);
 	int file = make_file(10);
 	ck_assert_int_eq(ferry_transport_write(transport, "hello", 5), 0);
-	ck_assert_int_eq(ferry_transport_send_file(transport, file, FERRY_FD_TAKE, 0, FERRY_TO_END,
-	                                           NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, transport, file, FERRY_FD_TAKE, 0,
+	                                           FERRY_TO_END, 0, NULL, NULL),
 	                 0);
 
 	pump_until_count(&lost_count, 1);

@@ -338,7 +338,7 @@ static void check_over(struct ferry_transport *t)
 	ck_assert_int_eq(ferry_transport_write_buffer(t, buffer), -EPIPE);
 	ck_assert_uint_eq(evbuffer_get_length(buffer), 4);
 	ck_assert_int_eq(
-	    ferry_transport_send_file(t, file, FERRY_FD_TAKE, 0, FERRY_TO_END, NULL, NULL, NULL),
+	    ferry_transport_send_file(NULL, t, file, FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 	    -EPIPE);
 	ck_assert(fd_is_open(file));
 	ck_assert_int_eq(ferry_transport_register_producer(t, &producer, NULL, FERRY_PRODUCER_PULL),

@@ -90,8 +90,8 @@ static void work(int i)
 		ck_assert_int_eq(ferry_transport_send_fd(t, STDERR_FILENO, FERRY_FD_DUP), 0);
 		ck_assert_int_eq(ferry_transport_write(t, "x", 1), 0);
 	}
-	ck_assert_int_eq(ferry_transport_send_file(t, make_file(1000), FERRY_FD_TAKE, 0, FERRY_TO_END,
-	                                           NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, t, make_file(1000), FERRY_FD_TAKE, 0,
+	                                           FERRY_TO_END, 0, NULL, NULL),
 	                 0);
 	for (int n = 0; n < 20; n++) {
 		(void)!write(sockets[i][1], block, sizeof(block));

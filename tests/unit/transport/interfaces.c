@@ -559,8 +559,9 @@ static const struct ferry_file_callbacks file_callbacks = {.finished = on_finish
 static void send_file(uint64_t size)
 {
 	finished = 0;
-	ck_assert_int_eq(ferry_transport_send_file(client.transport, make_file(size), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, &file_callbacks, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, client.transport, make_file(size),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, &file_callbacks,
+	                                           NULL),
 	                 0);
 }
 

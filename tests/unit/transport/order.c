@@ -119,8 +119,8 @@ static void send_file(struct ferry_transport *transport, uint64_t size, uint64_t
                       uint64_t length)
 {
 	int fd = make_file(size);
-	ck_assert_int_eq(ferry_transport_send_file(transport, fd, FERRY_FD_TAKE, (int64_t)offset,
-	                                           (int64_t)length, &file_callbacks, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, transport, fd, FERRY_FD_TAKE, (int64_t)offset,
+	                                           (int64_t)length, 0, &file_callbacks, NULL),
 	                 0);
 	expect_file_bytes(offset, length);
 }
@@ -524,8 +524,8 @@ TEST(a_descriptor_before_a_file_that_is_stopped_is_carried_by_the_next_byte)
 	send_text(sender.transport, "header");
 	send_mark(sender.transport);
 	struct ferry_file_producer *producer;
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(5000), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, &callbacks, NULL, &producer),
+	ck_assert_int_eq(ferry_transport_send_file(&producer, sender.transport, make_file(5000),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, &callbacks, NULL),
 	                 0);
 	send_mark(sender.transport);
 	send_text(sender.transport, "trailer");
@@ -546,8 +546,8 @@ TEST(a_descriptor_before_a_file_that_turns_out_empty_is_carried_by_the_next_byte
 	send_text(sender.transport, "header");
 	send_mark(sender.transport);
 	int fd = make_file(5000);
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, fd, FERRY_FD_DUP, 0, FERRY_TO_END,
-	                                           &callbacks, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, sender.transport, fd, FERRY_FD_DUP, 0,
+	                                           FERRY_TO_END, 0, &callbacks, NULL),
 	                 0);
 	send_mark(sender.transport);
 	send_text(sender.transport, "trailer");
@@ -568,8 +568,9 @@ TEST(a_descriptor_before_a_held_file_waits_for_it)
 	send_text(sender.transport, "header");
 	send_mark(sender.transport);
 	struct ferry_file_producer *producer;
-	ck_assert_int_eq(ferry_transport_send_file(sender.transport, make_file(5000), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, &file_callbacks, NULL, &producer),
+	ck_assert_int_eq(ferry_transport_send_file(&producer, sender.transport, make_file(5000),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, &file_callbacks,
+	                                           NULL),
 	                 0);
 	ferry_file_producer_pause(producer);
 	expect_file_bytes(0, 5000);

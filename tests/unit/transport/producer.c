@@ -53,8 +53,8 @@ TEST(a_push_producer_is_resumed_at_half_of_the_descriptors_mark)
 		                 0);
 	write_bytes(1);
 	struct ferry_file_producer *file;
-	ck_assert_int_eq(ferry_transport_send_file(producing.transport, make_file(10), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, NULL, NULL, &file),
+	ck_assert_int_eq(ferry_transport_send_file(&file, producing.transport, make_file(10),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 	                 0);
 	ferry_file_producer_pause(file);
 	for (int i = 0; i < 6; i++)
@@ -124,8 +124,8 @@ LOOP_TEST(a_push_producer_is_resumed_only_when_bytes_are_at_or_under_the_low_mar
 	/* A held file keeps a known number of bytes back. */
 	write_bytes(600);
 	struct ferry_file_producer *file;
-	ck_assert_int_eq(ferry_transport_send_file(producing.transport, make_file(10), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, NULL, NULL, &file),
+	ck_assert_int_eq(ferry_transport_send_file(&file, producing.transport, make_file(10),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 	                 0);
 	ferry_file_producer_pause(file);
 	write_bytes(500 + (size_t)_i);
@@ -155,8 +155,8 @@ TEST(a_push_producer_is_resumed_only_when_both_are_under_their_marks)
 	ck_assert_uint_eq(producer.paused, 1);
 	/* The file holds back bytes only. */
 	struct ferry_file_producer *file;
-	ck_assert_int_eq(ferry_transport_send_file(producing.transport, make_file(10), FERRY_FD_TAKE, 0,
-	                                           FERRY_TO_END, NULL, NULL, &file),
+	ck_assert_int_eq(ferry_transport_send_file(&file, producing.transport, make_file(10),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 	                 0);
 	ferry_file_producer_pause(file);
 	write_bytes(1);
@@ -320,9 +320,8 @@ LOOP_TEST(a_pull_producer_is_not_asked_while_anything_is_queued, 3)
 	else if (_i == 1)
 		queue_fd();
 	else
-		ck_assert_int_eq(ferry_transport_send_file(producing.transport, make_file(10),
-		                                           FERRY_FD_TAKE, 0, FERRY_TO_END, NULL, NULL,
-		                                           NULL),
+		ck_assert_int_eq(ferry_transport_send_file(NULL, producing.transport, make_file(10),
+		                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 		                 0);
 	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
 	pump_turns(10);
@@ -341,8 +340,8 @@ static void send_file_chunk(struct producer *p)
 		return;
 	p->left--;
 	ck_assert_uint_eq(stats_of(producing.transport).files_queued, 0);
-	ck_assert_int_eq(ferry_transport_send_file(producing.transport, make_file(100), FERRY_FD_TAKE,
-	                                           0, FERRY_TO_END, NULL, NULL, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, producing.transport, make_file(100),
+	                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
 	                 0);
 }
 

@@ -176,9 +176,9 @@ static void send_file(struct walker *walker)
 	bool at_position = support_random_below(2) == 0;
 	if (at_position)
 		lseek(fd, 0, SEEK_SET);
-	int status = ferry_transport_send_file(walker->recorder.transport, fd, FERRY_FD_TAKE,
-	                                       at_position ? FERRY_FILE_POSITION : 0, FERRY_TO_END,
-	                                       &file_callbacks, file, &file->producer);
+	int status = ferry_transport_send_file(&file->producer, walker->recorder.transport, fd,
+	                                       FERRY_FD_TAKE, at_position ? FERRY_FILE_POSITION : 0,
+	                                       FERRY_TO_END, 0, &file_callbacks, file);
 	ck_assert(status == 0 || status == -EPIPE);
 	if (status == 0) {
 		walker->file_count++;

@@ -114,8 +114,8 @@ LOOP_TEST(marks_that_libevent_wrote_past_do_not_hang_the_stream, 2)
 	if (_i == 0)
 		send_mark(7);
 	else
-		ck_assert_int_eq(ferry_transport_send_file(recorder.transport, make_file(4), FERRY_FD_TAKE,
-		                                           0, 4, NULL, NULL, NULL),
+		ck_assert_int_eq(ferry_transport_send_file(NULL, recorder.transport, make_file(4),
+		                                           FERRY_FD_TAKE, 0, 4, 0, NULL, NULL),
 		                 0);
 	write_text("de");
 	bufferevent_setfd(bev_of(), next[0]);
@@ -425,8 +425,8 @@ TEST(a_bufferevents_file_is_told_that_the_peer_is_gone)
 	make_pair(PAIR_UNIX, ends);
 	struct ferry_transport *transport = make_transport(ends[0]);
 	close(ends[1]);
-	ck_assert_int_eq(ferry_transport_send_file(transport, make_file(10), FERRY_FD_TAKE, 0, 10,
-	                                           &callbacks, &status, NULL),
+	ck_assert_int_eq(ferry_transport_send_file(NULL, transport, make_file(10), FERRY_FD_TAKE, 0, 10,
+	                                           0, &callbacks, &status),
 	                 0);
 	pump_turns(3);
 	ck_assert_int_eq(status, -EPIPE);
