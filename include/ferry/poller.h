@@ -96,7 +96,7 @@ FERRY_EXPORT int ferry_poller_unregister(struct ferry_poller *poller,
 
 /**
  * Makes a server on a listening stream socket, and registers it. The server accepts connections, and each of
- * them is an event with a channel. That channel gets the settings which the server has at this moment: lines or
+ * them is an event with a channel. The new channel gets the settings of the server at this moment: lines or
  * bytes, half-close, limits.
  *
  * The socket may come from socket(2) and listen(2), from a socket set (ferry/socket_set.h), or from

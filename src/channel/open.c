@@ -9,8 +9,17 @@
 #include "transport/interface.h"
 
 /*
- * How users make channels: on a transport, a socket or pipes.
+ * The functions that make channels, on a transport, a socket or pipes.
  */
+
+static bool peer_has_ended(struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport_lock(transport);
+	bool ended = transport_read_has_ended(transport);
+
+	bufferevent_unlock(bev);
+	return ended;
+}
 
 int ferry_channel_new_transport(struct ferry_channel **out, struct ferry_poller *poller,
                                 struct ferry_transport *transport)
@@ -23,7 +32,7 @@ int ferry_channel_new_transport(struct ferry_channel **out, struct ferry_poller 
 		return -ENOMEM;
 	int status = channel_attach(channel, transport);
 	if (status == 0) {
-		if (transport_read_has_ended(transport))
+		if (peer_has_ended(transport))
 			channel_set_half_ended(channel);
 		*out = channel;
 	} else {

@@ -15,7 +15,7 @@
 /* ---- polling ---- */
 
 /* Fills in events until there is no room, or no event. Their number, or -ENOMEM. */
-static int take_events(struct ferry_poller *poller, struct ferry_channel_event *events, int max)
+static int fill_events(struct ferry_poller *poller, struct ferry_channel_event *events, int max)
 {
 	struct ferry_channel *channel;
 	int count = 0;
@@ -44,7 +44,7 @@ static int poll_once(struct ferry_poller *poller, struct ferry_channel_event *ev
 	int status = wait_turn_until_quiet(&poller->loop);
 	if (status == 0)
 		status = wait_take_interruption(&poller->loop);
-	return status == 0 ? take_events(poller, events, max) : status;
+	return status == 0 ? fill_events(poller, events, max) : status;
 }
 
 int ferry_poller_poll(struct ferry_poller *poller, const struct timeval *timeout,

@@ -12,7 +12,7 @@
 /* ---- writing ---- */
 
 /* 0, -EINVAL or -ENOTCONN. */
-static int check_connection(const struct ferry_channel *channel)
+static int check_sends(const struct ferry_channel *channel)
 {
 	if (channel == NULL || !channel->kind->sends)
 		return -EINVAL;
@@ -44,7 +44,7 @@ static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output, c
 
 int ferry_channel_write(struct ferry_channel *channel, const void *data, size_t length)
 {
-	int status = check_connection(channel);
+	int status = check_sends(channel);
 	if (status == -EINVAL || (data == NULL && length > 0))
 		return -EINVAL;
 	if (status < 0 || length == 0)
@@ -57,7 +57,7 @@ int ferry_channel_write(struct ferry_channel *channel, const void *data, size_t 
 
 int ferry_channel_send_fd(struct ferry_channel *channel, int fd, enum ferry_fd_ownership ownership)
 {
-	int status = check_connection(channel);
+	int status = check_sends(channel);
 	return status < 0 ? status : ferry_transport_send_fd(channel->transport, fd, ownership);
 }
 
@@ -83,7 +83,7 @@ int ferry_channel_flush(struct ferry_channel *channel, const struct timeval *tim
 {
 	int64_t deadline;
 
-	int status = check_connection(channel);
+	int status = check_sends(channel);
 	if (status == -EINVAL || wait_deadline(timeout, &deadline) < 0)
 		return -EINVAL;
 	while (channel->transport != NULL && channel_queued(channel) > 0) {
@@ -124,12 +124,12 @@ bool sending_is_draining(struct ferry_channel *channel, int *status)
 
 int ferry_channel_close_write(struct ferry_channel *channel)
 {
-	int status = check_connection(channel);
+	int status = check_sends(channel);
 	return status < 0 ? status : ferry_transport_lose_write_connection(channel->transport);
 }
 
 int ferry_channel_close(struct ferry_channel *channel)
 {
-	int status = check_connection(channel);
+	int status = check_sends(channel);
 	return status < 0 ? status : ferry_transport_lose_connection(channel->transport);
 }

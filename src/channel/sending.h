@@ -4,8 +4,8 @@
 #include "channel/state.h"
 
 /*
- * What users put into channels. A write tries to send at once, so that a program which does something else for
- * a while has sent as much as the kernel takes. The rest leaves when the loop runs: in polls and flushes.
+ * The output of channels. A write sends at once as much as the kernel takes: the program may run for a while
+ * without a poll. The rest leaves when the loop runs, in polls and flushes.
  */
 
 /* Makes FERRY_CHANNEL_WRITABLE pending for each channel that has refused a write and has room again. */

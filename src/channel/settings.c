@@ -4,7 +4,7 @@
 #include "channel/ready.h"
 
 /*
- * What users set on a channel, and ask it for.
+ * The settings of a channel, and the questions about it.
  */
 
 /* Under the new settings the input may be another event, and its amount more or less than the limit. */

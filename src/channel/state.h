@@ -35,7 +35,7 @@ enum channel_flow { CHANNEL_PAUSED, CHANNEL_FLOWING };
 enum channel_out {
 	CHANNEL_OUT_OPEN,
 	CHANNEL_OUT_REFUSED,  /* the queue was full: the user waits for FERRY_CHANNEL_WRITABLE */
-	CHANNEL_OUT_WRITABLE, /* that event is pending */
+	CHANNEL_OUT_WRITABLE, /* FERRY_CHANNEL_WRITABLE is pending */
 	CHANNEL_OUT_DRAINING  /* ferry_poller_close_all() waits until the queue is sent */
 };
 

@@ -1,4 +1,4 @@
-/* Channels and their poller, as a program without callbacks uses them. The far ends are bare system calls. */
+/* Channels and their poller in a program without callbacks. The far ends use bare system calls. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,7 @@ static int far;                         /* -1: closed */
 static struct ferry_channel_event events[EVENTS_MAX];
 static int event_count;
 
-/* ---- what was told, as a text ---- */
+/* ---- the events so far, as a text ---- */
 
 /* [line], (incomplete line), <beginning of one too long>, {bytes}, F and the mark of a descriptor, L
  * descriptors lost, A accepted, E the peer's end, W writable, X and the reason of the end. */
@@ -85,7 +85,7 @@ static void tell(const struct ferry_channel_event *event)
 	}
 }
 
-/* One poll with room for `max`. */
+/* Polls once with room for `max` events, and appends the events to the story. */
 static int poll_for(int max, const struct timeval *timeout)
 {
 	event_count = ferry_poller_poll(poller, timeout, events, max);
@@ -106,7 +106,7 @@ static void expect_story(const char *expected)
 	story_length = 0;
 }
 
-/* Polls until the story is at least as long. */
+/* Polls until the story is at least as long as `expected`, and compares them. */
 static void poll_until_story(const char *expected)
 {
 	while (story_length < strlen(expected))
@@ -182,7 +182,7 @@ static void put_fd(const char *text, uint32_t mark)
 	close(fd);
 }
 
-/* What the far end can read, which is all of it. */
+/* Reads from the far end until all of `expected` has arrived; more than that fails the test. */
 static void expect_sent(int from, const char *expected)
 {
 	char text[256];
@@ -192,7 +192,7 @@ static void expect_sent(int from, const char *expected)
 	while (length < strlen(expected)) {
 		ssize_t count = read(from, text + length, sizeof(text) - length);
 		if (count < 0 && errno == EAGAIN)
-			continue; /* TCP takes its time */
+			continue; /* TCP delivers later */
 		ck_assert_int_gt(count, 0);
 		length += (size_t)count;
 	}
@@ -473,7 +473,7 @@ TEST(lines_and_bytes_take_turns)
 	close_poller();
 }
 
-/* Random pieces, random room: the same text, whatever. */
+/* The text arrives in random pieces, and polls have random room: the lines are the same. */
 TEST(lines_do_not_depend_on_packets_or_room)
 {
 	enum { LINES = 3000 };
@@ -656,7 +656,7 @@ TEST(flush_waits_for_the_reader)
 		for (ssize_t left = MIB, count; left > 0; left -= count)
 			if ((count = read(far, block, sizeof(block))) <= 0)
 				_exit(1);
-		raise(SIGKILL); /* valgrind would look for the parent's leaks at an exit */
+		raise(SIGKILL); /* at an exit valgrind would report the parent's memory as leaks */
 	}
 	ck_assert_int_eq(ferry_channel_write(channel, bytes, MIB), 0);
 	ck_assert_int_eq(ferry_channel_flush(channel, NULL), 0);
@@ -737,7 +737,8 @@ LOOP_TEST_FROM(what_is_queued_is_sent_before_a_close, PAIR_UNIX, PAIR_TCP + 1)
 	open_channel((enum pair_kind)_i);
 	ck_assert_int_eq(ferry_channel_write(channel, bytes, MIB), 0);
 	ck_assert_int_eq(ferry_channel_close(channel), 0);
-	int status = ferry_channel_write(channel, "x", 1); /* TCP may have taken it all at once */
+	int status = ferry_channel_write(channel, "x",
+	                                 1); /* -ENOTCONN if the kernel has taken everything at once */
 	ck_assert(status == -EPIPE || status == -ENOTCONN);
 	while ((count = wire_expect(far, received, 65536)) != 0) {
 		received += count > 0 ? (uint64_t)count : 0;
@@ -870,7 +871,7 @@ LOOP_TEST_FROM(no_more_is_read_ahead_than_allowed, PAIR_UNIX, PAIR_TCP + 1)
 		ferry_transport_get_stats(ferry_channel_get_transport(channel), &stats);
 		ck_assert_uint_le(stats.bytes_received, told + LIMIT + ONE_READ);
 	}
-	ck_assert_uint_gt(sent, stats.bytes_received); /* the peer is held up */
+	ck_assert_uint_gt(sent, stats.bytes_received); /* the kernel stops the peer */
 	close_poller();
 }
 
@@ -1150,7 +1151,7 @@ LOOP_TEST(connections_that_nobody_polls_are_closed, 2)
 	}
 }
 
-/* In libc's place: how often the loop goes round. */
+/* Replaces libc's function, and counts the turns of the loop. */
 static unsigned int turns;
 
 int epoll_wait(int epoll_fd, struct epoll_event *ready, int max, int timeout)
@@ -1170,7 +1171,7 @@ TEST(a_server_without_descriptors_waits_and_does_not_spin)
 	turns = 0;
 	ck_assert_int_eq(poll_for(1, &a_while), 0);
 	ck_assert_uint_ge(turns, 2);
-	ck_assert_uint_le(turns, 30); /* it tries again ten times a second */
+	ck_assert_uint_le(turns, 30); /* the listener tries again ten times a second */
 	unlimit_descriptors();
 	poll_until_story("A");
 	close_poller();
@@ -1212,7 +1213,7 @@ static void tick(int number)
 		on_third_tick();
 }
 
-/* Without SA_RESTART, as one who wants to be interrupted does. */
+/* Without SA_RESTART: the signal interrupts system calls. */
 static void start_ticking(void (*third)(void))
 {
 	const struct sigaction action = {.sa_handler = tick};

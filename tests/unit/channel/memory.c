@@ -1,4 +1,4 @@
-/* Channels and the heap: polls take no more and more of it, and every allocation is made to fail in turn. */
+/* Channels and the heap: repeated polls do not let it grow, and every allocation fails once, in turn. */
 
 #include <errno.h>
 #include <stddef.h>
@@ -19,9 +19,9 @@ enum { POLLS = 10000, EVENTS = 16 };
 static const struct timeval at_once = {0};
 static struct ferry_channel_event events[EVENTS];
 
-/* ---- how much ---- */
+/* ---- growth ---- */
 
-/* _i: lines */
+/* _i: 0 with bytes, 1 with lines. */
 LOOP_TEST(ten_thousand_polls_take_no_memory, 2)
 {
 	struct ferry_poller *poller;
@@ -59,7 +59,7 @@ LOOP_TEST(ten_thousand_polls_take_no_memory, 2)
 	close(ends[1]);
 }
 
-/* ---- none ---- */
+/* ---- failing allocations ---- */
 
 static struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0ferry-channel-memory"};
 static unsigned int failures;
@@ -82,12 +82,12 @@ static int connect_to_server(void)
 }
 
 struct heard {
-	char lines[64]; /* the first of all bytes */
+	char lines[64]; /* the first bytes of all events */
 	size_t length;
 	unsigned int fds, lost, accepted, closed;
 };
 
-/* A poll that fails for want of memory has lost nothing: the next one tells it. */
+/* A poll that fails for want of memory loses nothing: the next one returns the events. */
 static void hear(struct ferry_poller *poller, struct heard *heard)
 {
 	int count;
@@ -109,7 +109,8 @@ static void hear(struct ferry_poller *poller, struct heard *heard)
 	}
 }
 
-/* What must be so, whichever allocation has failed: nothing crashes or leaks, and what is told is right. */
+/* Uses a pipe, a socket and a server. Whichever allocation fails, nothing crashes or leaks, and the events are
+ * right. */
 static void scenario(struct event_base *loop)
 {
 	(void)loop;
@@ -143,7 +144,7 @@ static void scenario(struct event_base *loop)
 			hear(poller, &heard);
 			if (heard.length < 6 || memcmp(heard.lines, "onetwo", 6) != 0 ||
 			    heard.fds + heard.lost < 1) {
-				/* Reading itself was what had no memory: the channel has ended, and said so. */
+				/* The read had no memory: the transport has ended, and the channel has its last event. */
 				must(heard.closed > 0);
 			}
 		}

@@ -30,7 +30,7 @@ struct row {
 	const char *path; /* events that lead to this state from a channel that was made just now */
 };
 
-enum { FIRST_NEXT = 4 }; /* where the states after the events begin */
+enum { FIRST_NEXT = 4 }; /* index of the state after the first event */
 
 /* The events of a connection, which has half-close set and small limits:
  *
