@@ -45,21 +45,6 @@ enum ferry_dispatch_choice {
 	                               LEAST_OUTSTANDING */
 };
 
-/**
- * Tells how a handoff ended, exactly once. @p handoff is valid until the callback returns; its
- * descriptor is there if no worker has claimed it (always when it EXPIRED, and when it was REJECTED by
- * the worker's library) and may be stolen, to answer the client; else it is closed.
- *
- * @p reason: DONE, 0. REJECTED: the worker's; -EBADMSG: what arrived was not what had been sent; -ELOOP:
- * since it was handed off a worker was added whose channel it is.
- * EXPIRED: -ETIMEDOUT, none could take it in time; -EHOSTUNREACH, three attempts failed; -ECANCELED, the
- * dispatcher was freed. KEPT: why the channel ended.
- */
-typedef void (*ferry_handoff_outcome_cb)(struct ferry_dispatcher *dispatcher,
-                                         struct ferry_handoff *handoff,
-                                         enum ferry_handoff_outcome outcome, int reason,
-                                         void *context);
-
 /** What a dispatcher tells. Every member may be NULL, the table must outlive the dispatcher. Each may
  *  call any function, ferry_dispatcher_free() included. Since 0.1. */
 struct ferry_dispatcher_callbacks {
@@ -203,11 +188,6 @@ ferry_dispatcher_worker_get_context(const struct ferry_dispatcher_worker *worker
  *  NULL for NULL. Since 0.1. */
 FERRY_EXPORT struct ferry_transport *
 ferry_dispatcher_worker_get_transport(const struct ferry_dispatcher_worker *worker);
-
-/** The worker that has, or had, a handoff; for the outcome callback. NULL: none, or it has come back
- *  from one and was not sent again. Since 0.1. */
-FERRY_EXPORT struct ferry_dispatcher_worker *
-ferry_handoff_get_worker(const struct ferry_handoff *handoff);
 
 /** Copies the counters of one worker. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_dispatcher_worker_get_stats(const struct ferry_dispatcher_worker *worker,

@@ -19,6 +19,7 @@
 #include "ferry/poller.h"
 #include "ferry/producer.h"
 #include "ferry/socket_set.h"
+#include "ferry/takeover.h"
 #include "ferry/transport.h"
 #include "ferry/version.h"
 #include "ferry/worker.h"

@@ -109,7 +109,7 @@ FERRY_EXPORT int ferry_worker_drain(struct ferry_worker *worker);
  * Says that a handoff was served to its end. Once for each; the dispatcher ignores and counts others.
  *
  * @param worker the worker
- * @param id ferry_handoff_get_id()
+ * @param id of struct ferry_handoff_info
  * @retval 0 done
  * @retval -EINVAL @p worker is NULL
  * @retval -ENOTCONN the dispatcher is gone

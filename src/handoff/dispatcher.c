@@ -324,11 +324,6 @@ bool ferry_dispatcher_is_full(const struct ferry_dispatcher *dispatcher)
 	return dispatcher != NULL && dispatcher->full;
 }
 
-struct ferry_dispatcher_worker *ferry_handoff_get_worker(const struct ferry_handoff *handoff)
-{
-	return handoff != NULL ? handoff->worker : NULL;
-}
-
 /* ---- settings ---- */
 
 int ferry_dispatcher_set_choice(struct ferry_dispatcher *dispatcher,

@@ -209,17 +209,19 @@ int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key, size_t
 	return 0;
 }
 
-enum ferry_descriptor_kind ferry_handoff_get_kind(const struct ferry_handoff *handoff)
+int ferry_handoff_get_info(const struct ferry_handoff *handoff, struct ferry_handoff_info *info)
 {
-	if (handoff == NULL)
-		return FERRY_DESCRIPTOR_OTHER;
+	if (handoff == NULL || info == NULL)
+		return -EINVAL;
 	enum ferry_descriptor_kind kind = (enum ferry_descriptor_kind)handoff->identity.kind;
-	return handoff->fd >= 0 ? inspect_kind_in_full(handoff->fd, kind) : kind;
-}
-
-const char *ferry_handoff_get_name(const struct ferry_handoff *handoff)
-{
-	return handoff != NULL && handoff->name != NULL ? handoff->name : "";
+	*info = (struct ferry_handoff_info){
+	    .kind = handoff->fd >= 0 ? inspect_kind_in_full(handoff->fd, kind) : kind,
+	    .attempt = handoff->attempt,
+	    .id = handoff->id,
+	    .name = handoff->name != NULL ? handoff->name : "",
+	    .worker = handoff->worker,
+	};
+	return 0;
 }
 
 /* Never NULL. */
@@ -240,16 +242,6 @@ const void *ferry_handoff_get_blob(const struct ferry_handoff *handoff, size_t *
 {
 	return handoff != NULL ? get_part(handoff->blob, handoff->blob_length, length)
 	                       : get_part(NULL, 0, length);
-}
-
-uint64_t ferry_handoff_get_id(const struct ferry_handoff *handoff)
-{
-	return handoff != NULL ? handoff->id : 0;
-}
-
-unsigned int ferry_handoff_get_attempt(const struct ferry_handoff *handoff)
-{
-	return handoff != NULL ? handoff->attempt : 0;
 }
 
 /* ---- the descriptor ---- */

@@ -1,4 +1,4 @@
-#include "ferry/socket_set.h"
+#include "ferry/takeover.h"
 
 #include <errno.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "ferry/message.h"
-#include "ferry/socket_set.h"
+#include "ferry/takeover.h"
 
 #include "takeover/wire.h"
 

@@ -42,13 +42,15 @@ static void handoff_received(struct ferry_worker *from, struct ferry_handoff *ha
                              void *context)
 {
 	(void)context;
+	struct ferry_handoff_info info = {0};
 	struct bufferevent *bev = NULL;
 
 	worker = from;
+	ferry_handoff_get_info(handoff, &info);
 	bench_need(ferry_handoff_to_bufferevent(&bev, handoff, base, BEV_OPT_CLOSE_ON_FREE) == 0,
 	           "to_bufferevent");
 	bench_need(evbuffer_get_length(bufferevent_get_input(bev)) == sizeof(head) - 1, "head");
-	bufferevent_setcb(bev, NULL, NULL, on_event, (void *)(uintptr_t)ferry_handoff_get_id(handoff));
+	bufferevent_setcb(bev, NULL, NULL, on_event, (void *)(uintptr_t)info.id);
 	bufferevent_enable(bev, EV_READ);
 }
 

@@ -92,7 +92,9 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 	struct side *side = context;
 	size_t length;
 	const void *got = ferry_handoff_get_bytes(handoff, &length);
-	unsigned int number = (unsigned int)atoi(ferry_handoff_get_name(handoff));
+	struct ferry_handoff_info info = {.name = ""};
+	note_error(ferry_handoff_get_info(handoff, &info));
+	unsigned int number = (unsigned int)atoi(info.name);
 	struct item *item = &run.items[number];
 
 	run.out_of_step |= length != BYTES || memcmp(got, bytes, BYTES) != 0;
@@ -101,7 +103,7 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 		leave(side);
 	} else if (number % 3 == 0 && side->done_later == 0) {
 		item->stolen = ferry_handoff_steal_fd(handoff);
-		side->done_later = ferry_handoff_get_id(handoff);
+		side->done_later = info.id;
 	} else if (number % 3 == 1) {
 		note_error(ferry_handoff_reject(handoff, REASON));
 	}

@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "ferry/socket_set.h"
+#include "ferry/takeover.h"
 #include "takeover/wire.h"
 
 enum { NEW = 1, FREES = 2, FREES_SET = 4, ACCEPTS = 8, WITH_FILE = 16, PAYLOAD_MAX = 128 };

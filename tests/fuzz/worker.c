@@ -52,16 +52,18 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
                              void *context)
 {
 	(void)context;
+	struct ferry_handoff_info info;
 	size_t length;
 
 	FUZZ_CHECK(worker == told.worker && !told.lost);
+	FUZZ_CHECK(ferry_handoff_get_info(handoff, &info) == 0);
 	FUZZ_CHECK(ferry_handoff_get_fd(handoff) >= 0);
-	FUZZ_CHECK(strlen(ferry_handoff_get_name(handoff)) <= FERRY_HANDOFF_NAME_MAX);
+	FUZZ_CHECK(strlen(info.name) <= FERRY_HANDOFF_NAME_MAX);
 	FUZZ_CHECK(ferry_handoff_get_bytes(handoff, &length) != NULL || length == 0);
 	FUZZ_CHECK(ferry_handoff_get_blob(handoff, &length) != NULL || length == 0);
 	/* The kernel has the claim, whole. */
 	FUZZ_CHECK(count_claims() == ++told.received);
-	told.id = ferry_handoff_get_id(handoff);
+	told.id = info.id;
 	if ((told.answers & 3) == 1)
 		close(ferry_handoff_steal_fd(handoff));
 	else if ((told.answers & 3) == 2)

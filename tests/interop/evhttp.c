@@ -56,8 +56,9 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 {
 	(void)context;
 	struct evconnlistener *listener = NULL;
-	if (strcmp(ferry_handoff_get_name(handoff), "www") != 0 ||
-	    ferry_handoff_get_kind(handoff) != FERRY_DESCRIPTOR_SOCKET)
+	struct ferry_handoff_info info;
+	if (ferry_handoff_get_info(handoff, &info) < 0 || strcmp(info.name, "www") != 0 ||
+	    info.kind != FERRY_DESCRIPTOR_SOCKET)
 		abort();
 	if (ferry_handoff_to_listener(&listener, handoff, base, NULL, NULL,
 	                              LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC) < 0)
@@ -65,7 +66,7 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 	/* The listener is evhttp's from here on. */
 	if (evhttp_bind_listener(http, listener) == NULL)
 		abort();
-	if (ferry_worker_done(worker, ferry_handoff_get_id(handoff)) < 0)
+	if (ferry_worker_done(worker, info.id) < 0)
 		abort();
 }
 

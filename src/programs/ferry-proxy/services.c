@@ -38,10 +38,11 @@ static void log_outcome(const struct ticket *ticket, const struct ferry_handoff 
 	char client[SOCKET_ADDRESS_TEXT_SIZE], line[sizeof(client) + 128];
 	if (fd < 0)
 		return;
-	struct ferry_dispatcher_worker *worker = ferry_handoff_get_worker(handoff);
-	long pid = worker != NULL ? (long)(intptr_t)ferry_dispatcher_worker_get_context(worker) : 0;
+	struct ferry_handoff_info info;
+	ferry_handoff_get_info(handoff, &info);
+	long pid = (long)(intptr_t)ferry_dispatcher_worker_get_context(info.worker);
 	int length = snprintf(line, sizeof(line), "outcome %s %ld %u %s %d\n", outcome_name(outcome),
-	                      pid, ferry_handoff_get_attempt(handoff),
+	                      pid, info.attempt,
 	                      socket_address_format(&ticket->client, client, sizeof(client)), reason);
 	if (write(fd, line, (size_t)length) != length)
 		program_log("the outcome log: %s", strerror(errno));

@@ -43,7 +43,9 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 {
 	struct channel *channel = context;
 	struct channels *channels = channel->channels;
-	struct connection_tag tag = {.channel = channel->number, .id = ferry_handoff_get_id(handoff)};
+	struct ferry_handoff_info info;
+	ferry_handoff_get_info(handoff, &info);
+	struct connection_tag tag = {.channel = channel->number, .id = info.id};
 	int status = channels->callbacks->taken(handoff, &tag, channels->context);
 	if (status < 0) {
 		program_log("a client was dropped: %s", strerror(-status));

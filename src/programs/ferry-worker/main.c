@@ -71,8 +71,10 @@ static void log_claim(const struct worker *worker, const struct ferry_handoff *h
 	char line[SOCKET_ADDRESS_TEXT_SIZE + 64];
 	if (worker->claim_log < 0)
 		return;
-	int length = snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(),
-	                      ferry_handoff_get_attempt(handoff), client);
+	struct ferry_handoff_info info;
+	ferry_handoff_get_info(handoff, &info);
+	int length =
+	    snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(), info.attempt, client);
 	if (write(worker->claim_log, line, (size_t)length) != length)
 		program_log("the claim log: %s", strerror(errno));
 }

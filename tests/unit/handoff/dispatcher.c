@@ -13,6 +13,7 @@
 
 #include "ferry/dispatcher.h"
 #include "handoff/wire.h"
+#include "handoff_info.h"
 #include "message/wire.h"
 #include "test.h"
 #include "wire.h"
@@ -76,9 +77,9 @@ static void on_outcome(struct ferry_dispatcher *from, struct ferry_handoff *hand
 	ck_assert_uint_eq(told->count, 1);
 	told->outcome = outcome;
 	told->reason = reason;
-	told->attempt = ferry_handoff_get_attempt(handoff);
+	told->attempt = handoff_info(handoff).attempt;
 	told->has_fd = ferry_handoff_get_fd(handoff) >= 0;
-	told->worker = ferry_handoff_get_worker(handoff);
+	told->worker = handoff_info(handoff).worker;
 	notes.outcomes++;
 	if (notes.on_outcome != NULL)
 		notes.on_outcome(handoff);
@@ -393,7 +394,7 @@ TEST(done)
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, "www"), 0);
 	ck_assert_int_eq(ferry_handoff_set_bytes(handoff, "GET /", 5), 0);
 	ck_assert_int_eq(ferry_handoff_set_blob(handoff, "blob", 4), 0);
-	ck_assert_uint_eq(ferry_handoff_get_id(handoff), 0);
+	ck_assert_uint_eq(handoff_info(handoff).id, 0);
 	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[0]), 0);
 	ck_assert_int_eq(ferry_handoff_steal_fd(handoff), -EBUSY);
 	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, NULL, NULL), -EINVAL);
@@ -1224,7 +1225,7 @@ TEST(expired_can_be_answered)
 
 static void remove_second(struct ferry_handoff *handoff)
 {
-	ck_assert_ptr_eq(ferry_handoff_get_worker(handoff), peers[0].worker);
+	ck_assert_ptr_eq(handoff_info(handoff).worker, peers[0].worker);
 	notes.on_outcome = NULL;
 	ferry_dispatcher_worker_remove(peers[1].worker);
 }

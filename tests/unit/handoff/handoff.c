@@ -18,6 +18,7 @@
 #include "handoff/handoff.h"
 #include "util/utf8.h"
 
+#include "handoff_info.h"
 #include "test.h"
 #include "wire.h"
 
@@ -79,8 +80,8 @@ TEST(a_descriptor_is_the_handoffs)
 {
 	int fd = dup(STDERR_FILENO);
 	struct ferry_handoff *handoff = make_handoff(fd);
-	ck_assert_uint_eq(ferry_handoff_get_id(handoff), 0);
-	ck_assert_uint_eq(ferry_handoff_get_attempt(handoff), 0);
+	ck_assert_uint_eq(handoff_info(handoff).id, 0);
+	ck_assert_uint_eq(handoff_info(handoff).attempt, 0);
 	ferry_handoff_free(handoff);
 	ck_assert(!fd_is_open(fd));
 	ferry_handoff_free(NULL);
@@ -119,13 +120,14 @@ TEST(no_handoff_has_nothing)
 	ck_assert_int_eq(ferry_handoff_set_bytes(NULL, "x", 1), -EINVAL);
 	ck_assert_int_eq(ferry_handoff_set_blob(NULL, "x", 1), -EINVAL);
 	ck_assert_int_eq(ferry_handoff_set_key(NULL, "x", 1), -EINVAL);
-	ck_assert_int_eq(ferry_handoff_get_kind(NULL), FERRY_DESCRIPTOR_OTHER);
-	ck_assert_str_eq(ferry_handoff_get_name(NULL), "");
+	struct ferry_handoff_info info;
+	ck_assert_int_eq(ferry_handoff_get_info(NULL, &info), -EINVAL);
 	ck_assert_ptr_nonnull(ferry_handoff_get_bytes(NULL, &length));
 	ck_assert_uint_eq(length, 0);
 	ck_assert_ptr_nonnull(ferry_handoff_get_blob(NULL, NULL));
-	ck_assert_uint_eq(ferry_handoff_get_id(NULL), 0);
-	ck_assert_uint_eq(ferry_handoff_get_attempt(NULL), 0);
+	struct ferry_handoff *handoff = make_any();
+	ck_assert_int_eq(ferry_handoff_get_info(handoff, NULL), -EINVAL);
+	ferry_handoff_free(handoff);
 }
 
 /* ---- what it is ---- */
@@ -210,14 +212,14 @@ LOOP_TEST(another_one_is_another, KINDS)
 LOOP_TEST(the_kind_is_told_as_long_as_the_descriptor_is_there, KINDS)
 {
 	struct ferry_handoff *handoff = make_handoff(open_kind(kinds[_i]));
-	ck_assert_int_eq(ferry_handoff_get_kind(handoff), kinds[_i]);
+	ck_assert_int_eq(handoff_info(handoff).kind, kinds[_i]);
 	close(ferry_handoff_steal_fd(handoff));
 	enum ferry_descriptor_kind left = kinds[_i];
 	if (left == FERRY_DESCRIPTOR_MEMFD)
 		left = FERRY_DESCRIPTOR_FILE;
 	else if (left == FERRY_DESCRIPTOR_EVENTFD || left == FERRY_DESCRIPTOR_EPOLL)
 		left = FERRY_DESCRIPTOR_OTHER;
-	ck_assert_int_eq(ferry_handoff_get_kind(handoff), left);
+	ck_assert_int_eq(handoff_info(handoff).kind, left);
 	ferry_handoff_free(handoff);
 }
 
@@ -227,7 +229,7 @@ TEST(a_socket_costs_one_system_call)
 	struct ferry_handoff *handoff = make_handoff(fd);
 	ck_assert_uint_eq(getsockopts, 1);
 	ck_assert_uint_eq(fstats + readlinks, 0);
-	ck_assert_int_eq(ferry_handoff_get_kind(handoff), FERRY_DESCRIPTOR_SOCKET);
+	ck_assert_int_eq(handoff_info(handoff).kind, FERRY_DESCRIPTOR_SOCKET);
 	ck_assert_uint_eq(getsockopts + fstats + readlinks, 1);
 	ferry_handoff_free(handoff);
 }
@@ -294,16 +296,16 @@ TEST_CASE("contents");
 TEST(names_are_utf8)
 {
 	struct ferry_handoff *handoff = make_any();
-	ck_assert_str_eq(ferry_handoff_get_name(handoff), "");
+	ck_assert_str_eq(handoff_info(handoff).name, "");
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		ck_assert_int_eq(ferry_handoff_set_name(handoff, names[i]), 0);
-		ck_assert_str_eq(ferry_handoff_get_name(handoff), names[i]);
-		ck_assert_ptr_ne(ferry_handoff_get_name(handoff), names[i]);
+		ck_assert_str_eq(handoff_info(handoff).name, names[i]);
+		ck_assert_ptr_ne(handoff_info(handoff).name, names[i]);
 	}
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, "old"), 0);
 	for (size_t i = 0; i < sizeof(broken_names) / sizeof(broken_names[0]); i++) {
 		ck_assert_msg(ferry_handoff_set_name(handoff, broken_names[i]) == -EINVAL, "%zu", i);
-		ck_assert_str_eq(ferry_handoff_get_name(handoff), "old");
+		ck_assert_str_eq(handoff_info(handoff).name, "old");
 	}
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, NULL), -EINVAL);
 	ferry_handoff_free(handoff);
@@ -326,10 +328,10 @@ TEST(a_name_has_255_bytes_at_most)
 	memset(name, 'x', sizeof(name) - 1);
 	name[FERRY_HANDOFF_NAME_MAX + 1] = '\0';
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, name), -EMSGSIZE);
-	ck_assert_str_eq(ferry_handoff_get_name(handoff), "");
+	ck_assert_str_eq(handoff_info(handoff).name, "");
 	name[FERRY_HANDOFF_NAME_MAX] = '\0';
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, name), 0);
-	ck_assert_str_eq(ferry_handoff_get_name(handoff), name);
+	ck_assert_str_eq(handoff_info(handoff).name, name);
 	ferry_handoff_free(handoff);
 }
 
@@ -386,7 +388,7 @@ TEST(what_was_read_already_may_be_dropped)
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, "www"), 0);
 	handoff_drop_bytes(handoff);
 	expect_content(0, handoff, 0);
-	ck_assert_str_eq(ferry_handoff_get_name(handoff), "www");
+	ck_assert_str_eq(handoff_info(handoff).name, "www");
 	ferry_handoff_free(handoff);
 }
 
@@ -484,7 +486,7 @@ LOOP_TEST_FROM(what_somebody_else_has_is_neither_changed_nor_freed, 1, STATES)
 	ck_assert_int_eq(ferry_handoff_set_key(handoff, "x", 1), -EINVAL);
 	ferry_handoff_free(handoff);
 	ck_assert(fd_is_open(ferry_handoff_get_fd(handoff)));
-	ck_assert_str_eq(ferry_handoff_get_name(handoff), "old");
+	ck_assert_str_eq(handoff_info(handoff).name, "old");
 	ck_assert(!handoff->has_key);
 	handoff_destroy(handoff);
 }
@@ -538,11 +540,11 @@ TEST(a_frame_is_seen_as_a_handoff)
 	memset(&handoff, 0xa5, sizeof(handoff));
 	handoff_view(&handoff, &frame, fd);
 	ck_assert_int_eq(handoff.state, HANDOFF_RECEIVED);
-	ck_assert_uint_eq(ferry_handoff_get_id(&handoff), 5);
-	ck_assert_uint_eq(ferry_handoff_get_attempt(&handoff), 2);
+	ck_assert_uint_eq(handoff_info(&handoff).id, 5);
+	ck_assert_uint_eq(handoff_info(&handoff).attempt, 2);
 	ck_assert_int_eq(ferry_handoff_get_fd(&handoff), fd);
-	ck_assert_int_eq(ferry_handoff_get_kind(&handoff), FERRY_DESCRIPTOR_SOCKET);
-	ck_assert_str_eq(ferry_handoff_get_name(&handoff), "www");
+	ck_assert_int_eq(handoff_info(&handoff).kind, FERRY_DESCRIPTOR_SOCKET);
+	ck_assert_str_eq(handoff_info(&handoff).name, "www");
 	ck_assert_mem_eq(ferry_handoff_get_blob(&handoff, &length), "blob", 4);
 	ck_assert_uint_eq(length, 4);
 	ck_assert_mem_eq(ferry_handoff_get_bytes(&handoff, &length), "read", 4);
@@ -611,7 +613,7 @@ TEST(a_listener_goes_there_and_back)
 	int fd = ferry_handoff_get_fd(handoff);
 	ck_assert_int_ne(fd, evconnlistener_get_fd(listener));
 	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
-	ck_assert_int_eq(ferry_handoff_get_kind(handoff), FERRY_DESCRIPTOR_SOCKET);
+	ck_assert_int_eq(handoff_info(handoff).kind, FERRY_DESCRIPTOR_SOCKET);
 
 	/* Nobody accepts, and the backlog stands, also without the old listener. */
 	int first = connect_client(fd);

@@ -13,6 +13,7 @@
 
 #include "ferry/handoff.h"
 
+#include "handoff_info.h"
 #include "heap.h"
 #include "heap_sweep.h"
 #include "test.h"
@@ -138,7 +139,7 @@ static void expect_connection(void)
 static void expect_handoff(void)
 {
 	size_t length;
-	ck_assert_str_eq(ferry_handoff_get_name(handoff), "old");
+	ck_assert_str_eq(handoff_info(handoff).name, "old");
 	ck_assert_mem_eq(ferry_handoff_get_bytes(handoff, &length), "bytes", 5);
 	ck_assert_uint_eq(length, 5);
 	ck_assert_mem_eq(ferry_handoff_get_blob(handoff, &length), "blob", 4);
@@ -185,12 +186,12 @@ static void expect_handoff_of_listener(void)
 static void has_made(void)
 {
 	ck_assert_ptr_nonnull(made);
-	ck_assert_int_eq(ferry_handoff_get_kind(made), FERRY_DESCRIPTOR_SOCKET);
+	ck_assert_int_eq(handoff_info(made).kind, FERRY_DESCRIPTOR_SOCKET);
 }
 
 static void has_set_name(void)
 {
-	ck_assert_str_eq(ferry_handoff_get_name(handoff), text);
+	ck_assert_str_eq(handoff_info(handoff).name, text);
 }
 
 static void has_set_bytes(void)

@@ -15,6 +15,7 @@
 #include "ferry/dispatcher.h"
 #include "ferry/worker.h"
 #include "handoff/wire.h"
+#include "handoff_info.h"
 #include "message/wire.h"
 #include "closes.h"
 #include "test.h"
@@ -100,7 +101,7 @@ static void on_outcome(struct ferry_dispatcher *from, struct ferry_handoff *hand
 	ck_assert_uint_eq(item->outcomes++, 0);
 	item->outcome = outcome;
 	struct ferry_dispatcher_stats of_worker;
-	struct ferry_dispatcher_worker *worker = ferry_handoff_get_worker(handoff);
+	struct ferry_dispatcher_worker *worker = handoff_info(handoff).worker;
 	if (worker != NULL)
 		ck_assert_int_eq(ferry_dispatcher_worker_get_stats(worker, &of_worker), 0);
 	if (outcome == FERRY_HANDOFF_EXPIRED) {
@@ -167,7 +168,7 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 	unsigned int number = 0;
 
 	ck_assert_ptr_eq(slot->real, worker);
-	ck_assert_int_eq(sscanf(ferry_handoff_get_name(handoff), "%u", &number), 1);
+	ck_assert_int_eq(sscanf(handoff_info(handoff).name, "%u", &number), 1);
 	ck_assert_uint_lt(number, item_count);
 	ck_assert_uint_eq(items[number].served++, 0);
 	ck_assert_uint_eq(items[number].outcomes, 0);
@@ -176,7 +177,7 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 		ck_assert_int_eq(ferry_handoff_reject(handoff, REASON), 0);
 	else if (what < 3 && slot->held_count < HELD_MAX)
 		slot->held[slot->held_count++] =
-		    (struct held){ferry_handoff_get_id(handoff), ferry_handoff_steal_fd(handoff)};
+		    (struct held){handoff_info(handoff).id, ferry_handoff_steal_fd(handoff)};
 	act_inside();
 }
 

@@ -13,6 +13,7 @@
 
 #include "ferry/worker.h"
 
+#include "handoff_info.h"
 #include "recorder.h"
 #include "test.h"
 #include "wire.h"
@@ -91,7 +92,7 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 	int fd = ferry_handoff_get_fd(handoff);
 	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
 	told.received++;
-	told.id = ferry_handoff_get_id(handoff);
+	told.id = handoff_info(handoff).id;
 	if (told.on_handoff != NULL)
 		told.on_handoff(handoff);
 }
@@ -604,14 +605,14 @@ static void check_part(const void *data, size_t length, char part, size_t expect
 static void check_parcel(struct ferry_handoff *handoff)
 {
 	size_t length = 1;
-	const char *name = ferry_handoff_get_name(handoff);
+	const char *name = handoff_info(handoff).name;
 	check_part(name, strlen(name), 'n', expected.name);
 	const void *bytes = ferry_handoff_get_bytes(handoff, &length);
 	check_part(bytes, length, 'b', expected.bytes);
 	const void *blob = ferry_handoff_get_blob(handoff, &length);
 	check_part(blob, length, 'o', expected.blob);
-	ck_assert_uint_eq(ferry_handoff_get_id(handoff), expected.id);
-	ck_assert_uint_eq(ferry_handoff_get_attempt(handoff), expected.attempt);
+	ck_assert_uint_eq(handoff_info(handoff).id, expected.id);
+	ck_assert_uint_eq(handoff_info(handoff).attempt, expected.attempt);
 	ck_assert(same_file(ferry_handoff_get_fd(handoff), expected.fd));
 }
 
@@ -730,7 +731,7 @@ TEST(what_was_stolen_is_done_when_the_user_says_so)
 static void say_done_of_all(struct ferry_handoff *handoff)
 {
 	ck_assert_int_eq(ferry_worker_done(told.worker, 5), 0);
-	ck_assert_int_eq(ferry_worker_done(told.worker, ferry_handoff_get_id(handoff)), 0);
+	ck_assert_int_eq(ferry_worker_done(told.worker, handoff_info(handoff).id), 0);
 }
 
 TEST(done_is_said_once_though_the_callback_has_said_it)
@@ -818,7 +819,7 @@ static void see_claim(struct ferry_handoff *handoff)
 	struct answer answer = {0};
 	ck_assert(next_answer(&answer));
 	ck_assert_uint_eq(answer.type, CLAIM);
-	ck_assert_uint_eq(answer.id, ferry_handoff_get_id(handoff));
+	ck_assert_uint_eq(answer.id, handoff_info(handoff).id);
 	ck_assert(!next_answer(&answer));
 }
 
@@ -837,7 +838,7 @@ TEST(the_claim_is_in_the_kernel_before_the_callback_runs)
 
 static void see_own_claim_only(struct ferry_handoff *handoff)
 {
-	ck_assert_uint_eq(ferry_handoff_get_id(handoff), told.received);
+	ck_assert_uint_eq(handoff_info(handoff).id, told.received);
 	ck_assert_uint_eq(count_waiting(CLAIM), told.received);
 }
 
@@ -950,7 +951,7 @@ static void see_last_claim(struct ferry_handoff *handoff)
 	while (look(&taken, &answer))
 		last = answer;
 	ck_assert_uint_eq(last.type, CLAIM);
-	ck_assert_uint_eq(last.id, ferry_handoff_get_id(handoff));
+	ck_assert_uint_eq(last.id, handoff_info(handoff).id);
 	ck_assert_uint_eq(last.id, told.received);
 }
 

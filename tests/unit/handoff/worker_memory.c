@@ -37,13 +37,15 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
                              void *context)
 {
 	(void)context;
+	struct ferry_handoff_info info;
 	size_t length;
 	must(told.lost == 0);
+	must(ferry_handoff_get_info(handoff, &info) == 0);
 	must(ferry_handoff_get_bytes(handoff, &length) != NULL);
 	unsigned int kind = told.received++ % 3;
 	if (kind == 1 && told.fd_count < GIVEN) {
 		told.fds[told.fd_count++] = ferry_handoff_steal_fd(handoff);
-		note(ferry_worker_done(worker, ferry_handoff_get_id(handoff)));
+		note(ferry_worker_done(worker, info.id));
 	} else if (kind == 2) {
 		must(ferry_handoff_reject(handoff, 1) == 0);
 	}

@@ -16,6 +16,7 @@
 #include "ferry/producer.h"
 #include "ferry/testing.h"
 #include "ferry/worker.h"
+#include "handoff_info.h"
 #include "test.h"
 #include "wire.h"
 
@@ -364,7 +365,7 @@ static unsigned int served;
 static void on_handoff(struct ferry_worker *worker, struct ferry_handoff *handoff, void *context)
 {
 	(void)worker, (void)context;
-	ck_assert_str_eq(ferry_handoff_get_name(handoff), "www");
+	ck_assert_str_eq(handoff_info(handoff).name, "www");
 	served++;
 }
 
