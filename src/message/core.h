@@ -65,9 +65,4 @@ static inline struct evbuffer *message_stream_input(const struct ferry_message_s
 	return bufferevent_get_input(ferry_transport_get_bufferevent(stream->transport));
 }
 
-static inline struct evbuffer *message_stream_output(const struct ferry_message_stream *stream)
-{
-	return bufferevent_get_output(ferry_transport_get_bufferevent(stream->transport));
-}
-
 #endif

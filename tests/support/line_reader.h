@@ -11,8 +11,8 @@
 
 enum { STORY_MAX = 1 << 20 };
 
-/* As a text: M made, [line], (incomplete line), <beginning of one too long>, {raw bytes}, F descriptor,
- * L descriptors lost, R the peer's end, X the connection's. */
+/* `story` is a text: M made, [line], (incomplete line), <beginning of one too long>, {raw bytes}, F descriptor,
+ * L descriptors lost, R the peer's end, X the connection's end. */
 struct reader {
 	struct ferry_line_stream *stream; /* NULL once freed */
 	struct ferry_transport *transport;
@@ -21,13 +21,13 @@ struct reader {
 	unsigned int events, lines, lost;
 	int reason;
 	unsigned int depth;
-	bool ended; /* R came */
+	bool ended; /* R is in the story */
 	void (*hook)(struct reader *reader, char event, const char *bytes, size_t length);
 	void (*on_raw)(struct reader *reader, struct evbuffer *input);
 };
 
 extern struct reader reader;
-extern int reader_ends[2]; /* the stream's, and the far one; -1: closed */
+extern int reader_ends[2]; /* of the stream, and the far end; -1: closed */
 
 void reader_note(struct reader *to, struct ferry_line_stream *stream, char event, const char *bytes,
                  size_t length);
@@ -41,7 +41,7 @@ extern const struct ferry_line_callbacks reader_no_half_close;
 
 enum { READER_WAYS = 5 };
 
-/* The ways in which libevent calls back; most tests run in each. */
+/* The ways in which libevent runs callbacks; most tests run with each. */
 extern const int reader_ways[READER_WAYS];
 
 void open_reader_with(enum pair_kind kind, int options, const struct ferry_line_callbacks *table);
@@ -53,7 +53,7 @@ void far_bytes(const char *bytes, size_t length);
 void far_text(const char *text);
 void end_far_text(void);
 
-/* Until it has been told, and then nothing more. */
+/* Waits for this story, and for a few turns in which nothing may follow it. */
 void expect_story(const char *text);
 void expect_reader_lost(int reason);
 void expect_sent_text(const char *text);

@@ -106,7 +106,7 @@ static void make_terminal(struct sample *sample, bool is_master)
 	sample->other = is_master ? terminal : master;
 }
 
-/* ---- what has no file system ---- */
+/* ---- kinds without a file system ---- */
 
 static int open_signalfd(void)
 {

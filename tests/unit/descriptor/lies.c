@@ -1,5 +1,5 @@
-/* Descriptions on the wire, byte by byte: what ferry writes, and what becomes of those that are
- * broken or lie. Whatever comes, no descriptor stays open that the caller was not given. */
+/* Descriptions on the wire, byte by byte: those that ferry writes, and the treatment of those that are broken
+ * or false. Whatever arrives, no descriptor stays open but those that the caller got. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -111,7 +111,7 @@ static void describe_inode(unsigned char *payload, int fd)
 	put(payload + 24, status.st_dev, 8);
 }
 
-/* The true description, as docs/descriptor.md has it; its length. */
+/* Writes the true description, by docs/descriptor.md. Returns its length. */
 static size_t describe(unsigned char *payload, const struct sample *sample, const char *name)
 {
 	int flags = fcntl(sample->fd, F_GETFL);
@@ -140,8 +140,8 @@ static void put_message(const unsigned char *payload, size_t length, const int *
 	                 (ssize_t)(HEADER + length));
 }
 
-/* What becomes of a message; nothing of it stays. A failure is told in the log, and costs nothing
- * else. */
+/* Sends a message and returns the result of receiving it. Nothing stays open. A failure logs one warning, and
+ * the connection stays. */
 static int receive(const unsigned char *payload, size_t length, const int *fds, size_t count)
 {
 	int before = count_open_fds();
@@ -191,7 +191,7 @@ LOOP_TEST(what_is_sent_is_as_documented, SAMPLES)
 	sample_close(&sample);
 }
 
-/* The page's own example. */
+/* The example in docs/descriptor.md. */
 TEST(the_bytes_of_a_listener)
 {
 	static const unsigned char expected[16] = {1, 12, 2, 2, 2, 0, 1, 0, 6, 0, 3};
@@ -223,7 +223,7 @@ TEST(every_other_length_is_refused)
 	sample_close(&sample);
 }
 
-/* With the identity right: only a name, and whether the sender had a /proc, can be others. */
+/* Whether a changed byte may be accepted: a byte of the name, or the flag of a sender without /proc. */
 static bool may_pass(const unsigned char *payload, size_t at, unsigned char value)
 {
 	if (at >= FIXED)
@@ -273,7 +273,7 @@ TEST(noise_is_refused)
 		size_t length = support_random_below(100);
 		for (size_t j = 0; j < length; j++)
 			payload[j] = (unsigned char)support_random();
-		if (length > FIXED && i % 2 == 0) { /* it gets past the form */
+		if (length > FIXED && i % 2 == 0) { /* its form is valid */
 			payload[0] = 1;
 			payload[10] = (unsigned char)(length - FIXED);
 			memset(payload + 11, 0, 5);
@@ -288,14 +288,14 @@ TEST(noise_is_refused)
 
 TEST_CASE("lies");
 
-/* Every description with every descriptor. */
+/* Sends every description with every descriptor. */
 TEST(a_description_of_another_descriptor_is_refused)
 {
 	static unsigned char payloads[SAMPLES][PAYLOAD_MAX];
 	static struct sample samples[SAMPLES];
 	size_t lengths[SAMPLES];
 	open_inbox();
-	/* One with a directory of its own at a time: it is closed when the next is made. */
+	/* Only one sample at a time can have a directory of its own: it is closed when the next is made. */
 	for (int i = 0; i < SAMPLES; i++) {
 		if (i == SAMPLE_DIRECTORY || i == SAMPLE_INOTIFY || !sample_make(&samples[i], i)) {
 			samples[i].fd = -1;
@@ -314,7 +314,7 @@ TEST(a_description_of_another_descriptor_is_refused)
 	close_inbox();
 }
 
-/* All but one word is true. */
+/* Descriptions with one false field. */
 static const struct {
 	int which;
 	size_t at;
@@ -367,7 +367,7 @@ TEST(one_false_word_is_enough)
 	close_inbox();
 }
 
-/* A liar says that there is no /proc where it is, to have kinds pass for others. */
+/* A false sender claims to have no /proc, to pass one kind off as another. */
 TEST(coarseness_is_no_cover)
 {
 	static const struct {
@@ -382,7 +382,7 @@ TEST(coarseness_is_no_cover)
 	    {SAMPLE_UNIX_STREAM, FERRY_DESCRIPTOR_OTHER, -EBADMSG},
 	    {SAMPLE_PIPE_READ, FERRY_DESCRIPTOR_FILE, -EBADMSG},
 	    {SAMPLE_TERMINAL, FERRY_DESCRIPTOR_OTHER, -EBADMSG},
-	    {SAMPLE_EPOLL, FERRY_DESCRIPTOR_EVENTFD, -EPROTO}, /* who could say that? */
+	    {SAMPLE_EPOLL, FERRY_DESCRIPTOR_EVENTFD, -EPROTO}, /* never known without /proc */
 	    {SAMPLE_EPOLL, FERRY_DESCRIPTOR_EPOLL, -EPROTO},
 	    {SAMPLE_MEMFD, FERRY_DESCRIPTOR_MEMFD, -EPROTO},
 	    {SAMPLE_UNIX_STREAM, FERRY_DESCRIPTOR_SOCKET, -EPROTO},
@@ -403,7 +403,7 @@ TEST(coarseness_is_no_cover)
 	close_inbox();
 }
 
-/* What this end cannot tell apart for want of /proc must still look alike. */
+/* Without /proc this end accepts only kinds that fstat(2) does not distinguish. */
 TEST(without_proc_here_only_what_looks_alike_passes)
 {
 	unsigned char payload[PAYLOAD_MAX];
@@ -456,15 +456,15 @@ TEST(another_number_than_one_is_refused)
 	sample_close(&sample);
 }
 
-/* sendfileobj's receiver takes the descriptor for granted. */
-TEST(a_descriptor_that_was_lost_is_told)
+/* The receiver of sendfileobj does not check for this. */
+TEST(a_descriptor_that_was_lost_is_reported)
 {
 	unsigned char payload[PAYLOAD_MAX];
 	struct sample sample;
 	ck_assert(sample_make(&sample, SAMPLE_FILE_READ));
 	open_inbox();
 	size_t length = describe(payload, &sample, "x");
-	pump_turns(2); /* what is freed in the loop is no leak of the process that sets the limit */
+	pump_turns(2); /* release memory first: it would leak in the process that sets the limit */
 	put_message(payload, length, &sample.fd, 1);
 	limit_descriptors(0);
 	int status = inbox_wait(&inbox);
@@ -477,7 +477,7 @@ TEST(a_descriptor_that_was_lost_is_told)
 	sample_close(&sample);
 }
 
-/* A message that does not even have what it declares is the end of the stream, as ever. */
+/* A message without the descriptors that it declares ends the connection, as any message does. */
 TEST(a_message_that_declares_what_it_has_not_ends_the_connection)
 {
 	unsigned char frame[HEADER + PAYLOAD_MAX] = {'F', 'R', 'Y', 1};
@@ -602,10 +602,10 @@ TEST(the_longest_name)
 	ck_assert_int_eq(inbox_wait(&inbox), 0);
 	ck_assert_str_eq(ferry_descriptor_get_name(inbox.descriptor), name);
 	inbox_discard(&inbox);
-	/* Its last character is cut through. */
+	/* Cuts through the last character. */
 	payload[10] = NAME_LONGEST - 1;
 	ck_assert_int_eq(receive_one(payload, length - 1, sample.fd), -EPROTO);
-	/* One byte more than can be said. */
+	/* The name is one byte longer than its length field can express. */
 	payload[10] = 0;
 	payload[length] = 'x';
 	ck_assert_int_eq(receive_one(payload, length + 1, sample.fd), -EPROTO);

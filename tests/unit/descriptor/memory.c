@@ -1,5 +1,5 @@
-/* Every allocation of the descriptor's calls made to fail in turn: nothing has changed then, and
- * the same call succeeds afterwards. */
+/* Every allocation of the calls on descriptors made to fail in turn: the call changes nothing then, and succeeds
+ * afterwards. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@ static struct bufferevent *bev;
 static struct evconnlistener *listener;
 static int fd; /* of the received descriptor */
 
-/* ---- what is called, and what it is called on ---- */
+/* ---- the calls, and their arguments ---- */
 
 static void open_streams(int which)
 {
@@ -72,7 +72,7 @@ static int call_to_listener(void)
 	                                    LEV_OPT_CLOSE_ON_FREE);
 }
 
-/* ---- that nothing has changed, and that it is done ---- */
+/* ---- after a failure, and after success ---- */
 
 static void nothing_is_sent(void)
 {
@@ -130,7 +130,7 @@ LOOP_TEST(without_memory_nothing_has_changed, CALLS)
 	sweep_function(&calls[_i], clean_up);
 }
 
-/* ---- receiving, which is in a callback ---- */
+/* ---- receiving, inside a callback ---- */
 
 static void receive_without_memory(struct descriptor_inbox *box, struct ferry_message *received)
 {

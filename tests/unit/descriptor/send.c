@@ -1,5 +1,4 @@
-/* ferry_descriptor_send() to what is made of it at the other end: every kind arrives with its name, and
- * works. */
+/* From ferry_descriptor_send() to the object at the other end: every kind arrives with its name, and works. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -135,7 +134,7 @@ static void use_file_both(struct ferry_descriptor *descriptor, const struct samp
 	ck_assert_int_eq(fputc('x', file), 'x');
 	ck_assert_int_eq(fclose(file), 0);
 	expect_content(sample->other, "01234x6789");
-	ck_assert_int_eq(lseek(sample->fd, 0, SEEK_CUR), 6); /* it is the sender's too */
+	ck_assert_int_eq(lseek(sample->fd, 0, SEEK_CUR), 6); /* the sender shares the position */
 }
 
 static void use_file_append(struct ferry_descriptor *descriptor, const struct sample *sample)
@@ -270,9 +269,9 @@ static void use_path(struct ferry_descriptor *descriptor, const struct sample *s
 	close(fd);
 }
 
-/* ---- what has no file system ---- */
+/* ---- kinds without a file system ---- */
 
-/* The descriptor, of what is neither read by a FILE nor a socket. */
+/* Takes the descriptor of a kind that can be neither a FILE nor a bufferevent nor a listener. */
 static int steal(struct ferry_descriptor *descriptor)
 {
 	FILE *file = NULL;
@@ -295,7 +294,7 @@ static bool is_readable(int fd, int milliseconds)
 	return poll(&poll_fd, 1, milliseconds) == 1 && (poll_fd.revents & POLLIN) != 0;
 }
 
-enum { LONG = 60000 }; /* ms, which nothing here takes */
+enum { LONG = 60000 }; /* ms; longer than any test takes */
 
 static void use_eventfd(struct ferry_descriptor *descriptor, const struct sample *sample)
 {
@@ -559,7 +558,7 @@ LOOP_TEST(every_kind_arrives_and_works, SAMPLES)
 	sample_close(&sample);
 }
 
-/* The process that sends is gone before anything is done with it. */
+/* The sending process ends before the descriptor is used. */
 static void send_from_a_process(int socket, int fd)
 {
 	pid_t child = fork();
@@ -595,7 +594,7 @@ LOOP_TEST(every_kind_works_when_its_sender_is_gone, SAMPLES)
 	sample_close(&sample);
 }
 
-/* _i: of samples. What is only freed is closed. */
+/* _i: of samples */
 LOOP_TEST(every_kind_is_closed_when_freed, SAMPLES)
 {
 	struct sample sample;
@@ -629,8 +628,7 @@ TEST(many_arrive_in_order_with_their_names)
 	close_streams();
 }
 
-/* Either end, or both: what was told apart by /proc alone is not compared. _i: the sender has none, the
- * receiver has none. */
+/* Kinds that only /proc distinguishes match. _i & 1: the sender has no /proc; _i & 2: the receiver has none */
 LOOP_TEST_FROM(without_proc_every_kind_arrives, 1, 4)
 {
 	open_streams();
@@ -651,11 +649,11 @@ LOOP_TEST_FROM(without_proc_every_kind_arrives, 1, 4)
 	close_streams();
 }
 
-/* ---- what may happen on the way ---- */
+/* ---- changes on the way ---- */
 
 TEST_CASE("on the way");
 
-/* Its client resets it, or has ended it from both sides. _i: resets */
+/* The client resets the connection, or both ends have closed it. _i: 1: resets */
 LOOP_TEST(a_connection_that_ended_on_the_way_is_what_was_sent, 2)
 {
 	struct sample sample;
@@ -695,7 +693,7 @@ TEST(a_terminal_that_was_hung_up_on_the_way_is_what_was_sent)
 	sample_close(&sample);
 }
 
-/* Position, size, seals and O_NONBLOCK. */
+/* Changes position, size, seals and O_NONBLOCK. */
 TEST(what_may_change_is_not_compared)
 {
 	struct sample sample;
@@ -747,7 +745,7 @@ TEST(what_cannot_be_sent_stays_the_callers)
 	ck_assert_int_eq(ferry_message_stream_set_limits(sender, 1000, 1), 0);
 	ck_assert(fd_is_open(fd));
 
-	/* None of them has left anything in the stream; the longest name passes. */
+	/* None of these calls has queued anything; the longest name is accepted. */
 	struct ferry_descriptor *descriptor = send_over(fd, name + 2);
 	ck_assert_str_eq(ferry_descriptor_get_name(descriptor), name + 2);
 	ck_assert_uint_eq(strlen(name + 2), FERRY_DESCRIPTOR_NAME_MAX);
@@ -805,7 +803,7 @@ TEST(null_is_refused_and_nothing_changes)
 	ck_assert_ptr_null(file);
 	ck_assert_int_eq(ferry_descriptor_steal_fd(descriptor), fd);
 	close(fd);
-	/* And what is gone cannot be made anything. */
+	/* After the descriptor was stolen, no object can be made of it. */
 	ck_assert_int_eq(ferry_descriptor_to_file(&file, descriptor), -ENOENT);
 	ck_assert_int_eq(ferry_descriptor_to_bufferevent(&bev, descriptor, base, 0), -ENOENT);
 	ck_assert_int_eq(ferry_descriptor_to_listener(&listener, descriptor, base, NULL, NULL, 0),

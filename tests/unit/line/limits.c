@@ -1,4 +1,4 @@
-/* Lines that are too long, settings that change while lines come, and callbacks that may do anything. */
+/* Lines that are too long, settings that change while lines arrive, and callbacks that call every function. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -82,7 +82,7 @@ LOOP_TEST(the_end_of_a_skipped_line_is_no_incomplete_line, READER_WAYS)
 	close_reader();
 }
 
-/* The delimiter could still have come: only the end shows it. */
+/* The delimiter could still arrive: only the peer's end shows that the line is too long. */
 LOOP_TEST(an_incomplete_line_may_be_too_long_too, READER_WAYS)
 {
 	open_reader(_i);
@@ -171,8 +171,8 @@ LOOP_TEST(the_choice_may_be_changed_when_a_line_is_too_long, READER_WAYS)
 	close_reader();
 }
 
-/* _i: the way. A peer that never sends a delimiter. */
-LOOP_TEST(no_more_is_kept_than_the_longest_line_and_a_read, READER_WAYS)
+/* A peer never sends a delimiter. _i: the way */
+LOOP_TEST(no_more_is_buffered_than_the_longest_line_and_a_read, READER_WAYS)
 {
 	enum { BLOCK = 8192, LONGEST = 20000, READ_MAX = 256 * 1024 };
 	static char block[BLOCK];
@@ -312,18 +312,18 @@ static void do_it(struct reader *to, char event, const char *bytes, size_t lengt
 	struct ferry_line_stream *stream = to->stream;
 	if (doing == DO_FREE) {
 		free_reader();
-		ferry_line_stream_free(stream); /* its memory goes with the loop */
+		ferry_line_stream_free(stream); /* the loop releases the memory, later */
 	} else if (doing == DO_LOSE) {
 		ck_assert_int_eq(ferry_transport_lose_connection(to->transport), 0);
 	} else {
 		ck_assert_int_eq(ferry_transport_abort_connection(to->transport), 0);
 	}
-	/* Valid until the callback returns. */
+	/* The bytes are valid until the callback returns. */
 	if (length > 0)
 		ck_assert_mem_eq(bytes, copy, length);
 }
 
-/* A story in which all of them occur, up to the first `event`. */
+/* Expects a story with every callback, up to the first `event`, and then `more`. */
 static void expect_until(char event, const char *more)
 {
 	static const char story[] = "MF[one]<123>[raw]{body}(la)R";
@@ -347,7 +347,7 @@ static void take_four(struct reader *to, struct evbuffer *input)
 
 TEST_CASE("anything");
 
-/* _i: which callback, and what it does */
+/* _i: the callback, and its action */
 LOOP_TEST(any_callback_may_end_it_all, (int)(sizeof(doing_events) - 1) * DO_COUNT)
 {
 	doing_at = doing_events[_i / DO_COUNT];

@@ -1,4 +1,4 @@
-/* Lines and the heap: how much they take, and every allocation made to fail in turn. */
+/* Lines and the heap: the memory of a line, and every allocation made to fail in turn. */
 
 #include <stdio.h>
 #include <string.h>
@@ -141,7 +141,7 @@ static void run_scenario(struct event_base *loop)
 		note(ferry_transport_write(transport, "last", 4));
 		ferry_transport_lose_connection(transport);
 	}
-	/* More turns than any recovery takes. */
+	/* The loop recovers in far fewer turns. */
 	for (int i = 0; i < 300 && near_started && far_started && near.lost + far.lost < 2; i++)
 		event_base_loop(loop, EVLOOP_ONCE);
 	ferry_line_stream_free(near.stream);

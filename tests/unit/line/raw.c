@@ -1,4 +1,4 @@
-/* Raw mode, and pauses: bytes between lines, and lines that wait. */
+/* Raw bytes between lines, and paused reading. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +46,7 @@ LOOP_TEST(raw_mode_with_nothing_left_waits, READER_WAYS)
 
 static unsigned int offers;
 
-/* Takes three bytes, and then lines again. */
+/* Takes three bytes and switches back to lines. */
 static void take_three(struct reader *to, struct evbuffer *input)
 {
 	char bytes[3];
@@ -97,7 +97,7 @@ LOOP_TEST(what_raw_mode_leaves_at_the_end_stays_in_the_input, READER_WAYS)
 	expect_story("M[raw]R");
 	ck_assert_uint_eq(offers, 1);
 	ck_assert_uint_eq(input_length(), 2);
-	/* Nothing follows the end. */
+	/* No callback runs after the end. */
 	set_raw(false);
 	expect_story("M[raw]R");
 	ck_assert_uint_eq(input_length(), 2);
@@ -204,7 +204,7 @@ static void pause_at_each_line(struct reader *to, char event, const char *bytes,
 
 TEST_CASE("pausing");
 
-LOOP_TEST(a_pause_holds_the_next_line_back, READER_WAYS)
+LOOP_TEST(a_pause_defers_the_next_line, READER_WAYS)
 {
 	open_reader(_i);
 	reader.hook = pause_at_each_line;
@@ -222,7 +222,7 @@ LOOP_TEST(a_pause_holds_the_next_line_back, READER_WAYS)
 	close_reader();
 }
 
-LOOP_TEST(a_pause_that_is_over_holds_nothing_back, READER_WAYS)
+LOOP_TEST(a_pause_that_is_over_defers_nothing, READER_WAYS)
 {
 	open_reader(_i);
 	reader.hook = pause_and_resume;
@@ -231,8 +231,8 @@ LOOP_TEST(a_pause_that_is_over_holds_nothing_back, READER_WAYS)
 	close_reader();
 }
 
-/* Behind a descriptor the transport reads once more in the same step: when callbacks are deferred it has
- * seen the end before they run. */
+/* After a read with a descriptor the transport reads once more in the same step: if callbacks are deferred, it
+ * has read the end before they run. */
 static void far_text_with_fd_and_end(const char *text)
 {
 	int fd = make_marked_fd(1);
@@ -241,7 +241,7 @@ static void far_text_with_fd_and_end(const char *text)
 	end_far_text();
 }
 
-LOOP_TEST(a_pause_holds_the_peers_end_back_with_its_lines, READER_WAYS)
+LOOP_TEST(a_pause_defers_the_peers_end_with_its_lines, READER_WAYS)
 {
 	open_reader(_i);
 	reader.hook = pause_at_each_line;
@@ -254,7 +254,7 @@ LOOP_TEST(a_pause_holds_the_peers_end_back_with_its_lines, READER_WAYS)
 	close_reader();
 }
 
-LOOP_TEST(a_pause_holds_lines_back_when_both_ends_have_closed, READER_WAYS)
+LOOP_TEST(a_pause_defers_lines_when_both_ends_have_closed, READER_WAYS)
 {
 	open_reader(_i);
 	reader.hook = pause_at_each_line;
@@ -278,7 +278,7 @@ static void go_raw_and_pause(struct reader *to, char event, const char *bytes, s
 		pause_reading();
 }
 
-LOOP_TEST(a_pause_holds_raw_bytes_back, READER_WAYS)
+LOOP_TEST(a_pause_defers_raw_bytes, READER_WAYS)
 {
 	open_reader(_i);
 	reader.hook = go_raw_and_pause;
@@ -296,7 +296,7 @@ static void pause_when_exceeded(struct reader *to, char event, const char *bytes
 		pause_reading();
 }
 
-LOOP_TEST(a_pause_in_a_line_that_is_too_long_holds_the_next_line_back, READER_WAYS)
+LOOP_TEST(a_pause_in_a_line_that_is_too_long_defers_the_next_line, READER_WAYS)
 {
 	open_reader(_i);
 	reader.hook = pause_when_exceeded;

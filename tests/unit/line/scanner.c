@@ -1,5 +1,5 @@
-/* Finding lines in a buffer: against a splitter that is too simple to be wrong, and how much work it
- * is, counted and not timed. */
+/* Finding lines in a buffer: compared with a splitter that is too simple to be wrong; and the amount of work,
+ * counted and not timed. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "line/scanner.h"
 #include "test.h"
 
-/* ---- the work, by the calls that do it ---- */
+/* ---- the work, counted in the functions that do it ---- */
 
 void *__real_memchr(const void *bytes, int byte, size_t size);
 void *__wrap_memchr(const void *bytes, int byte, size_t size);
@@ -38,7 +38,7 @@ unsigned char *__wrap_evbuffer_pullup(struct evbuffer *buffer, ev_ssize_t size)
 	return __real_evbuffer_pullup(buffer, size);
 }
 
-/* Each search walks from the first chain to its start, and from there: all of them, at most. */
+/* Each search walks from the first chain to its start and on from there: over all chains, at most. */
 int __wrap_evbuffer_peek(struct evbuffer *buffer, ev_ssize_t size, struct evbuffer_ptr *start,
                          struct evbuffer_iovec *pieces, int count)
 {
@@ -46,14 +46,14 @@ int __wrap_evbuffer_peek(struct evbuffer *buffer, ev_ssize_t size, struct evbuff
 	return __real_evbuffer_peek(buffer, size, start, pieces, count);
 }
 
-/* ---- the scanner under test, and what it found ---- */
+/* ---- the scanner under test, and the lines that it found ---- */
 
 enum { TEXT_MAX = 1 << 16 };
 
 static struct line_scanner scanner;
 static struct evbuffer *input;
 
-/* What came, as a text: a line, '$'; the last one, '|'; the beginning of one too long, '>'. */
+/* The lines as a text: '$' ends a line, '|' the last one, '>' the beginning of one that is too long. */
 static char found[4 * TEXT_MAX], expected[4 * TEXT_MAX];
 static size_t found_length, expected_length, most_kept;
 
@@ -105,7 +105,7 @@ static void put(const char *bytes, size_t length)
 	take_all(false);
 }
 
-/* In a chain of its own. */
+/* Adds the bytes in a chain of their own. */
 static void add_chain(const char *bytes, size_t length)
 {
 	struct evbuffer *chain = evbuffer_new();
@@ -147,7 +147,7 @@ static const struct sample samples[] = {
 
 TEST_CASE("delimiters");
 
-/* _i: which */
+/* _i: the sample */
 LOOP_TEST(a_delimiter_may_be_split_at_every_byte, COUNT(samples))
 {
 	const struct sample *sample = &samples[_i];
@@ -176,7 +176,7 @@ LOOP_TEST(a_delimiter_may_be_in_as_many_chains_as_bytes, COUNT(samples))
 	close_scanner();
 }
 
-/* More of them than are looked at in one go. */
+/* The line has more chains than one evbuffer_peek() returns. */
 TEST(a_line_may_be_in_a_thousand_chains_at_once)
 {
 	open_scanner("\r\n", 2, 5000);
@@ -233,8 +233,8 @@ TEST(a_restart_begins_with_a_line)
 
 static const struct sample lengths[] = {
     {"\r\n", "12345\r\n123456\r\n12345\r\n", "12345$12345>12345$"},
-    {"\r\n", "123456", "12345>"},  /* seen at the end only */
-    {"\r\n", "12345\r", "12345>"}, /* so is this */
+    {"\r\n", "123456", "12345>"},  /* known to be too long only at the end */
+    {"\r\n", "12345\r", "12345>"}, /* as above */
     {"\r\n", "1234\r", "1234\r|"},
     {"\r\n", "12345", "12345|"},
     {"\r\n", "1234567890\r\r\n1\r\n", "12345>1$"},
@@ -246,8 +246,8 @@ static const struct sample lengths[] = {
 
 TEST_CASE("limits");
 
-/* _i: which, split at every byte */
-LOOP_TEST(a_line_that_is_too_long_is_told_once_and_skipped, COUNT(lengths))
+/* Split at every byte. _i: the sample */
+LOOP_TEST(a_line_that_is_too_long_is_reported_once_and_skipped, COUNT(lengths))
 {
 	const struct sample *sample = &lengths[_i];
 	size_t length = strlen(sample->text);
@@ -297,7 +297,7 @@ TEST(an_unfinished_line_is_kept_up_to_its_delimiter_and_no_further)
 	open_scanner("\r\n", 2, 5000);
 	for (int i = 0; i < 20000; i++)
 		put("x", 1);
-	/* One byte less than what shows that it is too long. */
+	/* With one byte more the line would be known to be too long. */
 	ck_assert_uint_eq(most_kept, 5000 + 2 - 1);
 	close_scanner();
 }
@@ -306,7 +306,7 @@ TEST(an_unfinished_line_is_kept_up_to_its_delimiter_and_no_further)
 
 enum { LONG_LINE = 1 << 20, READ_SPACE = 960 };
 
-/* As the transport's read step adds what came. */
+/* Adds the bytes as the transport's read step does. */
 static void read_into(const char *bytes, size_t length)
 {
 	struct evbuffer_iovec room[2];
@@ -344,15 +344,15 @@ LOOP_TEST(a_line_of_a_mebibyte_that_comes_byte_by_byte_is_linear_work, 3)
 	ck_assert_uint_eq(line.length, LONG_LINE);
 	printf("of %d bytes: searched %zu, moved %zu, chains walked %zu\n", LONG_LINE, work.searched,
 	       work.moved, work.chains_walked);
-	/* Each position once; copying sums up to less than two powers of two over the whole; and each of
-	 * the steps walks past a few chains, twice. */
+	/* Each position is searched once. The copies double in size, and sum up to less than four times the line.
+	 * Each step walks past a few chains, twice. */
 	ck_assert_uint_le(work.searched, LONG_LINE + 16);
 	ck_assert_uint_le(work.moved, 4 * LONG_LINE);
 	ck_assert_uint_le(work.chains_walked, (size_t)LONG_LINE * 2 * 10);
 	close_scanner();
 }
 
-/* Half of a delimiter again and again: the worst there is. */
+/* The worst case: half of a delimiter over and over. */
 TEST(a_line_of_half_delimiters_is_linear_work)
 {
 	struct line line;
@@ -394,7 +394,7 @@ static void expect_more(const char *bytes, size_t length, char mark)
 	expected_length += length + 1;
 }
 
-/* All of the input at once, from the left, byte by byte. */
+/* Splits the whole input at once, from the left, byte by byte. */
 static void split(const char *text, size_t length, size_t max_length)
 {
 	size_t size = scanner.delimiter_length, start = 0, at = 0;
@@ -423,7 +423,7 @@ TEST(random_chunks_of_random_input_are_split_as_by_a_simple_splitter)
 	static char text[TEXT_MAX / 8];
 	char delimiter[LINE_DELIMITER_MAX];
 	for (int round = 0; round < 1000; round++) {
-		/* Few letters, so that delimiters and halves of them are frequent. */
+		/* With few letters, delimiters and halves of them are frequent. */
 		uint32_t letters = 1 + support_random_below(4);
 		size_t size = 1 + support_random_below(round % 2 == 0 ? 4 : LINE_DELIMITER_MAX);
 		size_t length = support_random_below(round % 10 == 0 ? sizeof(text) : 300);

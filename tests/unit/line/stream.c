@@ -1,5 +1,5 @@
-/* Lines as they come: cut out of the bytes in any pieces, up to the end of the stream, with descriptors at
- * their places. What a line is, is in scanner.c. */
+/* Lines over a transport: in any pieces, up to the end of the stream, with descriptors between them. For the
+ * splitting itself see scanner.c. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ LOOP_TEST(lines_arrive_without_their_delimiter, READER_WAYS)
 	close_reader();
 }
 
-LOOP_TEST(a_line_is_handed_out_when_its_delimiter_is_there, READER_WAYS)
+LOOP_TEST(a_line_is_delivered_when_its_delimiter_is_there, READER_WAYS)
 {
 	open_reader(_i);
 	set_delimiter("\r\n");
@@ -149,13 +149,13 @@ LOOP_TEST(an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines, 2)
 
 TEST_CASE("end");
 
-LOOP_TEST(an_incomplete_line_is_told_before_the_peers_end, READER_WAYS)
+LOOP_TEST(an_incomplete_line_is_delivered_before_the_peers_end, READER_WAYS)
 {
 	open_reader(_i);
 	far_text("one\ntwo");
 	end_far_text();
 	expect_story("M[one](two)R");
-	/* This side can go on sending. */
+	/* This end can still send. */
 	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "late", 4), 0);
 	expect_sent_text("late\n");
 	close_reader();
@@ -247,8 +247,8 @@ LOOP_TEST(descriptors_that_nobody_wants_are_closed_and_counted, READER_WAYS)
 	close_reader();
 }
 
-/* _i: whether there is a callback */
-LOOP_TEST(lost_descriptors_are_told_or_end_the_connection, 2)
+/* _i: 1: with a callback */
+LOOP_TEST(lost_descriptors_are_reported_or_end_the_connection, 2)
 {
 	open_reader_with(PAIR_UNIX, 0, _i == 0 ? &reader_no_half_close : &reader_callbacks);
 	pump_turns(2);
@@ -288,7 +288,7 @@ LOOP_TEST(a_descriptor_travels_with_the_line_sent_after_it, READER_WAYS)
 
 TEST_CASE("many");
 
-/* _i: the way. Lines in random chunks, with pauses, against what a simple splitter makes of them. */
+/* Lines in random chunks, with pauses, compared with the result of a simple splitter. _i: the way */
 LOOP_TEST(random_chunks_with_pauses_arrive_as_lines, READER_WAYS)
 {
 	static char text[20000], expected[3 * sizeof(text)];
@@ -352,7 +352,7 @@ LOOP_TEST(a_long_line_arrives_byte_by_byte, 2)
 	close_reader();
 }
 
-/* As deep a stack for many lines as for one. */
+/* Many lines need no deeper a stack than one. */
 LOOP_TEST(many_lines_in_one_read_are_no_recursion, READER_WAYS)
 {
 	open_reader(_i);

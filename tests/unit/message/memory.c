@@ -1,4 +1,4 @@
-/* Messages and the heap: how much they take, and every allocation made to fail in turn. */
+/* Messages and the heap: the memory of a message, and every allocation made to fail in turn. */
 
 #include <stdio.h>
 #include <unistd.h>
@@ -67,8 +67,8 @@ LOOP_TEST(a_small_message_takes_no_memory_but_its_share_of_the_buffers, 2)
 	}
 	allocations = heap_unwatch();
 	printf("%d descriptors: %.2f allocations a message\n", _i, (double)allocations / MANY);
-	/* Chains of the two evbuffers; behind a descriptor the kernel ends the read, and so a chain is
-	 * for fewer messages. */
+	/* The allocations are chains of the two evbuffers. A read ends before the next descriptor, and a chain
+	 * then has fewer messages. */
 	ck_assert_uint_le(allocations, _i == 0 ? MANY / 2 : MANY * 2);
 	ferry_message_stream_free(near.stream);
 	ferry_message_stream_free(far.stream);
@@ -138,7 +138,7 @@ static void run_scenario(struct event_base *loop)
 		if (near.stream != NULL)
 			ferry_transport_lose_connection(ferry_message_stream_get_transport(near.stream));
 	}
-	/* More turns than any recovery takes. */
+	/* The loop recovers in far fewer turns. */
 	for (int i = 0; i < 300 && near_started && far_started && near.lost + far.lost < 2; i++)
 		event_base_loop(loop, EVLOOP_ONCE);
 	ferry_message_stream_free(near.stream);

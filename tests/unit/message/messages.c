@@ -1,5 +1,5 @@
-/* Messages: the bytes of a frame, and that each arrives with the descriptors that are its own, or is
- * told how many were lost. The far end is mostly bare system calls and bytes written by hand. */
+/* Messages: the bytes of a frame; each message arrives with its own descriptors, or with the number of those
+ * that were lost. The far end is mostly bare system calls and bytes written by hand. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,7 @@ struct inbox {
 };
 
 static struct inbox inbox, second;
-static int ends[2]; /* the stream's, and the far one */
+static int ends[2]; /* of the stream, and the far end */
 
 static void on_made(struct ferry_message_stream *stream, void *context)
 {
@@ -180,7 +180,7 @@ static size_t put_frame(unsigned char *out, unsigned int type, size_t length, un
 	return HEADER + length;
 }
 
-/* Descriptors with the marks first, first + 1, … */
+/* Makes descriptors with the marks first, first + 1, … */
 static size_t open_marked(int *fds, uint32_t first, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
@@ -203,7 +203,7 @@ static void far_send(const unsigned char *bytes, size_t length, uint32_t mark, s
 	close_fds(fds, count);
 }
 
-/* Sends a frame that declares what it carries. */
+/* Sends a frame that declares the descriptors it carries. */
 static void far_frame(unsigned int type, size_t length, uint32_t mark, unsigned int count)
 {
 	unsigned char frame[4096];
@@ -420,7 +420,7 @@ TEST(plain_frames_are_glued_to_the_read_that_brings_descriptors)
 		expect_note(i, i, i, 0, 0);
 	expect_note(10, 10, 10, 3, 50);
 	expect_note(11, 11, 11, 1, 60);
-	/* The kernel's part of it. */
+	/* Reads are few: only descriptors split them. */
 	ck_assert_uint_le(stats_of(transport_of(&inbox)).receive_calls, 4);
 	close_stream();
 }
@@ -485,7 +485,7 @@ static void send_in_sequence(unsigned int index)
 static bool sequence_has_arrived(void *argument)
 {
 	(void)argument;
-	/* Some at a time, so that the queues stay short and the two ends in different places. */
+	/* Sends some at a time: the queues stay short, and the two ends are at different positions. */
 	unsigned int burst = 1 + support_random_below(20);
 	while (burst-- > 0 && sequence.sent < sequence.count &&
 	       stats_of(transport_of(&inbox)).fds_queued < 300)
@@ -494,7 +494,7 @@ static bool sequence_has_arrived(void *argument)
 	return second.count == sequence.count;
 }
 
-/* _i: 0 as it comes, 1 deferred callbacks, 2 the smallest socket buffers, 3 a few bytes at once */
+/* _i: 0 default, 1 deferred callbacks, 2 the smallest socket buffers, 3 a few bytes at once */
 LOOP_TEST(thousands_of_frames_arrive_as_they_were_sent, 4)
 {
 	raise_descriptor_limit();
@@ -543,8 +543,8 @@ TEST(the_most_descriptors_with_the_first_byte_of_a_header_do_not_stop_the_readin
 
 TEST_CASE("loss");
 
-/* _i descriptor numbers are free. */
-LOOP_TEST(loss_is_told_of_the_frame_that_it_befell, 7)
+/* _i: free descriptor slots */
+LOOP_TEST(loss_is_reported_with_the_frame_that_it_befell, 7)
 {
 	open_stream();
 	pump_turns(2);
@@ -569,7 +569,7 @@ LOOP_TEST(loss_is_told_of_the_frame_that_it_befell, 7)
 	close_stream();
 }
 
-/* The first takes the numbers for good: the others lose more and more. */
+/* Each message takes slots that are never freed: the next one loses more descriptors. */
 static void steal_all(struct inbox *box, struct ferry_message *message)
 {
 	for (size_t i = 0; i < 3; i++)
@@ -663,7 +663,7 @@ LOOP_TEST(valid_frames_with_one_byte_changed_never_leak_or_crash, 300)
 	close_stream();
 }
 
-/* How many are declared, and how many come. */
+/* The number of descriptors that the frame declares, and the number that is sent. */
 static const struct {
 	unsigned int declared, sent;
 } lies[] = {{1, 0}, {0, 1}, {2, 1}, {1, 2}, {253, 252}, {252, 253}, {254, 253}, {65535, 1}};
@@ -679,7 +679,7 @@ LOOP_TEST(other_descriptors_than_declared_end_the_connection, COUNT(lies))
 	close_stream();
 }
 
-/* At which byte of the frame the descriptor comes; all but the first are wrong. */
+/* _i + 1: the byte of the frame with the descriptor; only byte 0 is correct. */
 LOOP_TEST(a_descriptor_on_another_byte_ends_the_connection, HEADER + 3)
 {
 	unsigned char frame[HEADER + 4];
@@ -687,7 +687,7 @@ LOOP_TEST(a_descriptor_on_another_byte_ends_the_connection, HEADER + 3)
 	open_stream();
 	put_frame(frame, 1, 4, 1);
 	far_send(frame, at, 0, 0);
-	/* Read together, the kernel does not tell. */
+	/* In a read of both parts the descriptor would look as if it came with the first byte. */
 	while (stats_of(transport_of(&inbox)).bytes_received < at)
 		pump_turns(1);
 	(void)wire_send(ends[1], frame + at, sizeof(frame) - at, &(int){STDERR_FILENO}, 1);
@@ -869,7 +869,7 @@ LOOP_TEST(a_refused_message_leaves_nothing_queued_and_all_descriptors_the_caller
 	expect_refused(-ENOBUFS, fds, 20, ownership);
 	ck_assert_int_eq(ferry_transport_set_fd_buffer(transport_of(&inbox), 1, 20), 0);
 
-	/* The stream is as good as before. */
+	/* The stream still works. */
 	ck_assert_int_eq(send_fds(5, fds, 20, ownership), 0);
 	expect_refused(-ENOBUFS, fds, 1, FERRY_FD_DUP);
 	open_inbox(&second, ends[1], 0);
@@ -884,7 +884,7 @@ LOOP_TEST(a_refused_message_leaves_nothing_queued_and_all_descriptors_the_caller
 	free_stream(&second);
 }
 
-TEST(without_numbers_for_the_duplicates_nothing_is_queued)
+TEST(without_slots_for_the_duplicates_nothing_is_queued)
 {
 	int fds[10];
 	open_stream();
@@ -1110,7 +1110,7 @@ static void free_it(struct inbox *box, struct ferry_message *message)
 {
 	size_t length;
 	free_stream(box);
-	/* The message is good until the callback returns. */
+	/* The message is valid until the callback returns. */
 	const unsigned char *payload = ferry_message_get_payload(message, &length);
 	for (size_t i = 0; i < length; i++)
 		ck_assert_uint_eq(payload[i], support_byte(i));
@@ -1118,7 +1118,7 @@ static void free_it(struct inbox *box, struct ferry_message *message)
 		box->stolen[0] = ferry_message_steal_fd(message, 1);
 }
 
-/* _i: with deferred callbacks, and all that waits has been read already */
+/* _i: 1: with deferred callbacks; all pending messages were read already */
 LOOP_TEST(the_stream_may_be_freed_with_more_messages_and_descriptors_waiting, 2)
 {
 	make_pair(PAIR_UNIX, ends);
@@ -1187,7 +1187,7 @@ static void echo(struct inbox *box, struct ferry_message *message)
 	ck_assert_int_eq(ferry_message_stream_send(box->stream, ferry_message_get_type(message),
 	                                           payload, length, &fd, 1, FERRY_FD_TAKE),
 	                 0);
-	/* What would offer the input again finds the loop under way. */
+	/* Both calls offer the input again while the delivery loop is on the stack. */
 	bufferevent_trigger(bev_of(box), EV_READ, 0);
 	ferry_transport_resume_reading(transport_of(box));
 }
@@ -1216,7 +1216,7 @@ static void pause_it(struct inbox *box, struct ferry_message *message)
 }
 
 /* _i: deferred callbacks */
-LOOP_TEST(a_pause_in_a_callback_holds_the_next_message_back, 2)
+LOOP_TEST(a_pause_in_a_callback_defers_the_next_message, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
@@ -1255,7 +1255,8 @@ LOOP_TEST(paused_messages_are_delivered_before_the_peers_end, 2)
 	close_stream();
 }
 
-/* Paused and with a peer that is gone for sure, all of it comes, then the end. _i: deferred callbacks */
+/* Reading is paused when a write finds that the peer is gone: all messages are delivered, then the end.
+ * _i: deferred callbacks */
 LOOP_TEST(a_paused_stream_gets_everything_when_the_peer_is_gone, 2)
 {
 	make_pair(PAIR_UNIX, ends);
@@ -1281,7 +1282,7 @@ TEST(messages_read_before_a_reset_are_delivered_though_the_stream_pauses)
 	for (unsigned int i = 0; i < 6; i++)
 		far_frame(i, 100, i, i % 3);
 	close_far();
-	/* The end is seen in the same turn, or at the latest when reading goes on. */
+	/* The reset is noticed in the same turn, or at the latest when reading is resumed. */
 	while (inbox.lost == 0) {
 		pump_turns(1);
 		(void)ferry_transport_resume_reading(transport_of(&inbox));
@@ -1351,7 +1352,7 @@ static bool has_read_some(void *unused)
 	return stats_of(transport_of(&inbox)).bytes_received >= 100;
 }
 
-/* Below what has come of a message already. _i: deferred callbacks */
+/* The mark is lower than the number of bytes of the message that have arrived. _i: deferred callbacks */
 LOOP_TEST(a_high_water_mark_may_be_set_in_the_middle_of_a_message, 2)
 {
 	unsigned char frame[HEADER + 300];
@@ -1391,7 +1392,7 @@ TEST(a_high_water_mark_may_be_set_in_a_callback)
 }
 
 /* _i: deferred callbacks */
-LOOP_TEST(a_low_water_mark_does_not_hold_messages_back, 2)
+LOOP_TEST(a_low_water_mark_does_not_defer_messages, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	open_inbox(&inbox, ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
@@ -1406,8 +1407,8 @@ LOOP_TEST(a_low_water_mark_does_not_hold_messages_back, 2)
 	close_stream();
 }
 
-/* With the start of one put aside. _i: where it is cut */
-LOOP_TEST(an_end_inside_a_message_is_told_under_a_high_water_mark_too, HEADER + 20 - 1)
+/* The beginning of a message is in the stream's partial buffer. _i + 1: its bytes */
+LOOP_TEST(an_end_inside_a_message_is_an_error_under_a_high_water_mark_too, HEADER + 20 - 1)
 {
 	unsigned char frame[HEADER + 20];
 	put_frame(frame, 1, 20, 1);
@@ -1428,7 +1429,7 @@ static void upgrade(struct recorder *recorder, char event)
 		return;
 	struct evbuffer *input =
 	    bufferevent_get_input(ferry_transport_get_bufferevent(recorder->transport));
-	/* The recorder took all of it: what is not the old protocol's goes back. */
+	/* The recorder has taken all bytes: puts those behind the old protocol's back. */
 	evbuffer_drain(recorder->received, 3);
 	evbuffer_unfreeze(input, 0);
 	evbuffer_prepend_buffer(input, recorder->received);
@@ -1457,7 +1458,7 @@ TEST(a_transport_may_change_to_messages)
 	close_stream();
 }
 
-/* ---- the reserve of descriptor numbers ---- */
+/* ---- the reserve of descriptor slots ---- */
 
 static void expect_nothing_yet(void)
 {
@@ -1467,7 +1468,7 @@ static void expect_nothing_yet(void)
 	ck_assert_uint_eq(inbox.lost, 0);
 }
 
-/* Without pump_until(), which opens nothing but may not be able to report either. */
+/* pump_until() could not report a failure at the descriptor limit. */
 static void turn_until(const unsigned int *counter, unsigned int value)
 {
 	while (*counter < value)
@@ -1476,7 +1477,7 @@ static void turn_until(const unsigned int *counter, unsigned int value)
 
 TEST_CASE("the reserve");
 
-TEST(nothing_is_read_while_fewer_numbers_than_the_reserve_are_free)
+TEST(nothing_is_read_while_fewer_slots_than_the_reserve_are_free)
 {
 	open_stream();
 	pump_turns(2);
@@ -1502,7 +1503,7 @@ static void steal_into_list(struct inbox *box, struct ferry_message *message)
 		box->stolen[(box->count - 1) * 5 + i] = ferry_message_steal_fd(message, i);
 }
 
-TEST(frames_come_one_by_one_as_numbers_become_free)
+TEST(frames_come_one_by_one_as_slots_become_free)
 {
 	open_stream();
 	pump_turns(2);
@@ -1525,8 +1526,8 @@ TEST(frames_come_one_by_one_as_numbers_become_free)
 	close_stream();
 }
 
-/* _i: 1 if the reserve is one more than what is free */
-LOOP_TEST(numbers_below_used_ones_count_as_free, 2)
+/* _i: 1: the reserve is one more than the free slots */
+LOOP_TEST(slots_below_used_ones_count_as_free, 2)
 {
 	int numbers[20];
 	open_stream();
@@ -1534,7 +1535,7 @@ LOOP_TEST(numbers_below_used_ones_count_as_free, 2)
 	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 15 + (unsigned int)_i), 0);
 	far_frame(1, 5, 0, 15);
 	limit_descriptors(20);
-	/* The upper end of the table is in use. */
+	/* Uses the upper end of the descriptor table. */
 	for (int i = 0; i < 20; i++)
 		numbers[i] = dup(ends[1]);
 	for (int i = 0; i < 15; i++)
@@ -1551,7 +1552,7 @@ LOOP_TEST(numbers_below_used_ones_count_as_free, 2)
 	close_stream();
 }
 
-TEST(a_held_stream_can_be_paused_resumed_and_freed)
+TEST(a_suspended_stream_can_be_paused_resumed_and_freed)
 {
 	open_stream();
 	pump_turns(2);
@@ -1564,7 +1565,7 @@ TEST(a_held_stream_can_be_paused_resumed_and_freed)
 	expect_nothing_yet();
 	ferry_transport_resume_reading(transport_of(&inbox));
 	expect_nothing_yet();
-	/* Enabling reading in libevent's way does not read either. */
+	/* Enabling reading by libevent's own function does not read either. */
 	bufferevent_enable(bev_of(&inbox), EV_READ);
 	expect_nothing_yet();
 	ferry_transport_pause_reading(transport_of(&inbox));
@@ -1582,8 +1583,8 @@ TEST(a_held_stream_can_be_paused_resumed_and_freed)
 	close_far();
 }
 
-/* _i: paused by the user besides */
-LOOP_TEST(a_held_stream_gets_everything_when_the_peer_is_gone, 2)
+/* _i: 1: the user has paused reading too */
+LOOP_TEST(a_suspended_stream_gets_everything_when_the_peer_is_gone, 2)
 {
 	open_stream();
 	pump_turns(2);
@@ -1594,7 +1595,7 @@ LOOP_TEST(a_held_stream_gets_everything_when_the_peer_is_gone, 2)
 	expect_nothing_yet();
 	if (_i == 1)
 		ferry_transport_pause_reading(transport_of(&inbox));
-	/* The process that sets the limits has a copy. */
+	/* close() would not do: the process that sets the limits has a copy. */
 	ck_assert_int_eq(shutdown(ends[1], SHUT_RDWR), 0);
 	int status = send_plain(1, "x", 1);
 	pump_turns(10);

@@ -1,5 +1,5 @@
-/* What the handoff needs of messages beyond the public functions: parts, a lent descriptor, and where in
- * the stream a message is. */
+/* The calls on a stream of messages that the handoff uses beyond the public ones: a payload in parts, a lent
+ * descriptor, positions in the stream, and deferred messages. */
 
 #include <errno.h>
 #include <string.h>
@@ -31,17 +31,17 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 }
 
 static struct ferry_message_stream *stream;
-static unsigned int received, kept, lost;
-static bool keep;
+static unsigned int received, deferred, lost;
+static bool defer;
 
 static void on_message(struct ferry_message_stream *of, struct ferry_message *message,
                        void *context)
 {
 	(void)context;
 	ck_assert_ptr_eq(of, stream);
-	if (keep) {
+	if (defer) {
 		message_defer(message);
-		kept++;
+		deferred++;
 	} else {
 		received++;
 		ck_assert_uint_eq(ferry_message_get_type(message), received);
@@ -115,7 +115,7 @@ TEST(the_parts_are_one_payload)
 		ck_assert_uint_eq(read.fd_count, i);
 		wire_close_fds(&read);
 	}
-	ck_assert_uint_eq(marked_number(fd), MARK); /* lent, and so it is open still */
+	ck_assert_uint_eq(marked_number(fd), MARK); /* a lent descriptor stays open */
 	close(fd);
 	close_stream();
 }
@@ -140,7 +140,7 @@ LOOP_TEST(a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream, HALF_C
 	}
 	if (_i != FREED)
 		pump_until_count(&lost, 1);
-	/* What the end has thrown away was not sent. */
+	/* Bytes that the end has dropped do not count as sent. */
 	ck_assert_uint_eq(message_stream_sent_position(stream), 0);
 	close_stream();
 	pump_turns(3);
@@ -155,7 +155,7 @@ TEST(what_was_lent_counts_for_the_limits)
 	ck_assert_int_eq(ferry_transport_set_fd_buffer(transport, 1, 2), 0);
 	int fd = make_marked_fd(MARK);
 	ck_assert_int_eq(send_lent(fd), 0);
-	ck_assert_int_eq(send_lent(fd), 0); /* the same once more: nobody closes it */
+	ck_assert_int_eq(send_lent(fd), 0); /* the same once more: only the caller closes it */
 	ck_assert_int_eq(send_lent(fd), -ENOBUFS);
 	ck_assert_uint_eq(stats_of(transport).bytes_queued, 2 * (HEADER + 6));
 	ck_assert_int_eq(ferry_message_stream_set_limits(stream, 5, 1), 0);
@@ -180,37 +180,37 @@ TEST(tcp_takes_none)
 	close_stream();
 }
 
-static uint64_t told_position;
-static unsigned int told_count;
+static uint64_t reported_position;
+static unsigned int report_count;
 
 static void on_sent(void *argument)
 {
 	(void)argument;
-	told_count++;
-	ck_assert_uint_gt(message_stream_sent_position(stream), told_position);
-	told_position = message_stream_sent_position(stream);
+	report_count++;
+	ck_assert_uint_gt(message_stream_sent_position(stream), reported_position);
+	reported_position = message_stream_sent_position(stream);
 }
 
-TEST(what_was_sent_is_told)
+TEST(progress_is_reported)
 {
 	open_stream();
 	message_stream_set_sent_cb(stream, on_sent, NULL);
 	ck_assert_int_eq(send_lent(-1), 0);
 	next_error = EAGAIN;
 	message_stream_flush(stream);
-	ck_assert_uint_eq(told_count, 0);
-	pump_until_count(&told_count, 1);
-	ck_assert_uint_eq(told_position, HEADER + 6);
-	message_stream_flush(stream); /* nothing is there to be sent */
+	ck_assert_uint_eq(report_count, 0);
+	pump_until_count(&report_count, 1);
+	ck_assert_uint_eq(reported_position, HEADER + 6);
+	message_stream_flush(stream); /* the queue is empty */
 	ck_assert_int_eq(send_lent(-1), 0);
 	next_error = EPIPE;
 	message_stream_flush(stream);
-	ck_assert_uint_eq(told_count, 1);
+	ck_assert_uint_eq(report_count, 1);
 	message_stream_set_sent_cb(stream, NULL, NULL);
 	close_stream();
 }
 
-/* ---- a message that is kept ---- */
+/* ---- a deferred message ---- */
 
 static void far_send(unsigned int type, bool with_fd)
 {
@@ -221,38 +221,38 @@ static void far_send(unsigned int type, bool with_fd)
 	close(fd);
 }
 
-TEST_CASE("keeping");
+TEST_CASE("deferring");
 
 /* _i: whether a descriptor goes with it */
-LOOP_TEST(a_kept_message_comes_once_more_and_before_the_others, 2)
+LOOP_TEST(a_deferred_message_comes_once_more_and_before_the_others, 2)
 {
 	open_stream();
-	keep = true;
+	defer = true;
 	for (unsigned int i = 1; i <= 4; i++)
 		far_send(i, _i > 0);
-	pump_until_count(&kept, 1);
+	pump_until_count(&deferred, 1);
 	pump_turns(5);
-	ck_assert_uint_eq(kept, 1);
-	message_stream_resume(stream); /* and it is kept again */
-	ck_assert_uint_eq(kept, 2);
-	keep = false;
+	ck_assert_uint_eq(deferred, 1);
+	message_stream_resume(stream); /* and it is deferred again */
+	ck_assert_uint_eq(deferred, 2);
+	defer = false;
 	message_stream_resume(stream);
 	ck_assert_uint_eq(received, 1);
-	message_stream_resume(stream); /* there is none */
+	message_stream_resume(stream); /* none is deferred */
 	ck_assert_uint_eq(received, 1);
 	pump_until_count(&received, 4);
 	close_stream();
 }
 
-/* _i: 0, freed; 1, ended; 2, broken: then it is handed out, and those behind it */
-LOOP_TEST(a_kept_message_goes_with_the_stream, 3)
+/* _i: 0 freed; 1 ended; 2 broken: then it is delivered, and the messages behind it */
+LOOP_TEST(a_deferred_message_goes_with_the_stream, 3)
 {
 	open_stream();
-	keep = true;
+	defer = true;
 	far_send(1, true);
 	far_send(2, true);
-	pump_until_count(&kept, 1);
-	keep = false;
+	pump_until_count(&deferred, 1);
+	defer = false;
 	if (_i == 1) {
 		message_stream_end(stream, -EPROTO);
 		message_stream_resume(stream);
@@ -268,19 +268,19 @@ LOOP_TEST(a_kept_message_goes_with_the_stream, 3)
 	close_stream();
 }
 
-/* _i: 1 and 3, with deferred callbacks, so that the end is known before; 2 and 3, with another message */
-LOOP_TEST(the_peers_end_waits_for_a_kept_message, 4)
+/* _i: 1 and 3: deferred callbacks, and the end is known before; 2 and 3: with another message */
+LOOP_TEST(the_peers_end_waits_for_a_deferred_message, 4)
 {
 	open_stream_with(_i % 2 == 1 ? BEV_OPT_DEFER_CALLBACKS : 0);
-	keep = true;
+	defer = true;
 	far_send(1, true);
 	if (_i >= 2)
 		far_send(2, true);
 	shutdown(ends[1], SHUT_WR);
-	pump_until_count(&kept, 1);
+	pump_until_count(&deferred, 1);
 	pump_turns(5);
 	ck_assert_uint_eq(lost, 0);
-	keep = false;
+	defer = false;
 	message_stream_resume(stream);
 	ck_assert_uint_eq(received, 1);
 	pump_until_count(&lost, 1);

@@ -1,5 +1,5 @@
-/* Messages sent by several threads at once while another one runs the loop, and streams that are freed
- * meanwhile. For ThreadSanitizer above all. */
+/* Several threads send messages at once while another one runs the loop, and streams are freed meanwhile.
+ * Mainly for ThreadSanitizer. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -21,7 +21,7 @@ enum { SENDERS = 2, MESSAGES = 1500, FDS_MAX = 3, MARKS = 256, STREAMS = 60 };
 /* One end: its callbacks run in the loop's thread. */
 struct end {
 	struct ferry_message_stream *stream;
-	unsigned int next[SENDERS]; /* of each sender, what must come now */
+	unsigned int next[SENDERS]; /* of each sender, the next number to arrive */
 	_Atomic unsigned int received, lost;
 };
 static struct end ends[2];
@@ -31,7 +31,7 @@ static size_t fds_of(uint32_t number)
 	return number % (FDS_MAX + 1);
 }
 
-/* The type is the sender, the payload the number, and the descriptors bear it. */
+/* The type is the sender, the payload the number; the descriptors are marked with the number. */
 static void on_message(struct ferry_message_stream *stream, struct ferry_message *message,
                        void *context)
 {
@@ -74,7 +74,7 @@ static void open_ends(void)
 		struct bufferevent *bev =
 		    bufferevent_socket_new(base, fds[i], BEV_OPT_CLOSE_ON_FREE | BEV_OPT_THREADSAFE);
 		ck_assert_int_eq(ferry_transport_new(&transport, bev), 0);
-		/* The callbacks may run before this returns, and look at the stream. */
+		/* Callbacks that read `stream` may run in the loop's thread before ferry_message_stream_new() returns. */
 		bufferevent_lock(bev);
 		ck_assert_int_eq(ferry_message_stream_new(&ends[i].stream, transport, &callbacks, &ends[i]),
 		                 0);
@@ -94,7 +94,7 @@ static void stop_loop(pthread_t loop)
 	pthread_join(loop, NULL);
 }
 
-/* Every second one gives its descriptors away. */
+/* Every second message takes its descriptors, the others duplicate them. */
 static void send_one(struct ferry_message_stream *stream, unsigned int sender, uint32_t number)
 {
 	int fds[FDS_MAX];
@@ -105,13 +105,13 @@ static void send_one(struct ferry_message_stream *stream, unsigned int sender, u
 		fds[i] = make_marked_fd(number % MARKS);
 	while ((status = ferry_message_stream_send(stream, (uint16_t)sender, &number, sizeof(number),
 	                                           fds, count, ownership)) == -ENOBUFS)
-		sched_yield(); /* until the loop's thread has sent some */
+		sched_yield(); /* the loop's thread sends meanwhile */
 	ck_assert_int_eq(status, 0);
 	for (size_t i = 0; i < count && ownership == FERRY_FD_DUP; i++)
 		close(fds[i]);
 }
 
-/* Of each of the first end's, one thread. */
+/* One thread for each sender of the first end. */
 static void *send_all(void *argument)
 {
 	unsigned int sender = *(unsigned int *)argument;
@@ -165,7 +165,7 @@ TEST(a_stream_may_be_freed_from_another_thread_with_messages_under_way)
 		unsigned int some = support_random_below(count + 1);
 		while (ends[1].received < some)
 			sched_yield();
-		/* The peer of what is freed first may be told; nobody hears after that. */
+		/* The peer of the stream that is freed first may get connection_lost; after its own free it gets none. */
 		ferry_message_stream_free(ends[i % 2].stream);
 		ferry_message_stream_free(ends[1 - i % 2].stream);
 		for (int j = 0; j < 2; j++)

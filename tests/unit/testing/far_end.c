@@ -1,5 +1,5 @@
-/* The test double, as the tests of a program that uses ferry would use it: with protocols, producers,
- * messages and both ends of a handoff. */
+/* The far end, as the tests of a program that uses ferry would use it: with protocols, producers, messages and
+ * both ends of a handoff. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,7 +53,7 @@ static void expect_written(const char *expected)
 	evbuffer_drain(written, length);
 }
 
-/* ---- a protocol under test: what arrives goes back in capitals ---- */
+/* ---- a protocol under test: it answers in capitals ---- */
 
 struct shouter {
 	unsigned int made, fds, lost, read_lost;
@@ -123,7 +123,7 @@ TEST(protocol)
 {
 	open_shouter();
 	ck_assert_int_eq(ferry_testing_put(far, "hello", 5), 0);
-	expect_written(""); /* nothing happens but in the loop */
+	expect_written(""); /* callbacks run in the loop only */
 	pump();
 	expect_written("HELLO");
 	ck_assert(!ferry_testing_has_ended(far));
@@ -179,7 +179,7 @@ TEST(descriptors_both_ways)
 	pump();
 	ck_assert_uint_eq(shouter.fds, 2);
 	expect_written("AB");
-	/* Not taken: freeing the far end closes them, as the fixture counts. */
+	/* The far end closes those that are not taken; the fixture counts open descriptors. */
 	ck_assert_uint_eq(ferry_testing_count_fds(far), 2);
 	int fd = ferry_testing_take_fd(far, NULL);
 	ck_assert_uint_eq(marked_number(fd), 7);
@@ -358,7 +358,7 @@ TEST(message_stream)
 	ferry_testing_free(far);
 }
 
-/* ---- a handoff: what the dispatcher writes is put in at the worker ---- */
+/* ---- a handoff: the dispatcher's output is the worker's input ---- */
 
 static unsigned int served;
 
@@ -378,7 +378,7 @@ static void on_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff
 	*(enum ferry_handoff_outcome *)context = outcome;
 }
 
-/* Carries what one far end has to the other; whether there was anything. */
+/* Puts the output of one far end into the other. Returns false if there was none. */
 static bool carry(struct ferry_testing *from, struct ferry_testing *to)
 {
 	struct evbuffer *written = ferry_testing_get_written(from);
@@ -480,14 +480,14 @@ TEST(waiting)
 	close_far();
 }
 
-TEST(no_descriptor_numbers)
+TEST(no_descriptor_slots)
 {
 	int marked = make_marked_fd(1);
 
 	open_far();
 	ck_assert_int_eq(ferry_transport_send_fd(transport, marked, FERRY_FD_DUP), 0);
 	ck_assert_int_eq(ferry_transport_write(transport, "x", 1), 0);
-	pump_turns(2); /* it has left, and the duplicate's number is free again */
+	pump_turns(2); /* then it was sent, and the duplicate's slot is free again */
 	limit_descriptors(0);
 	int status = ferry_testing_pump(far);
 	unlimit_descriptors();
