@@ -13,7 +13,7 @@ complain()
 	status=1
 }
 
-# Where a program's cases are: unit.message.threads in tests/unit/message/threads.c.
+# The source of a program's cases: unit.message.threads in tests/unit/message/threads.c.
 source_of()
 {
 	path=$source/tests/$(echo "$1" | tr . /)

@@ -11,7 +11,7 @@ fi
 mkdir -p "$FERRY_DOCS"
 export FERRY_VERSION FERRY_DOCS
 cd "$FERRY_SOURCE"
-# Without this word doxygen says nothing of a header's undocumented functions.
+# Without this word doxygen does not warn about undocumented functions of a header.
 if grep -L '@file' include/ferry/*.h | grep .; then
 	echo "no @file in the above"
 	exit 1

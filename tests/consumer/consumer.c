@@ -1,5 +1,5 @@
-/* What a user's program does at the least: ferry's functions and libevent's, found by what ferry
- * itself says of how to build with it. Compiles as C and as C++. */
+/* The smallest program of a user: it calls ferry's functions and libevent's, and is built with the flags that
+ * ferry's package gives. Compiles as C and as C++. */
 
 #include <ferry/ferry.h>
 

@@ -1,4 +1,4 @@
-/* What the tests of a user's program do at the least: a transport with its far end in their hand. */
+/* The smallest test of a user's program: a transport whose far end the test holds. */
 
 #include <ferry/ferry.h>
 #include <ferry/testing.h>

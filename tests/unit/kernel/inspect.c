@@ -1,4 +1,4 @@
-/* What ferry_descriptor_inspect() says, beside what the test has made. */
+/* Compares the result of ferry_descriptor_inspect() with the descriptor that the test has made. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -74,7 +74,7 @@ static struct ferry_descriptor_info inspect_and_close(int fd)
 	return info;
 }
 
-/* What is only said of files and sockets. */
+/* Members that only files and sockets have. */
 static void expect_nothing_else(const struct ferry_descriptor_info *info)
 {
 	static const struct sockaddr_storage none;
@@ -259,7 +259,7 @@ TEST(both_sides_of_a_terminal)
 	close(side);
 }
 
-/* Its other side is gone: whatever is asked of it, it says EIO. */
+/* Its other side is closed: every call fails with EIO. */
 TEST(a_terminal_that_was_hung_up_is_one_still)
 {
 	int side = posix_openpt(O_RDWR | O_NOCTTY);
