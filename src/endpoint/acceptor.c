@@ -130,7 +130,7 @@ static bool handle_refusal(struct acceptor *acceptor, int status, uid_t uid)
 
 /* Decides about an accepted socket before anything is read from it. The socket has the options that the
  * listening socket had at connect(2), so SO_PASSRIGHTS may have changed since. */
-static int check_connection(struct acceptor *acceptor, int fd, struct ucred *peer,
+static int check_client(struct acceptor *acceptor, int fd, struct ucred *peer,
                             struct quota_share **share)
 {
 	const int status = admission_check(&acceptor->admission, fd, peer, share);
@@ -144,7 +144,7 @@ static int admit_connection(struct acceptor *acceptor, int fd, struct ferry_tran
                             struct ucred *peer)
 {
 	struct quota_share *share = NULL;
-	int status = check_connection(acceptor, fd, peer, &share);
+	int status = check_client(acceptor, fd, peer, &share);
 	if (status != 0)
 		close(fd);
 	else

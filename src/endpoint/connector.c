@@ -80,7 +80,7 @@ static void attempt_connection(struct ferry_connector *connector)
 		wait_for_room(connector);
 }
 
-static void notify_outcome(struct ferry_connector *connector)
+static void finish_attempt(struct ferry_connector *connector)
 {
 	struct ferry_transport *transport = NULL;
 	int status = connector->status;
@@ -94,7 +94,7 @@ static void notify_outcome(struct ferry_connector *connector)
 	connector_destroy(connector);
 }
 
-static void on_turn(evutil_socket_t fd, short what, void *argument)
+static void on_attempt(evutil_socket_t fd, short what, void *argument)
 {
 	struct ferry_connector *connector = argument;
 	(void)fd, (void)what;
@@ -102,13 +102,13 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
 	if (connector->status == -EAGAIN)
 		attempt_connection(connector);
 	if (connector->status != -EAGAIN)
-		notify_outcome(connector);
+		finish_attempt(connector);
 }
 
 /* Makes the first attempt. 0: the loop will notify the user of the outcome. */
 static int start_connecting(struct ferry_connector *connector)
 {
-	connector->turn = event_new(connector->base, -1, 0, on_turn, connector);
+	connector->turn = event_new(connector->base, -1, 0, on_attempt, connector);
 	if (connector->turn == NULL)
 		return -ENOMEM;
 	connector->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -159,7 +159,7 @@ int ferry_connector_new_unix(struct ferry_connector **out, struct event_base *ba
 
 void ferry_connector_free(struct ferry_connector *connector)
 {
-	/* Inside its own callback, notify_outcome() frees the connector when the callback returns. */
+	/* Inside its own callback, finish_attempt() frees the connector when the callback returns. */
 	if (connector != NULL && !connector->calling_back)
 		connector_destroy(connector);
 }
