@@ -1,5 +1,5 @@
-/* Receives a file from "ferry-copy send", with a progress bar. Its bytes go to the disk as they come, and no
- * more are read from the socket before those are written: a slow disk holds the sender back. */
+/* Receives a file from "ferry-copy send", with a progress bar. Its bytes go to the disk as they come,
+ * and no more are read from the socket before those are written: a slow disk holds the sender back. */
 
 #include "programs/ferry-copy/receive.h"
 

@@ -3,7 +3,8 @@
 
 /* "ferry-copy receive": takes the offer of one file, and writes the bytes that it does not have yet. */
 
-/* Runs the command. `argv` has the program's name, and then what stands behind "receive". Returns the exit status of the program. */
+/* Runs the command. `argv` has the program's name, and then what stands behind "receive". Returns the
+ * exit status of the program. */
 int receive_run(int argc, char **argv);
 
 #endif

@@ -1,5 +1,5 @@
-/* Sends a file to "ferry-copy receive", with a progress bar, and goes on where an earlier attempt ended. The
- * bytes go from the page cache, or from the pipe that is the standard input, to the socket without
+/* Sends a file to "ferry-copy receive", with a progress bar, and goes on where an earlier attempt ended.
+ * The bytes go from the page cache, or from the pipe that is the standard input, to the socket without
  * entering this process. */
 
 #include "programs/ferry-copy/send.h"

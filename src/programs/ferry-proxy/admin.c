@@ -111,8 +111,8 @@ static void request_received(struct evhttp_request *request, void *context)
 	evbuffer_free(body);
 }
 
-/* All admins. A listener has one context for both of its callbacks, and evhttp sets that: the error callback
- * finds its admin here. */
+/* All admins. A listener has one context for both of its callbacks, and evhttp sets that: the error
+ * callback finds its admin here. */
 static struct admin *admins;
 
 static void leave_admins(const struct admin *admin)

@@ -373,8 +373,8 @@ static void client_event(struct bufferevent *bev, short what, void *context)
 	free_client(client);
 }
 
-/* A client that has sent nothing gets no answer: browsers open connections ahead of need, and would take a 408
- * for the answer to their next request. */
+/* A client that has sent nothing gets no answer: browsers open connections ahead of need, and would take
+ * a 408 for the answer to their next request. */
 static void client_timed_out(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;

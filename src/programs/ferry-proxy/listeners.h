@@ -40,7 +40,8 @@ struct listeners {
  * -ENAMETOOLONG: a path cannot be that of a socket. */
 int listeners_init(struct listeners *listeners, const struct conf *conf);
 
-/* Finds each socket in the set, or opens it and adds it. 0, or a negative errno after printing the cause. */
+/* Finds each socket in the set, or opens it and adds it. 0, or a negative errno after printing the
+ * cause. */
 int listeners_open(struct listeners *listeners, struct ferry_socket_set *set);
 
 /* The next socket, in some order; after NULL the first one, and NULL after the last one. */

@@ -1,6 +1,6 @@
-/* ferry-proxy accepts clients, reads the request head of each, and hands the open connection, with all bytes
- * that were read from it, to a worker process. Afterwards no byte of that client passes through the
- * proxy.
+/* ferry-proxy accepts clients, reads the request head of each, and hands the open connection, with all
+ * bytes that were read from it, to a worker process. Afterwards no byte of that client passes through
+ * the proxy.
  *
  *     STARTING -> SERVING -> HANDING_OVER, STOPPING -> DISMISSING -> end
  *
@@ -108,7 +108,8 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
 	check_again(proxy);
 }
 
-/* After the first signal the workers finish the answers that have begun; the second one ends all at once. */
+/* After the first signal the workers finish the answers that have begun; the second one ends all at
+ * once. */
 static void end_requested(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;

@@ -39,7 +39,8 @@ struct words {
 	const char *end;
 };
 
-/* Copies the next word, and ends it with a zero. False: there is none, or it is too long, or contains a zero. */
+/* Copies the next word, and ends it with a zero. False: there is none, or it is too long, or contains a
+ * zero. */
 static bool take_header_word(struct words *words, char *out, size_t size)
 {
 	const char *start = words->next;
@@ -172,7 +173,8 @@ static int check_tlvs(const unsigned char *bytes, size_t length, size_t at,
 	return 0;
 }
 
-/* Each side of the connection may have no name. An abstract name ends with its last byte that is not zero. */
+/* Each side of the connection may have no name. An abstract name ends with its last byte that is not
+ * zero. */
 static void set_unix(struct socket_address *address, const unsigned char *path)
 {
 	size_t length = UNIX_PATH_SIZE;

@@ -1,9 +1,10 @@
 #ifndef FERRY_PROGRAMS_FERRY_PROXY_PROXY_PROTOCOL_H
 #define FERRY_PROGRAMS_FERRY_PROXY_PROXY_PROTOCOL_H
 
-/* The PROXY protocol, versions 1 (text) and 2 (binary). A load balancer writes it in front of a connection to
- * pass the client's address on: https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt. Only for
- * listeners that nobody but the balancer can reach: a peer that can connect can claim any address.
+/* The PROXY protocol, versions 1 (text) and 2 (binary). A load balancer writes it in front of a
+ * connection to pass the client's address on:
+ * https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt. Only for listeners that nobody but the
+ * balancer can reach: a peer that can connect can claim any address.
  *
  *     struct proxy_protocol header;
  *     int result = proxy_protocol_parse(bytes, length, &header);
@@ -12,8 +13,8 @@
  *     else the header is the first `result` bytes, which the caller takes off
  *
  * The parser refuses bytes at the first one that cannot be part of a header, and a length that is out of
- * bounds as soon as it has arrived. It checks the lengths of the TLVs of version 2 and skips them, except
- * for the checksum (PP2_TYPE_CRC32C), which has to be right if there is one. */
+ * bounds as soon as it has arrived. It checks the lengths of the TLVs of version 2 and skips them,
+ * except for the checksum (PP2_TYPE_CRC32C), which has to be right if there is one. */
 
 #include "programs/shared/socket_address.h"
 
@@ -43,7 +44,8 @@ struct proxy_protocol {
 	const char *error; /* static text, if it was refused */
 };
 
-/* PROXY_PROTOCOL_MORE, the header's length in bytes, or -EPROTO: the bytes are no header, or a malformed one. */
+/* PROXY_PROTOCOL_MORE, the header's length in bytes, or -EPROTO: the bytes are no header, or a malformed
+ * one. */
 int proxy_protocol_parse(const void *bytes, size_t length, struct proxy_protocol *header);
 
 #endif

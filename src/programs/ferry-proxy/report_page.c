@@ -1,5 +1,5 @@
-/* The report as a page. A word accompanies each colour; tables have captions and headers for screen readers,
- * and scroll by themselves on a narrow screen. */
+/* The report as a page. A word accompanies each colour; tables have captions and headers for screen
+ * readers, and scroll by themselves on a narrow screen. */
 
 #include "programs/ferry-proxy/report_text.h"
 

@@ -51,8 +51,8 @@ static int decode_segment(const char *path, size_t length, size_t *at, char *out
 	return used;
 }
 
-/* The normal form has a slash before each segment and none at the end; the root is empty. `out` has room for
- * one byte more than the path. The length, or -EINVAL. */
+/* The normal form has a slash before each segment and none at the end; the root is empty. `out` has room
+ * for one byte more than the path. The length, or -EINVAL. */
 static int normalise_path(const char *path, size_t length, char *out)
 {
 	size_t used = 0;

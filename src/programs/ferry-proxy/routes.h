@@ -36,8 +36,8 @@ int routes_from_conf(struct routes **out, const struct conf *conf);
 
 /*
  * Adds a route; the texts are copied. `host`: NULL for any; `path`: NULL for any. 0, or
- * -EINVAL: the host is neither a name, a numeric address, nor "*." and a name, or it has a port; or the path
- * does not start with a slash, is not in the form of RFC 3986, or would be refused in a request;
+ * -EINVAL: the host is neither a name, a numeric address, nor "*." and a name, or it has a port; or the
+ * path does not start with a slash, is not in the form of RFC 3986, or would be refused in a request;
  * -EEXIST: there is a route for the same host and path; -ENOMEM.
  */
 int routes_add(struct routes *routes, const char *host, const char *path, unsigned int service);
@@ -49,8 +49,8 @@ bool routes_path_is_fine(const char *path);
 /* Sets the service for requests that no route takes. */
 void routes_set_default(struct routes *routes, unsigned int service);
 
-/* The service, or -ENOENT: no route fits, and there is no default (404); -EINVAL: the path is refused (400).
- * `host` is the value of a Host field, empty without one; `path` is still encoded. */
+/* The service, or -ENOENT: no route fits, and there is no default (404); -EINVAL: the path is refused
+ * (400). `host` is the value of a Host field, empty without one; `path` is still encoded. */
 int routes_find(const struct routes *routes, const char *host, size_t host_length, const char *path,
                 size_t path_length);
 

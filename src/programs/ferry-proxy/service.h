@@ -1,8 +1,8 @@
 #ifndef FERRY_PROGRAMS_FERRY_PROXY_SERVICE_H
 #define FERRY_PROGRAMS_FERRY_PROXY_SERVICE_H
 
-/* One service from inside: its dispatcher, its workers, and the supervisor of those that the proxy starts. For
- * services.c, service_workers.c and service_report.c alone. */
+/* One service from inside: its dispatcher, its workers, and the supervisor of those that the proxy
+ * starts. For services.c, service_workers.c and service_report.c alone. */
 
 #include "programs/ferry-proxy/services.h"
 #include "programs/ferry-proxy/supervisor.h"

@@ -300,8 +300,8 @@ void service_give_up(struct service *service)
 
 /* ---- made and freed ---- */
 
-/* The worker of a connection answers all later requests on it. With routes by path a later request may belong
- * to another service; workers then end each connection after one answer. */
+/* The worker of a connection answers all later requests on it. With routes by path a later request may
+ * belong to another service; workers then end each connection after one answer. */
 static bool routes_by_path(const struct conf *conf)
 {
 	for (unsigned int i = 0; i < conf->route_count; i++)

@@ -59,9 +59,9 @@ static void find_common_names(struct takeover *takeover, const struct ferry_sock
 			takeover->names[takeover->name_count++] = listener->name;
 }
 
-/* A socket of the old proxy that is not wanted must not be taken, because nobody would accept on it. The first
- * request is therefore for all sockets, to learn their names. If some are not wanted, a second request
- * names the wanted ones. */
+/* A socket of the old proxy that is not wanted must not be taken, because nobody would accept on it. The
+ * first request is therefore for all sockets, to learn their names. If some are not wanted, a second
+ * request names the wanted ones. */
 static void sockets_received(struct ferry_takeover *of, struct ferry_socket_set *set, void *context)
 {
 	struct takeover *takeover = context;

@@ -1,8 +1,8 @@
 #ifndef FERRY_PROGRAMS_FERRY_PROXY_TAKEOVER_H
 #define FERRY_PROGRAMS_FERRY_PROXY_TAKEOVER_H
 
-/* The new proxy's side of an upgrade: it takes the listening sockets of the old one. upgrade.h has the whole
- * procedure. */
+/* The new proxy's side of an upgrade: it takes the listening sockets of the old one. upgrade.h has the
+ * whole procedure. */
 
 #include "programs/ferry-proxy/listeners.h"
 

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { REQUEST_MAX = 2048 }; /* of a longer one the front */
+enum { REQUEST_MAX = 2048 }; /* bytes of a request line; the rest is cut */
 
 int access_log_open(struct access_log *log, const char *path)
 {
@@ -18,8 +18,8 @@ int access_log_open(struct access_log *log, const char *path)
 	return log->fd < 0 ? -errno : 0;
 }
 
-/* A head has no control bytes in its request line, but may have what ends a quoted text. */
-static void quote(const char *request, size_t length, char *out)
+/* Escapes quotes and backslashes. A request line has no control characters. */
+static void quote_request(const char *request, size_t length, char *out)
 {
 	for (size_t i = 0; i < length && i < REQUEST_MAX; i++) {
 		if (request[i] == '"' || request[i] == '\\')
@@ -37,7 +37,7 @@ void access_log_add(const struct access_log *log, const char *client, const char
 	time_t now = time(NULL);
 	(void)gmtime_r(&now, &parts);
 	(void)strftime(date, sizeof(date), "%d/%b/%Y:%H:%M:%S +0000", &parts);
-	quote(request, request_length, quoted);
+	quote_request(request, request_length, quoted);
 	int size = snprintf(line, sizeof(line), "%s - - [%s] \"%s\" %d %" PRIu64 "\n", client, date,
 	                    quoted, status, length);
 	if (size > 0 && (size_t)size < sizeof(line) && write(log->fd, line, (size_t)size) < 0)

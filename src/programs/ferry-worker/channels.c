@@ -18,7 +18,7 @@ struct channel {
 	struct channel *next;
 	struct ferry_worker *worker;
 	unsigned long number;
-	bool drained; /* by the proxy */
+	bool drained; /* the proxy sends no more */
 };
 
 struct channels {
@@ -28,12 +28,12 @@ struct channels {
 	void *context;
 	struct channel *first;
 	unsigned long last_number;
-	bool draining; /* by this end */
+	bool draining; /* channels_drain() was called */
 
 	struct ferry_connector *connector;
 	struct event *retry;
 	unsigned int retry_ms;
-	bool proxy_is_missing; /* said once */
+	bool proxy_is_missing; /* and the log has a line about it */
 };
 
 static void try_to_connect(struct channels *channels);
@@ -76,14 +76,14 @@ static void free_channel(struct channel *channel)
 	free(channel);
 }
 
-/* The clients stay: they are this process's own. */
+/* The worker keeps the clients that it has claimed. */
 static void dispatcher_lost(struct ferry_worker *worker, int reason, void *context)
 {
 	(void)worker;
 	struct channel *channel = context;
 	struct channels *channels = channel->channels;
 	bool drained = channel->drained;
-	/* A proxy that closes the channel of a worker that it has started dismisses it. */
+	/* By closing the inherited channel a proxy dismisses a worker that it has started. */
 	bool dismissed = reason == 0 && channels->options.socket_path == NULL;
 	if (!drained && !channels->draining && !dismissed)
 		program_log("the proxy is disconnected%s%s", reason != 0 ? ": " : "",
@@ -94,7 +94,7 @@ static void dispatcher_lost(struct ferry_worker *worker, int reason, void *conte
 	channels->callbacks->changed(channels->context);
 }
 
-/* The transport is the channel's if it succeeds. */
+/* On success the channel owns the transport. */
 static int add_channel(struct channels *channels, struct ferry_transport *transport)
 {
 	static const struct ferry_worker_callbacks callbacks = {.handoff_received = handoff_received,
@@ -113,7 +113,7 @@ static int add_channel(struct channels *channels, struct ferry_transport *transp
 	channels->first = channel;
 	status = ferry_worker_set_credits(channel->worker, channels->options.credits);
 	if (status < 0)
-		program_log("the number of clients stays at its default: %s", strerror(-status));
+		program_log("cannot set the number of clients: %s", strerror(-status));
 	return 0;
 }
 
@@ -124,16 +124,16 @@ static void try_again_later(struct channels *channels)
 	if (channels->draining)
 		return;
 	if (event_add(channels->retry, &delay) < 0) {
-		/* Without the timer this process would be of no use for ever, and look well. */
-		program_log("no memory to come back to the proxy");
+		/* Without the timer the worker would idle for ever. */
+		program_log("no memory to connect to the proxy again");
 		event_base_loopbreak(channels->base);
 	}
 	channels->retry_ms =
 	    channels->retry_ms * 2 < LONGEST_RETRY_MS ? channels->retry_ms * 2 : LONGEST_RETRY_MS;
 }
 
-static void connected(struct ferry_connector *connector, int status,
-                      struct ferry_transport *transport, void *context)
+static void proxy_connected(struct ferry_connector *connector, int status,
+                            struct ferry_transport *transport, void *context)
 {
 	(void)connector;
 	struct channels *channels = context;
@@ -156,8 +156,9 @@ static void try_to_connect(struct channels *channels)
 	if (channels->draining || channels->connector != NULL ||
 	    event_pending(channels->retry, EV_TIMEOUT, NULL))
 		return;
-	int status = ferry_connector_new_unix(&channels->connector, channels->base,
-	                                      channels->options.socket_path, NULL, connected, channels);
+	int status =
+	    ferry_connector_new_unix(&channels->connector, channels->base,
+	                             channels->options.socket_path, NULL, proxy_connected, channels);
 	if (status == 0)
 		return;
 	if (!channels->proxy_is_missing)
@@ -167,13 +168,13 @@ static void try_to_connect(struct channels *channels)
 	try_again_later(channels);
 }
 
-static void retry(evutil_socket_t fd, short what, void *context)
+static void retry_connect(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	try_to_connect(context);
 }
 
-static int adopt(struct channels *channels, int fd)
+static int add_inherited_channel(struct channels *channels, int fd)
 {
 	struct ferry_transport *transport;
 	struct bufferevent *bev = bufferevent_socket_new(channels->base, fd, BEV_OPT_CLOSE_ON_FREE);
@@ -204,10 +205,10 @@ int channels_new(struct channels **out, struct event_base *base,
 	                              .callbacks = callbacks,
 	                              .context = context,
 	                              .retry_ms = FIRST_RETRY_MS};
-	channels->retry = evtimer_new(base, retry, channels);
+	channels->retry = evtimer_new(base, retry_connect, channels);
 	int status = channels->retry != NULL ? 0 : -ENOMEM;
 	if (status == 0 && options->fd >= 0)
-		status = adopt(channels, options->fd);
+		status = add_inherited_channel(channels, options->fd);
 	if (status < 0) {
 		channels_free(channels);
 		return status;

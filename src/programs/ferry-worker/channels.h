@@ -1,34 +1,34 @@
 #ifndef FERRY_PROGRAMS_FERRY_WORKER_CHANNELS_H
 #define FERRY_PROGRAMS_FERRY_WORKER_CHANNELS_H
 
-/* Where a worker's connections come from: the channels to proxies. A worker that a proxy has started has
- * one, which it was born with. Others connect to a proxy's unix socket, and do so again whenever that
- * proxy is gone, or wants to give them no more because another one takes over from it. */
+/* The channels to proxies, over which a worker gets its connections. A worker that a proxy has started has
+ * one channel, which it inherits. Other workers connect to the unix socket of a proxy. They connect again
+ * whenever that proxy is lost, or drains them because another proxy takes over from it. */
 
-#include "programs/ferry-worker/connection.h"
+#include "programs/ferry-worker/connections.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
+struct channels;
 struct event_base;
 struct ferry_handoff;
-struct channels;
 
 struct channels_callbacks {
-	/* A connection is this process's. 0: it is served, and channels_done() follows some time. */
+	/* The worker has claimed a connection. 0: the callee serves it, and calls channels_done() later. */
 	int (*taken)(struct ferry_handoff *handoff, const struct connection_tag *tag, void *context);
 
-	/* A channel sends no more, or is over. */
+	/* A channel has been drained, or has ended. */
 	void (*changed)(void *context);
 };
 
 struct channels_options {
-	int fd;                  /* the only channel, owned by the callee; or -1 */
-	const char *socket_path; /* where to connect, or NULL */
-	unsigned int credits;    /* connections at once */
+	int fd;                  /* the inherited channel, which the callee owns; or -1 */
+	const char *socket_path; /* the socket to connect to; or NULL */
+	unsigned int credits;    /* the number of connections that one proxy may hand over at a time */
 };
 
-/* 0, or a negative errno: the descriptor is no channel, or there is no memory. */
+/* 0, or a negative errno: the descriptor cannot be a channel, or there is no memory. */
 int channels_new(struct channels **out, struct event_base *base,
                  const struct channels_options *options, const struct channels_callbacks *callbacks,
                  void *context);
@@ -36,16 +36,17 @@ int channels_new(struct channels **out, struct event_base *base,
 /* A connection has ended. */
 void channels_done(struct channels *channels, const struct connection_tag *tag);
 
-/* Wants no more connections, and connects no more. */
+/* Asks the proxies for no more connections, and connects no more. */
 void channels_drain(struct channels *channels);
 
-/* Whether no more connections are to come: the one channel sends none, or all are drained. */
+/* Whether no more connections come: channels_drain() was called, or the proxy has drained the inherited
+ * channel. */
 bool channels_are_drained(const struct channels *channels);
 
-/* Whether there is nobody left to be told of the end of a connection, and nobody will be. */
+/* Whether all channels have ended, and none will be made: no proxy waits for the end of a connection. */
 bool channels_are_over(const struct channels *channels);
 
-/* Closes all; the loop has to run a few turns after. NULL: nothing happens. */
+/* Closes all channels. The caller runs the loop for a few more turns. NULL: does nothing. */
 void channels_free(struct channels *channels);
 
 #endif

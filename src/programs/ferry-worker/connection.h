@@ -1,74 +1,67 @@
 #ifndef FERRY_PROGRAMS_FERRY_WORKER_CONNECTION_H
 #define FERRY_PROGRAMS_FERRY_WORKER_CONNECTION_H
 
-/* One client of the static file server, from the first request to the close.
- *
- *            a head is whole              the stream is empty
- *   READING ----------------> ANSWERING ---------------------> READING      (keep-alive)
- *      ^                          |                       \
- *      +--------------------------+                        +-> LINGERING -> gone
- *
- * A request for a file waits before it is ANSWERING, for some seconds, while the process has no descriptor
- * for it.
- *
- * One answer is in the stream at a time, and reading stands still meanwhile: a client that sends
- * requests and reads no answers fills its own socket and not this process's memory. A connection
- * that is to be closed lingers: its sending half is ended, and what the client still sends is read
- * and dropped, because closing a TCP socket with unread input resets the connection and may take
- * the answer away before the client has read it.
- *
- * A server that drains says "Connection: close" in each answer from then on. It does not close a
- * connection that waits for a request, because that may be on its way already: the client would see it
- * fail. Such a one ends with its next answer, or when it has been idle for its time. */
+/* One connection from inside. connections.c has its life, answers.c the answer to one request; nobody else
+ * includes this header. */
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "programs/ferry-worker/connections.h"
+#include "programs/http/head.h"
 
-#include <sys/time.h>
+struct evbuffer;
+struct event;
+struct ferry_transport;
 
-struct access_log;
-struct bufferevent;
-struct event_base;
-struct connection;
-
-/* What its owner knows a connection by. */
-struct connection_tag {
-	unsigned long channel; /* the one that it came over */
-	uint64_t id;           /* its number there */
+enum connection_state {
+	CONNECTION_READING,
+	CONNECTION_WAITING, /* for a descriptor, or for memory */
+	CONNECTION_ANSWERING,
+	CONNECTION_LINGERING,
+	CONNECTION_GONE
 };
 
-/* What a server's connections share. */
-struct connections {
-	struct event_base *base;
-	int root; /* the directory that is served */
+struct connection {
+	struct connections *connections;
+	struct connection *next;
+	struct connection **link; /* the pointer to this connection */
+	struct connection_tag tag;
+	char *name;
 
-	struct timeval idle_timeout;   /* without a byte from or to the client */
-	struct timeval head_timeout;   /* from a head's first byte to its last */
-	struct timeval linger_timeout; /* from the last byte sent to the close */
-	bool draining;                 /* no answer keeps its connection, from now on */
-	bool closes_idle;              /* set by connections_close_idle() */
-	struct access_log *access_log; /* NULL: none */
-
-	/* A connection has ended and its descriptors are closed; `tag` is what it was given. */
-	void (*ended)(struct connections *server, const struct connection_tag *tag);
-
-	struct connection *connections; /* start with NULL */
-	size_t connection_count;
+	struct ferry_transport *transport;
+	struct event *deadline;
+	enum connection_state state;
+	bool keep_alive;
+	bool input_over;    /* the client has ended its sending half */
+	unsigned int files; /* in the stream; `finished` of each is still to come */
+	size_t lingered;
+	unsigned int retries;
+	struct http_head head;
 };
 
-/* Serves a client: `bev` was made by bufferevent_socket_new() with BEV_OPT_CLOSE_ON_FREE, and has in its
- * input what was read of the connection already. `name` is what the client is called in the access log.
- * 0, or a negative errno. The bufferevent is the server's whatever happens, and `ended` follows only
- * when 0 is returned. */
-int connections_serve(struct connections *server, struct bufferevent *bev, const char *name,
-                      const struct connection_tag *tag);
+/* ---- connections.c ---- */
 
-/* Closes the connections that wait for a request, and those that will, without a word: for when nobody
- * is to answer the next one anyway. `ended` follows. */
-void connections_close_idle(struct connections *server);
+struct evbuffer *connection_input(const struct connection *connection);
 
-/* Ends all connections at once, without calling `ended`. The loop has to run a few turns after. */
-void connections_close_all(struct connections *server);
+/* Resets the connection, because the answer cannot be given or completed; connection_lost follows. */
+void connection_abandon(struct connection *connection);
+
+/* Writes the bytes of `out`, and continues when the stream is empty. */
+void connection_queue_answer(struct connection *connection, struct evbuffer *out);
+
+/* Waits a moment, with the request in the input, and answers it then. False: it has waited long enough. */
+bool connection_wait(struct connection *connection);
+
+/* Frees a connection that is GONE. */
+void connection_free_memory(struct connection *connection);
+
+/* ---- answers.c ---- */
+
+/* Answers the request with the head `connection->head`. `text` is the head's text. No callback runs
+ * within the call: the answer is queued. */
+void connection_answer(struct connection *connection, const char *text);
+
+/* Answers with an error. `fields` are more fields of the head, or NULL; `why` is the text for people, or
+ * NULL. */
+void connection_refuse(struct connection *connection, int status, const char *fields,
+                       const char *why);
 
 #endif

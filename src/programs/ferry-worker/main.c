@@ -1,9 +1,9 @@
-/* A static file server that listens on nothing: its clients come from ferry-proxy, as open
- * connections over a unix socket, together with what the proxy has read of them already. */
+/* ferry-worker serves static files. It does not listen: ferry-proxy hands it open connections over a unix
+ * socket, with the bytes that the proxy has read from them. */
 
 #include "programs/ferry-worker/access_log.h"
 #include "programs/ferry-worker/channels.h"
-#include "programs/ferry-worker/connection.h"
+#include "programs/ferry-worker/connections.h"
 #include "programs/ferry-worker/static_file.h"
 #include "programs/shared/client_address.h"
 #include "programs/shared/program.h"
@@ -21,38 +21,39 @@
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
-/* Descriptors that are left for other things than clients; more than one message brings. */
+/* Descriptors for other purposes than clients; more than one message can bring. */
 enum { SPARE_FDS = 320 };
 
 struct worker {
-	struct connections server;
+	struct connections connections;
 	struct channels *channels;
 	int claim_log; /* -1: none */
 	bool terminated;
 };
 
-/* It ends when it has no clients and will get none, and the proxies know how each of them ended. */
-static void end_when_over(struct worker *worker)
+/* Ends the worker when it has no clients, gets no more, and no proxy waits for the end of one. */
+static void end_if_done(struct worker *worker)
 {
 	if (channels_are_drained(worker->channels))
-		worker->server.draining = true;
-	if (channels_are_over(worker->channels) && worker->server.connection_count == 0)
-		event_base_loopbreak(worker->server.base);
+		worker->connections.draining = true;
+	if (channels_are_over(worker->channels) && worker->connections.count == 0)
+		event_base_loopbreak(worker->connections.base);
 }
 
-static void client_ended(struct connections *server, const struct connection_tag *tag)
+static void client_ended(struct connections *connections, const struct connection_tag *tag)
 {
-	struct worker *worker = (struct worker *)server; /* its first member */
+	struct worker *worker = (struct worker *)connections; /* its first member */
 	channels_done(worker->channels, tag);
-	end_when_over(worker);
+	end_if_done(worker);
 }
 
 static void channels_changed(void *context)
 {
-	end_when_over(context);
+	end_if_done(context);
 }
 
-/* Who it is, as the proxy has it from a load balancer perhaps, or the kernel has it. */
+/* Formats the address of the client: that of the blob, which may come from a load balancer, else that of
+ * the socket. */
 static void name_client(const struct ferry_handoff *handoff, char *out, size_t size)
 {
 	struct client_address address = {0};
@@ -63,8 +64,8 @@ static void name_client(const struct ferry_handoff *handoff, char *out, size_t s
 	socket_address_format(&address.client, out, size);
 }
 
-/* One write, so that the lines of several workers do not mix, and so that a line is there or is not when
- * this process is killed. */
+/* A line is one write(2): lines of several workers do not mix, and a worker that is killed leaves no
+ * half line. */
 static void log_claim(const struct worker *worker, const struct ferry_handoff *handoff,
                       const char *client)
 {
@@ -87,61 +88,61 @@ static int client_taken(struct ferry_handoff *handoff, const struct connection_t
 	char client[SOCKET_ADDRESS_TEXT_SIZE];
 	name_client(handoff, client, sizeof(client));
 	log_claim(worker, handoff, client);
-	int status =
-	    ferry_handoff_to_bufferevent(&bev, handoff, worker->server.base, BEV_OPT_CLOSE_ON_FREE);
+	int status = ferry_handoff_to_bufferevent(&bev, handoff, worker->connections.base,
+	                                          BEV_OPT_CLOSE_ON_FREE);
 	if (status < 0)
 		return status;
-	return connections_serve(&worker->server, bev, client, tag);
+	return connections_serve(&worker->connections, bev, client, tag);
 }
 
-/* The first time: what has begun is finished, and idle connections are closed. The second time nothing is
- * waited for. */
-static void asked_to_end(evutil_socket_t signal_number, short what, void *context)
+/* After the first signal the worker finishes the answers that have begun, and closes idle connections;
+ * the second one ends it at once. */
+static void end_requested(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
 	struct worker *worker = context;
 	if (worker->terminated) {
-		event_base_loopbreak(worker->server.base);
+		event_base_loopbreak(worker->connections.base);
 		return;
 	}
 	worker->terminated = true;
 	channels_drain(worker->channels);
-	connections_close_idle(&worker->server);
-	end_when_over(worker);
+	connections_close_idle(&worker->connections);
+	end_if_done(worker);
 }
 
-static int serve(struct worker *worker, const struct channels_options *options)
+static int run_worker(struct worker *worker, const struct channels_options *options)
 {
 	static const struct channels_callbacks callbacks = {.taken = client_taken,
 	                                                    .changed = channels_changed};
-	struct event_base *base = worker->server.base;
+	struct event_base *base = worker->connections.base;
 	int status = channels_new(&worker->channels, base, options, &callbacks, worker);
 	if (status < 0) {
 		program_log("--channel %d: %s", options->fd, strerror(-status));
 		return EXIT_FAILURE;
 	}
 	struct program_signals signals = {0};
-	status = program_signals_init_callback(&signals, base, asked_to_end, worker);
+	status = program_signals_init_callback(&signals, base, end_requested, worker);
 	if (status == 0)
 		status = event_base_dispatch(base);
 	program_signals_free(&signals);
 	channels_free(worker->channels);
-	connections_close_all(&worker->server);
-	/* Freed transports and files in their streams end in the loop. */
+	connections_close_all(&worker->connections);
+	/* Freed transports, and the files in their streams, are finalised in the loop. */
 	for (int turn = 0; turn < 4; turn++)
 		event_base_loop(base, EVLOOP_NONBLOCK);
 	return status < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int run(struct worker *worker, const struct channels_options *options)
+static int run_loop(struct worker *worker, const struct channels_options *options)
 {
-	worker->server.base = event_base_new();
-	if (worker->server.base == NULL) {
+	worker->connections.base = event_base_new();
+	if (worker->connections.base == NULL) {
 		program_log("no event loop");
 		return EXIT_FAILURE;
 	}
-	int result = serve(worker, options);
-	event_base_free(worker->server.base);
+	int result = run_worker(worker, options);
+	event_base_free(worker->connections.base);
 	return result;
 }
 
@@ -149,24 +150,25 @@ static const char usage[] =
     "usage: ferry-worker --channel FD | --socket PATH [--root DIR] [options]\n"
     "Serves the files below a directory to the clients that ferry-proxy hands over.\n"
     "\n"
-    "  --channel FD            the open socket of the proxy that has started this program\n"
-    "  --socket PATH           the unix socket of a proxy; tried again until it answers\n"
-    "  --root DIR              what to serve (the current directory)\n"
-    "  --idle-timeout SECONDS  end a connection after so long without a byte (30)\n"
+    "  --channel FD            the inherited socket to the proxy that has started this worker\n"
+    "  --socket PATH           the unix socket of a proxy; retries until it can connect\n"
+    "  --root DIR              the directory to serve (the current one)\n"
+    "  --idle-timeout SECONDS  end a connection after this time without a byte (30)\n"
     "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
-    "  --close                 end each connection after its first answer: for a proxy that "
-    "routes\n"
-    "                          each request by its path\n"
+    "  --close                 end each connection after its first answer; for a proxy that\n"
+    "                          routes requests by path\n"
     "  --access-log FILE       append a line for each answer\n"
-    "  --claim-log FILE        append a line for each client that is taken\n"
+    "  --claim-log FILE        append a line for each client that the worker claims\n"
     "  --help                  show this\n"
     "  --version               show the version\n"
     "\n"
-    "SIGTERM and SIGINT: finishes the answers that have begun, and ends. A second one ends it at "
-    "once.\n"
-    "When the proxy wants to drain it, or is gone, a worker with --channel serves what it has, "
-    "says\n"
-    "\"Connection: close\" in every answer, and ends with the last connection.\n";
+    "SIGTERM and SIGINT: the worker finishes the answers that have begun, and ends. A second "
+    "signal\n"
+    "ends it at once. When the proxy drains a worker with --channel, or has ended, the worker "
+    "serves\n"
+    "its clients with \"Connection: close\" in every answer, and ends with the last of them.\n"
+    "\n"
+    "Exit status: 0 ended as requested, 1 failed, 2 wrong usage.\n";
 
 struct options {
 	struct channels_options channels;
@@ -190,15 +192,15 @@ static bool read_channel(const char *text, int *fd)
 {
 	unsigned long number;
 	if (!program_number(text, 1048576, &number) || fcntl((int)number, F_GETFD) < 0) {
-		program_log("--channel takes the number of an open descriptor, not '%s'", text);
+		program_log("--channel takes an open descriptor, not '%s'", text);
 		return false;
 	}
 	*fd = (int)number;
 	return true;
 }
 
-/* False: it was said what is wrong. */
-static bool take_option(int option, struct worker *worker, struct options *options)
+/* False: the option is wrong, and a message has been printed. */
+static bool read_option(int option, struct worker *worker, struct options *options)
 {
 	switch (option) {
 	case 'c':
@@ -210,11 +212,11 @@ static bool take_option(int option, struct worker *worker, struct options *optio
 		options->root = optarg;
 		return true;
 	case 'i':
-		return read_seconds("idle-timeout", optarg, &worker->server.idle_timeout);
+		return read_seconds("idle-timeout", optarg, &worker->connections.idle_timeout);
 	case 't':
-		return read_seconds("head-timeout", optarg, &worker->server.head_timeout);
+		return read_seconds("head-timeout", optarg, &worker->connections.head_timeout);
 	case 'e':
-		worker->server.draining = true;
+		worker->connections.draining = true;
 		return true;
 	case 'a':
 		options->access_log = optarg;
@@ -231,14 +233,15 @@ static bool check_options(const struct options *options)
 {
 	bool channel = options->channels.fd >= 0, socket = options->channels.socket_path != NULL;
 	if (channel && socket)
-		program_log("--channel and --socket: a worker has one of them");
+		program_log("--channel and --socket exclude each other");
 	else if (!channel && !socket)
 		program_log("--socket is missing; see --help");
 	return channel != socket;
 }
 
-/* 0 to go on, else the status to exit with after printing what is wrong; -1: after --help or --version. */
-static int read_options(int argc, char **argv, struct worker *worker, struct options *options)
+/* 0: run the worker. 2: wrong usage, a message has been printed. -1: --help or --version was answered. */
+static int read_worker_options(int argc, char **argv, struct worker *worker,
+                               struct options *options)
 {
 	static const struct option table[] = {{"channel", required_argument, NULL, 'c'},
 	                                      {"socket", required_argument, NULL, 's'},
@@ -262,7 +265,7 @@ static int read_options(int argc, char **argv, struct worker *worker, struct opt
 			program_print_version("ferry-worker");
 			return -1;
 		}
-		fine = take_option(option, worker, options) && fine;
+		fine = read_option(option, worker, options) && fine;
 	}
 	if (optind < argc) {
 		program_log("'%s' is one argument too many", argv[optind]);
@@ -278,7 +281,7 @@ static int open_root(const char *path)
 		program_log("%s: %s", path, strerror(errno));
 		return -1;
 	}
-	/* Nothing could be served on a kernel that cannot keep a lookup below the root. */
+	/* Fail now if the kernel has no openat2(2), which keeps look-ups below the root. */
 	struct static_file file;
 	int status = static_file_open(root, ".", &file);
 	if (status != -EISDIR) {
@@ -298,7 +301,7 @@ static bool open_logs(struct worker *worker, const struct options *options,
 			program_log("%s: %s", options->access_log, strerror(-status));
 			return false;
 		}
-		worker->server.access_log = access;
+		worker->connections.access_log = access;
 	}
 	if (options->claim_log != NULL) {
 		worker->claim_log =
@@ -313,32 +316,32 @@ static bool open_logs(struct worker *worker, const struct options *options,
 
 int main(int argc, char **argv)
 {
-	static struct worker worker = {.server = {.idle_timeout = {.tv_sec = 30},
-	                                          .head_timeout = {.tv_sec = 10},
-	                                          .linger_timeout = {.tv_sec = 2},
-	                                          .root = -1,
-	                                          .ended = client_ended},
+	static struct worker worker = {.connections = {.idle_timeout = {.tv_sec = 30},
+	                                               .head_timeout = {.tv_sec = 10},
+	                                               .linger_timeout = {.tv_sec = 2},
+	                                               .root = -1,
+	                                               .ended = client_ended},
 	                               .claim_log = -1};
 	struct options options = {.root = ".", .channels = {.fd = -1}};
 	static struct access_log access = {.fd = -1};
-	int status = read_options(argc, argv, &worker, &options);
+	int status = read_worker_options(argc, argv, &worker, &options);
 	if (status != 0)
 		return status < 0 ? EXIT_SUCCESS : status;
 	status = EXIT_FAILURE;
-	worker.server.root = open_root(options.root);
-	if (worker.server.root >= 0 && open_logs(&worker, &options, &access)) {
+	worker.connections.root = open_root(options.root);
+	if (worker.connections.root >= 0 && open_logs(&worker, &options, &access)) {
 		unsigned long fds = program_raise_descriptor_limit();
-		/* Two for each client: its socket, and the file that it is sent. */
+		/* A client needs two: its socket, and the file in its stream. */
 		options.channels.credits = fds > SPARE_FDS + 2 ? (unsigned int)(fds - SPARE_FDS) / 2 : 1;
 		program_print_ferry_log();
 		if (options.channels.fd >= 0)
 			fcntl(options.channels.fd, F_SETFD, FD_CLOEXEC);
-		status = run(&worker, &options.channels);
+		status = run_loop(&worker, &options.channels);
 	}
 	access_log_close(&access);
 	if (worker.claim_log >= 0)
 		close(worker.claim_log);
-	if (worker.server.root >= 0)
-		close(worker.server.root);
+	if (worker.connections.root >= 0)
+		close(worker.connections.root);
 	return status;
 }

@@ -13,7 +13,8 @@ static int open_beneath(int root, const char *path)
 {
 	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
 	                       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-	/* EAGAIN: something was renamed while ".." was resolved, and the kernel cannot be sure. */
+	/* EAGAIN: a rename during the look-up of ".."; the kernel cannot decide whether the path stays
+	 * below. */
 	for (int attempt = 0; attempt < 16; attempt++) {
 		long fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
 		if (fd >= 0)
@@ -24,7 +25,7 @@ static int open_beneath(int root, const char *path)
 	return -errno;
 }
 
-static int describe(int fd, struct static_file *file)
+static int describe_file(int fd, struct static_file *file)
 {
 	struct stat status;
 	if (fstat(fd, &status) < 0)
@@ -36,7 +37,7 @@ static int describe(int fd, struct static_file *file)
 	file->fd = fd;
 	file->size = (uint64_t)status.st_size;
 	file->modified = status.st_mtim.tv_sec;
-	/* Inode, size and a time of nanoseconds: a change shows in at least one of them. */
+	/* A change of the file changes its inode, its size or its time in nanoseconds. */
 	snprintf(file->etag, sizeof(file->etag), "\"%" PRIxMAX "-%" PRIxMAX "-%" PRIxMAX ".%lx\"",
 	         (uintmax_t)status.st_ino, (uintmax_t)status.st_size, (uintmax_t)status.st_mtim.tv_sec,
 	         (unsigned long)status.st_mtim.tv_nsec);
@@ -48,7 +49,7 @@ int static_file_open(int root, const char *path, struct static_file *file)
 	int fd = open_beneath(root, path);
 	if (fd < 0)
 		return fd;
-	int status = describe(fd, file);
+	int status = describe_file(fd, file);
 	if (status < 0)
 		close(fd);
 	return status;

@@ -7,20 +7,21 @@
 #include <time.h>
 
 struct static_file {
-	int fd; /* the caller's to close */
+	int fd; /* the caller closes it */
 	uint64_t size;
 	time_t modified;
 	char etag[64]; /* strong, with its quotes */
 };
 
 /*
- * Opens a regular file for reading. The kernel itself (openat2(2) with RESOLVE_BENEATH) refuses
- * every way out of the root: "..", absolute symbolic links, and a rename that races with the lookup.
- * Never blocks on a FIFO.
+ * Opens a regular file for reading. The kernel (openat2(2) with RESOLVE_BENEATH) refuses every way out
+ * of the root: "..", absolute symbolic links, and a rename during the look-up. A FIFO does not block the
+ * call.
  *
- * Returns 0, or -EISDIR: it is a directory; -ENOENT, -ENOTDIR: there is no such file; -EXDEV: the
- * path leads out of the root; -EACCES: neither file nor directory, or not to be read by this
- * process; -ENOSYS: the kernel has no openat2(2) (before 5.6); else what openat2(2) said.
+ * Returns 0, or -EISDIR: the path is a directory; -ENOENT, -ENOTDIR: there is no such file; -EXDEV: the
+ * path leads out of the root; -EACCES: the path is neither a file nor a directory, or this process may
+ * not read it; -ENOSYS: the kernel is older than 5.6 and has no openat2(2); else the errno of
+ * openat2(2).
  */
 int static_file_open(int root, const char *path, struct static_file *file);
 

@@ -1,0 +1,243 @@
+/* The answer to one request: a file or a part of it, a redirection, or an error. */
+
+#include "programs/ferry-worker/access_log.h"
+#include "programs/ferry-worker/connection.h"
+#include "programs/ferry-worker/static_file.h"
+#include "programs/http/answer.h"
+#include "programs/http/condition.h"
+#include "programs/http/date.h"
+#include "programs/http/mime_type.h"
+#include "programs/http/path.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <ferry/ferry.h>
+
+/* Called while the request is still in the input. */
+static void log_answer(struct connection *connection, int status, uint64_t length)
+{
+	struct access_log *log = connection->connections->access_log;
+	if (log == NULL)
+		return;
+	const struct http_head *head = &connection->head;
+	const char *text = NULL;
+	if (http_head_is_complete(head))
+		text =
+		    (const char *)evbuffer_pullup(connection_input(connection), (ev_ssize_t)head->scanned);
+	struct http_slice line = http_head_line(head);
+	if (text != NULL)
+		access_log_add(log, connection->name, text + line.start, line.length, status, length);
+	else
+		access_log_add(log, connection->name, "-", 1, status, length);
+}
+
+void connection_refuse(struct connection *connection, int status, const char *fields,
+                       const char *why)
+{
+	struct http_answer answer = {.status = status,
+	                             .keep_alive = connection->keep_alive,
+	                             .without_body = connection->head.method == HTTP_HEAD,
+	                             .fields = fields,
+	                             .why = why};
+	struct evbuffer *out = evbuffer_new();
+	log_answer(connection, status, 0);
+	if (out == NULL || http_answer_add(out, &answer) < 0)
+		connection_abandon(connection);
+	else
+		connection_queue_answer(connection, out);
+	if (out != NULL)
+		evbuffer_free(out);
+}
+
+/* Answers with the status for an error of openat2(2). The status reveals nothing about files outside of
+ * the root. */
+static void refuse_path(struct connection *connection, int error)
+{
+	switch (error) {
+	case -ENOENT:
+	case -ENOTDIR:
+	case -ENAMETOOLONG:
+		connection_refuse(connection, 404, NULL, NULL);
+		return;
+	case -EINVAL:
+		connection_refuse(connection, 400, NULL, "bad escape in the path");
+		return;
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+	case -EAGAIN:
+		connection_refuse(connection, 503, "Retry-After: 1\r\n", NULL);
+		return;
+	case -EIO:
+		connection_refuse(connection, 500, NULL, NULL);
+		return;
+	default:
+		connection_refuse(connection, 403, NULL, NULL);
+		return;
+	}
+}
+
+/* The relative links of a directory work only if its path ends with a slash. Several leading slashes
+ * become one, because a Location that starts with two slashes names another host. */
+static void redirect_to_directory(struct connection *connection, const char *text)
+{
+	const char *path = text + connection->head.path.start;
+	int length = connection->head.path.length;
+	while (length > 0 && (*path == '/' || *path == '\\')) {
+		path++;
+		length--;
+	}
+	char fields[HTTP_HEAD_LIMIT + 32];
+	evutil_snprintf(fields, sizeof(fields), "Location: /%.*s/%.*s\r\n", length, path,
+	                (int)connection->head.query.length, text + connection->head.query.start);
+	connection_refuse(connection, 301, fields, NULL);
+}
+
+static void file_finished(struct ferry_file_producer *producer, int status, uint64_t sent,
+                          void *context)
+{
+	(void)producer, (void)sent;
+	struct connection *connection = context;
+	connection->files--;
+	if (connection->state == CONNECTION_GONE) {
+		if (connection->files == 0)
+			connection_free_memory(connection);
+		return;
+	}
+	if (status != 0)
+		connection_abandon(connection); /* the head has announced more bytes */
+}
+
+static int send_static_file(struct connection *connection, struct evbuffer *out,
+                            struct static_file *file, const struct http_range *range)
+{
+	static const struct ferry_file_callbacks callbacks = {.finished = file_finished};
+	int status = ferry_transport_write_buffer(connection->transport, out);
+	if (status < 0)
+		return status;
+	status = ferry_transport_send_file(NULL, connection->transport, file->fd, FERRY_FD_TAKE,
+	                                   (int64_t)range->first, (int64_t)range->length, 0, &callbacks,
+	                                   connection);
+	if (status < 0)
+		return status;
+	file->fd = -1;
+	connection->files++;
+	return 0;
+}
+
+static int add_file_fields(struct evbuffer *out, int status, const char *path,
+                           const struct static_file *file, const struct http_range *range)
+{
+	char modified[HTTP_DATE_SIZE];
+	http_date_format(file->modified, modified);
+	int added = evbuffer_add_printf(out, "ETag: %s\r\nLast-Modified: %s\r\n", file->etag, modified);
+	if (added >= 0 && status != 304)
+		added = evbuffer_add_printf(out,
+		                            "Content-Type: %s\r\nContent-Length: %ju\r\n"
+		                            "Accept-Ranges: bytes\r\n"
+		                            "X-Content-Type-Options: nosniff\r\n",
+		                            mime_type_of(path), (uintmax_t)range->length);
+	if (added >= 0 && status == 206)
+		added = evbuffer_add_printf(
+		    out, "Content-Range: bytes %ju-%ju/%ju\r\n", (uintmax_t)range->first,
+		    (uintmax_t)(range->first + range->length - 1), (uintmax_t)file->size);
+	if (added >= 0)
+		added = evbuffer_add(out, "\r\n", 2);
+	return added < 0 ? -ENOMEM : 0;
+}
+
+static void answer_file(struct connection *connection, const char *text, const char *path,
+                        struct static_file *file)
+{
+	struct http_validators validators = {
+	    .etag = file->etag, .modified = file->modified, .size = file->size};
+	struct http_range range;
+	int status = http_condition_evaluate(&connection->head, text, &validators, time(NULL), &range);
+	if (status == 412) {
+		connection_refuse(connection, 412, NULL, NULL);
+		return;
+	}
+	if (status == 416) {
+		char fields[64];
+		evutil_snprintf(fields, sizeof(fields), "Content-Range: bytes */%ju\r\n",
+		                (uintmax_t)file->size);
+		connection_refuse(connection, 416, fields, NULL);
+		return;
+	}
+
+	struct evbuffer *out = evbuffer_new();
+	log_answer(connection, status, status == 304 ? 0 : range.length);
+	if (out == NULL || http_answer_begin(out, status, connection->keep_alive) < 0 ||
+	    add_file_fields(out, status, path, file, &range) < 0)
+		connection_abandon(connection);
+	else if (connection->head.method == HTTP_GET && status != 304 && range.length > 0 &&
+	         send_static_file(connection, out, file, &range) < 0)
+		connection_abandon(connection);
+	else
+		connection_queue_answer(connection, out);
+	if (out != NULL)
+		evbuffer_free(out);
+}
+
+static bool is_temporary(int status)
+{
+	return status == -EMFILE || status == -ENFILE || status == -ENOMEM || status == -EAGAIN;
+}
+
+static void answer_path(struct connection *connection, const char *text)
+{
+	static const char index_name[] = "/index.html";
+	const struct http_slice *encoded = &connection->head.path;
+	char path[PATH_MAX];
+	int status = http_path_decode(text + encoded->start, encoded->length, path,
+	                              sizeof(path) - sizeof(index_name));
+	struct static_file file = {.fd = -1};
+	if (status == 0)
+		status = static_file_open(connection->connections->root, path, &file);
+	if (status == -EISDIR) {
+		if (encoded->length > 0 && text[encoded->start + encoded->length - 1] != '/') {
+			redirect_to_directory(connection, text);
+			return;
+		}
+		memcpy(path + strlen(path), index_name, sizeof(index_name));
+		status = static_file_open(connection->connections->root, path, &file);
+		if (status == -ENOENT || status == -EISDIR)
+			status = -EACCES; /* the worker does not list directories */
+	}
+	if (is_temporary(status) && connection_wait(connection))
+		return;
+	if (status < 0) {
+		refuse_path(connection, status);
+		return;
+	}
+	answer_file(connection, text, path, &file);
+	if (file.fd >= 0)
+		close(file.fd);
+}
+
+/* The worker never reads a request body: the connection ends after the answer, so that no byte of the
+ * body is parsed as a request. */
+void connection_answer(struct connection *connection, const char *text)
+{
+	bool has_body = http_head_has_body(&connection->head);
+	connection->keep_alive =
+	    connection->head.keep_alive && !has_body && !connection->connections->draining;
+	switch (connection->head.method) {
+	case HTTP_UNKNOWN_METHOD:
+		connection_refuse(connection, 501, NULL, NULL);
+		return;
+	case HTTP_KNOWN_METHOD:
+		connection_refuse(connection, 405, "Allow: GET, HEAD\r\n", NULL);
+		return;
+	default:
+		break;
+	}
+	if (has_body)
+		connection_refuse(connection, 400, NULL, "a request body is not accepted");
+	else
+		answer_path(connection, text);
+}

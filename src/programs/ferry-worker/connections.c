@@ -1,0 +1,294 @@
+#include "programs/ferry-worker/connection.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+/* The most input that is dropped while a connection lingers. */
+enum { LINGER_BYTES = 1024 * 1024 };
+
+/* Bounds the requests that wait in the input while an answer is in the stream. */
+static const size_t bytes_per_read = 16384;
+
+/* Without a descriptor or memory for a file the worker retries for five seconds, and then answers 503. */
+static const struct timeval retry_pause = {.tv_usec = 50000};
+enum { MOST_RETRIES = 100 };
+
+static void read_request(struct connection *connection);
+
+struct evbuffer *connection_input(const struct connection *connection)
+{
+	return bufferevent_get_input(ferry_transport_get_bufferevent(connection->transport));
+}
+
+void connection_abandon(struct connection *connection)
+{
+	ferry_transport_abort_connection(connection->transport);
+}
+
+static void unlink_connection(struct connection *connection)
+{
+	*connection->link = connection->next;
+	if (connection->next != NULL)
+		connection->next->link = connection->link;
+	connection->connections->count--;
+}
+
+void connection_free_memory(struct connection *connection)
+{
+	free(connection->name);
+	free(connection);
+}
+
+static void destroy_connection(struct connection *connection)
+{
+	unlink_connection(connection);
+	event_free(connection->deadline);
+	ferry_transport_free(connection->transport);
+	connection->transport = NULL;
+	connection->state = CONNECTION_GONE;
+	if (connection->files == 0)
+		connection_free_memory(connection);
+}
+
+bool connection_wait(struct connection *connection)
+{
+	if (connection->retries++ >= MOST_RETRIES || event_add(connection->deadline, &retry_pause) < 0)
+		return false;
+	connection->state = CONNECTION_WAITING;
+	return true;
+}
+
+/* Answers the request whose complete head is at the start_connection of the input. */
+static void answer_first(struct connection *connection)
+{
+	struct evbuffer *input = connection_input(connection);
+	size_t length = connection->head.scanned;
+	const char *text = (const char *)evbuffer_pullup(input, (ev_ssize_t)length);
+	if (text == NULL) {
+		connection_abandon(connection);
+		return;
+	}
+	connection->state = CONNECTION_ANSWERING;
+	connection_answer(connection, text);
+	if (connection->state != CONNECTION_WAITING)
+		evbuffer_drain(input, length);
+}
+
+static void linger_connection(struct connection *connection)
+{
+	connection->state = CONNECTION_LINGERING;
+	ferry_transport_lose_write_connection(connection->transport);
+	if (connection->input_over) {
+		ferry_transport_lose_connection(connection->transport);
+		return;
+	}
+	event_add(connection->deadline, &connection->connections->linger_timeout);
+	evbuffer_drain(connection_input(connection), evbuffer_get_length(connection_input(connection)));
+	ferry_transport_resume_reading(connection->transport);
+}
+
+/* The stream is empty: the kernel has the whole answer. */
+static void answer_sent(void *context)
+{
+	struct connection *connection = context;
+	ferry_transport_unregister_producer(connection->transport);
+	if (connection->state != CONNECTION_ANSWERING)
+		return;
+	if (!connection->keep_alive) {
+		linger_connection(connection);
+		return;
+	}
+	connection->state = CONNECTION_READING;
+	http_head_init(&connection->head);
+	if (connection->connections->closes_idle &&
+	    evbuffer_get_length(connection_input(connection)) == 0)
+		ferry_transport_lose_connection(connection->transport);
+	else
+		read_request(connection);
+}
+
+void connection_queue_answer(struct connection *connection, struct evbuffer *out)
+{
+	static const struct ferry_producer_callbacks callbacks = {.resume_producing = answer_sent};
+	struct ferry_transport *transport = connection->transport;
+	if (ferry_transport_write_buffer(transport, out) < 0 ||
+	    ferry_transport_register_producer(transport, &callbacks, connection, FERRY_PRODUCER_PULL) <
+	        0)
+		connection_abandon(connection);
+}
+
+/* Parses the input, and answers a complete request. No callback runs within the call: the answer is
+ * queued. */
+static void read_request(struct connection *connection)
+{
+	struct evbuffer *input = connection_input(connection);
+	size_t length = evbuffer_get_length(input);
+	if (length > HTTP_HEAD_LIMIT)
+		length = HTTP_HEAD_LIMIT;
+	const char *text = length > 0 ? (const char *)evbuffer_pullup(input, (ev_ssize_t)length) : "";
+	if (text == NULL) {
+		connection_abandon(connection);
+		return;
+	}
+	int result = http_head_parse(&connection->head, text, length);
+	if (result == HTTP_HEAD_MORE) {
+		if (connection->input_over) {
+			ferry_transport_lose_connection(connection->transport);
+			return;
+		}
+		if (length > 0 && !event_pending(connection->deadline, EV_TIMEOUT, NULL))
+			event_add(connection->deadline, &connection->connections->head_timeout);
+		ferry_transport_resume_reading(connection->transport);
+		return;
+	}
+	event_del(connection->deadline);
+	connection->state = CONNECTION_ANSWERING;
+	ferry_transport_pause_reading(connection->transport);
+	if (result < 0) {
+		connection->keep_alive = false;
+		connection_refuse(connection, -result, NULL, connection->head.error);
+		return;
+	}
+	connection->retries = 0;
+	answer_first(connection);
+}
+
+static void connection_made(struct ferry_transport *transport, void *context)
+{
+	(void)transport;
+	read_request(context); /* the bytes that the proxy has read */
+}
+
+static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
+{
+	struct connection *connection = context;
+	if (connection->state == CONNECTION_READING) {
+		read_request(connection);
+	} else if (connection->state == CONNECTION_LINGERING) {
+		connection->lingered += evbuffer_get_length(input);
+		evbuffer_drain(input, evbuffer_get_length(input));
+		if (connection->lingered > LINGER_BYTES)
+			ferry_transport_lose_connection(transport);
+	}
+}
+
+/* A client that ends its half right after its request still gets the answer. */
+static void read_connection_lost(struct ferry_transport *transport, void *context)
+{
+	struct connection *connection = context;
+	connection->input_over = true;
+	if (connection->state != CONNECTION_ANSWERING && connection->state != CONNECTION_WAITING)
+		ferry_transport_lose_connection(transport);
+}
+
+static void connection_lost(struct ferry_transport *transport, int reason, void *context)
+{
+	(void)transport, (void)reason;
+	struct connection *connection = context;
+	struct connections *connections = connection->connections;
+	struct connection_tag tag = connection->tag;
+	destroy_connection(connection);
+	connections->ended(connections, &tag);
+}
+
+static void connection_timed_out(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct connection *connection = context;
+	if (connection->state == CONNECTION_READING) {
+		connection->state = CONNECTION_ANSWERING;
+		connection->keep_alive = false;
+		ferry_transport_pause_reading(connection->transport);
+		connection_refuse(connection, 408, NULL, "the request head took too long");
+	} else if (connection->state == CONNECTION_WAITING) {
+		answer_first(connection);
+	} else {
+		ferry_transport_lose_connection(connection->transport);
+	}
+}
+
+static const struct ferry_protocol protocol = {.connection_made = connection_made,
+                                               .data_received = data_received,
+                                               .read_connection_lost = read_connection_lost,
+                                               .connection_lost = connection_lost};
+
+static int start_connection(struct connection *connection, struct bufferevent *bev)
+{
+	struct connections *connections = connection->connections;
+	connection->deadline = evtimer_new(connections->base, connection_timed_out, connection);
+	if (connection->deadline == NULL)
+		return -ENOMEM;
+	/* ferry joins head and file in one segment; Nagle's algorithm would only delay the last segment of an
+	 * answer. On a unix socket the call fails, which does no harm. */
+	setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	int status = ferry_transport_new(&connection->transport, bev);
+	if (status < 0)
+		return status;
+	bufferevent_set_timeouts(bev, &connections->idle_timeout, &connections->idle_timeout);
+	bufferevent_set_max_single_read(bev, bytes_per_read);
+	return ferry_transport_set_protocol(connection->transport, &protocol, connection);
+}
+
+static void undo_start(struct connection *connection, struct bufferevent *bev)
+{
+	if (connection->transport != NULL)
+		ferry_transport_free(connection->transport);
+	else
+		bufferevent_free(bev);
+	if (connection->deadline != NULL)
+		event_free(connection->deadline);
+	connection_free_memory(connection);
+}
+
+int connections_serve(struct connections *connections, struct bufferevent *bev, const char *name,
+                      const struct connection_tag *tag)
+{
+	struct connection *connection = malloc(sizeof(*connection));
+	if (connection == NULL) {
+		bufferevent_free(bev);
+		return -ENOMEM;
+	}
+	*connection = (struct connection){
+	    .connections = connections, .tag = *tag, .state = CONNECTION_READING, .name = strdup(name)};
+	http_head_init(&connection->head);
+	int status = connection->name != NULL ? start_connection(connection, bev) : -ENOMEM;
+	if (status < 0) {
+		undo_start(connection, bev);
+		return status;
+	}
+	connection->next = connections->first;
+	connection->link = &connections->first;
+	if (connection->next != NULL)
+		connection->next->link = &connection->next;
+	connections->first = connection;
+	connections->count++;
+	return 0;
+}
+
+void connections_close_idle(struct connections *connections)
+{
+	connections->closes_idle = true;
+	for (struct connection *connection = connections->first; connection != NULL;
+	     connection = connection->next)
+		if (connection->state == CONNECTION_READING &&
+		    evbuffer_get_length(connection_input(connection)) == 0)
+			ferry_transport_lose_connection(connection->transport);
+}
+
+void connections_close_all(struct connections *connections)
+{
+	struct connection *next;
+	for (struct connection *connection = connections->first; connection != NULL;
+	     connection = next) {
+		next = connection->next;
+		destroy_connection(connection);
+	}
+}
