@@ -12,12 +12,12 @@
 #include <event2/bufferevent.h>
 #include <event2/thread.h>
 
+#include "closes.h"
 #include "ferry/dispatcher.h"
 #include "ferry/worker.h"
 #include "handoff/wire.h"
 #include "handoff_info.h"
 #include "message/wire.h"
-#include "closes.h"
 #include "test.h"
 #include "wire.h"
 
