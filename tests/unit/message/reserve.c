@@ -1,0 +1,284 @@
+/* Watermarks below a message, and descriptor slots that are reserved. */
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "message_inbox.h"
+#include "recorder.h"
+#include "test.h"
+#include "wire.h"
+
+static const size_t high_marks[] = {1, 15, 16, 17, 100, 315};
+
+enum { HIGH_MARKS = sizeof(high_marks) / sizeof(high_marks[0]) };
+
+TEST_CASE("watermarks");
+
+/* _i: the mark, with and without deferred callbacks */
+LOOP_TEST(a_high_water_mark_below_a_message_does_not_stop_the_reading, 2 * HIGH_MARKS)
+{
+	make_pair(PAIR_UNIX, inbox_ends);
+	open_inbox(&inbox, inbox_ends[0], _i < HIGH_MARKS ? 0 : BEV_OPT_DEFER_CALLBACKS);
+	bufferevent_setwatermark(inbox_bufferevent(&inbox), EV_READ, 0, high_marks[_i % HIGH_MARKS]);
+	for (unsigned int i = 0; i < 6; i++)
+		far_frame(i, i % 2 == 0 ? 300 : 3, i, i % 3);
+	pump_until_count(&inbox.count, 6);
+	for (unsigned int i = 0; i < 6; i++)
+		expect_note(i, i, i % 2 == 0 ? 300 : 3, i % 3, i);
+	expect_payload(&inbox, 0);
+	close_messages();
+}
+
+TEST(a_high_water_mark_still_bounds_a_read)
+{
+	unsigned char frame[INBOX_HEADER + 1000];
+	open_messages();
+	bufferevent_setwatermark(inbox_bufferevent(&inbox), EV_READ, 0, 10);
+	far_send_marked(frame, put_message_frame(frame, 1, 1000, 0), 0, 0);
+	pump_until_count(&inbox.count, 1);
+	expect_payload(&inbox, 0);
+	ck_assert_uint_ge(stats_of(inbox_transport(&inbox)).receive_calls, sizeof(frame) / 10);
+	close_messages();
+}
+
+static bool has_read_some(void *unused)
+{
+	(void)unused;
+	return stats_of(inbox_transport(&inbox)).bytes_received >= 100;
+}
+
+/* The mark is lower than the number of bytes of the message that have arrived. _i: deferred callbacks */
+LOOP_TEST(a_high_water_mark_may_be_set_in_the_middle_of_a_message, 2)
+{
+	unsigned char frame[INBOX_HEADER + 300];
+	put_message_frame(frame, 5, 300, 2);
+	make_pair(PAIR_UNIX, inbox_ends);
+	open_inbox(&inbox, inbox_ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
+	far_send_marked(frame, 100, 7, 2);
+	pump_until(has_read_some, NULL);
+	pump_turns(2);
+	bufferevent_setwatermark(inbox_bufferevent(&inbox), EV_READ, 0, 20);
+	far_send_marked(frame + 100, sizeof(frame) - 100, 0, 0);
+	pump_until_count(&inbox.count, 1);
+	expect_note(0, 5, 300, 2, 7);
+	expect_payload(&inbox, 0);
+	close_messages();
+}
+
+static void set_low_high_mark(struct inbox *box, struct ferry_message *message)
+{
+	(void)message;
+	bufferevent_setwatermark(inbox_bufferevent(box), EV_READ, 0, 20);
+}
+
+TEST(a_high_water_mark_may_be_set_in_a_callback)
+{
+	unsigned char frames[INBOX_HEADER + 10 + INBOX_HEADER + 300];
+	size_t length = put_message_frame(frames, 1, 10, 0);
+	put_message_frame(frames + length, 2, 300, 0);
+	open_messages();
+	inbox.hook = set_low_high_mark;
+	far_send_marked(frames, length + 100, 0, 0);
+	pump_until_count(&inbox.count, 1);
+	far_send_marked(frames + length + 100, sizeof(frames) - length - 100, 0, 0);
+	pump_until_count(&inbox.count, 2);
+	expect_payload(&inbox, 0);
+	close_messages();
+}
+
+/* _i: deferred callbacks */
+LOOP_TEST(a_low_water_mark_does_not_defer_messages, 2)
+{
+	make_pair(PAIR_UNIX, inbox_ends);
+	open_inbox(&inbox, inbox_ends[0], _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
+	bufferevent_setwatermark(inbox_bufferevent(&inbox), EV_READ, 1000000, 0);
+	inbox.hook = pause_inbox;
+	for (unsigned int i = 0; i < 3; i++)
+		far_frame(i, 10, i, i);
+	for (unsigned int i = 0; i < 3; i++) {
+		pump_until_count(&inbox.count, i + 1);
+		ck_assert_int_eq(ferry_transport_resume_reading(inbox_transport(&inbox)), 0);
+	}
+	close_messages();
+}
+
+/* The beginning of a message is in the stream's partial buffer. _i + 1: its bytes */
+LOOP_TEST(an_end_inside_a_message_is_an_error_under_a_high_water_mark_too, INBOX_HEADER + 20 - 1)
+{
+	unsigned char frame[INBOX_HEADER + 20];
+	put_message_frame(frame, 1, 20, 1);
+	open_messages();
+	bufferevent_setwatermark(inbox_bufferevent(&inbox), EV_READ, 0, 5);
+	far_send_marked(frame, (size_t)_i + 1, 0, 1);
+	close_inbox_far();
+	expect_inbox_lost(-EPROTO);
+	ck_assert_uint_eq(inbox.count, 0);
+	close_messages();
+}
+
+static void expect_nothing_yet(void)
+{
+	uint64_t before = stats_of(inbox_transport(&inbox)).bytes_received;
+	pump_turns(10);
+	ck_assert_uint_eq(stats_of(inbox_transport(&inbox)).bytes_received, before);
+	ck_assert_uint_eq(inbox.lost, 0);
+}
+
+/* pump_until() could not report a failure at the descriptor limit. */
+static void turn_until(const unsigned int *counter, unsigned int value)
+{
+	while (*counter < value)
+		event_base_loop(base, EVLOOP_ONCE);
+}
+
+TEST_CASE("the reserve");
+
+TEST(nothing_is_read_while_fewer_slots_than_the_reserve_are_free)
+{
+	open_messages();
+	pump_turns(2);
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 10), 0);
+	far_frame(1, 5, 0, 10);
+	far_frame(2, 5, 50, 10);
+	limit_descriptors(9);
+	expect_nothing_yet();
+	int calls = (int)stats_of(inbox_transport(&inbox)).receive_calls;
+	unlimit_descriptors();
+	ck_assert_int_eq(calls, 0);
+
+	pump_until_count(&inbox.count, 2);
+	expect_note(0, 1, 5, 10, 0);
+	expect_note(1, 2, 5, 10, 50);
+	ck_assert_uint_eq(inbox.notes[0].lost + inbox.notes[1].lost, 0);
+	close_messages();
+}
+
+static void steal_into_list(struct inbox *box, struct ferry_message *message)
+{
+	for (size_t i = 0; i < 5; i++)
+		box->stolen[(box->count - 1) * 5 + i] = ferry_message_steal_fd(message, i);
+}
+
+TEST(frames_come_one_by_one_as_slots_become_free)
+{
+	open_messages();
+	pump_turns(2);
+	inbox.hook = steal_into_list;
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 5), 0);
+	for (unsigned int i = 0; i < 6; i++)
+		far_frame(i, 5, 10 * i, 5);
+	limit_descriptors(11);
+	size_t lost = 0;
+	for (unsigned int i = 0; i < 6; i += 2) {
+		turn_until(&inbox.count, i + 2);
+		expect_nothing_yet();
+		lost += inbox.notes[i].lost + inbox.notes[i + 1].lost;
+		for (unsigned int j = 0; j < 10; j++)
+			close(inbox.stolen[5 * i + j]);
+	}
+	unlimit_descriptors();
+	ck_assert_uint_eq(inbox.count, 6);
+	ck_assert_uint_eq(lost, 0);
+	close_messages();
+}
+
+/* _i: 1: the reserve is one more than the free slots */
+LOOP_TEST(slots_below_used_ones_count_as_free, 2)
+{
+	int numbers[20];
+	open_messages();
+	pump_turns(2);
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 15 + (unsigned int)_i), 0);
+	far_frame(1, 5, 0, 15);
+	limit_descriptors(20);
+	/* Uses the upper end of the descriptor table. */
+	for (int i = 0; i < 20; i++)
+		numbers[i] = dup(inbox_ends[1]);
+	for (int i = 0; i < 15; i++)
+		close(numbers[i]);
+	if (_i == 1) {
+		expect_nothing_yet();
+		close(numbers[19]);
+	}
+	turn_until(&inbox.count, 1);
+	unlimit_descriptors();
+	ck_assert_uint_eq(inbox.notes[0].lost, 0);
+	for (int i = 15; i < 20 - _i; i++)
+		close(numbers[i]);
+	close_messages();
+}
+
+TEST(a_suspended_stream_can_be_paused_resumed_and_freed)
+{
+	open_messages();
+	pump_turns(2);
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 10), 0);
+	far_frame(1, 5, 0, 1);
+	far_frame(2, 5, 0, 1);
+	limit_descriptors(9);
+	expect_nothing_yet();
+	ferry_transport_pause_reading(inbox_transport(&inbox));
+	expect_nothing_yet();
+	ferry_transport_resume_reading(inbox_transport(&inbox));
+	expect_nothing_yet();
+	/* Enabling reading by libevent's own function does not read either. */
+	bufferevent_enable(inbox_bufferevent(&inbox), EV_READ);
+	expect_nothing_yet();
+	ferry_transport_pause_reading(inbox_transport(&inbox));
+	unlimit_descriptors();
+	expect_nothing_yet();
+	ferry_transport_resume_reading(inbox_transport(&inbox));
+	pump_until_count(&inbox.count, 2);
+
+	far_frame(3, 5, 0, 1);
+	limit_descriptors(9);
+	expect_nothing_yet();
+	free_messages(&inbox);
+	pump_turns(3);
+	unlimit_descriptors();
+	close_inbox_far();
+}
+
+/* _i: 1: the user has paused reading too */
+LOOP_TEST(a_suspended_stream_gets_everything_when_the_peer_is_gone, 2)
+{
+	open_messages();
+	pump_turns(2);
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 10), 0);
+	for (unsigned int i = 0; i < 4; i++)
+		far_frame(i, 5, 0, 10);
+	limit_descriptors(9);
+	expect_nothing_yet();
+	if (_i == 1)
+		ferry_transport_pause_reading(inbox_transport(&inbox));
+	/* close() would not do: the process that sets the limits has a copy. */
+	ck_assert_int_eq(shutdown(inbox_ends[1], SHUT_RDWR), 0);
+	int status = send_plain(1, "x", 1);
+	pump_turns(10);
+	unsigned int lost = inbox.lost;
+	unlimit_descriptors();
+	ck_assert_int_eq(status, 0);
+	ck_assert_uint_eq(lost, 0);
+
+	expect_inbox_lost(-EPIPE);
+	ck_assert_uint_eq(inbox.count, 4);
+	for (unsigned int i = 0; i < 4; i++)
+		ck_assert_uint_eq(inbox.notes[i].lost, 0);
+	close_messages();
+}
+
+TEST(a_reserve_may_be_larger_than_one_look_and_than_the_limit)
+{
+	raise_descriptor_limit();
+	open_messages();
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 700), 0);
+	far_frame(1, 5, 0, 10);
+	pump_until_count(&inbox.count, 1);
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, UINT32_MAX), 0);
+	far_frame(2, 5, 0, 10);
+	expect_nothing_yet();
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 0), 0);
+	pump_until_count(&inbox.count, 2);
+	close_messages();
+}
