@@ -1,6 +1,7 @@
 #!/bin/sh
 # The public headers, the version script and the shared library name the same functions, and a program
-# can take the address of each.
+# can take the address of each. The header that declares a function is named after the function's type:
+# ferry_line_stream_send() is declared in line.h.
 set -eu
 
 source=$FERRY_SOURCE library=$FERRY_LIBRARY work=$FERRY_WORK
@@ -33,6 +34,34 @@ if ! [ -s "$work/headers" ]; then
 fi
 compare headers map
 compare headers library
+
+# The types that have a header. The longest one that the name of a function begins with decides.
+for header in "$source"/include/ferry/*.h; do
+	header=${header##*/}
+	echo "${header%.h}"
+done >"$work/types"
+for header in "$source"/include/ferry/*.h; do
+	declared_in=${header##*/}
+	tr '\n' ' ' <"$header" | tr ';' '\n' | sed -n 's/.*FERRY_EXPORT.*[ *]ferry_\([a-z0-9_]*\) *(.*/\1/p' |
+		while IFS= read -r name; do
+			echo "$name ${declared_in%.h}"
+		done
+done >"$work/declared"
+if ! awk 'NR == FNR { types[$1]; next }
+	{
+		best = ""
+		for (type in types)
+			if (($1 == type || index($1, type "_") == 1) && length(type) > length(best))
+				best = type
+		if (best != $2) {
+			print "ferry_" $1 "() is declared in " $2 ".h, not in " (best == "" ? "a header of its type" : best ".h")
+			wrong = 1
+		}
+		count++
+	}
+	END { exit wrong || count == 0 }' "$work/types" "$work/declared"; then
+	status=1
+fi
 if [ -s "$work/stray" ]; then
 	echo "symbols without a version:"
 	cat "$work/stray"
