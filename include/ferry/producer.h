@@ -3,10 +3,11 @@
 
 /**
  * @file producer.h
- * @brief What fills a transport, and is held back when the peer is slower.
+ * @brief A producer fills a transport, and is paused while the peer is slower.
  *
- * A push producer writes on its own and is told when to pause and when to go on. A pull producer
- * writes one chunk each time it is asked, which is each time the stream is empty.
+ * A push producer writes on its own; the transport pauses and resumes it. A pull producer writes one
+ * chunk each time the transport asks, which is each time the stream is empty. A transport has one
+ * producer at a time: see ferry_transport_register_producer().
  *
  * @code
  * static void next_chunk(void *context)
@@ -26,10 +27,10 @@
 
 FERRY_BEGIN_DECLS
 
-/** Who takes the initiative. Since 0.1. */
+/** The side that starts the writing. Since 0.1. */
 enum ferry_producer_mode {
-	FERRY_PRODUCER_PUSH = 1, /**< the producer, until it is paused */
-	FERRY_PRODUCER_PULL = 2  /**< the transport, each time its stream is empty */
+	FERRY_PRODUCER_PUSH = 1, /**< the producer writes on its own until it is paused */
+	FERRY_PRODUCER_PULL = 2  /**< the transport asks, each time its stream is empty */
 };
 
 /**
@@ -37,19 +38,19 @@ enum ferry_producer_mode {
  * call any ferry function, ferry_transport_free() included. Since 0.1.
  */
 struct ferry_producer_callbacks {
-	/** Push: go on. Pull: write one chunk. From the loop. Required. */
+	/** Push: write again. Pull: write one chunk. Runs from the loop. Required. */
 	void (*resume_producing)(void *context);
 
 	/** Push: write no more until resumed. Runs inside the call that crossed the mark. Required for
 	 *  push, ignored for pull. */
 	void (*pause_producing)(void *context);
 
-	/** The connection is gone, or the peer has ended and the protocol has no read_connection_lost:
-	 *  write no more. The producer is unregistered already. From the loop,
-	 *  before connection_lost; or inside ferry_transport_free(). May be NULL. */
+	/** Write no more: the connection has ended, or the peer has ended its half and the protocol has no
+	 *  read_connection_lost. The producer is already unregistered. Runs from the loop, before
+	 *  connection_lost; or inside ferry_transport_free(). May be NULL. */
 	void (*stop_producing)(void *context);
 
-	/** For later versions; leave NULL. */
+	/** Reserved for later versions; leave NULL. */
 	void (*reserved[2])(void);
 };
 

@@ -5,9 +5,9 @@
  * @file transport.h
  * @brief A libevent bufferevent that also carries open file descriptors and whole files.
  *
- * A transport is one connected stream: a plain socket `bufferevent` of the user's own plus what
- * ferry adds to it. Every `bufferevent_*` call goes on working on it; only the two I/O steps
- * change: reading is recvmsg(2) with room for descriptors, writing is sendmsg(2) and sendfile(2).
+ * A transport is one connected stream: a plain socket `bufferevent` of the program, with two
+ * changes. It reads by recvmsg(2) with room for descriptors, and it writes by sendmsg(2) and
+ * sendfile(2). Every `bufferevent_*` call still works on it.
  * Bytes, descriptors and files leave in the order of the calls.
  *
  * @code
@@ -26,12 +26,12 @@
  * }
  * @endcode
  *
- * Conventions, for every function of ferry: a function that can fail returns 0 or a negative
- * errno value and changes nothing when it fails. A call that returns an error never runs its
- * callback. Unless said otherwise a function may be called from inside any callback, and only in
- * the thread that runs the transport's event_base, or in any thread when the bufferevent was made
- * with BEV_OPT_THREADSAFE (callbacks then run with the bufferevent's lock held;
- * BEV_OPT_UNLOCK_CALLBACKS is for the bufferevent's own).
+ * Every function of ferry keeps these conventions. A function that can fail returns 0 or a negative
+ * errno value, and changes nothing when it fails. A call that returns an error never runs its
+ * callback. A function may be called inside any callback, unless its comment excludes that. It may
+ * be called only in the thread that runs the transport's event_base; if the bufferevent was made
+ * with BEV_OPT_THREADSAFE, in any thread. Callbacks then run with the bufferevent's lock held;
+ * BEV_OPT_UNLOCK_CALLBACKS applies only to the bufferevent's own callbacks.
  */
 
 #include <stdbool.h>
@@ -52,60 +52,60 @@ struct event_base;
 /** One connected stream. Opaque. */
 struct ferry_transport;
 
-/** Who closes a descriptor that is given to ferry. Since 0.1. */
+/** The owner of a descriptor that is passed to ferry: the owner closes it. Since 0.1. */
 enum ferry_fd_ownership {
-	/** ferry uses a duplicate; the caller's descriptor stays the caller's and may be closed at
-	 *  once. */
+	/** ferry uses a duplicate. The caller still owns its descriptor and may close it at once. */
 	FERRY_FD_DUP = 1,
-	/** On success ferry owns the descriptor and closes it once the kernel has it, or when the
-	 *  connection is gone. On failure, whatever the failure, the caller still owns it. */
+	/** On success ferry owns the descriptor, and closes it once the kernel has taken it or the
+	 *  connection has ended. On any failure the caller still owns it. */
 	FERRY_FD_TAKE = 2
 };
 
 /**
- * What a transport tells its owner. Every member may be NULL. ferry keeps the pointer, not a copy:
- * the table must outlive the transport, and is usually static const.
+ * The callbacks by which a transport notifies its owner. Every member may be NULL. ferry keeps the
+ * pointer, not a copy: the table must outlive the transport, and is usually static const.
  *
  * Every callback may call any ferry function on its transport, ferry_transport_free() included.
  * Since 0.1.
  */
 struct ferry_protocol {
-	/** The connection stands. Runs from the loop, before every other callback; once for each
-	 *  ferry_transport_set_protocol(). Not run when a connection attempt fails. */
+	/** The connection is established. Runs from the loop, before every other callback, once for
+	 *  each ferry_transport_set_protocol(). Does not run if the connection attempt fails. */
 	void (*connection_made)(struct ferry_transport *transport, void *context);
 
-	/** Bytes arrived. @p input is the bufferevent's own input buffer: drain what is wanted; what
-	 *  stays is offered again with the next bytes, by ferry_transport_resume_reading(), or to
-	 *  another protocol. */
+	/** Bytes arrived. @p input is the bufferevent's own input buffer; the callback drains the bytes
+	 *  that it wants. The transport offers the rest again with the next bytes, after
+	 *  ferry_transport_resume_reading(), or to another protocol. */
 	void (*data_received)(struct ferry_transport *transport, struct evbuffer *input, void *context);
 
-	/** One descriptor arrived, close-on-exec set; runs once for each, in the order of sending,
-	 *  before data_received for the bytes that it came with. The callback owns @p fd. When NULL,
-	 *  descriptors are closed and counted (`fds_unclaimed`) and the bytes are still delivered. */
+	/** One descriptor arrived, with close-on-exec set. Runs once for each descriptor, in the order
+	 *  of sending, before data_received for the bytes that it came with. The callback owns @p fd.
+	 *  If NULL, descriptors are closed and counted (`fds_unclaimed`), and the bytes are still
+	 *  delivered. */
 	void (*file_descriptor_received)(struct ferry_transport *transport, int fd, void *context);
 
-	/** Descriptors were sent to this process and the kernel could not install them (it is at
-	 *  RLIMIT_NOFILE, or a security module refused). Those that did arrive were delivered before.
-	 *  When NULL the connection is lost with -EMSGSIZE. */
+	/** The kernel could not install descriptors that the peer sent: the process is at RLIMIT_NOFILE,
+	 *  or a security module refused. The descriptors that did arrive were delivered before.
+	 *  If NULL, the connection is lost with -EMSGSIZE. */
 	void (*file_descriptors_lost)(struct ferry_transport *transport, void *context);
 
-	/** The peer closed its sending half; this side can go on sending. When NULL the transport
-	 *  tells its producer to stop, sends what is queued, and ends the connection with reason 0. */
+	/** The peer closed its sending half; this side can still send. If NULL, the transport stops its
+	 *  producer, sends what is queued, and ends the connection with reason 0. */
 	void (*read_connection_lost)(struct ferry_transport *transport, void *context);
 
-	/** The connection is over: exactly once, from the loop, never from inside the call that caused
-	 *  it. @p reason is 0 after a clean end, else a negative errno: -ETIMEDOUT a bufferevent
-	 *  timeout, -ECONNABORTED ferry_transport_abort_connection(), -EMSGSIZE descriptors lost,
-	 *  -ENODATA descriptors that had no byte to travel with, or what the kernel said (-EPIPE,
-	 *  -ECONNRESET, …). No callback follows. The owner frees the transport here or later. */
+	/** The connection has ended. Runs exactly once, from the loop, never inside the call that caused
+	 *  the end. @p reason is 0 after a clean end, else a negative errno: -ETIMEDOUT after a
+	 *  bufferevent timeout, -ECONNABORTED after ferry_transport_abort_connection(), -EMSGSIZE if
+	 *  descriptors were lost, -ENODATA if descriptors had no byte to travel with, or the kernel's
+	 *  error (-EPIPE, -ECONNRESET, …). No callback follows. The owner frees the transport here or
+	 *  later. */
 	void (*connection_lost)(struct ferry_transport *transport, int reason, void *context);
 
-	/** For later versions; leave NULL. */
+	/** Reserved for later versions; leave NULL. */
 	void (*reserved[4])(void);
 };
 
-/** What a transport did so far; see ferry_transport_get_stats(). Counts unless said otherwise.
- *  Since 0.1. */
+/** The counters of a transport since it was made; see ferry_transport_get_stats(). Since 0.1. */
 struct ferry_transport_stats {
 	uint64_t bytes_sent;      /**< bytes the kernel took, those of files included */
 	uint64_t bytes_received;  /**< bytes read */
@@ -114,57 +114,56 @@ struct ferry_transport_stats {
 	uint64_t files_sent;      /**< files sent whole */
 	uint64_t file_bytes_sent; /**< the part of bytes_sent that came from files */
 
-	uint64_t send_calls;     /**< sendmsg(2) or writev(2) calls */
-	uint64_t sendfile_calls; /**< sendfile(2) and splice(2) calls */
-	uint64_t receive_calls;  /**< recvmsg(2) or readv(2) calls */
+	uint64_t send_calls;     /**< calls of sendmsg(2) or writev(2) */
+	uint64_t sendfile_calls; /**< calls of sendfile(2) and splice(2) */
+	uint64_t receive_calls;  /**< calls of recvmsg(2) or readv(2) */
 	uint64_t send_eagain;    /**< times the socket was full */
-	uint64_t send_retries;   /**< times ENOBUFS, ENOMEM or ETOOMANYREFS was waited out */
+	uint64_t send_retries;   /**< retries after ENOBUFS, ENOMEM or ETOOMANYREFS */
 
-	uint64_t fds_unclaimed;    /**< received, and closed because no callback took them */
-	uint64_t fds_unsent;       /**< queued, and closed because the connection ended */
-	uint64_t fds_lost;         /**< reads that the kernel said had lost descriptors */
+	uint64_t fds_unclaimed;    /**< descriptors received and closed: no callback took them */
+	uint64_t fds_unsent;       /**< descriptors queued and closed: the connection ended */
+	uint64_t fds_lost;         /**< reads in which the kernel reported lost descriptors */
 	uint64_t controls_ignored; /**< control messages of another type than SCM_RIGHTS */
 
-	uint64_t bytes_queued;     /**< bytes waiting now, without those of files */
-	uint64_t fds_queued;       /**< descriptors waiting now */
-	uint64_t files_queued;     /**< files waiting or being sent now */
-	uint64_t bytes_queued_max; /**< the most bytes that ever waited */
-	uint64_t fds_queued_max;   /**< the most descriptors that ever waited */
+	uint64_t bytes_queued;     /**< bytes queued now, without those of files */
+	uint64_t fds_queued;       /**< descriptors queued now */
+	uint64_t files_queued;     /**< files queued or being sent now */
+	uint64_t bytes_queued_max; /**< the highest bytes_queued so far */
+	uint64_t fds_queued_max;   /**< the highest fds_queued so far */
 
 	uint64_t file_waits; /**< times a file waited for its source or for the disk */
 
 	uint64_t reserved[11]; /**< zero, for later versions */
 };
 
-/** Takes a received descriptor, which is then the callback's. See ferry_transport_set_fd_cb(). */
+/** Receives a descriptor, and owns it. See ferry_transport_set_fd_cb(). Since 0.1. */
 typedef void (*ferry_fd_cb)(struct ferry_transport *transport, int fd, void *context);
 
-/** Is told that descriptors were lost. See ferry_transport_set_fds_lost_cb(). */
+/** Runs when the kernel has lost descriptors. See ferry_transport_set_fds_lost_cb(). Since 0.1. */
 typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *context);
 
 /**
  * Turns a plain socket bufferevent into a transport.
  *
- * On success the transport owns @p bev: ferry_transport_free() frees it, and its socket too if it
- * was made with BEV_OPT_CLOSE_ON_FREE. Callbacks, watermarks, timeouts, enabled events, priority
- * and what is in the buffers stay as they are. The socket is made non-blocking. The limits of one
- * read and one write are set to 256 KiB (1 MiB for writes on other than unix sockets);
- * bufferevent_set_max_single_read() and _write() change them. A bufferevent that is still
- * connecting is welcome; not one that still looks a name up (bufferevent_socket_connect_hostname()).
- * From then on its event_base is not to be changed (bufferevent_base_set()).
+ * On success the transport owns @p bev: ferry_transport_free() frees it, and closes its socket if
+ * @p bev was made with BEV_OPT_CLOSE_ON_FREE. Callbacks, watermarks, timeouts, enabled events,
+ * priority and the contents of the buffers stay as they are. The socket becomes non-blocking. The
+ * limits of one read and one write become 256 KiB (1 MiB for writes on other than unix sockets);
+ * bufferevent_set_max_single_read() and _write() change them. @p bev may still be connecting, but
+ * must not be looking up a name (bufferevent_socket_connect_hostname()). From then on the caller
+ * must not change its event_base (bufferevent_base_set()).
  *
- * On failure @p bev stays the caller's and as it was.
+ * On failure the caller still owns @p bev, and it is unchanged.
  *
  * @param[out] out the transport
  * @param bev a bufferevent of bufferevent_socket_new(), with an event_base and a descriptor
  * @retval 0 done
  * @retval -EINVAL an argument is NULL; @p bev is a filter, a pair or a TLS bufferevent, or has no
  *         event_base or no descriptor
- * @retval -ENOTSOCK its descriptor is not a socket; see ferry_transport_new_pipes()
- * @retval -EPROTOTYPE its socket is not a stream socket
- * @retval -EALREADY @p bev is a transport's already
- * @retval -ENOTSUP the libevent at run time has another major.minor version than the one ferry was
- *         built for
+ * @retval -ENOTSOCK the descriptor is not a socket; see ferry_transport_new_pipes()
+ * @retval -EPROTOTYPE the socket is not a stream socket
+ * @retval -EALREADY @p bev already belongs to a transport
+ * @retval -ENOTSUP the major.minor version of libevent at run time differs from that at build time
  * @retval -ENOMEM out of memory
  *
  * May be called in a callback of @p bev. Since 0.1.
@@ -174,15 +173,16 @@ FERRY_EXPORT int ferry_transport_new(struct ferry_transport **out, struct buffer
 /**
  * Makes a transport that reads from one descriptor and writes to another: pipes, FIFOs, terminals.
  *
- * Bytes and files flow; descriptors are refused with -EOPNOTSUPP. The transport makes its own
- * bufferevent (ferry_transport_get_bufferevent(); bufferevent_getfd() gives @p read_fd). On success
- * it owns both descriptors, which may be one and the same, makes them non-blocking and closes them
- * when the connection ends. On failure they stay the caller's and as they were.
+ * The transport carries bytes and files; ferry_transport_send_fd() returns -EOPNOTSUPP. The
+ * transport makes its own bufferevent (ferry_transport_get_bufferevent()); bufferevent_getfd()
+ * returns @p read_fd. On success the transport owns both descriptors, which may be the same one,
+ * makes them non-blocking, and closes them when the connection ends. On failure the caller still
+ * owns them, and they are unchanged.
  *
  * @param[out] out the transport
- * @param base the event_base to work in
- * @param read_fd where bytes come from
- * @param write_fd where bytes go to
+ * @param base the event_base that runs the transport
+ * @param read_fd the descriptor to read from
+ * @param write_fd the descriptor to write to
  * @retval 0 done
  * @retval -EINVAL an argument is NULL; a descriptor is a regular file or a directory, or is not open
  *         in the direction needed
@@ -196,35 +196,39 @@ FERRY_EXPORT int ferry_transport_new_pipes(struct ferry_transport **out, struct 
                                            int read_fd, int write_fd);
 
 /**
- * Frees a transport, at any time, in any callback.
+ * Frees a transport. Legal at any time, in any callback.
  *
- * The connection ends at once, with shutdown(2), what is queued is dropped: use
- * ferry_transport_lose_connection() first to have it sent. Queued descriptors are closed, a producer
- * is told to stop before the call returns. No protocol callback runs any more; the `finished`
- * callback of a file in the stream still runs, from the loop, with -ECANCELED. The bufferevent is
- * freed; like any bufferevent its memory, and its descriptor if it was made with
- * BEV_OPT_CLOSE_ON_FREE, go when the loop next runs.
+ * The connection ends at once, with shutdown(2), and queued output is dropped; call
+ * ferry_transport_lose_connection() first to have it sent. Queued descriptors are closed.
+ * The producer's stop_producing runs before the call returns. No protocol callback runs any more; the
+ * `finished` callback of a file in the stream still runs, from the loop, with -ECANCELED. The
+ * bufferevent is freed. As with any bufferevent, its memory is released when the loop next runs, and
+ * its descriptor is closed then if it was made with BEV_OPT_CLOSE_ON_FREE.
  *
- * @param transport the transport, or NULL for nothing to happen
+ * @param transport the transport; NULL does nothing
  *
  * Since 0.1.
  */
 FERRY_EXPORT void ferry_transport_free(struct ferry_transport *transport);
 
-/** The bufferevent that the transport stands on. It stays the transport's: do not free it. NULL for
- *  NULL. Since 0.1. */
+/** Returns the transport's bufferevent. The transport still owns it: do not free it. NULL for NULL.
+ *  Since 0.1. */
 FERRY_EXPORT struct bufferevent *
 ferry_transport_get_bufferevent(const struct ferry_transport *transport);
 
 /**
- * Gives the transport another socket, as bufferevent_setfd() does, and notices at once.
+ * Gives the transport another socket, as bufferevent_setfd() does, without losing descriptors.
  *
- * bufferevent_setfd() and bufferevent_socket_connect() put libevent's own I/O steps back. ferry
- * notices that at its next call or callback, but descriptors that arrive before are lost; with this
- * function none are. The old socket is not closed. Descriptors and files in the stream stay queued.
+ * bufferevent_setfd() and bufferevent_socket_connect() restore libevent's own I/O steps. ferry
+ * notices that at its next call or callback, but descriptors that arrive before then are lost. This
+ * function loses none. It does not close the old socket. Descriptors and files in the stream stay
+ * queued.
+ *
+ * @param transport the transport
+ * @param fd the new socket; the bufferevent closes it when freed if BEV_OPT_CLOSE_ON_FREE is set
  *
  * @retval 0 done
- * @retval -EINVAL @p transport is NULL or stands on pipes, or @p fd is negative
+ * @retval -EINVAL @p transport is NULL or uses pipes, or @p fd is negative
  * @retval -ENOTSOCK, -EPROTOTYPE as ferry_transport_new()
  * @retval -EOPNOTSUPP descriptors are queued and @p fd is not a unix socket
  * @retval -ENOTCONN the connection is over (connection_lost has run or is about to)
@@ -234,14 +238,14 @@ ferry_transport_get_bufferevent(const struct ferry_transport *transport);
 FERRY_EXPORT int ferry_transport_set_socket(struct ferry_transport *transport, int fd);
 
 /**
- * Has the transport call @p protocol from now on, in place of the bufferevent's own callbacks, and
- * enables reading. May be called again, in a callback too, to change the protocol: the new one's
- * connection_made runs from the loop before its other callbacks. Bytes that are in the input already
- * are offered to its data_received, if they reach the read low-water mark.
+ * Sets the protocol, which the transport calls in place of the bufferevent's own callbacks, and
+ * enables reading. May be called again, in a callback too, to change the protocol. The new protocol's
+ * connection_made runs from the loop before its other callbacks. Bytes that are already in the input
+ * are offered to its data_received if they reach the read low-water mark.
  *
  * @param transport the transport
  * @param protocol the callbacks; must outlive the transport
- * @param context handed to each callback
+ * @param context the last argument of each callback
  * @retval 0 done
  * @retval -EINVAL @p transport or @p protocol is NULL
  * @retval -ENOTCONN the connection is over
@@ -253,13 +257,14 @@ FERRY_EXPORT int ferry_transport_set_protocol(struct ferry_transport *transport,
                                               const struct ferry_protocol *protocol, void *context);
 
 /**
- * Sets what takes received descriptors when the transport is used as a bufferevent, without a
- * protocol. It runs before the bufferevent's read callback for the bytes that the descriptor came
- * with, directly from the read step also under BEV_OPT_DEFER_CALLBACKS.
+ * Sets the callback for received descriptors, for a transport that is used as a bufferevent, without
+ * a protocol. It runs before the bufferevent's read callback for the bytes that the descriptor came
+ * with; directly from the read step, even under BEV_OPT_DEFER_CALLBACKS.
  *
  * @param transport the transport
- * @param cb the callback, which owns the descriptor that it gets; NULL closes and counts them
- * @param context handed to @p cb
+ * @param cb the callback, which owns the descriptor that it receives; if NULL, descriptors are closed
+ *        and counted
+ * @param context the last argument of @p cb
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL
  *
@@ -269,10 +274,13 @@ FERRY_EXPORT int ferry_transport_set_fd_cb(struct ferry_transport *transport, fe
                                            void *context);
 
 /**
- * Sets what is told of descriptors that the kernel could not install, when the transport is used
- * without a protocol. NULL, the default: the bufferevent's event callback gets
+ * Sets the callback for descriptors that the kernel could not install, for a transport that is used
+ * without a protocol. With NULL, the default, the bufferevent's event callback gets
  * BEV_EVENT_ERROR|BEV_EVENT_READING with errno EMSGSIZE, and the connection is shut down.
  *
+ * @param transport the transport
+ * @param cb the callback, or NULL
+ * @param context the last argument of @p cb
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL
  *
@@ -282,12 +290,12 @@ FERRY_EXPORT int ferry_transport_set_fds_lost_cb(struct ferry_transport *transpo
                                                  ferry_fds_lost_cb cb, void *context);
 
 /**
- * Queues bytes. The same as bufferevent_write() on the transport's bufferevent, but says no when
- * they could not be sent any more.
+ * Queues bytes, as bufferevent_write() on the transport's bufferevent does, but returns an error if
+ * they can no longer be sent.
  *
  * @param transport the transport
  * @param data the bytes, copied; may be NULL when @p length is 0
- * @param length how many bytes
+ * @param length the number of bytes
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL, or @p data is NULL and @p length is not 0
  * @retval -EPIPE the connection is over or being closed, or its sending half is
@@ -301,9 +309,11 @@ FERRY_EXPORT int ferry_transport_write(struct ferry_transport *transport, const 
 /**
  * Queues all bytes of an evbuffer without copying them, and leaves @p buffer empty.
  *
- * A buffer with EVBUFFER_FLAG_DRAINS_TO_FD set and files added by evbuffer_add_file() is not to be
- * given: use ferry_transport_send_file().
+ * @p buffer must not both have EVBUFFER_FLAG_DRAINS_TO_FD set and contain files added by
+ * evbuffer_add_file(): use ferry_transport_send_file().
  *
+ * @param transport the transport
+ * @param buffer the bytes; the caller still owns the evbuffer
  * @retval 0 done
  * @retval -EINVAL an argument is NULL
  * @retval -EPIPE as ferry_transport_write()
@@ -318,8 +328,8 @@ FERRY_EXPORT int ferry_transport_write_buffer(struct ferry_transport *transport,
  * Queues a descriptor. It travels with the next byte written after this call: it reaches the peer
  * no later than that byte, and never before the bytes already written.
  *
- * The number is checked now. A registered push producer is told to pause, inside this call, when
- * the queue reaches its high-water mark.
+ * The call itself checks that the descriptor is open. If the queue reaches its high-water mark, the
+ * pause_producing of a push producer runs inside this call.
  *
  * @param transport the transport
  * @param fd the descriptor
@@ -327,14 +337,14 @@ FERRY_EXPORT int ferry_transport_write_buffer(struct ferry_transport *transport,
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL or @p ownership is neither
  * @retval -EBADF @p fd is not open
- * @retval -EOPNOTSUPP the transport does not stand on a unix socket
- * @retval -ELOOP @p fd is the transport's own socket, which in flight over itself could only be
- *         freed by the kernel's garbage collector
- * @retval -ENOBUFS the queue is at its limit, or as many descriptors as one message holds wait for
- *         the same byte (with an unsent file between them 253 in all, because the file may turn out
- *         to be empty): write a byte first
+ * @retval -EOPNOTSUPP the transport's descriptor is not a unix socket
+ * @retval -ELOOP @p fd is the transport's own socket: only the kernel's garbage collector could free
+ *         a socket that is in flight over itself
+ * @retval -ENOBUFS the queue is at its limit; or the descriptors that are pending for the same byte
+ *         fill one message (with an unsent file between them, 253 in all, because the file may turn
+ *         out to be empty): write a byte first
  * @retval -EPIPE as ferry_transport_write()
- * @retval -EMFILE FERRY_FD_DUP and no descriptor number is free
+ * @retval -EMFILE @p ownership is FERRY_FD_DUP, and no descriptor slot is free
  * @retval -ENOMEM out of memory
  *
  * Since 0.1.
@@ -343,10 +353,12 @@ FERRY_EXPORT int ferry_transport_send_fd(struct ferry_transport *transport, int 
                                          enum ferry_fd_ownership ownership);
 
 /**
- * Lets descriptors of later positions ride along with the first byte of the same sendmsg(2):
+ * Permits a sendmsg(2) to carry, with its first byte, the descriptors of its later bytes too. That is
  * faster, but a descriptor may then reach the peer before bytes that were written before it. Off by
  * default.
  *
+ * @param transport the transport
+ * @param coalescing true to permit it
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL
  *
@@ -356,10 +368,10 @@ FERRY_EXPORT int ferry_transport_set_fd_coalescing(struct ferry_transport *trans
                                                    bool coalescing);
 
 /**
- * Sets how many descriptors one message may carry, and so how many can wait for the same byte.
+ * Sets the highest number of descriptors in one message, and so of those pending for the same byte.
  *
  * @param transport the transport
- * @param max 1 to 253, the kernel's limit; 64 at first
+ * @param max 1 to 253, the kernel's limit; the default is 64
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL or @p max is out of range
  *
@@ -372,9 +384,10 @@ FERRY_EXPORT int ferry_transport_set_max_fds_per_message(struct ferry_transport 
  * Sets the bounds of the queue of descriptors.
  *
  * @param transport the transport
- * @param high queued descriptors at which a push producer is paused; it is resumed at half of that.
- *        64 at first
- * @param limit queued descriptors at which ferry_transport_send_fd() refuses; 1024 at first
+ * @param high the number of queued descriptors at which a push producer is paused; it is resumed at
+ *        half of that. The default is 64
+ * @param limit the number of queued descriptors at which ferry_transport_send_fd() returns -ENOBUFS.
+ *        The default is 1024
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL, @p high is 0, or @p limit is less than @p high or more than
  *         1048576
@@ -386,8 +399,8 @@ FERRY_EXPORT int ferry_transport_set_fd_buffer(struct ferry_transport *transport
 
 /**
  * Puts the transport into a rate limit group, or takes it out. Use this in place of
- * bufferevent_add_to_rate_limit_group(), which cannot count what ferry sends and receives.
- * bufferevent_set_rate_limit() needs no such care.
+ * bufferevent_add_to_rate_limit_group(), which cannot count the bytes that ferry sends and receives.
+ * bufferevent_set_rate_limit() has no such problem.
  *
  * @param transport the transport
  * @param group the group, which must outlive the membership; NULL to leave
@@ -400,24 +413,26 @@ FERRY_EXPORT int ferry_transport_set_fd_buffer(struct ferry_transport *transport
 FERRY_EXPORT int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
                                                       struct bufferevent_rate_limit_group *group);
 
-/** Stops reading: no data_received and no descriptors until ferry_transport_resume_reading(). Once
- *  the peer is known to be gone, what it still sent is delivered even so, because nothing can follow
- *  it. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over. Since 0.1. */
+/** Pauses reading: neither data_received nor a callback for descriptors runs until
+ *  ferry_transport_resume_reading(). Once the peer is known to be gone, the rest of its bytes and
+ *  descriptors is delivered even so, because nothing can follow. -EINVAL: @p transport is NULL.
+ *  -ENOTCONN: the connection is over. Since 0.1. */
 FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport);
 
-/** Reads again after ferry_transport_pause_reading(); nothing happens when reading is not paused.
- *  Descriptors that were held back are delivered, and bytes that were left in the input offered
- *  again, from the loop. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over.
+/** Resumes reading after ferry_transport_pause_reading(); does nothing if reading is not paused.
+ *  Undelivered descriptors are delivered, and bytes that were left in the input are offered again,
+ *  from the loop. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over.
  *  -ENOMEM: out of memory; reading stays paused. Since 0.1. */
 FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transport);
 
 /**
- * Sends all that is queued, then ends the connection: connection_lost with 0. Reading stops at once.
- * With a producer registered it waits until that unregisters. Descriptors that still have no byte to
- * travel with are closed and counted, and the reason is -ENODATA.
+ * Sends all queued output, then ends the connection: connection_lost runs with 0. Reading stops at
+ * once. If a producer is registered, the close waits until it unregisters. Descriptors that still
+ * have no byte to travel with are closed and counted, and the reason is -ENODATA.
  *
- * Without a protocol nothing is called; the socket is shut down once all is sent.
+ * Without a protocol no callback runs; the socket is shut down once all output is sent.
  *
+ * @param transport the transport
  * @retval 0 done, also when called again
  * @retval -EINVAL @p transport is NULL
  * @retval -ENOTCONN the connection is over
@@ -427,10 +442,12 @@ FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transpor
 FERRY_EXPORT int ferry_transport_lose_connection(struct ferry_transport *transport);
 
 /**
- * Sends all that is queued, then ends the sending half (shutdown(2) with SHUT_WR; on pipes the write
- * end is closed). Reading goes on until the peer has ended too; then connection_lost. With a
- * producer registered it waits until that unregisters. Descriptors without a byte as above.
+ * Sends all queued output, then ends the sending half: shutdown(2) with SHUT_WR, or on pipes the
+ * close of the write end. Reading goes on until the peer has ended its half too; then
+ * connection_lost runs. If a producer is registered, the sending half ends after it unregisters.
+ * Descriptors that have no byte to travel with are handled as by ferry_transport_lose_connection().
  *
+ * @param transport the transport
  * @retval 0 done, also when called again
  * @retval -EINVAL @p transport is NULL
  * @retval -ENOTCONN the connection is over
@@ -440,9 +457,10 @@ FERRY_EXPORT int ferry_transport_lose_connection(struct ferry_transport *transpo
 FERRY_EXPORT int ferry_transport_lose_write_connection(struct ferry_transport *transport);
 
 /**
- * Ends the connection now and drops all that is queued; on TCP with a reset. connection_lost
+ * Ends the connection now and drops all queued output; on TCP with a reset. connection_lost
  * follows from the loop, with -ECONNABORTED. Files in the stream finish with -ECONNABORTED.
  *
+ * @param transport the transport
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL
  * @retval -ENOTCONN the connection is over
@@ -460,8 +478,9 @@ FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transpo
  *
  * @param[out] out the file, to pause, resume or stop it; may be NULL
  * @param transport the transport, on any kind of socket or on pipes
- * @param fd the file, open for reading; anything but a directory. ferry does not change its O_NONBLOCK, which
- *        makes no difference. Nobody else should read from a pipe, socket or terminal meanwhile
+ * @param fd the file, open for reading; anything but a directory. It may be blocking or not; ferry
+ *        does not change its O_NONBLOCK. Nothing else should read from a pipe, socket or terminal
+ *        meanwhile
  * @param ownership FERRY_FD_TAKE: ferry closes @p fd when the file is finished; FERRY_FD_DUP: ferry uses a
  *        duplicate, which shares the position. On failure the caller still owns @p fd
  * @param offset the first byte, 0 or more, which leaves the file's own position alone; or
@@ -503,7 +522,7 @@ FERRY_EXPORT int ferry_transport_send_file(struct ferry_file_producer **out,
  *
  * @param transport the transport
  * @param callbacks the producer; must outlive the registration
- * @param context handed to each callback
+ * @param context the last argument of each callback
  * @param mode FERRY_PRODUCER_PUSH or FERRY_PRODUCER_PULL
  * @retval 0 done
  * @retval -EINVAL an argument is NULL, a required callback is missing, or @p mode is neither
@@ -518,8 +537,9 @@ FERRY_EXPORT int ferry_transport_register_producer(struct ferry_transport *trans
                                                    void *context, enum ferry_producer_mode mode);
 
 /**
- * Unregisters the producer; none of its callbacks runs any more. A close that waited for it goes on.
+ * Unregisters the producer; none of its callbacks runs any more. A close that waits for it goes on.
  *
+ * @param transport the transport
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL
  * @retval -ENOENT no producer is registered

@@ -16,7 +16,7 @@ static int put_bytes(struct bufferevent *bev, const void *bytes, size_t length)
 
 	if (length == 0)
 		return 0;
-	evbuffer_unfreeze(input, 0); /* the end, which is libevent's to add to */
+	evbuffer_unfreeze(input, 0); /* only libevent may add at the end */
 	int status = evbuffer_add(input, bytes, length);
 	evbuffer_freeze(input, 0);
 	return status == 0 ? rearm_offer_input(bev) : -ENOMEM;
@@ -31,7 +31,7 @@ int adopt_bufferevent(struct bufferevent **out, int fd, struct event_base *base,
 	bufferevent_lock(bev);
 	int status = put_bytes(bev, bytes, length);
 	if (status < 0)
-		bufferevent_setfd(bev, -1); /* which freeing would close */
+		bufferevent_setfd(bev, -1); /* or bufferevent_free() would close it */
 	bufferevent_unlock(bev);
 	if (status < 0) {
 		bufferevent_free(bev);
@@ -49,8 +49,8 @@ static void never(evutil_socket_t fd, short what, void *argument)
 	(void)fd, (void)what, (void)argument;
 }
 
-/* evconnlistener_new() does not notice when it cannot watch its socket. With one event on it already it
- * needs neither memory nor a system call for its own. */
+/* evconnlistener_new() does not report a failure to watch its socket. If another event watches the socket
+ * already, the listener's own event needs neither memory nor a system call. */
 static struct event *watch_before(struct event_base *base, int fd)
 {
 	struct event *event = event_new(base, fd, EV_READ | EV_PERSIST, never, NULL);
@@ -68,7 +68,7 @@ int adopt_listener(struct evconnlistener **out, int fd, struct event_base *base,
 	struct event *event = watch_before(base, fd);
 	if (event == NULL)
 		return -ENOMEM;
-	/* A backlog of 0 leaves the socket's own. */
+	/* A backlog of 0 leaves the socket's backlog unchanged. */
 	struct evconnlistener *listener = evconnlistener_new(base, callback, context, flags, 0, fd);
 	event_free(event);
 	if (listener == NULL)

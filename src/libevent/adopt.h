@@ -9,20 +9,20 @@ struct bufferevent;
 struct event_base;
 
 /*
- * Sockets that came from elsewhere become libevent's objects. What they are has been looked at
- * before. On success the descriptor is the object's, and non-blocking; on failure it is the
- * caller's, as it was.
+ * Sockets that another process has sent become libevent's objects. The caller has inspected them. On
+ * success the object owns the descriptor, which is then non-blocking. On failure the caller still owns
+ * it, and it is unchanged.
  */
 
 /*
- * A bufferevent with `length` bytes, which were read from the socket already, in its input.
- * -ENOMEM: or BEV_OPT_THREADSAFE without libevent's locks. With bytes also the errors of
- * rearm_offer_input().
+ * Makes a bufferevent with `length` bytes in its input, which were read from the socket before.
+ *   -ENOMEM  out of memory, or BEV_OPT_THREADSAFE is given and libevent has no locks
+ * With bytes, also the errors of rearm_offer_input().
  */
 int adopt_bufferevent(struct bufferevent **out, int fd, struct event_base *base, int options,
                       const void *bytes, size_t length);
 
-/* A listener. The socket's backlog stays what it is. -ENOMEM. */
+/* Makes a listener. The socket's backlog stays unchanged. -ENOMEM. */
 int adopt_listener(struct evconnlistener **out, int fd, struct event_base *base,
                    evconnlistener_cb callback, void *context, unsigned int flags);
 

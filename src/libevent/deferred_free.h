@@ -4,12 +4,12 @@
 #include <event2/event.h>
 
 /*
- * Memory that a callback on the stack may still read: a user may free an object inside any of its
- * callbacks. The object's memory lives until the loop has finalised one of its events.
+ * A user may free an object inside any of its callbacks, while code on the stack still reads the object.
+ * The object's memory is therefore released only when the loop has finalised one of its events.
  */
 
-/* Frees `event` now, and its argument, which is the object, from the loop: by `release`, or by free(3) if
- * that is NULL. event_base_free() releases the object too. */
+/* Frees `event` now. Its argument is the object, which the loop or event_base_free() releases later: by
+ * `release`, or by free(3) if that is NULL. */
 void deferred_free(struct event *event, event_finalize_callback_fn release);
 
 #endif

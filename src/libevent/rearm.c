@@ -8,17 +8,18 @@
 #include <event2/bufferevent_struct.h>
 #include <event2/util.h>
 
-/* The layout of a bufferevent is settled within a major.minor version of libevent. */
+/* The layout of a bufferevent does not change within a major.minor version of libevent. */
 static bool libevent_is_known(void)
 {
 	return event_get_version_number() >> 16 == LIBEVENT_VERSION_NUMBER >> 16;
 }
 
-/* What a socket bufferevent is known by: constants of libevent. */
+/* The marks of a socket bufferevent: its table of operations and its read callback. Both are constants
+ * inside libevent. */
 static _Atomic(uintptr_t) stock_ops;
 static _Atomic(event_callback_fn) stock_read;
 
-/* Any other has the same, so they are looked up once. */
+/* Every socket bufferevent has the same ones, and they are looked up once. */
 static int find_stock(struct event_base *base)
 {
 	if (atomic_load_explicit(&stock_ops, memory_order_acquire) != 0)
@@ -32,7 +33,7 @@ static int find_stock(struct event_base *base)
 	return 0;
 }
 
-/* A socket bufferevent with a descriptor, of a libevent that we know. */
+/* Whether it is a socket bufferevent with a descriptor, of the libevent of the build. */
 static int examine(struct bufferevent *bev)
 {
 	if (!libevent_is_known())
@@ -55,13 +56,13 @@ static const struct timeval *timeout_or_null(const struct timeval *timeout)
 static void assign(struct event *event, struct event_base *base, int fd, short what,
                    event_callback_fn callback, void *argument)
 {
-	/* event_assign() puts the priority back to the default. */
+	/* event_assign() resets the priority to the default. */
 	int priority = event_get_priority(event);
 	event_assign(event, base, fd, (short)(what | EV_PERSIST | EV_FINALIZE), callback, argument);
 	event_priority_set(event, priority);
 }
 
-/* Gives both events other callbacks, and leaves them as armed as they were. */
+/* Gives both events other callbacks. An armed event stays armed. */
 static void swap_events(struct bufferevent *bev, int write_fd, event_callback_fn on_read,
                         event_callback_fn on_write, void *argument)
 {
@@ -80,8 +81,8 @@ static void swap_events(struct bufferevent *bev, int write_fd, event_callback_fn
 		event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
 }
 
-/* While it connects, and only then, libevent keeps the write event when writing is disabled: the one
- * outward sign of its private flag. */
+/* While a bufferevent connects, and only then, libevent leaves the write event armed when writing is
+ * disabled. Its flag for connecting is private, and shows in no other way. */
 bool rearm_is_connecting(struct bufferevent *bev)
 {
 	short enabled = bev->enabled;
@@ -103,52 +104,53 @@ static void take_events(struct rearm *rearm)
 	swap_events(rearm->bev, rearm->write_fd, rearm->on_read, rearm->on_write, rearm->argument);
 }
 
-/* Pending while nothing connects, the write event may be the one that is running right now, with the
- * user in its "connected" callback. */
+/* If the write event is pending and the bufferevent does not connect, the event's callback may be on the
+ * stack, below the user's "connected" callback. */
 static bool may_be_writing(const struct rearm *rearm)
 {
 	return event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) && !rearm->connecting;
 }
 
-/* Suspends writing by way of a rate limit group that has nothing to give: the one suspension that
- * libevent lets others set, and that bufferevent_enable() does not undo. */
-static int hold_writing(struct rearm *rearm)
+/* Suspends writing by a rate limit group whose budget is spent. libevent offers its users no other
+ * suspension that bufferevent_enable() leaves in force. */
+static int close_write_gate(struct rearm *rearm)
 {
 	static const struct timeval long_tick = {.tv_sec = 3600};
 
-	rearm->hold_limit =
+	rearm->write_gate_limit =
 	    ev_token_bucket_cfg_new(EV_RATE_LIMIT_MAX, EV_RATE_LIMIT_MAX, 1, 1, &long_tick);
-	if (rearm->hold_limit == NULL)
+	if (rearm->write_gate_limit == NULL)
 		return -ENOMEM;
-	rearm->hold = bufferevent_rate_limit_group_new(rearm->bev->ev_base, rearm->hold_limit);
-	if (rearm->hold == NULL)
+	rearm->write_gate =
+	    bufferevent_rate_limit_group_new(rearm->bev->ev_base, rearm->write_gate_limit);
+	if (rearm->write_gate == NULL)
 		goto fail;
-	bufferevent_rate_limit_group_decrement_write(rearm->hold, 2);
-	if (bufferevent_add_to_rate_limit_group(rearm->bev, rearm->hold) == 0) {
-		/* libevent's write step, if it is the one that is running, deletes the event when it finds
-		 * writing suspended: rearm_release_hold() looks whether it has. */
+	bufferevent_rate_limit_group_decrement_write(rearm->write_gate, 2);
+	if (bufferevent_add_to_rate_limit_group(rearm->bev, rearm->write_gate) == 0) {
+		/* If libevent's write step is on the stack, it finds writing suspended and deletes the event;
+		 * rearm_open_write_gate() checks for that. */
 		event_add(&rearm->bev->ev_write, timeout_or_null(&rearm->bev->timeout_write));
 		return 0;
 	}
 
-	bufferevent_rate_limit_group_free(rearm->hold);
-	rearm->hold = NULL;
+	bufferevent_rate_limit_group_free(rearm->write_gate);
+	rearm->write_gate = NULL;
 fail:
-	ev_token_bucket_cfg_free(rearm->hold_limit);
-	rearm->hold_limit = NULL;
+	ev_token_bucket_cfg_free(rearm->write_gate_limit);
+	rearm->write_gate_limit = NULL;
 	return -ENOMEM;
 }
 
-bool rearm_release_hold(struct rearm *rearm)
+bool rearm_open_write_gate(struct rearm *rearm)
 {
-	if (rearm->hold == NULL)
+	if (rearm->write_gate == NULL)
 		return false;
 	bool waiting = event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) != 0;
 	bufferevent_remove_from_rate_limit_group(rearm->bev);
-	bufferevent_rate_limit_group_free(rearm->hold);
-	ev_token_bucket_cfg_free(rearm->hold_limit);
-	rearm->hold = NULL;
-	rearm->hold_limit = NULL;
+	bufferevent_rate_limit_group_free(rearm->write_gate);
+	ev_token_bucket_cfg_free(rearm->write_gate_limit);
+	rearm->write_gate = NULL;
+	rearm->write_gate_limit = NULL;
 	return waiting;
 }
 
@@ -166,8 +168,8 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	struct bufferevent *bev = rearm->bev;
 	struct evbuffer *output = bufferevent_get_output(bev);
 
-	/* libevent's own output callback stays. Ours was added later, so it runs first and makes the
-	 * write event active; libevent's then sees it pending and does nothing. */
+	/* libevent's own output callback stays. ferry's callback was added later, and therefore runs first;
+	 * it activates the write event. libevent's callback then finds the event pending and does nothing. */
 	rearm->output_cb = evbuffer_add_cb(output, on_output, rearm->argument);
 	if (rearm->output_cb == NULL)
 		return -ENOMEM;
@@ -176,14 +178,14 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	rearm->stock_write = event_get_callback(&bev->ev_write);
 	take_events(rearm);
 
-	if (may_be_writing(rearm) && hold_writing(rearm) < 0) {
+	if (may_be_writing(rearm) && close_write_gate(rearm) < 0) {
 		swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
 		evbuffer_remove_cb_entry(output, rearm->output_cb);
 		return -ENOMEM;
 	}
 
-	/* With this flag evbuffer_add_file() makes chains that evbuffer_peek() misreads: it would hand
-	 * out heap memory as if it were the file. */
+	/* With this flag evbuffer_add_file() makes chains that evbuffer_peek() misreads: it would return
+	 * heap memory as if it were the file. */
 	evbuffer_clear_flags(output, EVBUFFER_FLAG_DRAINS_TO_FD);
 	bufferevent_incref(bev);
 	return 0;
@@ -193,24 +195,24 @@ void rearm_detach(struct rearm *rearm)
 {
 	struct bufferevent *bev = rearm->bev;
 
-	rearm_release_hold(rearm);
-	/* Its entry stays until rearm_free(): we may be inside another callback on the output, and
-	 * libevent has the next entry in its hand. */
+	rearm_open_write_gate(rearm);
+	/* The entry stays until rearm_free(): another callback on the output may be on the stack, and
+	 * libevent then already points to the next entry. */
 	evbuffer_cb_clear_flags(bev->output, rearm->output_cb, EVBUFFER_CB_ENABLED);
-	/* libevent's own output callback, which may be next, adds the write event if writing is enabled. */
+	/* libevent's own output callback may run next, and adds the write event if writing is enabled. */
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
-	/* libevent's finaliser is handed the event's argument, and takes it for the bufferevent. */
+	/* libevent's finaliser takes the event's argument for the bufferevent. */
 	swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
 }
 
 void rearm_free(struct rearm *rearm)
 {
 	evbuffer_remove_cb_entry(rearm->bev->output, rearm->output_cb);
-	/* Our reference, and the one that the user gave us; but a program that has called
-	 * bufferevent_free() itself, which ours outlived, has given that back already. */
+	/* Drops ferry's own reference, and then the one that the user passed to ferry. If the program has
+	 * called bufferevent_free() itself, the second is already gone and the first was the last. */
 	if (bufferevent_decref(rearm->bev) == 0)
 		bufferevent_free(rearm->bev);
 }
@@ -233,11 +235,11 @@ bool rearm_check(struct rearm *rearm)
 {
 	if (event_get_callback(&rearm->bev->ev_read) == rearm->on_read)
 		return false;
-	/* Suspended, a bufferevent does not show that it connects. */
-	rearm_release_hold(rearm);
+	/* While its writing is suspended, a bufferevent does not show that it connects. */
+	rearm_open_write_gate(rearm);
 	take_events(rearm);
 	if (may_be_writing(rearm))
-		(void)hold_writing(rearm); /* without memory for it bytes may overtake descriptors */
+		(void)close_write_gate(rearm); /* without memory for it bytes may overtake descriptors */
 	return true;
 }
 
@@ -266,8 +268,8 @@ void rearm_stop_waiting(struct rearm *rearm)
 	struct event *event = &rearm->bev->ev_write;
 	if (!event_pending(event, EV_WRITE | EV_TIMEOUT, NULL))
 		return;
-	/* event_del() alone would leave the interval behind, and each later event_active() would then
-	 * add the event again to restart it. */
+	/* event_del() alone would leave the interval set, and each later event_active() would then add the
+	 * event again to restart it. */
 	event_remove_timer(event);
 	event_del(event);
 }
@@ -281,7 +283,7 @@ void rearm_stop_reading(struct rearm *rearm)
 {
 	struct event *event = &rearm->bev->ev_read;
 
-	event_remove_timer(event); /* as above */
+	event_remove_timer(event); /* as in rearm_stop_waiting() */
 	event_del(event);
 }
 
@@ -314,15 +316,15 @@ bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 	struct bufferevent *bev = rearm->bev;
 	struct record record = {0};
 
-	/* After a failure libevent deletes the read event, after success it does not touch it: the
-	 * outward sign of how it went, also when callbacks are deferred. */
+	/* After a failure libevent deletes the read event, after success it does not touch it. That shows
+	 * the result even when callbacks are deferred. */
 	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
 	if (!reading)
 		event_add(&bev->ev_read, NULL);
 
-	/* libevent's own write step ends the connecting. With writing disabled it goes no further, and
-	 * the user hears of it only when our hands are off the bufferevent again. (With deferred
-	 * callbacks it only notes the event, for the user's callback.) */
+	/* libevent's own write step finishes the attempt. With writing disabled it does nothing more. The
+	 * user's callback runs below, when the bufferevent's fields are restored. (With deferred callbacks
+	 * libevent only records the event, for the user's callback.) */
 	bufferevent_event_cb user_cb = bev->errorcb;
 	void *user_argument = bev->cbarg;
 	short enabled = bev->enabled;
@@ -346,10 +348,11 @@ bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 	return !rearm->connecting && !failed;
 }
 
-/* ---- input that libevent did not read ---- */
+/* ---- input that ferry added ---- */
 
-/* libevent tells nobody that reading is enabled: but it adds the read event. Armed for writing too, that
- * comes at once, or with the next byte if there is no room to write. */
+/* libevent has no callback for the moment when reading is enabled, but then it adds the read event. The
+ * read event is armed for writing too, and therefore fires at once; if the socket is not writable, with
+ * the next byte. */
 static void on_reading(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
@@ -379,7 +382,7 @@ int rearm_examine_stock(struct bufferevent *bev)
 	           : -EINVAL;
 }
 
-/* In the loop, or in event_base_free(). */
+/* Runs in the loop, or in event_base_free(). */
 static void offer_input(struct event *event, void *argument)
 {
 	(void)event;
@@ -409,7 +412,7 @@ int rearm_offer_input(struct bufferevent *bev)
 	int status = rearm_examine_stock(bev);
 	if (status < 0)
 		return status;
-	/* Of all calls from the loop a finaliser alone cannot get lost: event_base_free() makes it too. */
+	/* Only a finaliser is certain to be called: event_base_free() calls it too. */
 	struct event *event = event_new(bev->ev_base, -1, 0, never, bev);
 	if (event == NULL)
 		return -ENOMEM;

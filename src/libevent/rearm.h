@@ -8,101 +8,106 @@
 #include <event2/event.h>
 
 /*
- * Re-arming: the two I/O events of a plain socket bufferevent become ours, and are given back.
+ * Re-arming: ferry replaces the callbacks of the two I/O events of a plain socket bufferevent, and
+ * restores them later.
  *
- * A socket bufferevent is two events, two buffers and bookkeeping. Only what the events do when they
- * fire needs to change for a stream that carries descriptors and files; everything else (watermarks,
- * rate limits, timeouts, deferred callbacks, locking) stays libevent's. This is the one file that
- * knows the layout of a bufferevent (event2/bufferevent_struct.h).
+ * A socket bufferevent is two events, two buffers and bookkeeping. A stream that carries descriptors and
+ * files needs other callbacks of these events. Everything else (watermarks, rate limits, timeouts,
+ * deferred callbacks, locking) stays libevent's. Only rearm.c knows the layout of a bufferevent
+ * (event2/bufferevent_struct.h).
  *
- * Everything here wants the bufferevent locked.
+ * The caller has locked the bufferevent. "The stock callbacks" are libevent's own.
  */
 
 struct rearm {
 	struct bufferevent *bev;
-	event_callback_fn on_read, on_write; /* ours */
-	void *argument;                      /* of ours */
+	event_callback_fn on_read, on_write; /* ferry's */
+	void *argument;                      /* of ferry's callbacks */
 	int write_fd;                        /* -1: the same as the bufferevent's */
 	event_callback_fn stock_read, stock_write;
 	struct evbuffer_cb_entry *output_cb;
-	struct bufferevent_rate_limit_group *hold; /* see rearm_release_hold() */
-	struct ev_token_bucket_cfg *hold_limit;
-	bool connecting; /* libevent has a connect(2) under way on it */
+	struct bufferevent_rate_limit_group *write_gate; /* see rearm_open_write_gate(); NULL: open */
+	struct ev_token_bucket_cfg *write_gate_limit;
+	bool connecting; /* libevent has a connect(2) under way */
 };
 
 /*
  * Whether `bev` can be taken over. `rearm` must have bev and on_read set.
- *   -EINVAL   not a socket bufferevent, or it has no base or no descriptor
- *   -EALREADY its events are ours
- *   -ENOTSUP  the libevent at run time is not the one we know
+ *   -EINVAL   it is not a socket bufferevent, or has no base or no descriptor
+ *   -EALREADY its events already have ferry's callbacks
+ *   -ENOTSUP  the libevent at run time has another major.minor version than the one at build time
  *   -ENOMEM
  */
 int rearm_examine(const struct rearm *rearm);
 
-/* Whether `bev` is a socket bufferevent as libevent made it. The errors are those of rearm_examine();
- * -EINVAL also: somebody has its events. */
+/* Whether `bev` is a socket bufferevent with the stock callbacks. The errors are those of
+ * rearm_examine(); -EINVAL also if its events have other callbacks. */
 int rearm_examine_stock(struct bufferevent *bev);
 
-/* Whether libevent has a connect(2) under way on it. */
+/* Whether libevent has a connect(2) under way on `bev`. */
 bool rearm_is_connecting(struct bufferevent *bev);
 
 /*
- * Has the read callback run for what was put into the input by hand: from the loop in this turn, if
- * reading is enabled by then; else as soon as it is. Watermarks count as ever. Holds a reference for the
- * rest of the turn. Errors as rearm_examine_stock(): nothing will happen.
+ * Schedules the read callback for bytes that ferry has added to the input itself. The callback runs from
+ * the loop in this turn if reading is enabled by then, else as soon as it is. The watermarks apply.
+ * `bev` is referenced for the rest of the turn. After an error (those of rearm_examine_stock()) no
+ * callback runs.
  */
 int rearm_offer_input(struct bufferevent *bev);
 
 /*
- * Takes over `bev`, which has been examined. `rearm` must have bev, on_read, on_write, argument and
- * write_fd set; `on_output` is called with `argument` when the output buffer changes. Holds a
- * reference to `bev`. -ENOMEM: `bev` is as it was.
+ * Replaces the callbacks of `bev`, which has been examined, and references it. `rearm` must have bev,
+ * on_read, on_write, argument and write_fd set. `on_output` is called with `argument` when the output
+ * buffer changes. -ENOMEM: `bev` is unchanged.
  */
 int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output);
 
-/* Gives the events back, without arming them, and drops the user's callbacks. */
+/* Restores the stock callbacks, without arming the events, and drops the user's callbacks. */
 void rearm_detach(struct rearm *rearm);
 
-/* Frees the detached bufferevent. From the loop, when nothing of ours is on the stack. */
+/* Frees the detached bufferevent. Call it from the loop, when no callback of ferry's is on the stack. */
 void rearm_free(struct rearm *rearm);
 
-/* Makes the bufferevent forget a descriptor that somebody is about to close: that of EV_READ, of
- * EV_WRITE, or both. */
+/* Removes a descriptor that is about to be closed from the bufferevent: that of EV_READ, of EV_WRITE,
+ * or both. */
 void rearm_forget_fds(struct rearm *rearm, short what);
 
-/* bufferevent_setfd() and bufferevent_socket_connect() put libevent's own callbacks back. Takes the
- * events again if that happened, and says so. The bufferevent may have left its rate limit group. */
+/* bufferevent_setfd() and bufferevent_socket_connect() restore the stock callbacks. If one of them was
+ * called, replaces the callbacks again and returns true; the bufferevent may have left its rate limit
+ * group. */
 bool rearm_check(struct rearm *rearm);
 
-/* Attached inside the bufferevent's own "connected" callback, or noticing there, libevent would go on
- * to write the output itself once that returns. The bufferevent's writing is suspended until the loop
- * has come round and calls this. Meanwhile it is out of its rate limit group. True if libevent was
- * not in its write step: the write event was armed, for a write callback too, and still is. */
-bool rearm_release_hold(struct rearm *rearm);
+/* The write gate. If ferry replaces the callbacks inside the bufferevent's own "connected" callback,
+ * libevent's write step is on the stack, and would write the output itself after that callback. The gate
+ * suspends writing until the loop comes round and opens it with this call. Meanwhile the bufferevent is
+ * not in the user's rate limit group. Returns true if libevent's write step was not on the stack: the
+ * write event was armed, perhaps only for a write callback, and still is. */
+bool rearm_open_write_gate(struct rearm *rearm);
 
-/* Where the write event stands. */
+/* The descriptor of the write event. */
 int rearm_write_fd(const struct rearm *rearm);
 
-/* Has the write step run once in this turn of the loop, without a system call. */
+/* Schedules the write step once in this turn of the loop, without a system call. */
 void rearm_run_write(struct rearm *rearm);
 
-/* Has the write step run when the socket is writable, under the user's write timeout; or no more. */
+/* Waits until the socket is writable, under the user's write timeout, and then runs the write step; or
+ * stops waiting. */
 int rearm_wait_writable(struct rearm *rearm);
 void rearm_stop_waiting(struct rearm *rearm);
 
-/* Whether reading is enabled and nothing (rate limit, watermark) suspends it. */
+/* Whether reading is enabled and neither a rate limit nor a watermark suspends it. */
 bool rearm_is_reading(const struct rearm *rearm);
 
-/* Takes the read event out of the loop, without disabling reading; bufferevent_enable() adds it. */
+/* Removes the read event from the loop without disabling reading; bufferevent_enable() adds it again. */
 void rearm_stop_reading(struct rearm *rearm);
 
-/* Whether a timeout that came for EV_READ or EV_WRITE is one that the user has unset since. Such a
- * timer is removed. libevent leaves it armed. */
+/* Whether a timeout of EV_READ or EV_WRITE fired that the user has unset since: libevent leaves its timer
+ * armed. Removes such a timer. */
 bool rearm_timeout_is_stale(struct rearm *rearm, short what);
 
-/* The write step while connecting: lets libevent finish, which reports BEV_EVENT_CONNECTED or
- * BEV_EVENT_ERROR to the user, whose callback may have freed things. True if it is connected now;
- * rearm->connecting is false afterwards if it is over either way. */
+/* The write step while connecting. libevent finishes the attempt and reports BEV_EVENT_CONNECTED or
+ * BEV_EVENT_ERROR to the user, whose callback may free the transport. Returns true if the bufferevent is
+ * now connected. rearm->connecting is false afterwards if the attempt has ended, in either way. */
 bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd);
 
 #endif

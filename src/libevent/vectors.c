@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Copies to where there is room left. */
+/* Copies the part into the pieces that have room left. */
 static void append(struct evbuffer_iovec room[VECTORS_PIECES], const struct iovec *part)
 {
 	const unsigned char *bytes = part->iov_base;
@@ -33,7 +33,7 @@ int vectors_gather_ahead(struct evbuffer *buffer, const struct iovec *parts, uns
 	if (piece_count < 1)
 		return -ENOMEM;
 	for (int i = 0; i < piece_count; i++) {
-		/* The room that is found may be more than what was asked for. */
+		/* libevent may return more room than was requested. */
 		if (pieces[i].iov_len > left)
 			pieces[i].iov_len = left;
 		left -= pieces[i].iov_len;
@@ -74,7 +74,7 @@ void vectors_view_open(struct vectors_view *view, struct evbuffer *buffer, size_
 	if (view->count > VECTORS_VIEW_MAX)
 		view->count = VECTORS_VIEW_MAX;
 	for (int i = 0; i < view->count; i++) {
-		/* A peek gives whole chains. */
+		/* evbuffer_peek() returns whole chains, and may exceed `max`. */
 		if (view->vectors[i].iov_len > max - view->length)
 			view->vectors[i].iov_len = max - view->length;
 		view->length += view->vectors[i].iov_len;

@@ -12,39 +12,40 @@
 
 /* ---- into a buffer ---- */
 
-/* Bytes from several places enter a buffer at once: the buffer's callbacks see all of them or nothing. A
- * producer that is paused between two parts could write, or free the buffer. */
+/* Bytes from several places enter a buffer at once: the buffer's callbacks see all of them or none.
+ * Between two parts a callback could pause a producer, which could write, or free the buffer. */
 enum { VECTORS_PIECES = 2 };
 
-/* Copies the parts, which are not empty together, behind the end of the buffer. They become the buffer's
- * when the pieces are given to evbuffer_commit_space(). Returns how many pieces, or -ENOMEM. */
+/* Copies the parts, at least one byte in all, to reserved space behind the end of the buffer. They become
+ * part of the buffer when the caller passes the pieces to evbuffer_commit_space(). Returns the number of
+ * pieces, or -ENOMEM. */
 int vectors_gather_ahead(struct evbuffer *buffer, const struct iovec *parts, unsigned int count,
                          struct evbuffer_iovec pieces[VECTORS_PIECES]);
 
-/* Adds them. -ENOMEM: nothing has changed. */
+/* Adds the parts to the buffer. -ENOMEM: the buffer is unchanged. */
 int vectors_gather(struct evbuffer *buffer, const struct iovec *parts, unsigned int count);
 
-/* Cuts the vectors to `length` bytes together. Returns how many are left. */
+/* Cuts the vectors to `length` bytes in all. Returns the number of vectors left. */
 int vectors_cut(struct evbuffer_iovec *vectors, int count, size_t length);
 
 /* ---- out of a buffer ---- */
 
 enum { VECTORS_VIEW_MAX = 64 };
 
-/* The bytes at the front of a buffer, which stay there, without those that are sent already. */
+/* The bytes at the front of a buffer, without copying or draining them, less those already sent. */
 struct vectors_view {
 	struct evbuffer_iovec vectors[VECTORS_VIEW_MAX];
 	int first, count;
 	size_t length;
 };
 
-/* Looks at up to `max` bytes, in up to VECTORS_VIEW_MAX pieces. */
+/* Opens a view of up to `max` bytes, in up to VECTORS_VIEW_MAX pieces. */
 void vectors_view_open(struct vectors_view *view, struct evbuffer *buffer, size_t max);
 
-/* Moves on by `count` bytes. */
+/* Skips `count` bytes of the view. */
 void vectors_view_skip(struct vectors_view *view, size_t count);
 
-/* Writes the first `length` bytes of the view to `vectors`. Returns how many vectors. */
+/* Writes pointers to the first `length` bytes of the view to `vectors`. Returns the number of vectors. */
 int vectors_view_copy(const struct vectors_view *view, size_t length, struct iovec *vectors);
 
 #endif

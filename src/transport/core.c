@@ -143,7 +143,7 @@ int transport_examine_socket(struct ferry_transport *transport, int fd)
 
 void transport_rejoin_group(struct ferry_transport *transport)
 {
-	if (transport->rate_limit_group != NULL && transport->rearm.hold == NULL)
+	if (transport->rate_limit_group != NULL && transport->rearm.write_gate == NULL)
 		bufferevent_add_to_rate_limit_group(transport->rearm.bev, transport->rate_limit_group);
 }
 
@@ -157,7 +157,7 @@ void transport_notice_socket(struct ferry_transport *transport)
 	if (fd >= 0 && transport_examine_socket(transport, fd) < 0)
 		transport->out.stream.carries_fds = false;
 	transport_rejoin_group(transport);
-	if (transport->rearm.hold != NULL)
+	if (transport->rearm.write_gate != NULL)
 		transport_want_loop(transport);
 	/* The queue goes to the new socket. */
 	if (!transport_is_over(transport) && !outgoing_is_sent(&transport->out.stream))

@@ -25,7 +25,7 @@ static void run_connection_lost(struct ferry_transport *transport)
  * write callback. */
 static void end_suspension(struct ferry_transport *transport)
 {
-	bool waiting = rearm_release_hold(&transport->rearm);
+	bool waiting = rearm_open_write_gate(&transport->rearm);
 	transport_rejoin_group(transport);
 	if (!waiting)
 		transport_stop_waiting(transport);
@@ -35,7 +35,7 @@ static void end_suspension(struct ferry_transport *transport)
 
 static void run_loop_work(struct ferry_transport *transport)
 {
-	if (transport->rearm.hold != NULL)
+	if (transport->rearm.write_gate != NULL)
 		end_suspension(transport);
 	if (!transport->rearm.connecting)
 		transport_deliver_made(transport);

@@ -62,7 +62,7 @@ static int attach(struct ferry_transport *transport)
 	bufferevent_set_max_single_write(bev, inet ? BYTES_PER_TURN_INET : BYTES_PER_TURN);
 	event_priority_set(transport->loop_event, bufferevent_get_priority(bev));
 	incoming_init(&transport->in.stream, !transport->on_pipes);
-	if (transport->rearm.hold != NULL)
+	if (transport->rearm.write_gate != NULL)
 		transport_want_loop(transport);
 	return 0;
 }
@@ -262,7 +262,7 @@ int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	int status = 0;
-	bool later = transport->rearm.hold != NULL; /* joins when that is released */
+	bool later = transport->rearm.write_gate != NULL; /* joins when that is released */
 	if (!later && group == NULL)
 		bufferevent_remove_from_rate_limit_group(bev);
 	else if (!later && bufferevent_add_to_rate_limit_group(bev, group) < 0)

@@ -153,7 +153,7 @@ void transport_flush(struct ferry_transport *transport)
 {
 	if (!transport_can_send(transport) || transport->out.step.running)
 		return;
-	if (transport->rearm.connecting || transport->rearm.hold != NULL ||
+	if (transport->rearm.connecting || transport->rearm.write_gate != NULL ||
 	    (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
 		return;
 	transport_write_step(transport, true);
