@@ -1,6 +1,6 @@
 #!/bin/sh
 # One tool that reads ferry's sources. Exit status 77: the tool is not here.
-# Usage: lint.sh format|tidy|cppcheck|analyzer|shell   (by ctest, in the preset lint)
+# Usage: lint.sh format|tidy|cppcheck|analyzer|shell|english|size   (by ctest, in the preset lint)
 set -eu
 
 cd "$FERRY_SOURCE"
@@ -53,6 +53,10 @@ analyzer)
 	# shellcheck disable=SC2046 # pkg-config prints words
 	sources '^src/.*[.]c$' | each gcc -std=c11 -O1 -fanalyzer -Werror -D_GNU_SOURCE -I src -I include \
 		$(pkg-config --cflags libevent_core) -c -o "$FERRY_WORK/object.o"
+	;;
+english | size)
+	need python3
+	exec python3 "tests/lint/$1.py" .
 	;;
 shell)
 	need shellcheck
