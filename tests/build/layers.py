@@ -32,20 +32,20 @@ def includes(source):
             yield name, found
 
 
-def symbols(objects, option):
-    """Pairs of a source and a symbol that its object defines, or needs."""
-    for file in sorted(objects.rglob("*.c.o")):
-        name = file.relative_to(objects).as_posix()[:-2]
-        output = subprocess.run(["nm", "--format=posix", "-g", option, file], check=True, text=True,
-                                capture_output=True).stdout
-        for line in output.splitlines():
-            yield name, line.split()[0]
+def symbols(objects):
+    """Triples of a source, a symbol that its object defines or needs, and whether it defines it."""
+    output = subprocess.run(["nm", "--format=posix", "-A", "-g", *sorted(objects.rglob("*.c.o"))], check=True,
+                            text=True, capture_output=True).stdout
+    for line in output.splitlines():
+        file, symbol, kind = line.rsplit(": ", 1)[0], *line.rsplit(": ", 1)[1].split()[:2]
+        yield pathlib.Path(file).relative_to(objects).as_posix()[:-2], symbol, kind != "U"
 
 
 def calls(objects):
-    homes = {symbol: name for name, symbol in symbols(objects, "--defined-only")}
-    for name, symbol in symbols(objects, "--undefined-only"):
-        if symbol in homes and homes[symbol] != name:
+    found = list(symbols(objects))
+    homes = {symbol: name for name, symbol, defined in found if defined}
+    for name, symbol, defined in found:
+        if not defined and homes.get(symbol, name) != name:
             yield name, homes[symbol], symbol
 
 

@@ -2,7 +2,7 @@
 #define FERRY_PROGRAMS_FERRY_PROXY_SERVICE_H
 
 /* One service from inside: its dispatcher, its workers, and the supervisor of those that the proxy
- * starts. For services.c, service_workers.c and service_report.c alone. */
+ * starts. For service.c, service_workers.c and service_report.c alone. */
 
 #include "programs/ferry-proxy/services.h"
 #include "programs/ferry-proxy/supervisor.h"
