@@ -78,11 +78,6 @@ static bool is_name_character(char c)
 	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
 }
 
-static char lower_case(char c)
-{
-	return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
-}
-
 /* "[::1]": an address of IPv6 has several spellings. */
 static int normalise_inet6(const char *host, size_t length, char *out)
 {
@@ -109,7 +104,7 @@ static int normalise_name(const char *host, size_t length, char *out)
 	if (length == 0 || length > HOST_MAX)
 		return -EINVAL;
 	for (size_t i = 0; i < length; i++) {
-		out[i] = lower_case(host[i]);
+		out[i] = http_lower_case(host[i]);
 		if (!is_name_character(out[i]) || (out[i] == '.' && (i == 0 || out[i - 1] == '.')))
 			return -EINVAL;
 	}

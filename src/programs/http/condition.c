@@ -11,7 +11,7 @@ struct value {
 	bool repeated;
 };
 
-static struct value find(const struct http_head *head, const char *text, const char *name)
+static struct value find_value(const struct http_head *head, const char *text, const char *name)
 {
 	struct value value = {0};
 	const struct http_field *field = http_head_find(head, text, name, &value.repeated);
@@ -50,8 +50,8 @@ static bool same_tag(const char *text, size_t length, const char *etag, bool str
 	return length == strlen(etag) && memcmp(text, etag, length) == 0;
 }
 
-/* Whether `etag` is in a list of entity tags, or the list is "*". A list that is broken ends where
- * it breaks. */
+/* Whether `etag` is in a list of entity tags, or the list is "*". A malformed list ends before its first
+ * malformed tag. */
 static bool tag_in_list(const char *text, size_t length, const char *etag, bool strong)
 {
 	if (length == 1 && text[0] == '*')
@@ -73,7 +73,7 @@ static bool tag_in_list(const char *text, size_t length, const char *etag, bool 
 	return false;
 }
 
-/* A list may be spread over several fields of the same name. */
+/* Several fields of the same name make one list. */
 static bool tag_in_fields(const struct http_head *head, const char *text, const char *name,
                           const char *etag, bool strong)
 {
@@ -86,11 +86,11 @@ static bool tag_in_fields(const struct http_head *head, const char *text, const 
 	return false;
 }
 
-/* A date that cannot be read, or is given twice, is as if it were not there. */
+/* A malformed date, or one that is given twice, is ignored. */
 static bool find_date(const struct http_head *head, const char *text, const char *name, time_t now,
                       time_t *when)
 {
-	struct value value = find(head, text, name);
+	struct value value = find_value(head, text, name);
 	return value.text != NULL && !value.repeated &&
 	       http_date_parse(value.text, value.length, now, when) == 0;
 }
@@ -99,7 +99,7 @@ static bool precondition_fails(const struct http_head *head, const char *text,
                                const struct http_validators *validators, time_t now)
 {
 	time_t when;
-	if (find(head, text, "If-Match").text != NULL)
+	if (find_value(head, text, "If-Match").text != NULL)
 		return !tag_in_fields(head, text, "If-Match", validators->etag, true);
 	return find_date(head, text, "If-Unmodified-Since", now, &when) && validators->modified > when;
 }
@@ -108,17 +108,17 @@ static bool is_not_modified(const struct http_head *head, const char *text,
                             const struct http_validators *validators, time_t now)
 {
 	time_t when;
-	if (find(head, text, "If-None-Match").text != NULL)
+	if (find_value(head, text, "If-None-Match").text != NULL)
 		return tag_in_fields(head, text, "If-None-Match", validators->etag, false);
 	return find_date(head, text, "If-Modified-Since", now, &when) && validators->modified <= when;
 }
 
-/* Whether the part that the client has is of the file as it is now. A date is a strong validator
- * only when the file was not changed within the second that it names (RFC 9110 section 8.8.2.2). */
+/* Whether the part that the client has is of the present file. A date is a strong validator only if the
+ * file was not changed within the second of the date (RFC 9110 section 8.8.2.2). */
 static bool if_range_holds(const struct http_head *head, const char *text,
                            const struct http_validators *validators, time_t now)
 {
-	struct value value = find(head, text, "If-Range");
+	struct value value = find_value(head, text, "If-Range");
 	if (value.text == NULL)
 		return true;
 	if (value.repeated)
@@ -141,7 +141,7 @@ int http_condition_evaluate(const struct http_head *head, const char *text,
 		return 304;
 
 	/* Ranges are defined for GET only (RFC 9110 section 14.2). */
-	struct value value = find(head, text, "Range");
+	struct value value = find_value(head, text, "Range");
 	if (head->method != HTTP_GET || value.text == NULL || value.repeated ||
 	    !if_range_holds(head, text, validators, now))
 		return 200;

@@ -22,7 +22,7 @@ void http_date_format(time_t when, char out[HTTP_DATE_SIZE])
 		when = end_of_9999;
 	struct tm tm = {0};
 	(void)gmtime_r(&when, &tm);
-	/* The remainders say to the compiler what the clamps above make true. */
+	/* The remainders have no effect: they prove to the compiler that the text fits. */
 	(void)snprintf(out, HTTP_DATE_SIZE, "%s, %02u %s %04u %02u:%02u:%02u GMT",
 	               short_days[tm.tm_wday % 7], (unsigned int)tm.tm_mday % 100,
 	               months[tm.tm_mon % 12], (unsigned int)(tm.tm_year + 1900) % 10000,
@@ -30,13 +30,13 @@ void http_date_format(time_t when, char out[HTTP_DATE_SIZE])
 	               (unsigned int)tm.tm_sec % 100);
 }
 
-/* What is left to read. Each step takes its part off the front, or says no. */
+/* The text that is left. Each take_…() takes its part off the front, or returns false. */
 struct reader {
 	const char *text;
 	size_t length;
 };
 
-static bool take(struct reader *reader, const char *literal)
+static bool take_text(struct reader *reader, const char *literal)
 {
 	size_t length = strlen(literal);
 	if (reader->length < length || memcmp(reader->text, literal, length) != 0)
@@ -46,7 +46,7 @@ static bool take(struct reader *reader, const char *literal)
 	return true;
 }
 
-static bool take_number(struct reader *reader, size_t digits, int *number)
+static bool take_digits(struct reader *reader, size_t digits, int *number)
 {
 	if (reader->length < digits)
 		return false;
@@ -65,7 +65,7 @@ static bool take_number(struct reader *reader, size_t digits, int *number)
 static bool take_month(struct reader *reader, struct tm *tm)
 {
 	for (int i = 0; i < 12; i++)
-		if (take(reader, months[i])) {
+		if (take_text(reader, months[i])) {
 			tm->tm_mon = i;
 			return true;
 		}
@@ -74,14 +74,14 @@ static bool take_month(struct reader *reader, struct tm *tm)
 
 static bool take_time(struct reader *reader, struct tm *tm)
 {
-	return take_number(reader, 2, &tm->tm_hour) && take(reader, ":") &&
-	       take_number(reader, 2, &tm->tm_min) && take(reader, ":") &&
-	       take_number(reader, 2, &tm->tm_sec);
+	return take_digits(reader, 2, &tm->tm_hour) && take_text(reader, ":") &&
+	       take_digits(reader, 2, &tm->tm_min) && take_text(reader, ":") &&
+	       take_digits(reader, 2, &tm->tm_sec);
 }
 
 static bool take_year(struct reader *reader, struct tm *tm)
 {
-	if (!take_number(reader, 4, &tm->tm_year))
+	if (!take_digits(reader, 4, &tm->tm_year))
 		return false;
 	tm->tm_year -= 1900;
 	return true;
@@ -91,22 +91,22 @@ static bool parse_preferred(struct reader reader, struct tm *tm)
 {
 	bool day = false;
 	for (int i = 0; i < 7 && !day; i++)
-		day = take(&reader, short_days[i]);
-	return day && take(&reader, ", ") && take_number(&reader, 2, &tm->tm_mday) &&
-	       take(&reader, " ") && take_month(&reader, tm) && take(&reader, " ") &&
-	       take_year(&reader, tm) && take(&reader, " ") && take_time(&reader, tm) &&
-	       take(&reader, " GMT") && reader.length == 0;
+		day = take_text(&reader, short_days[i]);
+	return day && take_text(&reader, ", ") && take_digits(&reader, 2, &tm->tm_mday) &&
+	       take_text(&reader, " ") && take_month(&reader, tm) && take_text(&reader, " ") &&
+	       take_year(&reader, tm) && take_text(&reader, " ") && take_time(&reader, tm) &&
+	       take_text(&reader, " GMT") && reader.length == 0;
 }
 
 static bool parse_rfc850(struct reader reader, time_t now, struct tm *tm)
 {
 	bool day = false;
 	for (int i = 0; i < 7 && !day; i++)
-		day = take(&reader, long_days[i]);
-	if (!(day && take(&reader, ", ") && take_number(&reader, 2, &tm->tm_mday) &&
-	      take(&reader, "-") && take_month(&reader, tm) && take(&reader, "-") &&
-	      take_number(&reader, 2, &tm->tm_year) && take(&reader, " ") && take_time(&reader, tm) &&
-	      take(&reader, " GMT") && reader.length == 0))
+		day = take_text(&reader, long_days[i]);
+	if (!(day && take_text(&reader, ", ") && take_digits(&reader, 2, &tm->tm_mday) &&
+	      take_text(&reader, "-") && take_month(&reader, tm) && take_text(&reader, "-") &&
+	      take_digits(&reader, 2, &tm->tm_year) && take_text(&reader, " ") &&
+	      take_time(&reader, tm) && take_text(&reader, " GMT") && reader.length == 0))
 		return false;
 
 	struct tm today;
@@ -123,11 +123,11 @@ static bool parse_asctime(struct reader reader, struct tm *tm)
 {
 	bool day = false;
 	for (int i = 0; i < 7 && !day; i++)
-		day = take(&reader, short_days[i]);
-	return day && take(&reader, " ") && take_month(&reader, tm) && take(&reader, " ") &&
-	       (take(&reader, " ") ? take_number(&reader, 1, &tm->tm_mday)
-	                           : take_number(&reader, 2, &tm->tm_mday)) &&
-	       take(&reader, " ") && take_time(&reader, tm) && take(&reader, " ") &&
+		day = take_text(&reader, short_days[i]);
+	return day && take_text(&reader, " ") && take_month(&reader, tm) && take_text(&reader, " ") &&
+	       (take_text(&reader, " ") ? take_digits(&reader, 1, &tm->tm_mday)
+	                                : take_digits(&reader, 2, &tm->tm_mday)) &&
+	       take_text(&reader, " ") && take_time(&reader, tm) && take_text(&reader, " ") &&
 	       take_year(&reader, tm) && reader.length == 0;
 }
 
@@ -146,7 +146,7 @@ int http_date_parse(const char *text, size_t length, time_t now, time_t *when)
 	/* 60 is a leap second. */
 	if (tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
 		return -EINVAL;
-	/* timegm() takes the 31st of February for a day in March. */
+	/* timegm() would make the 31st of February a day in March. */
 	struct tm normal = tm;
 	normal.tm_sec = 0;
 	time_t minute = timegm(&normal);

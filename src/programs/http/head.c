@@ -24,7 +24,7 @@ void http_head_init(struct http_head *head)
 	*head = (struct http_head){.method = HTTP_UNKNOWN_METHOD, .state = BEFORE_REQUEST};
 }
 
-static int refuse(struct http_head *head, int status, const char *error)
+static int refuse_head(struct http_head *head, int status, const char *error)
 {
 	head->state = REFUSED;
 	head->scanned = (size_t)status;
@@ -32,7 +32,7 @@ static int refuse(struct http_head *head, int status, const char *error)
 	return -status;
 }
 
-/* Locale-free: <ctype.h> depends on the locale and on the sign of char. */
+/* <ctype.h> depends on the locale and on the sign of char. */
 static bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';
@@ -48,8 +48,8 @@ static bool is_token(char c)
 	return is_letter(c) || is_digit(c) || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
-/* RFC 3986 forbids a few more, but browsers send "|" and "^" as they are. A "#" never belongs to a
- * request: the fragment stays in the browser. */
+/* RFC 3986 forbids more bytes, but browsers send "|" and "^" unescaped. A "#" is refused: browsers do
+ * not send the fragment. */
 static bool is_target(char c)
 {
 	return c > ' ' && c < 0x7f && c != '#';
@@ -66,7 +66,7 @@ static bool is_host(char c)
 	return is_letter(c) || is_digit(c) || (c != '\0' && strchr("-._~!$&'()*+,;=:[]%", c) != NULL);
 }
 
-static char lower(char c)
+char http_lower_case(char c)
 {
 	if (c >= 'A' && c <= 'Z')
 		c = (char)(c + ('a' - 'A'));
@@ -76,7 +76,7 @@ static char lower(char c)
 bool http_equal_ignoring_case(const char *text, size_t length, const char *word)
 {
 	for (size_t i = 0; i < length; i++)
-		if (word[i] == '\0' || lower(text[i]) != lower(word[i]))
+		if (word[i] == '\0' || http_lower_case(text[i]) != http_lower_case(word[i]))
 			return false;
 	return word[length] == '\0';
 }
@@ -86,7 +86,7 @@ static bool slice_is(const char *text, struct http_slice slice, const char *word
 	return slice.length == strlen(word) && memcmp(text + slice.start, word, slice.length) == 0;
 }
 
-/* Offsets fit: HTTP_HEAD_LIMIT is far below 64 KiB. */
+/* Offsets fit into 16 bits, because HTTP_HEAD_LIMIT is far below 64 KiB. */
 static void slice_begin(struct http_slice *slice, size_t at)
 {
 	slice->start = (uint16_t)at;
@@ -120,7 +120,7 @@ static bool all_host(const char *text, size_t length)
 	return true;
 }
 
-static void set_path(struct http_head *head, const char *text, size_t start, size_t end)
+static void set_target_path(struct http_head *head, const char *text, size_t start, size_t end)
 {
 	size_t question = start;
 	while (question < end && text[question] != '?')
@@ -149,7 +149,7 @@ static bool accept_absolute(struct http_head *head, const char *text)
 		return false;
 	slice_begin(&head->authority, start);
 	slice_end(&head->authority, path);
-	set_path(head, text, path, end);
+	set_target_path(head, text, path, end);
 	return true;
 }
 
@@ -157,10 +157,11 @@ static bool accept_target(struct http_head *head, const char *text)
 {
 	const char *target = text + head->target.start;
 	if (target[0] == '/') {
-		set_path(head, text, head->target.start, (size_t)head->target.start + head->target.length);
+		set_target_path(head, text, head->target.start,
+		                (size_t)head->target.start + head->target.length);
 		return true;
 	}
-	/* Nothing that is named by these two forms is served, but they are no bad requests. */
+	/* These two forms are valid, although no such request is served. */
 	if (slice_is(text, head->method_text, "OPTIONS") && slice_is(text, head->target, "*"))
 		return true;
 	if (slice_is(text, head->method_text, "CONNECT"))
@@ -170,15 +171,15 @@ static bool accept_target(struct http_head *head, const char *text)
 
 static int finish_request_line(struct http_head *head, const char *text)
 {
-	/* The version first: what another version's request line means is not for us to judge. */
+	/* First the version: another version may define another request line. */
 	const char *version = text + head->version.start;
 	head->major = (unsigned int)(version[5] - '0');
 	head->minor = (unsigned int)(version[7] - '0');
 	if (head->major != 1)
-		return refuse(head, 505, "only HTTP/1.x is spoken here");
+		return refuse_head(head, 505, "only HTTP/1.x is supported");
 	head->method = method_of(text, head->method_text);
 	if (!accept_target(head, text))
-		return refuse(head, 400, "bad request target");
+		return refuse_head(head, 400, "bad request target");
 	head->state = LINE_START;
 	return 0;
 }
@@ -186,16 +187,16 @@ static int finish_request_line(struct http_head *head, const char *text)
 static int accept_content_length(struct http_head *head, const char *value, size_t length)
 {
 	if (head->has_content_length)
-		return refuse(head, 400, "more than one Content-Length");
+		return refuse_head(head, 400, "more than one Content-Length");
 	if (length == 0)
-		return refuse(head, 400, "bad Content-Length");
+		return refuse_head(head, 400, "bad Content-Length");
 	uint64_t number = 0;
 	for (size_t i = 0; i < length; i++) {
 		if (!is_digit(value[i]))
-			return refuse(head, 400, "bad Content-Length");
+			return refuse_head(head, 400, "bad Content-Length");
 		uint64_t digit = (uint64_t)(value[i] - '0');
 		if (number > (UINT64_MAX - digit) / 10)
-			return refuse(head, 400, "Content-Length too large");
+			return refuse_head(head, 400, "Content-Length too large");
 		number = number * 10 + digit;
 	}
 	head->has_content_length = true;
@@ -206,25 +207,25 @@ static int accept_content_length(struct http_head *head, const char *value, size
 static int accept_transfer_encoding(struct http_head *head, const char *value, size_t length)
 {
 	if (head->minor == 0)
-		return refuse(head, 400, "Transfer-Encoding in HTTP/1.0");
+		return refuse_head(head, 400, "Transfer-Encoding in HTTP/1.0");
 	if (head->chunked)
-		return refuse(head, 400, "more than one Transfer-Encoding");
+		return refuse_head(head, 400, "more than one Transfer-Encoding");
 	if (http_equal_ignoring_case(value, length, "chunked")) {
 		head->chunked = true;
 		return 0;
 	}
 	if (length > 7 && http_equal_ignoring_case(value + length - 7, 7, "chunked") &&
 	    (value[length - 8] == ',' || value[length - 8] == ' ' || value[length - 8] == '\t'))
-		return refuse(head, 501, "unknown transfer coding");
-	return refuse(head, 400, "a request body whose end cannot be known");
+		return refuse_head(head, 501, "unknown transfer coding");
+	return refuse_head(head, 400, "a request body whose end cannot be known");
 }
 
 static int accept_host(struct http_head *head, const char *value, size_t length)
 {
 	if (head->has_host)
-		return refuse(head, 400, "more than one Host");
+		return refuse_head(head, 400, "more than one Host");
 	if (!all_host(value, length))
-		return refuse(head, 400, "bad Host");
+		return refuse_head(head, 400, "bad Host");
 	head->has_host = true;
 	return 0;
 }
@@ -273,9 +274,9 @@ static int finish_field(struct http_head *head, const char *text)
 static int finish_head(struct http_head *head)
 {
 	if (head->minor >= 1 && !head->has_host)
-		return refuse(head, 400, "no Host");
+		return refuse_head(head, 400, "no Host");
 	if (head->chunked && head->has_content_length)
-		return refuse(head, 400, "both Content-Length and Transfer-Encoding");
+		return refuse_head(head, 400, "both Content-Length and Transfer-Encoding");
 	head->keep_alive = !head->wants_close && (head->minor >= 1 || head->wants_keep_alive);
 	head->state = COMPLETE;
 	return 0;
@@ -286,7 +287,7 @@ static int scan_version(struct http_head *head, char c, size_t at)
 	static const char form[] = "HTTP/#.#\r";
 	size_t position = at - head->version.start;
 	if (form[position] == '#' ? !is_digit(c) : c != form[position])
-		return refuse(head, 400, "bad HTTP version");
+		return refuse_head(head, 400, "bad HTTP version");
 	if (c == '\r') {
 		slice_end(&head->version, at);
 		head->state = REQUEST_LF;
@@ -305,28 +306,30 @@ static int scan_request_line(struct http_head *head, const char *text, size_t at
 		}
 		slice_begin(&head->method_text, at);
 		head->state = METHOD;
-		return is_token(c) ? 0 : refuse(head, 400, "bad method");
+		return is_token(c) ? 0 : refuse_head(head, 400, "bad method");
 	case BEFORE_REQUEST_LF:
 		head->state = BEFORE_REQUEST;
-		return c == '\n' ? 0 : refuse(head, 400, "CR without LF");
+		return c == '\n' ? 0 : refuse_head(head, 400, "CR without LF");
 	case METHOD:
 		if (is_token(c))
 			return 0;
 		slice_end(&head->method_text, at);
 		slice_begin(&head->target, at + 1);
 		head->state = TARGET;
-		return c == ' ' ? 0 : refuse(head, 400, "bad method");
+		return c == ' ' ? 0 : refuse_head(head, 400, "bad method");
 	case TARGET:
 		if (is_target(c))
 			return 0;
 		slice_end(&head->target, at);
 		slice_begin(&head->version, at + 1);
 		head->state = VERSION;
-		return c == ' ' && head->target.length > 0 ? 0 : refuse(head, 400, "bad request target");
+		return c == ' ' && head->target.length > 0 ? 0
+		                                           : refuse_head(head, 400, "bad request target");
 	case VERSION:
 		return scan_version(head, c, at);
 	default: /* REQUEST_LF */
-		return c == '\n' ? finish_request_line(head, text) : refuse(head, 400, "CR without LF");
+		return c == '\n' ? finish_request_line(head, text)
+		                 : refuse_head(head, 400, "CR without LF");
 	}
 }
 
@@ -337,11 +340,11 @@ static int scan_line_start(struct http_head *head, char c, size_t at)
 		return 0;
 	}
 	if (c == ' ' || c == '\t')
-		return refuse(head, 400, "folded header line");
+		return refuse_head(head, 400, "folded header line");
 	if (!is_token(c))
-		return refuse(head, 400, "bad header name");
+		return refuse_head(head, 400, "bad header name");
 	if (head->field_count == HTTP_HEAD_FIELDS)
-		return refuse(head, 431, "too many header fields");
+		return refuse_head(head, 431, "too many header fields");
 	slice_begin(&head->fields[head->field_count].name, at);
 	head->state = NAME;
 	return 0;
@@ -358,10 +361,10 @@ static int scan_fields(struct http_head *head, const char *text, size_t at)
 		if (is_token(c))
 			return 0;
 		if (c == ' ' || c == '\t')
-			return refuse(head, 400, "white space before a colon");
+			return refuse_head(head, 400, "white space before a colon");
 		slice_end(&field->name, at);
 		head->state = BEFORE_VALUE;
-		return c == ':' ? 0 : refuse(head, 400, "bad header name");
+		return c == ':' ? 0 : refuse_head(head, 400, "bad header name");
 	case BEFORE_VALUE:
 		slice_begin(&field->value, at);
 		if (c == ' ' || c == '\t')
@@ -373,11 +376,11 @@ static int scan_fields(struct http_head *head, const char *text, size_t at)
 			return 0;
 		slice_end(&field->value, at);
 		head->state = FIELD_LF;
-		return c == '\r' ? 0 : refuse(head, 400, "control byte in a header value");
+		return c == '\r' ? 0 : refuse_head(head, 400, "control byte in a header value");
 	case FIELD_LF:
-		return c == '\n' ? finish_field(head, text) : refuse(head, 400, "CR without LF");
+		return c == '\n' ? finish_field(head, text) : refuse_head(head, 400, "CR without LF");
 	default: /* HEAD_LF */
-		return c == '\n' ? finish_head(head) : refuse(head, 400, "CR without LF");
+		return c == '\n' ? finish_head(head) : refuse_head(head, 400, "CR without LF");
 	}
 }
 
@@ -398,7 +401,7 @@ int http_head_parse(struct http_head *head, const char *text, size_t length)
 			return (int)head->scanned;
 	}
 	if (head->scanned == HTTP_HEAD_LIMIT)
-		return refuse(head, 431, "the request head is longer than 8 KiB");
+		return refuse_head(head, 431, "the request head is longer than 8 KiB");
 	return HTTP_HEAD_MORE;
 }
 

@@ -1,17 +1,18 @@
 #ifndef FERRY_PROGRAMS_HTTP_HEAD_H
 #define FERRY_PROGRAMS_HTTP_HEAD_H
 
-/* The head of one HTTP/1.x request: request line and header fields, up to and with the empty line.
+/* The head of one HTTP/1.x request: the request line and the header fields, up to and including the empty
+ * line.
  *
- * The parser is given all of the bytes that have come so far, as often as more come, and looks at
- * each byte once. It refuses at the first byte that cannot belong to a valid head, so that what is
- * not HTTP at all is answered before its "end" comes.
+ * The caller passes all bytes that have arrived, each time that more arrive; the parser looks at each byte
+ * once. It refuses at the first byte that cannot belong to a valid head, so that bytes of another protocol
+ * are answered before their end.
  *
- * It is strict where leniency lets two programs disagree about where a request ends (RFC 9112,
- * RFC 9110): a line ends with CRLF and nothing else; one space between the parts of the request
- * line; no space before a colon; no folded lines; no control bytes; one Host; one Content-Length of
- * digits only; never Content-Length and Transfer-Encoding together. Empty lines before the request
- * line are skipped, as RFC 9112 section 2.2 asks.
+ * The parser is strict where leniency lets two programs disagree about the end of a request (RFC 9112,
+ * RFC 9110): a line ends with CRLF and nothing else; one space between the parts of the request line; no
+ * space before a colon; no folded lines; no control bytes; one Host; one Content-Length of digits only;
+ * never Content-Length and Transfer-Encoding together. Empty lines before the request line are skipped, as
+ * RFC 9112 section 2.2 requires.
  *
  *     struct http_head head;
  *     http_head_init(&head);
@@ -29,11 +30,11 @@
 
 enum {
 	HTTP_HEAD_MORE = 0,
-	HTTP_HEAD_LIMIT = 8192, /* bytes of a head, its empty line included; beyond it is 431 */
-	HTTP_HEAD_FIELDS = 100  /* header fields; beyond it is 431 */
+	HTTP_HEAD_LIMIT = 8192, /* bytes of a head with its empty line; a longer one is 431 */
+	HTTP_HEAD_FIELDS = 100  /* header fields; more are 431 */
 };
 
-/* A piece of the text, as offsets: the text may move when more bytes come. */
+/* A piece of the text, as offsets: the text may move when more bytes arrive. */
 struct http_slice {
 	uint16_t start;
 	uint16_t length;
@@ -47,18 +48,19 @@ struct http_field {
 enum http_method {
 	HTTP_GET,
 	HTTP_HEAD,
-	HTTP_KNOWN_METHOD,  /* of RFC 9110 or 5789, for 405 */
-	HTTP_UNKNOWN_METHOD /* for 501 */
+	HTTP_KNOWN_METHOD,  /* of RFC 9110 or 5789: 405 */
+	HTTP_UNKNOWN_METHOD /* 501 */
 };
 
 struct http_head {
 	enum http_method method;
-	unsigned int minor;          /* HTTP/1.minor */
-	struct http_slice path;      /* still percent-encoded; empty or starting with a slash */
-	struct http_slice query;     /* with its question mark, or empty */
-	struct http_slice authority; /* of a target that names its host, and then before any Host field
+	unsigned int minor;      /* HTTP/1.minor */
+	struct http_slice path;  /* still percent-encoded; empty or starting with a slash */
+	struct http_slice query; /* with its question mark, or empty */
+	struct http_slice
+	    authority;   /* the host of the target, which then replaces that of the Host field
 	                                (RFC 9112 section 3.2.2); else empty */
-	bool keep_alive;             /* what the client wishes */
+	bool keep_alive; /* requested by the client */
 	bool chunked;
 	bool has_content_length;
 	uint64_t content_length;
@@ -66,9 +68,9 @@ struct http_head {
 	struct http_field fields[HTTP_HEAD_FIELDS];
 	unsigned int field_count;
 
-	const char *error; /* static text, when the head was refused */
+	const char *error; /* static text, if the head was refused */
 
-	/* The parser's own. */
+	/* For the parser alone. */
 	unsigned int state;
 	size_t scanned;
 	struct http_slice method_text;
@@ -82,25 +84,28 @@ struct http_head {
 
 void http_head_init(struct http_head *head);
 
-/* HTTP_HEAD_MORE, the head's length in bytes, or the negative of the status to refuse it with: 400,
- * 431, 501 or 505. After a refusal, and after a complete head, it says the same again. */
+/* HTTP_HEAD_MORE, the length of the head in bytes, or the negative of the status to refuse it with: 400,
+ * 431, 501 or 505. After a refusal, and after a complete head, another call returns the same. */
 int http_head_parse(struct http_head *head, const char *text, size_t length);
 
-/* Whether all of the head was there and in order. */
+/* Whether the head was parsed to its end. */
 bool http_head_is_complete(const struct http_head *head);
 
-/* The request line of a complete head, in the text: where it starts, and its length without CRLF. */
+/* The request line of a complete head, without its CRLF. */
 struct http_slice http_head_line(const struct http_head *head);
 
-/* The field of this name (any case), or NULL. When there are several it is the first, and
- * `*repeated`, if wanted, tells so. */
+/* The field of this name (any case), or NULL. Of several fields it is the first one, and `*repeated`,
+ * unless NULL, is set. */
 const struct http_field *http_head_find(const struct http_head *head, const char *text,
                                         const char *name, bool *repeated);
 
 /* Whether a request body follows the head. */
 bool http_head_has_body(const struct http_head *head);
 
-/* Whether `length` bytes are `word`, letters in any case. */
+/* The lower case of an ASCII letter, in every locale. */
+char http_lower_case(char c);
+
+/* Whether `length` bytes are `word`, in any case. */
 bool http_equal_ignoring_case(const char *text, size_t length, const char *word);
 
 #endif

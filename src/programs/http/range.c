@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-/* Digits at the front; a number that does not fit is as good as the largest one. */
-static size_t take_number(const char *text, size_t length, uint64_t *number)
+/* Reads the digits at the front. A number that does not fit becomes the largest one. */
+static size_t take_position(const char *text, size_t length, uint64_t *number)
 {
 	size_t digits = 0;
 	*number = 0;
@@ -37,12 +37,12 @@ enum http_range_kind http_range_parse(const char *value, size_t length, uint64_t
 	length -= 6;
 
 	uint64_t first, last;
-	size_t first_digits = take_number(value, length, &first);
+	size_t first_digits = take_position(value, length, &first);
 	if (first_digits == length || value[first_digits] != '-')
 		return HTTP_RANGE_WHOLE;
 	value += first_digits + 1;
 	length -= first_digits + 1;
-	size_t last_digits = take_number(value, length, &last);
+	size_t last_digits = take_position(value, length, &last);
 	if (last_digits != length || (first_digits == 0 && last_digits == 0))
 		return HTTP_RANGE_WHOLE;
 

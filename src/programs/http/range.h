@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 enum http_range_kind {
-	HTTP_RANGE_WHOLE,        /* no range, not one of bytes, several of them, or not well-formed: the
-	                            field is to be ignored */
+	HTTP_RANGE_WHOLE,        /* ignore the field: no range, not one of bytes, several ranges, or
+	                            malformed */
 	HTTP_RANGE_PART,         /* 206 */
 	HTTP_RANGE_UNSATISFIABLE /* 416 */
 };
@@ -18,8 +18,8 @@ struct http_range {
 	uint64_t length;
 };
 
-/* What "bytes=a-b", "bytes=a-" or "bytes=-n" asks of `size` bytes; `*range` is always set: to the
- * whole, unless HTTP_RANGE_PART is returned. */
+/* Reads "bytes=a-b", "bytes=a-" or "bytes=-n" for a file of `size` bytes. `*range` is the whole file
+ * unless the result is HTTP_RANGE_PART. */
 enum http_range_kind http_range_parse(const char *value, size_t length, uint64_t size,
                                       struct http_range *range);
 

@@ -27,8 +27,8 @@ int client_address_of_socket(struct client_address *address, int fd)
 	return status;
 }
 
-/* The ports are in network order in the socket's address, too. */
-static int put(const struct socket_address *address, unsigned char *out)
+/* The port of a socket's address is in network order already. */
+static int encode_address(const struct socket_address *address, unsigned char *out)
 {
 	size_t length;
 	const char *path;
@@ -63,15 +63,15 @@ int client_address_put(const struct client_address *address, unsigned char *out)
 	memcpy(out, magic, sizeof(magic));
 	out[4] = VERSION;
 	out[5] = address->proxied ? PROXIED : 0;
-	int client = put(&address->client, out + HEADER_SIZE);
+	int client = encode_address(&address->client, out + HEADER_SIZE);
 	if (client < 0)
 		return client;
-	int server = put(&address->server, out + HEADER_SIZE + client);
+	int server = encode_address(&address->server, out + HEADER_SIZE + client);
 	return server < 0 ? server : HEADER_SIZE + client + server;
 }
 
-/* How many bytes it took, or -EPROTO. */
-static int get(struct socket_address *address, const unsigned char *bytes, size_t length)
+/* The number of bytes that were decoded, or -EPROTO. */
+static int decode_address(struct socket_address *address, const unsigned char *bytes, size_t length)
 {
 	if (length == 0)
 		return -EPROTO;
@@ -109,11 +109,11 @@ int client_address_get(struct client_address *address, const void *blob, size_t 
 	if ((bytes[5] & ~PROXIED) != 0)
 		return -EPROTO;
 	found.proxied = bytes[5] == PROXIED;
-	int client = get(&found.client, bytes + HEADER_SIZE, length - HEADER_SIZE);
+	int client = decode_address(&found.client, bytes + HEADER_SIZE, length - HEADER_SIZE);
 	if (client < 0)
 		return -EPROTO;
 	size_t at = HEADER_SIZE + (size_t)client;
-	int server = get(&found.server, bytes + at, length - at);
+	int server = decode_address(&found.server, bytes + at, length - at);
 	if (server < 0 || at + (size_t)server != length)
 		return -EPROTO;
 	*address = found;

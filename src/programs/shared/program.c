@@ -34,7 +34,7 @@ unsigned long program_raise_descriptor_limit(void)
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
 		limit.rlim_cur = soft;
-	/* An unlimited or huge number says nothing about what can be had. */
+	/* Callers derive a number of clients from the limit: bound a huge or infinite one. */
 	return limit.rlim_cur < 1048576 ? (unsigned long)limit.rlim_cur : 1048576;
 }
 
@@ -50,7 +50,7 @@ void program_log(const char *format, ...)
 	(void)fprintf(stderr, "%s: %s\n", program_invocation_short_name, line);
 }
 
-static void print_line(enum ferry_log_level level, const char *line)
+static void print_ferry_line(enum ferry_log_level level, const char *line)
 {
 	if (level >= FERRY_LOG_WARNING)
 		program_log("%s", line);
@@ -58,10 +58,10 @@ static void print_line(enum ferry_log_level level, const char *line)
 
 void program_print_ferry_log(void)
 {
-	ferry_log_set_cb(print_line);
+	ferry_log_set_cb(print_ferry_line);
 }
 
-static void stop(evutil_socket_t signal_number, short what, void *base)
+static void break_loop(evutil_socket_t signal_number, short what, void *base)
 {
 	(void)signal_number, (void)what;
 	event_base_loopbreak(base);
@@ -80,7 +80,7 @@ int program_signals_init_callback(struct program_signals *signals, struct event_
 
 int program_signals_init(struct program_signals *signals, struct event_base *base)
 {
-	return program_signals_init_callback(signals, base, stop, base);
+	return program_signals_init_callback(signals, base, break_loop, base);
 }
 
 void program_signals_free(struct program_signals *signals)

@@ -27,8 +27,8 @@ void socket_address_set_inet6(struct socket_address *address, const void *host, 
 	address->length = sizeof(address->in6);
 }
 
-/* A path of 108 bytes has no room for its zero in sun_path, and the kernel gives such ones out all the
- * same: the zero is then in the storage behind it. */
+/* The kernel may return a path of 108 bytes, which leaves no room for its zero in sun_path. The zero is
+ * then in the storage behind it. */
 int socket_address_set_unix(struct socket_address *address, const void *path, size_t length)
 {
 	const char *text = path;
@@ -73,7 +73,7 @@ static int parse_unix(struct socket_address *address, const char *path)
 	if (path[0] != '@') {
 		if (length == 0)
 			return -EINVAL;
-		if (length >= sizeof(address->un.sun_path)) /* bind(2) wants the zero within */
+		if (length >= sizeof(address->un.sun_path)) /* bind(2) needs room for the zero */
 			return -ENAMETOOLONG;
 		return socket_address_set_unix(address, path, length);
 	}
@@ -114,7 +114,7 @@ int socket_address_parse(struct socket_address *address, const char *text)
 	return 0;
 }
 
-/* The kernel counts the zero of a path, other programs may not. */
+/* The kernel includes the zero of a path in the length; other programs may not. */
 static int set_from_unix(struct socket_address *address, const struct sockaddr *from,
                          socklen_t length)
 {
@@ -181,8 +181,8 @@ static void format_unix(const struct socket_address *address, char *out, size_t 
 		escape_path(path, length, out + 5, size - 5);
 }
 
-static const char *format(const struct socket_address *address, bool with_port, char *out,
-                          size_t size)
+static const char *format_address(const struct socket_address *address, bool with_port, char *out,
+                                  size_t size)
 {
 	char host[INET6_ADDRSTRLEN];
 	int family = address->length > 0 ? address->any.sa_family : AF_UNSPEC;
@@ -205,12 +205,12 @@ static const char *format(const struct socket_address *address, bool with_port, 
 
 const char *socket_address_format(const struct socket_address *address, char *out, size_t size)
 {
-	return format(address, true, out, size);
+	return format_address(address, true, out, size);
 }
 
 const char *socket_address_format_host(const struct socket_address *address, char *out, size_t size)
 {
-	return format(address, false, out, size);
+	return format_address(address, false, out, size);
 }
 
 bool socket_address_equal(const struct socket_address *a, const struct socket_address *b)
@@ -233,10 +233,10 @@ bool socket_address_equal(const struct socket_address *a, const struct socket_ad
 	}
 }
 
-static int prepare(int fd, int family)
+static int set_socket_options(int fd, int family)
 {
 	int yes = 1;
-	if (family == AF_UNIX) /* the file's mode is what the socket's is when it is bound */
+	if (family == AF_UNIX) /* bind(2) gives the file the mode of the socket */
 		return fchmod(fd, 0600);
 	if (family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof(yes)) < 0)
 		return -1;
@@ -249,7 +249,7 @@ int socket_address_listen(const struct socket_address *address)
 	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (prepare(fd, family) < 0 || bind(fd, &address->any, address->length) < 0 ||
+	if (set_socket_options(fd, family) < 0 || bind(fd, &address->any, address->length) < 0 ||
 	    listen(fd, SOMAXCONN) < 0) {
 		int error = errno;
 		close(fd);
