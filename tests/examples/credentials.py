@@ -60,24 +60,24 @@ class Credentials(ExampleCase):
 
     def test_ten_connections_of_one_user(self):
         server = self.serve("credentials", str(os.geteuid()))
-        before = server.fds()
+        before = self.count_fds(server)
         peers = [self.connect() for _ in range(30)]
         for peer in peers:
             data = read_to_end(peer)
             self.assertTrue(data == b"" or data.startswith(b"process "))
-        harness.wait_until(lambda: server.fds() == before, "descriptors are closed")
+        self.has_fds(server, before)
         self.stop(server)
 
     def test_descriptors_are_refused_or_closed(self):
         server = self.serve("credentials", str(os.geteuid()))
-        before = server.fds()
+        before = self.count_fds(server)
         peer = self.connect()
         try:
             with open(__file__, "rb") as file:
                 socket.send_fds(peer, [b"x"], [file.fileno()] * 10)
         except (PermissionError, BrokenPipeError):
             pass  # Linux 6.16 refuses them; or the greeting was faster
-        harness.wait_until(lambda: server.fds() == before, "descriptors are closed")
+        self.has_fds(server, before)
         self.stop(server)
 
     def test_a_second_server_is_refused(self):

@@ -110,6 +110,16 @@ class ExampleCase(unittest.TestCase):
         peer.connect(os.fspath(self.path))
         return peer
 
+    def count_fds(self, server):
+        """The count of its descriptors after a first client, because the first one may open what stays open."""
+        with self.connect() as peer:
+            peer.shutdown(socket.SHUT_WR)
+            read_to_end(peer)
+        return server.fds()
+
+    def has_fds(self, server, count):
+        harness.wait_until(lambda: server.fds() <= count, "descriptors are closed")
+
     def listen(self):
         server = socket.socket(socket.AF_UNIX)
         self.addCleanup(server.close)

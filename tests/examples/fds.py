@@ -44,13 +44,13 @@ class SendFd(ExampleCase):
     def test_a_file_that_is_missing_is_sent_to_nobody(self):
         file = self.directory / "missing"
         server = self.serve("send_fd", file)
-        before = server.fds()
+        before = self.count_fds(server)
         self.assertEqual(read_to_end(self.connect()), b"")
         server.wait_for(f"{file}: No such file or directory")
         file.write_bytes(CONTENT)
         status, shown, _ = self.run_to_end("receive_fd", self.path)
         self.assertEqual((status, shown[-81:-1]), (0, CONTENT[:80]))
-        harness.wait_until(lambda: server.fds() == before, "descriptors are closed")
+        self.has_fds(server, before)
         self.stop(server)
 
     def test_a_signal_ends_it_with_a_client_that_does_not_read(self):

@@ -5,7 +5,6 @@ import socket
 import threading
 import unittest
 
-import harness
 from example import ExampleCase, fill, read_to_end
 
 MIB = 1024 * 1024
@@ -57,7 +56,7 @@ class LineEcho(ExampleCase):
 
     def test_many_clients_at_once(self):
         server = self.serve("line_echo")
-        before = server.fds()
+        before = self.count_fds(server)
         texts = [b"".join(b"client %d line %d\n" % (i, j) for j in range(500)) for i in range(8)]
         answers = {}
 
@@ -69,7 +68,7 @@ class LineEcho(ExampleCase):
         for thread in threads:
             thread.join()
         self.assertEqual([answers.get(i) for i in range(len(texts))], texts)
-        harness.wait_until(lambda: server.fds() == before, "descriptors to be closed")
+        self.has_fds(server, before)
         self.stop(server)
 
     def test_any_packets_make_the_same_lines(self):
