@@ -103,7 +103,7 @@ struct ferry_listener_options {
  * listener pauses for a moment and the connections wait in the backlog.
  *
  * If @p accepted is NULL, the listener accepts nothing: it owns the socket, its file and its lock, and other
- * code accepts on the descriptor of ferry_listener_get_fd(), such as a poller (ferry/channel.h) or the
+ * code accepts on the descriptor of ferry_listener_get_fd(), such as a poller (ferry/poller.h) or the
  * receiver of a socket set (ferry/socket_set.h). ferry_listener_enable() and the calls that decide who may
  * connect then fail with -EOPNOTSUPP.
  *
@@ -115,8 +115,8 @@ struct ferry_listener_options {
  * ferry_listener_free() removes the socket file, then PATH.lock; a killed process leaves both.
  *
  * A child made by fork(2) shares the lock, as it shares the socket, until it closes them, executes another
- * program or ends. If the socket file changes hands, by ferry_socket_set_add_listener() or a takeover,
- * the lock goes with it.
+ * program or ends. If the socket file changes hands, by ferry_socket_set_add_listener() or a takeover
+ * (ferry/takeover.h), the lock goes with it.
  *
  * All processes that use a path should use the lock. If one does not, its path is not taken while it accepts
  * connections: ferry connects to find out, and that process sees a connection that ends at once. A process
