@@ -5,14 +5,14 @@
  * @file dispatcher.h
  * @brief The end of a handoff that gives connections away.
  *
- * A dispatcher gives handoffs (ferry/handoff.h) to workers in other processes (ferry/worker.h), one
- * channel for each. It keeps a copy of the descriptor until the worker has claimed it. When a channel
- * ends, for whatever reason, the dispatcher makes sure that the worker can claim no more, reads all that
- * it had claimed, and gives the others to another worker: no connection is lost before it is claimed, and
- * none is given out twice. docs/handoff.md has the protocol.
+ * A dispatcher gives handoffs (ferry/handoff.h) to workers in other processes (ferry/worker.h), over
+ * one channel for each worker. It keeps a copy of the descriptor until the worker has claimed the
+ * handoff. When a channel ends, for any reason, the dispatcher first makes further claims impossible,
+ * then reads the claims that were made, and gives the other handoffs to another worker. No connection
+ * is lost before it is claimed, and none is given to two workers. docs/handoff.md has the protocol.
  *
- * Nothing of the user's runs inside one of these calls but ferry_dispatcher_free(): all callbacks come
- * from the loop. All functions are for the thread of the event_base, and legal in callbacks.
+ * All callbacks run from the loop, except those of ferry_dispatcher_free(). All functions are for the
+ * thread of the event_base, and legal in callbacks.
  */
 
 #include <stdbool.h>
@@ -29,68 +29,70 @@ struct timeval;
 /** Gives handoffs to workers. Opaque. */
 struct ferry_dispatcher;
 
-/** A worker as its dispatcher sees it. Opaque; the dispatcher's, valid until worker_lost has returned or
- *  ferry_dispatcher_worker_remove() is called. */
+/** A worker as its dispatcher sees it. Opaque. The dispatcher owns it. It is valid until worker_lost
+ *  has returned or ferry_dispatcher_worker_remove() is called. */
 struct ferry_dispatcher_worker;
 
-/** How a worker is chosen among those that have credits. */
+/** The rule by which a worker is chosen among those that have credits. */
 enum ferry_dispatch_choice {
-	FERRY_DISPATCH_LEAST_OUTSTANDING = 0, /**< the one with the fewest handoffs in hand; of several
-	                                           such, the one whose turn was longest ago */
+	/** The worker with the fewest outstanding handoffs; among several, the one that was chosen longest
+	 *  ago. */
+	FERRY_DISPATCH_LEAST_OUTSTANDING = 0,
+	/** The worker that was chosen longest ago. */
 	FERRY_DISPATCH_ROUND_ROBIN = 1,
-	FERRY_DISPATCH_BY_KEY =
-	    2 /**< the same for the same key (ferry_handoff_set_key()) while it lives
-	                               and has credits; when workers come or go, only their own share of
-	                               the keys moves (rendezvous hashing). Without a key: as
-	                               LEAST_OUTSTANDING */
+	/** The same worker for the same key (ferry_handoff_set_key()), while it lives and has credits. When
+	 *  a worker comes or goes, only its own share of the keys moves (rendezvous hashing). Without a
+	 *  key: as LEAST_OUTSTANDING. */
+	FERRY_DISPATCH_BY_KEY = 2
 };
 
-/** What a dispatcher tells. Every member may be NULL, the table must outlive the dispatcher. Each may
- *  call any function, ferry_dispatcher_free() included. Since 0.1. */
+/** The callbacks of a dispatcher. Every member may be NULL. The table must outlive the dispatcher. Each
+ *  may call any function, ferry_dispatcher_free() included. Since 0.1. */
 struct ferry_dispatcher_callbacks {
-	/** The worker has said hello: it gets handoffs from now on. */
+	/** The worker's HELLO has arrived. It gets handoffs from now on. */
 	void (*worker_ready)(struct ferry_dispatcher *dispatcher,
 	                     struct ferry_dispatcher_worker *worker, void *context);
 
-	/** The worker was to be drained, or asked for it, and has nothing in hand any more. */
+	/** A worker that drains, by ferry_dispatcher_worker_drain() or its own wish, has no outstanding
+	 *  handoffs. */
 	void (*worker_drained)(struct ferry_dispatcher *dispatcher,
 	                       struct ferry_dispatcher_worker *worker, void *context);
 
-	/** The worker's channel has ended, once; the worker is out. @p reason: 0 it has closed it;
-	 *  -ETIMEDOUT it gave no answer in time; -EPROTO it broke the format; -EPROTONOSUPPORT it has no
-	 *  version in common with us; else as a protocol's connection_lost. */
+	/** The worker's channel has ended. Runs once; @p worker is freed when it returns. @p reason: 0: the
+	 *  worker has closed the channel; -ETIMEDOUT: an answer was overdue; -EPROTO: the worker broke the
+	 *  format; -EPROTONOSUPPORT: no version in common; otherwise as for a protocol's connection_lost. */
 	void (*worker_lost)(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker,
 	                    int reason, void *context);
 
-	/** The queue has become full, or has room again: when to disable the listener, and enable it. */
+	/** The queue has become full, or has room again: disable the listener, or enable it. */
 	void (*full_changed)(struct ferry_dispatcher *dispatcher, bool full, void *context);
 
 	/** For later versions; leave NULL. */
 	void (*reserved[4])(void);
 };
 
-/** What was counted; of one worker, or of a dispatcher and all its workers, those that are gone
- *  included. */
+/** The counters of one worker, or of a dispatcher and all its workers, including those that have
+ *  ended. */
 struct ferry_dispatcher_stats {
-	uint64_t accepted;  /**< handoffs taken by ferry_dispatcher_hand_off() */
-	uint64_t sent;      /**< handoffs that were written to a channel, each time */
-	uint64_t claimed;   /**< that a worker took */
-	uint64_t done;      /**< outcomes */
-	uint64_t rejected;  /**< outcomes */
-	uint64_t expired;   /**< outcomes */
-	uint64_t kept;      /**< outcomes */
-	uint64_t lost;      /**< that came back because the descriptor did not arrive */
-	uint64_t fenced;    /**< that came back because the channel ended before the claim */
-	uint64_t retried;   /**< that were written again */
-	uint64_t stale;     /**< answers about what is not, or no longer, or not yet with that worker */
-	uint64_t malformed; /**< messages that were no answer; each cost a worker its channel */
+	uint64_t accepted; /**< handoffs accepted by ferry_dispatcher_hand_off(); not of a worker */
+	uint64_t sent;     /**< handoffs written to a channel, each time */
+	uint64_t claimed;  /**< handoffs claimed by a worker */
+	uint64_t done;     /**< outcomes DONE */
+	uint64_t rejected; /**< outcomes REJECTED */
+	uint64_t expired;  /**< outcomes EXPIRED; not of a worker */
+	uint64_t kept;     /**< outcomes KEPT */
+	uint64_t lost;     /**< handoffs back in the queue because the descriptor did not arrive */
+	uint64_t fenced;   /**< handoffs back in the queue because the channel ended before the claim */
+	uint64_t retried;  /**< handoffs written once more */
+	uint64_t stale;    /**< answers about handoffs that the worker did not have */
+	uint64_t malformed;    /**< malformed messages; each ends a worker's channel */
 	uint64_t workers_lost; /**< channels that have ended */
 	uint64_t queued;       /**< now in the queue; not of a worker */
-	uint64_t queued_max;   /**< the most there were; not of a worker */
-	uint64_t outstanding;  /**< sent and without their outcome, now */
+	uint64_t queued_max;   /**< the longest that the queue was; not of a worker */
+	uint64_t outstanding;  /**< now sent and without their outcome */
 	uint64_t unclaimed;    /**< of these, not yet claimed */
-	uint64_t credits;      /**< how many workers take at once, now */
-	uint64_t workers;      /**< that are there, now */
+	uint64_t credits;      /**< the sum of the workers' credits now */
+	uint64_t workers;      /**< workers with a channel now */
 	uint64_t reserved[5];  /**< for later versions */
 };
 
@@ -99,8 +101,8 @@ struct ferry_dispatcher_stats {
  *
  * @param[out] out the dispatcher
  * @param base its event_base
- * @param callbacks what is told; may be NULL; must outlive the dispatcher
- * @param context handed to each callback
+ * @param callbacks the table; may be NULL; must outlive the dispatcher
+ * @param context the last argument of each callback
  * @retval 0 done
  * @retval -EINVAL @p out or @p base is NULL
  * @retval -ENOMEM out of memory
@@ -111,18 +113,19 @@ FERRY_EXPORT int ferry_dispatcher_new(struct ferry_dispatcher **out, struct even
                                       const struct ferry_dispatcher_callbacks *callbacks,
                                       void *context);
 
-/** Frees the dispatcher. Its channels are fenced and closed, and every handoff has its outcome inside this
- *  call: KEPT what was claimed, EXPIRED with -ECANCELED what was not. Called in a callback, it takes
- *  effect when that returns. NULL: nothing happens. Since 0.1. */
+/** Frees the dispatcher. It fences and closes its channels, and runs the outcome callback of every
+ *  handoff inside this call: KEPT for a claimed one, EXPIRED with -ECANCELED for the others. In a
+ *  callback, the call takes effect when the callback returns. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_dispatcher_free(struct ferry_dispatcher *dispatcher);
 
-/** How workers are chosen; FERRY_DISPATCH_LEAST_OUTSTANDING at first. -EINVAL. Since 0.1. */
+/** Sets the rule by which workers are chosen; FERRY_DISPATCH_LEAST_OUTSTANDING at first. -EINVAL: @p
+ *  dispatcher is NULL, or @p choice is unknown. Since 0.1. */
 FERRY_EXPORT int ferry_dispatcher_set_choice(struct ferry_dispatcher *dispatcher,
                                              enum ferry_dispatch_choice choice);
 
-/** How many handoffs wait when no worker has credits; 1024 at first. The queue is full at @p limit, and
- *  has room again at half of it. Each may hold up to 128 KiB besides its descriptor. -EINVAL:
- *  @p dispatcher is NULL or @p limit is 0. Since 0.1. */
+/** Sets the length of the queue, in which handoffs wait when no worker has credits; 1024 at first. The
+ *  queue is full at @p limit, and has room again at half of it. Each handoff takes up to 128 KiB
+ *  besides its descriptor. -EINVAL: @p dispatcher is NULL, or @p limit is 0. Since 0.1. */
 FERRY_EXPORT int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispatcher,
                                                   unsigned int limit);
 
@@ -130,14 +133,15 @@ FERRY_EXPORT int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispa
  * Sets the deadlines; both 5 seconds at first.
  *
  * @param dispatcher the dispatcher
- * @param queue how long after ferry_dispatcher_hand_off() a handoff may wait in the queue, those in it
- *        now included. One that is with a worker then is not taken back; if it must be tried again, and
- *        nobody takes it at once, it expires.
- * @param answer how long a worker that owes an answer may give none. Then its channel is fenced. A
- *        worker that answers is not late, however much there is in front of a handoff; nor one whose
- *        handoffs the kernel has no room for (ETOOMANYREFS, ENOBUFS).
+ * @param queue the time after ferry_dispatcher_hand_off() for which a handoff may wait in the queue;
+ *        holds for the handoffs that are in it now too. A handoff that is with a worker at that time
+ *        stays there; if it comes back, and no worker takes it at once, it expires.
+ * @param answer the time for which a worker that owes an answer may send none. After it the channel is
+ *        fenced. Every answer restarts it, so that a worker with many handoffs in front of one is not
+ *        late. It does not run while the kernel has no room for the worker's handoffs (ETOOMANYREFS,
+ *        ENOBUFS).
  * @retval 0 done
- * @retval -EINVAL @p dispatcher is NULL, or a time is NULL, negative or zero
+ * @retval -EINVAL @p dispatcher is NULL, or a time is NULL, negative, zero or longer than 68 years
  *
  * Since 0.1.
  */
@@ -146,46 +150,47 @@ FERRY_EXPORT int ferry_dispatcher_set_timeouts(struct ferry_dispatcher *dispatch
                                                const struct timeval *answer);
 
 /**
- * Adds a worker: the other end of the transport belongs to a ferry_worker. It gets handoffs once it has
- * said hello, which is due within the answer's deadline.
+ * Adds a worker: a ferry_worker has the other end of the transport. It gets handoffs once its HELLO has
+ * arrived, which must come within the answer's deadline.
  *
  * @param[out] out the worker; may be NULL
  * @param dispatcher the dispatcher
  * @param transport on a connected unix stream socket, of the dispatcher's event_base; on success the
- *        dispatcher's
- * @param name for hashing keys: a worker that replaces another under the same name gets its keys; NULL
- *        for a name of its own. Copied
+ *        dispatcher owns it
+ * @param name for hashing keys, copied: a worker that replaces another under the same name gets its
+ *        keys. NULL: a name of its own
  * @retval 0 done
- * @retval -EINVAL @p dispatcher or @p transport is NULL, or of another event_base
+ * @retval -EINVAL @p dispatcher or @p transport is NULL, or @p transport is of another event_base
  * @retval -EOPNOTSUPP the transport carries no descriptors
  * @retval -ENOTCONN the connection is over
  * @retval -ENOMEM out of memory
  *
- * On failure the transport is the caller's. Since 0.1.
+ * On failure the caller still owns the transport. Since 0.1.
  */
 FERRY_EXPORT int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
                                              struct ferry_dispatcher *dispatcher,
                                              struct ferry_transport *transport, const char *name);
 
-/** Gives a worker no more handoffs and tells it so; worker_drained comes when it has nothing in hand any
- *  more, at once perhaps, but from the loop. -EINVAL: @p worker is NULL. -ENOMEM: out of memory;
- *  nothing was told. Since 0.1. */
+/** Gives a worker no more handoffs, and sends it DRAIN. worker_drained runs from the loop when it has
+ *  no outstanding handoffs, which may be in the next turn. -EINVAL: @p worker is NULL. -ENOMEM: out of
+ *  memory; nothing has changed. Since 0.1. */
 FERRY_EXPORT int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker);
 
-/** Fences a worker's channel and closes it; no worker_lost follows, the outcomes do. What it has claimed
- *  stays its own. @p worker is gone. NULL: nothing happens. Since 0.1. */
+/** Fences a worker's channel and closes it. The outcome callbacks follow, worker_lost does not. The
+ *  worker keeps the handoffs that it has claimed. @p worker is not valid any more. NULL: nothing
+ *  happens. Since 0.1. */
 FERRY_EXPORT void ferry_dispatcher_worker_remove(struct ferry_dispatcher_worker *worker);
 
-/** A place for the owner's own pointer, NULL at first. Since 0.1. */
+/** Stores a pointer of the owner's with the worker; NULL at first. Since 0.1. */
 FERRY_EXPORT void ferry_dispatcher_worker_set_context(struct ferry_dispatcher_worker *worker,
                                                       void *context);
 
-/** What was put there. Since 0.1. */
+/** Returns that pointer. NULL for NULL. Since 0.1. */
 FERRY_EXPORT void *
 ferry_dispatcher_worker_get_context(const struct ferry_dispatcher_worker *worker);
 
-/** The transport to a worker; it stays the dispatcher's. For looking at only: SO_PEERCRED, statistics.
- *  NULL for NULL. Since 0.1. */
+/** Returns the transport to a worker, which the dispatcher still owns. For reading only: SO_PEERCRED,
+ *  statistics. NULL for NULL, and once the channel has ended. Since 0.1. */
 FERRY_EXPORT struct ferry_transport *
 ferry_dispatcher_worker_get_transport(const struct ferry_dispatcher_worker *worker);
 
@@ -197,25 +202,25 @@ FERRY_EXPORT int ferry_dispatcher_worker_get_stats(const struct ferry_dispatcher
  * Hands a descriptor off.
  *
  * @param dispatcher the dispatcher
- * @param handoff on success the dispatcher's
- * @param outcome is told how it ended; may be NULL
- * @param context handed to @p outcome
+ * @param handoff the handoff; on success the dispatcher owns it
+ * @param outcome runs when the handoff has ended; may be NULL
+ * @param context the last argument of @p outcome
  * @retval 0 done: @p outcome will run
- * @retval -EINVAL @p dispatcher or @p handoff is NULL, or the handoff was received or handed off already
+ * @retval -EINVAL @p dispatcher or @p handoff is NULL, or the handoff was received or handed off before
  * @retval -EBADF its descriptor was stolen
- * @retval -ELOOP it is the channel to one of the workers
+ * @retval -ELOOP its descriptor is the channel to one of the workers
  * @retval -ESHUTDOWN the dispatcher is being freed
  * @retval -ENOBUFS the queue is full
  * @retval -ENOMEM out of memory
  *
- * On failure the handoff is the caller's. Since 0.1.
+ * On failure the caller still owns the handoff. Since 0.1.
  */
 FERRY_EXPORT int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher,
                                            struct ferry_handoff *handoff,
                                            ferry_handoff_outcome_cb outcome, void *context);
 
-/** Whether the queue is full: it was, and has not come down to half of its limit since. False for NULL.
- *  Since 0.1. */
+/** Returns whether the queue is full: it has reached its limit, and not come down to half of it since.
+ *  False for NULL. Since 0.1. */
 FERRY_EXPORT bool ferry_dispatcher_is_full(const struct ferry_dispatcher *dispatcher);
 
 /** Copies the counters of the dispatcher and all its workers. -EINVAL: an argument is NULL. Since 0.1. */

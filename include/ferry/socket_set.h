@@ -55,8 +55,7 @@ FERRY_EXPORT int ferry_socket_set_new(struct ferry_socket_set **out);
 
 /** Frees a set: closes its sockets, and removes the files that it owns, unless another file is at the
  *  path now. Free the listeners on its descriptors before. If a takeover of the set is under way, it is
- *  withdrawn as by ferry_takeover_free(), and ends with -ECANCELED. NULL: nothing happens. Since 0.1.
- *  */
+ *  withdrawn as by ferry_takeover_free(), and ends with -ECANCELED. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_socket_set_free(struct ferry_socket_set *set);
 
 /**

@@ -40,7 +40,7 @@ struct ferry_dispatcher {
 	struct handoff_list outcomes; /* over; their outcome callback is pending */
 	struct handoff_ids ids;
 	uint64_t epoch;   /* of the newest channel */
-	uint64_t choices; /* how often a worker was chosen */
+	uint64_t choices; /* number of times that a worker was chosen */
 
 	enum ferry_dispatch_choice choice;
 	unsigned int queue_length, queue_limit;

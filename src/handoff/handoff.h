@@ -39,7 +39,7 @@ struct ferry_handoff {
 	unsigned int attempt;
 
 	/* The dispatcher's. */
-	struct ferry_dispatcher_worker *worker; /* that has it, or had it last */
+	struct ferry_dispatcher_worker *worker; /* the one that has it, or had it last */
 	TAILQ_ENTRY(ferry_handoff) link; /* of the queue, a worker's list, or the pending outcomes */
 	uint32_t place;                  /* in the table of ids */
 	uint64_t frame_end;  /* SENT: the position in the channel's stream at which its frame ends */

@@ -47,7 +47,7 @@ struct ferry_worker {
 	unsigned int credits;
 
 	uint64_t claim_end; /* the stream position behind the newest claim */
-	bool claiming;      /* that claim waits for room in the channel; its message is deferred */
+	bool claiming;      /* the claim waits for room in the channel, its message is deferred */
 
 	bool serving;        /* handoff_received runs */
 	uint64_t serving_id; /* for this handoff */

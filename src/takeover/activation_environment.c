@@ -26,7 +26,7 @@ static int read_number(const char *variable)
 }
 
 /* The number of descriptors for this process, or -EINVAL. */
-static int count_fds(void)
+static int count_passed_fds(void)
 {
 	const int pid = read_number("LISTEN_PID");
 
@@ -95,7 +95,7 @@ static int read_names(char ***out, int count)
 
 int activation_read(char ***names, bool unset)
 {
-	const int count = count_fds();
+	const int count = count_passed_fds();
 	int status = count;
 
 	/* Open descriptors first: they bound the memory for the names. */

@@ -59,7 +59,7 @@ static int check_cookie(int fd, uint64_t expected)
 	return socket_get_cookie(fd, &cookie) == 0 && cookie == expected ? 0 : -EPROTO;
 }
 
-static size_t count_fds(const struct takeover_wire_listener *listener)
+static size_t count_listener_fds(const struct takeover_wire_listener *listener)
 {
 	if (listener->file_name_length == 0)
 		return 1;
@@ -71,7 +71,7 @@ static int insert_listener(struct ferry_takeover *takeover,
                            const struct takeover_wire_listener *listener,
                            const struct ferry_message *message)
 {
-	const size_t fd_count = count_fds(listener);
+	const size_t fd_count = count_listener_fds(listener);
 	char name[FERRY_SOCKET_SET_NAME_MAX + 1];
 	struct socket_file file = {.directory = fd_count > 1 ? ferry_message_get_fd(message, 1) : -1,
 	                           .lock = fd_count > 2 ? ferry_message_get_fd(message, 2) : -1,
@@ -95,7 +95,7 @@ static int receive_listener(struct ferry_takeover *takeover, struct ferry_messag
 	const void *payload = ferry_message_get_payload(message, &length);
 
 	int status = takeover_wire_listener_get(payload, length, &listener);
-	if (status == 0 && ferry_message_get_fd_count(message) != count_fds(&listener))
+	if (status == 0 && ferry_message_get_fd_count(message) != count_listener_fds(&listener))
 		status = -EPROTO;
 	if (status == 0 && ferry_message_get_fds_lost(message) > 0)
 		status = -EMFILE;
@@ -103,7 +103,7 @@ static int receive_listener(struct ferry_takeover *takeover, struct ferry_messag
 		status = check_cookie(ferry_message_get_fd(message, 0), listener.cookie);
 	if (status == 0)
 		status = insert_listener(takeover, &listener, message);
-	for (size_t i = 0; status == 0 && i < count_fds(&listener); i++)
+	for (size_t i = 0; status == 0 && i < count_listener_fds(&listener); i++)
 		(void)ferry_message_steal_fd(message, i);
 	return status;
 }

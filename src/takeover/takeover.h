@@ -24,10 +24,10 @@
  *     OVER      -- RELEASED ------------------>               ended(0): this process owns the files
  *                                                   OVER
  *
- * Only one process may own a file: if two own it, the one that ends first removes it from under the other.
- * The channel's end alone does not show the new process whether the old one has died, or has given up and
- * goes on. An old process that goes on therefore sends WITHDRAWN, and one that sends nothing after END is
- * dead.
+ * Only one process may own a file: if two own it, the one that ends first removes it from under the
+ * other. The channel's end alone does not show the new process whether the old one has died, or has
+ * given up and goes on. An old process that goes on therefore sends WITHDRAWN, and one that sends
+ * nothing after END is dead.
  */
 
 struct event;
@@ -71,7 +71,7 @@ struct ferry_takeover {
 	bool begun;         /* our HELLO was sent */
 	bool greeted;       /* the peer's HELLO has arrived */
 	bool freed;         /* by its owner */
-	unsigned int calls; /* that are on the stack and may run user code */
+	unsigned int calls; /* on the stack that may run user code */
 };
 
 /* Makes a takeover. The old process has a set, the new one NULL. On success the transport is the
