@@ -1,22 +1,22 @@
 /*
- * The handoff: how a connection changes process, and is neither lost nor given out twice
- * ======================================================================================
+ * The handoff: a connection changes its process, and is neither lost nor served twice
+ * ==================================================================================
  *
  * A dispatcher gives descriptors to workers over channels, one unix stream socket for each worker. It
- * keeps a copy of what it has sent until the worker has answered. A worker claims a handoff by writing
+ * keeps a copy of each descriptor until the worker has answered. A worker claims a handoff by writing
  * CLAIM to its channel, and runs the user's callback only when the kernel has taken the whole claim.
- * Whenever a channel ends, the dispatcher fences it: shutdown(SHUT_RD), after which the kernel takes
- * nothing more from the worker, then it reads all that the kernel had taken before. What is then
- * unclaimed was never seen by user code, and goes to another worker.
+ * When a channel ends, the dispatcher fences it: it calls shutdown(SHUT_RD), after which the kernel
+ * takes no more bytes from the worker, then it reads all bytes that the kernel had taken before. User
+ * code has not seen the handoffs that are unclaimed then, and they go to another worker.
  *
- * This model lets everything happen that the two ends do not control: a worker dies or leaves between
- * any two of its steps, it is stopped for any length of time (it is just not its turn, however often it
- * is the others'), a timer of the dispatcher runs out at any moment, a write is short, a channel is
- * full, a descriptor is lost on the way, a worker repeats itself or talks nonsense, the dispatcher dies.
- * docs/model.md says what was left out, and how the runs differ.
+ * The model includes all events that the two ends do not control: a worker dies or leaves between any
+ * two of its steps, it is stopped for any length of time (the others move, however often, and it does
+ * not), a timer of the dispatcher runs out at any moment, a write is short, a channel is full, a
+ * descriptor is lost on the way, a worker sends an answer twice or sends nonsense, the dispatcher dies.
+ * docs/model.md lists the parts that are left out, and the differences of the runs.
  *
- * One step of a process of the model is one system call, or one turn of work between two of them that
- * nobody else can look into.
+ * One step of a process of the model is one system call, or the work between two of them, which no
+ * other process can observe.
  */
 
 #ifndef HANDOFFS
@@ -26,7 +26,7 @@
 #define WORKERS 2 /* 2 or 3: worker processes over the whole run, each with a channel of its own */
 #endif
 #ifndef AT_START
-#define AT_START 2 /* those that are there from the start; the third replaces one whose channel has ended */
+#define AT_START 2 /* workers that exist from the start; the third replaces one whose channel has ended */
 #endif
 #ifndef CREDITS
 #define CREDITS 2 /* handoffs that a worker takes at once */
@@ -35,22 +35,22 @@
 #define ROOM_DOWN 1 /* frames that fit into a channel towards the worker */
 #endif
 #ifndef ROOM_UP
-#define ROOM_UP (1 + 2 * SHORT_WRITES) /* answers, or halves of answers, that fit in the other direction */
+#define ROOM_UP (1 + 2 * SHORT_WRITES) /* answers, or halves of answers, that fit into it in the other direction */
 #endif
 #ifndef LOSSES
 #define LOSSES 1 /* descriptors lost on the way, in the whole run */
 #endif
 #ifndef NOISE
-#define NOISE 0 /* answers that should not have been written, in the whole run */
+#define NOISE 0 /* wrong answers, in the whole run */
 #endif
 #ifndef LIES
-#define LIES 0 /* 1: these may also be about what the worker has, or is about to get */
+#define LIES 0 /* 1: these may also be about handoffs that the worker has, or is about to get */
 #endif
 #ifndef GONE
 #define GONE 0 /* 1: the dispatcher may die */
 #endif
 #ifndef SHORTAGE
-#define SHORTAGE 0 /* 1: with a lost descriptor a worker may have run out of descriptor numbers */
+#define SHORTAGE 0 /* 1: a worker that loses a descriptor may have no free descriptor slots */
 #endif
 #ifndef STREAM
 #define STREAM 0 /* 1: handoffs wait in the dispatcher's own stream until the kernel takes them */
@@ -59,29 +59,29 @@
 #define SHORT_WRITES 0 /* 1: the kernel may take half of an answer */
 #endif
 #ifndef CYCLES
-#define CYCLES 0 /* 1: only look whether every run ends */
+#define CYCLES 0 /* 1: check only that every run ends */
 #endif
 #ifndef REACH
-#define REACH 0 /* which of the situations below is looked for */
+#define REACH 0 /* the situation below that the run searches for */
 #endif
 
 #define ATTEMPTS 3
 
 /*
- * What must hold. With PROPERTY set to one of them only that is looked at, so that it is known which one
- * a mutation breaks.
+ * The properties. With PROPERTY set to one of them the run checks that one alone, so that a mutation is
+ * known to break it.
  */
 #define ALL 0
-#define ONE_OUTCOME 1 /* each handoff has one outcome, not two, not none */
+#define ONE_OUTCOME 1 /* each handoff has exactly one outcome */
 #define ONCE 2 /* user code never gets a handoff twice, over all workers */
-#define SERVED 3 /* none that was unclaimed is lost while a worker lives; claimed means begun */
-#define AGREED 4 /* what one end takes for claimed the other has claimed */
-#define COPIES 5 /* a kept copy is closed when it is answered, and not earlier */
-#define CREDITS_WHOLE 6
-#define NOTHING_HELD 7 /* in the end nobody has a descriptor that he may not use */
-#define TRIES 8 /* none is tried a fourth time, or given up before the third was in vain */
+#define SERVED 3 /* no unclaimed handoff is lost while a worker lives; a claimed one is begun */
+#define AGREED 4 /* the dispatcher and the workers agree on the claims */
+#define COPIES 5 /* the copy is closed when the answer arrives, and not earlier */
+#define CREDITS_WHOLE 6 /* a channel has as many outstanding handoffs as the books show */
+#define NOTHING_HELD 7 /* in the end no worker has a descriptor that it may not use */
+#define TRIES 8 /* no handoff has a fourth attempt, or expires before the third has failed */
 #define NONE 9
-#define BOOKS 10 /* those that the dispatcher answers for alone, whatever a worker says */
+#define BOOKS 10 /* the properties that depend on the dispatcher alone, not on the answers */
 #ifndef PROPERTY
 #define PROPERTY ALL
 #endif
@@ -92,10 +92,10 @@
 #define holds(property, condition) assert(!is_asked(property) || (condition))
 
 /*
- * Mutations: the design with one of its rules broken. Each must be found out.
+ * Mutations: the design with one of its rules broken. The search must find each.
  */
 #ifndef CLAIM_ON_RECEIPT
-#define CLAIM_ON_RECEIPT 0 /* all that has arrived is claimed, not just what is begun next */
+#define CLAIM_ON_RECEIPT 0 /* all handoffs that have arrived are claimed, not only the next one */
 #endif
 #ifndef CALLBACK_FIRST
 #define CALLBACK_FIRST 0 /* user code runs, then the claim is written */
@@ -104,16 +104,16 @@
 #define HALF_A_CLAIM 0 /* user code runs when the kernel has taken the first bytes of the claim */
 #endif
 #ifndef NO_FENCE
-#define NO_FENCE 0 /* what is unclaimed goes elsewhere without shutdown(SHUT_RD) */
+#define NO_FENCE 0 /* unclaimed handoffs go to another worker without shutdown(SHUT_RD) */
 #endif
 #ifndef NO_DRAIN
-#define NO_DRAIN 0 /* after shutdown(SHUT_RD) nothing is read */
+#define NO_DRAIN 0 /* nothing is read after shutdown(SHUT_RD) */
 #endif
 #ifndef ONE_ID
-#define ONE_ID 0 /* a handoff has the same id whenever it is sent */
+#define ONE_ID 0 /* a handoff has the same id each time it is sent */
 #endif
 #ifndef ANY_CHANNEL
-#define ANY_CHANNEL 0 /* an answer is believed whichever channel and state it meets */
+#define ANY_CHANNEL 0 /* an answer counts on any channel and in any state */
 #endif
 #ifndef COPY_KEPT
 #define COPY_KEPT 0 /* the dispatcher's copy is not closed at CLAIM */
@@ -122,30 +122,30 @@
 #define CREDIT_LOST 0 /* a lost descriptor does not give its credit back */
 #endif
 #ifndef NOT_RETRIED
-#define NOT_RETRIED 0 /* a lost descriptor is queued, and the queue is not looked at again */
+#define NOT_RETRIED 0 /* a handoff that was lost is queued, and never taken out of the queue */
 #endif
 #ifndef CHARGE_NOBODY
-#define CHARGE_NOBODY 0 /* a fence is an attempt of none */
+#define CHARGE_NOBODY 0 /* a fence is no handoff's attempt */
 #endif
 #ifndef CHARGE_ALL
-#define CHARGE_ALL 0 /* a fence is an attempt of all that were unclaimed */
+#define CHARGE_ALL 0 /* a fence is an attempt of all unclaimed handoffs */
 #endif
 #ifndef SHORT_FOR_EVER
-#define SHORT_FOR_EVER 0 /* a worker that has descriptor numbers again does not say so */
+#define SHORT_FOR_EVER 0 /* a worker that has descriptor slots again does not state its credits */
 #endif
 #ifndef EARLY_ANSWER
-#define EARLY_ANSWER 0 /* an answer counts although the kernel does not even have the handoff */
+#define EARLY_ANSWER 0 /* an answer counts even if the kernel has not taken the handoff */
 #endif
 #ifndef NOT_COUNTED
-#define NOT_COUNTED 0 /* an attempt in which the descriptor is lost is none, and any number may be lost */
+#define NOT_COUNTED 0 /* an attempt whose descriptor is lost does not count, and any number may be lost */
 #endif
 #ifndef GONE_UNHEARD
 #define GONE_UNHEARD 0 /* a worker that waits to write does not notice that the dispatcher is gone */
 #endif
 
 /*
- * Situations that must occur, else the properties would hold of nothing. With REACH set to one
- * of them the model fails where it occurs.
+ * Situations that must occur; otherwise the properties would be empty. With REACH set to one of them
+ * the model fails where it occurs.
  */
 #define CLAIM_READ 1 /* the plain way: the dispatcher reads a claim */
 #define ALL_DONE 2 /* and all handoffs end as DONE */
@@ -156,27 +156,27 @@
 #define QUEUE_WITHOUT_WORKER 7
 #define DEATH_BEFORE_CALLBACK 8 /* the worker dies with its claim in the kernel, user code has not run */
 #define DEATH_AFTER_CALLBACK 9 /* the worker dies while user code has the connection */
-#define LATE_CLAIM 10 /* a claim that had been taken by the kernel is found by the drain */
-#define LATE_FINISH 11 /* the same with the last answer */
+#define LATE_CLAIM 10 /* the fence reads a claim that the kernel had taken */
+#define LATE_FINISH 11 /* the same for the last answer */
 #define CLAIM_REFUSED 12 /* a claim meets the fence: EPIPE */
 #define HALF_A_CLAIM_DRAINED 13 /* the fence falls between the two halves of a claim */
-#define WOKEN_TOO_LATE 14 /* a stopped worker goes on when another has already served its handoff */
+#define WOKEN_TOO_LATE 14 /* a stopped worker continues after another has served its handoff */
 #define NO_ROOM_UP 15 /* a claim waits, because the channel is full */
 #define NO_ROOM_DOWN 16 /* a handoff waits, because the channel is full */
 #define LOST_THEN_SERVED 17
-#define LOST_TWICE_SAID 18 /* a loss is reported again when the next attempt is on the same channel */
-#define FOREIGN_ANSWER 19 /* a worker answers for what another one has */
+#define LOST_TWICE 18 /* a loss is reported again when the next attempt is on the same channel */
+#define FOREIGN_ANSWER 19 /* a worker answers for a handoff that another one has */
 #define UNKNOWN_ANSWER 20
-#define GONE_UNCLAIMED 21 /* the dispatcher is gone, a worker closes what it had not claimed */
-#define GONE_CLAIMED 22 /* the dispatcher is gone, a worker begins what it had claimed */
+#define GONE_UNCLAIMED 21 /* the dispatcher is gone, a worker closes a handoff that it had not claimed */
+#define GONE_CLAIMED 22 /* the dispatcher is gone, a worker begins a handoff that it had claimed */
 #define REFUSED_BY_USER 23
-#define REFUSED_BY_LIBRARY 24 /* not what the frame said it was: rejected unclaimed */
-#define LEFT_WITH_CLAIM 25 /* a worker leaves its channel and serves what it had claimed */
-#define UNCHARGED_AGAIN 26 /* one that was behind another at a fence is claimed, in the attempt it was in */
-#define SHORT_ELSEWHERE 27 /* a worker has no descriptor numbers, another serves what it had lost */
-#define SHORT_AGAIN 28 /* it has numbers again, and serves what it had lost */
-#define EARLY_SAID 29 /* an answer about what the kernel does not have */
-#define CUT_OFF 30 /* the fence falls when a handoff is still in the dispatcher's stream */
+#define REFUSED_BY_LIBRARY 24 /* another descriptor arrived: rejected unclaimed */
+#define LEFT_WITH_CLAIM 25 /* a worker leaves its channel and serves a handoff that it had claimed */
+#define UNCHARGED_AGAIN 26 /* a handoff that was not the oldest at a fence is claimed in the same attempt */
+#define SHORT_ELSEWHERE 27 /* a worker has no descriptor slots, another serves the handoff that it lost */
+#define SHORT_AGAIN 28 /* a worker has slots again, and serves the handoff that it lost */
+#define EARLY_ANSWERED 29 /* an answer about a handoff that the kernel has not taken */
+#define CUT_OFF 30 /* a fence with a handoff still in the dispatcher's stream */
 
 #define reached(situation) assert(REACH != situation)
 
@@ -185,21 +185,21 @@
  * --------------
  */
 
-/* QUEUED → SENT → CLAIMED → DONE or REJECTED. KEPT is CLAIMED when the channel has ended: the connection
- * is the worker's, alive or dead, and nobody will say more about it. */
+/* QUEUED → SENT → CLAIMED → DONE or REJECTED. KEPT: it was CLAIMED when the channel ended. The
+ * connection is the worker's, alive or dead, and no further answer comes. */
 mtype = { QUEUED, SENT, CLAIMED, DONE, REJECTED, EXPIRED, KEPT };
 
 typedef Handoff {
 	mtype state = QUEUED;
-	unsigned sends : 3;   /* how often it was sent; that and the channel's number are in its id */
-	unsigned attempt : 2; /* which one it is in; 0: it was not sent */
-	unsigned channel : 2; /* over which it was sent last, 0 at first */
+	unsigned sends : 3;   /* number of times it was sent; its id has this and the channel's number */
+	unsigned attempt : 2; /* from 1; 0: it was not sent */
+	unsigned channel : 2; /* the last one it was sent over, 0 at first */
 	bool copy = 1; /* the dispatcher has a descriptor of the connection */
-	bool told;     /* the outcome callback ran */
-	/* What no process knows, for the properties alone: */
-	unsigned tries : 2;   /* how often it was lost, or the first of the unclaimed at a fence */
+	bool notified; /* the outcome callback ran */
+	/* No process knows these; they are for the properties: */
+	unsigned tries : 2;   /* number of times it was lost, or the oldest unclaimed at a fence */
 	bool claimed;  /* a kernel has taken a whole claim */
-	bool began;    /* user code has, or had, the connection, in whichever process */
+	bool began;    /* user code has, or had, the connection, in any process */
 	bool excused;  /* the worker died between the claim and the callback */
 };
 
@@ -209,15 +209,15 @@ mtype = { ABSENT, UP, FENCED, SETTLED, CLOSED };
 
 typedef End {
 	mtype state = ABSENT;
-	unsigned credits : 2;     /* what the worker has stated: CREDITS, or 0 while it has no descriptor numbers */
-	unsigned outstanding : 2; /* sent there, and without an outcome */
+	unsigned credits : 2;     /* as stated by the worker: CREDITS, or 0 while it has no descriptor slots */
+	unsigned outstanding : 2; /* sent there, without an outcome */
 };
 
 End end_of[WORKERS]; /* the dispatcher's end of a channel */
 chan unclaimed[WORKERS] = [CREDITS] of { byte }; /* SENT there, in that order */
 
 #if STREAM
-/* What waits to be sent: handoff, which of its sends. Its descriptor is only lent to the stream. */
+/* The dispatcher's stream: handoff, which of its sends. The stream has borrowed the descriptor. */
 chan stream[WORKERS] = [CREDITS] of { byte, byte };
 #define put_in_stream(k, c) stream[c]!k, handoff[k].sends
 #define can_pass_on(c) (!gone && end_of[c].state == UP && len(stream[c]) > 0 && !left[c] && \
@@ -241,13 +241,13 @@ inline cut_off(c)
  * The channels
  * ------------
  *
- * Towards the worker: a frame and its descriptor. Towards the dispatcher: answers; where writes may be
- * short each comes in two halves, and only the second says what was meant.
+ * Towards the worker: a frame and its descriptor. Towards the dispatcher: answers. With short writes
+ * each answer comes in two halves, and only the second has its content.
  */
 mtype = { HALF, CLAIM, LOST, REJECT, FINISHED, CREDITS_NONE, CREDITS_ALL };
 
 chan down[WORKERS] = [ROOM_DOWN] of { byte, byte };          /* handoff, which of its sends */
-chan up[WORKERS] = [ROOM_UP] of { mtype, byte, byte, byte };  /* what, handoff, which, channel */
+chan up[WORKERS] = [ROOM_UP] of { mtype, byte, byte, byte };  /* type, handoff, which, channel */
 bool refuses[WORKERS]; /* the dispatcher reads no more: a write fails with EPIPE */
 bool ended[WORKERS];   /* the dispatcher writes no more: EOF behind what is in the channel */
 bool left[WORKERS];    /* the worker's end is closed, by itself or by its death */
@@ -264,15 +264,15 @@ typedef Owed { /* the answer that a worker owes for one handoff, and for which o
 	unsigned which : 3
 };
 
-/* Descriptor numbers: there are some; there are none, which is to be said; it was said, and that there
- * are some again is what it says next, at any time. */
+/* Free descriptor slots. ENOUGH: there are some. SHORT: there are none, and CREDITS_NONE is to be sent.
+ * SHORT_STATED: it was sent, and CREDITS_ALL follows at any time. */
 #define ENOUGH 0
 #define SHORT 1
-#define SHORT_SAID 2
+#define SHORT_STATED 2
 
 typedef Hand {
 	Owed owed[HANDOFFS];
-	unsigned numbers : 2; /* ENOUGH at first */
+	unsigned slots : 2; /* ENOUGH at first */
 	mtype writing = 0; /* the answer whose first half is in the channel */
 	unsigned handoff : 2;
 	unsigned which : 3;
@@ -285,7 +285,7 @@ Hand worker[WORKERS];
 bool gone; /* the dispatcher is dead */
 byte losses = LOSSES;
 byte noise = NOISE;
-bool was_short; /* only where this is looked for: a worker has said that it has numbers again */
+bool was_short; /* only in the search for this: a worker has stated its credits again */
 
 /* For use inside one step: not part of the state. */
 hidden byte i, j, n, h, a, e;
@@ -299,8 +299,9 @@ hidden mtype what;
 #define EACH_HANDOFF(option, c) option(0, c) option(1, c) option(2, c)
 #endif
 
-/* Two invariants, looked at after each step of the dispatcher: a copy is kept exactly as long as
- * another worker may need it, and what a worker has in hand is what was sent there and is not over. */
+/* Two invariants, checked after each step of the dispatcher: a copy exists exactly as long as another
+ * worker may need it, and the outstanding handoffs of a worker are those that were sent there and are
+ * not over. */
 inline check_books()
 {
 	for (i : 0 .. HANDOFFS - 1) {
@@ -321,12 +322,12 @@ inline check_books()
 
 inline outcome(k, result)
 {
-	holds(ONE_OUTCOME, !handoff[k].told);
-	handoff[k].told = 1;
+	holds(ONE_OUTCOME, !handoff[k].notified);
+	handoff[k].notified = 1;
 	handoff[k].copy = 0;
 	handoff[k].state = result;
 	if
-	:: NOISE == 0 -> /* nobody will ask */
+	:: NOISE == 0 -> /* no answer can name it */
 		handoff[k].sends = 0;
 		handoff[k].attempt = 0;
 		handoff[k].channel = 0;
@@ -335,7 +336,8 @@ inline outcome(k, result)
 	fi
 }
 
-/* Unclaimed, and it will not be claimed where it was. `charged`: that was an attempt. */
+/* An unclaimed handoff, which its worker cannot claim any more, is queued. `charged`: that was an
+ * attempt. */
 inline elsewhere(k, charged)
 {
 	if
@@ -349,7 +351,7 @@ inline elsewhere(k, charged)
 	fi
 }
 
-/* It is in the hands of the worker at this channel no more. */
+/* Removes a handoff from the unclaimed ones of its channel. */
 inline forget(k)
 {
 	if
@@ -358,7 +360,7 @@ inline forget(k)
 	fi
 }
 
-/* An answer about what is out on channel c: it counts if it fits the state. */
+/* An answer about a handoff of channel c: it counts if it fits the state. */
 inline believe(c)
 {
 	if
@@ -392,7 +394,7 @@ inline believe(c)
 		forget(h);
 		end_of[c].outstanding--;
 		outcome(h, DONE)
-	:: else /* said twice, or out of order: counted */
+	:: else /* sent twice, or out of order: counted */
 	fi
 }
 
@@ -400,8 +402,8 @@ inline believe(c)
 #define stale (!ANY_CHANNEL && !ONE_ID && a != handoff[h].sends)
 #define early(c) (!EARLY_ANSWER && is_in_stream(eval(h), eval(a), c))
 
-/* An answer (what, h, a, e) is read from channel c. What does not belong there is counted, and changes
- * nothing. */
+/* Reads an answer (what, h, a, e) from channel c. An answer that does not belong there is counted, and
+ * changes nothing. */
 inline hear(c)
 {
 	up[c]?what, h, a, e;
@@ -415,8 +417,8 @@ inline hear(c)
 		:: else ->
 			if
 			:: foreign(c) -> reached(FOREIGN_ANSWER)
-			:: !foreign(c) && stale -> assert(REACH != LOST_TWICE_SAID || what != LOST || handoff[h].state != SENT)
-			:: !foreign(c) && !stale && early(c) -> reached(EARLY_SAID)
+			:: !foreign(c) && stale -> assert(REACH != LOST_TWICE || what != LOST || handoff[h].state != SENT)
+			:: !foreign(c) && !stale && early(c) -> reached(EARLY_ANSWERED)
 			:: !foreign(c) && !stale && !early(c) -> believe(c)
 			fi
 		fi
@@ -436,8 +438,9 @@ inline close_end(c)
 	h = 0; a = 0; e = 0; what = 0
 }
 
-/* The channel is over, and what was in it has been read: what is unclaimed is free again. For the first of
- * them that was an attempt, because the worker may have ended of it; those behind were not looked at. */
+/* The channel is over, and its bytes have been read: unclaimed handoffs are queued again. The oldest of
+ * them is charged with an attempt, because the worker may have died of it; the worker has not looked at
+ * those behind. */
 inline settle(c)
 {
 	for (j : 0 .. HANDOFFS - 1) {
@@ -467,11 +470,12 @@ inline settle(c)
 }
 
 /*
- * What can be done next. Each of these is the condition of one step below. Faults are not among them,
- * nor are timers: where nothing of this is possible, only those could help, and the run is judged.
+ * The moves. Each is the condition of one step below. Faults and timers are not among them: if no move
+ * is possible, only a fault or a timer could change the state, and the run is judged.
  *
- * Which handoff goes first, and to whom, is left open, so that every rule of choosing is covered. Only
- * those that were never sent go in their order: they differ in nothing but their number.
+ * The order of handoffs and the choice of workers are left open, so that every rule of choosing is
+ * covered. Only handoffs that were never sent go in their order, because they differ in nothing but
+ * their number.
  */
 #define before(k) (k - (k > 0))
 #define in_turn(k) (k == 0 || handoff[k].sends > 0 || handoff[before(k)].sends > 0 || \
@@ -495,12 +499,12 @@ inline settle(c)
 	(len(to_begin[c]) == 0 || CLAIM_ON_RECEIPT))
 #define can_answer(k, c) (can_write(c) && between_answers(c) && worker[c].owed[k].what != 0)
 #define can_go_on(c) (can_write(c) && !between_answers(c))
-#define can_state_credits(c) (can_write(c) && between_answers(c) && (worker[c].numbers == SHORT || \
-	(worker[c].numbers == SHORT_SAID && !SHORT_FOR_EVER)))
+#define can_state_credits(c) (can_write(c) && between_answers(c) && (worker[c].slots == SHORT || \
+	(worker[c].slots == SHORT_STATED && !SHORT_FOR_EVER)))
 #define can_begin(c) (len(to_begin[c]) > 0)
 #define owes(k, c) || worker[c].owed[k].what != 0
 #define can_see_refusal(c) (!left[c] && refuses[c] && !(GONE_UNHEARD && gone) && \
-	(len(waiting[c]) > 0 || !between_answers(c) || worker[c].numbers != ENOUGH EACH_HANDOFF(owes, c)))
+	(len(waiting[c]) > 0 || !between_answers(c) || worker[c].slots != ENOUGH EACH_HANDOFF(owes, c)))
 #define can_see_eof(c) (!left[c] && ended[c] && len(down[c]) == 0 && !(GONE_UNHEARD && gone))
 
 #define or_send(k, c) || can_send(k, c)
@@ -509,7 +513,7 @@ inline settle(c)
 	can_pass_on(c) || can_receive(c) || can_claim(c) || can_state_credits(c) || can_go_on(c) || \
 	can_begin(c) || can_see_refusal(c) || can_see_eof(c) EACH_HANDOFF(or_send, c) EACH_HANDOFF(or_answer, c))
 
-/* The frame and the descriptor go to the kernel by one sendmsg(), at once or from the stream. A full
+/* One sendmsg() passes the frame and the descriptor to the kernel, at once or from the stream. A full
  * channel takes neither. */
 #define SEND(k, c) \
 	:: d_step { can_send(k, c) -> \
@@ -528,8 +532,8 @@ inline settle(c)
 	} \
 	:: d_step { REACH == NO_ROOM_DOWN && may_send(k, c) && !can_send(k, c) -> reached(NO_ROOM_DOWN) }
 
-/* The deadline of a handoff that is in the queue. (One that is SENT has no timer of its own: its channel
- * has one, and that is a reason for the fence.) */
+/* The deadline of a handoff in the queue. (A handoff that is SENT has no timer of its own. Its channel
+ * has one, which is a reason for the fence.) */
 #define EXPIRE(k, c) \
 	:: d_step { c == 0 && !gone && handoff[k].state == QUEUED && in_turn(k) -> \
 		reached(DEADLINE_PASSED); \
@@ -538,8 +542,8 @@ inline settle(c)
 	}
 
 /*
- * The dispatcher's work at one channel. It is one process, with all its channels in one event loop; its
- * steps are whole, therefore it makes no difference that here there are several.
+ * The dispatcher's work at one channel. In the code it is one process, with all its channels in one
+ * event loop. Its steps are atomic, so that several processes are equivalent here.
  */
 proctype Dispatcher(byte c)
 {
@@ -548,7 +552,7 @@ end:
 	EACH_HANDOFF(SEND, c)
 	EACH_HANDOFF(EXPIRE, c)
 #if STREAM
-	/* sendmsg() of what waits in the stream. */
+	/* sendmsg() of the first frame in the stream. */
 	:: d_step {
 		can_pass_on(c) ->
 		stream[c]?h, a;
@@ -557,7 +561,7 @@ end:
 		h = 0; a = 0
 	   }
 #endif
-	/* What has ended is replaced. */
+	/* A new worker replaces one whose channel has ended. */
 	:: d_step {
 		can_replace(c) ->
 		end_of[c].state = UP;
@@ -569,14 +573,14 @@ end:
 		hear(c);
 		check_books()
 	   }
-	/* The fence, first half: because the worker's end is closed, because of a timer, a broken format, an
-	 * owner who wants it so: at any moment, and with any answers in the channel that were not read. */
+	/* The fence, first half: the worker's end is closed, a timer has run out, the format is broken, the
+	 * owner removes the worker. At any moment, and with any unread answers in the channel. */
 	:: d_step {
 		can_see_end(c) || (!gone && end_of[c].state == UP) ->
 		refuses[c] = !NO_FENCE;
 		end_of[c].state = FENCED
 	   }
-	/* Second half: the channel is empty, and stays so. */
+	/* Second half: the channel is empty, and stays empty. */
 	:: d_step {
 		can_settle(c) ->
 		settle(c);
@@ -616,7 +620,7 @@ inline end_answer(c)
 	worker[c].channel = 0
 }
 
-/* The worker's end of the channel is over: what is unclaimed is closed, what is claimed stays. */
+/* The worker's end of the channel is over: it closes unclaimed handoffs, and keeps the claimed ones. */
 inline leave(c)
 {
 	do
@@ -634,14 +638,14 @@ inline leave(c)
 		worker[c].owed[i].what = 0;
 		worker[c].owed[i].which = 0
 	}
-	worker[c].numbers = ENOUGH;
+	worker[c].slots = ENOUGH;
 	end_answer(c);
 	left[c] = 1;
 	h = 0; a = 0
 }
 
-/* An answer is (what, h, a, e). It is written when the kernel has all of it, and for a claim this is the
- * moment that decides. */
+/* An answer is (what, h, a, e). It is written when the kernel has taken all of it. For a claim this
+ * moment is the commit. */
 inline answer_written(c)
 {
 	up[c]!what, h, a, e;
@@ -658,7 +662,8 @@ inline answer_written(c)
 	h = 0; a = 0; e = 0; what = 0
 }
 
-/* The kernel takes all of it, or the first half: then the rest must follow before another is begun. */
+/* The kernel takes the whole answer, or its first half; then the rest must follow before another answer
+ * begins. */
 inline begin_answer(c)
 {
 	if
@@ -682,14 +687,14 @@ inline begin_answer(c)
 		what = worker[c].owed[k].what; h = k; a = worker[c].owed[k].which; e = c; \
 		if \
 		:: worker[c].owed[k].what = 0; worker[c].owed[k].which = 0 \
-		:: NOISE && noise > 0 -> noise-- /* it will be said once more */ \
+		:: NOISE && noise > 0 -> noise-- /* the answer is sent once more */ \
 		fi; \
 		begin_answer(c) \
 	}
 
-/* What should not be written: an answer about what is not this worker's to answer: what it has answered,
- * what is or was another's, under this channel's number or under the other's. A liar also says of what is
- * or will be its own what is not so. */
+/* Wrong answers: about a handoff that this worker has answered, or that another worker has or had,
+ * under this channel's number or under the other's. A liar also sends wrong answers about handoffs that
+ * it has or will have. */
 #define can_babble(k, c) (NOISE && noise > 0 && can_write(c) && between_answers(c) && handoff[k].sends > 0)
 #define mine(k, c) (!LIES && handoff[k].channel == c && handoff[k].state == SENT)
 #define SAY(answer, k, c) \
@@ -708,7 +713,7 @@ proctype Worker(byte c)
 {
 end:
 	do
-	/* recvmsg(): the frame arrives. Its descriptor may be lost, or not be what the frame says. */
+	/* recvmsg(): the frame arrives. Its descriptor may be lost, or be another one than was sent. */
 	:: atomic {
 		can_receive(c) ->
 		down[c]?h, a;
@@ -723,8 +728,8 @@ end:
 			worker[c].owed[h].what = LOST;
 			worker[c].owed[h].which = a;
 			if
-			:: SHORTAGE && worker[c].numbers == ENOUGH -> worker[c].numbers = SHORT
-			:: true /* one got lost, or there is no memory for the timer that looks for numbers */
+			:: SHORTAGE && worker[c].slots == ENOUGH -> worker[c].slots = SHORT
+			:: true /* only this one was lost, or there is no memory for the timer that checks the slots */
 			fi
 		:: losses > 0 ->
 			losses--;
@@ -749,17 +754,18 @@ end:
 		what = CLAIM; h = HANDOFFS; a = 1; e = c;
 		begin_answer(c)
 	   }
-	/* It has no descriptor numbers, and wants nothing for now; or has some, and wants as much as ever. */
+	/* It has no descriptor slots, and takes no handoffs for now; or has some again, and takes as many
+	 * as before. */
 	:: d_step {
 		can_state_credits(c) ->
 		if
-		:: worker[c].numbers == SHORT -> what = CREDITS_NONE; worker[c].numbers = SHORT_SAID
-		:: else -> what = CREDITS_ALL; worker[c].numbers = ENOUGH
+		:: worker[c].slots == SHORT -> what = CREDITS_NONE; worker[c].slots = SHORT_STATED
+		:: else -> what = CREDITS_ALL; worker[c].slots = ENOUGH
 		fi;
 		h = 0; a = 0; e = c;
 		begin_answer(c)
 	   }
-	/* The rest of one whose first half is in the channel. */
+	/* The rest of an answer whose first half is in the channel. */
 	:: d_step {
 		can_go_on(c) ->
 		what = worker[c].writing;
@@ -769,8 +775,9 @@ end:
 		end_answer(c);
 		answer_written(c)
 	   }
-	/* The handoff is claimed: user code may have it, whatever has become of the channel since. It may
-	 * refuse it; one handoff that does is enough, because to the protocol that is DONE. */
+	/* The handoff is claimed: user code may have it, whatever has happened to the channel since. User
+	 * code may refuse it. The model lets it refuse one handoff only, because for the protocol a refusal
+	 * is a DONE. */
 	:: atomic {
 		can_begin(c) ->
 		to_begin[c]?h, a;
@@ -778,19 +785,19 @@ end:
 		assert(REACH != LEFT_WITH_CLAIM || !left[c]);
 		callback(h);
 		if
-		:: left[c] /* there is nobody to tell */
+		:: left[c] /* no channel for an answer */
 		:: !left[c] -> worker[c].owed[h].what = FINISHED; worker[c].owed[h].which = a
 		:: !left[c] && h == 0 -> worker[c].owed[h].what = REJECT; worker[c].owed[h].which = a
 		fi;
 		h = 0; a = 0
 	   }
-	/* EPIPE for whatever was to be written. */
+	/* EPIPE for the next write. */
 	:: d_step {
 		can_see_refusal(c) ->
 		assert(REACH != CLAIM_REFUSED || len(waiting[c]) == 0);
 		leave(c)
 	   }
-	/* EOF: the dispatcher is gone, or has done with this channel. */
+	/* EOF: the dispatcher is gone, or has closed this channel. */
 	:: d_step {
 		can_see_eof(c) ->
 		leave(c)
@@ -800,7 +807,8 @@ end:
 		!left[c] && end_of[c].state != ABSENT ->
 		leave(c)
 	   }
-	/* SIGKILL. What was claimed and not begun dies with the worker, and that is one at most. */
+	/* SIGKILL. A handoff that was claimed and not begun dies with the worker, and there is one at
+	 * most. */
 	:: d_step {
 		end_of[c].state != ABSENT && (!left[c] || len(to_begin[c]) > 0) ->
 		holds(SERVED, len(to_begin[c]) <= 1);
@@ -826,20 +834,20 @@ end:
 #define anything_moves (moves(0) || moves(1) || moves(2))
 #endif
 
-/* Where nothing moves by itself, and only a death or a timer could change anything. */
+/* Checks a state without moves, in which only a death or a timer could change anything. */
 inline judge()
 {
 	n = 0;
 	for (i : 0 .. HANDOFFS - 1) {
-		/* None waits for ever while a worker lives; the others have their deadline. */
+		/* No handoff waits for ever while a worker lives; without a worker there is the deadline. */
 		for (j : 0 .. WORKERS - 1) {
 			holds(SERVED, gone || end_of[j].state != UP || handoff[i].state != QUEUED)
 		}
-		/* What a liar says that it has is with it until its channel ends. */
-		holds(ONE_OUTCOME, gone || handoff[i].told || handoff[i].state == QUEUED || LIES);
+		/* A handoff that a liar claims to have stays with it until its channel ends. */
+		holds(ONE_OUTCOME, gone || handoff[i].notified || handoff[i].state == QUEUED || LIES);
 		holds(AGREED, gone || handoff[i].state == REJECTED ||
 			handoff[i].claimed == (handoff[i].state == DONE || handoff[i].state == KEPT));
-		/* Only death can come between the claim and the callback. */
+		/* Only a death can happen between the claim and the callback. */
 		holds(SERVED, !handoff[i].claimed || handoff[i].began || handoff[i].excused);
 		holds(AGREED, !handoff[i].began || handoff[i].claimed);
 		assert(REACH != QUEUE_WITHOUT_WORKER || gone || handoff[i].state != QUEUED);

@@ -1,9 +1,9 @@
 #!/bin/sh
-# The handoff protocol, every run of it: handoff.pml with spin. Exit status 77: spin is not here.
+# Searches every run of the handoff protocol: handoff.pml with spin. Exit status 77: spin is not installed.
 # Usage: run.sh [WHAT…]   (without: holds, reach, and every mutation)
 #   holds              the properties hold, in each of the configurations below
-#   reach              what the properties speak of does occur
-#   mutation.NAME      the design with one rule broken is found out, by the property that it breaks
+#   reach              the situations that the properties are about do occur
+#   mutation.NAME      the search finds the broken rule, by the property that it breaks
 #   long               larger configurations: some minutes, up to 3 GB
 set -eu
 
@@ -22,8 +22,8 @@ if ! command -v spin >/dev/null; then
 	exit 77
 fi
 
-# verify NAME 'COMPILER OPTIONS' 'PAN OPTIONS' SPIN OPTIONS…: runs the search to its end or to the first
-# error; what it says is in $FERRY_WORK/NAME/out. Fails if it was not a search of that kind.
+# verify NAME 'COMPILER OPTIONS' 'PAN OPTIONS' SPIN OPTIONS…: runs the search to its end or to the first error, and
+# writes its output to $FERRY_WORK/NAME/out. Fails if the search stopped for another reason.
 verify()
 {
 	name=$1
@@ -45,7 +45,7 @@ verify()
 	status=0
 	# shellcheck disable=SC2086 # words
 	timeout "$seconds" ./pan -m10000 $search >out 2>&1 || status=$?
-	# A search that stopped at an error is not complete; any other that is not is a failure.
+	# A search that stopped at an error is not complete. Any other incomplete search is a failure.
 	if [ "$status" -ne 0 ] || ! grep -q '^State-vector .*errors: [01]$' out ||
 		grep -Eq 'max search depth too small|out of memory|MEMLIM bound|hash table full' out ||
 		{ grep -q 'errors: 0$' out && grep -q 'Search not completed' out; }
@@ -64,7 +64,7 @@ holds()
 		shift 3
 		cat out
 		spin -k handoff.pml.trail -p -g "$@" "$model" | tail -n 200 || true
-		echo "$name: a property does not hold; above is how it came to that"
+		echo "$name: a property does not hold; the steps to that state are above"
 		return 1
 	fi
 	printf '%-10s' "$name"
@@ -73,7 +73,7 @@ holds()
 		-e 's/^ *\([0-9.]*\)[[:space:]]*total actual memory usage/\1 MB/p' out | paste -s -d ' '
 }
 
-# fails NAME ERROR 'COMPILER OPTIONS' 'PAN OPTIONS' SPIN OPTIONS…: the search ends with this very error.
+# fails NAME ERROR 'COMPILER OPTIONS' 'PAN OPTIONS' SPIN OPTIONS…: the search ends with this error.
 fails()
 {
 	name=$1
@@ -95,7 +95,7 @@ cycles='-O2 -DNP -DNOFAIR'
 
 all_hold()
 {
-	# Two workers, two handoffs, and what the name says. "ends": every run does, there is no cycle.
+	# Two workers, two handoffs, and the part that the name stands for. "ends": there is no cycle.
 	holds three "$safety" -w23 -DHANDOFFS=3
 	holds replaced "$safety" -w23 -DWORKERS=3 -DLOSSES=0
 	holds noise "$safety" -w23 -DNOISE=1
@@ -135,14 +135,14 @@ all_reached()
 	done
 	reaches SERVED_ELSEWHERE -DLOSSES=0
 	reaches HALF_A_CLAIM_DRAINED -DSHORT_WRITES=1
-	for situation in LOST_TWICE_SAID FOREIGN_ANSWER UNKNOWN_ANSWER; do
+	for situation in LOST_TWICE FOREIGN_ANSWER UNKNOWN_ANSWER; do
 		reaches "$situation" -DNOISE=1
 	done
 	for situation in SHORT_ELSEWHERE SHORT_AGAIN; do
 		reaches "$situation" -DSHORTAGE=1
 	done
 	reaches CUT_OFF -DSTREAM=1
-	reaches EARLY_SAID -DSTREAM=1 -DNOISE=1 -DLIES=1
+	reaches EARLY_ANSWERED -DSTREAM=1 -DNOISE=1 -DLIES=1
 	for situation in GONE_UNCLAIMED GONE_CLAIMED; do
 		reaches "$situation" -DGONE=1
 	done
