@@ -269,16 +269,16 @@ int ferry_descriptor_to_file(FILE **out, struct ferry_descriptor *descriptor)
 
 /* ---- libevent's objects ---- */
 
-static int check_socket(const struct ferry_descriptor *descriptor)
+static int require_socket(const struct ferry_descriptor *descriptor)
 {
 	if (descriptor->fd < 0)
 		return -ENOENT;
 	return descriptor->info.kind == FERRY_DESCRIPTOR_SOCKET ? 0 : -ENOTSOCK;
 }
 
-static int check_stream_socket(const struct ferry_descriptor *descriptor)
+static int require_stream_socket(const struct ferry_descriptor *descriptor)
 {
-	int status = check_socket(descriptor);
+	int status = require_socket(descriptor);
 
 	if (status == 0 && descriptor->info.type != SOCK_STREAM)
 		status = -EPROTOTYPE;
@@ -292,7 +292,7 @@ int ferry_descriptor_to_bufferevent(struct bufferevent **out, struct ferry_descr
 {
 	if (out == NULL || descriptor == NULL || base == NULL)
 		return -EINVAL;
-	int status = check_stream_socket(descriptor);
+	int status = require_stream_socket(descriptor);
 	if (status == 0)
 		status = adopt_bufferevent(out, descriptor->fd, base, options, NULL, 0);
 	if (status == 0)
@@ -306,7 +306,7 @@ int ferry_descriptor_to_listener(struct evconnlistener **out, struct ferry_descr
 {
 	if (out == NULL || descriptor == NULL || base == NULL)
 		return -EINVAL;
-	int status = check_socket(descriptor);
+	int status = require_socket(descriptor);
 	if (status == 0 && !descriptor->info.listening)
 		status = -EINVAL;
 	if (status == 0)
