@@ -225,7 +225,7 @@ class Interrupted(Copying):
         self.assertGreater(there, 0)
         self.assertLess(there, LARGE)
         said = self.copy(self.large)
-        self.assertIn(f"{there} bytes were there already", said)
+        self.assertIn(f"resumed after {there} bytes", said)
         self.assertIn(f"sent {LARGE - there} bytes", said)
         self.assertEqual(sha256(self.target / "large.bin"), self.large_digest)
         self.assertEqual(self.parts(), [])
@@ -340,7 +340,7 @@ class Errors(Copying):
         receiver, address = self.receiver(preexec_fn=lambda: resource.setrlimit(
             resource.RLIMIT_FSIZE, (limit, limit)))
         said = self.fails(receiver, address, self.large)
-        self.assertIn("the receiver says: File too large", said)
+        self.assertIn("refused by the receiver: File too large", said)
         [part] = self.parts()
         self.assertEqual(part.stat().st_size, limit)
         self.assertIn(f"sent {LARGE - limit} bytes", self.copy(self.large))
@@ -515,8 +515,8 @@ class ForeignReceiver(Copying):
                 self.assertIn('not a "ferry-copy receive"', self.converse(message))
 
     def test_an_early_end(self):
-        self.assertIn("done with something else", self.converse(frame(DONE, LARGE)))
-        self.assertIn("done with something else",
+        self.assertIn("completed another file", self.converse(frame(DONE, LARGE)))
+        self.assertIn("completed another file",
                       self.converse(frame(START, LARGE), frame(DONE, LARGE)))
 
     def test_another_size(self):
@@ -524,7 +524,7 @@ class ForeignReceiver(Copying):
         self.assertIn("not offered", self.converse(frame(START, LARGE), frame(START, LARGE)))
 
     def test_a_refusal_is_printed(self):
-        self.assertIn("the receiver says: not today",
+        self.assertIn("refused by the receiver: not today",
                       self.converse(frame(STOP, text=b"not today")))
 
     def test_it_goes_without_a_word(self):

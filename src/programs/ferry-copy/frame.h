@@ -1,7 +1,8 @@
 #ifndef FERRY_PROGRAMS_FERRY_COPY_FRAME_H
 #define FERRY_PROGRAMS_FERRY_COPY_FRAME_H
 
-/* What send and receive say to each other: frames of one form around the bytes of one file.
+/* The messages between "ferry-copy send" and "ferry-copy receive": frames of one format, around the
+ * bytes of one file.
  *
  *     offset  size
  *          0     4  magic, "fFil"
@@ -13,22 +14,22 @@
  *         24     8  modified
  *         32        the text
  *
- * Numbers are little-endian. What a type does not use is 0, or empty.
+ * Numbers are little-endian. A field that a type does not use is 0, or empty.
  *
  *     sender                                receiver
  *     OFFER    name, size, modified   ->
- *                                     <-    START    size, and offset: how much it has
+ *                                     <-    START    size, and offset: the number of bytes it has
  *     CONTENT  size, offset           ->
  *     the bytes from offset on        ->
- *     END      the size it came to    ->
+ *     END      the final size         ->
  *     end of the stream               ->
- *                                     <-    DONE     size: the file is in its place
+ *                                     <-    DONE     size: the file has its name
  *
- * Either may say STOP at any time outside of the file's bytes: the text is why.
+ * Either end may send STOP at any time outside of the file's bytes; the text is the reason.
  *
- * The size of what is read from a pipe is not known before its end, and then the bytes do not say where
- * they end: END is the last frame before the end of the stream. A sender that dies does not say END, so
- * that half a file is not taken for a whole one. */
+ * The size of a pipe is not known before its end. The receiver therefore finds the end of the bytes by
+ * the end of the stream: END is the last frame before it. A sender that dies sends no END, and the
+ * receiver keeps the bytes as a part of the file. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,10 +39,10 @@ struct ferry_transport;
 
 enum { FRAME_HEADER_SIZE = 32, FRAME_TEXT_MAX = 200 };
 
-/* As a size: not known yet. */
+/* A size that is not known yet. */
 #define FRAME_NO_SIZE UINT64_MAX
 
-/* The largest size and offset: what a file can have. */
+/* The largest size and offset of a file. */
 #define FRAME_SIZE_MAX ((uint64_t)INT64_MAX)
 
 enum frame_type {
@@ -57,19 +58,19 @@ struct frame {
 	enum frame_type type;
 	uint64_t size;
 	uint64_t offset;
-	uint64_t modified; /* when the file was, in nanoseconds since 1970; only to be compared */
+	uint64_t modified; /* time of the file, in nanoseconds since 1970; only compared */
 	char text[FRAME_TEXT_MAX + 1];
 };
 
-/* Writes a frame; a text that is too long is cut. 0, or what ferry_transport_write() said. */
+/* Writes a frame, and cuts a text that is too long. 0, or the errno of ferry_transport_write(). */
 int frame_write(struct ferry_transport *transport, const struct frame *frame);
 
-/* Takes a frame off the start of `input`. 1: done. 0: more has to come. -EPROTO: this is no frame, or
- * it has a number out of range or a control character in its text. */
+/* Takes a frame off the start of `input`. 1: done. 0: the frame is not complete yet. -EPROTO: the bytes
+ * are not a frame, a number is out of range, or the text has a control character. */
 int frame_take(struct evbuffer *input, struct frame *frame);
 
-/* Whether a name may be made in a directory that is not the one who named it's: no way out of it
- * ("/", ".."), nothing hidden, no control characters. */
+/* Whether a file of this name may be created for a peer: the name does not lead out of the directory
+ * ("/", ".."), is not hidden, and has no control characters. */
 bool frame_name_is_fine(const char *name);
 
 #endif

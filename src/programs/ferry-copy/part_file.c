@@ -11,7 +11,7 @@
 
 #include <event2/buffer.h>
 
-static void set_names(struct part_file *part, const struct frame *offer)
+static void set_part_names(struct part_file *part, const struct frame *offer)
 {
 	(void)snprintf(part->name, sizeof(part->name), "%s", offer->text);
 	if (offer->size == FRAME_NO_SIZE)
@@ -21,15 +21,15 @@ static void set_names(struct part_file *part, const struct frame *offer)
 		               offer->text, offer->size, offer->modified);
 }
 
-/* Locked by one process at a time: two would write into each other. */
-static int prepare(struct part_file *part, const struct frame *offer)
+/* The lock keeps a second process from writing to the same part. */
+static int prepare_part(struct part_file *part, const struct frame *offer)
 {
 	struct stat status;
 	if (flock(part->fd, LOCK_EX | LOCK_NB) < 0)
 		return errno == EWOULDBLOCK ? -EBUSY : -errno;
 	if (fstat(part->fd, &status) < 0)
 		return -errno;
-	/* Nor one with another name, or that somebody removed before the lock. */
+	/* A link count other than 1: the file has a second name, or was removed before the lock. */
 	if (!S_ISREG(status.st_mode) || status.st_nlink != 1)
 		return -EINVAL;
 	if (offer->size == FRAME_NO_SIZE || (uint64_t)status.st_size > offer->size) {
@@ -45,15 +45,15 @@ int part_file_open(struct part_file *part, int directory, const struct frame *of
 {
 	struct stat ignored;
 	part->directory = directory;
-	set_names(part, offer);
+	set_part_names(part, offer);
 	if (!replace && fstatat(directory, part->name, &ignored, AT_SYMLINK_NOFOLLOW) == 0)
 		return -EEXIST;
-	/* O_NONBLOCK: not to wait for the reader of a FIFO that stands in its place. */
+	/* O_NONBLOCK: if the name is that of a FIFO, do not wait for its reader. */
 	part->fd = openat(directory, part->part_name,
 	                  O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
 	if (part->fd < 0)
 		return -errno;
-	int status = prepare(part, offer);
+	int status = prepare_part(part, offer);
 	if (status < 0) {
 		close(part->fd);
 		part->fd = -1;

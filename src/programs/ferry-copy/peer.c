@@ -32,11 +32,11 @@ bool peer_option(struct peer *peer, int option)
 		program_log("--limit takes a number of bytes, from 1 on, not '%s'", optarg);
 		return false;
 	default:
-		return false; /* getopt_long() has said it */
+		return false; /* getopt_long() has printed a message */
 	}
 }
 
-/* The part of a unix address that ferry takes, or NULL. */
+/* The path in a unix address, or NULL for another address. */
 static const char *unix_path(const char *address)
 {
 	if (address[0] == '@')
@@ -75,7 +75,7 @@ static int set_limit(struct peer *peer, struct bufferevent *bev)
 {
 	if (peer->limit == 0)
 		return 0;
-	/* A tick's worth at a time, so that it flows and does not come in a burst each second. */
+	/* Short ticks: the bytes flow evenly, without a burst each second. */
 	size_t rate = peer->limit < TICKS_PER_SECOND ? 1 : peer->limit / TICKS_PER_SECOND;
 	struct timeval tick = {.tv_usec = 1000000 / TICKS_PER_SECOND};
 	peer->bucket = ev_token_bucket_cfg_new(rate, rate, rate, rate, &tick);
@@ -84,24 +84,24 @@ static int set_limit(struct peer *peer, struct bufferevent *bev)
 	return 0;
 }
 
-/* Has the kernel look after a host that is gone without a word; unix sockets need none of that. */
+/* The kernel detects a TCP peer whose host is down; on a unix socket the option has no effect. */
 static void keep_alive(struct bufferevent *bev)
 {
 	int on = 1;
 	setsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
-/* Takes `transport` in any case. */
-static int meet(struct peer *peer, struct ferry_transport *transport)
+/* The peer owns `transport`, also on failure. */
+static int use_transport(struct peer *peer, struct ferry_transport *transport)
 {
 	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
 	peer->transport = transport;
 	keep_alive(bev);
 	int status = set_limit(peer, bev);
-	return status < 0 ? status : peer->met(peer, transport);
+	return status < 0 ? status : peer->connected(peer, transport);
 }
 
-static void fail(struct peer *peer, int status)
+static void fail_peer(struct peer *peer, int status)
 {
 	program_log("%s: %s", peer->address, strerror(-status));
 	peer_is_over(peer);
@@ -116,27 +116,27 @@ static void stop_listening(struct peer *peer)
 	peer->listening_fd = -1;
 }
 
-static void accepted(struct ferry_listener *listener, struct ferry_transport *transport,
-                     void *context)
+static void peer_accepted(struct ferry_listener *listener, struct ferry_transport *transport,
+                          void *context)
 {
 	(void)listener;
 	struct peer *peer = context;
-	stop_listening(peer); /* it is one file, and one connection */
-	int status = meet(peer, transport);
+	stop_listening(peer); /* one file needs one connection */
+	int status = use_transport(peer, transport);
 	if (status < 0)
-		fail(peer, status);
+		fail_peer(peer, status);
 }
 
-static void connected(struct ferry_connector *connector, int status,
-                      struct ferry_transport *transport, void *context)
+static void peer_connected(struct ferry_connector *connector, int status,
+                           struct ferry_transport *transport, void *context)
 {
 	(void)connector;
 	struct peer *peer = context;
 	peer->connector = NULL;
 	if (status == 0)
-		status = meet(peer, transport);
+		status = use_transport(peer, transport);
 	if (status < 0)
-		fail(peer, status);
+		fail_peer(peer, status);
 }
 
 /* ---- TCP ---- */
@@ -157,7 +157,7 @@ static int connect_tcp(struct peer *peer, const struct sockaddr_storage *address
 		bufferevent_free(bev);
 		return status;
 	}
-	return meet(peer, transport);
+	return use_transport(peer, transport);
 }
 
 static int listen_tcp(struct peer *peer, const struct sockaddr_storage *address, socklen_t length)
@@ -168,10 +168,10 @@ static int listen_tcp(struct peer *peer, const struct sockaddr_storage *address,
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    bind(fd, (const struct sockaddr *)address, length) < 0 || listen(fd, 1) < 0)
 		return -errno;
-	return ferry_listener_new_fd(&peer->listener, peer->base, fd, accepted, peer);
+	return ferry_listener_new_fd(&peer->listener, peer->base, fd, peer_accepted, peer);
 }
 
-static int say_where(const struct peer *peer)
+static int print_address(const struct peer *peer)
 {
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
@@ -203,32 +203,32 @@ static int start_tcp(struct peer *peer, const char *text)
 	return peer->listens ? listen_tcp(peer, &address, length) : connect_tcp(peer, &address, length);
 }
 
-static int start(struct peer *peer)
+static int start_peer(struct peer *peer)
 {
 	const char *path = unix_path(peer->address);
 	int status = -EINVAL;
 	struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
 	options.backlog = 1;
 	if (path != NULL && peer->listens)
-		status =
-		    ferry_listener_new_unix(&peer->listener, peer->base, path, &options, accepted, peer);
+		status = ferry_listener_new_unix(&peer->listener, peer->base, path, &options, peer_accepted,
+		                                 peer);
 	else if (path != NULL)
-		status =
-		    ferry_connector_new_unix(&peer->connector, peer->base, path, NULL, connected, peer);
+		status = ferry_connector_new_unix(&peer->connector, peer->base, path, NULL, peer_connected,
+		                                  peer);
 	else if (strncmp(peer->address, "tcp:", 4) == 0)
 		status = start_tcp(peer, peer->address + 4);
 	if (status == 0 && peer->listens)
-		status = say_where(peer);
+		status = print_address(peer);
 	return status;
 }
 
 static void run_loop(struct peer *peer)
 {
-	/* A signal ends the loop and not the process: there are files to be put in order. */
+	/* A signal ends the loop and not the process, which still has to tidy up its files. */
 	struct program_signals signals = {0};
 	int status = program_signals_init(&signals, peer->base);
 	if (status == 0)
-		status = start(peer);
+		status = start_peer(peer);
 	if (status == 0)
 		event_base_dispatch(peer->base);
 	else
@@ -249,10 +249,10 @@ int peer_run(struct peer *peer)
 	}
 	run_loop(peer);
 	bool interrupted = event_base_got_break(peer->base) != 0;
-	/* Freed transports end in the loop, and so do the files in them. */
+	/* Freed transports, and the files in their streams, are finalised in the loop. */
 	for (int turn = 0; turn < 4; turn++)
 		event_base_loop(peer->base, EVLOOP_NONBLOCK);
-	peer->left(peer);
+	peer->ended(peer);
 	if (peer->bucket != NULL)
 		ev_token_bucket_cfg_free(peer->bucket);
 	event_base_free(peer->base);

@@ -49,13 +49,13 @@ static bool has_total(const struct progress *progress)
 	return progress->total != PROGRESS_NO_TOTAL;
 }
 
-/* Of an empty file everything is there. */
+/* The fraction that has been copied; 1 for an empty file. */
 static double fraction(const struct progress *progress)
 {
 	return progress->total > 0 ? (double)progress->now / (double)progress->total : 1;
 }
 
-/* What stands right of the bar. */
+/* Formats the text to the right of the bar. */
 static void print_numbers(const struct progress *progress, char *out, size_t size)
 {
 	char now[32], rate[32], left[32];
@@ -88,8 +88,8 @@ static void print_bar(char *out, size_t width, double part)
 	memcpy(out + width - 1, "]  ", sizeof("]  "));
 }
 
-/* One column stays free: terminals differ in what they do after the last. */
-static void draw(const struct progress *progress)
+/* The last column stays free: terminals differ in the handling of a character there. */
+static void draw_bar(const struct progress *progress)
 {
 	char numbers[160], bar[WIDEST_LINE] = "", line[2 * WIDEST_LINE];
 	size_t width = terminal_width() - 1;
@@ -99,43 +99,43 @@ static void draw(const struct progress *progress)
 	if (has_total(progress) && used + 2 + NARROWEST_BAR <= width) {
 		print_bar(bar, width - used - 2, fraction(progress));
 	}
-	/* Cut and filled to the same width always: what stood there before is overwritten. */
+	/* The line always has the same width, and overwrites the one before. */
 	(void)snprintf(line, sizeof(line), "%.*s  %s%s", (int)name, progress->name, bar, numbers);
 	(void)fprintf(stderr, "\r%-*.*s", (int)width, (int)width, line);
 }
 
-static void print_line(struct progress *progress)
+static void print_progress_line(struct progress *progress)
 {
 	char numbers[160];
 	print_numbers(progress, numbers, sizeof(numbers));
 	(void)fprintf(stderr, "%s  %s\n", progress->name, numbers);
-	clock_gettime(CLOCK_MONOTONIC, &progress->said);
+	clock_gettime(CLOCK_MONOTONIC, &progress->printed);
 }
 
-static void measure(struct progress *progress)
+static void measure_rate(struct progress *progress)
 {
 	struct timespec time;
 	clock_gettime(CLOCK_MONOTONIC, &time);
-	double seconds = seconds_between(&progress->looked, &time);
+	double seconds = seconds_between(&progress->measured, &time);
 	if (seconds <= 0)
 		return;
 	double rate = (double)(progress->now - progress->then) / seconds;
 	bool first = progress->then == progress->first && progress->rate == 0;
-	/* Old values fade: half is gone after three or four ticks. */
+	/* A moving average: the weight of a value is half after three or four ticks. */
 	progress->rate = first ? rate : 0.8 * progress->rate + 0.2 * rate;
-	progress->looked = time;
+	progress->measured = time;
 	progress->then = progress->now;
 }
 
-static void tick(evutil_socket_t fd, short what, void *argument)
+static void progress_ticked(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
 	struct progress *progress = argument;
-	measure(progress);
+	measure_rate(progress);
 	if (progress->is_terminal)
-		draw(progress);
-	else if (seconds_between(&progress->said, &progress->looked) >= SECONDS_BETWEEN_LINES)
-		print_line(progress);
+		draw_bar(progress);
+	else if (seconds_between(&progress->printed, &progress->measured) >= SECONDS_BETWEEN_LINES)
+		print_progress_line(progress);
 }
 
 void progress_start(struct progress *progress, struct event_base *base, const char *name,
@@ -148,14 +148,14 @@ void progress_start(struct progress *progress, struct event_base *base, const ch
 	                              .total = total,
 	                              .is_terminal = isatty(STDERR_FILENO) == 1};
 	clock_gettime(CLOCK_MONOTONIC, &progress->started);
-	progress->looked = progress->said = progress->started;
+	progress->measured = progress->printed = progress->started;
 	if (has_total(progress))
 		progress->lines = (unsigned int)(fraction(progress) * 10);
-	progress->tick = event_new(base, -1, EV_PERSIST, tick, progress);
+	progress->tick = event_new(base, -1, EV_PERSIST, progress_ticked, progress);
 	if (progress->tick != NULL)
 		event_add(progress->tick, &tick_interval);
 	if (progress->is_terminal)
-		draw(progress);
+		draw_bar(progress);
 }
 
 void progress_update(struct progress *progress, uint64_t now)
@@ -164,18 +164,18 @@ void progress_update(struct progress *progress, uint64_t now)
 	if (progress->tick == NULL || progress->is_terminal || !has_total(progress))
 		return;
 	unsigned int tenths = (unsigned int)(fraction(progress) * 10);
-	if (tenths > progress->lines && tenths < 10) { /* the last is the stop's */
+	if (tenths > progress->lines && tenths < 10) { /* progress_stop() prints the last line */
 		progress->lines = tenths;
 		if (progress->rate == 0)
-			measure(progress);
-		print_line(progress);
+			measure_rate(progress);
+		print_progress_line(progress);
 	}
 }
 
-/* The rate of all of it, at the end. */
+/* The time of the whole copy. */
 static double whole_seconds(const struct progress *progress)
 {
-	double seconds = seconds_between(&progress->started, &progress->looked);
+	double seconds = seconds_between(&progress->started, &progress->measured);
 	return seconds > 0 ? seconds : 1e-9;
 }
 
@@ -185,13 +185,13 @@ void progress_stop(struct progress *progress)
 		return;
 	event_free(progress->tick);
 	progress->tick = NULL;
-	clock_gettime(CLOCK_MONOTONIC, &progress->looked);
+	clock_gettime(CLOCK_MONOTONIC, &progress->measured);
 	progress->rate = (double)(progress->now - progress->first) / whole_seconds(progress);
 	if (progress->is_terminal) {
-		draw(progress);
+		draw_bar(progress);
 		(void)fputc('\n', stderr);
 	} else {
-		print_line(progress);
+		print_progress_line(progress);
 	}
 }
 

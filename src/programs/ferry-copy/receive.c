@@ -1,5 +1,5 @@
-/* Receives a file from "ferry-copy send", with a progress bar. Its bytes go to the disk as they come,
- * and no more are read from the socket before those are written: a slow disk holds the sender back. */
+/* Receives a file from "ferry-copy send", with a progress bar. The bytes go to the disk as they arrive,
+ * and no more are read from the socket before: a slow disk slows the sender down. */
 
 #include "programs/ferry-copy/receive.h"
 
@@ -29,30 +29,30 @@ static const char usage[] =
     "unix:PATH, @NAME or tcp:HOST:PORT, with numbers for HOST and PORT (0: a free\n"
     "one), and puts it into DIRECTORY (.) under the name that the sender gives it.\n"
     "\n"
-    "  --listen       wait there for the sender (the default), and print\n"
+    "  --listen       listen at ADDRESS for the sender (the default), and print\n"
     "                 \"listening ADDRESS\"\n"
-    "  --connect      the sender listens there\n"
-    "  --replace      if the file is there already, replace it\n"
-    "  --limit BYTES  at most so many a second\n"
+    "  --connect      connect to ADDRESS, where the sender listens\n"
+    "  --replace      replace the file if it exists already\n"
+    "  --limit BYTES  the most bytes a second\n"
     "  --help         show this\n"
     "\n"
-    "Until all of it is there it has another name, which ends in \".part\"; the next\n"
-    "attempt goes on from that.\n"
-    "Exit status: 0 it is here as a whole, 1 it is not, 2 wrong usage.\n";
+    "An incomplete file has another name, which ends in \".part\"; the next attempt\n"
+    "resumes it.\n"
+    "Exit status: 0 the whole file was received, 1 it was not, 2 wrong usage.\n";
 
-/* How long a sender may take to read why it is refused, while what it sends is dropped. */
+/* The time for which a refused sender may take to read the reason, while its bytes are dropped. */
 static const struct timeval linger_timeout = {.tv_sec = 5};
 
 enum state {
-	MEETING,   /* for the offer */
-	STARTING,  /* for the content to be announced */
-	RECEIVING, /* the bytes, and what says that they are all */
-	LINGERING, /* until the sender has read why not: closing with unread input would reset */
+	MEETING,   /* waits for the offer */
+	STARTING,  /* waits for the announcement of the content */
+	RECEIVING, /* the bytes, and the END frame */
+	LINGERING, /* until the sender has read the reason: a close with unread input would reset */
 	OVER
 };
 
 struct receiver {
-	struct peer peer; /* first: what the callbacks are given */
+	struct peer peer; /* the first member: callbacks get its address */
 	bool replace;
 	int directory;
 	struct frame offer;
@@ -64,36 +64,36 @@ struct receiver {
 
 /* ---- giving up ---- */
 
-static void linger_no_longer(evutil_socket_t fd, short what, void *context)
+static void linger_timed_out(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct receiver *receiver = context;
 	ferry_transport_abort_connection(receiver->peer.transport);
 }
 
-static int linger(struct receiver *receiver)
+static int start_lingering(struct receiver *receiver)
 {
-	receiver->deadline = evtimer_new(receiver->peer.base, linger_no_longer, receiver);
+	receiver->deadline = evtimer_new(receiver->peer.base, linger_timed_out, receiver);
 	if (receiver->deadline == NULL || event_add(receiver->deadline, &linger_timeout) < 0)
 		return -ENOMEM;
 	return ferry_transport_lose_write_connection(receiver->peer.transport);
 }
 
-/* Says why to the user and to the sender. */
-static void fail(struct receiver *receiver, const char *why)
+/* Gives the reason to the user and to the sender. */
+static void refuse_sender(struct receiver *receiver, const char *why)
 {
 	struct frame stop = {.type = FRAME_STOP};
 	receiver->state = LINGERING;
 	progress_stop(&receiver->progress);
 	program_log("%s: %s", receiver->offer.text[0] != '\0' ? receiver->offer.text : "no file", why);
 	(void)snprintf(stop.text, sizeof(stop.text), "%s", why);
-	if (frame_write(receiver->peer.transport, &stop) < 0 || linger(receiver) < 0)
+	if (frame_write(receiver->peer.transport, &stop) < 0 || start_lingering(receiver) < 0)
 		ferry_transport_abort_connection(receiver->peer.transport);
 }
 
 /* ---- the file ---- */
 
-/* The last frame must be the end, and of as many bytes as came. */
+/* Whether the input is the END frame alone, with the size that has arrived. */
 static bool is_whole(const struct receiver *receiver, struct evbuffer *input)
 {
 	struct frame end;
@@ -102,13 +102,13 @@ static bool is_whole(const struct receiver *receiver, struct evbuffer *input)
 	       (receiver->offer.size == FRAME_NO_SIZE || receiver->offer.size == end.size);
 }
 
-static void finish(struct receiver *receiver, struct ferry_transport *transport)
+static void finish_file(struct receiver *receiver, struct ferry_transport *transport)
 {
 	struct frame done = {.type = FRAME_DONE, .size = receiver->part.size};
 	char summary[120];
 	int status = part_file_finish(&receiver->part, receiver->replace);
 	if (status < 0) {
-		fail(receiver, strerror(-status));
+		refuse_sender(receiver, strerror(-status));
 		return;
 	}
 	receiver->state = OVER;
@@ -116,58 +116,59 @@ static void finish(struct receiver *receiver, struct ferry_transport *transport)
 	progress_stop(&receiver->progress);
 	progress_summary(&receiver->progress, summary, sizeof(summary));
 	program_log("%s: received %s", receiver->part.name, summary);
-	/* It is here, whether or not the sender hears of it. */
+	/* The file is complete, whether or not the sender gets this. */
 	(void)frame_write(transport, &done);
 	ferry_transport_lose_connection(transport);
 }
 
-/* Writes what certainly belongs to the file: what may be the last frame stays where it is. */
-static void receive(struct receiver *receiver, struct evbuffer *input)
+/* Writes the bytes that certainly belong to the file. The last bytes may be the END frame, and stay in
+ * the input. */
+static void receive_bytes(struct receiver *receiver, struct evbuffer *input)
 {
 	struct part_file *part = &receiver->part;
 	size_t length = evbuffer_get_length(input);
-	uint64_t room = receiver->offer.size - part->size; /* much, if the size is not known */
+	uint64_t room = receiver->offer.size - part->size; /* huge if the size is not known */
 	if (length <= FRAME_HEADER_SIZE)
 		return;
 	length -= FRAME_HEADER_SIZE;
 	if (length > room) {
-		fail(receiver, "more comes than was announced");
+		refuse_sender(receiver, "more bytes arrive than were announced");
 		return;
 	}
 	int status = part_file_write(part, input, length);
 	if (status < 0) {
-		fail(receiver, strerror(-status));
+		refuse_sender(receiver, strerror(-status));
 		return;
 	}
 	progress_update(&receiver->progress, part->size);
 }
 
-/* ---- what the sender says ---- */
+/* ---- frames of the sender ---- */
 
-static void take_offer(struct receiver *receiver, struct ferry_transport *transport,
-                       const struct frame *offer)
+static void handle_offer(struct receiver *receiver, struct ferry_transport *transport,
+                         const struct frame *offer)
 {
 	if (!frame_name_is_fine(offer->text)) {
-		fail(receiver, "a file may not have such a name here");
+		refuse_sender(receiver, "the name is not allowed for a file here");
 		return;
 	}
 	receiver->offer = *offer;
 	int status = part_file_open(&receiver->part, receiver->directory, offer, receiver->replace);
 	if (status < 0) {
-		fail(receiver, strerror(-status));
+		refuse_sender(receiver, strerror(-status));
 		return;
 	}
 	struct frame start = {.type = FRAME_START, .size = offer->size, .offset = receiver->part.size};
 	receiver->state = STARTING;
 	status = frame_write(transport, &start);
 	if (status < 0)
-		fail(receiver, strerror(-status));
+		refuse_sender(receiver, strerror(-status));
 }
 
-static void take_content(struct receiver *receiver, const struct frame *content)
+static void handle_content(struct receiver *receiver, const struct frame *content)
 {
 	if (content->size != receiver->offer.size || content->offset != receiver->part.size) {
-		fail(receiver, "something else comes than was offered");
+		refuse_sender(receiver, "the content differs from the offer");
 		return;
 	}
 	receiver->state = RECEIVING;
@@ -175,15 +176,15 @@ static void take_content(struct receiver *receiver, const struct frame *content)
 	               receiver->part.size, receiver->offer.size);
 }
 
-static void take_frame(struct receiver *receiver, struct ferry_transport *transport,
-                       const struct frame *frame)
+static void handle_frame(struct receiver *receiver, struct ferry_transport *transport,
+                         const struct frame *frame)
 {
 	if (receiver->state == MEETING && frame->type == FRAME_OFFER)
-		take_offer(receiver, transport, frame);
+		handle_offer(receiver, transport, frame);
 	else if (receiver->state == STARTING && frame->type == FRAME_CONTENT)
-		take_content(receiver, frame);
+		handle_content(receiver, frame);
 	else
-		fail(receiver, "the other end is not a \"ferry-copy send\" of this version");
+		refuse_sender(receiver, "the other end is not a \"ferry-copy send\" of this version");
 }
 
 static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
@@ -194,12 +195,12 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 	while (taken > 0 && (receiver->state == MEETING || receiver->state == STARTING)) {
 		taken = frame_take(input, &frame);
 		if (taken > 0)
-			take_frame(receiver, transport, &frame);
+			handle_frame(receiver, transport, &frame);
 		else if (taken < 0)
-			fail(receiver, "the other end is not a \"ferry-copy send\" of this version");
+			refuse_sender(receiver, "the other end is not a \"ferry-copy send\" of this version");
 	}
 	if (receiver->state == RECEIVING)
-		receive(receiver, input);
+		receive_bytes(receiver, input);
 	if (receiver->state == LINGERING)
 		evbuffer_drain(input, evbuffer_get_length(input));
 }
@@ -209,8 +210,8 @@ static void read_connection_lost(struct ferry_transport *transport, void *contex
 	struct receiver *receiver = context;
 	struct evbuffer *input = bufferevent_get_input(ferry_transport_get_bufferevent(transport));
 	if (receiver->state == RECEIVING && is_whole(receiver, input))
-		finish(receiver, transport);
-	else /* connection_lost says why */
+		finish_file(receiver, transport);
+	else /* connection_lost prints the reason */
 		ferry_transport_lose_connection(transport);
 }
 
@@ -227,7 +228,7 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	peer_is_over(&receiver->peer);
 }
 
-static int met(struct peer *peer, struct ferry_transport *transport)
+static int receiver_connected(struct peer *peer, struct ferry_transport *transport)
 {
 	static const struct ferry_protocol protocol = {.data_received = data_received,
 	                                               .read_connection_lost = read_connection_lost,
@@ -235,8 +236,8 @@ static int met(struct peer *peer, struct ferry_transport *transport)
 	return ferry_transport_set_protocol(transport, &protocol, peer);
 }
 
-/* What is left of a file that has not become whole. */
-static void left(struct peer *peer)
+/* Keeps the part of an incomplete file, and prints its name. */
+static void receiver_ended(struct peer *peer)
 {
 	struct receiver *receiver = (struct receiver *)peer;
 	struct part_file *part = &receiver->part;
@@ -251,8 +252,8 @@ static void left(struct peer *peer)
 
 /* ---- from start to end ---- */
 
-/* 0 to go on, else the status to exit with after printing what is wrong; -1: after --help. */
-static int read_arguments(struct receiver *receiver, int argc, char **argv)
+/* 0: run. Positive: the exit status, after a message. -1: --help was answered. */
+static int read_receive_arguments(struct receiver *receiver, int argc, char **argv)
 {
 	static const struct option table[] = {
 	    PEER_OPTIONS, {"replace", no_argument, NULL, 'R'}, {NULL, 0, NULL, 0}};
@@ -284,11 +285,13 @@ static int read_arguments(struct receiver *receiver, int argc, char **argv)
 int receive_run(int argc, char **argv)
 {
 	struct receiver receiver = {
-	    .peer = {.listens = true, .met = met, .left = left}, .part = {.fd = -1}, .directory = -1};
-	int result = read_arguments(&receiver, argc, argv);
+	    .peer = {.listens = true, .connected = receiver_connected, .ended = receiver_ended},
+	    .part = {.fd = -1},
+	    .directory = -1};
+	int result = read_receive_arguments(&receiver, argc, argv);
 	if (result == 0) {
 		program_print_ferry_log();
-		/* A file that gets too large for this process is an error as any other. */
+		/* EFBIG of write(2) in the place of a signal. */
 		signal(SIGXFSZ, SIG_IGN);
 		result = peer_run(&receiver.peer);
 	}

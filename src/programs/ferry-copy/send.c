@@ -1,6 +1,6 @@
-/* Sends a file to "ferry-copy receive", with a progress bar, and goes on where an earlier attempt ended.
- * The bytes go from the page cache, or from the pipe that is the standard input, to the socket without
- * entering this process. */
+/* Sends a file to "ferry-copy receive", with a progress bar, and resumes an earlier attempt. The kernel
+ * moves the bytes from the page cache, or from the pipe of the standard input, to the socket: they do
+ * not enter this process. */
 
 #include "programs/ferry-copy/send.h"
 
@@ -24,29 +24,29 @@
 
 static const char usage[] =
     "usage: ferry-copy send [options] ADDRESS FILE\n"
-    "Sends FILE (-: the standard input) to the \"ferry-copy receive\" at ADDRESS, which is\n"
-    "unix:PATH, @NAME or tcp:HOST:PORT, with numbers for HOST and PORT.\n"
+    "Sends FILE (-: the standard input) to the \"ferry-copy receive\" at ADDRESS, which\n"
+    "is unix:PATH, @NAME or tcp:HOST:PORT, with numbers for HOST and PORT.\n"
     "\n"
-    "  --connect      the receiver listens there (the default)\n"
-    "  --listen       wait there for the receiver\n"
-    "  --name NAME    what it is to be called there (as FILE, or \"stdin\")\n"
-    "  --copy         read the file and send what was read, in place of zero-copy:\n"
-    "                 for a file that is written to meanwhile\n"
-    "  --limit BYTES  at most so many a second\n"
+    "  --connect      connect to ADDRESS, where the receiver listens (the default)\n"
+    "  --listen       listen at ADDRESS for the receiver\n"
+    "  --name NAME    the name of the file at the receiver (as FILE, or \"stdin\")\n"
+    "  --copy         read the file and send the bytes, without zero-copy: for a file\n"
+    "                 that is written to during the copy\n"
+    "  --limit BYTES  the most bytes a second\n"
     "  --help         show this\n"
     "\n"
-    "What an earlier attempt has brought there of the same file is not sent again.\n"
-    "Exit status: 0 it is there as a whole, 1 it is not, 2 wrong usage.\n";
+    "Bytes of the same file that an earlier attempt has sent are not sent again.\n"
+    "Exit status: 0 the whole file was received, 1 it was not, 2 wrong usage.\n";
 
 enum state {
-	OFFERING, /* for the receiver to say where to start */
+	OFFERING, /* waits for START */
 	SENDING,  /* the file is in the stream */
-	ENDING,   /* for the receiver to say that it has it */
-	OVER      /* one way or the other */
+	ENDING,   /* waits for DONE */
+	OVER      /* the copy is complete, or has failed */
 };
 
 struct sender {
-	struct peer peer; /* first: what the callbacks are given */
+	struct peer peer; /* the first member: callbacks get its address */
 	const char *path;
 	struct frame offer;
 	bool copy;
@@ -57,9 +57,9 @@ struct sender {
 	struct progress progress;
 };
 
-/* Ends it, with a line that says why. */
-__attribute__((format(printf, 2, 3))) static void fail(struct sender *sender, const char *format,
-                                                       ...)
+/* Prints the reason, and ends the connection. */
+__attribute__((format(printf, 2, 3))) static void fail_sender(struct sender *sender,
+                                                              const char *format, ...)
 {
 	char why[300];
 	va_list arguments;
@@ -75,15 +75,16 @@ __attribute__((format(printf, 2, 3))) static void fail(struct sender *sender, co
 
 /* ---- the file ---- */
 
-static void progress(struct ferry_file_producer *producer, uint64_t sent, uint64_t total,
-                     void *context)
+static void file_progress(struct ferry_file_producer *producer, uint64_t sent, uint64_t total,
+                          void *context)
 {
 	(void)producer, (void)total;
 	struct sender *sender = context;
 	progress_update(&sender->progress, sender->offset + sent);
 }
 
-static void finished(struct ferry_file_producer *producer, int status, uint64_t sent, void *context)
+static void file_finished(struct ferry_file_producer *producer, int status, uint64_t sent,
+                          void *context)
 {
 	struct sender *sender = context;
 	struct ferry_transport *transport = sender->peer.transport;
@@ -92,15 +93,15 @@ static void finished(struct ferry_file_producer *producer, int status, uint64_t 
 		return;
 	progress_update(&sender->progress, sender->offset + sent);
 	sender->method = ferry_file_producer_get_method(producer);
-	/* Whose error it is: a connection that is lost takes no bytes, not even none, and says why
-	 * itself. */
+	/* If the connection is lost, it takes no bytes, not even none. Then connection_lost prints the
+	 * reason, which is not an error of the file. */
 	if (status != 0 && ferry_transport_write(transport, NULL, 0) < 0)
 		return;
 	if (status == -EIO && end.size < sender->offer.size)
-		fail(sender, "it ended, or could not be read, after %llu bytes",
-		     (unsigned long long)end.size);
+		fail_sender(sender, "it ended, or could not be read, after %llu bytes",
+		            (unsigned long long)end.size);
 	else if (status != 0)
-		fail(sender, "%s", strerror(-status));
+		fail_sender(sender, "%s", strerror(-status));
 	if (status != 0)
 		return;
 
@@ -109,20 +110,21 @@ static void finished(struct ferry_file_producer *producer, int status, uint64_t 
 	if (status == 0)
 		status = ferry_transport_lose_write_connection(transport);
 	if (status < 0)
-		fail(sender, "%s", strerror(-status));
+		fail_sender(sender, "%s", strerror(-status));
 }
 
-/* From `offset` on: what is announced, or all that there is. */
+/* Sends the file from `offset` on: up to the announced size, or without one to its end. */
 static int queue_file(struct sender *sender, struct ferry_transport *transport)
 {
-	static const struct ferry_file_callbacks callbacks = {.progress = progress,
-	                                                      .finished = finished};
+	static const struct ferry_file_callbacks callbacks = {.progress = file_progress,
+	                                                      .finished = file_finished};
 	int64_t offset = (int64_t)sender->offset;
 	int64_t length = FERRY_TO_END;
 	if (sender->offer.size != FRAME_NO_SIZE)
 		length = (int64_t)(sender->offer.size - sender->offset);
 	else if (lseek(sender->fd, 0, SEEK_CUR) >= 0)
-		offset = FERRY_FILE_POSITION; /* a standard input that somebody has read from */
+		offset =
+		    FERRY_FILE_POSITION; /* another process may have read a part of the standard input */
 	int status =
 	    ferry_transport_send_file(NULL, transport, sender->fd, FERRY_FD_TAKE, offset, length,
 	                              sender->copy ? FERRY_FILE_COPY : 0, &callbacks, sender);
@@ -142,31 +144,31 @@ static int start_sending(struct sender *sender, struct ferry_transport *transpor
 	return status < 0 ? status : queue_file(sender, transport);
 }
 
-/* ---- what the receiver says ---- */
+/* ---- frames of the receiver ---- */
 
-static void start(struct sender *sender, struct ferry_transport *transport,
-                  const struct frame *frame)
+static void handle_start(struct sender *sender, struct ferry_transport *transport,
+                         const struct frame *frame)
 {
 	bool fits = sender->offer.size != FRAME_NO_SIZE || frame->offset == 0;
 	if (sender->state != OFFERING || frame->size != sender->offer.size || !fits) {
-		fail(sender, "the other end starts what was not offered");
+		fail_sender(sender, "the receiver starts a file that was not offered");
 		return;
 	}
 	sender->offset = frame->offset;
 	int status = start_sending(sender, transport);
 	if (status < 0)
-		fail(sender, "%s", strerror(-status));
+		fail_sender(sender, "%s", strerror(-status));
 }
 
-static void done(struct sender *sender, struct ferry_transport *transport,
-                 const struct frame *frame)
+static void handle_done(struct sender *sender, struct ferry_transport *transport,
+                        const struct frame *frame)
 {
 	static const char *const ways[] = {[FERRY_FILE_BY_SENDFILE] = "sendfile",
 	                                   [FERRY_FILE_BY_SPLICE] = "splice",
 	                                   [FERRY_FILE_BY_COPY] = "copy"};
 	char summary[120];
 	if (sender->state != ENDING || frame->size != sender->progress.now) {
-		fail(sender, "the other end is done with something else");
+		fail_sender(sender, "the receiver has completed another file");
 		return;
 	}
 	sender->state = OVER;
@@ -175,7 +177,7 @@ static void done(struct sender *sender, struct ferry_transport *transport,
 	progress_summary(&sender->progress, summary, sizeof(summary));
 	program_log("%s: sent %s, by %s", sender->offer.text, summary, ways[sender->method]);
 	if (sender->offset > 0)
-		program_log("%s: %llu bytes were there already", sender->offer.text,
+		program_log("%s: resumed after %llu bytes", sender->offer.text,
 		            (unsigned long long)sender->offset);
 	ferry_transport_lose_connection(transport);
 }
@@ -187,13 +189,13 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 	int taken;
 	while (sender->state != OVER && (taken = frame_take(input, &frame)) != 0) {
 		if (taken > 0 && frame.type == FRAME_START)
-			start(sender, transport, &frame);
+			handle_start(sender, transport, &frame);
 		else if (taken > 0 && frame.type == FRAME_DONE)
-			done(sender, transport, &frame);
+			handle_done(sender, transport, &frame);
 		else if (taken > 0 && frame.type == FRAME_STOP)
-			fail(sender, "the receiver says: %s", frame.text);
+			fail_sender(sender, "refused by the receiver: %s", frame.text);
 		else
-			fail(sender, "the other end is not a \"ferry-copy receive\" of this version");
+			fail_sender(sender, "the other end is not a \"ferry-copy receive\" of this version");
 	}
 }
 
@@ -202,7 +204,7 @@ static void connection_made(struct ferry_transport *transport, void *context)
 	struct sender *sender = context;
 	int status = frame_write(transport, &sender->offer);
 	if (status < 0)
-		fail(sender, "%s", strerror(-status));
+		fail_sender(sender, "%s", strerror(-status));
 }
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
@@ -218,7 +220,7 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	peer_is_over(&sender->peer);
 }
 
-static int met(struct peer *peer, struct ferry_transport *transport)
+static int sender_connected(struct peer *peer, struct ferry_transport *transport)
 {
 	static const struct ferry_protocol protocol = {.connection_made = connection_made,
 	                                               .data_received = data_received,
@@ -226,7 +228,7 @@ static int met(struct peer *peer, struct ferry_transport *transport)
 	return ferry_transport_set_protocol(transport, &protocol, peer);
 }
 
-static void left(struct peer *peer)
+static void sender_ended(struct peer *peer)
 {
 	struct sender *sender = (struct sender *)peer;
 	progress_stop(&sender->progress);
@@ -234,7 +236,7 @@ static void left(struct peer *peer)
 		close(sender->fd);
 }
 
-/* ---- what is sent ---- */
+/* ---- the source ---- */
 
 static int open_source(const char *path)
 {
@@ -248,8 +250,8 @@ static uint64_t nanoseconds(const struct timespec *time)
 	return (uint64_t)time->tv_sec * 1000000000U + (uint64_t)time->tv_nsec;
 }
 
-/* Only what has a size can be gone on with; /proc says of its files that they have none. */
-static int describe(struct sender *sender)
+/* A copy can be resumed only if the file has a size; files of /proc have size 0. */
+static int describe_source(struct sender *sender)
 {
 	struct stat status;
 	sender->fd = open_source(sender->path);
@@ -265,7 +267,7 @@ static int describe(struct sender *sender)
 	return 0;
 }
 
-static bool set_name(struct sender *sender, const char *name)
+static bool set_offered_name(struct sender *sender, const char *name)
 {
 	if (name == NULL) {
 		const char *slash = strrchr(sender->path, '/');
@@ -281,8 +283,8 @@ static bool set_name(struct sender *sender, const char *name)
 	return true;
 }
 
-/* 0 to go on, else the status to exit with after printing what is wrong; -1: after --help. */
-static int read_arguments(struct sender *sender, int argc, char **argv)
+/* 0: run. Positive: the exit status, after a message. -1: --help was answered. */
+static int read_send_arguments(struct sender *sender, int argc, char **argv)
 {
 	static const struct option table[] = {PEER_OPTIONS,
 	                                      {"name", required_argument, NULL, 'n'},
@@ -308,18 +310,19 @@ static int read_arguments(struct sender *sender, int argc, char **argv)
 	}
 	sender->peer.address = argv[optind];
 	sender->path = argv[optind + 1];
-	return set_name(sender, name) ? 0 : 2;
+	return set_offered_name(sender, name) ? 0 : 2;
 }
 
 int send_run(int argc, char **argv)
 {
-	struct sender sender = {
-	    .peer = {.met = met, .left = left}, .offer = {.type = FRAME_OFFER}, .fd = -1};
-	int result = read_arguments(&sender, argc, argv);
+	struct sender sender = {.peer = {.connected = sender_connected, .ended = sender_ended},
+	                        .offer = {.type = FRAME_OFFER},
+	                        .fd = -1};
+	int result = read_send_arguments(&sender, argc, argv);
 	if (result != 0)
 		return result < 0 ? EXIT_SUCCESS : result;
 	program_print_ferry_log();
-	int status = describe(&sender);
+	int status = describe_source(&sender);
 	if (status < 0) {
 		program_log("%s: %s", sender.path, strerror(-status));
 		return EXIT_FAILURE;
