@@ -1,0 +1,18 @@
+#!/bin/sh
+# The usage of the installed programs, which run with the installed library. By ctest, after build.install.
+set -eu
+
+FERRY_BIN=$FERRY_PREFIX/bin
+export FERRY_BIN
+for program in ferry-proxy ferry-worker ferry-copy; do
+	# Nothing is printed for a static library.
+	library=$(ldd "$FERRY_BIN/$program" | awk '/libferry/ { print $3 }')
+	case $(readlink -f "${library:-$FERRY_PREFIX}") in
+	"$(readlink -f "$FERRY_PREFIX")"*) ;;
+	*)
+		echo "$program runs with $library"
+		exit 1
+		;;
+	esac
+done
+exec /usr/bin/python3 -B "$FERRY_SOURCE/tests/programs/usage.py" -v
