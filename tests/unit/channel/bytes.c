@@ -88,7 +88,7 @@ LOOP_TEST_FROM(the_end_comes_after_the_data_and_is_the_last_event, PAIR_UNIX, PA
 	close_poller();
 }
 
-TEST(a_reset_is_told_after_the_data)
+TEST(a_reset_is_an_event_after_the_data)
 {
 	open_channel(PAIR_UNIX);
 	ck_assert_int_eq(ferry_channel_write(channel, "unread", 6), 0);

@@ -79,7 +79,7 @@ TEST(descriptors_keep_their_order_when_there_are_many)
 	close_poller();
 }
 
-TEST(lost_descriptors_are_told)
+TEST(lost_descriptors_are_an_event)
 {
 	open_channel(PAIR_UNIX);
 	peer_put_fd("x", 1);

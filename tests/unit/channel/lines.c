@@ -8,7 +8,7 @@
 
 TEST_CASE("lines");
 
-TEST(one_poll_tells_of_all_lines_that_are_there)
+TEST(one_poll_returns_all_lines_that_have_arrived)
 {
 	open_lines();
 	peer_put("one\ntwo\n\nthree\nfo");
@@ -21,7 +21,7 @@ TEST(one_poll_tells_of_all_lines_that_are_there)
 	close_poller();
 }
 
-TEST(one_poll_tells_of_all_lines_however_they_came)
+TEST(one_poll_returns_all_lines_of_many_writes)
 {
 	open_lines();
 	for (int i = 0; i < 200; i++)
@@ -42,7 +42,7 @@ TEST(the_incomplete_last_line_comes_at_the_end)
 	close_poller();
 }
 
-TEST(a_longer_line_is_told_of_and_skipped)
+TEST(the_beginning_of_a_longer_line_is_an_event_and_the_rest_is_skipped)
 {
 	open_lines();
 	ck_assert_int_eq(ferry_channel_set_lines(channel, "\r\n", 2, 4), 0);

@@ -89,7 +89,7 @@ TEST(with_little_room_each_channel_has_its_turn_and_nothing_is_lost)
 	close_poller();
 }
 
-TEST(a_peer_that_never_pauses_holds_nobody_up)
+TEST(a_peer_that_never_pauses_delays_no_other_channel)
 {
 	int quiet_far;
 
@@ -136,7 +136,7 @@ LOOP_TEST_FROM(no_more_is_read_ahead_than_allowed, PAIR_UNIX, PAIR_TCP + 1)
 
 TEST_CASE("registering");
 
-TEST(a_channel_that_is_not_registered_is_not_told_of_and_loses_nothing)
+TEST(a_channel_that_is_not_registered_has_no_events_and_loses_nothing)
 {
 	open_lines();
 	peer_put("one\ntwo\n");

@@ -55,7 +55,7 @@ TEST(close_all_sends_and_closes_everything)
 	close_poller();
 }
 
-LOOP_TEST(close_all_says_what_was_not_sent, 2)
+LOOP_TEST(close_all_fails_if_not_everything_was_sent, 2)
 {
 	unsigned char *bytes = make_bytes(MIB);
 

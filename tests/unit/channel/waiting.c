@@ -22,7 +22,7 @@ static int64_t milliseconds(void)
 
 TEST_CASE("time and signals");
 
-TEST(a_poll_waits_no_shorter_than_it_is_told)
+TEST(a_poll_waits_no_shorter_than_its_timeout)
 {
 	open_channel(PAIR_UNIX);
 	int64_t start = milliseconds();

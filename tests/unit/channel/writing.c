@@ -70,7 +70,7 @@ TEST(writes_leave_in_their_order)
 	close_poller();
 }
 
-TEST(a_full_queue_refuses_and_says_when_there_is_room)
+TEST(a_full_queue_refuses_a_write_and_an_event_comes_once_there_is_room)
 {
 	unsigned char *bytes = make_bytes(MIB);
 
