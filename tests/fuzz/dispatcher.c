@@ -1,5 +1,5 @@
-/* A dispatcher, and workers that answer anything: each handoff has one outcome, whatever they say, and what
- * the dispatcher counts adds up. */
+/* A dispatcher, and workers that send any answers: each handoff has one outcome, and the dispatcher's
+ * counters add up. */
 
 #include "fuzz.h"
 
@@ -25,12 +25,12 @@ static struct {
 		struct ferry_dispatcher_worker *worker; /* NULL: none, or gone */
 		int socket;                             /* of its own end; -1: none */
 		uint64_t epoch;
-		uint64_t ids[IDS]; /* that it has seen */
+		uint64_t ids[IDS]; /* of the handoffs that it has read */
 		unsigned int id_count;
 	} peers[WORKERS];
 } all;
 
-/* ---- what is told ---- */
+/* ---- the callbacks ---- */
 
 static void on_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
                        enum ferry_handoff_outcome outcome, int reason, void *context)
@@ -40,7 +40,7 @@ static void on_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff
 	(void)reason;
 	FUZZ_CHECK(dispatcher == all.dispatcher && ++*count == 1);
 	FUZZ_CHECK(outcome >= FERRY_HANDOFF_DONE && outcome <= FERRY_HANDOFF_KEPT);
-	/* Who has claimed it has the only copy. */
+	/* The worker that has claimed it has the only copy. */
 	if (outcome == FERRY_HANDOFF_DONE || outcome == FERRY_HANDOFF_KEPT)
 		FUZZ_CHECK(ferry_handoff_get_fd(handoff) == -ENOENT);
 	if (outcome == FERRY_HANDOFF_EXPIRED)
@@ -164,7 +164,7 @@ static void look(unsigned int i)
 	}
 }
 
-/* About something that it has seen, or another has; in order but for the epoch, perhaps. */
+/* An answer about a handoff that it has read, or another has; correct except perhaps for the epoch. */
 static void answer(unsigned int i, unsigned int how, struct fuzz_input *input)
 {
 	unsigned int about = fuzz_byte(input);
@@ -200,7 +200,7 @@ static void send_hello(unsigned int i, struct fuzz_input *input)
 	                  0);
 }
 
-/* Two bytes: what, and by whom and how. */
+/* Two bytes: the step, and the worker with the variant. */
 static void step(struct fuzz_input *input)
 {
 	unsigned int what = fuzz_byte(input), i = what >> 3 & 3, how = what >> 5;

@@ -1,5 +1,5 @@
-/* The fence: what it makes of what a channel left, in its buffer and in the kernel, is what a plain reading
- * of the same bytes in one piece finds. */
+/* The fence: it finds the same messages in the rest of a channel, in its buffer and in the kernel, as a
+ * plain reading of the same bytes in one piece. */
 
 #include "fuzz.h"
 
@@ -18,7 +18,7 @@ struct reading {
 	size_t left;
 };
 
-/* One message off the front. False: there is none that is whole. */
+/* Takes one message off the front. False: no whole message is there. */
 static bool read_one(struct reading *reading, struct message_header *header,
                      const uint8_t **payload)
 {

@@ -1,5 +1,5 @@
-/* A takeover's either end, and another process that says anything: it ends once at most, the set is owned
- * by one, no descriptor is left. */
+/* Either end of a takeover, and another process that sends anything: `ended` runs once at most, one
+ * process owns the set, and no descriptor is left. */
 
 #include "fuzz.h"
 
@@ -29,12 +29,12 @@ static struct {
 	unsigned int received, ended;
 	int status;
 	bool has_file; /* one was made */
-	bool accepts;  /* the new process has said so */
-	/* Sent to the new process; and of these, those that say the truth of their socket. */
+	bool accepts;  /* the new process has sent ACCEPTING */
+	/* LISTENERs sent to the new process; and those of them that describe their socket correctly. */
 	unsigned int sent, listeners;
 } all;
 
-/* ---- what is told ---- */
+/* ---- the callbacks ---- */
 
 static void free_takeover(void)
 {
@@ -77,7 +77,7 @@ static const struct ferry_takeover_callbacks callbacks = {.received = on_receive
 
 /* ---- sockets that listen ---- */
 
-/* With a file, or a name of the kernel's choice. */
+/* A socket with a file, or with an abstract name that the kernel chooses. */
 static int listen_on(bool file)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -105,7 +105,7 @@ static void send_hello(int socket)
 	fuzz_send_message(socket, TAKEOVER_WIRE_HELLO, payload, sizeof(payload), 0, NULL, 0);
 }
 
-/* A new process asks: for all, for "a", for "b", which is not there. */
+/* A new process requests all sockets, or "a", or "b", which does not exist. */
 static void send_request(int socket, unsigned int how)
 {
 	static const unsigned char names[] = {1, 'a', 1, 'b'};
@@ -118,7 +118,7 @@ static void send_request(int socket, unsigned int how)
 	                  TAKEOVER_WIRE_REQUEST_SIZE + 2 * (size_t)count, 0, NULL, 0);
 }
 
-/* An old process gives a listener. One byte of it is changed if `how` says so. */
+/* An old process sends a LISTENER. `how` may change one byte of it. */
 static void send_listener(int socket, unsigned int how, struct fuzz_input *input)
 {
 	const bool file = (how & 1) != 0 && (all.flags & NEW) != 0;
@@ -235,7 +235,7 @@ static void begin(int socket)
 	                                NULL) == 0);
 }
 
-/* A new process that was given its set and has not said that it accepts waits for its owner. */
+/* A new process that has its set and has not committed waits for its owner. */
 static bool is_due(void)
 {
 	return all.takeover != NULL && all.ended == 0 && !((all.flags & NEW) != 0 && all.received > 0);
@@ -247,12 +247,12 @@ static void end(int socket)
 	while (is_due())
 		FUZZ_CHECK(event_base_loop(fuzz_base, EVLOOP_ONCE) == 0);
 	fuzz_turns(2);
-	/* What was handed over has left the set; else everything is as it was. */
+	/* Sockets that were handed over have left the set. Otherwise nothing has changed. */
 	if (all.set != NULL && (all.flags & NEW) == 0)
 		FUZZ_CHECK(ferry_socket_set_count(all.set) == !(all.ended > 0 && all.status == 0));
 	free_takeover();
 	ferry_socket_set_free(all.set);
-	/* A file that was handed over is not removed here, nor one that was only offered. */
+	/* This process removes neither a file that was handed over nor one that was only offered. */
 	bool is_others = (all.flags & NEW) != 0 ? !all.accepts : all.ended > 0 && all.status == 0;
 	if (all.has_file && is_others)
 		FUZZ_CHECK(access(path, F_OK) == 0);

@@ -1,5 +1,5 @@
-/* A worker, and a dispatcher that says anything: its callback runs once for each claim that has gone out,
- * what it counts adds up, the end is told once. */
+/* A worker, and a dispatcher that sends anything: its callback runs once for each claim that was sent,
+ * its counters add up, and dispatcher_lost runs once. */
 
 #include "fuzz.h"
 
@@ -20,14 +20,14 @@ static struct told {
 	struct ferry_worker *worker; /* NULL once freed */
 	unsigned int flags, received, claims;
 	uint64_t id;     /* of the last one */
-	uint8_t answers; /* what the callback does with the next ones, two bits each */
+	uint8_t answers; /* the callback's actions for the next handoffs, two bits each */
 	bool lost;
 	int socket; /* the other end */
 	size_t said_length, looked_at;
-	unsigned char said[1024 * 1024]; /* what was read there; and behind it, what was looked at */
+	unsigned char said[1024 * 1024]; /* the bytes read there, then those only peeked at */
 } told;
 
-/* How many claims the kernel has: those that were read, and those that wait at the other end. */
+/* Counts the claims that the kernel has taken: read ones, and those that wait at the other end. */
 static unsigned int count_claims(void)
 {
 	ssize_t waiting = recv(told.socket, told.said + told.said_length,
@@ -61,7 +61,7 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 	FUZZ_CHECK(strlen(info.name) <= FERRY_HANDOFF_NAME_MAX);
 	FUZZ_CHECK(ferry_handoff_get_bytes(handoff, &length) != NULL || length == 0);
 	FUZZ_CHECK(ferry_handoff_get_blob(handoff, &length) != NULL || length == 0);
-	/* The kernel has the claim, whole. */
+	/* The kernel has the whole claim. */
 	FUZZ_CHECK(count_claims() == ++told.received);
 	told.id = info.id;
 	if ((told.answers & 3) == 1)
@@ -119,7 +119,7 @@ static int make_fd(unsigned int how)
 	return fds[0];
 }
 
-/* In order, but for one byte that is changed if `how` says so. */
+/* A correct handoff, except for one byte that `how` may change. */
 static void send_handoff(int socket, unsigned int how, struct fuzz_input *input)
 {
 	unsigned char payload[HANDOFF_MAX] = {0};
@@ -196,7 +196,7 @@ static void check_sums(void)
 	FUZZ_CHECK(stats.lost == 0);
 }
 
-/* Claims that wait for room are made when the other end reads on, or never when it is closed. */
+/* Claims that wait for room are sent when the other end reads, or never if it is closed. */
 static void end(void)
 {
 	if ((told.flags & CLOSES) != 0) {

@@ -1,5 +1,6 @@
-/* Connections between bufferevents and handoffs: no byte is lost on the way in, the loop knows nothing of
- * the descriptor afterwards, and on the way out the bytes are told to whoever reads, whenever that is. */
+/* Connections between bufferevents and handoffs: no byte is lost on the way in, the loop does not know
+ * the descriptor afterwards, and on the way out the read callback gets the bytes whenever reading
+ * begins. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -32,7 +33,7 @@ uint32_t __wrap_event_get_version_number(void)
 	return other_libevent ? 0x03000000 : __real_event_get_version_number();
 }
 
-/* ---- a bufferevent, and what it is told ---- */
+/* ---- a bufferevent and its callbacks ---- */
 
 static int ends[2]; /* the bufferevent's, and the client's */
 static unsigned int reads, writes;
@@ -73,7 +74,7 @@ static void set_callbacks(struct bufferevent *bev)
 	bufferevent_setcb(bev, on_read, on_write, on_event, NULL);
 }
 
-/* Reading, with the client at the other end. */
+/* A bufferevent that reads, with the client at the other end. */
 static struct bufferevent *make_reader(int options)
 {
 	make_pair(PAIR_TCP, ends);
@@ -96,7 +97,7 @@ static bool input_is_full(void *argument)
 	return input_length(arguments[0]) == *(size_t *)arguments[1];
 }
 
-/* Has the client send, and the bufferevent read. */
+/* The client sends, and the bufferevent reads. */
 static void receive(struct bufferevent *bev, size_t length)
 {
 	for (size_t sent = 0; sent < length;) {
@@ -121,7 +122,7 @@ static void free_bufferevent(struct bufferevent *bev)
 	pump_turns(2);
 }
 
-/* ---- what epoll has ---- */
+/* ---- the descriptors of epoll ---- */
 
 static bool points_to(int directory, const char *name, const char *expected)
 {
@@ -144,8 +145,8 @@ static int find_epoll(void)
 	return found;
 }
 
-/* The events that the loop waits for on a descriptor, 0 if it does not know it. A closed one may still
- * be known. */
+/* The events that the loop waits for on a descriptor; 0 if it does not know it. It may still know a
+ * closed one. */
 static unsigned int epoll_events(int fd)
 {
 	char path[64], line[256];
@@ -199,8 +200,8 @@ LOOP_TEST(unread_input_goes_along, SIZES)
 	struct ferry_handoff *handoff = take(bev);
 	expect_bytes(handoff, sizes[_i]);
 	free_bufferevent(bev);
-	ck_assert(fd_is_open(ends[0])); /* BEV_OPT_CLOSE_ON_FREE closes what it has */
-	/* What the client sends now waits for the next. */
+	ck_assert(fd_is_open(ends[0])); /* the bufferevent has no descriptor to close */
+	/* Bytes that the client sends now are for the next process. */
 	wire_put(ends[1], 0, 10);
 	ck_assert_int_eq(wire_expect(ends[0], 0, 10), 10);
 	ferry_handoff_free(handoff);
@@ -353,7 +354,7 @@ TEST(a_closed_descriptor_is_refused)
 	close(ends[1]);
 }
 
-/* A socket that nobody has connected yet, and where it may be connected to. */
+/* A socket that is not connected yet, and the address that it can be connected to. */
 static int make_listener(struct sockaddr_in *address)
 {
 	socklen_t length = sizeof(*address);
@@ -395,7 +396,7 @@ TEST(a_connection_that_is_being_made_waits)
 	ck_assert_int_eq(bufferevent_socket_connect(bev, (struct sockaddr *)&address, sizeof(address)),
 	                 0);
 	expect_unchanged(bev, -ENOTCONN);
-	/* In the callback that tells of it, it stands. */
+	/* In the callback with BEV_EVENT_CONNECTED the connection is complete. */
 	hook = take_in_callback;
 	pump_until(is_taken, NULL);
 	ck_assert_int_eq(events, BEV_EVENT_CONNECTED);
@@ -446,7 +447,7 @@ TEST(it_may_be_taken_in_the_write_callback)
 
 /* ---- to a bufferevent ---- */
 
-/* With `length` bytes that were read already, and the client at the other end. */
+/* A handoff with `length` bytes that were read already, and the client at the other end. */
 static struct ferry_handoff *make_handoff(size_t length)
 {
 	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
@@ -487,7 +488,7 @@ enum {
 
 TEST_CASE("to");
 
-/* _i: of timings. Nothing more comes of the client. */
+/* _i: of timings. The client sends nothing more. */
 LOOP_TEST(the_bytes_are_told_once_reading_is_enabled, TIMINGS)
 {
 	struct bufferevent *bev = make_of_handoff(100, _i & DEFERRED ? BEV_OPT_DEFER_CALLBACKS : 0);
@@ -568,7 +569,7 @@ TEST(a_high_watermark_does_not_hold_them_back)
 	set_callbacks(bev);
 	bufferevent_setwatermark(bev, EV_READ, 0, 50);
 	bufferevent_enable(bev, EV_READ);
-	hook = drain_in_callback; /* libevent calls again and again for what is over the mark */
+	hook = drain_in_callback; /* libevent repeats the call while the input is over the mark */
 	pump_until_count(&reads, 1);
 	wire_put(ends[1], 0, 10);
 	pump_until_count(&reads, 2);
@@ -771,7 +772,7 @@ TEST(what_is_no_connection_makes_no_bufferevent)
 	ck_assert_int_eq(ferry_handoff_to_bufferevent(NULL, handoff, base, 0), -EINVAL);
 	ck_assert_int_eq(ferry_handoff_to_bufferevent(&bev, NULL, base, 0), -EINVAL);
 	ck_assert_int_eq(ferry_handoff_to_bufferevent(&bev, handoff, NULL, 0), -EINVAL);
-	/* This process has not told libevent how to lock. */
+	/* This process has not set up libevent's locks. */
 	ck_assert_int_eq(ferry_handoff_to_bufferevent(&bev, handoff, base,
 	                                              BEV_OPT_THREADSAFE | BEV_OPT_CLOSE_ON_FREE),
 	                 -ENOMEM);
@@ -841,7 +842,7 @@ static void on_fd(struct ferry_transport *transport, int fd, void *context)
 	close(fd);
 }
 
-/* Its events are its own, though nobody reads yet when the bytes are due. */
+/* The transport's events are its own, although reading is off when the bytes are due. */
 TEST(a_transport_gets_the_descriptors_too)
 {
 	struct ferry_transport *transport = NULL;

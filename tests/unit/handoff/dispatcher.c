@@ -1,5 +1,5 @@
-/* The dispatcher, against workers that are bare sockets: what goes to them, what their answers change, and
- * that each handoff has one outcome, whatever they say and however they end. */
+/* The dispatcher, with workers that are bare sockets: the messages to them, the effect of their
+ * answers, and the one outcome of each handoff, whatever they send and however they end. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,9 +20,9 @@
 
 enum { PEERS_MAX = 8, HANDOFFS_MAX = 2048, NEVER_USEC = 100000000 };
 
-/* ---- what the kernel says ---- */
+/* ---- errors of the kernel ---- */
 
-static int send_error; /* of every sendmsg(2) with descriptors, but the tests' own; 0: none */
+static int send_error; /* of each sendmsg(2) with descriptors, except the tests' own; 0: none */
 
 ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
@@ -35,7 +35,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 	return -1;
 }
 
-/* ---- what is told ---- */
+/* ---- the callbacks ---- */
 
 struct told {
 	unsigned int count;
@@ -50,7 +50,7 @@ struct notes {
 	unsigned int outcomes, ready, drained, lost, full, room;
 	int reason;
 	struct told of[HANDOFFS_MAX];
-	int client[HANDOFFS_MAX]; /* the far ends of what is handed off */
+	int client[HANDOFFS_MAX]; /* the far ends of the connections that are handed off */
 	void (*on_outcome)(struct ferry_handoff *handoff);
 	void (*on_lost)(struct ferry_dispatcher_worker *worker);
 	void (*on_ready)(struct ferry_dispatcher_worker *worker);
@@ -167,7 +167,7 @@ static void free_dispatcher(void)
 	struct ferry_dispatcher *old = dispatcher;
 	dispatcher = NULL;
 	ferry_dispatcher_free(old);
-	pump_turns(3); /* what libevent finalises */
+	pump_turns(3); /* libevent finalises in them */
 }
 
 /* ---- workers that are bare sockets ---- */
@@ -175,7 +175,7 @@ static void free_dispatcher(void)
 struct peer {
 	int fd;
 	struct ferry_dispatcher_worker *worker;
-	/* The last handoff that was read. */
+	/* The handoff that was read last. */
 	struct handoff_wire_handoff frame;
 	int got;
 	unsigned char payload[150000];
@@ -192,7 +192,7 @@ static struct ferry_transport *make_transport(int fd)
 	return transport;
 }
 
-/* A message, as much as `length` says. */
+/* The first `length` bytes of a message. */
 static void put(const struct peer *peer, uint16_t type, const void *payload, size_t length)
 {
 	unsigned char bytes[MESSAGE_HEADER_SIZE + 1024];
@@ -230,7 +230,7 @@ static void answer(const struct peer *peer, uint16_t type)
 	put_answer(peer, type, peer->frame.id, peer->frame.epoch, 0);
 }
 
-/* Reads `length` bytes, and whatever descriptors come with them; false: not all is there. */
+/* Reads `length` bytes, and any descriptors that come with them. False: not all bytes are there. */
 static bool read_whole(struct peer *peer, void *bytes, size_t length)
 {
 	struct wire_read result;
@@ -262,7 +262,7 @@ static void drop_fd(struct peer *peer)
 	peer->got = -1;
 }
 
-/* The type of the next message, if there is one, with the payload; else 0. */
+/* Reads the next message with its payload, and returns its type. 0: there is none. */
 static int take(struct peer *peer)
 {
 	unsigned char bytes[MESSAGE_HEADER_SIZE];
@@ -301,7 +301,7 @@ static bool come_once(void *argument)
 	return came;
 }
 
-/* Waits for the next message, which is one of this type; 0: for the end. */
+/* Waits for the next message, which must have this type; 0: for the end. */
 static void expect(struct peer *peer, int type)
 {
 	came = false;
@@ -375,7 +375,7 @@ static void expect_outcome(unsigned int number, enum ferry_handoff_outcome outco
 	ck_assert_int_eq(notes.of[number].reason, reason);
 }
 
-/* Whether nobody has the other end of a client any more. */
+/* Whether all copies of a client's other end are closed. */
 static bool is_closed(void *argument)
 {
 	char byte;
@@ -415,7 +415,7 @@ TEST(done)
 	ck_assert_uint_eq(frame->identity.cookie, cookie);
 	ck_assert_uint_eq(stats().unclaimed, 1);
 
-	/* A copy is kept until the claim, and no longer. */
+	/* The dispatcher has a copy until the claim, and not longer. */
 	drop_fd(&peers[0]);
 	pump_turns(3);
 	ck_assert(!is_closed(&notes.client[0]));
@@ -479,13 +479,13 @@ TEST(order_is_kept)
 		expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 		ck_assert_uint_eq(peers[0].frame.bytes[0], i);
 	}
-	/* None was claimed: they go to another, in the same order. */
+	/* None was claimed: they go to another worker, in the same order. */
 	add_peer(&peers[1], 8);
 	close_peer(&peers[0]);
 	for (unsigned int i = 0; i < 8; i++) {
 		expect(&peers[1], HANDOFF_WIRE_HANDOFF);
 		ck_assert_uint_eq(peers[1].frame.bytes[0], i);
-		/* Only the first can have been what the other died of. */
+		/* The other worker can have died of the first one only. */
 		ck_assert_uint_eq(peers[1].frame.attempt, i == 0 ? 2 : 1);
 	}
 	ck_assert_uint_eq(stats().retried, 8);
@@ -514,7 +514,7 @@ TEST(least_outstanding)
 	pump_until_count(&notes.outcomes, 1);
 	hand_off(9);
 	expect(&peers[1], HANDOFF_WIRE_HANDOFF);
-	/* Of several with as few, the one whose turn was longest ago. */
+	/* Among several with the fewest, the one that was chosen longest ago. */
 	hand_off(10);
 	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	free_dispatcher();
@@ -534,7 +534,7 @@ TEST(round_robin)
 	for (unsigned int i = 0; i < 6; i++) {
 		hand_off(i);
 		expect(&peers[i % 3], HANDOFF_WIRE_HANDOFF);
-		if (i % 3 == 0) { /* having less in hand does not bring it forward */
+		if (i % 3 == 0) { /* fewer outstanding handoffs do not matter */
 			answer(&peers[0], HANDOFF_WIRE_CLAIM);
 			answer(&peers[0], HANDOFF_WIRE_DONE);
 			pump_until_count(&notes.of[i].count, 1);
@@ -548,7 +548,7 @@ TEST(round_robin)
 
 enum { KEYS = 60 };
 
-/* Hands one off for each key, and notes which peer got it. */
+/* Hands off one connection for each key, and records the peer that got it. */
 static void hand_off_keys(unsigned int peer_count, int got[KEYS])
 {
 	for (unsigned int key = 0; key < KEYS; key++) {
@@ -582,12 +582,12 @@ TEST(by_key)
 		share[first[key]]++;
 	for (unsigned int i = 0; i < 3; i++)
 		ck_assert_uint_ge(share[i], KEYS / 10);
-	/* When one goes, the keys of the others stay where they are. */
+	/* When one worker leaves, the keys of the others do not move. */
 	close_peer(&peers[1]);
 	pump_until_count(&notes.lost, 1);
 	for (unsigned int i = 0; i < 3; i += 2)
 		while (take(&peers[i]) != 0)
-			; /* what the other had not claimed */
+			; /* handoffs that the other had not claimed */
 	pump_turns(2);
 	for (unsigned int i = 0; i < 3; i += 2)
 		while (take(&peers[i]) != 0)
@@ -652,8 +652,8 @@ TEST(stale_answers)
 	close_clients(1);
 }
 
-/* Ids come with the first byte of a frame, and a worker may guess: what the kernel does not have yet
- * cannot be claimed, or the descriptor would be closed while it is queued. */
+/* A worker may guess an id. A claim of a frame that the kernel has not taken does not count: the
+ * descriptor would be closed while it is queued. */
 TEST(claim_of_what_was_not_sent)
 {
 	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
@@ -671,7 +671,7 @@ TEST(claim_of_what_was_not_sent)
 	} while (count < 100);
 	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	uint64_t first = peers[0].frame.id, epoch = peers[0].frame.epoch;
-	/* The place is in the low bits, and both count up from the first one. */
+	/* The place is in the low bits. Place and serial number count up from the first one. */
 	for (uint64_t i = 50; i < count; i++)
 		put_answer(&peers[0], HANDOFF_WIRE_CLAIM, first + i * ((UINT64_C(1) << 24) + 1), epoch, 0);
 	pump_turns(5);
@@ -717,7 +717,7 @@ LOOP_TEST(garbage_costs_the_channel, 5)
 	say_garbage(&peers[0], _i);
 	pump_until_count(&notes.lost, 1);
 	ck_assert_int_eq(notes.reason, -EPROTO);
-	expect(&peers[1], HANDOFF_WIRE_HANDOFF); /* what the first one had */
+	expect(&peers[1], HANDOFF_WIRE_HANDOFF); /* the handoff of the first one */
 	answer(&peers[1], HANDOFF_WIRE_CLAIM);
 	answer(&peers[1], HANDOFF_WIRE_DONE);
 	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
@@ -747,13 +747,13 @@ TEST(versions)
 	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE + 8] = {0};
 
 	open_dispatcher();
-	/* One that speaks ours, and later ones, in a longer hello. */
+	/* A worker that has our version and later ones, in a longer hello. */
 	add_silent_peer(&peers[0], NULL);
 	handoff_wire_hello_put(payload, &(struct handoff_wire_hello){1, 9, 7, 0});
 	put(&peers[0], HANDOFF_WIRE_HELLO, payload, sizeof(payload));
 	pump_until_count(&notes.ready, 1);
 	ck_assert_uint_eq(stats().credits, 7);
-	/* And one that speaks only those. */
+	/* A worker that has only later ones. */
 	add_silent_peer(&peers[1], NULL);
 	handoff_wire_hello_put(payload, &(struct handoff_wire_hello){2, 9, 7, 0});
 	put(&peers[1], HANDOFF_WIRE_HELLO, payload, HANDOFF_WIRE_HELLO_SIZE);
@@ -787,7 +787,7 @@ LOOP_TEST(claims_before_the_end_count, 3)
 	handoff_wire_answer_put(
 	    half + MESSAGE_HEADER_SIZE,
 	    &(struct handoff_wire_answer){peers[0].frame.id, peers[0].frame.epoch, 0});
-	/* The last byte of a claim is the claim: half a one is none. */
+	/* The last byte of a claim is the claim: half a claim does not count. */
 	ck_assert_int_eq(wire_send(peers[0].fd, half, sizeof(half) - 1, NULL, 0), sizeof(half) - 1);
 	if (_i == 0)
 		close_peer(&peers[0]); /* with unread handoffs: ECONNRESET */
@@ -831,7 +831,7 @@ TEST(three_attempts)
 	close_clients(1);
 }
 
-/* What never left cannot be what a worker died of. */
+/* A worker cannot have died of a handoff that never left. */
 TEST(unsent_is_no_attempt)
 {
 	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
@@ -847,7 +847,7 @@ TEST(unsent_is_no_attempt)
 	add_peer(&peers[0], COUNT);
 	pump_turns(3);
 	ck_assert_uint_eq(stats().unclaimed, COUNT);
-	/* All that is in the kernel is claimed, unread, under ids that can be guessed. */
+	/* The peer claims all handoffs in the kernel without reading them, by guessed ids. */
 	const size_t size = MESSAGE_HEADER_SIZE + HANDOFF_WIRE_HANDOFF_SIZE + 1 + sizeof(bytes);
 	struct ferry_transport_stats sent;
 	ck_assert_int_eq(
@@ -896,8 +896,8 @@ TEST(lost_descriptors_are_attempts)
 	close_clients(1);
 }
 
-/* A worker that has said that it is short gets no more until it is not: what it has lost waits, as long as
- * the queue's deadline allows, and uses no attempt up. */
+/* A worker that has stated 0 credits gets no handoffs until it states others. The handoff that it lost
+ * waits until the queue's deadline, and the loss is not an attempt. */
 TEST(losses_of_one_that_is_short_are_no_attempts)
 {
 	open_dispatcher();
@@ -1000,7 +1000,7 @@ TEST(no_answer_in_time)
 	pump_until_count(&notes.lost, 1);
 	ck_assert_int_eq(notes.reason, -ETIMEDOUT);
 	expect_outcome(0, FERRY_HANDOFF_KEPT, -ETIMEDOUT);
-	/* It can claim no more. */
+	/* It cannot claim any more. */
 	expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	char byte = 0;
 	ck_assert_int_eq(wire_send(peers[0].fd, &byte, 1, NULL, 0), -EPIPE);
@@ -1029,7 +1029,7 @@ static void answer_one(evutil_socket_t fd, short what, void *argument)
 	answered++;
 }
 
-/* However long the queue in front of a handoff is: who answers is not late. */
+/* A worker that answers is not late, however many handoffs are in front of one. */
 TEST(slow_is_not_late)
 {
 	enum { COUNT = 20 };
@@ -1112,7 +1112,7 @@ TEST(a_thousand_without_a_worker)
 	ck_assert_uint_eq(stats().queued, COUNT);
 	pump_until_count(&notes.outcomes, COUNT);
 	getrusage(RUSAGE_SELF, &after);
-	/* 1 KiB each, and what the process would have taken anyway. */
+	/* 1 KiB each, and the memory that the process takes anyway. */
 	ck_assert_int_le(after.ru_maxrss - before.ru_maxrss, 4096);
 	for (unsigned int i = 0; i < COUNT; i++)
 		expect_outcome(i, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
@@ -1164,7 +1164,7 @@ static void free_all(struct ferry_handoff *handoff)
 	(void)handoff;
 	notes.on_outcome = NULL;
 	ferry_dispatcher_free(dispatcher);
-	ferry_dispatcher_free(dispatcher); /* twice is once */
+	ferry_dispatcher_free(dispatcher); /* a second call has no effect */
 	struct ferry_handoff *late = make_handoff(100);
 	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, late, on_outcome, &notes.of[100]),
 	                 -ESHUTDOWN);
@@ -1305,7 +1305,7 @@ TEST(bad_arguments)
 	ferry_transport_free(transport);
 	close(ends[1]);
 
-	/* A channel over itself would be a cycle that only the kernel's collector could free. */
+	/* A channel sent over itself would be a cycle that only the kernel's garbage collector could free. */
 	add_peer(&peers[0], 4);
 	int channel = (int)bufferevent_getfd(
 	    ferry_transport_get_bufferevent(ferry_dispatcher_worker_get_transport(peers[0].worker)));
@@ -1322,7 +1322,7 @@ TEST(bad_arguments)
 	close_peer(&peers[0]);
 }
 
-/* ---- what was found wrong once ---- */
+/* ---- former faults ---- */
 
 static size_t make_answer(const struct peer *peer, uint16_t type, unsigned char *bytes)
 {
@@ -1334,7 +1334,7 @@ static size_t make_answer(const struct peer *peer, uint16_t type, unsigned char 
 
 TEST_CASE("regressions");
 
-/* The start of a claim was read, the rest is still in the socket when the owner ends the channel. */
+/* The start of a claim was read, and the rest is still in the socket when the owner ends the channel. */
 LOOP_TEST_FROM(claim_in_two_halves_counts, 1, MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE)
 {
 	unsigned char bytes[MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE];
@@ -1353,7 +1353,7 @@ LOOP_TEST_FROM(claim_in_two_halves_counts, 1, MESSAGE_HEADER_SIZE + HANDOFF_WIRE
 	close_clients(1);
 }
 
-/* A timer that is set must not take away the turn that is due. */
+/* A timer that is set must not cancel the turn that is pending. */
 TEST(told_although_a_deadline_is_set)
 {
 	open_dispatcher();
@@ -1371,7 +1371,7 @@ TEST(told_although_a_deadline_is_set)
 	close_clients(1);
 }
 
-/* A handoff in the queue does not name a worker that is gone. */
+/* A handoff in the queue does not name a worker that was freed. */
 TEST(queued_without_its_worker)
 {
 	open_dispatcher();
@@ -1386,7 +1386,7 @@ TEST(queued_without_its_worker)
 	close_clients(1);
 }
 
-/* What comes back stands in the queue where it would stand if it had never left. */
+/* A handoff that comes back has the place in the queue that it would have if it had never left. */
 TEST(order_of_what_comes_back)
 {
 	open_dispatcher();
@@ -1417,7 +1417,7 @@ TEST(order_of_what_comes_back)
 	close_clients(5);
 }
 
-/* A deadline is everybody's, also of those who wait already. */
+/* A deadline holds for the handoffs that are in the queue already, too. */
 TEST(shorter_deadline)
 {
 	open_dispatcher();
@@ -1436,10 +1436,10 @@ static void babble(evutil_socket_t fd, short what, void *argument)
 	const struct peer *peer = argument;
 	unsigned char bytes[MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE];
 	size_t length = make_answer(peer, HANDOFF_WIRE_DONE, bytes);
-	(void)wire_send(peer->fd, bytes, length, NULL, 0); /* of what it has not claimed */
+	(void)wire_send(peer->fd, bytes, length, NULL, 0); /* of a handoff that it has not claimed */
 }
 
-/* What fits no handoff is no answer: nobody keeps a connection from others by talking. */
+/* A message that fits no handoff is no answer: a worker cannot delay its deadline by such messages. */
 TEST(babbling_is_late)
 {
 	open_dispatcher();
@@ -1457,7 +1457,7 @@ TEST(babbling_is_late)
 	close_clients(1);
 }
 
-/* An answer that came in time, and was not read because this process was busy or stopped. */
+/* The answer came in time, and was not read because this process was busy or stopped. */
 TEST(busy_dispatcher_reads_before_it_judges)
 {
 	open_dispatcher();
@@ -1484,8 +1484,8 @@ static void end_shortage(evutil_socket_t fd, short what, void *argument)
 	send_error = 0;
 }
 
-/* A handoff that the kernel does not take, as of too many descriptors on their way, is not the worker's
- * to answer. */
+/* A worker owes no answer for a handoff that the kernel does not take, for example because too many
+ * descriptors are in flight. */
 LOOP_TEST(shortage_is_not_late, 2)
 {
 	open_dispatcher();
@@ -1522,7 +1522,7 @@ LOOP_TEST(closing_transport_is_refused, 2)
 	close(ends[1]);
 }
 
-/* Whatever a callback does, others get their turn. */
+/* The loop runs its other events, whatever a callback does. */
 static unsigned int toggled;
 
 static void stop_loop(evutil_socket_t fd, short what, void *argument)
@@ -1561,7 +1561,7 @@ TEST(callbacks_cannot_starve_the_loop)
 	close_clients(1);
 }
 
-/* Freeing tells what it is, whatever the number of attempts. */
+/* The reason is -ECANCELED when the dispatcher is freed, for any number of attempts. */
 TEST(freed_in_the_third_attempt)
 {
 	open_dispatcher();

@@ -1,6 +1,6 @@
 /* The fence, between processes: workers that claim as fast as they can, or are stopped, or killed, and
- * a dispatcher that ends their channels at random moments. What one side takes for claimed the other has
- * claimed; user code gets no handoff twice. */
+ * a dispatcher that ends their channels at random moments. The two sides agree on the claims, and user
+ * code gets no handoff twice. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -32,10 +32,10 @@ enum {
 	NEVER_SECONDS = 1000
 };
 
-/* What the worker processes write, and the test reads. */
+/* The worker processes write this, and the test reads it. */
 struct board {
-	atomic_uint begun[HANDOFFS_MAX]; /* how often user code was given it */
-	atomic_int by[HANDOFFS_MAX];     /* by which process */
+	atomic_uint begun[HANDOFFS_MAX]; /* number of times that user code got it */
+	atomic_int by[HANDOFFS_MAX];     /* the process that got it */
 	atomic_uint channels;            /* taken by a worker process */
 };
 
@@ -44,7 +44,7 @@ static struct board *board;
 /* ---- a worker process: gets channels over a socket, and serves each ---- */
 
 static struct event_base *child_base;
-static bool keeps; /* the connections, rather than closing them at once */
+static bool keeps; /* does not close its connections at once */
 
 static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *handoff,
                              void *context)
@@ -104,7 +104,7 @@ struct process {
 static void run_child(int control)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* The parent's: only its numbers are needed. */
+	/* A copy of the parent's: only its numbers are used. */
 	child_base = event_base_new();
 	struct event *event = event_new(child_base, control, EV_READ | EV_PERSIST, take_channel, NULL);
 	event_add(event, NULL);
@@ -278,7 +278,7 @@ TEST(at_random_moments)
 		struct ferry_dispatcher_worker *worker = add_worker(&process);
 		while (stats().queued + stats().outstanding < AHEAD && handed_off < HANDOFFS_MAX)
 			hand_off(dup(file));
-		if (support_random_below(16) != 0) /* else perhaps before it has said hello */
+		if (support_random_below(16) != 0) /* otherwise perhaps before its HELLO */
 			pump_until_count(&ready, was_ready + 1);
 		pump_turns((int)support_random_below(4));
 		spin(support_random_below(150));
@@ -286,7 +286,7 @@ TEST(at_random_moments)
 	}
 	ck_assert_uint_gt(stats().claimed, (uint64_t)rounds());
 	ck_assert_uint_gt(stats().fenced, (uint64_t)rounds() / 10);
-	/* What is left is served. */
+	/* The remaining handoffs are served. */
 	add_worker(&process);
 	pump_until_count(&outcomes, handed_off);
 	check_agreement();
@@ -295,8 +295,8 @@ TEST(at_random_moments)
 	close(file);
 }
 
-/* A worker that is stopped with unclaimed handoffs in its channel, past the deadline, and wakes up when
- * another has served them. */
+/* A worker is stopped past the deadline with unclaimed handoffs in its channel, and continues after
+ * another worker has served them. */
 TEST(stopped_worker)
 {
 	enum { COUNT = 20 };
@@ -318,7 +318,7 @@ TEST(stopped_worker)
 	add_worker(&second);
 	pump_until_count(&outcomes, COUNT);
 	ck_assert_int_eq(kill(first.pid, SIGCONT), 0);
-	stop(&first); /* it ends by itself, having looked at its channel */
+	stop(&first); /* it reads its channel, and ends by itself */
 	for (unsigned int i = 0; i < COUNT; i++) {
 		ck_assert_uint_eq(outcome_of[i], FERRY_HANDOFF_DONE);
 		ck_assert_int_eq(atomic_load(&board->by[i]), second.pid);
@@ -329,7 +329,7 @@ TEST(stopped_worker)
 	close(file);
 }
 
-/* Killed at random moments: one at most is claimed and not begun, for each death. */
+/* Workers are killed at random moments. For each death one handoff at most is claimed and not begun. */
 TEST(killed_workers)
 {
 	enum { DEATHS = 100 };
@@ -373,7 +373,7 @@ TEST(killed_workers)
 	close(file);
 }
 
-/* Whether a descriptor of this process stands for that socket. */
+/* Whether a descriptor of this process is a copy of that socket. */
 static bool has_socket(ino_t inode)
 {
 	DIR *directory = opendir("/proc/self/fd");
@@ -413,7 +413,7 @@ TEST(no_copy_after_the_claim)
 	add_worker(&process);
 	pump_until(is_claimed, NULL);
 	ck_assert(!has_socket(status.st_ino));
-	/* The client is not told of an end until the worker makes one: and then at once. */
+	/* The client sees the end when the worker closes, and not before. */
 	char byte;
 	ck_assert_int_eq(recv(ends[1], &byte, 1, MSG_DONTWAIT), -1);
 	ck_assert_int_eq(errno, EAGAIN);

@@ -1,5 +1,5 @@
-/* The handoff as an object: what goes in comes out, what a descriptor is known by, and that each
- * descriptor is always somebody's. Listeners as well; bufferevents are in handoff_bufferevent.c. */
+/* The handoff as an object: its contents, the identity of its descriptor, and the one owner of that
+ * descriptor at each moment. Listeners too; bufferevents are in bufferevent.c. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,7 +22,7 @@
 #include "test.h"
 #include "wire.h"
 
-/* ---- system calls, counted ---- */
+/* ---- counted system calls ---- */
 
 int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *length);
 int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *length);
@@ -66,7 +66,7 @@ static struct ferry_handoff *make_handoff(int fd)
 	return handoff;
 }
 
-/* A new one on a socket. */
+/* A new handoff of a socket. */
 static struct ferry_handoff *make_any(void)
 {
 	return make_handoff(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -130,7 +130,7 @@ TEST(no_handoff_has_nothing)
 	ferry_handoff_free(handoff);
 }
 
-/* ---- what it is ---- */
+/* ---- the identity ---- */
 
 static const enum ferry_descriptor_kind kinds[] = {
     FERRY_DESCRIPTOR_SOCKET, FERRY_DESCRIPTOR_FILE,  FERRY_DESCRIPTOR_DIRECTORY,
@@ -199,7 +199,7 @@ LOOP_TEST(another_one_is_another, KINDS)
 	int fds[2] = {open_kind(kinds[_i]), open_kind(kinds[_i])};
 	ck_assert_int_eq(handoff_identify(fds[0], &identity), 0);
 	ck_assert_int_eq(handoff_identify(fds[1], &other), 0);
-	/* Those without a file system share one inode. */
+	/* Descriptors without a file system share one inode. */
 	bool differs = kinds[_i] == FERRY_DESCRIPTOR_SOCKET || kinds[_i] == FERRY_DESCRIPTOR_FILE ||
 	               kinds[_i] == FERRY_DESCRIPTOR_PIPE || kinds[_i] == FERRY_DESCRIPTOR_MEMFD;
 	if (differs)
@@ -273,7 +273,7 @@ static const char *const names[] = {
 };
 
 static const char *const broken_names[] = {
-    "\x80",             /* a byte that continues nothing */
+    "\x80",             /* a continuation byte without a start */
     "a\xbf",            /* the same */
     "\xc3",             /* cut off */
     "\xc3(",            /* not continued */
@@ -353,7 +353,7 @@ static void expect_content(int which, const struct ferry_handoff *handoff, size_
 	ck_assert_ptr_eq(contents[which].get(handoff, NULL), bytes);
 	for (size_t i = 0; i < length; i++)
 		ck_assert_uint_eq(bytes[i], support_byte(i));
-	/* The other one is not this. */
+	/* Bytes and blob are independent. */
 	contents[!which].get(handoff, &found);
 	ck_assert_uint_eq(found, 0);
 }
@@ -415,7 +415,7 @@ TEST(the_same_key_is_the_same_number)
 	ferry_handoff_free(handoff);
 }
 
-/* A dispatcher compares numbers as a whole and takes them modulo something: all bits must vary. */
+/* A dispatcher compares whole hashes and takes them modulo a number: all bits must vary. */
 TEST(keys_that_differ_in_a_bit_differ_in_half_of_the_number)
 {
 	enum { KEYS = 4096 };
@@ -504,7 +504,7 @@ LOOP_TEST(only_what_was_received_is_rejected_once, STATES)
 		ck_assert_int_eq(ferry_handoff_reject(handoff, -7), 0);
 		ck_assert_int_eq(handoff->state, HANDOFF_REJECTED);
 		ck_assert_int_eq(handoff->reason, -7);
-		/* To tell the client why. */
+		/* To answer the client. */
 		ck_assert(fd_is_open(ferry_handoff_get_fd(handoff)));
 		ck_assert_int_eq(ferry_handoff_reject(handoff, 8), -EINVAL);
 		ck_assert_int_eq(ferry_handoff_steal_fd(handoff), -ENOENT);
@@ -551,7 +551,7 @@ TEST(a_frame_is_seen_as_a_handoff)
 	ck_assert_uint_eq(length, 4);
 	ck_assert(!handoff.has_key);
 
-	handoff_drop_bytes(&handoff); /* frees nothing of the frame's */
+	handoff_drop_bytes(&handoff); /* does not free the payload */
 	ferry_handoff_get_bytes(&handoff, &length);
 	ck_assert_uint_eq(length, 0);
 	handoff_close_fd(&handoff);
@@ -615,7 +615,7 @@ TEST(a_listener_goes_there_and_back)
 	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
 	ck_assert_int_eq(handoff_info(handoff).kind, FERRY_DESCRIPTOR_SOCKET);
 
-	/* Nobody accepts, and the backlog stands, also without the old listener. */
+	/* No process accepts, and the backlog still works without the old listener. */
 	int first = connect_client(fd);
 	pump_turns(5);
 	evconnlistener_free(listener);

@@ -1,5 +1,5 @@
-/* Every allocation of the handoff's calls made to fail in turn: nothing has changed then, and the same
- * call succeeds afterwards. */
+/* Each allocation of the handoff's calls fails in turn: nothing has changed then, and the same call
+ * succeeds afterwards. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -40,7 +40,7 @@ static void on_accept(struct evconnlistener *source, evutil_socket_t fd, struct 
 	close(fd);
 }
 
-/* ---- what is called, and what it is called on ---- */
+/* ---- the calls and their objects ---- */
 
 static void make_connection(void)
 {
@@ -128,7 +128,7 @@ static int call_to_listener(void)
 	                                 LEV_OPT_CLOSE_ON_FREE);
 }
 
-/* ---- that nothing has changed ---- */
+/* ---- after a failure ---- */
 
 static void expect_connection(void)
 {
@@ -181,7 +181,7 @@ static void expect_handoff_of_listener(void)
 	ck_assert(fd_is_open(ferry_handoff_get_fd(handoff)));
 }
 
-/* ---- that it is done ---- */
+/* ---- after success ---- */
 
 static void has_made(void)
 {
@@ -253,7 +253,7 @@ static void clean_up(void)
 		evconnlistener_free(listener);
 	ferry_handoff_free(made);
 	ferry_handoff_free(handoff);
-	if (ends[0] > 0 && fd_is_open(ends[0])) /* nobody has taken it */
+	if (ends[0] > 0 && fd_is_open(ends[0])) /* it was not taken */
 		close(ends[0]);
 	if (ends[1] > 0)
 		close(ends[1]);

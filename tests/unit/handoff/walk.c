@@ -1,7 +1,7 @@
-/* A dispatcher, workers, and bare sockets that misbehave as workers, in an order that the seed decides, from
- * outside the loop and from inside callbacks. No walk may break what is promised of every one: an accepted
- * handoff has one outcome, no two workers are given it, nobody who has it loses it to others, figures add up
- * at any time, and nothing leaks or is closed twice. */
+/* A dispatcher, workers, and bare sockets that misbehave as workers, in a random order, from outside
+ * the loop and from inside callbacks. No walk may break a promise: an accepted handoff has one outcome,
+ * only one worker gets it, no other process takes it away, the counters add up at any time, and no
+ * descriptor leaks or is closed twice. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -58,7 +58,7 @@ static struct ev_token_bucket_cfg *slow;
 
 static void act(void);
 
-/* From a callback: anything that may be called there. */
+/* From a callback: any call that is legal there. */
 static void act_inside(void)
 {
 	if (depth >= DEPTH_MAX || support_random_below(3) != 0)
@@ -209,7 +209,7 @@ static void drop_bare(struct slot *slot)
 	slot->fd = -1;
 }
 
-/* Writes what is due, or a part of it. */
+/* Writes the pending bytes, or a part of them. */
 static void flush_bare(struct slot *slot, size_t length)
 {
 	if (length > slot->out_length)
@@ -241,7 +241,7 @@ static void say_hello(struct slot *slot)
 	flush_bare(slot, sizeof(slot->out));
 }
 
-/* True of what it was sent, or not. */
+/* An answer about a handoff that it was sent, true or not. */
 static void say_answer(struct slot *slot)
 {
 	unsigned char payload[HANDOFF_WIRE_ANSWER_SIZE];
@@ -531,7 +531,8 @@ static bool all_told(void *argument)
 	return open_count == 0;
 }
 
-/* All have their outcome without the end, too: in time, or because of one worker that does what it should. */
+/* All handoffs also have their outcome without the end: by the deadline, or by one worker that behaves
+ * well. */
 static void settle(bool served)
 {
 	const struct timeval soon = {.tv_usec = SOON_USEC}, late = {.tv_sec = 1000};

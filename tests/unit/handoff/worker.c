@@ -1,5 +1,6 @@
-/* The worker: what it takes, what it answers, and that its callback runs for what the kernel has the claim
- * of, and for nothing else. The dispatcher is bare system calls and frames written by hand. */
+/* The worker: the handoffs that it takes, its answers, and its callback, which runs exactly for the
+ * handoffs whose claim the kernel has taken. The dispatcher is bare system calls and frames written by
+ * hand. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,11 +25,12 @@ enum { BLOCK_MAX = 65536, FRAME_MAX = HEADER + HANDOFF_SIZE + 256 + 2 * BLOCK_MA
 enum { BURST = 5 };
 static const uint64_t epoch = UINT64_C(0x1122334455667788);
 
-/* ---- sendmsg(2), as it may go for the worker ---- */
+/* ---- the results of sendmsg(2) for the worker ---- */
 
 static int ends[2] = {-1, -1}; /* the worker's, and the dispatcher's */
 
-/* What the worker's next calls do: 0, what the kernel does; more, no more bytes than that; less, fail. */
+/* The results of the worker's next calls. 0: as in the kernel; positive: at most so many bytes;
+ * negative: an error. */
 static int script[8];
 static unsigned int script_next, script_length;
 
@@ -77,7 +79,7 @@ static struct {
 	struct ferry_worker *worker; /* NULL once freed */
 	unsigned int received, drains, lost;
 	int reason;
-	uint64_t id; /* of the last */
+	uint64_t id; /* of the last handoff */
 	int fd;      /* stolen from the last, or -1 */
 	void (*on_handoff)(struct ferry_handoff *handoff);
 	void (*on_event)(void); /* drain_requested, dispatcher_lost */
@@ -190,7 +192,7 @@ static size_t put_header(unsigned int type, size_t length, size_t fds)
 	return HEADER + length;
 }
 
-/* Sends the frame, all of it. */
+/* Sends the whole frame. */
 static void send_frame(size_t length, const int *fds, size_t fd_count)
 {
 	size_t sent = 0;
@@ -288,7 +290,7 @@ static void give(const struct parcel *parcel)
 	send_frame(put_handoff(parcel), &parcel->fd, 1);
 }
 
-/* ---- what the worker says ---- */
+/* ---- the messages of the worker ---- */
 
 struct answer {
 	unsigned int type;
@@ -319,7 +321,7 @@ static void take_in(void)
 	} while (n > 0);
 }
 
-/* The answer at `*at`, of what was taken in, and moves on behind it. */
+/* Reads the answer at `*at` from the bytes that have arrived, and moves behind it. */
 static bool look(size_t *at, struct answer *answer)
 {
 	const unsigned char *header = arrived + *at;
@@ -410,7 +412,8 @@ static void open_worker(void)
 	greet();
 }
 
-/* With deferred callbacks more is read, and more has happened, before the worker looks. */
+/* With deferred callbacks more has been read, and more has happened, before the worker reads a
+ * message. */
 static void open_worker_deferred(bool deferred)
 {
 	if (deferred)
@@ -428,7 +431,7 @@ static void expect_lost(int reason)
 /* ---- connections to hand over ---- */
 
 struct client {
-	int near, far; /* what is handed over, and its other end */
+	int near, far; /* the connection that is handed over, and its other end */
 };
 
 static struct client make_client(void)
@@ -438,7 +441,7 @@ static struct client make_client(void)
 	return (struct client){pair[0], pair[1]};
 }
 
-/* Gives it, and keeps no copy. */
+/* Sends the near end, and closes it here. */
 static void give_client(struct client *client, uint64_t id)
 {
 	struct parcel parcel = make_parcel(id, client->near);
@@ -530,7 +533,7 @@ TEST(what_a_worker_cannot_stand_on_is_refused)
 static const struct {
 	unsigned int min, max;
 	size_t length;
-	int reason; /* 0: welcome */
+	int reason; /* 0: accepted */
 } hellos[] = {
     {1, 1, HELLO_SIZE, 0},
     {1, 9, HELLO_SIZE, 0},
@@ -558,7 +561,7 @@ LOOP_TEST(versions_are_compared, COUNT(hellos))
 	}
 	free_worker();
 	expect_closed(&client);
-	expect(HELLO); /* even if theirs came before ours had left */
+	expect(HELLO); /* even if the other HELLO came before ours had left */
 	close_worker();
 }
 
@@ -719,7 +722,7 @@ TEST(what_was_stolen_is_done_when_the_user_says_so)
 	ck_assert_uint_eq(stats().done, 0);
 	ck_assert_int_eq(ferry_worker_done(told.worker, 77), 0);
 	expect_answer(DONE, 77, 0);
-	ck_assert_int_eq(ferry_worker_done(told.worker, 77), 0); /* the dispatcher's to ignore */
+	ck_assert_int_eq(ferry_worker_done(told.worker, 77), 0); /* the dispatcher ignores it */
 	expect_answer(DONE, 77, 0);
 	ck_assert_uint_eq(stats().done, 2);
 	close(told.fd);
@@ -864,7 +867,7 @@ LOOP_TEST(of_a_burst_only_the_one_in_work_is_claimed, 2)
 		expect_answer(CLAIM, i + 1, 0);
 		expect_answer(DONE, i + 1, 0);
 	}
-	/* A call for each claim, which takes the DONE before with it, and one for the last DONE. */
+	/* One call for each claim, together with the DONE before it, and one for the last DONE. */
 	ck_assert_uint_eq(channel_stats().send_calls - before, BURST + 1);
 	close_worker();
 }
@@ -911,7 +914,7 @@ LOOP_TEST(a_fence_in_the_middle_parts_the_claimed_from_the_others, 2)
 
 /* ---- a claim that waits ---- */
 
-/* Has the worker say so much that the channel takes no more. */
+/* The worker sends until the channel is full. */
 static unsigned int fill_channel(void)
 {
 	unsigned int count = 0;
@@ -931,7 +934,7 @@ static bool has_waited(void *unused)
 	return stats().waited == 1;
 }
 
-/* Gives a burst to a worker whose channel is full. Nothing is claimed. */
+/* Sends a burst to a worker whose channel is full. Nothing is claimed. */
 static unsigned int give_to_full_channel(struct client *clients)
 {
 	unsigned int filled = fill_channel();
@@ -955,8 +958,8 @@ static void see_last_claim(struct ferry_handoff *handoff)
 	ck_assert_uint_eq(last.id, told.received);
 }
 
-/* _i: as it is, with deferred callbacks, or with a mark that the message which waits is over: libevent would
- * call back without end. */
+/* _i: as usual, with deferred callbacks, or with a mark below the deferred message, for which libevent
+ * would repeat the callback without end. */
 LOOP_TEST(a_full_channel_holds_the_callback_back, 3)
 {
 	struct client clients[BURST];
@@ -997,7 +1000,7 @@ LOOP_TEST(a_claim_that_waits_when_the_channel_ends_is_none, ENDINGS)
 	case END_CLOSE:
 		close_dispatcher();
 		break;
-	case END_FENCE: /* as a dispatcher does: and then reads what is left */
+	case END_FENCE: /* as in a dispatcher, which then reads the rest */
 		ck_assert_int_eq(shutdown(ends[1], SHUT_RD), 0);
 		take_in();
 		ck_assert_uint_eq(count_waiting(CLAIM), 0);
@@ -1095,7 +1098,7 @@ LOOP_TEST(a_claim_that_has_left_counts_though_the_channel_breaks_behind_it, 2)
 	close_worker();
 }
 
-/* The stream is empty then: nobody is misled by that. */
+/* The stream is empty then, which does not mean that the claim was sent. */
 LOOP_TEST(what_the_end_has_thrown_away_was_not_sent, 2)
 {
 	open_worker_deferred(_i > 0);
@@ -1112,7 +1115,7 @@ LOOP_TEST(what_the_end_has_thrown_away_was_not_sent, 2)
 	close_worker();
 }
 
-/* The dispatcher may send its last handoffs and close its half: they are claimed all the same. */
+/* The dispatcher may send its last handoffs and close its half: the worker claims them too. */
 LOOP_TEST(the_end_of_what_the_dispatcher_sends_waits_for_the_claims, 2)
 {
 	struct client clients[BURST];
@@ -1220,7 +1223,7 @@ TEST(resuming_the_transport_does_not_let_others_overtake_a_claim)
 	close_worker();
 }
 
-/* ---- short of numbers ---- */
+/* ---- short of descriptor slots ---- */
 
 static void set_flag(evutil_socket_t fd, short what, void *argument)
 {
@@ -1229,7 +1232,7 @@ static void set_flag(evutil_socket_t fd, short what, void *argument)
 	*flag = true;
 }
 
-/* A timer that was set later and for longer runs out behind the worker's. */
+/* A timer that is set later, and for a longer time, runs out after the worker's. */
 static void run_later_timer(void)
 {
 	bool over = false;
@@ -1246,11 +1249,11 @@ TEST(lost_descriptors_are_answered_and_credits_withdrawn)
 	pump_turns(3);
 	give_burst(clients);
 	limit_descriptors(0);
-	expect_credits(0); /* first: what follows is no attempt then */
+	expect_credits(0); /* first: the loss that follows is no attempt then */
 	expect_answer(LOST, 1, 0);
 	for (uint64_t i = 2; i <= BURST; i++)
 		expect_answer(LOST, i, 0);
-	run_later_timer(); /* the worker has looked again, and there are none still */
+	run_later_timer(); /* the worker has checked again, and no slot is free */
 	expect_silence();
 	ck_assert_uint_eq(stats().lost, BURST);
 	unlimit_descriptors();
@@ -1286,13 +1289,13 @@ TEST(credits_set_meanwhile_are_what_is_stated_then)
 	expect_silence();
 	for (int i = 0; i < SOME; i++)
 		close(spare[i]);
-	expect_credits(SOME - 1); /* there are no more numbers than these */
+	expect_credits(SOME - 1); /* no more slots are free than these */
 	unlimit_descriptors();
 	expect_closed(&client);
 	close_worker();
 }
 
-/* _i: 0, drained meanwhile; 1, lost; 2, freed */
+/* _i: 0: the worker has drained meanwhile; 1: the channel is lost; 2: the worker is freed */
 LOOP_TEST(what_ends_while_numbers_are_short_ends, 3)
 {
 	open_worker();
@@ -1306,7 +1309,7 @@ LOOP_TEST(what_ends_while_numbers_are_short_ends, 3)
 		ck_assert_int_eq(ferry_worker_drain(told.worker), 0);
 		expect(DRAIN);
 	} else if (_i == 1) {
-		shutdown(ends[1], SHUT_RDWR); /* the child that limits has a copy */
+		shutdown(ends[1], SHUT_RDWR); /* the child that sets the limit has a copy */
 		pump_until_count(&told.lost, 1);
 	} else {
 		free_worker();
@@ -1339,7 +1342,7 @@ TEST(a_drained_worker_states_no_credits)
 	ck_assert_uint_eq(expect(DRAIN).length, 0);
 	ck_assert_int_eq(ferry_worker_set_credits(told.worker, 9), 0);
 	expect_silence();
-	struct client client = make_client(); /* under way already */
+	struct client client = make_client(); /* on its way already */
 	give_client(&client, 1);
 	expect_answer(CLAIM, 1, 0);
 	expect_answer(DONE, 1, 0);
@@ -1365,7 +1368,7 @@ TEST(the_dispatchers_drain_is_told_once)
 struct fault {
 	size_t offset, size;
 	uint64_t value;
-	int longer; /* the frame, than its parts */
+	int longer; /* bytes of the frame beyond its parts */
 	unsigned int declared;
 	size_t fds;
 };
@@ -1380,7 +1383,7 @@ static const struct fault faults[] = {
     {40, 4, UINT32_MAX, 0, 1, 1}, {40, 4, 3, 0, 1, 1},
     {40, 4, 5, 0, 1, 1},          {48, 1, 0, 0, 1, 1},   /* a zero in the name */
     {50, 1, 0, 0, 1, 1},          {51, 1, 'x', 0, 1, 1}, /* none at its end */
-    {48, 0, 0, 1, 1, 1},                                 /* the frame is longer than it says */
+    {48, 0, 0, 1, 1, 1},                                 /* the frame is longer than its lengths */
     {48, 0, 0, -1, 1, 1},         {48, 0, 0, -10, 1, 1},
     {48, 0, 0, -11, 1, 1},        {48, 0, 0, -57, 1, 1},
     {48, 0, 0, -58, 1, 1},       /* and has nothing in it */
@@ -1467,7 +1470,7 @@ TEST(after_the_dispatcher_is_lost_nothing_is_said)
 	ck_assert_int_eq(ferry_worker_set_credits(told.worker, 1), -ENOTCONN);
 	ck_assert_uint_eq(stats().claimed, 1);
 	ck_assert_uint_eq(stats().done, 0);
-	expect_open(&client); /* what was claimed is served on */
+	expect_open(&client); /* a claimed handoff is still served */
 	close(client.far);
 	close_worker();
 }
@@ -1475,14 +1478,14 @@ TEST(after_the_dispatcher_is_lost_nothing_is_said)
 static void free_and_look(struct ferry_handoff *handoff)
 {
 	free_worker();
-	check_parcel(handoff); /* it is still all there */
+	check_parcel(handoff); /* it is still valid */
 	if (told.id % 2 == 0)
 		steal(handoff);
 	else if (told.id % 4 == 1)
 		ck_assert_int_eq(ferry_handoff_reject(handoff, 1), 0);
 }
 
-/* _i: 0-3, what becomes of the handoff; +4, after the claim has waited */
+/* _i: 0-3: the end of the handoff; +4: after the claim has waited */
 LOOP_TEST(the_worker_may_be_freed_in_its_callback, 8)
 {
 	struct client clients[2] = {make_client(), make_client()};
@@ -1505,7 +1508,7 @@ LOOP_TEST(the_worker_may_be_freed_in_its_callback, 8)
 		expect_closed(&clients[0]);
 	}
 	expect_answer(CLAIM, (uint64_t)_i, 0);
-	close_dispatcher(); /* with what it has of the other */
+	close_dispatcher(); /* with the unread answers */
 	expect_closed(&clients[1]);
 	ck_assert_uint_eq(told.received, 1);
 	close_worker();

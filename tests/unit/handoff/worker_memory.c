@@ -1,5 +1,5 @@
-/* The worker and the heap: a handoff takes none, and every allocation made to fail in turn leaves as many
- * callbacks as there are claims. */
+/* The worker and the heap: a handoff needs no memory, and when each allocation fails in turn there are
+ * as many callbacks as claims. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static void note(int status)
 	told.failed += status != 0;
 }
 
-/* Every third is stolen, every third rejected. */
+/* Steals every third, and rejects every third. */
 static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *handoff,
                              void *context)
 {
@@ -116,7 +116,7 @@ static void listen_to_worker(void)
 	said_length += n > 0 ? (size_t)n : 0;
 }
 
-/* Whole ones. */
+/* Whole messages. */
 static unsigned int count_claims(void)
 {
 	unsigned int count = 0;
@@ -129,7 +129,7 @@ static unsigned int count_claims(void)
 	return count;
 }
 
-/* ---- how much ---- */
+/* ---- the amount of memory ---- */
 
 TEST(a_handoff_takes_no_memory_but_its_share_of_the_buffers)
 {
@@ -157,7 +157,7 @@ TEST(a_handoff_takes_no_memory_but_its_share_of_the_buffers)
 	close(ends[1]);
 }
 
-/* ---- none ---- */
+/* ---- no memory ---- */
 
 static void start(struct event_base *loop)
 {
@@ -171,7 +171,7 @@ static void start(struct event_base *loop)
 	note(status);
 	if (status != 0) {
 		told.worker = NULL;
-		ferry_transport_free(transport); /* it is still ours */
+		ferry_transport_free(transport); /* it is still the caller's */
 	}
 }
 
@@ -187,7 +187,7 @@ static void run_scenario(struct event_base *loop)
 		note(ferry_worker_set_credits(told.worker, 5));
 	}
 	bool ended = false;
-	/* More turns than any recovery takes. */
+	/* More turns than any recovery needs. */
 	for (int i = 0; i < 100 && told.worker != NULL && told.lost == 0; i++) {
 		event_base_loop(loop, EVLOOP_ONCE);
 		listen_to_worker();

@@ -1,5 +1,5 @@
-/* Sockets that are passed to a process when it is started. Each case is a real child: this program,
- * executed again, says what it was given. */
+/* Sockets that are passed to a process at its start. Each case is a real child: this program, executed
+ * again, prints the sockets that it got. */
 
 #include "test.h"
 
@@ -39,8 +39,8 @@ static int count_passed(void)
 	return open;
 }
 
-/* What it got, as one line: the status, the names, how many descriptors are open then and once the set
- * is freed, whether the variables are still there. */
+/* Prints one line: the status, the names, the numbers of open descriptors now and once the set is
+ * freed, and whether the variables still exist. */
 static int tell(bool unset)
 {
 	struct ferry_socket_set *set = NULL;
@@ -99,7 +99,7 @@ static void become_child(const struct passing *passing, const char *program, int
 	_exit(127);
 }
 
-/* Starts a child, and closes what was passed to it. */
+/* Starts a child, and closes the sockets that were passed to it. */
 static void expect(struct passing passing, const char *expected)
 {
 	char program[512] = "";
@@ -188,7 +188,7 @@ TEST(a_datagram_socket_is_adopted_too)
 	expect(passing, "0: [a] [b] [dns] open 3, then 0, variables gone");
 }
 
-/* ---- what is refused; the descriptors stay the child's ---- */
+/* ---- refused variables; the descriptors stay the child's ---- */
 
 static void expect_refused(struct passing passing, int status, int open)
 {

@@ -1,5 +1,5 @@
-/* Takeovers and the heap: every allocation made to fail in turn. Whatever fails, no file is removed from
- * under who has it, no descriptor leaks, and both ends are told. */
+/* Takeovers and the heap: each allocation fails in turn. Whatever fails, no file is removed from under
+ * its owner, no descriptor leaks, and `ended` runs at both ends. */
 
 #include <string.h>
 #include <sys/socket.h>
@@ -55,7 +55,7 @@ static struct ferry_transport *make_transport_of(struct event_base *loop, int fd
 	return transport;
 }
 
-/* What fails is the caller's still. */
+/* After a failure the caller still owns the objects. */
 static void add(int fd)
 {
 	if (old_side.set != NULL && ferry_socket_set_add(old_side.set, "name", fd, FERRY_FD_TAKE) == 0)
@@ -104,7 +104,7 @@ static void run_scenario(struct event_base *loop)
 	if (call_failed)
 		return;
 	start(loop);
-	/* More turns than any recovery takes. */
+	/* More turns than any recovery needs. */
 	for (int i = 0; i < 300 && (old_side.takeover != NULL || new_side.takeover != NULL); i++)
 		event_base_loop(loop, EVLOOP_ONCE);
 }

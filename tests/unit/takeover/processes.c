@@ -1,5 +1,5 @@
-/* Listeners handed from process to process: under clients that never stop connecting, over generations,
- * and with either process killed at each stage. */
+/* Sockets on their way from process to process: under clients that never stop connecting, over
+ * generations, and with either process killed at each stage. */
 
 #include <errno.h>
 #include <poll.h>
@@ -23,7 +23,7 @@
 enum { KINDS = 4 };
 
 static const char *const kinds[KINDS] = {"control", "local", "www", "hidden"};
-static int sockets[KINDS];   /* made here, and given to the first process */
+static int sockets[KINDS];   /* made here, and passed to the first process */
 static char local_path[160]; /* beside socket_path, which is the control socket's */
 
 static void open_sockets(void)
@@ -59,13 +59,13 @@ static void say_accepting(struct takeover_end *end)
 
 /* ---- a daemon ---- */
 
-/* What all processes see. */
+/* The memory that all processes share. */
 struct shared {
 	atomic_uint owned;  /* generations that have become owners */
-	atomic_uint gone;   /* and that have ended after that */
+	atomic_uint gone;   /* generations that have ended after that */
 	atomic_uint rounds; /* of the client: one connection of each kind */
 	atomic_bool stop;   /* the client, between two rounds */
-	atomic_int failure; /* of the client: errno of what failed, and where */
+	atomic_int failure; /* of the client: the errno and the place of a failure */
 	atomic_int failed_kind;
 	atomic_int open_fds[64]; /* of each generation, once it owns everything */
 };
@@ -87,7 +87,7 @@ static struct {
 	struct ferry_listener *control, *local;
 	struct evconnlistener *www, *hidden;
 	struct takeover_end asking, serving;
-	unsigned int connections; /* that were accepted, and are not closed */
+	unsigned int connections; /* accepted, and not closed */
 	bool replaced;
 } self;
 
@@ -212,7 +212,7 @@ static bool count_reached(const atomic_uint *counter, unsigned int value)
 	return atomic_load(counter) >= value || atomic_load(&shared->failure) != 0;
 }
 
-/* By turns of the processor, not by time: check ends a test that hangs. */
+/* Waits by yielding the processor, not by time: check ends a test that hangs. */
 static void wait_for(const atomic_uint *counter, unsigned int value)
 {
 	while (!count_reached(counter, value))
@@ -231,7 +231,7 @@ static void client_failed(int kind, int error)
 	die();
 }
 
-/* The sockets are only asked for their addresses. */
+/* Only reads the addresses of the sockets. */
 static _Noreturn void be_client(void)
 {
 	struct sockaddr_storage addresses[KINDS];
@@ -287,7 +287,7 @@ static void run_generations(unsigned int count, bool clients)
 	if (clients) {
 		atomic_store(&shared->stop, true);
 		wait_for_death(client);
-		wait_for(&shared->rounds, 1); /* and it has not failed */
+		wait_for(&shared->rounds, 1); /* the client has not failed */
 	}
 	kill(daemons[count - 1], SIGKILL); /* which leaves the files behind */
 	wait_for_death(daemons[count - 1]);
@@ -349,7 +349,7 @@ static pid_t start_old(bool serves)
 	return child;
 }
 
-/* All is this process's: it is the only one that has the sockets, and it removes the files. */
+/* This process owns everything: no other has the sockets, and it removes the files. */
 static void expect_owned(void)
 {
 	pump_until_count(&end.ended, 1);
@@ -377,7 +377,7 @@ TEST(an_old_process_that_dies_before_it_answers_is_told)
 	ck_assert_int_eq(unlink(local_path), 0);
 }
 
-/* Whether that was noticed before, or not. */
+/* _i: whether the death was noticed before */
 LOOP_TEST(an_old_process_that_dies_before_the_new_one_accepts_leaves_it_all, 2)
 {
 	pid_t old = start_old(true);
@@ -489,7 +489,7 @@ TEST(what_a_new_process_accepts_is_its_own_also_if_it_dies)
 	ck_assert_int_eq(unlink(local_path), 0);
 }
 
-/* ---- who may ask ---- */
+/* ---- the users that may ask ---- */
 
 enum { NOBODY = 65534 };
 
@@ -532,7 +532,7 @@ TEST(another_user_is_refused)
 	open_sockets();
 	struct ferry_socket_set *set = make_set();
 	pid_t child = start_other_user(true);
-	if (child == 0) { /* it gets nothing but the end */
+	if (child == 0) { /* it gets only the end */
 		ck_assert_int_eq(read(ends[1], &byte, 1), 0);
 		die();
 	}

@@ -1,5 +1,5 @@
-/* One end of a takeover, and the other end written by hand: frames, malformed requests, and what a peer must
- * not do. */
+/* One end of a takeover, and the other end written by hand: frames, malformed requests, and what a peer
+ * must not do. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -67,7 +67,7 @@ static void far_hello(unsigned int lowest, unsigned int highest)
 	far_send(HELLO, hello, sizeof(hello), NULL, 0);
 }
 
-/* The next frame that our side sends; its type. */
+/* Reads the next frame that our side sends, and returns its type. */
 static unsigned char far_payload[FRAME_MAX];
 static struct wire_read far_read;
 
@@ -182,7 +182,7 @@ TEST(the_bytes_are_those_of_the_documentation)
 	ck_assert_uint_eq(ferry_socket_set_count(old_set), 1);
 	close(takeover_fds[1]);
 	close_all();
-	ck_assert_int_eq(unlink(socket_path), 0); /* ours to do */
+	ck_assert_int_eq(unlink(socket_path), 0); /* the owner removes the file */
 }
 
 static void accept_nothing(struct ferry_listener *listener, struct ferry_transport *transport,
@@ -224,7 +224,7 @@ TEST(a_lock_is_the_third_descriptor)
 	ck_assert(!path_exists(lock_path));
 }
 
-/* What the old process must not be told, after HELLO; the state stays TALKING. */
+/* Messages that the old process must not get after HELLO, in the state TALKING. */
 static const struct {
 	unsigned int type;
 	size_t length;
@@ -273,7 +273,7 @@ TEST(bytes_that_are_no_message_change_nothing)
 	pump_until_count(&old_end.ended, 1);
 	ck_assert_int_eq(old_end.status, -EPROTO);
 	ck_assert_uint_eq(ferry_socket_set_count(old_set), 4);
-	close_far(); /* and the file was still the old one's to remove */
+	close_far(); /* the old process still owned the file */
 }
 
 LOOP_TEST(versions_must_meet, 3)
@@ -303,13 +303,13 @@ TEST(a_later_version_and_its_messages_are_welcome)
 		wire_close_fds(&far_read);
 	}
 	ck_assert_uint_eq(far_receive(), END);
-	far_send(REQUEST, all_names, sizeof(all_names), NULL, 0); /* one is answered */
+	far_send(REQUEST, all_names, sizeof(all_names), NULL, 0); /* one request is answered */
 	ck_assert_uint_eq(far_receive(), WITHDRAWN);
 	ck_assert_int_eq(old_end.status, -EPROTO);
 	close_far();
 }
 
-/* A new process that does not read: nothing can be said to it when the old one gives up. */
+/* A new process that does not read: WITHDRAWN cannot be sent when the old process withdraws. */
 TEST(files_are_left_when_the_withdrawal_cannot_be_sent)
 {
 	open_set();
@@ -321,7 +321,7 @@ TEST(files_are_left_when_the_withdrawal_cannot_be_sent)
 	far_hello(1, 1);
 	far_send(REQUEST, all_names, sizeof(all_names), NULL, 0);
 	pump_turns(10);
-	/* The socket is full by the test's own bytes. */
+	/* The test's own bytes fill the socket. */
 	wire_fill(takeover_fds[0]);
 	free_takeover(&old_end);
 	ferry_socket_set_free(old_set);
@@ -343,7 +343,7 @@ static void open_far_old(void)
 	far_hello(1, 1);
 }
 
-/* A LISTENER for the first of the set, with one byte changed by the test. */
+/* A LISTENER for the first socket of the set. The test changes one byte of it. */
 static size_t put_listener(unsigned char *payload, int fd, const char *name, const char *file)
 {
 	uint64_t cookie;
@@ -385,32 +385,32 @@ LOOP_TEST(what_is_not_what_it_is_said_to_be_is_refused, 16)
 	case 2: /* without a descriptor */
 		far_send(LISTENER, payload, length, NULL, 0);
 		break;
-	case 3: /* with one too many */
+	case 3: /* with one descriptor too many */
 		far_send(LISTENER, payload, length, fds, 2);
 		break;
 	case 4: /* a file without its directory */
 		length = put_listener(payload, fds[0], "www", "socket");
 		far_send(LISTENER, payload, length, fds, 1);
 		break;
-	case 5: /* a file that is elsewhere */
+	case 5: /* a file in another directory */
 		length = put_listener(payload, fds[0], "www", "../socket");
 		far_send(LISTENER, payload, length, fds, 2);
 		break;
-	case 6: /* shorter than it says */
+	case 6: /* shorter than its lengths */
 		far_send(LISTENER, payload, length - 1, fds, 1);
 		break;
 	case 7: /* a zero in a name */
 		payload[33] = 0;
 		far_send(LISTENER, payload, length, fds, 1);
 		break;
-	case 8: /* another number of them */
+	case 8: /* another number of LISTENERs */
 		far_send(LISTENER, payload, length, fds, 1);
 		far_send(END, "\2\0\0\0\0\0\0\0", 8, NULL, 0);
 		break;
 	case 9: /* released before it was taken */
 		far_send(RELEASED, NULL, 0, NULL, 0);
 		break;
-	case 10: /* withdrawn for no reason */
+	case 10: /* withdrawn without a reason */
 		far_send(WITHDRAWN, "\0\0\0\0\0\0\0\0", 8, NULL, 0);
 		break;
 	case 11: /* a number cut short */

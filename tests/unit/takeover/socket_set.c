@@ -1,4 +1,5 @@
-/* Sets of listening sockets: what may be in them, who closes, who removes the files. */
+/* Sets of listening sockets: their sockets, the process that closes them, and the process that removes
+ * the files. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,7 @@ static struct ferry_socket_set *new_set(void)
 	return set;
 }
 
-/* ---- what may be in it ---- */
+/* ---- the sockets of a set ---- */
 
 TEST_CASE("set");
 
@@ -65,7 +66,7 @@ TEST(only_what_listens_is_added)
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", datagram, FERRY_FD_TAKE), 0);
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
-	close(stream); /* still ours */
+	close(stream); /* still the caller's */
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", stream, FERRY_FD_TAKE), -EBADF);
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", stream, FERRY_FD_DUP), -EBADF);
 	ck_assert_uint_eq(ferry_socket_set_count(set), 1);
@@ -135,7 +136,7 @@ TEST(what_is_added_does_not_block)
 	close(fd);
 }
 
-/* ---- who accepts on it ---- */
+/* ---- listeners on its sockets ---- */
 
 static unsigned int accepted_count;
 
@@ -177,7 +178,7 @@ TEST(libevents_listener_and_ferrys_accept_on_it)
 	ferry_socket_set_free(set);
 }
 
-/* ---- who removes the file ---- */
+/* ---- the removal of files ---- */
 
 TEST_CASE("file", make_directory, remove_directory);
 
@@ -189,7 +190,7 @@ TEST(a_listeners_file_goes_over_to_the_set)
 	                 0);
 	ck_assert_int_eq(ferry_socket_set_add_listener(set, "a", listener), 0);
 	ck_assert_int_ne(ferry_socket_set_find(set, "a"), ferry_listener_get_fd(listener));
-	ck_assert_int_eq(ferry_socket_set_own_path(set, "a"), 0); /* it does already */
+	ck_assert_int_eq(ferry_socket_set_own_path(set, "a"), 0); /* the set owns it already */
 	ferry_listener_free(listener);
 	ck_assert(path_exists(socket_path));
 	ck_assert(is_reachable(ferry_socket_set_find(set, "a")));

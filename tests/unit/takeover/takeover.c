@@ -1,4 +1,5 @@
-/* Listening sockets change their process, and the takeover is given up: both ends are those of the library. */
+/* Listening sockets change their process, and the takeover is given up: both ends are those of the
+ * library. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -269,7 +270,7 @@ LOOP_TEST(the_takeover_may_be_freed_when_all_is_received, 2)
 	ck_assert(!path_exists(socket_path));
 }
 
-/* What is left after an attempt that changed nothing: the old one goes on, another may try. */
+/* An attempt has changed nothing: the old process goes on, and another may try. */
 static void expect_nothing_changed(void)
 {
 	takeover_end_close(&new_end);
@@ -328,7 +329,7 @@ TEST(the_old_one_may_withdraw_when_the_new_one_has_said_that_it_accepts)
 LOOP_TEST(the_old_one_may_withdraw_before_all_is_there, 12)
 {
 	start_all();
-	pump_turns(_i); /* in whatever state that brings both into */
+	pump_turns(_i); /* _i decides the states of both */
 	free_takeover(&old_end);
 	pump_until_count(&new_end.ended, 1);
 	ck_assert(new_end.status == -ECANCELED || new_end.status == -ECONNRESET ||
@@ -414,7 +415,7 @@ TEST(bad_arguments_of_a_takeover_are_refused)
 	ck_assert_ptr_null(takeover);
 	ferry_takeover_free(NULL);
 
-	/* None of that took the transport. */
+	/* None of the calls has taken the transport. */
 	ck_assert_int_eq(ferry_takeover_serve(&takeover, old_set, t, all, NULL), 0);
 	ck_assert_int_eq(ferry_takeover_commit(takeover), -EINVAL);
 	ferry_takeover_free(takeover);
