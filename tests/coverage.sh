@@ -1,5 +1,5 @@
 #!/bin/sh
-# Which lines and branches of the library the suite runs: at least 95 % and 85 %. Lists what it does not.
+# Counts the lines and branches of the library that the suite runs, and lists the others. Fails below 95 % and 85 %.
 # Usage: coverage.sh
 set -eu
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the Debian packages that ferry is built or tested with, those that are missing. With none
-# missing no package manager is started.
+# Installs the Debian packages that building or testing ferry needs, if they are missing. If none is missing, it
+# starts no package manager.
 # Usage: install-packages.sh build|test|lint…
-#   build  what the library and the examples need
-#   test   what the tests need besides
-#   lint   clang, valgrind and the other tools of those who work on ferry
+#   build  for the library and the examples
+#   test   for the tests
+#   lint   clang, valgrind and the other tools of developers of ferry
 set -eu
 
 wanted=
@@ -29,7 +29,7 @@ if ! command -v dpkg-query >/dev/null; then
 	echo "$0: not a Debian system; what is needed there is called:$wanted" >&2
 	exit 1
 fi
-# shellcheck disable=SC2086 # the names are words; those that dpkg does not know make it fail
+# shellcheck disable=SC2086 # the names are words; dpkg fails for names that it does not know
 installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' $wanted 2>/dev/null || true)
 missing=
 for package in $wanted; do
@@ -55,11 +55,11 @@ elif ! command -v sudo >/dev/null; then
 elif [ -t 0 ]; then
 	as_root=sudo
 else
-	as_root='sudo -n' # nobody is there to type a password
+	as_root='sudo -n' # no terminal: sudo cannot ask for a password
 fi
 
-# The lock is waited for, fetching is retried by apt itself and then once more from the start, because
-# a mirror may change between the list and the package.
+# apt waits for its lock and retries a download. Then the loop starts again from the update, because a mirror may
+# change between the list and the package.
 apt_get()
 {
 	# shellcheck disable=SC2086 # as_root is words

@@ -1,5 +1,5 @@
 #!/bin/sh
-# One tool that reads ferry's sources. Exit status 77: the tool is not here.
+# Runs one tool on ferry's sources. Exit status 77: the tool is not installed.
 # Usage: lint.sh format|tidy|cppcheck|analyzer|shell|english|size   (by ctest, in the preset lint)
 set -eu
 
@@ -13,13 +13,13 @@ need()
 	fi
 }
 
-# sources REGEX: our files whose path matches, one on a line
+# sources REGEX: prints the files whose path matches, one on a line
 sources()
 {
 	find src include tests examples -type f 2>/dev/null | grep -E "$1" | sort
 }
 
-# each COMMAND…: runs it for each line of input, and fails if one failed, after all have run
+# each COMMAND…: runs it for each line of input; fails after the last if any run failed
 each()
 {
 	failed=0
@@ -48,7 +48,7 @@ cppcheck)
 	;;
 analyzer)
 	need gcc
-	# Not to /dev/null: as root, gcc removes what it could not finish.
+	# The output is not /dev/null: as root, gcc removes the output of a failed compilation.
 	mkdir -p "$FERRY_WORK"
 	# shellcheck disable=SC2046 # pkg-config prints words
 	sources '^src/.*[.]c$' | each gcc -std=c11 -O1 -fanalyzer -Werror -D_GNU_SOURCE -I src -I include \

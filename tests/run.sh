@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing, configures, builds and runs all tests. The exit status is that of the first
+# Installs missing packages, configures, builds and runs all tests. The exit status is that of the first
 # step that fails, else ctest's.
 # Usage: run.sh [PRESET]   (dev; see CMakePresets.json)
 set -eu

@@ -353,7 +353,7 @@ FERRY_EXPORT int ferry_transport_send_fd(struct ferry_transport *transport, int 
                                          enum ferry_fd_ownership ownership);
 
 /**
- * Permits a sendmsg(2) to carry, with its first byte, the descriptors of its later bytes too. That is
+ * Permits a sendmsg(2) to carry, with its first byte, the descriptors of its later bytes too. This is
  * faster, but a descriptor may then reach the peer before bytes that were written before it. Off by
  * default.
  *

@@ -1,7 +1,7 @@
-# Finds libevent's core library, and gives the target libevent::core.
+# Finds libevent's core library, and defines the target libevent::core.
 #
-# libevent's own CMake package defines that target. Debian leaves the package out and ships .pc files
-# only: then the target is made from libevent_core.pc. May be used any number of times in a project.
+# libevent's own CMake package defines that target. Debian ships only .pc files and not that package: then this file
+# defines the target from libevent_core.pc. A project may use it any number of times.
 
 if(NOT TARGET libevent::core)
 	find_package(Libevent CONFIG QUIET COMPONENTS core)

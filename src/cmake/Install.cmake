@@ -1,4 +1,4 @@
-# What goes where. Three components: the shared library, what one needs to build with it, and the programs.
+# Installs three components: the shared library, the files to build with it, and the programs.
 
 include(CMakePackageConfigHelpers)
 set(cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/ferry")
@@ -11,7 +11,7 @@ install(TARGETS ferry ferry_testing EXPORT ferry
 
 install(EXPORT ferry NAMESPACE ferry:: FILE ferryTargets.cmake
 	DESTINATION "${cmake_dir}" COMPONENT development)
-# What a static library needs, its users must find; a shared one has found it.
+# Users of a static library must find its dependencies; a shared library is already linked with them.
 set(static_dependencies "")
 set(pc_requires_private "")
 if(NOT BUILD_SHARED_LIBS AND FERRY_ACTIVATION STREQUAL "systemd")
@@ -32,8 +32,8 @@ install(FILES
 	"${PROJECT_SOURCE_DIR}/src/cmake/FindLibeventCore.cmake"
 	DESTINATION "${cmake_dir}" COMPONENT development)
 
-# The .pc file finds its prefix from where it lies, so that a moved tree still works. A directory that
-# was given as an absolute path stays that path.
+# The .pc file computes its prefix from its own path: an installed tree can be moved. A directory that was
+# configured as an absolute path stays that path.
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
 	set(pc_prefix "${CMAKE_INSTALL_PREFIX}")
 	set(pc_libdir "${CMAKE_INSTALL_LIBDIR}")
@@ -54,8 +54,8 @@ foreach(name IN ITEMS ferry ferry-testing)
 		DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
 endforeach()
 
-# The programs find the library beside them, wherever the tree is moved to. A distribution's packages do
-# without that: CMAKE_SKIP_INSTALL_RPATH.
+# The programs find the library by a relative path: an installed tree can be moved. Packages of a distribution set
+# CMAKE_SKIP_INSTALL_RPATH.
 if(FERRY_BUILD_PROGRAMS)
 	file(RELATIVE_PATH bin_to_lib "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}")
 	set(programs ferry-proxy ferry-worker ferry-copy)

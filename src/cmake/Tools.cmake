@@ -1,4 +1,4 @@
-# Targets for those who work on ferry. Each is there only where its tool is.
+# Targets for developers of ferry. Each exists only if its tool is installed.
 
 find_program(DOXYGEN doxygen)
 if(DOXYGEN)

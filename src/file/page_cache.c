@@ -10,7 +10,7 @@
 #define SYS_cachestat 451 /* the same on every architecture */
 #endif
 
-/* As linux/mman.h of 6.5 has them. */
+/* The structs of linux/mman.h in Linux 6.5. */
 struct cachestat_range {
 	uint64_t offset;
 	uint64_t length;
@@ -25,7 +25,7 @@ struct cachestat_result {
 
 enum answer { ABSENT, PRESENT, NO_ANSWER };
 
-/* Absent, or there, or on its way. */
+/* PRESENT: each page is in memory, or is being read from the disk. */
 static enum answer ask_cachestat(int fd, int64_t offset, size_t length)
 {
 	static atomic_bool missing; /* a constant of the kernel */
@@ -45,7 +45,8 @@ static enum answer ask_cachestat(int fd, int64_t offset, size_t length)
 	return result.cached >= last - first + 1 ? PRESENT : ABSENT;
 }
 
-/* Not asked where cachestat(2) has said that a page is missing: the kernel would begin to read it. */
+/* Not called after cachestat(2) has reported a missing page: this call makes the kernel start to read
+ * it. */
 static enum answer ask_nowait(int fd, int64_t offset)
 {
 	char byte;
@@ -56,8 +57,8 @@ static enum answer ask_nowait(int fd, int64_t offset)
 	return errno == EAGAIN ? ABSENT : NO_ANSWER;
 }
 
-/* False only if the kernel says that some of the piece, `length` bytes (1 or more) from `offset` on,
- * is not in memory. Where it cannot say, reading is the only way to find out. */
+/* False only if the kernel reports that some of the `length` bytes (1 or more) from `offset` on are not in
+ * memory. If the kernel has no answer, only an ordinary read can find out. */
 static bool is_in_memory(int fd, int64_t offset, size_t length)
 {
 	enum answer answer = ask_cachestat(fd, offset, length);
@@ -84,12 +85,12 @@ static size_t least(size_t a, size_t b, int64_t c)
 	return c < (int64_t)least ? (size_t)c : least;
 }
 
-/* How many bytes are in memory for certain, or 0. */
-static size_t look(struct warmth *warmth, int fd, int64_t position, size_t left)
+/* Returns the number of bytes that are certainly in memory, or 0. */
+static size_t count_warm(struct warmth *warmth, int fd, int64_t position, size_t left)
 {
 	if (position >= warmth->coming)
 		return 0;
-	/* Up to a multiple of it: so that what is sent in one turn is not cut in the middle. */
+	/* The piece ends at a multiple of the window; the bytes of one turn are then not cut in the middle. */
 	size_t window = warmth->window - (size_t)(position % (int64_t)warmth->window);
 	size_t length = least(window, left, warmth->coming - position);
 	if (!is_in_memory(fd, position, length)) {
@@ -108,7 +109,7 @@ static size_t look(struct warmth *warmth, int fd, int64_t position, size_t left)
 bool warmth_check(struct warmth *warmth, int fd, int64_t position, size_t left, size_t *length)
 {
 	if (position >= warmth->until) {
-		size_t there = look(warmth, fd, position, left);
+		size_t there = count_warm(warmth, fd, position, left);
 		if (there == 0) {
 			warmth->window = WARMTH_WINDOW_MIN;
 			return false;
@@ -122,7 +123,7 @@ bool warmth_check(struct warmth *warmth, int fd, int64_t position, size_t left, 
 
 void warmth_give_up(struct warmth *warmth, int64_t position)
 {
-	/* The second time it is not the disk that is slow: this file is never in the page cache. */
+	/* The second time in a row the cause is not a slow disk: this file is never in the page cache. */
 	bool never = warmth->gave_up || position > INT64_MAX - WARMTH_WINDOW_MIN;
 
 	warmth->until = never ? INT64_MAX : position + WARMTH_WINDOW_MIN;

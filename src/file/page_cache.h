@@ -8,33 +8,33 @@
 /*
  * Whether a piece of a file is in memory.
  *
- * A regular file has no non-blocking reads: where the page cache has not got the bytes, sendfile(2)
- * and read(2) wait for the disk. cachestat(2) (Linux 6.5) counts the pages of a piece, those too that
- * are still on their way; a read with RWF_NOWAIT tells of one page whether it can be read now. So
- * cachestat is asked first, and then whether the last page is there, which comes last. Before Linux
- * 6.5, and where cachestat is not allowed (it wants the right to write to the file), the first page
- * and the last stand for the piece: files are evicted and read ahead in stretches.
+ * A regular file has no non-blocking reads: if bytes are not in the page cache, sendfile(2) and read(2)
+ * wait for the disk. cachestat(2) (Linux 6.5) counts the pages of a piece, including pages that are still
+ * being read from the disk. A read of one byte with RWF_NOWAIT fails if its page cannot be read now.
+ * ferry calls cachestat first, and then reads one byte of the last page, which the disk delivers last.
+ * Before Linux 6.5, and if cachestat is not permitted (it needs the right to write to the file), ferry
+ * checks only the first page and the last: the kernel evicts and reads ahead files in stretches.
  */
 
-/* How much is looked up at once: more costs less per byte, less is sooner there. */
+/* The length of a piece. A longer one costs less per byte; a shorter one is complete sooner. */
 enum { WARMTH_WINDOW_MIN = 256 * 1024, WARMTH_WINDOW_MAX = 1024 * 1024 };
 
-/* What is known of a file that is sent from front to back. */
+/* The known part of a file that is sent from front to back. */
 struct warmth {
-	int64_t until;  /* need not be looked up, up to here */
-	int64_t coming; /* from here on it is on its way: not to be looked up before it has come */
-	size_t window;  /* for the next look */
-	bool gave_up;   /* the last piece is sent without being in memory */
+	int64_t until;  /* the bytes before this position are not checked again */
+	int64_t coming; /* the bytes from here on are being read, and are not checked before */
+	size_t window;  /* the length of the next check */
+	bool gave_up;   /* the last piece was sent although it was not in memory */
 };
 
-/* `ask`: whether there is any sense in it. */
+/* `ask`: whether the file can be checked; if not, all of it counts as in memory. */
 void warmth_init(struct warmth *warmth, bool ask);
 
-/* Whether the next piece at `position`, of `left` bytes to come (1 or more), is in memory. Cuts
- * `length` to it. */
+/* Whether the next piece at `position` is in memory; `left` (1 or more) bytes are still to be sent. Cuts
+ * `length` to that piece. */
 bool warmth_check(struct warmth *warmth, int fd, int64_t position, size_t left, size_t *length);
 
-/* Has the next piece pass for being in memory; the second time in a row, all that follows. */
+/* Counts the next piece as in memory; the second time in a row, the rest of the file. */
 void warmth_give_up(struct warmth *warmth, int64_t position);
 
 #endif

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 enum {
-	JOBS_MAX = 64,    /* the disk has enough to do; the loop asks again */
-	STEP = 64 * 1024, /* read at once, and then looked whether it is to stop */
+	JOBS_MAX = 64,    /* enough to keep the disk busy; if full, the loop asks again */
+	STEP = 64 * 1024, /* one read; after it the thread checks whether it is to stop */
 };
 
 struct job {
@@ -25,19 +25,20 @@ struct read_ahead {
 	struct read_ahead *next;
 
 	pthread_t thread;
-	pthread_mutex_t lock; /* of what follows */
+	pthread_mutex_t lock; /* of the members from here to `stop` */
 	pthread_cond_t changed;
-	struct job jobs[JOBS_MAX];        /* a ring, in the order of the tickets */
-	unsigned int first, count, begun; /* so many of `count` are on their way from the disk */
+	struct job jobs[JOBS_MAX]; /* a ring, in the order of the tickets */
+	/* readahead(2) has been called for the first `begun` of `count` jobs. */
+	unsigned int first, count, begun;
 	uint64_t first_ticket;
-	const struct job *busy; /* what the thread works on without the lock */
+	const struct job *busy; /* the job on which the thread works without the lock */
 	bool stop;
 
-	unsigned char scratch[STEP]; /* the thread's: what is read is thrown away */
+	unsigned char scratch[STEP]; /* only the thread's; the bytes are not used */
 };
 
-/* All of this process's, by owner. Looked at when a transport meets its first cold file, and when that
- * transport ends. */
+/* All threads of this process, one for each owner. The list is used when a transport meets its first cold
+ * file, and when that transport ends. */
 static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct read_ahead *all;
 static uint64_t threads_started;
@@ -49,8 +50,8 @@ static struct job *job_at(struct read_ahead *read_ahead, unsigned int index)
 	return &read_ahead->jobs[(read_ahead->first + index) % JOBS_MAX];
 }
 
-/* Has the disk begin. All of the queue comes before any of it is waited for: the disk may do several
- * at a time. */
+/* Makes the disk start on the next job. The thread does this for the whole queue before it waits for any
+ * job: the disk may serve several at a time. */
 static void begin_next(struct read_ahead *read_ahead)
 {
 	struct job *job = job_at(read_ahead, read_ahead->begun++);
@@ -65,8 +66,8 @@ static void begin_next(struct read_ahead *read_ahead)
 	read_ahead->busy = NULL;
 }
 
-/* readahead(2) does not wait, may bring less than it was asked for, and on some file systems nothing.
- * Reading does all of that. */
+/* readahead(2) does not wait, and may read less than was requested, or nothing on some file systems.
+ * pread(2) waits and reads everything. */
 static void read_step(struct read_ahead *read_ahead, struct job *job)
 {
 	struct job work = *job;
@@ -81,7 +82,7 @@ static void read_step(struct read_ahead *read_ahead, struct job *job)
 		job->offset += length;
 		job->length -= (size_t)length;
 	} else {
-		job->length = 0; /* an error is for whoever sends it to find */
+		job->length = 0; /* an error shows again when the transport sends the piece */
 	}
 }
 
@@ -118,13 +119,13 @@ static void *run(void *argument)
 	return NULL;
 }
 
-/* ---- its life ---- */
+/* ---- start and end ---- */
 
 static int start_thread(struct read_ahead *read_ahead)
 {
 	sigset_t every, previous;
 
-	/* The program's signals are for the program's threads. */
+	/* The program's own threads handle its signals: this thread blocks all of them. */
 	sigfillset(&every);
 	bool masked = pthread_sigmask(SIG_SETMASK, &every, &previous) == 0;
 	int error = pthread_create(&read_ahead->thread, NULL, run, read_ahead);
@@ -143,7 +144,8 @@ static struct read_ahead *start(const void *owner)
 		return NULL;
 	read_ahead->owner = owner;
 	read_ahead->process = getpid();
-	/* A ticket of the parent's thread is none of those of the child's, and counts as done. */
+	/* In a forked child, a ticket of the parent's thread is below all tickets of the child's thread, and
+	 * counts as done. */
 	read_ahead->first_ticket = ++threads_started << 32;
 	pthread_mutex_init(&read_ahead->lock, NULL);
 	pthread_cond_init(&read_ahead->changed, NULL);
@@ -158,7 +160,7 @@ static struct read_ahead *start(const void *owner)
 	return read_ahead;
 }
 
-/* After fork(2) there is no thread in the child, and it may have left with the lock held. */
+/* After fork(2) the thread does not exist in the child, where its lock may be locked for ever. */
 static bool is_here(const struct read_ahead *read_ahead)
 {
 	return read_ahead->process == getpid();

@@ -12,7 +12,8 @@
 
 #include "kernel/socket.h"
 
-/* What Linux moves in one call at most (MAX_RW_COUNT); more is cut, and far more is EINVAL. */
+/* The most bytes that Linux moves in one call (MAX_RW_COUNT). It cuts a larger count, and fails with EINVAL
+ * for a far larger one. */
 static const size_t call_max = 0x7ffff000;
 
 enum {
@@ -20,7 +21,7 @@ enum {
 	DIRECT_ALIGNMENT = 4096, /* of O_DIRECT: buffer, offset and length */
 };
 
-/* Bytes that were read and not yet sent. */
+/* The bytes that were read and not yet sent. */
 struct file_copy {
 	size_t start, end, size;
 	_Alignas(DIRECT_ALIGNMENT) unsigned char bytes[];
@@ -38,15 +39,15 @@ static size_t smaller(uint64_t left, size_t max)
 	return left < max ? (size_t)left : max;
 }
 
-/* ---- what it is ---- */
+/* ---- the kind of source ---- */
 
-/* Returns the descriptor's flags. */
+/* Returns the descriptor's flags, or a negative errno. */
 static int check_readable(int fd, struct stat *status)
 {
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0)
 		return -errno;
-	/* Reading a directory is EISDIR whatever else is wrong. */
+	/* A directory is EISDIR even if another check would fail too. */
 	if (fstat(fd, status) < 0)
 		return -errno;
 	if (S_ISDIR(status->st_mode))
@@ -61,24 +62,24 @@ static bool is_stream_socket(int fd)
 	return socket_get_type(fd) == SOCK_STREAM;
 }
 
-static enum ferry_file_method choose(int fd, const struct stat *status, bool seekable)
+static enum ferry_file_method choose_method(int fd, const struct stat *status, bool seekable)
 {
 	if (S_ISFIFO(status->st_mode) || (S_ISSOCK(status->st_mode) && is_stream_socket(fd)))
 		return FERRY_FILE_BY_SPLICE;
 	return seekable ? FERRY_FILE_BY_SENDFILE : FERRY_FILE_BY_COPY;
 }
 
-/* Whether reading does not wait. What cannot be polled is always ready. */
+/* Whether a read would not wait. poll(2) reports a descriptor that it does not support as ready. */
 static bool has_input(int fd)
 {
 	struct pollfd query = {.fd = fd, .events = POLLIN};
 	int count;
 
-	/* A signal interrupts even this, and says nothing of the descriptor. */
+	/* A signal interrupts even a poll without timeout; the descriptor's state is then unknown. */
 	do {
 		count = poll(&query, 1, 0);
 	} while (count < 0 && errno == EINTR);
-	return count != 0; /* an error too is for the read to tell */
+	return count != 0; /* after an error of poll(2), the read reports the cause */
 }
 
 static uint64_t bytes_to_end(int fd, const struct stat *status, int64_t offset)
@@ -87,8 +88,8 @@ static uint64_t bytes_to_end(int fd, const struct stat *status, int64_t offset)
 
 	if (S_ISREG(status->st_mode) && status->st_size > 0)
 		return status->st_size > offset ? (uint64_t)(status->st_size - offset) : 0;
-	/* Every file of /proc says that it is empty. One that is has no byte either, and what is appended
-	 * to it later is not to be sent. */
+	/* The size of every file of /proc is 0. A file that is really empty has no byte to read either;
+	 * bytes appended to it later are not to be sent. */
 	if (S_ISREG(status->st_mode) && has_input(fd) && pread(fd, &byte, 1, offset) == 0)
 		return 0;
 	return INT64_MAX; /* until it ends */
@@ -105,7 +106,7 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	if (flags < 0)
 		return flags;
 	off_t position = lseek(fd, 0, SEEK_CUR);
-	/* An eventfd and its like let themselves be positioned, and refuse pread(2). */
+	/* An eventfd and similar files accept lseek(2), but refuse pread(2). */
 	bool seekable = position >= 0 && (status.st_mode & S_IFMT) != 0;
 	if (!seekable && !at_position && offset != 0)
 		return -ESPIPE;
@@ -116,7 +117,7 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 
 	*source = (struct file_source){
 	    .fd = fd,
-	    .method = copy ? FERRY_FILE_BY_COPY : choose(fd, &status, seekable),
+	    .method = copy ? FERRY_FILE_BY_COPY : choose_method(fd, &status, seekable),
 	    .seekable = seekable,
 	    .regular = S_ISREG(status.st_mode),
 	    .at_position = at_position && seekable,
@@ -127,7 +128,7 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	    .remaining = length == FERRY_TO_END ? bytes_to_end(fd, &status, offset) : (uint64_t)length,
 	    .pipe = {-1, -1},
 	};
-	/* Only what is read through the page cache can be looked up there. */
+	/* Only a file that is read through the page cache can be checked there. */
 	warmth_init(&source->warmth, source->regular && status.st_size > 0 && (flags & O_DIRECT) == 0);
 	return 0;
 }
@@ -161,7 +162,7 @@ int file_source_end_status(const struct file_source *source)
 
 	if (!source->to_end)
 		return -EIO;
-	/* Truncated; or a file of /sys, which has fewer bytes than its size says. */
+	/* The file was truncated; or it is a file of /sys, which has fewer bytes than its size. */
 	if (source->regular && fstat(source->fd, &status) == 0 && status.st_size < source->end)
 		return -EIO;
 	return 0;
@@ -169,13 +170,13 @@ int file_source_end_status(const struct file_source *source)
 
 /* ---- in the kernel ---- */
 
-/* Whether copying may do where the kernel refuses to move the bytes itself. */
+/* Whether the kernel refused to move the bytes itself, and copying may succeed. */
 static bool is_refusal(const struct file_source *source, int error)
 {
 	switch (error) {
 	case EINVAL:
 	case EOPNOTSUPP:
-	case EIO: /* a true one comes again when reading */
+	case EIO: /* a true I/O error comes again when reading */
 		return true;
 	case ENOSYS:
 	case ESPIPE:
@@ -193,14 +194,14 @@ uint64_t file_source_left_at(const struct file_source *source, int64_t offset)
 	int64_t position = file_source_position(source);
 	uint64_t skipped = (uint64_t)(offset - position);
 
-	/* What was appended since is sent, if it is in the range, and not asked for. */
+	/* Bytes appended since the start are sent if they are in the range, but are not read ahead. */
 	if (offset < position || offset >= source->end || skipped >= source->remaining)
 		return 0;
 	uint64_t to_end = (uint64_t)(source->end - offset), left = source->remaining - skipped;
 	return left < to_end ? left : to_end;
 }
 
-/* The next piece is in the page cache, or need not be asked for again. Cuts `length` to it. */
+/* Whether the next piece is in the page cache, or needs no further check. Cuts `length` to it. */
 static bool is_warm(struct file_source *source, size_t *length)
 {
 	if (source->warmth.until == INT64_MAX)
@@ -217,8 +218,8 @@ bool file_source_is_ready(struct file_source *source)
 	return copied(source) > 0 || (source->regular && is_warm(source, &length));
 }
 
-/* A device may have nothing now; and files that say they are empty may be anything (/proc/kmsg).
- * Reading, and sendfile(2), would wait for it. */
+/* Whether the source has no bytes now: read(2) and sendfile(2) would wait. A device may have none, and a
+ * file whose size is 0 may be of any kind (/proc/kmsg). */
 static bool is_dry(const struct file_source *source)
 {
 	return (!source->regular || source->end == 0) && !has_input(source->fd);
@@ -237,7 +238,7 @@ static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t m
 	return sent < 0 ? -errno : sent;
 }
 
-/* One splice(2). EAGAIN does not tell which end it means. */
+/* One splice(2). EAGAIN may come from either end. */
 static ssize_t splice_once(int in_fd, int out_fd, size_t length)
 {
 	ssize_t moved = splice(in_fd, NULL, out_fd, NULL, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
@@ -246,17 +247,17 @@ static ssize_t splice_once(int in_fd, int out_fd, size_t length)
 
 static ssize_t splice_from_input(struct file_source *source, int out_fd, size_t length)
 {
-	/* A TCP socket that is not non-blocking would be waited for, whatever the flag says. */
+	/* splice(2) waits for a blocking TCP socket in spite of SPLICE_F_NONBLOCK. */
 	if (!has_input(source->fd))
 		return FILE_SOURCE_DRY;
 	return splice_once(source->fd, out_fd, length);
 }
 
-/* Splice wants a pipe at one end: a socket's bytes go by way of one of ours. */
+/* splice(2) requires a pipe at one end. The bytes of a socket go through a pipe of the source. */
 static ssize_t fill_pipe(struct file_source *source, size_t max)
 {
 	if (source->pipe[0] < 0 && pipe2(source->pipe, O_NONBLOCK | O_CLOEXEC) < 0)
-		return -EOPNOTSUPP; /* no descriptors left: copy */
+		return -EOPNOTSUPP; /* no descriptor slot is free: copy */
 	ssize_t moved = splice_from_input(source, source->pipe[1], smaller(source->remaining, max));
 	if (moved > 0)
 		source->in_pipe = (size_t)moved;
@@ -267,7 +268,7 @@ static ssize_t fill_pipe(struct file_source *source, size_t max)
 static ssize_t splice_directly(struct file_source *source, int out_fd, size_t max)
 {
 	ssize_t sent = splice_from_input(source, out_fd, smaller(source->remaining, max));
-	/* A pipe is broken in one way only: other errors are those of the socket, be it either end. */
+	/* A pipe fails only with EPIPE. Every other error comes from the socket, at whichever end it is. */
 	source->read_failed = !source->from_pipe && sent < 0 && sent != -EPIPE;
 	return sent;
 }
@@ -294,8 +295,8 @@ static void move_on(struct file_source *source, size_t count)
 	source->remaining -= count;
 }
 
-/* A file system's error may read like the connection's: FUSE without its daemon says ENOTCONN, NFS
- * ETIMEDOUT. */
+/* Whether reading the file fails. The error of a file system may look like one of the connection: FUSE
+ * without its daemon fails with ENOTCONN, NFS with ETIMEDOUT. */
 static bool is_files_own_error(const struct file_source *source, int error)
 {
 	char byte;
@@ -334,7 +335,8 @@ bool file_source_must_copy(const struct file_source *source)
 	return source->method == FERRY_FILE_BY_COPY || copied(source) > 0;
 }
 
-/* O_DIRECT wants everything aligned: reads from the boundary before, and drops what comes first. */
+/* O_DIRECT requires an aligned buffer, offset and length. Reads from the last boundary before the position,
+ * and skips the bytes between. */
 static ssize_t read_aligned(struct file_source *source, int64_t position)
 {
 	struct file_copy *copy = source->copy;
@@ -371,7 +373,8 @@ static ssize_t read_stream(struct file_source *source, size_t max)
 	struct iovec vector = {source->copy->bytes, smaller(source->remaining, max)};
 	int fd = source->in_pipe > 0 ? source->pipe[0] : source->fd;
 
-	/* O_NONBLOCK is not ours to set: others share it. Ask first, and where it can be said say it. */
+	/* Other processes share O_NONBLOCK, and ferry must not change it. poll(2) first; then the calls that
+	 * have a flag for a single non-blocking read, if the source supports one. */
 	if (!has_input(fd))
 		return FILE_SOURCE_DRY;
 	ssize_t got = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
@@ -403,7 +406,7 @@ static ssize_t fill_copy(struct file_source *source, size_t max)
 	return got;
 }
 
-/* Room for what is left, or a good piece of it. */
+/* Allocates room for the remaining bytes, or for COPY_SIZE of them. */
 static struct file_copy *new_copy(uint64_t remaining)
 {
 	size_t size = COPY_SIZE;
@@ -419,7 +422,7 @@ static struct file_copy *new_copy(uint64_t remaining)
 
 ssize_t file_source_peek(struct file_source *source, const void **data, size_t max)
 {
-	source->read_failed = true; /* if anything does */
+	source->read_failed = true; /* an error below can only be the source's */
 	if (source->copy == NULL)
 		source->copy = new_copy(source->remaining);
 	if (source->copy == NULL)
@@ -437,6 +440,6 @@ int file_source_skip(struct file_source *source, size_t count)
 {
 	source->copy->start += count;
 	move_on(source, count);
-	/* On a file of /proc it takes memory. */
+	/* lseek(2) on a file of /proc allocates memory, and may fail. */
 	return source->at_position && lseek(source->fd, (off_t)count, SEEK_CUR) < 0 ? -errno : 0;
 }

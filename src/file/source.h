@@ -11,22 +11,22 @@
 #include "file/page_cache.h"
 
 /*
- * The next piece of a file, from any kind of source, by the cheapest way that the kernel allows:
+ * Sends the next piece of a file from any kind of source, by the cheapest method that the kernel allows:
  *
- *   sendfile  a regular file, a block device: page cache to socket
- *   splice    a pipe; a socket, by way of a pipe of ours
- *   copy      the rest: terminals, /proc, odd file systems, unaligned O_DIRECT: read(2), and the
+ *   sendfile  a regular file or a block device: from the page cache to the socket
+ *   splice    a pipe; a socket, through a pipe that the source owns
+ *   copy      the rest (terminals, /proc, some file systems, unaligned O_DIRECT): read(2), and the
  *             caller writes
  *
- * The way is chosen by what the source is, and changes to copying where the kernel refuses, at the
- * first call or later, at the current offset.
+ * The kind of source determines the method. If the kernel refuses, at the first call or later, the method
+ * changes to copy, at the current offset.
  */
 
-/* Results beside a count, 0 for the end, and a negative errno. */
+/* Further results, beside a count, 0 for the end, and a negative errno. */
 enum {
-	FILE_SOURCE_DRY = -10000,     /* it has nothing now; its descriptor becomes readable */
-	FILE_SOURCE_COLD = -10001,    /* the next piece would have to come from the disk */
-	FILE_SOURCE_CHANGED = -10002, /* another way from now on: try again */
+	FILE_SOURCE_DRY = -10000,     /* the source has no bytes now; its descriptor becomes readable */
+	FILE_SOURCE_COLD = -10001,    /* the next piece is not in memory, but on the disk */
+	FILE_SOURCE_CHANGED = -10002, /* the method has changed: try again */
 };
 
 struct file_copy; /* private: a buffer */
@@ -36,63 +36,64 @@ struct file_source {
 	enum ferry_file_method method;
 	bool seekable;
 	bool regular;
-	bool at_position; /* read at the file's own position, and move that */
-	bool to_end;      /* FERRY_TO_END: its end is no truncation, unless it got shorter */
-	bool progressed;  /* in the kernel */
-	bool from_pipe;   /* splice needs no pipe of ours; */
-	bool to_pipe;     /* nor then */
-	bool read_failed; /* the last error was the source's, not the output's */
+	bool at_position; /* reads at the file's own position, and moves that */
+	bool to_end;      /* FERRY_TO_END: the end is an error only if the file got shorter */
+	bool progressed;  /* the kernel has moved some bytes itself */
+	bool from_pipe;   /* splice needs no pipe of its own, */
+	bool to_pipe;     /* and neither in this case */
+	bool read_failed; /* the last error came from the source, not from the output */
 	int64_t offset;   /* of the next byte to send, unless at_position */
-	int64_t end;      /* where the file ended at first, if it is regular */
+	int64_t end;      /* the size of a regular file at the start */
 	struct warmth warmth;
-	uint64_t remaining; /* bytes still to be sent; a source without a size: very many */
-	int pipe[2];        /* for a socket; -1 while there is none */
-	size_t in_pipe;     /* bytes there */
+	uint64_t remaining; /* bytes still to be sent; INT64_MAX for a source without a size */
+	int pipe[2];        /* if the source is a socket; -1 until made */
+	size_t in_pipe;     /* bytes in `pipe` */
 	struct file_copy *copy;
 };
 
 /*
- * Checks a file and a range of it, as ferry_transport_send_file() documents, and sets up `source`
- * with `fd`, which is the source's from then on if that succeeds. `copy`: always read.
+ * Checks a file and a range of it, as ferry_transport_send_file() documents, and initialises `source`,
+ * which on success owns `fd`. `copy`: the method is always copy.
  */
 int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length, bool copy);
 
-/* Where it goes: whether splice needs a pipe in between depends on that too. */
+/* Sets the kind of output: splice into a pipe needs no pipe in between. */
 void file_source_set_output(struct file_source *source, bool output_is_pipe);
 
-/* Closes the descriptor and what else it holds. */
+/* Closes the descriptor and the pipe, and frees the buffer. */
 void file_source_close(struct file_source *source);
 
-/* Whether the next bytes must go by way of file_source_peek(). */
+/* Whether the next bytes must be sent through file_source_peek(). */
 bool file_source_must_copy(const struct file_source *source);
 
-/* Whether its next bytes are there for certain, so that what goes before may wait for them. */
+/* Whether the next bytes are certainly available. Only then may the bytes before them be delayed, to leave
+ * together. */
 bool file_source_is_ready(struct file_source *source);
 
-/* How many bytes from `offset` on are to be sent, of a regular file. */
+/* Returns the number of bytes of a regular file that are still to be sent from `offset` on. */
 uint64_t file_source_left_at(const struct file_source *source, int64_t offset);
 
 /*
- * Moves up to `max` bytes to `out_fd`, non-blocking, in the kernel; SIGPIPE is the caller's to keep
- * off. Never asks for more than the file has left: the kernel would hold the tail back and wait.
+ * Moves up to `max` bytes to `out_fd` inside the kernel, without blocking. The caller blocks SIGPIPE. The
+ * call never requests more than the file has left: the kernel would delay the tail and wait for more.
  *   > 0  bytes sent
  *   0    the source has ended: see file_source_end_status()
  *   < 0  -EAGAIN: `out_fd` is full; a FILE_SOURCE_ result; or another negative errno
  */
 ssize_t file_source_send(struct file_source *source, int out_fd, size_t max);
 
-/* Gives a look at the next bytes, up to `max`, which stay where they are. As file_source_send()
- * otherwise. `data` is good until the next call. */
+/* Sets `data` to the next bytes, up to `max`, without moving on. The results are those of
+ * file_source_send(). `data` is valid until the next call. */
 ssize_t file_source_peek(struct file_source *source, const void **data, size_t max);
 
-/* Moves on by `count` bytes that were sent after a peek. A negative errno: the file's own position stays
- * behind, and what is read next would be the same again. */
+/* Moves on by `count` bytes that were sent after a peek. A negative errno: the file's own position could
+ * not be moved, and the next read would return the same bytes again. */
 int file_source_skip(struct file_source *source, size_t count);
 
-/* What it means that the source has ended now: 0, or -EIO when bytes are missing. */
+/* The status of a file whose source has ended now: 0, or -EIO if bytes are missing. */
 int file_source_end_status(const struct file_source *source);
 
-/* Where the next byte is in the file. */
+/* The position of the next byte in the file. */
 int64_t file_source_position(const struct file_source *source);
 
 #endif

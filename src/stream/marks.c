@@ -7,7 +7,7 @@
 
 #include "kernel/ancillary.h"
 
-/* An idle stream keeps so much room: an occasional descriptor allocates nothing. */
+/* The capacity of an idle stream: an occasional descriptor needs no allocation. */
 enum { CAPACITY_MIN = 16 };
 
 /* ---- the ring ---- */
@@ -49,7 +49,7 @@ static void drop_marks(struct marks *marks, unsigned int count)
 
 static void remove_mark(struct marks *marks, unsigned int index)
 {
-	/* Those before it move up: a file is at the front, or behind few descriptors. */
+	/* The marks before it move up: a file is at the front, or behind few descriptors. */
 	for (; index > 0; index--)
 		*marks_at(marks, index) = *marks_at(marks, index - 1);
 	drop_marks(marks, 1);
@@ -65,7 +65,7 @@ static int push_mark(struct marks *marks, struct mark mark)
 
 /* ---- descriptors ---- */
 
-/* Counts at the end, wherever that is now. */
+/* Starts new counts if the end has moved. */
 static void move_end(struct marks *marks, uint64_t end)
 {
 	if (marks->end_position == end)
@@ -86,9 +86,8 @@ int marks_admit_fds(struct marks *marks, uint64_t end, unsigned int count)
 	move_end(marks, end);
 	if (exceeds(marks->fd_count, count, marks->fd_limit))
 		return -ENOBUFS;
-	/* All that wait for the same byte go in one message. A file between them parts them, but one
-	 * that turns out to be empty does not: together they must never be more than a message
-	 * holds. */
+	/* One message carries all descriptors that are pending for the same byte. A file separates them,
+	 * but not if it turns out to be empty: all of them together must fit in one message. */
 	if (exceeds(marks->fds_at_end, count, marks->max_fds_per_message) ||
 	    exceeds(marks->fds_at_end_all, count, ANCILLARY_MAX_FDS))
 		return -ENOBUFS;

@@ -11,13 +11,12 @@
 #include "libevent/vectors.h"
 
 enum {
-	FILE_HEAD_MAX = 4096,           /* bytes of a file that are copied to carry descriptors */
-	SMALL_FILE_MAX = 16 * 1024 - 1, /* copying is cheaper than another system call */
-	CALLS_PER_FLUSH = 256,          /* however few bytes each sends, others get their turn then */
+	FILE_HEAD_MAX = 4096,           /* bytes of a file that are copied, to carry descriptors */
+	SMALL_FILE_MAX = 16 * 1024 - 1, /* below this, copying is cheaper than another system call */
+	CALLS_PER_FLUSH = 256,          /* then other connections get their turn */
 };
 
-/* One turn of it. SIGPIPE is kept off from the first call that has no flag for it on, until user code
- * runs. */
+/* One flush. SIGPIPE is blocked from the first call that has no flag against it until user code runs. */
 struct turn {
 	int fd;
 	size_t budget;
@@ -27,7 +26,7 @@ struct turn {
 	bool guarded;
 	bool raised;
 	bool corked;
-	bool more; /* the last call said that more follows */
+	bool more; /* the last call announced more with MSG_MORE */
 };
 
 static bool is_spent(const struct turn *turn)
@@ -50,8 +49,8 @@ static void unguard_turn(struct turn *turn)
 	turn->raised = false;
 }
 
-/* What goes next: `fds` descriptors and `bytes` bytes of the buffer; or, when there are no bytes,
- * the file. */
+/* The next item to send: `fds` descriptors and `bytes` bytes of the buffer; or the file, if `bytes` is
+ * 0. */
 struct next {
 	unsigned int fds;
 	size_t bytes;
@@ -69,8 +68,9 @@ static bool rides_along(const struct outgoing *outgoing, const struct mark *mark
 	       before < outgoing->marks.max_fds_per_message;
 }
 
-/* `ahead`: bytes of the buffer that are sent already, and not yet drained. A mark may lie behind:
- * after bufferevent_setfd() libevent itself wrote past it. It goes with what is next. */
+/* `ahead`: bytes of the buffer that are sent and not yet drained. The position of a mark may be before the
+ * current one: after bufferevent_setfd() libevent itself wrote past the mark. Such a mark goes with the next
+ * bytes. */
 static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 {
 	struct next next = {.bytes = evbuffer_get_length(outgoing->buffer) - ahead};
@@ -93,7 +93,7 @@ static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 	return next;
 }
 
-/* EAGAIN and its like become a state, other errors stay. */
+/* Converts an error after which sending can go on to a state; returns other errors unchanged. */
 static int flush_state(struct outgoing *outgoing, int error)
 {
 	switch (error) {
@@ -118,7 +118,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)count};
 	ssize_t length;
 
-	/* The socket was replaced by one that would drop them without a word. */
+	/* The socket was replaced by one of a family that ignores descriptors without an error. */
 	if (fds > 0 && !outgoing->carries_fds)
 		return -EOPNOTSUPP;
 	if (fds > 0) {
@@ -140,8 +140,8 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 		return -errno;
 	}
 
-	/* The descriptors are in the message's first byte: after a short count they have gone too, and
-	 * with the rest they would go again. */
+	/* The descriptors travel with the message's first byte: after a short count they are sent too, and must
+	 * not be sent again with the rest. */
 	if (length > 0 && fds > 0) {
 		outgoing->stats->fds_sent += fds;
 		marks_close_first(&outgoing->marks, fds);
@@ -166,7 +166,7 @@ static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *fi
 	outgoing->stats->file_bytes_sent += length;
 }
 
-/* The file's bytes that were read and sent with a message. */
+/* Accounts for bytes of the file that were read and sent in a message. */
 static void skip_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
 {
 	int status = length > 0 ? file_source_skip(&file->source, length) : 0;
@@ -176,8 +176,8 @@ static void skip_file_bytes(struct outgoing *outgoing, struct outgoing_file *fil
 		marks_finish_file(&outgoing->marks, file, status);
 }
 
-/* A small file leaves in one message with the bytes before it, copied: one system call, and on TCP one
- * segment. Appends it to the message; how many bytes. */
+/* Appends a small file to the message of the bytes before it: one system call, and on TCP one segment.
+ * Returns the number of bytes. */
 static size_t join_small_file(struct outgoing_file *file, size_t left, struct iovec *vector)
 {
 	struct file_source *source = &file->source;
@@ -187,14 +187,15 @@ static size_t join_small_file(struct outgoing_file *file, size_t left, struct io
 	    source->remaining > left || !file_source_is_ready(source))
 		return 0;
 	ssize_t length = file_source_peek(source, &data, SMALL_FILE_MAX);
-	if (length <= 0) /* the file's own turn will tell */
+	if (length <= 0) /* send_file() meets the same result, and handles it */
 		return 0;
 	*vector = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
 	return (size_t)length;
 }
 
-/* Whether what comes after a message should leave in the same segment with its end: a file, or what
- * follows the file that it ends with. Not a file that may keep it waiting. */
+/* Whether the end of a message should share a segment with the next item: a file; or, if the message ends
+ * with a whole file, the bytes behind that file. A file that may have to wait is no reason to delay the
+ * message. */
 static bool goes_on(struct outgoing_file *file, size_t joined, size_t behind)
 {
 	if (joined > 0)
@@ -203,13 +204,13 @@ static bool goes_on(struct outgoing_file *file, size_t joined, size_t behind)
 	       file_source_is_ready(&file->source);
 }
 
-/* Sends the next bytes of the view, with the descriptors that are due, as one message, with a small
- * file behind them. Sets `sent` to how many of the bytes. */
+/* Sends the next bytes of the view as one message, with the descriptors that belong to them and a small
+ * file behind them. Sets `sent` to the number of bytes of the view. */
 static int send_message(struct outgoing *outgoing, struct turn *turn,
                         const struct vectors_view *view, const struct next *next, size_t *sent)
 {
 	struct iovec vectors[VECTORS_VIEW_MAX + 1];
-	/* Files that went with messages before it have had their part of the budget. */
+	/* Files in earlier messages of this turn have used part of the budget. */
 	size_t left = turn->budget - turn->sent;
 	size_t max = view->length < left ? view->length : left;
 	bool whole = next->bytes <= max;
@@ -232,8 +233,8 @@ static int send_message(struct outgoing *outgoing, struct turn *turn,
 	return (size_t)total < length + joined ? OUTGOING_FULL : OUTGOING_IDLE;
 }
 
-/* Sends bytes of the buffer, up to the next file: a message for each descriptor among them, all from
- * one look at the buffer. */
+/* Sends bytes of the buffer, up to the next file: one message for each position with descriptors, all from
+ * one view of the buffer. */
 static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 {
 	size_t queued = evbuffer_get_length(outgoing->buffer), done = 0, sent = 0;
@@ -251,7 +252,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 		done += sent;
 	}
 
-	/* Callbacks on the buffer run in here: they must find the positions right, and the program's own
+	/* Draining runs callbacks on the buffer, which must find the right positions and the program's own
 	 * signal mask. */
 	unguard_turn(turn);
 	outgoing->drained += done;
@@ -262,7 +263,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 	return state;
 }
 
-/* Whether an error of sendfile(2) or splice(2) is the connection's and not the file's. */
+/* Whether an error of sendfile(2) or splice(2) belongs to the connection and not to the file. */
 static bool is_connection_error(int error)
 {
 	switch (error) {
@@ -282,8 +283,8 @@ static bool is_connection_error(int error)
 	}
 }
 
-/* What it means when a file gave nothing: its end, an error, or a state. */
-static int file_gave_nothing(struct outgoing *outgoing, const struct next *next, int result)
+/* Handles a result of a file other than bytes: its end, an error, or a state. */
+static int settle_file(struct outgoing *outgoing, const struct next *next, int result)
 {
 	struct file_source *source = &next->file->source;
 
@@ -308,8 +309,8 @@ static int file_gave_nothing(struct outgoing *outgoing, const struct next *next,
 	return OUTGOING_IDLE;
 }
 
-/* Sends by copying: what can only be read; and the first bytes of a file with descriptors directly
- * before it, which sendfile(2) cannot carry. */
+/* Sends by copying: a file that can only be read; or the first bytes of a file with descriptors directly
+ * before it, because sendfile(2) cannot carry descriptors. */
 static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const struct next *next)
 {
 	size_t left = turn->budget - turn->sent;
@@ -318,7 +319,7 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 
 	ssize_t length = file_source_peek(&next->file->source, &data, max);
 	if (length <= 0)
-		return file_gave_nothing(outgoing, next, (int)length);
+		return settle_file(outgoing, next, (int)length);
 	struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
 	bool more = outgoing->is_inet && (uint64_t)length == next->file->source.remaining &&
 	            evbuffer_get_length(outgoing->buffer) > 0;
@@ -329,7 +330,7 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 	return sent < length ? OUTGOING_FULL : OUTGOING_IDLE;
 }
 
-/* Has the end of a file and what was written after it leave in the same segment, on TCP. */
+/* On TCP, the end of a file then shares a segment with the bytes written after it. */
 static void cork(struct turn *turn)
 {
 	if (!turn->corked)
@@ -337,9 +338,9 @@ static void cork(struct turn *turn)
 	turn->corked = true;
 }
 
-/* Nothing stays in the kernel for what may come next time: it would wait there for up to 200 ms. That
- * goes for what was announced with MSG_MORE, too, and did not come. */
-static void let_go(const struct turn *turn)
+/* Makes the kernel send an incomplete segment, which it would otherwise delay for up to 200 ms: at the end of
+ * a corked flush, or if bytes that were announced with MSG_MORE did not follow. */
+static void uncork(const struct turn *turn)
 {
 	if (turn->corked || turn->more)
 		setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){0}, sizeof(int));
@@ -359,12 +360,12 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	turn->calls++;
 	outgoing->stats->sendfile_calls++;
 	ssize_t sent = file_source_send(&file->source, turn->fd, left);
-	/* Broken in the middle of a call it gives a short count, and the signal. */
+	/* If the connection breaks during the call, the kernel returns a short count and raises SIGPIPE. */
 	turn->raised |= sent == -EPIPE || (sent >= 0 && (uint64_t)sent < asked);
-	/* It ended early: before Linux 6.5 the kernel keeps the segment before open for the rest. */
+	/* The file ended early: before Linux 6.5 the kernel delays the last segment for the rest. */
 	turn->more |= sent == 0 && outgoing->is_inet;
 	if (sent <= 0)
-		return file_gave_nothing(outgoing, next, (int)sent);
+		return settle_file(outgoing, next, (int)sent);
 	turn->sent += (size_t)sent;
 	turn->more = false;
 	outgoing->stats->bytes_sent += (uint64_t)sent;
@@ -424,8 +425,9 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 			state = send_file(outgoing, &turn, &next);
 	}
 	unguard_turn(&turn);
-	if (!outgoing->stopped && !outgoing->replaced) /* or its number may be another's now */
-		let_go(&turn);
+	/* Else the descriptor may be closed, and its slot in use again. */
+	if (!outgoing->stopped && !outgoing->replaced)
+		uncork(&turn);
 	*sent = turn.sent;
 	return state;
 }

@@ -35,7 +35,7 @@ struct outgoing {
 	bool replaced; /* the socket was, during a flush */
 };
 
-/* How a flush ended. */
+/* The result of a flush. */
 enum outgoing_state {
 	OUTGOING_IDLE,      /* nothing to send; descriptors without a byte may wait */
 	OUTGOING_FULL,      /* the kernel takes no more until the socket is writable */
@@ -56,8 +56,8 @@ static inline uint64_t outgoing_end(const struct outgoing *outgoing)
 /* Queues a file behind all bytes. The stream closes its descriptor when the file is finished. -ENOMEM. */
 int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file);
 
-/* For the buffer's callback: `count` bytes have left the buffer. Positions move on by those that somebody
- * else has drained. */
+/* For the buffer's callback: `count` bytes have left the buffer. Positions move on by the bytes that the
+ * stream has not drained itself. */
 void outgoing_note_drained(struct outgoing *outgoing, size_t count);
 
 /*

@@ -9,16 +9,16 @@
 #include "transport/file_wait.h"
 
 /*
- * A file in the stream, as its user sees it. The stream embeds nothing of the user's; this joins the
- * two.
+ * A file in the stream, with its user's callbacks. The stream knows only the outgoing_file at its
+ * beginning.
  */
 struct ferry_file_producer {
-	struct outgoing_file file; /* first: the stream's view */
+	struct outgoing_file file; /* first member: the part that the stream knows */
 	struct ferry_transport *transport;
 	const struct ferry_file_callbacks *callbacks;
 	void *context;
 	uint64_t total;
-	struct file_wait wait; /* for its bytes, when it has none */
+	struct file_wait wait; /* used while the source has no bytes */
 };
 
 /* Whether the file is still in the stream, which must be locked. */
@@ -32,19 +32,19 @@ static struct ferry_file_producer *producer_of(struct outgoing_file *file)
 	return (struct ferry_file_producer *)file;
 }
 
-/* ---- what the stream tells ---- */
+/* ---- callbacks of the stream ---- */
 
 static void wait_for_bytes(struct outgoing_file *file)
 {
 	file_wait_begin(&producer_of(file)->wait);
 }
 
-static void leaving(struct outgoing_file *file)
+static void on_leaving(struct outgoing_file *file)
 {
 	file_wait_end(&producer_of(file)->wait);
 }
 
-static void told_progress(struct outgoing_file *file)
+static void on_progress(struct outgoing_file *file)
 {
 	struct ferry_file_producer *producer = producer_of(file);
 
@@ -53,7 +53,7 @@ static void told_progress(struct outgoing_file *file)
 		producer->callbacks->progress(producer, file->sent, producer->total, producer->context);
 }
 
-static void told_finished(struct outgoing_file *file)
+static void on_finished(struct outgoing_file *file)
 {
 	struct ferry_file_producer *producer = producer_of(file);
 
@@ -63,7 +63,7 @@ static void told_finished(struct outgoing_file *file)
 	free(producer);
 }
 
-/* ---- what users call ---- */
+/* ---- the public functions ---- */
 
 static int queue_file(struct ferry_transport *transport, struct ferry_file_producer *producer,
                       struct ferry_file_producer **out)
@@ -73,11 +73,11 @@ static int queue_file(struct ferry_transport *transport, struct ferry_file_produ
 	int status = outgoing_push_file(&transport->out.stream, &producer->file);
 	if (status < 0)
 		return status;
-	/* Before the lock is released: the loop may run in another thread. */
+	/* Set before the lock is released: the loop may run the callbacks in another thread. */
 	if (out != NULL)
 		*out = producer;
 	transport_want_write(transport);
-	/* A pull producer that gave a file has written. */
+	/* A file counts as output of a pull producer. */
 	if (transport->out.watcher != NULL)
 		transport->out.watcher->queued(transport->out.watcher_argument);
 	return 0;
@@ -93,10 +93,10 @@ static struct ferry_file_producer *new_producer(struct ferry_transport *transpor
 		return NULL;
 	*producer = (struct ferry_file_producer){
 	    .file = {.source = *source,
-	             .leaving = leaving,
+	             .leaving = on_leaving,
 	             .wait = wait_for_bytes,
-	             .progress = told_progress,
-	             .finished = told_finished},
+	             .progress = on_progress,
+	             .finished = on_finished},
 	    .transport = transport,
 	    .callbacks = callbacks,
 	    .context = context,
@@ -158,7 +158,7 @@ void ferry_file_producer_pause(struct ferry_file_producer *producer)
 	struct ferry_transport *transport = producer->transport;
 	struct bufferevent *bev = transport_lock(transport);
 	producer->file.paused = true;
-	/* What waits for the peer now may be this file: its write timeout must not run. */
+	/* If this file is the next item, the write timeout must not run while it is paused. */
 	if (is_queued(producer) && outgoing_is_paused(&transport->out.stream))
 		transport_stop_waiting(transport);
 	bufferevent_unlock(bev);

@@ -3,17 +3,17 @@
 #include "file/read_ahead.h"
 
 enum {
-	PIECE_FIRST = WARMTH_WINDOW_MIN, /* soon there */
-	PIECE_AHEAD = 2 * 1024 * 1024,   /* keeps the disk busy while the one before is sent */
-	LOOK_USEC = 1000,                /* when to look again; */
-	LOOKS_SOON = 8,                  /* after so many times, it is a busy disk: */
+	PIECE_FIRST = WARMTH_WINDOW_MIN, /* short, and in memory soon */
+	PIECE_AHEAD = 2 * 1024 * 1024,   /* keeps the disk busy while the piece before is sent */
+	LOOK_USEC = 1000,                /* the interval of the first LOOKS_SOON checks */
+	LOOKS_SOON = 8,                  /* after these the disk is busy, and the interval longer */
 	LOOK_LATER_USEC = 16000,
-	LOOKS_MAX = 64, /* about a second; then it is sent, though the loop waits for the disk */
+	LOOKS_MAX = 64, /* about a second; then the piece is sent, and the loop waits for the disk */
 };
 
-/* ---- bringing it into memory ---- */
+/* ---- reading pieces into memory ---- */
 
-/* Has the transport have a thread that reads ahead, if that is possible. */
+/* Acquires a thread that reads ahead for the transport. False: none could be started. */
 static bool has_thread(struct ferry_transport *transport)
 {
 	struct read_ahead *before = transport->read_ahead;
@@ -28,9 +28,8 @@ static bool has_thread(struct ferry_transport *transport)
 	return true;
 }
 
-/* Has a piece brought in, as soon as there is room for it in the queue. False when there is no thread
- * to do it. */
-static bool ask_for(struct file_wait *wait, int64_t offset, uint64_t max)
+/* Requests a piece; if the thread's queue is full, a later call requests it. False: there is no thread. */
+static bool request_piece(struct file_wait *wait, int64_t offset, uint64_t max)
 {
 	struct ferry_transport *transport = wait->transport;
 	struct file_source *source = &wait->file->source;
@@ -49,7 +48,7 @@ static bool ask_for(struct file_wait *wait, int64_t offset, uint64_t max)
 	return true;
 }
 
-/* Whether a piece is being brought in. */
+/* Whether a requested piece is still being read. */
 static bool is_coming(struct file_wait *wait)
 {
 	if (wait->ticket == 0)
@@ -61,8 +60,8 @@ static bool is_coming(struct file_wait *wait)
 	return false;
 }
 
-/* Has the piece that it waits for brought in. False when that is of no use, or has taken too long. */
-static bool bring_in(struct file_wait *wait)
+/* Requests the piece that the file waits for. False if that is useless, or has taken too long. */
+static bool request_next(struct file_wait *wait)
 {
 	struct file_source *source = &wait->file->source;
 	int64_t position = file_source_position(source);
@@ -72,11 +71,12 @@ static bool bring_in(struct file_wait *wait)
 		return false;
 	if (is_coming(wait))
 		return true;
-	/* It was brought in and is not there: evicted at once, or this file is never in the page cache. */
+	/* The piece was read and is not in memory: the kernel evicted it at once, or this file is never in the
+	 * page cache. */
 	if (position >= wait->asked_from && position < wait->asked_until &&
 	    (uint64_t)(wait->asked_until - position) >= (left < PIECE_FIRST ? left : PIECE_FIRST))
 		return false;
-	return ask_for(wait, position, PIECE_FIRST);
+	return request_piece(wait, position, PIECE_FIRST);
 }
 
 void file_wait_stay_ahead(struct file_wait *wait)
@@ -87,14 +87,14 @@ void file_wait_stay_ahead(struct file_wait *wait)
 	int64_t ahead = wait->asked_until - file_source_position(&wait->file->source);
 	if (ahead >= 0 && ahead < PIECE_AHEAD &&
 	    file_source_left_at(&wait->file->source, wait->asked_until) > 0)
-		ask_for(wait, wait->asked_until, PIECE_AHEAD);
+		request_piece(wait, wait->asked_until, PIECE_AHEAD);
 }
 
 /* ---- waiting for the source ---- */
 
 static bool wait_a_while(struct file_wait *wait);
 
-static void go_on(evutil_socket_t fd, short what, void *argument)
+static void on_wake_up(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what;
 	struct file_wait *wait = argument;
@@ -115,9 +115,10 @@ static bool make_wait_event(struct file_wait *wait, int fd)
 {
 	struct bufferevent *bev = wait->transport->rearm.bev;
 
-	/* EV_FINALIZE: deleting it never waits for its callback, which wants the lock that we hold. */
+	/* EV_FINALIZE: event_del() then does not wait for the callback, which would wait for the lock that the
+	 * caller has locked. */
 	wait->event = event_new(bufferevent_get_base(bev), fd,
-	                        (short)((fd >= 0 ? EV_READ : 0) | EV_FINALIZE), go_on, wait);
+	                        (short)((fd >= 0 ? EV_READ : 0) | EV_FINALIZE), on_wake_up, wait);
 	if (wait->event != NULL)
 		event_priority_set(wait->event, bufferevent_get_priority(bev));
 	return wait->event != NULL;
@@ -140,7 +141,7 @@ static bool wait_for_input(struct file_wait *wait)
 		return wait_a_while(wait);
 	if (event_add(wait->event, NULL) == 0)
 		return true;
-	/* epoll(7) does not take it. */
+	/* epoll(7) does not support this kind of descriptor. */
 	event_free(wait->event);
 	wait->event = NULL;
 	return wait_a_while(wait);
@@ -156,9 +157,9 @@ void file_wait_begin(struct file_wait *wait)
 	if (file->waiting == FILE_SOURCE_DRY) {
 		waits = wait_for_input(wait);
 	} else {
-		waits = bring_in(wait);
+		waits = request_next(wait);
 		if (waits)
-			waits = wait_a_while(wait); /* without memory for an event: poll */
+			waits = wait_a_while(wait); /* false without memory: try again */
 		else
 			warmth_give_up(&file->source.warmth, file_source_position(&file->source));
 	}

@@ -7,17 +7,17 @@
 #include "transport/end.h"
 
 /*
- * The producer of a transport: held back and let go by how much waits in the stream.
+ * The producer of a transport: paused and resumed by the number of bytes and descriptors in the stream.
  */
 struct producer {
 	struct ferry_transport *transport;
 	const struct ferry_producer_callbacks *callbacks;
 	void *context;
-	bool paused; /* push: told to pause */
-	bool asked;  /* pull: asked, and has written nothing since */
+	bool paused; /* push: pause_producing was called last */
+	bool asked;  /* pull: resume_producing was called, and nothing was written since */
 };
 
-/* Where libevent has no high-water mark. */
+/* The mark if libevent's high-water mark is 0. */
 static const size_t default_high = (size_t)64 * 1024;
 
 static bool over_high(const struct ferry_transport *transport)
@@ -36,7 +36,7 @@ static bool under_low(const struct ferry_transport *transport)
 	       transport->out.stream.marks.fd_count <= transport->out.fd_high / 2;
 }
 
-/* The callbacks below may free the producer: nothing follows the call. */
+/* The callbacks below may free the producer: the functions do not touch it after the call. */
 
 static void push_queued(void *argument)
 {
@@ -75,7 +75,7 @@ static void pull_sent(void *argument, bool empty)
 	producer->callbacks->resume_producing(producer->context);
 }
 
-static void gone(void *argument)
+static void connection_ended(void *argument)
 {
 	struct producer *producer = argument;
 	const struct ferry_producer_callbacks *callbacks = producer->callbacks;
@@ -86,8 +86,8 @@ static void gone(void *argument)
 		callbacks->stop_producing(context);
 }
 
-static const struct transport_watcher push_watcher = {push_queued, push_sent, gone};
-static const struct transport_watcher pull_watcher = {pull_queued, pull_sent, gone};
+static const struct transport_watcher push_watcher = {push_queued, push_sent, connection_ended};
+static const struct transport_watcher pull_watcher = {pull_queued, pull_sent, connection_ended};
 
 static int register_producer(struct ferry_transport *transport,
                              const struct ferry_producer_callbacks *callbacks, void *context,

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The static libraries of build.consumer.add_subdirectory: every symbol that a program can see begins with
-# `ferry_`, and the names that tests/consumer/consumer_names.c takes are local ones.
+# Checks the static libraries of build.consumer.add_subdirectory: every global symbol begins with `ferry_`, and the
+# names that tests/consumer/consumer_names.c defines are local symbols of the libraries.
 set -eu
 
 source=$FERRY_SOURCE archives=$FERRY_ARCHIVES work=$FERRY_WORK
@@ -14,7 +14,7 @@ fi
 
 status=0
 for archive in "$archives/libferry.a" "$archives/libferry_testing.a"; do
-	# Names with two underscores are those of the compiler: sanitizers and gcov have some.
+	# Names with two underscores belong to the compiler: sanitizers and gcov have some.
 	nm --defined-only --extern-only "$archive" | sed -n 's/^[0-9a-f]* [A-Za-z] //p' |
 		sed '/^__/d' | sort -u >"$work/global"
 	if ! grep -q '^ferry_' "$work/global"; then

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What docs/coverage.md names exists: each test, as `program: case`, is in the program's source, each function of ferry's
-# is in a header; and no cell of a table is empty, no row without a test.
+# Checks docs/coverage.md: the source of the program has each test, written `program: case`; a header has each
+# function of ferry; no cell of a table is empty, and no row is without a test.
 set -eu
 
 source=$FERRY_SOURCE work=$FERRY_WORK
@@ -25,7 +25,7 @@ source_of()
 	done
 }
 
-# A case in C registers itself where it is defined.
+# A case in C registers itself at its definition.
 has_case()
 {
 	case $1 in
@@ -56,7 +56,7 @@ for function in $(comm -23 "$work/named" "$work/functions"); do
 	complain "there is no function $function"
 done
 
-# Rows: those of a table but its head and the line below.
+# The rows of a table, without its head and the line below.
 awk -F '|' -v test='`[a-z0-9]+[.][a-z0-9_.-]+: [A-Za-z0-9_]+`' '
 	!/^\|/ { row = 0; next }
 	row++ < 2 { columns = NF; next }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compiles each public header alone, twice in one file, in every language that users have.
+# Compiles each public header alone, twice in one file, in one of the languages of the users.
 # Usage: headers.sh c|c++
 set -eu
 

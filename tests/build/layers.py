@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Holds the sources against the layers: an arrow up, a circle or an open transport is an error.
+"""Compares the sources with the layers: an arrow up, a circle or an open transport is an error.
 
-A folder of src/ includes and calls only folders that stand above it in LAYERS; public headers are
-vocabulary, for every folder. No two files need each other, neither by includes nor by calls. Only
-src/transport/ sees the fields of struct ferry_transport: nobody else includes the header that defines it.
-Calls are read from the objects' symbols.
+A folder of src/ includes and calls only folders that are above it in LAYERS; every folder may include public
+headers. No two files depend on each other, neither by includes nor by calls. Only src/transport/ uses the fields
+of struct ferry_transport: no other folder includes the header that defines it. The symbols of the objects show
+the calls.
 
 Usage: layers.py ROOT [OBJECTS]   (OBJECTS: the folder that has FOLDER/FILE.c.o)
 """

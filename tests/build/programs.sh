@@ -1,6 +1,6 @@
 #!/bin/sh
-# The blocks of C in a page, or in all pages of a directory, that are whole programs compile without a
-# warning against the installed library, and run to a good end. There must be one.
+# Compiles each block of C that is a whole program, in a page or in all pages of a directory, against the installed
+# library without a warning, and runs it; it must exit with 0. At least one such block must exist.
 # Usage: programs.sh README.md|docs   (by ctest)
 set -eu
 
@@ -24,7 +24,7 @@ count=0
 for program in "$work"/*.c; do
 	[ -e "$program" ] || break
 	echo "${program##*/}"
-	# eval: pkg-config quotes a path that has a space for the shell.
+	# eval: pkg-config quotes a path with a space for the shell.
 	eval "\"\$FERRY_CC\" \$FERRY_FLAGS -Wall -Wextra -Wno-unused-parameter -Werror \"\$program\" -o \"\${program%.c}\" $libraries"
 	"${program%.c}"
 	count=$((count + 1))

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The public headers, the version script and the shared library name the same functions, and a program
-# can take the address of each. The header that declares a function is named after the function's type:
-# ferry_line_stream_send() is declared in line.h.
+# Checks that the public headers, the version script and the shared library have the same functions, that a program
+# can take the address of each, and that the header of a function has the name of the function's type: line.h
+# declares ferry_line_stream_send().
 set -eu
 
 source=$FERRY_SOURCE library=$FERRY_LIBRARY work=$FERRY_WORK

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Counts sentences that open with a question word, and those in which things tell or say.
+"""Counts sentences that open with a question word, and sentences with the verbs of speech.
 
-A sentence has a subject that the code has a name for. Sentences that open with what, who, whoever, where,
-how, that or so hide it; so do things that tell and say. Fewer than 2 % and 1 % of the sentences may.
+The subject of a sentence is a thing that has a name in the code. A sentence that opens with `what`, `who`,
+`whoever`, `where`, `how`, `that` or `so` hides the subject, and a thing cannot `tell` or `say`. Fewer than 2 %
+and 1 % of the sentences may do so.
 
 Usage: english.py ROOT [--list] [PATH...]   with --list: each such sentence, with its place
 """

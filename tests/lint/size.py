@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Finds what no longer fits a screen: functions, internal headers, test files and examples.
+"""Finds functions, internal headers, test files and examples that are too long.
 
 Usage: size.py ROOT
 """
