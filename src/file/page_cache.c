@@ -79,7 +79,7 @@ void warmth_init(struct warmth *warmth, bool ask)
 	};
 }
 
-static size_t least(size_t a, size_t b, int64_t c)
+static size_t shortest_length(size_t a, size_t b, int64_t c)
 {
 	size_t least = a < b ? a : b;
 	return c < (int64_t)least ? (size_t)c : least;
@@ -92,7 +92,7 @@ static size_t count_warm(struct warmth *warmth, int fd, int64_t position, size_t
 		return 0;
 	/* The piece ends at a multiple of the window; the bytes of one turn are then not cut in the middle. */
 	size_t window = warmth->window - (size_t)(position % (int64_t)warmth->window);
-	size_t length = least(window, left, warmth->coming - position);
+	size_t length = shortest_length(window, left, warmth->coming - position);
 	if (!is_in_memory(fd, position, length)) {
 		if (length <= WARMTH_WINDOW_MIN)
 			return 0;
@@ -117,7 +117,7 @@ bool warmth_check(struct warmth *warmth, int fd, int64_t position, size_t left, 
 		warmth->until = position + (int64_t)there;
 		warmth->gave_up = false;
 	}
-	*length = least(*length, *length, warmth->until - position);
+	*length = shortest_length(*length, *length, warmth->until - position);
 	return true;
 }
 

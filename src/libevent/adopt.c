@@ -44,7 +44,7 @@ int adopt_bufferevent(struct bufferevent **out, int fd, struct event_base *base,
 
 /* ---- listeners ---- */
 
-static void never(evutil_socket_t fd, short what, void *argument)
+static void ignore_listener_event(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what, (void)argument;
 }
@@ -53,7 +53,7 @@ static void never(evutil_socket_t fd, short what, void *argument)
  * already, the listener's own event needs neither memory nor a system call. */
 static struct event *watch_before(struct event_base *base, int fd)
 {
-	struct event *event = event_new(base, fd, EV_READ | EV_PERSIST, never, NULL);
+	struct event *event = event_new(base, fd, EV_READ | EV_PERSIST, ignore_listener_event, NULL);
 
 	if (event != NULL && event_add(event, NULL) < 0) {
 		event_free(event);

@@ -383,7 +383,7 @@ int rearm_examine_stock(struct bufferevent *bev)
 }
 
 /* Runs in the loop, or in event_base_free(). */
-static void offer_input(struct event *event, void *argument)
+static void offer_pending_input(struct event *event, void *argument)
 {
 	(void)event;
 	struct bufferevent *bev = argument;
@@ -402,7 +402,7 @@ static void offer_input(struct event *event, void *argument)
 	bufferevent_decref(bev);
 }
 
-static void never(evutil_socket_t fd, short what, void *argument)
+static void ignore_finalizer_event(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what, (void)argument;
 }
@@ -413,10 +413,10 @@ int rearm_offer_input(struct bufferevent *bev)
 	if (status < 0)
 		return status;
 	/* Only a finaliser is certain to be called: event_base_free() calls it too. */
-	struct event *event = event_new(bev->ev_base, -1, 0, never, bev);
+	struct event *event = event_new(bev->ev_base, -1, 0, ignore_finalizer_event, bev);
 	if (event == NULL)
 		return -ENOMEM;
 	bufferevent_incref(bev);
-	event_free_finalize(0, event, offer_input);
+	event_free_finalize(0, event, offer_pending_input);
 	return 0;
 }

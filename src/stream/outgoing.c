@@ -206,8 +206,8 @@ static bool goes_on(struct outgoing_file *file, size_t joined, size_t behind)
 
 /* Sends the next bytes of the view as one message, with the descriptors that belong to them and a small
  * file behind them. Sets `sent` to the number of bytes of the view. */
-static int send_message(struct outgoing *outgoing, struct turn *turn,
-                        const struct vectors_view *view, const struct next *next, size_t *sent)
+static int send_piece(struct outgoing *outgoing, struct turn *turn, const struct vectors_view *view,
+                      const struct next *next, size_t *sent)
 {
 	struct iovec vectors[VECTORS_VIEW_MAX + 1];
 	/* Files in earlier messages of this turn have used part of the budget. */
@@ -247,7 +247,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 		struct next next = find_next(outgoing, done);
 		if (next.bytes == 0)
 			break;
-		state = send_message(outgoing, turn, &view, &next, &sent);
+		state = send_piece(outgoing, turn, &view, &next, &sent);
 		vectors_view_skip(&view, sent);
 		done += sent;
 	}
