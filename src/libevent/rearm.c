@@ -316,7 +316,7 @@ bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 	struct bufferevent *bev = rearm->bev;
 	struct record record = {0};
 
-	/* After a failure libevent deletes the read event, after success it does not touch it. That shows
+	/* After a failure libevent deletes the read event, after success it does not touch it. The event shows
 	 * the result even when callbacks are deferred. */
 	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
 	if (!reading)
