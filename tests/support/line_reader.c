@@ -242,7 +242,7 @@ void resume_reading(void)
 	ck_assert_int_eq(ferry_transport_resume_reading(reader.transport), 0);
 }
 
-size_t input_length(void)
+size_t reader_input_length(void)
 {
 	return evbuffer_get_length(
 	    bufferevent_get_input(ferry_transport_get_bufferevent(reader.transport)));

@@ -62,7 +62,7 @@ void set_raw(bool raw);
 void set_delimiter(const char *delimiter);
 void pause_reading(void);
 void resume_reading(void);
-size_t input_length(void);
+size_t reader_input_length(void);
 void pause_and_resume(struct reader *to, char event, const char *bytes, size_t length);
 
 #endif

@@ -15,11 +15,10 @@
 #include "closes.h"
 #include "ferry/dispatcher.h"
 #include "ferry/worker.h"
-#include "handoff/wire.h"
 #include "handoff_info.h"
-#include "message/wire.h"
 #include "test.h"
 #include "wire.h"
+#include "worker_frames.h"
 
 enum { STEPS = 600, WALKS = 40, SLOTS = 6, ITEMS = 2 * STEPS, OPEN_MAX = 100, HELD_MAX = 64 };
 enum { DEPTH_MAX = 2, REASON = 5, KNOWN = 32, SOON_USEC = 3000 };
@@ -221,55 +220,58 @@ static void flush_bare(struct slot *slot, size_t length)
 	memmove(slot->out, slot->out + sent, slot->out_length);
 }
 
-static void say(struct slot *slot, uint16_t type, const void *payload, size_t length)
+/* Appends a message to the bytes that are to be written, if it fits. */
+static void say(struct slot *slot, const unsigned char *bytes, size_t length)
 {
-	const struct message_header header = {type, (uint32_t)length, 0};
-
-	if (slot->out_length + MESSAGE_HEADER_SIZE + length > sizeof(slot->out))
+	if (slot->out_length + length > sizeof(slot->out))
 		return;
-	message_header_put(slot->out + slot->out_length, &header);
-	memcpy(slot->out + slot->out_length + MESSAGE_HEADER_SIZE, payload, length);
-	slot->out_length += MESSAGE_HEADER_SIZE + length;
+	memcpy(slot->out + slot->out_length, bytes, length);
+	slot->out_length += length;
 }
 
 static void say_hello(struct slot *slot)
 {
-	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
-	handoff_wire_hello_put(payload,
-	                       &(struct handoff_wire_hello){1, 1, support_random_below(20), 0});
-	say(slot, HANDOFF_WIRE_HELLO, payload, sizeof(payload));
+	unsigned char bytes[WORKER_FRAME_MAX];
+	say(slot, bytes, worker_hello_frame(bytes, support_random_below(20)));
 	flush_bare(slot, sizeof(slot->out));
 }
 
 /* An answer about a handoff that it was sent, true or not. */
 static void say_answer(struct slot *slot)
 {
-	unsigned char payload[HANDOFF_WIRE_ANSWER_SIZE];
+	unsigned char bytes[WORKER_FRAME_MAX];
 	struct handoff_wire_answer content = {support_random(), support_random_below(10), 0};
 
 	if (slot->known_count > 0 && support_random_below(10) != 0)
 		content = slot->known[support_random_below(slot->known_count < KNOWN ? slot->known_count
 		                                                                     : KNOWN)];
-	handoff_wire_answer_put(payload, &content);
-	say(slot, (uint16_t)(HANDOFF_WIRE_CLAIM + support_random_below(4)), payload, sizeof(payload));
+	uint16_t type = (uint16_t)(HANDOFF_WIRE_CLAIM + support_random_below(4));
+	say(slot, bytes, worker_answer_frame(bytes, type, &content));
 }
 
 static void say_credits(struct slot *slot)
 {
 	static const uint32_t values[] = {0, 1, 5, UINT32_MAX};
-	unsigned char payload[HANDOFF_WIRE_CREDITS_SIZE];
-	handoff_wire_credits_put(payload, values[support_random_below(4)]);
-	say(slot, HANDOFF_WIRE_CREDITS, payload, sizeof(payload));
+	unsigned char bytes[WORKER_FRAME_MAX];
+	say(slot, bytes, worker_credits_frame(bytes, values[support_random_below(4)]));
+}
+
+static void say_drain(struct slot *slot)
+{
+	unsigned char bytes[WORKER_FRAME_MAX];
+	say(slot, bytes, worker_frame(bytes, HANDOFF_WIRE_DRAIN, "", 0));
 }
 
 static void say_garbage(struct slot *slot)
 {
 	static const unsigned char garbage[30] = {'F', 'R', 'Y', 2, 9, 9};
-	if (support_random_below(2) == 0)
-		say(slot, (uint16_t)(HANDOFF_WIRE_CLAIM + support_random_below(5)), garbage,
-		    support_random_below(sizeof(garbage)));
-	else
+	unsigned char bytes[WORKER_FRAME_MAX];
+	if (support_random_below(2) == 0) {
+		uint16_t type = (uint16_t)(HANDOFF_WIRE_CLAIM + support_random_below(5));
+		say(slot, bytes, worker_frame(bytes, type, garbage, support_random_below(sizeof(garbage))));
+	} else {
 		(void)send(slot->fd, garbage, sizeof(garbage), MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
 }
 
 static void understand(struct slot *slot)
@@ -315,7 +317,7 @@ static void act_bare(struct slot *slot)
 		say_credits(slot);
 		break;
 	case 1:
-		say(slot, HANDOFF_WIRE_DRAIN, "", 0);
+		say_drain(slot);
 		break;
 	case 2:
 		if (support_random_below(10) == 0)

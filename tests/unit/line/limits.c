@@ -183,10 +183,10 @@ LOOP_TEST(no_more_is_buffered_than_the_longest_line_and_a_read, READER_WAYS)
 	for (int i = 0; i < 500; i++) {
 		ck_assert_int_ge(wire_send(reader_ends[1], block, sizeof(block), NULL, 0), 1);
 		pump_turns(1);
-		most = input_length() > most ? input_length() : most;
+		most = reader_input_length() > most ? reader_input_length() : most;
 	}
 	pump_turns(3);
-	ck_assert_uint_eq(input_length(), 0);
+	ck_assert_uint_eq(reader_input_length(), 0);
 	ck_assert_uint_gt(most, LONGEST - BLOCK);
 	ck_assert_uint_le(most, LONGEST + 1 + READ_MAX);
 	ck_assert_uint_eq(reader.events, 2);

@@ -96,11 +96,11 @@ LOOP_TEST(what_raw_mode_leaves_at_the_end_stays_in_the_input, READER_WAYS)
 	end_far_text();
 	expect_story("M[raw]R");
 	ck_assert_uint_eq(offers, 1);
-	ck_assert_uint_eq(input_length(), 2);
+	ck_assert_uint_eq(reader_input_length(), 2);
 	/* No callback runs after the end. */
 	set_raw(false);
 	expect_story("M[raw]R");
-	ck_assert_uint_eq(input_length(), 2);
+	ck_assert_uint_eq(reader_input_length(), 2);
 	close_reader();
 }
 
