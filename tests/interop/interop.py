@@ -1,8 +1,8 @@
-"""What the interop tests share: the C peer as a child process, a private directory for the
-sockets, and a ledger of which descriptor arrived with which bytes.
+"""Shared by the interop tests: the C peer as a child process, a private directory for the sockets,
+and a ledger that records which descriptor arrived with which bytes.
 
-Each test is a script that gets the peer's command as its arguments and leaves with 0 if all held.
-The deadlines here only end what hangs; they decide nothing else.
+Each test is a script. Its arguments are the command of the peer, and its exit status is 0 if all
+checks succeed. The deadlines only end a test that hangs; no result depends on them.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def socket_path():
 
 
 class Program:
-    """A child process, ended with the block at the latest."""
+    """A child process. If it still runs at the end of the `with` block, it is killed."""
 
     def __init__(self, *command):
         self.process = subprocess.Popen(
@@ -54,14 +54,15 @@ class Program:
         return self.process.stdout.readline()
 
     def finish(self):
-        """Waits for its own end; what it printed."""
+        """Waits until the process exits by itself, with status 0. Returns its output."""
         output, _ = self.process.communicate(timeout=DEADLINE)
         check_equal(self.process.returncode, 0, "exit status of " + self.process.args[0])
         return output
 
 
 class Peer(Program):
-    """The C peer. Listens, and is ready when this returns; or connects."""
+    """The C peer. With --listen it accepts connections once the constructor returns; otherwise it
+    connects."""
 
     def __init__(self, mode, side, path, *number):
         super().__init__(*sys.argv[1:], mode, side, path, *map(str, number))
@@ -69,13 +70,14 @@ class Peer(Program):
             check_equal(self.read_line(), "ready\n", "the peer's first line")
 
     def finish(self):
-        """Its report, by key."""
+        """Waits until the peer exits. Returns its report: a dictionary of numbers."""
         words = super().finish().split()
         return {key: int(value) for key, value in (word.split("=") for word in words)}
 
 
 def make_object(number):
-    """A descriptor that can be told from all others, and stands for a file or a pipe."""
+    """A new descriptor whose content is its number: a pipe if the number is odd, a memfd if it is
+    even."""
     text = f"descriptor {number}\n".encode()
     if number % 2:
         fd, end = os.pipe()
@@ -88,7 +90,7 @@ def make_object(number):
 
 
 def take_object(fd):
-    """Which one it is; the descriptor is closed."""
+    """Reads the number of a descriptor of make_object(), and closes it."""
     try:
         text = os.read(fd, 64)
     finally:
@@ -98,10 +100,10 @@ def take_object(fd):
 
 
 class Ledger:
-    """What the peer's send-fds sent, read by read."""
+    """The bytes and descriptors of the peer's send-fds mode, recorded for each read."""
 
     def __init__(self):
-        self.reads = []  # of the i-th descriptor: the stream before and after its read
+        self.reads = []  # for each descriptor: the length of the stream before and after its read
         self.stream = bytearray()
 
     def read(self, fds, data):
@@ -112,7 +114,8 @@ class Ledger:
             self.reads.append((before, len(self.stream)))
 
     def finish(self, count):
-        """Each descriptor came no later than its byte and never before the bytes before it."""
+        """Checks that all have arrived, each in the read that contains its byte: the first byte of
+        the line that names the descriptor."""
         position = 0
         expected = 0
         for line in bytes(self.stream).splitlines(keepends=True):
@@ -129,7 +132,8 @@ class Ledger:
 
 
 def run_cases(tests_with_cases):
-    """Each (test, case, case, ...) as (test, case, path), and a line for each that held."""
+    """Yields (test, case, path) for each case of each (test, case, case, ...). Prints an "ok" line
+    when the caller asks for the next one: the case has succeeded."""
     for test, *cases in tests_with_cases:
         for case in cases:
             with socket_path() as path:
@@ -138,7 +142,7 @@ def run_cases(tests_with_cases):
 
 
 def run(*tests_with_cases):
-    """The script's body: test(path, *case) for each case of each (test, case, case, ...)."""
+    """The body of a script. Calls test(path, *case) for each case of (test, case, case, ...)."""
     for test, case, path in run_cases(tests_with_cases):
         try:
             test(path, *case)

@@ -1,4 +1,5 @@
-"""Descriptors between ferry and socket.send_fds() and recv_fds() of Python's own library."""
+"""Descriptors between ferry and the functions of Python's standard library, socket.send_fds() and
+socket.recv_fds()."""
 
 import contextlib
 import os
@@ -16,7 +17,7 @@ def connect(path):
 
 
 def with_peer(path, mode, side, number, talk):
-    """Has the peer and talk(stream) speak. The peer's report."""
+    """Connects the peer with a socket, and calls talk() with it. Returns the report of the peer."""
     with contextlib.ExitStack() as stack:
         if side == "--connect":
             listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -52,7 +53,7 @@ def python_sends(path, side):
         nonlocal sent
         number = 0
         while number < COUNT:
-            # One to eight descriptors with one message.
+            # One message carries one to eight descriptors.
             fds = [make_object(i) for i in range(number, min(COUNT, number + number % 8 + 1))]
             lines = b"".join(b"%d\n" % i for i in range(number, number + len(fds)))
             check_equal(socket.send_fds(stream, [lines], fds), len(lines), "sent")

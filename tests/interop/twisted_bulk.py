@@ -1,4 +1,5 @@
-"""60 MB each way at once between ferry and Twisted, with either end closing its half first."""
+"""ferry and Twisted send 60 MB to each other at the same time. Either end closes its writing half
+first."""
 
 import os
 import zlib
@@ -17,8 +18,8 @@ LAST_WORD = b"last word"
 
 @implementer(IHalfCloseableProtocol, IPullProducer)
 class Bulk(Talker):
-    """Closes its half when all is sent; with `last`, not before the other end, and after one more
-    word."""
+    """Closes its writing half once all bytes are sent. With `last`, it first waits until the peer
+    has closed its half, and then sends LAST_WORD."""
 
     def __init__(self, last):
         super().__init__()

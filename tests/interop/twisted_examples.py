@@ -1,6 +1,6 @@
-"""examples/send_fd and receive_fd against what Twisted's documentation examples sendfd and recvfd do on
-the wire: "<path>\\r\\n" with the file's descriptor on the first byte, of which the receiver reads 80
-bytes.
+"""examples/send_fd and examples/receive_fd with the protocol of sendfd and recvfd, two examples of
+Twisted's documentation. The sender sends "<path>\\r\\n", with the descriptor of the file on the
+first byte. The receiver reads 80 bytes of the file.
 
 Arguments: [emulator...] SEND_FD RECEIVE_FD
 """
@@ -28,7 +28,7 @@ CONTENT = b"".join(b"%d " % i for i in range(1000))
 
 
 def make_file(path):
-    """The file to send, beside the socket."""
+    """Creates the file to send, in the directory of the socket. Returns its path."""
     name = path + ".content"
     with open(name, "wb") as file:
         file.write(CONTENT)
@@ -37,7 +37,7 @@ def make_file(path):
 
 @implementer(IFileDescriptorReceiver)
 class ReceiveFd(LineReceiver, Talker):
-    """As recvfd: the descriptor must be there when the line is."""
+    """As recvfd: the descriptor must arrive before its line."""
 
     def __init__(self):
         Talker.__init__(self)
@@ -56,7 +56,8 @@ class ReceiveFd(LineReceiver, Talker):
 
 
 class SendFd(Talker):
-    """As sendfd: the descriptor, then the line, of which Twisted sends the first byte alone."""
+    """As sendfd: sends the descriptor, then the line. Twisted sends the first byte of the line
+    alone, with the descriptor."""
 
     def __init__(self, name, with_descriptor=True):
         super().__init__()
@@ -99,7 +100,7 @@ def twisted_to_receive_fd(path):
 
 
 def wait_until_read(stream):
-    """Until the other end has taken all that was sent to it."""
+    """Waits until the other end has read all bytes that were sent to it."""
     unread = array.array("i", [1])
     deadline = time.monotonic() + DEADLINE
     while unread[0] != 0:
@@ -109,8 +110,8 @@ def wait_until_read(stream):
 
 
 def send_first_byte_alone(name, listener):
-    """As sendfd on the wire, with the first byte read before there is more. Twisted's writes may be
-    glued together by the kernel."""
+    """Sends the same bytes as sendfd, and waits after each byte until the receiver has read it. The
+    receiver therefore always reads the first byte alone; the kernel may merge writes of Twisted."""
     stream, _ = listener.accept()
     with stream, open(name, "rb") as file:
         line = name.encode() + b"\r\n"

@@ -1,4 +1,4 @@
-"""Descriptors between ferry and Twisted, many, in both directions."""
+"""Hundreds of descriptors between ferry and Twisted, in both directions."""
 
 import os
 
@@ -37,7 +37,7 @@ def twisted_receives(path, side):
 
 
 class Sender(Talker):
-    """Sends in one go, with `filler` bytes after the last descriptor, and closes."""
+    """Sends all descriptors at once, then about `filler` bytes, and closes the connection."""
 
     def __init__(self, filler):
         super().__init__()
@@ -46,7 +46,7 @@ class Sender(Talker):
         self.lines += [b"0 %s\n" % (b"x" * 65000)] * (filler // 65003)
 
     def connectionMade(self):
-        # Twisted wants a byte for each descriptor that is queued.
+        # Twisted sends each descriptor with one byte: as many bytes must be queued as descriptors.
         for fd, line in zip(self.fds, self.lines):
             self.transport.sendFileDescriptor(fd)
             self.transport.write(line)

@@ -1,4 +1,4 @@
-"""A protocol of Twisted's and a program in C, connected."""
+"""Connects a protocol of Twisted with the C peer."""
 
 import sys
 
@@ -35,13 +35,13 @@ class Talker(Protocol):
 
 
 def _observe(event):
-    # What Twisted catches in a protocol is a failure of the test.
+    # Twisted catches and logs the exceptions of a protocol. Here they fail the test.
     if "log_failure" in event and _waiting is not None and not _waiting.called:
         _waiting.errback(event["log_failure"])
 
 
 def wait_for(done):
-    """The same Deferred; fails also with what Twisted catches meanwhile."""
+    """Returns the same Deferred. It also fails if Twisted catches an exception meanwhile."""
     global _waiting
     _waiting = done.addTimeout(DEADLINE, reactor)
     return done
@@ -53,7 +53,7 @@ def listen(path, talker):
 
 @inlineCallbacks
 def connect(path, talker):
-    """Connects as soon as somebody listens."""
+    """Connects; tries again until a process listens on the path."""
     for _ in range(DEADLINE * 50):
         try:
             yield UNIXClientEndpoint(reactor, path).connect(Factory.forProtocol(lambda: talker))
@@ -65,7 +65,8 @@ def connect(path, talker):
 
 @inlineCallbacks
 def talk(talker, mode, side, path, *number):
-    """Has the peer and the talker speak until the connection is over. The peer's report."""
+    """Connects the peer with the talker, and waits until the connection has ended. Returns the
+    report of the peer."""
     port = None
     if side == "--connect":
         port = yield listen(path, talker)
@@ -79,7 +80,7 @@ def talk(talker, mode, side, path, *number):
 
 
 def run(*tests_with_cases):
-    """The script's body: each test returns a Deferred."""
+    """The body of a script. Each test returns a Deferred."""
     globalLogPublisher.addObserver(_observe)
 
     @inlineCallbacks
