@@ -24,6 +24,12 @@ def folder(name):
     return name.split("/", 1)[0]
 
 
+def unit(name):
+    """A source and its header are one, but in a program: there, a header that several sources share may stand
+    on the header of one of them."""
+    return name if folder(name) == "programs" else name[:-2]
+
+
 def includes(source):
     """Pairs of a file and what it includes, as paths below src/; public headers keep their ferry/."""
     for file in sorted(source.rglob("*.[ch]")):
@@ -102,9 +108,8 @@ def main():
         wrong = check_include(name, found)
         if wrong:
             complaints.append(f"src/{name}: #include \"{found}\": {wrong}")
-        # A source and its header are one file here.
-        if not found.startswith("ferry/") and found[:-2] != name[:-2]:
-            arrows[name[:-2]].add(found[:-2])
+        if not found.startswith("ferry/") and unit(found) != unit(name):
+            arrows[unit(name)].add(unit(found))
     for folders in sorted(path for path in source.iterdir() if path.is_dir() and path.name != "cmake"):
         if folders.name not in LAYERS:
             complaints.append(f"src/{folders.name} is not a layer")
@@ -112,7 +117,7 @@ def main():
     for name, home, symbol in called:
         if "/" in name and "/" in home and LAYERS.index(folder(home)) > LAYERS.index(folder(name)):
             complaints.append(f"src/{name}: {symbol}() is above it, in src/{home}")
-        arrows[name[:-2]].add(home[:-2])
+        arrows[unit(name)].add(unit(home))
     for members in circles(collections.defaultdict(set, arrows)):
         complaints.append("a circle: " + " ".join(members))
     print("\n".join(complaints) if complaints else
