@@ -9,9 +9,9 @@
 /* A busy connection reads a full socket buffer at once. A connection with messages of a few bytes offers
  * room for which libevent allocates no more than 1 KiB, its own header included: malloc(3) does not cache
  * larger blocks, and would take one and return it for each message. */
-static const size_t space_min = 960;
-static const size_t space_first = 4096;
-static const size_t space_max = (size_t)256 * 1024;
+static const unsigned int space_min = 960;
+static const unsigned int space_first = 4096;
+static const unsigned int space_max = 256 * 1024;
 
 void incoming_init(struct incoming *incoming, bool is_socket)
 {

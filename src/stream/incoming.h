@@ -14,8 +14,8 @@
  * them and whether the kernel has dropped others.
  */
 struct incoming {
-	size_t space;   /* room for the next read; grows and shrinks with what arrives */
-	bool is_socket; /* recvmsg(2), not readv(2) */
+	unsigned int space; /* room for the next read; grows and shrinks with what arrives */
+	bool is_socket;     /* recvmsg(2), not readv(2) */
 };
 
 void incoming_init(struct incoming *incoming, bool is_socket);

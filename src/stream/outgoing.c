@@ -98,12 +98,12 @@ static int flush_state(struct outgoing *outgoing, int error)
 {
 	switch (error) {
 	case -EAGAIN:
-		outgoing->stats->send_eagain++;
+		outgoing->marks.stats->send_eagain++;
 		return OUTGOING_FULL;
 	case -ENOBUFS:
 	case -ENOMEM:
 	case -ETOOMANYREFS: /* too many descriptors of this user in flight */
-		outgoing->stats->send_retries++;
+		outgoing->marks.stats->send_retries++;
 		return OUTGOING_NO_MEMORY;
 	default:
 		return error;
@@ -130,7 +130,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	if (!outgoing->is_socket)
 		guard_turn(turn);
 	do {
-		outgoing->stats->send_calls++;
+		outgoing->marks.stats->send_calls++;
 		length = outgoing->is_socket ? sendmsg(turn->fd, &message,
 		                                       MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0))
 		                             : writev(turn->fd, vectors, count);
@@ -143,12 +143,12 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 	/* The descriptors travel with the message's first byte: after a short count they are sent too, and must
 	 * not be sent again with the rest. */
 	if (length > 0 && fds > 0) {
-		outgoing->stats->fds_sent += fds;
+		outgoing->marks.stats->fds_sent += fds;
 		marks_close_first(&outgoing->marks, fds);
 	}
 	turn->sent += (size_t)length;
 	turn->more = more;
-	outgoing->stats->bytes_sent += (uint64_t)length;
+	outgoing->marks.stats->bytes_sent += (uint64_t)length;
 	return length;
 }
 
@@ -163,7 +163,7 @@ static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *fi
 		return;
 	file->sent += length;
 	outgoing->marks.progressed = file;
-	outgoing->stats->file_bytes_sent += length;
+	outgoing->marks.stats->file_bytes_sent += length;
 }
 
 /* Accounts for bytes of the file that were read and sent in a message. */
@@ -294,7 +294,7 @@ static int settle_file(struct outgoing *outgoing, const struct next *next, int r
 	case FILE_SOURCE_DRY:
 	case FILE_SOURCE_COLD:
 		next->file->waiting = result;
-		outgoing->stats->file_waits++;
+		outgoing->marks.stats->file_waits++;
 		return OUTGOING_PAUSED;
 	case 0:
 		marks_finish_at(&outgoing->marks, next->fds, file_source_end_status(source));
@@ -358,7 +358,7 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	    evbuffer_get_length(outgoing->buffer) > 0)
 		cork(turn);
 	turn->calls++;
-	outgoing->stats->sendfile_calls++;
+	outgoing->marks.stats->sendfile_calls++;
 	ssize_t sent = file_source_send(&file->source, turn->fd, left);
 	/* If the connection breaks during the call, the kernel returns a short count and raises SIGPIPE. */
 	turn->raised |= sent == -EPIPE || (sent >= 0 && (uint64_t)sent < asked);
@@ -368,7 +368,7 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 		return settle_file(outgoing, next, (int)sent);
 	turn->sent += (size_t)sent;
 	turn->more = false;
-	outgoing->stats->bytes_sent += (uint64_t)sent;
+	outgoing->marks.stats->bytes_sent += (uint64_t)sent;
 	count_file_bytes(outgoing, file, (size_t)sent);
 	if (file->source.remaining == 0)
 		marks_finish_at(&outgoing->marks, next->fds, 0);
@@ -437,7 +437,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
                    struct ferry_transport_stats *stats)
 {
-	*outgoing = (struct outgoing){.buffer = buffer, .stats = stats};
+	*outgoing = (struct outgoing){.buffer = buffer};
 	marks_init(&outgoing->marks, stats);
 }
 

@@ -21,7 +21,6 @@
 
 struct outgoing {
 	struct evbuffer *buffer;
-	struct ferry_transport_stats *stats;
 	struct marks marks;
 	uint64_t drained; /* the position of the buffer's first byte */
 	uint64_t

@@ -74,9 +74,9 @@ struct transport_step {
 struct transport_out {
 	struct outgoing stream;
 	enum transport_out_half half;
-	int error;        /* OUT_BROKEN: a negative errno */
-	bool fds_dropped; /* descriptors had no byte to travel with */
-	size_t fd_high;
+	int error;            /* OUT_BROKEN: a negative errno */
+	unsigned int fd_high; /* the descriptors' high-water mark */
+	bool fds_dropped;     /* descriptors had no byte to travel with */
 	struct transport_step step;
 	const struct transport_watcher *watcher;
 	void *watcher_argument;
@@ -89,8 +89,10 @@ struct ferry_transport {
 	struct event *loop_event; /* for work that must run from the loop; and the retry timer */
 
 	enum transport_life life;
+	int reason;                      /* of connection_lost */
+	int pipe_read_fd, pipe_write_fd; /* the transport's to close; -1 on a socket */
+	bool on_pipes;
 	bool freed;
-	int reason; /* of connection_lost */
 	struct transport_in in;
 	struct transport_out out;
 	struct {
@@ -108,9 +110,7 @@ struct ferry_transport {
 	struct bufferevent_rate_limit_group *rate_limit_group;
 	struct read_ahead *read_ahead; /* since the first cold file */
 	struct ferry_transport_stats stats;
-	uint64_t cookie;                 /* of a unix socket */
-	int pipe_read_fd, pipe_write_fd; /* the transport's to close; -1 on a socket */
-	bool on_pipes;
+	uint64_t cookie; /* of a unix socket */
 };
 
 #endif

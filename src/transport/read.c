@@ -39,11 +39,12 @@ static ssize_t read_once(struct ferry_transport *transport, size_t max, bool *ma
 	ssize_t length = incoming_read(&transport->in.stream, fd, input, max, &ancillary, maybe_more);
 	if (length > 0)
 		count_read(transport, (size_t)length);
-	transport_deliver_fds(transport, &ancillary, length);
+	if (ancillary.count > 0 || ancillary.truncated || ancillary.ignored > 0)
+		transport_deliver_fds(transport, &ancillary, length);
 	return length;
 }
 
-/* How many bytes the rate limits and the high-water mark allow to read now; 0: none. */
+/* The bytes that the rate limits and the high-water mark allow to read now; 0: none. */
 static size_t read_allowance(struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
@@ -61,7 +62,7 @@ static size_t read_allowance(struct ferry_transport *transport)
 	return high - length < (size_t)max ? high - length : (size_t)max;
 }
 
-/* How many bytes one wake-up may read in all. A member of a rate limit group reads its share of the bucket at
+/* The bytes that one wake-up may read in all. A member of a rate limit group reads its share of the bucket at
  * most: else the first member to wake up would empty it. */
 static size_t read_budget(struct bufferevent *bev)
 {

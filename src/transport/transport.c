@@ -249,7 +249,7 @@ int ferry_transport_set_fd_buffer(struct ferry_transport *transport, size_t high
 	if (transport == NULL || high == 0 || limit < high || limit > FD_LIMIT_MAX)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->out.fd_high = high;
+	transport->out.fd_high = (unsigned int)high;
 	transport->out.stream.marks.fd_limit = (unsigned int)limit;
 	bufferevent_unlock(bev);
 	return 0;
