@@ -1,6 +1,6 @@
 #!/bin/sh
-# A browser's request through proxy and worker: builds the examples, starts a ferry-proxy on 127.0.0.1,
-# which starts its ferry-workers, and stays until Ctrl-C, which ends all of them.
+# A demo of the programs for a browser: builds them, starts a ferry-proxy on 127.0.0.1, which starts its
+# ferry-workers, and runs until Ctrl-C.
 set -eu
 
 usage='usage: demo.sh [--port N] [--root DIR] [--workers N]
@@ -51,7 +51,7 @@ status=0
 dir=
 children=
 
-# Ends the children that were started here, by their numbers, and waits for each.
+# Ends the children of this script, by their pids, and waits for each.
 stop()
 {
 	trap '' INT TERM HUP
@@ -77,7 +77,7 @@ trap 'exit 129' HUP
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ferry-demo.XXXXXX")
 
-# Without the proxy the demo is over. Workers that end are the proxy's affair: it starts others.
+# The proxy restarts its workers; the demo ends only if the proxy has ended.
 all_alive()
 {
 	for pid in $children; do
@@ -93,7 +93,7 @@ check_children()
 	fi
 }
 
-# wait_for COMMAND…: until it succeeds, or a child ends, or half a minute has passed
+# wait_for COMMAND…: waits until it succeeds; fails if a child ends, or after half a minute
 wait_for()
 {
 	tries=0
@@ -116,7 +116,7 @@ workers_are_ready()
 	[ "$(grep -c ' is ready$' "$dir/proxy.log")" -ge "$count" ]
 }
 
-# The status line of a request of its own; bash belongs to every Debian, a web client does not.
+# Sends a request with bash, which every Debian has, unlike a web client.
 answers()
 {
 	line=$(bash -c 'exec 3<>"/dev/tcp/${0%:*}/${0##*:}" && printf "HEAD / HTTP/1.0\r\n\r\n" >&3 &&

@@ -1,8 +1,9 @@
-"""Clients in great number, while workers are killed, stopped and starved; or while the proxy is upgraded.
+"""Many clients, while workers are killed, stopped and starved; or while the proxy is upgraded.
 
-FERRY_BIN is the directory of the proxy and the worker, FERRY_CHAOS_LOAD the clients' program. Prints
-`name value` lines, and ends with 1 if anything was lost that a killed worker had not claimed; judge.py says
-what that means. Everything is on the loopback, in a temporary directory, by processes of this one's own.
+FERRY_BIN is the directory of the proxy and the worker, FERRY_CHAOS_LOAD the program of the clients. The
+script prints `name value` lines. It exits with 1 if a request failed that no killed worker had claimed;
+judge.py has the rules. All sockets are on the loopback, all files in a temporary directory, and all
+processes descend from this one.
 """
 
 import argparse
@@ -23,14 +24,14 @@ import processes
 LOAD = os.environ["FERRY_CHAOS_LOAD"]
 CLIENTS = 64
 KILL_EVERY = 0.2  # seconds
-# Addresses of the clients that come before, by the number of the first connection.
+# The number of the first connection, of the main run and of the clients before it: other addresses.
 MAIN_FIRST, WARM_FIRST = 0, 100_000_000
 FAULTS_SHOWN = 20
 
 
 class Violence:
-    """One worker is killed at each step; some are stopped for a while, and killed so or continued; now and
-    then one may open next to no descriptors. Chosen by the seed."""
+    """Kills one worker at each step. Stops some for a while, and then continues or kills them. Now and then it
+    leaves a worker almost no free descriptors. The seed determines the choices."""
 
     def __init__(self, seed, server):
         self.random = random.Random(seed)
@@ -42,13 +43,13 @@ class Violence:
         self.counts = {"killed": 0, "killed_while_stopped": 0, "stopped": 0, "starved": 0}
 
     def look(self):
-        """Opens a pidfd on each worker that is new."""
+        """Opens a pidfd on each new worker."""
         for pid in self.server.worker_pids():
             known = self.workers.get(pid)
             if known is not None and known.is_alive():
                 continue
             if known is not None:
-                raise AssertionError(f"two workers had the number {pid}: this run proves nothing")
+                raise AssertionError(f"two workers had the pid {pid}: the run is void")
             with contextlib.suppress(ProcessLookupError):
                 self.workers[pid] = processes.Process(pid)
         for worker in (self.stopped, self.starved):
@@ -102,7 +103,7 @@ class Violence:
         running = [worker for worker in self.living() if worker is not self.stopped]
         if running:
             self.kill(running.pop(self.random.randrange(len(running))))
-        # Two of them run on, so that there is somebody to take over.
+        # Two workers stay running, to take over.
         if self.stopped is None and len(running) > 1 and self.random.randrange(3) == 0:
             self.begin_stop(now, running.pop(self.random.randrange(len(running))))
         if self.starved is None and running and self.random.randrange(3) == 0:
@@ -149,7 +150,7 @@ class Run:
     # ---- what is open ----
 
     def connections(self):
-        """TCP connections of the proxy's port that a process still has."""
+        """The number of TCP connections of the proxy's port that a process has."""
         count = 0
         port = f"{self.server.port:04X}"
         for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
@@ -160,7 +161,7 @@ class Run:
         return count
 
     def open_fds(self):
-        """(the proxy's, the most that a worker has) when none has a client."""
+        """The numbers of descriptors: (of the proxy, [of each worker])."""
         def count(pids):
             found = []
             for pid in pids:
@@ -171,7 +172,7 @@ class Run:
 
     def measure_idle(self):
         processes.wait_until(lambda: self.connections() == 0, "all connections are closed")
-        # What is closed with a connection is closed within the same turn of a loop, or the next one.
+        # The other descriptors of a connection are closed in the same turn of the loop, or in the next one.
         counts = []
         for _ in range(10):
             counts.append(self.open_fds())
@@ -185,7 +186,7 @@ class Run:
                                                     for fds in workers) + self.connections()
 
     def settle(self):
-        """How many descriptors and zombies are left when all had the time to go."""
+        """Waits for the last descriptors and zombies; returns the numbers of those that stay."""
         def zombies():
             found = [pid for proxy in self.server.proxy_pids()
                      for pid in processes.children_of(proxy)]
@@ -213,7 +214,7 @@ class Run:
 
     def upgrade(self, load):
         for _ in range(self.options.upgrades):
-            time.sleep(0.3)  # so that each one has clients of its own
+            time.sleep(0.3)  # each proxy gets clients of its own
             self.server.upgrade()
             self.upgrades += 1
         load.terminate()
@@ -248,7 +249,7 @@ class Run:
         return verdict
 
     def report(self):
-        """The lines; and whether all is as it must be."""
+        """Prints the lines; returns whether the run is without a fault."""
         verdict = self.judge()
         numbers = {**verdict.totals, **self.counts,
                    "retried": self.retried, "upgrades": self.upgrades,
@@ -264,7 +265,7 @@ class Run:
 
 
 def end_all():
-    """Whatever has happened, nothing of this run stays."""
+    """Kills all processes of this run."""
     for _ in range(100):
         for pid in processes.descendants():
             with contextlib.suppress(OSError):
@@ -282,7 +283,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(2 ** 32))
     parser.add_argument("--upgrades", type=int, default=0,
-                        help="nobody is killed: the proxy is upgraded so often")
+                        help="upgrade the proxy this number of times, and kill no worker")
     options = parser.parse_args()
     print("seed", options.seed, flush=True)
     processes.adopt_orphans()

@@ -1,11 +1,11 @@
-"""The proxy and its workers, as the harness needs them: all that it knows of their options and of how they
-say something is here.
+"""The proxy and its workers for the harness: their options, and the format of their output.
 
-- workers append a line to the claim log for each connection they are given: claim PID ATTEMPT ADDRESS:PORT;
-- the proxy appends one to the outcome log when it hears how a handoff ended:
+- a worker appends a line to the claim log for each connection that it claims:
+  claim PID ATTEMPT ADDRESS:PORT;
+- the proxy appends a line to the outcome log for the outcome of each handoff:
   outcome done|rejected|expired|kept PID-OR-0 ATTEMPT ADDRESS:PORT REASON;
-- it prints "listening ADDRESS:PORT" once it serves, and "admin ADDRESS:PORT" for its metrics;
-- SIGUSR2 has it start its successor, and end once that one serves and its own clients are handed off.
+- the proxy prints "listening ADDRESS:PORT" once it serves, and "admin ADDRESS:PORT" for its metrics;
+- after SIGUSR2 the proxy starts its successor, and ends once that serves and its own clients are handed off.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ import processes
 
 WORKERS = 4
 BIN = pathlib.Path(os.environ["FERRY_BIN"])
-# Longer than any pause that this run makes: nobody is to be refused.
+# Longer than any pause of the run: no client is refused.
 QUEUE_SECONDS = 30
-# Shorter than many of the times for which a worker is stopped: those are fenced.
+# Shorter than many of the stops of a worker, which is then fenced.
 ANSWER_SECONDS = 0.5
 
 
 class Daemons:
-    """A proxy that starts its workers itself, and its own successor."""
+    """A proxy that starts its workers, and its own successor."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -46,13 +46,13 @@ class Daemons:
     def text(self):
         return self.output.read_text(errors="replace")
 
-    def said(self, word):
-        """What the proxy has last said after a word; None: nothing yet."""
+    def printed(self, word):
+        """The last text that the proxy has printed after a word, or None."""
         found = re.findall(rf"^{word} (\S+)$", self.text(), re.MULTILINE)
         return found[-1] if found else None
 
     def wait_for_proxy(self):
-        address = processes.wait_until(lambda: self.said("listening"), "the proxy listens")
+        address = processes.wait_until(lambda: self.printed("listening"), "the proxy listens")
         self.port = int(address.rsplit(":", 1)[1])
 
     def worker_pids(self):
@@ -68,11 +68,11 @@ class Daemons:
         processes.wait_until(all_there, "all workers are there")
 
     def tend(self):
-        """What must be done from time to time."""
+        """Housekeeping; to be called from time to time."""
         processes.reap()
 
     def stop(self):
-        """All that is left, in the good way; what does not end by itself is named."""
+        """Ends all proxies with SIGTERM; fails if a process does not end."""
         left = self.proxy_pids()
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -93,7 +93,7 @@ class Daemons:
         self.wait_for_workers()
 
     def metric(self, name):
-        url = f"http://{self.said('admin')}/-/metrics"
+        url = f"http://{self.printed('admin')}/-/metrics"
         with urllib.request.urlopen(url, timeout=processes.DEADLINE) as answer:
             text = answer.read().decode()
         found = re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE)

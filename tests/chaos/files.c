@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Around the sizes of a page, of a socket's buffers, and of what ferry sends as a file. */
+/* Sizes around those of a page, of socket buffers, and of the smallest file that ferry sends by
+ * sendfile(2). */
 static const size_t sizes[FILES] = {0,     1,     2,     100,    1000,   1400,  4095,
                                     4096,  4097,  8192,  16383,  16384,  16385, 40000,
                                     65535, 65536, 65537, 100003, 262144, 500009};
@@ -16,7 +17,7 @@ size_t file_size(unsigned int file)
 	return sizes[file];
 }
 
-/* No part of a file looks like another one, or like a part of another file. */
+/* No two parts of a file, or of two files, are equal. */
 static void fill(unsigned char *bytes, size_t size, unsigned int file)
 {
 	uint64_t state = 0x9e3779b97f4a7c15u * (file + 1);

@@ -1,7 +1,7 @@
 #ifndef FERRY_CHAOS_FILES_H
 #define FERRY_CHAOS_FILES_H
 
-/* The files that are served: the same for every run, so that a client knows each byte. */
+/* The files that the worker serves: the same in every run, for the comparison of each byte. */
 
 #include <stddef.h>
 
@@ -9,7 +9,7 @@ enum { FILES = 20, SMALL_FILES = 13 }; /* the small ones come first */
 
 size_t file_size(unsigned int file);
 
-/* All of a file; made at its first use, for the program's life. NULL: out of memory. */
+/* The bytes of a file, made at the first use and never freed. NULL: no memory. */
 const unsigned char *file_bytes(unsigned int file);
 
 /* Writes FILES files, "0", "1", …, into a directory. 0, or -1 with errno. */

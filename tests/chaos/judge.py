@@ -1,22 +1,22 @@
-"""The verdict of a run, from what everybody wrote down: the clients, the workers, the proxy, and the harness
-of its own kills. Nothing here looks at a process or at a clock.
+"""The verdict on a run, from the logs of the clients, of the workers, of the proxy, and of the harness
+about its kills. This module looks at no process and at no clock.
 
-A connection is named by the client's address and port, which no other one of the run has. A failed request
-is excused by one thing only: a worker had claimed its connection, and the harness killed that worker before
-the client saw the failure. Who had claimed it is proven by either of two logs:
+A connection is identified by the client's address and port, which are unique in the run. There is one excuse
+for a failed request: a worker had claimed its connection, and the harness had killed that worker before the
+client saw the failure. Either of two logs proves the claim:
 
-- the worker's own line, written when it was given the connection;
-- the proxy's: the handoff's outcome is KEPT, by that worker. A worker may be killed between its claim and
-  its line, but a claim that succeeded is in the channel, and the proxy reads it.
+- the worker's own line, written when it got the connection;
+- the outcome KEPT at the proxy, by that worker. A worker may be killed between its claim and its line, but a
+  successful claim is in the channel, and the proxy reads it.
 
-An answer is never excused: neither one with another status than asked for, nor one with a wrong byte; nor is
-silence.
+There is no excuse for an answer with another status than expected or with a wrong byte, nor for a missing
+answer.
 """
 
 import collections
 import dataclasses
 
-# How a client may see that the process at the other end has died.
+# The endings that a client sees if the process at the other end has died.
 BROKEN = ("closed", "reset")
 
 
@@ -39,7 +39,7 @@ class Claim:
 @dataclasses.dataclass
 class Outcome:
     what: str  # done, rejected, expired, kept
-    pid: int  # 0: nobody's
+    pid: int  # 0: no worker
     attempt: int
     reason: str
 
@@ -51,7 +51,7 @@ def read_connections(lines):
 
 
 def read_claims(lines):
-    """{name: [Claim, …]}; lines of another kind are ignored."""
+    """{name: [Claim, …]}; other lines are ignored."""
     claims = collections.defaultdict(list)
     for line in lines:
         words = line.split()
@@ -72,7 +72,7 @@ def read_outcomes(lines):
 
 
 class Judge:
-    """killed: {pid: when, right before it was killed}. outcomes None: this proxy does not write any."""
+    """killed: {pid: time right before the kill}. outcomes None: the proxy writes no log."""
 
     def __init__(self, claims, outcomes, killed):
         self.claims = claims
@@ -82,7 +82,7 @@ class Judge:
             "connections", "requests", "ok", "failed_after_claim", "failed_unclaimed", "delivered_twice",
             "closed_unannounced", "not_ended", "not_in_claim_log", "outcomes_missing",
             "outcomes_twice", "proven_by_outcome_only"), 0)
-        self.faults = []  # a line for each
+        self.faults = []  # one line each
         self.seen = set()
 
     def add(self, connection):
@@ -96,7 +96,7 @@ class Judge:
         if connection.begun != connection.answered:
             self.add_failure(connection)
         elif connection.ending == "idle" and not self.is_excused(connection):
-            # A client may have been about to ask: the request would have been lost.
+            # If the client had been about to send a request, that request would have been lost.
             self.count("closed_unannounced", connection)
         elif connection.ending == "no-end":
             self.count("not_ended", connection)
@@ -111,7 +111,7 @@ class Judge:
             self.count("failed_unclaimed", connection)
 
     def takers(self, name):
-        """Who was given it, by either log."""
+        """The pids that got the connection, by either log."""
         taken = {claim.pid for claim in self.claims.get(name, ())}
         if self.outcomes is not None:
             taken |= {outcome.pid for outcome in self.outcomes.get(name, ())
@@ -124,7 +124,7 @@ class Judge:
             pid in self.killed and self.killed[pid] <= connection.time for pid in taken)
 
     def check_logs(self, connection):
-        """That the logs say of each connection what they must: else they would prove nothing."""
+        """Checks that the logs are complete for the connection: otherwise they prove nothing."""
         claims = self.claims.get(connection.name, ())
         if len(claims) > 1 or len(self.takers(connection.name)) > 1:
             self.count("delivered_twice", connection)
@@ -148,7 +148,7 @@ class Judge:
                            f"outcomes {outcomes} killed {killed}")
 
     def finish(self):
-        """Of whom nobody but the workers speaks."""
+        """Finds connections in the claim log that no client had; returns whether there is no fault."""
         for name, claims in self.claims.items():
             if name not in self.seen:
                 self.faults.append(f"claimed, and no client of ours: {name} {claims}")

@@ -1,4 +1,4 @@
-"""The judge finds what it must: each test is one thing that may go wrong in a run, and its name."""
+"""The judge detects each fault: a test is one fault of a run, and its name in the totals."""
 
 import unittest
 

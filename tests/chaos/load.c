@@ -1,13 +1,13 @@
-/* Clients of an HTTP server: many at once, each with one connection after the other, each answer compared
- * byte by byte with what it must be.
+/* Clients of an HTTP server: many at a time, each with one connection after the other. Each answer is
+ * compared byte by byte with the expected one.
  *
- * A connection has an address of its own, 127.64.x.y:port, that no other one of the run has, so that what
- * others write down of it can be found. When it is over, a line about it goes into the log:
+ * A connection has an address of its own, 127.64.x.y:port, which is unique in the run, to find it in the
+ * logs of others. After its end the client writes a line to its log:
  *
  *     ADDRESS:PORT BEGUN ANSWERED ENDING STATUS TIME
  *
- * with the number of requests that were begun and that were answered as they must be, how it ended (see
- * `endings` below), the status of the last answer, and the clock (CLOCK_MONOTONIC) in nanoseconds. */
+ * with the number of requests that were begun, the number of correct answers, the ending (see `endings`
+ * below), the status of the last answer, and the time (CLOCK_MONOTONIC) in nanoseconds. */
 
 #include "files.h"
 #include "plan.h"
@@ -36,17 +36,17 @@ enum {
 	PORTS = 50000, /* of each address */
 	CONNECTIONS_MAX = 2000000000,
 	HEAD_MAX = 8192,
-	DEADLINE_SECONDS = 60 /* without a byte; nothing that works comes near */
+	DEADLINE_SECONDS = 60 /* without a byte; a working server is much faster */
 };
 
-/* The first two are as they must be. */
+/* The first two are correct. */
 enum ending { DONE, IDLE, CLOSED, RESET, NO_END, TIMEOUT, STATUS, WRONG, NO_CONNECTION };
 static const char *const endings[] = {
-    [DONE] = "done",       /* the client has all it asked for, or was told Connection: close */
-    [IDLE] = "idle",       /* the server ended it between two answers, unannounced */
-    [CLOSED] = "closed",   /* the server ended it, in the place of an answer or in it */
-    [RESET] = "reset",     /* the same, with an error */
-    [NO_END] = "no-end",   /* all is answered, and the server does not end it */
+    [DONE] = "done",       /* the client has all answers, or got Connection: close */
+    [IDLE] = "idle",       /* the server closed it between two answers, without notice */
+    [CLOSED] = "closed",   /* the server closed it before or within an answer */
+    [RESET] = "reset",     /* the same with an error */
+    [NO_END] = "no-end",   /* all answers are there, and the server does not close it */
     [TIMEOUT] = "timeout", /* no answer */
     [STATUS] = "status",   /* an answer, but neither 200 nor 206 */
     [WRONG] = "wrong",     /* an answer that is not HTTP, or has other bytes than the file */
@@ -59,14 +59,14 @@ struct client {
 	unsigned int number, connections;
 	struct plan plan;
 	struct bufferevent *bev;
-	struct event *timer; /* of pauses; and puts the next connection on its way */
+	struct event *timer; /* of pauses, and of the next connection */
 	enum state state;
 	struct sockaddr_in address;
 	unsigned int begun, answered;
 	unsigned int status;
 	size_t left; /* of the body */
-	bool last;   /* the server has said Connection: close */
-	bool final;  /* the request is the client's last */
+	bool last;   /* the server has sent Connection: close */
+	bool final;  /* the request is the last of the client */
 	char head[256];
 	size_t head_length;
 };
@@ -113,13 +113,13 @@ static void client_is_out(void)
 		event_base_loopbreak(base);
 }
 
-/* The line is written even when nothing was begun: then somebody ended an idle connection. */
+/* Also a connection without a request gets a line: the server has closed an idle connection. */
 static void leave(struct client *client, enum ending ending)
 {
 	char host[INET_ADDRSTRLEN];
 
 	if (ending == NO_CONNECTION)
-		client->begun++; /* what it would have asked */
+		client->begun++; /* the request that the client would have sent */
 	inet_ntop(AF_INET, &client->address.sin_addr, host, sizeof(host));
 	fprintf(log_file, "%s:%u %u %u %s %u %llu\n", host, ntohs(client->address.sin_port),
 	        client->begun, client->answered, endings[ending], client->status, now());
@@ -206,7 +206,7 @@ static void answer_is_whole(struct client *client)
 {
 	client->answered++;
 	if (evbuffer_get_length(bufferevent_get_input(client->bev)) > 0)
-		leave(client, WRONG); /* more than it should be */
+		leave(client, WRONG); /* bytes after the answer */
 	else if (waits_for_the_end(client))
 		client->state = LEAVING;
 	else if (client->final || stopping)
@@ -215,7 +215,7 @@ static void answer_is_whole(struct client *client)
 		pause_then_ask(client);
 }
 
-/* The value of a field; NULL: the head has none. */
+/* The value of a field, or NULL. */
 static const char *field(const char *head, const char *name)
 {
 	size_t length = strlen(name);
@@ -228,7 +228,7 @@ static const char *field(const char *head, const char *name)
 	return NULL;
 }
 
-/* Whether it is the head of the answer that the request must have. */
+/* DONE: the head is that of the expected answer. */
 static enum ending check_head(struct client *client, const char *head)
 {
 	const struct request *request = current(client);
@@ -255,7 +255,7 @@ static enum ending check_head(struct client *client, const char *head)
 	return DONE;
 }
 
-/* False when the client has left. */
+/* False: the head is not complete, or the client has left. */
 static bool read_head(struct client *client, struct evbuffer *input)
 {
 	char head[HEAD_MAX + 1];
@@ -343,7 +343,7 @@ static void something_happened(struct bufferevent *bev, short what, void *contex
 		leave(client, ending_of(client, what));
 }
 
-/* A socket at an address that no connection of this run has had. */
+/* A socket with an address that is new in this run. */
 static int next_socket(struct client *client)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -377,7 +377,7 @@ static bool connect_somewhere(struct client *client)
 	bufferevent_enable(client->bev, EV_READ | EV_WRITE);
 	if (bufferevent_socket_connect(client->bev, (struct sockaddr *)&server, sizeof(server)) == 0)
 		return true;
-	/* An earlier run's, still in TIME_WAIT. */
+	/* The address is in TIME_WAIT since an earlier run. */
 	need(errno == EADDRNOTAVAIL, "connect");
 	bufferevent_free(client->bev);
 	return false;
@@ -410,7 +410,7 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 
 /* ---- the program ---- */
 
-/* What is under way goes on to its end, without further requests. */
+/* Open connections continue to their end, without further requests. */
 static void stop(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd, (void)what, (void)argument;
@@ -456,8 +456,7 @@ static unsigned long long number(const char *text, unsigned long long max)
 static const char usage[] =
     "usage: chaos_load --make-files DIR\n"
     "       chaos_load --port PORT --log FILE [--clients N] [--seconds N] [--seed N]\n"
-    "                  [--first N]   the number of the first connection, for another run's "
-    "addresses\n";
+    "                  [--first N]   the number of the first connection: other addresses\n";
 
 static const char *read_options(int argc, char **argv, const char **directory)
 {

@@ -1,7 +1,7 @@
 #ifndef FERRY_CHAOS_PLAN_H
 #define FERRY_CHAOS_PLAN_H
 
-/* What a client does: chosen by the seed alone, and not by what happens meanwhile. */
+/* The plan of a client: determined by the seed alone, and not by events of the run. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,32 +9,32 @@
 
 enum { REQUESTS_MAX = 20 };
 
-/* How a client ends its connection, once it has its answers. */
+/* The ways in which a client ends a connection after its last answer. */
 enum leaving {
-	CLOSES,         /* a FIN, right after the last answer */
-	RESETS,         /* an RST in its place */
-	ENDS_ITS_HALF,  /* a FIN behind the last request, and waits for the server's */
-	ASKS_FOR_CLOSE, /* says so in the last request, and waits for the server's FIN */
+	CLOSES,         /* sends a FIN right after the last answer */
+	RESETS,         /* sends an RST */
+	ENDS_ITS_HALF,  /* sends a FIN after the last request, and waits for the server's */
+	ASKS_FOR_CLOSE, /* sends Connection: close, and waits for the server's FIN */
 	LEAVINGS
 };
 
 struct request {
 	unsigned int file;
 	bool has_range;
-	size_t first, length;  /* of the file, without a range too */
+	size_t first, length;  /* the expected part of the file */
 	unsigned int pause_ms; /* before it */
-	unsigned int split;    /* bytes of the head that go first; 0: all of it does */
+	unsigned int split;    /* bytes of the head before a pause; 0: no pause */
 	unsigned int split_pause_ms;
 };
 
 struct plan {
 	unsigned int request_count;
 	enum leaving leaving;
-	bool small_buffer; /* at the client: the worker has to wait for it */
+	bool small_buffer; /* a small receive buffer: the worker waits for the client */
 	struct request requests[REQUESTS_MAX];
 };
 
-/* The plan of a client's so-manieth connection. */
+/* The plan of one connection of a client; both are numbers. */
 void plan_make(struct plan *plan, uint64_t seed, unsigned int client, unsigned int connection);
 
 #endif

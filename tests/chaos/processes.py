@@ -1,8 +1,8 @@
-"""Processes of this run, and no others: those that this one has started, and theirs.
+"""The processes of this run: the children of this process, and their descendants.
 
-This process is made the subreaper of its descendants, so that what a proxy leaves behind, when it hands its
-work to a new one, becomes a child of this one and can still be found. Signals go through a pidfd that was
-opened while the process was known to be a descendant: a number that is used again cannot be hit.
+This process is the subreaper of its descendants: a process that loses its parent, a proxy at an upgrade for
+example, becomes a child of this one and can still be found. Signals go through a pidfd that was opened while
+the process was known to be a descendant: a signal cannot hit another process that has got the same pid.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def adopt_orphans():
 
 
 def stat_of(pid):
-    """(name, state, when it started); None: there is no such process."""
+    """(name, state, start time), or None without such a process."""
     try:
         text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -57,7 +57,7 @@ def children_of(pid):
 
 
 def descendants():
-    """All of this process's, zombies included, the older generations first."""
+    """All descendants of this process, with zombies, older generations first."""
     found = children_of(os.getpid())
     for pid in found:
         found += children_of(pid)
@@ -68,7 +68,7 @@ def by_name(name):
     """Living descendants that run the program."""
     def is_it(pid):
         stat = stat_of(pid)
-        # Between fork and exec a process has its parent's name: two looks would be needed, one is enough.
+        # Between fork and exec a process has the name of its parent; it is then counted under that name.
         return stat is not None and stat[0] == name[:15] and stat[1] != "Z"
     return [pid for pid in descendants() if is_it(pid)]
 
@@ -81,7 +81,7 @@ def spawn(*arguments, **options):
 
 
 def reap():
-    """Collects what has ended: our own, whose status their Popen keeps, and orphans."""
+    """Reaps ended processes: own children, whose Popen keeps the status, and orphans."""
     for pid in children_of(os.getpid()):
         stat = stat_of(pid)
         if stat is None or stat[1] != "Z":
@@ -94,7 +94,7 @@ def reap():
 
 
 class Process:
-    """A descendant, held by a pidfd."""
+    """A descendant, with a pidfd."""
 
     def __init__(self, pid):
         self.pid = pid
@@ -124,7 +124,7 @@ class Process:
             return 0
 
     def squeeze(self, spare):
-        """Leaves it `spare` more descriptors than it has."""
+        """Lowers the descriptor limit of the process to `spare` above its open descriptors."""
         with contextlib.suppress(OSError):
             limit = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (self.fds() + spare, limit[1]))

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Clients in great number, while workers are killed or the proxy is upgraded: docs/testing.md has what is
-# printed. Builds for release, unless FERRY_BIN and FERRY_CHAOS_LOAD say what to run.
+# Many clients, while workers are killed or the proxy is upgraded; docs/testing.md explains the output. Builds
+# for release, unless FERRY_BIN and FERRY_CHAOS_LOAD are set.
 # Usage: run.sh [--seconds N] [--seed N] [--upgrades N]
 set -eu
 

@@ -1,4 +1,4 @@
-"""ferry-copy as processes, send and receive: what arrives, what is gone on with, and what is refused."""
+"""ferry-copy send and receive as processes: the file that arrives, the resumed copy, and the refusals."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ import harness
 KIB = 1024
 MIB = 1024 * KIB
 LARGE = 64 * MIB
-# A rate at which the large file does not end before the deadline of everything else.
+# At this rate a copy of the large file takes longer than every deadline.
 CRAWL = LARGE // (4 * harness.DEADLINE)
 
 HEADER = struct.Struct("<4sBBHQQQ")
@@ -41,7 +41,7 @@ def sha256(path):
 
 
 class Copying(unittest.TestCase):
-    """Each test has a directory, with an empty one for the receiver in it."""
+    """Each test has a directory, which contains an empty one for the receiver."""
 
     listen_at = "unix:{}/socket"
 
@@ -69,7 +69,7 @@ class Copying(unittest.TestCase):
         return child
 
     def listening(self, name, *arguments, **options):
-        """A program that listens, and the address where it does."""
+        """Starts a program that listens; returns it with its address."""
         address = self.listen_at.format(self.directory)
         options_before = [word for word in arguments if word.startswith("-") and word != "-"]
         rest = arguments[len(options_before):]
@@ -89,7 +89,7 @@ class Copying(unittest.TestCase):
             self.assertEqual(self.ended(child), 0, child.text())
 
     def copy(self, source, *options, **popen):
-        """Copies, and returns what the sender said."""
+        """Copies, and returns the output of the sender."""
         receiver, address = self.receiver()
         sender = self.child("send", *options, address, str(source), **popen)
         self.both_end_well(sender, receiver)
@@ -213,7 +213,7 @@ class WholeOverAName(Copying):
 
 class Interrupted(Copying):
     def crawl(self):
-        """A copy that is under way, and does not get to its end."""
+        """Starts a copy that does not reach its end."""
         receiver, address = self.receiver()
         sender = self.child("send", f"--limit={CRAWL}", address, str(self.large))
         harness.wait_until(self.part_has_bytes, "bytes in the part")
@@ -336,7 +336,7 @@ class Errors(Copying):
         return sender.text()
 
     def test_the_receiver_cannot_write(self):
-        limit = 4 * MIB  # what a full disk is to the program: write(2) fails in the middle
+        limit = 4 * MIB  # as on a full disk, write(2) fails in the middle
         receiver, address = self.receiver(preexec_fn=lambda: resource.setrlimit(
             resource.RLIMIT_FSIZE, (limit, limit)))
         said = self.fails(receiver, address, self.large)
@@ -403,10 +403,10 @@ class Errors(Copying):
 
 
 class ForeignSender(Copying):
-    """ferry-copy receive against a peer that says what ferry-copy send does not."""
+    """ferry-copy receive against a peer with frames that ferry-copy send does not send."""
 
     def converse(self, *messages):
-        """Says it all, and returns what the receiver answered; it must have given up."""
+        """Sends the messages, and returns the bytes of the receiver, which must have failed."""
         receiver, address = self.receiver()
         with self.socket_to(address) as peer:
             for message in messages:
@@ -493,7 +493,7 @@ class ForeignSenderOverTcp(ForeignSender):
 
 
 class ForeignReceiver(Copying):
-    """ferry-copy send against a peer that says what ferry-copy receive does not."""
+    """ferry-copy send against a peer with frames that ferry-copy receive does not send."""
 
     def converse(self, *messages):
         sender, address = self.listening("send", str(self.large))
@@ -535,7 +535,7 @@ class ForeignReceiver(Copying):
 
 class Progress(Copying):
     def terminal(self):
-        """A pseudo terminal of 100 columns: its two ends."""
+        """Opens a pseudo terminal of 100 columns; returns its two ends."""
         ours, theirs = pty.openpty()
         subprocess.run(["stty", "columns", "100", "rows", "24"], stdin=theirs, check=True)
         return ours, theirs
@@ -548,7 +548,7 @@ class Progress(Copying):
                 raise AssertionError(f"nothing more is drawn: {text!r}")
             try:
                 block = os.read(ours, 4096)
-            except OSError:  # the last of the programs that had it is gone
+            except OSError:  # the last program on the terminal has ended
                 return text
             if not block:
                 return text
@@ -564,7 +564,7 @@ class Progress(Copying):
         os.close(theirs)
         text = self.drawn(ours, None)
         self.both_end_well(sender, receiver)
-        # valgrind says so when it does not know cachestat(2).
+        # valgrind prints a line about cachestat(2), which it does not know.
         return re.sub(r"--\d+-- [^\r\n]*\r\n", "", text.decode())
 
     def test_on_a_terminal_a_bar_is_drawn_in_place(self):

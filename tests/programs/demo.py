@@ -1,6 +1,6 @@
-"""examples/demo.sh starts, serves, and leaves nothing behind: no process, no socket, no directory.
+"""examples/demo.sh starts, serves, and leaves no process, no socket and no directory.
 
-FERRY_DEMO is the script. It builds in build/demo, as for everybody.
+FERRY_DEMO is the script. It builds in build/demo, as for a user.
 """
 
 import os
@@ -17,7 +17,7 @@ DEMO = os.environ["FERRY_DEMO"]
 
 
 class Demo:
-    """The script in a process group of its own, as a terminal would start it."""
+    """The script in a process group of its own, as a terminal starts it."""
 
     def __init__(self, case, *arguments):
         self.directory = pathlib.Path(case.directory)
@@ -28,7 +28,7 @@ class Demo:
             self.process = subprocess.Popen(
                 ["sh", DEMO, *arguments], stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,
-                # A shell cannot trap what was ignored when it started.
+                # A shell cannot trap a signal that was ignored when the shell started.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 env={**os.environ, name: value, "TMPDIR": str(case.temporary)})
         case.addCleanup(self.process.wait)
@@ -46,7 +46,7 @@ class Demo:
         return lines[0].split(" ", 1)[1]
 
     def processes(self):
-        """All that it started and that lives, by a mark in their environment: name by number."""
+        """The living processes of the demo, found by a mark in their environment: {pid: name}."""
         found = {}
         for entry in pathlib.Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -55,7 +55,7 @@ class Demo:
                 if self.mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
                     found[int(entry.name)] = (entry / "comm").read_text().strip()
             except OSError:
-                continue  # gone, or another user's
+                continue  # it has ended, or belongs to another user
         return found
 
 
@@ -83,7 +83,7 @@ class DemoCase(unittest.TestCase):
 
     def test_it_serves_until_a_signal_and_leaves_nothing(self):
         for number in (signal.SIGINT, signal.SIGTERM):
-            for kill in (os.kill, os.killpg):  # Ctrl-C goes to all of a terminal's group
+            for kill in (os.kill, os.killpg):  # Ctrl-C signals the whole process group
                 with self.subTest(number, kill=kill):
                     demo = self.start()
                     self.assert_page(demo.url())

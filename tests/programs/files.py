@@ -1,4 +1,4 @@
-"""A browser's requests travel through proxy and worker: files, parts of files, and refusals."""
+"""The requests of a browser to proxy and worker: files, parts of files, and refusals."""
 
 import concurrent.futures
 import hashlib
@@ -161,14 +161,14 @@ class Files(harness.ServerCase):
             self.assertTrue(client.at_end())
 
     def test_who_reads_no_answers_is_not_read_from(self):
-        """Requests for 3 MB each: the worker takes the next one only when an answer has left."""
+        """Each answer has 3 MB: the worker reads the next request only after an answer was sent."""
         request = b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n"
         with self.server.client() as client:
             client.ask("/")
             client.socket.setblocking(False)
             sent = 0
             quiet = 0
-            while quiet < 20:  # full for good: both sockets' buffers are
+            while quiet < 20:  # the buffers of both sockets stay full
                 try:
                     sent += client.socket.send(request * 1000)
                     quiet = 0
@@ -257,7 +257,7 @@ class Refusals(harness.ServerCase):
                     self.assertEqual(client.input, b"")
 
     def test_an_answer_is_read_although_the_client_goes_on_sending(self):
-        """Closing with unread input would reset the connection, and lose the answer."""
+        """A close with unread input would reset the connection, and lose the answer."""
         with self.server.client() as client:
             client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n")
             client.send(b"x" * 200000)
@@ -288,7 +288,7 @@ class Refusals(harness.ServerCase):
             self.assertEqual(client.read_answer().status, 505)
 
     def test_a_head_beyond_8_kib_is_431(self):
-        for first in (0, 1):  # at the proxy, and at the worker on a connection kept alive
+        for first in (0, 1):  # at the proxy, and at the worker on a kept connection
             with self.subTest(first), self.server.client() as client:
                 for _ in range(first):
                     client.ask("/")
@@ -327,12 +327,12 @@ class Truncation(harness.ServerCase):
 
 
 def memory_bound():
-    """KiB of resident memory that a worker may take; sanitizers have shadows."""
+    """The limit of the resident memory of a worker, in KiB; sanitizers need more."""
     return 10 ** 9 if harness.INSTRUMENTED else 32 * 1024
 
 
 def connection_count(worker):
-    """Of TCP clients, as /proc shows it: sockets beside the channel to the proxy."""
+    """The number of TCP clients from /proc: the sockets other than the channel to the proxy."""
     links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{worker.pid}/fd")]
     inodes = {link[len("socket:["):-1] for link in links if link.startswith("socket:[")}
     with open("/proc/net/tcp", encoding="ascii") as table:

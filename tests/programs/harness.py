@@ -1,9 +1,9 @@
-"""Proxy and workers as child processes, and raw HTTP over sockets: what the end-to-end tests share.
+"""Proxy and workers as child processes, and raw HTTP over sockets, for the tests of the programs.
 
-FERRY_BIN is the directory of the example programs. FERRY_EMULATOR is what runs them, if anything, but
-not the workers: valgrind 3.19 does not know openat2(2), without which a worker does not start. Everything is on
-127.0.0.1 with ports that the kernel picks, in a temporary directory of its own. A wait has a deadline
-that a machine in order never comes near; no test passes or fails by how long something takes.
+FERRY_BIN is the directory of the programs. FERRY_EMULATOR is a command that runs them, or empty. Workers run
+without it: valgrind 3.19 does not know openat2(2), which a worker needs to start. All sockets are on
+127.0.0.1 with ports from the kernel, or in a temporary directory. A wait has a deadline that a working
+program never reaches; no test passes or fails by the time that something takes.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import unittest
 DEADLINE = int(os.environ.get("FERRY_DEADLINE", "120"))
 BIN = pathlib.Path(os.environ["FERRY_BIN"])
 EMULATOR = os.environ.get("FERRY_EMULATOR", "").split()  # valgrind
-INSTRUMENTED = bool(EMULATOR or os.environ.get("FERRY_INSTRUMENTED"))  # sizes mean nothing then
+INSTRUMENTED = bool(EMULATOR or os.environ.get("FERRY_INSTRUMENTED"))  # then sizes are not comparable
 
 
 def wait_until(condition, what):
@@ -35,7 +35,7 @@ def wait_until(condition, what):
 
 
 class Child:
-    """A program whose output goes to a file, so that it is never held up by a full pipe."""
+    """A program whose output goes to a file: a full pipe never blocks it."""
 
     def __init__(self, directory, name, *arguments, prefix=(), emulated=False, programs=BIN,
                  **options):
@@ -76,7 +76,7 @@ class Child:
         self.process.wait()
 
     def stop(self):
-        """SIGTERM; the program has to end well, and a sanitizer to have nothing to say."""
+        """Sends SIGTERM. The program has to exit with 0, which a sanitizer with a report prevents."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(DEADLINE)
@@ -98,7 +98,7 @@ class Answer:
 
 
 class Client:
-    """A TCP connection that speaks HTTP/1.1 byte for byte as told."""
+    """A TCP connection for exact bytes of HTTP/1.1."""
 
     def __init__(self, port, timeout=DEADLINE):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
@@ -137,7 +137,7 @@ class Client:
         return answer
 
     def at_end(self):
-        """Waits for the server's end of the connection; what it sent before is in self.input."""
+        """Waits for the end of the stream; the bytes before it are in self.input."""
         while self.read_more():
             pass
         return True
@@ -220,7 +220,7 @@ class Server:
 
 
 class ServerCase(unittest.TestCase):
-    """One server for all tests of a class; each leaves as many descriptors open as it found."""
+    """One server for all tests of a class. After each test the number of open descriptors is as before."""
 
     options = {}
 
@@ -230,7 +230,7 @@ class ServerCase(unittest.TestCase):
         cls.addClassCleanup(cls.server.stop)
 
     def setUp(self):
-        # The first answer of a process may open what stays open: the loop's own descriptors.
+        # The first answer of a process may open descriptors that the loop keeps.
         children = [self.server.proxy, *self.server.workers]
         before = {child: child.fds() for child in children}
 

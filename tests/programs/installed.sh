@@ -5,7 +5,7 @@ set -eu
 FERRY_BIN=$FERRY_PREFIX/bin
 export FERRY_BIN
 for program in ferry-proxy ferry-worker ferry-copy; do
-	# Nothing is printed for a static library.
+	# ldd prints no line for a static library.
 	library=$(ldd "$FERRY_BIN/$program" | awk '/libferry/ { print $3 }')
 	case $(readlink -f "${library:-$FERRY_PREFIX}") in
 	"$(readlink -f "$FERRY_PREFIX")"*) ;;

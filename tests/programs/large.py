@@ -1,6 +1,6 @@
-"""A large file of random bytes: it arrives whole, by sendfile(2), in little memory.
+"""A large file of random bytes arrives unchanged, by sendfile(2), and takes little memory.
 
-FERRY_LARGE_MIB is its size. Prints what was measured.
+FERRY_LARGE_MIB is its size. The test prints its measurements.
 """
 
 import hashlib
@@ -87,7 +87,7 @@ class Large(unittest.TestCase):
     @unittest.skipUnless(shutil.which("strace"), "no strace")
     def test_its_bytes_never_enter_the_process(self):
         trace = self.server.directory / "trace"
-        # -D: the worker stays this process's child, and the tracer ends after it.
+        # -D: the worker stays the child of this process, and the tracer ends after it.
         self.server.worker_prefix = ("strace", "-D", "-f", "-C", "-y", "-o", trace)
         worker = self.server.add_worker()
         self.fetch()
@@ -111,7 +111,7 @@ class Large(unittest.TestCase):
                 if re.search(r"% time|---|sendfile|read|epoll_wait|sendmsg|recvmsg", line)],
               sep="\n", flush=True)
         self.assertEqual(sent, SIZE)
-        # One byte to ask whether the next piece is in memory would be no read of the file.
+        # A read of one byte may ask whether the next piece is in the page cache.
         self.assertLessEqual(read, sendfiles)
 
 

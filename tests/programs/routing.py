@@ -1,4 +1,4 @@
-"""Where a request goes: by host and path, past full queues, and with whose address."""
+"""The routes of requests: by host and path, past full queues, and with the client's address."""
 
 import contextlib
 import os
@@ -82,11 +82,11 @@ class Routes(Case):
             self.assertIn(words, page.body.decode())
         self.assertEqual(self.proxy.admin("/-/healthz").status, 200)
         self.assertEqual(self.proxy.admin("/").status, 404)
-        self.assertEqual(self.get("any", "/-/status")[0], 404)  # not where clients are
+        self.assertEqual(self.get("any", "/-/status")[0], 404)  # not on an address for clients
 
 
 class Balanced(Case):
-    """Behind a load balancer that says who a client is."""
+    """Behind a load balancer that passes the address of a client on."""
 
     def setUp(self):
         self.proxy = self.start(config="""

@@ -1,4 +1,4 @@
-"""A proxy that starts its own workers, and clients that put load on it while things happen to them."""
+"""A proxy that starts its workers, and clients that send requests during kills and replacements."""
 
 import contextlib
 import ctypes
@@ -18,13 +18,13 @@ import harness
 
 PR_SET_CHILD_SUBREAPER = 36
 
-# A proxy that has taken over is a child of the one before it; when that ends it becomes this process's,
-# which can then wait for it.
+# A proxy that has taken over is a child of its predecessor. When that ends, the new proxy becomes a child
+# of this process, which can wait for it.
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def children(pid):
-    """The processes that one has started, by number: their names. Dead ones are not counted."""
+    """The living children of a process: {pid: name}."""
     found = {}
     with contextlib.suppress(OSError):
         for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
@@ -73,7 +73,7 @@ class Proxy:
 
     @staticmethod
     def install(programs, worker_script):
-        """The proxy, and beside it something else in the worker's place."""
+        """Installs the proxy, and a script in the place of the worker."""
         programs.mkdir()
         (programs / "ferry-proxy").symlink_to(harness.BIN / "ferry-proxy")
         worker = programs / "ferry-worker"
@@ -92,7 +92,7 @@ class Proxy:
         return self.child.text()
 
     def addresses(self, what):
-        """All that were printed; each proxy prints its own."""
+        """All addresses that were printed; each proxy prints its own."""
         return [(host, int(port)) for host, port in
                 re.findall(rf"^{what} (.*):(\d+)$", self.text(), re.M)]
 
@@ -115,7 +115,7 @@ class Proxy:
             return harness.Answer(head, body)
 
     def metric(self, line):
-        """The value of a line of /-/metrics that starts so."""
+        """The value of the one line of /-/metrics with this start."""
         text = self.admin("/-/metrics").body.decode()
         found = [entry.rsplit(" ", 1)[1] for entry in text.splitlines() if entry.startswith(line)]
         assert len(found) == 1, (line, found)
@@ -146,7 +146,7 @@ class Proxy:
         os.kill(self.pid, number)
 
     def upgrade(self):
-        """SIGUSR2; waits until the new one serves. The number of the old one, which may take its time."""
+        """Sends SIGUSR2, and waits until the new proxy serves. Returns the old pid, which may still run."""
         old = self.pid
         listens = len(self.addresses("listening")) // self.generations
         self.signal(signal.SIGUSR2)
@@ -157,7 +157,7 @@ class Proxy:
         return old
 
     def wait_for_end(self, pid):
-        """Its status."""
+        """Returns the exit status."""
         if pid == self.child.pid:
             return self.child.process.wait(harness.DEADLINE)
         deadline = time.monotonic() + harness.DEADLINE
@@ -170,7 +170,7 @@ class Proxy:
         raise AssertionError(f"process {pid} does not end: {self.text()}")
 
     def reports(self):
-        """What a sanitizer has said, of whatever process."""
+        """The lines of sanitizers, of all processes."""
         return [line for line in self.text().splitlines()
                 if re.search(r"Sanitizer|runtime error:|==\d+==", line)]
 
@@ -192,22 +192,22 @@ class Proxy:
             self.temporary.cleanup()
 
     def claims(self):
-        """Who took which client: a list of (pid, attempt, address)."""
+        """The claims of the workers: a list of (pid, attempt, address)."""
         if not self.claim_log.exists():
             return []
         lines = [line.split() for line in self.claim_log.read_text().splitlines()]
         return [(int(pid), int(attempt), address) for _, pid, attempt, address in lines]
 
     def outcomes(self):
-        """A list of (outcome, pid, attempt, address, reason)."""
+        """The outcomes at the proxy: a list of (outcome, pid, attempt, address, reason)."""
         lines = [line.split() for line in self.outcome_log.read_text().splitlines()]
         return [(outcome, int(pid), int(attempt), address, int(reason))
                 for _, outcome, pid, attempt, address, reason in lines]
 
 
 class Load:
-    """Clients in threads, until told to stop: half of them with a connection for each request, half with
-    connections that they keep as long as the answers allow, idle in between now and then."""
+    """Clients in threads, until stop(). Half of them make a connection for each request. The others keep a
+    connection as long as the answers allow, with pauses between the requests."""
 
     def __init__(self, proxy, threads=8):
         self.proxy = proxy
@@ -215,9 +215,9 @@ class Load:
         self.stopping = threading.Event()
         self.lock = threading.Lock()
         self.served = 0
-        self.kept = 0      # answers but the first on a connection
-        self.closed = 0    # answers that ended a connection that would have been kept
-        self.failures = []  # (address of the client, what happened)
+        self.kept = 0      # answers after the first one on a connection
+        self.closed = 0    # answers that ended a connection which the client would have kept
+        self.failures = []  # (address of the client, the error)
         self.threads = [threading.Thread(target=self.run, args=(index % 2 == 1,))
                         for index in range(threads)]
         for thread in self.threads:
@@ -253,7 +253,7 @@ class Load:
             self.connection(keep)
 
     def wait_for_more(self, count=200):
-        """Until so many more were served, by each kind of client."""
+        """Waits until each kind of client has `count` more answers."""
         with self.lock:
             served, kept = self.served + count, self.kept + count
         harness.wait_until(lambda: self.served >= served and self.kept >= kept or self.failures,
@@ -280,7 +280,7 @@ class Case(unittest.TestCase):
         self.assertEqual(proxy.ask("/").body, b"hello")
 
     def assert_is_let_go(self, client):
-        """Each request is answered, until an answer says that it was the last, which comes soon."""
+        """Checks that each request is answered, up to an answer with Connection: close."""
         def last():
             answer = client.ask("/")
             self.assertEqual(answer.body, b"hello")

@@ -1,4 +1,4 @@
-"""The proxy keeps its workers: killed, stopped, replaced and failing ones, while clients go on."""
+"""The proxy supervises its workers: killed, stopped, replaced and failing ones, under load."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ class Killed(Case):
             proxy.wait_until_ready(3 + round_number)
         load.wait_for_more()
         load.stop()
-        # One may be killed between its claim and the line about it: the proxy knows, too.
+        # A worker may be killed between its claim and its line in the claim log: the proxy has the outcome.
         claimed = {address for pid, _, address in proxy.claims() if pid in killed}
         kept = {address for outcome, pid, _, address, _ in proxy.outcomes()
                 if outcome == "kept" and pid in killed}
@@ -77,7 +77,8 @@ class Stopped(Case):
             kept.ask("/")
             os.kill(stopped, signal.SIGSTOP)
             waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            self.assertEqual(waiting.read_answer().body, b"hello")  # by the new one, not claimed before
+            # The new worker answers; the stopped one had not claimed the connection.
+            self.assertEqual(waiting.read_answer().body, b"hello")
             proxy.wait_for(rf"\(pid {stopped}\) is disconnected: .*timed out")
             self.assertIn(stopped, children(proxy.pid))
             self.assertEqual([pid for pid, _, _ in proxy.claims()].count(stopped), 1)
@@ -210,14 +211,14 @@ class Ends(Case):
             self.assert_is_let_go(client)
         for pid in workers:
             self.assertEqual(proxy.wait_for_end(pid), 0)
-        # The control socket of a killed proxy is in nobody's way.
+        # The control socket of a killed proxy does not prevent a new one.
         again = harness.Child(proxy.directory, "ferry-proxy", "--root", proxy.root, "--port", "0",
                               "--control", proxy.control, emulated=True)
         again.wait_for("listening ")
         again.stop()
 
     def test_the_clients_see_the_end_that_their_worker_makes(self):
-        """No copy of a connection stays in the proxy: it is stopped, and the client's end comes."""
+        """The proxy has no copy of the connection: while it is stopped, the client sees the end."""
         proxy = self.start(workers=1)
         with proxy.client() as client:
             client.ask("/")
@@ -231,7 +232,7 @@ class Ends(Case):
 
 
 def fds_of_clients(proxy):
-    """Connected TCP sockets of the proxy, as /proc shows them."""
+    """The number of connected TCP sockets of the proxy, from /proc."""
     inodes = set()
     for entry in os.scandir(f"/proc/{proxy.pid}/fd"):
         target = os.readlink(entry.path)

@@ -1,4 +1,4 @@
-"""What clients, workers and kernels do to proxies: the service stays, or comes back."""
+"""The service survives misbehaving clients, workers and kernels, or recovers."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ REQUEST = b"GET /index.html HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def reset(client):
-    """Closes with a reset in place of an orderly end."""
+    """Closes a socket with a reset."""
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.socket.close()
 
@@ -31,7 +31,7 @@ class Case(unittest.TestCase):
         self.assertEqual(server.ask("/").body, b"hello")
 
     def many(self, wanted):
-        """Lifts this process's limit of descriptors for so many clients."""
+        """Raises the descriptor limit of this process for a number of clients."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
@@ -146,7 +146,7 @@ class Workers(Case):
         server.workers[0].process.send_signal(signal.SIGSTOP)
         self.addCleanup(server.workers[0].process.send_signal, signal.SIGCONT)
         with contextlib.ExitStack() as stack:
-            # More than the kernel holds in the channel, at 700 bytes for each, and ferry beside.
+            # More than the channel takes: about 700 bytes for each in the kernel, and the queue of ferry.
             with open("/proc/sys/net/core/wmem_default", encoding="ascii") as file:
                 count = self.many(int(file.read()) // 500 + 200)
             waiting = [stack.enter_context(server.client()) for _ in range(count)]
@@ -157,7 +157,7 @@ class Workers(Case):
                 self.assertEqual(client.read_answer().body, b"hello")
             server.wait_for_losses(1)
             server.workers[0].process.send_signal(signal.SIGCONT)
-            server.wait_for_workers(3)  # it comes back as a new one
+            server.wait_for_workers(3)  # it connects again, as a new worker
             self.assert_serves(server)
 
     def test_a_worker_without_descriptors_comes_back(self):

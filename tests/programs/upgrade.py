@@ -1,4 +1,4 @@
-"""One proxy takes over from another, by SIGUSR2 or by hand: no request fails, and nothing is left."""
+"""A proxy takes over from another, by SIGUSR2 or by hand: no request fails, and nothing is left over."""
 
 import os
 import shlex
@@ -124,8 +124,8 @@ class Refused(Case):
         self.assert_serves(proxy)
 
     def test_a_new_proxy_that_dies_before_it_accepts_changes_nothing(self):
-        # Once the file is there, workers say nothing until their proxy is gone: a proxy that takes over
-        # waits for them.
+        # Once the file exists, new workers send no hello until their proxy has ended: a proxy that takes
+        # over waits for them.
         proxy = self.start(workers=1, worker_script=(
             '#!/bin/sh\n'
             '[ ! -e "${0%/*}/dumb" ] || while kill -0 $PPID 2>/dev/null; do sleep 0.1; done\n'
@@ -150,7 +150,7 @@ class Refused(Case):
         self.assertEqual(load.failures, [])
 
     def test_without_a_control_socket_there_is_no_upgrade(self):
-        proxy = self.start(workers=1)  # for its directory
+        proxy = self.start(workers=1)  # only for its directory
         other = harness.Child(proxy.directory, "ferry-proxy", "--root", proxy.root, "--port", "0",
                               emulated=True)
         self.addCleanup(other.stop)

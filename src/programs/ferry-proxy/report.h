@@ -65,7 +65,7 @@ struct snapshot {
 	uint64_t clients;          /* whose head is being read or answered now */
 	uint64_t clients_max;      /* the limit of these */
 	uint64_t clients_accepted; /* since the start */
-	uint64_t clients_gone; /* that closed or reset the connection before their head was complete */
+	uint64_t clients_gone;     /* the connection ended before their head was complete */
 	struct refusals refusals;
 
 	const struct service_snapshot *services;

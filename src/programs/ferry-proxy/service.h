@@ -35,7 +35,7 @@ struct service {
 	struct past *pasts; /* one for each place of the supervisor */
 	char **argv;
 	bool full;
-	unsigned long guests; /* that have connected, ever */
+	unsigned long guests; /* the number of guests so far */
 	struct worker_snapshot *snapshots;
 };
 

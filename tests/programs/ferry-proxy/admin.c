@@ -1,4 +1,4 @@
-/* The admin's server, asked by raw requests over sockets. */
+/* The admin's server, with raw requests over sockets. */
 
 #include "programs/ferry-proxy/admin.h"
 #include "programs/shared/socket_address.h"
@@ -173,7 +173,7 @@ TEST(health_is_told_by_the_status)
 	ask(GET("/-/healthz"));
 	check_status("503 Service Unavailable");
 	ck_assert_str_eq(body(), "another one has taken over\n");
-	ask(GET("/-/metrics")); /* they are there all the same */
+	ask(GET("/-/metrics")); /* the metrics exist nevertheless */
 	check_status("200 OK");
 	stop();
 }
@@ -373,12 +373,12 @@ static bool is_not_accepting(void *argument)
 	return !is_accepting(argument);
 }
 
-/* A connection that cannot be accepted keeps the listener ready: it must not be asked again at once. */
+/* A connection that cannot be accepted keeps the listener readable: accepting has to pause. */
 TEST(without_descriptors_it_waits_and_does_not_spin)
 {
 	start();
 	struct admin *first = admin;
-	start(); /* the one that is meant is found among others */
+	start(); /* the error finds its admin among several */
 	struct admin *second = admin;
 	client = (struct client){.fd = connect_client()};
 	send_text(GET("/-/healthz"));
@@ -386,14 +386,14 @@ TEST(without_descriptors_it_waits_and_does_not_spin)
 	struct rlimit limit, none;
 	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	none = limit;
-	none.rlim_cur = (rlim_t)client.fd + 1; /* the lowest that is free is above it */
+	none.rlim_cur = (rlim_t)client.fd + 1; /* the lowest free descriptor is above the limit */
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
 	pump_until(is_not_accepting, NULL);
 	admin = first;
 	ck_assert(is_accepting(NULL));
 	admin = second;
 	ck_assert_uint_eq(filled, 0);
-	pump_until(is_accepting, NULL); /* it tries again */
+	pump_until(is_accepting, NULL); /* it resumes */
 	pump_until(is_not_accepting, NULL);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	pump_until(has_ended, NULL);

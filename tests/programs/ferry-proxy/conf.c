@@ -1,4 +1,4 @@
-/* The configuration of ferry-proxy: what a file and a command line say, and how they are refused. */
+/* The configuration of ferry-proxy: its file, its command line, and the refusals of both. */
 
 #include "programs/ferry-proxy/conf_file.h"
 #include "programs/ferry-proxy/conf_options.h"
@@ -18,7 +18,7 @@ static char error[CONF_ERROR_SIZE];
 
 static enum conf_result read_bytes(const char *text, size_t length)
 {
-	/* An exact heap copy: a sanitizer sees a read of one byte too many. */
+	/* An exact heap copy: a sanitizer detects a read past the end. */
 	char *copy = malloc(length > 0 ? length : 1);
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, text, length);
@@ -27,7 +27,7 @@ static enum conf_result read_bytes(const char *text, size_t length)
 	return result;
 }
 
-/* What has to be said, so that a test can be about something else. */
+/* The two directives that every file needs. */
 #define LEAST "listen 127.0.0.1:1\nservice www root=/ workers=3\n"
 
 static void check_read(const char *text)
@@ -40,7 +40,7 @@ static void check_read(const char *text)
 static bool is_empty(void)
 {
 	static const struct conf empty;
-	/* Bytes on purpose: nothing is left, whatever members there are. */
+	/* A comparison of bytes covers all members. */
 	const unsigned char *left = (const unsigned char *)&conf;
 	return memcmp(left, (const unsigned char *)&empty, sizeof(conf)) == 0;
 }
@@ -686,7 +686,7 @@ TEST(the_example_works_and_has_every_directive)
 	close(fd);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		ck_assert_msg(strstr(text, names[i]) != NULL, "%s", names[i]);
-	/* With all that stands behind a '#', it is as well, where those directories are. */
+	/* The directives behind '#' are valid, too. */
 	for (char *line = text; line != NULL && *line != '\0'; line = strchr(line, '\n')) {
 		line += *line == '\n';
 		if (line[0] == '#' && line[1] >= 'a' && line[1] <= 'z')

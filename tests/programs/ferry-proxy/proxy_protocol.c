@@ -1,4 +1,4 @@
-/* What a load balancer says in front of a connection: both versions, cut, broken and hostile. */
+/* The PROXY header of a load balancer: both versions; cut, broken and hostile headers. */
 
 #include "programs/ferry-proxy/proxy_protocol.h"
 #include "test.h"
@@ -18,7 +18,7 @@ static struct proxy_protocol header;
 	"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x02" \
 	"\xff\xff\x01\xbb"
 
-/* The parser is given an exact heap copy: a sanitizer sees a read of one byte too many. */
+/* The parser gets an exact heap copy: a sanitizer detects a read past the end. */
 static int parse(const void *bytes, size_t length)
 {
 	char *copy = malloc(length > 0 ? length : 1);
@@ -174,7 +174,7 @@ TEST(version_2_tells_unix_addresses)
 	ck_assert_uint_eq(strlen(text), 5 + 108);
 	ck_assert_str_eq(socket_address_format(&header.destination, text, sizeof(text)), "unix:");
 
-	/* What is behind a path's zero is not the path's. */
+	/* The bytes after the zero of a path do not belong to the path. */
 	length = make_unix(bytes, "/a\0b", 4, "\0a\0b\0", 5);
 	ck_assert_int_eq(parse(bytes, length), 232);
 	check_addresses("unix:/a", "unix:@a\\x00b");
@@ -185,7 +185,7 @@ TEST(version_2_may_have_no_addresses_for_us)
 	ck_nameless(V2 "\x20\x00\x00\x00", PROXY_PROTOCOL_LOCAL);
 	ck_assert_uint_eq(header.version, 2);
 	ck_nameless(V2 "\x20\x11\x00\x0c" INET_BLOCK, PROXY_PROTOCOL_LOCAL);
-	ck_nameless(V2 "\x20\xff\x00\x02zz", PROXY_PROTOCOL_LOCAL); /* its rest is to be ignored */
+	ck_nameless(V2 "\x20\xff\x00\x02zz", PROXY_PROTOCOL_LOCAL); /* the rest is ignored */
 	ck_nameless(V2 "\x21\x00\x00\x00", PROXY_PROTOCOL_UNKNOWN);
 	ck_nameless(V2 "\x21\x01\x00\x03\x04\x00\x00", PROXY_PROTOCOL_UNKNOWN);
 	ck_nameless(V2 "\x21\x10\x00\x0c" INET_BLOCK, PROXY_PROTOCOL_UNKNOWN);
@@ -215,7 +215,7 @@ TEST(a_wrong_start_is_refused_at_its_first_byte)
 	                                     "\r\n\r\nx", "\n",           " PROXY ", "proxy "};
 	for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++)
 		ck_assert_int_eq(parse(starts[i], strlen(starts[i])), -EPROTO);
-	ck_refused(V2 "\x01"); /* before the rest of its 16 bytes has come */
+	ck_refused(V2 "\x01"); /* before the rest of the 16 bytes */
 }
 
 TEST_CASE("version 2");
@@ -231,11 +231,11 @@ TEST(the_length_of_version_2_is_bounded)
 	ck_assert_int_eq(parse(bytes, 16), -EPROTO);
 	memcpy(bytes + 14, "\xff\xff", 2);
 	ck_assert_int_eq(parse(bytes, 16), -EPROTO);
-	bytes[12] = '\x20'; /* of a local connection, too */
+	bytes[12] = '\x20'; /* also for a local connection */
 	ck_assert_int_eq(parse(bytes, sizeof(bytes)), -EPROTO);
 }
 
-/* An authority, one of ours, and one without a value. */
+/* An authority, a private TLV, and one without a value. */
 #define TLVS        \
 	"\x02\x00\x04"  \
 	"a.bc"          \
@@ -253,7 +253,7 @@ TEST(tlvs_are_skipped_if_they_fit)
 	ck_refused(V2 "\x21\x00\x00\x01z");
 }
 
-/* Made by another implementation, which gives e3069283 for "123456789". */
+/* The checksums come from another implementation, which computes e3069283 for "123456789". */
 static const char summed[] = V2 "\x21\x11\x00\x18" INET_BLOCK "\x03\x00\x04"
                                 "\x3f\xf9\x19\x6f"
                                 "\x20\x00\x02\xaa\xbb";
@@ -264,14 +264,14 @@ TEST(a_checksum_has_to_be_right)
 	ck_assert_int_eq(parse(summed, whole), (int)whole);
 	ck_assert(header.has_checksum);
 	check_addresses("192.0.2.1:56310", "198.51.100.2:80");
-	/* Every bit of it counts; the two that would make another command or family are refused anyway. */
+	/* The checksum covers every bit. A changed command or family is refused for itself. */
 	for (size_t bit = 0; bit < whole * 8; bit++) {
 		char bytes[sizeof(summed)];
 		memcpy(bytes, summed, whole);
 		bytes[bit / 8] = (char)(bytes[bit / 8] ^ 1 << bit % 8);
 		int result = parse(bytes, whole);
-		bool is_its_type = bit / 8 == 28; /* then it is another TLV, without a meaning here */
-		bool is_command = bit == 12 * 8;  /* LOCAL: nothing is looked at */
+		bool is_its_type = bit / 8 == 28; /* then it is another TLV, which is skipped */
+		bool is_command = bit == 12 * 8;  /* LOCAL: the rest is not parsed */
 		bool is_length = bit / 8 == 14 || bit / 8 == 15;
 		if (is_its_type || is_command)
 			ck_assert_int_gt(result, 0);
@@ -332,7 +332,7 @@ TEST(what_follows_a_header_is_not_looked_at)
 	}
 }
 
-/* Whatever is found is within the bytes, and well-formed. */
+/* A result lies within the bytes, and is well-formed. */
 static void check_sane(int result, size_t length)
 {
 	char text[SOCKET_ADDRESS_TEXT_SIZE];
@@ -367,7 +367,7 @@ TEST(no_random_bytes_break_the_parser)
 		size_t length = support_random_below(sizeof(bytes));
 		for (size_t i = 0; i < length; i++)
 			bytes[i] = (char)support_random();
-		if (round % 2 == 0 && length >= 16) { /* those that get past the start */
+		if (round % 2 == 0 && length >= 16) { /* half of the rounds have a valid start */
 			memcpy(bytes, V2 "\x21", 13);
 			bytes[13] = (char)(support_random_below(4) << 4 | support_random_below(3));
 			bytes[14] = (char)support_random_below(2);

@@ -1,5 +1,5 @@
-/* The proxy's state as text for Prometheus, which is read back here by a reader that takes nothing but
- * what the format's description allows, and as a page for people. */
+/* The state of the proxy as metrics, which a strict reader of the format parses again, and as a page for
+ * people. */
 
 #include "programs/ferry-proxy/report.h"
 #include "test.h"
@@ -10,7 +10,7 @@
 
 #include <event2/buffer.h>
 
-/* Every number of a snapshot is another one, so that none can stand for another. */
+/* All numbers of the snapshot differ: a mistaken counter is detected. */
 static struct ferry_dispatcher_stats make_stats(uint64_t first)
 {
 	return (struct ferry_dispatcher_stats){.accepted = first,
@@ -131,7 +131,7 @@ static void render(int (*add)(struct evbuffer *out, const struct snapshot *snaps
 /* A reader of the text format, version 0.0.4. */
 
 struct sample {
-	char key[256]; /* name{label=value,…} with the values as they were before their escapes */
+	char key[256]; /* name{label=value,…} with unescaped values */
 	char value[32];
 };
 
@@ -171,7 +171,7 @@ static void take(struct reader *reader, const char *text)
 	reader->next += strlen(text);
 }
 
-/* HELP, then TYPE of the same name; a name has both once, before its samples. */
+/* HELP, then TYPE of the same name. A name has each once, before its samples. */
 static void read_comment(struct reader *reader)
 {
 	char again[100];
@@ -366,8 +366,8 @@ TEST(a_proxy_without_services_has_metrics)
 
 /* The page. */
 
-/* Tags nest and are closed, attributes are quoted, every "&" begins a reference, ids and the like are
- * not needed. */
+/* Checks that tags nest and are closed, that attributes are quoted, and that every "&" begins a
+ * reference. */
 static void check_markup(void)
 {
 	char stack[32][16];
@@ -529,7 +529,7 @@ TEST(durations_have_two_units)
 
 TEST_CASE("failing");
 
-/* A frozen buffer takes nothing, as if there were no memory. */
+/* A frozen buffer takes no bytes, as without memory. */
 TEST(a_report_without_room_fails)
 {
 	make_snapshot();

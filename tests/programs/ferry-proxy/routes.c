@@ -1,4 +1,4 @@
-/* Which service gets a request: hosts, prefixes, and paths that try to be taken for others. */
+/* The routes to services: hosts, prefixes, and paths in disguise. */
 
 #include "programs/ferry-proxy/routes.h"
 #include "programs/http/head.h"
@@ -29,7 +29,7 @@ static void end(void)
 	routes = NULL;
 }
 
-/* The texts are exact heap copies: a sanitizer sees a read of one byte too many. */
+/* The texts are exact heap copies: a sanitizer detects a read past the end. */
 static int find_bytes(const char *host, size_t host_length, const char *path, size_t path_length)
 {
 	char *host_copy = malloc(host_length + 1);
@@ -132,7 +132,7 @@ TEST(a_star_is_every_name_below)
 	end();
 }
 
-/* Each order of adding: the answer is the same. */
+/* The result is the same for each order of the additions. */
 TEST(the_most_particular_host_wins_then_the_longest_path)
 {
 	static const struct {
@@ -151,7 +151,7 @@ TEST(the_most_particular_host_wins_then_the_longest_path)
 			ck_assert_int_eq(find("a.b.c", "/x/y"), 0);
 			ck_assert_int_eq(find("a.b.c", "/y"), 1);
 			ck_assert_int_eq(find("z.b.c", "/x/y/z"), 2);
-			ck_assert_int_eq(find("z.b.c", "/x"), 3); /* a shorter star comes before any host */
+			ck_assert_int_eq(find("z.b.c", "/x"), 3); /* a shorter star is tried before any host */
 			ck_assert_int_eq(find("z.c", "/x"), 3);
 			ck_assert_int_eq(find("c", "/x"), 4);
 			ck_assert_int_eq(find("c", "/x/y"), 5);
@@ -279,7 +279,7 @@ TEST(a_route_that_could_not_be_taken_is_refused)
 	}
 	ck_assert(routes_host_is_fine("*.a"));
 	ck_assert(routes_path_is_fine("/"));
-	ck_assert_int_eq(find("a", "/.."), -ENOENT); /* nothing was added */
+	ck_assert_int_eq(find("a", "/.."), -ENOENT); /* there is no route */
 	end();
 }
 

@@ -1,4 +1,4 @@
-/* The short answers that are no file. */
+/* The short answers without a file. */
 
 #include "programs/http/answer.h"
 #include "test.h"

@@ -1,4 +1,4 @@
-/* What stands between a request head and a file: paths, dates, ranges, conditions, types. */
+/* The steps from a request head to a file: paths, dates, ranges, conditions, types. */
 
 #include "programs/http/condition.h"
 #include "programs/http/date.h"
@@ -92,7 +92,7 @@ TEST(dates_are_read_in_three_formats)
 
 TEST(a_year_of_two_digits_is_at_most_50_years_ahead)
 {
-	ck_date("Sunday, 01-Jan-73 00:00:00 GMT", 3250454400); /* 2073, told in 2023 */
+	ck_date("Sunday, 01-Jan-73 00:00:00 GMT", 3250454400); /* 2073, parsed in 2023 */
 	ck_date("Tuesday, 01-Jan-74 00:00:00 GMT", 126230400); /* 1974 */
 }
 
@@ -184,7 +184,7 @@ TEST(other_ranges_ask_for_the_whole)
 	}
 }
 
-/* A file of 10 bytes, changed at `example`, as asked for with these fields. */
+/* A request with these fields for a file of 10 bytes, which was changed at `example`. */
 static int evaluate(const char *method, const char *fields)
 {
 	char text[1024];

@@ -1,4 +1,4 @@
-/* The request head parser of the examples: what it takes, what it refuses and with which status. */
+/* The parser of request heads: the heads that it accepts, and the status of each refusal. */
 
 #include "programs/http/head.h"
 #include "test.h"
@@ -132,7 +132,7 @@ TEST(no_mutation_of_one_byte_breaks_the_parser)
 	size_t whole = strlen(browser);
 	for (size_t at = 0; at < whole; at++)
 		for (int byte = 0; byte < 256; byte++) {
-			/* An exact heap copy: a sanitizer sees a read of one byte too many. */
+			/* An exact heap copy: a sanitizer detects a read past the end. */
 			char *copy = malloc(whole);
 			ck_assert_ptr_nonnull(copy);
 			memcpy(text, browser, sizeof(browser));

@@ -1,4 +1,4 @@
-/* What travels of a client's address in the handoff's blob. */
+/* The encoding of a client's address in the blob of a handoff. */
 
 #include "programs/shared/client_address.h"
 #include "test.h"
@@ -11,7 +11,7 @@
 static struct client_address sent, got;
 static unsigned char blob[CLIENT_ADDRESS_MAX];
 
-/* The decoder is given an exact heap copy: a sanitizer sees a read of one byte too many. */
+/* The decoder gets an exact heap copy: a sanitizer detects a read past the end. */
 static int get(const void *bytes, size_t length)
 {
 	void *copy = malloc(length > 0 ? length : 1);
