@@ -1,7 +1,7 @@
 #ifndef FERRY_PROGRAMS_FERRY_WORKER_CONNECTION_H
 #define FERRY_PROGRAMS_FERRY_WORKER_CONNECTION_H
 
-/* One connection from inside. connections.c has its life, answers.c the answer to one request; nobody else
+/* One connection from inside. connection.c has its life, answers.c the answer to one request; nobody else
  * includes this header. */
 
 #include "programs/ferry-worker/connections.h"
@@ -37,7 +37,7 @@ struct connection {
 	struct http_head head;
 };
 
-/* ---- connections.c ---- */
+/* ---- connection.c ---- */
 
 struct evbuffer *connection_input(const struct connection *connection);
 
