@@ -1,5 +1,5 @@
-/* The handoff as an object: its contents, the identity of its descriptor, and the one owner of that
- * descriptor at each moment. Listeners too; bufferevents are in bufferevent.c. */
+/* The handoff as an object: its contents, the identity of its descriptor, and the owner of that
+ * descriptor in each state. Handoffs of listeners too; bufferevents are in bufferevent.c. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -278,17 +278,17 @@ static const char *const broken_names[] = {
     "\xc3",             /* cut off */
     "\xc3(",            /* not continued */
     "\xe2\x82",         /* cut off */
-    "\xe2\x82(",        /* cut off by another character */
+    "\xe2\x82(",        /* cut off, before another character */
     "\xf0\x9f\x98",     /* cut off */
     "\xf0\x9f\x98(",    /* the same */
-    "\xc0\xaf",         /* long forms */
+    "\xc0\xaf",         /* overlong forms */
     "\xc1\xbf",         /* … */
     "\xe0\x9f\xbf",     /* … */
     "\xf0\x8f\xbf\xbf", /* … */
     "\xed\xa0\x80",     /* a surrogate */
     "\xf4\x90\x80\x80", /* above U+10FFFF */
     "\xf5\x80\x80\x80", /* … */
-    "\xff",             /* never */
+    "\xff",             /* not a byte of UTF-8 */
 };
 
 TEST_CASE("contents");
@@ -438,7 +438,7 @@ TEST(keys_that_differ_in_a_bit_differ_in_half_of_the_number)
 
 static const struct {
 	enum handoff_state state;
-	int steal; /* 0: the descriptor */
+	int steal; /* the result of steal_fd; 0: the descriptor */
 } states[] = {
     {HANDOFF_OWN, 0},          {HANDOFF_QUEUED, -EBUSY},    {HANDOFF_SENT, -EBUSY},
     {HANDOFF_CLAIMED, -EBUSY}, {HANDOFF_ENDED, -EBUSY},     {HANDOFF_NOTIFIED, 0},
@@ -504,7 +504,7 @@ LOOP_TEST(only_what_was_received_is_rejected_once, STATES)
 		ck_assert_int_eq(ferry_handoff_reject(handoff, -7), 0);
 		ck_assert_int_eq(handoff->state, HANDOFF_REJECTED);
 		ck_assert_int_eq(handoff->reason, -7);
-		/* To answer the client. */
+		/* The worker may still answer the client. */
 		ck_assert(fd_is_open(ferry_handoff_get_fd(handoff)));
 		ck_assert_int_eq(ferry_handoff_reject(handoff, 8), -EINVAL);
 		ck_assert_int_eq(ferry_handoff_steal_fd(handoff), -ENOENT);
@@ -615,7 +615,7 @@ TEST(a_listener_goes_there_and_back)
 	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
 	ck_assert_int_eq(handoff_info(handoff).kind, FERRY_DESCRIPTOR_SOCKET);
 
-	/* No process accepts, and the backlog still works without the old listener. */
+	/* While no process accepts, connections wait in the backlog, also after the old listener is freed. */
 	int first = connect_client(fd);
 	pump_turns(5);
 	evconnlistener_free(listener);

@@ -1,5 +1,5 @@
-/* Each allocation of the handoff's calls fails in turn: nothing has changed then, and the same call
- * succeeds afterwards. */
+/* Each allocation of the handoff's calls fails in turn. A call that fails changes nothing, and the same
+ * call succeeds afterwards. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -237,7 +237,7 @@ static const struct swept_function calls[] = {
     {"set_blob", make_handoff, call_set_blob, expect_handoff, has_set_blob, 1, 0},
     {"from_bufferevent", make_bufferevent, call_from_bufferevent, expect_bufferevent, has_taken, 2,
      0},
-    /* The callback on the output of a new bufferevent. */
+    /* Unnoticed: libevent goes on if it cannot allocate the callback on the output of a new bufferevent. */
     {"to_bufferevent", make_handoff, call_to_bufferevent, expect_handoff, has_bufferevent, 6, 1},
     {"from_listener", make_listener, call_from_listener, expect_accepting, has_made, 1, 0},
     {"to_listener", make_handoff_of_listener, call_to_listener, expect_handoff_of_listener,
@@ -253,11 +253,11 @@ static void clean_up(void)
 		evconnlistener_free(listener);
 	ferry_handoff_free(made);
 	ferry_handoff_free(handoff);
-	if (ends[0] > 0 && fd_is_open(ends[0])) /* it was not taken */
+	if (ends[0] > 0 && fd_is_open(ends[0])) /* the call has not taken it */
 		close(ends[0]);
 	if (ends[1] > 0)
 		close(ends[1]);
-	pump_turns(3); /* freed bufferevents are finalised by the loop */
+	pump_turns(3); /* the loop finalises freed bufferevents */
 	made = handoff = NULL;
 	bev = NULL;
 	listener = NULL;

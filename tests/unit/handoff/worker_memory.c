@@ -1,5 +1,5 @@
-/* The worker and the heap: a handoff needs no memory, and when each allocation fails in turn there are
- * as many callbacks as claims. */
+/* The worker's memory. A handoff needs no allocation of its own. When each allocation fails in turn, the
+ * worker still calls its callback exactly once for each claim. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static void note(int status)
 	told.failed += status != 0;
 }
 
-/* Steals every third, and rejects every third. */
+/* Steals one handoff of three, and rejects another. */
 static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *handoff,
                              void *context)
 {
@@ -116,7 +116,7 @@ static void listen_to_worker(void)
 	said_length += n > 0 ? (size_t)n : 0;
 }
 
-/* Whole messages. */
+/* The claims among the messages that have arrived whole. */
 static unsigned int count_claims(void)
 {
 	unsigned int count = 0;
@@ -138,7 +138,7 @@ TEST(a_handoff_takes_no_memory_but_its_share_of_the_buffers)
 	send_hello();
 	unsigned long allocations = 0;
 	for (unsigned int i = 1; i <= 2 * MANY; i++) {
-		if (i == MANY) /* the first half warms up */
+		if (i == MANY) /* count allocations only after a warm-up */
 			heap_watch(0);
 		give(i, 100);
 		if (i % 20 == 0) {
@@ -171,7 +171,7 @@ static void start(struct event_base *loop)
 	note(status);
 	if (status != 0) {
 		told.worker = NULL;
-		ferry_transport_free(transport); /* it is still the caller's */
+		ferry_transport_free(transport); /* the caller still owns it */
 	}
 }
 
@@ -187,7 +187,7 @@ static void run_scenario(struct event_base *loop)
 		note(ferry_worker_set_credits(told.worker, 5));
 	}
 	bool ended = false;
-	/* More turns than any recovery needs. */
+	/* No recovery needs more turns of the loop. */
 	for (int i = 0; i < 100 && told.worker != NULL && told.lost == 0; i++) {
 		event_base_loop(loop, EVLOOP_ONCE);
 		listen_to_worker();

@@ -39,8 +39,8 @@ static int count_passed(void)
 	return open;
 }
 
-/* Prints one line: the status, the names, the numbers of open descriptors now and once the set is
- * freed, and whether the variables still exist. */
+/* Prints one line: the status, the names, the count of passed descriptors that are open now and after
+ * the set is freed, and whether the variables still exist. */
 static int tell(bool unset)
 {
 	struct ferry_socket_set *set = NULL;
@@ -59,12 +59,12 @@ static int tell(bool unset)
 /* ---- the parent ---- */
 
 struct passing {
-	const char *pid;   /* NULL: the child's own; "": no variable */
-	const char *fds;   /* NULL: no variable */
-	const char *names; /* as well */
+	const char *pid;   /* NULL: the child's pid; "": the variable is not set */
+	const char *fds;   /* NULL: the variable is not set */
+	const char *names; /* NULL: the variable is not set */
 	int sockets[FDS_MAX];
 	size_t count;
-	bool keep; /* the variables */
+	bool keep; /* the child keeps the variables */
 };
 
 static void set_or_not(const char *variable, const char *value)
@@ -131,9 +131,9 @@ static int make_socket(int family, int type, bool listening)
 	int fd = socket(family, type | SOCK_CLOEXEC, 0);
 	ck_assert_int_ge(fd, 0);
 	if (listening && family == AF_INET) {
-		ck_assert_int_eq(listen(fd, 8), 0); /* on a port of the kernel's choice */
+		ck_assert_int_eq(listen(fd, 8), 0); /* the kernel chooses the port */
 	} else if (listening) {
-		/* As above: an abstract name. */
+		/* The kernel chooses an abstract name. */
 		struct sockaddr_un address = {.sun_family = AF_UNIX};
 		ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(sa_family_t)), 0);
 		ck_assert_int_eq(listen(fd, 8), 0);
@@ -188,7 +188,7 @@ TEST(a_datagram_socket_is_adopted_too)
 	expect(passing, "0: [a] [b] [dns] open 3, then 0, variables gone");
 }
 
-/* ---- refused variables; the descriptors stay the child's ---- */
+/* ---- refused variables: the passed descriptors stay open ---- */
 
 static void expect_refused(struct passing passing, int status, int open)
 {

@@ -1,5 +1,5 @@
-/* Takeovers and the heap: each allocation fails in turn. Whatever fails, no file is removed from under
- * its owner, no descriptor leaks, and `ended` runs at both ends. */
+/* Takeovers without memory: each allocation fails in turn. After each failure the file of an owner still
+ * exists, no descriptor has leaked, and `ended` has run at both ends. */
 
 #include <string.h>
 #include <sys/socket.h>
@@ -104,7 +104,7 @@ static void run_scenario(struct event_base *loop)
 	if (call_failed)
 		return;
 	start(loop);
-	/* More turns than any recovery needs. */
+	/* No recovery needs more turns of the loop. */
 	for (int i = 0; i < 300 && (old_side.takeover != NULL || new_side.takeover != NULL); i++)
 		event_base_loop(loop, EVLOOP_ONCE);
 }

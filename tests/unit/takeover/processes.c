@@ -23,8 +23,8 @@
 enum { KINDS = 4 };
 
 static const char *const kinds[KINDS] = {"control", "local", "www", "hidden"};
-static int sockets[KINDS];   /* made here, and passed to the first process */
-static char local_path[160]; /* beside socket_path, which is the control socket's */
+static int sockets[KINDS];   /* the test makes them, and the first process gets them */
+static char local_path[160]; /* the file of "local"; socket_path is that of "control" */
 
 static void open_sockets(void)
 {
@@ -63,11 +63,11 @@ static void say_accepting(struct takeover_end *end)
 struct shared {
 	atomic_uint owned;  /* generations that have become owners */
 	atomic_uint gone;   /* generations that have ended after that */
-	atomic_uint rounds; /* of the client: one connection of each kind */
-	atomic_bool stop;   /* the client, between two rounds */
+	atomic_uint rounds; /* of the client, with one connection of each kind */
+	atomic_bool stop;   /* asks the client to exit after its round */
 	atomic_int failure; /* of the client: the errno and the place of a failure */
 	atomic_int failed_kind;
-	atomic_int open_fds[64]; /* of each generation, once it owns everything */
+	atomic_int open_fds[64]; /* of each generation, counted when it has become the owner */
 };
 static struct shared *shared;
 
@@ -212,7 +212,7 @@ static bool count_reached(const atomic_uint *counter, unsigned int value)
 	return atomic_load(counter) >= value || atomic_load(&shared->failure) != 0;
 }
 
-/* Waits by yielding the processor, not by time: check ends a test that hangs. */
+/* Reads the counter each millisecond, without a deadline: the time limit of check ends a test that hangs. */
 static void wait_for(const atomic_uint *counter, unsigned int value)
 {
 	while (!count_reached(counter, value))
@@ -231,7 +231,7 @@ static void client_failed(int kind, int error)
 	die();
 }
 
-/* Only reads the addresses of the sockets. */
+/* Never returns. The client reads the addresses of the sockets, and connects to them again and again. */
 static _Noreturn void be_client(void)
 {
 	struct sockaddr_storage addresses[KINDS];
@@ -287,9 +287,9 @@ static void run_generations(unsigned int count, bool clients)
 	if (clients) {
 		atomic_store(&shared->stop, true);
 		wait_for_death(client);
-		wait_for(&shared->rounds, 1); /* the client has not failed */
+		wait_for(&shared->rounds, 1); /* fails if the client has reported a failure */
 	}
-	kill(daemons[count - 1], SIGKILL); /* which leaves the files behind */
+	kill(daemons[count - 1], SIGKILL); /* its files are not removed */
 	wait_for_death(daemons[count - 1]);
 	ck_assert_int_eq(unlink(socket_path), 0);
 	ck_assert_int_eq(unlink(local_path), 0);
@@ -322,7 +322,8 @@ static void die_in(struct takeover_end *which)
 	die();
 }
 
-/* An old process that serves on ends[0], and dies in its last callback, if that comes. */
+/* Starts an old process. With `serves` it serves the takeover on ends[0], and dies in its `ended` callback
+ * if that runs. */
 static pid_t start_old(bool serves)
 {
 	memset(&end, 0, sizeof(end));
@@ -349,7 +350,7 @@ static pid_t start_old(bool serves)
 	return child;
 }
 
-/* This process owns everything: no other has the sockets, and it removes the files. */
+/* This process owns all sockets and files: the sockets are reachable, and closing the set removes the files. */
 static void expect_owned(void)
 {
 	pump_until_count(&end.ended, 1);
@@ -377,7 +378,7 @@ TEST(an_old_process_that_dies_before_it_answers_is_told)
 	ck_assert_int_eq(unlink(local_path), 0);
 }
 
-/* _i: whether the death was noticed before */
+/* _i: 1: the loop has noticed the death before the commit */
 LOOP_TEST(an_old_process_that_dies_before_the_new_one_accepts_leaves_it_all, 2)
 {
 	pid_t old = start_old(true);
@@ -387,7 +388,7 @@ LOOP_TEST(an_old_process_that_dies_before_the_new_one_accepts_leaves_it_all, 2)
 	pump_turns(_i * 20);
 	ck_assert_uint_eq(end.ended, 0);
 	say_accepting(&end);
-	ck_assert_uint_eq(end.ended, 0); /* from the loop */
+	ck_assert_uint_eq(end.ended, 0); /* the loop calls `ended` */
 	ck_assert_int_eq(ferry_takeover_commit(end.takeover), _i > 0 ? -ENOTCONN : -EINVAL);
 	expect_owned();
 }
@@ -410,7 +411,7 @@ TEST(an_old_process_that_dies_before_it_reads_leaves_it_all)
 
 TEST(an_old_process_that_dies_before_it_releases_leaves_it_all)
 {
-	pid_t old = start_old(true); /* and dies in its callback */
+	pid_t old = start_old(true); /* it dies in its `ended` callback */
 	pump_until_count(&end.received, 1);
 	say_accepting(&end);
 	expect_owned();
@@ -489,12 +490,12 @@ TEST(what_a_new_process_accepts_is_its_own_also_if_it_dies)
 	ck_assert_int_eq(unlink(local_path), 0);
 }
 
-/* ---- the users that may ask ---- */
+/* ---- the users that may request a takeover ---- */
 
 enum { NOBODY = 65534 };
 
-/* A connection between this process, which gets the accepted end, and a child of another user, whose end
- * is in ends[1]; or the other way round. */
+/* Connects this process with a child that runs as another user. ends[1] is the end that connects: the
+ * child's with `child_connects`, else this process's. ends[0] is the accepted end in the other process. */
 static pid_t start_other_user(bool child_connects)
 {
 	int listener = listen_abstract();
@@ -532,7 +533,7 @@ TEST(another_user_is_refused)
 	open_sockets();
 	struct ferry_socket_set *set = make_set();
 	pid_t child = start_other_user(true);
-	if (child == 0) { /* it gets only the end */
+	if (child == 0) { /* it reads nothing but the end of the stream */
 		ck_assert_int_eq(read(ends[1], &byte, 1), 0);
 		die();
 	}

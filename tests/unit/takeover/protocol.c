@@ -273,7 +273,7 @@ TEST(bytes_that_are_no_message_change_nothing)
 	pump_until_count(&old_end.ended, 1);
 	ck_assert_int_eq(old_end.status, -EPROTO);
 	ck_assert_uint_eq(ferry_socket_set_count(old_set), 4);
-	close_far(); /* the old process still owned the file */
+	close_far(); /* fails if the old process did not remove its file */
 }
 
 LOOP_TEST(versions_must_meet, 3)
@@ -303,13 +303,14 @@ TEST(a_later_version_and_its_messages_are_welcome)
 		wire_close_fds(&far_read);
 	}
 	ck_assert_uint_eq(far_receive(), END);
-	far_send(REQUEST, all_names, sizeof(all_names), NULL, 0); /* one request is answered */
+	far_send(REQUEST, all_names, sizeof(all_names), NULL, 0); /* a second request is an error */
 	ck_assert_uint_eq(far_receive(), WITHDRAWN);
 	ck_assert_int_eq(old_end.status, -EPROTO);
 	close_far();
 }
 
-/* A new process that does not read: WITHDRAWN cannot be sent when the old process withdraws. */
+/* The new process does not read, and its socket is full: the old process withdraws, but cannot send
+ * WITHDRAWN. */
 TEST(files_are_left_when_the_withdrawal_cannot_be_sent)
 {
 	open_set();
@@ -343,7 +344,7 @@ static void open_far_old(void)
 	far_hello(1, 1);
 }
 
-/* A LISTENER for the first socket of the set. The test changes one byte of it. */
+/* Writes the payload of a LISTENER. The test then changes one byte of it. */
 static size_t put_listener(unsigned char *payload, int fd, const char *name, const char *file)
 {
 	uint64_t cookie;
@@ -378,7 +379,7 @@ LOOP_TEST(what_is_not_what_it_is_said_to_be_is_refused, 16)
 		payload[0] ^= 1;
 		far_send(LISTENER, payload, length, fds, 1);
 		break;
-	case 1: /* it does not listen */
+	case 1: /* a socket that does not listen */
 		length = put_listener(payload, connected[0], "www", "");
 		far_send(LISTENER, payload, length, connected, 1);
 		break;
@@ -403,14 +404,14 @@ LOOP_TEST(what_is_not_what_it_is_said_to_be_is_refused, 16)
 		payload[33] = 0;
 		far_send(LISTENER, payload, length, fds, 1);
 		break;
-	case 8: /* another number of LISTENERs */
+	case 8: /* END with a wrong count of LISTENERs */
 		far_send(LISTENER, payload, length, fds, 1);
 		far_send(END, "\2\0\0\0\0\0\0\0", 8, NULL, 0);
 		break;
-	case 9: /* released before it was taken */
+	case 9: /* RELEASED before the new process has committed */
 		far_send(RELEASED, NULL, 0, NULL, 0);
 		break;
-	case 10: /* withdrawn without a reason */
+	case 10: /* WITHDRAWN without a reason */
 		far_send(WITHDRAWN, "\0\0\0\0\0\0\0\0", 8, NULL, 0);
 		break;
 	case 11: /* a number cut short */
@@ -422,16 +423,16 @@ LOOP_TEST(what_is_not_what_it_is_said_to_be_is_refused, 16)
 		                      "78901234567890123456789012345678901234567");
 		far_send(LISTENER, payload, length, fds, 2);
 		break;
-	case 13: /* a lock beside no file */
+	case 13: /* a lock for a socket without a file */
 		payload[28] = 1;
 		far_send(LISTENER, payload, length, fds, 1);
 		break;
-	case 14: /* a lock that is not there */
+	case 14: /* a lock without its descriptor */
 		length = put_listener(payload, fds[0], "www", "socket");
 		payload[28] = 1;
 		far_send(LISTENER, payload, length, fds, 2);
 		break;
-	default: /* shorter than any */
+	default: /* shorter than the shortest LISTENER */
 		far_send(LISTENER, payload, 31, fds, 1);
 		break;
 	}

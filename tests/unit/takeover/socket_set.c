@@ -66,7 +66,7 @@ TEST(only_what_listens_is_added)
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", datagram, FERRY_FD_TAKE), 0);
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
-	close(stream); /* still the caller's */
+	close(stream); /* the caller still owns it */
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", stream, FERRY_FD_TAKE), -EBADF);
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", stream, FERRY_FD_DUP), -EBADF);
 	ck_assert_uint_eq(ferry_socket_set_count(set), 1);

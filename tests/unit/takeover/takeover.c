@@ -1,5 +1,4 @@
-/* Listening sockets change their process, and the takeover is given up: both ends are those of the
- * library. */
+/* Takeovers that succeed, and takeovers that either side gives up. Both ends are ferry's, in one process. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -88,7 +87,7 @@ static void old_looks(struct takeover_end *end)
 	ck_assert_int_eq(end->status, 0);
 	ck_assert_uint_eq(new_end.ended, 0);
 	ck_assert_uint_eq(ferry_socket_set_count(old_set), 0);
-	ck_assert(fd_is_open(www_of_old)); /* until this returns */
+	ck_assert(fd_is_open(www_of_old)); /* ferry closes it after this callback */
 }
 
 static void new_looks(struct takeover_end *end)
@@ -270,7 +269,8 @@ LOOP_TEST(the_takeover_may_be_freed_when_all_is_received, 2)
 	ck_assert(!path_exists(socket_path));
 }
 
-/* An attempt has changed nothing: the old process goes on, and another may try. */
+/* A failed takeover has changed nothing: the old process still owns its sockets, and the next takeover
+ * succeeds. */
 static void expect_nothing_changed(void)
 {
 	takeover_end_close(&new_end);
@@ -329,7 +329,7 @@ TEST(the_old_one_may_withdraw_when_the_new_one_has_said_that_it_accepts)
 LOOP_TEST(the_old_one_may_withdraw_before_all_is_there, 12)
 {
 	start_all();
-	pump_turns(_i); /* _i decides the states of both */
+	pump_turns(_i); /* the states of both ends depend on _i */
 	free_takeover(&old_end);
 	pump_until_count(&new_end.ended, 1);
 	ck_assert(new_end.status == -ECANCELED || new_end.status == -ECONNRESET ||
@@ -415,7 +415,7 @@ TEST(bad_arguments_of_a_takeover_are_refused)
 	ck_assert_ptr_null(takeover);
 	ferry_takeover_free(NULL);
 
-	/* None of the calls has taken the transport. */
+	/* After the failed calls the caller still owns the transport. */
 	ck_assert_int_eq(ferry_takeover_serve(&takeover, old_set, t, all, NULL), 0);
 	ck_assert_int_eq(ferry_takeover_commit(takeover), -EINVAL);
 	ferry_takeover_free(takeover);
