@@ -1,5 +1,5 @@
 #!/bin/sh
-# Each example compiles alone, without a warning, against the installed library: by the command in
+# Each example compiles alone, without a warning, against the installed library: by the commands in
 # examples/README.md, and as strict C11.
 set -eu
 
@@ -11,7 +11,6 @@ cd "$work"
 pc=$(find "$FERRY_PREFIX" -name ferry.pc)
 PKG_CONFIG_PATH=${pc%/*}
 export PKG_CONFIG_PATH
-command=$(grep '^cc line_echo\.c ' "$readme")
 
 cc()
 {
@@ -23,6 +22,8 @@ for file in "$FERRY_SOURCE"/examples/*.c; do
 	name=$(basename "$file" .c)
 	echo "$name"
 	cp "$file" .
+	# The command for this one, or else the one for all.
+	command=$(grep "^cc $name\.c " "$readme" || grep '^cc line_echo\.c ' "$readme")
 	for strictness in "" "-std=c11 -D_GNU_SOURCE"; do
 		# Twice: pkg-config quotes a path that has a space for the shell.
 		eval "eval \"$(echo "$command" | sed "s/line_echo/$name/g")\""

@@ -22,6 +22,21 @@ def listens(path):
     return False
 
 
+def listens_on(port):
+    """The same of a TCP port of 127.0.0.1."""
+    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and fields[1] == f"0100007F:{port:04X}":
+            return True
+    return False
+
+
+def free_port():
+    """A TCP port that was free a moment ago: the caller looks whether it still is."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
 def read_to_end(peer):
     data = b""
     while block := peer.recv(65536):

@@ -1,7 +1,6 @@
 """send_file and receive_file beside each other, and beside ends made of sockets."""
 
 import os
-import pathlib
 import random
 import resource
 import signal
@@ -9,17 +8,9 @@ import socket
 import unittest
 
 import harness
-from example import ExampleCase, read_to_end
+from example import ExampleCase, free_port, listens_on, read_to_end
 
 MIB = 1024 * 1024
-
-
-def listens(port):
-    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and fields[1] == f"0100007F:{port:04X}":
-            return True
-    return False
 
 
 class FileCase(ExampleCase):
@@ -33,12 +24,11 @@ class FileCase(ExampleCase):
 class SendFile(FileCase):
 
     def send(self, file):
-        """A server of the file, and its port: one that was free a moment ago."""
+        """A server of the file, and its port."""
         while True:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
+            port = free_port()
             server = self.child("send_file", f"127.0.0.1:{port}", file)
-            harness.wait_until(lambda: server.process.poll() is not None or listens(port), "the server")
+            harness.wait_until(lambda: server.process.poll() is not None or listens_on(port), "the server")
             if "Address already in use" not in server.text():
                 return server, port
 
@@ -106,7 +96,7 @@ class SendFile(FileCase):
         peer = self.client(port)
         head = peer.recv(1)
         server.process.send_signal(signal.SIGINT)
-        harness.wait_until(lambda: not listens(port), "the listener is closed")
+        harness.wait_until(lambda: not listens_on(port), "the listener is closed")
         self.assertIsNone(server.process.poll())
         self.assertTrue(head + read_to_end(peer) == b"%d\n" % len(content) + content)
         self.assertEqual(server.process.wait(harness.DEADLINE), 0, server.text())
@@ -115,7 +105,7 @@ class SendFile(FileCase):
         server, port = self.send(self.file("file", b"x" * 40 * MIB))
         self.assertEqual(self.client(port).recv(1), b"4")
         server.process.send_signal(signal.SIGTERM)
-        harness.wait_until(lambda: not listens(port), "the listener is closed")
+        harness.wait_until(lambda: not listens_on(port), "the listener is closed")
         server.process.send_signal(signal.SIGTERM)
         self.assertEqual(server.process.wait(harness.DEADLINE), -signal.SIGTERM)
 
