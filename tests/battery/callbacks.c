@@ -154,7 +154,7 @@ CASE(a_trigger_runs_the_callback_inside_the_call, ON_ALL)
 	errno = ENOTTY;
 	bufferevent_trigger_event(a.bev, BEV_EVENT_ERROR | BEV_EVENT_WRITING, 0);
 	ck_assert_str_eq(at_a.log, "wrrw[writing error Inappropriate ioctl for device]");
-	/* It only tells; nothing is disabled. */
+	/* bufferevent_trigger_event() runs the event callback, and disables nothing. */
 	ck_assert_int_eq(bufferevent_get_enabled(a.bev), EV_WRITE);
 	pump_turns(3);
 	ck_assert_uint_eq(at_a.events, 1);
@@ -351,7 +351,7 @@ CASE(the_accessors_answer_for_the_users_own_bufferevent, ON_SOCKETS)
 }
 
 struct turn {
-	char **next; /* where the order is written down */
+	char **next; /* the callback appends `name` here */
 	char name;
 };
 
@@ -469,7 +469,8 @@ CASE(callbacks_on_the_buffers_set_before_the_transport_is_made_stay, ON_SOCKETS)
 	far_close(&far);
 }
 
-/* Deferred evbuffer callbacks are told from the loop. */
+/* The loop runs deferred evbuffer callbacks, after the call that changed the buffer has returned.
+ */
 CASE(deferred_callbacks_on_the_buffers_see_every_byte_too, ON_ALL)
 {
 	struct end a;

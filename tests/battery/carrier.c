@@ -77,8 +77,8 @@ void make_ends(struct end *a, struct end *b, int options)
 	make_end_on(b, fds[1], options | BEV_OPT_CLOSE_ON_FREE);
 }
 
-/* Where a pipe transport writes to is nobody's business but its own; a case that needs to know has
- * it from here. */
+/* The writing descriptor of the pipe transport that make_end() made last. The transport does not
+ * give it out; writing_fd() returns it. */
 static int pipe_writing_fd = -1;
 
 void make_end(struct end *near, struct far *far, int options)
@@ -307,7 +307,7 @@ bool deadline(const struct bufferevent *bev, short direction, struct timeval *wh
 static void note(struct record *record, const char *text)
 {
 	size_t length = strlen(record->log);
-	/* What does not fit any more is lost, and the log is longer than any that a case compares. */
+	/* snprintf() drops the text that does not fit. No case compares a log as long as the array. */
 	snprintf(record->log + length, sizeof(record->log) - length, "%s", text);
 }
 

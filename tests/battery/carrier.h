@@ -6,9 +6,9 @@
  *
  * A carrier is what a case runs over. A case is written once, asks for ends of "the" carrier, and
  * states what a stock socket bufferevent does; it is then run for each carrier that it was added
- * for. Where stock libevent is at fault, ferry does right: such a case has stock_fault in its name,
- * asserts the right thing for ferry and the fault for stock, so that the day it is mended is
- * noticed. */
+ * for. If stock libevent has a fault, ferry does not copy it. Such a case has stock_fault in its
+ * name: it asserts the right behaviour for ferry and the fault for stock, and fails when libevent
+ * mends it. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -71,8 +71,9 @@ struct end {
 	struct ferry_transport *transport;
 };
 
-/* The other end when a case wants it as plain descriptors, which are the same number on sockets.
- * What it sends and receives is the pattern of support_byte(), each direction from 0 on. */
+/* The other end as plain descriptors, for a case that needs them; on a socket, `in` and `out` are
+ * the same descriptor. The bytes that it sends and receives are the pattern of support_byte(),
+ * counted from 0 in each direction. */
 struct far {
 	int in, out;
 	uint64_t sent, received;
@@ -131,9 +132,9 @@ enum { SOON_MS = 10, PAST_SOON_MS = 30 };
 /* When the timeout that runs for EV_READ or EV_WRITE is due; false when none runs. */
 bool deadline(const struct bufferevent *bev, short direction, struct timeval *when);
 
-/* What happened to a bufferevent, in order, as text: "r" and "w" for the data callbacks, and events
- * as in "[reading eof]", "[connected]", "[writing error Broken pipe]" (errno as it was there). The
- * read callback takes the bytes out and checks that they are the pattern, unless told to keep. */
+/* The callbacks of a bufferevent, in order, as text: "r" and "w" for the data callbacks, and events
+ * as in "[reading eof]", "[connected]", "[writing error Broken pipe]" (errno inside the callback).
+ * The read callback removes the bytes and checks them against the pattern, unless `keep` is set. */
 struct record {
 	struct bufferevent *bev;
 	char log[1024];

@@ -148,7 +148,8 @@ static void it_connects(enum moment moment)
 	pump_turns(5);
 	ck_assert_int_eq(connecting.record.what, BEV_EVENT_CONNECTED);
 	ck_assert_uint_eq(connecting.record.events, 1);
-	/* A unix socket connects inside the call, which libevent tells the write callback first. */
+	/* A unix socket connects inside the call. libevent then runs the write callback before the
+	 * event callback. */
 	ck_assert_str_eq(connecting.record.log, is_unix() ? "w[connected]" : "[connected]");
 
 	/* And it is a connection. */

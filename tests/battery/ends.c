@@ -1,4 +1,4 @@
-/* How a connection ends: EOF, half-close, errors, and that no signal kills. */
+/* The end of a connection: EOF, half-close, errors. No signal kills the process. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -219,7 +219,8 @@ CASE(both_halves_end_one_after_the_other_with_data_on_the_way, ON_ALL)
 	free_end(&b);
 }
 
-/* A unix socket, and TCP, tell the sender when the receiver closes with bytes unread. */
+/* If the receiver closes with bytes unread, a unix socket and TCP reset the connection: the
+ * sender's next call fails. */
 CASE(a_peer_that_closes_with_bytes_unread_is_a_reset, ON_SOCKETS)
 {
 	struct end a;

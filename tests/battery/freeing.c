@@ -1,5 +1,5 @@
-/* An end can be freed anywhere, and is silent from then on. That nothing is used after it is gone,
- * and nothing leaks, is for the sanitizers and valgrind to say. */
+/* An end can be freed in any callback, and runs no callback after that. The sanitizers and valgrind
+ * find uses after the free, and leaks. */
 
 #include <errno.h>
 #include <unistd.h>
@@ -443,7 +443,8 @@ static void free_on_fd(struct ferry_transport *transport, int fd, void *argument
 	free_it(doomed);
 }
 
-/* Five more descriptors come in the same read; the count around the test says whether they leak. */
+/* Five more descriptors come in the same read. If one leaks, the descriptor count around the test
+ * fails it. */
 CASE(in_the_descriptor_callback, 1 << FERRY_UNIX)
 {
 	struct end sender;

@@ -12,7 +12,8 @@
 enum { THREADS = 4, PIECES = 5000 };
 enum { UNLOCKED = BEV_OPT_THREADSAFE | BEV_OPT_DEFER_CALLBACKS | BEV_OPT_UNLOCK_CALLBACKS };
 
-/* What a thread writes: pieces that say whose they are and which, so that order and wholeness show. */
+/* A thread writes pieces of this form. Each has the thread's number and its own, and the reader
+ * checks with them that pieces arrive whole and in order. */
 struct piece {
 	uint32_t thread, number;
 	char filling[24];

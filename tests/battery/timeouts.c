@@ -1,6 +1,6 @@
-/* Timeouts: when they come, what restarts them, what ends them. That none came is proved by a later
- * timer (pump_past()), that one was renewed by its deadline: no verdict depends on how long anything
- * took. */
+/* Timeouts: the events that start, restart and end them. A later timer (pump_past()) proves that a
+ * timeout did not run; the deadline of a timeout proves that it was restarted. No verdict depends
+ * on the time that a step took. */
 
 #include "carrier.h"
 
@@ -295,7 +295,8 @@ CASE(what_is_written_into_a_full_socket_does_not_renew_the_write_timeout, ON_ALL
 	write_pattern(a.bev, written, 100);
 	pump_turns(3);
 	ck_assert(deadline(a.bev, EV_WRITE, &second));
-	/* Deadlines are told in wall-clock time, which libevent may correct by a little meanwhile. */
+	/* libevent returns deadlines in wall-clock time, and may have corrected its clock by a little
+	 * between the two calls. */
 	struct timeval difference;
 	evutil_timersub(&second, &first, &difference);
 	ck_assert_int_le(difference.tv_sec * 1000000 + difference.tv_usec, 1000);

@@ -179,7 +179,7 @@ bool bench_drop(int fd, size_t size)
 	ssize_t length = preadv2(fd, &vector, 1, (off_t)(size / 2), RWF_NOWAIT);
 	if (length >= 0 || errno != EAGAIN)
 		return false;
-	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* what asking has brought in */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* drop the page that the check has read in */
 	return true;
 }
 

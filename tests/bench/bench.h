@@ -1,8 +1,8 @@
 #ifndef FERRY_BENCH_H
 #define FERRY_BENCH_H
 
-/* What the measuring programs share. They print `name value` lines, and give no verdict: a figure
- * depends on the machine. Any failure of a system call ends the program. */
+/* The common parts of the measuring programs. They print `name value` lines, and give no verdict: a
+ * figure depends on the machine. If a system call fails, the program ends. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,8 +22,9 @@ void bench_print(const char *name, double value);
 uint64_t bench_now(void);
 uint64_t bench_cpu(void);
 
-/* How long this thread was ready to run and another one ran in its place; 0 where the kernel does not
- * say. Taken off a duration, it leaves what is the program's own doing on a machine that is shared. */
+/* Returns the time during which this thread was ready to run and another one ran in its place; 0 if
+ * the kernel does not count it. On a shared machine, a duration minus this delay is the program's
+ * own time. */
 uint64_t bench_delay(void);
 
 enum bench_kind { BENCH_UNIX, BENCH_TCP, BENCH_KINDS };

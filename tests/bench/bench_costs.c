@@ -1,5 +1,5 @@
-/* What a transport costs beside bare system calls and beside a stock bufferevent: descriptors, messages,
- * round trips, bytes, and memory while idle. */
+/* The costs of a transport, beside those of bare system calls and of a stock bufferevent:
+ * descriptors, messages, round trips, bytes, and memory while idle. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,7 +57,7 @@ static void close_base(void)
 /* ---- one descriptor in each message ---- */
 
 static uint64_t messages;
-static int given; /* what is sent, again and again */
+static int given; /* the descriptor that is sent, again and again */
 
 /* A descriptor is the sender's own and closed once sent, as one that was accepted is. */
 static int new_descriptor(void)
@@ -336,7 +336,7 @@ static void fill_messages(void *context)
 	struct ferry_message_stream *stream = context;
 	static const char payload[PAYLOAD];
 	int fds[FDS_EACH_MAX];
-	/* What a transport takes of descriptors is bounded. */
+	/* A transport accepts a limited count of descriptors that wait to be sent. */
 	unsigned int count = fds_each > 4 ? 256 / fds_each : 64;
 
 	for (unsigned int i = 0; i < count && queued < messages; i++, queued++) {

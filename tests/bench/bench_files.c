@@ -1,5 +1,6 @@
-/* What sending a file costs: the loop's stalls while a file comes from the disk, and the processor time
- * for one that is in memory. Each figure stands beside that of the bare system calls. */
+/* The costs of sending a file: the stalls of the loop while the kernel reads the file from the
+ * disk, and the processor time for a file in the page cache. The same figure of the bare system
+ * calls stands beside each. */
 
 #include <errno.h>
 #include <poll.h>

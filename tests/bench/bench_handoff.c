@@ -1,8 +1,8 @@
-/* What a handoff costs, from the moment a request's head is in a bufferevent of the dispatcher to the
- * moment the worker, another process, has a bufferevent with it that reads.
+/* The cost of a handoff. It starts when a request's head is in a bufferevent of the dispatcher, and
+ * ends when the worker, another process, has a reading bufferevent with that head.
  *
- * With `--batches` the work to be counted stands between two system calls that nobody else makes, so that
- * a trace of them can be taken apart: see handoff_calls.py. */
+ * With `--batches` the measured work stands between two system calls that no other code makes.
+ * handoff_calls.py finds the work in a trace by them. */
 
 #include <errno.h>
 #include <stdio.h>

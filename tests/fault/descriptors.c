@@ -1,6 +1,7 @@
-/* Descriptors with their descriptions, sent and made something of, again and again, with another allocation
- * or system call failing each time. Whatever fails: a descriptor arrives as what it is, or somebody is told;
- * and nothing leaks or is closed twice. */
+/* Descriptors are sent with their descriptions, and the receiver makes a stream, a bufferevent or a
+ * listener of each. The scenario runs again and again, and another allocation or system call fails
+ * each time. After every failure either the descriptor arrives with its true kind, or an end gets
+ * an error. Nothing leaks or is closed twice. */
 
 #include <errno.h>
 #include <poll.h>
@@ -31,7 +32,7 @@ static struct {
 	unsigned int received; /* messages */
 	unsigned int arrived;  /* and descriptors, whole */
 	unsigned int refused;
-	bool wrong; /* what arrived is not what was sent */
+	bool wrong; /* a descriptor arrived that differs from the one sent */
 	bool near_lost, far_lost;
 	int reason;
 	int call_error; /* the first */
@@ -100,7 +101,7 @@ static void make_something(struct ferry_descriptor *descriptor, struct event_bas
 	}
 }
 
-/* The name says which of the samples it is. */
+/* The descriptor's name is the index of its sample. */
 static bool is_what_was_sent(const struct ferry_descriptor *descriptor)
 {
 	disarm();

@@ -9,12 +9,12 @@
 
 #include "support.h"
 
-/* A system call that is swept: with what it fails. */
+/* A system call that the sweep makes fail, and the errors that it fails with. */
 struct swept_call {
 	enum call call;
 	const char *name;
 	int errors[10];      /* zero-terminated */
-	int recoverable[10]; /* of them, those that change nothing */
+	int recoverable[10]; /* the errors after which the scenario still completes */
 };
 
 enum fault { FAULT_NONE, FAULT_RECOVERABLE, FAULT_FATAL };
@@ -23,33 +23,35 @@ struct fault_sweep {
 	/* Called armed, with a new loop. */
 	void (*run)(struct event_base *loop, int kind);
 
-	/* After that and some more turns, disarmed; by check_that(). What is recoverable changes nothing. */
+	/* Called after run() and some more turns of the loop, disarmed. Checks the outcome by
+	 * check_that(). A recoverable fault changes nothing of the outcome. */
 	void (*judge)(enum fault fault);
 
 	/* Prints what has happened, with the end of the line. */
 	void (*describe)(void);
 
-	/* The first so many calls fail one after the other; of the rest every so-manieth part, because a long
-	 * run of the same call brings nothing new. */
+	/* Each of the first `first` calls fails in a run of its own. The rest is sampled in steps of a
+	 * `parts`-th, because a long series of the same call finds nothing new. */
 	unsigned int first, parts;
 
 	/* Whether the loop turns every two milliseconds, whatever happens. */
 	bool ticks;
 };
 
-/* Of the scenario's kind, which has a name for who reads what failed. Both fail the test if something did
- * not hold; the first also if there are no more than `at_least` allocations. The second returns how often
- * the call is made when nothing fails. */
+/* Both sweep the scenario of this kind; `name` stands in the printed lines. Both fail the test if a
+ * check_that() failed; the first also if the scenario makes no more than `at_least` allocations.
+ * The second returns the count of calls in a run in which nothing fails. */
 void sweep_allocations(const struct fault_sweep *sweep, int kind, const char *name,
                        unsigned long at_least);
 unsigned int sweep_call(const struct fault_sweep *sweep, int kind, const char *name,
                         const struct swept_call *swept);
 
-/* For judge(): what does not hold is described, and fails the test at the sweep's end, so that one test
- * shows all of it. */
+/* For judge(): if `holds` is false, prints the sentence and the scenario's description. The test
+ * fails at the end of the sweep, after all such lines. */
 void check_that(bool holds, const char *sentence);
 
-/* For run(): a transport on `fd`, which is closed if it fails. What is libevent's does not count. */
+/* For run(): makes a transport on `fd`, and closes `fd` if that fails. Calls and allocations of
+ * libevent's bufferevent do not count. */
 int make_swept_transport(struct ferry_transport **out, struct event_base *loop, int fd);
 
 #endif

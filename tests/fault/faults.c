@@ -112,7 +112,8 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 	                              : __real_pthread_create(thread, attributes, function, argument);
 }
 
-/* Linux closes the number whatever it says. */
+/* Linux frees the descriptor slot even if close(2) fails. A planned fault changes only the result,
+ * after the real call. */
 int __real_close(int fd);
 int __wrap_close(int fd);
 int __wrap_close(int fd)

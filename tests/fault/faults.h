@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_FAULTS_H
 #define FERRY_TESTS_FAULTS_H
 
-/* System calls that fail when told to: one of them, once. A program that uses this is linked with --wrap
- * for all of them (ferry_add_fault_test() in CMakeLists.txt), and with heap.h's. */
+/* System calls that fail once, as plan_fault() has planned. A program that uses this is linked with
+ * --wrap for all of them (ferry_add_fault_test() in CMakeLists.txt), and with heap.h's. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,22 +39,24 @@ enum call {
 	CALL_COUNT
 };
 
-/* The call that fails: the so-manieth, from now on; CALL_NONE: none. */
+/* Plans that call `number` of this kind, counted from now on, fails with `error`; CALL_NONE: none
+ * fails. */
 void plan_fault(enum call call, unsigned int number, int error);
 
-/* How often it was called since. */
+/* Returns the count of these calls since plan_fault(). */
 unsigned int count_calls(enum call call);
 
-/* The scenario runs, and not the test's own part of it: then calls and allocations count. Other threads
- * than the test's always run the scenario. */
+/* Calls and allocations of the test's thread count only while armed: the scenario runs armed, the
+ * test's own checks disarmed. Those of other threads always count. */
 void arm(void);
 void disarm(void);
 
-/* How many closed what was not open, since the last time. */
+/* Returns the count of close(2) calls that failed with EBADF since the last call of this function.
+ */
 unsigned int take_bad_closes(void);
 
-/* What the kernel is like. Cold: the page cache seems to hold of a file only what pread(2) has read of it
- * since. */
+/* The kernel that the wrapped calls imitate. In the two cold ones, the page cache seems to have
+ * only the parts of a file that pread(2) has read since set_kernel(). */
 enum kernel {
 	AS_IT_IS,
 	COLD_CACHE,

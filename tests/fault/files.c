@@ -1,6 +1,7 @@
-/* A file from each kind of source, between a header and a trailer, sent again and again, with another
- * allocation or system call failing each time. Whatever fails: nothing crashes, leaks or is closed twice,
- * what did not get through is told, and the bytes that arrive are right as far as they come. */
+/* A file from each kind of source, between a header and a trailer, sent again and again; another
+ * allocation or system call fails each time. After every failure nothing crashes, leaks or is
+ * closed twice, an error or a status reports each part that did not arrive, and the bytes that
+ * arrived are the right ones. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -216,7 +217,7 @@ static void feed(void)
 	}
 }
 
-/* ---- who is told ---- */
+/* ---- the reports of failures ---- */
 
 static void note_error(int status)
 {

@@ -1,6 +1,7 @@
-/* A dispatcher and two workers, run again and again, with another allocation or system call failing each
- * time. Whatever fails: a handoff that was accepted has one outcome, in time, no user code is given it
- * twice, the outcome says whether it was; and nothing leaks or is closed twice. */
+/* A dispatcher and two workers run again and again; another allocation or system call fails each
+ * time. After every failure, each accepted handoff gets one outcome, in time; no callback gets a
+ * handoff twice; the outcome is true to whether a callback got it; and nothing leaks or is closed
+ * twice. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,8 +20,9 @@
 
 /* ---- what happened ---- */
 
-/* What becomes of them: the first are served by whoever comes; then one worker goes while it has some; one
- * does not arrive the first time; one finds no worker, and waits in vain; one is there when all is freed. */
+/* The handoffs, by their fate. PLAIN: either worker serves them. ORPHANS: one worker leaves when it
+ * has some of them. LOST: its first attempt does not arrive. VAIN: no worker is left, and it waits
+ * in the queue until it expires. LEFT: it is pending when the dispatcher is freed. */
 enum { PLAIN = 6, ORPHANS = 4, LOST = 1, VAIN = 1, LEFT = 1 };
 enum {
 	ORPHANS_END = PLAIN + ORPHANS,
@@ -50,7 +52,7 @@ static struct {
 	struct ferry_dispatcher_worker *last;
 	struct side sides[2];
 	struct item items[HANDOFFS];
-	unsigned int handed; /* how many were tried */
+	unsigned int handed; /* calls that hand off, failed ones too */
 	unsigned int drained, lost;
 	bool out_of_step, late, freed, noticed, starving;
 	int call_error; /* the first */
@@ -260,7 +262,7 @@ static bool has_workers(void)
 	return stats.workers > 0;
 }
 
-/* What comes next, once all that came before is over. */
+/* Starts the next group of handoffs when every handoff before it is over. */
 static void go_on(void)
 {
 	if (run.starving && (notices(&run.sides[1]) || is_over(ORPHANS_END, LOST_END)))

@@ -1,6 +1,7 @@
-/* Messages both ways with descriptors, run again and again, with another allocation or system call failing
- * each time. Whatever fails: what arrives are the first of the messages that were sent, in their order, each
- * with its own descriptors; what does not is told; and nothing leaks or is closed twice. */
+/* Messages with descriptors go both ways, again and again; another allocation or system call fails
+ * each time. After every failure, the messages that arrive are the first ones that were sent, in
+ * order, each with its own descriptors. An error reports the others. Nothing leaks or is closed
+ * twice. */
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* One scenario that uses all of a transport, run again and again, with another allocation or system
- * call failing each time. Whatever fails: nothing crashes, leaks or is closed twice, and what did not
- * get through is told, by an error of the call, a reason, or a file's status. */
+/* One scenario uses all of a transport, again and again; another allocation or system call fails
+ * each time. After every failure nothing crashes, leaks or is closed twice, and all that did not
+ * arrive is reported: by an error of the call, a reason, or a file's status. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,8 @@
 
 /* ---- what happened ---- */
 
-/* The last two: the far end has said something and gone, before the near end starts to send. */
+/* In the last two, the far end has sent some bytes and closed before the near end starts to send.
+ */
 enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_UNIX_GONE, LINK_PIPES_GONE, LINK_KINDS };
 static const char *const links[] = {"unix", "TCP", "pipes", "unix, gone", "pipes, gone"};
 enum { FILES = 2, FD_BURST = 20, LARGE = 300000, FILE_SIZE = 20000 };
@@ -41,7 +42,7 @@ static struct {
 	unsigned int fds_accepted, fds_received, losses_told;
 	unsigned int files_accepted, files_finished;
 	int file_status; /* the first that is not 0 */
-	bool freed;      /* what is told from here on tells nothing */
+	bool freed;      /* after this, reasons and statuses do not count */
 } run;
 
 static bool is_gone(int kind)
@@ -335,7 +336,7 @@ static void judge(enum fault fault)
 	check_that(is_complete() || is_told(), "what did not get through is told");
 	if (fault != FAULT_FATAL && !is_gone(run.kind))
 		check_that(is_complete(), "what can be waited out changes nothing");
-	/* Opened and not ended by a failed call: the end is told. */
+	/* If no call failed, each end must get its connection_lost. */
 	if (run.call_error == 0) {
 		check_that(run.near.lost, "the sender is told its end");
 		if (is_gone(run.kind))

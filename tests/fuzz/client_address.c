@@ -1,4 +1,5 @@
-/* A client's address on the wire: what is understood can be said again, in the same bytes. */
+/* A client's address on the wire: if the bytes can be parsed, the parsed address is written as the
+ * same bytes. */
 
 #include "fuzz.h"
 

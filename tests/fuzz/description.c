@@ -72,7 +72,8 @@ static struct {
 	bool received;
 } story;
 
-/* What was said of the descriptor is true, but perhaps for words that mean the same. */
+/* The library has accepted the descriptor: the description that was sent must agree with the true
+ * one. Only a coarse description may have another kind. */
 static void check_taken(struct ferry_descriptor *descriptor)
 {
 	struct description said, truth;

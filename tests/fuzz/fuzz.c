@@ -22,7 +22,8 @@ static unsigned int open_before;
 
 /* ---- the loop ---- */
 
-/* By one call, which says POLLNVAL of numbers that are free. */
+/* Counts the open descriptors by one poll(2), which sets POLLNVAL for descriptors that are not
+ * open. */
 static unsigned int count_open(void)
 {
 	struct pollfd polled[NUMBERS];

@@ -1,9 +1,9 @@
 #ifndef FERRY_TESTS_FUZZ_H
 #define FERRY_TESTS_FUZZ_H
 
-/* What every fuzz target shares: the input as a script, a loop of its own for each input, and the far
- * end of a channel that says whatever the script has it say. check's macros are not for here: a target
- * runs in libFuzzer's process. */
+/* The common parts of all fuzz targets: the input as a script, an event loop for each input, and
+ * the far end of a channel, which sends the bytes and descriptors of the script. A target cannot
+ * use check's macros, because it runs in libFuzzer's process. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,23 +27,26 @@ struct fuzz_input {
 	size_t left;
 };
 
-/* Zeroes behind the end. Numbers are little-endian. */
+/* Read the next byte or number of the input; behind its end they return 0. Numbers are
+ * little-endian. */
 uint8_t fuzz_byte(struct fuzz_input *input);
 uint64_t fuzz_number(struct fuzz_input *input, size_t size);
 
-/* The next bytes, `*size` at most, and how many there are. */
+/* Returns the next bytes, `*size` at most, and sets `*size` to their count. */
 const uint8_t *fuzz_bytes(struct fuzz_input *input, size_t *size);
 
 /* ---- the loop ---- */
 
-/* Around each input: the base is made, and freed; no descriptor more or less is open than before. */
+/* Called around each input: make and free the base. fuzz_end() fails if the count of open
+ * descriptors has changed. */
 extern struct event_base *fuzz_base;
 void fuzz_begin(void);
 void fuzz_end(void);
 
 void fuzz_turns(int turns);
 
-/* Runs the loop until the flag is set. That it never is libFuzzer or ctest finds. */
+/* Runs the loop until the flag is set. If it never is, the timeout of libFuzzer or ctest reports
+ * the hang. */
 void fuzz_until(const bool *flag);
 
 /* ---- channels ---- */
@@ -58,7 +61,8 @@ enum { FUZZ_FDS_MAX = 7, FUZZ_INPUT_MAX = 4096 }; /* longer inputs are not looke
 bool fuzz_send(int socket, const void *bytes, size_t length, size_t fd_count);
 bool fuzz_send_fds(int socket, const void *bytes, size_t length, const int *fds, size_t fd_count);
 
-/* What was sent, for a target that compares it with what has come of it. */
+/* The bytes and descriptors that were sent, for a target that compares them with the received ones.
+ */
 struct fuzz_sent {
 	size_t length;
 	uint8_t bytes[128 * 1024];
@@ -67,7 +71,7 @@ struct fuzz_sent {
 		size_t at, fd_count;
 	} sends[4096];
 };
-extern struct fuzz_sent *fuzz_sent; /* NULL: nobody wants to know */
+extern struct fuzz_sent *fuzz_sent; /* NULL: not recorded */
 
 /* Sends a message: with the `declared` number of descriptors, and with these. */
 bool fuzz_send_message(int socket, uint16_t type, const void *payload, size_t length,
@@ -82,12 +86,12 @@ struct fuzz_message {
 };
 bool fuzz_receive_message(int socket, struct fuzz_message *message);
 
-/* What any peer may do, as one step of the script; `step` is what the first byte of it leaves:
+/* One step of the script, with an action that any peer may take. `step` chooses the action:
  *   0  bytes, of a length of their own, with up to 3 descriptors
  *   1  a message with a header in order, and any type, number of descriptors and payload
  *   2  nothing, for a turn of the loop
- *   3  the end of what it sends
- * False: it is none of these. */
+ *   3  the end of the peer's sending
+ * Returns false if `step` is none of these. */
 bool fuzz_peer_step(int socket, unsigned int step, struct fuzz_input *input);
 
 #endif

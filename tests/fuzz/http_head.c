@@ -1,5 +1,5 @@
-/* The request head's parser: in pieces it says what it says of the whole, and nothing that it has found is
- * outside of the head. */
+/* The request head's parser: it returns the same result for a head in pieces as for the whole head,
+ * and every slice that it finds is inside the head. */
 
 #include "fuzz.h"
 

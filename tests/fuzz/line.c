@@ -165,7 +165,7 @@ static void run_stream(struct reference *reference, const uint8_t *pieces, bool 
 	for (size_t at = 0; at < reference->size;) {
 		size_t length = piece_length(pieces, &number, reference->size - at);
 		if (!fuzz_send(ends[1], reference->bytes + at, length, 0))
-			break; /* it has been lost; the reason says whether it may have been */
+			break; /* the connection is lost; `lost_reason` is checked later */
 		at += length;
 		fuzz_turns(number % 3 == 0);
 	}

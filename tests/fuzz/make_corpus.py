@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Writes the first inputs of the fuzz targets to tests/fuzz/corpus: one of each kind that a fuzzer would
-take long to come by. The targets say what the bytes mean. What a fuzzer has found stands beside them."""
+take long to come by. The source of each target explains its bytes. Inputs that a fuzzer has found are in
+the same folders."""
 
 import os
 import struct

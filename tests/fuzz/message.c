@@ -26,7 +26,8 @@ static struct {
 	int reason;
 } told;
 
-/* What comes next, by a reading of what was sent. False: no whole message. */
+/* Reads the header of the next message from the bytes that were sent. Returns false if they have no
+ * whole message. */
 static bool next_frame(struct message_header *header)
 {
 	const unsigned char *at = sent.bytes + told.position;

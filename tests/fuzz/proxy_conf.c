@@ -1,5 +1,6 @@
-/* The proxy's configuration file: it is refused with a line of text that says where and why, and leaves
- * nothing, or it holds what its reader promises. */
+/* The proxy's configuration file. Its reader either refuses it, with one line of text that has the
+ * place and the reason, and leaves nothing allocated; or returns a configuration that is within the
+ * documented limits. */
 
 #include "fuzz.h"
 

@@ -1,5 +1,5 @@
-/* The PROXY header's parser: what it says of the whole it says as soon as the header is there, and not
- * before; what follows does not matter. */
+/* The PROXY header's parser: it returns its result as soon as the header is complete, and not
+ * before. The bytes behind the header do not change the result. */
 
 #include "fuzz.h"
 
@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_header(&header, result);
 	if (result > 0)
 		FUZZ_CHECK(parse(data, (size_t)result, &part) == result);
-	/* Of a part it says the same, or that there must be more. */
+	/* For a part of the input, the parser returns the same result, or PROXY_PROTOCOL_MORE. */
 	size_t looked_at = size < PROXY_PROTOCOL_MAX ? size : PROXY_PROTOCOL_MAX;
 	size_t step = 1 + looked_at / 64;
 	for (size_t length = 0; length < looked_at; length += step) {

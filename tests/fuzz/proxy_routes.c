@@ -57,7 +57,8 @@ static int find(const struct routes *routes, const char *host, const char *path)
 	return routes_find(routes, host, strlen(host), path, strlen(path));
 }
 
-/* Hosts have no case; "/." and a slash more say nothing; an escape is its character. */
+/* The route is the same if the host is in the other case, if the path has one more "/." or slash in
+ * front, and if the path's characters are escaped. */
 static void check_same(const struct routes *routes, char *host, const char *path, int found)
 {
 	char text[3 * TEXT_SIZE];

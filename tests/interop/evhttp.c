@@ -26,7 +26,7 @@
 
 enum { MIB = 1024 * 1024, WORKERS_MAX = 2 };
 
-/* What worker processes write, and the test reads. */
+/* Memory shared by the processes: the workers write it, and the test reads it. */
 struct board {
 	atomic_uint ended; /* workers that have ended in order */
 	atomic_int leaked; /* descriptors that these had too many */
@@ -291,7 +291,7 @@ static int wait_for_curl(struct curl *curl)
 	return WEXITSTATUS(curl->status);
 }
 
-/* What it has printed, as a number. */
+/* Returns curl's output as a number. */
 static long printed_number(struct curl *curl)
 {
 	char text[64] = "";

@@ -34,7 +34,7 @@ static struct {
 	struct event *wakeup; /* the descriptor of its loop, in ours */
 	uint64_t received;
 	unsigned int ended;
-	int status; /* what reading said in the end */
+	int status; /* the error of the last read callback */
 	unsigned int taken_count;
 	struct {
 		union handle *handle;
@@ -65,7 +65,7 @@ struct counted {
 static bool is_counted(void *argument)
 {
 	const struct counted *counted = argument;
-	run_uv(); /* what was asked of libuv outside of its loop is begun by that */
+	run_uv(); /* starts the requests made since its last turn */
 	return *counted->counter >= counted->value;
 }
 
@@ -216,7 +216,7 @@ static void close_ends(void)
 	ck_assert_int_eq(uv_loop_close(&far.loop), 0);
 }
 
-/* ---- descriptors that can be told from each other, also as a uv_pipe_t ---- */
+/* ---- numbered descriptors, also as a uv_pipe_t ---- */
 
 static int make_numbered_pipe(uint32_t number)
 {

@@ -1,11 +1,11 @@
 /* The C end of the interop tests: one connection, made of ferry's public interface, whose other end is
- * Python. It checks what it can see itself, says at the end what it saw on one line of key=value
- * pairs, and leaves with 0 only if all was as it must be.
+ * Python. The peer checks its own end, prints its counts as one line of key=value pairs when the
+ * connection ends, and exits with 0 only if every check passed.
  *
  *   peer MODE --listen|--connect PATH [NUMBER]
  *
  *   send-fds NUMBER        sends so many descriptors with lines between, then loses the connection
- *   receive-fds            takes descriptors and lines until the other end closes
+ *   receive-fds            receives descriptors and lines until the other end closes
  *   bulk-first NUMBER      sends so many bytes, then closes its sending half at once
  *   bulk-last NUMBER       sends so many bytes, and closes after the other end has, with a last word
  *

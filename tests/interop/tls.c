@@ -255,7 +255,7 @@ static void exchange(size_t length)
 	pump_until(has_received, &server);
 }
 
-/* What libevent does with close_notify is left to the program: this is how it is sent. */
+/* libevent sends no close_notify of its own; the program does, with this call. */
 static void send_close_notify(struct end *end)
 {
 	ck_assert_int_ge(SSL_shutdown(end->ssl), 0);
@@ -278,8 +278,8 @@ LOOP_TEST(a_mebibyte_goes_each_way_at_the_smallest_buffers, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, true);
-	/* The filter stops writing records at this mark, and goes on when its bufferevent says that it has
-	 * sent them. */
+	/* The filter stops writing records at this mark, and continues when the write callback of the
+	 * bufferevent under it reports them sent. */
 	bufferevent_setwatermark(client.under, EV_WRITE, 0, 1000);
 	bufferevent_setwatermark(server.under, EV_WRITE, 0, 3000);
 	exchange(MIB);

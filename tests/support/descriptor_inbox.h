@@ -1,7 +1,8 @@
 #ifndef FERRY_TESTS_DESCRIPTOR_INBOX_H
 #define FERRY_TESTS_DESCRIPTOR_INBOX_H
 
-/* Streams of messages, and one that takes every message for a descriptor with its description. */
+/* Message streams for tests: plain ones, and one that reads every message as a descriptor with its
+ * description. */
 
 #include <stdbool.h>
 
@@ -17,7 +18,8 @@ struct descriptor_inbox {
 	void (*hook)(struct descriptor_inbox *inbox, struct ferry_message *message);
 };
 
-/* What it is told is written down in it; NULL: nobody is told anything. */
+/* Opens a message stream on `fd`. Its callbacks write into the inbox; NULL: the stream has no
+ * callbacks. */
 struct ferry_message_stream *open_message_stream(int fd, struct descriptor_inbox *inbox);
 
 /* Pumps until the next message has come; its status. */

@@ -128,7 +128,7 @@ void expect_end(void)
 	arrived = NULL;
 }
 
-/* ---- a file that writes down what it is told ---- */
+/* ---- a file that records its callbacks ---- */
 
 static void told_progress(struct ferry_file_producer *producer, uint64_t sent, uint64_t total,
                           void *context)

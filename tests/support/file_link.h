@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_FILE_LINK_H
 #define FERRY_TESTS_FILE_LINK_H
 
-/* What tests of files in the stream share: a transport on each kind of connection, the bytes that arrive
- * at its far end, and files that write down what they are told. */
+/* For tests of files in the stream: a transport on each kind of connection, the bytes that arrive
+ * at its far end, and files that record their callbacks. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,17 +15,17 @@
 enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_KINDS };
 
 extern struct recorder sender;
-extern int far;       /* where the bytes arrive; -1: closed */
+extern int far;       /* the descriptor at which the bytes arrive; -1: closed */
 extern int far_input; /* pipes: the other direction */
 
 void open_link(int kind);
 void close_far(void);
 void close_link(void);
 
-/* What has arrived, and its end. */
+/* The bytes that have arrived, and the end of the stream. */
 extern unsigned char *arrived;
 extern size_t arrived_length;
-extern int arrived_end; /* 1: not yet; else what read(2) says */
+extern int arrived_end; /* 1: not yet; else the result of the last read(2) */
 
 void start_collecting(void);
 void collect_some(size_t size);
@@ -42,7 +42,8 @@ void expect_text(const char *text);
 void expect_range(uint64_t offset, uint64_t length);
 void expect_end(void);
 
-/* A file, and what it was told. Its callbacks fail the test when ferry breaks what it promises. */
+/* A file, with the arguments of its callbacks. The callbacks fail the test if ferry breaks its
+ * documented rules. */
 struct told {
 	struct ferry_file_producer *producer;
 	unsigned int progress, finished;

@@ -13,7 +13,7 @@ void play_file_script(struct file_script *file_script, const int *steps, size_t 
 	*file_script = (struct file_script){steps, count, 0, repeat};
 }
 
-/* How much of `length` the next call may take, or a negative errno. */
+/* Returns the count of bytes that the next call may take of `length`, or a negative errno. */
 static ssize_t next_step(struct file_script *file_script, size_t length)
 {
 	if (file_script->next == file_script->count)
@@ -48,7 +48,8 @@ ssize_t __wrap_sendfile(int out, int in, off_t *offset, size_t length)
 
 enum { VECTORS_MAX = 80 };
 
-/* Copies the vectors, cut to what the next write may take. How many are left, or -1. */
+/* Copies the vectors, cut to the bytes that the next write may take. Returns the count of vectors
+ * left, or -1. */
 static int cut(const struct iovec *vectors, size_t count, struct iovec *cut_vectors)
 {
 	size_t length = 0;

@@ -1,16 +1,18 @@
 #ifndef FERRY_TESTS_FILE_SCRIPT_H
 #define FERRY_TESTS_FILE_SCRIPT_H
 
-/* sendfile(2), sendmsg(2) and writev(2) that do less than they were asked to, or fail, as a script has it. A
- * program that uses this is linked with --wrap for the three, and with the library's objects. */
+/* A script makes sendfile(2), sendmsg(2) and writev(2) take fewer bytes than the caller offers, or
+ * fail. A program that uses this is linked with --wrap for the three, and with the library's
+ * objects. */
 
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "file_link.h"
 
-/* What the next calls of one function do, in turn: a negative errno, or at most so many bytes. Then the
- * last of them for ever, or the real thing. */
+/* The script of one function. Each call takes the next step: a negative errno, or the most bytes
+ * that the call may take. After the last step the script starts again if `repeat` is set; otherwise
+ * the calls are the real ones. */
 struct file_script {
 	const int *steps;
 	size_t count, next;

@@ -10,11 +10,11 @@
 /* Puts libevent's memory under it too. In BEFORE_ALL. */
 void heap_take_over(void);
 
-/* From now on allocations are numbered from 1, and that with the number `failing` fails, once; 0:
- * none. What is allocated before is not counted. */
+/* Starts a watch: allocations are numbered from 1, and the one with the number `failing` fails,
+ * once; 0: none fails. Memory allocated before the watch does not count. */
 void heap_watch(unsigned long failing);
 
-/* Ends the watch; how many allocations there were. */
+/* Ends the watch, and returns the count of allocations during it. */
 unsigned long heap_unwatch(void);
 
 /* Around code that is not under test, while watching: check's own, above all. */

@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_LISTENER_OPTIONS_H
 #define FERRY_TESTS_LISTENER_OPTIONS_H
 
-/* Options of ferry_listener_new_unix() that differ from the defaults in what the function's name says. The
- * result is valid until the next call of the same function. */
+/* Options of ferry_listener_new_unix(). Each function sets the option in its name, and leaves the
+ * others at their defaults. The result is valid until the next call of the same function. */
 
 #include "ferry/listener.h"
 

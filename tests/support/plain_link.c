@@ -11,7 +11,7 @@
 
 struct recorder near;
 
-int far_in = -1, far_out = -1; /* where the far end reads, and writes; the same on a socket */
+int far_in = -1, far_out = -1; /* the far end's descriptors; one and the same on a socket */
 
 void open_plain_link_with(int kind, const struct ferry_protocol *protocol)
 {

@@ -8,7 +8,8 @@
 enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_KINDS };
 
 extern struct recorder near;
-/* Where the far end reads, and writes; the same on a socket. */
+/* The descriptors from which the far end reads and to which it writes; one and the same on a
+ * socket. */
 extern int far_in, far_out;
 
 void open_plain_link_with(int kind, const struct ferry_protocol *protocol);
@@ -19,7 +20,8 @@ void end_far_output(void);
 void write_text(const char *text);
 void expect_far_text(const char *text);
 
-/* 0: end; negative errno: how else. */
+/* Returns 0 if the far end reads the end of the stream; otherwise the negative errno of the read.
+ */
 int far_end(void);
 void check_lost(int reason);
 

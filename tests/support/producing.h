@@ -11,7 +11,7 @@
 extern int producing_ends[2];
 extern struct recorder producing;
 
-/* A producer that writes down what it is told. */
+/* A producer that counts its callbacks. */
 struct producer {
 	unsigned int resumed, paused, stopped;
 	bool from_loop; /* no callback may run now */
@@ -33,7 +33,7 @@ void close_producing(void);
 int register_producer(enum ferry_producer_mode mode);
 void open_push(void);
 
-/* So that nothing leaves until the test reads. */
+/* Fills the socket: no byte leaves until the test reads. */
 void fill_socket(void);
 void write_bytes(size_t length);
 void queue_fd(void);

@@ -1,9 +1,9 @@
 #ifndef FERRY_TESTS_RECORDER_H
 #define FERRY_TESTS_RECORDER_H
 
-/* A protocol that writes down what it is told, and fails the test when the transport breaks what it
- * promises of every callback: connection_made first, nothing after connection_lost, nothing after
- * ferry_transport_free(), nothing inside a call that said so. */
+/* A protocol that records its callbacks, and fails the test if the transport breaks a rule of all
+ * callbacks: connection_made comes first, none comes after connection_lost, none after
+ * ferry_transport_free(), and none inside a call that promises to run none. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@
 
 enum { RECORDER_MAX_FDS = 1200, RECORDER_MAX_EVENTS = 4096 };
 
-/* What can happen, as letters in `events`. */
+/* The callbacks, as letters in `events`. */
 enum {
 	EVENT_MADE = 'M',
 	EVENT_DATA = 'D', /* once for several in a row */
@@ -77,7 +77,7 @@ void recorder_free_transport(struct recorder *recorder);
 /* Frees all that it has, received descriptors included. */
 void recorder_close(struct recorder *recorder);
 
-/* How many bytes have been received. */
+/* Returns the count of bytes received. */
 size_t recorder_length(const struct recorder *recorder);
 
 /* Fails the test unless all bytes received are support_byte() counted from `position`, and throws

@@ -16,7 +16,7 @@ enum {
 	SAMPLE_FILE_APPEND_BOTH,
 	SAMPLE_DIRECTORY,  /* of a test's own: sample_path; has a file `entry` */
 	SAMPLE_PIPE_READ,  /* `other` is the other end */
-	SAMPLE_PIPE_WRITE, /* so it is here */
+	SAMPLE_PIPE_WRITE, /* `other` is the other end */
 	SAMPLE_FIFO,       /* open for both */
 	SAMPLE_TERMINAL,   /* raw; and here */
 	SAMPLE_TERMINAL_MASTER,

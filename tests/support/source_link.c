@@ -173,7 +173,8 @@ void feed_some(void)
 			return;
 		fed += (uint64_t)n;
 	}
-	/* What a terminal has not read when its line goes is lost. */
+	/* A terminal loses its unread bytes when the other end closes. Close it only after the file has
+	 * read all. */
 	if (closes_at_end && (link_kind != FROM_TTY || file.sent >= fed))
 		close_writer();
 }

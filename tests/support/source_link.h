@@ -1,7 +1,8 @@
 #ifndef FERRY_TESTS_SOURCE_LINK_H
 #define FERRY_TESTS_SOURCE_LINK_H
 
-/* Sources of every kind: a file that is sent, and who feeds it. */
+/* Sources of every kind: the source of a file that is sent, and the writer that feeds the source.
+ */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,7 +10,8 @@
 
 #include "file_link.h"
 
-/* What the next calls of a function do, in turn: 0: the real thing; or a negative errno. */
+/* The script of a function. Each call takes the next step: 0: the real call; or a negative errno.
+ */
 struct script {
 	const int *steps;
 	size_t count, next;
@@ -17,7 +19,7 @@ struct script {
 };
 
 extern struct script by_sendfile, by_splice, by_pread;
-extern bool direct_is_strict; /* what is not aligned is refused */
+extern bool direct_is_strict; /* reads that are not aligned fail */
 
 extern size_t sendfile_max; /* 0: no limit */
 
@@ -40,7 +42,8 @@ void send_source(int64_t length);
 void close_writer(void);
 void close_all(void);
 
-/* How much the writer is to write, how much it has, and whether it then goes. */
+/* The count of bytes that the writer has to write, the count that it has written, and whether it
+ * closes after the last. */
 extern uint64_t to_feed, fed;
 extern bool closes_at_end;
 

@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_SUPPORT_H
 #define FERRY_TESTS_SUPPORT_H
 
-/* What every test program shares: check with a descriptor count around each test, a loop that is
- * pumped until a condition, and connected pairs of every kind. */
+/* The common parts of all test programs: check with a descriptor count around each test, a loop
+ * that is pumped until a condition holds, and connected pairs of every kind. */
 
 #include <check.h>
 #include <stdbool.h>
@@ -39,7 +39,7 @@ void make_pair(enum pair_kind kind, int fds[2]);
 /* A non-blocking pipe. */
 void make_pipe(int fds[2]);
 
-/* How many descriptors this process has open. */
+/* Returns the count of open descriptors of this process. */
 int count_open_fds(void);
 bool fd_is_open(int fd);
 

@@ -29,7 +29,7 @@
 	}                                                                        \
 	static void sentence(int _i __attribute__((unused)))
 
-/* How many elements an array has: the count of a LOOP_TEST over it. */
+/* The count of an array's elements, for a LOOP_TEST over it. */
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 /* TEST_CASE("name", set_up, tear_down); puts the tests below it, up to the next one in the same file, into
@@ -59,7 +59,7 @@
 	}                                                                          \
 	static void before_all(int argc __attribute__((unused)), char **argv __attribute__((unused)))
 
-/* What the macros register. */
+/* A test or a test case, as the macros register it. */
 struct registered_case {
 	const char *file;
 	int line;

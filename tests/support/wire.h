@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_WIRE_H
 #define FERRY_TESTS_WIRE_H
 
-/* The far end of a connection by bare system calls, so that what ferry sends is judged by nothing of
- * ferry's, and descriptors that can be told from each other. */
+/* The far end of a connection in bare system calls: no code of ferry's judges the bytes that ferry
+ * sends. Also descriptors that hold a number, to identify them after they were sent. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,13 +28,15 @@ struct wire_read {
 void wire_receive(int socket, void *buffer, size_t size, struct wire_read *result);
 void wire_close_fds(struct wire_read *result);
 
-/* One sendmsg(2) with MSG_NOSIGNAL; bytes taken or negative errno. */
+/* One sendmsg(2) with MSG_NOSIGNAL. Returns the count of bytes taken, or a negative errno. */
 ssize_t wire_send(int socket, const void *bytes, size_t length, const int *fds, size_t fd_count);
 
-/* Fills a socket or pipe with support_byte() of 0, 1, … until it takes no more; how many it took. */
+/* Fills a socket or pipe with support_byte() of 0, 1, … until it takes no more. Returns the count
+ * of bytes it took. */
 size_t wire_fill(int fd);
 
-/* Reads and throws away until EAGAIN, end or error; how many bytes. Descriptors are closed. */
+/* Reads and throws away bytes until EAGAIN, end or error, and closes descriptors. Returns the count
+ * of bytes. */
 size_t wire_drain(int socket);
 
 /* Writes and reads bytes of support_byte() counted from `position`. wire_expect() fails the test when

@@ -43,7 +43,7 @@ static int make_cold_file(void)
 		close(fd);
 		return -1;
 	}
-	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* what asking has brought in */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* drop the pages that preadv2() read */
 	return fd;
 }
 

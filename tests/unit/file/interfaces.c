@@ -1,6 +1,6 @@
-/* What users of other ways to send files rely on, under the names that it has there: pysendfile's tests,
- * those of Python's socket.sendfile() and loop.sendfile(), and a fault of evbuffer_add_file(). Where ferry
- * differs on purpose, the name says how. */
+/* Behaviour that users of other interfaces for sending files rely on, under its names there: the
+ * tests of pysendfile, of Python's socket.sendfile() and loop.sendfile(), and a fault of
+ * evbuffer_add_file(). If ferry differs on purpose, the name of the test has the difference. */
 
 #include <errno.h>
 #include <fcntl.h>

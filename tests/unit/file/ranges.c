@@ -388,7 +388,8 @@ LOOP_TEST(a_file_truncated_to_less_than_was_sent_finishes_with_the_count_that_wa
 	finish_stream();
 
 	check_finished(&file, -EIO, sent);
-	/* What the kernel had queued of it may have been cut to zeros; the length stands. */
+	/* The kernel may have zeroed the truncated bytes that were still queued in the socket. Their
+	 * count does not change. */
 	ck_assert_uint_eq(arrived_length, sent + strlen("trailer"));
 	compared = (size_t)sent;
 	expect_text("trailer");

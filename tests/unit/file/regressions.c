@@ -1,5 +1,5 @@
-/* Faults of the file part that a review found, each by the scenario that shows it. Linked with the
- * library's objects, so that a test can decide what the kernel says. */
+/* Faults of the file part that a review found, each by the scenario that shows it. The program is
+ * linked with the library's objects, and a test can set the results of its system calls. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -132,7 +132,8 @@ static void pump_for_a_while(void)
 
 TEST_CASE("budgets");
 
-/* What a small file took of the budget was forgotten for the message behind it. */
+/* Fault: the bytes of a small file were not taken off the turn's budget for the message behind it.
+ */
 LOOP_TEST(one_turn_sends_its_budget_and_no_more_when_bytes_and_small_files_alternate, LINK_KINDS)
 {
 	static const char zeros[7990];
@@ -154,7 +155,8 @@ LOOP_TEST(one_turn_sends_its_budget_and_no_more_when_bytes_and_small_files_alter
 	free(arrived);
 }
 
-/* What waited in the pipe between a socket and the stream left at once, whatever the budget now was. */
+/* Fault: bytes that waited in the pipe between a source socket and the stream left at once, even if
+ * the budget had become smaller meanwhile. */
 TEST(what_waits_in_the_pipe_keeps_to_the_budget_too)
 {
 	int source[2];
@@ -260,7 +262,8 @@ enum { OF_EITHER = sizeof(of_either) / sizeof(of_either[0]) };
 
 TEST_CASE("both ends");
 
-/* FUSE without its daemon says ENOTCONN, NFS ETIMEDOUT: the connection was ended. */
+/* Reads fail with ENOTCONN on FUSE without its daemon, and with ETIMEDOUT on NFS. Fault: the
+ * transport took them for errors of the connection, and ended it. */
 LOOP_TEST(a_file_systems_error_that_reads_like_the_connections_is_the_files, OF_EITHER *LINK_KINDS)
 {
 	int error = of_either[_i % OF_EITHER];

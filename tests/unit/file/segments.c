@@ -1,5 +1,5 @@
-/* How a header, a file and a trailer are cut into segments of TCP, by the kernel's own count, and that
- * nothing of them waits in the kernel for more to come. */
+/* The TCP segments of a header, a file and a trailer, by the kernel's own count. No part of the
+ * three waits in the kernel for more bytes. */
 
 #include <errno.h>
 #include <linux/tcp.h>
@@ -51,7 +51,7 @@ static int socket_of_sender(void)
 	return bufferevent_getfd(ferry_transport_get_bufferevent(sender.transport));
 }
 
-/* Segments with data that have left; the kernel before 4.6 does not say. */
+/* Returns the count of sent segments with data. Linux has this count since 4.6; before, it is 0. */
 static unsigned int segments(void)
 {
 	struct tcp_info info = {0};

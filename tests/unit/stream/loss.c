@@ -348,7 +348,8 @@ static ssize_t (*const too_long[])(struct msghdr *) = {longer_than_the_buffer, a
 
 LOOP_TEST(a_length_beyond_the_control_buffer_is_not_followed, 2)
 {
-	/* What is inside the buffer may be delivered or closed; what is outside is not touched. */
+	/* The transport may deliver or close the descriptors inside the buffer. It must not read past
+	 * the buffer. */
 	open_fd_receiver(&recorder_protocol);
 
 	play(too_long[_i]);

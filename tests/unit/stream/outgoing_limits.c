@@ -1,4 +1,5 @@
-/* How many descriptors may wait to be sent, how many go with one byte, and which calls are refused. */
+/* The limit of descriptors that wait to be sent, the limit of those that go with one byte, and the
+ * calls that are refused. */
 
 #include <errno.h>
 #include <fcntl.h>

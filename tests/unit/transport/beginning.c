@@ -1,4 +1,4 @@
-/* How a transport begins: connection_made before everything else, and connecting sockets. */
+/* The start of a transport: connection_made before every other callback, and connecting sockets. */
 
 #include <errno.h>
 #include <netinet/in.h>

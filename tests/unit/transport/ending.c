@@ -1,4 +1,5 @@
-/* How a connection ends: the reason, half-closed connections, flushing, and calls after the end. */
+/* The end of a connection: the reason, half-closed connections, flushing, and calls after the end.
+ */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -164,7 +165,8 @@ LOOP_TEST(what_the_peer_still_sent_is_delivered_before_epipe, LINK_KINDS)
 		close_plain_far();
 	}
 	write_text("too late");
-	/* TCP says nothing before the second packet. */
+	/* TCP accepts the first packet after the peer's close; a later write fails, after the reset has
+	 * come back. */
 	for (pump_turns(5); near.lost == 0; pump_turns(1))
 		(void)ferry_transport_write(near.transport, "x", 1);
 

@@ -1,4 +1,5 @@
-/* What a transport costs when it does nothing, and what a round trip does not cost. */
+/* The memory of an idle transport, and the system calls and memory that a round trip must not cost.
+ */
 
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
-/* What users of Twisted's UNIX transports rely on, under the names that its tests give it: descriptors, the
- * eleven ways to abort a connection, producers around the end of one. Where ferry differs on purpose, the
- * name says how. docs/coverage.md has the whole list; what is a test of its own elsewhere is not repeated
- * here. */
+/* Behaviour that users of Twisted's UNIX transports rely on, under the names of Twisted's tests:
+ * descriptors, the eleven ways to abort a connection, producers around the end of one. If ferry
+ * differs on purpose, the name of the test has the difference. docs/coverage.md has the whole list.
+ * Behaviour that another file tests already is not tested again here. */
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -511,7 +511,7 @@ LOOP_TEST(twisted_write_sequence_of_a_non_streaming_producer, KINDS)
 
 static int text_file;
 
-/* What FileSender's `transform` is for: a producer that reads by itself. */
+/* In place of FileSender's `transform`: a producer that reads the file and changes the bytes. */
 static void write_transformed_chunk(void)
 {
 	char chunk[100];
@@ -572,7 +572,7 @@ LOOP_TEST(twisted_a_file_takes_its_turn_and_does_not_register_a_producer, KINDS)
 	send_file(MUCH);
 	ck_assert_int_eq(ferry_transport_register_producer(client.transport, &producer_callbacks, NULL,
 	                                                   FERRY_PRODUCER_PUSH),
-	                 -EBUSY); /* that of the user's, which is still the one */
+	                 -EBUSY); /* the user's own producer is still registered */
 	pump_until_count(&finished, 1);
 	ck_assert_int_eq(finished_status, 0);
 	pump_until_length(&server, MUCH);

@@ -14,7 +14,7 @@
 
 enum { MAX_STREAM = 4 << 20, MAX_MARKS = 1000, CHUNKS = 1000, FILES = 20 };
 
-/* What the receiver has to see. */
+/* The bytes and descriptors that the receiver must get. */
 static struct {
 	unsigned char *bytes;
 	size_t length;
@@ -22,7 +22,7 @@ static struct {
 	size_t mark_count;
 } stream;
 
-/* What it has seen. */
+/* The receiver's position: the part of `stream` that it has got. */
 static struct {
 	uint64_t position;
 	size_t next_mark;

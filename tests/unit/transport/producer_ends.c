@@ -152,7 +152,8 @@ LOOP_TEST(the_transport_may_be_freed_in_pause_producing, 3)
 	static char block[70000];
 	int fds_before_pause = count_open_fds();
 
-	/* The call that crossed the mark comes back, whatever it says. */
+	/* The call that crosses the mark must return safely, though the transport is freed inside it.
+	 * Its result does not matter. */
 	if (_i == 0) {
 		(void)ferry_transport_write(producing.transport, block, sizeof(block));
 	} else if (_i == 1) {
@@ -190,7 +191,8 @@ TEST(a_descriptor_given_in_the_call_that_pauses_and_frees_is_closed_once)
 	ck_assert_int_eq(ferry_transport_set_fd_buffer(producing.transport, 1, 10), 0);
 	int fd = make_marked_fd(1);
 
-	/* It was queued before the producer was told, so it went with the transport. */
+	/* The transport queues the descriptor before it pauses the producer, and closes it when it is
+	 * freed. */
 	ck_assert_int_eq(ferry_transport_send_fd(producing.transport, fd, FERRY_FD_TAKE), 0);
 
 	ck_assert(!fd_is_open(fd));

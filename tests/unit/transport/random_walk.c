@@ -36,7 +36,7 @@ struct walker {
 	uint64_t read;     /* bytes that the other end sent and this one got */
 	uint32_t fds_sent; /* accepted */
 	uint32_t fds_got;
-	uint64_t marks[MAX_FDS]; /* where each travels */
+	uint64_t marks[MAX_FDS]; /* the byte that each descriptor travels with */
 	struct walk_file files[MAX_FILES];
 	unsigned int file_count;
 	unsigned int depth; /* of calls from inside callbacks */

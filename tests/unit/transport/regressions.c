@@ -148,7 +148,7 @@ static void swap_socket(struct recorder *r, char event)
 		ck_assert_int_eq(ferry_transport_set_socket(r->transport, swap_to[0]), 0);
 	else
 		ck_assert_int_eq(bufferevent_setfd(bev_of(), swap_to[0]), 0);
-	/* The old number stands for something else now. */
+	/* Puts another socket into the old descriptor's slot. */
 	ck_assert_int_eq(dup3(ends[1], ends[0], O_CLOEXEC), ends[0]);
 	swap_to[0] = -1;
 }
@@ -162,7 +162,8 @@ LOOP_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced, 2)
 	recorder.argument = &_i;
 	make_pair(PAIR_UNIX, swap_to);
 	ck_assert_int_eq(wire_send(ends[1], zeros, sizeof(zeros), NULL, 0), sizeof(zeros));
-	/* What must not be read: it is in the other direction of the first pair. */
+	/* The transport must not read these bytes: they are in the other direction of the first pair.
+	 */
 	int keep = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
 	ck_assert_int_eq(wire_send(keep, "stolen", 6, NULL, 0), 6);
 	pump_turns(3);

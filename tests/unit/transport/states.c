@@ -169,7 +169,7 @@ static const struct kind {
 
 static struct ferry_transport *transport; /* NULL once freed */
 static int peer;                          /* -1: gone */
-static int sockets[16];                   /* that were replaced: the test closes them */
+static int sockets[16];                   /* replaced ones, which the test closes */
 static unsigned int socket_count;
 
 static void keep_socket(int fd)
