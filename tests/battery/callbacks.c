@@ -469,8 +469,8 @@ CASE(callbacks_on_the_buffers_set_before_the_transport_is_made_stay, ON_SOCKETS)
 	far_close(&far);
 }
 
-/* The loop runs deferred evbuffer callbacks, after the call that changed the buffer has returned.
- */
+/* The loop runs deferred evbuffer callbacks, after the call that changed the buffer has
+ * returned. */
 CASE(deferred_callbacks_on_the_buffers_see_every_byte_too, ON_ALL)
 {
 	struct end a;

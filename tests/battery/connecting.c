@@ -25,7 +25,7 @@ static bool is_unix(void)
 	return carrier == STOCK_UNIX || carrier == FERRY_UNIX;
 }
 
-/* Somewhere to connect to; with nobody listening it refuses. */
+/* Makes an address to connect to. It refuses connections unless `listening` is set. */
 static void make_place(struct place *place, bool listening)
 {
 	*place = (struct place){.listener = -1, .length = sizeof(place->address)};
@@ -286,7 +286,8 @@ static void the_connected_callback_can_free(enum moment moment)
 	ck_assert_str_eq(connecting.record.log, "[connected]");
 	far_accept(&far, &place);
 	far_receive_to_the_end(&far);
-	/* Stock goes on with the write that the callback came from; ferry drops what is queued. */
+	/* Stock libevent runs the callback inside a write, and continues that write after it; ferry
+	 * drops the queued bytes. */
 	ck_assert_uint_eq(far.received, carrier_is_ferry() ? 0 : 1000);
 
 	end(&connecting, &far, &place);

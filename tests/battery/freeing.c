@@ -252,7 +252,8 @@ CASE(in_a_callback_on_the_input_when_it_is_drained, ON_ALL)
 	end_doomed(&doomed);
 }
 
-/* Not on stock, which goes on to add the write event of what was freed, and crashes in the loop. */
+/* Not for stock: after the callback, libevent adds the write event of the freed bufferevent, and
+ * crashes in the loop. */
 CASE(in_a_callback_on_the_output_when_it_is_written_to, ON_FERRY)
 {
 	struct doomed doomed;

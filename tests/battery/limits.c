@@ -1,5 +1,5 @@
-/* Rate limits and the limits of one step. The buckets have ticks so long that no refill comes in a
- * test's life: what may pass is then a number, and no matter of the clock. */
+/* Rate limits and the limits of one step. The ticks of the buckets are so long that no refill comes
+ * during a test. The bytes that may pass are a fixed count, which does not depend on the clock. */
 
 #include <unistd.h>
 

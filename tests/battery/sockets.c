@@ -34,7 +34,7 @@ CASE(the_stream_moves_to_another_socket, ON_SOCKETS)
 	ck_assert_int_eq(bufferevent_getfd(a.bev), new);
 	ck_assert_int_eq(bufferevent_get_enabled(a.bev), EV_READ | EV_WRITE);
 	pump_turns(3);
-	/* It enables again what was enabled. */
+	/* bufferevent_setfd() enables the events again that were enabled. */
 	ck_assert_str_eq(at_a.log, "w");
 	second.received = 100;
 	second.sent = 100;
@@ -332,8 +332,9 @@ CASE(descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_call_on, 
 	far_close(&first);
 }
 
-/* A read callback of libevent's own would lose what comes with the first byte; the second finds
- * ferry's again, without a call of ferry's in between. */
+/* bufferevent_setfd() installs libevent's own read callback, which loses descriptors that come with
+ * the first byte. ferry's read callback is back at the next write, without a call of ferry's
+ * interface in between. */
 CASE(descriptors_flow_on_a_socket_set_behind_ferrys_back_from_the_next_write_on, 1 << FERRY_UNIX)
 {
 	struct end a, b;

@@ -199,7 +199,8 @@ static void ferry_receive(int socket, void *argument)
 	close_base();
 }
 
-/* Messages a second. The sender is the child, so that what is timed ends with the last that arrived. */
+/* Messages a second. The sender is the child process. The measured time ends when the last message
+ * has arrived here. */
 static double fd_rate(bool ferry_sends, bool ferry_receives)
 {
 	int socket;
@@ -559,7 +560,7 @@ static void write_more(struct bufferevent *bev, void *context)
 		return;
 	}
 	left_to_write -= length;
-	/* By reference: how a program fills the buffer is not what is measured. */
+	/* By reference: the time to copy bytes into the buffer is not part of the measurement. */
 	evbuffer_add_reference(bufferevent_get_output(bev), block, length, NULL, NULL);
 }
 

@@ -121,8 +121,8 @@ static void stop_sending(bool ferry)
 
 enum { OTHERS = 100, MESSAGE = 64, TICK_USEC = 1000 };
 
-/* From one wait for events to the next, nobody else gets a turn. With the time that the scheduler gave
- * to other programs, and without. */
+/* The durations from one epoll_wait(2) to the next, in which the loop serves no other connection:
+ * with the time that the scheduler gave to other programs, and without. */
 static struct bench_samples turns, own_turns;
 static bool counting;
 static uint64_t turn_began, delay_before;
@@ -308,7 +308,8 @@ static void stalls(bool quick)
 /* ---- processor time ---- */
 
 /* sendfile(2) in a bare loop, which waits by poll(2) when the socket is full, and in an event's
- * callback; with read and send, 64 KiB at a time and 16 KiB, which is what programs do. */
+ * callback; read(2) and send(2) in blocks of 64 KiB and of 16 KiB, as programs without sendfile(2)
+ * do; and ferry. */
 enum way { BARE, EVENT, READ_SEND_64K, READ_SEND_16K, FERRY, WAYS };
 static const char *const way_names[WAYS] = {"sendfile", "event_sendfile", "read_send_64k",
                                             "read_send_16k", "ferry"};

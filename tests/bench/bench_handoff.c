@@ -126,7 +126,7 @@ static void make_clients(unsigned int count)
 	}
 }
 
-/* `window`: how many are on their way at once. */
+/* `window`: the count of handoffs that are on their way at once. */
 static void hand_off(unsigned int count, unsigned int window)
 {
 	struct ferry_handoff *handoff = NULL;

@@ -45,7 +45,7 @@ static int note_error(int status)
 	return status;
 }
 
-/* ---- what is made of it ---- */
+/* ---- objects made of a descriptor ---- */
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
                       int length, void *context)
@@ -188,7 +188,7 @@ static void send_sample(unsigned int which)
 	arm();
 }
 
-/* More rounds than any recovery takes: what is not over by then hangs. */
+/* More rounds than any recovery takes: a run that is not over by then hangs. */
 enum { ROUNDS_MAX = 1000 };
 
 /* The last connection is reset on its way. */

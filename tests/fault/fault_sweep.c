@@ -52,8 +52,8 @@ static void run_in_loop(int kind)
 	event_base_free(loop);
 }
 
-/* With what plan_fault() has planned, or an allocation failing (0: none). Returns how many allocations
- * there were. */
+/* Runs the scenario once, with the fault that plan_fault() has planned, or with allocation number
+ * `allocation` failing (0: none). Returns the count of allocations. */
 static unsigned long run_and_judge(int kind, unsigned long allocation, enum fault fault)
 {
 	int fds_before = count_open_fds();

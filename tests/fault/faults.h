@@ -51,8 +51,8 @@ unsigned int count_calls(enum call call);
 void arm(void);
 void disarm(void);
 
-/* Returns the count of close(2) calls that failed with EBADF since the last call of this function.
- */
+/* Returns the count of close(2) calls that failed with EBADF since the last call of this
+ * function. */
 unsigned int take_bad_closes(void);
 
 /* The kernel that the wrapped calls imitate. In the two cold ones, the page cache seems to have

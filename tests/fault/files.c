@@ -83,7 +83,8 @@ enum { SCENARIOS = sizeof(scenarios) / sizeof(scenarios[0]) };
 static const char header[] = "header", trailer[] = "trailer";
 enum { HEADER = sizeof(header) - 1, TRAILER = sizeof(trailer) - 1, ARRIVED_MAX = 400000 };
 
-/* A source that somebody writes to has nothing at first, and then its bytes in so many parts. */
+/* A pipe, socket or terminal is empty at first. The test then writes its bytes in this many
+ * parts. */
 enum { PARTS = 2 };
 
 static struct {
@@ -209,9 +210,9 @@ static void feed(void)
 	size_t part = run.size / PARTS;
 	if (run.fed < run.size) {
 		ssize_t length = write(run.writer, content + run.fed, part);
-		/* Nobody may be there to read any more. */
+		/* The reading end may be closed already. */
 		run.fed = length > 0 ? run.fed + (size_t)length : run.size;
-	} else if (run.scenario->source != TTY) { /* whose bytes would go with it */
+	} else if (run.scenario->source != TTY) { /* a terminal would lose its unread bytes */
 		close(run.writer);
 		run.writer = -1;
 	}
@@ -254,7 +255,7 @@ static const struct ferry_file_callbacks callbacks = {.finished = on_finished};
 static void send_source(void)
 {
 	const struct scenario *scenario = run.scenario;
-	/* A terminal has no end as long as somebody may write. */
+	/* A terminal has no end while a writer is open. */
 	int64_t length = scenario->source == TTY ? (int64_t)run.size : FERRY_TO_END;
 	int status = ferry_transport_send_file(
 	    NULL, run.transport, run.source, scenario->ownership & ~SEND_COPIED, scenario->offset,
@@ -277,7 +278,7 @@ static void send_everything(void)
 	note_error(ferry_transport_lose_connection(run.transport));
 }
 
-/* The far end only reads: what fails there is the other sweep's. */
+/* The far end only reads, disarmed: sweep.c covers its failures. */
 static bool open_link(void)
 {
 	int fds[2], back[2], status;
@@ -330,7 +331,7 @@ static void close_ours(void)
 			close(fds[i]);
 }
 
-/* Longer than any recovery takes: what is not over by then hangs. */
+/* Longer than any recovery takes: a run that is not over by then hangs. */
 enum { SECONDS_MAX = 20 };
 
 static time_t seconds_now(void)
@@ -389,7 +390,8 @@ static void describe(void)
 	       run.arrived);
 }
 
-/* Compares what has arrived from `position` on; where the next part begins. */
+/* Compares the bytes that have arrived from `position` on with the expected part. Returns the
+ * position of the next part. */
 static size_t check_part(size_t position, const void *expected, size_t length)
 {
 	size_t there = run.arrived > position ? run.arrived - position : 0;

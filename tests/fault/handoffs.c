@@ -284,7 +284,7 @@ static void go_on(void)
 	}
 }
 
-/* More rounds than any recovery takes: what is not over by then hangs. */
+/* More rounds than any recovery takes: a run that is not over by then hangs. */
 enum { PATIENCE = 300, ROUNDS_MAX = 500 };
 
 static void pump(struct event_base *loop)

@@ -38,7 +38,7 @@ enum { PLANNED = sizeof(plan) / sizeof(plan[0]) };
 
 struct side {
 	struct ferry_message_stream *stream;
-	unsigned int accepted[PLANNED + REPLIES], accepted_count; /* types, of what it sent */
+	unsigned int accepted[PLANNED + REPLIES], accepted_count; /* the types sent */
 	unsigned int received, fds_lost;
 	bool out_of_step, lost;
 	int reason;
@@ -93,7 +93,8 @@ static void send_message(struct side *side, unsigned int type, const struct sent
 
 static const struct sent reply = {REPLY, 1, FERRY_FD_TAKE};
 
-/* Whether it is the next of those that the other end has sent, with what belongs to it. */
+/* Returns whether the message is the next one that the other end has sent, with its payload and
+ * descriptors. */
 static bool is_next(struct side *side, struct ferry_message *message)
 {
 	const struct side *sender = other(side);
@@ -195,7 +196,7 @@ static void end_when_answered(void)
 		ferry_transport_lose_connection(ferry_message_stream_get_transport(run.near.stream));
 }
 
-/* More rounds than any recovery takes: what is not over by then hangs. */
+/* More rounds than any recovery takes: a run that is not over by then hangs. */
 enum { ROUNDS_MAX = 1000 };
 
 static void run_scenario(struct event_base *loop, int kind)

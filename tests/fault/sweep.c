@@ -22,8 +22,8 @@
 
 /* ---- what happened ---- */
 
-/* In the last two, the far end has sent some bytes and closed before the near end starts to send.
- */
+/* In the last two, the far end has sent some bytes and closed before the near end starts to
+ * send. */
 enum { LINK_UNIX, LINK_TCP, LINK_PIPES, LINK_UNIX_GONE, LINK_PIPES_GONE, LINK_KINDS };
 static const char *const links[] = {"unix", "TCP", "pipes", "unix, gone", "pipes, gone"};
 enum { FILES = 2, FD_BURST = 20, LARGE = 300000, FILE_SIZE = 20000 };
@@ -289,7 +289,7 @@ static bool open_sides(struct event_base *loop)
 	return status == 0;
 }
 
-/* More rounds than any recovery takes: what is not over by then hangs. */
+/* More rounds than any recovery takes: a run that is not over by then hangs. */
 enum { ROUNDS_MAX = 1000 };
 
 static void run_scenario(struct event_base *loop, int kind)

@@ -1,5 +1,5 @@
-/* A descriptor's description: what is taken apart can be put together again, and one that is received with
- * a descriptor is believed only if it is the truth. */
+/* A descriptor's description: if its bytes can be parsed, the parsed description is written as the
+ * same bytes. The receiver accepts a descriptor only if the description with it is true. */
 
 #include "fuzz.h"
 
@@ -112,7 +112,8 @@ static void message_received(struct ferry_message_stream *stream, struct ferry_m
 
 static const struct ferry_message_callbacks callbacks = {.message_received = message_received};
 
-/* The truth, with some bytes changed: pairs of a place and what is added there; then a name. */
+/* Writes the true description with some bytes changed, and then a name. Each pair of input bytes is
+ * a position and the value to add there. */
 static void tell(struct fuzz_input *input, int fd)
 {
 	struct ferry_descriptor_info info;

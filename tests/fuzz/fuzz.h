@@ -61,8 +61,8 @@ enum { FUZZ_FDS_MAX = 7, FUZZ_INPUT_MAX = 4096 }; /* longer inputs are not looke
 bool fuzz_send(int socket, const void *bytes, size_t length, size_t fd_count);
 bool fuzz_send_fds(int socket, const void *bytes, size_t length, const int *fds, size_t fd_count);
 
-/* The bytes and descriptors that were sent, for a target that compares them with the received ones.
- */
+/* The bytes and descriptors that were sent, for a target that compares them with the received
+ * ones. */
 struct fuzz_sent {
 	size_t length;
 	uint8_t bytes[128 * 1024];
@@ -77,8 +77,8 @@ extern struct fuzz_sent *fuzz_sent; /* NULL: not recorded */
 bool fuzz_send_message(int socket, uint16_t type, const void *payload, size_t length,
                        unsigned int declared, const int *fds, size_t fd_count);
 
-/* Reads what is there, one message at a time and without its descriptors, which are closed. False:
- * there is none. */
+/* Reads the next message that has come, and closes its descriptors. Returns false if there is
+ * none. */
 struct fuzz_message {
 	uint16_t type;
 	size_t length;

@@ -1,5 +1,5 @@
-/* Lines: the scanner alone, and a stream of lines over a socket, find in pieces of any size what a plain
- * search finds in the whole. */
+/* Lines: for input in pieces of any size, the scanner alone and a line stream over a socket find
+ * the same lines that a plain search finds in the whole input. */
 
 #include "fuzz.h"
 
@@ -39,7 +39,8 @@ static size_t measure(const struct reference *reference, size_t at, bool *whole)
 	return end - at;
 }
 
-/* Compares with what comes next, and goes behind it. `kind` LINE_NONE: nothing does. */
+/* Compares the line with the next one of the reference, and advances the reference behind it.
+ * `kind` LINE_NONE: there must be no next line. */
 static void compare(struct reference *reference, enum line_kind kind, const char *line,
                     size_t length)
 {

@@ -1,5 +1,5 @@
-/* Routes: whatever they are and whatever is looked up, one of them is found, or the default, or the path is
- * refused; and what means the same finds the same. */
+/* Routes: for any routes and any request, the lookup finds one of the routes or the default, or
+ * refuses the path. Two spellings of the same host or path find the same route. */
 
 #include "fuzz.h"
 

@@ -27,7 +27,7 @@ union handle {
 	uv_pipe_t pipe;
 };
 
-/* libuv's end, and what it has taken. */
+/* libuv's end, and the descriptors that it has accepted. */
 static struct {
 	uv_loop_t loop;
 	uv_pipe_t pipe;

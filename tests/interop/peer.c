@@ -29,7 +29,7 @@
 
 #include <ferry/ferry.h>
 
-/* A hang is ended, in case that nobody else does. */
+/* The peer ends itself at this deadline, in case that the test does not end it. */
 enum { DEADLINE_SECONDS = 600, CHUNK = 65536, FILLER_MAX = 5000 };
 
 static struct peer {

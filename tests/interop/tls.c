@@ -353,7 +353,8 @@ LOOP_TEST(a_close_notify_is_a_clean_end_for_the_peer, WAYS)
 	disconnect();
 }
 
-/* The transport sends what the filter has left in it, close_notify included, then ends. */
+/* The transport sends the bytes that the filter has written to it, close_notify included, and then
+ * ends. */
 LOOP_TEST(lose_connection_sends_the_records_and_the_close_notify_first, 4)
 {
 	connect_ends(

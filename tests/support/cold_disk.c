@@ -20,7 +20,7 @@ _Atomic bool no_threads, warm_when_read;
 
 _Atomic int read_step_error;
 
-/* The disk: while it is held, reads of the thread do not come back. */
+/* The disk. While it is stopped (hold_disk()), reads of the read-ahead thread do not return. */
 static pthread_mutex_t disk_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static pthread_cond_t disk_changed = PTHREAD_COND_INITIALIZER;

@@ -1,9 +1,9 @@
 #ifndef FERRY_TESTS_COLD_DISK_H
 #define FERRY_TESTS_COLD_DISK_H
 
-/* A disk that answers as the test wants: whether something is in memory, and when a read returns. A program
- * that uses this is linked with --wrap for pread, preadv2, pthread_create, readahead and syscall, and with
- * the library's objects. */
+/* A disk under the test's control: the test decides whether a part of a file is in memory, and when
+ * a read returns. A program that uses this is linked with --wrap for pread, preadv2,
+ * pthread_create, readahead and syscall, and with the library's objects. */
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -13,7 +13,7 @@
 
 enum answer { REAL, WARM, COLD, MISSING, REFUSED };
 
-/* Atomic: the thread that reads ahead, and threads of the tests, are here too. */
+/* Atomic, because the read-ahead thread and threads of the tests use them too. */
 extern _Atomic int cachestat_says, nowait_says;
 extern _Atomic unsigned int cachestat_calls, nowait_calls, readahead_calls, pread_calls;
 extern _Atomic bool no_threads, warm_when_read;
@@ -26,7 +26,8 @@ ssize_t __real_preadv2(int fd, const struct iovec *vectors, int count, off_t off
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                           void *(*function)(void *), void *argument);
 
-/* A thread that was joined may still be seen for a moment. */
+/* Waits until this process has `count` read-ahead threads: the kernel may still show a joined
+ * thread for a moment. */
 void expect_threads(unsigned int count);
 
 enum { MIB = 1024 * 1024, SIZE = 3 * MIB + 1234 };
@@ -51,7 +52,7 @@ void close_cold_link(void);
 void send_cold_fd(struct cold_link *cold_link, int fd, unsigned int ownership);
 void send_new_file(struct cold_link *cold_link);
 
-/* Reads what is there and compares. */
+/* Reads the bytes that have come, and compares them. */
 bool cold_file_has_arrived(void *argument);
 void check_whole(struct cold_link *cold_link);
 uint64_t waits(const struct cold_link *cold_link);

@@ -1,20 +1,22 @@
 #ifndef FERRY_TESTS_HEAP_SWEEP_H
 #define FERRY_TESTS_HEAP_SWEEP_H
 
-/* The same again and again, with another allocation failing each time. Needs what heap.h needs. */
+/* Runs a scenario again and again; another allocation fails each time. A program that uses this is
+ * linked as for heap.h. */
 
 #include "ferry/ferry.h"
 
 #include "support.h"
 
-/* Runs a scenario, which is watched, once as it is, and then once for each of its allocations with that one
- * failing. The loop is new each time, and turns at least every two milliseconds. `judge` looks at what has
- * come of it, and gives back what the scenario still has; `failing` is 0 for the run in which nothing fails.
- * Fails the test if memory or a descriptor leaks, or if there are no more than `at_least` allocations. */
+/* Runs a scenario under heap_watch(): first without a failure, then once for each of its
+ * allocations, which fails. The loop is new each time, and turns at least every two milliseconds.
+ * `judge` checks the outcome, and frees all that the scenario still owns; `failing` is 0 for the
+ * run in which nothing fails. Fails the test if memory or a descriptor leaks, or if there are no
+ * more than `at_least` allocations. */
 void sweep_scenario(void (*scenario)(struct event_base *loop), void (*judge)(unsigned long failing),
                     unsigned long at_least);
 
-/* For a scenario: a transport on `fd` in a bufferevent that does not count. */
+/* For a scenario: makes a transport on `fd`. The allocations of its bufferevent do not count. */
 int sweep_make_transport(struct ferry_transport **out, struct event_base *loop, int fd);
 
 /* One call of the library that changes nothing when it fails. */

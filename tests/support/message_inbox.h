@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_MESSAGE_INBOX_H
 #define FERRY_TESTS_MESSAGE_INBOX_H
 
-/* A stream of messages that writes down what arrives, and its far end in plain system calls, with messages
- * put together by hand. */
+/* A message stream that records the messages that arrive, and its far end in plain system calls,
+ * with messages put together by hand. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -20,8 +20,8 @@ void end_far_output(void);
 void write_text(const char *text);
 void expect_far_text(const char *text);
 
-/* Returns 0 if the far end reads the end of the stream; otherwise the negative errno of the read.
- */
+/* Returns 0 if the far end reads the end of the stream; otherwise the negative errno of the
+ * read. */
 int far_end(void);
 void check_lost(int reason);
 

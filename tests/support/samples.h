@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_SAMPLES_H
 #define FERRY_TESTS_SAMPLES_H
 
-/* A descriptor of every kind that can be sent, with what is needed to see that it works at the
- * other end. */
+/* A descriptor of every kind that can be sent, and its other end, to check that the received
+ * descriptor works. */
 
 #include <stdbool.h>
 
@@ -57,14 +57,14 @@ struct sample {
 /* The directory of the sample that has one. */
 extern char sample_path[64];
 
-/* False, and a line printed, if the system has no such thing (IPv6, pidfds). */
+/* Returns false, and prints a line, if the system has no such object (IPv6, pidfds). */
 bool sample_make(struct sample *sample, int which);
 void sample_close(struct sample *sample);
 
 /* A bound socket on loopback, or -1, and a line printed, where the system has no IPv6. */
 int bind_loopback(int family, int type);
 
-/* Connects it to what another one is bound to. */
+/* Connects `fd` to the address that `to` is bound to. */
 void connect_socket(int fd, int to);
 
 #endif

@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_SOURCE_LINK_H
 #define FERRY_TESTS_SOURCE_LINK_H
 
-/* Sources of every kind: the source of a file that is sent, and the writer that feeds the source.
- */
+/* Sources of every kind: the source of a file that is sent, and the writer that feeds the
+ * source. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,8 +10,8 @@
 
 #include "file_link.h"
 
-/* The script of a function. Each call takes the next step: 0: the real call; or a negative errno.
- */
+/* The script of a function. Each call takes the next step: 0: the real call; or a negative
+ * errno. */
 struct script {
 	const int *steps;
 	size_t count, next;

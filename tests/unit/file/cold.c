@@ -1,5 +1,5 @@
-/* Files that are not in memory. A disk of the test's own, which it can hold, stands behind the system calls
- * that ask what is in memory and that bring it there. */
+/* Files that are not in memory. The system calls that check for a part of a file in memory, and
+ * those that read it in, go to a disk of the test's own, which the test can stop. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* Threads that read ahead: how many there are, and that they are gone with the last file. */
+/* Threads that read ahead: their count, and their end with the last file. */
 
 #include <pthread.h>
 #include <stdlib.h>

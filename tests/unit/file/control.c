@@ -48,7 +48,7 @@ static void pump_to_byte(uint64_t sent)
 
 TEST_CASE("pause, resume, stop");
 
-/* _i: the way, and after how many bytes. */
+/* _i: the way, and the count of bytes after which the file is paused. */
 LOOP_TEST(a_file_can_be_paused_and_resumed_at_every_byte, WAYS *(SMALL + 1))
 {
 	open_link(LINK_UNIX);

@@ -96,7 +96,7 @@ LOOP_TEST(in_each_turn_a_large_file_sends_its_share_and_all_others_get_theirs, 2
 	for (uint64_t before = 0; finished == 0; turns++) {
 		for (int i = 0; i < OTHERS; i++)
 			ck_assert_int_eq(write(other_ends[i], "x", 1), 1);
-		/* Without waiting: what TCP has not brought yet comes with the next. */
+		/* Does not wait: bytes that TCP has not delivered yet come in the next turn. */
 		event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		uint64_t after = file_bytes(&sender);
 		ck_assert_uint_le(after - before, budgets[kind]);
@@ -104,7 +104,8 @@ LOOP_TEST(in_each_turn_a_large_file_sends_its_share_and_all_others_get_theirs, 2
 		for (int i = 0; kind == PAIR_UNIX && i < OTHERS; i++)
 			ck_assert_uint_eq(recorder_length(&others[i]), turns + 1);
 	}
-	/* Each turn is used, whoever else has something. A cold look may take some. */
+	/* The file sends in each turn, even if others have bytes. A check for cold pages may take some
+	 * turns more. */
 	ck_assert_uint_ge(turns, 64 * MIB / budgets[kind]);
 	for (int i = 0; i < OTHERS; i++)
 		pump_until_length(&others[i], turns);
@@ -113,8 +114,8 @@ LOOP_TEST(in_each_turn_a_large_file_sends_its_share_and_all_others_get_theirs, 2
 	close_one(&sender, far);
 }
 
-/* Over TCP one of them may stand still for a while, whenever the kernel has a segment sent again: so how far
- * they are apart is looked at on unix sockets only. */
+/* Over TCP one of the files may stop for a while when the kernel retransmits a segment. The test
+ * compares their progress on unix sockets only. */
 TEST(two_large_files_take_turns)
 {
 	const enum pair_kind kind = PAIR_UNIX;
@@ -137,7 +138,8 @@ TEST(two_large_files_take_turns)
 
 /* ---- rate limits ---- */
 
-/* A tick that does not end while the test runs: what a tick allows, and then nothing. */
+/* A tick that does not end while the test runs: the transport sends the bytes of one tick, and then
+ * none. */
 static const struct timeval one_tick = {.tv_sec = 24 * 3600};
 enum { LIMIT = 100000, SIZE = 1000000 };
 

@@ -431,7 +431,7 @@ static bool stock_has_an_event(void *argument)
 	return stock_events != 0;
 }
 
-/* Somebody else who has the socket writes to it, between its becoming writable and the file's turn. */
+/* Another owner of the socket fills it, after it has become writable and before the file's turn. */
 static void fill_socket(evutil_socket_t fd, short what, void *argument)
 {
 	(void)what, (void)argument;
@@ -456,7 +456,7 @@ LOOP_TEST(stock_a_full_healthy_socket_is_reported_as_end_of_file, SOCKET_KINDS)
 
 	ck_assert_int_eq(stock_events, BEV_EVENT_WRITING | BEV_EVENT_EOF);
 	ck_assert_int_eq(bufferevent_get_enabled(bev) & EV_WRITE, 0);
-	/* Nobody has closed anything. */
+	/* Neither end has closed the connection. */
 	wire_drain(fds[1]);
 	ck_assert_int_eq(send(fds[0], "x", 1, MSG_NOSIGNAL), 1);
 	ck_assert_int_eq(recv(fds[1], &byte, 1, 0), 1);

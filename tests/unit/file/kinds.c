@@ -15,7 +15,7 @@
 #include "test.h"
 #include "wire.h"
 
-/* Sends all of a file, and compares with what read(2) gives. */
+/* Sends all of a file, and compares it with the bytes that read(2) returns. */
 static void check_content(const char *path)
 {
 	static unsigned char content[1 << 20];
@@ -181,7 +181,8 @@ static const struct {
 
 enum { DIRECT_RANGES = sizeof(direct_ranges) / sizeof(direct_ranges[0]) };
 
-/* _i: link, range, and whether the kernel refuses what is not aligned, as most file systems do. */
+/* _i: link, range, and whether the kernel refuses reads that are not aligned, as most file systems
+ * do. */
 LOOP_TEST(a_file_open_for_direct_io_is_sent_aligned_or_not, 2 * LINK_KINDS * DIRECT_RANGES)
 {
 	int fd = reopen(make_file(300123), O_RDONLY | O_DIRECT);

@@ -68,7 +68,7 @@ LOOP_TEST(a_source_is_sent_to_its_end_between_what_was_written_before_and_after,
 	start_collecting();
 	pump_turns(3);
 	stream_has_ended(NULL);
-	expect_text("header"); /* is not held back */
+	expect_text("header"); /* leaves before the source has any bytes */
 
 	feed_until_finished(300000, true);
 	finish_stream();
@@ -181,7 +181,8 @@ LOOP_TEST(a_dry_source_is_waited_for_without_work_and_without_the_write_timeout,
 	close_all();
 }
 
-/* _i: as arrange(), and what is done to the file while its source is dry. */
+/* _i: as arrange(), and whether the file is stopped while it is paused, or after it has been
+ * resumed. */
 LOOP_TEST(a_dry_source_can_be_paused_resumed_and_stopped, 2 * CASES)
 {
 	arrange(_i % CASES);

@@ -1,5 +1,5 @@
-/* Ranges of files between other bytes, small files that leave together with what was written before them, and
- * slow readers. */
+/* Ranges of files between other bytes, small files that leave together with the bytes written
+ * before them, and slow readers. */
 
 #include <errno.h>
 #include <string.h>
@@ -200,7 +200,8 @@ enum { JOINED_LENGTH = 6 + SMALL + 7 };
 
 TEST_CASE("a small file leaves with its header");
 
-/* _i: link, whether each write is short or only the first, and how many bytes that takes. */
+/* _i: link, whether each write is short or only the first, and the count of bytes that a short
+ * write takes. */
 LOOP_TEST(a_header_and_a_small_file_lose_nothing_at_any_short_count, 2 * LINK_KINDS * JOINED_LENGTH)
 {
 	int kind = _i / JOINED_LENGTH % LINK_KINDS;

@@ -132,8 +132,8 @@ static void pump_for_a_while(void)
 
 TEST_CASE("budgets");
 
-/* Fault: the bytes of a small file were not taken off the turn's budget for the message behind it.
- */
+/* Fault: the bytes of a small file were not taken off the turn's budget for the message behind
+ * it. */
 LOOP_TEST(one_turn_sends_its_budget_and_no_more_when_bytes_and_small_files_alternate, LINK_KINDS)
 {
 	static const char zeros[7990];
@@ -186,7 +186,7 @@ TEST(what_waits_in_the_pipe_keeps_to_the_budget_too)
 
 TEST_CASE("waking up");
 
-/* Nobody looked whether the close waited for anything else. */
+/* Fault: when the file was stopped, ferry did not check for a close that waited only for it. */
 LOOP_TEST(a_close_that_waited_for_a_file_happens_when_that_is_stopped_with_writing_disabled,
           LINK_KINDS)
 {

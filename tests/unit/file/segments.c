@@ -89,7 +89,7 @@ static void close_all(void)
 	close_link();
 }
 
-/* ---- how many segments ---- */
+/* ---- the count of segments ---- */
 
 static const struct {
 	size_t header;
@@ -156,7 +156,7 @@ TEST(many_headers_and_files_take_no_segment_for_a_header_alone)
 	close_all();
 }
 
-/* ---- a header that is not held back ---- */
+/* ---- a header that leaves before its file ---- */
 
 enum { PAUSED, DRY, COLD, GIVES_ENOMEM, GIVES_AN_ERROR, GIVES_NOTHING, OBSTACLES };
 

@@ -1,5 +1,5 @@
-/* Files sent, held and stopped from one thread while another runs the loop, from sources that are dry and
- * from the disk. For ThreadSanitizer above all. */
+/* Files sent, paused and stopped from one thread while another runs the loop, from sources that are
+ * dry and from the disk. For ThreadSanitizer above all. */
 
 #include <errno.h>
 #include <fcntl.h>

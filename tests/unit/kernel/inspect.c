@@ -278,7 +278,7 @@ TEST(a_device)
 	expect_nothing_else(&info);
 }
 
-/* ---- what has no file system ---- */
+/* ---- objects without a file system ---- */
 
 static int open_signalfd(void)
 {

@@ -1,5 +1,5 @@
-/* No SIGPIPE reaches a program that has not ignored it, and what a program does with the signal
- * itself is left alone. */
+/* No SIGPIPE reaches a program that does not ignore it. ferry does not change the program's own use
+ * of the signal. */
 
 #include <errno.h>
 #include <signal.h>
@@ -35,7 +35,8 @@ static void open_link(int kind)
 	pump_turns(2);
 }
 
-/* Only what the sender writes to: with the other direction open, writing is what finds it out. */
+/* Closes only the descriptor that the sender writes to. The other direction stays open, and the
+ * sender notices only by a write. */
 static void close_far(void)
 {
 	close(far);
@@ -226,7 +227,7 @@ static int take_pending(void)
 
 TEST_CASE("the program's own use");
 
-/* _i: what is sent, how the program blocks it. */
+/* _i: the link, and the kind of data that is sent. */
 LOOP_TEST(a_sigpipe_that_the_program_had_pending_stays_pending, LINK_KINDS *SEND_KINDS)
 {
 	open_link(_i % LINK_KINDS);

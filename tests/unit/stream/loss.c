@@ -34,7 +34,7 @@ static const struct ferry_protocol no_lost_callback = {
 
 TEST_CASE("loss");
 
-/* _i: how many of five find a number. */
+/* _i: the count of the five descriptors that find a free slot. */
 LOOP_TEST(at_the_descriptor_limit_the_loss_is_told_after_those_that_arrived, 5)
 {
 	open_fd_receiver(&recorder_protocol);
@@ -358,7 +358,8 @@ LOOP_TEST(a_length_beyond_the_control_buffer_is_not_followed, 2)
 	for (unsigned int i = 0; i < fd_receiver.fd_count; i++)
 		ck_assert_uint_eq(marked_number(fd_receiver.fds[i]), i);
 	if (fd_receiver.fd_count == 0) {
-		/* Nobody could know of them: the script's own, at the two lowest numbers. */
+		/* The transport did not see the script's own descriptors; close them here. They are in the
+		 * lowest slots. */
 		for (int fd = 3; fd < 64; fd++) {
 			uint32_t content[2];
 			if (pread(fd, content, sizeof(content), 0) == sizeof(content) &&

@@ -1,4 +1,4 @@
-/* Which side closes a descriptor that is sent, and at what moment. */
+/* The end that closes a sent descriptor, and the moment. */
 
 #include <errno.h>
 #include <fcntl.h>

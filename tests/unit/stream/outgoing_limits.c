@@ -28,7 +28,7 @@ LOOP_TEST(descriptors_without_a_byte_are_told_as_enodata, 2)
 
 	pump_turns(5);
 
-	/* The peer sees what could be sent, and the end. */
+	/* The peer receives the bytes that could be sent, and the end. */
 	struct wire_read result;
 	receive_from_sender(&result);
 	ck_assert_int_eq(result.bytes, 5);

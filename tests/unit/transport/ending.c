@@ -1,5 +1,5 @@
-/* The end of a connection: the reason, half-closed connections, flushing, and calls after the end.
- */
+/* The end of a connection: the reason, half-closed connections, flushing, and calls after the
+ * end. */
 
 #include <errno.h>
 #include <stdlib.h>

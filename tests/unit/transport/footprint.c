@@ -1,5 +1,5 @@
-/* The memory of an idle transport, and the system calls and memory that a round trip must not cost.
- */
+/* The memory of an idle transport, and the system calls and memory that a round trip must not
+ * cost. */
 
 #include <stdio.h>
 #include <string.h>

@@ -90,7 +90,7 @@ TEST(twisted_avoid_leaking_file_descriptors)
 	write_to(&client, 1);
 	pump_until_length(&server, 1);
 	char byte;
-	ck_assert_int_eq(read(pipe_ends[0], &byte, 1), 0); /* nobody has the other end any more */
+	ck_assert_int_eq(read(pipe_ends[0], &byte, 1), 0); /* no process has the other end any more */
 	close(pipe_ends[0]);
 	close_ends();
 }

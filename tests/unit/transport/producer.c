@@ -121,7 +121,7 @@ LOOP_TEST(a_push_producer_is_resumed_only_when_bytes_are_at_or_under_the_low_mar
 	open_push();
 	struct bufferevent *bev = ferry_transport_get_bufferevent(producing.transport);
 	bufferevent_setwatermark(bev, EV_WRITE, 500, 1000);
-	/* A held file keeps a known number of bytes back. */
+	/* The bytes behind a paused file stay queued, and their count is known. */
 	write_bytes(600);
 	struct ferry_file_producer *file;
 	ck_assert_int_eq(ferry_transport_send_file(&file, producing.transport, make_file(10),

@@ -1,7 +1,7 @@
-/* Calls in an order that the seed decides, from the loop's outside and from inside callbacks, on both
- * ends of a connection. No walk may break what is promised of every one: callbacks in order and none
- * after the end, every file finished once, bytes and descriptors in order and none twice, nothing
- * leaked or closed twice. */
+/* Calls in an order that the seed decides, from the loop's outside and from inside callbacks, on
+ * both ends of a connection. No walk may break the rules of every connection: callbacks in order
+ * and none after the end, every file finished once, bytes and descriptors in order and none twice,
+ * nothing leaked or closed twice. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -46,7 +46,7 @@ struct walker {
 static struct walker ends[2];
 static bool outside; /* of the loop: no protocol callback may run */
 
-/* ---- what is checked as it happens ---- */
+/* ---- checks inside the callbacks ---- */
 
 static void cut_certainty(struct walker *walker, uint64_t position)
 {
@@ -355,7 +355,7 @@ LOOP_TEST(no_order_of_calls_breaks_a_promise, 60)
 		if (support_random_below(3) == 0)
 			event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	}
-	/* Let go what is held, and close. */
+	/* Resume the paused files and the reading, unregister the producers, and close. */
 	for (int n = 0; n < 2; n++) {
 		struct walker *walker = &ends[n];
 		struct ferry_transport *transport = walker->recorder.transport;

@@ -162,8 +162,8 @@ LOOP_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced, 2)
 	recorder.argument = &_i;
 	make_pair(PAIR_UNIX, swap_to);
 	ck_assert_int_eq(wire_send(ends[1], zeros, sizeof(zeros), NULL, 0), sizeof(zeros));
-	/* The transport must not read these bytes: they are in the other direction of the first pair.
-	 */
+	/* The transport must not read these bytes: they are in the other direction of the first
+	 * pair. */
 	int keep = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
 	ck_assert_int_eq(wire_send(keep, "stolen", 6, NULL, 0), 6);
 	pump_turns(3);
@@ -557,7 +557,7 @@ LOOP_TEST(events_enabled_after_the_end_do_not_spin, 2)
 	close_all();
 }
 
-/* ---- what a pause keeps ---- */
+/* ---- items that a pause leaves undelivered ---- */
 
 static void pause_first(struct recorder *r, char event)
 {
@@ -645,7 +645,7 @@ static void pause_at_fd(struct recorder *r, char event)
 
 TEST_CASE("what is told");
 
-/* _i: what is held back is taken by hand, and nothing is left to be offered */
+/* _i: whether the test takes the undelivered items by hand and leaves none to deliver */
 LOOP_TEST(what_a_pause_holds_back_outlives_the_close_of_both_halves, 2)
 {
 	make_pair(PAIR_UNIX, ends);
