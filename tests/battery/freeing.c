@@ -70,12 +70,12 @@ static void freed_in_the_read_callback(int options)
 	far_close(&doomed.far);
 }
 
-CASE(in_the_read_callback, ON_ALL)
+CASE(an_end_is_freed_in_the_read_callback, ON_ALL)
 {
 	freed_in_the_read_callback(0);
 }
 
-CASE(in_the_deferred_read_callback, ON_SOCKETS)
+CASE(an_end_is_freed_in_the_deferred_read_callback, ON_SOCKETS)
 {
 	freed_in_the_read_callback(BEV_OPT_DEFER_CALLBACKS);
 }
@@ -92,17 +92,17 @@ static void freed_in_the_write_callback(int options)
 	end_doomed(&doomed);
 }
 
-CASE(in_the_write_callback, ON_ALL)
+CASE(an_end_is_freed_in_the_write_callback, ON_ALL)
 {
 	freed_in_the_write_callback(0);
 }
 
-CASE(in_the_deferred_write_callback, ON_SOCKETS)
+CASE(an_end_is_freed_in_the_deferred_write_callback, ON_SOCKETS)
 {
 	freed_in_the_write_callback(BEV_OPT_DEFER_CALLBACKS);
 }
 
-CASE(in_the_write_callback_with_more_queued, ON_ALL)
+CASE(an_end_is_freed_in_the_write_callback_with_more_queued, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -130,12 +130,12 @@ static void freed_in_the_eof_callback(int options)
 	pump_turns(5);
 }
 
-CASE(in_the_eof_callback, ON_ALL)
+CASE(an_end_is_freed_in_the_eof_callback, ON_ALL)
 {
 	freed_in_the_eof_callback(0);
 }
 
-CASE(in_the_deferred_eof_callback, ON_SOCKETS)
+CASE(an_end_is_freed_in_the_deferred_eof_callback, ON_SOCKETS)
 {
 	freed_in_the_eof_callback(BEV_OPT_DEFER_CALLBACKS);
 }
@@ -156,17 +156,17 @@ static void freed_in_the_error_callback(int options)
 	ck_assert_uint_eq(doomed.record.events, 1);
 }
 
-CASE(in_the_error_callback, ON_ALL)
+CASE(an_end_is_freed_in_the_error_callback, ON_ALL)
 {
 	freed_in_the_error_callback(0);
 }
 
-CASE(in_the_deferred_error_callback, ON_SOCKETS)
+CASE(an_end_is_freed_in_the_deferred_error_callback, ON_SOCKETS)
 {
 	freed_in_the_error_callback(BEV_OPT_DEFER_CALLBACKS);
 }
 
-CASE(in_the_reset_callback, ON_SOCKETS)
+CASE(an_end_is_freed_in_the_reset_callback, ON_SOCKETS)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -181,7 +181,7 @@ CASE(in_the_reset_callback, ON_SOCKETS)
 	pump_turns(5);
 }
 
-CASE(in_the_read_timeout_callback, ON_ALL)
+CASE(an_end_is_freed_in_the_read_timeout_callback, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -193,7 +193,7 @@ CASE(in_the_read_timeout_callback, ON_ALL)
 	ck_assert_str_eq(doomed.record.log, "[reading timeout]");
 }
 
-CASE(in_the_write_timeout_callback, ON_ALL)
+CASE(an_end_is_freed_in_the_write_timeout_callback, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -222,7 +222,7 @@ static void free_on_drain(struct evbuffer *buffer, const struct evbuffer_cb_info
 		free_on_buffer(buffer, info, argument);
 }
 
-CASE(in_a_callback_on_the_input_when_bytes_arrive, ON_ALL)
+CASE(an_end_is_freed_in_a_callback_on_the_input_when_bytes_arrive, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -240,7 +240,7 @@ static void drain_all(struct bufferevent *bev, void *argument)
 	evbuffer_drain(bufferevent_get_input(bev), input_length(bev));
 }
 
-CASE(in_a_callback_on_the_input_when_it_is_drained, ON_ALL)
+CASE(an_end_is_freed_in_a_callback_on_the_input_when_it_is_drained, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -254,7 +254,7 @@ CASE(in_a_callback_on_the_input_when_it_is_drained, ON_ALL)
 
 /* Not for stock: after the callback, libevent adds the write event of the freed bufferevent, and
  * crashes in the loop. */
-CASE(in_a_callback_on_the_output_when_it_is_written_to, ON_FERRY)
+CASE(an_end_is_freed_in_a_callback_on_the_output_when_it_is_written_to, ON_FERRY)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -266,7 +266,7 @@ CASE(in_a_callback_on_the_output_when_it_is_written_to, ON_FERRY)
 	ck_assert_uint_eq(doomed.far.received, 0);
 }
 
-CASE(in_a_callback_on_the_output_when_it_is_sent, ON_ALL)
+CASE(an_end_is_freed_in_a_callback_on_the_output_when_it_is_sent, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -277,7 +277,7 @@ CASE(in_a_callback_on_the_output_when_it_is_sent, ON_ALL)
 	ck_assert_uint_eq(doomed.far.received, 1000);
 }
 
-CASE(inside_a_trigger, ON_ALL)
+CASE(an_end_is_freed_inside_a_trigger, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -288,7 +288,7 @@ CASE(inside_a_trigger, ON_ALL)
 	end_doomed(&doomed);
 }
 
-CASE(with_deferred_callbacks_pending, ON_SOCKETS)
+CASE(an_end_is_freed_with_deferred_callbacks_pending, ON_SOCKETS)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, BEV_OPT_DEFER_CALLBACKS);
@@ -302,7 +302,7 @@ CASE(with_deferred_callbacks_pending, ON_SOCKETS)
 	end_doomed(&doomed);
 }
 
-CASE(with_much_in_both_buffers, ON_ALL)
+CASE(an_end_is_freed_with_much_in_both_buffers, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -316,7 +316,7 @@ CASE(with_much_in_both_buffers, ON_ALL)
 	end_doomed(&doomed);
 }
 
-CASE(before_the_loop_has_ever_run, ON_ALL)
+CASE(an_end_is_freed_before_the_loop_has_ever_run, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -328,7 +328,7 @@ CASE(before_the_loop_has_ever_run, ON_ALL)
 	ck_assert_uint_eq(doomed.far.received, 0);
 }
 
-CASE(while_a_rate_limit_holds_it, ON_ALL)
+CASE(an_end_is_freed_while_a_rate_limit_suspends_it, ON_ALL)
 {
 	struct doomed doomed;
 	make_doomed(&doomed, 0);
@@ -351,7 +351,7 @@ static void free_the_other(struct bufferevent *bev, void *argument)
 	free_end(ends[1]);
 }
 
-CASE(both_ends_in_the_callback_of_one, ON_ALL)
+CASE(both_ends_are_freed_in_the_callback_of_one, ON_ALL)
 {
 	struct end a, b;
 	make_ends(&a, &b, 0);
@@ -368,7 +368,7 @@ CASE(both_ends_in_the_callback_of_one, ON_ALL)
 	pump_turns(3);
 }
 
-CASE(without_callbacks, ON_ALL)
+CASE(an_end_is_freed_without_callbacks, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -446,7 +446,7 @@ static void free_on_fd(struct ferry_transport *transport, int fd, void *argument
 
 /* Five more descriptors come in the same read. If one leaks, the descriptor count around the test
  * fails it. */
-CASE(in_the_descriptor_callback, 1 << FERRY_UNIX)
+CASE(an_end_is_freed_in_the_descriptor_callback, 1 << FERRY_UNIX)
 {
 	struct end sender;
 	struct doomed doomed = {0};

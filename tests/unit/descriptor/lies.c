@@ -192,7 +192,7 @@ LOOP_TEST(what_is_sent_is_as_documented, SAMPLES)
 }
 
 /* The example in docs/descriptor.md. */
-TEST(the_bytes_of_a_listener)
+TEST(the_bytes_of_a_listener_are_as_documented)
 {
 	static const unsigned char expected[16] = {1, 12, 2, 2, 2, 0, 1, 0, 6, 0, 3};
 	unsigned char payload[PAYLOAD_MAX];
@@ -586,7 +586,7 @@ static void keep(struct descriptor_inbox *box, struct ferry_message *message)
 	box->status = ferry_descriptor_receive(&box->descriptor, message);
 }
 
-TEST(the_longest_name)
+TEST(the_longest_name_arrives)
 {
 	char name[NAME_LONGEST + 1];
 	unsigned char payload[PAYLOAD_MAX];

@@ -35,7 +35,7 @@ enum { DATA = 400000 }; /* more than a socket holds */
 
 TEST_CASE("pysendfile");
 
-LOOP_TEST(pysendfile_send_whole_file, SOCKET_KINDS)
+LOOP_TEST(pysendfile_a_whole_file_is_sent, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, 0, FERRY_TO_END);
@@ -44,7 +44,7 @@ LOOP_TEST(pysendfile_send_whole_file, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(pysendfile_send_at_certain_offset, SOCKET_KINDS)
+LOOP_TEST(pysendfile_a_file_is_sent_from_an_offset, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, DATA / 2, FERRY_TO_END);
@@ -52,7 +52,7 @@ LOOP_TEST(pysendfile_send_at_certain_offset, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(pysendfile_header, SOCKET_KINDS)
+LOOP_TEST(pysendfile_a_header_comes_before_the_file, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_text("this is a header");
@@ -65,7 +65,7 @@ LOOP_TEST(pysendfile_header, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(pysendfile_trailer, SOCKET_KINDS)
+LOOP_TEST(pysendfile_a_trailer_comes_after_the_file, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, 0, FERRY_TO_END);
@@ -77,7 +77,7 @@ LOOP_TEST(pysendfile_trailer, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(pysendfile_header_and_trailer_of_a_small_file, SOCKET_KINDS)
+LOOP_TEST(pysendfile_a_small_file_has_header_and_trailer, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_text("header");
@@ -118,7 +118,7 @@ LOOP_TEST(pysendfile_offset_overflow_with_nbytes_is_told_as_eio_and_not_as_0, SO
 	close_link();
 }
 
-LOOP_TEST(pysendfile_invalid_offset, SOCKET_KINDS)
+LOOP_TEST(pysendfile_an_invalid_offset_is_refused, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(10);
@@ -127,7 +127,7 @@ LOOP_TEST(pysendfile_invalid_offset, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(pysendfile_small_file, SOCKET_KINDS)
+LOOP_TEST(pysendfile_a_small_file_is_sent, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 6, 0, FERRY_TO_END);
@@ -135,7 +135,7 @@ LOOP_TEST(pysendfile_small_file, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(pysendfile_small_file_and_offset_overflow, SOCKET_KINDS)
+LOOP_TEST(pysendfile_a_small_file_ends_before_the_offset, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 6, 4096, FERRY_TO_END);
@@ -144,7 +144,7 @@ LOOP_TEST(pysendfile_small_file_and_offset_overflow, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(pysendfile_empty_file, SOCKET_KINDS)
+LOOP_TEST(pysendfile_an_empty_file_sends_nothing, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, 0, 0, FERRY_TO_END);
@@ -174,7 +174,7 @@ static bool is_discarded_and_finished(void *argument)
 
 LOOP_TEST(pysendfile_big_file_of_which_the_end_is_sent_as_a_hole, SOCKET_KINDS)
 {
-	/* unit.file_sources sends one of 2.5 GiB whole. */
+	/* unit.file.kinds sends one of 2.5 GiB whole. */
 	const int64_t size = 5LL << 29, sent = 100 << 20;
 	open_link(_i);
 	int fd = memfd_create("ferry-test", MFD_CLOEXEC);
@@ -205,7 +205,7 @@ TEST(pysendfile_non_socket_takes_pipes_and_refuses_regular_files)
 
 TEST_CASE("socket.sendfile and loop.sendfile");
 
-LOOP_TEST(python_regular_file, SOCKET_KINDS)
+LOOP_TEST(python_a_regular_file_is_sent, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(DATA);
@@ -239,7 +239,7 @@ LOOP_TEST(python_non_regular_file_falls_back_by_itself, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(python_forced_fallback, SOCKET_KINDS)
+LOOP_TEST(python_a_forced_fallback_copies, SOCKET_KINDS)
 {
 	open_link(_i);
 	file.on_finished = note_method;
@@ -250,7 +250,7 @@ LOOP_TEST(python_forced_fallback, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(python_empty_file_send, SOCKET_KINDS)
+LOOP_TEST(python_an_empty_file_sends_nothing, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(0);
@@ -277,7 +277,7 @@ LOOP_TEST(python_offset_leaves_the_position_alone_where_python_moves_it, SOCKET_
 static const int64_t counts[] = {1, 1000, 8191, 65536, DATA - 5000};
 
 /* _i: kind, count, from where. */
-LOOP_TEST(python_count_and_count_small_and_count_with_offset, SOCKET_KINDS * 5 * 2)
+LOOP_TEST(python_a_count_is_sent_from_any_offset, SOCKET_KINDS * 5 * 2)
 {
 	int64_t count = counts[_i / SOCKET_KINDS % 5];
 	int64_t offset = _i / SOCKET_KINDS / 5 == 0 ? 0 : 5000;
@@ -303,7 +303,7 @@ LOOP_TEST(python_count_larger_than_the_file_is_told_as_eio_where_python_returns_
 	close_link();
 }
 
-LOOP_TEST(python_errors_count_negative_and_datagram_sockets, SOCKET_KINDS)
+LOOP_TEST(python_a_negative_count_and_datagram_sockets_are_refused, SOCKET_KINDS)
 {
 	int fds[2];
 	struct ferry_transport *transport = NULL;
@@ -337,7 +337,7 @@ LOOP_TEST(python_timeout_triggered_send_moves_the_position_by_what_was_sent, SOC
 	close_link();
 }
 
-LOOP_TEST(asyncio_pre_and_post_data, SOCKET_KINDS)
+LOOP_TEST(asyncio_data_stays_before_and_behind_the_file, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_text("PREFIX__");
@@ -351,7 +351,7 @@ LOOP_TEST(asyncio_pre_and_post_data, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(asyncio_partial, SOCKET_KINDS)
+LOOP_TEST(asyncio_a_part_of_a_file_is_sent, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, 1000, 100);
@@ -384,7 +384,7 @@ LOOP_TEST(asyncio_for_a_closing_transport_is_refused, SOCKET_KINDS)
 }
 
 /* _i: kind, method. */
-LOOP_TEST(asyncio_close_peer_in_the_middle_of_receiving, SOCKET_KINDS * 2)
+LOOP_TEST(asyncio_a_peer_may_close_in_the_middle_of_receiving, SOCKET_KINDS * 2)
 {
 	open_link(_i % SOCKET_KINDS);
 	int fd = make_file(16 << 20);

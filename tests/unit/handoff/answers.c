@@ -14,7 +14,7 @@
 
 TEST_CASE("answers");
 
-TEST(stale_answers)
+TEST(stale_answers_change_nothing)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -63,7 +63,7 @@ TEST(stale_answers)
 
 /* A worker may guess an id. A claim of a frame that the kernel has not taken does not count: the
  * descriptor would be closed while it is queued. */
-TEST(claim_of_what_was_not_sent)
+TEST(a_claim_of_an_unsent_handoff_is_stale)
 {
 	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
 
@@ -138,7 +138,7 @@ LOOP_TEST(garbage_costs_the_channel, 5)
 	close_clients(2);
 }
 
-TEST(not_a_hello_first)
+TEST(a_first_message_that_is_no_hello_costs_the_channel)
 {
 	open_dispatcher();
 	add_silent_peer(&peers[0], NULL);
@@ -150,7 +150,7 @@ TEST(not_a_hello_first)
 	close_peer(&peers[0]);
 }
 
-TEST(versions)
+TEST(versions_are_compared)
 {
 	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE + 8] = {0};
 
@@ -175,7 +175,7 @@ TEST(versions)
 
 TEST_CASE("deadlines");
 
-TEST(nobody_in_time)
+TEST(a_handoff_that_no_worker_takes_expires)
 {
 	open_dispatcher();
 	set_timeouts(20000, NEVER_USEC);
@@ -189,7 +189,7 @@ TEST(nobody_in_time)
 	close_clients(2);
 }
 
-TEST(no_answer_in_time)
+TEST(a_worker_that_does_not_answer_in_time_is_lost)
 {
 	open_dispatcher();
 	set_timeouts(NEVER_USEC, 30000);
@@ -231,7 +231,7 @@ static void answer_one(evutil_socket_t fd, short what, void *argument)
 }
 
 /* A worker that answers is not late, however many handoffs are in front of one. */
-TEST(slow_is_not_late)
+TEST(a_slow_worker_that_answers_is_not_late)
 {
 	enum { COUNT = 20 };
 	open_dispatcher();
@@ -250,7 +250,7 @@ TEST(slow_is_not_late)
 	close_clients(COUNT);
 }
 
-TEST(no_hello_in_time)
+TEST(a_worker_that_does_not_greet_in_time_is_lost)
 {
 	open_dispatcher();
 	set_timeouts(NEVER_USEC, 20000);

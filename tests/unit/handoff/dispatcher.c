@@ -18,7 +18,7 @@
 
 TEST_CASE("handoffs");
 
-TEST(done)
+TEST(a_handoff_is_claimed_and_done)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -129,7 +129,7 @@ TEST(order_is_kept)
 
 TEST_CASE("choice");
 
-TEST(least_outstanding)
+TEST(a_handoff_goes_to_the_worker_with_the_fewest_outstanding)
 {
 	open_dispatcher();
 	for (unsigned int i = 0; i < 3; i++)
@@ -153,7 +153,7 @@ TEST(least_outstanding)
 	close_clients(11);
 }
 
-TEST(round_robin)
+TEST(handoffs_go_to_the_workers_in_turn)
 {
 	open_dispatcher();
 	ck_assert_int_eq(ferry_dispatcher_set_choice(dispatcher, FERRY_DISPATCH_ROUND_ROBIN), 0);
@@ -196,7 +196,7 @@ static void hand_off_keys(unsigned int peer_count, int got[KEYS])
 	}
 }
 
-TEST(by_key)
+TEST(handoffs_with_one_key_go_to_one_worker)
 {
 	int first[KEYS], again[KEYS], after[KEYS];
 	unsigned int share[3] = {0};
@@ -233,7 +233,7 @@ TEST(by_key)
 
 TEST_CASE("handoffs");
 
-TEST(rejected)
+TEST(a_rejected_handoff_keeps_its_reason)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -257,7 +257,7 @@ TEST(rejected)
 
 TEST_CASE("queue");
 
-TEST(full_queue)
+TEST(a_full_queue_refuses_handoffs)
 {
 	open_dispatcher();
 	ck_assert_int_eq(ferry_dispatcher_set_queue_limit(dispatcher, 0), -EINVAL);
@@ -288,7 +288,7 @@ TEST(full_queue)
 	close_clients(11);
 }
 
-TEST(a_thousand_without_a_worker)
+TEST(a_thousand_handoffs_wait_in_little_memory)
 {
 	enum { COUNT = 1000 };
 	struct rusage before, after;
@@ -310,7 +310,7 @@ TEST(a_thousand_without_a_worker)
 	close_clients(COUNT);
 }
 
-LOOP_TEST(drained, 2)
+LOOP_TEST(a_drained_worker_gets_no_handoffs, 2)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -347,7 +347,7 @@ LOOP_TEST(drained, 2)
 
 TEST_CASE("handoffs");
 
-TEST(bad_arguments)
+TEST(bad_arguments_are_refused)
 {
 	int ends[2];
 	struct ferry_dispatcher_stats counted;

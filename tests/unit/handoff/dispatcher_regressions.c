@@ -39,7 +39,7 @@ static size_t make_answer(const struct peer *peer, uint16_t type, unsigned char 
 }
 
 /* The start of a claim was read, and the rest is still in the socket when the owner ends the channel. */
-LOOP_TEST_FROM(claim_in_two_halves_counts, 1, MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE)
+LOOP_TEST_FROM(a_claim_in_two_halves_counts, 1, MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE)
 {
 	unsigned char bytes[MESSAGE_HEADER_SIZE + HANDOFF_WIRE_ANSWER_SIZE];
 	open_dispatcher();
@@ -58,7 +58,7 @@ LOOP_TEST_FROM(claim_in_two_halves_counts, 1, MESSAGE_HEADER_SIZE + HANDOFF_WIRE
 }
 
 /* A timer that is set must not cancel the turn that is pending. */
-TEST(told_although_a_deadline_is_set)
+TEST(outcomes_come_although_a_deadline_is_set)
 {
 	open_dispatcher();
 	set_timeouts(10 * (int64_t)NEVER_USEC, 10 * (int64_t)NEVER_USEC);
@@ -76,7 +76,7 @@ TEST(told_although_a_deadline_is_set)
 }
 
 /* A handoff in the queue does not name a worker that was freed. */
-TEST(queued_without_its_worker)
+TEST(a_queued_handoff_outlives_its_worker)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -91,7 +91,7 @@ TEST(queued_without_its_worker)
 }
 
 /* A handoff that comes back has the place in the queue that it would have if it had never left. */
-TEST(order_of_what_comes_back)
+TEST(handoffs_that_come_back_stay_in_order)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -122,7 +122,7 @@ TEST(order_of_what_comes_back)
 }
 
 /* A deadline holds for the handoffs that are in the queue already, too. */
-TEST(shorter_deadline)
+TEST(a_shorter_deadline_holds_at_once)
 {
 	open_dispatcher();
 	hand_off(0);
@@ -144,7 +144,7 @@ static void babble(evutil_socket_t fd, short what, void *argument)
 }
 
 /* A message that fits no handoff is no answer: a worker cannot delay its deadline by such messages. */
-TEST(babbling_is_late)
+TEST(a_worker_that_babbles_is_late)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -162,7 +162,7 @@ TEST(babbling_is_late)
 }
 
 /* The answer came in time, and was not read because this process was busy or stopped. */
-TEST(busy_dispatcher_reads_before_it_judges)
+TEST(a_busy_dispatcher_reads_before_it_judges)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -190,7 +190,7 @@ static void end_shortage(evutil_socket_t fd, short what, void *argument)
 
 /* A worker owes no answer for a handoff that the kernel does not take, for example because too many
  * descriptors are in flight. */
-LOOP_TEST(shortage_is_not_late, 2)
+LOOP_TEST(a_worker_that_is_short_of_slots_is_not_late, 2)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -210,7 +210,7 @@ LOOP_TEST(shortage_is_not_late, 2)
 	close_clients(1);
 }
 
-LOOP_TEST(closing_transport_is_refused, 2)
+LOOP_TEST(a_closing_transport_is_refused, 2)
 {
 	int ends[2];
 	open_dispatcher();
@@ -266,7 +266,7 @@ TEST(callbacks_cannot_starve_the_loop)
 }
 
 /* The reason is -ECANCELED when the dispatcher is freed, for any number of attempts. */
-TEST(freed_in_the_third_attempt)
+TEST(the_dispatcher_may_be_freed_in_the_third_attempt)
 {
 	open_dispatcher();
 	hand_off(0);

@@ -60,7 +60,7 @@ LOOP_TEST(claims_before_the_end_count, 3)
 	close_clients(4);
 }
 
-TEST(three_attempts)
+TEST(a_handoff_is_tried_three_times)
 {
 	open_dispatcher();
 	hand_off(0);
@@ -78,7 +78,7 @@ TEST(three_attempts)
 }
 
 /* A worker cannot have died of a handoff that never left. */
-TEST(unsent_is_no_attempt)
+TEST(an_unsent_handoff_is_no_attempt)
 {
 	static unsigned char bytes[FERRY_HANDOFF_BYTES_MAX];
 	enum { COUNT = 40 };
@@ -118,7 +118,7 @@ TEST(unsent_is_no_attempt)
 	close_clients(COUNT);
 }
 
-TEST(lost_descriptors_are_attempts)
+TEST(a_lost_descriptor_is_an_attempt)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -144,7 +144,7 @@ TEST(lost_descriptors_are_attempts)
 
 /* A worker that has stated 0 credits gets no handoffs until it states others. The handoff that it lost
  * waits until the queue's deadline, and the loss is not an attempt. */
-TEST(losses_of_one_that_is_short_are_no_attempts)
+TEST(losses_of_a_worker_without_slots_are_no_attempts)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -171,7 +171,7 @@ TEST(losses_of_one_that_is_short_are_no_attempts)
 	close_clients(1);
 }
 
-TEST(short_of_numbers_goes_elsewhere)
+TEST(a_handoff_goes_elsewhere_if_the_worker_has_no_slots)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -208,7 +208,7 @@ static void free_all(struct ferry_handoff *handoff)
 
 TEST_CASE("callbacks");
 
-TEST(freed_in_an_outcome)
+TEST(the_dispatcher_may_be_freed_in_an_outcome)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 2);
@@ -242,7 +242,7 @@ static void steal(struct ferry_handoff *handoff)
 	stolen = ferry_handoff_steal_fd(handoff);
 }
 
-TEST(expired_can_be_answered)
+TEST(an_expired_handoff_can_be_answered)
 {
 	open_dispatcher();
 	set_timeouts(10000, NEVER_USEC);
@@ -264,7 +264,7 @@ static void remove_second(struct ferry_handoff *handoff)
 	ferry_dispatcher_worker_remove(peers[1].worker);
 }
 
-TEST(removed_in_an_outcome)
+TEST(a_worker_may_be_removed_in_an_outcome)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);
@@ -295,7 +295,7 @@ static void free_in_callback(struct ferry_dispatcher_worker *worker)
 	dispatcher = NULL;
 }
 
-TEST(freed_when_a_worker_is_lost)
+TEST(the_dispatcher_may_be_freed_when_a_worker_is_lost)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 4);

@@ -266,7 +266,7 @@ static int rounds(void)
 	return rounds != NULL && atoi(rounds) > 0 && atoi(rounds) < ROUNDS ? atoi(rounds) : ROUNDS;
 }
 
-TEST(at_random_moments)
+TEST(workers_removed_at_random_moments_agree_with_the_dispatcher)
 {
 	struct process process;
 	int file = make_file(1);
@@ -297,7 +297,7 @@ TEST(at_random_moments)
 
 /* A worker is stopped past the deadline with unclaimed handoffs in its channel, and continues after
  * another worker has served them. */
-TEST(stopped_worker)
+TEST(a_stopped_worker_claims_nothing_after_the_fence)
 {
 	enum { COUNT = 20 };
 	struct process first, second;
@@ -330,7 +330,7 @@ TEST(stopped_worker)
 }
 
 /* Workers are killed at random moments. For each death one handoff at most is claimed and not begun. */
-TEST(killed_workers)
+TEST(each_death_leaves_at_most_one_claim_unbegun)
 {
 	enum { DEATHS = 100 };
 	int file = make_file(1);
@@ -396,7 +396,7 @@ static bool is_claimed(void *argument)
 	return stats().claimed == 1;
 }
 
-TEST(no_copy_after_the_claim)
+TEST(the_dispatcher_has_no_copy_after_the_claim)
 {
 	struct process process;
 	struct stat status;

@@ -592,7 +592,7 @@ static void walk(void)
 	}
 }
 
-TEST(walks)
+TEST(no_order_of_calls_loses_a_handoff)
 {
 	slow = ev_token_bucket_cfg_new(500, 700, 500, 700, &(struct timeval){.tv_usec = 1000});
 	for (int i = 0; i < WALKS; i++)

@@ -36,7 +36,7 @@ static void run_later_timer(void)
 	pump_until_set(&over);
 }
 
-TEST_CASE("numbers");
+TEST_CASE("descriptor slots");
 
 TEST(lost_descriptors_are_answered_and_credits_withdrawn)
 {

@@ -150,7 +150,7 @@ TEST(a_handoff_takes_no_memory_but_its_share_of_the_buffers)
 	allocations = heap_unwatch();
 	printf("%.2f allocations a handoff\n", (double)allocations / MANY);
 	ck_assert_uint_le(allocations,
-	                  3 * MANY); /* chains of the two buffers: see unit.message_memory */
+	                  3 * MANY); /* chains of the two buffers: see unit.message.memory */
 	for (unsigned int i = 0; i < told.fd_count; i++)
 		close(told.fds[i]);
 	ferry_worker_free(told.worker);

@@ -140,7 +140,7 @@ static const struct {
 };
 
 /* _i: of modes */
-LOOP_TEST(a_file, COUNT(modes))
+LOOP_TEST(a_file_is_a_file_with_its_name, COUNT(modes))
 {
 	make_directory();
 	int fd = open(path, O_CREAT | O_RDWR, 0600);
@@ -164,14 +164,14 @@ LOOP_TEST(a_file, COUNT(modes))
 	remove_directory();
 }
 
-TEST(a_file_without_a_name)
+TEST(a_removed_file_has_no_name)
 {
 	struct ferry_descriptor_info info = inspect_and_close(make_file(100));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_FILE);
 	ck_assert_int_eq(info.size, 100);
 }
 
-TEST(a_directory)
+TEST(a_directory_is_a_directory)
 {
 	struct ferry_descriptor_info info = inspect_and_close(open("/", O_RDONLY | O_DIRECTORY));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_DIRECTORY);
@@ -180,7 +180,7 @@ TEST(a_directory)
 }
 
 /* _i: sealed */
-LOOP_TEST(a_memfd, 2)
+LOOP_TEST(a_memfd_is_known_by_its_seals, 2)
 {
 	int fd = memfd_create("a name that is longer than what is read of it", MFD_ALLOW_SEALING);
 	ck_assert_int_eq(write(fd, "0123456789", 10), 10);
@@ -195,7 +195,7 @@ LOOP_TEST(a_memfd, 2)
 	ck_assert_uint_eq(info.seals, _i ? F_SEAL_SHRINK | F_SEAL_WRITE : 0);
 }
 
-TEST(a_memfd_that_takes_no_seals)
+TEST(a_memfd_that_takes_no_seals_is_a_memfd)
 {
 	struct ferry_descriptor_info info = inspect_and_close(memfd_create("x", 0));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_MEMFD);
@@ -216,7 +216,7 @@ TEST(a_name_alone_makes_no_memfd)
 
 TEST_CASE("others");
 
-TEST(both_ends_of_a_pipe)
+TEST(both_ends_of_a_pipe_are_a_pipe)
 {
 	int ends[2];
 	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
@@ -231,7 +231,7 @@ TEST(both_ends_of_a_pipe)
 	}
 }
 
-TEST(a_fifo)
+TEST(a_fifo_is_a_pipe_with_a_name)
 {
 	static const int flags[] = {O_RDWR, O_RDONLY | O_NONBLOCK, O_PATH};
 	make_directory();
@@ -246,7 +246,7 @@ TEST(a_fifo)
 	remove_directory();
 }
 
-TEST(both_sides_of_a_terminal)
+TEST(both_sides_of_a_terminal_are_a_terminal)
 {
 	int side = posix_openpt(O_RDWR | O_NOCTTY);
 	ck_assert_int_eq(grantpt(side) + unlockpt(side), 0);
@@ -270,7 +270,7 @@ TEST(a_terminal_that_was_hung_up_is_one_still)
 	ck_assert_int_eq(inspect_and_close(other).kind, FERRY_DESCRIPTOR_TTY);
 }
 
-TEST(a_device)
+TEST(a_device_is_a_device)
 {
 	struct ferry_descriptor_info info = inspect_and_close(open("/dev/null", O_WRONLY));
 	ck_assert_int_eq(info.kind, FERRY_DESCRIPTOR_DEVICE);
@@ -325,7 +325,7 @@ static int open_anonymous(enum ferry_descriptor_kind kind)
 }
 
 /* _i: of anonymous */
-LOOP_TEST(what_has_no_file_system, ANONYMOUS)
+LOOP_TEST(kinds_without_a_file_system_are_known_by_their_links, ANONYMOUS)
 {
 	int fd = open_anonymous(anonymous[_i].kind);
 	if (fd < 0) { /* io_uring is often forbidden */
@@ -436,7 +436,7 @@ TEST_CASE("sockets");
 static const int unix_types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
 
 /* _i: the type */
-LOOP_TEST(a_pair_of_unix_sockets, COUNT(unix_types))
+LOOP_TEST(a_pair_of_unix_sockets_is_connected, COUNT(unix_types))
 {
 	int ends[2], type = unix_types[_i];
 	ck_assert_int_eq(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
@@ -454,7 +454,7 @@ LOOP_TEST(a_pair_of_unix_sockets, COUNT(unix_types))
 	close(ends[1]);
 }
 
-TEST(a_unix_listener_with_the_longest_name)
+TEST(a_unix_listener_with_the_longest_name_is_listening)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	memset(address.sun_path + 1, 'x', sizeof(address.sun_path) - 1); /* abstract */
@@ -474,7 +474,7 @@ TEST(a_unix_listener_with_the_longest_name)
 static const int families[] = {AF_INET, AF_INET6};
 
 /* _i: of families */
-LOOP_TEST(tcp, 2)
+LOOP_TEST(tcp_sockets_have_their_addresses, 2)
 {
 	int family = families[_i];
 	int listener = bind_loopback(family, SOCK_STREAM);
@@ -504,7 +504,7 @@ LOOP_TEST(tcp, 2)
 }
 
 /* _i: of families */
-LOOP_TEST(udp, 2)
+LOOP_TEST(udp_sockets_have_their_addresses, 2)
 {
 	int family = families[_i];
 	int fd = bind_loopback(family, SOCK_DGRAM);

@@ -119,7 +119,7 @@ static void open_shouter(void)
 
 TEST_CASE("what it is used with");
 
-TEST(protocol)
+TEST(a_protocol_answers_the_far_end_and_learns_of_its_end)
 {
 	open_shouter();
 	ck_assert_int_eq(ferry_testing_put(far, "hello", 5), 0);
@@ -141,7 +141,7 @@ TEST(protocol)
 
 TEST_CASE("the far end");
 
-TEST(descriptors_at_their_positions)
+TEST(descriptors_arrive_at_their_positions)
 {
 	int fds[3];
 	uint64_t position;
@@ -170,7 +170,7 @@ TEST(descriptors_at_their_positions)
 	close_far();
 }
 
-TEST(descriptors_both_ways)
+TEST(descriptors_go_both_ways)
 {
 	int fds[2] = {make_marked_fd(7), make_marked_fd(8)};
 
@@ -190,7 +190,7 @@ TEST(descriptors_both_ways)
 	close_far();
 }
 
-TEST(reset)
+TEST(a_reset_loses_the_connection)
 {
 	open_shouter();
 	ck_assert_int_eq(ferry_testing_put(far, "abc", 3), 0);
@@ -206,7 +206,7 @@ TEST(reset)
 	close_far();
 }
 
-TEST(transport_first)
+TEST(the_transport_may_be_freed_first)
 {
 	open_shouter();
 	ferry_transport_free(transport);
@@ -216,7 +216,7 @@ TEST(transport_first)
 	ferry_testing_free(far);
 }
 
-TEST(does_not_read)
+TEST(a_transport_that_does_not_read_fills_the_socket)
 {
 	static const char block[65536];
 	int status;
@@ -255,7 +255,7 @@ static const struct ferry_producer_callbacks source_callbacks = {
 
 TEST_CASE("what it is used with");
 
-TEST(full_socket)
+TEST(a_full_socket_pauses_a_producer)
 {
 	struct source source = {0};
 	static unsigned char block[65537];
@@ -287,7 +287,7 @@ TEST(full_socket)
 	close_far();
 }
 
-TEST(file)
+TEST(a_file_arrives_at_the_far_end)
 {
 	enum { SIZE = 300000 };
 	int fd = make_file(SIZE);
@@ -324,7 +324,7 @@ static void on_message(struct ferry_message_stream *stream, struct ferry_message
 
 static const struct ferry_message_callbacks echo = {.message_received = on_message};
 
-TEST(message_stream)
+TEST(messages_go_both_ways)
 {
 	struct ferry_message_stream *stream = NULL;
 	static const unsigned char frame[] = {'F', 'R', 'Y', 1, 9, 0, 0, 0,   2,
@@ -399,7 +399,7 @@ static bool carry(struct ferry_testing *from, struct ferry_testing *to)
 	return true;
 }
 
-TEST(handoff)
+TEST(a_handoff_goes_from_dispatcher_to_worker)
 {
 	struct ferry_testing *dispatching = NULL, *working = NULL;
 	struct ferry_dispatcher *dispatcher = NULL;
@@ -440,7 +440,7 @@ static void again(evutil_socket_t fd, short what, void *argument)
 
 TEST_CASE("the far end");
 
-TEST(round_in_circles)
+TEST(an_event_that_activates_itself_ends_the_pump)
 {
 	struct event *event;
 
@@ -465,22 +465,23 @@ static bool is_set(void *argument)
 	return *(bool *)argument;
 }
 
-TEST(waiting)
+TEST(the_pump_waits_for_a_condition)
 {
 	bool never = false;
 
 	open_far();
 	struct event *event = event_new(base, -1, 0, set_flag, NULL);
-	event_add(event, &(struct timeval){.tv_usec = 30000});
+	event_add(event, &(struct timeval){.tv_sec = 1000});
 	pump(); /* does not wait */
 	ck_assert(!flag);
+	event_add(event, &(struct timeval){.tv_usec = 30000});
 	ck_assert_int_eq(ferry_testing_pump_until(far, is_set, &flag, 60), 0);
 	ck_assert_int_eq(ferry_testing_pump_until(far, is_set, &never, 0), -ETIMEDOUT);
 	event_free(event);
 	close_far();
 }
 
-TEST(no_descriptor_slots)
+TEST(without_free_descriptor_slots_the_pump_fails)
 {
 	int marked = make_marked_fd(1);
 
@@ -496,7 +497,7 @@ TEST(no_descriptor_slots)
 	close_far();
 }
 
-TEST(bad_arguments)
+TEST(bad_arguments_are_refused)
 {
 	int fd = 0;
 

@@ -43,7 +43,7 @@ static void write_to(struct recorder *recorder, size_t length)
 
 TEST_CASE("sendmsg mixin");
 
-TEST(twisted_send_file_descriptor)
+TEST(twisted_a_file_descriptor_is_sent)
 {
 	int sent[2];
 	connect_ends(0);
@@ -75,7 +75,7 @@ TEST(twisted_file_descriptor_overrun_is_a_refusal_and_the_connection_lives)
 	close_ends();
 }
 
-TEST(twisted_avoid_leaking_file_descriptors)
+TEST(twisted_no_file_descriptor_leaks)
 {
 	static const struct ferry_protocol no_receiver = {
 	    .connection_made = recorder_connection_made,
@@ -152,7 +152,7 @@ static void abort_then_lose(struct recorder *recorder, char event)
 
 TEST_CASE("abort connection");
 
-LOOP_TEST(twisted_data_received_abort, KINDS)
+LOOP_TEST(twisted_data_received_may_abort, KINDS)
 {
 	connect_ends(_i);
 	client.hook = abort_in_data_received;
@@ -235,7 +235,7 @@ static void abort_client(void)
 	abort_now(&client);
 }
 
-LOOP_TEST(twisted_resume_producing_abort, KINDS)
+LOOP_TEST(twisted_resume_producing_may_abort, KINDS)
 {
 	connect_ends(_i);
 	register_producer(FERRY_PRODUCER_PULL, abort_client);
@@ -260,7 +260,7 @@ static void write_and_abort_later(void)
 	                 0);
 }
 
-LOOP_TEST(twisted_resume_producing_abort_later, KINDS)
+LOOP_TEST(twisted_resume_producing_may_abort_later, KINDS)
 {
 	connect_ends(_i);
 	register_producer(FERRY_PRODUCER_PULL, write_and_abort_later);
@@ -282,13 +282,13 @@ static void fill_and_abort(int kind)
 	expect_aborted(&client, &server, kind);
 }
 
-LOOP_TEST(twisted_full_write_buffer, KINDS)
+LOOP_TEST(twisted_a_full_write_buffer_may_be_aborted, KINDS)
 {
 	connect_ends(_i);
 	fill_and_abort(_i);
 }
 
-LOOP_TEST(twisted_full_write_buffer_after_byte_exchange, KINDS)
+LOOP_TEST(twisted_a_full_write_buffer_may_be_aborted_after_an_exchange, KINDS)
 {
 	connect_ends(_i);
 	write_to(&client, 1);
@@ -333,7 +333,7 @@ LOOP_TEST(twisted_resume_producing_throws_is_to_free_there, KINDS)
 	close_ends();
 }
 
-LOOP_TEST(twisted_abort_when_made, KINDS)
+LOOP_TEST(twisted_connection_made_may_abort, KINDS)
 {
 	connect_ends(_i);
 	client.hook = abort_when_made;
@@ -387,7 +387,7 @@ static void write_last_chunk(void)
 		ck_assert_int_eq(ferry_transport_unregister_producer(client.transport), 0);
 }
 
-LOOP_TEST(twisted_disconnect_while_producing, KINDS)
+LOOP_TEST(twisted_a_producer_may_disconnect, KINDS)
 {
 	connect_ends(_i);
 	chunks = 0;
@@ -421,7 +421,7 @@ LOOP_TEST(twisted_resume_producing_while_disconnecting_reads_nothing, KINDS)
 	close_ends();
 }
 
-LOOP_TEST(twisted_connection_lost_after_paused_transport, KINDS)
+LOOP_TEST(twisted_a_paused_transport_loses_its_connection, KINDS)
 {
 	connect_ends(_i);
 	pump_turns(2);
@@ -441,7 +441,7 @@ static void stop_and_start(struct recorder *recorder, char event)
 	ck_assert_int_eq(ferry_transport_resume_reading(recorder->transport), 0);
 }
 
-LOOP_TEST(twisted_stop_start_reading, KINDS)
+LOOP_TEST(twisted_reading_stops_and_starts, KINDS)
 {
 	connect_ends(_i);
 	server.hook = stop_and_start;
@@ -465,7 +465,7 @@ static void write_sequence(void)
 
 TEST_CASE("write sequence");
 
-LOOP_TEST(twisted_write_sequence_without_write, KINDS)
+LOOP_TEST(twisted_a_write_sequence_is_sent_without_a_write, KINDS)
 {
 	char text[14] = "";
 	connect_ends(_i);
@@ -476,7 +476,7 @@ LOOP_TEST(twisted_write_sequence_without_write, KINDS)
 	close_ends();
 }
 
-LOOP_TEST(twisted_write_sequence_of_a_streaming_producer, KINDS)
+LOOP_TEST(twisted_a_streaming_producer_may_write_a_sequence, KINDS)
 {
 	connect_ends(_i);
 	bufferevent_setwatermark(ferry_transport_get_bufferevent(client.transport), EV_WRITE, 0, 12);
@@ -496,7 +496,7 @@ static void write_sequence_thrice(void)
 		ck_assert_int_eq(ferry_transport_unregister_producer(client.transport), 0);
 }
 
-LOOP_TEST(twisted_write_sequence_of_a_non_streaming_producer, KINDS)
+LOOP_TEST(twisted_a_non_streaming_producer_may_write_a_sequence, KINDS)
 {
 	connect_ends(_i);
 	chunks = 0;
@@ -581,7 +581,7 @@ LOOP_TEST(twisted_a_file_takes_its_turn_and_does_not_register_a_producer, KINDS)
 	close_ends();
 }
 
-LOOP_TEST(twisted_aborted_transfer, KINDS)
+LOOP_TEST(twisted_an_aborted_transfer_is_finished, KINDS)
 {
 	connect_ends(_i);
 	pump_turns(2);
