@@ -1,10 +1,10 @@
 /* A server on a unix socket that knows its clients: the kernel, not the client, names the process and
  * its user, and a client that is not allowed is closed before a byte of it is read.
  *
- *     ./credentials /tmp/cred.sock "$USER" &
+ *     ./credentials /tmp/cred.sock $(id -u) &
  *     socat - UNIX:/tmp/cred.sock
  *
- * Each USER (a name or a number) may connect, and nobody else; root only if it is named. SIGINT and
+ * The users of these ids may connect, and nobody else; root only if it is named. SIGINT and
  * SIGTERM end the server. The lock beside the socket allows one server at a time; the kernel releases
  * it when the server dies, so that the next one can start.
  */
@@ -12,7 +12,6 @@
 #define _GNU_SOURCE 1 /* struct ucred */
 #include <err.h>
 #include <errno.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,10 +96,9 @@ static void print_log(enum ferry_log_level level, const char *line)
 static int allow(struct ferry_listener *listener, const char *user)
 {
 	char *end;
-	const struct passwd *entry = getpwnam(user);
-	unsigned long number = entry != NULL ? entry->pw_uid : strtoul(user, &end, 10);
-	if (entry == NULL && (*user < '0' || *user > '9' || *end != '\0' || number >= (uid_t)-1)) {
-		warnx("%s: no such user", user);
+	unsigned long number = strtoul(user, &end, 10);
+	if (*user < '0' || *user > '9' || *end != '\0' || number >= (uid_t)-1) {
+		warnx("%s: not a user id", user);
 		return -EINVAL;
 	}
 	return ferry_listener_allow_uid(listener, (uid_t)number);
@@ -130,7 +128,7 @@ int main(int argc, char **argv)
 {
 	struct server server = {0};
 	if (argc < 3)
-		errx(2, "usage: credentials SOCKET_PATH USER...");
+		errx(2, "usage: credentials SOCKET_PATH UID...");
 	struct event_base *base = event_base_new();
 	if (base == NULL)
 		errx(EXIT_FAILURE, "no event loop");

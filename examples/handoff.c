@@ -73,12 +73,12 @@ static int work(int channel)
 	return EXIT_SUCCESS;
 }
 
-/* In the dispatcher: no worker has taken the connection, or one has refused it or died with it. */
+/* In the dispatcher. A connection that has another outcome was taken by a worker. */
 static void ended(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
                   enum ferry_handoff_outcome outcome, int reason, void *context)
 {
 	(void)dispatcher, (void)handoff, (void)context;
-	if (outcome != FERRY_HANDOFF_DONE)
+	if (outcome == FERRY_HANDOFF_REJECTED || outcome == FERRY_HANDOFF_EXPIRED)
 		warnx("connection: %s", strerror(-reason));
 }
 

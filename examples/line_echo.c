@@ -101,13 +101,16 @@ static void accepted(struct ferry_listener *listener, struct ferry_transport *tr
 /* The loop returns after this, because nothing is left in it. */
 static void stop(evutil_socket_t number, short events, void *context)
 {
-	(void)number, (void)events;
 	struct server *server = context;
+	struct client *client = LIST_FIRST(&server->clients), *next;
+	(void)number, (void)events;
 	ferry_listener_free(server->listener); /* removes the socket file */
 	for (size_t i = 0; i < 2 && server->signals[i] != NULL; i++)
 		event_free(server->signals[i]);
-	while (!LIST_EMPTY(&server->clients))
-		free_client(LIST_FIRST(&server->clients));
+	for (; client != NULL; client = next) {
+		next = LIST_NEXT(client, link);
+		free_client(client);
+	}
 }
 
 static int start(struct server *server, struct event_base *base, const char *path)

@@ -46,15 +46,15 @@ static void connection_lost(struct ferry_message_stream *stream, int reason, voi
 	ferry_message_stream_free(stream);
 }
 
-/* The parent trusts nothing in a name: a program that has taken the child over may send it. */
+/* As open(2). The parent trusts no name: a program that has taken the child over may send it. */
 static int open_file(int directory, const char *name, size_t length)
 {
 	char path[256] = "";
+	errno = EACCES;
 	if (length == 0 || length > 255 || name[0] == '.' || memchr(name, '/', length) != NULL)
-		return -EACCES;
+		return -1;
 	memcpy(path, name, length);
-	int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-	return fd < 0 ? -errno : fd;
+	return openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 }
 
 static void request_received(struct ferry_message_stream *stream, struct ferry_message *message,
@@ -63,7 +63,7 @@ static void request_received(struct ferry_message_stream *stream, struct ferry_m
 	size_t length;
 	const char *name = ferry_message_get_payload(message, &length);
 	int fd = open_file(*(const int *)directory, name, length);
-	uint16_t error = (uint16_t)(fd < 0 ? -fd : 0);
+	uint16_t error = (uint16_t)(fd < 0 ? errno : 0);
 	if (ferry_message_stream_send(stream, error, NULL, 0, &fd, fd >= 0, FERRY_FD_TAKE) < 0) {
 		if (fd >= 0)
 			close(fd); /* a call that fails leaves it the caller's */

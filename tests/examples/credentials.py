@@ -1,7 +1,6 @@
 """credentials beside clients of several users, as far as the test may be any."""
 
 import os
-import pwd
 import socket
 import subprocess
 import sys
@@ -36,11 +35,6 @@ class Credentials(ExampleCase):
         greeting = f"process {os.getpid()}, user {os.geteuid()}, group {os.getegid()}\n"
         for _ in range(20):
             self.assertEqual(read_to_end(self.connect()).decode(), greeting)
-        self.stop(server)
-
-    def test_a_user_is_allowed_by_name(self):
-        server = self.serve("credentials", pwd.getpwuid(os.geteuid()).pw_name)
-        self.assertIn(b"process ", read_to_end(self.connect()))
         self.stop(server)
 
     def test_others_are_refused_and_root_is_no_exception(self):
@@ -81,18 +75,18 @@ class Credentials(ExampleCase):
         self.stop(server)
 
     def test_a_second_server_is_refused(self):
-        server = self.serve("credentials", "root")
-        status, _, error = self.run_to_end("credentials", self.path, "root")
+        server = self.serve("credentials", "0")
+        status, _, error = self.run_to_end("credentials", self.path, "0")
         self.assertEqual(status, 1)
         self.assertIn("Address already in use", error)
         server.kill()
-        self.stop(self.serve("credentials", "root"))
+        self.stop(self.serve("credentials", "0"))
 
     def test_users_that_are_none(self):
-        for user in ("no-such-user", "", "-1", "4294967295", "12x"):
+        for user in ("root", "", "-1", "4294967295", "12x"):
             status, _, error = self.run_to_end("credentials", self.path, user)
             self.assertEqual(status, 1)
-            self.assertIn(f"{user}: no such user", error)
+            self.assertIn(f"{user}: not a user id", error)
             self.assertFalse(self.path.exists())
 
     def test_usage(self):

@@ -37,6 +37,19 @@ def free_port():
         return free.getsockname()[1]
 
 
+def sockets_of(pid):
+    """The sockets that a process has open, by their names in /proc."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            link = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except FileNotFoundError:  # closed meanwhile
+            continue
+        if link.startswith("socket:"):
+            found.add(link)
+    return found
+
+
 def read_to_end(peer):
     data = b""
     while block := peer.recv(65536):

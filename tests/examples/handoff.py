@@ -6,7 +6,7 @@ import socket
 import unittest
 
 import harness
-from example import ExampleCase, free_port, listens_on, read_to_end
+from example import ExampleCase, free_port, listens_on, read_to_end, sockets_of
 
 
 class Handoff(ExampleCase):
@@ -64,14 +64,12 @@ class Handoff(ExampleCase):
 
     def test_workers_share_nothing_with_the_dispatcher_but_their_channel(self):
         server, workers = self.start()
-        self.ask(), self.ask()
-
-        def sockets(pid):
-            found = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-            return {link for link in found if link.startswith("socket:")}
-        first, second = map(sockets, workers)
-        self.assertEqual((len(first), len(second)), (1, 1))
-        self.assertFalse((first | second) & sockets(server.pid) | first & second)
+        self.ask()
+        harness.wait_until(lambda: all(len(sockets_of(pid)) == 1 for pid in workers),
+                           "the connection is closed")
+        first, second = map(sockets_of, workers)
+        self.assertEqual(len(first | second), 2)
+        self.assertFalse((first | second) & sockets_of(server.pid))
         server.stop()
 
     def test_a_worker_that_dies_leaves_its_work_to_the_other(self):

@@ -7,7 +7,7 @@ import threading
 import unittest
 
 import harness
-from example import ExampleCase, read_to_end
+from example import ExampleCase, read_to_end, sockets_of
 
 
 class Takeover(ExampleCase):
@@ -28,13 +28,7 @@ class Takeover(ExampleCase):
         with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
             inodes = [line.split()[6] for line in table if line.rstrip().endswith(f"@takeover:{self.path}")
                       and int(line.split()[3], 16) & 0x10000]
-        links = []
-        for fd in os.listdir(f"/proc/{server.pid}/fd"):
-            try:
-                links.append(os.readlink(f"/proc/{server.pid}/fd/{fd}"))
-            except FileNotFoundError:
-                pass
-        return any(f"socket:[{inode}]" in links for inode in inodes)
+        return any(f"socket:[{inode}]" in sockets_of(server.pid) for inode in inodes)
 
     def ask(self):
         answer = read_to_end(self.connect())
