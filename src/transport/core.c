@@ -279,11 +279,6 @@ uint64_t transport_bytes_written(const struct ferry_transport *transport)
 	return transport->stats.bytes_sent + evbuffer_get_length(transport->out.stream.buffer);
 }
 
-uint64_t transport_send_retries(const struct ferry_transport *transport)
-{
-	return transport->stats.send_retries;
-}
-
 void transport_count_unclaimed_fds(struct ferry_transport *transport, unsigned int count)
 {
 	transport->stats.fds_unclaimed += count;

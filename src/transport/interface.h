@@ -117,7 +117,4 @@ uint64_t transport_bytes_sent(const struct ferry_transport *transport);
 /* The same, and those that are queued behind them: the position of the next byte in the stream. */
 uint64_t transport_bytes_written(const struct ferry_transport *transport);
 
-/* The number of writes that were tried again because the kernel had no memory or too many descriptors in flight. */
-uint64_t transport_send_retries(const struct ferry_transport *transport);
-
 #endif
