@@ -122,9 +122,8 @@ static int queue_file(struct sender *sender, struct ferry_transport *transport)
 	int64_t length = FERRY_TO_END;
 	if (sender->offer.size != FRAME_NO_SIZE)
 		length = (int64_t)(sender->offer.size - sender->offset);
-	else if (lseek(sender->fd, 0, SEEK_CUR) >= 0)
-		offset =
-		    FERRY_FILE_POSITION; /* another process may have read a part of the standard input */
+	else if (lseek(sender->fd, 0, SEEK_CUR) >= 0) /* another process may have read a part */
+		offset = FERRY_FILE_POSITION;
 	int status =
 	    ferry_transport_send_file(NULL, transport, sender->fd, FERRY_FD_TAKE, offset, length,
 	                              sender->copy ? FERRY_FILE_COPY : 0, &callbacks, sender);

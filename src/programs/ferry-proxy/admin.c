@@ -223,10 +223,9 @@ void admin_free(struct admin *admin)
 	if (admin == NULL)
 		return;
 	leave_admins(admin);
+	/* The event of the listener is freed with evhttp, before the descriptor is closed. */
 	if (admin->http != NULL)
-		evhttp_free(
-		    admin
-		        ->http); /* and the listener, whose event has to be freed before the descriptor is closed */
+		evhttp_free(admin->http);
 	if (admin->accept_again != NULL)
 		event_free(admin->accept_again);
 	if (admin->fd >= 0)

@@ -62,7 +62,7 @@ struct snapshot {
 	uint64_t upgrades;       /* the number of proxies before this one */
 	const char *not_serving; /* the reason, "draining" for example; NULL: it serves */
 
-	uint64_t clients;          /* whose head is being read or answered now */
+	uint64_t clients;          /* with a head that is being read or answered now */
 	uint64_t clients_max;      /* the limit of these */
 	uint64_t clients_accepted; /* since the start */
 	uint64_t clients_gone;     /* the connection ended before their head was complete */

@@ -66,7 +66,7 @@ bool connection_wait(struct connection *connection)
 	return true;
 }
 
-/* Answers the request whose complete head is at the start_connection of the input. */
+/* Answers the request whose complete head is at the start of the input. */
 static void answer_first(struct connection *connection)
 {
 	struct evbuffer *input = connection_input(connection);
