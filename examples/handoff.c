@@ -106,7 +106,7 @@ static void stop(evutil_socket_t number, short events, void *base)
 int main(int argc, char **argv)
 {
 	struct sockaddr_storage address;
-	struct ferry_dispatcher *dispatcher;
+	struct ferry_dispatcher *dispatcher = NULL;
 	int length = sizeof(address), channels[WORKERS], ends[2];
 	pid_t pid;
 	if (argc != 2 || evutil_parse_sockaddr_port(argv[1], (struct sockaddr *)&address, &length) < 0)
@@ -123,15 +123,15 @@ int main(int argc, char **argv)
 	}
 	struct event_base *base = event_base_new();
 	check(base != NULL ? ferry_dispatcher_new(&dispatcher, base, NULL, NULL) : -ENOMEM, "loop");
-	for (int i = 0; i < WORKERS; i++)
-		check(ferry_dispatcher_add_worker(NULL, dispatcher, transport_new(base, channels[i]), NULL),
-		      "worker");
 	ferry_dispatcher_set_queue_limit(dispatcher, 256); /* further connections are closed */
 	struct evconnlistener *listener =
 	    evconnlistener_new_bind(base, accepted, dispatcher,
 	                            LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE,
 	                            -1, (struct sockaddr *)&address, length);
 	check(listener != NULL ? 0 : -errno, argv[1]);
+	for (int i = 0; i < WORKERS; i++)
+		check(ferry_dispatcher_add_worker(NULL, dispatcher, transport_new(base, channels[i]), NULL),
+		      "worker");
 	struct event *signals[2];
 	for (int i = 0; i < 2; i++) {
 		signals[i] = evsignal_new(base, i == 0 ? SIGINT : SIGTERM, stop, base);

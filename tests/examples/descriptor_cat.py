@@ -1,6 +1,7 @@
 """descriptor_cat: files of all kinds through two processes. tests/unit/descriptor has peers that lie."""
 
 import os
+import pathlib
 import random
 import resource
 import signal
@@ -82,8 +83,8 @@ class DescriptorCat(ExampleCase):
         read_end, write_end = os.pipe()
         with os.fdopen(read_end), os.fdopen(write_end):
             child = self.child("descriptor_cat", "-", stdin=read_end)
-            tasks = f"/proc/{child.pid}/task/{child.pid}/children"
-            [pid] = harness.wait_until(lambda: open(tasks, encoding="ascii").read().split(), "the child")
+            tasks = pathlib.Path(f"/proc/{child.pid}/task/{child.pid}/children")
+            [pid] = harness.wait_until(lambda: tasks.read_text().split(), "the child")
             child.process.send_signal(signal.SIGTERM)
             child.process.wait(harness.DEADLINE)
         harness.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the child ends")
