@@ -131,7 +131,7 @@ static bool handle_refusal(struct acceptor *acceptor, int status, uid_t uid)
 /* Decides about an accepted socket before anything is read from it. The socket has the options that the
  * listening socket had at connect(2), so SO_PASSRIGHTS may have changed since. */
 static int check_client(struct acceptor *acceptor, int fd, struct ucred *peer,
-                            struct quota_share **share)
+                        struct quota_share **share)
 {
 	const int status = admission_check(&acceptor->admission, fd, peer, share);
 	if (status != 0 || acceptor->rights == ACCEPTOR_RIGHTS_INHERITED)

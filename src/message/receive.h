@@ -28,7 +28,7 @@ void message_receive_peer_end(struct ferry_message_stream *stream);
 void message_receive_close_fds(struct ferry_message_stream *stream);
 
 /* The callback of the stream's timer: resumes reading if descriptor slots are free by now. */
-void message_receive_on_timer(evutil_socket_t fd, short what, void *stream);
+void message_receive_on_timer(evutil_socket_t fd, short what, void *argument);
 
 /* Ends the connection with this reason. The output queue is dropped. */
 void message_stream_end(struct ferry_message_stream *stream, int reason);

@@ -215,7 +215,7 @@ static const char *state_name(void)
 {
 	static char name[NAME + 1];
 
-	strcpy(name, "F...");
+	memcpy(name, "F...", sizeof(name));
 	if (transport == NULL)
 		return name;
 	name[0] = "OCLE"[transport->life];
@@ -224,7 +224,7 @@ static const char *state_name(void)
 	name[3] = outgoing_is_sent(&transport->out.stream) ? '-' : 'q';
 	/* The connection is over: its halves mean nothing any more. */
 	if (transport->life >= TRANSPORT_LOST)
-		strcpy(name + 1, "...");
+		memcpy(name + 1, "...", NAME);
 	return name;
 }
 
