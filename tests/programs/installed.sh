@@ -5,8 +5,8 @@ set -eu
 FERRY_BIN=$FERRY_PREFIX/bin
 export FERRY_BIN
 for program in ferry-proxy ferry-worker ferry-copy; do
-	# ldd prints no line for a static library.
-	library=$(ldd "$FERRY_BIN/$program" | awk '/libferry/ { print $3 }')
+	# ldd prints no line for a static library. The path may have a space.
+	library=$(ldd "$FERRY_BIN/$program" | sed -n 's/.*libferry.* => \(.*\) (0x.*/\1/p')
 	case $(readlink -f "${library:-$FERRY_PREFIX}") in
 	"$(readlink -f "$FERRY_PREFIX")"*) ;;
 	*)
