@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_DISPATCHER_PEER_H
 #define FERRY_TESTS_DISPATCHER_PEER_H
 
-/* A dispatcher whose callbacks are written down, and its peers: workers in plain system calls, which read
- * what it sends and write what they want. */
+/* A dispatcher whose callbacks are written down, and its peers: workers in plain system calls, which read the
+ * messages of the dispatcher and write their own. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,9 +1,9 @@
 #ifndef FERRY_TESTS_ENDPOINT_WATCH_H
 #define FERRY_TESTS_ENDPOINT_WATCH_H
 
-/* Listeners and connectors with their system calls under watch, each of which can be made to fail, and their
- * peers in plain system calls. A program that uses this is linked with --wrap for these functions, and with
- * the library's objects. */
+/* Listeners and connectors, whose system calls the test counts and makes fail, and their peers in plain
+ * system calls. A program that uses this is linked with --wrap for these functions, and with the library's
+ * objects. */
 
 #include <poll.h>
 #include <stdbool.h>

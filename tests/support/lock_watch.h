@@ -1,8 +1,8 @@
 #ifndef FERRY_TESTS_LOCK_WATCH_H
 #define FERRY_TESTS_LOCK_WATCH_H
 
-/* Listeners that lock their path, with each system call counted and disturbed. A program that uses this is
- * linked with --wrap for these functions, and with the library's objects. */
+/* Listeners that lock their path. The test counts their system calls, and disturbs one of them. A program
+ * that uses this is linked with --wrap for these functions, and with the library's objects. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 #ifndef FERRY_TESTS_MOVED_BUFFEREVENT_H
 #define FERRY_TESTS_MOVED_BUFFEREVENT_H
 
-/* A bufferevent with callbacks that are counted, and which events of its descriptor epoll watches. */
+/* A bufferevent that counts its callbacks, and the events of its descriptor that epoll watches. */
 
 #include <stdbool.h>
 #include <stddef.h>

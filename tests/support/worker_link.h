@@ -2,7 +2,7 @@
 #define FERRY_TESTS_WORKER_LINK_H
 
 /* A worker whose callbacks are written down, and the dispatcher at the other end: plain system calls, and
- * frames written by hand. sendmsg(2) takes less, or fails, for the worker as a script has it. */
+ * messages written by hand. A script makes sendmsg(2) take fewer bytes of the worker's, or fail. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,3 +1,5 @@
+/* The version of the headers is that of the library. */
+
 #include "test.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* A descriptor of every kind arrives as what it was, and works. */
+/* A descriptor of every kind is sent over a stream of messages. The received descriptor has the same kind and
+ * works. */
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* Descriptors that are sent with their description: on the way, and what the calls refuse. */
+/* The calls that send and receive a descriptor with its description: what may change on the way, and which
+ * arguments they refuse. */
 
 #include <errno.h>
 #include <fcntl.h>

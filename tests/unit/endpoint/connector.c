@@ -1,4 +1,5 @@
-/* Connectors, and the want of memory in each step of both. */
+/* Connectors: which sockets they connect to, which attempts fail at once, and cancelled attempts. Every
+ * allocation of connectors and listeners fails once, in turn. */
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* Listeners: accepting, errors of accept4(2), pauses, and listening sockets that exist already. */
+/* Listeners accept connections, wait after errors of accept4(2), stop while they are disabled, and take
+ * listening sockets that exist already. */
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* The lock of a socket file: one process owns the path, and what else may stand there. */
+/* Only one process owns a locked path. The lock leaves every other file at the path and at the lock file
+ * untouched. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,5 @@
-/* Attacks on the path and on the lock file before each system call, and each system call failing. */
+/* Another process changes the path or the lock file before each system call of a listener, and each system
+ * call fails once, in turn. */
 
 #include <errno.h>
 #include <fcntl.h>

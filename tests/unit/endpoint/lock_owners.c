@@ -1,4 +1,4 @@
-/* Owners that die, and owners that hand over. */
+/* A locked path changes its owner: the owner dies, or hands its sockets over to a new process. */
 
 #include <errno.h>
 #include <sched.h>

@@ -1,4 +1,5 @@
-/* Addresses, and the socket file of a listener: its mode, its replacement and its removal. */
+/* A listener checks its address and makes its socket file. The file has the right mode from the start, and
+ * the listener replaces or removes no other file. */
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Files that change while they are sent, and errors of sendfile(2), splice(2) and pread(2). */
+/* Files change while ferry sends them, and sendfile(2), splice(2) and pread(2) fail. */
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* Threads that read ahead: their count, and their end with the last file. */
+/* ferry starts a thread that reads ahead, and ends it with the last file. */
 
 #include <pthread.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* Files that are paused, resumed and stopped. */
+/* The program pauses, resumes and stops files at every byte. */
 
 #include <errno.h>
 

@@ -1,4 +1,5 @@
-/* Files when the connection ends, who closes them, and calls that are refused. */
+/* A file finishes once when its connection ends. ferry closes the descriptors that it owns, and refuses bad
+ * calls. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* Errors of sendfile(2): those that are tried again, those of the file and those of the connection. */
+/* ferry tries again after some errors of sendfile(2); other errors end the file, and others the connection. */
 
 #include <errno.h>
 #include <unistd.h>

@@ -1,4 +1,5 @@
-/* Files of every kind: from /proc and /sys, without end, opened for direct I/O, and larger than 4 GiB. */
+/* ferry sends files of every kind: from /proc and /sys, files without an end, files open for direct I/O, and
+ * files larger than 4 GiB. */
 
 #include <errno.h>
 #include <fcntl.h>

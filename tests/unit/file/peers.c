@@ -1,4 +1,4 @@
-/* Sources that have a process at the other end: pipes, sockets and terminals, sent as they fill. */
+/* The source of a file is a pipe, a socket or a terminal, and its other end writes while ferry sends. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* Ranges of files between other bytes, small files that leave together with the bytes written
- * before them, and slow readers. */
+/* ferry sends ranges of files between other bytes, sends small files together with the bytes before them, and
+ * waits for slow readers. */
 
 #include <errno.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* What a worker answers to the dispatcher, right and wrong, and the deadlines for it. */
+/* A worker answers the dispatcher: rightly, wrongly, late or not at all. */
 
 #include <errno.h>
 

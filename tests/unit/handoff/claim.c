@@ -1,4 +1,4 @@
-/* The worker claims a handoff, and its callback runs if the kernel has taken the whole claim, and only then. */
+/* The callback of a worker runs if the kernel has taken the whole claim of the handoff, and only then. */
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -1,5 +1,5 @@
-/* The dispatcher and workers that are plain sockets: handoffs go to a worker of its choice, wait in the
- * queue, and have one outcome each. */
+/* The dispatcher sends each handoff to a worker of its choice, or keeps it in the queue, and reports one
+ * outcome for it. The workers are plain sockets. */
 
 #include <errno.h>
 #include <sys/resource.h>

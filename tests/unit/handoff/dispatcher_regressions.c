@@ -1,4 +1,4 @@
-/* Faults of the dispatcher that were found once. */
+/* Faults of the dispatcher that a review found, each by the scenario that shows it. */
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -1,4 +1,5 @@
-/* Workers that end, with and without claims, and callbacks that change the dispatcher. */
+/* Workers end before and after their claims, and callbacks of the dispatcher remove workers and free the
+ * dispatcher. */
 
 #include <errno.h>
 #include <sys/socket.h>

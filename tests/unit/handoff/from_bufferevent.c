@@ -1,4 +1,4 @@
-/* A bufferevent becomes a handoff: the bytes that it has read go along. */
+/* A bufferevent becomes a handoff, which takes along the bytes that the bufferevent has read. */
 
 #include <errno.h>
 #include <fcntl.h>

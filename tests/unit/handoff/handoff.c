@@ -1,5 +1,5 @@
 /* The handoff as an object: its contents, the identity of its descriptor, and the owner of that
- * descriptor in each state. Handoffs of listeners too; bufferevents are in bufferevent.c. */
+ * descriptor in each state. Handoffs of listeners too; bufferevents are in from_bufferevent.c and to_bufferevent.c. */
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* A handoff becomes a bufferevent or a transport, which reads the bytes of the handoff first. */
+/* A handoff becomes a bufferevent or a transport, which delivers the bytes of the handoff first. */
 
 #include <errno.h>
 #include <fcntl.h>

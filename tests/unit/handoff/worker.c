@@ -1,4 +1,5 @@
-/* The worker: its greeting, and handoffs with all that belongs to them. */
+/* A worker greets the dispatcher, and receives handoffs with everything that belongs to them. The dispatcher
+ * is plain system calls. */
 
 #include <errno.h>
 #include <fcntl.h>

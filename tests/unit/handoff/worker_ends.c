@@ -1,4 +1,4 @@
-/* The worker and descriptor slots, which may run out, and the ends of its channel. */
+/* A worker runs out of descriptor slots, and loses its dispatcher. */
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -1,4 +1,4 @@
-/* Bufferevents that exist already become transports. */
+/* A transport adopts a bufferevent that is already in use. */
 
 #include <errno.h>
 #include <fcntl.h>

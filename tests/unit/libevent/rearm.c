@@ -1,4 +1,4 @@
-/* A connection that gets another socket. */
+/* A transport notices that the program has given its bufferevent another socket. */
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -1,4 +1,4 @@
-/* Lines that are too long, settings that change while lines arrive, and callbacks that call every function. */
+/* Lines are too long, the program changes the settings between two lines, and callbacks call every function. */
 
 #include <errno.h>
 #include <stdio.h>

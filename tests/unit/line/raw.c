@@ -1,4 +1,4 @@
-/* Raw bytes between lines, and paused reading. */
+/* The program reads raw bytes between lines, and pauses between two lines. */
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Lines that are sent. */
+/* The program sends lines. */
 
 #include <errno.h>
 #include <stdlib.h>

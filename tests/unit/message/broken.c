@@ -1,4 +1,5 @@
-/* Bytes that are no message, messages over the limits, and the end of the stream inside a message. */
+/* The stream loses its connection at bytes that are no message, at messages over the limits, and at an end
+ * inside a message. */
 
 #include <errno.h>
 #include <sys/socket.h>

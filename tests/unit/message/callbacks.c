@@ -1,4 +1,4 @@
-/* Callbacks that free, end or pause the stream, or send. */
+/* Callbacks of a stream of messages free, end or pause it, and send messages. */
 
 #include <errno.h>
 #include <unistd.h>

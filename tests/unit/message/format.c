@@ -1,4 +1,4 @@
-/* The bytes of a message, in whatever pieces they arrive, with descriptors of its own. */
+/* A message has the documented bytes. It arrives with its own descriptors, in whatever pieces its bytes come. */
 
 #include <errno.h>
 #include <unistd.h>

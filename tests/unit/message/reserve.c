@@ -1,4 +1,4 @@
-/* Watermarks below a message, and descriptor slots that are reserved. */
+/* Watermarks may be smaller than a message, and a stream may reserve descriptor slots. */
 
 #include <errno.h>
 #include <sys/socket.h>

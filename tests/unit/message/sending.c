@@ -1,4 +1,4 @@
-/* A message is sent whole or not at all. */
+/* A stream sends a message whole or not at all. */
 
 #include <errno.h>
 #include <unistd.h>

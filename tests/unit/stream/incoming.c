@@ -1,4 +1,5 @@
-/* Descriptors as they arrive: with their bytes, in order, and closed and counted where nothing takes them. */
+/* Received descriptors come with their bytes, in order. ferry closes and counts them if the program does not
+ * take them. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* Callbacks for descriptors that end the connection or change it. */
+/* Callbacks for received descriptors end the connection, pause it, or replace the protocol. */
 
 #include <errno.h>
 #include <unistd.h>

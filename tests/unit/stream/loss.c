@@ -1,4 +1,4 @@
-/* Descriptors that the kernel drops at the descriptor limit, and control messages that are unusual or broken. */
+/* The kernel drops descriptors at the descriptor limit, and control messages are unusual or broken. */
 
 #include <errno.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* The end that closes a sent descriptor, and the moment. */
+/* ferry closes a descriptor that it owns exactly once, whatever ends the connection, and never one that
+ * belongs to the caller. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* The limit of descriptors that wait to be sent, the limit of those that go with one byte, and the
- * calls that are refused. */
+/* ferry limits the descriptors that are pending and the descriptors that go with one byte, and refuses bad
+ * calls. */
 
 #include <errno.h>
 #include <fcntl.h>

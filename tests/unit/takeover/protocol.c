@@ -1,5 +1,4 @@
-/* One end of a takeover, and the other end written by hand: frames, malformed requests, and what a peer
- * must not do. */
+/* One end of a takeover is ferry's; the test writes the bytes of the other end, also malformed ones. */
 
 #include <errno.h>
 #include <stdio.h>

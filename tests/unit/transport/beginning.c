@@ -1,4 +1,4 @@
-/* The start of a transport: connection_made before every other callback, and connecting sockets. */
+/* connection_made runs before every other callback, also on a socket that is still connecting. */
 
 #include <errno.h>
 #include <netinet/in.h>

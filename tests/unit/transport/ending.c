@@ -1,5 +1,5 @@
-/* The end of a connection: the reason, half-closed connections, flushing, and calls after the
- * end. */
+/* A connection ends with the right reason. ferry sends pending bytes first if the program asks for it, and
+ * refuses calls after the end. */
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* Transports that are freed, aborted or closed in each of their callbacks. */
+/* The program frees, aborts or closes a transport in each of its callbacks. */
 
 #include <errno.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-/* A transport over two pipes. */
+/* A transport reads from one pipe and writes to another. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* Producers: push producers are paused and resumed by marks, pull producers are asked for each piece. */
+/* A transport pauses and resumes a push producer at its watermarks, and asks a pull producer for each piece. */
 
 #include <errno.h>
 #include <unistd.h>

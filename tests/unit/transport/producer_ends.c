@@ -1,4 +1,4 @@
-/* Producers at the end of the connection, and calls from inside their callbacks. */
+/* A transport stops its producer when the connection ends, and callbacks of a producer call every function. */
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -1,3 +1,5 @@
+/* The log callback gets each line with its level. */
+
 #include "test.h"
 
 #include <errno.h>
