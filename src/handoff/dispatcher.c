@@ -375,7 +375,8 @@ int ferry_dispatcher_get_stats(const struct ferry_dispatcher *dispatcher,
 		return -EINVAL;
 	*stats = dispatcher->stats;
 	stats->queued = dispatcher->queue_length;
-	TAILQ_FOREACH (worker, &dispatcher->workers, link) {
+	for (worker = TAILQ_FIRST(&dispatcher->workers); worker != NULL;
+	     worker = TAILQ_NEXT(worker, link)) {
 		ferry_dispatcher_worker_get_stats(worker, &one);
 		stats->outstanding += one.outstanding;
 		stats->unclaimed += one.unclaimed;
