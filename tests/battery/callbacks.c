@@ -163,7 +163,7 @@ CASE(a_trigger_runs_the_callback_inside_the_call, ON_ALL)
 	far_close(&far);
 }
 
-CASE(a_trigger_minds_the_low_marks_unless_told_not_to, ON_ALL)
+CASE(a_trigger_respects_the_low_marks_without_the_ignore_option, ON_ALL)
 {
 	struct end a;
 	struct far far;

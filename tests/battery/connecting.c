@@ -200,19 +200,19 @@ static void what_was_queued_arrives(enum moment moment)
 	end(&connecting, &far, &place);
 }
 
-CASE(what_was_queued_arrives_when_attached_before, ON_SOCKETS)
+CASE(queued_bytes_arrive_when_attached_before, ON_SOCKETS)
 {
 	what_was_queued_arrives(BEFORE);
 }
-CASE(what_was_queued_arrives_when_attached_while_connecting, ON_SOCKETS)
+CASE(queued_bytes_arrive_when_attached_while_connecting, ON_SOCKETS)
 {
 	what_was_queued_arrives(WHILE_CONNECTING);
 }
-CASE(what_was_queued_arrives_when_attached_in_the_callback, ON_SOCKETS)
+CASE(queued_bytes_arrive_when_attached_in_the_callback, ON_SOCKETS)
 {
 	what_was_queued_arrives(IN_THE_CALLBACK);
 }
-CASE(what_was_queued_arrives_when_attached_afterwards, ON_SOCKETS)
+CASE(queued_bytes_arrive_when_attached_afterwards, ON_SOCKETS)
 {
 	what_was_queued_arrives(AFTERWARDS);
 }

@@ -22,7 +22,7 @@ CASE(writing_is_enabled_at_first_and_reading_is_not, ON_ALL)
 	far_close(&far);
 }
 
-CASE(get_enabled_tells_what_was_enabled_and_disabled_in_every_order, ON_ALL)
+CASE(get_enabled_returns_the_enabled_events_in_every_order, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -55,7 +55,7 @@ CASE(get_enabled_tells_what_was_enabled_and_disabled_in_every_order, ON_ALL)
 	far_close(&far);
 }
 
-CASE(what_is_written_while_writing_is_disabled_leaves_when_it_is_enabled, ON_ALL)
+CASE(bytes_written_while_writing_is_disabled_leave_when_it_is_enabled, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -79,7 +79,7 @@ CASE(what_is_written_while_writing_is_disabled_leaves_when_it_is_enabled, ON_ALL
 	far_close(&far);
 }
 
-CASE(disabling_writing_in_the_turn_of_the_write_holds_it_back, ON_ALL)
+CASE(disabling_writing_in_the_turn_of_the_write_defers_it, ON_ALL)
 {
 	struct end a;
 	struct far far;

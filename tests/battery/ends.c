@@ -47,7 +47,7 @@ CASE(a_peer_that_ends_its_half_is_one_eof_event_and_disables_reading, ON_ALL)
 	far_close(&far);
 }
 
-CASE(what_was_sent_before_the_end_is_read_before_the_end, ON_ALL)
+CASE(bytes_sent_before_the_end_are_read_before_the_end, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -102,7 +102,7 @@ CASE(bytes_below_the_low_mark_stay_in_the_input_at_the_end, ON_ALL)
 	free_end(&a);
 }
 
-CASE(the_end_is_not_told_while_reading_is_disabled, ON_ALL)
+CASE(no_end_comes_while_reading_is_disabled, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -120,7 +120,7 @@ CASE(the_end_is_not_told_while_reading_is_disabled, ON_ALL)
 	free_end(&a);
 }
 
-CASE(the_end_is_told_again_when_reading_is_enabled_again, ON_ALL)
+CASE(the_end_comes_again_when_reading_is_enabled_again, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -244,7 +244,7 @@ CASE(a_peer_that_closes_with_bytes_unread_is_a_reset, ON_SOCKETS)
 	free_end(&a);
 }
 
-CASE(what_the_peer_sent_before_the_reset_is_read_before_the_reset, ON_SOCKETS)
+CASE(bytes_the_peer_sent_before_the_reset_are_read_before_the_reset, ON_SOCKETS)
 {
 	struct end a;
 	struct far far;
@@ -297,7 +297,7 @@ CASE(a_write_to_a_peer_that_has_closed_is_a_broken_pipe_and_disables_writing, ON
 	free_end(&a);
 }
 
-CASE(a_broken_pipe_leaves_what_the_peer_sent_to_be_read, ON_ALL)
+CASE(a_broken_pipe_leaves_the_peers_bytes_to_be_read, ON_ALL)
 {
 	struct end a;
 	struct far far;

@@ -14,7 +14,7 @@ static struct ev_token_bucket_cfg *bucket(size_t read, size_t write)
 	return cfg;
 }
 
-CASE(a_rate_limit_lets_through_what_is_in_the_bucket_when_writing, ON_ALL)
+CASE(a_rate_limit_lets_a_bucket_of_bytes_through_when_writing, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -51,7 +51,7 @@ CASE(a_rate_limit_lets_through_what_is_in_the_bucket_when_writing, ON_ALL)
 	ev_token_bucket_cfg_free(cfg);
 }
 
-CASE(a_rate_limit_lets_through_what_is_in_the_bucket_when_reading, ON_ALL)
+CASE(a_rate_limit_lets_a_bucket_of_bytes_through_when_reading, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -140,7 +140,7 @@ static void limit_now(struct bufferevent *bev, void *argument)
 	bufferevent_set_rate_limit(bev, late_limit);
 }
 
-CASE(a_rate_limit_set_in_a_callback_holds_from_the_next_read_on, ON_ALL)
+CASE(a_rate_limit_set_in_a_callback_applies_from_the_next_read_on, ON_ALL)
 {
 	struct end a;
 	struct far far;

@@ -54,7 +54,7 @@ CASE(the_stream_moves_to_another_socket, ON_SOCKETS)
 	far_close(&second);
 }
 
-CASE(what_waits_in_the_output_goes_to_the_new_socket, ON_SOCKETS)
+CASE(pending_output_goes_to_the_new_socket, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -76,7 +76,7 @@ CASE(what_waits_in_the_output_goes_to_the_new_socket, ON_SOCKETS)
 	far_close(&second);
 }
 
-CASE(what_is_in_the_input_stays, ON_SOCKETS)
+CASE(bytes_in_the_input_stay, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;
@@ -128,7 +128,7 @@ CASE(after_the_end_of_one_socket_another_goes_on, ON_SOCKETS)
 	free_end(&a);
 }
 
-CASE(after_a_broken_pipe_another_socket_takes_what_was_not_sent, ON_SOCKETS)
+CASE(after_a_broken_pipe_another_socket_takes_the_unsent_bytes, ON_SOCKETS)
 {
 	struct end a;
 	struct far first, second;

@@ -95,7 +95,7 @@ CASE(no_read_timeout_comes_while_reading_is_disabled, ON_ALL)
 	far_close(&far);
 }
 
-CASE(a_read_timeout_set_while_reading_holds_at_once, ON_ALL)
+CASE(a_read_timeout_set_while_reading_applies_at_once, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -136,7 +136,7 @@ static bool is_later(struct timeval a, struct timeval b)
 	return evutil_timercmp(&a, &b, >);
 }
 
-CASE(what_arrives_renews_the_read_timeout, ON_ALL)
+CASE(arriving_bytes_renew_the_read_timeout, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -253,7 +253,7 @@ CASE(no_write_timeout_comes_while_writing_is_disabled, ON_ALL)
 	far_close(&far);
 }
 
-CASE(what_leaves_renews_the_write_timeout, ON_ALL)
+CASE(leaving_bytes_renew_the_write_timeout, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -280,7 +280,7 @@ CASE(what_leaves_renews_the_write_timeout, ON_ALL)
 	far_close(&far);
 }
 
-CASE(what_is_written_into_a_full_socket_does_not_renew_the_write_timeout, ON_ALL)
+CASE(bytes_written_to_a_full_socket_do_not_renew_the_write_timeout, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -443,7 +443,7 @@ CASE(a_read_timeout_changed_while_reading_is_disabled_is_the_new_one, ON_ALL)
 	far_close(&far);
 }
 
-CASE(no_read_timeout_comes_while_the_high_mark_holds_reading, ON_ALL)
+CASE(no_read_timeout_comes_while_the_high_mark_suspends_reading, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -467,7 +467,7 @@ CASE(no_read_timeout_comes_while_the_high_mark_holds_reading, ON_ALL)
 	far_close(&far);
 }
 
-CASE(no_timeout_comes_while_a_rate_limit_holds_both_directions, ON_ALL)
+CASE(no_timeout_comes_while_a_rate_limit_suspends_both_directions, ON_ALL)
 {
 	struct end a;
 	struct far far;

@@ -210,7 +210,7 @@ CASE(the_read_callback_waits_for_the_low_mark, ON_ALL)
 	far_close(&far);
 }
 
-CASE(what_the_read_callback_leaves_is_offered_with_the_next_bytes_only, ON_ALL)
+CASE(bytes_the_read_callback_leaves_are_offered_with_the_next_bytes_only, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -327,7 +327,7 @@ CASE(reading_goes_on_when_the_input_is_drained_below_the_high_mark, ON_ALL)
 	far_close(&far);
 }
 
-CASE(a_high_mark_with_a_reader_that_takes_all_holds_nothing_up, ON_ALL)
+CASE(a_high_mark_with_a_reader_that_takes_all_delays_nothing, ON_ALL)
 {
 	struct end a, b;
 	struct record at_b;
@@ -398,7 +398,7 @@ CASE(enabling_reading_does_not_override_the_high_mark, ON_ALL)
 	far_close(&far);
 }
 
-CASE(the_end_is_told_only_once_there_is_room_below_the_high_mark, ON_ALL)
+CASE(the_end_comes_only_once_there_is_room_below_the_high_mark, ON_ALL)
 {
 	struct end a;
 	struct far far;
@@ -429,7 +429,7 @@ static void raise_mark(struct bufferevent *bev, void *argument)
 	bufferevent_setwatermark(bev, EV_READ, 500, 0);
 }
 
-CASE(marks_set_inside_the_read_callback_hold_at_once, ON_ALL)
+CASE(marks_set_inside_the_read_callback_apply_at_once, ON_ALL)
 {
 	struct end a;
 	struct far far;

@@ -364,7 +364,7 @@ LOOP_TEST(a_mebibyte_goes_there_and_back, KINDS)
 	close(file);
 }
 
-LOOP_TEST(a_kept_connection_is_served_twice, KINDS)
+LOOP_TEST(a_persistent_connection_is_served_twice, KINDS)
 {
 	struct curl curl;
 	char text[64] = "", expected[64];
@@ -379,7 +379,7 @@ LOOP_TEST(a_kept_connection_is_served_twice, KINDS)
 	close(curl.output);
 }
 
-LOOP_TEST(what_is_not_there_is_not_found, KINDS)
+LOOP_TEST(a_missing_path_is_not_found, KINDS)
 {
 	struct curl curl;
 	start_worker();
@@ -421,7 +421,7 @@ LOOP_TEST(a_listener_that_two_workers_have_outlives_one_of_them, KINDS)
 	ck_assert_int_eq(who(_i), workers[1 - killed]);
 }
 
-LOOP_TEST(once_the_worker_has_ended_nobody_listens, KINDS)
+LOOP_TEST(once_the_worker_has_ended_no_process_listens, KINDS)
 {
 	struct curl curl;
 	start_worker();

@@ -257,7 +257,7 @@ static void expect_numbers(unsigned int count)
 	}
 }
 
-/* Ends with the sending half: see what_libuv_has_not_read_when_its_peer_closes_both_halves_is_gone. */
+/* Ends with the sending half: see bytes_libuv_has_not_read_when_its_peer_closes_both_halves_are_gone. */
 static void end_sending(void)
 {
 	ck_assert_int_eq(ferry_transport_lose_write_connection(ours.transport), 0);
@@ -377,7 +377,7 @@ static void send_burst(void)
 	write_bytes(1);
 }
 
-TEST(of_100_in_one_message_libuv_loses_those_it_has_no_room_for_and_says_nothing)
+TEST(of_100_in_one_message_libuv_silently_loses_those_it_has_no_room_for)
 {
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(ours.transport, 253), 0);
 	send_burst();
@@ -592,7 +592,7 @@ TEST_CASE("the end", open_ends, close_ends);
 
 /* A read that brings a descriptor is shorter than its buffer; with the hangup there, libuv takes that for
  * the last of the data. It is so with every peer that closes, ferry or not. */
-TEST(what_libuv_has_not_read_when_its_peer_closes_both_halves_is_gone)
+TEST(bytes_libuv_has_not_read_when_its_peer_closes_both_halves_are_gone)
 {
 	for (uint32_t i = 0; i < 10; i++) {
 		send_numbered(i);

@@ -287,7 +287,7 @@ LOOP_TEST(a_mebibyte_goes_each_way_at_the_smallest_buffers, WAYS)
 	disconnect();
 }
 
-LOOP_TEST(reading_that_is_held_back_goes_on, WAYS)
+LOOP_TEST(paused_reading_goes_on, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, true);
@@ -397,7 +397,7 @@ LOOP_TEST(after_lose_write_connection_the_peers_records_are_still_read, 4)
 	disconnect();
 }
 
-LOOP_TEST(an_end_without_close_notify_is_told_as_an_error, WAYS)
+LOOP_TEST(an_end_without_close_notify_is_an_error, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, false);
@@ -410,7 +410,7 @@ LOOP_TEST(an_end_without_close_notify_is_told_as_an_error, WAYS)
 	disconnect();
 }
 
-LOOP_TEST(a_certificate_that_nobody_trusts_ends_the_handshake_for_both, WAYS)
+LOOP_TEST(an_untrusted_certificate_ends_the_handshake_for_both, WAYS)
 {
 	const struct way way = way_of(_i);
 	connect_ends(&way, false);

@@ -344,7 +344,7 @@ void let_pass(int milliseconds)
 	event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
 }
 
-struct rlimit limit_numbers(unsigned int spare)
+struct rlimit limit_descriptor_slots(unsigned int spare)
 {
 	struct rlimit before, now;
 	int fds[16];

@@ -98,6 +98,6 @@ void on_unexpected(struct ferry_connector *connector, int status, struct ferry_t
 void let_pass(int milliseconds);
 
 /* Lowers the descriptor limit until `spare` slots are free. Returns the limit before. */
-struct rlimit limit_numbers(unsigned int spare);
+struct rlimit limit_descriptor_slots(unsigned int spare);
 
 #endif

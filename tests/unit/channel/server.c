@@ -74,7 +74,7 @@ LOOP_TEST(close_all_fails_if_not_everything_was_sent, 2)
 	close_poller();
 }
 
-TEST(close_all_leaves_what_is_not_registered)
+TEST(close_all_leaves_unregistered_channels)
 {
 	open_channel(PAIR_UNIX);
 	ck_assert_int_eq(ferry_poller_unregister(poller, channel), 0);

@@ -120,7 +120,7 @@ TEST(a_program_that_only_writes_needs_no_polls)
 	close_poller();
 }
 
-LOOP_TEST_FROM(what_is_queued_is_sent_before_a_close, PAIR_UNIX, PAIR_TCP + 1)
+LOOP_TEST_FROM(queued_bytes_are_sent_before_a_close, PAIR_UNIX, PAIR_TCP + 1)
 {
 	unsigned char *bytes = make_bytes(MIB);
 	uint64_t received = 0;

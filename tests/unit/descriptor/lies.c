@@ -166,7 +166,7 @@ static int receive_one(const unsigned char *payload, size_t length, int fd)
 TEST_CASE("bytes");
 
 /* _i: of samples */
-LOOP_TEST(what_is_sent_is_as_documented, SAMPLES)
+LOOP_TEST(the_bytes_of_a_description_are_as_documented, SAMPLES)
 {
 	unsigned char expected[PAYLOAD_MAX], frame[HEADER + PAYLOAD_MAX];
 	struct wire_read result;
@@ -404,7 +404,7 @@ TEST(coarseness_is_no_cover)
 }
 
 /* Without /proc this end accepts only kinds that fstat(2) does not distinguish. */
-TEST(without_proc_here_only_what_looks_alike_passes)
+TEST(without_proc_only_kinds_that_look_alike_pass)
 {
 	unsigned char payload[PAYLOAD_MAX];
 	struct sample sample;
@@ -478,7 +478,7 @@ TEST(a_descriptor_that_was_lost_is_reported)
 }
 
 /* A message without the descriptors that it declares ends the connection, as any message does. */
-TEST(a_message_that_declares_what_it_has_not_ends_the_connection)
+TEST(a_message_that_declares_descriptors_it_lacks_ends_the_connection)
 {
 	unsigned char frame[HEADER + PAYLOAD_MAX] = {'F', 'R', 'Y', 1};
 	struct sample sample;

@@ -20,7 +20,7 @@
 TEST_CASE("on the way");
 
 /* The client resets the connection, or both ends have closed it. _i: 1: resets */
-LOOP_TEST(a_connection_that_ended_on_the_way_is_what_was_sent, 2)
+LOOP_TEST(a_connection_that_ended_on_the_way_still_matches_its_description, 2)
 {
 	struct sample sample;
 	struct bufferevent *bev = NULL;
@@ -43,7 +43,7 @@ LOOP_TEST(a_connection_that_ended_on_the_way_is_what_was_sent, 2)
 	sample_close(&sample);
 }
 
-TEST(a_terminal_that_was_hung_up_on_the_way_is_what_was_sent)
+TEST(a_terminal_that_was_hung_up_on_the_way_still_matches_its_description)
 {
 	struct sample sample;
 	open_streams();
@@ -60,7 +60,7 @@ TEST(a_terminal_that_was_hung_up_on_the_way_is_what_was_sent)
 }
 
 /* Changes position, size, seals and O_NONBLOCK. */
-TEST(what_may_change_is_not_compared)
+TEST(properties_that_may_change_are_not_compared)
 {
 	struct sample sample;
 	open_streams();
@@ -85,7 +85,7 @@ TEST(what_may_change_is_not_compared)
 
 TEST_CASE("calls");
 
-TEST(what_cannot_be_sent_stays_the_callers)
+TEST(a_descriptor_that_cannot_be_sent_stays_the_callers)
 {
 	char name[258];
 	struct sample sample;

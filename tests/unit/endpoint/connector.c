@@ -18,7 +18,7 @@
 
 TEST_CASE("connector", set_up_endpoint, tear_down_endpoint);
 
-TEST(nobody_there_is_told_by_the_call)
+TEST(without_a_listener_the_call_fails)
 {
 	struct ferry_connector *connector = NULL;
 	ck_assert_int_eq(
@@ -111,7 +111,7 @@ TEST(a_backlog_full_until_the_deadline_is_a_timeout)
 	jam_free(&jam);
 }
 
-TEST(a_listener_that_goes_while_waiting_is_told_by_the_callback)
+TEST(a_listener_that_goes_while_waiting_fails_the_attempt)
 {
 	struct jam jam;
 	struct guest guest = {0};

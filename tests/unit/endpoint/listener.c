@@ -211,14 +211,14 @@ static bool limits_are_real(void)
 	return preload == NULL || strstr(preload, "vgpreload") == NULL;
 }
 
-TEST(without_free_numbers_the_connection_waits)
+TEST(without_free_descriptor_slots_the_connection_waits)
 {
 	if (!limits_are_real())
 		return;
 	struct host host = {0};
 	host_listen(&host, endpoint_path, 0);
 	int client = plain_connect(endpoint_path);
-	struct rlimit limit = limit_numbers(0);
+	struct rlimit limit = limit_descriptor_slots(0);
 	const int64_t start = milliseconds_now();
 	let_pass(350);
 	ck_assert_uint_eq(host.accepted, 0);
@@ -374,7 +374,7 @@ TEST(an_adopted_tcp_listener_is_left_as_it_was)
 	close(fd);
 }
 
-TEST(what_cannot_be_accepted_from_is_not_adopted)
+TEST(a_socket_that_cannot_accept_is_not_adopted)
 {
 	struct ferry_listener *listener = NULL;
 	int pipe_fds[2];

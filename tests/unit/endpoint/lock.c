@@ -95,7 +95,7 @@ TEST(a_killed_owner_is_replaced)
 	close(ready[1]);
 }
 
-TEST(what_a_dead_owner_left_may_be_half_of_it)
+TEST(a_dead_owner_may_have_left_half_of_its_files)
 {
 	leave_stale_socket();
 	own_and_leave();
@@ -107,7 +107,7 @@ TEST(what_a_dead_owner_left_may_be_half_of_it)
 }
 
 /* The child has the socket too, and clients may wait in its backlog. */
-TEST(a_child_of_the_owner_holds_the_lock)
+TEST(a_child_of_the_owner_has_the_lock_too)
 {
 	int ready[2];
 	pid_t child;
@@ -208,7 +208,7 @@ TEST(bad_arguments_are_refused)
 
 TEST_CASE("what is there", set_up_lock, tear_down_lock);
 
-TEST(who_listens_without_the_lock_is_left)
+TEST(a_listener_without_the_lock_is_left)
 {
 	int fd = listen_unix(socket_path);
 	expect_refusal(-EADDRINUSE);
@@ -258,7 +258,7 @@ static void expect_path_is_left(void)
 	ck_assert(!path_exists(lock_path));
 }
 
-TEST(what_is_no_socket_at_the_path_is_left)
+TEST(a_file_at_the_path_that_is_no_socket_is_left)
 {
 	write_file(socket_path, "mine", 0600);
 	expect_path_is_left();
@@ -332,7 +332,7 @@ TEST(a_lock_that_is_something_else_is_refused_and_left)
 }
 
 /* A user who can read a file can lock it; therefore other users cannot read the lock. */
-TEST(a_lock_that_somebody_else_holds_is_respected)
+TEST(the_lock_of_another_program_is_respected)
 {
 	write_file(lock_path, "", 0600);
 	int fd = open(lock_path, O_RDONLY | O_CLOEXEC);
@@ -352,7 +352,7 @@ static bool is_root(void)
 	return false;
 }
 
-TEST(what_is_another_users_is_refused_and_left)
+TEST(a_file_of_another_user_is_refused_and_left)
 {
 	if (!is_root())
 		return;

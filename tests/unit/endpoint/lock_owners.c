@@ -269,7 +269,7 @@ TEST(the_lock_is_taken_over_with_the_socket)
 	expect_free();
 }
 
-TEST(who_gives_a_takeover_up_has_not_the_lock)
+TEST(a_process_that_gives_a_takeover_up_does_not_have_the_lock)
 {
 	struct ferry_socket_set *set = make_set();
 	make_pair(PAIR_UNIX, ends);
@@ -349,7 +349,7 @@ TEST(own_path_keeps_the_lock_that_came_with_the_socket)
 }
 
 /* No process takes over the files of the old process, and none keeps the next owner out. */
-TEST(a_takeover_that_nobody_ends_leaves_a_stale_socket)
+TEST(a_takeover_without_an_end_leaves_a_stale_socket)
 {
 	pid_t old = start_old();
 	kill(old, SIGKILL);

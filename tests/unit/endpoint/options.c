@@ -154,7 +154,7 @@ struct later_options {
 
 TEST_CASE("versions", set_up, remove_directory);
 
-TEST(options_of_a_later_version_work_while_what_is_new_is_unused)
+TEST(options_of_a_later_version_work_while_the_new_ones_are_unused)
 {
 	struct later_options options;
 

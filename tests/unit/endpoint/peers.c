@@ -205,7 +205,7 @@ static int expect_accepted(int client)
 
 TEST_CASE("allowed", set_up, tear_down);
 
-TEST(without_a_rule_nobody_is_asked)
+TEST(without_a_rule_no_credentials_are_read)
 {
 	int client = expect_accepted(connect_to(ferry_listener_get_fd(listener)));
 	ck_assert_uint_eq(watch.asked, 0);
@@ -213,7 +213,7 @@ TEST(without_a_rule_nobody_is_asked)
 	close(client);
 }
 
-TEST(who_is_not_allowed_is_refused_before_a_byte_is_read)
+TEST(a_user_who_is_not_allowed_is_refused_before_a_byte_is_read)
 {
 	if (!is_root())
 		return;
@@ -408,7 +408,7 @@ TEST(transports_may_outlive_the_listener)
 		close(clients[i]);
 }
 
-TEST(who_is_refused_by_a_rule_is_not_counted)
+TEST(a_refused_user_is_not_counted)
 {
 	if (!is_root())
 		return;
@@ -420,7 +420,7 @@ TEST(who_is_refused_by_a_rule_is_not_counted)
 	ck_assert_uint_eq(listener_stats().refused_over_limit, 0);
 }
 
-TEST(a_quota_knows_thousands_of_users)
+TEST(a_quota_counts_thousands_of_users)
 {
 	enum { USERS = 5000, EACH = 3 };
 	struct quota *quota = NULL;
@@ -486,7 +486,7 @@ TEST(descriptors_can_be_refused)
 }
 
 /* At connect(2) the kernel copies the listening socket's option to the connection. */
-TEST(who_connected_before_is_refused_descriptors_too)
+TEST(descriptors_of_earlier_connections_are_refused_too)
 {
 	struct recorder recorder;
 	static const struct ferry_protocol no_fds = {.connection_made = recorder_connection_made,
@@ -518,7 +518,7 @@ TEST(who_connected_before_is_refused_descriptors_too)
 	close(client);
 }
 
-TEST(a_kernel_that_cannot_refuse_descriptors_says_so)
+TEST(a_kernel_that_cannot_refuse_descriptors_is_an_error)
 {
 	watch.option = SO_PASSRIGHTS;
 	watch.error = ENOPROTOOPT;
@@ -563,7 +563,7 @@ TEST(a_tcp_listener_has_no_users)
 }
 
 /* A client is refused if the kernel does not return its user. */
-LOOP_TEST(who_is_not_known_is_not_let_in, 5)
+LOOP_TEST(a_peer_without_credentials_is_refused, 5)
 {
 	static const struct {
 		int option, error;

@@ -42,7 +42,7 @@ static void assert_plain_file(const char *name)
 
 TEST_CASE("address");
 
-TEST(an_address_holds_107_bytes_of_path_and_a_zero)
+TEST(an_address_has_107_bytes_of_path_and_a_zero)
 {
 	struct address address;
 	char name[110];
@@ -203,7 +203,7 @@ TEST(mode_0_is_0600)
 	host_free(&host);
 }
 
-TEST(what_exists_at_the_path_is_refused_and_left)
+TEST(a_file_that_exists_at_the_path_is_refused_and_left)
 {
 	struct ferry_listener *listener = NULL;
 
@@ -239,7 +239,7 @@ TEST(what_exists_at_the_path_is_refused_and_left)
 	ck_assert_ptr_null(listener);
 }
 
-TEST(a_missing_directory_is_told)
+TEST(a_missing_directory_is_an_error)
 {
 	struct ferry_listener *listener = NULL;
 	char deep[256];
@@ -388,7 +388,7 @@ TEST(a_failure_after_bind_leaves_no_file)
 	ck_assert_ptr_null(listener);
 }
 
-TEST(a_mode_that_cannot_be_set_is_told_before_there_is_a_file)
+TEST(a_mode_that_cannot_be_set_is_an_error_before_there_is_a_file)
 {
 	struct ferry_listener *listener = NULL;
 
@@ -428,7 +428,7 @@ TEST(a_file_that_cannot_be_looked_at_or_removed_is_left)
 	watch.unlinkat_error = 0;
 }
 
-TEST(without_descriptors_the_call_says_so_and_leaves_no_file)
+TEST(without_descriptor_slots_the_call_fails_and_leaves_no_file)
 {
 	struct ferry_listener *listener = NULL;
 	struct ferry_connector *connector = NULL;
@@ -438,7 +438,7 @@ TEST(without_descriptors_the_call_says_so_and_leaves_no_file)
 
 	/* The slots are for the socket, its directory, and the file whose mode is set. */
 	for (; status == -EMFILE; spare++) {
-		struct rlimit limit = limit_numbers(spare);
+		struct rlimit limit = limit_descriptor_slots(spare);
 		status = ferry_listener_new_unix(&listener, base, endpoint_path, with_mode(0666),
 		                                 on_accepted, NULL);
 		setrlimit(RLIMIT_NOFILE, &limit);
@@ -448,7 +448,7 @@ TEST(without_descriptors_the_call_says_so_and_leaves_no_file)
 	ck_assert_int_eq(status, 0);
 	ck_assert_uint_eq(spare, 4);
 
-	struct rlimit limit = limit_numbers(0);
+	struct rlimit limit = limit_descriptor_slots(0);
 	status = ferry_connector_new_unix(&connector, base, endpoint_path, NULL, on_unexpected, NULL);
 	setrlimit(RLIMIT_NOFILE, &limit);
 	ck_assert_int_eq(status, -EMFILE);

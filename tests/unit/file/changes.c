@@ -38,7 +38,7 @@ LOOP_TEST(a_copied_file_may_shrink_grow_and_end, 2 * LINK_KINDS)
 }
 
 /* _i: link, and whether it is copied. */
-LOOP_TEST(what_is_appended_to_an_empty_file_is_not_sent, 2 * LINK_KINDS)
+LOOP_TEST(bytes_appended_to_an_empty_file_are_not_sent, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	copy = _i / LINK_KINDS != 0 ? SEND_COPIED : 0;
@@ -82,7 +82,7 @@ static const int refused_later[] = {0, -EINVAL};
 static const int stale_later[] = {0, 0, -ESTALE};
 
 /* _i: link, way, end. */
-LOOP_TEST(the_files_position_moves_by_exactly_what_was_sent, LINK_KINDS *FILE_WAYS *ENDS)
+LOOP_TEST(the_files_position_moves_by_exactly_the_bytes_sent, LINK_KINDS *FILE_WAYS *ENDS)
 {
 	enum { SIZE = 8 << 20, START = 500 };
 	int way = _i / LINK_KINDS % FILE_WAYS, end = _i / LINK_KINDS / FILE_WAYS;
@@ -140,7 +140,7 @@ enum { REFUSALS = sizeof(refusals) / sizeof(refusals[0]), LENGTH = 50000 };
 TEST_CASE("what the kernel refuses");
 
 /* _i: link, error, and whether it comes first or after some progress. */
-LOOP_TEST(what_sendfile_refuses_is_copied_or_told, 2 * LINK_KINDS * REFUSALS)
+LOOP_TEST(a_file_that_sendfile_refuses_is_copied_or_fails, 2 * LINK_KINDS * REFUSALS)
 {
 	open_link(_i % LINK_KINDS);
 	int i = _i / LINK_KINDS % REFUSALS;
@@ -168,7 +168,7 @@ LOOP_TEST(what_sendfile_refuses_is_copied_or_told, 2 * LINK_KINDS * REFUSALS)
 
 /* Reads as the refused splice(2) would have, up to which call it went well. A socket into a socket takes
  * two calls, in and out. */
-LOOP_TEST(what_splice_refuses_is_copied_or_told, 2 * 4 * LINK_KINDS * REFUSALS)
+LOOP_TEST(a_source_that_splice_refuses_is_copied_or_fails, 2 * 4 * LINK_KINDS * REFUSALS)
 {
 	int at = _i / LINK_KINDS / REFUSALS % 4;
 	int i = _i / LINK_KINDS % REFUSALS;
@@ -205,7 +205,7 @@ LOOP_TEST(what_splice_refuses_is_copied_or_told, 2 * 4 * LINK_KINDS * REFUSALS)
 static const int io_error[] = {-EIO, -EIO};
 static const int later_io_error[] = {0, -EIO, -EIO};
 
-LOOP_TEST(a_true_input_error_comes_again_when_reading_and_is_told, 2 * LINK_KINDS)
+LOOP_TEST(a_true_input_error_comes_again_when_reading_and_ends_the_file, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	bool later = _i / LINK_KINDS != 0;
@@ -277,7 +277,7 @@ LOOP_TEST(a_file_that_has_nothing_now_and_cannot_be_polled_is_looked_at_again, L
 
 static const int broken[] = {-EPIPE};
 
-LOOP_TEST(a_broken_connection_is_told_as_such_when_splicing, 2 * LINK_KINDS)
+LOOP_TEST(a_connection_that_breaks_during_splice_is_lost, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	open_source(_i / LINK_KINDS == 0 ? FROM_PIPE : FROM_UNIX);

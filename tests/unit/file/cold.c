@@ -109,7 +109,7 @@ TEST(pages_on_their_way_from_the_disk_are_waited_for)
 
 TEST_CASE("doing without");
 
-LOOP_TEST(where_the_kernel_cannot_say_it_is_sent_without_waiting, 2)
+LOOP_TEST(without_both_system_calls_a_file_is_sent_without_waiting, 2)
 {
 	open_cold_link(_i);
 	cachestat_says = MISSING;
@@ -185,7 +185,7 @@ static void count_finished(struct ferry_file_producer *producer, int status, uin
 
 static const struct ferry_file_callbacks counting = {.finished = count_finished};
 
-TEST(more_cold_files_than_the_queue_holds_all_arrive)
+TEST(more_cold_files_than_the_queue_has_places_all_arrive)
 {
 	struct recorder senders[100];
 	int fds[100][2];
@@ -326,7 +326,7 @@ LOOP_TEST(paused_while_it_waits_it_stays_paused_when_it_is_there, 2)
 	close_cold_link();
 }
 
-LOOP_TEST(stopped_while_it_waits_it_finishes_and_what_follows_goes_on, 2)
+LOOP_TEST(a_file_stopped_while_it_waits_finishes_and_the_stream_goes_on, 2)
 {
 	open_cold_link(_i);
 	send_stuck_file(&one);

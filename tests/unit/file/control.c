@@ -97,7 +97,7 @@ LOOP_TEST(a_file_can_be_stopped_at_every_byte, WAYS *SMALL)
 	close_link();
 }
 
-LOOP_TEST(a_paused_file_can_be_stopped_and_what_follows_goes_on, LINK_KINDS)
+LOOP_TEST(a_paused_file_can_be_stopped_and_the_stream_goes_on, LINK_KINDS)
 {
 	open_link(_i);
 	send_text("<");

@@ -289,7 +289,7 @@ LOOP_TEST(bad_ranges_are_refused_at_the_call, LINK_KINDS)
 	close_link();
 }
 
-LOOP_TEST(what_cannot_be_read_is_refused_at_the_call, LINK_KINDS)
+LOOP_TEST(a_file_that_cannot_be_read_is_refused_at_the_call, LINK_KINDS)
 {
 	open_link(_i);
 	int directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -28,7 +28,7 @@ enum { LARGE = 20000 };
 
 enum { RECOVERIES = sizeof(recoveries) / sizeof(recoveries[0]) };
 
-LOOP_TEST(what_sendfile_gets_over_is_not_noticed, LINK_KINDS *RECOVERIES)
+LOOP_TEST(after_a_passing_error_the_file_arrives_whole, LINK_KINDS *RECOVERIES)
 {
 	open_link(_i / RECOVERIES);
 	int i = _i % RECOVERIES;

@@ -153,7 +153,7 @@ static void drain_turns(int turns)
 
 TEST_CASE("rate limits");
 
-LOOP_TEST(a_rate_limit_holds_for_the_bytes_of_a_file, 4)
+LOOP_TEST(a_rate_limit_applies_to_the_bytes_of_a_file, 4)
 {
 	unsigned int copy = _i / 2 == 0 ? 0 : FERRY_FILE_COPY;
 	open_one(&sender, (enum pair_kind)(_i % 2), &far);
@@ -187,7 +187,7 @@ LOOP_TEST(a_rate_limit_holds_for_the_bytes_of_a_file, 4)
 	ev_token_bucket_cfg_free(limit);
 }
 
-LOOP_TEST(a_groups_limit_holds_for_the_files_of_all_members, 2)
+LOOP_TEST(a_groups_limit_applies_to_the_files_of_all_members, 2)
 {
 	open_one(&sender, (enum pair_kind)_i, &far);
 	open_one(&others[0], (enum pair_kind)_i, &other_ends[0]);

@@ -109,7 +109,7 @@ LOOP_TEST(pysendfile_offset_overflow_sends_nothing, SOCKET_KINDS)
 	close_link();
 }
 
-LOOP_TEST(pysendfile_offset_overflow_with_nbytes_is_told_as_eio_and_not_as_0, SOCKET_KINDS)
+LOOP_TEST(pysendfile_offset_overflow_with_nbytes_is_eio_and_not_0, SOCKET_KINDS)
 {
 	open_link(_i);
 	send_range(&file, DATA, DATA + 4096, 4096);
@@ -291,7 +291,7 @@ LOOP_TEST(python_a_count_is_sent_from_any_offset, SOCKET_KINDS * 5 * 2)
 	close_link();
 }
 
-LOOP_TEST(python_count_larger_than_the_file_is_told_as_eio_where_python_returns_less, SOCKET_KINDS)
+LOOP_TEST(python_count_larger_than_the_file_is_eio_where_python_returns_less, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(DATA);
@@ -320,7 +320,7 @@ LOOP_TEST(python_a_negative_count_and_datagram_sockets_are_refused, SOCKET_KINDS
 	close(fds[1]);
 }
 
-LOOP_TEST(python_timeout_triggered_send_moves_the_position_by_what_was_sent, SOCKET_KINDS)
+LOOP_TEST(python_timeout_triggered_send_moves_the_position_by_the_bytes_sent, SOCKET_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(16 << 20);

@@ -45,7 +45,7 @@ static void check_content(const char *path)
 
 TEST_CASE("files of another kind");
 
-LOOP_TEST(files_of_proc_which_say_that_they_are_empty_are_sent_whole, 3 * LINK_KINDS)
+LOOP_TEST(files_of_proc_with_a_size_of_0_are_sent_whole, 3 * LINK_KINDS)
 {
 	static const char *const paths[] = {"/proc/self/limits", "/proc/version", "/proc/filesystems"};
 	open_link(_i % LINK_KINDS);
@@ -71,7 +71,7 @@ LOOP_TEST(proc_self_status_which_sendfile_refuses_is_copied, LINK_KINDS)
 	close_all();
 }
 
-LOOP_TEST(a_file_of_sys_which_is_shorter_than_it_says_is_not_truncated, LINK_KINDS)
+LOOP_TEST(a_file_of_sys_that_is_shorter_than_its_size_is_not_truncated, LINK_KINDS)
 {
 	const char *path = "/sys/devices/system/cpu/online";
 	if (access(path, R_OK) < 0) {

@@ -59,7 +59,7 @@ static void expect_now(uint64_t offset, uint64_t length)
 	ck_assert_uint_eq(arrived_length, compared);
 }
 
-LOOP_TEST(a_source_is_sent_to_its_end_between_what_was_written_before_and_after, CASES)
+LOOP_TEST(a_source_is_sent_to_its_end_between_the_bytes_before_and_after, CASES)
 {
 	arrange(_i);
 	send_text("header");
@@ -84,7 +84,7 @@ LOOP_TEST(a_source_is_sent_to_its_end_between_what_was_written_before_and_after,
 	close_all();
 }
 
-LOOP_TEST(a_length_is_sent_and_what_comes_after_stays_in_the_source, CASES)
+LOOP_TEST(a_length_is_sent_and_the_rest_stays_in_the_source, CASES)
 {
 	enum { LENGTH = 100000, MORE = 500 };
 	unsigned char rest[MORE];

@@ -41,7 +41,7 @@ enum { RANGE_COUNT = sizeof(ranges) / sizeof(ranges[0]) };
 TEST_CASE("ranges");
 
 /* _i: link, range, and whether a header stands before it, which a small file is joined with. */
-LOOP_TEST(a_range_is_sent_between_what_was_written_before_and_after, 2 * LINK_KINDS * RANGE_COUNT)
+LOOP_TEST(a_range_is_sent_between_the_bytes_before_and_after, 2 * LINK_KINDS * RANGE_COUNT)
 {
 	open_link(_i / RANGE_COUNT % LINK_KINDS);
 	int i = _i % RANGE_COUNT;
@@ -81,7 +81,7 @@ LOOP_TEST(an_offset_leaves_the_files_own_position_alone, LINK_KINDS)
 	close_link();
 }
 
-LOOP_TEST(from_the_files_position_it_moves_by_what_is_sent, 2 * LINK_KINDS)
+LOOP_TEST(from_the_files_position_the_position_moves_by_the_bytes_sent, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	int64_t length = _i / LINK_KINDS == 0 ? 3000 : FERRY_TO_END;
@@ -119,7 +119,7 @@ TEST(a_descriptor_before_it_does_not_disturb_the_files_position)
 	close_link();
 }
 
-LOOP_TEST(the_position_moves_by_exactly_what_was_sent_when_the_connection_goes, LINK_KINDS)
+LOOP_TEST(the_position_moves_by_exactly_the_bytes_sent_when_the_connection_goes, LINK_KINDS)
 {
 	open_link(_i);
 	int fd = make_file(4 << 20);
@@ -259,7 +259,7 @@ LOOP_TEST(files_below_16_kib_are_joined_with_a_header_in_one_call_and_others_are
 	}
 }
 
-LOOP_TEST(a_paused_small_file_does_not_hold_its_header_back, LINK_KINDS)
+LOOP_TEST(the_header_of_a_paused_small_file_leaves_at_once, LINK_KINDS)
 {
 	open_link(_i);
 	send_text("header");
@@ -399,7 +399,7 @@ LOOP_TEST(a_file_truncated_to_less_than_was_sent_finishes_with_the_count_that_wa
 	close_link();
 }
 
-LOOP_TEST(what_is_appended_while_sending_is_not_sent, 2 * LINK_KINDS)
+LOOP_TEST(bytes_appended_while_sending_are_not_sent, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	int fd = make_file(1 << 20);

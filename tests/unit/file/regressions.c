@@ -157,7 +157,7 @@ LOOP_TEST(one_turn_sends_its_budget_and_no_more_when_bytes_and_small_files_alter
 
 /* Fault: bytes that waited in the pipe between a source socket and the stream left at once, even if
  * the budget had become smaller meanwhile. */
-TEST(what_waits_in_the_pipe_keeps_to_the_budget_too)
+TEST(bytes_that_wait_in_the_pipe_keep_to_the_budget_too)
 {
 	int source[2];
 	open_the_link(LINK_UNIX);
@@ -206,7 +206,7 @@ LOOP_TEST(a_close_that_waited_for_a_file_happens_when_that_is_stopped_with_writi
 }
 
 /* libevent adds the write event, timeout and all, when writing is enabled or a rate limit ends. */
-LOOP_TEST(a_held_file_does_not_run_into_the_write_timeout_when_writing_is_enabled_again,
+LOOP_TEST(a_paused_file_does_not_run_into_the_write_timeout_when_writing_is_enabled_again,
           2 * LINK_KINDS)
 {
 	int source[2] = {-1, -1};
@@ -323,7 +323,7 @@ LOOP_TEST(a_file_goes_to_the_socket_that_a_callback_on_the_output_has_set, LINK_
 }
 
 /* A kernel that was asked for more than came holds the last segment back for up to 200 ms. */
-TEST(the_end_of_a_truncated_file_is_not_held_back)
+TEST(the_end_of_a_truncated_file_leaves_at_once)
 {
 	int corked = 1;
 	socklen_t length = sizeof(corked);

@@ -123,7 +123,7 @@ LOOP_TEST(header_file_and_trailer_leave_as_one_segment, SHAPES)
 	close_all();
 }
 
-TEST(what_is_written_after_a_corked_file_leaves_at_once)
+TEST(bytes_written_after_a_corked_file_leave_at_once)
 {
 	open_link(LINK_TCP);
 	send_bytes(HEADER);
@@ -180,7 +180,7 @@ static int send_obstructed(int obstacle)
 
 TEST_CASE("a header that is not held back");
 
-LOOP_TEST(a_header_is_not_held_back_when_the_file_behind_it_does_not_come, OBSTACLES)
+LOOP_TEST(a_header_leaves_at_once_if_the_file_behind_it_does_not_come, OBSTACLES)
 {
 	open_link(LINK_TCP);
 	send_bytes(HEADER);
@@ -199,7 +199,7 @@ LOOP_TEST(a_header_is_not_held_back_when_the_file_behind_it_does_not_come, OBSTA
 	pump_turns(3);
 }
 
-TEST(a_header_behind_a_file_that_has_failed_is_not_held_back_either)
+TEST(a_header_behind_a_failed_file_leaves_at_once)
 {
 	static struct told second;
 	open_link(LINK_TCP);

@@ -109,7 +109,7 @@ static unsigned int count_finished(struct bufferevent *bev)
 	return count;
 }
 
-LOOP_TEST(files_are_sent_held_and_stopped_from_another_thread, 2)
+LOOP_TEST(files_are_sent_paused_and_stopped_from_another_thread, 2)
 {
 	int fds[2];
 	pthread_t loop, reader;

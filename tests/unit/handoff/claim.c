@@ -159,7 +159,7 @@ static void see_last_claim(struct ferry_handoff *handoff)
 
 /* _i: as usual, with deferred callbacks, or with a mark below the deferred message, for which libevent
  * would repeat the callback without end. */
-LOOP_TEST(a_full_channel_holds_the_callback_back, 3)
+LOOP_TEST(a_full_channel_delays_the_callback, 3)
 {
 	struct client clients[BURST];
 	open_worker_deferred(_i == 1);
@@ -298,7 +298,7 @@ LOOP_TEST(a_claim_that_has_left_counts_though_the_channel_breaks_behind_it, 2)
 }
 
 /* The stream is empty then, which does not mean that the claim was sent. */
-LOOP_TEST(what_the_end_has_thrown_away_was_not_sent, 2)
+LOOP_TEST(a_claim_that_the_end_has_dropped_was_not_sent, 2)
 {
 	open_worker_deferred(_i > 0);
 	pump_turns(3);
@@ -315,7 +315,7 @@ LOOP_TEST(what_the_end_has_thrown_away_was_not_sent, 2)
 }
 
 /* The dispatcher may send its last handoffs and close its half: the worker claims them too. */
-LOOP_TEST(the_end_of_what_the_dispatcher_sends_waits_for_the_claims, 2)
+LOOP_TEST(the_end_of_the_dispatchers_half_waits_for_the_claims, 2)
 {
 	struct client clients[BURST];
 	open_worker_deferred(_i > 0);
@@ -384,7 +384,7 @@ static void pause_reading(struct ferry_handoff *handoff)
 }
 
 /* _i: whether the claim waits */
-LOOP_TEST(the_users_own_pause_holds, 2)
+LOOP_TEST(the_programs_own_pause_stays, 2)
 {
 	struct client clients[BURST];
 	open_worker();

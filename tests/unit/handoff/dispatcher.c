@@ -68,7 +68,7 @@ TEST(a_handoff_is_claimed_and_done)
 	close_clients(1);
 }
 
-TEST(credits_bound_what_a_worker_has)
+TEST(credits_bound_the_handoffs_of_a_worker)
 {
 	open_dispatcher();
 	add_peer(&peers[0], 2);
@@ -96,7 +96,7 @@ TEST(credits_bound_what_a_worker_has)
 	close_clients(5);
 }
 
-TEST(order_is_kept)
+TEST(handoffs_stay_in_order)
 {
 	open_dispatcher();
 	for (unsigned int i = 0; i < 8; i++) {

@@ -43,7 +43,7 @@ LOOP_TEST(unread_input_goes_along, MOVED_SIZES)
 	close(moved_ends[1]);
 }
 
-TEST(the_loop_knows_nothing_of_the_descriptor_though_a_copy_lives)
+TEST(the_loop_forgets_the_descriptor_though_a_copy_is_open)
 {
 	struct bufferevent *bev = make_reader(0);
 	bufferevent_setwatermark(bev, EV_READ, 0, 100);

@@ -99,7 +99,7 @@ TEST(a_stolen_descriptor_is_the_callers)
 	close(fd);
 }
 
-TEST(what_is_not_open_is_refused)
+TEST(a_closed_descriptor_is_refused)
 {
 	struct ferry_handoff *handoff = NULL;
 	int fd = dup(STDERR_FILENO);
@@ -209,7 +209,7 @@ LOOP_TEST(another_one_is_another, KINDS)
 }
 
 /* _i: of kinds */
-LOOP_TEST(the_kind_is_told_as_long_as_the_descriptor_is_there, KINDS)
+LOOP_TEST(the_kind_is_known_as_long_as_the_descriptor_is_there, KINDS)
 {
 	struct ferry_handoff *handoff = make_handoff(open_kind(kinds[_i]));
 	ck_assert_int_eq(handoff_info(handoff).kind, kinds[_i]);
@@ -311,7 +311,7 @@ TEST(names_are_utf8)
 	ferry_handoff_free(handoff);
 }
 
-TEST(a_character_that_is_cut_off_is_not_completed_by_what_follows)
+TEST(a_character_that_is_cut_off_is_not_completed_by_the_next_bytes)
 {
 	static const char text[] = "\xf0\x9f\x98\x80";
 	for (size_t length = 1; length < 4; length++)
@@ -381,7 +381,7 @@ LOOP_TEST(bytes_and_blob_have_64_kib_at_most, 2)
 	ferry_handoff_free(handoff);
 }
 
-TEST(what_was_read_already_may_be_dropped)
+TEST(bytes_that_were_read_may_be_dropped)
 {
 	struct ferry_handoff *handoff = make_any();
 	ck_assert_int_eq(ferry_handoff_set_bytes(handoff, "read", 4), 0);
@@ -475,7 +475,7 @@ LOOP_TEST(only_its_owner_takes_the_descriptor, STATES)
 }
 
 /* _i: of states but the first */
-LOOP_TEST_FROM(what_somebody_else_has_is_neither_changed_nor_freed, 1, STATES)
+LOOP_TEST_FROM(a_handoff_with_another_owner_is_neither_changed_nor_freed, 1, STATES)
 {
 	struct ferry_handoff *handoff = make_any();
 	ck_assert_int_eq(ferry_handoff_set_name(handoff, "old"), 0);
@@ -492,7 +492,7 @@ LOOP_TEST_FROM(what_somebody_else_has_is_neither_changed_nor_freed, 1, STATES)
 }
 
 /* _i: of states */
-LOOP_TEST(only_what_was_received_is_rejected_once, STATES)
+LOOP_TEST(only_a_received_handoff_is_rejected_and_only_once, STATES)
 {
 	struct ferry_handoff *handoff = make_any();
 	handoff->state = states[_i].state;
@@ -513,7 +513,7 @@ LOOP_TEST(only_what_was_received_is_rejected_once, STATES)
 	handoff_destroy(handoff);
 }
 
-TEST(what_was_taken_is_not_rejected)
+TEST(a_stolen_handoff_is_not_rejected)
 {
 	struct ferry_handoff *handoff = make_any();
 	handoff->state = HANDOFF_RECEIVED;
@@ -677,7 +677,7 @@ TEST(a_listener_that_cannot_be_handed_off_goes_on)
 	evconnlistener_free(listener);
 }
 
-TEST(what_does_not_listen_is_no_listener)
+TEST(a_socket_that_does_not_listen_makes_no_listener)
 {
 	struct evconnlistener *listener = NULL;
 	struct ferry_handoff *handoff = make_any();

@@ -58,7 +58,7 @@ enum {
 TEST_CASE("to");
 
 /* _i: of timings. The client sends nothing more. */
-LOOP_TEST(the_bytes_are_told_once_reading_is_enabled, TIMINGS)
+LOOP_TEST(the_bytes_are_delivered_once_reading_is_enabled, TIMINGS)
 {
 	struct bufferevent *bev = make_of_handoff(100, _i & DEFERRED ? BEV_OPT_DEFER_CALLBACKS : 0);
 	if (_i & CALLBACKS_FIRST)
@@ -132,7 +132,7 @@ static void drain_in_callback(struct bufferevent *bev)
 	evbuffer_drain(bufferevent_get_input(bev), 100);
 }
 
-TEST(a_high_watermark_does_not_hold_them_back)
+TEST(a_high_watermark_does_not_delay_them)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -146,7 +146,7 @@ TEST(a_high_watermark_does_not_hold_them_back)
 	finish(bev);
 }
 
-TEST(nothing_is_told_while_reading_is_disabled)
+TEST(no_callback_runs_while_reading_is_disabled)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -163,7 +163,7 @@ TEST(nothing_is_told_while_reading_is_disabled)
 }
 
 /* _i: in a later turn */
-LOOP_TEST(what_was_taken_by_hand_is_not_told, 2)
+LOOP_TEST(bytes_taken_by_hand_cause_no_callback, 2)
 {
 	struct bufferevent *bev = make_of_handoff(100, 0);
 	set_callbacks(bev);
@@ -273,7 +273,7 @@ static bool has_ended(void *argument)
 }
 
 /* _i: in a later turn */
-LOOP_TEST(a_client_that_is_gone_had_its_say, 2)
+LOOP_TEST(the_bytes_of_a_client_that_is_gone_are_delivered, 2)
 {
 	struct bufferevent *bev = make_reader(0);
 	receive_moved(bev, 100);
@@ -334,7 +334,7 @@ TEST(without_close_on_free_closing_is_the_callers_affair)
 	close(moved_ends[1]);
 }
 
-TEST(what_is_no_connection_makes_no_bufferevent)
+TEST(a_descriptor_that_is_no_connection_makes_no_bufferevent)
 {
 	struct bufferevent *bev = NULL;
 	struct ferry_handoff *handoff = make_handoff(10);
@@ -386,7 +386,7 @@ LOOP_TEST(a_protocol_is_offered_the_bytes, TRANSPORT_TIMINGS)
 	close(moved_ends[1]);
 }
 
-TEST(a_transport_without_a_protocol_tells_the_read_callback)
+TEST(a_transport_without_a_protocol_calls_the_read_callback)
 {
 	struct ferry_transport *transport = NULL;
 	struct bufferevent *bev = make_of_handoff(100, 0);

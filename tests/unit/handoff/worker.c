@@ -18,7 +18,7 @@
 
 TEST_CASE("greeting");
 
-TEST(the_worker_says_hello_first)
+TEST(the_worker_sends_its_hello_first)
 {
 	open_worker_with(&worker_callbacks);
 	struct answer hello = expect_frame(HELLO);
@@ -32,7 +32,7 @@ TEST(the_worker_says_hello_first)
 	close_worker();
 }
 
-TEST(what_a_worker_cannot_stand_on_is_refused)
+TEST(an_unsuitable_transport_is_refused)
 {
 	struct ferry_worker *worker = NULL;
 	struct recorder recorder = {0};
@@ -224,7 +224,7 @@ LOOP_TEST(every_kind_of_descriptor_is_taken, 11)
 	close_worker();
 }
 
-TEST(what_was_stolen_is_done_when_the_user_says_so)
+TEST(a_stolen_handoff_is_done_when_the_program_calls_done)
 {
 	open_worker();
 	struct client client = make_client();
@@ -252,7 +252,7 @@ static void say_done_of_all(struct ferry_handoff *handoff)
 	ck_assert_int_eq(ferry_worker_done(worker_notes.worker, handoff_info(handoff).id), 0);
 }
 
-TEST(done_is_said_once_though_the_callback_has_said_it)
+TEST(done_is_sent_once_though_the_callback_has_called_it)
 {
 	open_worker();
 	struct client client = make_client();
@@ -274,7 +274,7 @@ static void reject(struct ferry_handoff *handoff)
 	ck_assert_int_eq(ferry_handoff_steal_fd(handoff), -ENOENT);
 }
 
-TEST(what_the_callback_rejects_is_answered_and_closed)
+TEST(a_handoff_that_the_callback_rejects_is_answered_and_closed)
 {
 	char said[2];
 	open_worker();

@@ -69,7 +69,7 @@ TEST(lost_descriptors_are_answered_and_credits_withdrawn)
 
 enum { SOME = 8 };
 
-TEST(credits_set_meanwhile_are_what_is_stated_then)
+TEST(credits_set_meanwhile_are_stated_afterwards)
 {
 	int spare[SOME];
 	open_worker();
@@ -92,7 +92,7 @@ TEST(credits_set_meanwhile_are_what_is_stated_then)
 }
 
 /* _i: 0: the worker has drained meanwhile; 1: the channel is lost; 2: the worker is freed */
-LOOP_TEST(what_ends_while_numbers_are_short_ends, 3)
+LOOP_TEST(a_channel_that_ends_while_slots_are_short_ends, 3)
 {
 	open_worker();
 	pump_turns(3);
@@ -144,7 +144,7 @@ TEST(a_drained_worker_states_no_credits)
 	close_worker();
 }
 
-TEST(the_dispatchers_drain_is_told_once)
+TEST(the_dispatchers_drain_is_one_callback)
 {
 	open_worker();
 	send_plain(DRAIN, 0);
@@ -214,7 +214,7 @@ LOOP_TEST(a_malformed_handoff_ends_the_channel, COUNT(faults))
 	close_worker();
 }
 
-TEST(what_was_answered_before_a_broken_format_leaves)
+TEST(answers_before_a_broken_format_leave)
 {
 	struct client client = make_client();
 	open_worker();
@@ -246,7 +246,7 @@ TEST(types_that_are_unknown_are_ignored)
 	close_worker();
 }
 
-TEST(after_the_dispatcher_is_lost_nothing_is_said)
+TEST(after_the_dispatcher_is_lost_nothing_is_sent)
 {
 	open_worker();
 	struct client client = make_client();
@@ -331,7 +331,7 @@ static void do_everything(struct ferry_handoff *handoff)
 }
 
 /* _i: whether the claim has waited */
-LOOP_TEST(everything_may_be_said_in_the_callback, 2)
+LOOP_TEST(every_call_is_allowed_in_the_callback, 2)
 {
 	struct client client = make_client();
 	open_worker();

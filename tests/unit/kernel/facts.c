@@ -289,7 +289,7 @@ LOOP_TEST(at_the_descriptor_limit_bytes_come_without_error_and_with_ctrunc, 5)
 	close_pair();
 }
 
-TEST(a_message_holds_253_descriptors_and_not_254)
+TEST(a_message_carries_253_descriptors_and_not_254)
 {
 	open_pair();
 	int fd = make_marked_fd(12);
@@ -452,7 +452,7 @@ TEST(the_cookie_is_the_same_on_both_copies_of_a_socket)
 	close_pair();
 }
 
-TEST(connecting_to_a_full_unix_backlog_says_eagain)
+TEST(connecting_to_a_full_unix_backlog_fails_with_eagain)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	/* Autobind: the kernel picks an abstract name. */
@@ -477,7 +477,7 @@ TEST(connecting_to_a_full_unix_backlog_says_eagain)
 	close(listener);
 }
 
-TEST(a_half_closed_receiver_still_reads_what_was_sent_and_can_send)
+TEST(a_half_closed_receiver_still_reads_pending_bytes_and_can_send)
 {
 	open_pair();
 	ck_assert_int_eq(wire_send(ends[0], "sent", 4, NULL, 0), 4);
@@ -607,7 +607,7 @@ static int sendfile_status(int out, int in, off_t *offset)
 TEST_CASE("sendfile");
 
 /* _i: the source, once for unix and once for TCP. */
-LOOP_TEST(sendfile_says_what_it_cannot_read, 2 * SOURCE_COUNT)
+LOOP_TEST(sendfile_refuses_files_that_it_cannot_read, 2 * SOURCE_COUNT)
 {
 	const struct source *source = &sources[_i % SOURCE_COUNT];
 	make_pair(_i < SOURCE_COUNT ? PAIR_UNIX : PAIR_TCP, ends);
@@ -651,7 +651,7 @@ LOOP_TEST(sendfile_returns_0_at_the_end, 2)
 	close_pair();
 }
 
-TEST(sendfile_sends_what_is_there_and_leaves_the_position_alone)
+TEST(sendfile_sends_the_bytes_there_are_and_leaves_the_position_alone)
 {
 	open_pair();
 	int in = make_file(100);
@@ -689,7 +689,7 @@ TEST(sendfile_to_a_file_opened_for_appending_is_refused)
 	close(out);
 }
 
-LOOP_TEST(sendfile_to_a_full_socket_says_eagain, 2)
+LOOP_TEST(sendfile_to_a_full_socket_fails_with_eagain, 2)
 {
 	make_pair(_i == 0 ? PAIR_UNIX : PAIR_TCP, ends);
 	int in = make_file(100);

@@ -115,7 +115,7 @@ static void remove_directory(void)
 
 TEST_CASE("files");
 
-TEST(what_is_not_open_is_refused)
+TEST(a_closed_descriptor_is_refused)
 {
 	struct ferry_descriptor_info info = {.size = 7};
 	int fd = dup(STDERR_FILENO);

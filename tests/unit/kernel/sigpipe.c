@@ -94,7 +94,7 @@ static void use_default_action(void)
 
 TEST_CASE("the default action");
 
-LOOP_TEST(sending_to_a_closed_peer_kills_nobody, LINK_KINDS *SEND_KINDS)
+LOOP_TEST(sending_to_a_closed_peer_kills_no_process, LINK_KINDS *SEND_KINDS)
 {
 	open_link(_i % LINK_KINDS);
 	use_default_action();
@@ -112,7 +112,7 @@ LOOP_TEST(sending_to_a_closed_peer_kills_nobody, LINK_KINDS *SEND_KINDS)
 	close_link();
 }
 
-LOOP_TEST(a_peer_that_closes_in_the_middle_kills_nobody, LINK_KINDS)
+LOOP_TEST(a_peer_that_closes_in_the_middle_kills_no_process, LINK_KINDS)
 {
 	open_link(_i);
 	use_default_action();
@@ -130,7 +130,7 @@ LOOP_TEST(a_peer_that_closes_in_the_middle_kills_nobody, LINK_KINDS)
 	close_link();
 }
 
-LOOP_TEST(a_file_that_is_under_way_when_the_peer_closes_kills_nobody, LINK_KINDS)
+LOOP_TEST(a_file_that_is_under_way_when_the_peer_closes_kills_no_process, LINK_KINDS)
 {
 	open_link(_i);
 	use_default_action();
@@ -147,7 +147,7 @@ LOOP_TEST(a_file_that_is_under_way_when_the_peer_closes_kills_nobody, LINK_KINDS
 	close_link();
 }
 
-LOOP_TEST(sending_after_ones_own_shutdown_kills_nobody, LINK_PIPES)
+LOOP_TEST(sending_after_ones_own_shutdown_kills_no_process, LINK_PIPES)
 {
 	open_link(_i);
 	use_default_action();
@@ -163,7 +163,7 @@ LOOP_TEST(sending_after_ones_own_shutdown_kills_nobody, LINK_PIPES)
 	close_link();
 }
 
-LOOP_TEST(a_reader_that_refuses_to_read_kills_nobody, SEND_KINDS)
+LOOP_TEST(a_reader_that_refuses_to_read_kills_no_process, SEND_KINDS)
 {
 	open_link(LINK_UNIX);
 	use_default_action();
@@ -184,7 +184,7 @@ static void write_at_end(struct recorder *recorder, char event)
 		send_something(SEND_ALL);
 }
 
-LOOP_TEST(answering_a_peer_that_has_gone_kills_nobody, LINK_KINDS)
+LOOP_TEST(answering_a_peer_that_has_gone_kills_no_process, LINK_KINDS)
 {
 	open_link(_i);
 	use_default_action();

@@ -168,7 +168,7 @@ LOOP_TEST(a_transports_bufferevent_is_refused_and_the_transport_goes_on, LINK_KI
 	close_plain_link();
 }
 
-TEST(what_was_set_before_stays)
+TEST(settings_made_before_stay)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);

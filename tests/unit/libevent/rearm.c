@@ -14,7 +14,7 @@
 
 TEST_CASE("another socket", NULL, check_closes);
 
-TEST(another_socket_takes_over_and_what_is_queued_goes_there)
+TEST(another_socket_takes_over_and_gets_the_queued_bytes)
 {
 	open_plain_link(LINK_UNIX);
 	int fds[2];

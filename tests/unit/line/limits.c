@@ -60,7 +60,7 @@ LOOP_TEST(the_rest_of_a_line_that_is_too_long_is_skipped, READER_WAYS)
 	close_reader();
 }
 
-LOOP_TEST(a_delimiter_in_two_reads_ends_what_is_skipped, READER_WAYS)
+LOOP_TEST(a_delimiter_in_two_reads_ends_the_skipping, READER_WAYS)
 {
 	open_reader(_i);
 	set_delimiter("\r\n");

@@ -58,7 +58,7 @@ static void take_three(struct reader *to, struct evbuffer *input)
 	set_raw(false);
 }
 
-LOOP_TEST(what_raw_mode_leaves_is_lines_again, READER_WAYS)
+LOOP_TEST(bytes_that_raw_mode_leaves_are_lines_again, READER_WAYS)
 {
 	open_reader(_i);
 	reader.hook = go_raw_at_raw;
@@ -69,7 +69,7 @@ LOOP_TEST(what_raw_mode_leaves_is_lines_again, READER_WAYS)
 	close_reader();
 }
 
-LOOP_TEST(what_raw_mode_leaves_is_offered_with_more, READER_WAYS)
+LOOP_TEST(bytes_that_raw_mode_leaves_are_offered_with_more, READER_WAYS)
 {
 	open_reader(_i);
 	reader.hook = go_raw_at_raw;
@@ -86,7 +86,7 @@ LOOP_TEST(what_raw_mode_leaves_is_offered_with_more, READER_WAYS)
 	close_reader();
 }
 
-LOOP_TEST(what_raw_mode_leaves_at_the_end_stays_in_the_input, READER_WAYS)
+LOOP_TEST(bytes_that_raw_mode_leaves_at_the_end_stay_in_the_input, READER_WAYS)
 {
 	open_reader(_i);
 	reader.hook = go_raw_at_raw;

@@ -193,7 +193,7 @@ TEST(a_line_may_be_in_a_thousand_chains_at_once)
 	close_scanner();
 }
 
-TEST(lines_and_delimiters_may_hold_zero_bytes)
+TEST(lines_and_delimiters_may_have_zero_bytes)
 {
 	open_scanner("\0\0", 2, 1000);
 	put("a\0b\0\0\0\0c", 8);
@@ -203,7 +203,7 @@ TEST(lines_and_delimiters_may_hold_zero_bytes)
 	close_scanner();
 }
 
-TEST(another_delimiter_is_looked_for_in_what_is_there)
+TEST(another_delimiter_is_searched_in_the_bytes_that_are_there)
 {
 	open_scanner("\n", 1, 1000);
 	put("a;b;c", 5);
@@ -278,7 +278,7 @@ TEST(the_longest_line_may_become_shorter_and_longer)
 	close_scanner();
 }
 
-TEST(what_is_skipped_is_not_kept)
+TEST(skipped_bytes_are_not_stored)
 {
 	char block[1000];
 	memset(block, 'x', sizeof(block));
@@ -292,7 +292,7 @@ TEST(what_is_skipped_is_not_kept)
 	close_scanner();
 }
 
-TEST(an_unfinished_line_is_kept_up_to_its_delimiter_and_no_further)
+TEST(an_unfinished_line_is_stored_up_to_its_delimiter_and_no_further)
 {
 	open_scanner("\r\n", 2, 5000);
 	for (int i = 0; i < 20000; i++)

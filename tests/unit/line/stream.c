@@ -37,7 +37,7 @@ LOOP_TEST(a_line_is_delivered_when_its_delimiter_is_there, READER_WAYS)
 	close_reader();
 }
 
-LOOP_TEST(a_line_may_hold_zero_bytes, READER_WAYS)
+LOOP_TEST(a_line_may_have_zero_bytes, READER_WAYS)
 {
 	open_reader(_i);
 	far_bytes("a\0b\n\0\n", 6);
@@ -123,7 +123,7 @@ static void note_end(struct ferry_transport *transport, void *context)
 }
 
 /* _i: while reading is paused */
-LOOP_TEST(an_end_that_an_earlier_protocol_heard_of_is_the_end_of_the_lines, 2)
+LOOP_TEST(an_end_that_an_earlier_protocol_received_is_the_end_of_the_lines, 2)
 {
 	static const struct ferry_protocol earlier = {.data_received = keep_input,
 	                                              .read_connection_lost = note_end};
@@ -193,7 +193,7 @@ LOOP_TEST(without_half_close_the_connection_ends_when_all_is_sent, READER_WAYS)
 	close_reader();
 }
 
-LOOP_TEST(an_incomplete_line_is_dropped_when_nobody_wants_it, READER_WAYS)
+LOOP_TEST(without_a_callback_an_incomplete_line_is_dropped, READER_WAYS)
 {
 	static const struct ferry_line_callbacks few = {.connection_made = reader_on_made,
 	                                                .connection_lost = reader_on_lost};
@@ -236,7 +236,7 @@ LOOP_TEST(descriptors_come_before_the_bytes_they_came_with, READER_WAYS)
 	close_reader();
 }
 
-LOOP_TEST(descriptors_that_nobody_wants_are_closed_and_counted, READER_WAYS)
+LOOP_TEST(without_a_callback_descriptors_are_closed_and_counted, READER_WAYS)
 {
 	open_reader_with(PAIR_UNIX, reader_ways[_i], &reader_no_half_close);
 	int fd = make_marked_fd(1);

@@ -134,7 +134,7 @@ static void note_no_more(struct inbox *box, struct ferry_message *message)
 	ck_assert_uint_eq(box->count, 1);
 }
 
-TEST(what_came_before_the_fault_is_delivered_and_nothing_behind_it)
+TEST(messages_before_the_fault_are_delivered_and_none_behind_it)
 {
 	unsigned char frame[INBOX_HEADER];
 	open_messages();
@@ -179,7 +179,7 @@ LOOP_TEST(a_frame_over_the_limits_is_refused_by_its_header_alone, COUNT(sizes))
 	close_messages();
 }
 
-TEST(limits_hold_for_sending_too)
+TEST(limits_apply_to_sending_too)
 {
 	int fds[4];
 	static char payload[1001];

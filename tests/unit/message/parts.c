@@ -148,7 +148,7 @@ LOOP_TEST(a_lent_descriptor_that_is_queued_is_not_closed_with_the_stream, HALF_C
 	close(fd);
 }
 
-TEST(what_was_lent_counts_for_the_limits)
+TEST(lent_descriptors_count_for_the_limits)
 {
 	open_stream();
 	struct ferry_transport *transport = ferry_message_stream_get_transport(stream);

@@ -90,7 +90,7 @@ TEST(a_long_text_after_a_descriptor_may_come_in_pieces)
 	close_fd_receiver();
 }
 
-TEST(what_came_before_the_transport_was_made_is_delivered)
+TEST(bytes_from_before_the_transport_was_made_are_delivered)
 {
 	make_pair(PAIR_UNIX, receiver_ends);
 	send_marked("early", 0, 2);

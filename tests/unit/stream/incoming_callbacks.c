@@ -88,7 +88,7 @@ static void free_at_loss(struct recorder *recorder, char event)
 		recorder_free_transport(recorder);
 }
 
-TEST(freeing_when_told_of_a_loss_is_fine)
+TEST(freeing_in_the_loss_callback_is_allowed)
 {
 	open_fd_receiver(&recorder_protocol);
 	fd_receiver.hook = free_at_loss;
@@ -138,7 +138,7 @@ static void pause_at_first(struct recorder *recorder, char event)
 
 TEST_CASE("callbacks that change things");
 
-TEST(pausing_in_the_callback_holds_the_rest_back_and_loses_none)
+TEST(pausing_in_the_callback_defers_the_rest_and_loses_none)
 {
 	open_fd_receiver(&recorder_protocol);
 	fd_receiver.hook = pause_at_first;
@@ -155,7 +155,7 @@ TEST(pausing_in_the_callback_holds_the_rest_back_and_loses_none)
 	close_fd_receiver();
 }
 
-TEST(freeing_while_descriptors_are_held_back_closes_them)
+TEST(freeing_closes_deferred_descriptors)
 {
 	open_fd_receiver(&recorder_protocol);
 	fd_receiver.hook = pause_at_first;

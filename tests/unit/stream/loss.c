@@ -35,7 +35,7 @@ static const struct ferry_protocol no_lost_callback = {
 TEST_CASE("loss");
 
 /* _i: the count of the five descriptors that find a free slot. */
-LOOP_TEST(at_the_descriptor_limit_the_loss_is_told_after_those_that_arrived, 5)
+LOOP_TEST(at_the_descriptor_limit_the_loss_comes_after_the_descriptors_that_arrived, 5)
 {
 	open_fd_receiver(&recorder_protocol);
 	send_marked("bytes", 0, 5);
@@ -61,7 +61,7 @@ LOOP_TEST(at_the_descriptor_limit_the_loss_is_told_after_those_that_arrived, 5)
 	close_fd_receiver();
 }
 
-TEST(each_loss_is_told)
+TEST(each_loss_is_a_callback)
 {
 	open_fd_receiver(&recorder_protocol);
 	send_marked("a", 0, 1);
@@ -377,7 +377,7 @@ static ssize_t truncated_without_descriptors(struct msghdr *message)
 	return 1;
 }
 
-TEST(a_truncation_that_left_no_descriptor_is_told)
+TEST(a_truncation_that_left_no_descriptor_is_a_loss)
 {
 	open_fd_receiver(&recorder_protocol);
 

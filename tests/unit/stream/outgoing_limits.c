@@ -15,7 +15,7 @@
 
 TEST_CASE("without a byte", NULL, check_closes);
 
-LOOP_TEST(descriptors_without_a_byte_are_told_as_enodata, 2)
+LOOP_TEST(descriptors_without_a_byte_are_lost_with_enodata, 2)
 {
 	open_fd_sender();
 	ck_assert_int_eq(ferry_transport_write(fd_sender.transport, "bytes", 5), 0);
@@ -58,7 +58,7 @@ TEST(an_ending_peer_leaves_descriptors_without_a_byte_as_enodata)
 	close_fd_sender();
 }
 
-LOOP_TEST(descriptors_before_a_file_without_bytes_are_told_as_enodata, 2)
+LOOP_TEST(descriptors_before_a_file_without_bytes_are_lost_with_enodata, 2)
 {
 	open_fd_sender();
 	ck_assert_int_eq(send_fd(make_marked_fd(1), FERRY_FD_TAKE), 0);

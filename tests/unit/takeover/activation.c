@@ -199,13 +199,13 @@ static void expect_refused(struct passing passing, int status, int open)
 
 TEST_CASE("refused");
 
-TEST(nothing_passed_is_told)
+TEST(a_process_without_passed_sockets_gets_an_error)
 {
 	expect_refused((struct passing){.pid = ""}, -ENOENT, 0);
 	expect_refused((struct passing){.fds = NULL}, -ENOENT, 0);
 }
 
-TEST(what_is_for_another_process_is_left)
+TEST(sockets_for_another_process_are_left)
 {
 	struct passing passing = two_sockets();
 	passing.pid = "1";
@@ -238,14 +238,14 @@ TEST(as_many_names_as_descriptors_are_wanted)
 	}
 }
 
-TEST(a_descriptor_that_is_not_open_is_told)
+TEST(a_descriptor_that_is_not_open_is_refused)
 {
 	struct passing passing = two_sockets();
 	passing.fds = "3";
 	expect_refused(passing, -EBADF, 2);
 }
 
-TEST(what_is_no_listening_socket_is_refused)
+TEST(a_descriptor_that_is_no_listening_socket_is_refused)
 {
 	struct passing passing = two_sockets();
 	passing.sockets[2] = make_socket(AF_INET, SOCK_STREAM, false);

@@ -297,7 +297,7 @@ static void run_generations(unsigned int count, bool clients)
 
 TEST_CASE("generations", make_directory, remove_directory);
 
-TEST(nobody_is_refused_during_fifty_takeovers)
+TEST(no_client_is_refused_during_fifty_takeovers)
 {
 	run_generations(51, true);
 	unmake_shared();
@@ -366,7 +366,7 @@ static void expect_owned(void)
 
 TEST_CASE("deaths", make_directory, remove_directory);
 
-TEST(an_old_process_that_dies_before_it_answers_is_told)
+TEST(an_old_process_that_dies_before_it_answers_ends_the_takeover)
 {
 	pid_t old = start_old(false);
 	pump_until_count(&end.ended, 1);
@@ -473,7 +473,7 @@ LOOP_TEST(a_new_process_that_dies_before_it_accepts_changes_nothing, 2)
 	ck_assert(!path_exists(local_path));
 }
 
-TEST(what_a_new_process_accepts_is_its_own_also_if_it_dies)
+TEST(sockets_that_a_new_process_accepts_are_its_own_even_if_it_dies)
 {
 	open_sockets();
 	struct ferry_socket_set *set = make_set();

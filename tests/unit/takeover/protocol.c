@@ -364,7 +364,7 @@ static void expect_new_ended(int status)
 	close_far();
 }
 
-LOOP_TEST(what_is_not_what_it_is_said_to_be_is_refused, 16)
+LOOP_TEST(a_socket_that_differs_from_its_declaration_is_refused, 16)
 {
 	unsigned char payload[FRAME_MAX];
 	int fds[2];
@@ -440,14 +440,14 @@ LOOP_TEST(what_is_not_what_it_is_said_to_be_is_refused, 16)
 	expect_new_ended(-EPROTO);
 }
 
-TEST(a_withdrawal_tells_why)
+TEST(a_withdrawal_gives_its_reason)
 {
 	open_far_old();
 	far_send(WITHDRAWN, "\xf3\xff\xff\xff\0\0\0\0", 8, NULL, 0);
 	expect_new_ended(-EACCES);
 }
 
-TEST(an_old_one_that_goes_before_all_is_there_is_told)
+TEST(an_old_process_that_ends_too_early_ends_the_takeover)
 {
 	open_far_old();
 	close(takeover_fds[1]);
@@ -455,7 +455,7 @@ TEST(an_old_one_that_goes_before_all_is_there_is_told)
 	expect_new_ended(-ECONNRESET);
 }
 
-TEST(a_lost_descriptor_is_told)
+TEST(a_lost_descriptor_ends_the_takeover)
 {
 	unsigned char payload[FRAME_MAX];
 	open_far_old();

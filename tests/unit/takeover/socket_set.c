@@ -53,7 +53,7 @@ TEST(bad_arguments_are_refused)
 	close(fd);
 }
 
-TEST(only_what_listens_is_added)
+TEST(only_listening_sockets_are_added)
 {
 	struct ferry_socket_set *set = new_set();
 	int pipe_fds[2];
@@ -74,7 +74,7 @@ TEST(only_what_listens_is_added)
 	ck_assert(!fd_is_open(datagram));
 }
 
-TEST(a_name_holds_255_bytes_and_may_be_there_twice)
+TEST(a_name_has_at_most_255_bytes_and_may_be_there_twice)
 {
 	struct ferry_socket_set *set = new_set();
 	char name[FERRY_SOCKET_SET_NAME_MAX + 2] = "";
@@ -125,7 +125,7 @@ TEST(without_a_free_number_there_is_no_duplicate)
 	close(fd);
 }
 
-TEST(what_is_added_does_not_block)
+TEST(added_sockets_do_not_block)
 {
 	struct ferry_socket_set *set = new_set();
 	int fd = listen_tcp();
@@ -213,7 +213,7 @@ TEST(a_listener_that_was_not_added_keeps_its_file)
 	ck_assert(!path_exists(socket_path));
 }
 
-TEST(a_file_that_nobody_owns_is_left)
+TEST(a_file_without_an_owner_is_left)
 {
 	struct ferry_socket_set *set = new_set();
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", listen_unix(socket_path), FERRY_FD_TAKE), 0);
@@ -263,7 +263,7 @@ TEST(a_file_that_took_the_place_is_left)
 	ck_assert_int_eq(unlink(socket_path), 0);
 }
 
-TEST(what_is_no_socket_is_not_owned)
+TEST(a_path_that_is_no_socket_is_not_owned)
 {
 	struct ferry_socket_set *set = new_set();
 	ck_assert_int_eq(ferry_socket_set_add(set, "a", listen_unix(socket_path), FERRY_FD_TAKE), 0);

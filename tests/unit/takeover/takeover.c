@@ -97,7 +97,7 @@ static void new_looks(struct takeover_end *end)
 	ck_assert(!fd_is_open(www_of_old));
 }
 
-TEST(the_new_one_is_told_once_the_old_one_has_stopped)
+TEST(the_new_process_receives_its_end_once_the_old_one_has_stopped)
 {
 	open_set();
 	www_of_old = ferry_socket_set_find(old_set, "www");
@@ -140,7 +140,7 @@ TEST(a_file_that_the_old_one_does_not_own_is_not_owned_by_the_new_one)
 	ck_assert_int_eq(unlink(socket_path), 0);
 }
 
-TEST(what_is_not_asked_for_stays)
+TEST(sockets_that_are_not_requested_stay)
 {
 	static const char *const names[] = {"hidden", "www", "hidden"};
 	open_set();
@@ -290,7 +290,7 @@ static void expect_nothing_changed(void)
 
 TEST_CASE("given up", make_directory, remove_directory);
 
-TEST(a_name_that_is_not_there_is_told_to_both)
+TEST(an_unknown_name_ends_the_takeover_at_both_ends)
 {
 	static const char *const names[] = {"www", "ww"};
 	open_set();
@@ -315,7 +315,7 @@ TEST(the_old_one_may_withdraw)
 	expect_nothing_changed();
 }
 
-TEST(the_old_one_may_withdraw_when_the_new_one_has_said_that_it_accepts)
+TEST(the_old_process_may_withdraw_after_the_new_one_has_accepted)
 {
 	start_all();
 	pump_until_count(&new_end.received, 1);
@@ -440,7 +440,7 @@ TEST(a_connection_that_is_not_of_a_unix_socket_is_refused)
 	close_all();
 }
 
-TEST(it_accepts_only_what_it_has_received)
+TEST(a_takeover_is_committed_once_and_only_after_it_is_received)
 {
 	start_all();
 	ck_assert_int_eq(ferry_takeover_commit(new_end.takeover), -EINVAL);

@@ -81,7 +81,7 @@ LOOP_TEST(a_new_protocol_gets_its_own_connection_made, LINK_KINDS)
 	close_plain_link();
 }
 
-LOOP_TEST(a_protocol_that_is_replaced_before_the_loop_runs_is_told_nothing, LINK_KINDS)
+LOOP_TEST(a_protocol_that_is_replaced_before_the_loop_runs_gets_no_callback, LINK_KINDS)
 {
 	open_plain_link_with(_i, &recorder_protocol);
 	struct ferry_transport *transport = near.transport;

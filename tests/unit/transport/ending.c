@@ -31,7 +31,7 @@ LOOP_TEST(closing_flushes_and_is_lost_with_0, LINK_KINDS)
 	close_plain_link();
 }
 
-LOOP_TEST(the_peers_end_is_lost_with_0_when_nobody_cares_for_half_a_connection, LINK_KINDS)
+LOOP_TEST(without_a_half_close_callback_the_peers_end_is_lost_with_0, LINK_KINDS)
 {
 	open_plain_link_with(_i, &recorder_no_half_close);
 	pump_turns(2);
@@ -137,7 +137,7 @@ LOOP_TEST(a_close_that_waits_can_be_aborted, LINK_KINDS)
 	close_plain_link();
 }
 
-LOOP_TEST(a_peer_that_goes_while_the_close_waits_is_told, LINK_KINDS)
+LOOP_TEST(a_peer_that_goes_while_the_close_waits_ends_the_connection, LINK_KINDS)
 {
 	open_plain_link(_i);
 	static char block[1 << 20];
@@ -154,7 +154,7 @@ LOOP_TEST(a_peer_that_goes_while_the_close_waits_is_told, LINK_KINDS)
 	close_plain_link();
 }
 
-LOOP_TEST(what_the_peer_still_sent_is_delivered_before_epipe, LINK_KINDS)
+LOOP_TEST(the_peers_last_bytes_are_delivered_before_epipe, LINK_KINDS)
 {
 	open_plain_link(_i);
 	ck_assert_int_eq(write(far_out, "last words", 10), 10);
@@ -253,7 +253,7 @@ static void end_own_half(struct recorder *recorder, char event)
 		ck_assert_int_eq(ferry_transport_lose_write_connection(recorder->transport), 0);
 }
 
-LOOP_TEST(ones_own_half_may_be_ended_when_told_of_the_peers, LINK_KINDS)
+LOOP_TEST(ones_own_half_may_be_ended_in_the_callback_for_the_peers, LINK_KINDS)
 {
 	open_plain_link(_i);
 	near.hook = end_own_half;
@@ -367,7 +367,7 @@ static void check_over_in_hook(struct recorder *recorder, char event)
 
 TEST_CASE("after the end", NULL, check_closes);
 
-LOOP_TEST(calls_after_the_end_say_so, LINK_KINDS)
+LOOP_TEST(calls_after_the_end_fail, LINK_KINDS)
 {
 	open_plain_link(_i);
 	near.hook = check_over_in_hook;

@@ -108,7 +108,7 @@ static void work(int i)
 	ck_assert_uint_eq(stats.bytes_queued + stats.fds_queued + stats.files_queued, 0);
 }
 
-TEST(a_transport_that_has_worked_and_idles_again_holds_no_more_than_promised)
+TEST(a_transport_that_idles_again_takes_no_more_memory_than_promised)
 {
 	make_bufferevents();
 	heap_watch(0);
@@ -200,7 +200,7 @@ LOOP_TEST(a_round_trip_costs_one_call_each_way_no_epoll_ctl_and_no_memory, 3)
 	ferry_transport_free(pong);
 }
 
-TEST(an_idle_connection_with_nothing_to_write_wakes_nobody)
+TEST(an_idle_connection_with_nothing_to_write_causes_no_turns)
 {
 	int fds[2];
 	make_pair(PAIR_UNIX, fds);

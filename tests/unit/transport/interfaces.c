@@ -160,21 +160,21 @@ LOOP_TEST(twisted_data_received_may_abort, KINDS)
 	expect_aborted(&client, &server, _i);
 }
 
-LOOP_TEST(twisted_client_aborts_connection_twice_and_the_second_is_told, KINDS)
+LOOP_TEST(twisted_client_aborts_connection_twice_and_the_second_call_fails, KINDS)
 {
 	connect_ends(_i);
 	client.hook = abort_twice;
 	expect_aborted(&client, &server, _i);
 }
 
-LOOP_TEST(twisted_client_aborts_connection_then_loses_connection_and_is_told, KINDS)
+LOOP_TEST(twisted_client_aborts_connection_then_losing_it_fails, KINDS)
 {
 	connect_ends(_i);
 	client.hook = abort_then_lose;
 	expect_aborted(&client, &server, _i);
 }
 
-LOOP_TEST(twisted_server_aborts_connection_twice_and_the_second_is_told, KINDS)
+LOOP_TEST(twisted_server_aborts_connection_twice_and_the_second_call_fails, KINDS)
 {
 	connect_ends(_i);
 	server.hook = abort_twice;
@@ -182,7 +182,7 @@ LOOP_TEST(twisted_server_aborts_connection_twice_and_the_second_is_told, KINDS)
 	expect_aborted(&server, &client, _i);
 }
 
-LOOP_TEST(twisted_server_aborts_connection_then_loses_connection_and_is_told, KINDS)
+LOOP_TEST(twisted_server_aborts_connection_then_losing_it_fails, KINDS)
 {
 	connect_ends(_i);
 	server.hook = abort_then_lose;
@@ -367,7 +367,7 @@ LOOP_TEST(twisted_write_after_disconnect_is_refused_and_not_dropped, KINDS)
 	close_ends();
 }
 
-LOOP_TEST(twisted_unregister_producer_after_disconnect_is_told_that_there_is_none, KINDS)
+LOOP_TEST(twisted_unregister_producer_after_disconnect_fails, KINDS)
 {
 	connect_ends(_i);
 	client.hook = use_in_connection_lost;

@@ -562,7 +562,7 @@ TEST(a_descriptor_before_a_file_that_turns_out_empty_is_carried_by_the_next_byte
 	close_all();
 }
 
-TEST(a_descriptor_before_a_held_file_waits_for_it)
+TEST(a_descriptor_before_a_paused_file_waits_for_it)
 {
 	open_sender();
 	send_text(sender.transport, "header");

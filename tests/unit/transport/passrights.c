@@ -23,7 +23,7 @@ static int refuse_descriptors(int socket)
 	return setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, &zero, sizeof(zero)) == 0 ? 0 : -errno;
 }
 
-TEST(sending_to_a_socket_that_refuses_descriptors_says_eperm)
+TEST(sending_to_a_socket_that_refuses_descriptors_fails_with_eperm)
 {
 	int ends[2];
 	make_pair(PAIR_UNIX, ends);

@@ -10,7 +10,7 @@
 
 TEST_CASE("push");
 
-TEST(a_push_producer_is_paused_at_the_64th_descriptor_inside_the_call_and_told_once)
+TEST(a_push_producer_is_paused_once_at_the_64th_descriptor_inside_the_call)
 {
 	open_push();
 	for (unsigned int i = 1; i <= 100; i++) {
@@ -76,7 +76,7 @@ TEST(a_push_producer_is_resumed_at_half_of_the_descriptors_mark)
 }
 
 /* _i: 0 the default of 64 KiB, 1 a mark of 1,000 bytes. */
-LOOP_TEST(a_push_producer_is_paused_when_bytes_exceed_the_high_mark_and_told_once, 2)
+LOOP_TEST(a_push_producer_is_paused_once_when_bytes_exceed_the_high_mark, 2)
 {
 	open_push();
 	size_t high = 65536;
@@ -177,7 +177,7 @@ TEST(a_push_producer_is_resumed_only_when_both_are_under_their_marks)
 	close_producing();
 }
 
-TEST(each_change_is_told_once)
+TEST(each_change_is_one_callback)
 {
 	open_push();
 	for (unsigned int round = 1; round <= 5; round++) {
@@ -192,7 +192,7 @@ TEST(each_change_is_told_once)
 	close_producing();
 }
 
-TEST(a_push_producer_under_the_marks_is_told_nothing)
+TEST(a_push_producer_under_the_marks_gets_no_callback)
 {
 	open_push();
 	for (int i = 0; i < 20; i++) {
@@ -224,7 +224,7 @@ LOOP_TEST(a_push_producer_registered_over_the_mark_is_paused_inside_the_call, 2)
 	close_producing();
 }
 
-TEST(a_producer_that_unregistered_is_told_nothing)
+TEST(an_unregistered_producer_gets_no_callback)
 {
 	open_push();
 	write_bytes(70000);

@@ -123,7 +123,7 @@ TEST(a_producer_that_waits_to_be_closed_is_stopped_when_the_peer_goes)
 	close_producing();
 }
 
-TEST(an_idle_producer_is_stopped_when_the_peer_ends_and_nobody_wants_half_a_connection)
+TEST(an_idle_producer_is_stopped_when_the_peer_ends_without_a_callback_for_it)
 {
 	open_push();
 	ck_assert_int_eq(
@@ -290,7 +290,7 @@ static void register_again(struct producer *p)
 	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PUSH), -EPIPE);
 }
 
-TEST(a_producer_cannot_be_registered_when_it_is_told_to_stop)
+TEST(a_producer_cannot_be_registered_in_stop_producing)
 {
 	open_push();
 	producer.on_stop = register_again;

@@ -352,7 +352,7 @@ static void open_with_options(int options, const struct ferry_protocol *protocol
 
 TEST_CASE("what is told");
 
-TEST(an_end_and_a_write_error_that_are_deferred_together_are_both_told)
+TEST(an_end_and_a_write_error_that_are_deferred_together_both_arrive)
 {
 	open_with_options(BEV_OPT_DEFER_CALLBACKS, &recorder_protocol);
 	close(ends[1]);
@@ -418,7 +418,7 @@ static void note_status(struct ferry_file_producer *producer, int status, uint64
 
 TEST_CASE("what is told");
 
-TEST(a_bufferevents_file_is_told_that_the_peer_is_gone)
+TEST(a_bufferevents_file_fails_when_the_peer_is_gone)
 {
 	static const struct ferry_file_callbacks callbacks = {.finished = note_status};
 	int status = 1;
@@ -567,7 +567,7 @@ static void pause_first(struct recorder *r, char event)
 
 TEST_CASE("what is told");
 
-TEST(kept_descriptors_come_before_their_bytes_whatever_the_priorities)
+TEST(undelivered_descriptors_come_before_their_bytes_at_any_priority)
 {
 	event_base_priority_init(base, 4);
 	open_transport(&recorder_protocol);
@@ -646,7 +646,7 @@ static void pause_at_fd(struct recorder *r, char event)
 TEST_CASE("what is told");
 
 /* _i: whether the test takes the undelivered items by hand and leaves none to deliver */
-LOOP_TEST(what_a_pause_holds_back_outlives_the_close_of_both_halves, 2)
+LOOP_TEST(paused_bytes_outlive_the_close_of_both_halves, 2)
 {
 	make_pair(PAIR_UNIX, ends);
 	struct bufferevent *bev =
