@@ -24,6 +24,11 @@ void make_directory(void)
 	snprintf(socket_path, sizeof(socket_path), "%s/socket", directory);
 }
 
+void set_directory_mode(mode_t mode)
+{
+	ck_assert_int_eq(chmod(directory, mode), 0);
+}
+
 void remove_directory(void)
 {
 	ck_assert_int_eq(rmdir(directory), 0);
@@ -130,6 +135,11 @@ void request_on(struct takeover_end *end, int fd, const char *const *names, size
 	ck_assert_int_eq(ferry_takeover_request(&end->takeover, make_transport(fd), names, count,
 	                                        &takeover_end_callbacks, end),
 	                 0);
+}
+
+void commit_takeover(struct takeover_end *end)
+{
+	ck_assert_int_eq(ferry_takeover_commit(end->takeover), 0);
 }
 
 void takeover_end_close(struct takeover_end *end)

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "ferry/ferry.h"
 
@@ -13,6 +14,7 @@
 extern char socket_path[128];
 void make_directory(void);
 void remove_directory(void); /* which must be empty */
+void set_directory_mode(mode_t mode);
 bool path_exists(const char *path);
 
 /* Listening sockets by plain system calls. A name of NULL is one of the kernel's choice. */
@@ -41,6 +43,9 @@ extern const struct ferry_takeover_callbacks takeover_end_callbacks;
 /* Over `fd`, which they take. They fail the test when the call does. */
 void serve_on(struct takeover_end *end, struct ferry_socket_set *set, int fd);
 void request_on(struct takeover_end *end, int fd, const char *const *names, size_t count);
+
+/* ferry_takeover_commit(), which must succeed. For `on_received`, too. */
+void commit_takeover(struct takeover_end *end);
 
 /* Frees the takeover and the received set. */
 void takeover_end_close(struct takeover_end *end);

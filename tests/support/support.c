@@ -172,6 +172,22 @@ bool same_file(int a, int b)
 	return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
+uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t length = sizeof(cookie);
+	ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length), 0);
+	return cookie;
+}
+
+bool is_root(void)
+{
+	if (geteuid() == 0)
+		return true;
+	printf("SKIPPED: only root can be another user\n");
+	return false;
+}
+
 int make_file(uint64_t size)
 {
 	char name[] = "/tmp/ferry-test-XXXXXX";

@@ -46,6 +46,12 @@ bool fd_is_open(int fd);
 /* Whether two descriptors stand for the same file, by device and inode. */
 bool same_file(int a, int b);
 
+/* The number by which the kernel knows a socket. */
+uint64_t cookie_of(int fd);
+
+/* Whether this process is root. Otherwise prints that the test is skipped: only root can become another user. */
+bool is_root(void);
+
 /* An unlinked temporary file of `size` bytes of support_byte(). */
 int make_file(uint64_t size);
 

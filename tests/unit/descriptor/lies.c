@@ -73,14 +73,6 @@ static void put(unsigned char *bytes, uint64_t number, size_t size)
 		bytes[i] = (unsigned char)(number >> (8 * i));
 }
 
-static uint64_t cookie_of(int fd)
-{
-	uint64_t cookie = 0;
-	socklen_t length = sizeof(cookie);
-	ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length), 0);
-	return cookie;
-}
-
 static int option(int fd, int name)
 {
 	int value = 0;

@@ -344,14 +344,6 @@ TEST(the_lock_of_another_program_is_respected)
 
 enum { NOBODY = 65534, SOMEBODY = 12345 };
 
-static bool is_root(void)
-{
-	if (geteuid() == 0)
-		return true;
-	printf("SKIPPED: only root can be another user\n");
-	return false;
-}
-
 TEST(a_file_of_another_user_is_refused_and_left)
 {
 	if (!is_root())
@@ -392,14 +384,6 @@ static int try_as(uid_t uid)
 	close(result[0]);
 	close(result[1]);
 	return told;
-}
-
-static void set_directory_mode(mode_t mode)
-{
-	char directory[sizeof(socket_path)];
-	memcpy(directory, socket_path, strlen(socket_path) + 1);
-	*strrchr(directory, '/') = '\0';
-	ck_assert_int_eq(chmod(directory, mode), 0);
 }
 
 TEST(another_user_takes_nothing_of_ours)

@@ -205,11 +205,6 @@ TEST(wherever_an_owner_was_killed_the_next_one_starts)
 static struct takeover_end old_end, new_end;
 static int ends[2];
 
-static void say_accepting(struct takeover_end *end)
-{
-	ck_assert_int_eq(ferry_takeover_commit(end->takeover), 0);
-}
-
 /* A set that owns the path, without a listener. */
 static struct ferry_socket_set *make_set(void)
 {
@@ -257,7 +252,7 @@ TEST(the_lock_is_taken_over_with_the_socket)
 	request_on(&new_end, ends[1], NULL, 0);
 	pump_until_count(&new_end.received, 1);
 	expect_taken();
-	say_accepting(&new_end);
+	commit_takeover(&new_end);
 	pump_until_count(&old_end.ended, 1);
 	expect_taken();
 	pump_until_count(&new_end.ended, 1);
@@ -305,7 +300,7 @@ TEST(the_new_process_signs_the_lock)
 {
 	pid_t old = start_old();
 	expect_lock_of(old);
-	say_accepting(&new_end);
+	commit_takeover(&new_end);
 	pump_until_count(&new_end.ended, 1);
 	ck_assert_int_eq(new_end.status, 0);
 	expect_lock_of(getpid());
@@ -322,12 +317,12 @@ LOOP_TEST(an_old_process_that_dies_leaves_the_lock_to_the_new_one, 2)
 {
 	pid_t old = start_old();
 	if (_i == 1)
-		say_accepting(&new_end);
+		commit_takeover(&new_end);
 	kill(old, SIGKILL);
 	wait_for_death(old);
 	expect_taken();
 	if (_i == 0)
-		say_accepting(&new_end);
+		commit_takeover(&new_end);
 	pump_until_count(&new_end.ended, 1);
 	ck_assert_int_eq(new_end.status, 0);
 	expect_lock_of(getpid());
@@ -373,7 +368,7 @@ TEST(a_new_process_that_is_killed_is_replaced)
 	pid_t new = start_child();
 	if (new == 0) {
 		close(ends[0]);
-		new_end.on_received = say_accepting;
+		new_end.on_received = commit_takeover;
 		new_end.on_ended = die_in;
 		request_on(&new_end, ends[1], NULL, 0);
 		event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);

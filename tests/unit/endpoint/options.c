@@ -75,14 +75,6 @@ static const uid_t same_uid = (uid_t)-1;
 static const gid_t same_gid = (gid_t)-1;
 static char lock_path[160];
 
-static void set_directory_mode(mode_t mode)
-{
-	char directory[sizeof(socket_path)];
-	memcpy(directory, socket_path, strlen(socket_path) + 1);
-	*strrchr(directory, '/') = '\0';
-	ck_assert_int_eq(chmod(directory, mode), 0);
-}
-
 static void set_up(void)
 {
 	memset(&watch, 0, sizeof(watch));
@@ -134,14 +126,6 @@ static void expect_file(uid_t owner, gid_t group, mode_t mode)
 	ck_assert_uint_eq(status.st_uid, owner);
 	ck_assert_uint_eq(status.st_gid, group);
 	ck_assert_uint_eq(status.st_mode & 07777, mode);
-}
-
-static bool is_root(void)
-{
-	if (geteuid() == 0)
-		return true;
-	printf("SKIPPED: only root can be another user\n");
-	return false;
 }
 
 /* ---- versions of the structure ---- */

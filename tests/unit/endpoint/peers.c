@@ -140,14 +140,6 @@ static struct ferry_listener_stats listener_stats(void)
 
 /* ---- clients ---- */
 
-static bool is_root(void)
-{
-	if (geteuid() == 0)
-		return true;
-	printf("SKIPPED: only root can be another user\n");
-	return false;
-}
-
 /* A child of that user connects a socket and writes to it. The open file description is shared: the socket is
  * connected in this process too. */
 static int connect_as(uid_t uid, gid_t gid, const gid_t *groups, size_t count)

@@ -427,14 +427,6 @@ TEST(the_kernel_lets_a_socket_be_sent_over_itself)
 	close_pair();
 }
 
-static uint64_t cookie_of(int fd)
-{
-	uint64_t cookie = 0;
-	socklen_t length = sizeof(cookie);
-	ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length), 0);
-	return cookie;
-}
-
 TEST(the_cookie_is_the_same_on_both_copies_of_a_socket)
 {
 	open_pair();

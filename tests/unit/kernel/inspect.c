@@ -399,14 +399,6 @@ TEST(a_path_is_no_access)
 
 /* ---- sockets ---- */
 
-static uint64_t cookie_of(int fd)
-{
-	uint64_t cookie = 0;
-	socklen_t length = sizeof(cookie);
-	ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length), 0);
-	return cookie;
-}
-
 static struct ferry_descriptor_info inspect_socket(int fd, int family, int type, int protocol)
 {
 	struct ferry_descriptor_info info = inspect(fd);

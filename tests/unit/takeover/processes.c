@@ -52,11 +52,6 @@ static struct ferry_socket_set *make_set(void)
 	return set;
 }
 
-static void say_accepting(struct takeover_end *end)
-{
-	ck_assert_int_eq(ferry_takeover_commit(end->takeover), 0);
-}
-
 /* ---- a daemon ---- */
 
 /* The memory that all processes share. */
@@ -159,7 +154,7 @@ static void on_received(struct takeover_end *end)
 {
 	self.set = end->set;
 	begin_to_accept();
-	say_accepting(end);
+	commit_takeover(end);
 }
 
 static void on_connected(struct ferry_connector *connector, int status,
@@ -387,7 +382,7 @@ LOOP_TEST(an_old_process_that_dies_before_the_new_one_accepts_leaves_it_all, 2)
 	wait_for_death(old);
 	pump_turns(_i * 20);
 	ck_assert_uint_eq(end.ended, 0);
-	say_accepting(&end);
+	commit_takeover(&end);
 	ck_assert_uint_eq(end.ended, 0); /* the loop calls `ended` */
 	ck_assert_int_eq(ferry_takeover_commit(end.takeover), _i > 0 ? -ENOTCONN : -EINVAL);
 	expect_owned();
@@ -401,7 +396,7 @@ TEST(an_old_process_that_dies_before_it_reads_leaves_it_all)
 	kill(old, SIGSTOP);
 	ck_assert_int_eq(waitpid(old, &status, WUNTRACED), old);
 	ck_assert(WIFSTOPPED(status));
-	say_accepting(&end);
+	commit_takeover(&end);
 	pump_turns(20);
 	ck_assert_uint_eq(end.ended, 0);
 	kill(old, SIGKILL);
@@ -413,7 +408,7 @@ TEST(an_old_process_that_dies_before_it_releases_leaves_it_all)
 {
 	pid_t old = start_old(true); /* it dies in its `ended` callback */
 	pump_until_count(&end.received, 1);
-	say_accepting(&end);
+	commit_takeover(&end);
 	expect_owned();
 	wait_for_death(old);
 }
@@ -444,7 +439,7 @@ static pid_t start_new(enum stage stage)
 		close_sockets();
 		if (stage == AT_ONCE)
 			die();
-		end.on_received = stage == RECEIVED ? die_in : say_accepting;
+		end.on_received = stage == RECEIVED ? die_in : commit_takeover;
 		end.on_ended = die_in;
 		request_on(&end, ends[1], NULL, 0);
 		event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
@@ -514,14 +509,6 @@ static pid_t start_other_user(bool child_connects)
 	return child;
 }
 
-static bool is_root(void)
-{
-	if (geteuid() == 0)
-		return true;
-	printf("SKIPPED: only root can be another user\n");
-	return false;
-}
-
 TEST_CASE("users", make_directory, remove_directory);
 
 TEST(another_user_is_refused)
@@ -563,7 +550,7 @@ TEST(root_may_ask_anybody)
 		ck_assert_int_eq(end.status, 0);
 		die();
 	}
-	end.on_received = say_accepting;
+	end.on_received = commit_takeover;
 	request_on(&end, ends[1], NULL, 0);
 	pump_until_count(&end.ended, 1);
 	ck_assert_int_eq(end.status, 0);

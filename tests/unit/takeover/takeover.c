@@ -25,11 +25,6 @@ static void start_all(void)
 	start(NULL, 0);
 }
 
-static void say_accepting(struct takeover_end *end)
-{
-	ck_assert_int_eq(ferry_takeover_commit(end->takeover), 0);
-}
-
 static void pump_until_both_ended(void)
 {
 	pump_until_count(&old_end.ended, 1);
@@ -56,7 +51,7 @@ TEST(all_listeners_arrive_as_they_were)
 		                 ferry_socket_set_get_name(old_set, i));
 		ck_assert(is_reachable(fd));
 	}
-	say_accepting(&new_end);
+	commit_takeover(&new_end);
 	pump_until_both_ended();
 	ck_assert_int_eq(old_end.status, 0);
 	ck_assert_int_eq(new_end.status, 0);
@@ -102,7 +97,7 @@ TEST(the_new_process_receives_its_end_once_the_old_one_has_stopped)
 	open_set();
 	www_of_old = ferry_socket_set_find(old_set, "www");
 	old_end.on_ended = old_looks;
-	new_end.on_received = say_accepting;
+	new_end.on_received = commit_takeover;
 	new_end.on_ended = new_looks;
 	start(NULL, 0);
 	pump_until_both_ended();
@@ -114,7 +109,7 @@ TEST(the_last_owner_removes_the_file)
 	struct stat before, after;
 	start_all();
 	ck_assert_int_eq(lstat(socket_path, &before), 0);
-	new_end.on_received = say_accepting;
+	new_end.on_received = commit_takeover;
 	pump_until_both_ended();
 	takeover_end_close(&old_end);
 	ferry_socket_set_free(old_set);
@@ -133,7 +128,7 @@ TEST(a_file_that_the_old_one_does_not_own_is_not_owned_by_the_new_one)
 	ck_assert_int_eq(ferry_socket_set_new(&old_set), 0);
 	add_to_set("control", listen_unix(socket_path));
 	start(NULL, 0);
-	new_end.on_received = say_accepting;
+	new_end.on_received = commit_takeover;
 	pump_until_both_ended();
 	ck_assert_int_eq(new_end.status, 0);
 	close_all();
@@ -145,7 +140,7 @@ TEST(sockets_that_are_not_requested_stay)
 	static const char *const names[] = {"hidden", "www", "hidden"};
 	open_set();
 	start(names, 3);
-	new_end.on_received = say_accepting;
+	new_end.on_received = commit_takeover;
 	pump_until_both_ended();
 	ck_assert_uint_eq(ferry_socket_set_count(new_end.set), 3);
 	ck_assert_str_eq(ferry_socket_set_get_name(new_end.set, 0), "www");
@@ -164,7 +159,7 @@ TEST(an_empty_set_can_be_taken_over)
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
 	ck_assert_int_eq(ferry_socket_set_new(&old_set), 0);
-	new_end.on_received = say_accepting;
+	new_end.on_received = commit_takeover;
 	start(NULL, 0);
 	pump_until_both_ended();
 	ck_assert_int_eq(old_end.status, 0);
@@ -185,7 +180,7 @@ TEST(three_hundred_listeners_arrive_in_order)
 		memcpy(name, &(char[]){(char)('a' + i / 26), (char)('a' + i % 26)}, 2);
 		add_to_set(name, i % 2 == 0 ? listen_tcp() : listen_abstract());
 	}
-	new_end.on_received = say_accepting;
+	new_end.on_received = commit_takeover;
 	start(NULL, 0);
 	pump_until_both_ended();
 	ck_assert_int_eq(new_end.status, 0);
@@ -201,10 +196,10 @@ TEST(three_hundred_listeners_arrive_in_order)
 TEST(a_received_set_is_handed_on)
 {
 	start_all();
-	new_end.on_received = say_accepting;
+	new_end.on_received = commit_takeover;
 	pump_until_both_ended();
 	for (int generation = 0; generation < 20; generation++) {
-		struct takeover_end next = {.on_received = say_accepting};
+		struct takeover_end next = {.on_received = commit_takeover};
 		int open = count_open_fds();
 		takeover_end_close(&old_end);
 		ferry_socket_set_free(old_set);
@@ -244,7 +239,7 @@ LOOP_TEST(all_may_be_freed_in_the_last_callback, 2)
 {
 	open_set();
 	old_end.on_ended = _i == 0 ? free_takeover : free_takeover_and_sets;
-	new_end.on_received = say_accepting;
+	new_end.on_received = commit_takeover;
 	new_end.on_ended = old_end.on_ended;
 	start(NULL, 0);
 	pump_until_both_ended();
@@ -279,7 +274,7 @@ static void expect_nothing_changed(void)
 	ck_assert(is_reachable(ferry_socket_set_find(old_set, "control")));
 	memset(&old_end, 0, sizeof(old_end));
 	memset(&new_end, 0, sizeof(new_end));
-	new_end.on_received = say_accepting;
+	new_end.on_received = commit_takeover;
 	start(NULL, 0);
 	pump_until_both_ended();
 	ck_assert_int_eq(new_end.status, 0);
@@ -319,7 +314,7 @@ TEST(the_old_process_may_withdraw_after_the_new_one_has_accepted)
 {
 	start_all();
 	pump_until_count(&new_end.received, 1);
-	say_accepting(&new_end);
+	commit_takeover(&new_end);
 	free_takeover(&old_end);
 	pump_until_count(&new_end.ended, 1);
 	ck_assert_int_eq(new_end.status, -ECANCELED);
@@ -376,7 +371,7 @@ TEST(one_takeover_of_a_set_at_a_time)
 	ck_assert_int_eq(
 	    ferry_takeover_serve(&another, new_end.set, transport, &takeover_end_callbacks, NULL),
 	    -EBUSY);
-	say_accepting(&new_end);
+	commit_takeover(&new_end);
 	pump_until_both_ended();
 	ferry_takeover_free(old_end.takeover);
 	old_end.takeover = NULL;
@@ -445,7 +440,7 @@ TEST(a_takeover_is_committed_once_and_only_after_it_is_received)
 	start_all();
 	ck_assert_int_eq(ferry_takeover_commit(new_end.takeover), -EINVAL);
 	pump_until_count(&new_end.received, 1);
-	say_accepting(&new_end);
+	commit_takeover(&new_end);
 	ck_assert_int_eq(ferry_takeover_commit(new_end.takeover), -EINVAL);
 	pump_until_both_ended();
 	close_all();
