@@ -2,7 +2,6 @@
  * outcome for it. The workers are plain sockets. */
 
 #include <errno.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -286,28 +285,6 @@ TEST(a_full_queue_refuses_handoffs)
 	ck_assert_uint_eq(notes.outcomes, 11);
 	close_peer(&peers[0]);
 	close_clients(11);
-}
-
-TEST(a_thousand_handoffs_wait_in_little_memory)
-{
-	enum { COUNT = 1000 };
-	struct rusage before, after;
-
-	raise_descriptor_limit();
-	open_dispatcher();
-	set_timeouts(200000, NEVER_USEC);
-	getrusage(RUSAGE_SELF, &before);
-	for (unsigned int i = 0; i < COUNT; i++)
-		hand_off(i);
-	ck_assert_uint_eq(dispatcher_stats().queued, COUNT);
-	pump_until_count(&notes.outcomes, COUNT);
-	getrusage(RUSAGE_SELF, &after);
-	/* 1 KiB each, and the memory that the process takes anyway. */
-	ck_assert_int_le(after.ru_maxrss - before.ru_maxrss, 4096);
-	for (unsigned int i = 0; i < COUNT; i++)
-		expect_outcome(i, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
-	free_dispatcher();
-	close_clients(COUNT);
 }
 
 LOOP_TEST(a_drained_worker_gets_no_handoffs, 2)
