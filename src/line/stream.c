@@ -268,20 +268,18 @@ int ferry_line_stream_new(struct ferry_line_stream **out, struct ferry_transport
 {
 	if (out == NULL || transport == NULL || callbacks == NULL)
 		return -EINVAL;
-	struct bufferevent *bev = transport_lock(transport);
-	int status = -ENOMEM;
 	struct ferry_line_stream *stream = allocate_line_stream(transport, callbacks, context);
 	if (stream == NULL)
-		goto unlock;
-	status = ferry_transport_set_protocol(transport, &stream->protocol, stream);
-	if (status < 0) {
+		return -ENOMEM;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = ferry_transport_set_protocol(transport, &stream->protocol, stream);
+	if (status == 0) {
+		stream->peer_ended = transport_read_has_ended(transport);
+		*out = stream;
+	} else {
 		event_free(stream->finaliser);
 		free(stream);
-		goto unlock;
 	}
-	stream->peer_ended = transport_read_has_ended(transport);
-	*out = stream;
-unlock:
 	bufferevent_unlock(bev);
 	return status;
 }

@@ -111,19 +111,17 @@ int ferry_message_stream_new(struct ferry_message_stream **out, struct ferry_tra
 {
 	if (out == NULL || transport == NULL || callbacks == NULL)
 		return -EINVAL;
-	struct bufferevent *bev = transport_lock(transport);
-	int status = -ENOMEM;
 	struct ferry_message_stream *stream = allocate_message_stream(transport, callbacks, context);
 	if (stream == NULL)
-		goto unlock;
-	status = ferry_transport_set_protocol(transport, &protocol, stream);
+		return -ENOMEM;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = ferry_transport_set_protocol(transport, &protocol, stream);
 	if (status < 0) {
 		discard_message_stream(stream);
-		goto unlock;
+	} else {
+		set_up_transport(stream);
+		*out = stream;
 	}
-	set_up_transport(stream);
-	*out = stream;
-unlock:
 	bufferevent_unlock(bev);
 	return status;
 }
@@ -135,8 +133,8 @@ void ferry_message_stream_free(struct ferry_message_stream *stream)
 	struct bufferevent *bev = transport_lock(stream->transport);
 	if (!stream->freed) {
 		stream->freed = true;
-		ferry_transport_free(stream->transport);
 		message_receive_close_fds(stream);
+		ferry_transport_free(stream->transport);
 		deferred_free(stream->timer, release_message_stream);
 	}
 	bufferevent_unlock(bev);
