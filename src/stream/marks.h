@@ -75,6 +75,12 @@ static inline struct mark *marks_at(const struct marks *marks, unsigned int inde
 
 /* `end` is in the following the position behind the last byte that is queued. */
 
+/* The queued descriptors that have a byte, or a file, to travel with. The others wait for the next byte. */
+static inline unsigned int marks_fds_to_send(const struct marks *marks, uint64_t end)
+{
+	return marks->fd_count - (marks->end_position == end ? marks->fds_at_end : 0);
+}
+
 /* Whether `count` more descriptors may be queued: 0 or -ENOBUFS. */
 int marks_admit_fds(struct marks *marks, uint64_t end, unsigned int count);
 

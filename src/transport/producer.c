@@ -8,6 +8,9 @@
 
 /*
  * The producer of a transport: paused and resumed by the number of bytes and descriptors in the stream.
+ *
+ * Descriptors that have no byte to travel with do not count. Only the producer can write that byte: if they paused
+ * it, they would never leave, and it would never be resumed.
  */
 struct producer {
 	struct ferry_transport *transport;
@@ -20,12 +23,19 @@ struct producer {
 /* The mark if libevent's high-water mark is 0. */
 static const size_t default_high = (size_t)64 * 1024;
 
+static unsigned int fds_to_send(const struct ferry_transport *transport)
+{
+	const struct outgoing *stream = &transport->out.stream;
+
+	return marks_fds_to_send(&stream->marks, outgoing_end(stream));
+}
+
 static bool over_high(const struct ferry_transport *transport)
 {
 	size_t high = 0;
 	bufferevent_getwatermark(transport->rearm.bev, EV_WRITE, NULL, &high);
 	return evbuffer_get_length(transport->out.stream.buffer) > (high != 0 ? high : default_high) ||
-	       transport->out.stream.marks.fd_count >= transport->out.fd_high;
+	       fds_to_send(transport) >= transport->out.fd_high;
 }
 
 static bool under_low(const struct ferry_transport *transport)
@@ -33,7 +43,7 @@ static bool under_low(const struct ferry_transport *transport)
 	size_t low = 0;
 	bufferevent_getwatermark(transport->rearm.bev, EV_WRITE, &low, NULL);
 	return evbuffer_get_length(transport->out.stream.buffer) <= low &&
-	       transport->out.stream.marks.fd_count <= transport->out.fd_high / 2;
+	       fds_to_send(transport) <= transport->out.fd_high / 2;
 }
 
 /* The callbacks below may free the producer: the functions do not touch it after the call. */

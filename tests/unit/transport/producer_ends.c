@@ -161,7 +161,9 @@ LOOP_TEST(the_transport_may_be_freed_in_pause_producing, 3)
 		                        sizeof(block));
 	} else {
 		ck_assert_int_eq(ferry_transport_set_fd_buffer(producing.transport, 1, 10), 0);
-		(void)ferry_transport_send_fd(producing.transport, STDERR_FILENO, FERRY_FD_DUP);
+		ck_assert_int_eq(ferry_transport_send_fd(producing.transport, STDERR_FILENO, FERRY_FD_DUP),
+		                 0);
+		(void)ferry_transport_write(producing.transport, ".", 1);
 	}
 
 	ck_assert_uint_eq(producer.paused, 1);
@@ -184,16 +186,16 @@ TEST(the_transport_may_be_freed_in_pause_producing_of_the_registration)
 	close_producing();
 }
 
-TEST(a_descriptor_given_in_the_call_that_pauses_and_frees_is_closed_once)
+TEST(a_descriptor_whose_byte_pauses_and_frees_is_closed_once)
 {
 	open_push();
 	producer.on_pause = free_the_transport;
 	ck_assert_int_eq(ferry_transport_set_fd_buffer(producing.transport, 1, 10), 0);
 	int fd = make_marked_fd(1);
 
-	/* The transport queues the descriptor before it pauses the producer, and closes it when it is
-	 * freed. */
 	ck_assert_int_eq(ferry_transport_send_fd(producing.transport, fd, FERRY_FD_TAKE), 0);
+	ck_assert(fd_is_open(fd));
+	(void)ferry_transport_write(producing.transport, ".", 1);
 
 	ck_assert(!fd_is_open(fd));
 	close_producing();
