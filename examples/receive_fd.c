@@ -4,7 +4,8 @@
  *     ./send_fd /tmp/fds.sock /etc/hostname &
  *     ./receive_fd /tmp/fds.sock
  *
- * A descriptor arrives no later than its line, but maybe earlier: it waits for the line in a queue.
+ * A descriptor arrives no later than its line, but maybe earlier: it waits for the line in a queue. (With
+ * ferry_transport_set_fd_positions() it would come behind all lines that were sent before it.)
  * messages.c shows frames that arrive together with their descriptors.
  */
 

@@ -79,7 +79,9 @@ struct ferry_protocol {
 	void (*data_received)(struct ferry_transport *transport, struct evbuffer *input, void *context);
 
 	/** One descriptor arrived, with close-on-exec set. Runs once for each descriptor, in the order
-	 *  of sending, before data_received for the bytes that it came with. The callback owns @p fd.
+	 *  of sending, before data_received for the bytes that it came with. These may begin with bytes
+	 *  that were sent before it, unless ferry_transport_set_fd_positions() excludes that. The
+	 *  callback owns @p fd.
 	 *  If NULL, descriptors are closed and counted (`fds_unclaimed`), and the bytes are still
 	 *  delivered. */
 	void (*file_descriptor_received)(struct ferry_transport *transport, int fd, void *context);
@@ -328,8 +330,8 @@ FERRY_EXPORT int ferry_transport_write_buffer(struct ferry_transport *transport,
  * Queues a descriptor. It travels with the next byte written after this call: it reaches the peer
  * no later than that byte, and never before the bytes already written.
  *
- * The call itself checks that the descriptor is open. If the queue reaches its high-water mark, the
- * pause_producing of a push producer runs inside this call.
+ * The call itself checks that the descriptor is open. It never pauses a push producer, however many
+ * descriptors wait for that byte: the byte does.
  *
  * @param transport the transport
  * @param fd the descriptor
@@ -367,6 +369,44 @@ FERRY_EXPORT int ferry_transport_send_fd(struct ferry_transport *transport, int 
 FERRY_EXPORT int ferry_transport_set_fd_coalescing(struct ferry_transport *transport,
                                                    bool coalescing);
 
+/** Where descriptors are delivered among the bytes that arrive. Since 0.1. */
+enum ferry_fd_positions {
+	/** No later than their byte: the read that brings them may begin with bytes that were sent before. */
+	FERRY_FD_EARLY = 0,
+	/** Right before their byte, behind all bytes that were sent before. */
+	FERRY_FD_EXACT = 1
+};
+
+/**
+ * Sets where received descriptors are delivered among the bytes. A relay needs FERRY_FD_EXACT, and so does a
+ * receiver of a protocol that ties a descriptor to a byte: those of OpenSSH, sd-bus, vhost-user, Python's
+ * multiprocessing.
+ *
+ * With FERRY_FD_EXACT, each read ends before a message that has descriptors. All bytes that were sent before are
+ * offered to data_received (or to the bufferevent's read callback), those under the low-water mark too; then
+ * file_descriptor_received runs for each descriptor; then data_received for the bytes that begin with their byte. The
+ * byte is exact if the sender attaches descriptors to the first byte of a message, as sendmsg(2) does, and ferry
+ * with coalescing off. A data_received that leaves bytes in the input has the descriptors behind these bytes.
+ *
+ * The cost: before each read ferry looks for descriptors by recvmsg(2) with MSG_PEEK, one more system call; one
+ * more if there are some. In a stream that brings much at a time one look, which copies nothing, covers all that is
+ * in the socket; see docs/decisions/exact-positions.md. The default has no such cost. Without a protocol, the
+ * bytes before descriptors are offered in one turn of the loop, and the descriptors in the next.
+ *
+ * No other process may read from the socket, and its option SO_PEEK_OFF must be unset. On sockets that carry no
+ * descriptors, and on pipes, the call has no effect, until ferry_transport_set_socket() brings a unix socket.
+ *
+ * @param transport the transport
+ * @param positions FERRY_FD_EARLY, the default, or FERRY_FD_EXACT
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL or @p positions is neither
+ * @retval -ENOTSUP FERRY_FD_EXACT, and this kernel does not show where descriptors are
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_fd_positions(struct ferry_transport *transport,
+                                                  enum ferry_fd_positions positions);
+
 /**
  * Sets the highest number of descriptors in one message, and so of those pending for the same byte.
  *
@@ -385,7 +425,8 @@ FERRY_EXPORT int ferry_transport_set_max_fds_per_message(struct ferry_transport 
  *
  * @param transport the transport
  * @param high the number of queued descriptors at which a push producer is paused; it is resumed at
- *        half of that. The default is 64
+ *        half of that. Descriptors that still have no byte to travel with do not count: the producer
+ *        may be the one that has the byte. The default is 64
  * @param limit the number of queued descriptors at which ferry_transport_send_fd() returns -ENOBUFS.
  *        The default is 1024
  * @retval 0 done
@@ -514,7 +555,7 @@ FERRY_EXPORT int ferry_transport_send_file(struct ferry_file_producer **out,
  *
  * A push producer is paused when more bytes are queued than the write high-water mark
  * (bufferevent_setwatermark() with EV_WRITE; a high of 0 means 64 KiB), or as many descriptors as the mark of
- * ferry_transport_set_fd_buffer(). It is resumed when both are at or under their low marks: EV_WRITE's low, and
+ * ferry_transport_set_fd_buffer(), those without a byte to travel with not counted. It is resumed when both are at or under their low marks: EV_WRITE's low, and
  * half of the descriptors' high. Each change runs one callback. If a mark is crossed already, the producer is
  * paused inside this call.
  *

@@ -13,10 +13,20 @@ static const unsigned int space_min = 960;
 static const unsigned int space_first = 4096;
 static const unsigned int space_max = 256 * 1024;
 
+/* Above, copying costs more than the second call of fd_ahead_look_far(). */
+static const unsigned int look_copies_max = 16 * 1024;
+
 void incoming_init(struct incoming *incoming, bool is_socket)
 {
 	incoming->space = space_first;
 	incoming->is_socket = is_socket;
+}
+
+void incoming_set_exact(struct incoming *incoming, bool exact)
+{
+	incoming->exact = exact;
+	incoming->clear = 0;
+	incoming->next = 0;
 }
 
 static ssize_t read_into(const struct incoming *incoming, int fd, struct iovec *vectors, int count,
@@ -51,11 +61,44 @@ static void adapt_space(struct incoming *incoming, size_t length)
 		incoming->space = incoming->space > space_min * 2 ? incoming->space / 2 : space_min;
 }
 
+/* Returns as fd_ahead_look(); and -EBUSY. */
+static int look_ahead(struct incoming *incoming, int fd, const struct evbuffer_iovec *vectors,
+                      int count, size_t space)
+{
+	bool far = incoming->support == FD_AHEAD_FREE && space > look_copies_max;
+	struct fd_ahead ahead = {.length = incoming->next, .descriptors = true};
+	int status = 1;
+
+	if (incoming->clear > 0)
+		return 1;
+	if (ahead.length == 0)
+		status = far ? fd_ahead_look_far(fd, vectors, count, &ahead)
+		             : fd_ahead_look(fd, vectors, count, &ahead);
+	if (status <= 0)
+		return status;
+	if (ahead.descriptors && incoming->undelivered)
+		return -EBUSY;
+	incoming->clear = ahead.length;
+	incoming->next = ahead.next;
+	return 1;
+}
+
+/* A short read has met something that the look passed over, like a byte out of band: the next one looks again. */
+static void note_cleared(struct incoming *incoming, ssize_t length, size_t room)
+{
+	if (length == (ssize_t)room) {
+		incoming->clear -= room;
+	} else {
+		incoming->clear = 0;
+		incoming->next = 0;
+	}
+}
+
 ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input, size_t max,
                       struct ancillary *ancillary, bool *maybe_more)
 {
 	struct evbuffer_iovec vectors[2];
-	size_t space = incoming->space < max ? incoming->space : max;
+	size_t space = incoming->space < max ? incoming->space : max, room = space;
 	ssize_t length = -ENOMEM;
 
 	ancillary_clear(ancillary);
@@ -64,15 +107,25 @@ ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input,
 	if (count > 0) {
 		/* libevent may find more room than was asked for. */
 		count = vectors_cut(vectors, count, space);
-		length = read_into(incoming, fd, vectors, count, ancillary);
+		length = incoming->exact ? look_ahead(incoming, fd, vectors, count, space) : 1;
 	}
 	if (length > 0) {
+		if (incoming->exact && room > incoming->clear)
+			room = incoming->clear;
+		count = vectors_cut(vectors, count, room);
+		length = read_into(incoming, fd, vectors, count, ancillary);
+		if (incoming->exact)
+			note_cleared(incoming, length, room);
+	}
+	if (length > 0) {
+		incoming->undelivered = true;
 		adapt_space(incoming, (size_t)length);
 		count = vectors_cut(vectors, count, (size_t)length);
 		evbuffer_commit_space(input, vectors, count);
 	}
 	evbuffer_freeze(input, 0);
 	/* The kernel ends a read at a descriptor: more bytes may wait behind it. */
-	*maybe_more = length == (ssize_t)space || ancillary->count > 0 || ancillary->truncated;
+	*maybe_more = length == (ssize_t)space || length == -EBUSY || incoming->next > 0 ||
+	              ancillary->count > 0 || ancillary->truncated;
 	return length;
 }

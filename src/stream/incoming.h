@@ -8,23 +8,44 @@
 #include <event2/buffer.h>
 
 #include "kernel/ancillary.h"
+#include "kernel/fd_ahead.h"
 
 /*
  * The incoming stream: one read moves bytes to the input buffer, and returns the descriptors that came with
  * them and whether the kernel has dropped others.
+ *
+ * With exact positions a read has descriptors at its first byte or not at all (kernel/fd_ahead.h). No read costs
+ * less than a look, because no other call returns without consuming it whether the next message has descriptors.
+ * A look covers all bytes that are in the socket, if the stream brings more than a few: `clear` counts those that
+ * are still to be read.
  */
 struct incoming {
 	unsigned int space; /* room for the next read; grows and shrinks with what arrives */
 	bool is_socket;     /* recvmsg(2), not readv(2) */
+	bool exact;         /* positions are found, as `support` permits */
+	bool undelivered;   /* bytes have been read that the user was not offered */
+	enum fd_ahead_support support;
+	size_t
+	    clear; /* bytes in the socket that are known to have no descriptors behind the first of them */
+	size_t next; /* the same for the bytes behind these, which begin with descriptors */
 };
 
 void incoming_init(struct incoming *incoming, bool is_socket);
+
+/* Finds positions from now on, or no longer. Also for another socket: what is known of the socket is forgotten. */
+void incoming_set_exact(struct incoming *incoming, bool exact);
+
+/* The user was offered all bytes; or is about to be. */
+static inline void incoming_set_undelivered(struct incoming *incoming, bool undelivered)
+{
+	incoming->undelivered = undelivered;
+}
 
 /*
  * Reads once from `fd` into `input`, at most `max` bytes (more than 0).
  *   > 0  bytes read; `maybe_more`: another read is worth a try
  *   0    end of file
- *   < 0  negative errno
+ *   < 0  negative errno; -EBUSY: the next byte may have descriptors, and bytes before it are undelivered
  * In each case the descriptors in `ancillary` are the caller's.
  */
 ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input, size_t max,

@@ -136,6 +136,7 @@ int transport_examine_socket(struct ferry_transport *transport, int fd)
 
 	transport->cookie = cookie;
 	stream->carries_fds = domain == AF_UNIX;
+	incoming_set_exact(&transport->in.stream, transport->in.exact && domain == AF_UNIX);
 	stream->is_socket = true;
 	stream->is_inet = domain == AF_INET || domain == AF_INET6;
 	return 0;

@@ -46,6 +46,7 @@ void transport_deliver_input(struct ferry_transport *transport)
 	transport_deliver_made(transport);
 	if (!transport_is_open(transport) || transport->protocol.table == NULL)
 		return;
+	incoming_set_undelivered(&transport->in.stream, false);
 	if (transport->protocol.table->data_received != NULL && evbuffer_get_length(input) > 0)
 		transport->protocol.table->data_received(transport, input, transport->protocol.context);
 }

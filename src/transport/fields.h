@@ -52,6 +52,7 @@ struct transport_in {
 	struct incoming stream;
 	enum transport_in_half half;
 	bool paused; /* by the user */
+	bool exact;  /* the user wants the exact positions of descriptors, where there are any */
 	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
 	struct {
 		int *fds;

@@ -36,6 +36,9 @@ static ssize_t read_once(struct ferry_transport *transport, size_t max, bool *ma
 	int fd = bufferevent_getfd(transport->rearm.bev);
 
 	transport->stats.receive_calls++;
+	/* A reader is called with the positions. */
+	if (transport->in.reader != NULL)
+		incoming_set_undelivered(&transport->in.stream, false);
 	ssize_t length = incoming_read(&transport->in.stream, fd, input, max, &ancillary, maybe_more);
 	if (length > 0)
 		count_read(transport, (size_t)length);
@@ -111,6 +114,15 @@ void transport_end_broken(struct ferry_transport *transport)
 	transport_end(transport, reason);
 }
 
+/* Descriptors are next in the socket, and bytes before them were read: offers these, also under the low-water mark.
+ * False if the callback is deferred. libevent then runs it before the next read step, because it is active before
+ * the read event is. */
+static bool offer_before_fds(struct ferry_transport *transport)
+{
+	transport_trigger_read(transport, BEV_TRIG_IGNORE_WATERMARKS);
+	return !transport->in.stream.undelivered;
+}
+
 static void read_ready(struct ferry_transport *transport, short what)
 {
 	size_t budget = read_budget(transport->rearm.bev);
@@ -125,6 +137,9 @@ static void read_ready(struct ferry_transport *transport, short what)
 	/* The write step finds the error of a connection attempt. */
 	if (transport->rearm.connecting)
 		return;
+	/* Of the user's own callback of the bufferevent nothing is known but that it ran before this step. */
+	if (transport->protocol.table == NULL)
+		incoming_set_undelivered(&transport->in.stream, false);
 	transport_deliver_pending(transport);
 	if (transport->in.reader != NULL && transport->out.half == OUT_BROKEN &&
 	    !transport_is_over(transport)) {
@@ -138,7 +153,9 @@ static void read_ready(struct ferry_transport *transport, short what)
 		if (max == 0 || !is_admitted(transport))
 			break;
 		ssize_t length = read_once(transport, max < budget ? max : budget, &maybe_more);
-		if (transport_is_over(transport) || length == -EAGAIN)
+		if (length == -EBUSY && offer_before_fds(transport))
+			continue;
+		if (transport_is_over(transport) || length == -EAGAIN || length == -EBUSY)
 			break;
 		if (length <= 0) {
 			transport_report_event(

@@ -178,8 +178,10 @@ static void offer_input(struct ferry_transport *transport)
 	struct bufferevent *bev = transport->rearm.bev;
 
 	if (transport_is_open(transport) && !transport->rearm.connecting && !transport->in.paused &&
-	    evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+	    evbuffer_get_length(bufferevent_get_input(bev)) > 0) {
+		incoming_set_undelivered(&transport->in.stream, true);
 		transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS);
+	}
 }
 
 int ferry_transport_set_protocol(struct ferry_transport *transport,
@@ -230,6 +232,25 @@ int ferry_transport_set_fd_coalescing(struct ferry_transport *transport, bool co
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	transport->out.stream.coalescing = coalescing;
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+/* Whether the kernel shows positions is asked now: a socket of another kind may be replaced by a unix socket. */
+int ferry_transport_set_fd_positions(struct ferry_transport *transport,
+                                     enum ferry_fd_positions positions)
+{
+	bool exact = positions == FERRY_FD_EXACT;
+
+	if (transport == NULL || (!exact && positions != FERRY_FD_EARLY))
+		return -EINVAL;
+	enum fd_ahead_support support = exact ? fd_ahead_probe() : FD_AHEAD_NONE;
+	if (exact && support == FD_AHEAD_NONE)
+		return -ENOTSUP;
+	struct bufferevent *bev = transport_lock(transport);
+	transport->in.exact = exact;
+	transport->in.stream.support = support;
+	incoming_set_exact(&transport->in.stream, exact && transport->out.stream.carries_fds);
 	bufferevent_unlock(bev);
 	return 0;
 }
