@@ -16,7 +16,7 @@
 struct event_base *base;
 
 static int fds_before;
-static uint32_t random_state;
+static uint32_t random_seed, random_state;
 
 /* Generous enough for valgrind on a loaded machine; a test that works never waits for it. */
 enum { DEADLINE_SECONDS = 120 };
@@ -60,8 +60,9 @@ TCase *support_case(Suite *suite, const char *name)
 int support_run(Suite *suite)
 {
 	const char *seed = getenv("FERRY_TEST_SEED");
-	random_state = seed != NULL ? (uint32_t)strtoul(seed, NULL, 0) : (uint32_t)time(NULL);
-	printf("FERRY_TEST_SEED=%u\n", random_state);
+	random_seed = seed != NULL ? (uint32_t)strtoul(seed, NULL, 0) : (uint32_t)time(NULL);
+	random_state = random_seed;
+	printf("FERRY_TEST_SEED=%u\n", random_seed);
 	fflush(stdout);
 
 	SRunner *runner = srunner_create(suite);
@@ -219,4 +220,19 @@ uint32_t support_random(void)
 uint32_t support_random_below(uint32_t bound)
 {
 	return support_random() % bound;
+}
+
+uint32_t support_seed(void)
+{
+	return random_seed;
+}
+
+void support_reseed(uint32_t seed)
+{
+	/* Each bit of the seed changes half of the state's. */
+	seed ^= seed >> 16;
+	seed *= 0x85ebca6bU;
+	seed ^= seed >> 13;
+	seed *= 0xc2b2ae35U;
+	random_state = seed ^ seed >> 16;
 }

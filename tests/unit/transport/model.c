@@ -1,0 +1,467 @@
+/* Random calls at both ends of a connection, from outside the loop and in callbacks, against a model of what must
+ * come of them: the bytes in order and the files whole, each descriptor no later than its byte and not before
+ * earlier ones, each callback that is due and no other, and no descriptor leaked or closed twice.
+ *
+ * The clock stands still between the walk's own steps. A walk depends on its seed alone (on TCP also on the
+ * kernel's timers), and no verdict on the time. A walk that fails prints its steps, and the command that repeats
+ * it. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+
+#include "closes.h"
+#include "model_channel.h"
+#include "model_sending.h"
+#include "model_trace.h"
+#include "set_clock.h"
+#include "test.h"
+#include "wire.h"
+
+enum { WALKS = 2000, PROCESSES = 40, STEPS = 60, DEPTH_MAX = 2 };
+
+static struct model_end ends[2];
+static enum model_link kind;
+static unsigned int depth; /* of steps in callbacks */
+static bool calm;          /* no step in a callback any more */
+static bool slow;          /* a reader that takes little at a time, and time that passes */
+
+/* ---- settings ---- */
+
+static void steer_reading(struct model_end *end)
+{
+	if (end->channel != NULL) {
+		int status = end->unregistered ? ferry_poller_register(end->poller, end->channel)
+		                               : ferry_poller_unregister(end->poller, end->channel);
+		demand(status == 0, "registering: %d", status);
+		end->unregistered = !end->unregistered;
+		return;
+	}
+	bool pause = one_in(3);
+	int status = CALL(pause ? ferry_transport_pause_reading(end->transport)
+	                        : ferry_transport_resume_reading(end->transport));
+	trace("%s: %s_reading: %d", end->name, pause ? "pause" : "resume", status);
+	demand(status == 0 || (status == -ENOTCONN && model_may_refuse(end)), "reading: %d", status);
+	if (status == 0)
+		end->paused = pause;
+}
+
+static void tune(struct model_end *end)
+{
+	struct ferry_transport *transport = end->transport;
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
+	unsigned int high = 1 + below(100);
+
+	trace("%s: tune", end->name);
+	demand(ferry_transport_set_fd_buffer(transport, high, high + 50) == 0, "set_fd_buffer");
+	demand(ferry_transport_set_max_fds_per_message(transport, 1 + below(253)) == 0,
+	       "set_max_fds_per_message");
+	bufferevent_setwatermark(bev, EV_WRITE, 0, below(100000));
+	bufferevent_set_max_single_read(bev, one_in(3) ? 300 + below(4000) : 256 * 1024);
+	bufferevent_set_max_single_write(bev, one_in(3) ? 300 + below(4000) : 256 * 1024);
+	if (one_in(20)) {
+		end->out.early = true;
+		demand(ferry_transport_set_fd_coalescing(transport, one_in(2)) == 0, "set_fd_coalescing");
+	}
+}
+
+static void steer_producer(struct model_end *end)
+{
+	if (one_in(2))
+		model_end_unregister_producer(end);
+	else
+		model_end_register_producer(end, one_in(2) ? FERRY_PRODUCER_PUSH : FERRY_PRODUCER_PULL);
+}
+
+/* ---- another socket ---- */
+
+static void note_gap(struct model_end *from, struct model_end *to)
+{
+	(void)model_end_look(from);
+	(void)model_end_look(to);
+	model_stream_gap(&from->out, from->stats.bytes_sent, (unsigned int)from->stats.fds_sent,
+	                 to->stats.bytes_received, (unsigned int)to->stats.fds_received);
+}
+
+/* Both ends go on on another connection. The bytes and descriptors that are on their way are lost. */
+static void replace_sockets(void)
+{
+	int fds[2];
+
+	for (int n = 0; n < 2; n++)
+		if (ends[n].socket < 0 || ends[n].half_closing || model_end_is_leaving(&ends[n]))
+			return;
+	trace("both: set_socket");
+	note_gap(&ends[0], &ends[1]);
+	note_gap(&ends[1], &ends[0]);
+	make_pair(kind == MODEL_UNIX ? PAIR_UNIX : PAIR_TCP, fds);
+	for (int n = 0; n < 2; n++) {
+		int status = CALL(ferry_transport_set_socket(ends[n].transport, fds[n]));
+		demand(status == 0, "set_socket: %d", status);
+		demand(close(ends[n].socket) == 0, "ferry closed the old socket");
+		ends[n].socket = fds[n];
+		ends[n].in_kernel = 0;
+	}
+}
+
+/* ---- ends ---- */
+
+static void note_closing(struct model_end *end, int status, bool half)
+{
+	trace("%s: lose_%sconnection: %d", end->name, half ? "write_" : "", status);
+	demand(status == 0 || status == -ENOTCONN, "%s: closing: %d", end->name, status);
+	if (status == 0)
+		*(half ? &end->half_closing : &end->closing) = true;
+	end->closing_at = clock_time();
+}
+
+static void lose(struct model_end *end, bool half)
+{
+	if (end->channel != NULL && half)
+		note_closing(end, CALL(ferry_channel_close_write(end->channel)), half);
+	else if (end->channel != NULL)
+		note_closing(end, CALL(ferry_channel_close(end->channel)), half);
+	else if (half)
+		note_closing(end, CALL(ferry_transport_lose_write_connection(end->transport)), half);
+	else
+		note_closing(end, CALL(ferry_transport_lose_connection(end->transport)), half);
+}
+
+static void end_somehow(struct model_end *end)
+{
+	switch (below(8)) {
+	case 0:
+		if (end->channel != NULL)
+			return;
+		int status = CALL(ferry_transport_abort_connection(end->transport));
+		trace("%s: abort: %d", end->name, status);
+		demand(status == 0 || status == -ENOTCONN, "%s: abort: %d", end->name, status);
+		end->aborted |= status == 0;
+		return;
+	case 1:
+	case 2:
+		if (end->channel != NULL)
+			model_channel_free(end);
+		else
+			model_end_free(end);
+		return;
+	case 3:
+	case 4:
+		lose(end, false);
+		return;
+	default:
+		lose(end, true);
+	}
+}
+
+/* ---- the steps ---- */
+
+/* Only for an end that is no channel. */
+static void step_as_bufferevent(struct model_end *end)
+{
+	switch (below(8)) {
+	case 0:
+	case 1:
+		if (depth == 0 || !model_not_yet(MODEL_MADE_COMES_FIRST))
+			model_end_set_protocol(end, one_in(2));
+		break;
+	case 2:
+		if (one_in(3))
+			replace_sockets();
+		break;
+	case 3:
+		model_add_segment(end);
+		break;
+	case 4:
+	case 5:
+		model_write_by_libevent(end);
+		break;
+	default:
+		model_write_buffer(end);
+	}
+}
+
+static void step_as_channel(struct model_end *end)
+{
+	if (end->polling)
+		model_channel_check_busy(end);
+	else if (depth == 0)
+		model_channel_flush(end);
+}
+
+static void step(struct model_end *end)
+{
+	if (!model_end_is_alive(end) && end->transport == NULL)
+		return;
+	(void)model_end_look(end);
+	if (end->transport == NULL || !model_stream_has_room(&end->out))
+		return;
+	switch (below(24)) {
+	case 0:
+	case 1:
+	case 2:
+		model_send_file(end);
+		break;
+	case 3:
+	case 4:
+	case 5:
+	case 6:
+		model_send_fd(end);
+		break;
+	case 7:
+	case 8:
+		model_steer_file(end);
+		break;
+	case 9:
+	case 10:
+		steer_reading(end);
+		break;
+	case 11:
+		steer_producer(end);
+		break;
+	case 12:
+		tune(end);
+		break;
+	case 13:
+		if (!slow && one_in(3))
+			end_somehow(end);
+		break;
+	case 14:
+	case 15:
+	case 16:
+		if (end->channel != NULL)
+			step_as_channel(end);
+		else
+			step_as_bufferevent(end);
+		break;
+	default:
+		model_write(end);
+	}
+}
+
+void model_act(struct model_end *end)
+{
+	if (calm || depth >= DEPTH_MAX || !one_in(4))
+		return;
+	depth++;
+	for (uint32_t i = below(3); i > 0; i--)
+		step(one_in(3) ? end->other : end);
+	depth--;
+}
+
+/* ---- the loop ---- */
+
+/* True if something has moved. */
+static bool turn(void)
+{
+	bool moved = false;
+
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	for (int n = 0; n < 2; n++) {
+		model_channel_poll(&ends[n]);
+		moved |= model_end_look(&ends[n]);
+	}
+	return moved;
+}
+
+static bool is_settled(void)
+{
+	return !model_end_is_alive(&ends[0]) && !model_end_is_alive(&ends[1]);
+}
+
+/* Turns the loop until both ends are over. If nothing moves, time passes: 100 s at most. */
+static bool pump_until_settled(void)
+{
+	for (unsigned int idle = 0; !is_settled(); idle++) {
+		if (idle == 400)
+			return false;
+		if (turn())
+			idle = 0;
+		if (kind == MODEL_TCP && idle > 0)
+			poll(NULL, 0, 1); /* the timers of the kernel's TCP are real */
+		if (idle % 4 == 3)
+			clock_advance(MODEL_SECOND / 4);
+	}
+	return true;
+}
+
+/* ---- the end of a walk ---- */
+
+static void let_go(struct model_end *end)
+{
+	for (unsigned int i = 0; i < end->file_count; i++) {
+		ferry_file_producer_resume(end->files[i].producer);
+		if (end->files[i].feed >= 0)
+			close(end->files[i].feed);
+		end->files[i].feed = -1;
+	}
+	(void)model_end_look(end);
+	if (end->unregistered && end->channel != NULL)
+		steer_reading(end);
+	if (!model_end_is_alive(end) || end->transport == NULL)
+		return;
+	if (end->producer != NULL)
+		model_end_unregister_producer(end);
+	if (end->channel == NULL)
+		(void)ferry_transport_resume_reading(end->transport);
+	end->paused = false;
+	lose(end, model_not_yet(MODEL_CLOSING_LOSES_NOTHING) || !one_in(3));
+}
+
+/* The peer of one end is gone. Nothing helps the end: files that are paused or dry, a producer that is silent, and
+ * reading that is paused stay so. */
+static void check_alone(struct model_end *end)
+{
+	if (!model_end_is_alive(end) || model_end_is_alive(end->other))
+		return;
+	trace("%s is alone", end->name);
+	bool settled = pump_until_settled();
+	/* The kernel reports a TCP peer that has closed without a reset as one that has ended its half. */
+	bool may_live = kind == MODEL_TCP || end->unregistered;
+	demand(settled || may_live, "the peer is gone, and %s is not over", end->name);
+}
+
+static void check_direction(struct model_end *from, struct model_end *to)
+{
+	bool reads = !to->closing && !to->aborted && to->over && to->reason != -ETIMEDOUT;
+	bool all = reads && from->over && from->reason == 0 &&
+	           !(model_not_yet(MODEL_CLOSING_LOSES_NOTHING) && from->closing);
+	uint64_t sent = reads && kind != MODEL_TCP ? from->stats.bytes_sent : 0;
+
+	for (unsigned int i = 0; i < from->file_count; i++)
+		demand(from->files[i].finished, "%s: item %u is not finished", from->name,
+		       from->files[i].item);
+	model_stream_check_end(&from->out, all, sent);
+	model_stream_close(&from->out);
+}
+
+static void close_end(struct model_end *end)
+{
+	if (end->poller != NULL)
+		model_channel_close(end);
+	else
+		model_end_close(end);
+}
+
+static void finish(void)
+{
+	calm = true;
+	trace("the end");
+	if (!model_not_yet(MODEL_GONE_PEER_ENDS_IT)) {
+		check_alone(&ends[0]);
+		check_alone(&ends[1]);
+	}
+	let_go(&ends[0]);
+	let_go(&ends[1]);
+	if (model_not_yet(MODEL_CLOSING_LOSES_NOTHING) && ends[0].closing && ends[1].closing &&
+	    ends[0].transport != NULL) {
+		(void)ferry_transport_abort_connection(ends[0].transport);
+		ends[0].aborted = true;
+	}
+	demand(pump_until_settled(), "a connection is not over");
+	close_end(&ends[0]);
+	close_end(&ends[1]);
+	pump_turns(3);
+	check_direction(&ends[0], &ends[1]);
+	check_direction(&ends[1], &ends[0]);
+	check_closes();
+}
+
+/* ---- the walk ---- */
+
+static void open_end(struct model_end *end, int read_fd, int write_fd)
+{
+	if (one_in(4) && !model_not_yet(MODEL_CHANNELS_CALL_FROM_LOOP)) {
+		model_channel_open(end, read_fd, write_fd);
+		return;
+	}
+	model_end_open(end, read_fd, write_fd);
+	if (one_in(4))
+		model_add_output_cb(end);
+}
+
+static void open_pipes(void)
+{
+	int there[2], back[2];
+
+	make_pipe(there);
+	make_pipe(back);
+	if (one_in(2))
+		demand(fcntl(there[0], F_SETPIPE_SZ, 4096) > 0, "no small pipe");
+	open_end(&ends[0], back[0], there[1]);
+	open_end(&ends[1], there[0], back[1]);
+}
+
+static void open_sockets(void)
+{
+	int fds[2];
+
+	make_pair(kind == MODEL_UNIX ? PAIR_UNIX : PAIR_TCP, fds);
+	if (kind == MODEL_UNIX && one_in(2))
+		wire_shrink(fds[0]);
+	open_end(&ends[0], fds[0], fds[0]);
+	open_end(&ends[1], fds[1], fds[1]);
+}
+
+/* A timeout for writing that a reader which takes little, but always something, must not reach. */
+static void slow_down(void)
+{
+	struct timeval limit = {.tv_sec = 10};
+	struct model_end *writer = &ends[0], *reader = &ends[1];
+
+	if (writer->channel != NULL || reader->channel != NULL)
+		return;
+	slow = true;
+	bufferevent_set_timeouts(ferry_transport_get_bufferevent(writer->transport), NULL, &limit);
+	writer->write_timeout = limit.tv_sec * MODEL_SECOND;
+	bufferevent_set_max_single_read(ferry_transport_get_bufferevent(reader->transport),
+	                                1 + below(6000));
+	model_write_many(writer);
+}
+
+static void walk(void)
+{
+	kind = (enum model_link)below(MODEL_LINKS);
+	calm = slow = false;
+	depth = 0;
+	model_end_init(&ends[0], "A", &ends[1], kind);
+	model_end_init(&ends[1], "B", &ends[0], kind);
+	if (kind == MODEL_PIPES)
+		open_pipes();
+	else
+		open_sockets();
+	if (one_in(8) && !model_not_yet(MODEL_TIMEOUTS_MEAN_PROGRESS))
+		slow_down();
+	for (int i = 0; i < STEPS; i++) {
+		step(&ends[below(2)]);
+		if (slow || one_in(3))
+			(void)turn();
+		if (slow)
+			clock_advance(below(3 * MODEL_SECOND));
+	}
+	finish();
+}
+
+LOOP_TEST(random_calls_at_both_ends_fit_the_model, PROCESSES)
+{
+	const char *count = getenv("FERRY_MODEL_WALKS");
+	uint32_t walks = count != NULL ? (uint32_t)strtoul(count, NULL, 0) : WALKS;
+	uint32_t first = support_seed();
+
+	for (uint32_t n = (uint32_t)_i; n < walks; n += PROCESSES) {
+		char command[128];
+		int fds_before = count_open_fds();
+		snprintf(command, sizeof(command), "FERRY_TEST_SEED=%u FERRY_MODEL_WALKS=1", first + n);
+		trace_begin(command);
+		support_reseed(first + n);
+		walk();
+		demand(count_open_fds() == fds_before, "%d descriptors, and %d before", count_open_fds(),
+		       fds_before);
+	}
+}
