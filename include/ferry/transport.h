@@ -37,6 +37,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "ferry/export.h"
 #include "ferry/file_producer.h"
@@ -136,6 +137,19 @@ struct ferry_transport_stats {
 	uint64_t file_waits; /**< times a file waited for its source or for the disk */
 
 	uint64_t reserved[11]; /**< zero, for later versions */
+};
+
+/** The process at the other end of a unix socket, as the kernel recorded it at connect(2), listen(2) or
+ *  socketpair(2). It stays the same if that process changes its user, ends, or gives the socket away. Since 0.1. */
+struct ferry_peer_credentials {
+	pid_t
+	    pid; /**< 0: in a process id namespace that this process does not see. The process may have ended, and
+	            *   its number may be that of another one by now: see ferry_transport_get_peer_pidfd() */
+	uid_t
+	    uid; /**< the effective user; 65534 stands for all users without an id in this user namespace */
+	gid_t gid; /**< the effective group */
+
+	uint32_t reserved[5]; /**< zero, for later versions */
 };
 
 /** Receives a descriptor, and owns it. See ferry_transport_set_fd_cb(). Since 0.1. */
@@ -513,6 +527,60 @@ FERRY_EXPORT int ferry_transport_abort_connection(struct ferry_transport *transp
 /** Copies the transport's counters to @p stats. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transport,
                                            struct ferry_transport_stats *stats);
+
+/**
+ * Asks the kernel for the process at the other end of the connection (SO_PEERCRED). It needs no preparation: the
+ * listener need not have asked for users or groups, and the transport may be of ferry_transport_new().
+ *
+ * On an accepted socket this is the process that called connect(2); on a connected one, the process that called
+ * listen(2), or that gave the listening socket its latest backlog; on one of socketpair(2), the process that called
+ * that. A child of fork(2), or a process that the socket was sent to, may be the one that writes.
+ *
+ * @param transport the transport, on a unix socket
+ * @param[out] credentials the process
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ * @retval -EOPNOTSUPP the transport is not on a unix socket
+ * @retval -ENOTCONN the socket has never been connected
+ * @retval -EBADF the socket has been closed behind the transport's back
+ *
+ * May be called in callbacks, also in connection_lost. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_get_peer_credentials(struct ferry_transport *transport,
+                                                      struct ferry_peer_credentials *credentials);
+
+/**
+ * Asks the kernel for the supplementary groups of that process (SO_PEERGROUPS).
+ *
+ * @param transport the transport, on a unix socket
+ * @param[out] groups room for the groups; may be NULL if @p count is 0
+ * @param[in,out] count the room in @p groups, in groups; becomes the number of groups
+ * @retval 0 done
+ * @retval -EINVAL @p transport or @p count is NULL, or @p groups is NULL and @p count is not 0
+ * @retval -ERANGE there are more groups: @p count is how many
+ * @retval -EOPNOTSUPP, -ENOTCONN, -EBADF as ferry_transport_get_peer_credentials()
+ * @retval -ENOPROTOOPT the kernel is older than Linux 4.13
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_get_peer_groups(struct ferry_transport *transport, gid_t *groups,
+                                                 size_t *count);
+
+/**
+ * Asks the kernel for a descriptor of that process (SO_PEERPIDFD), which stays with the process when it ends: unlike
+ * its number, it cannot become another one's. It is readable when the process has ended.
+ *
+ * @param transport the transport, on a unix socket
+ * @return the descriptor, close-on-exec, which the caller owns
+ * @retval -EINVAL @p transport is NULL
+ * @retval -EOPNOTSUPP, -ENOTCONN, -EBADF as ferry_transport_get_peer_credentials()
+ * @retval -ENOPROTOOPT the kernel is older than Linux 6.5
+ * @retval -ESRCH the process has ended, and the kernel is older than Linux 6.16
+ * @retval -EMFILE the descriptor limit is reached
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_get_peer_pidfd(struct ferry_transport *transport);
 
 /**
  * Puts a file, or a range of one, into the stream.

@@ -5,6 +5,9 @@
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83 /* Linux 6.16 */
 #endif
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5 */
+#endif
 
 static int get_option(int fd, int option, void *value, socklen_t *length)
 {
@@ -59,6 +62,11 @@ int socket_get_peer(int fd, struct ucred *peer)
 int socket_get_peer_groups(int fd, gid_t *groups, socklen_t *size)
 {
 	return get_option(fd, SO_PEERGROUPS, groups, size);
+}
+
+int socket_get_peer_pidfd(int fd)
+{
+	return get_int(fd, SO_PEERPIDFD);
 }
 
 int socket_set_pass_rights(int fd, bool pass)

@@ -34,6 +34,9 @@ int socket_get_peer(int fd, struct ucred *peer);
  * Linux 4.13. */
 int socket_get_peer_groups(int fd, gid_t *groups, socklen_t *size);
 
+/* SO_PEERPIDFD: a new descriptor, close-on-exec, for that process. -ENOPROTOOPT before Linux 6.5. */
+int socket_get_peer_pidfd(int fd);
+
 /* SO_PASSRIGHTS: whether the other end of a unix socket may send descriptors. A listening socket passes its
  * setting on to each connection at connect(2). -ENOPROTOOPT before Linux 6.16, where it always may. */
 int socket_set_pass_rights(int fd, bool pass);

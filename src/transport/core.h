@@ -17,6 +17,7 @@
  *   events     the bufferevent's callbacks turned into a protocol's
  *   loop       work that must run from the loop
  *   transport  making, settings, pausing
+ *   peer       the process at the other end
  *   producer, file_producer, file_wait    objects that fill the stream
  *
  * Everything runs with the bufferevent locked. Any callback may free the transport. Its memory lives until
