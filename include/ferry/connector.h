@@ -6,8 +6,8 @@
  * @brief Connects to a unix socket, and waits for room in a full backlog.
  *
  * A path that starts with `@` is a name in Linux's abstract namespace (the rest of the string,
- * without a terminating zero); it has no file. A path holds up to 107 bytes, an abstract name as many
- * after its `@`.
+ * without a terminating zero); it has no file. An abstract name holds up to 107 bytes after its
+ * `@`. A path may be as long as the system allows, and its last component 107 bytes.
  *
  * @code
  * static void connected(struct ferry_connector *connector, int status,
@@ -51,7 +51,11 @@ typedef void (*ferry_connector_connected_cb)(struct ferry_connector *connector, 
  * @retval 0 done: @p connected will run, unless ferry_connector_free() is called first
  * @retval -EINVAL @p base, @p path or @p connected is NULL, @p path is empty or `@`, or
  *         @p timeout is negative or has 1,000,000 or more in its tv_usec
- * @retval -ENAMETOOLONG @p path is longer than a unix address holds
+ * @retval -ENAMETOOLONG an abstract name, or the last component of a path, is longer than a unix address holds;
+ *         or the path is longer than the system allows
+ * @retval -EISDIR @p path is longer than a unix address holds, and ends with a slash
+ * @retval -EOPNOTSUPP @p path is longer than a unix address holds, /proc is not mounted, and the sandbox forbids
+ *         unshare(2)
  * @retval -ENOENT, -ECONNREFUSED, -EACCES, … the first connect(2) failed with this error: nobody listens
  *         there, or the user may not connect
  * @retval -EMFILE the descriptor limit is reached

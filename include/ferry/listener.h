@@ -6,8 +6,8 @@
  * @brief Accepts connections on a unix socket, or on any listening socket, as transports.
  *
  * A path that starts with `@` is a name in Linux's abstract namespace (the rest of the string,
- * without a terminating zero); it has no file. A path holds up to 107 bytes, an abstract name as many
- * after its `@`.
+ * without a terminating zero); it has no file. An abstract name holds up to 107 bytes after its
+ * `@`. A path may be as long as the system allows, and its last component 107 bytes.
  *
  * Clients need permission to write to the socket file and to search its directory. Mode, owner and group of
  * the file are therefore the first access control of a daemon. ferry_listener_allow_uid(), _allow_gid() and
@@ -102,6 +102,12 @@ struct ferry_listener_options {
  * close-on-exec. If accepting fails for want of descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM), the
  * listener pauses for a moment and the connections wait in the backlog.
  *
+ * A path that is longer than a unix address holds is bound by way of its directory's descriptor. getsockname(2)
+ * then returns `/proc/self/fd/N/NAME`, whose N means something in this process only. If /proc is not mounted, a
+ * thread with a working directory of its own binds the name, for which the sandbox must allow unshare(2); the
+ * address is then `NAME` alone. Without /proc a mode that the umask cuts, or an owner or a group, needs Linux 6.6,
+ * or a directory in which no other user can replace the file.
+ *
  * If @p accepted is NULL, the listener accepts nothing: it owns the socket, its file and its lock, and other
  * code accepts on the descriptor of ferry_listener_get_fd(), such as a poller (ferry/poller.h) or the
  * receiver of a socket set (ferry/socket_set.h). ferry_listener_enable() and the calls that decide who may
@@ -110,7 +116,7 @@ struct ferry_listener_options {
  * With @c options->lock the process holds a lock by flock(2) on the file PATH.lock for as long as the listener
  * lives; the kernel releases it when the process ends, however that ends. The process that wins the lock
  * removes the socket file of its predecessor, if that is a socket of this user or of @c owner and nobody
- * listens on it. Of several processes that start at once, one therefore gets the path, and a daemon that was
+ * listens on it; root removes that of any user, and replaces a PATH.lock that another user has left. Of several processes that start at once, one therefore gets the path, and a daemon that was
  * killed can start again at once. The lock's file contains the process id of its holder, for people to read.
  * ferry_listener_free() removes the socket file, then PATH.lock; a killed process leaves both.
  *
@@ -133,12 +139,15 @@ struct ferry_listener_options {
  *         first version of the structure, or larger than this version and members that this version does not
  *         know are not zero; @c mode has other than permission bits; @c backlog is negative; the user namespace
  *         has no such @c owner or @c group
- * @retval -ENAMETOOLONG @p path is longer than a unix address holds
+ * @retval -ENAMETOOLONG an abstract name, or the last component of a path, is longer than a unix address holds;
+ *         or the path is longer than the system allows
+ * @retval -EISDIR @p path is longer than a unix address holds, and ends with a slash
+ * @retval -EOPNOTSUPP /proc is not mounted, and the sandbox or the kernel has no other way: see above
  * @retval -EADDRINUSE without the lock: the path exists, whatever it is, or the name is taken. With it: another
  *         process, or another listener of this one, has the path; or the path is something else than a socket
- *         of this user or of @c owner, which is left
+ *         that may be removed, which is left
  * @retval -EPERM the process may not give the socket file to @c owner or @c group, or may not set its mode;
- *         or PATH.lock belongs to another user, has several names (hard links), is no regular file or
+ *         or PATH.lock belongs to another user and this one is not root, has several names (hard links), is no regular file or
  *         contains what ferry does not write
  * @retval -ELOOP PATH.lock is a symbolic link
  * @retval -EACCES PATH.lock cannot be made or opened for writing; or from bind(2)

@@ -134,7 +134,8 @@ FERRY_EXPORT int ferry_socket_set_add_listener(struct ferry_socket_set *set, con
  * @param name of the socket; if several have it, all of them that have a file
  * @retval 0 done, also if the set owns the file already
  * @retval -EINVAL @p set or @p name is NULL
- * @retval -ENOENT no socket has that name, none of them is bound to a path, or no file is there
+ * @retval -ENOENT no socket has that name, none of them is bound to a path, no file is there, or the path is one
+ *         of /proc/self/fd, which leads elsewhere in another process
  * @retval -EADDRINUSE the file at the path is not a socket
  * @retval -EMFILE no descriptor slot is free
  * @retval other the error of open(2) or fstatat(2)

@@ -50,6 +50,7 @@ static void connector_destroy(struct ferry_connector *connector)
 		event_free(connector->turn);
 	if (connector->fd >= 0)
 		close(connector->fd);
+	address_close(&connector->address);
 	free(connector);
 }
 
@@ -70,12 +71,9 @@ static void wait_for_room(struct ferry_connector *connector)
 
 static void attempt_connection(struct ferry_connector *connector)
 {
-	int result;
 	do
-		result = connect(connector->fd, (const struct sockaddr *)&connector->address.un,
-		                 connector->address.length);
-	while (result < 0 && errno == EINTR);
-	connector->status = result < 0 ? -errno : 0;
+		connector->status = address_connect(&connector->address, connector->fd);
+	while (connector->status == -EINTR);
 	if (connector->status == -EAGAIN)
 		wait_for_room(connector);
 }
@@ -134,13 +132,15 @@ int ferry_connector_new_unix(struct ferry_connector **out, struct event_base *ba
 	const int64_t length = timeout != NULL ? clock_from_timeval(timeout) : TIMEOUT_DEFAULT;
 	if (length < 0)
 		return (int)length;
-	int status = address_from_string(&address, path);
+	int status = address_open(&address, path);
 	if (status != 0)
 		return status;
 
 	struct ferry_connector *connector = calloc(1, sizeof(*connector));
-	if (connector == NULL)
+	if (connector == NULL) {
+		address_close(&address);
 		return -ENOMEM;
+	}
 	connector->base = base;
 	connector->address = address;
 	connector->fd = -1;

@@ -46,7 +46,15 @@ static int listener_new(struct ferry_listener **out, struct event_base *base,
 	return 0;
 }
 
-static int open_socket(struct ferry_listener *listener, const struct address *address,
+static int bind_abstract(int fd, const char *name)
+{
+	struct address address;
+	const int status = address_from_string(&address, name);
+
+	return status == 0 ? address_bind(&address, fd) : status;
+}
+
+static int open_socket(struct ferry_listener *listener, const char *path,
                        const struct ferry_listener_options *options)
 {
 	const struct socket_file_access access = {options->mode, options->owner, options->group};
@@ -55,11 +63,11 @@ static int open_socket(struct ferry_listener *listener, const struct address *ad
 	if (listener->fd < 0)
 		return -errno;
 
-	int status = 0;
-	if (!address_is_abstract(address))
-		status = socket_file_bind(&listener->file, listener->fd, address, &access, options->lock);
-	else if (bind(listener->fd, (const struct sockaddr *)&address->un, address->length) < 0)
-		status = -errno;
+	int status;
+	if (address_is_abstract(path))
+		status = bind_abstract(listener->fd, path);
+	else
+		status = socket_file_bind(&listener->file, listener->fd, path, &access, options->lock);
 	if (status == 0 && listen(listener->fd, options->backlog) < 0)
 		status = -errno;
 	return status;
@@ -103,20 +111,17 @@ int ferry_listener_new_unix(struct ferry_listener **out, struct event_base *base
                             const struct ferry_listener_options *options,
                             ferry_listener_accepted_cb accepted, void *context)
 {
-	struct address address;
 	struct ferry_listener_options complete;
 	struct ferry_listener *listener = NULL;
 
-	if (out == NULL || base == NULL)
+	if (out == NULL || base == NULL || path == NULL || path[0] == '\0')
 		return -EINVAL;
 
 	int status = complete_options(&complete, options);
 	if (status == 0)
-		status = address_from_string(&address, path);
-	if (status == 0)
 		status = listener_new(&listener, base, accepted, context);
 	if (status == 0)
-		status = open_socket(listener, &address, &complete);
+		status = open_socket(listener, path, &complete);
 	if (status == 0 && accepted != NULL)
 		status = acceptor_start(&listener->acceptor, listener->fd);
 

@@ -37,15 +37,37 @@ static struct lock_name name_of_lock(const char *name)
 
 /* In a directory where other users may write, the name can lead to any file. ferry must not write to a file of
  * this user that somebody has linked or moved there, and must not remove it. */
+static bool has_shape(const struct stat *status)
+{
+	return S_ISREG(status->st_mode) && status->st_nlink <= 1 && status->st_size <= LOCK_SIZE_MAX;
+}
+
 static bool is_lock(const struct stat *status)
 {
-	return S_ISREG(status->st_mode) && status->st_uid == geteuid() && status->st_nlink <= 1 &&
-	       status->st_size <= LOCK_SIZE_MAX;
+	return has_shape(status) && status->st_uid == geteuid();
 }
 
 static bool is_same(const struct stat *a, const struct stat *b)
 {
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Whether the file contains what lock_file_sign() writes. */
+static bool is_signed(int fd)
+{
+	char line[LOCK_SIZE_MAX + 1] = "";
+	const ssize_t length = pread(fd, line, LOCK_SIZE_MAX, 0);
+	if (length < 0)
+		return false;
+	const size_t digits = strspn(line, "0123456789");
+	return length == 0 || (digits > 0 && (size_t)length == digits + 1 && line[digits] == '\n');
+}
+
+/* Root may remove the lock that another user has left. The process that left it may have been started as root, or
+ * ran as a user before the program was started as root. */
+static bool may_replace(const struct stat *status, int fd)
+{
+	return geteuid() == 0 && status->st_uid != 0 && has_shape(status) && is_signed(fd);
 }
 
 /* Locks the open file. -EAGAIN: the name does not lead to it any more. */
@@ -55,7 +77,8 @@ static int lock_opened(int directory, const char *name, int fd)
 
 	if (fstat(fd, &opened) < 0)
 		return -errno;
-	if (!is_lock(&opened))
+	const bool foreign = may_replace(&opened, fd);
+	if (!foreign && !is_lock(&opened))
 		return -EPERM;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
@@ -63,6 +86,8 @@ static int lock_opened(int directory, const char *name, int fd)
 		return errno == ENOENT ? -EAGAIN : -errno;
 	if (!is_same(&opened, &found))
 		return -EAGAIN;
+	if (foreign)
+		return unlinkat(directory, name, 0) < 0 && errno != ENOENT ? -errno : -EAGAIN;
 	if (!is_lock(&found))
 		return -EPERM;
 	/* A user who can open the file can lock it. And the umask may have removed bits of this user. */
@@ -71,11 +96,21 @@ static int lock_opened(int directory, const char *name, int fd)
 	return 0;
 }
 
-/* O_NONBLOCK: the name may lead to a pipe. */
+/* O_NONBLOCK: the name may lead to a pipe. In a sticky directory the kernel refuses O_CREAT for another user's
+ * file, to root as well (fs.protected_regular). */
+static int open_lock(int directory, const char *name)
+{
+	const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+	const int fd = openat(directory, name, flags | O_CREAT, 0600);
+
+	if (fd < 0 && errno == EACCES && geteuid() == 0)
+		return openat(directory, name, flags);
+	return fd;
+}
+
 static int try_to_acquire(int directory, const char *name)
 {
-	const int fd = openat(directory, name,
-	                      O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+	const int fd = open_lock(directory, name);
 	if (fd < 0)
 		return -errno;
 	const int status = lock_opened(directory, name, fd);

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,6 +9,7 @@
 
 #include "endpoint/lock_file.h"
 #include "endpoint/stale_socket.h"
+#include "kernel/path_fd.h"
 
 /* bind(2) gives the file the permission bits of the socket's own inode, less the umask. socket_file_bind()
  * therefore sets the mode by fchmod(2) on the socket before, and the file never has a wider one. umask(2) could
@@ -29,19 +29,13 @@
 
 static int open_directory(struct socket_file *file, const char *path)
 {
-	char directory[sizeof(file->name)] = ".";
-	const char *slash = strrchr(path, '/');
-	const char *name = slash != NULL ? slash + 1 : path;
-
-	if (slash != NULL) {
-		/* Including the slash, because the directory may be "/". */
-		const size_t length = (size_t)(name - path);
-		memcpy(directory, path, length);
-		directory[length] = '\0';
-	}
+	const char *name;
+	const int directory = address_open_directory(path, &name);
+	if (directory < 0)
+		return directory;
 	memcpy(file->name, name, strlen(name) + 1);
-	file->directory = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return file->directory < 0 ? -errno : 0;
+	file->directory = directory;
+	return 0;
 }
 
 static bool is_ours(const struct socket_file *file, const struct stat *status)
@@ -69,14 +63,36 @@ static bool changes_hands(const struct socket_file_access *access)
 	return access->owner != (uid_t)-1 || access->group != (gid_t)-1;
 }
 
-/* fchmod(2) fails on an O_PATH descriptor, and chmod(2) by name could reach a file that was swapped in. The
- * name in /proc leads to the inode of the descriptor. */
-static int set_mode(int fd, mode_t mode)
+static int set_owner(int fd, const struct socket_file_access *access)
 {
-	char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+	if (!changes_hands(access))
+		return 0;
+	return fchownat(fd, "", access->owner, access->group, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	return chmod(link, mode) < 0 ? -errno : 0;
+/* Whether nobody but root and this user can put another file in the place of `fd`, which has the name in the
+ * directory. In a sticky directory the owner of a file could, and it may have one by now. */
+static bool is_fixed(const struct socket_file *file, int fd)
+{
+	struct stat directory, status;
+
+	if (fstat(file->directory, &directory) < 0 || fstat(fd, &status) < 0)
+		return false;
+	if (directory.st_uid != 0 && directory.st_uid != geteuid())
+		return false;
+	if ((directory.st_mode & 022) == 0)
+		return true;
+	return (directory.st_mode & S_ISVTX) != 0 && status.st_uid == geteuid();
+}
+
+/* The last resort, without /proc before Linux 6.6, is the name. chmod(2) follows a symbolic link there. */
+static int set_mode(const struct socket_file *file, int fd, mode_t mode)
+{
+	const int status = path_fd_chmod(fd, mode);
+
+	if (status != -EOPNOTSUPP || !is_fixed(file, fd))
+		return status;
+	return fchmodat(file->directory, file->name, mode, 0) < 0 ? -errno : 0;
 }
 
 /* Owner, group and mode, if the file is the one that was bound. The mode comes last: see above. */
@@ -94,11 +110,10 @@ static int set_access(const struct socket_file *file, const struct socket_file_a
 		result = -EADDRINUSE;
 	else if (status.st_uid != geteuid() || status.st_nlink != 1)
 		result = -EPERM; /* the file was swapped in between bind(2) and identify() */
-	else if (changes_hands(access) &&
-	         fchownat(fd, "", access->owner, access->group, AT_EMPTY_PATH) < 0)
-		result = -errno;
 	if (result == 0)
-		result = set_mode(fd, access->mode);
+		result = set_owner(fd, access);
+	if (result == 0)
+		result = set_mode(file, fd, access->mode);
 	close(fd);
 	return result;
 }
@@ -119,9 +134,10 @@ static int bind_with_access(struct socket_file *file, int fd, const struct addre
 	struct stat status;
 	int result = 0;
 
-	if (fchmod(fd, changes_hands(access) ? 0 : access->mode) < 0 ||
-	    bind(fd, (const struct sockaddr *)&address->un, address->length) < 0)
+	if (fchmod(fd, changes_hands(access) ? 0 : access->mode) < 0)
 		result = -errno;
+	if (result == 0)
+		result = address_bind(address, fd);
 	if (result == 0)
 		result = identify(file, &status);
 	if (result == 0 && (changes_hands(access) || (status.st_mode & 07777) != access->mode))
@@ -129,15 +145,19 @@ static int bind_with_access(struct socket_file *file, int fd, const struct addre
 	return result;
 }
 
-int socket_file_bind(struct socket_file *file, int fd, const struct address *address,
+int socket_file_bind(struct socket_file *file, int fd, const char *path,
                      const struct socket_file_access *access, bool locked)
 {
+	struct address address;
+
 	*file = SOCKET_FILE_NONE;
-	int result = open_directory(file, address->un.sun_path);
-	if (result == 0 && locked)
-		result = lock_path(file, address, access->owner);
+	int result = open_directory(file, path);
 	if (result == 0)
-		result = bind_with_access(file, fd, address, access);
+		result = address_in_directory(&address, path, file->directory);
+	if (result == 0 && locked)
+		result = lock_path(file, &address, access->owner);
+	if (result == 0)
+		result = bind_with_access(file, fd, &address, access);
 	if (result == 0)
 		return 0;
 
@@ -166,7 +186,11 @@ int socket_file_find(struct socket_file *file, int fd)
 	if (path[0] == '\0')
 		return -ENOENT;
 
-	int result = strlen(path) < sizeof(file->name) ? open_directory(file, path) : -ENAMETOOLONG;
+	/* The number is that of a descriptor of the process that bound the socket, at that time. */
+	if (strncmp(path, "/proc/self/fd/", strlen("/proc/self/fd/")) == 0)
+		return -ENOENT;
+
+	int result = open_directory(file, path);
 	if (result == 0)
 		result = identify(file, &status);
 	if (result != 0)

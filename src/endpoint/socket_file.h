@@ -30,14 +30,14 @@ struct socket_file {
 /* Forgets the file without removing it: ownership has moved elsewhere. */
 void socket_file_forget(struct socket_file *file);
 
-/* Binds `fd` to the path of `address`. The file never gives more permissions than `access`. With `locked` it
+/* Binds `fd` to a path of any length. The file never gives more permissions than `access`. With `locked` it
  * first acquires the lock of the path and removes a stale socket file. On failure no file is left, except one
  * that fstatat(2) fails for: that may belong to somebody else. */
-int socket_file_bind(struct socket_file *file, int fd, const struct address *address,
+int socket_file_bind(struct socket_file *file, int fd, const char *path,
                      const struct socket_file_access *access, bool locked);
 
-/* Finds the file of a socket that is bound already, by its address. -ENOENT: the socket has no path, or there
- * is no file. -EADDRINUSE: the file is not a socket. */
+/* Finds the file of a socket that is bound already, by its address. -ENOENT: the socket has no path, there is no
+ * file, or the path is that of a descriptor. -EADDRINUSE: the file is not a socket. */
 int socket_file_find(struct socket_file *file, int fd);
 
 /* Makes this object the one that removes the file. */

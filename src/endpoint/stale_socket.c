@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,8 +18,7 @@ static int try_to_connect(const struct address *address)
 		return -errno;
 
 	do
-		status =
-		    connect(fd, (const struct sockaddr *)&address->un, address->length) < 0 ? -errno : 0;
+		status = address_connect(address, fd);
 	while (status == -EINTR);
 	close(fd);
 	return status;
@@ -42,6 +42,16 @@ static int check_dead(const struct address *address)
 	}
 }
 
+/* Root may remove any socket that nobody listens on: the owner of the file may have been a process that was
+ * started as root and gave the file, or itself, to another user. */
+static bool may_replace(const struct stat *status, uid_t owner)
+{
+	const uid_t user = geteuid();
+
+	return S_ISSOCK(status->st_mode) &&
+	       (user == 0 || status->st_uid == user || status->st_uid == owner);
+}
+
 /* `fd` is the file, opened before the attempt to connect. It keeps the inode in use: otherwise the file system
  * may give the inode number to the next file, and a live socket would pass for the dead one. */
 static int remove_if_dead(int directory, const char *name, int fd, const struct address *address,
@@ -51,7 +61,7 @@ static int remove_if_dead(int directory, const char *name, int fd, const struct 
 
 	if (fstat(fd, &tried) < 0)
 		return -errno;
-	if (!S_ISSOCK(tried.st_mode) || (tried.st_uid != geteuid() && tried.st_uid != owner))
+	if (!may_replace(&tried, owner))
 		return -EADDRINUSE;
 	const int status = check_dead(address);
 	if (status != 0)

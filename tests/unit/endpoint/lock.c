@@ -344,18 +344,81 @@ TEST(the_lock_of_another_program_is_respected)
 
 enum { NOBODY = 65534, SOMEBODY = 12345 };
 
-TEST(a_file_of_another_user_is_refused_and_left)
+/* The files of a dead owner that was another user, or gave its files to one. */
+static void leave_stale_files_of(uid_t socket_owner, uid_t lock_owner)
+{
+	leave_stale_files();
+	ck_assert_int_eq(chown(socket_path, socket_owner, socket_owner), 0);
+	ck_assert_int_eq(chown(lock_path, lock_owner, lock_owner), 0);
+}
+
+/* Also in a directory like /tmp, where fs.protected_regular refuses O_CREAT for another user's file. */
+LOOP_TEST(root_takes_the_place_of_a_dead_owner_of_any_user, 2)
+{
+	static const struct {
+		uid_t socket, lock;
+	} owners[] = {{NOBODY, 0}, {0, NOBODY}, {NOBODY, NOBODY}, {SOMEBODY, NOBODY}};
+	if (!is_root())
+		return;
+	set_directory_mode(_i == 0 ? 0700 : 01777);
+	for (int i = 0; i < COUNT(owners); i++) {
+		leave_stale_files_of(owners[i].socket, owners[i].lock);
+		own_and_leave();
+	}
+	write_file(lock_path, "", 0644); /* its owner was killed before it had signed */
+	ck_assert_int_eq(chown(lock_path, NOBODY, NOBODY), 0);
+	own_and_leave();
+}
+
+TEST(root_leaves_a_live_owner_of_any_user_in_its_place)
 {
 	if (!is_root())
 		return;
-	write_file(lock_path, "", 0666);
-	ck_assert_int_eq(chown(lock_path, NOBODY, NOBODY), 0);
-	/* Linux may refuse root too, in a directory where other users may write. */
-	expect_lock_refusal(-EPERM);
-	expect_file(lock_path, "", 0666);
-	unlink(lock_path);
+	leave_stale_files_of(NOBODY, NOBODY);
+	int fd = open(lock_path, O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(__real_flock(fd, LOCK_EX), 0);
+	expect_refusal(-EADDRINUSE);
+	ck_assert(path_exists(socket_path) && path_exists(lock_path));
+	close(fd);
+	own_and_leave();
 
-	leave_stale_socket();
+	/* The owner knows nothing of locks. */
+	fd = listen_unix(socket_path);
+	ck_assert_int_eq(chown(socket_path, NOBODY, NOBODY), 0);
+	expect_refusal(-EADDRINUSE);
+	ck_assert(path_exists(socket_path));
+	close(fd);
+	own_and_leave();
+
+	/* A listener whose files were given away, as `chown -R` does. */
+	struct ferry_listener *listener = own();
+	ck_assert_int_eq(chown(socket_path, NOBODY, NOBODY), 0);
+	ck_assert_int_eq(chown(lock_path, NOBODY, NOBODY), 0);
+	expect_refusal(-EADDRINUSE);
+	ferry_listener_free(listener);
+	ck_assert(!path_exists(socket_path) && !path_exists(lock_path));
+}
+
+TEST(root_leaves_what_is_not_the_lock_of_another_user)
+{
+	static const char *const contents[] = {"secret", "12345", "\n", "12 34\n", "12345\n\n"};
+	if (!is_root())
+		return;
+	for (int i = 0; i < COUNT(contents); i++) {
+		write_file(lock_path, contents[i], 0644);
+		ck_assert_int_eq(chown(lock_path, NOBODY, NOBODY), 0);
+		expect_lock_refusal(-EPERM);
+		expect_file(lock_path, contents[i], 0644);
+		unlink(lock_path);
+	}
+	write_file(other_path, "12345\n", 0600);
+	ck_assert_int_eq(chown(other_path, NOBODY, NOBODY), 0);
+	ck_assert_int_eq(link(other_path, lock_path), 0);
+	expect_lock_refusal(-EPERM);
+	unlink(lock_path);
+	unlink(other_path);
+
+	write_file(socket_path, "", 0644);
 	ck_assert_int_eq(chown(socket_path, NOBODY, NOBODY), 0);
 	expect_path_is_left();
 	unlink(socket_path);
@@ -410,4 +473,10 @@ TEST(another_user_takes_nothing_of_ours)
 	const int told = try_as(NOBODY);
 	ck_assert(told == -EPERM || told == -EACCES); /* depending on fs.protected_regular */
 	unlink(lock_path);
+
+	leave_stale_socket();
+	ck_assert_int_eq(chown(socket_path, SOMEBODY, SOMEBODY), 0);
+	ck_assert_int_eq(try_as(NOBODY), -EADDRINUSE);
+	ck_assert(path_exists(socket_path));
+	unlink(socket_path);
 }

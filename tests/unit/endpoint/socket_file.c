@@ -51,7 +51,7 @@ TEST(an_address_has_107_bytes_of_path_and_a_zero)
 	name[107] = '\0';
 	ck_assert_int_eq(address_from_string(&address, name), 0);
 	ck_assert_uint_eq(address.length, offsetof(struct sockaddr_un, sun_path) + 108);
-	ck_assert(!address_is_abstract(&address));
+	ck_assert(!address_is_abstract(name));
 	name[107] = 'a';
 	name[108] = '\0';
 	ck_assert_int_eq(address_from_string(&address, name), -ENAMETOOLONG);
@@ -65,7 +65,7 @@ TEST(an_abstract_name_has_no_terminating_zero)
 	ck_assert_int_eq(address_from_string(&address, "@ab"), 0);
 	ck_assert_uint_eq(address.length, offsetof(struct sockaddr_un, sun_path) + 3);
 	ck_assert_mem_eq(address.un.sun_path, "\0ab", 3);
-	ck_assert(address_is_abstract(&address));
+	ck_assert(address_is_abstract("@ab"));
 
 	memset(name, '@', sizeof(name));
 	name[108] = '\0';

@@ -1,0 +1,23 @@
+#include "kernel/optional_call.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+/* A kernel without the call fails with ENOSYS. A seccomp filter fails with the errno that its author chose: ENOSYS
+ * in newer container runtimes; EPERM in older ones, for every call that their list does not have, also where the
+ * call itself never fails with EPERM. If EPERM was meant, the other way fails with it too. */
+
+enum { ERRORS_MAX = 2 };
+
+static const int absent[][ERRORS_MAX] = {
+    [CALL_FCHMODAT2] = {ENOSYS, EPERM},
+    [CALL_UNSHARE] = {ENOSYS, EPERM},
+};
+
+bool optional_call_is_absent(enum optional_call call, int error)
+{
+	for (size_t i = 0; i < ERRORS_MAX; i++)
+		if (absent[call][i] == error)
+			return error != 0;
+	return false;
+}
