@@ -31,7 +31,8 @@
  * @endcode
  *
  * One thread uses a poller and all its channels. The functions may be called in callbacks of other objects in
- * the poller's event_base (a file's, a producer's), but those that run the loop return -EBUSY there.
+ * the poller's event_base (a file's, a producer's), but those that run the loop return -EBUSY there. Such
+ * callbacks run during polls and flushes, with the exceptions that docs/callbacks.md lists.
  */
 
 #include <stdbool.h>
@@ -153,7 +154,8 @@ FERRY_EXPORT int ferry_channel_new_transport(struct ferry_channel **out,
 
 /**
  * Closes a channel at once, registered or not, and frees it. Drops the output that is queued. The descriptors
- * of the channel are closed when the call returns; in a callback, soon after.
+ * of the channel are closed when the call returns; if ferry_channel_new_transport() has made it, in the next
+ * poll or flush, by the transport's bufferevent. Legal in callbacks.
  *
  * The object itself lives until the next poll, because events of the last poll may point to it. Until then its
  * functions return -ENOTCONN, and another ferry_channel_free() does nothing. NULL: nothing happens. Since 0.1.

@@ -56,7 +56,10 @@ FERRY_EXPORT int ferry_poller_new(struct ferry_poller **out);
 /** Frees a poller. Closes and frees the registered channels, as ferry_channel_free(), and the descriptors of
  *  events that the caller has not stolen. The memory that events of the last poll point to becomes invalid.
  *  Channels that are not registered still belong to the caller, which can write to them, flush and free them.
- *  Not to be called in a callback from the poller's event_base. NULL: nothing happens. Since 0.1. */
+ *  The `finished` of files that are left runs inside this call, with -ECANCELED. In a callback from the poller's
+ *  event_base all channels are closed at once; the poller itself goes when the call that runs the callback
+ *  returns, or, if this is a transport's call that runs pause_producing or stop_producing, when this thread next
+ *  makes or frees a poller. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_poller_free(struct ferry_poller *poller);
 
 /** Returns the poller's event_base, for transports that become channels by ferry_channel_new_transport(). The
@@ -73,7 +76,7 @@ FERRY_EXPORT struct event_base *ferry_poller_get_base(const struct ferry_poller 
  * @retval 0 done
  * @retval -EINVAL an argument is NULL, or the channel was made with another poller
  * @retval -EALREADY the channel is registered
- * @retval -ENOTCONN the channel was freed; the next poll frees its memory
+ * @retval -ENOTCONN the channel was freed, and the next poll frees its memory; or the poller is being freed
  * @retval -ENOMEM out of memory
  *
  * Since 0.1.
@@ -138,7 +141,8 @@ FERRY_EXPORT int ferry_poller_add_server(struct ferry_channel **out, struct ferr
  * @retval -EINVAL @p poller or @p events is NULL, @p max is not positive, or @p timeout is negative
  * @retval -ENOENT no event can come: no channel is registered, or each has had its FERRY_CHANNEL_CLOSED
  * @retval -EINTR ferry_poller_interrupt() was called since the last poll, or during this one; no event is lost
- * @retval -EBUSY called in a callback from the poller's event_base
+ * @retval -EBUSY called in a callback from the poller's event_base, or in pause_producing or stop_producing
+ * @retval -ECANCELED a callback has freed the poller
  * @retval -ENOMEM out of memory; nothing is lost, and the next poll tries again
  * @retval -EIO the event_base has failed
  *
@@ -175,6 +179,7 @@ FERRY_EXPORT int ferry_poller_interrupt(struct ferry_poller *poller);
  * @retval 0 done: everything was sent, and no connection had failed
  * @retval -EINVAL @p poller is NULL, or @p timeout is negative; no channel is closed
  * @retval -EBUSY called in a callback from the poller's event_base; no channel is closed
+ * @retval -ECANCELED a callback has freed the poller
  * @retval -EINTR all are closed; ferry_poller_interrupt() ended the sending early
  * @retval -ETIMEDOUT all are closed, and some output was not sent
  * @retval -EPIPE all are closed, and a connection had failed with output in its queue

@@ -57,11 +57,16 @@ static int settle_reading(struct ferry_channel *channel, bool idle)
 	return 0;
 }
 
+static bool ends_with_peer(const struct ferry_channel *channel)
+{
+	return channel->in.half == CHANNEL_HALF_ENDED && !channel->settings.half_close &&
+	       channel->life == CHANNEL_OPEN;
+}
+
 void channel_settle_end(struct ferry_channel *channel)
 {
-	if (channel->in.half == CHANNEL_HALF_ENDED && !channel->settings.half_close &&
-	    channel->life == CHANNEL_OPEN)
-		transport_close_with_peer(channel->transport);
+	if (ends_with_peer(channel))
+		transport_close_with_peer_later(channel->transport);
 }
 
 static int start_reading(struct ferry_channel *channel)
@@ -123,12 +128,20 @@ static void file_descriptors_lost(struct ferry_transport *transport, void *conte
 
 static void read_connection_lost(struct ferry_transport *transport, void *context)
 {
-	(void)transport;
 	struct ferry_channel *channel = context;
 
 	channel_set_half_ended(channel);
 	ready_wake(channel);
-	channel_settle_end(channel);
+	if (ends_with_peer(channel))
+		transport_close_with_peer(transport);
+}
+
+/* Closes the descriptors at once: the loop, which finalises the transport, runs only in the next poll or flush. */
+static void free_transport(const struct ferry_channel *channel, struct ferry_transport *transport)
+{
+	if (channel->owns_socket)
+		transport_close_socket(transport);
+	ferry_transport_free(transport);
 }
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
@@ -139,7 +152,7 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	data_received(transport, bufferevent_get_input(ferry_transport_get_bufferevent(transport)),
 	              channel);
 	channel_set_over(channel, reason);
-	ferry_transport_free(transport);
+	free_transport(channel, transport);
 	ready_wake(channel);
 }
 
@@ -300,8 +313,11 @@ static int get_connection_fd(const struct ferry_channel *channel)
 
 static void close_connection(struct ferry_channel *channel)
 {
-	ferry_transport_free(channel->transport);
-	channel->transport = NULL;
+	struct ferry_transport *transport = channel->transport;
+
+	channel->transport = NULL; /* first: stop_producing may use the channel */
+	if (transport != NULL)
+		free_transport(channel, transport);
 	evbuffer_free(channel->in.buffer);
 	channel->in.buffer = NULL;
 	channel_items_clear(&channel->in.items);

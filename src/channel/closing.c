@@ -1,6 +1,6 @@
 #include <errno.h>
 
-#include "channel/poller.h"
+#include "channel/lifetime.h"
 #include "channel/ready.h"
 #include "channel/sending.h"
 #include "ferry/poller.h"
@@ -29,35 +29,26 @@ static void dismiss_registered(struct ferry_poller *poller)
 		dismiss(channel);
 }
 
-/* The loop finalises closed transports, and closes their descriptors. */
-static void finish_closing(struct ferry_poller *poller)
-{
-	if (poller->loop.running)
-		return;
-	(void)wait_turn(&poller->loop);
-	if (!poller->freed)
-		return;
-	ready_clear_freed(poller);
-	if (poller->channels == 0)
-		poller_destroy(poller);
-}
+/* ---- freeing ---- */
 
 void ferry_channel_free(struct ferry_channel *channel)
 {
 	if (channel == NULL || channel->life == CHANNEL_FREED)
 		return;
+	struct ferry_poller *poller = channel->poller;
 	dismiss(channel);
-	finish_closing(channel->poller);
+	poller_settle(poller);
 }
 
 void ferry_poller_free(struct ferry_poller *poller)
 {
-	if (poller == NULL)
+	poller_settle_abandoned();
+	if (poller == NULL || poller->freed)
 		return;
+	poller->freed = true;
 	dismiss_registered(poller);
 	batch_destroy(&poller->batch);
-	poller->freed = true;
-	finish_closing(poller);
+	poller_settle(poller);
 }
 
 /* ---- closing all ---- */
@@ -100,7 +91,7 @@ int ferry_poller_close_all(struct ferry_poller *poller, const struct timeval *ti
 
 	if (poller == NULL || wait_deadline(timeout, &deadline) < 0)
 		return -EINVAL;
-	if (poller->loop.running)
+	if (wait_is_busy(&poller->loop))
 		return -EBUSY;
 	dismiss_servers(poller);
 	size_t draining = start_draining_all(poller);
@@ -111,6 +102,10 @@ int ferry_poller_close_all(struct ferry_poller *poller, const struct timeval *ti
 	if (status == -ETIMEDOUT && draining == 0)
 		status = 0;
 	dismiss_registered(poller);
-	finish_closing(poller);
+	(void)wait_turn(&poller->loop); /* finalises the transports */
+	if (poller->freed) {
+		poller_settle(poller);
+		return -ECANCELED;
+	}
 	return status != 0 ? status : failure;
 }

@@ -69,6 +69,7 @@ int ferry_channel_new_socket(struct ferry_channel **out, struct ferry_poller *po
 	int status = make_transport(&transport, poller->loop.base, fd);
 	if (status == 0) {
 		(void)channel_attach(channel, transport); /* cannot fail: the transport is new */
+		channel->owns_socket = true;
 		*out = channel;
 	} else {
 		channel_discard(channel);

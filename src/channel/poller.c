@@ -1,4 +1,4 @@
-#include "channel/poller.h"
+#include "channel/lifetime.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -42,9 +42,29 @@ static int fill_events(struct ferry_poller *poller, struct ferry_channel_event *
 static int poll_once(struct ferry_poller *poller, struct ferry_channel_event *events, int max)
 {
 	int status = wait_turn_until_quiet(&poller->loop);
+	if (poller->freed)
+		return -ECANCELED;
 	if (status == 0)
 		status = wait_take_interruption(&poller->loop);
 	return status == 0 ? fill_events(poller, events, max) : status;
+}
+
+static int wait_for_events(struct ferry_poller *poller, int64_t deadline,
+                           struct ferry_channel_event *events, int max)
+{
+	int status = 0;
+	int count = poll_once(poller, events, max);
+
+	while (count == 0 && status == 0) {
+		if (deadline == 0)
+			return 0; /* the loop has run */
+		status = wait_run(&poller->loop, deadline);
+		if (status == 0 || status == -ETIMEDOUT || poller->freed)
+			count = poll_once(poller, events, max);
+	}
+	if (count != 0)
+		return count;
+	return status == -ETIMEDOUT ? 0 : status;
 }
 
 int ferry_poller_poll(struct ferry_poller *poller, const struct timeval *timeout,
@@ -54,25 +74,15 @@ int ferry_poller_poll(struct ferry_poller *poller, const struct timeval *timeout
 
 	if (poller == NULL || events == NULL || max <= 0 || wait_deadline(timeout, &deadline) < 0)
 		return -EINVAL;
-	if (poller->loop.running)
+	if (wait_is_busy(&poller->loop))
 		return -EBUSY;
 	batch_clear(&poller->batch);
 	ready_clear_freed(poller);
 	if (poller->live == 0)
 		return -ENOENT;
-
-	int status = 0;
-	int count = poll_once(poller, events, max);
-	while (count == 0 && status == 0) {
-		if (deadline == 0)
-			return 0; /* the loop has run */
-		status = wait_run(&poller->loop, deadline);
-		if (status == 0 || status == -ETIMEDOUT)
-			count = poll_once(poller, events, max);
-	}
-	if (count != 0)
-		return count;
-	return status == -ETIMEDOUT ? 0 : status;
+	int count = wait_for_events(poller, deadline, events, max);
+	poller_settle(poller);
+	return count;
 }
 
 int ferry_poller_steal_fd(struct ferry_poller *poller, struct ferry_channel_event *event)
@@ -100,7 +110,7 @@ int ferry_poller_register(struct ferry_poller *poller, struct ferry_channel *cha
 {
 	if (poller == NULL || channel == NULL || channel->poller != poller)
 		return -EINVAL;
-	if (channel->life == CHANNEL_FREED)
+	if (channel->life == CHANNEL_FREED || poller->freed)
 		return -ENOTCONN;
 	if (channel->place != CHANNEL_UNREGISTERED)
 		return -EALREADY;
@@ -124,17 +134,11 @@ int ferry_poller_unregister(struct ferry_poller *poller, struct ferry_channel *c
 
 /* ---- making and freeing ---- */
 
-void poller_destroy(struct ferry_poller *poller)
-{
-	wait_close(&poller->loop);
-	batch_destroy(&poller->batch);
-	free(poller);
-}
-
 int ferry_poller_new(struct ferry_poller **out)
 {
 	if (out == NULL)
 		return -EINVAL;
+	poller_settle_abandoned();
 	struct ferry_poller *poller = calloc(1, sizeof(*poller));
 	if (poller == NULL)
 		return -ENOMEM;

@@ -6,7 +6,9 @@
 #include <event2/bufferevent.h>
 
 #include "channel/channel.h"
+#include "channel/lifetime.h"
 #include "channel/ready.h"
+#include "libevent/reentry.h"
 #include "transport/interface.h"
 
 /* ---- writing ---- */
@@ -49,16 +51,26 @@ int ferry_channel_write(struct ferry_channel *channel, const void *data, size_t 
 		return -EINVAL;
 	if (status < 0 || length == 0)
 		return status;
+	struct ferry_poller *poller = channel->poller;
+	struct reentry reentry;
+	reentry_enter(&reentry, poller->loop.base);
 	struct bufferevent *bev = transport_lock(channel->transport);
 	status = queue_bytes(channel, bufferevent_get_output(bev), data, length);
 	bufferevent_unlock(bev);
+	reentry_leave(&reentry);
+	poller_settle(poller);
 	return status;
 }
 
 int ferry_channel_send_fd(struct ferry_channel *channel, int fd, enum ferry_fd_ownership ownership)
 {
 	int status = check_sends(channel);
-	return status < 0 ? status : ferry_transport_send_fd(channel->transport, fd, ownership);
+	if (status < 0)
+		return status;
+	struct ferry_poller *poller = channel->poller;
+	status = ferry_transport_send_fd(channel->transport, fd, ownership);
+	poller_settle(poller);
+	return status;
 }
 
 void sending_offer_room(struct ferry_poller *poller)
@@ -79,13 +91,10 @@ void sending_offer_room(struct ferry_poller *poller)
 
 /* ---- sending all ---- */
 
-int ferry_channel_flush(struct ferry_channel *channel, const struct timeval *timeout)
+static int run_until_sent(struct ferry_channel *channel, int64_t deadline)
 {
-	int64_t deadline;
+	int status = 0;
 
-	int status = check_sends(channel);
-	if (status == -EINVAL || wait_deadline(timeout, &deadline) < 0)
-		return -EINVAL;
 	while (channel->transport != NULL && channel_queued(channel) > 0) {
 		if (status == -ETIMEDOUT)
 			return status;
@@ -96,6 +105,19 @@ int ferry_channel_flush(struct ferry_channel *channel, const struct timeval *tim
 	if (channel->life == CHANNEL_FREED)
 		return -ENOTCONN;
 	return channel->reason; /* 0 if the connection is open, or ended after all was sent */
+}
+
+int ferry_channel_flush(struct ferry_channel *channel, const struct timeval *timeout)
+{
+	int64_t deadline;
+
+	int status = check_sends(channel);
+	if (status == -EINVAL || wait_deadline(timeout, &deadline) < 0)
+		return -EINVAL;
+	struct ferry_poller *poller = channel->poller;
+	status = run_until_sent(channel, deadline);
+	poller_settle(poller);
+	return status;
 }
 
 bool sending_start_draining(struct ferry_channel *channel)

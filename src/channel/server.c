@@ -92,6 +92,7 @@ static int next_accepted(struct ferry_channel *channel, struct ferry_channel_eve
 		return -ENOMEM;
 	/* Cannot fail: a transport notices no end before it has a protocol. */
 	(void)channel_attach(accepted, take_accepted(server));
+	accepted->owns_socket = true;
 	accepted->settings = channel->settings;
 	accepted->in.scanner = channel->in.scanner;
 	ready_enroll(accepted);

@@ -98,6 +98,7 @@ struct ferry_channel {
 	struct channel_in in;
 	enum channel_out out;
 	struct ferry_transport *transport; /* NULL: a server, or not open */
+	bool owns_socket;                  /* and closes it: no bufferevent of the user's has it */
 	struct channel_settings settings;
 	void *context; /* the user's */
 };
@@ -112,7 +113,9 @@ struct ferry_poller {
 	struct channel_list freed_channels; /* until the next poll */
 	size_t channels;                    /* all but the freed */
 	size_t live;                        /* registered channels without CHANNEL_NOTIFIED_CLOSED */
-	bool freed; /* the poller lives on for channels that are not registered */
+	bool freed; /* lives on for channels that are not registered, or until a callback returns */
+	bool abandoned;
+	LIST_ENTRY(ferry_poller) abandoned_link;
 };
 
 /* Sets up an object that is all zeros, as a channel that is open and not registered. */

@@ -8,6 +8,7 @@
 
 #include "kernel/clock.h"
 #include "kernel/fd_slots.h"
+#include "libevent/reentry.h"
 
 enum {
 	TURNS_MAX = 64,
@@ -79,6 +80,11 @@ int wait_deadline(const struct timeval *timeout, int64_t *deadline)
 	return 0;
 }
 
+bool wait_is_busy(const struct wait_loop *loop)
+{
+	return loop->running || reentry_is_inside(loop->base);
+}
+
 /* At least one event is active or will be, and so the loop returns. */
 static int run_once(struct wait_loop *loop)
 {
@@ -120,7 +126,7 @@ static int sleep_and_run(struct wait_loop *loop, int64_t usec)
 
 int wait_run(struct wait_loop *loop, int64_t deadline)
 {
-	if (loop->running)
+	if (wait_is_busy(loop))
 		return -EBUSY;
 	int64_t left = deadline == 0 || deadline == WAIT_FOR_EVER ? deadline : deadline - clock_now();
 	int status = left > 0 ? sleep_and_run(loop, left) : wait_turn(loop);

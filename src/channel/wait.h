@@ -36,10 +36,13 @@ void wait_close(struct wait_loop *loop);
  * of zero: 0. -EINVAL: it is no time. */
 int wait_deadline(const struct timeval *timeout, int64_t *deadline);
 
+/* Whether the loop runs, or user code runs inside a call that uses objects of the loop. */
+bool wait_is_busy(const struct wait_loop *loop);
+
 /* Runs the loop until something has happened, the deadline has come or the caller was interrupted.
  *
  * -EINTR: interrupted. -ETIMEDOUT: the deadline had passed before, and the loop has run without sleeping.
- * -EBUSY: the loop is running. -ENOMEM, -EIO. */
+ * -EBUSY: wait_is_busy(). -ENOMEM, -EIO. */
 int wait_run(struct wait_loop *loop, int64_t deadline);
 
 /* Runs the callbacks that are due, without sleeping. 0, or -EIO. */

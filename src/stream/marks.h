@@ -107,6 +107,12 @@ void marks_finish_file(struct marks *marks, struct outgoing_file *file, int stat
 /* Closes all descriptors and finishes all files with `status`. */
 void marks_abandon(struct marks *marks, int status);
 
+/* Whether such a callback is due. */
+static inline bool marks_have_news(const struct marks *marks)
+{
+	return marks->progressed != NULL || marks->finished != NULL;
+}
+
 /* Runs one callback that is due, of a file that has finished or progressed. False: none was due. */
 bool marks_notify(struct marks *marks);
 

@@ -121,13 +121,34 @@ void transport_close_with_peer(struct ferry_transport *transport)
 		close_when_sent(transport);
 }
 
+void transport_close_with_peer_later(struct ferry_transport *transport)
+{
+	if (transport->out.watcher == NULL) {
+		transport_close_with_peer(transport);
+		return;
+	}
+	transport->in.close_due = true;
+	transport_want_loop(transport);
+}
+
+void transport_settle_close_due(struct ferry_transport *transport)
+{
+	bool due = transport->in.close_due && !transport_is_over(transport);
+
+	transport->in.close_due = false;
+	if (due)
+		transport_close_with_peer(transport);
+}
+
 void transport_report_event(struct ferry_transport *transport, short what, int error)
 {
 	struct bufferevent *bev = transport->rearm.bev;
+	/* A protocol that flushes belongs to a layer above, which wants to know. */
+	bool later = transport->out.step.silent && transport->protocol.table == NULL;
 
 	bufferevent_disable(bev, (what & BEV_EVENT_READING) != 0 ? EV_READ : EV_WRITE);
 	errno = error; /* the callback reads it */
-	bufferevent_trigger_event(bev, what, 0);
+	bufferevent_trigger_event(bev, what, later ? BEV_TRIG_DEFER_CALLBACKS : 0);
 }
 
 void transport_disable_ended(struct ferry_transport *transport, short what)
@@ -184,6 +205,16 @@ int ferry_transport_abort_connection(struct ferry_transport *transport)
 	}
 	bufferevent_unlock(bev);
 	return status;
+}
+
+void transport_close_socket(struct ferry_transport *transport)
+{
+	int fd = bufferevent_getfd(transport->rearm.bev);
+
+	if (transport->on_pipes || fd < 0)
+		return;
+	rearm_forget_fds(&transport->rearm, EV_READ | EV_WRITE);
+	close(fd);
 }
 
 /* From the loop, when no callback of the transport is on the stack. */

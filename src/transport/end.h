@@ -11,10 +11,14 @@
 /* Goes on with a close or half-close that need not wait any longer. */
 void transport_settle_close(struct ferry_transport *transport);
 
+/* Does what transport_close_with_peer_later() has left to the loop. */
+void transport_settle_close_due(struct ferry_transport *transport);
+
 /* Removes the watcher, and notifies it that the connection is gone. */
 void transport_dismiss_watcher(struct ferry_transport *transport);
 
-/* Disables one direction and runs the user's event callback, as libevent does. */
+/* Disables one direction and runs the user's event callback, as libevent does; if a
+ * silent write step has failed without a protocol, from the loop. */
 void transport_report_event(struct ferry_transport *transport, short what, int error);
 
 /* The user enabled an event on a finished connection. Disables it: it would fire on every iteration. */

@@ -51,8 +51,9 @@ struct transport_watcher {
 struct transport_in {
 	struct incoming stream;
 	enum transport_in_half half;
-	bool paused; /* by the user */
-	bool exact;  /* the user wants the exact positions of descriptors, where there are any */
+	bool paused;    /* by the user */
+	bool exact;     /* the user wants the exact positions of descriptors, where there are any */
+	bool close_due; /* transport_close_with_peer() is to run from the loop */
 	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
 	struct {
 		int *fds;
@@ -68,6 +69,8 @@ struct transport_step {
 	bool running;       /* on the stack: it arms the event itself, at its end */
 	bool again;         /* wanted while it was running */
 	bool requested;     /* wanted by the transport, not caused by a writable socket */
+	bool silent;        /* runs inside a user's call: its callbacks run later, from the loop */
+	bool unnotified;    /* such callbacks are due */
 	bool out_of_memory; /* the retry timer runs */
 	unsigned int retry_usec;
 };

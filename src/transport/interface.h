@@ -61,8 +61,16 @@ bool transport_can_send(const struct ferry_transport *transport);
 /* Ends the connection now: drops the queue, shuts the socket down, and runs connection_lost from the loop. */
 void transport_end(struct ferry_transport *transport, int reason);
 
-/* For a protocol without read_connection_lost, when the peer has ended: closes once all is sent. */
+/* For a protocol without read_connection_lost, when the peer has ended: closes once all is sent. Runs the
+ * producer's stop_producing. */
 void transport_close_with_peer(struct ferry_transport *transport);
+
+/* The same inside a call of the user: stop_producing runs from the loop. */
+void transport_close_with_peer_later(struct ferry_transport *transport);
+
+/* Closes the socket at once and not when libevent finalises the bufferevent, which must own it
+ * (BEV_OPT_CLOSE_ON_FREE). The transport is to be freed right after. */
+void transport_close_socket(struct ferry_transport *transport);
 
 /* ---- receiving ---- */
 
@@ -103,7 +111,9 @@ int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsig
 /* The same for a descriptor that the caller has checked, and keeps open until it has left the queue. */
 int transport_lend_fd(struct ferry_transport *transport, int fd);
 
-/* Writes the queue now instead of at the end of the loop's turn, if nothing suspends writing. */
+/* Writes the queue now instead of at the end of the loop's turn, if nothing suspends writing. Callbacks of users
+ * that are due then (files, the producer, the bufferevent's) run from the loop; the next call's `sent` runs in
+ * here. */
 void transport_flush(struct ferry_transport *transport);
 
 /* Runs `sent` in the middle of the write step, whenever the kernel has taken bytes. It may run user code, and

@@ -39,10 +39,11 @@ static void run_loop_work(struct ferry_transport *transport)
 		end_suspension(transport);
 	if (!transport->rearm.connecting)
 		transport_deliver_made(transport);
+	transport_settle_close_due(transport);
 	if (!transport_is_over(transport))
 		transport_deliver_pending(transport);
 	if (!transport_is_over(transport))
-		transport_notify_sent(transport, false);
+		transport_notify_flushed(transport);
 	/* The last file may have been stopped while writing is disabled. */
 	transport_settle_close(transport);
 	if (!transport_is_over(transport) && transport->out.step.out_of_memory &&

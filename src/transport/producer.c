@@ -4,6 +4,7 @@
 
 #include "ferry/producer.h"
 
+#include "libevent/reentry.h"
 #include "transport/end.h"
 
 /*
@@ -46,6 +47,17 @@ static bool under_low(const struct ferry_transport *transport)
 	       fds_to_send(transport) <= transport->out.fd_high / 2;
 }
 
+/* Two callbacks run inside the user's call that caused them. */
+static void run_outside_loop(const struct ferry_transport *transport,
+                             void (*callback)(void *context), void *context)
+{
+	struct reentry reentry;
+
+	reentry_enter(&reentry, bufferevent_get_base(transport->rearm.bev));
+	callback(context);
+	reentry_leave(&reentry);
+}
+
 /* The callbacks below may free the producer: the functions do not touch it after the call. */
 
 static void push_queued(void *argument)
@@ -55,7 +67,7 @@ static void push_queued(void *argument)
 	if (producer->paused || !over_high(producer->transport))
 		return;
 	producer->paused = true;
-	producer->callbacks->pause_producing(producer->context);
+	run_outside_loop(producer->transport, producer->callbacks->pause_producing, producer->context);
 }
 
 static void push_sent(void *argument, bool empty)
@@ -88,12 +100,13 @@ static void pull_sent(void *argument, bool empty)
 static void connection_ended(void *argument)
 {
 	struct producer *producer = argument;
+	const struct ferry_transport *transport = producer->transport;
 	const struct ferry_producer_callbacks *callbacks = producer->callbacks;
 	void *context = producer->context;
 
 	free(producer);
 	if (callbacks->stop_producing != NULL)
-		callbacks->stop_producing(context);
+		run_outside_loop(transport, callbacks->stop_producing, context);
 }
 
 static const struct transport_watcher push_watcher = {push_queued, push_sent, connection_ended};

@@ -52,7 +52,7 @@ static int write_and_refill(struct ferry_transport *transport, size_t budget, si
 			out->sent(out->sent_argument);
 		if (state < 0 || transport_is_over(transport))
 			return state;
-		if (out->watcher != NULL)
+		if (out->watcher != NULL && !out->step.silent)
 			out->watcher->sent(out->watcher_argument, outgoing_is_sent(stream));
 	} while (state == OUTGOING_IDLE && *total < budget && ++rounds < REFILLS_PER_TURN &&
 	         !transport_is_over(transport) && !outgoing_is_sent(stream));
@@ -122,6 +122,30 @@ void transport_notify_sent(struct ferry_transport *transport, bool progress)
 		bufferevent_trigger(transport->rearm.bev, EV_WRITE, 0);
 }
 
+/* Has the loop run the callbacks that a silent step has left out, if somebody has one. */
+static void notify_later(struct ferry_transport *transport, bool progress)
+{
+	const struct transport_out *out = &transport->out;
+
+	if (marks_have_news(&out->stream.marks) ||
+	    (progress && (out->watcher != NULL || transport->protocol.table == NULL))) {
+		transport->out.step.unnotified |= progress;
+		transport_want_loop(transport);
+	}
+}
+
+void transport_notify_flushed(struct ferry_transport *transport)
+{
+	const struct transport_out *out = &transport->out;
+	bool progress = out->step.unnotified;
+
+	transport->out.step.unnotified = false;
+	if (progress && out->watcher != NULL)
+		out->watcher->sent(out->watcher_argument, outgoing_is_sent(&out->stream));
+	if (!transport_is_over(transport))
+		transport_notify_sent(transport, progress);
+}
+
 void transport_write_step(struct ferry_transport *transport, bool quiet)
 {
 	struct transport_step *step = &transport->out.step;
@@ -139,8 +163,11 @@ void transport_write_step(struct ferry_transport *transport, bool quiet)
 	int state = write_and_refill(transport, (size_t)budget, &total);
 	if (state < 0 && !transport_is_over(transport))
 		write_failed(transport, state);
-	transport_notify_sent(transport,
-	                      state >= 0 && (total > 0 || (state == OUTGOING_IDLE && !quiet)));
+	bool progress = state >= 0 && (total > 0 || (state == OUTGOING_IDLE && !quiet));
+	if (step->silent)
+		notify_later(transport, progress);
+	else
+		transport_notify_sent(transport, progress);
 	step->running = false;
 
 	if (transport_is_over(transport))
@@ -156,7 +183,9 @@ void transport_flush(struct ferry_transport *transport)
 	if (transport->rearm.connecting || transport->rearm.write_gate != NULL ||
 	    (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
 		return;
+	transport->out.step.silent = true;
 	transport_write_step(transport, true);
+	transport->out.step.silent = false;
 }
 
 static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, short what)

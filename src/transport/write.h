@@ -17,4 +17,7 @@ void transport_write_step(struct ferry_transport *transport, bool quiet);
  * by itself; the write callback runs too. */
 void transport_notify_sent(struct ferry_transport *transport, bool progress);
 
+/* Runs the callbacks that transport_flush() has left to the loop. */
+void transport_notify_flushed(struct ferry_transport *transport);
+
 #endif
