@@ -325,8 +325,7 @@ FERRY_EXPORT int ferry_transport_write(struct ferry_transport *transport, const 
 /**
  * Queues all bytes of an evbuffer without copying them, and leaves @p buffer empty.
  *
- * @p buffer must not both have EVBUFFER_FLAG_DRAINS_TO_FD set and contain files added by
- * evbuffer_add_file(): use ferry_transport_send_file().
+ * Files that evbuffer_add_file() has put into @p buffer arrive as these files, in their places (docs/files.md).
  *
  * @param transport the transport
  * @param buffer the bytes; the caller still owns the evbuffer

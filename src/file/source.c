@@ -133,6 +133,27 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	return 0;
 }
 
+/* libevent 2.1 takes the file's size for the length of what is left from the offset on. */
+static bool overshoots(const struct file_source *source, size_t length)
+{
+	return source->regular && source->end > 0 && source->offset > 0 &&
+	       source->offset < source->end && (int64_t)length == source->end;
+}
+
+int file_source_init_lent(struct file_source *source, int fd, int64_t offset, size_t length)
+{
+	int status = file_source_init(source, fd, offset, (int64_t)length, false);
+
+	if (status < 0)
+		return status;
+	source->lent = true;
+	if (overshoots(source, length)) {
+		source->remaining = (uint64_t)(source->end - offset);
+		source->to_end = true;
+	}
+	return 0;
+}
+
 void file_source_set_output(struct file_source *source, bool output_is_pipe)
 {
 	source->to_pipe = output_is_pipe;
@@ -140,7 +161,8 @@ void file_source_set_output(struct file_source *source, bool output_is_pipe)
 
 void file_source_close(struct file_source *source)
 {
-	close(source->fd);
+	if (!source->lent)
+		close(source->fd);
 	source->fd = -1;
 	for (int i = 0; i < 2; i++) {
 		if (source->pipe[i] >= 0)

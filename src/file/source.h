@@ -42,6 +42,7 @@ struct file_source {
 	bool from_pipe;   /* splice needs no pipe of its own, */
 	bool to_pipe;     /* and neither in this case */
 	bool read_failed; /* the last error came from the source, not from the output */
+	bool lent;        /* its owner closes `fd` */
 	int64_t offset;   /* of the next byte to send, unless at_position */
 	int64_t end;      /* the size of a regular file at the start */
 	struct warmth warmth;
@@ -59,6 +60,12 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 
 /* Sets the kind of output: splice into a pipe needs no pipe in between. */
 void file_source_set_output(struct file_source *source, bool output_is_pipe);
+
+/*
+ * The same for a piece of a file in a buffer of libevent's, which keeps `fd` open and closes it. A longer piece
+ * than the file has, from evbuffer_add_file() with an offset and no length, ends with the file.
+ */
+int file_source_init_lent(struct file_source *source, int fd, int64_t offset, size_t length);
 
 /* Closes the descriptor and the pipe, and frees the buffer. */
 void file_source_close(struct file_source *source);

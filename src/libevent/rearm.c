@@ -8,6 +8,8 @@
 #include <event2/bufferevent_struct.h>
 #include <event2/util.h>
 
+#include "libevent/segments.h"
+
 /* The layout of a bufferevent does not change within a major.minor version of libevent. */
 static bool libevent_is_known(void)
 {
@@ -158,6 +160,8 @@ int rearm_examine(const struct rearm *rearm)
 {
 	int status = examine(rearm->bev);
 
+	if (status == 0)
+		status = segments_learn();
 	if (status < 0)
 		return status;
 	return event_get_callback(&rearm->bev->ev_read) == rearm->on_read ? -EALREADY : 0;
@@ -184,9 +188,6 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 		return -ENOMEM;
 	}
 
-	/* With this flag evbuffer_add_file() makes chains that evbuffer_peek() misreads: it would return
-	 * heap memory as if it were the file. */
-	evbuffer_clear_flags(output, EVBUFFER_FLAG_DRAINS_TO_FD);
 	bufferevent_incref(bev);
 	return 0;
 }

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "libevent/segments.h"
+
 /* Copies the part into the pieces that have room left. */
 static void append(struct evbuffer_iovec room[VECTORS_PIECES], const struct iovec *part)
 {
@@ -73,6 +75,7 @@ void vectors_view_open(struct vectors_view *view, struct evbuffer *buffer, size_
 	view->count = evbuffer_peek(buffer, (ev_ssize_t)max, NULL, view->vectors, VECTORS_VIEW_MAX);
 	if (view->count > VECTORS_VIEW_MAX)
 		view->count = VECTORS_VIEW_MAX;
+	view->before_segment = segments_cut(buffer, view->vectors, view->count, &max);
 	for (int i = 0; i < view->count; i++) {
 		/* evbuffer_peek() returns whole chains, and may exceed `max`. */
 		if (view->vectors[i].iov_len > max - view->length)

@@ -1,6 +1,7 @@
 #ifndef FERRY_LIBEVENT_VECTORS_H
 #define FERRY_LIBEVENT_VECTORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/uio.h>
 
@@ -37,9 +38,11 @@ struct vectors_view {
 	struct evbuffer_iovec vectors[VECTORS_VIEW_MAX];
 	int first, count;
 	size_t length;
+	bool before_segment; /* it ends where a file segment begins */
 };
 
-/* Opens a view of up to `max` bytes, in up to VECTORS_VIEW_MAX pieces. */
+/* Opens a view of up to `max` bytes, in up to VECTORS_VIEW_MAX pieces. It ends at the first file segment, whose
+ * bytes are not in memory (libevent/segments.h). */
 void vectors_view_open(struct vectors_view *view, struct evbuffer *buffer, size_t max);
 
 /* Skips `count` bytes of the view. */

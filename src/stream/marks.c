@@ -151,14 +151,8 @@ int marks_push_file(struct marks *marks, uint64_t end, struct outgoing_file *fil
 	return 0;
 }
 
-void marks_finish_at(struct marks *marks, unsigned int index, int status)
+void marks_retire(struct marks *marks, struct outgoing_file *file, int status)
 {
-	struct outgoing_file *file = marks_at(marks, index)->file;
-
-	remove_mark(marks, index);
-	marks->file_count--;
-	if (marks->file_count == 0)
-		marks->fds_at_end = marks->fds_at_end_all;
 	if (marks->progressed == file)
 		marks->progressed = NULL;
 	if (file->leaving != NULL)
@@ -168,6 +162,17 @@ void marks_finish_at(struct marks *marks, unsigned int index, int status)
 	file->next = NULL;
 	*marks->finished_tail = file;
 	marks->finished_tail = &file->next;
+}
+
+void marks_finish_at(struct marks *marks, unsigned int index, int status)
+{
+	struct outgoing_file *file = marks_at(marks, index)->file;
+
+	remove_mark(marks, index);
+	marks->file_count--;
+	if (marks->file_count == 0)
+		marks->fds_at_end = marks->fds_at_end_all;
+	marks_retire(marks, file, status);
 	if (status == 0)
 		marks->stats->files_sent++;
 }

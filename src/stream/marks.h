@@ -101,6 +101,9 @@ unsigned int marks_close_fds(struct marks *marks);
 /* Takes out the file that has `index` descriptors before it, and finishes it with `status`. */
 void marks_finish_at(struct marks *marks, unsigned int index, int status);
 
+/* Finishes a file that is not in the list, as marks_finish_at() does. Does not count it. */
+void marks_retire(struct marks *marks, struct outgoing_file *file, int status);
+
 /* Takes out an unfinished file, and finishes it with `status`. */
 void marks_finish_file(struct marks *marks, struct outgoing_file *file, int status);
 

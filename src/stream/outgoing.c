@@ -8,6 +8,7 @@
 
 #include "kernel/ancillary.h"
 #include "kernel/sigpipe.h"
+#include "libevent/segments.h"
 #include "libevent/vectors.h"
 
 enum {
@@ -166,6 +167,27 @@ static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *fi
 	outgoing->marks.stats->file_bytes_sent += length;
 }
 
+static void finish_file(struct outgoing *outgoing, struct outgoing_file *file, int status)
+{
+	if (file != outgoing->segment) {
+		marks_finish_file(&outgoing->marks, file, status);
+		return;
+	}
+	outgoing->segment = NULL;
+	outgoing->segment_error = status;
+	marks_retire(&outgoing->marks, file, status);
+}
+
+/* The bytes of the buffer behind a file that is sent now. */
+static size_t bytes_behind(const struct outgoing *outgoing, const struct outgoing_file *file)
+{
+	size_t length = evbuffer_get_length(outgoing->buffer);
+
+	if (file != outgoing->segment)
+		return length;
+	return file->source.remaining < length ? length - (size_t)file->source.remaining : 0;
+}
+
 /* Accounts for bytes of the file that were read and sent in a message. */
 static void skip_file_bytes(struct outgoing *outgoing, struct outgoing_file *file, size_t length)
 {
@@ -173,7 +195,7 @@ static void skip_file_bytes(struct outgoing *outgoing, struct outgoing_file *fil
 
 	count_file_bytes(outgoing, file, length);
 	if (file->source.remaining == 0 || status < 0)
-		marks_finish_file(&outgoing->marks, file, status);
+		finish_file(outgoing, file, status);
 }
 
 /* Appends a small file to the message of the bytes before it: one system call, and on TCP one segment.
@@ -223,6 +245,8 @@ static int send_piece(struct outgoing *outgoing, struct turn *turn, const struct
 		joined = join_small_file(next->file, left - length, &vectors[count]);
 		count += joined > 0;
 		more = outgoing->is_inet && goes_on(next->file, joined, view->length - length);
+	} else if (view->before_segment && length == view->length) {
+		more = outgoing->is_inet;
 	}
 	ssize_t total = transmit(outgoing, turn, vectors, count, next->fds, more);
 	if (total < 0)
@@ -232,6 +256,20 @@ static int send_piece(struct outgoing *outgoing, struct turn *turn, const struct
 		skip_file_bytes(outgoing, next->file, (size_t)total - *sent);
 	return (size_t)total < length + joined ? OUTGOING_FULL : OUTGOING_IDLE;
 }
+
+/* Takes sent bytes out of the buffer. That runs callbacks on the buffer, which must find the right positions and
+ * the program's own signal mask. */
+static void drain(struct outgoing *outgoing, struct turn *turn, size_t count)
+{
+	unguard_turn(turn);
+	outgoing->drained += count;
+	outgoing->own_drain += count;
+	evbuffer_unfreeze(outgoing->buffer, 1);
+	evbuffer_drain(outgoing->buffer, count);
+	evbuffer_freeze(outgoing->buffer, 1);
+}
+
+static int send_segment(struct outgoing *outgoing, struct turn *turn);
 
 /* Sends bytes of the buffer, up to the next file: one message for each position with descriptors, all from
  * one view of the buffer. */
@@ -243,6 +281,8 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 	int state = OUTGOING_IDLE;
 
 	vectors_view_open(&view, outgoing->buffer, queued < left ? queued : left);
+	if (view.length == 0)
+		return send_segment(outgoing, turn);
 	while (state == OUTGOING_IDLE && view.length > 0 && !is_spent(turn)) {
 		struct next next = find_next(outgoing, done);
 		if (next.bytes == 0)
@@ -252,14 +292,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 		done += sent;
 	}
 
-	/* Draining runs callbacks on the buffer, which must find the right positions and the program's own
-	 * signal mask. */
-	unguard_turn(turn);
-	outgoing->drained += done;
-	outgoing->own_drain += done;
-	evbuffer_unfreeze(outgoing->buffer, 1);
-	evbuffer_drain(outgoing->buffer, done);
-	evbuffer_freeze(outgoing->buffer, 1);
+	drain(outgoing, turn, done);
 	return state;
 }
 
@@ -297,7 +330,7 @@ static int settle_file(struct outgoing *outgoing, const struct next *next, int r
 		outgoing->marks.stats->file_waits++;
 		return OUTGOING_PAUSED;
 	case 0:
-		marks_finish_at(&outgoing->marks, next->fds, file_source_end_status(source));
+		finish_file(outgoing, next->file, file_source_end_status(source));
 		return OUTGOING_IDLE;
 	default:
 		break;
@@ -305,7 +338,7 @@ static int settle_file(struct outgoing *outgoing, const struct next *next, int r
 	int state = flush_state(outgoing, result);
 	if (state >= 0 || (!source->read_failed && is_connection_error(result)))
 		return state;
-	marks_finish_at(&outgoing->marks, next->fds, result);
+	finish_file(outgoing, next->file, result);
 	return OUTGOING_IDLE;
 }
 
@@ -322,7 +355,7 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 		return settle_file(outgoing, next, (int)length);
 	struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
 	bool more = outgoing->is_inet && (uint64_t)length == next->file->source.remaining &&
-	            evbuffer_get_length(outgoing->buffer) > 0;
+	            bytes_behind(outgoing, next->file) > 0;
 	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, more);
 	if (sent < 0)
 		return flush_state(outgoing, (int)sent);
@@ -354,8 +387,7 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	uint64_t asked = file->source.remaining < left ? file->source.remaining : left;
 
 	guard_turn(turn);
-	if (outgoing->is_inet && file->source.remaining < left &&
-	    evbuffer_get_length(outgoing->buffer) > 0)
+	if (outgoing->is_inet && file->source.remaining < left && bytes_behind(outgoing, file) > 0)
 		cork(turn);
 	turn->calls++;
 	outgoing->marks.stats->sendfile_calls++;
@@ -371,7 +403,7 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	outgoing->marks.stats->bytes_sent += (uint64_t)sent;
 	count_file_bytes(outgoing, file, (size_t)sent);
 	if (file->source.remaining == 0)
-		marks_finish_at(&outgoing->marks, next->fds, 0);
+		finish_file(outgoing, file, 0);
 	return OUTGOING_IDLE;
 }
 
@@ -380,7 +412,7 @@ static int send_file(struct outgoing *outgoing, struct turn *turn, const struct 
 	if (is_paused_file(next->file))
 		return OUTGOING_PAUSED;
 	if (next->file->source.remaining == 0) {
-		marks_finish_at(&outgoing->marks, next->fds, 0);
+		finish_file(outgoing, next->file, 0);
 		return OUTGOING_IDLE;
 	}
 	if (next->fds > 0 || file_source_must_copy(&next->file->source))
@@ -388,14 +420,81 @@ static int send_file(struct outgoing *outgoing, struct turn *turn, const struct 
 	return send_file_in_kernel(outgoing, turn, next);
 }
 
+/* ---- file segments in the buffer ---- */
+
+void outgoing_forget_segment(struct outgoing *outgoing)
+{
+	if (outgoing->segment == NULL)
+		return;
+	finish_file(outgoing, outgoing->segment, -ECANCELED);
+	outgoing->segment_error = 0;
+}
+
+/* Whether the segment that the stream knows is the one in the buffer, at the same byte. A user's callback on the
+ * buffer, or libevent after bufferevent_setfd(), may have changed the front. */
+static bool is_current(const struct outgoing *outgoing, const struct segment *front)
+{
+	const struct file_source *source = &outgoing->segment->source;
+
+	return outgoing->segment_chain == front->chain && source->fd == front->fd &&
+	       source->offset == front->offset;
+}
+
+/* Makes outgoing->segment that with which the buffer begins. */
+static int meet_segment(struct outgoing *outgoing, const struct segment *front)
+{
+	struct file_source source;
+
+	if (outgoing->segment != NULL && is_current(outgoing, front))
+		return 0;
+	outgoing_forget_segment(outgoing);
+	int status = file_source_init_lent(&source, front->fd, front->offset, front->length);
+	if (status < 0)
+		return status;
+	file_source_set_output(&source, !outgoing->is_socket);
+	outgoing->segment = outgoing->adopt(outgoing->argument, &source);
+	outgoing->segment_chain = front->chain;
+	return outgoing->segment != NULL ? 0 : -ENOMEM;
+}
+
+/* Sends from the file segment with which the buffer begins. A segment that ends early is dropped with the file's
+ * end if libevent made it too long, and ends the connection otherwise: the bytes behind it would be taken for the
+ * missing ones. */
+static int send_segment(struct outgoing *outgoing, struct turn *turn)
+{
+	struct next next = {.fds = find_next(outgoing, 0).fds};
+	struct segment front;
+
+	if (!segments_first(outgoing->buffer, &front))
+		return -EIO;
+	int state = meet_segment(outgoing, &front);
+	if (state < 0)
+		return flush_state(outgoing, state);
+	next.file = outgoing->segment;
+	uint64_t before = next.file->sent;
+	outgoing->segment_error = 0;
+	state = send_file(outgoing, turn, &next);
+	size_t done = (size_t)(next.file->sent - before);
+	if (outgoing->segment == NULL && outgoing->segment_error < 0)
+		state = outgoing->segment_error;
+	else if (outgoing->segment == NULL)
+		done = front.length;
+	drain(outgoing, turn, done);
+	return state;
+}
+
 struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing)
 {
+	if (outgoing->segment != NULL)
+		return outgoing->segment->waiting != 0 ? outgoing->segment : NULL;
 	struct next next = find_next(outgoing, 0);
 	return next.bytes == 0 && next.file != NULL && next.file->waiting != 0 ? next.file : NULL;
 }
 
 bool outgoing_is_paused(const struct outgoing *outgoing)
 {
+	if (outgoing->segment != NULL)
+		return is_paused_file(outgoing->segment);
 	struct next next = find_next(outgoing, 0);
 	return next.bytes == 0 && next.file != NULL && is_paused_file(next.file);
 }
@@ -453,6 +552,8 @@ int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file)
 void outgoing_stop(struct outgoing *outgoing, int status)
 {
 	outgoing->stopped = true;
+	if (outgoing->segment != NULL)
+		finish_file(outgoing, outgoing->segment, status);
 	marks_abandon(&outgoing->marks, status);
 	evbuffer_unfreeze(outgoing->buffer, 1);
 	evbuffer_drain(outgoing->buffer, evbuffer_get_length(outgoing->buffer));

@@ -26,12 +26,22 @@ struct outgoing {
 	uint64_t
 	    own_drain; /* bytes that this stream has drained, and outgoing_note_drained() not yet seen */
 
+	/* The file segment with which the buffer begins, once the stream has come to it; else NULL. Its bytes count
+	 * as the buffer's, and leave the buffer when they are sent. */
+	struct outgoing_file *segment;
+	const void *segment_chain;
+	int segment_error; /* a negative errno ends the connection: nobody else can be notified */
+
 	bool carries_fds; /* a unix socket */
 	bool is_socket;   /* sendmsg(2), not writev(2) */
 	bool is_inet;     /* joins a header and its file in one segment */
 	bool coalescing;
 	bool stopped;
 	bool replaced; /* the socket was, during a flush */
+
+	/* Makes a file of a source that is in the buffer. NULL: no memory. */
+	struct outgoing_file *(*adopt)(void *argument, const struct file_source *source);
+	void *argument; /* of `adopt` */
 };
 
 /* The result of a flush. */
@@ -69,6 +79,10 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 
 /* Abandons the marks with `status`, drops the bytes, and ends a flush that is further up the stack. */
 void outgoing_stop(struct outgoing *outgoing, int status);
+
+/* Forgets the segment with which the buffer begins. The segment stays in the buffer, at the bytes that are not
+ * sent. */
+void outgoing_forget_segment(struct outgoing *outgoing);
 
 /* The next item if it is a file that waits for its source, else NULL. */
 struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing);

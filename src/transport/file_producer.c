@@ -6,6 +6,7 @@
 #include "ferry/file_producer.h"
 
 #include "transport/core.h"
+#include "transport/file_producer.h"
 #include "transport/file_wait.h"
 
 /*
@@ -104,6 +105,12 @@ static struct ferry_file_producer *new_producer(struct ferry_transport *transpor
 	    .wait = {.transport = transport, .file = &producer->file},
 	};
 	return producer;
+}
+
+struct outgoing_file *file_producer_adopt(void *argument, const struct file_source *source)
+{
+	struct ferry_file_producer *producer = new_producer(argument, source, NULL, NULL);
+	return producer != NULL ? &producer->file : NULL;
 }
 
 int ferry_transport_send_file(struct ferry_file_producer **out, struct ferry_transport *transport,

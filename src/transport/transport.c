@@ -7,6 +7,7 @@
 #include "transport/core.h"
 #include "transport/deliver.h"
 #include "transport/events.h"
+#include "transport/file_producer.h"
 #include "transport/loop.h"
 #include "transport/read.h"
 #include "transport/write.h"
@@ -41,6 +42,8 @@ static struct ferry_transport *allocate(struct bufferevent *bev)
 	transport->pipe_write_fd = -1;
 	transport->out.fd_high = 64;
 	outgoing_init(&transport->out.stream, bufferevent_get_output(bev), &transport->stats);
+	transport->out.stream.adopt = file_producer_adopt;
+	transport->out.stream.argument = transport;
 	return transport;
 }
 
