@@ -43,6 +43,8 @@ FERRY_BEGIN_DECLS
 /** One file in a stream. Opaque. The transport owns it; it is valid until its `finished` returns. */
 struct ferry_file_producer;
 
+struct evbuffer;
+
 /** As an offset: starts at the file's own position, and moves that by exactly the bytes that are sent,
  *  even if sending ends early. For a file without a position (a pipe, a socket, a terminal) the same as
  *  0: the next bytes. Since 0.1. */
@@ -86,8 +88,8 @@ struct ferry_file_callbacks {
 	 *  - the reason of connection_lost, if the connection was lost.
 	 *
 	 *  A shortage (-ENOMEM, -ENOBUFS, no free descriptor slot) never ends a file: ferry retries, or
-	 *  chooses another method. If sending ends early, bytes that were read from a pipe, a socket or a
-	 *  terminal and not sent are lost. */
+	 *  chooses another method. If sending ends early, ferry_file_producer_take_unsent() returns the
+	 *  bytes that were taken out of a pipe, a socket or a terminal and not sent. */
 	void (*finished)(struct ferry_file_producer *producer, int status, uint64_t sent,
 	                 void *context);
 
@@ -101,6 +103,22 @@ struct ferry_file_callbacks {
  *  header is FERRY_FILE_BY_SENDFILE. Legal until `finished` has returned. -EINVAL: @p producer is NULL.
  *  Since 0.1. */
 FERRY_EXPORT int ferry_file_producer_get_method(const struct ferry_file_producer *producer);
+
+/** Returns the number of bytes that were taken out of the source and that the kernel has not taken: of a pipe, a
+ *  socket, a terminal, which are read ahead of the sending by up to 64 KiB or what a pipe holds. Of a file with a
+ *  position it is 0. In `finished` these are the bytes that ferry_file_producer_take_unsent() returns. 0 if
+ *  @p producer is NULL. Legal until `finished` has returned. Since 0.1. */
+FERRY_EXPORT uint64_t ferry_file_producer_get_unsent(const struct ferry_file_producer *producer);
+
+/** Moves the bytes that were taken out of the source and not sent to the end of @p buffer, which the caller
+ *  owns. They come directly before the next byte of the source: a file that was stopped, or that a lost
+ *  connection ended, can go on elsewhere without a gap. Bytes that are not moved are dropped when `finished`
+ *  returns, and counted in `file_bytes_unsent` of struct ferry_transport_stats.
+ *
+ *  Legal in `finished`. -EINVAL: an argument is NULL. -EBUSY: the file is still in the stream. -ENOMEM: out of
+ *  memory, or @p buffer is frozen; nothing was moved. Since 0.1. */
+FERRY_EXPORT int ferry_file_producer_take_unsent(struct ferry_file_producer *producer,
+                                                 struct evbuffer *buffer);
 
 /** Pauses the file, and with it all output written after it, until ferry_file_producer_resume(). The
  *  write timeout does not run for a paused file. Does nothing if the file is already paused or has left

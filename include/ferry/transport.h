@@ -135,8 +135,10 @@ struct ferry_transport_stats {
 	uint64_t fds_queued_max;   /**< the highest fds_queued so far */
 
 	uint64_t file_waits; /**< times a file waited for its source or for the disk */
+	/** bytes taken out of a pipe, a socket or a terminal, and not sent when that file ended */
+	uint64_t file_bytes_unsent;
 
-	uint64_t reserved[11]; /**< zero, for later versions */
+	uint64_t reserved[10]; /**< zero, for later versions */
 };
 
 /** The process at the other end of a unix socket, as the kernel recorded it at connect(2), listen(2) or

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -164,6 +165,10 @@ void file_source_close(struct file_source *source)
 	if (!source->lent)
 		close(source->fd);
 	source->fd = -1;
+}
+
+void file_source_release(struct file_source *source)
+{
 	for (int i = 0; i < 2; i++) {
 		if (source->pipe[i] >= 0)
 			close(source->pipe[i]);
@@ -188,6 +193,49 @@ int file_source_end_status(const struct file_source *source)
 	if (source->regular && fstat(source->fd, &status) == 0 && status.st_size < source->end)
 		return -EIO;
 	return 0;
+}
+
+/* ---- bytes that were taken and not sent ---- */
+
+size_t file_source_get_unsent(const struct file_source *source)
+{
+	/* A file with a position has all its bytes still. */
+	return source->seekable ? 0 : copied(source) + source->in_pipe;
+}
+
+/* Reads what is in the pipe: the kernel has all of it at once. */
+static size_t empty_pipe(struct file_source *source, unsigned char *to)
+{
+	size_t done = 0;
+
+	while (source->in_pipe > 0) {
+		ssize_t length = read(source->pipe[0], to + done, source->in_pipe);
+		if (length < 0 && errno == EINTR)
+			continue;
+		if (length <= 0)
+			break;
+		done += (size_t)length;
+		source->in_pipe -= (size_t)length;
+	}
+	return done;
+}
+
+int file_source_take_unsent(struct file_source *source, struct evbuffer *buffer)
+{
+	struct evbuffer_iovec room;
+	size_t length = copied(source), all = file_source_get_unsent(source);
+
+	if (all == 0)
+		return 0;
+	if (evbuffer_reserve_space(buffer, (ev_ssize_t)all, &room, 1) != 1)
+		return -ENOMEM;
+	/* The bytes of the buffer were taken before those in the pipe. */
+	if (length > 0) {
+		memcpy(room.iov_base, source->copy->bytes + source->copy->start, length);
+		source->copy->start = source->copy->end;
+	}
+	room.iov_len = length + empty_pipe(source, (unsigned char *)room.iov_base + length);
+	return evbuffer_commit_space(buffer, &room, 1) == 0 ? 0 : -ENOMEM;
 }
 
 /* ---- in the kernel ---- */

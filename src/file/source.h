@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <event2/buffer.h>
+
 #include "ferry/file_producer.h"
 
 #include "file/page_cache.h"
@@ -67,8 +69,18 @@ void file_source_set_output(struct file_source *source, bool output_is_pipe);
  */
 int file_source_init_lent(struct file_source *source, int fd, int64_t offset, size_t length);
 
-/* Closes the descriptor and the pipe, and frees the buffer. */
+/* Closes the descriptor. */
 void file_source_close(struct file_source *source);
+
+/* The bytes that were taken out of a pipe, a socket or another source without a position, and not sent. They stay
+ * available after file_source_close(). */
+size_t file_source_get_unsent(const struct file_source *source);
+
+/* Moves these bytes to the end of the buffer: all of them, or none (-ENOMEM). */
+int file_source_take_unsent(struct file_source *source, struct evbuffer *buffer);
+
+/* Frees the bytes that were not sent, after file_source_close(). */
+void file_source_release(struct file_source *source);
 
 /* Whether the next bytes must be sent through file_source_peek(). */
 bool file_source_must_copy(const struct file_source *source);

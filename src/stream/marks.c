@@ -158,6 +158,7 @@ void marks_retire(struct marks *marks, struct outgoing_file *file, int status)
 	if (file->leaving != NULL)
 		file->leaving(file);
 	file_source_close(&file->source);
+	marks->stats->file_bytes_unsent += file_source_get_unsent(&file->source);
 	file->status = status;
 	file->next = NULL;
 	*marks->finished_tail = file;

@@ -33,7 +33,7 @@ struct outgoing_file {
 	void (*leaving)(struct outgoing_file *file);
 	/* Runs when the stream has come to the file and found it waiting. */
 	void (*wait)(struct outgoing_file *file);
-	/* Run in marks_notify(). */
+	/* Run in marks_notify(). `finished` releases the source. */
 	void (*progress)(struct outgoing_file *file);
 	void (*finished)(struct outgoing_file *file);
 };

@@ -61,6 +61,7 @@ static void on_finished(struct outgoing_file *file)
 	if (producer->callbacks != NULL && producer->callbacks->finished != NULL)
 		producer->callbacks->finished(producer, file->status, file->sent, producer->context);
 	file_wait_release(&producer->wait);
+	file_source_release(&producer->file.source);
 	free(producer);
 }
 
@@ -195,4 +196,25 @@ void ferry_file_producer_stop(struct ferry_file_producer *producer)
 		transport_want_write(transport);
 	}
 	bufferevent_unlock(bev);
+}
+
+uint64_t ferry_file_producer_get_unsent(const struct ferry_file_producer *producer)
+{
+	if (producer == NULL)
+		return 0;
+	struct bufferevent *bev = transport_lock(producer->transport);
+	uint64_t length = file_source_get_unsent(&producer->file.source);
+	bufferevent_unlock(bev);
+	return length;
+}
+
+int ferry_file_producer_take_unsent(struct ferry_file_producer *producer, struct evbuffer *buffer)
+{
+	if (producer == NULL || buffer == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(producer->transport);
+	int status =
+	    is_queued(producer) ? -EBUSY : file_source_take_unsent(&producer->file.source, buffer);
+	bufferevent_unlock(bev);
+	return status;
 }
