@@ -131,8 +131,8 @@ answers()
 build()
 {
 	cd "$source" &&
-		cmake --preset release -B build/demo -D FERRY_BUILD_TESTS=OFF &&
-		cmake --build build/demo --target ferry-proxy ferry-worker
+		cmake -B build/demo -D FERRY_BUILD_PROGRAMS=ON &&
+		cmake --build build/demo --parallel "$(nproc)" --target ferry-proxy ferry-worker
 }
 
 sh "$source/tests/install-packages.sh" build || fail 'what is needed to build is not there'

@@ -2,16 +2,16 @@
 # Installs the Debian packages that building or testing ferry needs, if they are missing. If none is missing, it
 # starts no package manager.
 # Usage: install-packages.sh build|test|lint…
-#   build  for the library and the examples
-#   test   for the tests
+#   build  for the library, the programs and the examples
+#   test   for the presets, and their tests
 #   lint   clang, valgrind and the other tools of developers of ferry
 set -eu
 
 wanted=
 for group in "$@"; do
 	case $group in
-	build) packages='gcc libc6-dev cmake ninja-build pkg-config libevent-dev' ;;
-	test) packages='g++ check python3 python3-twisted curl spin strace libsystemd-dev libuv1-dev libssl-dev' ;;
+	build) packages='gcc libc6-dev make cmake pkg-config libevent-dev' ;;
+	test) packages='ninja-build g++ check python3 python3-twisted curl spin strace libsystemd-dev libuv1-dev libssl-dev' ;;
 	lint) packages='clang libclang-rt-14-dev clang-format clang-tidy cppcheck doxygen gcovr shellcheck valgrind' ;;
 	*)
 		echo "$0: '$group' is not one of build, test, lint" >&2

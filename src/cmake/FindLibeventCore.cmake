@@ -5,6 +5,8 @@
 
 if(NOT TARGET libevent::core)
 	find_package(Libevent CONFIG QUIET COMPONENTS core)
+endif()
+if(Libevent_FOUND)
 	set(LibeventCore_VERSION "${Libevent_VERSION}")
 endif()
 

@@ -2,30 +2,32 @@
 
 include(CMakePackageConfigHelpers)
 set(cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/ferry")
+get_target_property(type ferry TYPE)
 
 install(TARGETS ferry ferry_testing EXPORT ferry
 	RUNTIME COMPONENT runtime
 	LIBRARY COMPONENT runtime NAMELINK_COMPONENT development
 	ARCHIVE COMPONENT development
-	FILE_SET HEADERS COMPONENT development)
+	PUBLIC_HEADER DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/ferry" COMPONENT development
+	INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 
 install(EXPORT ferry NAMESPACE ferry:: FILE ferryTargets.cmake
 	DESTINATION "${cmake_dir}" COMPONENT development)
 # Users of a static library must find its dependencies; a shared library is already linked with them.
 set(static_dependencies "")
-set(pc_requires_private "")
-if(NOT BUILD_SHARED_LIBS AND FERRY_ACTIVATION STREQUAL "systemd")
-	set(static_dependencies "
-find_dependency(PkgConfig)
-pkg_check_modules(LIBSYSTEMD REQUIRED IMPORTED_TARGET libsystemd)
-")
-	set(pc_requires_private "\nRequires.private: libsystemd")
+set(pc_private "")
+if(type STREQUAL "STATIC_LIBRARY")
+	string(APPEND static_dependencies "\nfind_dependency(Threads)\n")
+	string(APPEND pc_private "\nLibs.private: ${CMAKE_THREAD_LIBS_INIT}")
+	if(FERRY_ACTIVATION STREQUAL "systemd")
+		string(APPEND static_dependencies "find_dependency(PkgConfig)\n"
+			"pkg_check_modules(LIBSYSTEMD REQUIRED IMPORTED_TARGET libsystemd)\n")
+		string(APPEND pc_private "\nRequires.private: libsystemd")
+	endif()
 endif()
 configure_package_config_file(src/cmake/ferryConfig.cmake.in
 	"${PROJECT_BINARY_DIR}/ferryConfig.cmake" INSTALL_DESTINATION "${cmake_dir}")
-# While 0.x, a minor release may break its users.
-write_basic_package_version_file("${PROJECT_BINARY_DIR}/ferryConfigVersion.cmake"
-	COMPATIBILITY SameMinorVersion)
+configure_file(src/cmake/ferryConfigVersion.cmake.in "${PROJECT_BINARY_DIR}/ferryConfigVersion.cmake" @ONLY)
 install(FILES
 	"${PROJECT_BINARY_DIR}/ferryConfig.cmake"
 	"${PROJECT_BINARY_DIR}/ferryConfigVersion.cmake"
@@ -54,12 +56,18 @@ foreach(name IN ITEMS ferry ferry-testing)
 		DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
 endforeach()
 
+# A program finds a new library only after ldconfig(8) has read the library's directory.
+if(type STREQUAL "SHARED_LIBRARY")
+	install(CODE "set(libdir \"${CMAKE_INSTALL_LIBDIR}\")" COMPONENT runtime)
+	install(SCRIPT "${PROJECT_SOURCE_DIR}/src/cmake/Ldconfig.cmake" COMPONENT runtime)
+endif()
+
 # The programs find the library by a relative path: an installed tree can be moved. Packages of a distribution set
 # CMAKE_SKIP_INSTALL_RPATH.
 if(FERRY_BUILD_PROGRAMS)
 	file(RELATIVE_PATH bin_to_lib "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}")
 	set(programs ferry-proxy ferry-worker ferry-copy)
-	if(BUILD_SHARED_LIBS)
+	if(type STREQUAL "SHARED_LIBRARY")
 		set_target_properties(${programs} PROPERTIES INSTALL_RPATH "$ORIGIN/${bin_to_lib}")
 	endif()
 	install(TARGETS ${programs} RUNTIME COMPONENT programs)

@@ -23,7 +23,7 @@ configure_and_build()
 		-DCMAKE_C_COMPILER="$FERRY_CC" -DCMAKE_CXX_COMPILER="$FERRY_CXX" \
 		-DCMAKE_C_FLAGS="$FERRY_FLAGS" -DCMAKE_CXX_FLAGS="$FERRY_FLAGS" \
 		-DCMAKE_EXE_LINKER_FLAGS="$FERRY_FLAGS" "$@"
-	"$CMAKE" --build "$build"
+	"$CMAKE" --build "$build" --parallel 2
 }
 
 case $way in
@@ -51,9 +51,9 @@ pkg_config)
 	"$work/consumer_test"
 	;;
 add_subdirectory)
-	# ferry is a static library here, which is also installed and found again.
+	# ferry is a static library here, which is also installed and found again. Users' generator is that of make.
 	configure_and_build "$here/add_subdirectory" "$work/build" -DFERRY_SOURCE="$FERRY_SOURCE" \
-		-DFERRY_INSTALL=ON -DCMAKE_INSTALL_PREFIX="$work/installed"
+		-G "Unix Makefiles" -DFERRY_INSTALL=ON -DCMAKE_INSTALL_PREFIX="$work/installed"
 	"$work/build/consumer_c"
 	"$work/build/consumer_cxx"
 	"$work/build/consumer_test"
