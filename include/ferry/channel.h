@@ -122,10 +122,11 @@ FERRY_EXPORT int ferry_channel_new_socket(struct ferry_channel **out, struct fer
  * @param sink the descriptor to write to; -1: ferry_channel_write() returns -EPIPE. Both descriptors become
  *        non-blocking and belong to the channel if the call succeeds; else they belong to the caller, unchanged
  * @retval 0 done
- * @retval -EINVAL an argument is NULL, both descriptors are -1, or one is a regular file or a directory, or
- *         not open in the direction needed
+ * @retval -EINVAL an argument is NULL, both descriptors are -1, or one is not open in the direction needed
+ * @retval -EPERM as ferry_transport_new_pipes(): a regular file, a directory, /dev/null
  * @retval -EBADF a descriptor is not open
- * @retval -EMFILE one descriptor is -1, and the descriptor limit leaves no slot for its substitute
+ * @retval -EMFILE one descriptor is -1, and the descriptor limit leaves no slot for its substitute; or as
+ *         ferry_transport_new_pipes()
  * @retval -ENOTSUP as ferry_transport_new()
  * @retval -ENOMEM out of memory
  *

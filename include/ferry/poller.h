@@ -123,9 +123,9 @@ FERRY_EXPORT int ferry_poller_add_server(struct ferry_channel **out, struct ferr
                                          int fd);
 
 /**
- * Waits for events, and returns all that are pending, as far as @p events has room. The events of one channel
- * come in the order of its stream. If there is too little room, the channels take turns, one event each; the
- * next polls return the others at once.
+ * Waits until there are events, and returns all that have arrived by then, as far as @p events has room. The
+ * events of one channel come in the order of its stream. If there is too little room, the channels take turns,
+ * one event each; the next polls return the others at once.
  *
  * A poll also sends queued output. Each channel reads no further ahead than its read limit
  * (ferry_channel_set_limits()) and one read; if a program does not poll, the kernel stops its peers.

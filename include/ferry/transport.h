@@ -202,9 +202,10 @@ FERRY_EXPORT int ferry_transport_new(struct ferry_transport **out, struct buffer
  * @param read_fd the descriptor to read from
  * @param write_fd the descriptor to write to
  * @retval 0 done
- * @retval -EINVAL an argument is NULL; a descriptor is a regular file or a directory, or is not open
- *         in the direction needed
+ * @retval -EINVAL an argument is NULL, or a descriptor is not open in the direction needed
+ * @retval -EPERM the kernel cannot wait for a descriptor, as epoll_ctl(2): a regular file, a directory, /dev/null
  * @retval -EBADF a descriptor is not open
+ * @retval -EMFILE a descriptor is neither a pipe nor a socket, and no slot is free to examine it by epoll(7)
  * @retval -ENOTSUP as ferry_transport_new()
  * @retval -ENOMEM out of memory
  *

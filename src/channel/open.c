@@ -79,13 +79,11 @@ int ferry_channel_new_socket(struct ferry_channel **out, struct ferry_poller *po
 
 /* Opens a descriptor for the missing pipe. An eventfd that nobody writes to never becomes readable; a missing
  * sink is closed before anything is written to it. */
-static int open_stand_in(bool faucet)
+static int open_stand_in(void)
 {
-	int fd =
-	    faucet ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	return fd;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	return fd < 0 ? -errno : fd;
 }
 
 static int attach_pipes(struct ferry_channel *channel, int faucet, int sink)
@@ -94,7 +92,7 @@ static int attach_pipes(struct ferry_channel *channel, int faucet, int sink)
 	int missing = -1;
 
 	if (faucet < 0 || sink < 0) {
-		missing = open_stand_in(faucet < 0);
+		missing = open_stand_in();
 		if (missing < 0)
 			return missing;
 	}

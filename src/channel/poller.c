@@ -8,9 +8,12 @@
 #include "ferry/poller.h"
 
 /*
- * A poll runs the poller's own loop until that is quiet, and then takes the events out of the channels: one of
- * each in turn, so that with little room for events no channel waits for another.
+ * A poll runs the poller's own loop until a turn of it has brought events, and takes these out of the channels: one
+ * of each in turn, so that with little room for events no channel waits for another.
  */
+
+/* Without an event and without a sleep: other connections may be active for ever. */
+enum { TURNS_MAX = 8 };
 
 /* ---- polling ---- */
 
@@ -39,9 +42,11 @@ static int fill_events(struct ferry_poller *poller, struct ferry_channel_event *
 	return count;
 }
 
-static int poll_once(struct ferry_poller *poller, struct ferry_channel_event *events, int max)
+/* Runs one turn. `*quiet`: no callback was due. */
+static int poll_once(struct ferry_poller *poller, struct ferry_channel_event *events, int max,
+                     bool *quiet)
 {
-	int status = wait_turn_until_quiet(&poller->loop);
+	int status = wait_turn_and_look(&poller->loop, quiet);
 	if (poller->freed)
 		return -ECANCELED;
 	if (status == 0)
@@ -49,18 +54,33 @@ static int poll_once(struct ferry_poller *poller, struct ferry_channel_event *ev
 	return status == 0 ? fill_events(poller, events, max) : status;
 }
 
+/* Takes several turns if need be: an end that has arrived becomes an event in the second. */
+static int poll_arrived(struct ferry_poller *poller, struct ferry_channel_event *events, int max)
+{
+	bool quiet = false;
+	int count = 0;
+
+	for (int turns = 0; count == 0 && !quiet && turns < TURNS_MAX; turns++)
+		count = poll_once(poller, events, max, &quiet);
+	return count;
+}
+
 static int wait_for_events(struct ferry_poller *poller, int64_t deadline,
                            struct ferry_channel_event *events, int max)
 {
 	int status = 0;
-	int count = poll_once(poller, events, max);
+	int count = poll_arrived(poller, events, max);
 
 	while (count == 0 && status == 0) {
 		if (deadline == 0)
 			return 0; /* the loop has run */
 		status = wait_run(&poller->loop, deadline);
-		if (status == 0 || status == -ETIMEDOUT || poller->freed)
-			count = poll_once(poller, events, max);
+		if (poller->freed)
+			return -ECANCELED;
+		if (status == 0)
+			count = fill_events(poller, events, max);
+		else if (status == -ETIMEDOUT)
+			count = poll_arrived(poller, events, max);
 	}
 	if (count != 0)
 		return count;

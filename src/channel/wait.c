@@ -11,7 +11,6 @@
 #include "libevent/reentry.h"
 
 enum {
-	TURNS_MAX = 64,
 	BASE_FDS = 3 /* of an event_base: one for epoll, two for signals */
 };
 static const int64_t longest_sleep = (int64_t)3600 * CLOCK_SECOND;
@@ -101,15 +100,11 @@ int wait_turn(struct wait_loop *loop)
 }
 
 /* libevent counts the events that were active in a turn. In a quiet turn the timer is the only one. */
-int wait_turn_until_quiet(struct wait_loop *loop)
+int wait_turn_and_look(struct wait_loop *loop, bool *quiet)
 {
-	int status = 0, active = 2;
-
-	for (int turns = 0; status == 0 && active > 1 && turns < TURNS_MAX; turns++) {
-		event_base_get_max_events(loop->base, EVENT_BASE_COUNT_ACTIVE, 1);
-		status = wait_turn(loop);
-		active = event_base_get_max_events(loop->base, EVENT_BASE_COUNT_ACTIVE, 0);
-	}
+	event_base_get_max_events(loop->base, EVENT_BASE_COUNT_ACTIVE, 1);
+	int status = wait_turn(loop);
+	*quiet = event_base_get_max_events(loop->base, EVENT_BASE_COUNT_ACTIVE, 0) <= 1;
 	return status;
 }
 

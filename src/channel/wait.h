@@ -48,9 +48,8 @@ int wait_run(struct wait_loop *loop, int64_t deadline);
 /* Runs the callbacks that are due, without sleeping. 0, or -EIO. */
 int wait_turn(struct wait_loop *loop);
 
-/* Repeats this until no callback is due, but not for ever: a peer that never pauses must not delay the poll.
- * 0, or -EIO. */
-int wait_turn_until_quiet(struct wait_loop *loop);
+/* The same. `*quiet`: no callback was due. */
+int wait_turn_and_look(struct wait_loop *loop, bool *quiet);
 
 /* -EINTR if there was an interruption since the last call, else 0. */
 int wait_take_interruption(struct wait_loop *loop);

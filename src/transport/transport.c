@@ -1,7 +1,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "kernel/ancillary.h"
 #include "transport/core.h"
@@ -97,6 +99,22 @@ unlock:
 	return status;
 }
 
+/* Whether the kernel can wait for this descriptor: regular files and /dev/null, for example, have nothing to wait
+ * for. The other methods of libevent accept those, but find them ready all the time. */
+static int examine_pollable(int fd, mode_t mode)
+{
+	if (S_ISFIFO(mode) || S_ISSOCK(mode))
+		return 0;
+	if (S_ISREG(mode) || S_ISDIR(mode))
+		return -EPERM;
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll < 0)
+		return -errno;
+	int status = epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){0}) < 0 ? -errno : 0;
+	close(epoll);
+	return status;
+}
+
 /* Whether `fd` can be polled and is open for reading, or writing. */
 static int examine_pipe_end(int fd, int other_way)
 {
@@ -107,7 +125,7 @@ static int examine_pipe_end(int fd, int other_way)
 		return -errno;
 	if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) == other_way)
 		return -EINVAL;
-	return S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) ? -EINVAL : 0;
+	return examine_pollable(fd, status.st_mode);
 }
 
 int ferry_transport_new_pipes(struct ferry_transport **out, struct event_base *base, int read_fd,

@@ -1,6 +1,7 @@
 /* Bad arguments, a descriptor limit that is too low, and a channel over a transport that exists already. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -85,6 +86,7 @@ TEST(bad_arguments_change_nothing)
 	ck_assert_int_eq(ferry_channel_new_socket(&made, NULL, peer), -EINVAL);
 	ck_assert_int_eq(ferry_channel_new_socket(&made, poller, -1), -EBADF);
 	ck_assert_int_eq(ferry_channel_new_socket(&made, poller, fds[0]), -ENOTSOCK);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	ck_assert_int_eq(ferry_channel_new_pipes(NULL, poller, fds[0], fds[1]), -EINVAL);
 	ck_assert_int_eq(ferry_channel_new_pipes(&made, NULL, fds[0], fds[1]), -EINVAL);
 	ck_assert_int_eq(ferry_channel_new_pipes(&made, poller, -1, -1), -EINVAL);
@@ -92,7 +94,10 @@ TEST(bad_arguments_change_nothing)
 	ck_assert_int_eq(ferry_channel_new_pipes(&made, poller, fds[1], fds[0]), -EINVAL);
 	ck_assert_int_eq(ferry_channel_new_pipes(&made, poller, fds[1], -1), -EINVAL);
 	ck_assert_int_eq(ferry_channel_new_pipes(&made, poller, -1, fds[0]), -EINVAL);
-	ck_assert_int_eq(ferry_channel_new_pipes(&made, poller, file, fds[1]), -EINVAL);
+	ck_assert_int_eq(ferry_channel_new_pipes(&made, poller, file, fds[1]), -EPERM);
+	ck_assert_int_eq(ferry_channel_new_pipes(&made, poller, null, fds[1]), -EPERM);
+	ck_assert_int_eq(ferry_channel_new_pipes(&made, poller, -1, null), -EPERM);
+	close(null);
 	ck_assert_int_eq(
 	    ferry_channel_new_transport(NULL, poller, ferry_channel_get_transport(channel)), -EINVAL);
 	ck_assert_int_eq(ferry_channel_new_transport(&made, poller, NULL), -EINVAL);

@@ -30,18 +30,21 @@ TEST(a_hundred_channels_are_served_without_a_callback)
 			ck_assert_int_eq(dprintf(fars[i], "%d %d\n", round, i), round < 10 ? i < 10 ? 4 : 5
 			                                                        : i < 10   ? 5
 			                                                                   : 6);
-		int count = ferry_poller_poll(poller, &at_once, events, EVENTS_MAX);
-		ck_assert_int_eq(count, CHANNELS);
-		for (int i = 0; i < count; i++, served++) {
-			const int *its_far = ferry_channel_get_context(events[i].channel);
-			char expected[32];
-			int length =
-			    snprintf(expected, sizeof(expected), "%d %d", round, (int)(its_far - fars));
-			ck_assert_uint_eq(events[i].length, (size_t)length);
-			ck_assert_mem_eq(events[i].data, expected, (size_t)length);
-			ck_assert_int_eq(
-			    ferry_channel_write(events[i].channel, events[i].data, events[i].length), 0);
-			expect_sent(*its_far, expected);
+		/* One poll returns those that epoll has reported at once. */
+		for (int count, all = 0; all < CHANNELS; all += count) {
+			count = ferry_poller_poll(poller, &at_once, events, EVENTS_MAX);
+			ck_assert_int_gt(count, 0);
+			for (int i = 0; i < count; i++, served++) {
+				const int *its_far = ferry_channel_get_context(events[i].channel);
+				char expected[32];
+				int length =
+				    snprintf(expected, sizeof(expected), "%d %d", round, (int)(its_far - fars));
+				ck_assert_uint_eq(events[i].length, (size_t)length);
+				ck_assert_mem_eq(events[i].data, expected, (size_t)length);
+				ck_assert_int_eq(
+				    ferry_channel_write(events[i].channel, events[i].data, events[i].length), 0);
+				expect_sent(*its_far, expected);
+			}
 		}
 	}
 	ck_assert_uint_eq(served, CHANNELS * ROUNDS);

@@ -37,6 +37,34 @@ TEST(a_poll_waits_no_shorter_than_its_timeout)
 	close_poller();
 }
 
+static struct event *busy;
+static unsigned int turns;
+
+/* Another connection that is active in each turn of the loop. */
+static void on_busy(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	turns++;
+	event_add(busy, &at_once);
+}
+
+/* _i: whether the poll waits */
+LOOP_TEST(a_poll_returns_as_soon_as_a_turn_has_brought_an_event, 2)
+{
+	open_channel(PAIR_UNIX);
+	busy = event_new(ferry_poller_get_base(poller), -1, 0, on_busy, NULL);
+	event_add(busy, &at_once);
+	ck_assert_int_eq(poll_now(), 0);
+	ck_assert_uint_le(turns, 8); /* nothing has arrived */
+	turns = 0;
+	peer_put("x");
+	ck_assert_int_eq(poll_for(8, _i > 0 ? NULL : &at_once), 1);
+	ck_assert_uint_eq(turns, 1);
+	expect_events("{x}");
+	event_free(busy);
+	close_poller();
+}
+
 static volatile sig_atomic_t ticks;
 static void (*volatile on_third_tick)(void);
 

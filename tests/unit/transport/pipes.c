@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <event2/bufferevent.h>
@@ -98,6 +100,25 @@ TEST(pipes_are_made_non_blocking)
 	close_plain_link();
 }
 
+/* A terminal is examined by an epoll of its own. */
+TEST(a_terminal_can_be_a_pipe_if_a_slot_is_free_while_it_is_examined)
+{
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	struct ferry_transport *transport;
+	struct rlimit limit, none;
+
+	ck_assert_int_ge(terminal, 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 0;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert_int_eq(ferry_transport_new_pipes(&transport, base, terminal, terminal), -EMFILE);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	ck_assert_int_eq(ferry_transport_new_pipes(&transport, base, terminal, terminal), 0);
+	ferry_transport_free(transport);
+	pump_turns(3);
+}
+
 static void check_pipes_refused(int expected, int read_fd, int write_fd)
 {
 	struct ferry_transport *untouched = (struct ferry_transport *)&expected, *out = untouched;
@@ -114,15 +135,19 @@ TEST(pipes_that_will_not_do_are_refused_and_left_as_they_were)
 	ck_assert_int_eq(pipe2(in, O_CLOEXEC), 0);
 	ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
 	int file = make_file(10), directory = open("/", O_RDONLY | O_CLOEXEC);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	struct ferry_transport *transport;
 
 	ck_assert_int_eq(ferry_transport_new_pipes(NULL, base, in[0], out[1]), -EINVAL);
 	ck_assert_int_eq(ferry_transport_new_pipes(&transport, NULL, in[0], out[1]), -EINVAL);
 	check_pipes_refused(-EINVAL, in[1], out[1]); /* the wrong ends */
 	check_pipes_refused(-EINVAL, in[0], out[0]);
-	check_pipes_refused(-EINVAL, file, out[1]);
-	check_pipes_refused(-EINVAL, in[0], file);
-	check_pipes_refused(-EINVAL, directory, out[1]);
+	check_pipes_refused(-EPERM, file, out[1]);
+	check_pipes_refused(-EPERM, in[0], file);
+	check_pipes_refused(-EPERM, directory, out[1]);
+	check_pipes_refused(-EPERM, null, out[1]);
+	check_pipes_refused(-EPERM, in[0], null);
+	close(null);
 	check_pipes_refused(-EBADF, -1, out[1]);
 	check_pipes_refused(-EBADF, in[0], -1);
 	close(file);
