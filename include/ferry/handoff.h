@@ -136,8 +136,7 @@ FERRY_EXPORT int ferry_handoff_new(struct ferry_handoff **out, int fd);
  * @param bev made by bufferevent_socket_new(); without a transport on it
  * @retval 0 done
  * @retval -EINVAL @p out or @p bev is NULL, @p bev is a filter, a pair or TLS, has no descriptor, or
- *         has a transport on it (take the descriptor before; after ferry_transport_free() it is too
- *         late)
+ *         has a transport on it (ferry_transport_detach() gives the bufferevent back without it)
  * @retval -EMSGSIZE its input is longer than FERRY_HANDOFF_BYTES_MAX
  * @retval -EBUSY its output is not empty, and would be lost
  * @retval -ENOTCONN bufferevent_socket_connect() is still connecting it

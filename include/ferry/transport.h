@@ -217,18 +217,51 @@ FERRY_EXPORT int ferry_transport_new_pipes(struct ferry_transport **out, struct 
 /**
  * Frees a transport. Legal at any time, in any callback.
  *
- * The connection ends at once, with shutdown(2), and queued output is dropped; call
- * ferry_transport_lose_connection() first to have it sent. Queued descriptors are closed.
- * The producer's stop_producing runs before the call returns. No protocol callback runs any more; the
- * `finished` callback of a file in the stream still runs, from the loop, with -ECANCELED. The
- * bufferevent is freed. As with any bufferevent, its memory is released when the loop next runs, and
- * its descriptor is closed then if it was made with BEV_OPT_CLOSE_ON_FREE.
+ * Queued output is dropped; call ferry_transport_lose_connection() first to have it sent. Queued
+ * descriptors are closed. The producer's stop_producing runs before the call returns. No protocol
+ * callback runs any more; the `finished` callback of a file in the stream still runs, from the loop,
+ * with -ECANCELED. The bufferevent is freed. As with any bufferevent, its memory is released when the
+ * loop next runs, and its descriptor is closed then if it was made with BEV_OPT_CLOSE_ON_FREE.
+ *
+ * The call makes no shutdown(2). Without BEV_OPT_CLOSE_ON_FREE the socket is still the caller's and
+ * still connected, and copies of it elsewhere (dup(2), a parent or child process) live on. The peer
+ * sees the end when the last copy is closed; after ferry_transport_abort_connection(), at once.
+ * A transport on pipes closes its own copies of both descriptors in this call.
  *
  * @param transport the transport; NULL does nothing
  *
  * Since 0.1.
  */
 FERRY_EXPORT void ferry_transport_free(struct ferry_transport *transport);
+
+/**
+ * Gives the bufferevent back to the caller as it was before ferry_transport_new(), and frees the
+ * transport.
+ *
+ * The bufferevent has libevent's own I/O steps again. Its callbacks, watermarks, timeouts, enabled
+ * events and its limits of one read and one write are those that it had when it was attached. A rate
+ * limit of its own stays; it leaves the group of ferry_transport_set_rate_limit_group(). Bytes that
+ * are queued stay in the output and are sent. Bytes in the input stay there, and are offered to the
+ * read callback from the loop, or when reading is enabled. If the peer has ended, libevent reports it
+ * once reading is enabled. From then on libevent's reads discard descriptors that arrive.
+ *
+ * No callback of the transport runs any more, except `finished` of a file that has left the stream
+ * already. Do not call this for the transport of a line stream or another object that owns it.
+ *
+ * @param transport the transport; on success it is freed
+ * @param[out] out the bufferevent, which the caller owns
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL, or @p transport uses pipes
+ * @retval -EBUSY descriptors or files are queued; received descriptors are pending because of a pause;
+ *         a producer is registered; the connection or its sending half is closing; or a message
+ *         stream owns @p transport
+ * @retval -ENOTCONN the connection is over
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_detach(struct ferry_transport *transport,
+                                        struct bufferevent **out);
 
 /** Returns the transport's bufferevent. The transport still owns it: do not free it. NULL for NULL.
  *  Since 0.1. */

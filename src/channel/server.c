@@ -5,6 +5,7 @@
 #include "channel/ready.h"
 #include "ferry/listener.h"
 #include "ferry/poller.h"
+#include "transport/interface.h"
 
 /*
  * A channel on a listening socket. Accepted connections wait in their server until a poll returns them, and
@@ -112,8 +113,11 @@ static void stop_serving(struct ferry_channel *channel)
 {
 	struct server *server = server_of(channel);
 
-	while (server->accepted_count > 0)
-		ferry_transport_free(take_accepted(server));
+	while (server->accepted_count > 0) {
+		struct ferry_transport *transport = take_accepted(server);
+		transport_close_socket(transport); /* the program may never poll again */
+		ferry_transport_free(transport);
+	}
 	ferry_listener_free(server->listener);
 	server->listener = NULL;
 }

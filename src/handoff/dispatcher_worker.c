@@ -309,8 +309,8 @@ static void end_claimed(struct ferry_dispatcher_worker *worker)
 void dispatcher_worker_end(struct ferry_dispatcher_worker *worker, int reason)
 {
 	struct ferry_dispatcher *dispatcher = worker->dispatcher;
-	struct bufferevent *bev =
-	    ferry_transport_get_bufferevent(ferry_message_stream_get_transport(worker->stream));
+	struct ferry_transport *transport = ferry_message_stream_get_transport(worker->stream);
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
 
 	worker->broken = true;
 	fence_channel((int)bufferevent_getfd(bev), message_stream_undelivered(worker->stream),
@@ -318,6 +318,8 @@ void dispatcher_worker_end(struct ferry_dispatcher_worker *worker, int reason)
 	if (worker->reason == 0)
 		worker->reason = reason;
 	uint64_t sent_position = message_stream_sent_position(worker->stream);
+	/* The worker sees the end even if another process, a worker that was forked later, has a copy. */
+	(void)ferry_transport_abort_connection(transport);
 	/* The stream's queue has borrowed the descriptors of unclaimed handoffs: it goes first. */
 	ferry_message_stream_free(worker->stream);
 	worker->stream = NULL;

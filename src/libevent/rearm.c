@@ -167,6 +167,49 @@ int rearm_examine(const struct rearm *rearm)
 	return event_get_callback(&rearm->bev->ev_read) == rearm->on_read ? -EALREADY : 0;
 }
 
+/* ---- the settings of before ---- */
+
+static void remember_settings(struct bufferevent *bev, struct rearm_before *before)
+{
+	bufferevent_getcb(bev, &before->on_readable, &before->on_writable, &before->on_event,
+	                  &before->argument);
+	before->read_timeout = bev->timeout_read;
+	before->write_timeout = bev->timeout_write;
+	before->read_low = bev->wm_read.low;
+	before->read_high = bev->wm_read.high;
+	before->write_low = bev->wm_write.low;
+	before->write_high = bev->wm_write.high;
+	before->max_single_read = (size_t)bufferevent_get_max_single_read(bev);
+	before->max_single_write = (size_t)bufferevent_get_max_single_write(bev);
+	before->enabled = bev->enabled;
+}
+
+/* Both directions are disabled. libevent allocates memory for a read high-water mark that was not there
+ * before; one that ferry's user has not changed is left alone. */
+static void restore_settings(struct bufferevent *bev, const struct rearm_before *before)
+{
+	bufferevent_setcb(bev, before->on_readable, before->on_writable, before->on_event,
+	                  before->argument);
+	if (bev->wm_read.low != before->read_low || bev->wm_read.high != before->read_high)
+		bufferevent_setwatermark(bev, EV_READ, before->read_low, before->read_high);
+	bufferevent_setwatermark(bev, EV_WRITE, before->write_low, before->write_high);
+	bufferevent_set_max_single_read(bev, before->max_single_read);
+	bufferevent_set_max_single_write(bev, before->max_single_write);
+	bufferevent_set_timeouts(bev, timeout_or_null(&before->read_timeout),
+	                         timeout_or_null(&before->write_timeout));
+}
+
+/* A write event for an empty output would run the write callback once. */
+static void restore_enabled(struct bufferevent *bev, short enabled)
+{
+	if ((enabled & EV_READ) != 0)
+		bufferevent_enable(bev, EV_READ);
+	if ((enabled & EV_WRITE) != 0 && evbuffer_get_length(bev->output) > 0)
+		bufferevent_enable(bev, EV_WRITE);
+	else
+		bev->enabled = (short)(bev->enabled | (enabled & EV_WRITE));
+}
+
 int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 {
 	struct bufferevent *bev = rearm->bev;
@@ -188,6 +231,7 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 		return -ENOMEM;
 	}
 
+	remember_settings(bev, &rearm->before);
 	bufferevent_incref(bev);
 	return 0;
 }
@@ -214,7 +258,7 @@ void rearm_free(struct rearm *rearm)
 	evbuffer_remove_cb_entry(rearm->bev->output, rearm->output_cb);
 	/* Drops ferry's own reference, and then the one that the user passed to ferry. If the program has
 	 * called bufferevent_free() itself, the second is already gone and the first was the last. */
-	if (bufferevent_decref(rearm->bev) == 0)
+	if (bufferevent_decref(rearm->bev) == 0 && !rearm->given_back)
 		bufferevent_free(rearm->bev);
 }
 
@@ -408,16 +452,39 @@ static void ignore_finalizer_event(evutil_socket_t fd, short what, void *argumen
 	(void)fd, (void)what, (void)argument;
 }
 
-int rearm_offer_input(struct bufferevent *bev)
+static int schedule_offer(struct bufferevent *bev)
 {
-	int status = rearm_examine_stock(bev);
-	if (status < 0)
-		return status;
 	/* Only a finaliser is certain to be called: event_base_free() calls it too. */
 	struct event *event = event_new(bev->ev_base, -1, 0, ignore_finalizer_event, bev);
 	if (event == NULL)
 		return -ENOMEM;
 	bufferevent_incref(bev);
 	event_free_finalize(0, event, offer_pending_input);
+	return 0;
+}
+
+int rearm_offer_input(struct bufferevent *bev)
+{
+	int status = rearm_examine_stock(bev);
+	return status < 0 ? status : schedule_offer(bev);
+}
+
+/* ---- giving back ---- */
+
+int rearm_give_back(struct rearm *rearm)
+{
+	struct bufferevent *bev = rearm->bev;
+	bool connecting = rearm->connecting;
+
+	if (evbuffer_get_length(bev->input) > 0 && schedule_offer(bev) < 0)
+		return -ENOMEM;
+	rearm_detach(rearm);
+	rearm->given_back = true;
+	/* With writing enabled this would add the write event, which would run the write callback. */
+	bufferevent_remove_from_rate_limit_group(bev);
+	restore_settings(bev, &rearm->before);
+	restore_enabled(bev, rearm->before.enabled);
+	if (connecting)
+		event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
 	return 0;
 }

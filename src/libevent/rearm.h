@@ -19,6 +19,17 @@
  * The caller has locked the bufferevent. "The stock callbacks" are libevent's own.
  */
 
+/* The settings of a bufferevent before ferry took it. */
+struct rearm_before {
+	bufferevent_data_cb on_readable, on_writable;
+	bufferevent_event_cb on_event;
+	void *argument;
+	struct timeval read_timeout, write_timeout;
+	size_t read_low, read_high, write_low, write_high;
+	size_t max_single_read, max_single_write;
+	short enabled;
+};
+
 struct rearm {
 	struct bufferevent *bev;
 	event_callback_fn on_read, on_write; /* ferry's */
@@ -29,6 +40,8 @@ struct rearm {
 	struct bufferevent_rate_limit_group *write_gate; /* see rearm_open_write_gate(); NULL: open */
 	struct ev_token_bucket_cfg *write_gate_limit;
 	bool connecting; /* libevent has a connect(2) under way */
+	bool given_back; /* the user owns the bufferevent again */
+	struct rearm_before before;
 };
 
 /*
@@ -65,7 +78,12 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output);
 /* Restores the stock callbacks, without arming the events, and drops the user's callbacks. */
 void rearm_detach(struct rearm *rearm);
 
-/* Frees the detached bufferevent. Call it from the loop, when no callback of ferry's is on the stack. */
+/* Restores the stock callbacks and the settings that the bufferevent had before, and takes it out of its rate
+ * limit group; the user owns it again. Its read callback runs from the loop if the input has bytes. -ENOMEM: nothing has changed. */
+int rearm_give_back(struct rearm *rearm);
+
+/* Frees the detached bufferevent, unless it was given back. Call it from the loop, when no callback of
+ * ferry's is on the stack. */
 void rearm_free(struct rearm *rearm);
 
 /* Removes a descriptor that is about to be closed from the bufferevent: that of EV_READ, of EV_WRITE,

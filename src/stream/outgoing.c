@@ -525,7 +525,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 	}
 	unguard_turn(&turn);
 	/* Else the descriptor may be closed, and its slot in use again. */
-	if (!outgoing->stopped && !outgoing->replaced)
+	if ((!outgoing->stopped || outgoing->left) && !outgoing->replaced)
 		uncork(&turn);
 	*sent = turn.sent;
 	return state;
@@ -558,6 +558,12 @@ void outgoing_stop(struct outgoing *outgoing, int status)
 	evbuffer_unfreeze(outgoing->buffer, 1);
 	evbuffer_drain(outgoing->buffer, evbuffer_get_length(outgoing->buffer));
 	evbuffer_freeze(outgoing->buffer, 1);
+}
+
+void outgoing_leave(struct outgoing *outgoing)
+{
+	outgoing->stopped = true;
+	outgoing->left = true;
 }
 
 bool outgoing_is_sent(const struct outgoing *outgoing)

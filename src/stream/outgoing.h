@@ -37,6 +37,7 @@ struct outgoing {
 	bool is_inet;     /* joins a header and its file in one segment */
 	bool coalescing;
 	bool stopped;
+	bool left;     /* stopped, and the buffer and the socket live on */
 	bool replaced; /* the socket was, during a flush */
 
 	/* Makes a file of a source that is in the buffer. NULL: no memory. */
@@ -83,6 +84,10 @@ void outgoing_stop(struct outgoing *outgoing, int status);
 /* Forgets the segment with which the buffer begins. The segment stays in the buffer, at the bytes that are not
  * sent. */
 void outgoing_forget_segment(struct outgoing *outgoing);
+
+/* Ends a flush that is further up the stack, and leaves the bytes to another owner of the buffer. There are
+ * no marks. */
+void outgoing_leave(struct outgoing *outgoing);
 
 /* The next item if it is a file that waits for its source, else NULL. */
 struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing);

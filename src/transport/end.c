@@ -241,12 +241,49 @@ void ferry_transport_free(struct ferry_transport *transport)
 		transport_dismiss_watcher(transport);
 		transport_close_pending(transport);
 		outgoing_stop(&transport->out.stream, -ECANCELED);
-		if (transport->life < TRANSPORT_LOST)
-			shut_down(transport, SHUT_RDWR);
+		/* No shutdown(2): it would end the connection for copies of the socket in other processes. */
+		if (transport->life < TRANSPORT_LOST && transport->on_pipes)
+			close_pipes(transport);
 		if (transport->on_free != NULL)
 			transport->on_free(transport->on_free_argument);
 		rearm_detach(&transport->rearm);
 		deferred_free(transport->loop_event, release_transport);
 	}
 	bufferevent_unlock(bev);
+}
+
+/* ---- giving the bufferevent back ---- */
+
+/* Whether all that ferry has of the connection is in the bufferevent's two buffers. */
+static int check_detach(const struct ferry_transport *transport)
+{
+	const struct marks *marks = &transport->out.stream.marks;
+	bool closing = transport->life == TRANSPORT_CLOSING || transport->out.half == OUT_CLOSING;
+	bool received = transport->in.pending.count > 0 || transport->in.pending.loss;
+
+	if (transport_is_over(transport))
+		return -ENOTCONN;
+	if (marks->fd_count > 0 || marks->file_count > 0 || received || closing)
+		return -EBUSY;
+	return transport->out.watcher != NULL || transport->in.reader != NULL ? -EBUSY : 0;
+}
+
+int ferry_transport_detach(struct ferry_transport *transport, struct bufferevent **out)
+{
+	if (transport == NULL || out == NULL || transport->on_pipes)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = check_detach(transport);
+	if (status == 0)
+		status = rearm_give_back(&transport->rearm);
+	if (status == 0) {
+		transport->freed = true;
+		outgoing_leave(&transport->out.stream);
+		if (transport->on_free != NULL)
+			transport->on_free(transport->on_free_argument);
+		deferred_free(transport->loop_event, release_transport);
+		*out = bev;
+	}
+	bufferevent_unlock(bev);
+	return status;
 }

@@ -23,27 +23,40 @@ LOOP_TEST(a_transport_may_be_freed_before_the_loop_ever_ran, LINK_KINDS)
 	close_plain_link();
 }
 
-TEST(freeing_is_seen_by_the_peer_at_once_even_when_the_socket_is_shared)
+LOOP_TEST(a_copy_of_the_socket_lives_on_after_freeing, LINK_PIPES)
 {
-	/* shutdown(2), because a copy elsewhere would keep the connection open. */
-	open_plain_link(LINK_UNIX);
+	char byte;
+
+	open_plain_link(_i);
 	int copy = dup(bufferevent_getfd(ferry_transport_get_bufferevent(near.transport)));
 	recorder_free_transport(&near);
-	char byte;
-	ck_assert_int_eq(read(far_in, &byte, 1), 0);
+	pump_turns(3);
+	ck_assert(read(far_in, &byte, 1) < 0 && errno == EAGAIN);
+	ck_assert_int_eq(write(copy, "c", 1), 1);
+	ck_assert_int_eq(read(far_in, &byte, 1), 1);
 	close(copy);
+	ck_assert_int_eq(far_end(), 0);
 	close_plain_link();
 }
 
-TEST(the_socket_stays_open_without_close_on_free)
+LOOP_TEST(the_socket_lives_on_without_close_on_free, 2)
 {
 	int fds[2];
-	make_pair(PAIR_UNIX, fds);
+	char byte;
+	make_pair(_i == 0 ? PAIR_UNIX : PAIR_TCP, fds);
 	struct ferry_transport *transport;
 	ck_assert_int_eq(ferry_transport_new(&transport, bufferevent_socket_new(base, fds[0], 0)), 0);
+	ck_assert_int_eq(ferry_transport_write(transport, "dropped", 7), 0);
 	ferry_transport_free(transport);
 	pump_turns(3);
-	ck_assert(fd_is_open(fds[0]));
+	ck_assert_int_eq(write(fds[0], "x", 1), 1);
+	ck_assert_int_eq(write(fds[1], "y", 1), 1);
+	while (read(fds[1], &byte, 1) != 1)
+		continue;
+	ck_assert_int_eq(byte, 'x');
+	while (read(fds[0], &byte, 1) != 1)
+		continue;
+	ck_assert_int_eq(byte, 'y');
 	close(fds[0]);
 	close(fds[1]);
 }

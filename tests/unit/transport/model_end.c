@@ -505,6 +505,14 @@ void model_end_end_free(struct model_end *end)
 	demand(end->producer == NULL, "stop_producing did not run in the free");
 }
 
+/* The socket that the program has kept lives on after a free: its peer sees the end only now. */
+static void close_kept_socket(struct model_end *end)
+{
+	if (end->keeps_socket && end->socket >= 0)
+		demand(close(end->socket) == 0, "ferry closed a socket that is not its own");
+	end->socket = -1;
+}
+
 void model_end_free(struct model_end *end)
 {
 	struct ferry_transport *transport = end->transport;
@@ -514,13 +522,12 @@ void model_end_free(struct model_end *end)
 	model_end_begin_free(end);
 	ferry_transport_free(transport);
 	model_end_end_free(end);
+	close_kept_socket(end);
 }
 
 void model_end_close(struct model_end *end)
 {
 	if (end->transport != NULL)
 		model_end_free(end);
-	if (end->keeps_socket && end->socket >= 0)
-		demand(close(end->socket) == 0, "ferry closed a socket that is not its own");
-	end->socket = -1;
+	close_kept_socket(end);
 }
