@@ -92,7 +92,8 @@ struct ferry_protocol {
 	 *  If NULL, the connection is lost with -EMSGSIZE. */
 	void (*file_descriptors_lost)(struct ferry_transport *transport, void *context);
 
-	/** The peer closed its sending half; this side can still send. If NULL, the transport stops its
+	/** The peer closed its sending half; this side can still send. Runs once for each
+	 *  ferry_transport_set_protocol(), also for a protocol that is set after that end. If NULL, the transport stops its
 	 *  producer, sends what is queued, and ends the connection with reason 0. */
 	void (*read_connection_lost)(struct ferry_transport *transport, void *context);
 
@@ -292,7 +293,8 @@ FERRY_EXPORT int ferry_transport_set_socket(struct ferry_transport *transport, i
 /**
  * Sets the protocol, which the transport calls in place of the bufferevent's own callbacks, and
  * enables reading. May be called again, in a callback too, to change the protocol. The new protocol's
- * connection_made runs from the loop before its other callbacks. Bytes that are already in the input
+ * connection_made runs from the loop before its other callbacks, also if it is set in the
+ * connection_made of the protocol before. Bytes that are already in the input
  * are offered to its data_received if they reach the read low-water mark.
  *
  * @param transport the transport

@@ -59,6 +59,7 @@ static void reopen_halves(struct ferry_transport *transport)
 	bool closing = transport->out.half == OUT_CLOSING || transport->out.half == OUT_SHUT;
 
 	transport->in.half = IN_OPEN;
+	transport->protocol.end_notified = false;
 	set_write_half(transport, closing ? OUT_CLOSING : OUT_OPEN, 0);
 }
 
@@ -67,12 +68,18 @@ void transport_connection_made(struct ferry_transport *transport)
 	transport->protocol.made = true;
 }
 
+void transport_end_notified(struct ferry_transport *transport)
+{
+	transport->protocol.end_notified = true;
+}
+
 void transport_set_protocol_table(struct ferry_transport *transport,
                                   const struct ferry_protocol *table, void *context)
 {
 	transport->protocol.table = table;
 	transport->protocol.context = context;
 	transport->protocol.made = false;
+	transport->protocol.end_notified = false;
 }
 
 void transport_set_reading_paused(struct ferry_transport *transport, bool paused)

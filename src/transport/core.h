@@ -45,6 +45,9 @@ void transport_write_half_broken(struct ferry_transport *transport, int error);
 /* The transport never connected, or connection_made has run: it does not run for this protocol any more. */
 void transport_connection_made(struct ferry_transport *transport);
 
+/* The protocol knows of the peer's end: read_connection_lost runs once for a protocol, on one socket. */
+void transport_end_notified(struct ferry_transport *transport);
+
 void transport_set_protocol_table(struct ferry_transport *transport,
                                   const struct ferry_protocol *table, void *context);
 void transport_set_reading_paused(struct ferry_transport *transport, bool paused);

@@ -13,16 +13,16 @@ static void run_connection_made(struct ferry_transport *transport)
 {
 	const struct ferry_protocol *table = transport->protocol.table;
 
-	if (transport->protocol.made)
-		return;
 	transport_connection_made(transport);
 	if (table->connection_made != NULL)
 		table->connection_made(transport, transport->protocol.context);
 }
 
+/* If connection_made sets the next protocol, that one's connection_made runs before anything else of it. */
 void transport_deliver_made(struct ferry_transport *transport)
 {
-	if (transport->protocol.table != NULL && !transport_is_over(transport))
+	while (transport->protocol.table != NULL && !transport->protocol.made &&
+	       !transport_is_over(transport))
 		run_connection_made(transport);
 }
 
@@ -30,7 +30,8 @@ void transport_deliver_lost(struct ferry_transport *transport)
 {
 	if (transport->protocol.table == NULL)
 		return;
-	run_connection_made(transport);
+	if (!transport->protocol.made)
+		run_connection_made(transport);
 	if (!transport->freed && transport->protocol.table->connection_lost != NULL) {
 		transport->protocol.table->connection_lost(transport, transport->reason,
 		                                           transport->protocol.context);
@@ -44,7 +45,9 @@ void transport_deliver_input(struct ferry_transport *transport)
 	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
 
 	transport_deliver_made(transport);
-	if (!transport_is_open(transport) || transport->protocol.table == NULL)
+	/* connection_made may have paused reading: resuming offers the input again. */
+	if (!transport_is_open(transport) || transport->protocol.table == NULL ||
+	    transport_defers_delivery(transport))
 		return;
 	incoming_set_undelivered(&transport->in.stream, false);
 	if (transport->protocol.table->data_received != NULL && evbuffer_get_length(input) > 0)
@@ -68,10 +71,16 @@ void transport_settle_eof(struct ferry_transport *transport)
 
 /* ---- descriptors ---- */
 
+/* Whether a descriptor, or a loss, is delivered now. The callback for the one before may have set another
+ * protocol, and connection_made may pause reading. */
+static bool is_ready_for_fd(struct ferry_transport *transport)
+{
+	transport_deliver_made(transport);
+	return !transport_defers_delivery(transport);
+}
+
 static void deliver_fd(struct ferry_transport *transport, int fd)
 {
-	/* The callback for the descriptor before may have set another protocol. */
-	transport_deliver_made(transport);
 	const struct ferry_protocol *table = transport->protocol.table;
 	bool open = transport_is_open(transport);
 
@@ -88,7 +97,6 @@ static void deliver_fd(struct ferry_transport *transport, int fd)
 static void deliver_loss(struct ferry_transport *transport)
 {
 	transport->stats.fds_lost++;
-	transport_deliver_made(transport);
 	if (!transport_is_open(transport))
 		return;
 	if (transport->protocol.table != NULL) {
@@ -143,27 +151,34 @@ void transport_deliver_fds(struct ferry_transport *transport, const struct ancil
 		hand_to_reader(transport, ancillary, length);
 		return;
 	}
-	while (next < ancillary->count && !transport_defers_delivery(transport))
+	while (next < ancillary->count && is_ready_for_fd(transport))
 		deliver_fd(transport, ancillary->fds[next++]);
 	if (next < ancillary->count)
 		add_pending(transport, ancillary->fds + next, ancillary->count - next);
-	if (ancillary->truncated && transport_defers_delivery(transport))
-		transport->in.pending.loss = true;
-	else if (ancillary->truncated)
+	if (ancillary->truncated && is_ready_for_fd(transport))
 		deliver_loss(transport);
+	else if (ancillary->truncated)
+		transport->in.pending.loss = true;
+}
+
+static bool is_ready_for_pending(struct ferry_transport *transport)
+{
+	if (!transport->in.paused)
+		transport_deliver_made(transport);
+	return !transport->in.paused && !transport->freed;
 }
 
 void transport_deliver_pending(struct ferry_transport *transport)
 {
 	struct transport_in *in = &transport->in;
 
-	while (in->pending.count > 0 && !in->paused && !transport->freed) {
+	while (in->pending.count > 0 && is_ready_for_pending(transport)) {
 		int fd = in->pending.fds[0];
 		in->pending.count--;
 		memmove(in->pending.fds, in->pending.fds + 1, in->pending.count * sizeof(*in->pending.fds));
 		deliver_fd(transport, fd);
 	}
-	if (in->pending.loss && !in->paused && !transport->freed) {
+	if (in->pending.loss && is_ready_for_pending(transport)) {
 		in->pending.loss = false;
 		deliver_loss(transport);
 	}

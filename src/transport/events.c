@@ -30,10 +30,15 @@ void transport_on_readable(struct bufferevent *bev, void *argument)
 
 static void on_read_half_ended(struct ferry_transport *transport)
 {
-	transport_read_half_ended(transport);
+	/* First: it may pause reading, and then the end waits for the input. */
 	transport_deliver_made(transport);
 	if (transport_is_over(transport))
 		return;
+	transport_read_half_ended(transport);
+	/* A user who enables reading again meets the same end again. */
+	if (transport->protocol.end_notified)
+		return;
+	transport_end_notified(transport);
 	if (transport->protocol.table->read_connection_lost == NULL) {
 		transport_close_with_peer(transport);
 		return;

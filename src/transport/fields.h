@@ -102,7 +102,8 @@ struct ferry_transport {
 	struct {
 		const struct ferry_protocol *table; /* or NULL */
 		void *context;
-		bool made; /* connection_made has run for this protocol, or never will */
+		bool made;         /* connection_made has run for this protocol, or never will */
+		bool end_notified; /* read_connection_lost has run, or the transport closes in its place */
 	} protocol;
 
 	ferry_fd_cb fd_cb;

@@ -363,6 +363,13 @@ static void offer_deferred(struct ferry_transport *transport)
 		transport_settle_eof(transport);
 }
 
+/* After its end the peer sends no more, but a protocol that was set later has yet to meet the end. */
+static bool expects_more(const struct ferry_transport *transport)
+{
+	return transport->in.half == IN_OPEN ||
+	       (transport->protocol.table != NULL && !transport->protocol.end_notified);
+}
+
 int ferry_transport_resume_reading(struct ferry_transport *transport)
 {
 	if (transport == NULL)
@@ -370,7 +377,7 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_is_over(transport) ? -ENOTCONN : 0;
 	bool resume = status == 0 && transport->life == TRANSPORT_OPEN && transport->in.paused;
-	if (resume && transport->in.half == IN_OPEN)
+	if (resume && expects_more(transport))
 		status = transport_enable_reading(transport);
 	if (resume && status == 0) {
 		transport_set_reading_paused(transport, false);

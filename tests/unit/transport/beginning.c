@@ -11,6 +11,7 @@
 #include "plain_link.h"
 #include "recorder.h"
 #include "test.h"
+#include "wire.h"
 
 TEST_CASE("the beginning", NULL, check_closes);
 
@@ -120,6 +121,173 @@ LOOP_TEST(a_protocol_may_be_changed_in_data_received, LINK_KINDS)
 	ck_assert_str_eq(other.events, "MDX");
 	ck_assert_uint_eq(recorder_length(&near), 5);
 	ck_assert_uint_eq(recorder_length(&other), 6);
+	recorder_close(&other);
+	close_plain_link();
+}
+
+/* ---- the next protocol is set in connection_made ---- */
+
+static void set_other(struct ferry_transport *transport, void *context)
+{
+	(void)context;
+	recorder_attach(&other, transport, &recorder_protocol);
+}
+
+static const struct ferry_protocol only_made = {.connection_made = set_other};
+
+/* In the read step, which has more to deliver. */
+static void set_only_made(struct ferry_transport *transport, int fd, void *context)
+{
+	(void)context;
+	close(fd);
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &only_made, NULL), 0);
+}
+
+static const struct ferry_protocol first_fd = {.file_descriptor_received = set_only_made};
+
+static void open_three_protocols(void)
+{
+	int fds[2];
+
+	make_pair(PAIR_UNIX, fds);
+	far_in = far_out = fds[1];
+	ck_assert_int_eq(ferry_transport_set_protocol(make_transport(fds[0]), &first_fd, NULL), 0);
+	pump_turns(2);
+}
+
+/* The recorder fails the test if its connection_made does not come first. */
+static void expect_other(const char *events)
+{
+	pump_turns(5);
+	ck_assert_str_eq(other.events, events);
+	recorder_close(&other);
+	close_plain_far();
+	pump_turns(3);
+}
+
+static const int three_fds[] = {STDERR_FILENO, STDERR_FILENO, STDERR_FILENO};
+
+TEST(connection_made_of_the_next_protocol_comes_before_its_descriptors)
+{
+	open_three_protocols();
+	ck_assert_int_eq(wire_send(far_out, "x", 1, three_fds, 3), 1);
+	expect_other("MFFD");
+}
+
+TEST(connection_made_of_the_next_protocol_comes_before_its_data)
+{
+	open_three_protocols();
+	ck_assert_int_eq(wire_send(far_out, "x", 1, three_fds, 1), 1);
+	expect_other("MD");
+}
+
+TEST(connection_made_of_the_next_protocol_comes_before_a_loss)
+{
+	open_three_protocols();
+	ck_assert_int_eq(wire_send(far_out, "x", 1, three_fds, 3), 1);
+	limit_descriptors(1);
+	pump_turns(3);
+	unlimit_descriptors();
+	expect_other("MLD");
+}
+
+TEST(connection_made_of_the_next_protocol_comes_before_the_peers_end)
+{
+	open_three_protocols();
+	ck_assert_int_eq(wire_send(far_out, "x", 1, three_fds, 1), 1);
+	end_far_output();
+	expect_other("MDR");
+}
+
+static void set_other_and_abort(struct ferry_transport *transport, void *context)
+{
+	set_other(transport, context);
+	other.quiet = true;
+	ck_assert_int_eq(ferry_transport_abort_connection(transport), 0);
+	other.quiet = false;
+}
+
+TEST(connection_made_of_the_next_protocol_comes_before_connection_lost)
+{
+	static const struct ferry_protocol made_aborts = {.connection_made = set_other_and_abort};
+	int fds[2];
+
+	make_pair(PAIR_UNIX, fds);
+	far_in = far_out = fds[1];
+	ck_assert_int_eq(ferry_transport_set_protocol(make_transport(fds[0]), &made_aborts, NULL), 0);
+	expect_other("MX");
+}
+
+/* ---- connection_made pauses ---- */
+
+static void pause_when_made(struct recorder *recorder, char event)
+{
+	if (event == EVENT_MADE)
+		ck_assert_int_eq(ferry_transport_pause_reading(recorder->transport), 0);
+}
+
+static void set_pausing(struct ferry_transport *transport, int fd, void *context)
+{
+	(void)context;
+	close(fd);
+	recorder_attach(&other, transport, &recorder_protocol);
+	other.hook = pause_when_made;
+}
+
+static const struct ferry_protocol first_fd_pauses = {.file_descriptor_received = set_pausing};
+
+TEST(nothing_is_delivered_when_connection_made_has_paused_reading)
+{
+	int fds[2];
+
+	make_pair(PAIR_UNIX, fds);
+	far_in = far_out = fds[1];
+	struct ferry_transport *transport = make_transport(fds[0]);
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &first_fd_pauses, NULL), 0);
+	pump_turns(2);
+	ck_assert_int_eq(wire_send(far_out, "x", 1, three_fds, 3), 1);
+	pump_turns(5);
+	ck_assert_str_eq(other.events, "M");
+	ck_assert_int_eq(ferry_transport_resume_reading(transport), 0);
+	expect_other("MFFD");
+}
+
+/* ---- the peer's end ---- */
+
+LOOP_TEST(read_connection_lost_comes_once_however_often_reading_is_enabled, LINK_KINDS)
+{
+	open_plain_link(_i);
+	end_far_output();
+	pump_until_count(&near.read_lost, 1);
+	for (int i = 0; i < 3; i++) {
+		bufferevent_enable(ferry_transport_get_bufferevent(near.transport), EV_READ);
+		pump_turns(3);
+	}
+	ck_assert_int_eq(ferry_transport_pause_reading(near.transport), 0);
+	ck_assert_int_eq(ferry_transport_resume_reading(near.transport), 0);
+	pump_turns(3);
+	ck_assert_str_eq(near.events, "MR");
+	close_plain_link();
+}
+
+/* _i: with reading paused meanwhile. */
+LOOP_TEST(a_protocol_that_is_set_after_the_peers_end_meets_it_once, 2)
+{
+	open_plain_link(LINK_UNIX);
+	end_far_output();
+	pump_until_count(&near.read_lost, 1);
+	struct ferry_transport *transport = near.transport;
+	near.transport = NULL;
+	if (_i == 1)
+		ck_assert_int_eq(ferry_transport_pause_reading(transport), 0);
+	recorder_attach(&other, transport, &recorder_protocol);
+	pump_turns(3);
+	if (_i == 1)
+		ck_assert_int_eq(ferry_transport_resume_reading(transport), 0);
+	pump_until_count(&other.read_lost, 1);
+	bufferevent_enable(ferry_transport_get_bufferevent(transport), EV_READ);
+	pump_turns(3);
+	ck_assert_str_eq(other.events, "MR");
 	recorder_close(&other);
 	close_plain_link();
 }
