@@ -75,7 +75,8 @@ struct ferry_protocol {
 	void (*connection_made)(struct ferry_transport *transport, void *context);
 
 	/** Bytes arrived. @p input is the bufferevent's own input buffer; the callback drains the bytes
-	 *  that it wants. The transport offers the rest again with the next bytes, after
+	 *  that it wants. Bytes under the read low-water mark are offered when nothing can follow. The
+	 *  transport offers the rest again with the next bytes, after
 	 *  ferry_transport_resume_reading(), or to another protocol. */
 	void (*data_received)(struct ferry_transport *transport, struct evbuffer *input, void *context);
 
@@ -166,9 +167,10 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  *
  * On success the transport owns @p bev: ferry_transport_free() frees it, and closes its socket if
  * @p bev was made with BEV_OPT_CLOSE_ON_FREE. Callbacks, watermarks, timeouts, enabled events,
- * priority and the contents of the buffers stay as they are. The socket becomes non-blocking. The
- * limits of one read and one write become 256 KiB (1 MiB for writes on other than unix sockets);
- * bufferevent_set_max_single_read() and _write() change them. @p bev may still be connecting, but
+ * priority, TCP_CORK and the contents of the buffers stay as they are. The socket becomes
+ * non-blocking. Limits of one read and one write that are libevent's default (16 KiB) become 256 KiB
+ * (1 MiB for writes on other than unix sockets); others stay, and bufferevent_set_max_single_read()
+ * and _write() change them. @p bev may still be connecting, but
  * must not be looking up a name (bufferevent_socket_connect_hostname()). From then on the caller
  * must not change its event_base (bufferevent_base_set()).
  *
@@ -182,6 +184,9 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  * @retval -ENOTSOCK the descriptor is not a socket; see ferry_transport_new_pipes()
  * @retval -EPROTOTYPE the socket is not a stream socket
  * @retval -EALREADY @p bev already belongs to a transport
+ * @retval -EBUSY @p bev is in a rate limit group, which ferry could not charge: take it out, and use
+ *         ferry_transport_set_rate_limit_group(). A group without a limit (EV_RATE_LIMIT_MAX) does not
+ *         show, and is no longer charged
  * @retval -ENOTSUP the major.minor version of libevent at run time differs from that at build time
  * @retval -ENOMEM out of memory
  *
@@ -506,9 +511,11 @@ FERRY_EXPORT int ferry_transport_set_rate_limit_group(struct ferry_transport *tr
                                                       struct bufferevent_rate_limit_group *group);
 
 /** Pauses reading: neither data_received nor a callback for descriptors runs until
- *  ferry_transport_resume_reading(). Once the peer is known to be gone, the rest of its bytes and
- *  descriptors is delivered even so, because nothing can follow. -EINVAL: @p transport is NULL.
- *  -ENOTCONN: the connection is over. Since 0.1. */
+ *  ferry_transport_resume_reading(), and nothing is read, also if the program enables EV_READ
+ *  meanwhile. Without a protocol the bufferevent has no read callback during the pause
+ *  (bufferevent_getcb()): not even one that libevent has deferred runs. Once the peer is known to be
+ *  gone, the rest of its bytes and descriptors is delivered to a protocol even so, because nothing can
+ *  follow. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over. Since 0.1. */
 FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport);
 
 /** Resumes reading after ferry_transport_pause_reading(); does nothing if reading is not paused.

@@ -20,6 +20,7 @@ static bool libevent_is_known(void)
  * inside libevent. */
 static _Atomic(uintptr_t) stock_ops;
 static _Atomic(event_callback_fn) stock_read;
+static _Atomic(ev_ssize_t) stock_max_read, stock_max_write;
 
 /* Every socket bufferevent has the same ones, and they are looked up once. */
 static int find_stock(struct event_base *base)
@@ -30,6 +31,10 @@ static int find_stock(struct event_base *base)
 	if (probe == NULL)
 		return -ENOMEM;
 	atomic_store_explicit(&stock_read, event_get_callback(&probe->ev_read), memory_order_relaxed);
+	atomic_store_explicit(&stock_max_read, bufferevent_get_max_single_read(probe),
+	                      memory_order_relaxed);
+	atomic_store_explicit(&stock_max_write, bufferevent_get_max_single_write(probe),
+	                      memory_order_relaxed);
 	atomic_store_explicit(&stock_ops, (uintptr_t)probe->be_ops, memory_order_release);
 	bufferevent_free(probe);
 	return 0;
@@ -83,18 +88,34 @@ static void swap_events(struct bufferevent *bev, int write_fd, event_callback_fn
 		event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
 }
 
-/* While a bufferevent connects, and only then, libevent leaves the write event armed when writing is
+/* While a bufferevent connects, and only then, libevent leaves the write event pending when writing is
  * disabled. Its flag for connecting is private, and shows in no other way. */
-bool rearm_is_connecting(struct bufferevent *bev)
+static bool keeps_write_event(struct bufferevent *bev)
 {
 	short enabled = bev->enabled;
-	bool writing = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
 
-	if (!writing)
-		return false;
 	bufferevent_disable(bev, EV_WRITE);
 	bev->enabled = enabled;
-	if (event_pending(&bev->ev_write, EV_WRITE, NULL))
+	return event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
+}
+
+/* If connect(2) succeeds at once while writing is disabled or suspended, libevent reports that when writing
+ * is enabled, and does not arm the write event before. An active event needs no system call. */
+static bool connected_at_once(struct bufferevent *bev)
+{
+	if ((bev->enabled & EV_WRITE) != 0 && bufferevent_get_max_to_write(bev) > 0)
+		return false;
+	event_active(&bev->ev_write, EV_WRITE, 0);
+	bool connecting = keeps_write_event(bev);
+	event_del(&bev->ev_write);
+	return connecting;
+}
+
+bool rearm_is_connecting(struct bufferevent *bev)
+{
+	if (event_pending(&bev->ev_write, EV_WRITE, NULL) == 0)
+		return connected_at_once(bev);
+	if (keeps_write_event(bev))
 		return true;
 	event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
 	return false;
@@ -156,6 +177,53 @@ bool rearm_open_write_gate(struct rearm *rearm)
 	return waiting;
 }
 
+/* ---- rate limit groups ---- */
+
+enum {
+	OWN_LIMIT_SHIFT = 1
+}; /* of EV_SSIZE_MAX: a limit that is overdrawn can then be raised in one step */
+
+/* Whether a group limits reading, or writing. libevent has no getter for the group. It returns the least of
+ * the bufferevent's own limit and of its share of the group: with the own one raised for a moment, the share
+ * shows. */
+static bool group_limits_reading(struct bufferevent *bev)
+{
+	const ev_ssize_t high = EV_SSIZE_MAX >> OWN_LIMIT_SHIFT;
+	bool limited = bufferevent_get_token_bucket_cfg(bev) != NULL;
+	ev_ssize_t own =
+	    limited ? bufferevent_get_read_limit(bev) : bufferevent_get_max_single_read(bev);
+
+	if (limited)
+		bufferevent_decrement_read_limit(bev, own - high);
+	else
+		bufferevent_set_max_single_read(bev, (size_t)high);
+	bool grouped = bufferevent_get_max_to_read(bev) < high;
+	if (limited)
+		bufferevent_decrement_read_limit(bev, high - own);
+	else
+		bufferevent_set_max_single_read(bev, (size_t)own);
+	return grouped;
+}
+
+static bool group_limits_writing(struct bufferevent *bev)
+{
+	const ev_ssize_t high = EV_SSIZE_MAX >> OWN_LIMIT_SHIFT;
+	bool limited = bufferevent_get_token_bucket_cfg(bev) != NULL;
+	ev_ssize_t own =
+	    limited ? bufferevent_get_write_limit(bev) : bufferevent_get_max_single_write(bev);
+
+	if (limited)
+		bufferevent_decrement_write_limit(bev, own - high);
+	else
+		bufferevent_set_max_single_write(bev, (size_t)high);
+	bool grouped = bufferevent_get_max_to_write(bev) < high;
+	if (limited)
+		bufferevent_decrement_write_limit(bev, high - own);
+	else
+		bufferevent_set_max_single_write(bev, (size_t)own);
+	return grouped;
+}
+
 int rearm_examine(const struct rearm *rearm)
 {
 	int status = examine(rearm->bev);
@@ -164,7 +232,9 @@ int rearm_examine(const struct rearm *rearm)
 		status = segments_learn();
 	if (status < 0)
 		return status;
-	return event_get_callback(&rearm->bev->ev_read) == rearm->on_read ? -EALREADY : 0;
+	if (event_get_callback(&rearm->bev->ev_read) == rearm->on_read)
+		return -EALREADY;
+	return group_limits_reading(rearm->bev) || group_limits_writing(rearm->bev) ? -EBUSY : 0;
 }
 
 /* ---- the settings of before ---- */
@@ -234,6 +304,16 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	remember_settings(bev, &rearm->before);
 	bufferevent_incref(bev);
 	return 0;
+}
+
+void rearm_set_limits(struct rearm *rearm, size_t max_read, size_t max_write)
+{
+	const struct rearm_before *before = &rearm->before;
+
+	if (before->max_single_read == (size_t)atomic_load(&stock_max_read))
+		bufferevent_set_max_single_read(rearm->bev, max_read);
+	if (before->max_single_write == (size_t)atomic_load(&stock_max_write))
+		bufferevent_set_max_single_write(rearm->bev, max_write);
 }
 
 void rearm_detach(struct rearm *rearm)
@@ -317,6 +397,26 @@ void rearm_stop_waiting(struct rearm *rearm)
 	 * event again to restart it. */
 	event_remove_timer(event);
 	event_del(event);
+}
+
+void rearm_hold_read_cb(struct rearm *rearm)
+{
+	if (rearm->bev->readcb == NULL)
+		return;
+	rearm->held_read_cb = rearm->bev->readcb;
+	rearm->bev->readcb = NULL;
+}
+
+void rearm_release_read_cb(struct rearm *rearm)
+{
+	if (rearm->bev->readcb == NULL)
+		rearm->bev->readcb = rearm->held_read_cb;
+	rearm->held_read_cb = NULL;
+}
+
+bool rearm_awaits_write(const struct rearm *rearm)
+{
+	return event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) != 0;
 }
 
 bool rearm_is_reading(const struct rearm *rearm)

@@ -40,6 +40,7 @@ struct rearm {
 	struct bufferevent_rate_limit_group *write_gate; /* see rearm_open_write_gate(); NULL: open */
 	struct ev_token_bucket_cfg *write_gate_limit;
 	bool connecting; /* libevent has a connect(2) under way */
+	bufferevent_data_cb held_read_cb;
 	bool given_back; /* the user owns the bufferevent again */
 	struct rearm_before before;
 };
@@ -48,6 +49,7 @@ struct rearm {
  * Whether `bev` can be taken over. `rearm` must have bev and on_read set.
  *   -EINVAL   it is not a socket bufferevent, or has no base or no descriptor
  *   -EALREADY its events already have ferry's callbacks
+ *   -EBUSY    it is in a rate limit group
  *   -ENOTSUP  the libevent at run time has another major.minor version than the one at build time
  *   -ENOMEM
  */
@@ -74,6 +76,9 @@ int rearm_offer_input(struct bufferevent *bev);
  * buffer changes. -ENOMEM: `bev` is unchanged.
  */
 int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output);
+
+/* Sets the limits of one read and one write, except those that the user had set before. */
+void rearm_set_limits(struct rearm *rearm, size_t max_read, size_t max_write);
 
 /* Restores the stock callbacks, without arming the events, and drops the user's callbacks. */
 void rearm_detach(struct rearm *rearm);
@@ -112,6 +117,14 @@ void rearm_run_write(struct rearm *rearm);
  * stops waiting. */
 int rearm_wait_writable(struct rearm *rearm);
 void rearm_stop_waiting(struct rearm *rearm);
+
+/* Takes the user's read callback away, so that nothing runs it, not even a deferred call that is pending
+ * already; and gives it back, unless the user has set another meanwhile. */
+void rearm_hold_read_cb(struct rearm *rearm);
+void rearm_release_read_cb(struct rearm *rearm);
+
+/* Whether the write event is armed or active. */
+bool rearm_awaits_write(const struct rearm *rearm);
 
 /* Whether reading is enabled and neither a rate limit nor a watermark suspends it. */
 bool rearm_is_reading(const struct rearm *rearm);

@@ -165,6 +165,9 @@ static bool has_free_fd_slots(const struct ferry_message_stream *stream)
 
 static int start_timer(struct ferry_message_stream *stream)
 {
+	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
+
+	(void)event_priority_set(stream->timer, bufferevent_get_priority(bev));
 	return event_add(stream->timer, &(struct timeval){.tv_usec = RETRY_USEC});
 }
 

@@ -27,7 +27,8 @@ struct turn {
 	bool guarded;
 	bool raised;
 	bool corked;
-	bool more; /* the last call announced more with MSG_MORE */
+	int users_cork; /* TCP_CORK that the user has set; -1: not looked at yet */
+	bool more;      /* the last call announced more with MSG_MORE */
 };
 
 static bool is_spent(const struct turn *turn)
@@ -363,19 +364,33 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 	return sent < length ? OUTGOING_FULL : OUTGOING_IDLE;
 }
 
+/* The user's own cork stays. One system call, in turns that need a cork at all. */
+static bool has_users_cork(struct turn *turn)
+{
+	int on = 0;
+
+	if (turn->users_cork < 0 &&
+	    getsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &on, &(socklen_t){sizeof(on)}) < 0)
+		on = 0;
+	if (turn->users_cork < 0)
+		turn->users_cork = on != 0;
+	return turn->users_cork > 0;
+}
+
 /* On TCP, the end of a file then shares a segment with the bytes written after it. */
 static void cork(struct turn *turn)
 {
-	if (!turn->corked)
-		setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int));
+	if (turn->corked || has_users_cork(turn))
+		return;
+	setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int));
 	turn->corked = true;
 }
 
 /* Makes the kernel send an incomplete segment, which it would otherwise delay for up to 200 ms: at the end of
  * a corked flush, or if bytes that were announced with MSG_MORE did not follow. */
-static void uncork(const struct turn *turn)
+static void uncork(struct turn *turn)
 {
-	if (turn->corked || turn->more)
+	if (turn->corked || (turn->more && !has_users_cork(turn)))
 		setsockopt(turn->fd, IPPROTO_TCP, TCP_CORK, &(int){0}, sizeof(int));
 }
 
@@ -508,7 +523,7 @@ void outgoing_note_drained(struct outgoing *outgoing, size_t count)
 
 int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sent)
 {
-	struct turn turn = {.fd = fd, .budget = budget};
+	struct turn turn = {.fd = fd, .budget = budget, .users_cork = -1};
 	int state = OUTGOING_IDLE;
 
 	outgoing->replaced = false;

@@ -87,6 +87,11 @@ void transport_set_reading_paused(struct ferry_transport *transport, bool paused
 	transport->in.paused = paused;
 }
 
+bool transport_is_connecting(const struct ferry_transport *transport)
+{
+	return transport->rearm.connecting && rearm_awaits_write(&transport->rearm);
+}
+
 bool transport_is_over(const struct ferry_transport *transport)
 {
 	return transport->freed || transport->life >= TRANSPORT_LOST;
@@ -221,8 +226,15 @@ int transport_continue_reading(struct ferry_transport *transport)
 
 /* ---- what it wants next ---- */
 
+void transport_follow_priority(struct ferry_transport *transport)
+{
+	/* libevent refuses this for an event that is active already. */
+	(void)event_priority_set(transport->loop_event, bufferevent_get_priority(transport->rearm.bev));
+}
+
 void transport_want_loop(struct ferry_transport *transport)
 {
+	transport_follow_priority(transport);
 	/* Not as EV_TIMEOUT: the retry timer, added later, would withdraw it. */
 	event_active(transport->loop_event, EV_READ, 0);
 }

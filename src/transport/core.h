@@ -52,6 +52,10 @@ void transport_set_protocol_table(struct ferry_transport *transport,
                                   const struct ferry_protocol *table, void *context);
 void transport_set_reading_paused(struct ferry_transport *transport, bool paused);
 
+/* Whether the connection is not established yet. If connect(2) succeeded at once while writing is disabled, it
+ * is, although libevent reports that only when writing is enabled. */
+bool transport_is_connecting(const struct ferry_transport *transport);
+
 /* ---- the socket ---- */
 
 /* Asks the kernel about a socket. On failure the transport is as it was. */
@@ -68,6 +72,9 @@ void transport_rejoin_group(struct ferry_transport *transport);
 int transport_enable_reading(struct ferry_transport *transport);
 
 /* ---- what it wants next ---- */
+
+/* Gives the loop's event the priority that the bufferevent has now. */
+void transport_follow_priority(struct ferry_transport *transport);
 
 /* Runs the loop's work soon (transport/loop.h). */
 void transport_want_loop(struct ferry_transport *transport);

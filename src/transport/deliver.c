@@ -61,6 +61,57 @@ void transport_trigger_read(struct ferry_transport *transport, int options)
 	bufferevent_trigger(transport->rearm.bev, EV_READ, options);
 }
 
+void transport_deliver_rest(struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+	size_t length = evbuffer_get_length(bufferevent_get_input(bev)), low = 0;
+
+	if (transport->in.reader != NULL || transport_defers_delivery(transport))
+		return;
+	bufferevent_getwatermark(bev, EV_READ, &low, NULL);
+	if (length < low)
+		transport_deliver_input(transport);
+}
+
+void transport_offer_input(struct ferry_transport *transport)
+{
+	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+
+	if (!transport_is_open(transport) || transport_is_connecting(transport) ||
+	    transport->in.paused || evbuffer_get_length(input) == 0)
+		return;
+	incoming_set_undelivered(&transport->in.stream, true);
+	/* Without a protocol the caller is in the loop, and no second callback may find an empty input. */
+	transport_trigger_read(transport,
+	                       transport->protocol.table != NULL ? BEV_TRIG_DEFER_CALLBACKS : 0);
+}
+
+static void offer_paused_input(struct ferry_transport *transport)
+{
+	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+
+	transport->in.offer_due = false;
+	rearm_release_read_cb(&transport->rearm);
+	if (transport->in.half != IN_EOF_UNDELIVERED)
+		transport_offer_input(transport);
+	else if (evbuffer_get_length(input) > 0)
+		/* Nothing follows: less than the low-water mark is offered too. */
+		transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS | BEV_TRIG_IGNORE_WATERMARKS);
+	else
+		transport_settle_eof(transport);
+}
+
+/* The user's own read callback runs from the loop too, and does not overtake the descriptors. */
+void transport_offer_deferred(struct ferry_transport *transport)
+{
+	transport->in.offer_due = transport->in.pending.count > 0 || transport->in.pending.loss ||
+	                          transport->protocol.table == NULL;
+	if (transport->in.offer_due)
+		transport_want_loop(transport);
+	else
+		offer_paused_input(transport);
+}
+
 void transport_settle_eof(struct ferry_transport *transport)
 {
 	if (transport->in.half != IN_EOF_UNDELIVERED || transport_is_over(transport))
@@ -186,6 +237,8 @@ void transport_deliver_pending(struct ferry_transport *transport)
 		free(in->pending.fds);
 		in->pending.fds = NULL;
 	}
+	if (in->offer_due && !in->paused && transport_is_open(transport))
+		offer_paused_input(transport);
 }
 
 void transport_deliver_deferred(struct ferry_transport *transport)

@@ -17,6 +17,18 @@ void transport_deliver_made(struct ferry_transport *transport);
 /* Runs connection_lost; before it connection_made, if the connection ended before the loop had run that. */
 void transport_deliver_lost(struct ferry_transport *transport);
 
+/* Offers bytes that were read before: by an earlier protocol, or by the process that handed the connection
+ * over. */
+void transport_offer_input(struct ferry_transport *transport);
+
+/* The user has resumed reading: offers, from the loop, all that the pause has deferred, the descriptors
+ * first. */
+void transport_offer_deferred(struct ferry_transport *transport);
+
+/* Nothing follows: runs data_received for input under the low-water mark, which was not offered. Without a
+ * protocol the user's event callback finds it in the input, as libevent does it. */
+void transport_deliver_rest(struct ferry_transport *transport);
+
 /* Runs data_received if there is input. */
 void transport_deliver_input(struct ferry_transport *transport);
 

@@ -49,7 +49,7 @@ void transport_end(struct ferry_transport *transport, int reason)
 		return;
 	transport_advance_life(transport, TRANSPORT_LOST);
 	transport->reason = transport->out.half == OUT_BROKEN ? transport->out.error : reason;
-	if (transport->rearm.connecting)
+	if (transport_is_connecting(transport))
 		transport_connection_made(transport); /* it never connected: connection_made does not run */
 	bufferevent_disable(transport->rearm.bev, EV_READ | EV_WRITE);
 	transport_close_pending(transport);
@@ -69,7 +69,8 @@ static bool write_half_can_shut(const struct ferry_transport *transport)
 	bool wanted = transport->out.half == OUT_CLOSING ||
 	              (transport->out.half == OUT_OPEN && transport->life == TRANSPORT_CLOSING);
 
-	return wanted && !transport->rearm.connecting && outgoing_is_sent(&transport->out.stream);
+	return wanted && !transport_is_connecting(transport) &&
+	       outgoing_is_sent(&transport->out.stream);
 }
 
 void transport_settle_close(struct ferry_transport *transport)
@@ -96,6 +97,8 @@ static void close_when_sent(struct ferry_transport *transport)
 		return;
 	transport_advance_life(transport, TRANSPORT_CLOSING);
 	bufferevent_disable(transport->rearm.bev, EV_READ);
+	if (transport->protocol.table == NULL)
+		rearm_hold_read_cb(&transport->rearm);
 	if (transport->out.half == OUT_BROKEN)
 		transport_end(transport, transport->out.error);
 	else
@@ -258,7 +261,8 @@ void ferry_transport_free(struct ferry_transport *transport)
 static int check_detach(const struct ferry_transport *transport)
 {
 	const struct marks *marks = &transport->out.stream.marks;
-	bool closing = transport->life == TRANSPORT_CLOSING || transport->out.half == OUT_CLOSING;
+	bool closing = transport->life == TRANSPORT_CLOSING || transport->out.half == OUT_CLOSING ||
+	               transport->in.close_due;
 	bool received = transport->in.pending.count > 0 || transport->in.pending.loss;
 
 	if (transport_is_over(transport))

@@ -32,6 +32,7 @@ static void on_read_half_ended(struct ferry_transport *transport)
 {
 	/* First: it may pause reading, and then the end waits for the input. */
 	transport_deliver_made(transport);
+	transport_deliver_rest(transport);
 	if (transport_is_over(transport))
 		return;
 	transport_read_half_ended(transport);
@@ -62,8 +63,10 @@ static void on_failure(struct ferry_transport *transport, int reason, bool never
 		transport_connection_made(transport);
 	/* Deferred callbacks may still have to bring what was read before the error. */
 	transport_write_half_broken(transport, reason);
-	if (!never_connected)
+	if (!never_connected) {
 		transport_deliver_deferred(transport);
+		transport_deliver_rest(transport);
+	}
 	transport_end(transport, reason);
 }
 
@@ -74,8 +77,10 @@ static void handle_event(struct ferry_transport *transport, short what, int reas
 		transport_deliver_made(transport);
 	if ((what & BEV_EVENT_EOF) != 0)
 		on_read_half_ended(transport);
-	if ((what & BEV_EVENT_TIMEOUT) != 0)
+	if ((what & BEV_EVENT_TIMEOUT) != 0) {
+		transport_deliver_rest(transport);
 		transport_end(transport, -ETIMEDOUT);
+	}
 	if ((what & BEV_EVENT_ERROR) == 0 || transport_is_over(transport))
 		return;
 	if ((what & BEV_EVENT_WRITING) != 0)

@@ -54,6 +54,7 @@ struct transport_in {
 	bool paused;    /* by the user */
 	bool exact;     /* the user wants the exact positions of descriptors, where there are any */
 	bool close_due; /* transport_close_with_peer() is to run from the loop */
+	bool offer_due; /* the user has resumed, and the input waits for the pending descriptors */
 	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
 	struct {
 		int *fds;

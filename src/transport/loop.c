@@ -37,7 +37,7 @@ static void run_loop_work(struct ferry_transport *transport)
 {
 	if (transport->rearm.write_gate != NULL)
 		end_suspension(transport);
-	if (!transport->rearm.connecting)
+	if (!transport_is_connecting(transport))
 		transport_deliver_made(transport);
 	transport_settle_close_due(transport);
 	if (!transport_is_over(transport))

@@ -54,7 +54,7 @@ static size_t read_allowance(struct ferry_transport *transport)
 	ev_ssize_t max = bufferevent_get_max_to_read(bev);
 	size_t high = 0;
 
-	if (max <= 0 || !rearm_is_reading(&transport->rearm))
+	if (max <= 0 || !rearm_is_reading(&transport->rearm) || transport_defers_delivery(transport))
 		return 0;
 	bufferevent_getwatermark(bev, EV_READ, NULL, &high);
 	if (high == 0)
@@ -111,6 +111,7 @@ void transport_end_broken(struct ferry_transport *transport)
 
 	if (peer_gone && transport->in.half == IN_OPEN && !read_rest(transport))
 		return;
+	transport_deliver_rest(transport);
 	transport_end(transport, reason);
 }
 
@@ -135,7 +136,7 @@ static void read_ready(struct ferry_transport *transport, short what)
 		return;
 	}
 	/* The write step finds the error of a connection attempt. */
-	if (transport->rearm.connecting)
+	if (transport_is_connecting(transport))
 		return;
 	/* Of the user's own callback of the bufferevent nothing is known but that it ran before this step. */
 	if (transport->protocol.table == NULL)
@@ -176,9 +177,11 @@ void transport_on_read(evutil_socket_t fd, short what, void *argument)
 	struct ferry_transport *transport = argument;
 	struct bufferevent *bev = transport_lock(transport);
 
-	if (!transport_is_over(transport))
-		read_ready(transport, what);
-	else
+	if (transport_is_over(transport))
 		transport_disable_ended(transport, EV_READ);
+	else if (transport_defers_delivery(transport))
+		bufferevent_disable(bev, EV_READ); /* the user has enabled it during the pause */
+	else
+		read_ready(transport, what);
 	bufferevent_unlock(bev);
 }

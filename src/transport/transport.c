@@ -57,15 +57,13 @@ static void discard(struct ferry_transport *transport)
 
 static int attach(struct ferry_transport *transport)
 {
-	struct bufferevent *bev = transport->rearm.bev;
 	bool inet = transport->out.stream.is_socket && !transport->out.stream.carries_fds;
 
 	int status = rearm_attach(&transport->rearm, transport_on_output);
 	if (status < 0)
 		return status;
-	bufferevent_set_max_single_read(bev, BYTES_PER_TURN);
-	bufferevent_set_max_single_write(bev, inet ? BYTES_PER_TURN_INET : BYTES_PER_TURN);
-	event_priority_set(transport->loop_event, bufferevent_get_priority(bev));
+	rearm_set_limits(&transport->rearm, BYTES_PER_TURN,
+	                 inet ? BYTES_PER_TURN_INET : BYTES_PER_TURN);
 	incoming_init(&transport->in.stream, !transport->on_pipes);
 	if (transport->rearm.write_gate != NULL)
 		transport_want_loop(transport);
@@ -192,19 +190,6 @@ int ferry_transport_set_socket(struct ferry_transport *transport, int fd)
 	return status;
 }
 
-/* Offers bytes that were read before: by an earlier protocol, or by the process that handed the connection
- * over. */
-static void offer_input(struct ferry_transport *transport)
-{
-	struct bufferevent *bev = transport->rearm.bev;
-
-	if (transport_is_open(transport) && !transport->rearm.connecting && !transport->in.paused &&
-	    evbuffer_get_length(bufferevent_get_input(bev)) > 0) {
-		incoming_set_undelivered(&transport->in.stream, true);
-		transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS);
-	}
-}
-
 int ferry_transport_set_protocol(struct ferry_transport *transport,
                                  const struct ferry_protocol *protocol, void *context)
 {
@@ -218,7 +203,7 @@ int ferry_transport_set_protocol(struct ferry_transport *transport,
 		transport_set_protocol_table(transport, protocol, context);
 		bufferevent_setcb(bev, transport_on_readable, NULL, transport_on_event, transport);
 		transport_want_loop(transport);
-		offer_input(transport);
+		transport_offer_input(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -341,26 +326,12 @@ int ferry_transport_pause_reading(struct ferry_transport *transport)
 	if (!transport_is_over(transport)) {
 		transport_set_reading_paused(transport, true);
 		bufferevent_disable(bev, EV_READ);
+		if (transport->protocol.table == NULL)
+			rearm_hold_read_cb(&transport->rearm);
 		status = 0;
 	}
 	bufferevent_unlock(bev);
 	return status;
-}
-
-/* Offers all that a pause has deferred. */
-static void offer_deferred(struct ferry_transport *transport)
-{
-	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
-
-	if (transport->in.pending.count > 0 || transport->in.pending.loss)
-		transport_want_loop(transport);
-	if (transport->in.half != IN_EOF_UNDELIVERED)
-		offer_input(transport);
-	else if (evbuffer_get_length(input) > 0)
-		/* Nothing follows: less than the low-water mark is offered too. */
-		transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS | BEV_TRIG_IGNORE_WATERMARKS);
-	else
-		transport_settle_eof(transport);
 }
 
 /* After its end the peer sends no more, but a protocol that was set later has yet to meet the end. */
@@ -381,7 +352,7 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 		status = transport_enable_reading(transport);
 	if (resume && status == 0) {
 		transport_set_reading_paused(transport, false);
-		offer_deferred(transport);
+		transport_offer_deferred(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;

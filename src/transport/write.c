@@ -69,6 +69,7 @@ static int wait_for_memory(struct ferry_transport *transport)
 		usec = RETRY_USEC_MAX;
 	transport->out.step.retry_usec = usec;
 	transport->out.step.out_of_memory = true;
+	transport_follow_priority(transport);
 	return event_add(transport->loop_event, &(struct timeval){.tv_usec = (suseconds_t)usec});
 }
 
