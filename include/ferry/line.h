@@ -180,7 +180,7 @@ FERRY_EXPORT int ferry_line_stream_set_raw(struct ferry_line_stream *stream, boo
  * @retval -EINVAL @p stream is NULL, or @p line is NULL and @p length is not 0
  * @retval -EILSEQ the peer would read other lines: @p line contains the delimiter, or its end and the
  *         delimiter make one that begins early ("a\n" with "\n\n" behind it)
- * @retval -EPIPE as ferry_transport_write()
+ * @retval -EPIPE, -ENOBUFS as ferry_transport_write()
  * @retval -ENOMEM out of memory
  *
  * Since 0.1.

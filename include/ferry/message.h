@@ -147,7 +147,8 @@ FERRY_EXPORT int ferry_message_stream_set_fd_reserve(struct ferry_message_stream
  * @retval -EINVAL @p stream is NULL, @p payload or @p fds is NULL with a count, @p ownership is
  *         neither, or a descriptor is to be taken twice
  * @retval -EMSGSIZE @p length or @p fd_count is over the limits
- * @retval -ENOBUFS the transport's queue of descriptors is full
+ * @retval -ENOBUFS the transport's queue of descriptors is full, or more bytes would be queued than
+ *         ferry_transport_set_byte_limit() permits
  * @retval -EBADF, -ELOOP, -EOPNOTSUPP, -EMFILE as ferry_transport_send_fd(), for any of @p fds
  * @retval -EPIPE as ferry_transport_write()
  * @retval -ENOMEM out of memory

@@ -49,6 +49,7 @@ struct bufferevent;
 struct bufferevent_rate_limit_group;
 struct evbuffer;
 struct event_base;
+struct timeval;
 
 /** One connected stream. Opaque. */
 struct ferry_transport;
@@ -358,6 +359,7 @@ FERRY_EXPORT int ferry_transport_set_fds_lost_cb(struct ferry_transport *transpo
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL, or @p data is NULL and @p length is not 0
  * @retval -EPIPE the connection is over or being closed, or its sending half is
+ * @retval -ENOBUFS more bytes would be queued than ferry_transport_set_byte_limit() permits
  * @retval -ENOMEM out of memory
  *
  * Since 0.1.
@@ -493,6 +495,48 @@ FERRY_EXPORT int ferry_transport_set_max_fds_per_message(struct ferry_transport 
  */
 FERRY_EXPORT int ferry_transport_set_fd_buffer(struct ferry_transport *transport, size_t high,
                                                size_t limit);
+
+/**
+ * Sets a hard limit of queued bytes. Beyond it ferry_transport_write(), ferry_transport_write_buffer(),
+ * ferry_message_stream_send() and ferry_line_stream_send() queue nothing and return -ENOBUFS. The
+ * limit should be above the write high-water mark, which pauses a producer, and not below the longest
+ * message or line, which else can never be sent. Bytes of files do not count: they take no memory. What
+ * bypasses ferry, bufferevent_write() and the evbuffer functions on the output, is not refused.
+ *
+ * @param transport the transport
+ * @param limit bytes; 0, the default, for none
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_byte_limit(struct ferry_transport *transport, size_t limit);
+
+/**
+ * Writes queued output without the loop, and waits until all bytes and files are sent or the timeout
+ * is over: for the moment before exit, execve(2) or fork(2).
+ *
+ * "Sent" means that the kernel has taken it. Descriptors that still have no byte to travel with stay
+ * queued. Neither rate limits nor disabled writing hold the call up. No callback runs inside it, except
+ * the program's own on the output buffer; those that became due (the write callback, `finished`,
+ * resume_producing) run from the loop, if that runs again. A file on the disk may make the call wait
+ * longer than the timeout.
+ *
+ * @param transport the transport
+ * @param timeout how long to wait; 0 to write only what the kernel takes now; NULL to wait without end
+ * @retval 0 all is sent
+ * @retval -EINVAL @p transport is NULL, or @p timeout is negative or has a tv_usec of a second or more
+ * @retval -ETIMEDOUT the rest is still queued
+ * @retval -EAGAIN the next item is a paused file
+ * @retval -EBUSY called in a callback on the output buffer, in the middle of a write
+ * @retval -ENOTCONN the connection is over, or the attempt to connect failed
+ * @retval -EPIPE, -ECONNRESET or another error of the kernel's: the connection is broken, which the
+ *         loop then reports
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_flush(struct ferry_transport *transport,
+                                       const struct timeval *timeout);
 
 /**
  * Puts the transport into a rate limit group, or takes it out. Use this in place of

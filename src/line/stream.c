@@ -375,6 +375,9 @@ static int send_line(const struct ferry_line_stream *stream, const void *line, s
 		return -EILSEQ;
 	if (!transport_takes_output(stream->transport))
 		return -EPIPE;
+	int status = transport_admit_bytes(stream->transport, length + scanner->delimiter_length);
+	if (status < 0)
+		return status;
 	return vectors_gather(
 	    bufferevent_get_output(ferry_transport_get_bufferevent(stream->transport)), parts, 2);
 }

@@ -88,6 +88,8 @@ int ferry_message_stream_send(struct ferry_message_stream *stream, uint16_t type
 		status = -EMSGSIZE;
 	else if (ownership == FERRY_FD_TAKE && has_duplicates(fds, fd_count))
 		status = -EINVAL;
+	else if (transport_takes_output(stream->transport))
+		status = transport_admit_bytes(stream->transport, MESSAGE_HEADER_SIZE + length);
 	if (status == 0) {
 		struct message_header header = {type, (uint32_t)length, (uint16_t)fd_count};
 		struct iovec part = {(void *)(uintptr_t)payload, length};

@@ -527,6 +527,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 	int state = OUTGOING_IDLE;
 
 	outgoing->replaced = false;
+	outgoing->flushing = true;
 	while (state == OUTGOING_IDLE && !outgoing->stopped && !outgoing->replaced) {
 		struct next next = find_next(outgoing, 0);
 		if (next.bytes == 0 && next.file == NULL)
@@ -542,6 +543,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 	/* Else the descriptor may be closed, and its slot in use again. */
 	if ((!outgoing->stopped || outgoing->left) && !outgoing->replaced)
 		uncork(&turn);
+	outgoing->flushing = false;
 	*sent = turn.sent;
 	return state;
 }

@@ -36,6 +36,7 @@ struct outgoing {
 	bool is_socket;   /* sendmsg(2), not writev(2) */
 	bool is_inet;     /* joins a header and its file in one segment */
 	bool coalescing;
+	bool flushing; /* a flush is on the stack */
 	bool stopped;
 	bool left;     /* stopped, and the buffer and the socket live on */
 	bool replaced; /* the socket was, during a flush */

@@ -186,6 +186,16 @@ struct bufferevent *transport_lock(struct ferry_transport *transport)
 	return bev;
 }
 
+int transport_admit_bytes(const struct ferry_transport *transport, size_t length)
+{
+	size_t limit = transport->out.byte_limit;
+	size_t queued = evbuffer_get_length(transport->out.stream.buffer);
+
+	if (limit == 0 || length == 0)
+		return 0;
+	return queued > limit || length > limit - queued ? -ENOBUFS : 0;
+}
+
 bool transport_carries_fds(const struct ferry_transport *transport)
 {
 	return transport->out.stream.carries_fds;

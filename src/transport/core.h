@@ -12,6 +12,7 @@
  *   end        closing, half-closing, aborting, freeing
  *   send       bytes and descriptors that users put into the stream
  *   write      the write step
+ *   flush      writing without the loop
  *   deliver    the callbacks for data, descriptors, and the start and end of a connection
  *   read       the read step
  *   events     the bufferevent's callbacks turned into a protocol's

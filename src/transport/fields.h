@@ -72,6 +72,7 @@ struct transport_step {
 	bool requested;     /* wanted by the transport, not caused by a writable socket */
 	bool silent;        /* runs inside a user's call: its callbacks run later, from the loop */
 	bool unnotified;    /* such callbacks are due */
+	bool flushed;       /* ferry_transport_flush() has sent, and the callbacks for that are due */
 	bool out_of_memory; /* the retry timer runs */
 	unsigned int retry_usec;
 };
@@ -80,6 +81,7 @@ struct transport_out {
 	struct outgoing stream;
 	enum transport_out_half half;
 	int error;            /* OUT_BROKEN: a negative errno */
+	size_t byte_limit;    /* of queued bytes; 0: none */
 	unsigned int fd_high; /* the descriptors' high-water mark */
 	bool fds_dropped;     /* descriptors had no byte to travel with */
 	struct transport_step step;

@@ -103,6 +103,9 @@ void transport_count_unclaimed_fds(struct ferry_transport *transport, unsigned i
 
 /* ---- sending ---- */
 
+/* Whether `length` more bytes may be queued: 0 or -ENOBUFS. */
+int transport_admit_bytes(const struct ferry_transport *transport, size_t length);
+
 /* Queues descriptors for the next byte, all of them or none, without a call to the producer. The errors of
  * ferry_transport_send_fd(). `count` is 1 to ANCILLARY_MAX_FDS. */
 int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsigned int count,

@@ -16,10 +16,11 @@ int ferry_transport_write(struct ferry_transport *transport, const void *data, s
 	if (transport == NULL || (data == NULL && length > 0))
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = 0;
+	int status = transport_admit_bytes(transport, length);
 	if (!transport_takes_output(transport))
 		status = -EPIPE;
-	else if (length > 0 && evbuffer_add(bufferevent_get_output(bev), data, length) < 0)
+	else if (status == 0 && length > 0 &&
+	         evbuffer_add(bufferevent_get_output(bev), data, length) < 0)
 		status = -ENOMEM;
 	bufferevent_unlock(bev);
 	return status;
@@ -30,10 +31,10 @@ int ferry_transport_write_buffer(struct ferry_transport *transport, struct evbuf
 	if (transport == NULL || buffer == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = 0;
+	int status = transport_admit_bytes(transport, evbuffer_get_length(buffer));
 	if (!transport_takes_output(transport))
 		status = -EPIPE;
-	else if (evbuffer_add_buffer(bufferevent_get_output(bev), buffer) < 0)
+	else if (status == 0 && evbuffer_add_buffer(bufferevent_get_output(bev), buffer) < 0)
 		status = -ENOMEM;
 	bufferevent_unlock(bev);
 	return status;

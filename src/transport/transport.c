@@ -282,6 +282,16 @@ int ferry_transport_set_fd_buffer(struct ferry_transport *transport, size_t high
 	return 0;
 }
 
+int ferry_transport_set_byte_limit(struct ferry_transport *transport, size_t limit)
+{
+	if (transport == NULL)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	transport->out.byte_limit = limit;
+	bufferevent_unlock(bev);
+	return 0;
+}
+
 int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
                                          struct bufferevent_rate_limit_group *group)
 {

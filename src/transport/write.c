@@ -14,7 +14,7 @@ enum { RETRY_USEC_MIN = 1000, RETRY_USEC_MAX = 100000 };
 /* In one wake-up, however few bytes that is; then other connections get their turn. */
 enum { REFILLS_PER_TURN = 64 };
 
-static void count_written(struct ferry_transport *transport, size_t length)
+void transport_count_written(struct ferry_transport *transport, size_t length)
 {
 	struct bufferevent *bev = transport->rearm.bev;
 
@@ -46,7 +46,7 @@ static int write_and_refill(struct ferry_transport *transport, size_t budget, si
 		out->step.again = false;
 		state = outgoing_flush(stream, fd, budget - *total, &sent);
 		*total += sent;
-		count_written(transport, sent);
+		transport_count_written(transport, sent);
 		/* Also for bytes that have left before an error. */
 		if (sent > 0 && out->sent != NULL && !transport->freed)
 			out->sent(out->sent_argument);
@@ -137,7 +137,14 @@ static void notify_later(struct ferry_transport *transport, bool progress)
 
 void transport_notify_flushed(struct ferry_transport *transport)
 {
-	const struct transport_out *out = &transport->out;
+	struct transport_out *out = &transport->out;
+	bool flushed = out->step.flushed;
+
+	out->step.flushed = false;
+	if (flushed && out->sent != NULL)
+		out->sent(out->sent_argument);
+	if (transport_is_over(transport))
+		return;
 	bool progress = out->step.unnotified;
 
 	transport->out.step.unnotified = false;

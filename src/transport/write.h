@@ -10,6 +10,9 @@ void transport_on_write(evutil_socket_t fd, short what, void *argument);
 void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info,
                          void *argument);
 
+/* The kernel has taken `length` bytes: the rate limits count them. */
+void transport_count_written(struct ferry_transport *transport, size_t length);
+
 /* Runs the step now. `quiet`: the write callback runs only if bytes are sent. */
 void transport_write_step(struct ferry_transport *transport, bool quiet);
 
