@@ -38,6 +38,7 @@ static enum answer ask_cachestat(int fd, int64_t offset, size_t length)
 	if (atomic_load_explicit(&missing, memory_order_relaxed))
 		return NO_ANSWER;
 	if (syscall(SYS_cachestat, fd, &range, &result, 0U) < 0) {
+		/* Not with EPERM: since Linux 6.14 that may be an answer about this file, which belongs to another user. */
 		if (errno == ENOSYS)
 			atomic_store_explicit(&missing, true, memory_order_relaxed);
 		return NO_ANSWER;

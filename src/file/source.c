@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "kernel/optional_call.h"
 #include "kernel/socket.h"
 
 /* The most bytes that Linux moves in one call (MAX_RW_COUNT). It cuts a larger count, and fails with EINVAL
@@ -248,14 +249,15 @@ static bool is_refusal(const struct file_source *source, int error)
 	case EOPNOTSUPP:
 	case EIO: /* a true I/O error comes again when reading */
 		return true;
-	case ENOSYS:
 	case ESPIPE:
 	case EOVERFLOW:
 	case EXDEV:
 	case ENOTSOCK:
 		return !source->progressed;
 	default:
-		return false;
+		return !source->progressed &&
+		       optional_call_is_absent(
+		           source->method == FERRY_FILE_BY_SPLICE ? CALL_SPLICE : CALL_SENDFILE, error);
 	}
 }
 
@@ -448,7 +450,7 @@ static ssize_t read_stream(struct file_source *source, size_t max)
 	if (!has_input(fd))
 		return FILE_SOURCE_DRY;
 	ssize_t got = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
-	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL || errno == ESPIPE))
+	if (got < 0 && optional_call_is_absent(CALL_PREADV2, errno))
 		got = recv(fd, vector.iov_base, vector.iov_len, MSG_DONTWAIT);
 	if (got < 0 && errno == ENOTSOCK)
 		got = read(fd, vector.iov_base, vector.iov_len);

@@ -7,10 +7,16 @@
  * in newer container runtimes; EPERM in older ones, for every call that their list does not have, also where the
  * call itself never fails with EPERM. If EPERM was meant, the other way fails with it too. */
 
-enum { ERRORS_MAX = 2 };
+enum { ERRORS_MAX = 5 };
 
 static const int absent[][ERRORS_MAX] = {
     [CALL_FCHMODAT2] = {ENOSYS, EPERM},
+    /* Without a position sockets fail with ESPIPE; with RWF_NOWAIT, file systems and devices that always wait
+     * fail with EOPNOTSUPP, and kernels that do not know the flag with EINVAL. */
+    [CALL_PREADV2] = {ENOSYS, EPERM, EOPNOTSUPP, EINVAL, ESPIPE},
+    [CALL_SENDFILE] = {ENOSYS, EPERM},
+    [CALL_SOCKET_OPTION] = {ENOSYS, EPERM, ENOPROTOOPT},
+    [CALL_SPLICE] = {ENOSYS, EPERM},
     [CALL_UNSHARE] = {ENOSYS, EPERM},
 };
 

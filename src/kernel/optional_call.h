@@ -7,11 +7,15 @@
 #include <stdbool.h>
 
 enum optional_call {
-	CALL_FCHMODAT2, /* Linux 6.6 */
-	CALL_UNSHARE,   /* forbidden in many containers */
+	CALL_FCHMODAT2,     /* Linux 6.6 */
+	CALL_PREADV2,       /* Linux 4.6, and RWF_NOWAIT 4.14 */
+	CALL_SENDFILE,      /* forbidden in some sandboxes, as are splice(2) and unshare(2) */
+	CALL_SOCKET_OPTION, /* of getsockopt(2) and setsockopt(2): those newer than Linux 3.8 */
+	CALL_SPLICE,
+	CALL_UNSHARE,
 };
 
-/* Whether the call failed with `error` because it is not to be had here, and not because of its arguments. */
+/* Whether the call failed with `error` because it is not to be had here, or not for this kind of descriptor. */
 bool optional_call_is_absent(enum optional_call call, int error);
 
 #endif

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "kernel/optional_call.h"
+
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83 /* Linux 6.16 */
 #endif
@@ -12,6 +14,12 @@
 static int get_option(int fd, int option, void *value, socklen_t *length)
 {
 	return getsockopt(fd, SOL_SOCKET, option, value, length) == 0 ? 0 : -errno;
+}
+
+/* An option that this kernel may not have, or that a sandbox may forbid. */
+static int optional(int status)
+{
+	return optional_call_is_absent(CALL_SOCKET_OPTION, -status) ? -ENOPROTOOPT : status;
 }
 
 static int get_int(int fd, int option)
@@ -49,7 +57,7 @@ int socket_get_cookie(int fd, uint64_t *cookie)
 {
 	socklen_t length = sizeof(*cookie);
 
-	return get_option(fd, SO_COOKIE, cookie, &length);
+	return optional(get_option(fd, SO_COOKIE, cookie, &length));
 }
 
 int socket_get_peer(int fd, struct ucred *peer)
@@ -61,17 +69,18 @@ int socket_get_peer(int fd, struct ucred *peer)
 
 int socket_get_peer_groups(int fd, gid_t *groups, socklen_t *size)
 {
-	return get_option(fd, SO_PEERGROUPS, groups, size);
+	return optional(get_option(fd, SO_PEERGROUPS, groups, size));
 }
 
 int socket_get_peer_pidfd(int fd)
 {
-	return get_int(fd, SO_PEERPIDFD);
+	return optional(get_int(fd, SO_PEERPIDFD));
 }
 
 int socket_set_pass_rights(int fd, bool pass)
 {
 	int value = pass;
 
-	return setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &value, sizeof(value)) == 0 ? 0 : -errno;
+	const int result = setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &value, sizeof(value));
+	return result == 0 ? 0 : optional(-errno);
 }

@@ -7,7 +7,7 @@
 
 /*
  * Options of a socket. Each function returns a negative errno value if the descriptor is not open (-EBADF) or
- * is not a socket (-ENOTSOCK).
+ * is not a socket (-ENOTSOCK). An option that a sandbox forbids is like one that the kernel does not have.
  */
 
 /* SO_TYPE: SOCK_STREAM and its like. */

@@ -281,11 +281,15 @@ static int open_root(const char *path)
 		program_log("%s: %s", path, strerror(errno));
 		return -1;
 	}
-	/* Fail now if the kernel has no openat2(2), which keeps look-ups below the root. */
+	/* Fail now if the kernel has no openat2(2), which keeps look-ups below the root. Sandboxes that do not know
+	 * the call fail it with EPERM, which the call itself does not for a directory. */
 	struct static_file file;
 	int status = static_file_open(root, ".", &file);
 	if (status != -EISDIR) {
-		program_log("%s: %s", path, strerror(-status));
+		bool absent = status == -ENOSYS || status == -EPERM;
+		program_log("%s: %s%s", path,
+		            absent ? "openat2(2), of Linux 5.6, is missing or forbidden: " : "",
+		            strerror(-status));
 		close(root);
 		return -1;
 	}
