@@ -175,6 +175,9 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  * must not be looking up a name (bufferevent_socket_connect_hostname()). From then on the caller
  * must not change its event_base (bufferevent_base_set()).
  *
+ * The write timeout of bufferevent_set_timeouts() comes when for that long neither the kernel took
+ * bytes from the transport nor the peer took bytes from the kernel, as far as the kernel shows it.
+ *
  * On failure the caller still owns @p bev, and it is unchanged.
  *
  * @param[out] out the transport

@@ -132,6 +132,12 @@ bool rearm_is_reading(const struct rearm *rearm);
 /* Removes the read event from the loop without disabling reading; bufferevent_enable() adds it again. */
 void rearm_stop_reading(struct rearm *rearm);
 
+/* The user's write timeout, or NULL. */
+const struct timeval *rearm_get_write_timeout(const struct rearm *rearm);
+
+/* Lets the whole write timeout run from now on. -ENOMEM: the old one runs. */
+int rearm_restart_write_timeout(struct rearm *rearm);
+
 /* Whether a timeout of EV_READ or EV_WRITE fired that the user has unset since: libevent leaves its timer
  * armed. Removes such a timer. */
 bool rearm_timeout_is_stale(struct rearm *rearm, short what);

@@ -60,6 +60,7 @@ static void reopen_halves(struct ferry_transport *transport)
 
 	transport->in.half = IN_OPEN;
 	transport->protocol.end_notified = false;
+	transport->out.step.kernel_queue = -ENODATA; /* the other socket's */
 	set_write_half(transport, closing ? OUT_CLOSING : OUT_OPEN, 0);
 }
 

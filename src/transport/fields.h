@@ -75,6 +75,8 @@ struct transport_step {
 	bool flushed;       /* ferry_transport_flush() has sent, and the callbacks for that are due */
 	bool out_of_memory; /* the retry timer runs */
 	unsigned int retry_usec;
+	int kernel_queue; /* send_queue_length() when the step found the kernel full; negative: unknown */
+	int64_t kernel_queue_since;
 };
 
 struct transport_out {

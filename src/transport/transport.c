@@ -43,6 +43,7 @@ static struct ferry_transport *allocate(struct bufferevent *bev)
 	transport->pipe_read_fd = -1;
 	transport->pipe_write_fd = -1;
 	transport->out.fd_high = 64;
+	transport->out.step.kernel_queue = -ENODATA;
 	outgoing_init(&transport->out.stream, bufferevent_get_output(bev), &transport->stats);
 	transport->out.stream.adopt = file_producer_adopt;
 	transport->out.stream.argument = transport;

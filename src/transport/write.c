@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "kernel/clock.h"
+#include "kernel/send_queue.h"
 #include "transport/end.h"
 
 /*
@@ -82,6 +84,60 @@ static bool wait_for_source(struct ferry_transport *transport)
 	if (file != NULL)
 		file->wait(file);
 	return outgoing_is_paused(&transport->out.stream);
+}
+
+/* ---- the write timeout ---- */
+
+/*
+ * libevent's timer runs since the kernel took bytes last. The kernel's own queue may be long: a peer that reads
+ * all the time, but slowly, may empty it for longer than the timeout before the socket is writable again. The
+ * timeout is therefore reported only if the queue has not changed meanwhile either; else the timer runs again.
+ */
+
+static void note_kernel_queue(struct ferry_transport *transport, int length)
+{
+	transport->out.step.kernel_queue = length;
+	transport->out.step.kernel_queue_since = length >= 0 ? clock_now() : 0;
+}
+
+/* At the end of a step. Only a user with a write timeout pays for the system call. */
+static void look_at_kernel_queue(struct ferry_transport *transport, bool full)
+{
+	struct rearm *rearm = &transport->rearm;
+
+	note_kernel_queue(transport, full && rearm_get_write_timeout(rearm) != NULL
+	                                 ? send_queue_length(rearm_write_fd(rearm))
+	                                 : -ENODATA);
+}
+
+/* Whether the peer may have taken bytes for as long as the timeout is. If the queue was not looked at before, the
+ * next timeout decides. After a late turn of the loop libevent makes up for the delay: the next one comes early,
+ * and proves nothing. (A little early it always is: libevent counts from the start of the turn.) */
+static bool peer_takes(struct ferry_transport *transport)
+{
+	const struct transport_step *step = &transport->out.step;
+	int64_t timeout = clock_from_timeval(rearm_get_write_timeout(&transport->rearm));
+	int length = send_queue_length(rearm_write_fd(&transport->rearm));
+
+	if (length < 0)
+		return false;
+	if (length == step->kernel_queue)
+		return clock_now() - step->kernel_queue_since < timeout - timeout / 8;
+	note_kernel_queue(transport, length);
+	return true;
+}
+
+static void write_timed_out(struct ferry_transport *transport)
+{
+	/* bufferevent_enable() and the end of a rate limit add the event, also for a paused file. */
+	if (outgoing_is_paused(&transport->out.stream))
+		rearm_stop_waiting(&transport->rearm);
+	else if (rearm_timeout_is_stale(&transport->rearm, EV_WRITE))
+		return;
+	else if (transport->rearm.connecting || !peer_takes(transport))
+		transport_report_event(transport, BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, ETIMEDOUT);
+	else
+		(void)rearm_restart_write_timeout(&transport->rearm);
 }
 
 /* Arms the write event for what is left, or disarms it. */
@@ -180,6 +236,7 @@ void transport_write_step(struct ferry_transport *transport, bool quiet)
 
 	if (transport_is_over(transport))
 		return;
+	look_at_kernel_queue(transport, state == OUTGOING_FULL);
 	arm_write(transport, state < 0 ? OUTGOING_IDLE : state);
 	transport_settle_close(transport);
 }
@@ -201,11 +258,7 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 	bool connected = false;
 
 	if (what == EV_TIMEOUT) {
-		/* bufferevent_enable() and the end of a rate limit add the event, also for a paused file. */
-		if (outgoing_is_paused(&transport->out.stream))
-			rearm_stop_waiting(&transport->rearm);
-		else if (!rearm_timeout_is_stale(&transport->rearm, EV_WRITE))
-			transport_report_event(transport, BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, ETIMEDOUT);
+		write_timed_out(transport);
 		return;
 	}
 	if (transport->rearm.connecting) {

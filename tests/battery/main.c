@@ -11,7 +11,7 @@
 
 static const char *const themes[] = {"order",  "watermarks", "enabling",  "timeouts",
                                      "ends",   "connecting", "callbacks", "freeing",
-                                     "limits", "sockets",    "threads"};
+                                     "limits", "sockets",    "threads",   "slow_readers"};
 enum { THEME_COUNT = sizeof(themes) / sizeof(themes[0]) };
 
 static const char *const carrier_names[CARRIER_COUNT] = {
