@@ -572,11 +572,20 @@ FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport
 FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transport);
 
 /**
- * Sends all queued output, then ends the connection: connection_lost runs with 0. Reading stops at
- * once. If a producer is registered, the close waits until it unregisters. Descriptors that still
+ * Sends all queued output, then ends the connection: connection_lost runs with 0. Nothing is delivered
+ * any more. If a producer is registered, the close waits until it unregisters. Descriptors that still
  * have no byte to travel with are closed and counted, and the reason is -ENODATA.
  *
- * Without a protocol no callback runs; the socket is shut down once all output is sent.
+ * What the peer still sends is read and dropped: two ends that close with full queues do not wait for
+ * each other. If a TCP socket were closed while the peer sends, the kernel would reset the connection,
+ * and the peer would lose what it has not read. The transport therefore half-closes once all is sent,
+ * and waits until the peer has acknowledged everything and ended its half; or until the deadline of
+ * ferry_transport_set_linger_timeout(); or until the peer has sent 64 MiB more, which ends the
+ * connection with -ECONNABORTED. At the deadline the reason is 0 if the peer has acknowledged
+ * everything and nothing of it is unread, and else -ETIMEDOUT. After a reset the reason is
+ * -ECONNRESET or -EPIPE. On unix sockets and pipes there is no reset to wait for.
+ *
+ * Without a protocol no callback runs; the socket is shut down at the end.
  *
  * @param transport the transport
  * @retval 0 done, also when called again
@@ -586,6 +595,39 @@ FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transpor
  * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_lose_connection(struct ferry_transport *transport);
+
+/**
+ * Sets the time for which a closing TCP connection waits, after the last byte was acknowledged, for the
+ * peer to end too; 2 seconds at first. See ferry_transport_lose_connection(). Applies from now on to a
+ * connection that waits already.
+ *
+ * @param transport the transport
+ * @param timeout the time; 0: does not wait at all, and the reason is 0 once the kernel has taken
+ *        everything; NULL: waits for as long as the peer does not end
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL, or @p timeout is negative
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_linger_timeout(struct ferry_transport *transport,
+                                                    const struct timeval *timeout);
+
+/**
+ * Sets the time that closing may take in all: from ferry_transport_lose_connection(), or from the peer's
+ * end if the protocol has no read_connection_lost, to connection_lost. After it the rest is dropped,
+ * and the reason is -ETIMEDOUT. There is none at first. It bounds what neither the kernel nor a
+ * write timeout reports: a queued file whose source is silent, a producer that does not unregister.
+ * Applies from now on to a connection that closes already.
+ *
+ * @param transport the transport
+ * @param timeout the time, or NULL for none
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL, or @p timeout is negative
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_close_timeout(struct ferry_transport *transport,
+                                                   const struct timeval *timeout);
 
 /**
  * Sends all queued output, then ends the sending half: shutdown(2) with SHUT_WR, or on pipes the

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "kernel/clock.h"
 #include "kernel/socket.h"
 
 /* ---- the states ---- */
@@ -60,6 +61,7 @@ static void reopen_halves(struct ferry_transport *transport)
 
 	transport->in.half = IN_OPEN;
 	transport->protocol.end_notified = false;
+	transport->watch.lingering = false;
 	transport->out.step.kernel_queue = -ENODATA; /* the other socket's */
 	set_write_half(transport, closing ? OUT_CLOSING : OUT_OPEN, 0);
 }
@@ -171,6 +173,7 @@ void transport_notice_socket(struct ferry_transport *transport)
 	if (fd >= 0 && transport_examine_socket(transport, fd) < 0)
 		transport->out.stream.carries_fds = false;
 	transport_rejoin_group(transport);
+	transport_arm_watch(transport);
 	if (transport->rearm.write_gate != NULL)
 		transport_want_loop(transport);
 	/* The queue goes to the new socket. */
@@ -267,6 +270,69 @@ void transport_stop_waiting(struct ferry_transport *transport)
 {
 	if (!transport->out.step.running && !transport->rearm.connecting)
 		rearm_stop_waiting(&transport->rearm);
+}
+
+/* ---- the watch ---- */
+
+enum { WATCH_USEC_MIN = 10000 };
+
+int64_t transport_deadline(int64_t now, int64_t timeout)
+{
+	return timeout == TRANSPORT_NO_TIMEOUT ? INT64_MAX : now + timeout;
+}
+
+void transport_stop_watching(struct ferry_transport *transport)
+{
+	event_del(transport->watch.event);
+}
+
+/* Binds the event to the socket, or to nothing but time. */
+static void bind_watch(struct ferry_transport *transport, bool reading)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+	struct event *event = transport->watch.event;
+	int fd = reading ? bufferevent_getfd(bev) : -1;
+
+	transport->watch.reading = reading;
+	if (event_get_fd(event) == fd)
+		return;
+	event_del(event);
+	event_assign(event, bufferevent_get_base(bev), fd,
+	             (short)((reading ? EV_READ | EV_PERSIST : 0) | EV_FINALIZE),
+	             event_get_callback(event), transport);
+	event_priority_set(event, bufferevent_get_priority(bev));
+}
+
+/* The time to the next look at the peer, or to a deadline. */
+static struct timeval watch_delay(const struct transport_watch *watch)
+{
+	int64_t now = clock_now();
+	int64_t at = now + watch->interval_usec;
+
+	if (watch->close_at < at)
+		at = watch->close_at;
+	if (watch->lingering && watch->linger_at < at)
+		at = watch->linger_at;
+	return clock_to_timeval(at > now ? at - now : 0);
+}
+
+void transport_arm_watch(struct ferry_transport *transport)
+{
+	struct transport_watch *watch = &transport->watch;
+
+	if (transport_is_over(transport) || transport->life != TRANSPORT_CLOSING) {
+		transport_stop_watching(transport);
+		return;
+	}
+	if (!event_pending(watch->event, EV_READ | EV_TIMEOUT, NULL))
+		watch->interval_usec = WATCH_USEC_MIN;
+	bind_watch(transport, transport->in.half == IN_OPEN && !transport_is_connecting(transport));
+	struct timeval delay = watch_delay(watch);
+	if (event_add(watch->event, &delay) == 0 || !watch->reading)
+		return;
+	/* epoll(7) does not support this kind of descriptor. */
+	bind_watch(transport, false);
+	(void)event_add(watch->event, &delay);
 }
 
 /* ---- its objects ---- */

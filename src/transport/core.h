@@ -17,6 +17,7 @@
  *   read       the read step
  *   events     the bufferevent's callbacks turned into a protocol's
  *   loop       work that must run from the loop
+ *   watch      what becomes of the peer while nobody reads
  *   transport  making, settings, pausing
  *   peer       the process at the other end
  *   producer, file_producer, file_wait    objects that fill the stream
@@ -85,6 +86,16 @@ void transport_want_write(struct ferry_transport *transport);
 
 /* Waits no longer until the socket is writable: the write timeout stops too. */
 void transport_stop_waiting(struct ferry_transport *transport);
+
+/* ---- the watch over the peer (transport/watch.h) ---- */
+
+/* Arms the watch for what the state needs, or removes it. */
+void transport_arm_watch(struct ferry_transport *transport);
+
+void transport_stop_watching(struct ferry_transport *transport);
+
+/* The time after `timeout`: INT64_MAX if there is none. */
+int64_t transport_deadline(int64_t now, int64_t timeout);
 
 /* ---- its objects ---- */
 

@@ -6,7 +6,12 @@
 #include <unistd.h>
 
 #include "file/read_ahead.h"
+#include "kernel/clock.h"
+#include "kernel/send_queue.h"
 #include "libevent/deferred_free.h"
+
+/* More messages than the kernel queues for a reader that takes none. */
+enum { UNREAD_READS_MAX = 4096 };
 
 /* ---- shutting down ---- */
 
@@ -43,11 +48,27 @@ static void shut_down(struct ferry_transport *transport, int how)
 		close_pipes(transport);
 }
 
+/* If bytes are unread when a unix socket is closed, the peer reads an error in place of the end of file. After the
+ * shutdown the peer can send no more. */
+static void drop_unread(struct ferry_transport *transport)
+{
+	char bytes[16 * 1024];
+	unsigned int reads = 0;
+
+	if (transport->on_pipes || transport->out.stream.is_inet)
+		return;
+	while (reads++ < UNREAD_READS_MAX &&
+	       read(bufferevent_getfd(transport->rearm.bev), bytes, sizeof(bytes)) > 0)
+		continue;
+}
+
 void transport_end(struct ferry_transport *transport, int reason)
 {
 	if (transport_is_over(transport))
 		return;
+	bool closed = transport->life == TRANSPORT_CLOSING && transport->out.half == OUT_SHUT;
 	transport_advance_life(transport, TRANSPORT_LOST);
+	transport_stop_watching(transport);
 	transport->reason = transport->out.half == OUT_BROKEN ? transport->out.error : reason;
 	if (transport_is_connecting(transport))
 		transport_connection_made(transport); /* it never connected: connection_made does not run */
@@ -56,6 +77,8 @@ void transport_end(struct ferry_transport *transport, int reason)
 	/* While connecting, libevent keeps the write event. */
 	rearm_stop_waiting(&transport->rearm);
 	shut_down(transport, SHUT_RDWR);
+	if (closed)
+		drop_unread(transport);
 	transport_want_loop(transport);
 	/* Last: the user's callbacks on the buffer run in here, and may free the transport. */
 	outgoing_stop(&transport->out.stream, reason != 0 ? reason : -ECANCELED);
@@ -73,6 +96,35 @@ static bool write_half_can_shut(const struct ferry_transport *transport)
 	       outgoing_is_sent(&transport->out.stream);
 }
 
+bool transport_is_acknowledged(int queue)
+{
+	return queue <= 1;
+}
+
+/* Whether the peer may still lose what it has not read, if the socket were closed now. */
+static bool may_be_reset(const struct ferry_transport *transport)
+{
+	if (!transport->out.stream.is_inet || transport->watch.linger_timeout == 0)
+		return false;
+	return transport->in.half != IN_EOF ||
+	       !transport_is_acknowledged(send_queue_length(rearm_write_fd(&transport->rearm)));
+}
+
+/* All is sent: waits until the peer has it, and ends too. */
+static void linger(struct ferry_transport *transport)
+{
+	struct transport_watch *watch = &transport->watch;
+
+	if (watch->lingering)
+		return;
+	watch->lingering = true;
+	watch->dropped = 0;
+	watch->queue = send_queue_length(rearm_write_fd(&transport->rearm));
+	watch->linger_at = transport_deadline(clock_now(), watch->linger_timeout);
+	transport_stop_watching(transport);
+	transport_arm_watch(transport);
+}
+
 void transport_settle_close(struct ferry_transport *transport)
 {
 	bool closing = transport->life == TRANSPORT_CLOSING;
@@ -83,10 +135,14 @@ void transport_settle_close(struct ferry_transport *transport)
 		if (marks_close_fds(&transport->out.stream.marks) > 0)
 			transport->out.fds_dropped = true;
 		transport_write_half_shut(transport);
-		if (!closing)
+		if (!closing || transport->out.stream.is_inet)
 			shut_down(transport, SHUT_WR);
 	}
-	if (transport->out.half == OUT_SHUT && (closing || transport->in.half == IN_EOF))
+	if (transport->out.half != OUT_SHUT)
+		return;
+	if (closing && may_be_reset(transport))
+		linger(transport);
+	else if (closing || transport->in.half == IN_EOF)
 		transport_end(transport, transport->out.fds_dropped ? -ENODATA : 0);
 }
 
@@ -99,10 +155,12 @@ static void close_when_sent(struct ferry_transport *transport)
 	bufferevent_disable(transport->rearm.bev, EV_READ);
 	if (transport->protocol.table == NULL)
 		rearm_hold_read_cb(&transport->rearm);
+	transport->watch.close_at = transport_deadline(clock_now(), transport->watch.close_timeout);
 	if (transport->out.half == OUT_BROKEN)
 		transport_end(transport, transport->out.error);
 	else
 		transport_settle_close(transport);
+	transport_arm_watch(transport);
 }
 
 void transport_dismiss_watcher(struct ferry_transport *transport)
@@ -216,8 +274,46 @@ void transport_close_socket(struct ferry_transport *transport)
 
 	if (transport->on_pipes || fd < 0)
 		return;
+	transport_stop_watching(transport);
 	rearm_forget_fds(&transport->rearm, EV_READ | EV_WRITE);
 	close(fd);
+}
+
+/* Reads a timeout of the user's; NULL is none. */
+static int read_timeout(const struct timeval *timeout, int64_t *usec)
+{
+	*usec = timeout != NULL ? clock_from_timeval(timeout) : TRANSPORT_NO_TIMEOUT;
+	return timeout != NULL && *usec < 0 ? -EINVAL : 0;
+}
+
+int ferry_transport_set_linger_timeout(struct ferry_transport *transport,
+                                       const struct timeval *timeout)
+{
+	int64_t usec;
+
+	if (transport == NULL || read_timeout(timeout, &usec) < 0)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	transport->watch.linger_timeout = usec;
+	transport->watch.linger_at = transport_deadline(clock_now(), usec);
+	transport_arm_watch(transport);
+	bufferevent_unlock(bev);
+	return 0;
+}
+
+int ferry_transport_set_close_timeout(struct ferry_transport *transport,
+                                      const struct timeval *timeout)
+{
+	int64_t usec;
+
+	if (transport == NULL || read_timeout(timeout, &usec) < 0)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	transport->watch.close_timeout = usec;
+	transport->watch.close_at = transport_deadline(clock_now(), usec);
+	transport_arm_watch(transport);
+	bufferevent_unlock(bev);
+	return 0;
 }
 
 /* From the loop, when no callback of the transport is on the stack. */
@@ -230,6 +326,7 @@ static void release_transport(struct event *event, void *argument)
 		continue;
 	marks_release(&transport->out.stream.marks);
 	read_ahead_release(transport->read_ahead);
+	event_free(transport->watch.event);
 	rearm_free(&transport->rearm);
 	free(transport);
 }
@@ -241,6 +338,7 @@ void ferry_transport_free(struct ferry_transport *transport)
 	struct bufferevent *bev = transport_lock(transport);
 	if (!transport->freed) {
 		transport->freed = true;
+		transport_stop_watching(transport);
 		transport_dismiss_watcher(transport);
 		transport_close_pending(transport);
 		outgoing_stop(&transport->out.stream, -ECANCELED);
@@ -282,6 +380,7 @@ int ferry_transport_detach(struct ferry_transport *transport, struct bufferevent
 		status = rearm_give_back(&transport->rearm);
 	if (status == 0) {
 		transport->freed = true;
+		transport_stop_watching(transport);
 		outgoing_leave(&transport->out.stream);
 		if (transport->on_free != NULL)
 			transport->on_free(transport->on_free_argument);

@@ -14,6 +14,10 @@ void transport_settle_close(struct ferry_transport *transport);
 /* Does what transport_close_with_peer_later() has left to the loop. */
 void transport_settle_close_due(struct ferry_transport *transport);
 
+/* Whether a TCP peer has acknowledged all bytes, after SHUT_WR: the end of the stream counts as one, and the peer may
+ * delay its acknowledgement. `queue` is send_queue_length(). */
+bool transport_is_acknowledged(int queue);
+
 /* Removes the watcher, and notifies it that the connection is gone. */
 void transport_dismiss_watcher(struct ferry_transport *transport);
 

@@ -93,6 +93,21 @@ struct transport_out {
 	void *sent_argument;
 };
 
+/* The watch over a peer that nobody reads from. Times are those of kernel/clock.h. */
+struct transport_watch {
+	struct event *event;
+	bool reading; /* the event waits for input too */
+	unsigned int interval_usec;
+	int64_t close_timeout, linger_timeout; /* TRANSPORT_NO_TIMEOUT: none */
+	int64_t close_at;                      /* CLOSING: the deadline, or INT64_MAX */
+	bool lingering;                        /* CLOSING: all is sent, and the peer has not ended */
+	int64_t linger_at;                     /* the deadline, or INT64_MAX */
+	int queue;                             /* send_queue_length() at the last look */
+	uint64_t dropped;                      /* bytes of the peer, since it lingers */
+};
+
+enum { TRANSPORT_NO_TIMEOUT = -1 };
+
 struct ferry_transport {
 	struct rearm rearm;
 	struct event *loop_event; /* for work that must run from the loop; and the retry timer */
@@ -104,6 +119,7 @@ struct ferry_transport {
 	bool freed;
 	struct transport_in in;
 	struct transport_out out;
+	struct transport_watch watch;
 	struct {
 		const struct ferry_protocol *table; /* or NULL */
 		void *context;

@@ -12,15 +12,26 @@
 #include "transport/file_producer.h"
 #include "transport/loop.h"
 #include "transport/read.h"
+#include "transport/watch.h"
 #include "transport/write.h"
 
 enum {
 	BYTES_PER_TURN = 256 * 1024, /* then other connections get their turn */
 	BYTES_PER_TURN_INET = 1024 * 1024,
-	FD_LIMIT_MAX = 1024 * 1024
+	FD_LIMIT_MAX = 1024 * 1024,
+	LINGER_USEC = 2000 * 1000
 };
 
 /* ---- making ---- */
+
+static void discard(struct ferry_transport *transport)
+{
+	if (transport->loop_event != NULL)
+		event_free(transport->loop_event);
+	if (transport->watch.event != NULL)
+		event_free(transport->watch.event);
+	free(transport);
+}
 
 static struct ferry_transport *allocate(struct bufferevent *bev)
 {
@@ -29,10 +40,15 @@ static struct ferry_transport *allocate(struct bufferevent *bev)
 		return NULL;
 	transport->loop_event =
 	    event_new(bufferevent_get_base(bev), -1, 0, transport_on_loop, transport);
-	if (transport->loop_event == NULL) {
-		free(transport);
+	/* EV_FINALIZE: event_del() then does not wait for the callback, which waits for the bufferevent's lock. */
+	transport->watch.event =
+	    event_new(bufferevent_get_base(bev), -1, EV_FINALIZE, transport_on_watch, transport);
+	if (transport->loop_event == NULL || transport->watch.event == NULL) {
+		discard(transport);
 		return NULL;
 	}
+	transport->watch.close_timeout = TRANSPORT_NO_TIMEOUT;
+	transport->watch.linger_timeout = LINGER_USEC;
 	transport->rearm = (struct rearm){
 	    .bev = bev,
 	    .on_read = transport_on_read,
@@ -48,12 +64,6 @@ static struct ferry_transport *allocate(struct bufferevent *bev)
 	transport->out.stream.adopt = file_producer_adopt;
 	transport->out.stream.argument = transport;
 	return transport;
-}
-
-static void discard(struct ferry_transport *transport)
-{
-	event_free(transport->loop_event);
-	free(transport);
 }
 
 static int attach(struct ferry_transport *transport)

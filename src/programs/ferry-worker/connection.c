@@ -232,6 +232,8 @@ static int start_connection(struct connection *connection, struct bufferevent *b
 	int status = ferry_transport_new(&connection->transport, bev);
 	if (status < 0)
 		return status;
+	/* linger_connection() does it, before the transport closes. */
+	ferry_transport_set_linger_timeout(connection->transport, &(struct timeval){0});
 	bufferevent_set_timeouts(bev, &connections->idle_timeout, &connections->idle_timeout);
 	bufferevent_set_max_single_read(bev, bytes_per_read);
 	return ferry_transport_set_protocol(connection->transport, &protocol, connection);

@@ -208,14 +208,18 @@ static void on_read_lost(struct ferry_transport *transport, void *context)
 	act(end);
 }
 
+enum { LINGER_USEC = 2000000 };
+
 static void check_timeout(const struct model_end *end)
 {
 	int64_t now = clock_time();
 	bool read = end->read_timeout != 0 && now - end->read_at >= end->read_timeout;
 	bool write = end->write_timeout != 0 && now - end->moved_at >= end->write_timeout;
 	bool close = end->close_timeout != 0 && now - end->closing_at >= end->close_timeout;
+	/* A closing TCP connection waits so long for a peer that takes nothing. */
+	bool linger = end->link == MODEL_TCP && now - end->moved_at >= LINGER_USEC;
 
-	demand(read || write || close,
+	demand(read || write || close || linger,
 	       "a timeout; bytes came %lld us ago, and went %lld us ago; the timeouts are %lld and "
 	       "%lld us",
 	       (long long)(now - end->read_at), (long long)(now - end->moved_at),
