@@ -376,14 +376,3 @@ LOOP_TEST(a_callback_may_flush, LINK_KINDS)
 	expect_far_text("answer");
 	close_plain_link();
 }
-
-/* The child has nothing to send again. */
-TEST(a_flush_before_fork_leaves_nothing_to_be_sent_twice)
-{
-	open_plain_link(LINK_UNIX);
-	write_text("once");
-	ck_assert_int_eq(flush_for(60), 0);
-	ck_assert_uint_eq(stats_of(near.transport).bytes_queued, 0);
-	expect_far_text("once");
-	close_plain_link();
-}

@@ -100,6 +100,20 @@ LOOP_TEST(bytes_that_are_queued_when_it_forks_are_in_both_processes, LINK_KINDS)
 	close_plain_link();
 }
 
+TEST(a_flush_before_fork_leaves_no_bytes_to_be_sent_twice)
+{
+	char byte;
+
+	open_plain_link(LINK_UNIX);
+	write_text("once");
+	ck_assert_int_eq(ferry_transport_flush(near.transport, NULL), 0);
+	in_child(send_queue);
+	expect_far_text("once");
+	pump_turns(3);
+	ck_assert(read(far_in, &byte, 1) < 0 && errno == EAGAIN);
+	close_plain_link();
+}
+
 TEST_CASE("freeing in a child");
 
 LOOP_TEST(a_child_that_has_called_event_reinit_may_free_a_transport, LINK_KINDS)
@@ -213,6 +227,60 @@ TEST(a_child_may_detach_a_transport)
 	close_plain_link();
 }
 
+static struct ferry_worker *worker;
+
+static void free_worker(void)
+{
+	take_base();
+	ferry_worker_free(worker);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+}
+
+TEST(a_child_may_free_a_worker)
+{
+	static const struct ferry_worker_callbacks callbacks = {0};
+	char buffer[1024];
+	int ends[2];
+
+	make_pair(PAIR_UNIX, ends);
+	ck_assert_int_eq(ferry_worker_new(&worker, make_transport(ends[0]), &callbacks, NULL), 0);
+	pump_turns(3);
+	ck_assert_int_gt(read(ends[1], buffer, sizeof(buffer)), 0); /* its hello */
+	in_child(free_worker);
+	ck_assert(read(ends[1], buffer, sizeof(buffer)) < 0 && errno == EAGAIN);
+	ferry_worker_free(worker);
+	pump_turns(3);
+	close(ends[1]);
+}
+
+static struct ferry_poller *poller;
+
+static void free_poller(void)
+{
+	ck_assert_int_eq(event_reinit(ferry_poller_get_base(poller)), 0);
+	ferry_poller_free(poller);
+}
+
+TEST(a_child_may_free_a_poller_and_its_channels)
+{
+	struct ferry_channel *channel;
+	struct ferry_channel_event event;
+	int ends[2];
+
+	make_pair(PAIR_UNIX, ends);
+	ck_assert_int_eq(ferry_poller_new(&poller), 0);
+	ck_assert_int_eq(ferry_channel_new_socket(&channel, poller, ends[0]), 0);
+	ck_assert_int_eq(ferry_poller_register(poller, channel), 0);
+	ck_assert_int_eq(ferry_poller_poll(poller, &(struct timeval){0}, &event, 1), 0);
+	in_child(free_poller);
+	ck_assert_int_eq(write(ends[1], "x", 1), 1);
+	ck_assert_int_eq(ferry_poller_poll(poller, NULL, &event, 1), 1);
+	ck_assert_int_eq(event.kind, FERRY_CHANNEL_BYTES);
+	ferry_poller_free(poller);
+	close(ends[1]);
+}
+
 /* With poll(2) and select(2) nothing is shared. */
 TEST(without_event_reinit_a_child_takes_events_out_of_the_parents_epoll)
 {
@@ -308,6 +376,23 @@ TEST(a_child_that_frees_a_listener_removes_its_socket_file)
 	in_child(free_listener);
 	ck_assert(!path_exists(socket_path));
 	ferry_listener_free(listener);
+}
+
+static struct ferry_socket_set *set;
+
+static void free_socket_set(void)
+{
+	ferry_socket_set_free(set);
+}
+
+TEST(a_child_that_frees_a_socket_set_removes_the_files_that_the_set_owns)
+{
+	ck_assert_int_eq(ferry_socket_set_new(&set), 0);
+	ck_assert_int_eq(ferry_socket_set_add(set, "name", listen_unix(socket_path), FERRY_FD_TAKE), 0);
+	ck_assert_int_eq(ferry_socket_set_own_path(set, "name"), 0);
+	in_child(free_socket_set);
+	ck_assert(!path_exists(socket_path));
+	ferry_socket_set_free(set);
 }
 
 static void close_listener_copy(void)
