@@ -16,7 +16,8 @@
 #include "test.h"
 #include "wire.h"
 
-enum { SENDERS = 2, MESSAGES = 1500, FDS_MAX = 3, MARKS = 256, STREAMS = 60 };
+/* Both ends are in this process: the descriptors of AHEAD_MAX messages must fit under a limit of 1024 twice. */
+enum { SENDERS = 2, MESSAGES = 1500, FDS_MAX = 3, MARKS = 256, STREAMS = 60, AHEAD_MAX = 200 };
 
 /* One end: its callbacks run in the loop's thread. */
 struct end {
@@ -111,12 +112,18 @@ static void send_one(struct ferry_message_stream *stream, unsigned int sender, u
 		close(fds[i]);
 }
 
+static _Atomic unsigned int sent;
+
 /* One thread for each sender of the first end. */
 static void *send_all(void *argument)
 {
 	unsigned int sender = *(unsigned int *)argument;
-	for (uint32_t number = 0; number < MESSAGES; number++)
+	for (uint32_t number = 0; number < MESSAGES; number++) {
+		while (sent >= ends[1].received + AHEAD_MAX)
+			sched_yield();
+		sent++;
 		send_one(ends[0].stream, sender, number);
+	}
 	return NULL;
 }
 
@@ -137,6 +144,7 @@ TEST(messages_of_several_threads_arrive_whole_and_each_threads_in_order)
 	static unsigned int numbers[SENDERS] = {0, 1};
 	pthread_t loop, senders[SENDERS];
 	open_ends();
+	sent = 0;
 	ck_assert_int_eq(pthread_create(&loop, NULL, run_loop, NULL), 0);
 	for (int i = 0; i < SENDERS; i++)
 		ck_assert_int_eq(pthread_create(&senders[i], NULL, send_all, &numbers[i]), 0);
