@@ -54,12 +54,18 @@ struct ferry_message_callbacks {
 	                         void *context);
 
 	/** The connection is over; called once. @p reason is one of a protocol's connection_lost, or -EPROTO: the
-	 *  peer broke the format, sent other descriptors than its messages declare, or ended in the middle of a
-	 *  message (the log callback gets a line with the fault); or -ENOMEM: out of memory for a message. */
+	 *  peer broke the format, sent a message over the limits or other descriptors than its messages declare, or
+	 *  ended in the middle of a message (the log callback gets a line with the fault); or -EMSGSIZE: the peer
+	 *  has refused a message that was over its limits; or -ENOMEM: out of memory for a message. */
 	void (*connection_lost)(struct ferry_message_stream *stream, int reason, void *context);
 
+	/** The peer sends no more messages, and all that it has sent are delivered; called once. This side still
+	 *  can send, until ferry_transport_lose_connection() on ferry_message_stream_get_transport(). NULL: the
+	 *  connection ends when all is sent, and later messages are refused with -EPIPE. */
+	void (*read_connection_lost)(struct ferry_message_stream *stream, void *context);
+
 	/** For later versions; leave NULL. */
-	void (*reserved[4])(void);
+	void (*reserved[3])(void);
 };
 
 /**
@@ -98,7 +104,7 @@ ferry_message_stream_get_transport(const struct ferry_message_stream *stream);
 
 /**
  * Limits the messages in both directions. If the peer sends one over a limit, the connection ends with
- * -EPROTO before memory is taken for it.
+ * -EPROTO before memory is taken for it; a peer with ferry ends with -EMSGSIZE.
  *
  * @param stream the stream
  * @param max_payload bytes, up to 1 GiB; 1 MiB at first
@@ -142,10 +148,10 @@ FERRY_EXPORT int ferry_message_stream_set_fd_reserve(struct ferry_message_stream
  * @param fds the descriptors; may be NULL when @p fd_count is 0
  * @param fd_count the number of descriptors, at most max_fds
  * @param ownership for all of @p fds: FERRY_FD_TAKE or FERRY_FD_DUP; on failure all of them are
- *        still the caller's
+ *        still the caller's. Ignored if @p fd_count is 0: may be 0 then
  * @retval 0 done
  * @retval -EINVAL @p stream is NULL, @p payload or @p fds is NULL with a count, @p ownership is
- *         neither, or a descriptor is to be taken twice
+ *         neither although there are descriptors, or a descriptor is to be taken twice
  * @retval -EMSGSIZE @p length or @p fd_count is over the limits
  * @retval -ENOBUFS the transport's queue of descriptors is full, or more bytes would be queued than
  *         ferry_transport_set_byte_limit() permits
@@ -159,26 +165,28 @@ FERRY_EXPORT int ferry_message_stream_send(struct ferry_message_stream *stream, 
                                            const void *payload, size_t length, const int *fds,
                                            size_t fd_count, enum ferry_fd_ownership ownership);
 
-/** Returns the message's type. Since 0.1. */
+/** Returns the message's type; 0 for NULL. Since 0.1. */
 FERRY_EXPORT uint16_t ferry_message_get_type(const struct ferry_message *message);
 
 /** Returns the payload, in one piece and valid as long as the message. @p length, which may be NULL, gets its
- *  length. Since 0.1. */
+ *  length. NULL and a length of 0 for NULL. Since 0.1. */
 FERRY_EXPORT const void *ferry_message_get_payload(const struct ferry_message *message,
                                                    size_t *length);
 
-/** Returns the number of descriptors that the sender declared. Since 0.1. */
+/** Returns the number of descriptors that the sender declared; 0 for NULL. Since 0.1. */
 FERRY_EXPORT size_t ferry_message_get_fd_count(const struct ferry_message *message);
 
 /** Returns the number of declared descriptors that did not arrive: this process was at its descriptor limit, or
- *  a security module refused them. The descriptors that did arrive are the first ones, in order. Since 0.1. */
+ *  a security module refused them. The descriptors that did arrive are the first ones, in order. 0 for NULL.
+ *  Since 0.1. */
 FERRY_EXPORT size_t ferry_message_get_fds_lost(const struct ferry_message *message);
 
 /** Returns a descriptor, which stays the message's. -ENOENT: no descriptor arrived at @p index, or it was
- *  stolen. Since 0.1. */
+ *  stolen. -EINVAL: @p message is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_message_get_fd(const struct ferry_message *message, size_t index);
 
-/** Takes a descriptor, which is the caller's from then on. -ENOENT as ferry_message_get_fd(). Since 0.1. */
+/** Takes a descriptor, which is the caller's from then on. -ENOENT and -EINVAL as ferry_message_get_fd().
+ *  Since 0.1. */
 FERRY_EXPORT int ferry_message_steal_fd(struct ferry_message *message, size_t index);
 
 FERRY_END_DECLS

@@ -55,7 +55,7 @@ static int begin_message(struct reader *reader)
 {
 	if (reader->filled < MESSAGE_HEADER_SIZE)
 		return 0;
-	if (message_header_get(reader->buffer, &reader->header) != NULL)
+	if (message_header_get(reader->buffer, &reader->header) != NULL || reader->header.refusal)
 		return -1;
 	size_t payload_size = least(reader->header.length, PAYLOAD_MAX);
 	if (reader->filled < MESSAGE_HEADER_SIZE + payload_size)

@@ -56,6 +56,7 @@ struct ferry_message_stream {
 	bool deferred;   /* the frame is to be delivered once more */
 	bool backlogged; /* reading is suspended until what has arrived is delivered */
 	bool peer_ended;
+	bool end_reported; /* to read_connection_lost */
 
 	bool freed;
 };

@@ -9,28 +9,30 @@
 
 uint16_t ferry_message_get_type(const struct ferry_message *message)
 {
-	return message->type;
+	return message != NULL ? message->type : 0;
 }
 
 const void *ferry_message_get_payload(const struct ferry_message *message, size_t *length)
 {
 	if (length != NULL)
-		*length = message->length;
-	return message->payload;
+		*length = message != NULL ? message->length : 0;
+	return message != NULL ? message->payload : NULL;
 }
 
 size_t ferry_message_get_fd_count(const struct ferry_message *message)
 {
-	return message->fd_count;
+	return message != NULL ? message->fd_count : 0;
 }
 
 size_t ferry_message_get_fds_lost(const struct ferry_message *message)
 {
-	return message->fd_count - message->arrived;
+	return message != NULL ? message->fd_count - message->arrived : 0;
 }
 
 int ferry_message_get_fd(const struct ferry_message *message, size_t index)
 {
+	if (message == NULL)
+		return -EINVAL;
 	if (index >= message->arrived || message->stream->arrivals.fds[index] < 0)
 		return -ENOENT;
 	return message->stream->arrivals.fds[index];

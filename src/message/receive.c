@@ -5,6 +5,7 @@
 #include "kernel/ancillary.h"
 #include "kernel/fd_slots.h"
 #include "message/core.h"
+#include "message/send.h"
 #include "message/wire.h"
 #include "transport/interface.h"
 #include "util/log.h"
@@ -60,6 +61,17 @@ static size_t frame_size(const struct ferry_message_stream *stream)
 	return MESSAGE_HEADER_SIZE + (stream->header_parsed ? stream->message.length : 0);
 }
 
+/* Sends the peer the reason, and ends the connection. If the peer has gone, the write notices that, and what is left
+ * to be read comes in here: nothing of it is delivered. */
+static int refuse_message(struct ferry_message_stream *stream)
+{
+	stream->delivering = true;
+	message_stream_send_refusal(stream, MESSAGE_REFUSAL_SIZE);
+	stream->delivering = false;
+	transport_end_for(stream->transport, -EPROTO);
+	return log_violation(stream, "a message over the limits");
+}
+
 /* Claims the descriptors that the header declares. No memory is taken for the frame before its header has
  * passed all checks. */
 static int accept_header(struct ferry_message_stream *stream, const struct message_header *header)
@@ -67,7 +79,7 @@ static int accept_header(struct ferry_message_stream *stream, const struct messa
 	int arrived = 0;
 
 	if (header->length > stream->max_payload || header->fd_count > stream->max_fds)
-		return log_violation(stream, "a message over the limits");
+		return refuse_message(stream);
 	if (header->fd_count > 0)
 		arrived = arrivals_claim(&stream->arrivals, stream->position, header->fd_count);
 	if (arrived < 0)
@@ -83,6 +95,15 @@ static int accept_header(struct ferry_message_stream *stream, const struct messa
 	return 0;
 }
 
+/* The peer ends the connection, which may be known already as an error of a write. */
+static int accept_refusal(struct ferry_message_stream *stream, unsigned int why)
+{
+	if (why != MESSAGE_REFUSAL_SIZE)
+		return log_violation(stream, "a refusal for a reason that this version does not know");
+	transport_end_for(stream->transport, -EMSGSIZE);
+	return -EMSGSIZE;
+}
+
 static int parse_header(struct ferry_message_stream *stream, struct evbuffer *input)
 {
 	unsigned char bytes[MESSAGE_HEADER_SIZE];
@@ -94,7 +115,7 @@ static int parse_header(struct ferry_message_stream *stream, struct evbuffer *in
 	const char *violation = message_header_get(bytes, &header);
 	if (violation != NULL)
 		return log_violation(stream, violation);
-	return accept_header(stream, &header);
+	return header.refusal ? accept_refusal(stream, header.type) : accept_header(stream, &header);
 }
 
 /* When this returns, only the stream's memory is sure to be there. */
@@ -201,7 +222,7 @@ void message_receive_on_timer(evutil_socket_t fd, short what, void *argument)
 
 /* ---- the loop ---- */
 
-/* The peer has ended. The connection ends when all messages are delivered; bytes that are left then are a
+/* The peer has ended. The user is notified when all messages are delivered, or the connection ends; bytes that are left then are a
  * frame that will never be complete. */
 static void end_after_peer(struct ferry_message_stream *stream, const struct evbuffer *input)
 {
@@ -211,8 +232,12 @@ static void end_after_peer(struct ferry_message_stream *stream, const struct evb
 		return;
 	if (left > 0)
 		message_stream_end(stream, log_violation(stream, "its end in the middle of a message"));
-	else
+	else if (stream->callbacks->read_connection_lost == NULL)
 		transport_close_with_peer(stream->transport);
+	else if (!stream->end_reported) {
+		stream->end_reported = true;
+		stream->callbacks->read_connection_lost(stream, stream->context);
+	}
 }
 
 /* Moves whole chains of the buffer, which takes no memory. */

@@ -80,18 +80,18 @@ int ferry_message_stream_send(struct ferry_message_stream *stream, uint16_t type
 {
 	if (stream == NULL || (payload == NULL && length > 0) || (fds == NULL && fd_count > 0))
 		return -EINVAL;
-	if (ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP)
+	if (fd_count > 0 && ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(stream->transport);
 	int status = 0;
 	if (length > stream->max_payload || fd_count > stream->max_fds)
 		status = -EMSGSIZE;
-	else if (ownership == FERRY_FD_TAKE && has_duplicates(fds, fd_count))
+	else if (fd_count > 0 && ownership == FERRY_FD_TAKE && has_duplicates(fds, fd_count))
 		status = -EINVAL;
 	else if (transport_takes_output(stream->transport))
 		status = transport_admit_bytes(stream->transport, MESSAGE_HEADER_SIZE + length);
 	if (status == 0) {
-		struct message_header header = {type, (uint32_t)length, (uint16_t)fd_count};
+		struct message_header header = {false, type, (uint32_t)length, (uint16_t)fd_count};
 		struct iovec part = {(void *)(uintptr_t)payload, length};
 		struct enclosure enclosure = {.fds = fds, .ownership = ownership};
 		status = queue_message(stream->transport, &header, &part, 1, &enclosure);
@@ -111,11 +111,19 @@ int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type
 	struct bufferevent *bev = transport_lock(stream->transport);
 	int status = -EMSGSIZE;
 	if (length <= stream->max_payload && (fd < 0 || stream->max_fds > 0)) {
-		struct message_header header = {type, (uint32_t)length, fd >= 0};
+		struct message_header header = {false, type, (uint32_t)length, fd >= 0};
 		status = queue_message(stream->transport, &header, parts, count, &enclosure);
 	}
 	bufferevent_unlock(bev);
 	return status;
+}
+
+void message_stream_send_refusal(struct ferry_message_stream *stream, uint16_t why)
+{
+	const struct message_header header = {.refusal = true, .type = why};
+
+	if (queue_message(stream->transport, &header, NULL, 0, NULL) == 0)
+		transport_flush(stream->transport);
 }
 
 /* ---- positions and the write step ---- */

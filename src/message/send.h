@@ -21,6 +21,9 @@ enum { MESSAGE_PARTS_MAX = 4 };
 int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type,
                               const struct iovec *parts, unsigned int count, int fd);
 
+/* Queues a refusal and sends it at once if the kernel takes it. The caller ends the connection. */
+void message_stream_send_refusal(struct ferry_message_stream *stream, uint16_t why);
+
 /* The position in the outgoing stream behind the last queued message, and the position up to which the
  * kernel has taken it. */
 uint64_t message_stream_end_position(const struct ferry_message_stream *stream);

@@ -1,6 +1,7 @@
 #ifndef FERRY_MESSAGE_WIRE_H
 #define FERRY_MESSAGE_WIRE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -9,7 +10,11 @@
 
 enum { MESSAGE_HEADER_SIZE = 16 };
 
+/* What a refusal has as its type. */
+enum { MESSAGE_REFUSAL_SIZE = 1 };
+
 struct message_header {
+	bool refusal; /* no message: the last header before its sender ends the connection */
 	uint16_t type;
 	uint32_t length;   /* of the payload */
 	uint16_t fd_count; /* descriptors; they travel with the header's first byte */

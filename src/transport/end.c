@@ -84,6 +84,13 @@ void transport_end(struct ferry_transport *transport, int reason)
 	outgoing_stop(&transport->out.stream, reason != 0 ? reason : -ECANCELED);
 }
 
+void transport_end_for(struct ferry_transport *transport, int reason)
+{
+	transport_end(transport, reason);
+	if (transport->life == TRANSPORT_LOST)
+		transport->reason = reason;
+}
+
 /* ---- ending ---- */
 
 /* Whether the sending half is to end, and all is sent. */

@@ -61,6 +61,10 @@ bool transport_can_send(const struct ferry_transport *transport);
 /* Ends the connection now: drops the queue, shuts the socket down, and runs connection_lost from the loop. */
 void transport_end(struct ferry_transport *transport, int reason);
 
+/* The same for a reason that wins over the error of a write, also if that has ended the connection and
+ * connection_lost has not run yet. */
+void transport_end_for(struct ferry_transport *transport, int reason);
+
 /* For a protocol without read_connection_lost, when the peer has ended: closes once all is sent. Runs the
  * producer's stop_producing. */
 void transport_close_with_peer(struct ferry_transport *transport);

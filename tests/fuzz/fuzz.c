@@ -154,7 +154,7 @@ static unsigned char *make_message(uint16_t type, const void *payload, size_t le
                                    unsigned int declared)
 {
 	unsigned char *frame = malloc(MESSAGE_HEADER_SIZE + length);
-	const struct message_header header = {type, (uint32_t)length, (uint16_t)declared};
+	const struct message_header header = {false, type, (uint32_t)length, (uint16_t)declared};
 
 	FUZZ_CHECK(frame != NULL);
 	message_header_put(frame, &header);

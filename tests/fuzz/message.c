@@ -34,6 +34,7 @@ static bool next_frame(struct message_header *header)
 	size_t left = sent.length - told.position;
 
 	return left >= MESSAGE_HEADER_SIZE && message_header_get(at, header) == NULL &&
+	       !header->refusal &&
 	       header->length <= ((told.flags & SMALL) != 0 ? SMALL_PAYLOAD : 1 << 20) &&
 	       header->fd_count <= ((told.flags & SMALL) != 0 ? SMALL_FDS : FDS) &&
 	       left - MESSAGE_HEADER_SIZE >= header->length;
@@ -103,7 +104,11 @@ static void check_end(void)
 		FUZZ_CHECK(told.faulty);
 	}
 	bool whole = told.position == sent.length;
-	FUZZ_CHECK(told.reason == -EPROTO || (told.reason == 0 && whole));
+	bool refusal = sent.length - told.position >= MESSAGE_HEADER_SIZE &&
+	               message_header_get(sent.bytes + told.position, &header) == NULL &&
+	               header.refusal;
+	FUZZ_CHECK(told.reason == -EPROTO || (told.reason == 0 && whole) ||
+	           (told.reason == -EMSGSIZE && refusal));
 	FUZZ_CHECK(told.reason == 0 || !whole || told.faulty);
 }
 

@@ -4,7 +4,7 @@
 
 size_t worker_frame(unsigned char *out, uint16_t type, const void *payload, size_t length)
 {
-	message_header_put(out, &(struct message_header){type, (uint32_t)length, 0});
+	message_header_put(out, &(struct message_header){.type = type, .length = (uint32_t)length});
 	memcpy(out + MESSAGE_HEADER_SIZE, payload, length);
 	return MESSAGE_HEADER_SIZE + length;
 }

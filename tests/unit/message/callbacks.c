@@ -38,7 +38,7 @@ TEST(stolen_descriptors_are_the_callers_and_the_others_are_closed)
 
 TEST(without_callbacks_everything_is_closed)
 {
-	static const struct ferry_message_callbacks none = {NULL, NULL, NULL, {NULL}};
+	static const struct ferry_message_callbacks none = {0};
 	struct ferry_transport *transport;
 	struct ferry_message_stream *stream;
 	make_pair(PAIR_UNIX, inbox_ends);
