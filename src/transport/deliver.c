@@ -63,13 +63,8 @@ void transport_trigger_read(struct ferry_transport *transport, int options)
 
 void transport_deliver_rest(struct ferry_transport *transport)
 {
-	struct bufferevent *bev = transport->rearm.bev;
-	size_t length = evbuffer_get_length(bufferevent_get_input(bev)), low = 0;
-
-	if (transport->in.reader != NULL || transport_defers_delivery(transport))
-		return;
-	bufferevent_getwatermark(bev, EV_READ, &low, NULL);
-	if (length < low)
+	if (transport->in.reader == NULL && !transport_defers_delivery(transport) &&
+	    transport->in.stream.undelivered)
 		transport_deliver_input(transport);
 }
 

@@ -25,8 +25,8 @@ void transport_offer_input(struct ferry_transport *transport);
  * first. */
 void transport_offer_deferred(struct ferry_transport *transport);
 
-/* Nothing follows: runs data_received for input under the low-water mark, which was not offered. Without a
- * protocol the user's event callback finds it in the input, as libevent does it. */
+/* Nothing follows: runs data_received for input that was not offered, because it was under the low-water mark when
+ * it came. Without a protocol the user's event callback finds it in the input, as libevent does it. */
 void transport_deliver_rest(struct ferry_transport *transport);
 
 /* Runs data_received if there is input. */

@@ -30,9 +30,9 @@ void transport_on_readable(struct bufferevent *bev, void *argument)
 
 static void on_read_half_ended(struct ferry_transport *transport)
 {
-	/* First: it may pause reading, and then the end waits for the input. */
-	transport_deliver_made(transport);
+	/* First: they may pause reading, and then the end waits for the input; or set another protocol. */
 	transport_deliver_rest(transport);
+	transport_deliver_made(transport);
 	if (transport_is_over(transport))
 		return;
 	transport_read_half_ended(transport);
