@@ -17,6 +17,7 @@
 #include <event2/buffer.h>
 
 #include "closes.h"
+#include "model_bufferevent.h"
 #include "model_channel.h"
 #include "model_sending.h"
 #include "model_trace.h"
@@ -63,6 +64,8 @@ static void tune(struct model_end *end)
 	demand(ferry_transport_set_max_fds_per_message(transport, 1 + below(253)) == 0,
 	       "set_max_fds_per_message");
 	bufferevent_setwatermark(bev, EV_WRITE, 0, below(100000));
+	if (end->channel == NULL)
+		bufferevent_setwatermark(bev, EV_READ, one_in(3) ? below(2000) : 0, 0);
 	bufferevent_set_max_single_read(bev, one_in(3) ? 300 + below(4000) : 256 * 1024);
 	bufferevent_set_max_single_write(bev, one_in(3) ? 300 + below(4000) : 256 * 1024);
 	if (one_in(20)) {
@@ -83,8 +86,8 @@ static void steer_producer(struct model_end *end)
 
 static void note_gap(struct model_end *from, struct model_end *to)
 {
-	(void)model_end_look(from);
-	(void)model_end_look(to);
+	model_end_look(from);
+	model_end_look(to);
 	model_stream_gap(&from->out, from->stats.bytes_sent, (unsigned int)from->stats.fds_sent,
 	                 to->stats.bytes_received, (unsigned int)to->stats.fds_received);
 }
@@ -94,6 +97,8 @@ static void replace_sockets(void)
 {
 	int fds[2];
 
+	if (slow) /* a timeout may have ended a connection just now */
+		return;
 	for (int n = 0; n < 2; n++)
 		if (ends[n].socket < 0 || ends[n].half_closing || model_end_is_leaving(&ends[n]))
 			return;
@@ -165,7 +170,7 @@ static void end_somehow(struct model_end *end)
 /* Only for an end that is no channel. */
 static void step_as_bufferevent(struct model_end *end)
 {
-	switch (below(8)) {
+	switch (below(10)) {
 	case 0:
 	case 1:
 		if (depth == 0 || !model_not_yet(MODEL_MADE_COMES_FIRST))
@@ -181,6 +186,10 @@ static void step_as_bufferevent(struct model_end *end)
 	case 4:
 	case 5:
 		model_write_by_libevent(end);
+		break;
+	case 6:
+		if (!slow && !end->half_closing && end->link != MODEL_PIPES && !model_may_refuse(end))
+			model_end_detach(end);
 		break;
 	default:
 		model_write_buffer(end);
@@ -199,7 +208,11 @@ static void step(struct model_end *end)
 {
 	if (!model_end_is_alive(end) && end->transport == NULL)
 		return;
-	(void)model_end_look(end);
+	model_end_look(end);
+	if (end->failed && depth == 0) {
+		model_end_free(end);
+		return;
+	}
 	if (end->transport == NULL || !model_stream_has_room(&end->out))
 		return;
 	switch (below(24)) {
@@ -260,14 +273,16 @@ void model_act(struct model_end *end)
 /* True if something has moved. */
 static bool turn(void)
 {
-	bool moved = false;
+	unsigned int before = ends[0].moves + ends[1].moves;
 
 	event_base_loop(base, EVLOOP_NONBLOCK);
 	for (int n = 0; n < 2; n++) {
 		model_channel_poll(&ends[n]);
-		moved |= model_end_look(&ends[n]);
+		model_end_look(&ends[n]);
+		if (ends[n].transport == NULL && ++ends[n].turns == 3)
+			model_end_close_socket(&ends[n]);
 	}
-	return moved;
+	return ends[0].moves + ends[1].moves != before;
 }
 
 static bool is_settled(void)
@@ -301,13 +316,16 @@ static void let_go(struct model_end *end)
 			close(end->files[i].feed);
 		end->files[i].feed = -1;
 	}
-	(void)model_end_look(end);
+	model_end_look(end);
 	if (end->unregistered && end->channel != NULL)
 		steer_reading(end);
 	if (!model_end_is_alive(end) || end->transport == NULL)
 		return;
 	if (end->producer != NULL)
 		model_end_unregister_producer(end);
+	model_bufferevent_finish(end);
+	if (!model_end_is_alive(end))
+		return;
 	if (end->channel == NULL)
 		(void)ferry_transport_resume_reading(end->transport);
 	end->paused = false;
@@ -322,8 +340,12 @@ static void check_alone(struct model_end *end)
 		return;
 	trace("%s is alone", end->name);
 	bool settled = pump_until_settled();
-	/* The kernel reports a TCP peer that has closed without a reset as one that has ended its half. */
-	bool may_live = kind == MODEL_TCP || end->unregistered;
+	/* A pause holds what the peer has sent. The kernel reports a TCP peer that has closed without a reset as one
+	 * that has ended its half. */
+	bool holds =
+	    end->paused && model_stream_has_undelivered(&end->other->out, end->other->stats.bytes_sent,
+	                                                (unsigned int)end->other->stats.fds_sent);
+	bool may_live = holds || kind == MODEL_TCP || end->unregistered || end->as_bufferevent;
 	demand(settled || may_live, "the peer is gone, and %s is not over", end->name);
 }
 
@@ -361,8 +383,7 @@ static void finish(void)
 	let_go(&ends[1]);
 	if (model_not_yet(MODEL_CLOSING_LOSES_NOTHING) && ends[0].closing && ends[1].closing &&
 	    ends[0].transport != NULL) {
-		(void)ferry_transport_abort_connection(ends[0].transport);
-		ends[0].aborted = true;
+		ends[0].aborted = ferry_transport_abort_connection(ends[0].transport) == 0;
 	}
 	demand(pump_until_settled(), "a connection is not over");
 	close_end(&ends[0]);

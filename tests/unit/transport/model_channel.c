@@ -43,7 +43,7 @@ void model_channel_free(struct model_end *end)
 	struct ferry_channel *channel = end->channel;
 
 	trace("%s: channel_free", end->name);
-	(void)model_end_look(end);
+	model_end_look(end);
 	end->channel = NULL;
 	model_end_begin_free(end);
 	ferry_channel_free(channel);
@@ -67,7 +67,7 @@ static void on_fd(struct model_end *end, struct ferry_channel_event *event)
 	bool steal = support_random_below(2) == 0;
 	uint64_t received = end->transport != NULL ? end->stats.bytes_received : UINT64_MAX;
 
-	model_stream_got_fd(&end->other->out, event->fd, received);
+	model_stream_got_fd(&end->other->out, event->fd, received, 0);
 	if (!steal)
 		return; /* the next poll closes it */
 	int fd = ferry_poller_steal_fd(end->poller, event);
@@ -99,7 +99,7 @@ static void on_event(struct model_end *end, struct ferry_channel_event *event)
 		break;
 	case FERRY_CHANNEL_END:
 		demand(end->half_close && !end->had_end, "FERRY_CHANNEL_END is not due");
-		demand(model_end_is_leaving(end->other) || end->other->half_closing,
+		demand(model_end_is_leaving(end->other) || end->other->half_closing || end->half_closing,
 		       "FERRY_CHANNEL_END, and the peer is there");
 		end->had_end = true;
 		break;
@@ -128,7 +128,7 @@ void model_channel_poll(struct model_end *end)
 	end->polling = false;
 	demand(count >= 0 || (count == -ENOENT && (none || end->channel == NULL)), "%s: poll: %d",
 	       end->name, count);
-	(void)model_end_look(end);
+	model_end_look(end);
 	for (int i = 0; i < count; i++)
 		if (end->channel != NULL) /* else it was freed in a callback */
 			on_event(end, &events[i]);
@@ -161,7 +161,7 @@ void model_channel_flush(struct model_end *end)
 	end->polling = false;
 
 	trace("%s: flush: %d", end->name, status);
-	(void)model_end_look(end);
+	model_end_look(end);
 	demand(status == 0 || status == -ETIMEDOUT || end->channel == NULL || end->aborted ||
 	           model_end_is_leaving(end->other) || end->other->half_closing || end->closing ||
 	           end->half_closing,

@@ -9,13 +9,14 @@
 
 #include <event2/buffer.h>
 
+#include "model_bufferevent.h"
 #include "model_sending.h"
 #include "model_trace.h"
 #include "set_clock.h"
 #include "support.h"
 
 /* To be emptied. FERRY_MODEL_NOT_YET in the environment replaces the table: a digit for each demand. */
-static const char not_yet[] = "0123456";
+static const char not_yet[] = "49";
 
 bool model_not_yet(enum model_demand demand)
 {
@@ -64,16 +65,20 @@ static int queue_in_kernel(const struct model_end *end)
 	return length;
 }
 
-bool model_end_look(struct model_end *end)
+void model_end_look(struct model_end *end)
 {
 	struct ferry_transport_stats stats;
 
 	if (end->poller != NULL)
 		end->transport = ferry_channel_get_transport(end->channel);
 	if (end->transport == NULL)
-		return false;
+		return;
 	/* A channel's counters go with its transport: after the end those of the last look stand. */
 	demand(ferry_transport_get_stats(end->transport, &stats) == 0, "no counters");
+	stats.bytes_sent += end->before.bytes_sent;
+	stats.fds_sent += end->before.fds_sent;
+	stats.bytes_received += end->before.bytes_received;
+	stats.fds_received += end->before.fds_received;
 	int in_kernel = queue_in_kernel(end);
 	bool sent = stats.bytes_sent != end->stats.bytes_sent || in_kernel < end->in_kernel;
 	bool received = stats.bytes_received != end->stats.bytes_received;
@@ -85,12 +90,12 @@ bool model_end_look(struct model_end *end)
 		end->closing_at = clock_time();
 	end->in_kernel = in_kernel;
 	end->stats = stats;
-	return sent || received;
+	end->moves += sent || received;
 }
 
 /* ---- what the user of the other end has sent ---- */
 
-static void take_input(struct model_end *end, size_t most)
+void model_end_take_input(struct model_end *end, size_t most)
 {
 	struct evbuffer *input = input_of(end);
 	size_t length = evbuffer_get_length(input);
@@ -99,6 +104,13 @@ static void take_input(struct model_end *end, size_t most)
 		length = most;
 	model_stream_got_bytes(&end->other->out, input, length);
 	end->left = evbuffer_get_length(input);
+}
+
+void model_end_got_fd(struct model_end *end, int fd)
+{
+	model_stream_got_fd(&end->other->out, fd, end->stats.bytes_received,
+	                    evbuffer_get_length(input_of(end)));
+	demand(close(fd) == 0, "the descriptor was closed");
 }
 
 /* ---- callbacks of the protocol ---- */
@@ -115,7 +127,7 @@ static struct model_end *enter(struct ferry_transport *transport, void *context,
 	demand(transport == end->transport, "%s of another transport", callback);
 	demand(!end->over, "%s after connection_lost", callback);
 	demand(protocol == current(end), "%s of a protocol that was replaced", callback);
-	(void)model_end_look(end);
+	model_end_look(end);
 	return end;
 }
 
@@ -151,7 +163,7 @@ static void on_made(struct ferry_transport *transport, void *context)
 	act(end);
 }
 
-static void check_not_paused(const struct model_end *end, const char *callback)
+void model_end_check_not_paused(const struct model_end *end, const char *callback)
 {
 	demand(!end->paused || model_end_is_leaving(end->other) ||
 	           model_not_yet(MODEL_PAUSE_IS_AT_ONCE),
@@ -164,10 +176,11 @@ static void on_data(struct ferry_transport *transport, struct evbuffer *input, v
 	struct model_end *end = enter_made(transport, context, "data_received");
 	size_t length = evbuffer_get_length(input);
 
-	check_not_paused(end, "data_received");
+	model_end_check_not_paused(end, "data_received");
 	demand(input == input_of(end), "data_received with another buffer");
 	demand(length > 0, "data_received without data");
-	take_input(end, support_random_below(6) == 0 ? support_random_below((uint32_t)length) : length);
+	model_end_take_input(end, support_random_below(6) == 0 ? support_random_below((uint32_t)length)
+	                                                       : length);
 	maybe_switch(end, 12);
 	act(end);
 }
@@ -176,9 +189,8 @@ static void on_fd(struct ferry_transport *transport, int fd, void *context)
 {
 	struct model_end *end = enter_made(transport, context, "file_descriptor_received");
 
-	check_not_paused(end, "file_descriptor_received");
-	model_stream_got_fd(&end->other->out, fd, end->stats.bytes_received);
-	demand(close(fd) == 0, "the descriptor was closed");
+	model_end_check_not_paused(end, "file_descriptor_received");
+	model_end_got_fd(end, fd);
 	maybe_switch(end, 12);
 	act(end);
 }
@@ -192,7 +204,8 @@ static void on_fds_lost(struct ferry_transport *transport, void *context)
 /* All bytes under the low-water mark were offered too. */
 static void check_offered(const struct model_end *end, const char *callback)
 {
-	demand(evbuffer_get_length(input_of(end)) <= end->left,
+	demand(evbuffer_get_length(input_of(end)) <= end->left ||
+	           model_not_yet(MODEL_LOW_MARK_IS_NO_WALL),
 	       "%s, and data_received never offered %zu bytes", callback,
 	       evbuffer_get_length(input_of(end)) - end->left);
 }
@@ -202,24 +215,25 @@ static void on_read_lost(struct ferry_transport *transport, void *context)
 	struct model_end *end = enter_made(transport, context, "read_connection_lost");
 
 	demand(current(end)->read_lost++ == 0, "read_connection_lost twice");
-	demand(model_end_is_leaving(end->other) || end->other->half_closing,
+	/* A peer without read_connection_lost ends with this end's half. */
+	demand(model_end_is_leaving(end->other) || end->other->half_closing || end->half_closing,
 	       "read_connection_lost, and the peer is there");
 	check_offered(end, "read_connection_lost");
 	act(end);
 }
 
-enum { LINGER_USEC = 2000000 };
+/* The default of ferry_transport_set_linger_timeout(). */
+enum { LINGER_USEC = 2 * MODEL_SECOND };
 
 static void check_timeout(const struct model_end *end)
 {
 	int64_t now = clock_time();
 	bool read = end->read_timeout != 0 && now - end->read_at >= end->read_timeout;
 	bool write = end->write_timeout != 0 && now - end->moved_at >= end->write_timeout;
-	bool close = end->close_timeout != 0 && now - end->closing_at >= end->close_timeout;
-	/* A closing TCP connection waits so long for a peer that takes nothing. */
-	bool linger = end->link == MODEL_TCP && now - end->moved_at >= LINGER_USEC;
+	/* A TCP connection that is closing waits that long for a peer that takes nothing. */
+	bool close = end->link == MODEL_TCP && end->closing && now - end->moved_at >= LINGER_USEC;
 
-	demand(read || write || close || linger,
+	demand(read || write || close,
 	       "a timeout; bytes came %lld us ago, and went %lld us ago; the timeouts are %lld and "
 	       "%lld us",
 	       (long long)(now - end->read_at), (long long)(now - end->moved_at),
@@ -268,7 +282,7 @@ static void on_lost(struct ferry_transport *transport, int reason, void *context
 		demand(end->files[i].finished, "file %u is not finished", i);
 	if (!end->aborted && !end->closing && reason != -ETIMEDOUT)
 		check_offered(end, "connection_lost");
-	take_input(end, SIZE_MAX);
+	model_end_take_input(end, SIZE_MAX);
 	end->over = true;
 	end->reason = reason;
 	act(end);
@@ -300,12 +314,12 @@ void model_end_set_protocol(struct model_end *end, bool half_close)
 	int status = CALL(ferry_transport_set_protocol(
 	    end->transport, half_close ? &with_half_close : &without_half_close, protocol));
 	trace("%s: set_protocol %u: %d", end->name, end->protocol_count, status);
-	demand(status == 0 || (status == -ENOTCONN && (end->over || end->aborted || end->closing ||
-	                                               model_end_is_leaving(end->other) ||
-	                                               end->write_timeout + end->read_timeout != 0)),
-	       "set_protocol: %d", status);
-	if (status == 0)
+	demand(status == 0 || (status == -ENOTCONN && model_may_refuse(end)), "set_protocol: %d",
+	       status);
+	if (status == 0) {
 		end->protocol_count++;
+		end->as_bufferevent = false;
+	}
 }
 
 /* ---- callbacks of files ---- */
@@ -340,7 +354,7 @@ static void on_finished(struct ferry_file_producer *producer, int status, uint64
 	demand(status != 0 || (!file->cut && sent == file->length), "%llu of %llu bytes, and status 0",
 	       (unsigned long long)sent, (unsigned long long)file->length);
 	demand(status != -EIO || file->cut, "an error of a good file");
-	(void)model_end_look(end);
+	model_end_look(end);
 	demand(status != -ECANCELED || file->stopped || !model_end_is_alive(end),
 	       "nobody has stopped the file");
 	file->finished = true;
@@ -380,7 +394,7 @@ static void on_resume(void *context)
 		producer->paused = false;
 	} else {
 		demand(!producer->asked, "a pull producer is asked again before it has written");
-		(void)model_end_look(end);
+		model_end_look(end);
 		demand(end->stats.bytes_queued == 0 && end->stats.files_queued == 0,
 		       "a pull producer is asked while something is queued");
 		producer->asked = true;
@@ -422,7 +436,7 @@ void model_end_check_producer(struct model_end *end)
 	if (producer == NULL || end->transport == NULL)
 		return;
 	producer->asked = false;
-	(void)model_end_look(end);
+	model_end_look(end);
 	bufferevent_getwatermark(ferry_transport_get_bufferevent(end->transport), EV_WRITE, NULL,
 	                         &high);
 	if (producer->mode == FERRY_PRODUCER_PUSH &&
@@ -492,6 +506,33 @@ void model_end_open(struct model_end *end, int read_fd, int write_fd)
 	end->keeps_socket = end->link != MODEL_PIPES && support_random_below(8) == 0;
 	end->socket = read_fd == write_fd ? read_fd : -1;
 	demand(make_transport_on(end, read_fd, write_fd) == 0, "no transport");
+	if (support_random_below(3) == 0 && !model_not_yet(MODEL_POSITIONS_ARE_EXACT)) {
+		int status = ferry_transport_set_fd_positions(end->transport, FERRY_FD_EXACT);
+		demand(status == 0, "set_fd_positions: %d", status);
+		end->other->out.exact = true;
+	}
+	if (support_random_below(6) == 0 && !model_not_yet(MODEL_BUFFEREVENTS_FIT))
+		model_bufferevent_begin(end);
+	else
+		model_end_set_protocol(end, support_random_below(2) == 0);
+}
+
+void model_end_detach(struct model_end *end)
+{
+	struct bufferevent *bev = NULL;
+
+	model_end_look(end);
+	bool busy = end->stats.fds_queued > 0 || end->stats.files_queued > 0 || end->producer != NULL;
+	int status = CALL(ferry_transport_detach(end->transport, &bev));
+	trace("%s: detach: %d", end->name, status);
+	demand(!busy || status == -EBUSY, "detach: %d, and something is queued", status);
+	demand(busy || status == 0 || status == -EBUSY, "detach: %d", status);
+	if (status != 0)
+		return;
+	end->before = end->stats;
+	end->paused = false;
+	end->other->out.exact = false;
+	demand(ferry_transport_new(&end->transport, bev) == 0, "no transport");
 	model_end_set_protocol(end, support_random_below(2) == 0);
 }
 
@@ -509,29 +550,27 @@ void model_end_end_free(struct model_end *end)
 	demand(end->producer == NULL, "stop_producing did not run in the free");
 }
 
-/* The socket that the program has kept lives on after a free: its peer sees the end only now. */
-static void close_kept_socket(struct model_end *end)
+void model_end_free(struct model_end *end)
+{
+	struct ferry_transport *transport = end->transport;
+
+	trace("%s: free", end->name);
+	model_end_look(end);
+	model_end_begin_free(end);
+	ferry_transport_free(transport);
+	model_end_end_free(end);
+}
+
+void model_end_close_socket(struct model_end *end)
 {
 	if (end->keeps_socket && end->socket >= 0)
 		demand(close(end->socket) == 0, "ferry closed a socket that is not its own");
 	end->socket = -1;
 }
 
-void model_end_free(struct model_end *end)
-{
-	struct ferry_transport *transport = end->transport;
-
-	trace("%s: free", end->name);
-	(void)model_end_look(end);
-	model_end_begin_free(end);
-	ferry_transport_free(transport);
-	model_end_end_free(end);
-	close_kept_socket(end);
-}
-
 void model_end_close(struct model_end *end)
 {
 	if (end->transport != NULL)
 		model_end_free(end);
-	close_kept_socket(end);
+	model_end_close_socket(end);
 }

@@ -33,6 +33,9 @@ enum model_demand {
 	MODEL_GONE_PEER_ENDS_IT,
 	MODEL_TIMEOUTS_MEAN_PROGRESS,
 	MODEL_PAUSE_IS_AT_ONCE,
+	MODEL_LOW_MARK_IS_NO_WALL,
+	MODEL_BUFFEREVENTS_FIT,
+	MODEL_POSITIONS_ARE_EXACT,
 };
 bool model_not_yet(enum model_demand demand);
 
@@ -75,6 +78,7 @@ struct model_end {
 	struct ferry_channel *channel; /* NULL once freed */
 	bool keeps_socket;             /* made without BEV_OPT_CLOSE_ON_FREE: the test closes it */
 	int socket;                    /* or -1 */
+	unsigned int turns;            /* of the loop since the free */
 
 	struct model_stream out; /* to the other end */
 	struct model_protocol protocols[MODEL_PROTOCOLS_MAX];
@@ -93,6 +97,10 @@ struct model_end {
 	bool in_output_cb;
 	size_t left; /* in the input, by the last data_received */
 
+	/* A bufferevent's. */
+	bool as_bufferevent; /* it never had a protocol */
+	bool failed;         /* by its event callback */
+
 	/* A channel's. */
 	bool half_close, had_end;
 	bool refused; /* a write */
@@ -101,7 +109,9 @@ struct model_end {
 
 	bool over; /* connection_lost has run; the channel has had its last event */
 	int reason;
-	struct ferry_transport_stats stats; /* at the last look */
+	unsigned int moves;                  /* looks that found progress */
+	struct ferry_transport_stats stats;  /* at the last look */
+	struct ferry_transport_stats before; /* of the transports that were detached */
 
 	/* Timeouts, 0 for none, and the time at which they began to run at the earliest. */
 	int64_t read_timeout, write_timeout, close_timeout;
@@ -123,10 +133,23 @@ void model_end_init(struct model_end *end, const char *name, struct model_end *o
 void model_end_open(struct model_end *end, int read_fd, int write_fd);
 void model_end_close(struct model_end *end);
 
+/* Closes the socket that was not ferry's, when the loop has finalised the freed transport. */
+void model_end_close_socket(struct model_end *end);
+
 bool model_end_is_alive(const struct model_end *end);
 
 /* Whether the other end may have caused an end: it is freed, over or closing. */
 bool model_end_is_leaving(const struct model_end *end);
+
+/* The user of the end gets bytes, `most` of them; or a descriptor, which is closed. */
+void model_end_take_input(struct model_end *end, size_t most);
+void model_end_got_fd(struct model_end *end, int fd);
+
+/* Nothing is delivered during a pause, or while the end is closing. */
+void model_end_check_not_paused(const struct model_end *end, const char *callback);
+
+/* ferry_transport_detach(), and another transport on the bufferevent. */
+void model_end_detach(struct model_end *end);
 
 void model_end_set_protocol(struct model_end *end, bool half_close);
 void model_end_register_producer(struct model_end *end, enum ferry_producer_mode mode);
@@ -143,8 +166,8 @@ void model_end_check_reason(const struct model_end *end, int reason);
 /* The callbacks of files, and the table for producers without a callback. */
 extern const struct ferry_file_callbacks model_file_callbacks;
 
-/* Looks at the counters and the kernel's queue: has anything moved? */
-bool model_end_look(struct model_end *end);
+/* Looks at the counters and at the kernel's queue. */
+void model_end_look(struct model_end *end);
 
 /* The producer's state must fit the queue after a call that queued something. */
 void model_end_check_producer(struct model_end *end);

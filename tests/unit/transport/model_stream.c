@@ -128,7 +128,7 @@ static unsigned int fd_number(const struct model_stream *stream, unsigned int ar
 	return number;
 }
 
-void model_stream_got_fd(struct model_stream *stream, int fd, uint64_t bytes_received)
+void model_stream_got_fd(struct model_stream *stream, int fd, uint64_t bytes_received, size_t left)
 {
 	unsigned int number = fd_number(stream, stream->fds_handed++);
 	struct stat status;
@@ -141,7 +141,18 @@ void model_stream_got_fd(struct model_stream *stream, int fd, uint64_t bytes_rec
 	demand(!sent->arrived, "descriptor %u arrives twice", number);
 	sent->arrived = true;
 	sent->handed_at = stream->handed;
+	sent->offered_at = stream->handed + left;
 	sent->read_at = bytes_received;
+}
+
+bool model_stream_has_undelivered(const struct model_stream *stream, uint64_t sent,
+                                  unsigned int fds_sent)
+{
+	uint64_t lost = 0;
+
+	for (unsigned int i = 0; i < stream->gap_count; i++)
+		lost += stream->gaps[i].bytes;
+	return sent > stream->handed + lost || fds_sent > fd_number(stream, stream->fds_handed);
 }
 
 void model_stream_gap(struct model_stream *stream, uint64_t sent, unsigned int fds_sent,
@@ -169,19 +180,23 @@ void model_stream_gap(struct model_stream *stream, uint64_t sent, unsigned int f
 static void check_fd(struct model_stream *stream, struct model_fd *fd)
 {
 	uint64_t start = stream->items[fd->item].start;
-	uint64_t before = 0, until = 0; /* lost bytes, at least and at most */
+	uint64_t before = 0, until = 0, read = 0; /* lost bytes, at least and at most */
 
 	for (unsigned int i = 0; i < stream->gap_count; i++) {
 		before += stream->gaps[i].received < fd->handed_at ? stream->gaps[i].bytes : 0;
-		until += stream->gaps[i].received <= fd->read_at ? stream->gaps[i].bytes : 0;
+		until += stream->gaps[i].received <= fd->offered_at ? stream->gaps[i].bytes : 0;
+		read += stream->gaps[i].received <= fd->read_at ? stream->gaps[i].bytes : 0;
 	}
 	unsigned int number = (unsigned int)(fd - stream->fds);
 	demand(fd->handed_at + before <= start,
 	       "descriptor %u comes after %llu bytes, behind its own at %llu", number,
 	       (unsigned long long)fd->handed_at, (unsigned long long)start);
-	demand(stream->early || fd->read_at + until > start,
+	demand(stream->early || fd->read_at + read > start,
 	       "descriptor %u comes with %llu bytes, before those of its byte at %llu", number,
 	       (unsigned long long)fd->read_at, (unsigned long long)start);
+	demand(stream->early || !stream->exact || fd->offered_at + until >= start,
+	       "descriptor %u comes after %llu bytes, before its byte at %llu", number,
+	       (unsigned long long)fd->offered_at, (unsigned long long)start);
 	fd->checked = true;
 }
 

@@ -34,6 +34,7 @@ struct model_fd {
 	uint64_t device, inode; /* its identity */
 	bool arrived;           /* with these counts of bytes: */
 	uint64_t handed_at;     /* given to the user of the other end before */
+	uint64_t offered_at;    /* these, and those that were left */
 	uint64_t read_at;       /* read by the other end, those of its message included */
 	bool checked;
 };
@@ -50,6 +51,7 @@ struct model_stream {
 	unsigned int count;
 	struct model_fd fds[MODEL_FDS_MAX];
 	unsigned int fd_count;
+	bool exact; /* the other end gets descriptors at their byte */
 	bool early; /* with coalescing, descriptors may come before earlier bytes */
 	struct model_gap gaps[MODEL_GAPS_MAX];
 	unsigned int gap_count;
@@ -93,9 +95,14 @@ void model_stream_finish(struct model_stream *stream, unsigned int item, uint64_
 void model_stream_add_fd(struct model_stream *stream, int fd);
 void model_stream_take_back_fd(struct model_stream *stream);
 
-/* The user of the other end has got bytes, which are drained from `input`, or a descriptor. */
+/* The user of the other end has got bytes, which are drained from `input`; or a descriptor, when `bytes_received`
+ * had been read in all, and `left` of them were offered and left. */
 void model_stream_got_bytes(struct model_stream *stream, struct evbuffer *input, size_t length);
-void model_stream_got_fd(struct model_stream *stream, int fd, uint64_t bytes_received);
+void model_stream_got_fd(struct model_stream *stream, int fd, uint64_t bytes_received, size_t left);
+
+/* Whether something that was sent has not been given to the user of the other end. */
+bool model_stream_has_undelivered(const struct model_stream *stream, uint64_t sent,
+                                  unsigned int fds_sent);
 
 /* Both ends are about to get other sockets. Counts of the sender and of the receiver. */
 void model_stream_gap(struct model_stream *stream, uint64_t sent, unsigned int fds_sent,
