@@ -226,6 +226,7 @@ int transport_enable_reading(struct ferry_transport *transport)
 void transport_suspend_reading(struct ferry_transport *transport)
 {
 	rearm_stop_reading(&transport->rearm);
+	transport_watch_peer(transport);
 }
 
 int transport_continue_reading(struct ferry_transport *transport)
@@ -304,30 +305,62 @@ static void bind_watch(struct ferry_transport *transport, bool reading)
 }
 
 /* The time to the next look at the peer, or to a deadline. */
-static struct timeval watch_delay(const struct transport_watch *watch)
+static struct timeval watch_delay(const struct ferry_transport *transport)
 {
+	const struct transport_watch *watch = &transport->watch;
 	int64_t now = clock_now();
 	int64_t at = now + watch->interval_usec;
 
-	if (watch->close_at < at)
+	if (transport->life == TRANSPORT_CLOSING && watch->close_at < at)
 		at = watch->close_at;
 	if (watch->lingering && watch->linger_at < at)
 		at = watch->linger_at;
 	return clock_to_timeval(at > now ? at - now : 0);
 }
 
+bool transport_peer_may_vanish(const struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+	bool limited = transport->in.reader == NULL && (bufferevent_get_enabled(bev) & EV_READ) != 0 &&
+	               bufferevent_get_max_to_read(bev) <= 0;
+
+	if (transport->out.half == OUT_BROKEN || transport_is_connecting(transport) || limited ||
+	    rearm_is_reading(&transport->rearm))
+		return false;
+	/* Without a protocol it is a bufferevent, whose user hears of the peer when reading or writing. */
+	if (transport->protocol.table == NULL)
+		return !outgoing_is_sent(&transport->out.stream);
+	return transport->in.half == IN_OPEN || transport->out.half != OUT_SHUT;
+}
+
+void transport_watch_peer(struct ferry_transport *transport)
+{
+	if (!transport_is_open(transport) || rearm_is_reading(&transport->rearm) ||
+	    event_pending(transport->watch.event, EV_READ | EV_TIMEOUT, NULL))
+		return;
+	transport_arm_watch(transport);
+}
+
+static bool needs_watch(const struct ferry_transport *transport)
+{
+	return !transport_is_over(transport) &&
+	       (transport->life == TRANSPORT_CLOSING || transport_peer_may_vanish(transport));
+}
+
 void transport_arm_watch(struct ferry_transport *transport)
 {
 	struct transport_watch *watch = &transport->watch;
+	bool closing = transport->life == TRANSPORT_CLOSING;
 
-	if (transport_is_over(transport) || transport->life != TRANSPORT_CLOSING) {
+	if (!needs_watch(transport)) {
 		transport_stop_watching(transport);
 		return;
 	}
 	if (!event_pending(watch->event, EV_READ | EV_TIMEOUT, NULL))
 		watch->interval_usec = WATCH_USEC_MIN;
-	bind_watch(transport, transport->in.half == IN_OPEN && !transport_is_connecting(transport));
-	struct timeval delay = watch_delay(watch);
+	bind_watch(transport,
+	           closing && transport->in.half == IN_OPEN && !transport_is_connecting(transport));
+	struct timeval delay = watch_delay(transport);
 	if (event_add(watch->event, &delay) == 0 || !watch->reading)
 		return;
 	/* epoll(7) does not support this kind of descriptor. */

@@ -92,6 +92,12 @@ void transport_stop_waiting(struct ferry_transport *transport);
 /* Arms the watch for what the state needs, or removes it. */
 void transport_arm_watch(struct ferry_transport *transport);
 
+/* Reading may have been turned off: arms the watch, if it is not armed and the peer's end would not be noticed. */
+void transport_watch_peer(struct ferry_transport *transport);
+
+/* Whether the peer could be gone without an event of the bufferevent's: nobody reads. */
+bool transport_peer_may_vanish(const struct ferry_transport *transport);
+
 void transport_stop_watching(struct ferry_transport *transport);
 
 /* The time after `timeout`: INT64_MAX if there is none. */

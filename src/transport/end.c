@@ -149,7 +149,7 @@ void transport_settle_close(struct ferry_transport *transport)
 		return;
 	if (closing && may_be_reset(transport))
 		linger(transport);
-	else if (closing || transport->in.half == IN_EOF)
+	else if (closing || (transport->in.half == IN_EOF && transport->protocol.table != NULL))
 		transport_end(transport, transport->out.fds_dropped ? -ENODATA : 0);
 }
 
@@ -217,6 +217,7 @@ void transport_report_event(struct ferry_transport *transport, short what, int e
 	bufferevent_disable(bev, (what & BEV_EVENT_READING) != 0 ? EV_READ : EV_WRITE);
 	errno = error; /* the callback reads it */
 	bufferevent_trigger_event(bev, what, later ? BEV_TRIG_DEFER_CALLBACKS : 0);
+	transport_watch_peer(transport);
 }
 
 void transport_disable_ended(struct ferry_transport *transport, short what)

@@ -158,6 +158,8 @@ static void read_ready(struct ferry_transport *transport, short what)
 			continue;
 		if (transport_is_over(transport) || length == -EAGAIN || length == -EBUSY)
 			break;
+		if (length == 0 && transport->protocol.table == NULL)
+			transport_read_half_ended(transport); /* the user gets the event */
 		if (length <= 0) {
 			transport_report_event(
 			    transport,

@@ -349,6 +349,7 @@ int ferry_transport_pause_reading(struct ferry_transport *transport)
 		bufferevent_disable(bev, EV_READ);
 		if (transport->protocol.table == NULL)
 			rearm_hold_read_cb(&transport->rearm);
+		transport_watch_peer(transport);
 		status = 0;
 	}
 	bufferevent_unlock(bev);

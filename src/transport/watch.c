@@ -1,6 +1,7 @@
 #include "transport/watch.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -8,9 +9,15 @@
 #include "kernel/clock.h"
 #include "kernel/send_queue.h"
 #include "transport/end.h"
+#include "transport/write.h"
 
 /*
  * The watch over the peer of a connection that nobody reads from.
+ *
+ * Reading finds out that the peer is gone. While the user has paused, or the peer has ended its half and may close
+ * the rest later, nobody reads; and nobody writes while a file has no bytes or the stream is empty. The watch then
+ * asks the kernel, less and less often, whether the peer is gone: POLLHUP or POLLERR, not the end of the
+ * peer's half. poll(2) reports it with every backend of libevent's, and wakes up for nothing else.
  *
  * While a connection closes, the watch reads and drops what the peer still sends. Two ends that both close with
  * full queues would else wait for each other for ever. Once all is sent, a TCP connection lingers: closing while
@@ -24,6 +31,75 @@ enum {
 	LINGER_BYTES_MAX = 64 << 20,    /* of a peer that sends on after all is sent */
 	INTERVAL_USEC_MAX = 1600 * 1000 /* between two looks at the peer */
 };
+
+static int socket_error(int fd)
+{
+	int error = 0;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof(error)}) == 0 ? -error
+	                                                                                      : -errno;
+}
+
+static bool has_unread(int fd)
+{
+	int length = 0;
+
+	return ioctl(fd, FIONREAD, &length) == 0 && length > 0;
+}
+
+/* ---- a peer that is gone ---- */
+
+static bool hangs_up(int fd)
+{
+	struct pollfd look = {.fd = fd};
+
+	return fd >= 0 && poll(&look, 1, 0) == 1 && (look.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+/* The peer has closed both halves, or the connection is broken. Reports the end of the peer's half, as a read would;
+ * if bytes are unread, or that half has ended before, the end of ours. */
+static void notice_gone(struct ferry_transport *transport, int error)
+{
+	bool unread = has_unread(bufferevent_getfd(transport->rearm.bev));
+	bool shut = transport->out.half == OUT_SHUT;
+
+	if (error == 0 && !unread && transport->in.half == IN_OPEN && transport_is_open(transport) &&
+	    transport->protocol.table != NULL)
+		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_EOF, 0);
+	else if (error < 0 ||
+	         !shut) /* both halves ended, and the user has yet to read: nobody is gone */
+		transport_write_failed(transport, error < 0 ? error : -EPIPE);
+}
+
+static void look_at_socket(struct ferry_transport *transport)
+{
+	int fd = bufferevent_getfd(transport->rearm.bev);
+
+	if (hangs_up(fd))
+		notice_gone(transport, socket_error(fd));
+}
+
+/* Each pipe ends by itself. */
+static void look_at_pipes(struct ferry_transport *transport)
+{
+	int read_fd = transport->pipe_read_fd;
+
+	if (transport->out.half != OUT_SHUT && hangs_up(rearm_write_fd(&transport->rearm)))
+		transport_write_failed(transport, -EPIPE);
+	else if (transport_is_open(transport) && transport->in.half == IN_OPEN &&
+	         transport->protocol.table != NULL && hangs_up(read_fd) && !has_unread(read_fd))
+		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_EOF, 0);
+}
+
+static void look_at_peer(struct ferry_transport *transport)
+{
+	if (transport_is_connecting(transport) || transport->out.half == OUT_BROKEN)
+		return;
+	if (transport->out.stream.is_socket)
+		look_at_socket(transport);
+	else
+		look_at_pipes(transport);
+}
 
 /* ---- a connection that closes ---- */
 
@@ -66,21 +142,6 @@ static void drop_input(struct ferry_transport *transport)
 		}
 }
 
-static int socket_error(int fd)
-{
-	int error = 0;
-
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof(error)}) == 0 ? -error
-	                                                                                      : -errno;
-}
-
-static bool has_unread(int fd)
-{
-	int length = 0;
-
-	return ioctl(fd, FIONREAD, &length) == 0 && length > 0;
-}
-
 /* Ends a connection that lingers when the peer has everything and has ended, or at the deadline. A peer that takes
  * bytes moves the deadline. */
 static void check_linger(struct ferry_transport *transport, int64_t now)
@@ -111,6 +172,8 @@ static void check_close(struct ferry_transport *transport, short what)
 	int64_t now = clock_now();
 	if (!transport_is_over(transport) && transport->watch.lingering)
 		check_linger(transport, now);
+	else if (!transport_is_over(transport) && (what & EV_TIMEOUT) != 0)
+		look_at_peer(transport);
 	if (!transport_is_over(transport) && now >= transport->watch.close_at)
 		transport_end(transport, -ETIMEDOUT);
 }
@@ -124,6 +187,8 @@ void transport_on_watch(evutil_socket_t fd, short what, void *argument)
 	if (!transport_is_over(transport)) {
 		if (transport->life == TRANSPORT_CLOSING)
 			check_close(transport, what);
+		else if (transport_peer_may_vanish(transport))
+			look_at_peer(transport);
 		if ((what & EV_TIMEOUT) != 0 && transport->watch.interval_usec < INTERVAL_USEC_MAX)
 			transport->watch.interval_usec *= 2;
 		transport_arm_watch(transport);

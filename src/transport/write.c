@@ -159,7 +159,7 @@ static void arm_write(struct ferry_transport *transport, int state)
 		transport_want_loop(transport); /* nothing else would wake it */
 }
 
-static void write_failed(struct ferry_transport *transport, int error)
+void transport_write_failed(struct ferry_transport *transport, int error)
 {
 	transport_write_half_broken(transport, error);
 	marks_abandon(&transport->out.stream.marks, error);
@@ -226,7 +226,7 @@ void transport_write_step(struct ferry_transport *transport, bool quiet)
 	step->running = true;
 	int state = write_and_refill(transport, (size_t)budget, &total);
 	if (state < 0 && !transport_is_over(transport))
-		write_failed(transport, state);
+		transport_write_failed(transport, state);
 	bool progress = state >= 0 && (total > 0 || (state == OUTGOING_IDLE && !quiet));
 	if (step->silent)
 		notify_later(transport, progress);
@@ -238,6 +238,7 @@ void transport_write_step(struct ferry_transport *transport, bool quiet)
 		return;
 	look_at_kernel_queue(transport, state == OUTGOING_FULL);
 	arm_write(transport, state < 0 ? OUTGOING_IDLE : state);
+	transport_watch_peer(transport);
 	transport_settle_close(transport);
 }
 

@@ -23,4 +23,7 @@ void transport_notify_sent(struct ferry_transport *transport, bool progress);
 /* Runs the callbacks that transport_flush() has left to the loop. */
 void transport_notify_flushed(struct ferry_transport *transport);
 
+/* The kernel takes no more, because of this error: abandons what is queued, and reports it to the user. */
+void transport_write_failed(struct ferry_transport *transport, int error);
+
 #endif

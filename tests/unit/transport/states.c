@@ -21,7 +21,8 @@
  *   out.half Open, Closing, Shut, Broken
  *   queue    '-' all is sent, 'q' bytes wait for the peer to read
  *
- * The events, each followed by turns of the loop unless it is one of the calls "phcax":
+ * The events, each followed by turns of the loop, and looks of the watch over the peer, unless it is one of the
+ * calls "phcax":
  *
  *   t  turns of the loop, and nothing else
  *   w  ferry_transport_write() of more than the socket holds
@@ -51,23 +52,23 @@ struct row {
 
 /* With read_connection_lost: the user keeps the other half. */
 static const struct row half_close_rows[] = {
-    {"OOO-", "", "OOO- OOOq OOO- OOO- OEO- OuO- OEO- OoO- OOO- OOS- L... L... OOO- F..."},
+    {"OOO-", "", "OOO- OOOq OOO- OOO- OEO- OuO- E... OoO- OOO- OOS- L... L... OOO- F..."},
     {"OOOq", "w", "OOOq OOOq OOOq OOO- OEOq OuOq E... OoOq OOOq OOCq COOq L... OOOq F..."},
-    {"OEO-", "e", "OEO- OEOq OEO- OEO- OEO- OEO- OEO- OeO- OEO- L... L... L... OOO- F..."},
-    {"OuO-", "y", "OuO- OuOq OuO- OuO- OuO- OuO- OuO- OuO- OEO- OuS- L... L... OoO- F..."},
-    {"OoO-", "p", "OoO- OoOq OoO- OoO- OoO- OoO- OoO- OoO- OOO- OoS- L... L... OoO- F..."},
+    {"OEO-", "e", "OEO- OEOq OEO- OEO- OEO- OEO- E... OeO- OEO- L... L... L... OOO- F..."},
+    {"OuO-", "y", "OuO- OuOq OuO- OuO- OuO- OuO- E... OuO- OEO- OuS- L... L... OoO- F..."},
+    {"E...", "g", "E... E... E... E... E... E... E... E... E... E... E... E... E... F..."},
+    {"OoO-", "p", "OoO- OoOq OoO- OoO- OoO- OoO- E... OoO- OOO- OoS- L... L... OoO- F..."},
     {"OOS-", "h", "OOS- OOS- OOS- OOS- E... OuS- E... OoS- OOS- OOS- L... L... OOS- F..."},
     {"L...", "c", "E... E... E... E... E... E... E... L... E... L... L... L... E... F..."},
     {"F...", "x", "F... F... F... F... F... F... F... F... F... F... F... F... F... F..."},
     {"OEOq", "we", "OEOq OEOq OEOq OEO- OEOq OEOq E... OeOq OEOq OECq CEOq L... OOOq F..."},
     {"OuOq", "wy", "OuOq OuOq OuOq OuO- OuOq OuOq E... OuOq OEOq OuCq CuOq L... OoOq F..."},
-    {"E...", "wg", "E... E... E... E... E... E... E... E... E... E... E... E... E... F..."},
     {"OoOq", "wp", "OoOq OoOq OoOq OoO- OoOq OoOq E... OoOq OOOq OoCq CoOq L... OoOq F..."},
     {"OOCq", "wh", "OOCq OOCq OOCq OOS- OECq OuCq E... OoCq OOCq OOCq COCq L... OOCq F..."},
     {"COOq", "wc", "COOq COOq COOq E... CEOq CEOq E... CoOq COOq COCq COOq L... COOq F..."},
-    {"OeO-", "ep", "OeO- OeOq OeO- OeO- OeO- OeO- OeO- OeO- OEO- L... L... L... OoO- F..."},
+    {"OeO-", "ep", "OeO- OeOq OeO- OeO- OeO- OeO- E... OeO- OEO- L... L... L... OoO- F..."},
     {"OuS-", "yh", "OuS- OuS- OuS- OuS- OuS- OuS- OuS- OuS- E... OuS- L... L... OoS- F..."},
-    {"OoS-", "ph", "OoS- OoS- OoS- OoS- OoS- OoS- OoS- OoS- OOS- OoS- L... L... OoS- F..."},
+    {"OoS-", "ph", "OoS- OoS- OoS- OoS- E... OoS- E... OoS- OOS- OoS- L... L... OoS- F..."},
     {"OeOq", "wep", "OeOq OeOq OeOq OeO- OeOq OeOq E... OeOq OEOq OeCq CeOq L... OoOq F..."},
     {"OECq", "weh", "OECq OECq OECq E... OECq OECq E... OeCq OECq OECq CECq L... OOCq F..."},
     {"CEOq", "wec", "CEOq CEOq CEOq E... CEOq CEOq E... CeOq CEOq CECq CEOq L... COOq F..."},
@@ -89,7 +90,7 @@ static const struct row no_half_close_rows[] = {
     {"OOO-", "", "OOO- OOOq OOO- OOO- E... E... E... OoO- OOO- OOS- L... L... OOO- F..."},
     {"OOOq", "w", "OOOq OOOq OOOq OOO- CEOq CuOq E... OoOq OOOq OOCq COOq L... OOOq F..."},
     {"E...", "e", "E... E... E... E... E... E... E... E... E... E... E... E... E... F..."},
-    {"OoO-", "p", "OoO- OoOq OoO- OoO- OoO- OoO- OoO- OoO- OOO- OoS- L... L... OoO- F..."},
+    {"OoO-", "p", "OoO- OoOq OoO- OoO- OoO- OoO- E... OoO- OOO- OoS- L... L... OoO- F..."},
     {"OOS-", "h", "OOS- OOS- OOS- OOS- E... E... E... OoS- OOS- OOS- L... L... OOS- F..."},
     {"L...", "c", "E... E... E... E... E... E... E... L... E... L... L... L... E... F..."},
     {"F...", "x", "F... F... F... F... F... F... F... F... F... F... F... F... F... F..."},
@@ -98,7 +99,7 @@ static const struct row no_half_close_rows[] = {
     {"OoOq", "wp", "OoOq OoOq OoOq OoO- OoOq OoOq E... OoOq OOOq OoCq CoOq L... OoOq F..."},
     {"OOCq", "wh", "OOCq OOCq OOCq OOS- CECq CuCq E... OoCq OOCq OOCq COCq L... OOCq F..."},
     {"COOq", "wc", "COOq COOq COOq E... CEOq CEOq E... CoOq COOq COCq COOq L... COOq F..."},
-    {"OoS-", "ph", "OoS- OoS- OoS- OoS- OoS- OoS- OoS- OoS- OOS- OoS- L... L... OoS- F..."},
+    {"OoS-", "ph", "OoS- OoS- OoS- OoS- E... OoS- E... OoS- OOS- OoS- L... L... OoS- F..."},
     {"CeOq", "wep", "CeOq CeOq CeOq E... CeOq CeOq E... CeOq CeOq CeCq CeOq L... CoOq F..."},
     {"CECq", "weh", "CECq CECq CECq E... CECq CECq E... CeCq CECq CECq CECq L... COCq F..."},
     {"CuCq", "wyh", "CuCq CuCq CuCq E... CuCq CuCq E... CuCq CuCq CuCq CuCq L... CoCq F..."},
@@ -111,27 +112,37 @@ static const struct row no_half_close_rows[] = {
 
 /* Without a protocol: the bufferevent's callbacks are the user's. */
 static const struct row bufferevent_rows[] = {
-    {"OOO-", "", "OOO- OOOq OOO- OOO- OOO- OOO- OOO- OoO- OOO- OOS- L... L... OOO- F..."},
-    {"OOOq", "w", "OOOq OOOq OOOq OOO- OOOq OOOq OOBq OoOq OOOq OOCq COOq L... OOOq F..."},
+    {"OOO-", "", "OOO- OOOq OOO- OOO- OEO- OEO- OEO- OoO- OOO- OOS- L... L... OOO- F..."},
+    {"OOOq", "w", "OOOq OOOq OOOq OOO- OEOq OEOq OOBq OoOq OOOq OOCq COOq L... OOOq F..."},
+    {"OEO-", "e", "OEO- OEOq OEO- OEO- OEO- OEO- OEO- OeO- OEO- OES- L... L... OOO- F..."},
     {"OoO-", "p", "OoO- OoOq OoO- OoO- OoO- OoO- OoO- OoO- OOO- OoS- L... L... OoO- F..."},
-    {"OOS-", "h", "OOS- OOS- OOS- OOS- OOS- OOS- OOS- OoS- OOS- OOS- L... L... OOS- F..."},
+    {"OOS-", "h", "OOS- OOS- OOS- OOS- OES- OES- OES- OoS- OOS- OOS- L... L... OOS- F..."},
     {"L...", "c", "E... E... E... E... E... E... E... L... E... L... L... L... E... F..."},
     {"F...", "x", "F... F... F... F... F... F... F... F... F... F... F... F... F... F..."},
+    {"OEOq", "we", "OEOq OEOq OEOq OEO- OEOq OEOq OEBq OeOq OEOq OECq CEOq L... OOOq F..."},
     {"OOBq", "wg", "OOBq OOBq OOBq OOBq OOBq OOBq OOBq OoBq OOBq OOBq L... L... OOOq F..."},
     {"OoOq", "wp", "OoOq OoOq OoOq OoO- OoOq OoOq OoBq OoOq OOOq OoCq CoOq L... OoOq F..."},
-    {"OOCq", "wh", "OOCq OOCq OOCq OOS- OOCq OOCq OOBq OoCq OOCq OOCq COCq L... OOCq F..."},
+    {"OOCq", "wh", "OOCq OOCq OOCq OOS- OECq OECq OOBq OoCq OOCq OOCq COCq L... OOCq F..."},
     {"COOq", "wc", "COOq COOq COOq E... CEOq CEOq E... CoOq COOq COCq COOq L... COOq F..."},
+    {"OeO-", "ep", "OeO- OeOq OeO- OeO- OeO- OeO- OeO- OeO- OEO- OeS- L... L... OoO- F..."},
+    {"OES-", "eh", "OES- OES- OES- OES- OES- OES- OES- OeS- OES- OES- L... L... OOS- F..."},
     {"OoS-", "ph", "OoS- OoS- OoS- OoS- OoS- OoS- OoS- OoS- OOS- OoS- L... L... OoS- F..."},
     {"E...", "ct", "E... E... E... E... E... E... E... E... E... E... E... E... E... F..."},
-    {"OoBq", "wgp", "OoBq OoBq OoBq OoBq OoBq OoBq OoBq OoBq OOBq OoBq L... L... OoOq F..."},
+    {"OEBq", "weg", "OEBq OEBq OEBq OEBq OEBq OEBq OEBq OeBq OEBq OEBq L... L... OOOq F..."},
+    {"OeOq", "wep", "OeOq OeOq OeOq OeO- OeOq OeOq OeBq OeOq OEOq OeCq CeOq L... OoOq F..."},
+    {"OECq", "weh", "OECq OECq OECq OES- OECq OECq OEBq OeCq OECq OECq CECq L... OOCq F..."},
+    {"CEOq", "wec", "CEOq CEOq CEOq E... CEOq CEOq E... CeOq CEOq CECq CEOq L... COOq F..."},
+    {"OoBq", "wgp", "OoBq OoBq OoBq OoBq OoBq OoBq OoBq OoBq OEBq OoBq L... L... OoOq F..."},
     {"OoCq", "wph", "OoCq OoCq OoCq OoS- OoCq OoCq OoBq OoCq OOCq OoCq CoCq L... OoCq F..."},
     {"CoOq", "wpc", "CoOq CoOq CoOq E... CeOq CeOq E... CoOq CoOq CoCq CoOq L... CoOq F..."},
     {"COCq", "whc", "COCq COCq COCq E... CECq CECq E... CoCq COCq COCq COCq L... COCq F..."},
-    {"CEOq", "wce", "CEOq CEOq CEOq E... CEOq CEOq E... CeOq CEOq CECq CEOq L... COOq F..."},
+    {"OeS-", "eph", "OeS- OeS- OeS- OeS- OeS- OeS- OeS- OeS- OES- OeS- L... L... OoS- F..."},
+    {"OeBq", "wegp", "OeBq OeBq OeBq OeBq OeBq OeBq OeBq OeBq OEBq OeBq L... L... OoOq F..."},
+    {"OeCq", "weph", "OeCq OeCq OeCq OeS- OeCq OeCq OeBq OeCq OECq OeCq CeCq L... OoCq F..."},
+    {"CeOq", "wepc", "CeOq CeOq CeOq E... CeOq CeOq E... CeOq CeOq CeCq CeOq L... CoOq F..."},
+    {"CECq", "wehc", "CECq CECq CECq E... CECq CECq E... CeCq CECq CECq CECq L... COCq F..."},
     {"CoCq", "wphc", "CoCq CoCq CoCq E... CeCq CeCq E... CoCq CoCq CoCq CoCq L... CoCq F..."},
-    {"CeOq", "wpce", "CeOq CeOq CeOq E... CeOq CeOq E... CeOq CeOq CeCq CeOq L... CoOq F..."},
-    {"CECq", "whce", "CECq CECq CECq E... CECq CECq E... CeCq CECq CECq CECq L... COCq F..."},
-    {"CeCq", "wphce", "CeCq CeCq CeCq E... CeCq CeCq E... CeCq CeCq CeCq CeCq L... CoCq F..."},
+    {"CeCq", "wephc", "CeCq CeCq CeCq E... CeCq CeCq E... CeCq CeCq CeCq CeCq L... CoCq F..."},
 };
 
 /* ---- the user ---- */
@@ -296,6 +307,16 @@ static void call(char event)
 		write_much();
 }
 
+/* The timer of the watch over the peer is due, as often as a state may follow another. */
+static void look_at_peer(void)
+{
+	for (int i = 0; i < 3 && transport != NULL; i++) {
+		if (event_pending(transport->watch.event, EV_TIMEOUT, NULL))
+			event_active(transport->watch.event, EV_TIMEOUT, 0);
+		pump_turns(4);
+	}
+}
+
 static void act(char event)
 {
 	if (transport != NULL)
@@ -310,8 +331,10 @@ static void act(char event)
 		send_and_end();
 	else if (event == 'd')
 		read_all();
-	if (strchr("phca", event) == NULL)
+	if (strchr("phca", event) == NULL) {
 		pump_turns(6);
+		look_at_peer();
+	}
 	pause_at_data = false;
 }
 
