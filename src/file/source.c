@@ -417,10 +417,11 @@ static ssize_t read_aligned(struct file_source *source, int64_t position)
 	ssize_t length = pread(source->fd, copy->bytes, copy->size, boundary);
 	if (length < 0)
 		return -errno;
-	if (length <= position - boundary)
+	ssize_t before = (ssize_t)(position - boundary);
+	if (length <= before)
 		return 0;
-	copy->start = (size_t)(position - boundary);
-	return length - (position - boundary);
+	copy->start = (size_t)before;
+	return length - before;
 }
 
 static ssize_t read_seekable(struct file_source *source, size_t max)

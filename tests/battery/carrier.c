@@ -262,7 +262,7 @@ static void set_flag(evutil_socket_t fd, short what, void *flag)
 void pump_past(unsigned int milliseconds)
 {
 	bool fired = false;
-	struct timeval delay = {.tv_sec = milliseconds / 1000,
+	struct timeval delay = {.tv_sec = (time_t)milliseconds / 1000,
 	                        .tv_usec = (suseconds_t)(milliseconds % 1000) * 1000};
 	struct event *timer = evtimer_new(base, set_flag, &fired);
 	ck_assert_int_eq(evtimer_add(timer, &delay), 0);

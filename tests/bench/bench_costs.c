@@ -536,7 +536,7 @@ static void bare_write(int fd, void *argument)
 
 	bench_need(block != NULL, "calloc");
 	for (uint64_t left = amount; left > 0;) {
-		ssize_t sent = send(fd, block, left < SIZE ? left : SIZE, MSG_NOSIGNAL);
+		ssize_t sent = send(fd, block, left < SIZE ? (size_t)left : SIZE, MSG_NOSIGNAL);
 		if (sent < 0) {
 			bench_need(errno == EAGAIN, "send");
 			bench_poll(fd, POLLOUT);
@@ -553,7 +553,7 @@ static void write_more(struct bufferevent *bev, void *context)
 {
 	(void)context;
 	static const char block[256 * 1024];
-	size_t length = left_to_write < sizeof(block) ? left_to_write : sizeof(block);
+	size_t length = left_to_write < sizeof(block) ? (size_t)left_to_write : sizeof(block);
 
 	if (length == 0) {
 		event_base_loopbreak(base);

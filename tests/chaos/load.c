@@ -101,7 +101,8 @@ static unsigned long long now(void)
 
 static void wake_in(struct client *client, unsigned int ms)
 {
-	struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval delay = {.tv_sec = (time_t)ms / 1000,
+	                        .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 	need(event_add(client->timer, &delay) == 0, "event_add");
 }
 

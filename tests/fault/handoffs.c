@@ -159,7 +159,7 @@ static const struct ferry_dispatcher_callbacks dispatcher_callbacks = {
 
 static void set_timeouts(int64_t usec)
 {
-	const struct timeval time = {usec / 1000000, usec % 1000000};
+	const struct timeval time = {(time_t)(usec / 1000000), (suseconds_t)(usec % 1000000)};
 	note_error(ferry_dispatcher_set_timeouts(run.dispatcher, &time, &time));
 }
 

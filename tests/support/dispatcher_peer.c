@@ -97,8 +97,10 @@ static const struct ferry_dispatcher_callbacks dispatcher_callbacks = {
 
 void set_timeouts(int64_t queue_usec, int64_t answer_usec)
 {
-	const struct timeval queue = {queue_usec / 1000000, queue_usec % 1000000};
-	const struct timeval peer_answer = {answer_usec / 1000000, answer_usec % 1000000};
+	const struct timeval queue = {(time_t)(queue_usec / 1000000),
+	                              (suseconds_t)(queue_usec % 1000000)};
+	const struct timeval peer_answer = {(time_t)(answer_usec / 1000000),
+	                                    (suseconds_t)(answer_usec % 1000000)};
 	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &queue, &peer_answer), 0);
 }
 

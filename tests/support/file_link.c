@@ -118,7 +118,7 @@ void expect_range(uint64_t offset, uint64_t length)
 	for (uint64_t i = 0; i < length; i++) /* an assertion for each would take seconds */
 		if (arrived[compared + i] != support_byte(offset + i))
 			ck_abort_msg("another byte at %llu of the file", (unsigned long long)(offset + i));
-	compared += length;
+	compared += (size_t)length;
 }
 
 void expect_end(void)

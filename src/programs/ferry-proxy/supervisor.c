@@ -64,7 +64,7 @@ static void restart_later(struct place *place)
 	if (place->supervisor->retiring || place->current != NULL || place->successor != NULL ||
 	    event_pending(place->restart, EV_TIMEOUT, NULL))
 		return;
-	struct timeval delay = {.tv_sec = place->backoff_ms / 1000,
+	struct timeval delay = {.tv_sec = (time_t)place->backoff_ms / 1000,
 	                        .tv_usec = (suseconds_t)(place->backoff_ms % 1000) * 1000};
 	if (event_add(place->restart, &delay) < 0)
 		program_log("no memory to restart a worker");

@@ -119,7 +119,7 @@ static int add_channel(struct channels *channels, struct ferry_transport *transp
 
 static void try_again_later(struct channels *channels)
 {
-	struct timeval delay = {.tv_sec = channels->retry_ms / 1000,
+	struct timeval delay = {.tv_sec = (time_t)channels->retry_ms / 1000,
 	                        .tv_usec = (suseconds_t)(channels->retry_ms % 1000) * 1000};
 	if (channels->draining)
 		return;

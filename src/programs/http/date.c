@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,15 +12,17 @@ static const char *const long_days[7] = {"Sunday",   "Monday", "Tuesday", "Wedne
 static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                    "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
-static const time_t year_0 = -62167219200;
-static const time_t end_of_9999 = 253402300799;
+static const int64_t year_0 = -62167219200;
+static const int64_t end_of_9999 = 253402300799;
 
 void http_date_format(time_t when, char out[HTTP_DATE_SIZE])
 {
-	if (when < year_0)
-		when = year_0;
-	if (when > end_of_9999)
-		when = end_of_9999;
+	int64_t seconds = when; /* time_t may have 32 bits */
+	if (seconds < year_0)
+		seconds = year_0;
+	if (seconds > end_of_9999)
+		seconds = end_of_9999;
+	when = (time_t)seconds;
 	struct tm tm = {0};
 	(void)gmtime_r(&when, &tm);
 	/* The remainders have no effect: they prove to the compiler that the text fits. */

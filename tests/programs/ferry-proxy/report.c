@@ -72,7 +72,7 @@ static void make_snapshot(void)
 		workers[i] = (struct worker_snapshot){.pid = (pid_t)(5000 + i),
 		                                      .state = (enum worker_state)(i + 1),
 		                                      .restarts = 70 + i,
-		                                      .started.tv_sec = 1700000000 + i,
+		                                      .started.tv_sec = 1700000000 + (time_t)i,
 		                                      .started.tv_usec = 5,
 		                                      .stats = make_stats(1000 * (i + 1))};
 	workers[0].name = "www-1";

@@ -93,7 +93,8 @@ TEST(a_full_queue_refuses_a_write_and_an_event_comes_once_there_is_room)
 	ck_assert_int_eq(poll_now(), 0);
 	ck_assert_int_eq(ferry_channel_write(channel, "y", 1), 0);
 	while (received < MIB) {
-		ssize_t count = wire_expect(peer, received, MIB - received < 4096 ? MIB - received : 4096);
+		ssize_t count =
+		    wire_expect(peer, received, MIB - received < 4096 ? (size_t)(MIB - received) : 4096);
 		received += count > 0 ? (uint64_t)count : 0;
 		ck_assert_int_eq(poll_now(), 0);
 	}

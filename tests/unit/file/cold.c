@@ -266,7 +266,7 @@ LOOP_TEST(the_bytes_before_it_leave_and_those_after_it_wait, 2)
 	while (one.arrived < SIZE) {
 		pump_turns(1);
 		uint64_t left = SIZE - one.arrived;
-		ssize_t length = wire_expect(one.far, one.arrived, left < 65536 ? left : 65536);
+		ssize_t length = wire_expect(one.far, one.arrived, left < 65536 ? (size_t)left : 65536);
 		if (length > 0)
 			one.arrived += (uint64_t)length;
 	}

@@ -119,7 +119,7 @@ LOOP_TEST(header_file_and_trailer_leave_as_one_segment, SHAPES)
 	/* The loopback's segments hold 64 KiB. */
 	ck_assert_uint_eq(segments(), 1);
 	ck_assert(!is_corked());
-	expect_arrived_now(shapes[_i].header + shapes[_i].size + shapes[_i].trailer);
+	expect_arrived_now(shapes[_i].header + (size_t)shapes[_i].size + shapes[_i].trailer);
 	close_all();
 }
 

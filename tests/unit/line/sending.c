@@ -64,7 +64,7 @@ static void note_pause(void *context)
 {
 	(void)context;
 	pauses++;
-	queued_at_pause = stats_of(reader.transport).bytes_queued;
+	queued_at_pause = (size_t)stats_of(reader.transport).bytes_queued;
 }
 
 static void note_resume(void *context)

@@ -316,7 +316,8 @@ static int make_memfd(const struct model_file *file, int64_t offset)
 
 	demand(fd >= 0, "no memfd");
 	demand(pwrite(fd, other, (size_t)offset, 0) == offset, "no file");
-	demand(pwrite(fd, model_bytes(file->item), file->length, offset) == (ssize_t)file->length,
+	demand(pwrite(fd, model_bytes(file->item), (size_t)file->length, offset) ==
+	           (ssize_t)file->length,
 	       "no file");
 	if (!file->cut && one_in(2))
 		demand(pwrite(fd, other, sizeof(other), offset + (int64_t)file->length) == sizeof(other),

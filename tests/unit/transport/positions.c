@@ -72,7 +72,7 @@ static void expect_all(void)
 	check_received(0, sent.fds);
 	for (unsigned int i = 0; i < sent.fds; i++)
 		ck_assert_uint_eq(fd_receiver.fd_at[i], sent.at[i]);
-	recorder_expect_bytes(&fd_receiver, 0, sent.bytes);
+	recorder_expect_bytes(&fd_receiver, 0, (size_t)sent.bytes);
 }
 
 /* The ways in which bytes are delivered later, or in pieces. */
