@@ -149,7 +149,7 @@ void transport_settle_close(struct ferry_transport *transport)
 		return;
 	if (closing && may_be_reset(transport))
 		linger(transport);
-	else if (closing || (transport->in.half == IN_EOF && transport->protocol.table != NULL))
+	else if (closing || (transport->in.half == IN_EOF && transport->protocol.end_notified))
 		transport_end(transport, transport->out.fds_dropped ? -ENODATA : 0);
 }
 

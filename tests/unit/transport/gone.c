@@ -287,3 +287,27 @@ LOOP_TEST(the_event_callback_gets_an_error_if_something_is_queued, 2)
 	ferry_transport_free(near.transport);
 	pump_turns(3);
 }
+
+/* The bufferevent has met the end of the peer's half, and kept the bytes before it. */
+TEST(a_protocol_that_is_set_after_the_peers_end_gets_the_bytes_and_the_end)
+{
+	int ends[2];
+	make_pair(PAIR_UNIX, ends);
+	struct ferry_transport *transport = make_transport(ends[0]);
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
+	reported = 0;
+	bufferevent_setcb(bev, NULL, NULL, note_event, NULL);
+	bufferevent_enable(bev, EV_READ);
+	ck_assert_int_eq(write(ends[1], "kept", 4), 4);
+	ck_assert_int_eq(shutdown(ends[1], SHUT_WR), 0);
+	pump_turns(3);
+	ck_assert_int_eq(reported, BEV_EVENT_READING | BEV_EVENT_EOF);
+
+	recorder_attach(&near, transport, &recorder_protocol);
+	ck_assert_int_eq(ferry_transport_lose_write_connection(transport), 0);
+
+	check_lost(0);
+	ck_assert_str_eq(near.events, "MDRX");
+	recorder_close(&near);
+	close(ends[1]);
+}
