@@ -78,7 +78,7 @@ struct ferry_file_callbacks {
 
 	/** The file has left the stream. Runs exactly once, from the loop, even after
 	 *  ferry_transport_free(). The kernel has taken @p sent bytes of the file. ferry has closed its
-	 *  descriptor. @p status is
+	 *  descriptor, or a thread closes it as soon as a read of it returns that hangs. @p status is
 	 *  - 0: the whole file was sent;
 	 *  - -EIO: the file ended before its length, has become shorter since the call, or the disk
 	 *    failed;

@@ -58,17 +58,34 @@ static enum answer ask_nowait(int fd, int64_t offset)
 	return errno == EAGAIN ? ABSENT : NO_ANSWER;
 }
 
-/* False only if the kernel reports that some of the `length` bytes (1 or more) from `offset` on are not in
- * memory. If the kernel has no answer, only an ordinary read can find out. */
-static bool is_in_memory(int fd, int64_t offset, size_t length)
+/* Whether the `length` bytes (1 or more) from `offset` on are in memory. If the kernel has no answer, only an
+ * ordinary read can find out. */
+static bool is_in_memory(struct warmth *warmth, int fd, int64_t offset, size_t length)
 {
-	enum answer answer = ask_cachestat(fd, offset, length);
+	enum answer answer = warmth->no_cachestat ? NO_ANSWER : ask_cachestat(fd, offset, length);
 
+	warmth->unknown = false;
+	if (answer == ABSENT)
+		return false;
 	if (answer == NO_ANSWER)
 		answer = ask_nowait(fd, offset);
-	if (answer == PRESENT)
-		answer = ask_nowait(fd, offset + (int64_t)length - 1);
-	return answer != ABSENT;
+	/* cachestat(2) has an answer where RWF_NOWAIT has none. */
+	enum answer end = answer != ABSENT ? ask_nowait(fd, offset + (int64_t)length - 1) : ABSENT;
+	warmth->unknown = answer == NO_ANSWER;
+	return answer == PRESENT && end != ABSENT;
+}
+
+bool warmth_doubt(struct warmth *warmth, int fd, int64_t position)
+{
+	if (warmth->no_cachestat || ask_nowait(fd, position) != PRESENT)
+		return false;
+	warmth->no_cachestat = true;
+	return true;
+}
+
+void warmth_trust(struct warmth *warmth)
+{
+	warmth->until = INT64_MAX;
 }
 
 void warmth_init(struct warmth *warmth, bool ask)
@@ -94,12 +111,12 @@ static size_t count_warm(struct warmth *warmth, int fd, int64_t position, size_t
 	/* The piece ends at a multiple of the window; the bytes of one turn are then not cut in the middle. */
 	size_t window = warmth->window - (size_t)(position % (int64_t)warmth->window);
 	size_t length = shortest_length(window, left, warmth->coming - position);
-	if (!is_in_memory(fd, position, length)) {
+	if (!is_in_memory(warmth, fd, position, length)) {
 		if (length <= WARMTH_WINDOW_MIN)
 			return 0;
 		length = WARMTH_WINDOW_MIN;
 		warmth->window = WARMTH_WINDOW_MIN;
-		if (!is_in_memory(fd, position, length))
+		if (!is_in_memory(warmth, fd, position, length))
 			return 0;
 	} else if (warmth->window < WARMTH_WINDOW_MAX) {
 		warmth->window *= 2;

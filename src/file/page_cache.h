@@ -25,6 +25,9 @@ struct warmth {
 	int64_t coming; /* the bytes from here on are being read, and are not checked before */
 	size_t window;  /* the length of the next check */
 	bool gave_up;   /* the last piece was sent although it was not in memory */
+	bool unknown;   /* the kernel has no answer for this file, and it is not known to need none */
+	bool
+	    no_cachestat; /* cachestat(2) reports nothing of this file, whose pages another file has: overlayfs */
 };
 
 /* `ask`: whether the file can be checked; if not, all of it counts as in memory. */
@@ -33,6 +36,13 @@ void warmth_init(struct warmth *warmth, bool ask);
 /* Whether the next piece at `position` is in memory; `left` (1 or more) bytes are still to be sent. Cuts
  * `length` to that piece. */
 bool warmth_check(struct warmth *warmth, int fd, int64_t position, size_t left, size_t *length);
+
+/* The next piece was read, and is not in memory as far as is known. True if another way to check finds it there:
+ * that way is then used. */
+bool warmth_doubt(struct warmth *warmth, int fd, int64_t position);
+
+/* All of the file counts as in memory. */
+void warmth_trust(struct warmth *warmth);
 
 /* Counts the next piece as in memory; the second time in a row, the rest of the file. */
 void warmth_give_up(struct warmth *warmth, int64_t position);

@@ -6,34 +6,68 @@
 #include <stdint.h>
 
 /*
- * A thread that reads pieces of files into the page cache. The loop then does not wait for the disk.
+ * Threads that read pieces of files. The loop then does not wait for the disk, or for the server of a file system.
  *
- * Each owner (an event_base) that has met a cold file has one such thread. All transports that acquire it
- * for that owner share it, and the last one to release it ends it. The thread works only on duplicates of
- * their descriptors.
+ * The threads of a process serve all files. A read may hang for ever, in NFS or FUSE: such a thread counts no
+ * longer, and another one takes its place. Nobody waits for a thread: it works on its own duplicate of the
+ * descriptor and ends by itself, also after its file is gone.
  */
+
+enum { READ_AHEAD_PIECES = 3 }; /* of one file, on their way at a time */
+
+struct file_copy;
+
+/* The pieces of one file. One thread at a time uses it: that which has the transport locked. */
 struct read_ahead;
 
-/* Returns the owner's thread, and starts it if necessary. NULL: it could not be started, and the caller
- * works without it. */
-struct read_ahead *read_ahead_acquire(const void *owner);
+/* Begins with a file; duplicates `fd`. NULL: no memory, or no free descriptor slot. */
+struct read_ahead *read_ahead_new(int fd);
 
-/* Whether this process is a child of fork(2) without the thread: the thread exists only in the parent. */
+/* Whether this process is a child of fork(2), which has no thread of the parent's. */
 bool read_ahead_is_lost(const struct read_ahead *read_ahead);
 
-/* Releases the thread. The last release waits for the thread to end, for at most one step of its work.
- * NULL does nothing. */
-void read_ahead_release(struct read_ahead *read_ahead);
+/* Becomes readable after read_ahead_expect(), once, when the oldest piece has ended. -1: no descriptor slot was
+ * free. read_ahead_clear() makes it unreadable again. */
+int read_ahead_get_event_fd(const struct read_ahead *read_ahead);
+void read_ahead_clear(struct read_ahead *read_ahead);
 
-/* Requests the `length` bytes from `offset` on. The caller may close `fd` at once. Returns a ticket for the
- * next two functions; 0 if the queue is full or no descriptor slot is free. */
-uint64_t read_ahead_request(struct read_ahead *read_ahead, int fd, int64_t offset, size_t length);
+/*
+ * Requests the `length` bytes from `offset` on, behind the pieces requested before. `copy`: the thread puts the
+ * bytes there, and owns it until the piece is collected; NULL: it reads them into the page cache.
+ *   -ENOBUFS  READ_AHEAD_PIECES are requested
+ *   -EAGAIN   there is no thread, and none could be started
+ */
+int read_ahead_request(struct read_ahead *read_ahead, int64_t offset, size_t length,
+                       struct file_copy *copy);
 
-/* Whether the request has ended: all bytes that could be read are in the page cache. */
-bool read_ahead_is_done(struct read_ahead *read_ahead, uint64_t ticket);
+/* The number of pieces that are requested and not collected. */
+unsigned int read_ahead_count(const struct read_ahead *read_ahead);
 
-/* Cancels the request if it has not ended, and closes its duplicate of the descriptor: at once, or after
- * the thread's current step. */
-void read_ahead_cancel(struct read_ahead *read_ahead, uint64_t ticket);
+/* The offset of the oldest of them; there is one. */
+int64_t read_ahead_first(const struct read_ahead *read_ahead);
+
+/* The place from which the file system gets the bytes: a server may also be a daemon of FUSE. */
+enum read_place { PLACE_DISK, PLACE_SERVER, PLACE_MEMORY };
+
+struct read_piece {
+	int64_t offset;
+	size_t length; /* the bytes that were read; fewer than requested at the end of the file */
+	int error;     /* of the read that followed: a negative errno, or 0 */
+	enum read_place place;
+	struct file_copy *copy;
+};
+
+/* Takes the oldest piece if it has ended. The caller then owns its copy. */
+bool read_ahead_collect(struct read_ahead *read_ahead, struct read_piece *piece);
+
+/* Whether the oldest piece has not ended: the event descriptor will be readable. `queued`: no thread has begun with
+ * it; the caller should call again after a while, which may start another thread. */
+bool read_ahead_expect(struct read_ahead *read_ahead, bool *queued);
+
+/* Whether a read has hung for so long that close(2) may hang too. The thread then closes `fd`, after its read. */
+bool read_ahead_closes(struct read_ahead *read_ahead, int fd);
+
+/* Cancels the pieces, and frees all, at once or when the threads' reads have ended. Never waits. */
+void read_ahead_free(struct read_ahead *read_ahead);
 
 #endif

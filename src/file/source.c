@@ -20,13 +20,6 @@ static const size_t call_max = 0x7ffff000;
 
 enum {
 	COPY_SIZE = 64 * 1024,
-	DIRECT_ALIGNMENT = 4096, /* of O_DIRECT: buffer, offset and length */
-};
-
-/* The bytes that were read and not yet sent. */
-struct file_copy {
-	size_t start, end, size;
-	_Alignas(DIRECT_ALIGNMENT) unsigned char bytes[];
 };
 
 static size_t copied(const struct file_source *source)
@@ -287,7 +280,24 @@ static bool is_warm(struct file_source *source, size_t *length)
 bool file_source_is_ready(struct file_source *source)
 {
 	size_t length = 1;
-	return copied(source) > 0 || (source->regular && is_warm(source, &length));
+	return copied(source) > 0 ||
+	       (source->regular && !source->by_thread && is_warm(source, &length));
+}
+
+void file_source_read_by_thread(struct file_source *source)
+{
+	source->by_thread = true;
+	source->method = FERRY_FILE_BY_COPY;
+}
+
+void file_source_give(struct file_source *source, struct file_copy *copy, int error)
+{
+	free(source->copy);
+	source->copy = copy;
+	source->given_end = copied(source) == 0;
+	source->given_error = error;
+	if (source->remaining < copied(source))
+		copy->end = copy->start + (size_t)source->remaining;
 }
 
 /* Whether the source has no bytes now: read(2) and sendfile(2) would wait. A device may have none, and a
@@ -412,7 +422,7 @@ bool file_source_must_copy(const struct file_source *source)
 static ssize_t read_aligned(struct file_source *source, int64_t position)
 {
 	struct file_copy *copy = source->copy;
-	int64_t boundary = position - position % DIRECT_ALIGNMENT;
+	int64_t boundary = position - position % FILE_COPY_ALIGNMENT;
 
 	ssize_t length = pread(source->fd, copy->bytes, copy->size, boundary);
 	if (length < 0)
@@ -429,6 +439,10 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 	int64_t position = file_source_position(source);
 	size_t length = smaller(source->remaining, max);
 
+	if (source->given_end)
+		return source->given_error;
+	if (source->by_thread)
+		return FILE_SOURCE_COLD;
 	if (position < 0)
 		return -errno;
 	if (is_dry(source))
@@ -479,25 +493,12 @@ static ssize_t fill_copy(struct file_source *source, size_t max)
 	return got;
 }
 
-/* Allocates room for the remaining bytes, or for COPY_SIZE of them. */
-static struct file_copy *new_copy(uint64_t remaining)
-{
-	size_t size = COPY_SIZE;
-
-	/* An aligned read starts up to one unit early. */
-	if (remaining < COPY_SIZE - DIRECT_ALIGNMENT)
-		size = ((size_t)remaining / DIRECT_ALIGNMENT + 2) * DIRECT_ALIGNMENT;
-	struct file_copy *copy = aligned_alloc(DIRECT_ALIGNMENT, sizeof(*copy) + size);
-	if (copy != NULL)
-		*copy = (struct file_copy){.size = size};
-	return copy;
-}
-
 ssize_t file_source_peek(struct file_source *source, const void **data, size_t max)
 {
 	source->read_failed = true; /* an error below can only be the source's */
 	if (source->copy == NULL)
-		source->copy = new_copy(source->remaining);
+		source->copy =
+		    file_copy_new(smaller(source->remaining, COPY_SIZE - 2 * FILE_COPY_ALIGNMENT));
 	if (source->copy == NULL)
 		return -ENOMEM;
 	if (copied(source) == 0) {

@@ -10,6 +10,7 @@
 
 #include "ferry/file_producer.h"
 
+#include "file/copy.h"
 #include "file/page_cache.h"
 
 /*
@@ -31,8 +32,6 @@ enum {
 	FILE_SOURCE_CHANGED = -10002, /* the method has changed: try again */
 };
 
-struct file_copy; /* private: a buffer */
-
 struct file_source {
 	int fd; /* -1 once closed */
 	enum ferry_file_method method;
@@ -45,8 +44,11 @@ struct file_source {
 	bool to_pipe;     /* and neither in this case */
 	bool read_failed; /* the last error came from the source, not from the output */
 	bool lent;        /* its owner closes `fd` */
-	int64_t offset;   /* of the next byte to send, unless at_position */
-	int64_t end;      /* the size of a regular file at the start */
+	bool by_thread;   /* a thread reads the bytes: see file_source_give() */
+	bool given_end;   /* the thread has met the file's end, or `given_error` */
+	int given_error;
+	int64_t offset; /* of the next byte to send, unless at_position */
+	int64_t end;    /* the size of a regular file at the start */
 	struct warmth warmth;
 	uint64_t remaining; /* bytes still to be sent; INT64_MAX for a source without a size */
 	int pipe[2];        /* if the source is a socket; -1 until made */
@@ -88,6 +90,14 @@ bool file_source_must_copy(const struct file_source *source);
 /* Whether the next bytes are certainly available. Only then may the bytes before them be delayed, to leave
  * together. */
 bool file_source_is_ready(struct file_source *source);
+
+/* From now on the source itself reads nothing. It returns FILE_SOURCE_COLD until it is given its next bytes. For a
+ * regular file that the page cache does not hold. */
+void file_source_read_by_thread(struct file_source *source);
+
+/* Gives the source its next bytes, and the ownership of them. If there are none, the file has ended, or with
+ * `error`. The source has no others: it has returned FILE_SOURCE_COLD. */
+void file_source_give(struct file_source *source, struct file_copy *copy, int error);
 
 /* Returns the number of bytes of a regular file that are still to be sent from `offset` on. */
 uint64_t file_source_left_at(const struct file_source *source, int64_t offset);

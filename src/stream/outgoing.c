@@ -579,6 +579,7 @@ void outgoing_stop(struct outgoing *outgoing, int status)
 
 void outgoing_leave(struct outgoing *outgoing)
 {
+	outgoing_forget_segment(outgoing);
 	outgoing->stopped = true;
 	outgoing->left = true;
 }

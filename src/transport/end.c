@@ -5,7 +5,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "file/read_ahead.h"
 #include "kernel/clock.h"
 #include "kernel/send_queue.h"
 #include "libevent/deferred_free.h"
@@ -333,7 +332,6 @@ static void release_transport(struct event *event, void *argument)
 	while (marks_notify(&transport->out.stream.marks))
 		continue;
 	marks_release(&transport->out.stream.marks);
-	read_ahead_release(transport->read_ahead);
 	event_free(transport->watch.event);
 	rearm_free(&transport->rearm);
 	free(transport);

@@ -134,7 +134,6 @@ struct ferry_transport {
 	void (*on_free)(void *argument); /* or NULL */
 	void *on_free_argument;
 	struct bufferevent_rate_limit_group *rate_limit_group;
-	struct read_ahead *read_ahead; /* since the first cold file */
 	struct ferry_transport_stats stats;
 	uint64_t cookie; /* of a unix socket */
 };

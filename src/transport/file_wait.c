@@ -1,98 +1,191 @@
 #include "transport/file_wait.h"
 
+#include <errno.h>
+#include <stdlib.h>
+
 #include "file/read_ahead.h"
 
 enum {
 	PIECE_FIRST = WARMTH_WINDOW_MIN, /* short, and in memory soon */
-	PIECE_AHEAD = 2 * 1024 * 1024,   /* keeps the disk busy while the piece before is sent */
-	LOOK_USEC = 1000,                /* the interval of the first LOOKS_SOON checks */
-	LOOKS_SOON = 8,                  /* after these the disk is busy, and the interval longer */
+	PIECE_AHEAD = 1024 * 1024,       /* keep the disk busy while those before are sent */
+	PIECE_COPY = 256 * 1024,         /* in the process's own memory */
+	LOOK_USEC = 1000,                /* the interval of timers, at first, if there is no event */
+	LOOKS_SOON = 8,
 	LOOK_LATER_USEC = 16000,
 	LOOKS_MAX = 64, /* about a second; then the piece is sent, and the loop waits for the disk */
+	QUEUED_USEC = 100000, /* then more threads may be needed */
 };
 
-/* ---- reading pieces into memory ---- */
+/* ---- requests ---- */
 
-/* Acquires a thread that reads ahead for the transport. False: none could be started. */
-static bool has_thread(struct ferry_transport *transport)
+static int64_t position_of(const struct file_wait *wait)
 {
-	struct read_ahead *before = transport->read_ahead;
-
-	if (before != NULL && !read_ahead_is_lost(before))
-		return true;
-	struct read_ahead *own = read_ahead_acquire(bufferevent_get_base(transport->rearm.bev));
-	if (own == NULL)
-		return false;
-	read_ahead_release(before);
-	transport->read_ahead = own;
-	return true;
+	return file_source_position(&wait->file->source);
 }
 
-/* Requests a piece; if the thread's queue is full, a later call requests it. False: there is no thread. */
-static bool request_piece(struct file_wait *wait, int64_t offset, uint64_t max)
+static void free_event(struct file_wait *wait)
 {
-	struct ferry_transport *transport = wait->transport;
-	struct file_source *source = &wait->file->source;
-	uint64_t left = file_source_left_at(source, offset);
-	size_t length = (size_t)(left < max ? left : max);
+	if (wait->event != NULL)
+		event_free(wait->event);
+	wait->event = NULL;
+}
 
-	if (!has_thread(transport))
-		return false;
-	wait->ticket = read_ahead_request(transport->read_ahead, source->fd, offset, length);
-	if (wait->ticket != 0) {
-		source->warmth.coming = offset;
-		if (offset != wait->asked_until)
-			wait->asked_from = offset;
-		wait->asked_until = offset + (int64_t)length;
+static void drop_requests(struct file_wait *wait)
+{
+	free_event(wait);
+	if (wait->ahead != NULL)
+		read_ahead_free(wait->ahead);
+	wait->ahead = NULL;
+}
+
+/* In a child of fork(2) the requests are lost. */
+static void drop_lost(struct file_wait *wait)
+{
+	if (wait->ahead != NULL && read_ahead_is_lost(wait->ahead))
+		drop_requests(wait);
+}
+
+/* Nothing from here on is checked in the page cache before it has been read. */
+static void note_coming(struct file_wait *wait)
+{
+	bool any = wait->ahead != NULL && read_ahead_count(wait->ahead) > 0;
+
+	wait->file->source.warmth.coming = any ? read_ahead_first(wait->ahead) : INT64_MAX;
+}
+
+static int request_piece(struct file_wait *wait, int64_t offset, size_t length)
+{
+	struct file_copy *copy = NULL;
+
+	if (wait->file->source.by_thread) {
+		copy = file_copy_new(length);
+		if (copy == NULL)
+			return -ENOMEM;
 	}
-	return true;
+	int status = read_ahead_request(wait->ahead, offset, length, copy);
+	if (status < 0)
+		free(copy);
+	else
+		wait->asked_until = offset + (int64_t)length;
+	return status;
 }
 
-/* Whether a requested piece is still being read. */
-static bool is_coming(struct file_wait *wait)
+/* Requests pieces until as many as possible are on their way. Returns the error of the last request, or 0 if the
+ * file has no more. */
+static int request_pieces(struct file_wait *wait)
 {
-	if (wait->ticket == 0)
-		return false;
-	if (!read_ahead_is_done(wait->transport->read_ahead, wait->ticket))
-		return true;
-	wait->ticket = 0;
-	wait->file->source.warmth.coming = INT64_MAX;
+	struct file_source *source = &wait->file->source;
+	int64_t position = position_of(wait);
+	int status = 0;
+
+	if (position >= wait->asked_until) {
+		wait->asked_until = position;
+		wait->read_from = wait->read_until = position;
+	}
+	while (status == 0) {
+		bool first = wait->asked_until == position;
+		size_t piece = source->by_thread ? PIECE_COPY : first ? PIECE_FIRST : PIECE_AHEAD;
+		uint64_t left = file_source_left_at(source, wait->asked_until);
+		if (left == 0)
+			break;
+		status = request_piece(wait, wait->asked_until, left < piece ? (size_t)left : piece);
+	}
+	note_coming(wait);
+	return status;
+}
+
+/* Begins anew at the position. What was read meanwhile is dropped. */
+static bool restart(struct file_wait *wait)
+{
+	drop_requests(wait);
+	wait->ahead = read_ahead_new(wait->file->source.fd);
+	wait->asked_until = wait->read_from = wait->read_until = position_of(wait);
+	return wait->ahead != NULL;
+}
+
+/* ---- pieces that have been read ---- */
+
+/* Pieces that were read into the page cache. */
+static void collect_cached(struct file_wait *wait)
+{
+	struct file_source *source = &wait->file->source;
+	struct read_piece piece;
+
+	while (!source->by_thread && read_ahead_collect(wait->ahead, &piece)) {
+		wait->read_until = piece.offset + (int64_t)piece.length;
+		/* The thread meets the error again, and not the loop, which might hang in it. */
+		if (piece.error != 0)
+			file_source_read_by_thread(source);
+		else if (piece.place == PLACE_MEMORY ||
+		         (source->warmth.unknown && piece.place == PLACE_DISK))
+			warmth_trust(&source->warmth);
+	}
+	note_coming(wait);
+}
+
+/* The next piece that was read for the source itself. False: it is not there yet. */
+static bool give_copy(struct file_wait *wait)
+{
+	struct read_piece piece;
+
+	while (read_ahead_collect(wait->ahead, &piece)) {
+		if (piece.error == -EAGAIN && piece.length == 0) {
+			/* Some daemons of FUSE: again, after a while. */
+			free(piece.copy);
+			drop_requests(wait);
+			return false;
+		}
+		if (piece.offset == position_of(wait) && piece.copy != NULL) {
+			file_source_give(&wait->file->source, piece.copy, piece.error);
+			return true;
+		}
+		free(piece.copy);
+		/* A short piece came before it: the rest follows from there. */
+		if (!restart(wait) || request_pieces(wait) < 0)
+			break;
+	}
 	return false;
 }
 
-/* Requests the piece that the file waits for. False if that is useless, or has taken too long. */
-static bool request_next(struct file_wait *wait)
+/* Collects what has been read. True: the source has its next bytes. */
+static bool collect(struct file_wait *wait)
 {
 	struct file_source *source = &wait->file->source;
-	int64_t position = file_source_position(source);
-	uint64_t left = file_source_left_at(source, position);
+	int64_t position = position_of(wait);
 
-	if (wait->looks >= LOOKS_MAX)
-		return false;
-	if (is_coming(wait))
-		return true;
-	/* The piece was read and is not in memory: the kernel evicted it at once, or this file is never in the
-	 * page cache. */
-	if (position >= wait->asked_from && position < wait->asked_until &&
-	    (uint64_t)(wait->asked_until - position) >= (left < PIECE_FIRST ? left : PIECE_FIRST))
-		return false;
-	return request_piece(wait, position, PIECE_FIRST);
+	if (source->by_thread)
+		return give_copy(wait);
+	collect_cached(wait);
+	bool was_read = position >= wait->read_from && position < wait->read_until;
+	if (!source->by_thread) {
+		if (file_source_is_ready(source))
+			return true;
+		if (!was_read)
+			return false;
+		if (warmth_doubt(&source->warmth, source->fd, position))
+			return true;
+		/* Evicted at once, or never kept in the page cache. */
+		file_source_read_by_thread(source);
+	}
+	restart(wait);
+	return false;
 }
 
 void file_wait_stay_ahead(struct file_wait *wait)
 {
 	wait->looks = 0;
-	if (wait->asked_until == 0 || is_coming(wait))
+	drop_lost(wait);
+	if (wait->ahead == NULL)
 		return;
-	int64_t ahead = wait->asked_until - file_source_position(&wait->file->source);
-	if (ahead >= 0 && ahead < PIECE_AHEAD &&
-	    file_source_left_at(&wait->file->source, wait->asked_until) > 0)
-		request_piece(wait, wait->asked_until, PIECE_AHEAD);
+	if (!wait->file->source.by_thread)
+		collect_cached(wait);
+	if (!wait->file->source.by_thread || read_ahead_count(wait->ahead) > 0)
+		request_pieces(wait);
 }
 
 /* ---- waiting for the source ---- */
 
-static bool wait_a_while(struct file_wait *wait);
+static bool wait_for_disk(struct file_wait *wait);
 
 static void on_wake_up(evutil_socket_t fd, short what, void *argument)
 {
@@ -101,9 +194,11 @@ static void on_wake_up(evutil_socket_t fd, short what, void *argument)
 	struct bufferevent *bev = transport_lock(wait->transport);
 
 	if (wait->file->source.fd >= 0) {
-		bool later = wait->file->waiting == FILE_SOURCE_COLD && is_coming(wait) &&
-		             wait->looks < LOOKS_MAX && wait_a_while(wait);
-		if (!later) {
+		bool cold = wait->file->waiting == FILE_SOURCE_COLD && wait->ahead != NULL;
+		if (cold)
+			read_ahead_clear(wait->ahead);
+		/* A timeout: the piece may still wait for a thread. */
+		if (!cold || !wait_for_disk(wait)) {
 			wait->file->waiting = 0;
 			transport_want_write(wait->transport);
 		}
@@ -135,6 +230,10 @@ static bool wait_a_while(struct file_wait *wait)
 
 static bool wait_for_input(struct file_wait *wait)
 {
+	/* An event for pieces. */
+	if (wait->event != NULL && event_get_fd(wait->event) >= 0 &&
+	    event_get_fd(wait->event) != wait->file->source.fd)
+		free_event(wait);
 	if (wait->event == NULL && !make_wait_event(wait, wait->file->source.fd))
 		return false;
 	if (event_get_fd(wait->event) < 0)
@@ -142,43 +241,84 @@ static bool wait_for_input(struct file_wait *wait)
 	if (event_add(wait->event, NULL) == 0)
 		return true;
 	/* epoll(7) does not support this kind of descriptor. */
-	event_free(wait->event);
-	wait->event = NULL;
+	free_event(wait);
 	return wait_a_while(wait);
+}
+
+/* Waits until the oldest piece has been read. False: it has, or there is no memory for an event. */
+static bool wait_for_piece(struct file_wait *wait)
+{
+	int event_fd = read_ahead_get_event_fd(wait->ahead);
+	bool queued;
+
+	if (!read_ahead_expect(wait->ahead, &queued))
+		return false;
+	/* A timer from the time before there was a descriptor slot. */
+	if (wait->event != NULL && event_get_fd(wait->event) != event_fd)
+		free_event(wait);
+	if (event_fd < 0)
+		return wait_a_while(wait);
+	if (wait->event == NULL && !make_wait_event(wait, event_fd))
+		return false;
+	return event_add(wait->event, queued ? &(struct timeval){.tv_usec = QUEUED_USEC} : NULL) == 0;
+}
+
+/* Waits for the disk. False: the source may have its next bytes, or the loop must wait for them itself. */
+static bool wait_for_disk(struct file_wait *wait)
+{
+	struct file_source *source = &wait->file->source;
+
+	drop_lost(wait);
+	if (wait->ahead == NULL && !restart(wait)) {
+		if (wait->looks < LOOKS_MAX)
+			return wait_a_while(wait);
+		warmth_give_up(&source->warmth, position_of(wait));
+		return false;
+	}
+	if (collect(wait))
+		return false;
+	if (wait->ahead == NULL)
+		return wait_a_while(wait);
+	int status = request_pieces(wait);
+	if (read_ahead_count(wait->ahead) > 0)
+		return wait_for_piece(wait);
+	if (status == -ENOMEM)
+		return wait_a_while(wait);
+	/* There is no thread. */
+	source->by_thread = false;
+	warmth_give_up(&source->warmth, position_of(wait));
+	return false;
 }
 
 void file_wait_begin(struct file_wait *wait)
 {
 	struct outgoing_file *file = wait->file;
-	bool waits;
 
 	if (wait->event != NULL && event_pending(wait->event, EV_READ | EV_TIMEOUT, NULL))
 		return;
-	if (file->waiting == FILE_SOURCE_DRY) {
-		waits = wait_for_input(wait);
-	} else {
-		waits = request_next(wait);
-		if (waits)
-			waits = wait_a_while(wait); /* false without memory: try again */
-		else
-			warmth_give_up(&file->source.warmth, file_source_position(&file->source));
-	}
+	bool waits = file->waiting == FILE_SOURCE_DRY ? wait_for_input(wait) : wait_for_disk(wait);
 	if (!waits)
-		file->waiting = 0;
+		file->waiting = 0; /* without memory too: try again */
 }
 
 /* ---- the end ---- */
 
 void file_wait_end(struct file_wait *wait)
 {
+	struct file_source *source = &wait->file->source;
+
 	if (wait->event != NULL)
 		event_del(wait->event);
-	if (wait->ticket != 0)
-		read_ahead_cancel(wait->transport->read_ahead, wait->ticket);
+	if (wait->ahead == NULL)
+		return;
+	if (!source->lent && read_ahead_closes(wait->ahead, source->fd))
+		source->lent = true;
+	/* The event's descriptor is closed: libevent no longer knows it. */
+	read_ahead_free(wait->ahead);
+	wait->ahead = NULL;
 }
 
 void file_wait_release(struct file_wait *wait)
 {
-	if (wait->event != NULL)
-		event_free(wait->event);
+	free_event(wait);
 }

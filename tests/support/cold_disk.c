@@ -27,6 +27,12 @@ static pthread_cond_t disk_changed = PTHREAD_COND_INITIALIZER;
 
 static bool disk_held;
 
+static int held_fd = -1; /* only this file's reads are held; -1: all */
+
+_Atomic bool loop_may_read = true;
+
+int method_of_one;
+
 _Atomic unsigned int disk_waiting;
 
 static pthread_t loop_thread;
@@ -35,15 +41,24 @@ void hold_disk(bool hold)
 {
 	pthread_mutex_lock(&disk_lock);
 	disk_held = hold;
+	held_fd = -1;
 	pthread_cond_broadcast(&disk_changed);
 	pthread_mutex_unlock(&disk_lock);
 }
 
-static void wait_for_disk(void)
+void hold_disk_of(int fd)
+{
+	pthread_mutex_lock(&disk_lock);
+	disk_held = true;
+	held_fd = fd;
+	pthread_mutex_unlock(&disk_lock);
+}
+
+static void wait_for_disk(int fd)
 {
 	pthread_mutex_lock(&disk_lock);
 	disk_waiting++;
-	while (disk_held)
+	while (disk_held && (held_fd < 0 || same_file(fd, held_fd)))
 		pthread_cond_wait(&disk_changed, &disk_lock);
 	disk_waiting--;
 	pthread_mutex_unlock(&disk_lock);
@@ -122,17 +137,19 @@ ssize_t __wrap_readahead(int fd, off_t offset, size_t length)
 {
 	ck_assert(!pthread_equal(pthread_self(), loop_thread));
 	readahead_calls++;
-	wait_for_disk();
+	wait_for_disk(fd);
 	return __real_readahead(fd, offset, length);
 }
 
 /* Of the thread that reads ahead; and of a file that is copied. */
 ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t offset)
 {
-	if (pthread_equal(pthread_self(), loop_thread))
+	if (pthread_equal(pthread_self(), loop_thread)) {
+		ck_assert(loop_may_read);
 		return __real_pread(fd, buffer, size, offset);
+	}
 	pread_calls++;
-	wait_for_disk();
+	wait_for_disk(fd);
 	if (warm_when_read)
 		cachestat_says = WARM;
 	if (read_step_error != 0) {
@@ -214,8 +231,9 @@ void close_cold_link(void)
 static void told_finished(struct ferry_file_producer *producer, int status, uint64_t sent,
                           void *context)
 {
-	(void)producer;
 	struct cold_link *cold_link = context;
+	if (cold_link == &one)
+		method_of_one = ferry_file_producer_get_method(producer);
 	cold_link->finished++;
 	cold_link->status = status;
 	cold_link->sent = sent;

@@ -20,7 +20,11 @@ extern _Atomic bool no_threads, warm_when_read;
 extern _Atomic int read_step_error;
 extern _Atomic unsigned int disk_waiting;
 
+extern _Atomic bool loop_may_read; /* by pread(2) */
+extern int method_of_one;          /* when the file of `one` had finished */
+
 void hold_disk(bool hold);
+void hold_disk_of(int fd); /* only the reads of this file, however it was opened */
 ssize_t __real_preadv2(int fd, const struct iovec *vectors, int count, off_t offset, int flags);
 
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,

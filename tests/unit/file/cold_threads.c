@@ -10,7 +10,7 @@
 #include "recorder.h"
 #include "test.h"
 
-TEST(two_transports_of_a_base_share_a_thread_which_goes_with_the_last)
+TEST(the_threads_go_with_the_last_file_that_was_on_the_disk)
 {
 	open_cold_link(0);
 	open_cold_link_at(&two, 1);
@@ -19,14 +19,12 @@ TEST(two_transports_of_a_base_share_a_thread_which_goes_with_the_last)
 	send_new_file(&two);
 	while (waits(&one) == 0 || waits(&two) == 0)
 		pump_turns(1);
-	expect_threads(1);
 	pump_until(cold_file_has_arrived, &one);
 	pump_until(cold_file_has_arrived, &two);
+	expect_threads(0);
 	recorder_close(&one.sender);
 	pump_turns(3);
-	expect_threads(1);
 	close_cold_link_of(&two);
-	expect_threads(0);
 	close(one.far);
 	one.far = -1;
 	/* And the next begins anew. */
@@ -88,7 +86,7 @@ static void *run_base(void *argument)
 	return NULL;
 }
 
-TEST(two_bases_in_two_threads_have_a_thread_each)
+TEST(two_bases_in_two_threads_get_their_files)
 {
 	struct run runs[2] = {{0}};
 	pthread_t threads[2];

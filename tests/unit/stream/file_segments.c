@@ -406,6 +406,25 @@ TEST(a_transport_can_be_freed_while_a_segment_waits)
 	close(ends[1]);
 }
 
+TEST(a_bufferevent_that_is_given_back_still_has_the_segment_that_waits)
+{
+	open_link(LINK_UNIX);
+	struct bufferevent *bev;
+	int ends[2];
+	make_pipe(ends);
+	ck_assert_int_eq(evbuffer_add_file(output_of_sender(), ends[0], 0, 2000), 0);
+	pump_until(is_dry, NULL);
+	ck_assert_int_eq(ferry_transport_detach(sender.transport, &bev), 0);
+	sender.transport = NULL;
+	ck_assert_uint_eq(evbuffer_get_length(bufferevent_get_output(bev)), 2000);
+	pump_turns(3);
+	ck_assert(fd_is_open(ends[0]));
+	bufferevent_free(bev);
+	close_link();
+	ck_assert(!fd_is_open(ends[0]));
+	close(ends[1]);
+}
+
 TEST(a_segment_that_cannot_be_read_ends_the_connection)
 {
 	open_link(LINK_UNIX);
