@@ -173,8 +173,7 @@ static void step_as_bufferevent(struct model_end *end)
 	switch (below(10)) {
 	case 0:
 	case 1:
-		if (depth == 0 || !model_not_yet(MODEL_MADE_COMES_FIRST))
-			model_end_set_protocol(end, one_in(2));
+		model_end_set_protocol(end, one_in(2));
 		break;
 	case 2:
 		if (one_in(3))
@@ -329,7 +328,7 @@ static void let_go(struct model_end *end)
 	if (end->channel == NULL)
 		(void)ferry_transport_resume_reading(end->transport);
 	end->paused = false;
-	lose(end, model_not_yet(MODEL_CLOSING_LOSES_NOTHING) || !one_in(3));
+	lose(end, !one_in(3));
 }
 
 /* The peer of one end is gone. Nothing helps the end: files that are paused or dry, a producer that is silent, and
@@ -352,8 +351,7 @@ static void check_alone(struct model_end *end)
 static void check_direction(struct model_end *from, struct model_end *to)
 {
 	bool reads = !to->closing && !to->aborted && to->over && to->reason != -ETIMEDOUT;
-	bool all = reads && from->over && from->reason == 0 &&
-	           !(model_not_yet(MODEL_CLOSING_LOSES_NOTHING) && from->closing);
+	bool all = reads && from->over && from->reason == 0;
 	uint64_t sent = reads && kind != MODEL_TCP ? from->stats.bytes_sent : 0;
 
 	for (unsigned int i = 0; i < from->file_count; i++)
@@ -375,16 +373,10 @@ static void finish(void)
 {
 	calm = true;
 	trace("the end");
-	if (!model_not_yet(MODEL_GONE_PEER_ENDS_IT)) {
-		check_alone(&ends[0]);
-		check_alone(&ends[1]);
-	}
+	check_alone(&ends[0]);
+	check_alone(&ends[1]);
 	let_go(&ends[0]);
 	let_go(&ends[1]);
-	if (model_not_yet(MODEL_CLOSING_LOSES_NOTHING) && ends[0].closing && ends[1].closing &&
-	    ends[0].transport != NULL) {
-		ends[0].aborted = ferry_transport_abort_connection(ends[0].transport) == 0;
-	}
 	demand(pump_until_settled(), "a connection is not over");
 	close_end(&ends[0]);
 	close_end(&ends[1]);
@@ -398,7 +390,7 @@ static void finish(void)
 
 static void open_end(struct model_end *end, int read_fd, int write_fd)
 {
-	if (one_in(4) && !model_not_yet(MODEL_CHANNELS_CALL_FROM_LOOP)) {
+	if (one_in(4)) {
 		model_channel_open(end, read_fd, write_fd);
 		return;
 	}
@@ -457,7 +449,7 @@ static void walk(void)
 		open_pipes();
 	else
 		open_sockets();
-	if (one_in(8) && !model_not_yet(MODEL_TIMEOUTS_MEAN_PROGRESS))
+	if (one_in(8))
 		slow_down();
 	for (int i = 0; i < STEPS; i++) {
 		step(&ends[below(2)]);

@@ -52,6 +52,8 @@ static void on_event(struct bufferevent *bev, short what, void *context)
 
 	(void)bev;
 	trace("%s: event %#x", end->name, (unsigned int)what);
+	/* With the end comes input that is under the low-water mark, for the event callback to find. */
+	model_end_take_input(end, SIZE_MAX);
 	if ((what & BEV_EVENT_EOF) != 0) {
 		demand(model_end_is_leaving(end->other) || end->other->half_closing || end->half_closing,
 		       "the peer is there");

@@ -25,18 +25,7 @@ enum {
 };
 
 /* Demands that the library does not meet yet: the walks avoid the calls that show it. */
-enum model_demand {
-	MODEL_SEGMENTS_ARE_FILES,
-	MODEL_CHANNELS_CALL_FROM_LOOP,
-	MODEL_MADE_COMES_FIRST,
-	MODEL_CLOSING_LOSES_NOTHING,
-	MODEL_GONE_PEER_ENDS_IT,
-	MODEL_TIMEOUTS_MEAN_PROGRESS,
-	MODEL_PAUSE_IS_AT_ONCE,
-	MODEL_LOW_MARK_IS_NO_WALL,
-	MODEL_BUFFEREVENTS_FIT,
-	MODEL_POSITIONS_ARE_EXACT,
-};
+enum model_demand { MODEL_POSITIONS_ARE_EXACT };
 bool model_not_yet(enum model_demand demand);
 
 struct model_end;

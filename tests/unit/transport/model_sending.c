@@ -160,7 +160,7 @@ static size_t segment_length(void)
 
 void model_add_segment(struct model_end *end)
 {
-	if (model_may_refuse(end) || model_not_yet(MODEL_SEGMENTS_ARE_FILES))
+	if (model_may_refuse(end))
 		return;
 	size_t length = segment_length();
 	unsigned int item = model_stream_add(&end->out, length);
@@ -206,7 +206,7 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
 	    model_may_refuse(end) || !one_in(8) || !model_stream_has_room(&end->out))
 		return;
 	end->in_output_cb = true;
-	if (one_in(3) && !model_not_yet(MODEL_SEGMENTS_ARE_FILES)) {
+	if (one_in(3)) {
 		model_add_segment_to(end, output);
 	} else {
 		size_t length = below(3000);
