@@ -3,9 +3,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include <event2/buffer.h>
+
+#include "util/queue.h"
 
 /*
  * The memory that the events of one poll point to. The next poll frees it. A batch has bytes that have left

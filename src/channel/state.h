@@ -4,13 +4,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include "ferry/channel.h"
 
 #include "channel/batch.h"
 #include "channel/wait.h"
 #include "line/scanner.h"
+#include "util/queue.h"
 
 /*
  * A channel, its states, and the poller that it belongs to. docs/channel.md has a picture of the states, and

@@ -5,6 +5,7 @@
  * the lock of its path. */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #include "endpoint/address.h"

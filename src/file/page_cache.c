@@ -3,8 +3,9 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
+
+#include "kernel/preadv2.h"
 
 #ifndef SYS_cachestat
 #define SYS_cachestat 451 /* the same on every architecture */

@@ -8,10 +8,10 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "kernel/optional_call.h"
+#include "kernel/preadv2.h"
 #include "kernel/socket.h"
 
 /* The most bytes that Linux moves in one call (MAX_RW_COUNT). It cuts a larger count, and fails with EINVAL

@@ -3,7 +3,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include <event2/event.h>
 
@@ -11,6 +10,7 @@
 
 #include "handoff/handoff.h"
 #include "handoff/ids.h"
+#include "util/queue.h"
 
 /*
  * The dispatcher's books: its workers, its queue, the handoffs whose outcome is pending, and the event of

@@ -3,12 +3,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include "ferry/dispatcher.h"
 #include "ferry/message.h"
 
 #include "handoff/handoff.h"
+#include "util/queue.h"
 
 /*
  * One worker as its dispatcher sees it: the channel, and the handoffs that were sent there and are not

@@ -4,12 +4,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include "ferry/dispatcher.h"
 #include "ferry/handoff.h"
 
 #include "handoff/wire.h"
+#include "util/queue.h"
 
 struct ferry_dispatcher_worker;
 
