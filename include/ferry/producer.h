@@ -45,8 +45,9 @@ struct ferry_producer_callbacks {
 	 *  push, ignored for pull. */
 	void (*pause_producing)(void *context);
 
-	/** Write no more: the connection has ended, or the peer has ended its half and the protocol has no
-	 *  read_connection_lost. The producer is already unregistered. Runs from the loop, before
+	/** Write no more: the connection has ended; or the peer is gone and only what it had sent is still to be
+	 *  delivered; or it has ended its half and the protocol has no read_connection_lost; or it has
+	 *  closed, and a half-close waited for the producer. The producer is already unregistered. Runs from the loop, before
 	 *  connection_lost; or inside ferry_transport_free(). May be NULL. */
 	void (*stop_producing)(void *context);
 

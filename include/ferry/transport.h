@@ -560,9 +560,10 @@ FERRY_EXPORT int ferry_transport_set_rate_limit_group(struct ferry_transport *tr
 /** Pauses reading: neither data_received nor a callback for descriptors runs until
  *  ferry_transport_resume_reading(), and nothing is read, also if the program enables EV_READ
  *  meanwhile. Without a protocol the bufferevent has no read callback during the pause
- *  (bufferevent_getcb()): not even one that libevent has deferred runs. Once the peer is known to be
- *  gone, the rest of its bytes and descriptors is delivered to a protocol even so, because nothing can
- *  follow. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over. Since 0.1. */
+ *  (bufferevent_getcb()): not even one that libevent has deferred runs. If a write finds meanwhile that
+ *  the peer is gone, what it had sent waits too: the producer is stopped, and connection_lost comes when
+ *  the owner has resumed and got all of it; or at once, if there is nothing. -EINVAL: @p transport is
+ *  NULL. -ENOTCONN: the connection is over. Since 0.1. */
 FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport);
 
 /** Resumes reading after ferry_transport_pause_reading(); does nothing if reading is not paused.
@@ -656,6 +657,23 @@ FERRY_EXPORT int ferry_transport_lose_write_connection(struct ferry_transport *t
  * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_abort_connection(struct ferry_transport *transport);
+
+/**
+ * Returns whether the peer has closed its end of the connection, and not only shut down its sending half: it will
+ * read nothing any more. Of use in read_connection_lost, for a relay that passes the close on
+ * (ferry_transport_lose_connection()) where it would pass on a half-close
+ * (ferry_transport_lose_write_connection()); and at any time later. In and after connection_lost: whether it had
+ * closed when the connection ended.
+ *
+ * The kernel shows it on unix sockets (POLLHUP), and on two pipes once both are closed. On TCP it shows a reset, while
+ * a close looks like a half-close. After this side has shut down its own sending half, it shows only a peer that has
+ * closed with unread bytes.
+ *
+ * @param transport the transport; false for NULL
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT bool ferry_transport_peer_has_closed(const struct ferry_transport *transport);
 
 /** Copies the transport's counters to @p stats. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transport,

@@ -1,6 +1,7 @@
 #include "kernel/socket.h"
 
 #include <errno.h>
+#include <poll.h>
 
 #include "kernel/optional_call.h"
 
@@ -51,6 +52,13 @@ int socket_is_listening(int fd)
 	int listening = get_int(fd, SO_ACCEPTCONN);
 
 	return listening > 0 ? 1 : listening;
+}
+
+short socket_get_hang_up(int fd)
+{
+	struct pollfd entry = {.fd = fd};
+
+	return poll(&entry, 1, 0) > 0 ? (short)(entry.revents & (POLLHUP | POLLERR)) : 0;
 }
 
 int socket_get_cookie(int fd, uint64_t *cookie)

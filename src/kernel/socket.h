@@ -22,6 +22,9 @@ int socket_get_protocol(int fd);
 /* SO_ACCEPTCONN: 1 if the socket listens, else 0. */
 int socket_is_listening(int fd);
 
+/* poll(2): POLLHUP and POLLERR, as far as they are set. 0 also for a negative descriptor. */
+short socket_get_hang_up(int fd);
+
 /* SO_COOKIE: the socket's number in this kernel, the same for every copy of the descriptor. -ENOPROTOOPT
  * before Linux 4.6. */
 int socket_get_cookie(int fd, uint64_t *cookie);

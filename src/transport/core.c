@@ -2,7 +2,9 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -42,16 +44,49 @@ void transport_write_half_closing(struct ferry_transport *transport)
 		set_write_half(transport, OUT_CLOSING, 0);
 }
 
+/* A unix socket hangs up when neither side sends any more. As long as this side can, the peer has closed, or has shut
+ * down both of its halves, which comes to the same. A socket that is not connected yet hangs up too. */
+bool transport_peer_has_closed(const struct ferry_transport *transport)
+{
+	const struct rearm *rearm = &transport->rearm;
+
+	if (transport->peer_closed || transport_is_over(transport))
+		return transport->peer_closed;
+	short read_end = socket_get_hang_up(bufferevent_getfd(rearm->bev));
+	if (transport_is_connecting(transport))
+		return false;
+	if (transport->on_pipes && transport->pipe_write_fd != transport->pipe_read_fd)
+		return read_end != 0 && transport->pipe_write_fd >= 0 &&
+		       socket_get_hang_up(transport->pipe_write_fd) != 0;
+	return (read_end & (transport->out.half == OUT_SHUT ? POLLERR : POLLHUP)) != 0;
+}
+
 /* shutdown(SHUT_WR) puts the end of file behind all bytes that the kernel has taken. */
 void transport_write_half_shut(struct ferry_transport *transport)
 {
+	transport->peer_closed =
+	    transport_peer_has_closed(transport); /* it can hardly be found later */
 	set_write_half(transport, OUT_SHUT, 0);
+}
+
+/* The bytes that are in the socket now: a peer that has only stopped reading may go on sending. */
+static size_t count_unread(const struct ferry_transport *transport)
+{
+	int length = 0;
+
+	if (ioctl(bufferevent_getfd(transport->rearm.bev), FIONREAD, &length) < 0 || length < 0)
+		return 0;
+	return (size_t)length;
 }
 
 void transport_write_half_broken(struct ferry_transport *transport, int error)
 {
-	if (transport->out.half != OUT_BROKEN)
-		set_write_half(transport, OUT_BROKEN, error);
+	bool peer_gone = error == -EPIPE || error == -ECONNRESET;
+
+	if (transport->out.half == OUT_BROKEN)
+		return;
+	set_write_half(transport, OUT_BROKEN, error);
+	transport->in.rest = peer_gone && transport->in.half == IN_OPEN ? count_unread(transport) : 0;
 }
 
 /* Another socket: the peer can send, and the kernel takes bytes. A half-close that was asked for stays. */
@@ -63,6 +98,8 @@ static void reopen_halves(struct ferry_transport *transport)
 	transport->protocol.end_notified = false;
 	transport->watch.lingering = false;
 	transport->out.step.kernel_queue = -ENODATA; /* the other socket's */
+	transport->in.rest = 0;
+	transport->peer_closed = false;
 	set_write_half(transport, closing ? OUT_CLOSING : OUT_OPEN, 0);
 }
 
@@ -107,8 +144,7 @@ bool transport_is_open(const struct ferry_transport *transport)
 
 bool transport_defers_delivery(const struct ferry_transport *transport)
 {
-	return transport->in.paused && transport_is_open(transport) &&
-	       (transport->out.half != OUT_BROKEN || transport->protocol.table == NULL);
+	return transport->in.paused && transport_is_open(transport);
 }
 
 bool transport_read_has_ended(const struct ferry_transport *transport)
@@ -233,8 +269,9 @@ int transport_continue_reading(struct ferry_transport *transport)
 {
 	bool enabled = (bufferevent_get_enabled(transport->rearm.bev) & EV_READ) != 0;
 
-	/* The rest of a peer that is gone is read even if the user has disabled reading. */
-	if (transport_is_over(transport) || (!enabled && transport->out.half != OUT_BROKEN))
+	/* The rest of a peer that is gone is read even if the user has disabled reading, but not during a pause. */
+	if (transport_is_over(transport) ||
+	    (!enabled && (transport->out.half != OUT_BROKEN || transport->in.paused)))
 		return 0;
 	return transport_enable_reading(transport);
 }

@@ -41,7 +41,7 @@ void transport_write_half_closing(struct ferry_transport *transport);
 /* All is sent, and the kernel ends the stream to the peer, or is about to. */
 void transport_write_half_shut(struct ferry_transport *transport);
 
-/* The kernel takes no more. The first error stays. */
+/* The kernel takes no more. The first error stays. If the peer is gone, what it has sent is still to be read. */
 void transport_write_half_broken(struct ferry_transport *transport, int error);
 
 /* The transport never connected, or connection_made has run: it does not run for this protocol any more. */
@@ -66,6 +66,9 @@ int transport_examine_socket(struct ferry_transport *transport, int fd);
 /* Takes the events again if bufferevent_setfd() has put libevent's own steps back. Both halves are then open
  * again. */
 void transport_notice_socket(struct ferry_transport *transport);
+
+/* Whether the peer has closed its end, as far as the kernel shows it; at the end of the connection, whether it had. */
+bool transport_peer_has_closed(const struct ferry_transport *transport);
 
 /* Puts the bufferevent back into its rate limit group, after a suspension took it out. */
 void transport_rejoin_group(struct ferry_transport *transport);

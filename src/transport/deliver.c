@@ -235,12 +235,3 @@ void transport_deliver_pending(struct ferry_transport *transport)
 	if (in->offer_due && !in->paused && transport_is_open(transport))
 		offer_paused_input(transport);
 }
-
-void transport_deliver_deferred(struct ferry_transport *transport)
-{
-	if (!transport->in.paused)
-		return;
-	transport_set_reading_paused(transport, false);
-	transport_deliver_pending(transport);
-	transport_deliver_input(transport);
-}

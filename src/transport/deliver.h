@@ -43,7 +43,4 @@ void transport_deliver_pending(struct ferry_transport *transport);
  * the user has paused again. */
 void transport_settle_eof(struct ferry_transport *transport);
 
-/* The peer is gone: delivers what it sent before, in spite of a pause. */
-void transport_deliver_deferred(struct ferry_transport *transport);
-
 #endif

@@ -8,6 +8,7 @@
 #include "kernel/clock.h"
 #include "kernel/send_queue.h"
 #include "libevent/deferred_free.h"
+#include "util/log.h"
 
 /* More messages than the kernel queues for a reader that takes none. */
 enum { UNREAD_READS_MAX = 4096 };
@@ -66,6 +67,7 @@ void transport_end(struct ferry_transport *transport, int reason)
 	if (transport_is_over(transport))
 		return;
 	bool closed = transport->life == TRANSPORT_CLOSING && transport->out.half == OUT_SHUT;
+	transport->peer_closed = transport_peer_has_closed(transport);
 	transport_advance_life(transport, TRANSPORT_LOST);
 	transport_stop_watching(transport);
 	transport->reason = transport->out.half == OUT_BROKEN ? transport->out.error : reason;
@@ -131,12 +133,28 @@ static void linger(struct ferry_transport *transport)
 	transport_arm_watch(transport);
 }
 
+/* Once: a producer may write again, and often does. */
+static void log_wait_for_watcher(struct ferry_transport *transport)
+{
+	if (transport->out.wait_logged || !write_half_can_shut(transport))
+		return;
+	transport->out.wait_logged = true;
+	log_line(
+	    FERRY_LOG_DEBUG,
+	    "transport on descriptor %d: all is sent, and the close waits for the %s to unregister",
+	    bufferevent_getfd(transport->rearm.bev), transport->out.watcher->name);
+}
+
 void transport_settle_close(struct ferry_transport *transport)
 {
 	bool closing = transport->life == TRANSPORT_CLOSING;
 
-	if (transport_is_over(transport) || transport->out.watcher != NULL)
+	if (transport_is_over(transport))
 		return;
+	if (transport->out.watcher != NULL) {
+		log_wait_for_watcher(transport);
+		return;
+	}
 	if (write_half_can_shut(transport)) {
 		if (marks_close_fds(&transport->out.stream.marks) > 0)
 			transport->out.fds_dropped = true;

@@ -24,6 +24,7 @@ void transport_on_readable(struct bufferevent *bev, void *argument)
 	if (!transport->freed && !transport->in.paused) {
 		transport_deliver_input(transport);
 		transport_settle_eof(transport);
+		transport_settle_broken(transport);
 	}
 	bufferevent_unlock(bev);
 }
@@ -45,29 +46,36 @@ static void on_read_half_ended(struct ferry_transport *transport)
 		return;
 	}
 	transport->protocol.table->read_connection_lost(transport, transport->protocol.context);
+	/* A half-close waits for no producer whose bytes nobody would read. */
+	if (transport->out.half == OUT_CLOSING && transport_peer_has_closed(transport))
+		transport_dismiss_watcher(transport);
 	transport_settle_close(transport);
 }
 
 static void on_write_half_broken(struct ferry_transport *transport, int reason)
 {
 	transport_write_half_broken(transport, reason);
-	transport_deliver_deferred(transport);
-	if (!transport_is_over(transport))
-		transport_end_broken(transport);
+	transport_start_rest(transport);
+	transport_settle_broken(transport);
+	/* A connection that is closing delivers nothing more. */
+	if (transport->life == TRANSPORT_CLOSING)
+		transport_end(transport, reason);
 }
 
 /* An error of a read, or of the connection attempt. */
 static void on_failure(struct ferry_transport *transport, int reason, bool never_connected)
 {
-	if (never_connected)
+	if (never_connected) {
 		transport_connection_made(transport);
-	/* Deferred callbacks may still have to bring what was read before the error. */
-	transport_write_half_broken(transport, reason);
-	if (!never_connected) {
-		transport_deliver_deferred(transport);
-		transport_deliver_rest(transport);
+		transport_end(transport, reason);
+		return;
 	}
-	transport_end(transport, reason);
+	/* Deferred callbacks, or a pause, may still have to bring what was read before the error. */
+	transport_read_half_ended(transport);
+	transport_write_half_broken(transport, reason);
+	transport_settle_broken(transport);
+	if (transport->life == TRANSPORT_CLOSING)
+		transport_end(transport, reason);
 }
 
 /* libevent may defer several events and report them as one. */

@@ -40,6 +40,7 @@ enum transport_out_half {
 
 /* The object that is notified of how full the stream is: the registered producer. */
 struct transport_watcher {
+	const char *name; /* for the log */
 	/* Bytes, a descriptor or a file were queued. */
 	void (*queued)(void *argument);
 	/* The kernel has taken bytes; `empty`: nothing is left. */
@@ -61,6 +62,8 @@ struct transport_in {
 		unsigned int count;
 		bool loss; /* the kernel dropped others */
 	} pending;
+	size_t
+	    rest; /* OUT_BROKEN: bytes of the peer that are left in the socket, and are still to be read */
 	const struct transport_reader *reader;
 	void *reader_argument;
 };
@@ -86,6 +89,7 @@ struct transport_out {
 	size_t byte_limit;    /* of queued bytes; 0: none */
 	unsigned int fd_high; /* the descriptors' high-water mark */
 	bool fds_dropped;     /* descriptors had no byte to travel with */
+	bool wait_logged;     /* the log has that the close waits for the watcher */
 	struct transport_step step;
 	const struct transport_watcher *watcher;
 	void *watcher_argument;
@@ -117,6 +121,8 @@ struct ferry_transport {
 	int pipe_read_fd, pipe_write_fd; /* the transport's to close; -1 on a socket */
 	bool on_pipes;
 	bool freed;
+	bool
+	    peer_closed; /* was found when this side shut its half down, or when the connection ended */
 	struct transport_in in;
 	struct transport_out out;
 	struct transport_watch watch;

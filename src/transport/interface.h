@@ -44,8 +44,7 @@ bool transport_is_over(const struct ferry_transport *transport);
 /* Whether the user still receives: the connection is neither closing nor over. */
 bool transport_is_open(const struct ferry_transport *transport);
 
-/* Whether received data waits until the user resumes reading. It does not if nothing can be sent any more:
- * the connection is about to end. */
+/* Whether received data waits until the user resumes reading. */
 bool transport_defers_delivery(const struct ferry_transport *transport);
 
 /* Whether the peer sends no more. */

@@ -2,6 +2,7 @@
 
 #include "transport/deliver.h"
 #include "transport/end.h"
+#include "transport/read.h"
 #include "transport/write.h"
 
 /*
@@ -46,6 +47,10 @@ static void run_loop_work(struct ferry_transport *transport)
 		transport_notify_flushed(transport);
 	/* The last file may have been stopped while writing is disabled. */
 	transport_settle_close(transport);
+	/* Nothing can be sent any more, but what the peer has sent is still to be delivered. */
+	if (transport->out.half == OUT_BROKEN && transport->protocol.table != NULL)
+		transport_dismiss_watcher(transport);
+	transport_settle_broken(transport);
 	if (!transport_is_over(transport) && transport->out.step.out_of_memory &&
 	    (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) != 0)
 		transport_write_step(transport, true);

@@ -109,8 +109,10 @@ static void connection_ended(void *argument)
 		run_outside_loop(transport, callbacks->stop_producing, context);
 }
 
-static const struct transport_watcher push_watcher = {push_queued, push_sent, connection_ended};
-static const struct transport_watcher pull_watcher = {pull_queued, pull_sent, connection_ended};
+static const struct transport_watcher push_watcher = {"push producer", push_queued, push_sent,
+                                                      connection_ended};
+static const struct transport_watcher pull_watcher = {"pull producer", pull_queued, pull_sent,
+                                                      connection_ended};
 
 static int register_producer(struct ferry_transport *transport,
                              const struct ferry_producer_callbacks *callbacks, void *context,

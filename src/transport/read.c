@@ -1,7 +1,6 @@
 #include "transport/read.h"
 
 #include <errno.h>
-#include <sys/ioctl.h>
 
 #include "transport/deliver.h"
 #include "transport/end.h"
@@ -19,6 +18,7 @@ static void count_read(struct ferry_transport *transport, size_t length)
 	struct bufferevent *bev = transport->rearm.bev;
 
 	transport->stats.bytes_received += length;
+	transport->in.rest -= length < transport->in.rest ? length : transport->in.rest;
 	/* Without a limit of its own, libevent aborts on this. */
 	if (bufferevent_get_token_bucket_cfg(bev) != NULL)
 		bufferevent_decrement_read_limit(bev, (ev_ssize_t)length);
@@ -47,6 +47,13 @@ static ssize_t read_once(struct ferry_transport *transport, size_t max, bool *ma
 	return length;
 }
 
+/* Nothing can be sent any more, and a protocol waits for the end. */
+static bool is_broken(const struct ferry_transport *transport)
+{
+	return transport->out.half == OUT_BROKEN && transport->protocol.table != NULL &&
+	       transport_is_open(transport);
+}
+
 /* The bytes that the rate limits and the high-water mark allow to read now; 0: none. */
 static size_t read_allowance(struct ferry_transport *transport)
 {
@@ -56,6 +63,8 @@ static size_t read_allowance(struct ferry_transport *transport)
 
 	if (max <= 0 || !rearm_is_reading(&transport->rearm) || transport_defers_delivery(transport))
 		return 0;
+	if (is_broken(transport) && transport->in.rest < (size_t)max)
+		max = (ev_ssize_t)transport->in.rest;
 	bufferevent_getwatermark(bev, EV_READ, NULL, &high);
 	if (high == 0)
 		return (size_t)max;
@@ -83,36 +92,49 @@ static bool is_admitted(struct ferry_transport *transport)
 	       transport->in.reader->admits(transport->in.reader_argument);
 }
 
-/* Reads and delivers all that has come, as one step. False if the reader did not admit all of it. */
-static bool read_rest(struct ferry_transport *transport)
-{
-	int left = 0;
-	bool maybe_more;
+/* ---- the rest of a peer that is gone ---- */
 
-	/* The bytes that are there now: a peer that only stopped reading may go on sending. */
-	if (ioctl(bufferevent_getfd(transport->rearm.bev), FIONREAD, &left) < 0)
-		return true;
-	while (left > 0 && transport_is_open(transport)) {
-		if (!is_admitted(transport))
-			return false;
-		ssize_t length = read_once(transport, (size_t)left, &maybe_more);
-		if (length <= 0)
-			break;
-		left -= (int)length;
-		transport_deliver_input(transport);
-	}
-	return true;
+/* Whether the user has paused with something undelivered. */
+static bool defers_anything(const struct ferry_transport *transport)
+{
+	const struct transport_in *in = &transport->in;
+
+	return in->paused && (in->pending.count > 0 || in->pending.loss ||
+	                      evbuffer_get_length(bufferevent_get_input(transport->rearm.bev)) > 0);
 }
 
-void transport_end_broken(struct ferry_transport *transport)
+/* Has the rest read, unless the user has paused; a reader that has suspended reading continues by itself. False if
+ * there is none, or if nothing would read it. */
+static bool read_rest(struct ferry_transport *transport)
 {
-	int reason = transport->out.error;
-	bool peer_gone = reason == -EPIPE || reason == -ECONNRESET;
+	bool enabled = (bufferevent_get_enabled(transport->rearm.bev) & EV_READ) != 0;
 
-	if (peer_gone && transport->in.half == IN_OPEN && !read_rest(transport))
+	if (transport->in.half != IN_OPEN || transport->in.rest == 0)
+		return false;
+	return transport->in.paused || enabled || transport_enable_reading(transport) == 0;
+}
+
+void transport_start_rest(struct ferry_transport *transport)
+{
+	if (transport->in.half == IN_OPEN && transport_continue_reading(transport) < 0)
+		transport->in.rest = 0; /* nothing would read it */
+}
+
+void transport_settle_broken(struct ferry_transport *transport)
+{
+	if (!is_broken(transport))
 		return;
-	transport_deliver_rest(transport);
-	transport_end(transport, reason);
+	bool wait = read_rest(transport);
+	if (!wait && !transport->in.paused) {
+		transport_deliver_pending(transport);
+		transport_deliver_input(transport);
+	}
+	if (!is_broken(transport))
+		return;
+	if (!wait && !defers_anything(transport))
+		transport_end(transport, transport->out.error);
+	else if (transport->out.watcher != NULL)
+		transport_want_loop(transport); /* which dismisses it: it will never be asked again */
 }
 
 /* Descriptors are next in the socket, and bytes before them were read: offers these, also under the low-water mark.
@@ -124,12 +146,50 @@ static bool offer_before_fds(struct ferry_transport *transport)
 	return !transport->in.stream.undelivered;
 }
 
-static void read_ready(struct ferry_transport *transport, short what)
+/* The read has returned 0, or a negative errno. */
+static void report_end(struct ferry_transport *transport, int result)
+{
+	short end = result == 0 ? BEV_EVENT_EOF : BEV_EVENT_ERROR;
+
+	if (is_broken(transport)) {
+		transport->in.rest = 0;
+		if (result != -EAGAIN)
+			transport_read_half_ended(transport);
+	} else if (result != -EAGAIN) {
+		if (result == 0 && transport->protocol.table == NULL)
+			transport_read_half_ended(transport); /* the user gets the event */
+		transport_report_event(transport, BEV_EVENT_READING | end, -result);
+	}
+}
+
+static void read_available(struct ferry_transport *transport)
 {
 	size_t budget = read_budget(transport->rearm.bev);
 	unsigned int reads = 0;
 	bool maybe_more = true;
 
+	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN && !transport_is_over(transport)) {
+		transport_notice_socket(transport);
+		size_t max = read_allowance(transport);
+		if (max == 0 || !is_admitted(transport))
+			break;
+		ssize_t length = read_once(transport, max < budget ? max : budget, &maybe_more);
+		if (length == -EBUSY && offer_before_fds(transport))
+			continue;
+		if (transport_is_over(transport) || length == -EBUSY)
+			break;
+		if (length <= 0) {
+			report_end(transport, (int)length);
+			break;
+		}
+		budget -= (size_t)length;
+		if (!transport->in.paused)
+			transport_trigger_read(transport, 0);
+	}
+}
+
+static void read_ready(struct ferry_transport *transport, short what)
+{
 	if (what == EV_TIMEOUT) {
 		if (!rearm_timeout_is_stale(&transport->rearm, EV_READ))
 			transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_TIMEOUT, ETIMEDOUT);
@@ -142,35 +202,8 @@ static void read_ready(struct ferry_transport *transport, short what)
 	if (transport->protocol.table == NULL)
 		incoming_set_undelivered(&transport->in.stream, false);
 	transport_deliver_pending(transport);
-	if (transport->in.reader != NULL && transport->out.half == OUT_BROKEN &&
-	    !transport_is_over(transport)) {
-		transport_end_broken(transport);
-		return;
-	}
-
-	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN && !transport_is_over(transport)) {
-		transport_notice_socket(transport);
-		size_t max = read_allowance(transport);
-		if (max == 0 || !is_admitted(transport))
-			break;
-		ssize_t length = read_once(transport, max < budget ? max : budget, &maybe_more);
-		if (length == -EBUSY && offer_before_fds(transport))
-			continue;
-		if (transport_is_over(transport) || length == -EAGAIN || length == -EBUSY)
-			break;
-		if (length == 0 && transport->protocol.table == NULL)
-			transport_read_half_ended(transport); /* the user gets the event */
-		if (length <= 0) {
-			transport_report_event(
-			    transport,
-			    (short)(BEV_EVENT_READING | (length == 0 ? BEV_EVENT_EOF : BEV_EVENT_ERROR)),
-			    (int)-length);
-			break;
-		}
-		budget -= (size_t)length;
-		if (!transport->in.paused)
-			transport_trigger_read(transport, 0);
-	}
+	read_available(transport);
+	transport_settle_broken(transport);
 }
 
 void transport_on_read(evutil_socket_t fd, short what, void *argument)

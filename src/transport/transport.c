@@ -321,6 +321,17 @@ int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
 	return status;
 }
 
+bool ferry_transport_peer_has_closed(const struct ferry_transport *transport)
+{
+	if (transport == NULL)
+		return false;
+	struct bufferevent *bev = transport->rearm.bev;
+	bufferevent_lock(bev);
+	bool closed = transport_peer_has_closed(transport);
+	bufferevent_unlock(bev);
+	return closed;
+}
+
 int ferry_transport_get_stats(const struct ferry_transport *transport,
                               struct ferry_transport_stats *stats)
 {
@@ -375,6 +386,8 @@ int ferry_transport_resume_reading(struct ferry_transport *transport)
 	if (resume && status == 0) {
 		transport_set_reading_paused(transport, false);
 		transport_offer_deferred(transport);
+		if (transport->out.half == OUT_BROKEN)
+			transport_want_loop(transport);
 	}
 	bufferevent_unlock(bev);
 	return status;

@@ -261,7 +261,7 @@ LOOP_TEST(a_deferred_message_goes_with_the_stream, 3)
 		ck_assert_int_eq(send_lent(-1), 0);
 		next_error = EPIPE;
 		message_stream_flush(stream);
-		ck_assert_uint_eq(received, 2);
+		pump_until_count(&received, 2);
 	}
 	if (_i > 0)
 		pump_until_count(&lost, 1);

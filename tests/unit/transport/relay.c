@@ -49,11 +49,13 @@ static void got_end(struct ferry_transport *transport, void *context)
 {
 	struct side *side = context;
 
-	(void)transport;
 	if (side->other->transport == NULL)
 		return;
 	(void)ferry_transport_unregister_producer(side->other->transport);
-	(void)ferry_transport_lose_write_connection(side->other->transport);
+	if (ferry_transport_peer_has_closed(transport))
+		(void)ferry_transport_lose_connection(side->other->transport);
+	else
+		(void)ferry_transport_lose_write_connection(side->other->transport);
 }
 
 static void lost(struct ferry_transport *transport, int reason, void *context)
@@ -291,5 +293,73 @@ LOOP_TEST(a_message_with_many_descriptors_passes, 3)
 	ck_assert_int_eq(send_copies(client, counts[_i]), 1);
 	pump_until(count_what_comes, &wanted);
 	ck_assert_uint_eq(fds_come, counts[_i]);
+	close_relay();
+}
+
+/* The relay is paused because the server does not read; the client goes, and a write of the server finds that. */
+TEST(what_a_gone_peer_has_sent_passes_a_paused_relay)
+{
+	enum { EACH = 64 };
+	size_t wanted = 0;
+	int stalled = 0;
+
+	open_relay();
+	fds_come = bytes_come = 0;
+	while (stalled < 5) {
+		if (send_copies(client, EACH) == 1)
+			wanted++, stalled = 0;
+		else
+			stalled++;
+		pump_turns(1);
+	}
+	close(client);
+	client = -1;
+	ck_assert_int_eq(wire_send(server, "z", 1, NULL, 0), 1);
+	pump_turns(5);
+
+	pump_until(count_what_comes, &wanted);
+
+	ck_assert_uint_eq(fds_come, wanted * EACH);
+	ck_assert_uint_eq(left.refused, 0);
+	close_relay();
+}
+
+/* ---- ends ---- */
+
+static short hang_up_of(int socket)
+{
+	struct pollfd entry = {.fd = socket};
+	return poll(&entry, 1, 0) > 0 ? entry.revents : 0;
+}
+
+static bool is_hung_up(void *argument)
+{
+	return (hang_up_of(*(int *)argument) & POLLHUP) != 0;
+}
+
+TEST(a_close_of_one_peer_is_a_close_for_the_other)
+{
+	open_relay();
+	ck_assert_int_eq(wire_send(client, "bye", 3, NULL, 0), 3);
+	close(client);
+	client = -1;
+	pump_until(is_hung_up, &server);
+	ck_assert_uint_eq(wire_drain(server), 3);
+	close_relay();
+}
+
+TEST(a_half_close_of_one_peer_is_a_half_close_for_the_other)
+{
+	char byte;
+
+	open_relay();
+	ck_assert_int_eq(shutdown(client, SHUT_WR), 0);
+	pump_until(is_readable, &server);
+	ck_assert_int_eq(read(server, &byte, 1), 0);
+	ck_assert_int_eq(hang_up_of(server), 0);
+	/* The other direction still works. */
+	ck_assert_int_eq(wire_send(server, "x", 1, NULL, 0), 1);
+	pump_until(is_readable, &client);
+	ck_assert_int_eq(read(client, &byte, 1), 1);
 	close_relay();
 }
