@@ -191,7 +191,7 @@ TEST(pysendfile_non_socket_takes_pipes_and_refuses_regular_files)
 	struct ferry_transport *transport = NULL;
 	int fd = make_file(10);
 	make_pipe(fds);
-	ck_assert_int_eq(ferry_transport_new_pipes(&transport, base, fds[0], fd), -EINVAL);
+	ck_assert_int_eq(ferry_transport_new_pipes(&transport, base, fds[0], fd), -EPERM);
 	close(fds[0]);
 	close(fds[1]);
 	close(fd);
