@@ -37,6 +37,8 @@ static bool slow;          /* a reader that takes little at a time, and time tha
 
 static void steer_reading(struct model_end *end)
 {
+	if (slow) /* the reader of a slow walk reads all the time, and little */
+		return;
 	if (end->channel != NULL) {
 		int status = end->unregistered ? ferry_poller_register(end->poller, end->channel)
 		                               : ferry_poller_unregister(end->poller, end->channel);
@@ -59,6 +61,8 @@ static void tune(struct model_end *end)
 	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
 	unsigned int high = 1 + below(100);
 
+	if (slow)
+		return;
 	trace("%s: tune", end->name);
 	demand(ferry_transport_set_fd_buffer(transport, high, high + 50) == 0, "set_fd_buffer");
 	demand(ferry_transport_set_max_fds_per_message(transport, 1 + below(253)) == 0,
@@ -187,7 +191,9 @@ static void step_as_bufferevent(struct model_end *end)
 		model_write_by_libevent(end);
 		break;
 	case 6:
-		if (!slow && !end->half_closing && end->link != MODEL_PIPES && !model_may_refuse(end))
+		if (depth == 0 && !slow && !end->half_closing && end->link != MODEL_PIPES &&
+		    !model_may_refuse(
+		        end)) /* in a callback the other descriptors of a read would be closed */
 			model_end_detach(end);
 		break;
 	default:
@@ -339,12 +345,9 @@ static void check_alone(struct model_end *end)
 		return;
 	trace("%s is alone", end->name);
 	bool settled = pump_until_settled();
-	/* A pause holds what the peer has sent. The kernel reports a TCP peer that has closed without a reset as one
+	/* A pause may hold what the peer has sent. The kernel reports a TCP peer that has closed without a reset as one
 	 * that has ended its half. */
-	bool holds =
-	    end->paused && model_stream_has_undelivered(&end->other->out, end->other->stats.bytes_sent,
-	                                                (unsigned int)end->other->stats.fds_sent);
-	bool may_live = holds || kind == MODEL_TCP || end->unregistered || end->as_bufferevent;
+	bool may_live = kind == MODEL_TCP || end->paused || end->unregistered || end->as_bufferevent;
 	demand(settled || may_live, "the peer is gone, and %s is not over", end->name);
 }
 
@@ -434,7 +437,7 @@ static void slow_down(void)
 	bufferevent_set_timeouts(ferry_transport_get_bufferevent(writer->transport), NULL, &limit);
 	writer->write_timeout = limit.tv_sec * MODEL_SECOND;
 	bufferevent_set_max_single_read(ferry_transport_get_bufferevent(reader->transport),
-	                                1 + below(6000));
+	                                1 + below(2000));
 	model_write_many(writer);
 }
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -14,16 +13,6 @@
 #include "model_trace.h"
 #include "set_clock.h"
 #include "support.h"
-
-/* To be emptied. FERRY_MODEL_NOT_YET in the environment replaces the table: a digit for each demand. */
-static const char not_yet[] = "0";
-
-bool model_not_yet(enum model_demand demand)
-{
-	const char *list = getenv("FERRY_MODEL_NOT_YET");
-
-	return strchr(list != NULL ? list : not_yet, '0' + (int)demand) != NULL;
-}
 
 unsigned int model_calls;
 static const struct model_end *freeing;
@@ -277,7 +266,7 @@ static void on_lost(struct ferry_transport *transport, int reason, void *context
 	demand(end->producer == NULL, "stop_producing did not run before connection_lost");
 	for (unsigned int i = 0; i < end->file_count; i++)
 		demand(end->files[i].finished, "file %u is not finished", i);
-	if (!end->aborted && !end->closing && reason != -ETIMEDOUT)
+	if (!end->closing && reason == 0)
 		check_offered(end, "connection_lost");
 	model_end_take_input(end, SIZE_MAX);
 	end->over = true;
@@ -503,7 +492,7 @@ void model_end_open(struct model_end *end, int read_fd, int write_fd)
 	end->keeps_socket = end->link != MODEL_PIPES && support_random_below(8) == 0;
 	end->socket = read_fd == write_fd ? read_fd : -1;
 	demand(make_transport_on(end, read_fd, write_fd) == 0, "no transport");
-	if (support_random_below(3) == 0 && !model_not_yet(MODEL_POSITIONS_ARE_EXACT)) {
+	if (support_random_below(3) == 0) {
 		int status = ferry_transport_set_fd_positions(end->transport, FERRY_FD_EXACT);
 		demand(status == 0, "set_fd_positions: %d", status);
 		end->other->out.exact = true;

@@ -24,10 +24,6 @@ enum {
 	MODEL_SECOND = 1000000, /* of the clock, in microseconds */
 };
 
-/* Demands that the library does not meet yet: the walks avoid the calls that show it. */
-enum model_demand { MODEL_POSITIONS_ARE_EXACT };
-bool model_not_yet(enum model_demand demand);
-
 struct model_end;
 
 /* One call of ferry_transport_set_protocol(): the context of its callbacks. */

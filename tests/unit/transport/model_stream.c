@@ -145,16 +145,6 @@ void model_stream_got_fd(struct model_stream *stream, int fd, uint64_t bytes_rec
 	sent->read_at = bytes_received;
 }
 
-bool model_stream_has_undelivered(const struct model_stream *stream, uint64_t sent,
-                                  unsigned int fds_sent)
-{
-	uint64_t lost = 0;
-
-	for (unsigned int i = 0; i < stream->gap_count; i++)
-		lost += stream->gaps[i].bytes;
-	return sent > stream->handed + lost || fds_sent > fd_number(stream, stream->fds_handed);
-}
-
 void model_stream_gap(struct model_stream *stream, uint64_t sent, unsigned int fds_sent,
                       uint64_t received, unsigned int fds_received)
 {

@@ -100,10 +100,6 @@ void model_stream_take_back_fd(struct model_stream *stream);
 void model_stream_got_bytes(struct model_stream *stream, struct evbuffer *input, size_t length);
 void model_stream_got_fd(struct model_stream *stream, int fd, uint64_t bytes_received, size_t left);
 
-/* Whether something that was sent has not been given to the user of the other end. */
-bool model_stream_has_undelivered(const struct model_stream *stream, uint64_t sent,
-                                  unsigned int fds_sent);
-
 /* Both ends are about to get other sockets. Counts of the sender and of the receiver. */
 void model_stream_gap(struct model_stream *stream, uint64_t sent, unsigned int fds_sent,
                       uint64_t received, unsigned int fds_received);
