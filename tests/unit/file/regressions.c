@@ -29,7 +29,8 @@
 /* ---- the kernel in the test's hand ---- */
 
 static int sendfile_error; /* of the next call; 0: the real thing */
-static bool corks_short;   /* as before Linux 6.5: a short count leaves its end waiting for more */
+static bool holds_short;   /* as before Linux 6.5: a short count leaves its end waiting for more */
+static bool held_back;     /* it does now */
 static int pread_error;    /* of the loop's */
 static bool nothing_to_read; /* by poll(2) */
 static bool is_cold;
@@ -38,6 +39,8 @@ static pthread_t loop_thread;
 
 ssize_t __real_sendfile(int out, int in, off_t *offset, size_t length);
 ssize_t __wrap_sendfile(int out, int in, off_t *offset, size_t length);
+int __real_setsockopt(int fd, int level, int option, const void *value, socklen_t length);
+int __wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t length);
 ssize_t __real_pread(int fd, void *buffer, size_t size, off_t offset);
 ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t offset);
 ssize_t __real_preadv2(int fd, const struct iovec *vectors, int count, off_t offset, int flags);
@@ -54,9 +57,15 @@ ssize_t __wrap_sendfile(int out, int in, off_t *offset, size_t length)
 		return -1;
 	}
 	ssize_t sent = __real_sendfile(out, in, offset, length);
-	if (corks_short && sent > 0 && (size_t)sent < length)
-		setsockopt(out, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int));
+	held_back |= holds_short && sent > 0 && (size_t)sent < length;
 	return sent;
+}
+
+int __wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t length)
+{
+	if (level == IPPROTO_TCP && option == TCP_CORK && *(const int *)value == 0)
+		held_back = false;
+	return __real_setsockopt(fd, level, option, value, length);
 }
 
 ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t offset)
@@ -325,18 +334,14 @@ LOOP_TEST(a_file_goes_to_the_socket_that_a_callback_on_the_output_has_set, LINK_
 /* A kernel that was asked for more than came holds the last segment back for up to 200 ms. */
 TEST(the_end_of_a_truncated_file_leaves_at_once)
 {
-	int corked = 1;
-	socklen_t length = sizeof(corked);
 	open_the_link(LINK_TCP);
 	int fd = make_file(50000);
 	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE, 0, FERRY_TO_END), 0);
 	ck_assert_int_eq(ftruncate(fd, 20000), 0);
-	corks_short = true;
+	holds_short = true;
 	pump_until_count(&file.finished, 1);
 	check_finished(&file, -EIO, 20000);
-	int socket = bufferevent_getfd(bufferevent_of_sender());
-	ck_assert_int_eq(getsockopt(socket, IPPROTO_TCP, TCP_CORK, &corked, &length), 0);
-	ck_assert_int_eq(corked, 0);
+	ck_assert(!held_back);
 	close_link();
 }
 
