@@ -56,13 +56,22 @@ static bool hangs_up(int fd)
 	return fd >= 0 && poll(&look, 1, 0) == 1 && (look.revents & (POLLHUP | POLLERR)) != 0;
 }
 
+/* Whether the peer's end costs nobody anything: all was sent, and nobody sends. */
+static bool owes_nothing(const struct ferry_transport *transport)
+{
+	return transport->out.watcher == NULL && outgoing_is_sent(&transport->out.stream);
+}
+
 /* The peer has closed both halves, or the connection is broken. Reports the end of the peer's half, as a read would;
- * if bytes are unread, or that half has ended before, the end of ours. */
+ * if bytes are unread, or that half has ended before, the end of ours. Unread bytes of a peer that was owed nothing
+ * wait for the user alone, who finds them and a clean end behind them. */
 static void notice_gone(struct ferry_transport *transport, int error)
 {
 	bool unread = has_unread(bufferevent_getfd(transport->rearm.bev));
 	bool shut = transport->out.half == OUT_SHUT;
 
+	if (error == 0 && unread && transport_is_open(transport) && owes_nothing(transport))
+		return;
 	if (error == 0 && !unread && transport->in.half == IN_OPEN && transport_is_open(transport) &&
 	    transport->protocol.table != NULL)
 		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_EOF, 0);
