@@ -280,7 +280,8 @@ static bool turn(void)
 {
 	unsigned int before = ends[0].moves + ends[1].moves;
 
-	event_base_loop(base, EVLOOP_NONBLOCK);
+	/* Once: without that flag a slow reader would read all there is. */
+	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	for (int n = 0; n < 2; n++) {
 		model_channel_poll(&ends[n]);
 		model_end_look(&ends[n]);

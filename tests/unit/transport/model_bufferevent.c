@@ -55,7 +55,8 @@ static void on_event(struct bufferevent *bev, short what, void *context)
 	/* With the end comes input that is under the low-water mark, for the event callback to find. */
 	model_end_take_input(end, SIZE_MAX);
 	if ((what & BEV_EVENT_EOF) != 0) {
-		demand(model_end_is_leaving(end->other) || end->other->half_closing || end->half_closing,
+		demand(model_end_is_leaving(end->other) || end->other->half_closing || end->half_closing ||
+		           end->other->write_timeout != 0, /* whose callback may be to come */
 		       "the peer is there");
 		end->had_end = true;
 	}
@@ -64,7 +65,9 @@ static void on_event(struct bufferevent *bev, short what, void *context)
 	if ((what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) != 0)
 		end->failed = true;
 	if ((what & BEV_EVENT_ERROR) != 0)
-		demand(model_end_is_leaving(end->other) || end->other->half_closing, "the peer is there");
+		demand(model_end_is_leaving(end->other) || end->other->half_closing ||
+		           end->other->write_timeout != 0,
+		       "the peer is there");
 	act(end);
 }
 

@@ -35,19 +35,24 @@ bool model_may_refuse(const struct model_end *end)
 	       end->write_timeout != 0 || end->read_timeout != 0;
 }
 
+/* Whether the stream is open. A registered producer holds up its end. */
+static bool takes_output(const struct model_end *end)
+{
+	return end->producer != NULL ||
+	       !(end->closing || end->half_closing || end->aborted || end->over);
+}
+
 static struct evbuffer *output_of(const struct model_end *end)
 {
 	return bufferevent_get_output(ferry_transport_get_bufferevent(end->transport));
 }
 
-/* A call that puts something into the stream. `waits`: a producer was registered, which holds up the end. */
-static void check_sending(struct model_end *end, int status, bool waits)
+/* A call that puts something into the stream. `takes`: the stream was still open, before callbacks in the call. */
+static void check_sending(struct model_end *end, int status, bool takes)
 {
 	demand(status == 0 || ((status == -EPIPE || status == -ENOTCONN) && model_may_refuse(end)),
 	       "%s: sending: %d", end->name, status);
-	demand(status != 0 || waits ||
-	           !(end->closing || end->half_closing || end->aborted || end->over),
-	       "%s: the stream takes more after its end", end->name);
+	demand(status != 0 || takes, "%s: the stream takes more after its end", end->name);
 	if (status == 0 && model_end_is_alive(end))
 		model_end_check_producer(end);
 }
@@ -56,7 +61,7 @@ static void check_sending(struct model_end *end, int status, bool waits)
 
 static void write_length(struct model_end *end, size_t length)
 {
-	bool waits = end->producer != NULL;
+	bool takes = takes_output(end);
 	unsigned int item = model_stream_add(&end->out, length);
 
 	trace("%s: write %zu bytes, item %u", end->name, length, item);
@@ -66,7 +71,7 @@ static void write_length(struct model_end *end, size_t length)
 	if (status != 0)
 		model_stream_take_back(&end->out, item);
 	if (length > 0 && (status != -EAGAIN || end->channel == NULL))
-		check_sending(end, status, waits);
+		check_sending(end, status, takes);
 }
 
 void model_write(struct model_end *end)
@@ -91,7 +96,7 @@ static struct evbuffer *make_buffer(unsigned int item, size_t length)
 
 static void send_buffer(struct model_end *end, unsigned int item, struct evbuffer *buffer)
 {
-	bool waits = end->producer != NULL;
+	bool takes = takes_output(end);
 	size_t length = evbuffer_get_length(buffer);
 
 	int status = CALL(ferry_transport_write_buffer(end->transport, buffer));
@@ -102,7 +107,7 @@ static void send_buffer(struct model_end *end, unsigned int item, struct evbuffe
 	       evbuffer_get_length(buffer));
 	evbuffer_free(buffer);
 	if (status != -EINVAL) /* a refused segment */
-		check_sending(end, status, waits);
+		check_sending(end, status, takes);
 }
 
 void model_write_buffer(struct model_end *end)
@@ -136,7 +141,7 @@ void model_write_by_libevent(struct model_end *end)
 		status = CALL(bufferevent_write(bev, model_bytes(item), length));
 	}
 	evbuffer_free(buffer);
-	check_sending(end, status, false);
+	check_sending(end, status, true);
 }
 
 /* ---- file segments ---- */
@@ -170,7 +175,7 @@ void model_add_segment(struct model_end *end)
 		model_calls++;
 		add_segment(item, length, output_of(end));
 		model_calls--;
-		check_sending(end, 0, false);
+		check_sending(end, 0, true);
 		return;
 	}
 	struct evbuffer *buffer = evbuffer_new();
@@ -184,7 +189,7 @@ void model_add_segment(struct model_end *end)
 	int status =
 	    CALL(bufferevent_write_buffer(ferry_transport_get_bufferevent(end->transport), buffer));
 	evbuffer_free(buffer);
-	check_sending(end, status, false);
+	check_sending(end, status, true);
 }
 
 void model_add_segment_to(struct model_end *end, struct evbuffer *output)
@@ -249,7 +254,7 @@ void model_send_fd(struct model_end *end)
 {
 	if (!model_stream_has_fd_room(&end->out))
 		return;
-	bool waits = end->producer != NULL, take = one_in(2);
+	bool takes = takes_output(end), take = one_in(2);
 	enum ferry_fd_ownership ownership = take ? FERRY_FD_TAKE : FERRY_FD_DUP;
 	int fd = make_fd();
 
@@ -268,7 +273,7 @@ void model_send_fd(struct model_end *end)
 	if (status == -EOPNOTSUPP)
 		demand(end->link != MODEL_UNIX, "no descriptors on a unix socket");
 	else if (status != -ENOBUFS)
-		check_sending(end, status, waits);
+		check_sending(end, status, takes);
 }
 
 /* ---- files ---- */
@@ -343,7 +348,7 @@ void model_send_file(struct model_end *end)
 	if (end->file_count == MODEL_FILES_MAX)
 		return;
 	struct model_file *file = &end->files[end->file_count++];
-	bool waits = end->producer != NULL, has_size = !one_in(4), take = one_in(2);
+	bool takes = takes_output(end), has_size = !one_in(4), take = one_in(2);
 	int64_t offset = has_size ? below(64) : 0, length = FERRY_TO_END;
 	int fds[2];
 
@@ -368,7 +373,7 @@ void model_send_file(struct model_end *end)
 	}
 	if (status != 0 || !take)
 		demand(close(fds[0]) == 0, "ferry closed a file that is not its own");
-	check_sending(end, status, waits);
+	check_sending(end, status, takes);
 }
 
 void model_steer_file(struct model_end *end)
