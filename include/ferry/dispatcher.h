@@ -67,8 +67,16 @@ struct ferry_dispatcher_callbacks {
 	/** The queue has become full, or has room again: disable the listener, or enable it. */
 	void (*full_changed)(struct ferry_dispatcher *dispatcher, bool full, void *context);
 
+	/** A worker has returned a handoff (ferry_worker_return()): it no longer has the connection. Runs in place
+	 *  of the outcome callback. The owner has @p handoff again, with its descriptor, name and key, and with the
+	 *  bytes and blob that the worker has given; ferry_handoff_get_info() has the context of the hand-off. Hand it
+	 *  off again, or free it. @p worker may have ended since. NULL: workers cannot return handoffs. */
+	void (*handoff_returned)(struct ferry_dispatcher *dispatcher,
+	                         struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
+	                         void *context);
+
 	/** For later versions; leave NULL. */
-	void (*reserved[4])(void);
+	void (*reserved[3])(void);
 };
 
 /** The counters of one worker, or of a dispatcher and all its workers, including those that have
@@ -93,7 +101,8 @@ struct ferry_dispatcher_stats {
 	uint64_t unclaimed;    /**< of these, not yet claimed */
 	uint64_t credits;      /**< the sum of the workers' credits now */
 	uint64_t workers;      /**< workers with a channel now */
-	uint64_t reserved[5];  /**< for later versions */
+	uint64_t returned;     /**< handoffs that workers have returned */
+	uint64_t reserved[4];  /**< for later versions */
 };
 
 /**
@@ -175,6 +184,23 @@ FERRY_EXPORT int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **ou
  *  no outstanding handoffs, which may be in the next turn. -EINVAL: @p worker is NULL. -ENOMEM: out of
  *  memory; nothing has changed. Since 0.1. */
 FERRY_EXPORT int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker);
+
+/**
+ * Sends RECALL to a worker: return what is idle. Its recall_requested callback runs.
+ *
+ * @param worker the worker
+ * @param spread the time over which the worker should spread its returns
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL, or @p spread is negative or longer than 49 days
+ * @retval -ENOTCONN its channel has ended
+ * @retval -EOPNOTSUPP its HELLO has not arrived yet, or cannot return handoffs, or the dispatcher has no
+ *         handoff_returned
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_dispatcher_worker_recall(struct ferry_dispatcher_worker *worker,
+                                                const struct timeval *spread);
 
 /** Fences a worker's channel and closes it. The outcome callbacks follow, worker_lost does not. The
  *  worker keeps the handoffs that it has claimed. @p worker is not valid any more. NULL: nothing

@@ -83,7 +83,8 @@ enum ferry_handoff_outcome {
  *   descriptor than was sent; -ELOOP: a worker was added after the hand-off, and the descriptor is its
  *   channel
  * - EXPIRED: -ETIMEDOUT: no worker could take it in time; -EHOSTUNREACH: three attempts failed;
- *   -ECANCELED: the dispatcher was freed
+ *   -ECANCELED: the dispatcher was freed; -ENOMEM: a worker returned it, and there was no memory for its
+ *   bytes; -EMFILE: a worker returned it, and there was no descriptor slot, so its descriptor is closed
  * - KEPT: the reason why the channel ended
  *
  * Since 0.1.
@@ -108,6 +109,11 @@ struct ferry_handoff_info {
 	/** For the outcome callback: the worker that has, or had, the handoff. NULL: no worker had it, or
 	 *  it came back from one and was not sent again. */
 	struct ferry_dispatcher_worker *worker;
+	/** Number of times that workers have returned it to this dispatcher. */
+	unsigned int returned;
+	/** The last argument of the latest ferry_dispatcher_hand_off(): the owner's own record of the
+	 *  connection. NULL before. */
+	void *context;
 	uint64_t reserved[4]; /**< for later versions */
 };
 

@@ -21,6 +21,8 @@
 
 FERRY_BEGIN_DECLS
 
+struct timeval;
+
 /** One end of a channel to a dispatcher. Opaque. */
 struct ferry_worker;
 
@@ -38,6 +40,17 @@ struct ferry_worker_callbacks {
 	 *  to their end. */
 	void (*drain_requested)(struct ferry_worker *worker, void *context);
 
+	/** The dispatcher asks for connections that are idle (ferry_dispatcher_worker_recall()): return each at its
+	 *  next idle point, spread over @p spread. */
+	void (*recall_requested)(struct ferry_worker *worker, const struct timeval *spread,
+	                         void *context);
+
+	/** The channel has ended before the kernel had taken all of a return (ferry_worker_return()). The
+	 *  connection is still this process's: serve it on, or free @p handoff. Runs before dispatcher_lost.
+	 *  Without this callback the handoff is freed, and the connection closed. */
+	void (*return_failed)(struct ferry_worker *worker, uint64_t id, struct ferry_handoff *handoff,
+	                      void *context);
+
 	/** The channel is over. Runs once. @p reason is that of a protocol's connection_lost, or -EPROTO:
 	 *  the dispatcher broke the format; -EPROTONOSUPPORT: no version in common; -ENOMEM: out of memory
 	 *  for an answer that the dispatcher needs. Received handoffs that were not claimed are closed.
@@ -45,7 +58,7 @@ struct ferry_worker_callbacks {
 	void (*dispatcher_lost)(struct ferry_worker *worker, int reason, void *context);
 
 	/** For later versions; leave NULL. */
-	void (*reserved[4])(void);
+	void (*reserved[2])(void);
 };
 
 /** The counters of a worker since its start. */
@@ -59,7 +72,8 @@ struct ferry_worker_stats {
 	uint64_t unclaimed; /**< closed because the channel ended before the claim */
 	uint64_t waited;    /**< claims that waited for room in the channel */
 	uint64_t ignored;   /**< messages of unknown types */
-	uint64_t reserved[7]; /**< for later versions */
+	uint64_t returned;  /**< connections that are the dispatcher's again */
+	uint64_t reserved[6]; /**< for later versions */
 };
 
 /**
@@ -80,8 +94,10 @@ struct ferry_worker_stats {
 FERRY_EXPORT int ferry_worker_new(struct ferry_worker **out, struct ferry_transport *transport,
                                   const struct ferry_worker_callbacks *callbacks, void *context);
 
-/** Frees the worker and closes its channel. No callback follows. The dispatcher's outcome of handoffs
- *  that were claimed and not reported as done is KEPT. NULL: nothing happens. Since 0.1. */
+/** Frees the worker and closes its channel. No callback follows. What was reported or returned before is still
+ *  sent, while the loop runs and the dispatcher reads; a return that the kernel does not take closes its connection.
+ *  The dispatcher's outcome of handoffs that were claimed and not reported as done is KEPT. NULL: nothing happens.
+ *  Since 0.1. */
 FERRY_EXPORT void ferry_worker_free(struct ferry_worker *worker);
 
 /**
@@ -118,6 +134,27 @@ FERRY_EXPORT int ferry_worker_drain(struct ferry_worker *worker);
  * Since 0.1.
  */
 FERRY_EXPORT int ferry_worker_done(struct ferry_worker *worker, uint64_t id);
+
+/**
+ * Returns a connection to the dispatcher, in place of ferry_worker_done(): with its descriptor, the bytes that were
+ * read from it and not served, and a blob of the application's state. The connection changes hands when the kernel
+ * has taken the last byte of the return, usually inside this call. The copy here is closed then.
+ *
+ * @param worker the worker
+ * @param id of struct ferry_handoff_info
+ * @param handoff made of the same connection, by ferry_handoff_new() or ferry_handoff_from_bufferevent(), with
+ *        bytes and blob; name and key do not travel: the dispatcher has them. On success the worker owns it
+ * @retval 0 the kernel has taken it, or return_failed will run if it does not
+ * @retval -EINVAL @p worker or @p handoff is NULL, or the handoff was received or given away before
+ * @retval -EBADF its descriptor was stolen
+ * @retval -EOPNOTSUPP the dispatcher takes no returns
+ * @retval -ENOTCONN the dispatcher is gone
+ * @retval -ENOMEM out of memory
+ *
+ * On failure the caller still owns the handoff and the connection. Since 0.1.
+ */
+FERRY_EXPORT int ferry_worker_return(struct ferry_worker *worker, uint64_t id,
+                                     struct ferry_handoff *handoff);
 
 /** Copies the counters. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_worker_get_stats(const struct ferry_worker *worker,

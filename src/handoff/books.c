@@ -92,12 +92,21 @@ void books_set_queue_limit(struct ferry_dispatcher *dispatcher, unsigned int lim
 
 /* ---- one handoff ---- */
 
+/* The handoff's id names it no more, and its callback becomes pending. */
+static void close_account(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
+                          enum handoff_state state)
+{
+	handoff->state = state;
+	handoff_ids_remove(&dispatcher->ids, handoff->place);
+	TAILQ_INSERT_TAIL(&dispatcher->outcomes, handoff, link);
+	books_want_turn(dispatcher);
+}
+
 void books_end_handoff(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
                        enum ferry_handoff_outcome outcome, int reason)
 {
 	struct ferry_dispatcher_stats *stats = &dispatcher->stats;
 
-	handoff->state = HANDOFF_ENDED;
 	handoff->outcome = outcome;
 	handoff->reason = reason;
 	if (outcome == FERRY_HANDOFF_DONE)
@@ -108,9 +117,13 @@ void books_end_handoff(struct ferry_dispatcher *dispatcher, struct ferry_handoff
 		stats->expired++;
 	else
 		stats->kept++;
-	handoff_ids_remove(&dispatcher->ids, handoff->place);
-	TAILQ_INSERT_TAIL(&dispatcher->outcomes, handoff, link);
-	books_want_turn(dispatcher);
+	close_account(dispatcher, handoff, HANDOFF_ENDED);
+}
+
+void books_give_back(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
+{
+	handoff->returned++;
+	close_account(dispatcher, handoff, HANDOFF_BACK);
 }
 
 void books_requeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff, bool charged)

@@ -76,6 +76,9 @@ void books_set_queue_limit(struct ferry_dispatcher *dispatcher, unsigned int lim
 void books_end_handoff(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
                        enum ferry_handoff_outcome outcome, int reason);
 
+/* Gives a handoff that is in no list back to the owner: its callback becomes pending. */
+void books_give_back(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff);
+
 /* Queues a handoff that a worker had, in front of all that were accepted later. `charged`: that counts
  * as an attempt. After the last attempt it ends instead. */
 void books_requeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,

@@ -9,7 +9,7 @@
 
 static bool is_eligible(const struct ferry_dispatcher_worker *worker)
 {
-	return worker->greeted && !worker->draining && !worker->broken &&
+	return worker->version != 0 && !worker->draining && !worker->broken &&
 	       worker->outstanding < worker->credits;
 }
 

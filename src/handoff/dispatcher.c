@@ -119,9 +119,30 @@ static void end_late_workers(struct ferry_dispatcher *dispatcher, int64_t now, b
 
 static const struct ferry_dispatcher_callbacks no_callbacks = {0};
 
+/* The handoff is the owner's again. */
+static void notify_returned(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
+{
+	struct ferry_dispatcher_worker *worker = handoff->worker;
+
+	handoff->state = HANDOFF_OWN;
+	handoff->worker = NULL;
+	handoff->id = 0;
+	handoff->attempt = 0;
+	handoff->sent_at = 0;
+	dispatcher->callbacks->handoff_returned(dispatcher, worker, handoff, dispatcher->context);
+}
+
 static void notify_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
 	TAILQ_REMOVE(&dispatcher->outcomes, handoff, link);
+	if (handoff->state == HANDOFF_BACK && dispatcher->callbacks->handoff_returned != NULL) {
+		notify_returned(dispatcher, handoff);
+		return;
+	}
+	if (handoff->state == HANDOFF_BACK) { /* the dispatcher is freed */
+		handoff->outcome = FERRY_HANDOFF_EXPIRED;
+		handoff->reason = -ECANCELED;
+	}
 	handoff->state = HANDOFF_NOTIFIED;
 	if (handoff->outcome_cb != NULL)
 		handoff->outcome_cb(dispatcher, handoff, handoff->outcome, handoff->reason,

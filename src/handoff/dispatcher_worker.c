@@ -124,7 +124,7 @@ static void end_handoff(struct ferry_dispatcher_worker *worker, struct ferry_han
 		worker->stats.done++;
 	else if (outcome == FERRY_HANDOFF_REJECTED)
 		worker->stats.rejected++;
-	else
+	else if (outcome == FERRY_HANDOFF_KEPT)
 		worker->stats.kept++;
 	books_end_handoff(worker->dispatcher, handoff, outcome, reason);
 }
@@ -192,6 +192,67 @@ static const char *on_answer(struct ferry_dispatcher_worker *worker, uint16_t ty
 	return NULL;
 }
 
+/* ---- returned handoffs ---- */
+
+static bool offers_return(const struct ferry_dispatcher *dispatcher)
+{
+	return dispatcher->callbacks->handoff_returned != NULL;
+}
+
+static unsigned int highest_version(const struct ferry_dispatcher *dispatcher)
+{
+	return offers_return(dispatcher) ? HANDOFF_WIRE_VERSION_MAX : HANDOFF_WIRE_VERSION_MIN;
+}
+
+static bool is_same_descriptor(const struct ferry_handoff *handoff, int fd)
+{
+	struct handoff_wire_identity arrived;
+
+	return handoff_identify(fd, &arrived) == 0 && arrived.kind == handoff->identity.kind &&
+	       arrived.cookie == handoff->identity.cookie && arrived.device == handoff->identity.device;
+}
+
+/* The worker has closed its copy: from now on the descriptor here is the only one, whatever is missing. */
+static void take_back(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
+                      const struct handoff_wire_handoff *wire, struct fence_message *message)
+{
+	int status = message->cut ? -ENOMEM : handoff_refill(handoff, wire);
+
+	handoff->fd = message->fd;
+	message->fd = -1;
+	if (handoff->fd < 0)
+		status = -EMFILE;
+	if (status < 0) {
+		end_handoff(worker, handoff, FERRY_HANDOFF_EXPIRED, status);
+		return;
+	}
+	COUNT(worker, returned);
+	unlist_handoff(worker, handoff);
+	books_give_back(worker->dispatcher, handoff);
+}
+
+static const char *on_return(struct ferry_dispatcher_worker *worker, struct fence_message *message)
+{
+	struct handoff_wire_handoff wire;
+
+	if (worker->version < 2)
+		return "a return that was not offered";
+	const char *fault =
+	    message->cut ? handoff_wire_handoff_get_fixed(message->payload, message->length, &wire)
+	                 : handoff_wire_handoff_get(message->payload, message->length, &wire);
+	if (fault != NULL)
+		return fault;
+	const struct handoff_wire_answer answer = {.id = wire.id, .epoch = wire.epoch};
+	struct ferry_handoff *handoff = find_answered(worker, &answer);
+	if (handoff == NULL || handoff->state != HANDOFF_CLAIMED)
+		COUNT(worker, stale);
+	else if (message->fd >= 0 && !is_same_descriptor(handoff, message->fd))
+		return "another descriptor than it was given";
+	else
+		take_back(worker, handoff, &wire, message);
+	return NULL;
+}
+
 /* ---- other messages ---- */
 
 static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsigned char *payload,
@@ -200,13 +261,14 @@ static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsign
 	struct handoff_wire_hello hello;
 
 	const char *fault = handoff_wire_hello_get(payload, length, &hello);
-	if (fault != NULL || worker->greeted)
+	if (fault != NULL || worker->version != 0)
 		return fault != NULL ? fault : "a second hello";
-	if (handoff_wire_common_version(&hello) == 0) {
+	unsigned int version = handoff_wire_common_version(&hello, highest_version(worker->dispatcher));
+	if (version == 0) {
 		worker->reason = -EPROTONOSUPPORT;
 		return "versions that we do not speak";
 	}
-	worker->greeted = true;
+	worker->version = version;
 	worker->ready_pending = true;
 	worker->credits = hello.credits;
 	return NULL;
@@ -221,31 +283,34 @@ static void start_draining(struct ferry_dispatcher_worker *worker)
 }
 
 /* NULL, or what is wrong with the message. */
-static const char *on_message(struct ferry_dispatcher_worker *worker, uint16_t type,
-                              const unsigned char *payload, size_t length)
+static const char *on_message(struct ferry_dispatcher_worker *worker, struct fence_message *message)
 {
+	const unsigned char *payload = message->payload;
+	size_t length = message->length;
+	uint16_t type = message->type;
 	const char *fault = NULL;
 
 	if (type == HANDOFF_WIRE_HELLO)
 		fault = on_hello(worker, payload, length);
-	else if (!worker->greeted)
+	else if (worker->version == 0)
 		fault = "something before its hello";
 	else if (type == HANDOFF_WIRE_CREDITS)
 		fault = handoff_wire_credits_get(payload, length, &worker->credits);
 	else if (type == HANDOFF_WIRE_DRAIN)
 		start_draining(worker);
+	else if (type == HANDOFF_WIRE_RETURN)
+		return on_return(worker, message);
 	else if (type >= HANDOFF_WIRE_CLAIM && type <= HANDOFF_WIRE_DONE)
 		return on_answer(worker, type, payload, length);
 	books_want_turn(worker->dispatcher);
 	return fault;
 }
 
-static void process_message(void *argument, uint16_t type, const unsigned char *payload,
-                            size_t length)
+static void process_message(void *argument, struct fence_message *message)
 {
 	struct ferry_dispatcher_worker *worker = argument;
 
-	const char *fault = on_message(worker, type, payload, length);
+	const char *fault = on_message(worker, message);
 	if (fault == NULL)
 		return;
 	COUNT(worker, malformed);
@@ -263,10 +328,14 @@ static void message_received(struct ferry_message_stream *stream, struct ferry_m
                              void *context)
 {
 	(void)stream;
-	size_t length;
-	const unsigned char *payload = ferry_message_get_payload(message, &length);
+	struct fence_message whole = {.type = ferry_message_get_type(message)};
 
-	process_message(context, ferry_message_get_type(message), payload, length);
+	whole.payload = ferry_message_get_payload(message, &whole.length);
+	whole.fd = ferry_message_get_fd(message, 0);
+	bool came = whole.fd >= 0;
+	process_message(context, &whole);
+	if (came && whole.fd < 0) /* taken */
+		(void)ferry_message_steal_fd(message, 0);
 }
 
 static void connection_lost(struct ferry_message_stream *stream, int reason, void *context)
@@ -313,8 +382,8 @@ void dispatcher_worker_end(struct ferry_dispatcher_worker *worker, int reason)
 	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
 
 	worker->broken = true;
-	fence_channel((int)bufferevent_getfd(bev), message_stream_undelivered(worker->stream),
-	              process_message, worker);
+	struct message_rest rest = message_stream_take_rest(worker->stream);
+	fence_channel((int)bufferevent_getfd(bev), &rest, process_message, worker);
 	if (worker->reason == 0)
 		worker->reason = reason;
 	uint64_t sent_position = message_stream_sent_position(worker->stream);
@@ -336,7 +405,7 @@ int64_t dispatcher_worker_deadline(const struct ferry_dispatcher_worker *worker)
 	const struct ferry_handoff *oldest = TAILQ_FIRST(&worker->unclaimed);
 	int64_t start = worker->answered_at;
 
-	if (worker->greeted && oldest == NULL)
+	if (worker->version != 0 && oldest == NULL)
 		return INT64_MAX;
 	if (oldest != NULL && oldest->sent_at > start)
 		start = oldest->sent_at;
@@ -363,8 +432,11 @@ static int send_hello(struct ferry_dispatcher_worker *worker)
 {
 	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
 	const struct iovec part = {payload, sizeof(payload)};
-	const struct handoff_wire_hello hello = {HANDOFF_WIRE_VERSION_MIN, HANDOFF_WIRE_VERSION_MAX, 0,
-	                                         worker->epoch};
+	const struct handoff_wire_hello hello = {
+	    .version_min = HANDOFF_WIRE_VERSION_MIN,
+	    .version_max = (uint16_t)highest_version(worker->dispatcher),
+	    .epoch = worker->epoch,
+	};
 
 	handoff_wire_hello_put(payload, &hello);
 	return message_stream_send_parts(worker->stream, HANDOFF_WIRE_HELLO, &part, 1, -1);
@@ -442,6 +514,26 @@ int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker)
 		return -ENOMEM;
 	start_draining(worker);
 	return 0;
+}
+
+int ferry_dispatcher_worker_recall(struct ferry_dispatcher_worker *worker,
+                                   const struct timeval *spread)
+{
+	unsigned char payload[HANDOFF_WIRE_RECALL_SIZE];
+	const struct iovec part = {payload, sizeof(payload)};
+	int64_t usec = spread != NULL ? clock_from_timeval(spread) : -EINVAL;
+
+	if (worker == NULL || usec < 0 || usec / 1000 > UINT32_MAX)
+		return -EINVAL;
+	if (worker->stream == NULL)
+		return -ENOTCONN;
+	if (worker->version < 2)
+		return -EOPNOTSUPP;
+	handoff_wire_recall_put(payload, (uint32_t)(usec / 1000));
+	int status = message_stream_send_parts(worker->stream, HANDOFF_WIRE_RECALL, &part, 1, -1);
+	if (status == -EPIPE)
+		return -ENOTCONN;
+	return status < 0 ? -ENOMEM : 0;
 }
 
 void ferry_dispatcher_worker_remove(struct ferry_dispatcher_worker *worker)

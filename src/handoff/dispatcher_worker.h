@@ -31,7 +31,7 @@ struct ferry_dispatcher_worker {
 	int64_t answered_at; /* when it last answered, or was added */
 	uint64_t retries;    /* of its transport, when the deadline was last checked */
 
-	bool greeted;                        /* its HELLO has arrived */
+	unsigned int version;                /* spoken on the channel; 0 before its HELLO */
 	bool draining;                       /* it gets no more handoffs */
 	bool broken;                         /* its channel ends in the next turn */
 	bool suspect;                        /* its answer was overdue in the last turn */

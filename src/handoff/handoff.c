@@ -172,6 +172,17 @@ static int replace_bytes(unsigned char **bytes, size_t *bytes_length, const void
 	return 0;
 }
 
+int handoff_refill(struct ferry_handoff *handoff, const struct handoff_wire_handoff *wire)
+{
+	int status =
+	    replace_bytes(&handoff->bytes, &handoff->bytes_length, wire->bytes, wire->bytes_length);
+
+	if (status == 0)
+		status =
+		    replace_bytes(&handoff->blob, &handoff->blob_length, wire->blob, wire->blob_length);
+	return status;
+}
+
 int ferry_handoff_set_bytes(struct ferry_handoff *handoff, const void *bytes, size_t length)
 {
 	if (!is_own(handoff) || (bytes == NULL && length > 0))
@@ -218,6 +229,8 @@ int ferry_handoff_get_info(const struct ferry_handoff *handoff, struct ferry_han
 	    .kind = handoff->fd >= 0 ? inspect_kind_in_full(handoff->fd, kind) : kind,
 	    .attempt = handoff->attempt,
 	    .id = handoff->id,
+	    .returned = handoff->returned,
+	    .context = handoff->context,
 	    .name = handoff->name != NULL ? handoff->name : "",
 	    .worker = handoff->worker,
 	};
@@ -254,6 +267,7 @@ static int check_fd(const struct ferry_handoff *handoff)
 	case HANDOFF_SENT:
 	case HANDOFF_CLAIMED:
 	case HANDOFF_ENDED:
+	case HANDOFF_BACK:
 		return -EBUSY;
 	case HANDOFF_REJECTED:
 		return -ENOENT;

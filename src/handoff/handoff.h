@@ -20,6 +20,7 @@ enum handoff_state {
 	HANDOFF_CLAIMED,  /* a worker has it; the copy is closed */
 	HANDOFF_ENDED,    /* its outcome callback is pending */
 	HANDOFF_NOTIFIED, /* its outcome callback runs */
+	HANDOFF_BACK,     /* a worker has returned it; its callback is pending */
 	HANDOFF_RECEIVED, /* a worker's callback has it */
 	HANDOFF_REJECTED  /* a worker's callback has refused it */
 };
@@ -37,6 +38,7 @@ struct ferry_handoff {
 	uint64_t key; /* a hash */
 	uint64_t id;
 	unsigned int attempt;
+	unsigned int returned; /* number of times that workers have returned it */
 
 	/* The dispatcher's. */
 	struct ferry_dispatcher_worker *worker; /* the one that has it, or had it last */
@@ -61,6 +63,9 @@ int handoff_identify(int fd, struct handoff_wire_identity *identity);
 /* Makes `handoff` of a received payload and its descriptor, without a copy: it is valid as long as the
  * payload. */
 void handoff_view(struct ferry_handoff *handoff, const struct handoff_wire_handoff *wire, int fd);
+
+/* Replaces bytes and blob by copies of those that a worker has returned. -ENOMEM: one of them may be replaced. */
+int handoff_refill(struct ferry_handoff *handoff, const struct handoff_wire_handoff *wire);
 
 /* Frees the bytes once a worker has them for good. */
 void handoff_drop_bytes(struct ferry_handoff *handoff);

@@ -29,11 +29,11 @@ const char *handoff_wire_hello_get(const unsigned char *payload, size_t length,
 	return NULL;
 }
 
-unsigned int handoff_wire_common_version(const struct handoff_wire_hello *other)
+unsigned int handoff_wire_common_version(const struct handoff_wire_hello *other,
+                                         unsigned int highest)
 {
-	unsigned int highest = other->version_max < HANDOFF_WIRE_VERSION_MAX ? other->version_max
-	                                                                     : HANDOFF_WIRE_VERSION_MAX;
-
+	if (other->version_max < highest)
+		highest = other->version_max;
 	return highest < HANDOFF_WIRE_VERSION_MIN || highest < other->version_min ? 0 : highest;
 }
 
@@ -65,8 +65,8 @@ static const char *check_lengths(const struct handoff_wire_handoff *handoff, siz
 	return NULL;
 }
 
-const char *handoff_wire_handoff_get(const unsigned char *payload, size_t length,
-                                     struct handoff_wire_handoff *handoff)
+const char *handoff_wire_handoff_get_fixed(const unsigned char *payload, size_t length,
+                                           struct handoff_wire_handoff *handoff)
 {
 	if (length < HANDOFF_WIRE_HANDOFF_SIZE)
 		return "a handoff that is too short";
@@ -79,7 +79,15 @@ const char *handoff_wire_handoff_get(const unsigned char *payload, size_t length
 	handoff->name_length = (uint16_t)little_endian_get(payload + 34, 2);
 	handoff->blob_length = (uint32_t)little_endian_get(payload + 36, 4);
 	handoff->bytes_length = (uint32_t)little_endian_get(payload + 40, 4);
-	const char *fault = check_lengths(handoff, length);
+	return NULL;
+}
+
+const char *handoff_wire_handoff_get(const unsigned char *payload, size_t length,
+                                     struct handoff_wire_handoff *handoff)
+{
+	const char *fault = handoff_wire_handoff_get_fixed(payload, length, handoff);
+	if (fault == NULL)
+		fault = check_lengths(handoff, length);
 	if (fault != NULL)
 		return fault;
 	handoff->name = (const char *)payload + HANDOFF_WIRE_HANDOFF_SIZE;
@@ -112,10 +120,17 @@ const char *handoff_wire_answer_get(const unsigned char *payload, size_t length,
 	return NULL;
 }
 
+/* ---- one number ---- */
+
+static void put_number(unsigned char *payload, uint32_t number)
+{
+	little_endian_put(payload, number, 4);
+	little_endian_put(payload + 4, 0, 4);
+}
+
 void handoff_wire_credits_put(unsigned char *payload, uint32_t credits)
 {
-	little_endian_put(payload, credits, 4);
-	little_endian_put(payload + 4, 0, 4);
+	put_number(payload, credits);
 }
 
 const char *handoff_wire_credits_get(const unsigned char *payload, size_t length, uint32_t *credits)
@@ -123,5 +138,19 @@ const char *handoff_wire_credits_get(const unsigned char *payload, size_t length
 	if (length < HANDOFF_WIRE_CREDITS_SIZE)
 		return "credits that are too short";
 	*credits = (uint32_t)little_endian_get(payload, 4);
+	return NULL;
+}
+
+void handoff_wire_recall_put(unsigned char *payload, uint32_t spread_msec)
+{
+	put_number(payload, spread_msec);
+}
+
+const char *handoff_wire_recall_get(const unsigned char *payload, size_t length,
+                                    uint32_t *spread_msec)
+{
+	if (length < HANDOFF_WIRE_RECALL_SIZE)
+		return "a recall that is too short";
+	*spread_msec = (uint32_t)little_endian_get(payload, 4);
 	return NULL;
 }

@@ -13,11 +13,12 @@
 
 enum {
 	HANDOFF_WIRE_VERSION_MIN = 1, /* the versions of this library */
-	HANDOFF_WIRE_VERSION_MAX = 1,
+	HANDOFF_WIRE_VERSION_MAX = 2, /* 2: RETURN and RECALL */
 	HANDOFF_WIRE_HELLO_SIZE = 24,
 	HANDOFF_WIRE_HANDOFF_SIZE = 48, /* without name, blob and bytes */
 	HANDOFF_WIRE_ANSWER_SIZE = 24,
 	HANDOFF_WIRE_CREDITS_SIZE = 8,
+	HANDOFF_WIRE_RECALL_SIZE = 8,
 	HANDOFF_WIRE_PAYLOAD_MAX = HANDOFF_WIRE_HANDOFF_SIZE + FERRY_HANDOFF_NAME_MAX + 1 +
 	                           FERRY_HANDOFF_BLOB_MAX + FERRY_HANDOFF_BYTES_MAX
 };
@@ -31,7 +32,10 @@ enum handoff_wire_type {
 	HANDOFF_WIRE_REJECT = 5,  /* refused, before or after the claim */
 	HANDOFF_WIRE_DONE = 6,
 	HANDOFF_WIRE_CREDITS = 7,
-	HANDOFF_WIRE_DRAIN = 8 /* from both, without payload: no more handoffs */
+	HANDOFF_WIRE_DRAIN = 8, /* from both, without payload: no more handoffs */
+	HANDOFF_WIRE_RETURN =
+	    9, /* from the worker, with one descriptor, in place of DONE; payload as HANDOFF */
+	HANDOFF_WIRE_RECALL = 10 /* from the dispatcher: return what is idle */
 };
 
 struct handoff_wire_hello {
@@ -73,6 +77,7 @@ void handoff_wire_hello_put(unsigned char *payload, const struct handoff_wire_he
 void handoff_wire_handoff_put(unsigned char *payload, const struct handoff_wire_handoff *handoff);
 void handoff_wire_answer_put(unsigned char *payload, const struct handoff_wire_answer *answer);
 void handoff_wire_credits_put(unsigned char *payload, uint32_t credits);
+void handoff_wire_recall_put(unsigned char *payload, uint32_t spread_msec);
 
 /* Each reads a payload: NULL, or a text that names the fault. A payload without a variable part may be
  * longer than in this version. */
@@ -80,12 +85,18 @@ const char *handoff_wire_hello_get(const unsigned char *payload, size_t length,
                                    struct handoff_wire_hello *hello);
 const char *handoff_wire_handoff_get(const unsigned char *payload, size_t length,
                                      struct handoff_wire_handoff *handoff);
+/* Reads the fixed part alone: name, blob and bytes are not set. */
+const char *handoff_wire_handoff_get_fixed(const unsigned char *payload, size_t length,
+                                           struct handoff_wire_handoff *handoff);
 const char *handoff_wire_answer_get(const unsigned char *payload, size_t length,
                                     struct handoff_wire_answer *answer);
 const char *handoff_wire_credits_get(const unsigned char *payload, size_t length,
                                      uint32_t *credits);
+const char *handoff_wire_recall_get(const unsigned char *payload, size_t length,
+                                    uint32_t *spread_msec);
 
-/* The highest version in common with the other end, or 0. */
-unsigned int handoff_wire_common_version(const struct handoff_wire_hello *other);
+/* The highest version in common with the other end, or 0. `highest`: this end's. */
+unsigned int handoff_wire_common_version(const struct handoff_wire_hello *other,
+                                         unsigned int highest);
 
 #endif

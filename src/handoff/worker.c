@@ -8,7 +8,9 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
-#include "handoff/handoff.h"
+#include "handoff/returning.h"
+#include "handoff/worker_fields.h"
+#include "kernel/clock.h"
 #include "kernel/fd_slots.h"
 #include "libevent/deferred_free.h"
 #include "message/receive.h"
@@ -25,6 +27,9 @@
  * for want of memory, and the end of the channel closes the descriptor. The stream's sent callback
  * resumes it once the claim has left.
  *
+ * A return commits in the same way, in the other direction: once the kernel has taken its last byte, the
+ * connection is the dispatcher's, and the copy here is closed. Until then it is this process's.
+ *
  * The worker's memory lives until the loop has finalised its timer, because a callback may free the
  * worker.
  */
@@ -34,30 +39,6 @@ enum {
 	/* After a loss: the time between two checks for free descriptor slots, and how many must be free. */
 	SLOTS_CHECK_USEC = 20000,
 	SLOTS_WANTED = 16
-};
-
-struct ferry_worker {
-	struct ferry_message_stream *stream;
-	const struct ferry_worker_callbacks *callbacks;
-	void *context;
-	struct event *timer;
-	struct ferry_worker_stats stats;
-
-	uint64_t epoch; /* the channel's number */
-	unsigned int credits;
-
-	uint64_t claim_end; /* the stream position behind the newest claim */
-	bool claiming;      /* the claim waits for room in the channel, its message is deferred */
-
-	bool serving;        /* handoff_received runs */
-	uint64_t serving_id; /* for this handoff */
-	bool done_sent;      /* for this handoff */
-
-	bool greeted;         /* the dispatcher's HELLO has arrived */
-	bool drain_requested; /* its DRAIN has arrived */
-	bool drained;         /* our DRAIN was sent */
-	bool short_of_slots;
-	bool freed;
 };
 
 /* ---- sending ---- */
@@ -231,10 +212,11 @@ static void claim_handoff(struct ferry_worker *worker, struct ferry_message *mes
 		worker->stats.waited++;
 }
 
-static void on_claim_sent(void *argument)
+static void on_sent(void *argument)
 {
 	struct ferry_worker *worker = argument;
 
+	returning_settle(worker);
 	if (worker->claiming) /* the message may be deferred again */
 		message_stream_resume(worker->stream);
 }
@@ -298,14 +280,14 @@ static void receive_hello(struct ferry_worker *worker, const struct ferry_messag
 	const unsigned char *payload = ferry_message_get_payload(message, &length);
 
 	const char *fault =
-	    worker->greeted ? "a second hello" : handoff_wire_hello_get(payload, length, &hello);
+	    worker->version != 0 ? "a second hello" : handoff_wire_hello_get(payload, length, &hello);
 	if (fault != NULL) {
 		end_for_fault(worker, fault);
 		return;
 	}
-	worker->greeted = true;
 	worker->epoch = hello.epoch;
-	if (handoff_wire_common_version(&hello) == 0)
+	worker->version = handoff_wire_common_version(&hello, HANDOFF_WIRE_VERSION_MAX);
+	if (worker->version == 0)
 		end_channel(worker, -EPROTONOSUPPORT);
 }
 
@@ -318,6 +300,23 @@ static void receive_drain(struct ferry_worker *worker)
 		worker->callbacks->drain_requested(worker, worker->context);
 }
 
+static void receive_recall(struct ferry_worker *worker, const struct ferry_message *message)
+{
+	struct timeval spread;
+	uint32_t msec;
+	size_t length;
+	const unsigned char *payload = ferry_message_get_payload(message, &length);
+
+	const char *fault = handoff_wire_recall_get(payload, length, &msec);
+	if (fault != NULL) {
+		end_for_fault(worker, fault);
+		return;
+	}
+	spread = clock_to_timeval((int64_t)msec * 1000);
+	if (worker->callbacks->recall_requested != NULL)
+		worker->callbacks->recall_requested(worker, &spread, worker->context);
+}
+
 static void message_received(struct ferry_message_stream *stream, struct ferry_message *message,
                              void *context)
 {
@@ -325,7 +324,9 @@ static void message_received(struct ferry_message_stream *stream, struct ferry_m
 	struct ferry_worker *worker = context;
 	uint16_t type = ferry_message_get_type(message);
 
-	if (!worker->greeted && type != HANDOFF_WIRE_HELLO) {
+	if (worker->freed) /* it still sends what was queued, and takes nothing */
+		return;
+	if (worker->version == 0 && type != HANDOFF_WIRE_HELLO) {
 		end_for_fault(worker, "something before its hello");
 		return;
 	}
@@ -339,10 +340,22 @@ static void message_received(struct ferry_message_stream *stream, struct ferry_m
 	case HANDOFF_WIRE_DRAIN:
 		receive_drain(worker);
 		break;
+	case HANDOFF_WIRE_RECALL:
+		receive_recall(worker, message);
+		break;
 	default: /* for a later version */
 		worker->stats.ignored++;
 		break;
 	}
+}
+
+/* The channel's end closes the returns that are left. */
+static void release_worker(struct ferry_worker *worker)
+{
+	returning_settle(worker);
+	ferry_message_stream_free(worker->stream);
+	returning_destroy(worker);
+	deferred_free(worker->timer, NULL);
 }
 
 static void connection_lost(struct ferry_message_stream *stream, int reason, void *context)
@@ -350,10 +363,15 @@ static void connection_lost(struct ferry_message_stream *stream, int reason, voi
 	(void)stream;
 	struct ferry_worker *worker = context;
 
+	if (worker->freed) {
+		release_worker(worker);
+		return;
+	}
 	event_del(worker->timer);
 	worker->stats.unclaimed += worker->claiming; /* closed with the stream's messages */
 	worker->claiming = false;
-	if (worker->callbacks->dispatcher_lost != NULL)
+	returning_fail(worker);
+	if (!worker->freed && worker->callbacks->dispatcher_lost != NULL)
 		worker->callbacks->dispatcher_lost(worker, reason, worker->context);
 }
 
@@ -392,7 +410,7 @@ static int start_worker(struct ferry_worker *worker, struct ferry_transport *tra
 		status = ferry_message_stream_new(&worker->stream, transport, &message_callbacks, worker);
 	if (status == 0) {
 		ferry_message_stream_set_limits(worker->stream, HANDOFF_WIRE_PAYLOAD_MAX, 1);
-		message_stream_set_sent_cb(worker->stream, on_claim_sent, worker);
+		message_stream_set_sent_cb(worker->stream, on_sent, worker);
 		(void)send_hello(worker); /* cannot fail: its room is reserved */
 	}
 	bufferevent_unlock(bev);
@@ -410,6 +428,7 @@ int ferry_worker_new(struct ferry_worker **out, struct ferry_transport *transpor
 	worker->callbacks = callbacks;
 	worker->context = context;
 	worker->credits = CREDITS_DEFAULT;
+	TAILQ_INIT(&worker->returning);
 	int status = start_worker(worker, transport);
 	if (status < 0) {
 		if (worker->timer != NULL)
@@ -421,13 +440,30 @@ int ferry_worker_new(struct ferry_worker **out, struct ferry_transport *transpor
 	return 0;
 }
 
+/* Sends what is queued, then ends the channel. The user has disabled writing, perhaps, and cannot enable it any
+ * more. False: nothing is left to send, or nothing can be sent. */
+static bool linger(struct ferry_worker *worker)
+{
+	struct ferry_transport *transport = ferry_message_stream_get_transport(worker->stream);
+
+	/* A claim that the kernel takes from now on would be a connection that nobody serves. */
+	if (worker->claiming || !message_stream_can_send(worker->stream) ||
+	    bufferevent_enable(ferry_transport_get_bufferevent(transport), EV_WRITE) < 0)
+		return false;
+	message_stream_flush(worker->stream);
+	return message_stream_sent_position(worker->stream) <
+	           message_stream_end_position(worker->stream) &&
+	       ferry_transport_lose_connection(transport) == 0;
+}
+
 void ferry_worker_free(struct ferry_worker *worker)
 {
 	if (worker == NULL || worker->freed)
 		return;
 	worker->freed = true;
-	ferry_message_stream_free(worker->stream);
-	deferred_free(worker->timer, NULL);
+	event_del(worker->timer);
+	if (!linger(worker))
+		release_worker(worker);
 }
 
 struct ferry_transport *ferry_worker_get_transport(const struct ferry_worker *worker)

@@ -282,12 +282,17 @@ void message_receive_peer_end(struct ferry_message_stream *stream)
 	message_receive_input(stream, message_stream_input(stream));
 }
 
-struct evbuffer *message_stream_undelivered(struct ferry_message_stream *stream)
+struct message_rest message_stream_take_rest(struct ferry_message_stream *stream)
 {
-	struct evbuffer *input = message_stream_input(stream);
+	struct message_rest rest = {
+	    .input = message_stream_input(stream),
+	    .position = stream->position,
+	    .arrivals = &stream->arrivals,
+	    .claimed = stream->header_parsed ? (int)stream->message.arrived : -1,
+	};
 
-	restore_partial(stream, input);
-	return input;
+	restore_partial(stream, rest.input);
+	return rest;
 }
 
 /* ---- a deferred message ---- */

@@ -1,10 +1,13 @@
 #ifndef FERRY_MESSAGE_RECEIVE_H
 #define FERRY_MESSAGE_RECEIVE_H
 
+#include <stdint.h>
+
 #include <event2/util.h>
 
 #include "ferry/message.h"
 
+struct arrivals;
 struct evbuffer;
 
 /*
@@ -44,7 +47,15 @@ void message_defer(struct ferry_message *message);
 /* Delivers the deferred message now, if there is one. The messages behind it are delivered from the loop. */
 void message_stream_resume(struct ferry_message_stream *stream);
 
-/* The bytes that were received and not delivered, from the beginning of a frame on. */
-struct evbuffer *message_stream_undelivered(struct ferry_message_stream *stream);
+/* What was received and not delivered. */
+struct message_rest {
+	struct evbuffer *input;    /* the bytes, from the beginning of a frame on */
+	uint64_t position;         /* of the first of them in the incoming stream */
+	struct arrivals *arrivals; /* the descriptors that came with them */
+	int claimed; /* so many of those are the first frame's; -1: it has claimed none yet */
+};
+
+/* For the fence, which reads the rest in place of the stream. The stream must be freed afterwards. */
+struct message_rest message_stream_take_rest(struct ferry_message_stream *stream);
 
 #endif

@@ -9,9 +9,10 @@
 #include <event2/buffer.h>
 
 #include "handoff/fence.h"
+#include "handoff/wire.h"
+#include "message/arrivals.h"
+#include "message/receive.h"
 #include "message/wire.h"
-
-enum { LOOKED_AT = 64 };
 
 struct reading {
 	const uint8_t *bytes;
@@ -31,15 +32,19 @@ static bool read_one(struct reading *reading, struct message_header *header,
 	return true;
 }
 
-static void on_message(void *argument, uint16_t type, const unsigned char *payload, size_t length)
+static void on_message(void *argument, struct fence_message *message)
 {
 	struct message_header header;
 	const uint8_t *expected = NULL;
 
 	FUZZ_CHECK(read_one(argument, &header, &expected));
-	FUZZ_CHECK(type == header.type);
-	FUZZ_CHECK(length == (header.length < LOOKED_AT ? header.length : LOOKED_AT));
-	FUZZ_CHECK(memcmp(payload, expected, length) == 0);
+	size_t whole = header.fd_count > 0 && header.length <= HANDOFF_WIRE_PAYLOAD_MAX;
+	size_t length = header.length < FENCE_PAYLOAD_MAX || whole ? header.length : FENCE_PAYLOAD_MAX;
+	FUZZ_CHECK(message->type == header.type);
+	FUZZ_CHECK(message->length == length);
+	FUZZ_CHECK(message->cut == (length < header.length));
+	FUZZ_CHECK(memcmp(message->payload, expected, length) == 0);
+	FUZZ_CHECK(message->fd < 0 || header.fd_count > 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -63,7 +68,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		bytes = fuzz_bytes(&input, &length);
 		FUZZ_CHECK(fuzz_send(ends[1], bytes, length, fd_count));
 	}
-	fence_channel(ends[0], buffer, on_message, &reading);
+	struct arrivals arrivals = {0};
+	struct message_rest rest = {.input = buffer, .arrivals = &arrivals, .claimed = -1};
+	fence_channel(ends[0], &rest, on_message, &reading);
 	struct message_header header;
 	FUZZ_CHECK(!read_one(&reading, &header, &bytes));
 	/* No write succeeds any more. */

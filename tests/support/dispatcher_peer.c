@@ -88,11 +88,29 @@ static void on_full(struct ferry_dispatcher *from, bool full, void *context)
 	notes.depth--;
 }
 
+static void on_returned(struct ferry_dispatcher *from, struct ferry_dispatcher_worker *worker,
+                        struct ferry_handoff *handoff, void *context)
+{
+	(void)from, (void)worker, (void)context;
+	enter();
+	notes.returned++;
+	notes.back = handoff;
+	notes.depth--;
+}
+
 static const struct ferry_dispatcher_callbacks dispatcher_callbacks = {
     .worker_ready = on_ready,
     .worker_drained = on_drained,
     .worker_lost = on_lost,
     .full_changed = on_full,
+};
+
+static const struct ferry_dispatcher_callbacks callbacks_for_returns = {
+    .worker_ready = on_ready,
+    .worker_drained = on_drained,
+    .worker_lost = on_lost,
+    .full_changed = on_full,
+    .handoff_returned = on_returned,
 };
 
 void set_timeouts(int64_t queue_usec, int64_t answer_usec)
@@ -104,11 +122,21 @@ void set_timeouts(int64_t queue_usec, int64_t answer_usec)
 	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &queue, &peer_answer), 0);
 }
 
-void open_dispatcher(void)
+static void open_dispatcher_with(const struct ferry_dispatcher_callbacks *callbacks)
 {
 	notes = (struct notes){0};
-	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, &dispatcher_callbacks, &notes), 0);
+	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, callbacks, &notes), 0);
 	set_timeouts(NEVER_USEC, NEVER_USEC);
+}
+
+void open_dispatcher(void)
+{
+	open_dispatcher_with(&dispatcher_callbacks);
+}
+
+void open_dispatcher_for_returns(void)
+{
+	open_dispatcher_with(&callbacks_for_returns);
 }
 
 struct ferry_dispatcher_stats dispatcher_stats(void)
@@ -116,7 +144,7 @@ struct ferry_dispatcher_stats dispatcher_stats(void)
 	struct ferry_dispatcher_stats now;
 	ck_assert_int_eq(ferry_dispatcher_get_stats(dispatcher, &now), 0);
 	ck_assert_uint_eq(now.accepted, now.done + now.rejected + now.expired + now.kept + now.queued +
-	                                    now.outstanding);
+	                                    now.outstanding + now.returned);
 	return now;
 }
 

@@ -32,6 +32,8 @@ struct notes {
 	void (*on_outcome)(struct ferry_handoff *handoff);
 	void (*on_lost)(struct ferry_dispatcher_worker *worker);
 	void (*on_ready)(struct ferry_dispatcher_worker *worker);
+	unsigned int returned;
+	struct ferry_handoff *back; /* the last one that was returned: the test's */
 	unsigned int depth;
 };
 
@@ -42,6 +44,7 @@ void on_outcome(struct ferry_dispatcher *from, struct ferry_handoff *handoff,
                 enum ferry_handoff_outcome outcome, int reason, void *context);
 void set_timeouts(int64_t queue_usec, int64_t answer_usec);
 void open_dispatcher(void);
+void open_dispatcher_for_returns(void);
 
 struct ferry_dispatcher_stats dispatcher_stats(void);
 void free_dispatcher(void);

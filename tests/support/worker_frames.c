@@ -12,7 +12,9 @@ size_t worker_frame(unsigned char *out, uint16_t type, const void *payload, size
 size_t worker_hello_frame(unsigned char *out, uint32_t credits)
 {
 	unsigned char payload[HANDOFF_WIRE_HELLO_SIZE];
-	handoff_wire_hello_put(payload, &(struct handoff_wire_hello){1, 1, credits, 0});
+	handoff_wire_hello_put(payload,
+	                       &(struct handoff_wire_hello){HANDOFF_WIRE_VERSION_MIN,
+	                                                    HANDOFF_WIRE_VERSION_MAX, credits, 0});
 	return worker_frame(out, HANDOFF_WIRE_HELLO, payload, sizeof(payload));
 }
 

@@ -24,7 +24,7 @@ TEST(the_worker_sends_its_hello_first)
 	struct answer hello = expect_frame(HELLO);
 	ck_assert_uint_eq(hello.length, HELLO_SIZE);
 	ck_assert_uint_eq(get_number(hello.payload, 2), 1);
-	ck_assert_uint_eq(get_number(hello.payload + 2, 2), 1);
+	ck_assert_uint_eq(get_number(hello.payload + 2, 2), 2);
 	ck_assert_uint_eq(get_number(hello.payload + 4, 4), 256);
 	ck_assert_uint_eq(get_number(hello.payload + 8, 8), 0);
 	ck_assert_uint_eq(get_number(hello.payload + 16, 8), 0);
@@ -77,8 +77,8 @@ static const struct {
     {1, 1, HELLO_SIZE, 0},
     {1, 9, HELLO_SIZE, 0},
     {1, 65535, HELLO_SIZE + 40, 0}, /* of a later version */
-    {2, 2, HELLO_SIZE, -EPROTONOSUPPORT},
-    {2, 65535, HELLO_SIZE, -EPROTONOSUPPORT},
+    {3, 3, HELLO_SIZE, -EPROTONOSUPPORT},
+    {3, 65535, HELLO_SIZE, -EPROTONOSUPPORT},
     {0, 1, HELLO_SIZE, -EPROTO},
     {0, 0, HELLO_SIZE, -EPROTO},
     {2, 1, HELLO_SIZE, -EPROTO},

@@ -1,0 +1,38 @@
+#ifndef FERRY_HANDOFF_WORKER_FIELDS_H
+#define FERRY_HANDOFF_WORKER_FIELDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ferry/worker.h"
+
+#include "handoff/handoff.h"
+
+/* The worker's fields, for worker.c and returning.c. */
+
+struct ferry_worker {
+	struct ferry_message_stream *stream;
+	const struct ferry_worker_callbacks *callbacks;
+	void *context;
+	struct event *timer;
+	struct ferry_worker_stats stats;
+
+	uint64_t epoch;       /* the channel's number */
+	unsigned int version; /* spoken on the channel; 0 before the dispatcher's HELLO */
+	unsigned int credits;
+	struct handoff_list returning; /* returned, and not taken by the kernel as a whole */
+
+	uint64_t claim_end; /* the stream position behind the newest claim */
+	bool claiming;      /* the claim waits for room in the channel, its message is deferred */
+
+	bool serving;        /* handoff_received runs */
+	uint64_t serving_id; /* for this handoff */
+	bool done_sent;      /* for this handoff */
+
+	bool drain_requested; /* the dispatcher's DRAIN has arrived */
+	bool drained;         /* our DRAIN was sent */
+	bool short_of_slots;
+	bool freed;
+};
+
+#endif
