@@ -102,7 +102,8 @@ struct ferry_dispatcher_stats {
 	uint64_t credits;      /**< the sum of the workers' credits now */
 	uint64_t workers;      /**< workers with a channel now */
 	uint64_t returned;     /**< handoffs that workers have returned */
-	uint64_t reserved[4];  /**< for later versions */
+	uint64_t refused;      /**< handoffs back in the queue because the worker did not claim them */
+	uint64_t reserved[3];  /**< for later versions */
 };
 
 /**
@@ -138,13 +139,18 @@ FERRY_EXPORT int ferry_dispatcher_set_choice(struct ferry_dispatcher *dispatcher
 FERRY_EXPORT int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispatcher,
                                                   unsigned int limit);
 
+/** Sets how many handoffs one worker may have that it has not claimed, whatever its credits; 256 at first. A worker
+ *  that does not read gets no more. -EINVAL: @p dispatcher is NULL, or @p limit is 0. Since 0.1. */
+FERRY_EXPORT int ferry_dispatcher_set_unclaimed_limit(struct ferry_dispatcher *dispatcher,
+                                                      unsigned int limit);
+
 /**
  * Sets the deadlines; both 5 seconds at first.
  *
  * @param dispatcher the dispatcher
- * @param queue the time after ferry_dispatcher_hand_off() for which a handoff may wait in the queue;
- *        holds for the handoffs that are in it now too. A handoff that is with a worker at that time
- *        stays there; if it comes back, and no worker takes it at once, it expires.
+ * @param queue the time for which a handoff may wait in the queue; holds for the handoffs that are in it now too. A
+ *        handoff that comes back from a worker may wait as long again, three times at most. The time of a handoff
+ *        whose descriptor did not arrive, at a worker that has no descriptor slot, goes on.
  * @param answer the time for which a worker that owes an answer may send none. After it the channel is
  *        fenced. Every answer restarts it, so that a worker with many handoffs in front of one is not
  *        late. It does not run while the kernel has no room for the worker's handoffs (ETOOMANYREFS,

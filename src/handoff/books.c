@@ -4,7 +4,7 @@
 
 #include "kernel/clock.h"
 
-enum { ATTEMPTS_MAX = 3 };
+enum { ATTEMPTS_MAX = 3, LOSSES_MAX = 16 };
 
 /* ---- the schedule of the turn ---- */
 
@@ -45,6 +45,19 @@ static void change_queue_length(struct ferry_dispatcher *dispatcher, int change)
 		books_want_turn(dispatcher);
 }
 
+/* Most of them enter last; one whose loss did not count waits since before that. */
+static void start_waiting(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
+{
+	struct ferry_handoff *before = TAILQ_LAST(&dispatcher->waiting, handoff_list);
+
+	while (before != NULL && before->queued_at > handoff->queued_at)
+		before = TAILQ_PREV(before, handoff_list, wait_link);
+	if (before == NULL)
+		TAILQ_INSERT_HEAD(&dispatcher->waiting, handoff, wait_link);
+	else
+		TAILQ_INSERT_AFTER(&dispatcher->waiting, before, handoff, wait_link);
+}
+
 /* A new handoff belongs at the end; one that comes back belongs at the start or near it. */
 void books_enqueue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
@@ -59,6 +72,9 @@ void books_enqueue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *ha
 		TAILQ_INSERT_HEAD(&dispatcher->queue, handoff, link);
 	else
 		TAILQ_INSERT_AFTER(&dispatcher->queue, before, handoff, link);
+	if (handoff->queued_at == 0)
+		handoff->queued_at = clock_now();
+	start_waiting(dispatcher, handoff);
 	handoff->state = HANDOFF_QUEUED;
 	change_queue_length(dispatcher, +1);
 }
@@ -66,6 +82,7 @@ void books_enqueue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *ha
 void books_dequeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
 	TAILQ_REMOVE(&dispatcher->queue, handoff, link);
+	TAILQ_REMOVE(&dispatcher->waiting, handoff, wait_link);
 	change_queue_length(dispatcher, -1);
 }
 
@@ -74,8 +91,9 @@ void books_take_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff 
 	TAILQ_REMOVE(&dispatcher->queue, handoff, link);
 }
 
-void books_confirm_first(struct ferry_dispatcher *dispatcher)
+void books_confirm_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
+	TAILQ_REMOVE(&dispatcher->waiting, handoff, wait_link);
 	change_queue_length(dispatcher, -1);
 }
 
@@ -126,15 +144,20 @@ void books_give_back(struct ferry_dispatcher *dispatcher, struct ferry_handoff *
 	close_account(dispatcher, handoff, HANDOFF_BACK);
 }
 
-void books_requeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff, bool charged)
+/* Each stay in the queue has the whole of the queue's time: a worker that hung has used up none of it. */
+void books_requeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
+                   enum books_charge charge)
 {
-	if (charged && handoff->attempt == ATTEMPTS_MAX) {
+	if (charge == BOOKS_EXCUSED && ++handoff->losses > LOSSES_MAX)
+		charge = BOOKS_CHARGED;
+	if (charge == BOOKS_CHARGED && handoff->attempt == ATTEMPTS_MAX) {
 		books_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED,
 		                  dispatcher->freed ? -ECANCELED : -EHOSTUNREACH);
 		return;
 	}
-	if (charged)
-		handoff->attempt++;
+	handoff->attempt += charge == BOOKS_CHARGED;
+	if (charge != BOOKS_EXCUSED)
+		handoff->queued_at = 0;
 	handoff->worker = NULL; /* the worker may be freed before the outcome callback runs */
 	books_enqueue(dispatcher, handoff);
 	books_want_turn(dispatcher);

@@ -37,6 +37,7 @@ struct ferry_dispatcher {
 
 	struct worker_list workers, ended;
 	struct handoff_list queue;    /* in the order in which they were accepted */
+	struct handoff_list waiting;  /* the same, in the order in which they entered it */
 	struct handoff_list outcomes; /* over; their outcome callback is pending */
 	struct handoff_ids ids;
 	uint64_t epoch;   /* of the newest channel */
@@ -45,6 +46,8 @@ struct ferry_dispatcher {
 	enum ferry_dispatch_choice choice;
 	unsigned int queue_length, queue_limit;
 	int64_t queue_usec, answer_usec;
+	unsigned int unclaimed_limit; /* of one worker */
+	bool overdue;                 /* the deadline of a queued handoff had passed in the last turn */
 	bool full, full_notified;
 	bool running; /* the turn is */
 	bool again;   /* another turn was requested while this one runs */
@@ -66,7 +69,7 @@ void books_dequeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *ha
 /* Takes the first handoff out of the queue, for an attempt to send it. It counts as queued until one of
  * the next two follows: books_confirm_first(), or books_return_first() after a failure. */
 void books_take_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff);
-void books_confirm_first(struct ferry_dispatcher *dispatcher);
+void books_confirm_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff);
 void books_return_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff);
 
 /* Sets the length at which the queue is full. */
@@ -79,9 +82,16 @@ void books_end_handoff(struct ferry_dispatcher *dispatcher, struct ferry_handoff
 /* Gives a handoff that is in no list back to the owner: its callback becomes pending. */
 void books_give_back(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff);
 
-/* Queues a handoff that a worker had, in front of all that were accepted later. `charged`: that counts
- * as an attempt. After the last attempt it ends instead. */
+/* How a handoff comes back from a worker. */
+enum books_charge {
+	BOOKS_CHARGED, /* that counts as an attempt */
+	BOOKS_FREE,    /* the worker has not looked at it */
+	BOOKS_EXCUSED  /* the worker had no descriptor slot, and has stated that; LOSSES_MAX times */
+};
+
+/* Queues a handoff that a worker had, in front of all that were accepted later. After the last attempt it ends
+ * instead. */
 void books_requeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
-                   bool charged);
+                   enum books_charge charge);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "handoff/books.h"
 #include "handoff/dispatcher_worker.h"
+#include "kernel/clock.h"
 
 /*
  * Which worker gets a handoff. A dispatcher has few workers, so each choice compares all of them.
@@ -10,7 +11,8 @@
 static bool is_eligible(const struct ferry_dispatcher_worker *worker)
 {
 	return worker->version != 0 && !worker->draining && !worker->broken &&
-	       worker->outstanding < worker->credits;
+	       worker->outstanding < worker->credits &&
+	       worker->unclaimed_count < worker->dispatcher->unclaimed_limit;
 }
 
 /* Rendezvous hashing: each worker has a score for the key, and the highest score wins. A worker that
@@ -30,6 +32,8 @@ static bool is_better(const struct ferry_dispatcher_worker *worker,
 {
 	enum ferry_dispatch_choice choice = worker->dispatcher->choice;
 
+	if (worker->avoided != best->avoided)
+		return best->avoided;
 	if (choice == FERRY_DISPATCH_BY_KEY && handoff->has_key)
 		return score_for_key(handoff->key, worker->name) > score_for_key(handoff->key, best->name);
 	if (choice != FERRY_DISPATCH_ROUND_ROBIN && worker->outstanding != best->outstanding)
@@ -41,9 +45,13 @@ struct ferry_dispatcher_worker *choice_pick_worker(const struct ferry_dispatcher
                                                    const struct ferry_handoff *handoff)
 {
 	struct ferry_dispatcher_worker *worker, *best = NULL;
+	int64_t now = clock_now();
 
-	TAILQ_FOREACH (worker, &dispatcher->workers, link)
+	TAILQ_FOREACH (worker, &dispatcher->workers, link) {
+		if (worker->avoided && worker->avoid_until <= now)
+			worker->avoided = false;
 		if (is_eligible(worker) && (best == NULL || is_better(worker, best, handoff)))
 			best = worker;
+	}
 	return best;
 }

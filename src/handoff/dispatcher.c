@@ -18,6 +18,7 @@
 enum {
 	QUEUE_LIMIT = 1024,
 	DEADLINE = 5 * CLOCK_SECOND,
+	UNCLAIMED_LIMIT = 256,            /* of one worker */
 	MEMORY_PAUSE = CLOCK_SECOND / 50, /* until a handoff is tried again that failed with -ENOMEM */
 	CALLBACKS_PER_TURN = 256          /* then the loop runs its other events */
 };
@@ -64,23 +65,36 @@ static void place_queued(struct ferry_dispatcher *dispatcher)
 		if (status < 0)
 			books_return_first(dispatcher, handoff);
 		else
-			books_confirm_first(dispatcher);
+			books_confirm_first(dispatcher, handoff);
 	}
 	if (status == -ENOMEM)
 		books_wake_at(dispatcher, clock_now() + MEMORY_PAUSE);
 }
 
-static void expire_queued(struct ferry_dispatcher *dispatcher, int64_t now)
+static bool is_overdue(const struct ferry_dispatcher *dispatcher,
+                       const struct ferry_handoff *handoff, int64_t now)
+{
+	return handoff != NULL && handoff->queued_at + dispatcher->queue_usec <= now;
+}
+
+/* This process may have been busy or stopped, with the answers that free credits unread in the channels. A handoff
+ * expires therefore only if its deadline has passed in two turns, and the loop has read all channels before the
+ * second. */
+static void expire_queued(struct ferry_dispatcher *dispatcher, int64_t now, bool channels_read)
 {
 	struct ferry_handoff *handoff;
+	bool expire = dispatcher->overdue && channels_read;
 
-	while ((handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL &&
-	       handoff->accepted_at + dispatcher->queue_usec <= now) {
+	while (expire && is_overdue(dispatcher, handoff = TAILQ_FIRST(&dispatcher->waiting), now)) {
 		books_dequeue(dispatcher, handoff);
 		books_end_handoff(dispatcher, handoff, FERRY_HANDOFF_EXPIRED, -ETIMEDOUT);
 	}
-	if (handoff != NULL)
-		books_wake_at(dispatcher, handoff->accepted_at + dispatcher->queue_usec);
+	handoff = TAILQ_FIRST(&dispatcher->waiting);
+	dispatcher->overdue = is_overdue(dispatcher, handoff, now);
+	if (dispatcher->overdue)
+		books_wake_at(dispatcher, now);
+	else if (handoff != NULL)
+		books_wake_at(dispatcher, handoff->queued_at + dispatcher->queue_usec);
 }
 
 /* ---- workers ---- */
@@ -251,7 +265,7 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
 	dispatcher->running = true;
 	end_late_workers(dispatcher, now, (what & EV_TIMEOUT) != 0);
 	place_queued(dispatcher);
-	expire_queued(dispatcher, now);
+	expire_queued(dispatcher, now, (what & EV_TIMEOUT) != 0);
 	dispatcher->again = false;
 	while (!dispatcher->freed && count < CALLBACKS_PER_TURN && notify_next(dispatcher))
 		count++;
@@ -283,10 +297,12 @@ int ferry_dispatcher_new(struct ferry_dispatcher **out, struct event_base *base,
 	TAILQ_INIT(&dispatcher->workers);
 	TAILQ_INIT(&dispatcher->ended);
 	TAILQ_INIT(&dispatcher->queue);
+	TAILQ_INIT(&dispatcher->waiting);
 	TAILQ_INIT(&dispatcher->outcomes);
 	dispatcher->queue_limit = QUEUE_LIMIT;
 	dispatcher->queue_usec = DEADLINE;
 	dispatcher->answer_usec = DEADLINE;
+	dispatcher->unclaimed_limit = UNCLAIMED_LIMIT;
 	*out = dispatcher;
 	return 0;
 }
@@ -325,7 +341,8 @@ int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher, struct ferry_
 		return status;
 	handoff->outcome_cb = outcome;
 	handoff->context = context;
-	handoff->accepted_at = clock_now();
+	handoff->queued_at = 0;
+	handoff->losses = 0;
 	/* Handoffs that wait go first. */
 	status = TAILQ_EMPTY(&dispatcher->queue) ? place_handoff(dispatcher, handoff) : -EAGAIN;
 	if (status < 0 && dispatcher->queue_length >= dispatcher->queue_limit) {
@@ -363,6 +380,15 @@ int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispatcher, unsign
 	if (dispatcher == NULL || limit == 0)
 		return -EINVAL;
 	books_set_queue_limit(dispatcher, limit);
+	return 0;
+}
+
+int ferry_dispatcher_set_unclaimed_limit(struct ferry_dispatcher *dispatcher, unsigned int limit)
+{
+	if (dispatcher == NULL || limit == 0)
+		return -EINVAL;
+	dispatcher->unclaimed_limit = limit;
+	books_want_turn(dispatcher);
 	return 0;
 }
 

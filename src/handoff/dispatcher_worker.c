@@ -27,7 +27,9 @@
 
 enum {
 	/* For the transport's queue of descriptors. Credits bound how many handoffs are in a channel. */
-	FDS_QUEUED_MAX = 1024 * 1024
+	FDS_QUEUED_MAX = 1024 * 1024,
+	AVOID_USEC_MIN = 10000,
+	AVOID_USEC_MAX = 5000000
 };
 
 /* ---- sending ---- */
@@ -138,9 +140,25 @@ static void note_claimed(struct ferry_dispatcher_worker *worker, struct ferry_ha
 	TAILQ_REMOVE(&worker->unclaimed, handoff, link);
 	worker->unclaimed_count--;
 	TAILQ_INSERT_TAIL(&worker->claimed, handoff, link);
+	if (worker->dispatcher->queue_length > 0) /* the worker may get another */
+		books_want_turn(worker->dispatcher);
 	handoff->state = HANDOFF_CLAIMED;
 	handoff_close_fd(handoff);
 	handoff_drop_bytes(handoff);
+}
+
+/* A worker that has not served a handoff is chosen last for a while, longer each time. */
+static void avoid_worker(struct ferry_dispatcher_worker *worker)
+{
+	int64_t usec = worker->avoid_usec * 2;
+
+	if (usec < AVOID_USEC_MIN)
+		usec = AVOID_USEC_MIN;
+	if (usec > AVOID_USEC_MAX)
+		usec = AVOID_USEC_MAX;
+	worker->avoid_usec = usec;
+	worker->avoid_until = clock_now() + usec;
+	worker->avoided = true;
 }
 
 /* A loss counts as an attempt, except at a worker that has stated 0 credits. That one gets no handoffs
@@ -148,8 +166,30 @@ static void note_claimed(struct ferry_dispatcher_worker *worker, struct ferry_ha
 static void requeue_lost(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	COUNT(worker, lost);
+	avoid_worker(worker);
 	unlist_handoff(worker, handoff);
-	books_requeue(worker->dispatcher, handoff, worker->credits > 0);
+	books_requeue(worker->dispatcher, handoff, worker->credits > 0 ? BOOKS_CHARGED : BOOKS_EXCUSED);
+}
+
+/* Nobody has seen an unclaimed one: another worker may serve it. */
+static void on_reject(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
+                      int reason)
+{
+	avoid_worker(worker);
+	if (handoff->state == HANDOFF_CLAIMED) {
+		end_handoff(worker, handoff, FERRY_HANDOFF_REJECTED, reason);
+		return;
+	}
+	COUNT(worker, refused);
+	unlist_handoff(worker, handoff);
+	books_requeue(worker->dispatcher, handoff, BOOKS_CHARGED);
+}
+
+static void on_done(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
+{
+	worker->avoid_usec = 0;
+	worker->avoided = false;
+	end_handoff(worker, handoff, FERRY_HANDOFF_DONE, 0);
 }
 
 /* The handoff that an answer names. NULL: the worker does not have it, or the answer is for another
@@ -180,9 +220,9 @@ static const char *on_answer(struct ferry_dispatcher_worker *worker, uint16_t ty
 	if (handoff == NULL)
 		COUNT(worker, stale);
 	else if (type == HANDOFF_WIRE_REJECT)
-		end_handoff(worker, handoff, FERRY_HANDOFF_REJECTED, answer.reason);
+		on_reject(worker, handoff, answer.reason);
 	else if (type == HANDOFF_WIRE_DONE && handoff->state == HANDOFF_CLAIMED)
-		end_handoff(worker, handoff, FERRY_HANDOFF_DONE, 0);
+		on_done(worker, handoff);
 	else if (type == HANDOFF_WIRE_CLAIM && handoff->state == HANDOFF_SENT)
 		note_claimed(worker, handoff);
 	else if (type == HANDOFF_WIRE_LOST && handoff->state == HANDOFF_SENT)
@@ -274,6 +314,14 @@ static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsign
 	return NULL;
 }
 
+/* A worker that states its credits has looked at its descriptor slots: it is chosen as before. */
+static const char *on_credits(struct ferry_dispatcher_worker *worker, const unsigned char *payload,
+                              size_t length)
+{
+	worker->avoided = false;
+	return handoff_wire_credits_get(payload, length, &worker->credits);
+}
+
 static void start_draining(struct ferry_dispatcher_worker *worker)
 {
 	if (worker->draining)
@@ -295,7 +343,7 @@ static const char *on_message(struct ferry_dispatcher_worker *worker, struct fen
 	else if (worker->version == 0)
 		fault = "something before its hello";
 	else if (type == HANDOFF_WIRE_CREDITS)
-		fault = handoff_wire_credits_get(payload, length, &worker->credits);
+		fault = on_credits(worker, payload, length);
 	else if (type == HANDOFF_WIRE_DRAIN)
 		start_draining(worker);
 	else if (type == HANDOFF_WIRE_RETURN)
@@ -363,7 +411,8 @@ static void requeue_unclaimed(struct ferry_dispatcher_worker *worker, uint64_t s
 		bool oldest = handoff == TAILQ_FIRST(&worker->unclaimed);
 		COUNT(worker, fenced);
 		unlist_handoff(worker, handoff);
-		books_requeue(worker->dispatcher, handoff, oldest && handoff->frame_end <= sent_position);
+		books_requeue(worker->dispatcher, handoff,
+		              oldest && handoff->frame_end <= sent_position ? BOOKS_CHARGED : BOOKS_FREE);
 	}
 }
 

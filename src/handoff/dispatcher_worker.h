@@ -29,7 +29,10 @@ struct ferry_dispatcher_worker {
 	unsigned int outstanding, unclaimed_count; /* in both lists, and in the first */
 	unsigned int credits;
 	int64_t answered_at; /* when it last answered, or was added */
-	uint64_t retries;    /* of its transport, when the deadline was last checked */
+	bool avoided; /* others are chosen first, until the time: it has refused or lost handoffs */
+	int64_t avoid_until;
+	int64_t avoid_usec; /* for so long the last time; 0: it has served one since */
+	uint64_t retries;   /* of its transport, when the deadline was last checked */
 
 	unsigned int version;                /* spoken on the channel; 0 before its HELLO */
 	bool draining;                       /* it gets no more handoffs */

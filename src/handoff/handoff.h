@@ -44,10 +44,13 @@ struct ferry_handoff {
 	struct ferry_dispatcher_worker *worker; /* the one that has it, or had it last */
 	TAILQ_ENTRY(ferry_handoff) link; /* of the queue, a worker's list, or the pending outcomes */
 	uint32_t place;                  /* in the table of ids */
-	uint64_t frame_end;  /* SENT: the position in the channel's stream at which its frame ends */
-	int64_t sent_at;     /* 0: never */
-	int64_t accepted_at; /* by ferry_dispatcher_hand_off() */
-	uint64_t order;      /* in which handoffs were accepted */
+	uint64_t frame_end; /* SENT: the position in the channel's stream at which its frame ends */
+	int64_t sent_at;    /* 0: never */
+	int64_t
+	    queued_at; /* since then it waits for a worker; stays after a loss that does not count */
+	TAILQ_ENTRY(ferry_handoff) wait_link; /* QUEUED: of the dispatcher's waiting ones */
+	unsigned int losses;                  /* that did not count as an attempt */
+	uint64_t order;                       /* in which handoffs were accepted */
 	ferry_handoff_outcome_cb outcome_cb;
 	void *context;
 	enum ferry_handoff_outcome outcome;

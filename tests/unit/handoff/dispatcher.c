@@ -238,20 +238,102 @@ TEST(a_rejected_handoff_keeps_its_reason)
 	add_peer(&peers[0], 4);
 	hand_off(0);
 	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
-	peer_put_answer(&peers[0], HANDOFF_WIRE_REJECT, peers[0].frame.id, peers[0].frame.epoch,
-	                -EBADMSG);
-	expect_outcome(0, FERRY_HANDOFF_REJECTED, -EBADMSG);
-	ck_assert(notes.of[0].has_fd);
-	hand_off(1);
-	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
 	peer_answer(&peers[0], HANDOFF_WIRE_CLAIM);
 	peer_put_answer(&peers[0], HANDOFF_WIRE_REJECT, peers[0].frame.id, peers[0].frame.epoch, 4711);
-	expect_outcome(1, FERRY_HANDOFF_REJECTED, 4711);
-	ck_assert(!notes.of[1].has_fd);
+	expect_outcome(0, FERRY_HANDOFF_REJECTED, 4711);
+	ck_assert(!notes.of[0].has_fd);
 	ck_assert_uint_eq(dispatcher_stats().outstanding, 0);
 	free_dispatcher();
 	close_peer(&peers[0]);
-	close_clients(2);
+	close_clients(1);
+}
+
+static void refuse(struct peer *peer)
+{
+	peer_expect(peer, HANDOFF_WIRE_HANDOFF);
+	peer_put_answer(peer, HANDOFF_WIRE_REJECT, peer->frame.id, peer->frame.epoch, -EBADMSG);
+}
+
+TEST(a_handoff_that_was_refused_unclaimed_goes_elsewhere)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 4);
+	hand_off(0);
+	refuse(&peers[0]);
+	peer_expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	ck_assert_uint_eq(peers[1].frame.attempt, 2);
+	peer_answer(&peers[1], HANDOFF_WIRE_CLAIM);
+	peer_answer(&peers[1], HANDOFF_WIRE_DONE);
+	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
+	ck_assert_uint_eq(dispatcher_stats().refused, 1);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(1);
+}
+
+TEST(three_refusals_end_a_handoff)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	for (unsigned int i = 0; i < 3; i++)
+		refuse(&peers[0]);
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -EHOSTUNREACH);
+	ck_assert(notes.of[0].has_fd);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+
+/* The second worker serves, and the first refuses: after ten refusals it is avoided for five seconds. */
+TEST(a_worker_that_refuses_is_chosen_last)
+{
+	enum { REFUSALS = 10, COUNT = 8 };
+
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	for (unsigned int i = 0; i < REFUSALS; i++) {
+		hand_off(i);
+		peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+		peer_answer(&peers[0], HANDOFF_WIRE_CLAIM);
+		peer_answer(&peers[0], HANDOFF_WIRE_REJECT);
+		expect_outcome(i, FERRY_HANDOFF_REJECTED, 0);
+	}
+	add_peer(&peers[1], COUNT);
+	for (unsigned int i = REFUSALS; i < REFUSALS + COUNT + 1; i++)
+		hand_off(i);
+	struct ferry_dispatcher_stats first;
+	ck_assert_int_eq(ferry_dispatcher_worker_get_stats(peers[0].worker, &first), 0);
+	ck_assert_uint_eq(first.sent, REFUSALS + 1); /* the other has no credit left */
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(REFUSALS + COUNT + 1);
+}
+
+TEST(a_worker_that_claims_nothing_gets_a_bounded_number)
+{
+	enum { LIMIT = 3 };
+
+	open_dispatcher();
+	ck_assert_int_eq(ferry_dispatcher_set_unclaimed_limit(NULL, 1), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_set_unclaimed_limit(dispatcher, 0), -EINVAL);
+	ck_assert_int_eq(ferry_dispatcher_set_unclaimed_limit(dispatcher, LIMIT), 0);
+	add_peer(&peers[0], UINT32_MAX);
+	for (unsigned int i = 0; i < 10; i++)
+		hand_off(i);
+	ck_assert_uint_eq(dispatcher_stats().unclaimed, LIMIT);
+	ck_assert_uint_eq(dispatcher_stats().queued, 10 - LIMIT);
+	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	peer_answer(&peers[0], HANDOFF_WIRE_CLAIM);
+	pump_turns(3);
+	ck_assert_uint_eq(dispatcher_stats().unclaimed, LIMIT);
+	ck_assert_uint_eq(dispatcher_stats().queued, 9 - LIMIT);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(10);
 }
 
 TEST_CASE("queue");
