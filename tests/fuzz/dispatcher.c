@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ferry/dispatcher.h"
@@ -20,12 +21,14 @@ static struct {
 	unsigned int handed_off, outcomes, workers_lost;
 	unsigned int outcomes_of[HANDOFFS];
 	bool full;
+	int copies[HANDOFFS]; /* of what was handed off */
 
 	struct {
 		struct ferry_dispatcher_worker *worker; /* NULL: none, or gone */
 		int socket;                             /* of its own end; -1: none */
 		uint64_t epoch;
 		uint64_t ids[IDS]; /* of the handoffs that it has read */
+		uint64_t inodes[IDS];
 		unsigned int id_count;
 	} peers[WORKERS];
 } all;
@@ -46,6 +49,22 @@ static void on_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff
 	if (outcome == FERRY_HANDOFF_EXPIRED)
 		FUZZ_CHECK(ferry_handoff_get_fd(handoff) >= 0);
 	all.outcomes++;
+}
+
+/* In place of the outcome. */
+static void handoff_returned(struct ferry_dispatcher *dispatcher,
+                             struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
+                             void *context)
+{
+	(void)worker, (void)context;
+	struct ferry_handoff_info info;
+
+	FUZZ_CHECK(ferry_handoff_get_info(handoff, &info) == 0);
+	unsigned int *count = info.context;
+	FUZZ_CHECK(dispatcher == all.dispatcher && ++*count == 1);
+	FUZZ_CHECK(ferry_handoff_get_fd(handoff) >= 0);
+	all.outcomes++;
+	ferry_handoff_free(handoff);
 }
 
 static void worker_lost(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker,
@@ -72,6 +91,7 @@ static void full_changed(struct ferry_dispatcher *dispatcher, bool full, void *c
 static const struct ferry_dispatcher_callbacks callbacks = {
     .worker_lost = worker_lost,
     .full_changed = full_changed,
+    .handoff_returned = handoff_returned,
 };
 
 static void check_sums(void)
@@ -81,11 +101,12 @@ static void check_sums(void)
 	FUZZ_CHECK(ferry_dispatcher_get_stats(all.dispatcher, &stats) == 0);
 	FUZZ_CHECK(stats.accepted == all.handed_off);
 	FUZZ_CHECK(stats.accepted == stats.done + stats.rejected + stats.expired + stats.kept +
-	                                 stats.queued + stats.outstanding);
+	                                 stats.queued + stats.outstanding + stats.returned);
 	FUZZ_CHECK(stats.sent == stats.outstanding + stats.done + stats.rejected + stats.kept +
-	                             stats.lost + stats.fenced);
+	                             stats.lost + stats.fenced + stats.refused + stats.returned);
 	FUZZ_CHECK(stats.claimed >= stats.done + stats.kept);
-	FUZZ_CHECK(all.outcomes <= stats.done + stats.rejected + stats.expired + stats.kept);
+	FUZZ_CHECK(all.outcomes <=
+	           stats.done + stats.rejected + stats.expired + stats.kept + stats.returned);
 }
 
 /* ---- the dispatcher's owner ---- */
@@ -125,15 +146,19 @@ static void hand_off(void)
 
 	if (all.handed_off == HANDOFFS)
 		return;
-	FUZZ_CHECK(ferry_handoff_new(&handoff, memfd_create("fuzz", MFD_CLOEXEC)) == 0);
+	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+	FUZZ_CHECK(ferry_handoff_new(&handoff, fd) == 0);
 	ferry_handoff_set_key(handoff, &all.handed_off, sizeof(all.handed_off));
+	int copy = dup(fd);
 	int status = ferry_dispatcher_hand_off(all.dispatcher, handoff, on_outcome,
 	                                       &all.outcomes_of[all.handed_off]);
 	FUZZ_CHECK(status == 0 || status == -ENOBUFS);
-	if (status == 0)
-		all.handed_off++;
-	else
+	if (status != 0) {
 		ferry_handoff_free(handoff);
+		close(copy);
+		return;
+	}
+	all.copies[all.handed_off++] = copy;
 }
 
 static void act(unsigned int how, unsigned int i)
@@ -152,6 +177,14 @@ static void act(unsigned int how, unsigned int i)
 
 /* ---- the workers ---- */
 
+static void note_handoff(unsigned int i, const unsigned char *payload)
+{
+	unsigned int at = all.peers[i].id_count++ % IDS;
+
+	all.peers[i].ids[at] = little_endian_get(payload, 8);
+	all.peers[i].inodes[at] = little_endian_get(payload + 16, 8);
+}
+
 static void look(unsigned int i)
 {
 	struct fuzz_message message;
@@ -160,7 +193,7 @@ static void look(unsigned int i)
 		if (message.type == HANDOFF_WIRE_HELLO)
 			all.peers[i].epoch = little_endian_get(message.payload + 8, 8);
 		else if (message.type == HANDOFF_WIRE_HANDOFF)
-			all.peers[i].ids[all.peers[i].id_count++ % IDS] = little_endian_get(message.payload, 8);
+			note_handoff(i, message.payload);
 	}
 }
 
@@ -178,6 +211,34 @@ static void answer(unsigned int i, unsigned int how, struct fuzz_input *input)
 	handoff_wire_answer_put(payload, &content);
 	fuzz_send_message(all.peers[i].socket, (uint16_t)(HANDOFF_WIRE_CLAIM + how % 4), payload,
 	                  sizeof(payload), 0, NULL, 0);
+}
+
+static int find_copy(uint64_t inode)
+{
+	struct stat status;
+
+	for (unsigned int i = 0; i < all.handed_off; i++)
+		if (fstat(all.copies[i], &status) == 0 && status.st_ino == inode)
+			return all.copies[i];
+	return STDIN_FILENO;
+}
+
+/* Correct except perhaps for the epoch, the descriptor, and the number of bytes. */
+static void give_back(unsigned int i, struct fuzz_input *input)
+{
+	unsigned int about = fuzz_byte(input), bytes = fuzz_byte(input) * 16;
+	unsigned char payload[HANDOFF_WIRE_HANDOFF_SIZE + 1 + 255 * 16] = {0};
+	uint64_t inode = all.peers[i].inodes[about % IDS];
+	int fd = find_copy(inode + ((about & 64) != 0));
+	const struct handoff_wire_handoff content = {
+	    .id = all.peers[i].ids[about % IDS],
+	    .epoch = all.peers[i].epoch + (about >> 7),
+	    .bytes_length = bytes,
+	};
+
+	handoff_wire_handoff_put(payload, &content);
+	fuzz_send_message(all.peers[i].socket, HANDOFF_WIRE_RETURN, payload,
+	                  HANDOFF_WIRE_HANDOFF_SIZE + 1 + bytes, 1, &fd, 1);
 }
 
 static void send_credits(unsigned int i, struct fuzz_input *input)
@@ -213,6 +274,8 @@ static void step(struct fuzz_input *input)
 		fuzz_peer_step(all.peers[i].socket, (what & 7) | how << 3, input);
 	else if ((what & 7) == 5)
 		look(i);
+	else if ((what & 7) == 6 && how == 7)
+		give_back(i, input);
 	else if ((what & 7) == 6)
 		answer(i, how, input);
 	else if ((how & 1) == 0)
@@ -246,8 +309,10 @@ static void end(void)
 	check_sums();
 	ferry_dispatcher_free(all.dispatcher);
 	FUZZ_CHECK(all.outcomes == all.handed_off);
-	for (unsigned int i = 0; i < all.handed_off; i++)
+	for (unsigned int i = 0; i < all.handed_off; i++) {
 		FUZZ_CHECK(all.outcomes_of[i] == 1);
+		close(all.copies[i]);
+	}
 	for (unsigned int i = 0; i < WORKERS; i++)
 		close_peer(i);
 }
