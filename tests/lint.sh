@@ -38,7 +38,8 @@ tidy)
 	# One process for each file: with several, version 14 sees uninitialised va_lists.
 	need clang-tidy-14
 	sed -n 's/^ *"file": "\(.*\)",*$/\1/p' "$FERRY_BUILD/compile_commands.json" |
-		grep -vF "$FERRY_BUILD/" | sort -u | each clang-tidy-14 --quiet -p "$FERRY_BUILD"
+		grep -vF "$FERRY_BUILD/" | sort -u | tr '\n' '\0' |
+		xargs -0 -n 1 -P "$(nproc)" clang-tidy-14 --quiet -p "$FERRY_BUILD"
 	;;
 cppcheck)
 	need cppcheck

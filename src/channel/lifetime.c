@@ -1,5 +1,6 @@
 #include "channel/lifetime.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "channel/ready.h"
@@ -32,6 +33,7 @@ static void finish_free(struct ferry_poller *poller)
 {
 	if (poller->abandoned)
 		LIST_REMOVE(poller, abandoned_link);
+	assert(LIST_FIRST(&abandoned) != poller); /* for the static analyzer */
 	poller->abandoned = false;
 	(void)wait_turn(&poller->loop);
 	ready_clear_freed(poller);

@@ -72,7 +72,9 @@ int address_open_directory(const char *path, const char **name)
 	}
 	*name = last;
 	const int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	return fd;
 }
 
 int address_in_directory(struct address *address, const char *path, int directory)

@@ -110,8 +110,7 @@ static struct ferry_file_producer *new_producer(struct ferry_transport *transpor
 
 struct outgoing_file *file_producer_adopt(void *argument, const struct file_source *source)
 {
-	struct ferry_file_producer *producer = new_producer(argument, source, NULL, NULL);
-	return producer != NULL ? &producer->file : NULL;
+	return (struct outgoing_file *)new_producer(argument, source, NULL, NULL);
 }
 
 int ferry_transport_send_file(struct ferry_file_producer **out, struct ferry_transport *transport,

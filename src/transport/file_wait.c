@@ -260,7 +260,8 @@ static bool wait_for_piece(struct file_wait *wait)
 		return wait_a_while(wait);
 	if (wait->event == NULL && !make_wait_event(wait, event_fd))
 		return false;
-	return event_add(wait->event, queued ? &(struct timeval){.tv_usec = QUEUED_USEC} : NULL) == 0;
+	const struct timeval timeout = {.tv_usec = QUEUED_USEC};
+	return event_add(wait->event, queued ? &timeout : NULL) == 0;
 }
 
 /* Waits for the disk. False: the source may have its next bytes, or the loop must wait for them itself. */

@@ -24,7 +24,7 @@ static bool read_one(struct reading *reading, struct message_header *header,
                      const uint8_t **payload)
 {
 	if (reading->left < MESSAGE_HEADER_SIZE || message_header_get(reading->bytes, header) != NULL ||
-	    reading->left - MESSAGE_HEADER_SIZE < header->length)
+	    header->refusal || reading->left - MESSAGE_HEADER_SIZE < header->length)
 		return false;
 	*payload = reading->bytes + MESSAGE_HEADER_SIZE;
 	reading->bytes += MESSAGE_HEADER_SIZE + header->length;

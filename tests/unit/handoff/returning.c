@@ -330,7 +330,9 @@ static size_t return_frame(unsigned char *out, size_t bytes_length)
 	};
 	size_t length = HANDOFF_WIRE_HANDOFF_SIZE + 1 + bytes_length;
 
-	message_header_put(out, &(struct message_header){HANDOFF_WIRE_RETURN, (uint32_t)length, 1});
+	message_header_put(out, &(struct message_header){.type = HANDOFF_WIRE_RETURN,
+	                                                 .length = (uint32_t)length,
+	                                                 .fd_count = 1});
 	handoff_wire_handoff_put(payload, &wire);
 	memset(payload + HANDOFF_WIRE_HANDOFF_SIZE, 'b', 1 + bytes_length);
 	payload[HANDOFF_WIRE_HANDOFF_SIZE] = 0;
