@@ -262,8 +262,8 @@ FERRY_EXPORT void ferry_transport_free(struct ferry_transport *transport);
  * @param[out] out the bufferevent, which the caller owns
  * @retval 0 done
  * @retval -EINVAL an argument is NULL, or @p transport uses pipes
- * @retval -EBUSY descriptors or files are queued; received descriptors are pending because of a pause;
- *         a producer is registered; the connection or its sending half is closing; or a message
+ * @retval -EBUSY descriptors or files are queued; received descriptors are pending because of a pause, or
+ *         behind the one whose callback runs; a producer is registered; the connection or its sending half is closing; or a message
  *         stream owns @p transport
  * @retval -ENOTCONN the connection is over
  * @retval -ENOMEM out of memory

@@ -70,9 +70,10 @@ static void enqueue(struct piece *piece)
 
 static void unlink_piece(struct piece **list, const struct piece *piece)
 {
-	while (*list != piece)
+	while (*list != NULL && *list != piece)
 		list = &(*list)->next;
-	*list = piece->next;
+	if (*list != NULL)
+		*list = piece->next;
 }
 
 static void take_out(struct piece *piece)

@@ -54,11 +54,11 @@ int socket_is_listening(int fd)
 	return listening > 0 ? 1 : listening;
 }
 
-short socket_get_hang_up(int fd)
+int socket_get_hang_up(int fd)
 {
 	struct pollfd entry = {.fd = fd};
 
-	return poll(&entry, 1, 0) > 0 ? (short)(entry.revents & (POLLHUP | POLLERR)) : 0;
+	return poll(&entry, 1, 0) > 0 ? entry.revents & (POLLHUP | POLLERR) : 0;
 }
 
 int socket_get_cookie(int fd, uint64_t *cookie)

@@ -23,7 +23,7 @@ int socket_get_protocol(int fd);
 int socket_is_listening(int fd);
 
 /* poll(2): POLLHUP and POLLERR, as far as they are set. 0 also for a negative descriptor. */
-short socket_get_hang_up(int fd);
+int socket_get_hang_up(int fd);
 
 /* SO_COOKIE: the socket's number in this kernel, the same for every copy of the descriptor. -ENOPROTOOPT
  * before Linux 4.6. */

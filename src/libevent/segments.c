@@ -101,7 +101,7 @@ static int find_places(struct evbuffer *buffer, struct evbuffer_file_segment *se
 		status = find_flags(&chains, places.header, &places.flags);
 	if (status == 0)
 		status = find_fd(segment, &places.fd);
-	if (status == 0 && memcmp(chains.segment + places.header, &segment, sizeof(segment)) != 0)
+	if (status == 0 && memcmp(chains.segment + places.header, &segment, sizeof(void *)) != 0)
 		status = -ENOTSUP;
 	return status;
 }

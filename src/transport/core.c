@@ -52,7 +52,7 @@ bool transport_peer_has_closed(const struct ferry_transport *transport)
 
 	if (transport->peer_closed || transport_is_over(transport))
 		return transport->peer_closed;
-	short read_end = socket_get_hang_up(bufferevent_getfd(rearm->bev));
+	int read_end = socket_get_hang_up(bufferevent_getfd(rearm->bev));
 	if (transport_is_connecting(transport))
 		return false;
 	if (transport->on_pipes && transport->pipe_write_fd != transport->pipe_read_fd)

@@ -197,8 +197,11 @@ void transport_deliver_fds(struct ferry_transport *transport, const struct ancil
 		hand_to_reader(transport, ancillary, length);
 		return;
 	}
-	while (next < ancillary->count && is_ready_for_fd(transport))
+	while (next < ancillary->count && is_ready_for_fd(transport)) {
+		transport->in.fds_follow = next + 1 < ancillary->count || ancillary->truncated;
 		deliver_fd(transport, ancillary->fds[next++]);
+	}
+	transport->in.fds_follow = false;
 	if (next < ancillary->count)
 		add_pending(transport, ancillary->fds + next, ancillary->count - next);
 	if (ancillary->truncated && is_ready_for_fd(transport))

@@ -62,6 +62,7 @@ struct transport_in {
 		unsigned int count;
 		bool loss; /* the kernel dropped others */
 	} pending;
+	bool fds_follow; /* a descriptor's callback runs, and others of the same read come behind it */
 	size_t
 	    rest; /* OUT_BROKEN: bytes of the peer that are left in the socket, and are still to be read */
 	const struct transport_reader *reader;

@@ -117,10 +117,13 @@ int __wrap_listen(int fd, int backlog)
 
 int __wrap_openat(int directory, const char *name, int flags, ...)
 {
-	va_list arguments;
-	va_start(arguments, flags);
-	const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
-	va_end(arguments);
+	mode_t mode = 0;
+	if ((flags & O_CREAT) != 0) {
+		va_list arguments;
+		va_start(arguments, flags);
+		mode = va_arg(arguments, mode_t);
+		va_end(arguments);
+	}
 	return disturb(false) ? -1 : __real_openat(directory, name, flags, mode);
 }
 

@@ -153,7 +153,7 @@ static void set_up(void)
 {
 	memset(&sandbox, 0, sizeof(sandbox));
 	make_directory();
-	strcpy(deep, socket_path);
+	snprintf(deep, sizeof(deep), "%s", socket_path);
 	*strrchr(deep, '/') = '\0';
 	for (int i = 0; i < DEEP; i++) {
 		snprintf(deep + strlen(deep), sizeof(deep) - strlen(deep), "/%060d", i);

@@ -172,8 +172,8 @@ TEST(a_segment_that_is_added_several_times_arrives_as_often)
 		ck_assert_int_eq(evbuffer_add_file_segment(output_of_sender(), segment, i, 100), 0);
 	evbuffer_file_segment_free(segment);
 	finish_stream();
-	for (int i = 0; i < 5; i++)
-		expect_range((uint64_t)(500 + i), 100);
+	for (uint64_t i = 0; i < 5; i++)
+		expect_range(500 + i, 100);
 	expect_end();
 	close_link();
 }

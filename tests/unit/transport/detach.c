@@ -282,6 +282,38 @@ TEST(detaching_is_refused_while_received_descriptors_are_pending)
 	close_all();
 }
 
+static unsigned int refusals;
+
+static void detach_at_fd(struct recorder *at, char event)
+{
+	struct bufferevent *back;
+
+	if (event != EVENT_FD)
+		return;
+	int status = ferry_transport_detach(at->transport, &back);
+	if (status == 0)
+		at->transport = NULL;
+	else
+		refusals++;
+	ck_assert(status == 0 || status == -EBUSY);
+}
+
+TEST(detaching_is_refused_while_more_descriptors_of_one_read_follow)
+{
+	int fds[3] = {STDERR_FILENO, STDERR_FILENO, STDERR_FILENO};
+
+	make_bev(PAIR_UNIX);
+	attach();
+	recorder.hook = detach_at_fd;
+	refusals = 0;
+	ck_assert_int_eq(wire_send(ends[1], "x", 1, fds, 3), 1);
+	while (recorder.transport != NULL)
+		pump_turns(1);
+	ck_assert_uint_eq(refusals, 2);
+	ck_assert_uint_eq(recorder.fd_count, 3);
+	close_all();
+}
+
 TEST(detaching_is_refused_while_the_connection_closes_and_when_it_is_over)
 {
 	static char block[1 << 20];
