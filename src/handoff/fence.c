@@ -33,11 +33,10 @@ struct reader {
 	uint64_t left;         /* bytes of its payload that are not read yet */
 };
 
-static ssize_t receive(struct reader *reader, unsigned char *to, size_t size)
+static ssize_t receive(struct reader *reader, struct iovec vector)
 {
 	union ancillary_input room;
 	struct ancillary ancillary;
-	struct iovec vector = {to, size};
 	struct msghdr message = {
 	    .msg_iov = &vector,
 	    .msg_iovlen = 1,
@@ -65,7 +64,7 @@ static bool read_more(struct reader *reader)
 
 	ssize_t count = evbuffer_remove(reader->rest->input, to, room);
 	while (count <= 0) {
-		count = receive(reader, to, room);
+		count = receive(reader, (struct iovec){to, room});
 		if (count == 0 || (count < 0 && count != -EINTR))
 			return false;
 	}

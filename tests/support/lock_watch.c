@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -44,7 +43,8 @@ int __wrap_ftruncate(int fd, off_t length);
 
 int __wrap_listen(int fd, int backlog);
 
-int __wrap_openat(int directory, const char *name, int flags, ...);
+/* A caller that creates nothing passes no mode, and the kernel then reads none. */
+int __wrap_openat(int directory, const char *name, int flags, mode_t mode);
 
 ssize_t __wrap_pwrite(int fd, const void *data, size_t length, off_t offset);
 
@@ -115,15 +115,8 @@ int __wrap_listen(int fd, int backlog)
 	return disturb(false) ? -1 : __real_listen(fd, backlog);
 }
 
-int __wrap_openat(int directory, const char *name, int flags, ...)
+int __wrap_openat(int directory, const char *name, int flags, mode_t mode)
 {
-	mode_t mode = 0;
-	if ((flags & O_CREAT) != 0) {
-		va_list arguments;
-		va_start(arguments, flags);
-		mode = va_arg(arguments, mode_t);
-		va_end(arguments);
-	}
 	return disturb(false) ? -1 : __real_openat(directory, name, flags, mode);
 }
 
