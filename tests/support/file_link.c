@@ -36,6 +36,8 @@ void open_link(int kind)
 			setsockopt(fds[1], SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 		}
 		recorder_open(&sender, fds[0], &recorder_protocol);
+		/* The far end stays open until the test has looked at it. */
+		ferry_transport_set_linger_timeout(sender.transport, &(struct timeval){0});
 	}
 	pump_turns(2);
 }
