@@ -147,7 +147,8 @@ static void note_claimed(struct ferry_dispatcher_worker *worker, struct ferry_ha
 	handoff_drop_bytes(handoff);
 }
 
-/* A worker that has not served a handoff is chosen last for a while, longer each time. */
+/* A worker that has not claimed a handoff is chosen last for a while, longer each time. What it refuses after the
+ * claim is its application's business. */
 static void avoid_worker(struct ferry_dispatcher_worker *worker)
 {
 	int64_t usec = worker->avoid_usec * 2;
@@ -175,11 +176,11 @@ static void requeue_lost(struct ferry_dispatcher_worker *worker, struct ferry_ha
 static void on_reject(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
                       int reason)
 {
-	avoid_worker(worker);
 	if (handoff->state == HANDOFF_CLAIMED) {
 		end_handoff(worker, handoff, FERRY_HANDOFF_REJECTED, reason);
 		return;
 	}
+	avoid_worker(worker);
 	COUNT(worker, refused);
 	unlist_handoff(worker, handoff);
 	books_requeue(worker->dispatcher, handoff, BOOKS_CHARGED);

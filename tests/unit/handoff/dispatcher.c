@@ -287,30 +287,29 @@ TEST(three_refusals_end_a_handoff)
 	close_clients(1);
 }
 
-/* The second worker serves, and the first refuses: after ten refusals it is avoided for five seconds. */
+/* The second worker serves, and the first refuses: after twelve refusals it is avoided for five seconds. */
 TEST(a_worker_that_refuses_is_chosen_last)
 {
-	enum { REFUSALS = 10, COUNT = 8 };
+	enum { REFUSED = 4, COUNT = 8 };
 
 	open_dispatcher();
 	add_peer(&peers[0], 4);
-	for (unsigned int i = 0; i < REFUSALS; i++) {
+	for (unsigned int i = 0; i < REFUSED; i++) {
 		hand_off(i);
-		peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
-		peer_answer(&peers[0], HANDOFF_WIRE_CLAIM);
-		peer_answer(&peers[0], HANDOFF_WIRE_REJECT);
-		expect_outcome(i, FERRY_HANDOFF_REJECTED, 0);
+		for (unsigned int attempt = 0; attempt < 3; attempt++)
+			refuse(&peers[0]);
+		expect_outcome(i, FERRY_HANDOFF_EXPIRED, -EHOSTUNREACH);
 	}
 	add_peer(&peers[1], COUNT);
-	for (unsigned int i = REFUSALS; i < REFUSALS + COUNT + 1; i++)
+	for (unsigned int i = REFUSED; i < REFUSED + COUNT + 1; i++)
 		hand_off(i);
 	struct ferry_dispatcher_stats first;
 	ck_assert_int_eq(ferry_dispatcher_worker_get_stats(peers[0].worker, &first), 0);
-	ck_assert_uint_eq(first.sent, REFUSALS + 1); /* the other has no credit left */
+	ck_assert_uint_eq(first.sent, 3 * REFUSED + 1); /* the other has no credit left */
 	free_dispatcher();
 	close_peer(&peers[0]);
 	close_peer(&peers[1]);
-	close_clients(REFUSALS + COUNT + 1);
+	close_clients(REFUSED + COUNT + 1);
 }
 
 TEST(a_worker_that_claims_nothing_gets_a_bounded_number)
