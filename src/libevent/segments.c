@@ -58,6 +58,14 @@ static int find_header(struct evbuffer *buffer, const unsigned char *chain, size
 	return *header <= HEADER_MAX ? 0 : -ENOTSUP;
 }
 
+static const void *pointer_at(const unsigned char *bytes, size_t at)
+{
+	const void *pointer;
+
+	memcpy(&pointer, bytes + at, sizeof(pointer));
+	return pointer;
+}
+
 static int find_flags(const struct chains *chains, size_t header, size_t *place)
 {
 	for (size_t at = 0; at + sizeof(unsigned int) <= header; at += sizeof(unsigned int)) {
@@ -101,7 +109,7 @@ static int find_places(struct evbuffer *buffer, struct evbuffer_file_segment *se
 		status = find_flags(&chains, places.header, &places.flags);
 	if (status == 0)
 		status = find_fd(segment, &places.fd);
-	if (status == 0 && memcmp(chains.segment + places.header, &segment, sizeof(void *)) != 0)
+	if (status == 0 && pointer_at(chains.segment, places.header) != segment)
 		status = -ENOTSUP;
 	return status;
 }

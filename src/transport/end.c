@@ -385,8 +385,8 @@ static int check_detach(const struct ferry_transport *transport)
 	const struct marks *marks = &transport->out.stream.marks;
 	bool closing = transport->life == TRANSPORT_CLOSING || transport->out.half == OUT_CLOSING ||
 	               transport->in.close_due;
-	bool received = transport->in.pending.count > 0 || transport->in.pending.loss ||
-	                transport->in.fds_follow;
+	bool received =
+	    transport->in.pending.count > 0 || transport->in.pending.loss || transport->in.fds_follow;
 
 	if (transport_is_over(transport))
 		return -ENOTCONN;

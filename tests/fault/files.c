@@ -300,6 +300,9 @@ static bool open_link(void)
 		make_pair(run.scenario->link == UNIX ? PAIR_UNIX : PAIR_TCP, fds);
 		run.far = fds[1];
 		status = make_swept_transport(&run.transport, run.loop, fds[0]);
+		/* The far end closes when the run is over. */
+		if (status == 0)
+			ferry_transport_set_linger_timeout(run.transport, &(struct timeval){0});
 	}
 	arm();
 	note_error(status);

@@ -35,7 +35,7 @@ static void open_exact(const struct ferry_protocol *protocol)
 static bool send_message(size_t length, unsigned int count)
 {
 	static unsigned char bytes[PIECE_MAX];
-	int fds[WIRE_MAX_FDS];
+	int fds[WIRE_MAX_FDS] = {0};
 
 	for (size_t i = 0; i < length; i++)
 		bytes[i] = support_byte(sent.bytes + i);

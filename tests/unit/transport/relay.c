@@ -145,7 +145,7 @@ static struct {
 static void send_piece(int socket, size_t length, unsigned int count)
 {
 	unsigned char bytes[PIECE_MAX];
-	int fds[WIRE_MAX_FDS];
+	int fds[WIRE_MAX_FDS] = {0};
 
 	for (size_t i = 0; i < length; i++)
 		bytes[i] = support_byte(layout.bytes + i);
@@ -275,7 +275,7 @@ static bool count_what_comes(void *argument)
 
 static int send_copies(int socket, unsigned int count)
 {
-	int fds[WIRE_MAX_FDS];
+	int fds[WIRE_MAX_FDS] = {0};
 
 	for (unsigned int i = 0; i < count; i++)
 		fds[i] = STDERR_FILENO;
