@@ -63,14 +63,15 @@ static bool owes_nothing(const struct ferry_transport *transport)
 }
 
 /* The peer has closed both halves, or the connection is broken. Reports the end of the peer's half, as a read would;
- * if bytes are unread, or that half has ended before, the end of ours. Unread bytes of a peer that was owed nothing
- * wait for the user alone, who finds them and a clean end behind them. */
+ * if bytes are unread, or that half has ended before, the end of ours. Bytes of a peer that was owed nothing wait for
+ * the user alone, who finds them and a clean end behind them. */
 static void notice_gone(struct ferry_transport *transport, int error)
 {
 	bool unread = has_unread(bufferevent_getfd(transport->rearm.bev));
 	bool shut = transport->out.half == OUT_SHUT;
+	bool undelivered = unread || transport->in.half == IN_EOF_UNDELIVERED;
 
-	if (error == 0 && unread && transport_is_open(transport) && owes_nothing(transport))
+	if (error == 0 && undelivered && transport_is_open(transport) && owes_nothing(transport))
 		return;
 	if (error == 0 && !unread && transport->in.half == IN_OPEN && transport_is_open(transport) &&
 	    transport->protocol.table != NULL)

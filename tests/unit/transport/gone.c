@@ -261,7 +261,7 @@ static short reported;
 static void note_event(struct bufferevent *bev, short what, void *context)
 {
 	(void)bev, (void)context;
-	reported |= what;
+	reported = (short)(reported | what);
 }
 
 /* _i: whether a dry source is queued. */

@@ -326,7 +326,7 @@ TEST(what_a_gone_peer_has_sent_passes_a_paused_relay)
 
 /* ---- ends ---- */
 
-static short hang_up_of(int socket)
+static int hang_up_of(int socket)
 {
 	struct pollfd entry = {.fd = socket};
 	return poll(&entry, 1, 0) > 0 ? entry.revents : 0;
