@@ -15,7 +15,7 @@ if [ -z "${FERRY_WORK:-}" ]; then
 	trap 'exit 130' INT TERM
 fi
 memory=3500 # MiB
-seconds=280
+seconds=570
 
 if ! command -v spin >/dev/null; then
 	echo "SKIPPED: no spin"
