@@ -245,14 +245,6 @@ static unsigned int highest_version(const struct ferry_dispatcher *dispatcher)
 	return offers_return(dispatcher) ? HANDOFF_WIRE_VERSION_MAX : HANDOFF_WIRE_VERSION_MIN;
 }
 
-static bool is_same_descriptor(const struct ferry_handoff *handoff, int fd)
-{
-	struct handoff_wire_identity arrived;
-
-	return handoff_identify(fd, &arrived) == 0 && arrived.kind == handoff->identity.kind &&
-	       arrived.cookie == handoff->identity.cookie && arrived.device == handoff->identity.device;
-}
-
 /* The worker has closed its copy: from now on the descriptor here is the only one, whatever is missing. */
 static void take_back(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
                       const struct handoff_wire_handoff *wire, struct fence_message *message)
@@ -287,7 +279,7 @@ static const char *on_return(struct ferry_dispatcher_worker *worker, struct fenc
 	struct ferry_handoff *handoff = find_answered(worker, &answer);
 	if (handoff == NULL || handoff->state != HANDOFF_CLAIMED)
 		COUNT(worker, stale);
-	else if (message->fd >= 0 && !is_same_descriptor(handoff, message->fd))
+	else if (message->fd >= 0 && !handoff_is_descriptor(message->fd, &handoff->identity))
 		return "another descriptor than it was given";
 	else
 		take_back(worker, handoff, &wire, message);

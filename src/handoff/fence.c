@@ -150,14 +150,9 @@ static void deliver_message(struct reader *reader,
                             void (*message)(void *argument, struct fence_message *message),
                             void *argument)
 {
-	struct fence_message whole = {
-	    .type = reader->header.type,
-	    .payload = reader->payload,
-	    .length = reader->stored,
-	    .cut = reader->stored<reader->header.length, .fd = reader->arrived> 0
-	               ? reader->rest->arrivals->fds[0]
-	               : -1,
-	};
+	bool cut = reader->stored < reader->header.length;
+	int fd = reader->arrived > 0 ? reader->rest->arrivals->fds[0] : -1;
+	struct fence_message whole = {reader->header.type, reader->payload, reader->stored, cut, fd};
 
 	message(argument, &whole);
 	if (reader->arrived > 0)

@@ -59,6 +59,14 @@ int handoff_identify(int fd, struct handoff_wire_identity *identity)
 	return identify_by_stat(fd, status != -ENOTSOCK && status != -EBADF, identity);
 }
 
+bool handoff_is_descriptor(int fd, const struct handoff_wire_identity *identity)
+{
+	struct handoff_wire_identity own;
+
+	return handoff_identify(fd, &own) == 0 && own.kind == identity->kind &&
+	       own.cookie == identity->cookie && own.device == identity->device;
+}
+
 /* ---- making and freeing ---- */
 
 int ferry_handoff_new(struct ferry_handoff **out, int fd)

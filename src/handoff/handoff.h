@@ -63,6 +63,9 @@ TAILQ_HEAD(handoff_list, ferry_handoff);
  * descriptor that the kernel does not send (io_uring). */
 int handoff_identify(int fd, struct handoff_wire_identity *identity);
 
+/* Whether the descriptor has this identity. */
+bool handoff_is_descriptor(int fd, const struct handoff_wire_identity *identity);
+
 /* Makes `handoff` of a received payload and its descriptor, without a copy: it is valid as long as the
  * payload. */
 void handoff_view(struct ferry_handoff *handoff, const struct handoff_wire_handoff *wire, int fd);

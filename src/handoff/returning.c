@@ -39,8 +39,8 @@ void returning_fail(struct ferry_worker *worker)
 	struct ferry_handoff *handoff;
 
 	returning_settle(worker);
-	while ((handoff = TAILQ_FIRST(&worker->returning)) !=
-	       NULL) { /* empty once the worker is freed */
+	/* The list is empty once a callback has freed the worker. */
+	while ((handoff = TAILQ_FIRST(&worker->returning)) != NULL) {
 		give_up_return(worker, handoff);
 		if (worker->callbacks->return_failed != NULL)
 			worker->callbacks->return_failed(worker, handoff->id, handoff, worker->context);
@@ -99,8 +99,8 @@ int ferry_worker_return(struct ferry_worker *worker, uint64_t id, struct ferry_h
 	handoff->frame_end = end;
 	TAILQ_INSERT_TAIL(&worker->returning, handoff, link);
 	worker->done_sent |= worker->serving && id == worker->serving_id;
-	message_stream_flush(
-	    worker->stream); /* a claim may run a callback in it, and free the worker */
+	/* A claim may run a callback in it, and free the worker. */
+	message_stream_flush(worker->stream);
 	if (worker->freed)
 		return 0;
 	returning_settle(worker);

@@ -235,16 +235,6 @@ static void report_loss(struct ferry_worker *worker, const struct handoff_wire_h
 	send_answer_or_end(worker, HANDOFF_WIRE_LOST, wire, 0);
 }
 
-static bool is_what_was_sent(const struct ferry_message *message,
-                             const struct handoff_wire_identity *sent)
-{
-	struct handoff_wire_identity arrived;
-
-	return handoff_identify(ferry_message_get_fd(message, 0), &arrived) == 0 &&
-	       arrived.kind == sent->kind && arrived.cookie == sent->cookie &&
-	       arrived.device == sent->device;
-}
-
 static void receive_handoff(struct ferry_worker *worker, struct ferry_message *message)
 {
 	struct handoff_wire_handoff wire;
@@ -265,7 +255,7 @@ static void receive_handoff(struct ferry_worker *worker, struct ferry_message *m
 	worker->stats.received++;
 	if (ferry_message_get_fds_lost(message) > 0)
 		report_loss(worker, &wire);
-	else if (!is_what_was_sent(message, &wire.identity))
+	else if (!handoff_is_descriptor(ferry_message_get_fd(message, 0), &wire.identity))
 		refuse_handoff(worker, &wire);
 	else
 		claim_handoff(worker, message, &wire);
