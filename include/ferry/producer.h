@@ -48,7 +48,8 @@ struct ferry_producer_callbacks {
 	/** Write no more: the connection has ended; or the peer is gone and only what it had sent is still to be
 	 *  delivered; or it has ended its half and the protocol has no read_connection_lost; or it has
 	 *  closed, and a half-close waited for the producer. The producer is already unregistered. Runs from the loop, before
-	 *  connection_lost; or inside ferry_transport_free(). May be NULL. */
+	 *  connection_lost; or inside ferry_transport_free(). May be NULL: if the peer is gone while the producer
+	 *  waits, resume_producing runs once more instead, from the loop, and a write in it returns -EPIPE. */
 	void (*stop_producing)(void *context);
 
 	/** Reserved for later versions; leave NULL. */

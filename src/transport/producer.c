@@ -17,8 +17,8 @@ struct producer {
 	struct ferry_transport *transport;
 	const struct ferry_producer_callbacks *callbacks;
 	void *context;
-	bool paused; /* push: pause_producing was called last */
-	bool asked;  /* pull: resume_producing was called, and nothing was written since */
+	/* For resume_producing. Push: pause_producing was called last. Pull: the last chunk was written. */
+	bool waits;
 };
 
 /* The mark if libevent's high-water mark is 0. */
@@ -64,9 +64,9 @@ static void push_queued(void *argument)
 {
 	struct producer *producer = argument;
 
-	if (producer->paused || !over_high(producer->transport))
+	if (producer->waits || !over_high(producer->transport))
 		return;
-	producer->paused = true;
+	producer->waits = true;
 	run_outside_loop(producer->transport, producer->callbacks->pause_producing, producer->context);
 }
 
@@ -75,26 +75,36 @@ static void push_sent(void *argument, bool empty)
 	(void)empty;
 	struct producer *producer = argument;
 
-	if (!producer->paused || !under_low(producer->transport))
+	if (!producer->waits || !under_low(producer->transport))
 		return;
-	producer->paused = false;
+	producer->waits = false;
 	producer->callbacks->resume_producing(producer->context);
 }
 
 static void pull_queued(void *argument)
 {
 	struct producer *producer = argument;
-	producer->asked = false;
+	producer->waits = true;
 }
 
 static void pull_sent(void *argument, bool empty)
 {
 	struct producer *producer = argument;
 
-	if (!empty || producer->asked)
+	if (!empty || !producer->waits)
 		return;
-	producer->asked = true;
+	producer->waits = false;
 	producer->callbacks->resume_producing(producer->context);
+}
+
+/* A producer that waits, and has no way to be told, waits no longer: its next write fails. It may hold reading paused
+ * meanwhile, and the connection would never end. */
+static bool waits_untold(const struct producer *producer)
+{
+	const struct ferry_transport *transport = producer->transport;
+
+	return producer->callbacks->stop_producing == NULL && producer->waits &&
+	       transport->out.half == OUT_BROKEN && !transport_is_over(transport);
 }
 
 static void connection_ended(void *argument)
@@ -103,9 +113,12 @@ static void connection_ended(void *argument)
 	const struct ferry_transport *transport = producer->transport;
 	const struct ferry_producer_callbacks *callbacks = producer->callbacks;
 	void *context = producer->context;
+	bool untold = waits_untold(producer);
 
 	free(producer);
-	if (callbacks->stop_producing != NULL)
+	if (untold)
+		callbacks->resume_producing(context);
+	else if (callbacks->stop_producing != NULL)
 		run_outside_loop(transport, callbacks->stop_producing, context);
 }
 
@@ -125,7 +138,7 @@ static int register_producer(struct ferry_transport *transport,
 	struct producer *producer = malloc(sizeof(*producer));
 	if (producer == NULL)
 		return -ENOMEM;
-	*producer = (struct producer){transport, callbacks, context, false, false};
+	*producer = (struct producer){transport, callbacks, context, mode == FERRY_PRODUCER_PULL};
 	transport_set_watcher(transport, mode == FERRY_PRODUCER_PUSH ? &push_watcher : &pull_watcher,
 	                      producer);
 	if (mode == FERRY_PRODUCER_PUSH)

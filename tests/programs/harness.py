@@ -79,7 +79,11 @@ class Child:
         """Sends SIGTERM. The program has to exit with 0, which a sanitizer with a report prevents."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(DEADLINE)
+        try:
+            status = self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         if status != 0:
             raise AssertionError(f"{self.name} ended with {status}: {self.text()}")
 

@@ -223,6 +223,38 @@ TEST(the_producer_is_stopped_though_the_end_waits_for_the_owner)
 	close_producing();
 }
 
+/* An owner that reads again when the producer is resumed, as an echo does. */
+static void resume_reading(void *context)
+{
+	struct producer *p = context;
+	p->resumed++;
+	ck_assert_int_eq(ferry_transport_write(producing.transport, "z", 1), -EPIPE);
+	ck_assert_int_eq(ferry_transport_resume_reading(producing.transport), 0);
+}
+
+/* Else the owner would wait for ever. _i: a push or a pull producer. */
+LOOP_TEST(a_waiting_producer_that_cannot_be_stopped_is_resumed_a_last_time, 2)
+{
+	static const struct ferry_producer_callbacks untold = {.resume_producing = resume_reading,
+	                                                       .pause_producing = producer_pause};
+
+	open_producing();
+	ck_assert_int_eq(ferry_transport_pause_reading(producing.transport), 0);
+	ck_assert_int_eq(wire_send(producing_ends[1], "rest", 4, NULL, 0), 4);
+	close(producing_ends[1]);
+	producing_ends[1] = -1;
+	write_bytes(1 << 20);
+	ck_assert_int_eq(
+	    ferry_transport_register_producer(producing.transport, &untold, &producer,
+	                                      _i == 0 ? FERRY_PRODUCER_PUSH : FERRY_PRODUCER_PULL),
+	    0);
+	pump_until_lost(&producing);
+	ck_assert_int_eq(producing.reason, -EPIPE);
+	ck_assert_uint_eq(recorder_length(&producing), 4);
+	ck_assert_uint_eq(producer.resumed, 1);
+	close_producing();
+}
+
 /* ---- whether the peer has closed ---- */
 
 static bool closed_at_end;
