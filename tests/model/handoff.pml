@@ -13,7 +13,7 @@
  * two of its steps, it is stopped for any length of time (the others move, however often, and it does
  * not), a timer of the dispatcher runs out at any moment, a write is short, a channel is full, a
  * descriptor is lost on the way, a worker sends an answer twice or sends nonsense, the dispatcher dies.
- * docs/model.md lists the parts that are left out, and the differences of the runs.
+ * docs/model.md lists the parts that are left out, and the differences of the runs. return.pml has the way back.
  *
  * One step of a process of the model is one system call, or the work between two of them, which no
  * other process can observe.

@@ -1,13 +1,17 @@
 #!/bin/sh
-# Searches every run of the handoff protocol: handoff.pml with spin. Exit status 77: spin is not installed.
-# Usage: run.sh [WHAT…]   (without: holds, reach, and every mutation)
+# Searches every run of the handoff protocol: handoff.pml and return.pml with spin. Exit status 77: spin is not
+# installed.
+# Usage: run.sh [WHAT…]   (without: everything but `long`)
 #   holds              the properties hold, in each of the configurations below
 #   reach              the situations that the properties are about do occur
 #   mutation.NAME      the search finds the broken rule, by the property that it breaks
 #   long               larger configurations: some minutes, up to 3 GB
+#   return.holds, return.reach, return.mutation.NAME
+#                      the same for the way back
 set -eu
 
-model=$(cd "$(dirname "$0")" && pwd)/handoff.pml
+models=$(cd "$(dirname "$0")" && pwd)
+model=$models/handoff.pml
 : "${FERRY_CC:=cc}"
 if [ -z "${FERRY_WORK:-}" ]; then
 	FERRY_WORK=$(mktemp -d)
@@ -44,7 +48,7 @@ verify()
 	}
 	status=0
 	# shellcheck disable=SC2086 # words
-	timeout "$seconds" ./pan -m10000 $search >out 2>&1 || status=$?
+	timeout "$seconds" ./pan -m20000 $search >out 2>&1 || status=$?
 	# A search that stopped at an error is not complete. Any other incomplete search is a failure.
 	if [ "$status" -ne 0 ] || ! grep -q '^State-vector .*errors: [01]$' out ||
 		grep -Eq 'max search depth too small|out of memory|MEMLIM bound|hash table full' out ||
@@ -63,7 +67,7 @@ holds()
 	if ! grep -q '^State-vector .*errors: 0$' out; then
 		shift 3
 		cat out
-		spin -k handoff.pml.trail -p -g "$@" "$model" | tail -n 200 || true
+		spin -k "$(basename "$model").trail" -p -g "$@" "$model" | tail -n 200 || true
 		echo "$name: a property does not hold; the steps to that state are above"
 		return 1
 	fi
@@ -115,6 +119,9 @@ all_hold_long()
 	holds lies1 "$safety" -w25 -DNOISE=1 -DLIES=1 -DSTREAM=1 -DPROPERTY=BOOKS
 	holds shortage "$safety" -w25 -DSHORTAGE=1 -DSHORT_WRITES=1
 	holds roomy "$safety" -w25 -DHANDOFFS=3 -DCREDITS=3 -DROOM_DOWN=2 -DROOM_UP=2
+	model=$models/return.pml
+	holds return2 "$safety" -w24 -DCONNECTIONS=2 -DHANDOFFS=2
+	model=$models/handoff.pml
 }
 
 reaches()
@@ -184,12 +191,85 @@ mutation()
 	esac
 }
 
+# ---- the way back ----
+
+return_holds()
+{
+	# One connection that is handed off three times, or two that are handed off once.
+	holds return "$safety" -w22
+	holds noisy "$safety" -w22 -DNOISE=1 -DLOSSES=1 -DGONE=1
+	holds two "$safety" -w22 -DCONNECTIONS=2 -DHANDOFFS=1
+}
+
+return_reached()
+{
+	for situation in SERVED_AGAIN SAME_WORKER_AGAIN RETURN_DRAINED DEAD_AFTER_RETURN HALF_FENCED \
+		RETURN_REFUSED SERVED_ON RETURN_FOR_RECALL IDLE_AFTER_RECALL SERVED_OVER_OLD NO_ROOM
+	do
+		reaches "$situation"
+	done
+	for situation in STALE_RETURN SECOND_RETURN OTHER_DESCRIPTOR; do
+		reaches "$situation" -DNOISE=1
+	done
+	reaches LOST_DESCRIPTOR -DLOSSES=1
+	reaches GONE_HALFWAY -DGONE=1
+}
+
+return_mutation()
+{
+	case $1 in
+	close_early) breaks "$1" LOST -DCLOSE_EARLY=1 ;;
+	half_commits) breaks "$1" LOST -DHALF_COMMITS=1 ;;
+	half_counts) breaks "$1" ONCE -DHALF_COUNTS=1 ;;
+	half_unclosed) breaks "$1" COPIES -DHALF_UNCLOSED=1 ;;
+	no_drain) breaks "$1" LOST -DNO_DRAIN=1 ;;
+	no_fence) breaks "$1" LOST -DNO_FENCE=1 ;;
+	dropped) breaks "$1" LOST -DDROPPED=1 ;;
+	served_after) breaks "$1" ONCE -DSERVED_AFTER=1 ;;
+	copy_kept) breaks "$1" COPIES -DCOPY_KEPT=1 ;;
+	stale_counts) breaks "$1" ONCE -DSTALE_COUNTS=1 -DNOISE=1 ;;
+	twice_counts) breaks "$1" ONE_OUTCOME -DTWICE_COUNTS=1 -DNOISE=1 ;;
+	stale_unclosed) breaks "$1" COPIES -DSTALE_UNCLOSED=1 -DNOISE=1 ;;
+	any_descriptor) breaks "$1" SAME -DANY_DESCRIPTOR=1 -DNOISE=1 ;;
+	taken_without) breaks "$1" COPIES -DTAKEN_WITHOUT=1 -DLOSSES=1 ;;
+	old_peer) breaks "$1" LOST -DOLD_PEER=1 ;;
+	credit_lost) breaks "$1" BOOKS -DCREDIT_LOST=1 ;;
+	recall_of_idle) breaks "$1" RECALLED -DRECALL_OF_IDLE=1 ;;
+	*)
+		echo "$0: no mutation 'return.$1'" >&2
+		exit 2
+		;;
+	esac
+}
+
+# return_part holds | reach | mutation.NAME
+return_part()
+{
+	model=$models/return.pml
+	case $1 in
+	holds) return_holds ;;
+	reach) return_reached ;;
+	mutation.*) return_mutation "${1#mutation.}" ;;
+	*)
+		echo "$0: 'return.$1' is not one of return.holds, return.reach, return.mutation.NAME" >&2
+		exit 2
+		;;
+	esac
+	model=$models/handoff.pml
+}
+
 if [ $# -eq 0 ]; then
 	set -- holds reach
 	for name in claim_on_receipt callback_first half_a_claim no_fence no_drain one_id any_channel copy_kept \
 		credit_lost not_retried gone_unheard not_counted charge_nobody charge_all short_for_ever early_answer
 	do
 		set -- "$@" "mutation.$name"
+	done
+	set -- "$@" return.holds return.reach
+	for name in close_early half_commits half_counts half_unclosed no_drain no_fence dropped served_after copy_kept \
+		stale_counts twice_counts stale_unclosed any_descriptor taken_without old_peer credit_lost recall_of_idle
+	do
+		set -- "$@" "return.mutation.$name"
 	done
 fi
 for what in "$@"; do
@@ -198,8 +278,9 @@ for what in "$@"; do
 	long) all_hold_long ;;
 	reach) all_reached ;;
 	mutation.*) mutation "${what#mutation.}" ;;
+	return.*) return_part "${what#return.}" ;;
 	*)
-		echo "$0: '$what' is not one of holds, long, reach, mutation.NAME" >&2
+		echo "$0: '$what' is not one of holds, long, reach, mutation.NAME, return.…" >&2
 		exit 2
 		;;
 	esac
