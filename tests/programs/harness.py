@@ -10,6 +10,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -32,6 +33,16 @@ def wait_until(condition, what):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {DEADLINE} seconds")
         time.sleep(0.02)
+
+
+def many_clients(case, wanted):
+    """Raises the descriptor limit of this process for a test case, to the hard limit. Returns the number of clients
+    that the limit allows: wanted, or fewer, because proxy and worker have up to two descriptors for each, and spare
+    some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    case.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    return min(wanted, hard // 3)
 
 
 class Child:

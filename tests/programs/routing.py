@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import socket
 import struct
 import unittest
@@ -173,21 +172,15 @@ class Sticky(Case):
 
 
 class Full(Case):
-    def lift_limit(self, wanted):
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        self.assertGreaterEqual(hard, 2 * wanted + 1000)
-
     def test_a_thousand_clients_without_a_worker_are_all_answered_in_bounded_memory(self):
-        self.lift_limit(1000)
+        count = harness.many_clients(self, 1000)
         proxy = self.start("--queue", "100", "--queue-timeout", "200", "--max-clients", "200",
                            "--retry-after", "3",
                            config="listen 127.0.0.1:0\nservice www socket={directory}/w.sock\n")
         before = proxy.child.memory_kib("VmRSS")
         fds = proxy.child.fds()
         with contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(proxy.client()) for _ in range(1000)]
+            clients = [stack.enter_context(proxy.client()) for _ in range(count)]
             most = 0
             for client in clients:
                 client.send("GET / HTTP/1.1\r\nHost: a\r\nX: " + "x" * 2000 + "\r\n\r\n")
@@ -200,7 +193,7 @@ class Full(Case):
         self.assertIn("accepting is paused: no queue has room", proxy.text())
         self.assertIn("accepting resumes", proxy.text())
         grown = proxy.child.memory_kib("VmHWM") - before
-        print(f"{grown} KiB more for 1000 clients without a worker", flush=True)
+        print(f"{grown} KiB more for {count} clients without a worker", flush=True)
         if not harness.INSTRUMENTED:
             self.assertLess(grown, 4096)
         harness.wait_until(lambda: proxy.child.fds() <= fds, "descriptors are closed again")

@@ -30,15 +30,6 @@ class Case(unittest.TestCase):
     def assert_serves(self, server):
         self.assertEqual(server.ask("/").body, b"hello")
 
-    def many(self, wanted):
-        """Raises the descriptor limit of this process for a number of clients."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        self.assertGreaterEqual(hard, 2 * wanted + 1000,
-                                "the hard limit of descriptors is too low for this test")
-        return wanted
-
     def settle(self, server, children_fds):
         harness.wait_until(
             lambda: all(child.fds() <= count for child, count in children_fds.items()),
@@ -146,12 +137,12 @@ class Workers(Case):
         server.workers[0].process.send_signal(signal.SIGSTOP)
         self.addCleanup(server.workers[0].process.send_signal, signal.SIGCONT)
         with contextlib.ExitStack() as stack:
-            # More than the channel takes: about 700 bytes for each in the kernel, and the queue of ferry.
+            # More than the channel takes: over 2000 bytes for each in the kernel, and the queue of ferry.
             with open("/proc/sys/net/core/wmem_default", encoding="ascii") as file:
-                count = self.many(int(file.read()) // 500 + 200)
+                count = harness.many_clients(self, int(file.read()) // 2000 + 200)
             waiting = [stack.enter_context(server.client()) for _ in range(count)]
             for client in waiting:
-                client.send(REQUEST)
+                client.send(REQUEST[:-2] + b"X: " + b"x" * 2000 + b"\r\n\r\n")
             server.add_worker()
             for client in waiting:
                 self.assertEqual(client.read_answer().body, b"hello")
@@ -255,33 +246,36 @@ class Clients(Case):
 
     def test_1000_idle_connections_at_the_proxy(self):
         server = self.start(workers=1, proxy=("--head-timeout", "600"))
+        count = harness.many_clients(self, 1000)
+        half = count // 2
         fds = server.proxy.fds()
         with contextlib.ExitStack() as stack:
-            idle = [stack.enter_context(server.client()) for _ in range(self.many(1000))]
-            for client in idle[:500]:
+            idle = [stack.enter_context(server.client()) for _ in range(count)]
+            for client in idle[:half]:
                 client.send(REQUEST[:7])
-            harness.wait_until(lambda: server.proxy.fds() >= fds + 1000, "all are accepted")
+            harness.wait_until(lambda: server.proxy.fds() >= fds + count, "all are accepted")
             self.assert_serves(server)
-            for client in idle[:500]:
+            for client in idle[:half]:
                 client.send(REQUEST[7:])
-            for client in idle[:500]:
+            for client in idle[:half]:
                 self.assertEqual(client.read_answer().body, b"hello")
         harness.wait_until(lambda: server.proxy.fds() <= fds, "all are closed")
 
     def test_1000_idle_connections_at_a_worker(self):
         server = self.start(workers=1, worker=("--idle-timeout", "600"))
+        count = harness.many_clients(self, 1000)
         worker = server.workers[0]
         self.assert_serves(server)
         before = worker.memory_kib("VmRSS")
         with contextlib.ExitStack() as stack:
-            idle = [stack.enter_context(server.client()) for _ in range(self.many(1000))]
+            idle = [stack.enter_context(server.client()) for _ in range(count)]
             for client in idle:
                 self.assertEqual(client.ask("/").body, b"hello")
             self.assert_serves(server)
             grown = worker.memory_kib("VmRSS") - before
-            print(f"{grown / 1000:.2f} KiB of resident memory for an idle client", flush=True)
+            print(f"{grown / count:.2f} KiB of resident memory for an idle client", flush=True)
             if not harness.INSTRUMENTED:
-                self.assertLess(grown / 1000, 8)
+                self.assertLess(grown / count, 8)
             for client in idle:
                 self.assertEqual(client.ask("/").body, b"hello")
 
