@@ -2,7 +2,8 @@
  * ends when the worker, another process, has a reading bufferevent with that head.
  *
  * With `--batches` the measured work stands between two system calls that no other code makes.
- * handoff_calls.py finds the work in a trace by them. */
+ * handoff_calls.py finds the work in a trace by them. With `--workers N` the other process has N workers, each with
+ * its own channel: the dispatcher's own time must not grow with them. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -20,37 +21,47 @@
 #include "ferry/dispatcher.h"
 #include "ferry/worker.h"
 
-enum { CREDITS = 4096, BATCH_MAX = 1000 };
+enum { CREDITS = 4096, BATCH_MAX = 1000, WORKERS_MAX = 1000 };
 
 static const char head[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 static struct event_base *base;
+static unsigned int worker_count = 1;
+static int channels[WORKERS_MAX][2]; /* those of all workers but the first */
 
 /* ---- the worker ---- */
 
-static struct ferry_worker *worker;
+struct served {
+	struct ferry_worker *worker;
+	uint64_t id;
+};
 
 /* The client has closed: so do we. */
 static void on_event(struct bufferevent *bev, short what, void *argument)
 {
 	(void)what;
-	ferry_worker_done(worker, (uint64_t)(uintptr_t)argument);
+	struct served *served = argument;
+
+	ferry_worker_done(served->worker, served->id);
+	free(served);
 	bufferevent_free(bev);
 }
 
-static void handoff_received(struct ferry_worker *from, struct ferry_handoff *handoff,
+static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *handoff,
                              void *context)
 {
 	(void)context;
 	struct ferry_handoff_info info = {0};
 	struct bufferevent *bev = NULL;
+	struct served *served = malloc(sizeof(*served));
 
-	worker = from;
 	ferry_handoff_get_info(handoff, &info);
+	bench_need(served != NULL, "malloc");
+	*served = (struct served){worker, info.id};
 	bench_need(ferry_handoff_to_bufferevent(&bev, handoff, base, BEV_OPT_CLOSE_ON_FREE) == 0,
 	           "to_bufferevent");
 	bench_need(evbuffer_get_length(bufferevent_get_input(bev)) == sizeof(head) - 1, "head");
-	bufferevent_setcb(bev, NULL, NULL, on_event, (void *)(uintptr_t)info.id);
+	bufferevent_setcb(bev, NULL, NULL, on_event, served);
 	bufferevent_enable(bev, EV_READ);
 }
 
@@ -58,7 +69,8 @@ static void dispatcher_lost(struct ferry_worker *from, int reason, void *context
 {
 	(void)reason, (void)context;
 	ferry_worker_free(from);
-	event_base_loopexit(base, NULL);
+	if (--worker_count == 0)
+		event_base_loopexit(base, NULL);
 }
 
 static const struct ferry_worker_callbacks worker_callbacks = {
@@ -75,13 +87,24 @@ static struct ferry_transport *make_transport(int fd)
 	return transport;
 }
 
+static void add_worker(int fd)
+{
+	struct ferry_worker *worker = NULL;
+
+	bench_need(ferry_worker_new(&worker, make_transport(fd), &worker_callbacks, NULL) == 0,
+	           "worker");
+	bench_need(ferry_worker_set_credits(worker, CREDITS) == 0, "credits");
+}
+
 static void serve(int fd, void *argument)
 {
 	(void)argument;
 	base = event_base_new();
-	bench_need(ferry_worker_new(&worker, make_transport(fd), &worker_callbacks, NULL) == 0,
-	           "worker");
-	bench_need(ferry_worker_set_credits(worker, CREDITS) == 0, "credits");
+	add_worker(fd);
+	for (unsigned int i = 1; i < worker_count; i++) {
+		close(channels[i][0]);
+		add_worker(channels[i][1]);
+	}
 	event_base_dispatch(base);
 }
 
@@ -162,55 +185,100 @@ static void mark(const char *name)
 	bench_need(write(-1, name, strlen(name)) < 0, "mark");
 }
 
-static uint64_t run(unsigned int batches, unsigned int window, const char *name)
+struct cost {
+	uint64_t time, cpu; /* of the clock; of the dispatcher's thread */
+};
+
+static struct cost run(unsigned int batches, unsigned int window, const char *name)
 {
-	uint64_t time = 0;
+	struct cost cost = {0};
 
 	for (unsigned int i = 0; i < batches; i++) {
 		make_clients(BATCH_MAX);
 		mark(name);
-		uint64_t start = bench_now();
+		uint64_t start = bench_now(), start_cpu = bench_cpu();
 		hand_off(BATCH_MAX, window);
-		time += bench_now() - start;
+		cost.time += bench_now() - start;
+		cost.cpu += bench_cpu() - start_cpu;
 		mark("end");
 		drop_clients(BATCH_MAX);
 	}
-	return time;
+	return cost;
 }
 
 /* ---- the program ---- */
 
-static unsigned int count_batches(int argc, char **argv)
+static pid_t start_workers(void)
 {
-	if (argc == 3 && strcmp(argv[1], "--batches") == 0)
-		return (unsigned int)atoi(argv[2]);
-	return bench_is_quick(argc, argv) ? 2 : 50;
+	int channel;
+
+	for (unsigned int i = 1; i < worker_count; i++)
+		bench_pair(BENCH_UNIX, channels[i]);
+	pid_t child = bench_fork(BENCH_UNIX, serve, NULL, &channel);
+	base = event_base_new();
+	bench_need(ferry_dispatcher_new(&dispatcher, base, NULL, NULL) == 0, "dispatcher");
+	for (unsigned int i = 0; i < worker_count; i++) {
+		if (i > 0)
+			close(channels[i][1]);
+		bench_need(ferry_dispatcher_add_worker(NULL, dispatcher,
+		                                       make_transport(i > 0 ? channels[i][0] : channel),
+		                                       NULL) == 0,
+		           "add_worker");
+	}
+	while (stats().credits != (uint64_t)worker_count * CREDITS)
+		event_base_loop(base, EVLOOP_ONCE);
+	return child;
+}
+
+static void print_costs(const char *name, unsigned int batches, unsigned int window)
+{
+	char line[64];
+	double count = (double)batches * BATCH_MAX;
+	struct cost cost = run(batches, window, name);
+
+	snprintf(line, sizeof(line), "handoff_%s_us", name);
+	bench_print(line, (double)cost.time / count / 1000);
+	snprintf(line, sizeof(line), "handoff_%s_dispatcher_cpu_us", name);
+	bench_print(line, (double)cost.cpu / count / 1000);
+}
+
+static unsigned int take_number(const char *text, unsigned int most)
+{
+	int number = atoi(text);
+
+	bench_need(number > 0 && (unsigned int)number <= most, "a number out of range");
+	return (unsigned int)number;
+}
+
+/* Returns the number of batches. */
+static unsigned int read_arguments(int argc, char **argv)
+{
+	unsigned int batches = 50;
+
+	for (int i = 1; i < argc; i++) {
+		if (i + 1 < argc && strcmp(argv[i], "--batches") == 0)
+			batches = take_number(argv[++i], 1000000);
+		else if (i + 1 < argc && strcmp(argv[i], "--workers") == 0)
+			worker_count = take_number(argv[++i], WORKERS_MAX);
+		else
+			batches = bench_is_quick(2, (char *[]){argv[0], argv[i], NULL}) ? 2 : batches;
+	}
+	return batches;
 }
 
 int main(int argc, char **argv)
 {
-	unsigned int batches = count_batches(argc, argv);
-	int channel;
+	unsigned int batches = read_arguments(argc, argv);
 	struct rlimit limit;
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
-	pid_t child = bench_fork(BENCH_UNIX, serve, NULL, &channel);
-	base = event_base_new();
-	bench_need(ferry_dispatcher_new(&dispatcher, base, NULL, NULL) == 0, "dispatcher");
-	bench_need(ferry_dispatcher_add_worker(NULL, dispatcher, make_transport(channel), NULL) == 0,
-	           "add_worker");
-	while (stats().credits != CREDITS)
-		event_base_loop(base, EVLOOP_ONCE);
+	pid_t child = start_workers();
 	run(1, BATCH_MAX, "warm"); /* and so is what follows */
-
-	uint64_t burst = run(batches, BATCH_MAX, "burst");
-	uint64_t single = run(batches, 1, "single");
-	double count = (double)batches * BATCH_MAX;
-	bench_print("handoffs", 2 * count);
-	bench_print("handoff_burst_us", (double)burst / count / 1000);
-	bench_print("handoff_single_us", (double)single / count / 1000);
+	bench_print("handoffs", 2.0 * batches * BATCH_MAX);
+	print_costs("burst", batches, BATCH_MAX);
+	print_costs("single", batches, 1);
 
 	ferry_dispatcher_free(dispatcher);
 	event_base_loop(base, EVLOOP_NONBLOCK);
