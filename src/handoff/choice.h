@@ -1,13 +1,40 @@
 #ifndef FERRY_HANDOFF_CHOICE_H
 #define FERRY_HANDOFF_CHOICE_H
 
-struct ferry_dispatcher;
-struct ferry_dispatcher_worker;
-struct ferry_handoff;
+#include "handoff/dispatcher_fields.h"
 
-/* The worker that gets the handoff by the dispatcher's rule, among those that have credits. NULL: none
- * has. */
-struct ferry_dispatcher_worker *choice_pick_worker(const struct ferry_dispatcher *dispatcher,
+/*
+ * Which worker gets a handoff. A heap has the workers that may get one, the best first. Each change of a worker moves
+ * it there, so that no choice looks at all workers.
+ */
+
+void choice_init(struct choice *choice);
+
+/* Makes room for `count` workers. -ENOMEM. */
+int choice_reserve(struct choice *choice, size_t count);
+
+void choice_set_rule(struct choice *choice, enum ferry_dispatch_choice rule);
+
+/* Frees the memory. */
+void choice_clear(struct choice *choice);
+
+/* The worker that gets the handoff by the rule, among those that have credits. NULL: none has. */
+struct ferry_dispatcher_worker *choice_pick_worker(struct ferry_dispatcher *dispatcher,
                                                    const struct ferry_handoff *handoff);
+
+/* Follows a change of the worker: of its credits, its handoffs, or what else decides whether it may get one. */
+void choice_update(struct ferry_dispatcher_worker *worker);
+
+/* The worker was chosen. */
+void choice_note_chosen(struct ferry_dispatcher_worker *worker);
+
+/* A worker that has not claimed a handoff is chosen last for a while, longer each time. */
+void choice_avoid(struct ferry_dispatcher_worker *worker);
+
+/* The worker is chosen as before. */
+void choice_forgive(struct ferry_dispatcher_worker *worker);
+
+/* The worker ends: it is not chosen any more. */
+void choice_remove(struct ferry_dispatcher_worker *worker);
 
 #endif

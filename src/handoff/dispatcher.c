@@ -28,12 +28,8 @@ enum {
 static bool is_a_channel(const struct ferry_dispatcher *dispatcher,
                          const struct ferry_handoff *handoff)
 {
-	const struct ferry_dispatcher_worker *worker;
-
-	TAILQ_FOREACH (worker, &dispatcher->workers, link)
-		if (dispatcher_worker_is_on(worker, &handoff->identity))
-			return true;
-	return false;
+	return handoff->identity.kind == FERRY_DESCRIPTOR_SOCKET &&
+	       cookie_set_has(&dispatcher->cookies, handoff->identity.cookie);
 }
 
 /* Sends a handoff to a worker. -EAGAIN: no worker has credits. -ENOMEM. */
@@ -102,31 +98,31 @@ static void expire_queued(struct ferry_dispatcher *dispatcher, int64_t now, bool
 /* This process may have been busy or stopped, with the answer unread in the channel. A worker is
  * therefore late only if its answer is overdue in two turns, and the loop has read all channels before
  * the second. */
-static bool is_late(struct ferry_dispatcher_worker *worker, int64_t now, bool channels_read)
+static void judge_overdue(struct ferry_dispatcher_worker *worker, int64_t now, bool channels_read)
 {
-	bool was_suspect = worker->suspect;
-
-	dispatcher_worker_excuse(worker, now);
-	int64_t deadline = dispatcher_worker_deadline(worker);
-	worker->suspect = deadline <= now;
-	if (!worker->suspect)
-		books_wake_at(worker->dispatcher, deadline);
-	else if (!was_suspect || !channels_read)
-		books_wake_at(worker->dispatcher, now);
-	return worker->suspect && was_suspect && channels_read;
+	if (dispatcher_worker_excuse(worker))
+		return;
+	if (worker->suspect && channels_read) {
+		dispatcher_worker_end(worker, -ETIMEDOUT);
+		return;
+	}
+	worker->suspect = true;
+	books_wake_at(worker->dispatcher, now);
 }
 
 static void end_late_workers(struct ferry_dispatcher *dispatcher, int64_t now, bool channels_read)
 {
 	struct ferry_dispatcher_worker *worker, *next;
 
-	for (worker = TAILQ_FIRST(&dispatcher->workers); worker != NULL; worker = next) {
-		next = TAILQ_NEXT(worker, link);
-		if (worker->reason != 0)
-			dispatcher_worker_end(worker, worker->reason);
-		else if (is_late(worker, now, channels_read))
-			dispatcher_worker_end(worker, -ETIMEDOUT);
+	while ((worker = TAILQ_FIRST(&dispatcher->failed)) != NULL)
+		dispatcher_worker_end(worker, worker->reason);
+	worker = TAILQ_FIRST(&dispatcher->owing);
+	for (; worker != NULL && worker->owes_since + dispatcher->answer_usec <= now; worker = next) {
+		next = TAILQ_NEXT(worker, owing_link);
+		judge_overdue(worker, now, channels_read);
 	}
+	if (worker != NULL)
+		books_wake_at(dispatcher, worker->owes_since + dispatcher->answer_usec);
 }
 
 /* ---- callbacks ---- */
@@ -142,7 +138,7 @@ static void notify_returned(struct ferry_dispatcher *dispatcher, struct ferry_ha
 	handoff->worker = NULL;
 	handoff->id = 0;
 	handoff->attempt = 0;
-	handoff->sent_at = 0;
+	handoff->sent = false;
 	dispatcher->callbacks->handoff_returned(dispatcher, worker, handoff, dispatcher->context);
 }
 
@@ -164,24 +160,23 @@ static void notify_outcome(struct ferry_dispatcher *dispatcher, struct ferry_han
 	handoff_destroy(handoff);
 }
 
-static bool notify_of_worker(struct ferry_dispatcher *dispatcher,
+/* One of its pending callbacks; the worker is ready before it is drained. */
+static void notify_of_worker(struct ferry_dispatcher *dispatcher,
                              struct ferry_dispatcher_worker *worker)
 {
 	const struct ferry_dispatcher_callbacks *callbacks = dispatcher->callbacks;
+	bool ready = worker->ready_pending;
 
-	if (worker->ready_pending) {
+	if (ready)
 		worker->ready_pending = false;
-		if (callbacks->worker_ready != NULL)
-			callbacks->worker_ready(dispatcher, worker, dispatcher->context);
-		return true;
-	}
-	if (worker->drained_pending) {
+	else
 		worker->drained_pending = false;
-		if (callbacks->worker_drained != NULL)
-			callbacks->worker_drained(dispatcher, worker, dispatcher->context);
-		return true;
-	}
-	return false;
+	if (!worker->drained_pending)
+		TAILQ_REMOVE(&dispatcher->to_notify, worker, notify_link);
+	if (ready && callbacks->worker_ready != NULL)
+		callbacks->worker_ready(dispatcher, worker, dispatcher->context);
+	if (!ready && callbacks->worker_drained != NULL)
+		callbacks->worker_drained(dispatcher, worker, dispatcher->context);
 }
 
 static void notify_of_end(struct ferry_dispatcher *dispatcher,
@@ -192,16 +187,6 @@ static void notify_of_end(struct ferry_dispatcher *dispatcher,
 	if (!worker->removed && dispatcher->callbacks->worker_lost != NULL)
 		dispatcher->callbacks->worker_lost(dispatcher, worker, worker->reason, dispatcher->context);
 	free(worker);
-}
-
-static bool notify_of_workers(struct ferry_dispatcher *dispatcher)
-{
-	struct ferry_dispatcher_worker *worker;
-
-	TAILQ_FOREACH (worker, &dispatcher->workers, link)
-		if (notify_of_worker(dispatcher, worker))
-			return true;
-	return false;
 }
 
 /* Runs one pending callback, which may change everything. False: none is pending. A worker's outcomes
@@ -218,8 +203,10 @@ static bool notify_next(struct ferry_dispatcher *dispatcher)
 		dispatcher->full_notified = dispatcher->full;
 		if (dispatcher->callbacks->full_changed != NULL)
 			dispatcher->callbacks->full_changed(dispatcher, dispatcher->full, dispatcher->context);
-	} else
-		return notify_of_workers(dispatcher);
+	} else if (!TAILQ_EMPTY(&dispatcher->to_notify))
+		notify_of_worker(dispatcher, TAILQ_FIRST(&dispatcher->to_notify));
+	else
+		return false;
 	return true;
 }
 
@@ -240,6 +227,8 @@ static void destroy_dispatcher(struct ferry_dispatcher *dispatcher)
 	while (notify_next(dispatcher))
 		;
 	handoff_ids_clear(&dispatcher->ids);
+	choice_clear(&dispatcher->choice);
+	cookie_set_clear(&dispatcher->cookies);
 	event_free(dispatcher->event);
 	free(dispatcher);
 }
@@ -296,6 +285,10 @@ int ferry_dispatcher_new(struct ferry_dispatcher **out, struct event_base *base,
 	dispatcher->context = context;
 	TAILQ_INIT(&dispatcher->workers);
 	TAILQ_INIT(&dispatcher->ended);
+	TAILQ_INIT(&dispatcher->failed);
+	TAILQ_INIT(&dispatcher->owing);
+	TAILQ_INIT(&dispatcher->to_notify);
+	choice_init(&dispatcher->choice);
 	TAILQ_INIT(&dispatcher->queue);
 	TAILQ_INIT(&dispatcher->waiting);
 	TAILQ_INIT(&dispatcher->outcomes);
@@ -371,7 +364,7 @@ int ferry_dispatcher_set_choice(struct ferry_dispatcher *dispatcher,
 	    (choice != FERRY_DISPATCH_LEAST_OUTSTANDING && choice != FERRY_DISPATCH_ROUND_ROBIN &&
 	     choice != FERRY_DISPATCH_BY_KEY))
 		return -EINVAL;
-	dispatcher->choice = choice;
+	choice_set_rule(&dispatcher->choice, choice);
 	return 0;
 }
 
@@ -385,9 +378,13 @@ int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispatcher, unsign
 
 int ferry_dispatcher_set_unclaimed_limit(struct ferry_dispatcher *dispatcher, unsigned int limit)
 {
+	struct ferry_dispatcher_worker *worker;
+
 	if (dispatcher == NULL || limit == 0)
 		return -EINVAL;
 	dispatcher->unclaimed_limit = limit;
+	TAILQ_FOREACH (worker, &dispatcher->workers, link)
+		choice_update(worker);
 	books_want_turn(dispatcher);
 	return 0;
 }
@@ -403,11 +400,14 @@ int ferry_dispatcher_set_timeouts(struct ferry_dispatcher *dispatcher, const str
 {
 	int64_t queue_usec = timeout_from_timeval(queue);
 	int64_t answer_usec = timeout_from_timeval(answer);
+	struct ferry_dispatcher_worker *worker;
 
 	if (dispatcher == NULL || queue_usec <= 0 || answer_usec <= 0)
 		return -EINVAL;
 	dispatcher->queue_usec = queue_usec;
 	dispatcher->answer_usec = answer_usec;
+	TAILQ_FOREACH (worker, &dispatcher->owing, owing_link)
+		worker->suspect = false;
 	books_want_turn(dispatcher);
 	return 0;
 }
@@ -415,20 +415,9 @@ int ferry_dispatcher_set_timeouts(struct ferry_dispatcher *dispatcher, const str
 int ferry_dispatcher_get_stats(const struct ferry_dispatcher *dispatcher,
                                struct ferry_dispatcher_stats *stats)
 {
-	const struct ferry_dispatcher_worker *worker;
-	struct ferry_dispatcher_stats one;
-
 	if (dispatcher == NULL || stats == NULL)
 		return -EINVAL;
 	*stats = dispatcher->stats;
 	stats->queued = dispatcher->queue_length;
-	for (worker = TAILQ_FIRST(&dispatcher->workers); worker != NULL;
-	     worker = TAILQ_NEXT(worker, link)) {
-		ferry_dispatcher_worker_get_stats(worker, &one);
-		stats->outstanding += one.outstanding;
-		stats->unclaimed += one.unclaimed;
-		stats->credits += one.credits;
-		stats->workers += one.workers;
-	}
 	return 0;
 }

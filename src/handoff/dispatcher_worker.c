@@ -7,6 +7,7 @@
 #include <event2/bufferevent.h>
 
 #include "handoff/books.h"
+#include "handoff/choice.h"
 #include "handoff/fence.h"
 #include "kernel/clock.h"
 #include "message/receive.h"
@@ -27,35 +28,120 @@
 
 enum {
 	/* For the transport's queue of descriptors. Credits bound how many handoffs are in a channel. */
-	FDS_QUEUED_MAX = 1024 * 1024,
-	AVOID_USEC_MIN = 10000,
-	AVOID_USEC_MAX = 5000000
+	FDS_QUEUED_MAX = 1024 * 1024
 };
+
+/* ---- what the dispatcher has to do for a worker ---- */
+
+/* The deadline of a worker that owes an answer, or its HELLO, starts now. All have the same length: the order of
+ * their starts is that of their ends. */
+static void restart_deadline(struct ferry_dispatcher_worker *worker)
+{
+	struct ferry_dispatcher *dispatcher = worker->dispatcher;
+
+	if (worker->owes)
+		TAILQ_REMOVE(&dispatcher->owing, worker, owing_link);
+	worker->suspect = false;
+	worker->owes =
+	    worker->stream != NULL && (worker->version == 0 || !TAILQ_EMPTY(&worker->unclaimed));
+	if (!worker->owes)
+		return;
+	worker->owes_since = clock_now();
+	TAILQ_INSERT_TAIL(&dispatcher->owing, worker, owing_link);
+	books_wake_at(dispatcher, worker->owes_since + dispatcher->answer_usec);
+}
+
+static uint64_t count_retries(const struct ferry_dispatcher_worker *worker)
+{
+	struct ferry_transport_stats stats = {0};
+
+	ferry_transport_get_stats(ferry_message_stream_get_transport(worker->stream), &stats);
+	return stats.send_retries;
+}
+
+bool dispatcher_worker_excuse(struct ferry_dispatcher_worker *worker)
+{
+	const struct ferry_handoff *oldest = TAILQ_FIRST(&worker->unclaimed);
+	uint64_t retries = count_retries(worker);
+	/* Once the kernel has taken the whole frame there is no excuse: the worker itself may cause the
+	 * shortage, by not receiving. */
+	bool excused = retries != worker->retries && oldest != NULL &&
+	               oldest->frame_end > message_stream_sent_position(worker->stream);
+
+	worker->retries = retries;
+	if (excused)
+		restart_deadline(worker);
+	return excused;
+}
+
+/* The next turn ends the worker. */
+static void fail_worker(struct ferry_dispatcher_worker *worker, int reason)
+{
+	worker->broken = true;
+	if (worker->reason == 0)
+		worker->reason = reason;
+	if (!worker->failed)
+		TAILQ_INSERT_TAIL(&worker->dispatcher->failed, worker, failed_link);
+	worker->failed = true;
+	choice_update(worker);
+	books_want_turn(worker->dispatcher);
+}
+
+/* A callback for the worker is about to become pending. */
+static void want_notice(struct ferry_dispatcher_worker *worker)
+{
+	if (!worker->ready_pending && !worker->drained_pending)
+		TAILQ_INSERT_TAIL(&worker->dispatcher->to_notify, worker, notify_link);
+	books_want_turn(worker->dispatcher);
+}
+
+static void set_credits(struct ferry_dispatcher_worker *worker, unsigned int credits)
+{
+	worker->dispatcher->stats.credits += credits;
+	worker->dispatcher->stats.credits -= worker->credits;
+	worker->credits = credits;
+	choice_update(worker);
+}
+
+/* The worker ends, and is in no list of the living. */
+static void unlist_worker(struct ferry_dispatcher_worker *worker)
+{
+	struct ferry_dispatcher *dispatcher = worker->dispatcher;
+
+	restart_deadline(worker); /* its stream is freed: it owes nothing */
+	choice_remove(worker);
+	cookie_set_remove(&dispatcher->cookies, &worker->cookie);
+	if (worker->failed)
+		TAILQ_REMOVE(&dispatcher->failed, worker, failed_link);
+	if (worker->ready_pending || worker->drained_pending)
+		TAILQ_REMOVE(&dispatcher->to_notify, worker, notify_link);
+	TAILQ_REMOVE(&dispatcher->workers, worker, link);
+	TAILQ_INSERT_TAIL(&dispatcher->ended, worker, link);
+	dispatcher->stats.workers--;
+	dispatcher->stats.credits -= worker->credits;
+}
 
 /* ---- sending ---- */
 
-bool dispatcher_worker_is_on(const struct ferry_dispatcher_worker *worker,
-                             const struct handoff_wire_identity *identity)
-{
-	return identity->kind == FERRY_DESCRIPTOR_SOCKET &&
-	       identity->cookie ==
-	           transport_get_cookie(ferry_message_stream_get_transport(worker->stream));
-}
-
 static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
-	if (handoff->sent_at != 0)
+	if (handoff->sent)
 		COUNT(worker, retried);
 	COUNT(worker, sent);
 	handoff->state = HANDOFF_SENT;
 	handoff->worker = worker;
 	handoff->frame_end = message_stream_end_position(worker->stream);
-	handoff->sent_at = clock_now();
+	handoff->sent = true;
 	TAILQ_INSERT_TAIL(&worker->unclaimed, handoff, link);
 	worker->unclaimed_count++;
 	worker->outstanding++;
-	worker->last_choice = ++worker->dispatcher->choices;
-	books_wake_at(worker->dispatcher, dispatcher_worker_deadline(worker));
+	worker->dispatcher->stats.unclaimed++;
+	worker->dispatcher->stats.outstanding++;
+	choice_note_chosen(worker);
+	if (!worker->owes) {
+		worker->retries = count_retries(worker);
+		restart_deadline(worker);
+	}
 }
 
 static int write_handoff(struct ferry_dispatcher_worker *worker,
@@ -89,8 +175,10 @@ int dispatcher_worker_send(struct ferry_dispatcher_worker *worker, struct ferry_
 	if (handoff->attempt == 0)
 		handoff->attempt = 1;
 	int status = write_handoff(worker, handoff);
-	if (status == -EPIPE)
+	if (status == -EPIPE) {
 		worker->broken = true; /* connection_lost follows */
+		choice_update(worker);
+	}
 	if (status == 0)
 		note_sent(worker, handoff);
 	return status == 0 || status == -EPIPE ? status : -ENOMEM;
@@ -102,8 +190,8 @@ static void notify_if_drained(struct ferry_dispatcher_worker *worker)
 {
 	if (!worker->draining || worker->outstanding > 0 || worker->stream == NULL)
 		return;
+	want_notice(worker);
 	worker->drained_pending = true;
-	books_want_turn(worker->dispatcher);
 }
 
 /* Takes a handoff out of the worker's lists. Its credit is free for another. */
@@ -113,7 +201,10 @@ static void unlist_handoff(struct ferry_dispatcher_worker *worker, struct ferry_
 	             link);
 	worker->unclaimed_count -= handoff->state == HANDOFF_SENT;
 	worker->outstanding--;
-	worker->answered_at = clock_now();
+	worker->dispatcher->stats.unclaimed -= handoff->state == HANDOFF_SENT;
+	worker->dispatcher->stats.outstanding--;
+	choice_update(worker);
+	restart_deadline(worker);
 	books_want_turn(worker->dispatcher);
 	notify_if_drained(worker);
 }
@@ -136,9 +227,11 @@ static void end_handoff(struct ferry_dispatcher_worker *worker, struct ferry_han
 static void note_claimed(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	COUNT(worker, claimed);
-	worker->answered_at = clock_now();
 	TAILQ_REMOVE(&worker->unclaimed, handoff, link);
 	worker->unclaimed_count--;
+	worker->dispatcher->stats.unclaimed--;
+	choice_update(worker);
+	restart_deadline(worker);
 	TAILQ_INSERT_TAIL(&worker->claimed, handoff, link);
 	if (worker->dispatcher->queue_length > 0) /* the worker may get another */
 		books_want_turn(worker->dispatcher);
@@ -147,27 +240,12 @@ static void note_claimed(struct ferry_dispatcher_worker *worker, struct ferry_ha
 	handoff_drop_bytes(handoff);
 }
 
-/* A worker that has not claimed a handoff is chosen last for a while, longer each time. What it refuses after the
- * claim is its application's business. */
-static void avoid_worker(struct ferry_dispatcher_worker *worker)
-{
-	int64_t usec = worker->avoid_usec * 2;
-
-	if (usec < AVOID_USEC_MIN)
-		usec = AVOID_USEC_MIN;
-	if (usec > AVOID_USEC_MAX)
-		usec = AVOID_USEC_MAX;
-	worker->avoid_usec = usec;
-	worker->avoid_until = clock_now() + usec;
-	worker->avoided = true;
-}
-
 /* A loss counts as an attempt, except at a worker that has stated 0 credits. That one gets no handoffs
  * until it has descriptor slots again, and the deadline of the queue bounds the handoff's way. */
 static void requeue_lost(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	COUNT(worker, lost);
-	avoid_worker(worker);
+	choice_avoid(worker);
 	unlist_handoff(worker, handoff);
 	books_requeue(worker->dispatcher, handoff, worker->credits > 0 ? BOOKS_CHARGED : BOOKS_EXCUSED);
 }
@@ -180,7 +258,7 @@ static void on_reject(struct ferry_dispatcher_worker *worker, struct ferry_hando
 		end_handoff(worker, handoff, FERRY_HANDOFF_REJECTED, reason);
 		return;
 	}
-	avoid_worker(worker);
+	choice_avoid(worker);
 	COUNT(worker, refused);
 	unlist_handoff(worker, handoff);
 	books_requeue(worker->dispatcher, handoff, BOOKS_CHARGED);
@@ -189,7 +267,7 @@ static void on_reject(struct ferry_dispatcher_worker *worker, struct ferry_hando
 static void on_done(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	worker->avoid_usec = 0;
-	worker->avoided = false;
+	choice_forgive(worker);
 	end_handoff(worker, handoff, FERRY_HANDOFF_DONE, 0);
 }
 
@@ -302,8 +380,10 @@ static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsign
 		return "versions that we do not speak";
 	}
 	worker->version = version;
+	want_notice(worker);
 	worker->ready_pending = true;
-	worker->credits = hello.credits;
+	set_credits(worker, hello.credits);
+	restart_deadline(worker);
 	return NULL;
 }
 
@@ -311,8 +391,14 @@ static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsign
 static const char *on_credits(struct ferry_dispatcher_worker *worker, const unsigned char *payload,
                               size_t length)
 {
-	worker->avoided = false;
-	return handoff_wire_credits_get(payload, length, &worker->credits);
+	uint32_t credits = 0;
+
+	const char *fault = handoff_wire_credits_get(payload, length, &credits);
+	if (fault != NULL)
+		return fault;
+	choice_forgive(worker);
+	set_credits(worker, credits);
+	return NULL;
 }
 
 static void start_draining(struct ferry_dispatcher_worker *worker)
@@ -320,6 +406,7 @@ static void start_draining(struct ferry_dispatcher_worker *worker)
 	if (worker->draining)
 		return;
 	worker->draining = true;
+	choice_update(worker);
 	notify_if_drained(worker);
 }
 
@@ -357,10 +444,7 @@ static void process_message(void *argument, struct fence_message *message)
 	COUNT(worker, malformed);
 	log_line(FERRY_LOG_WARNING, "handoff: worker %llu sent %s", (unsigned long long)worker->epoch,
 	         fault);
-	worker->broken = true;
-	if (worker->reason == 0)
-		worker->reason = -EPROTO;
-	books_want_turn(worker->dispatcher);
+	fail_worker(worker, -EPROTO);
 }
 
 /* ---- the stream ---- */
@@ -434,38 +518,11 @@ void dispatcher_worker_end(struct ferry_dispatcher_worker *worker, int reason)
 	/* The stream's queue has borrowed the descriptors of unclaimed handoffs: it goes first. */
 	ferry_message_stream_free(worker->stream);
 	worker->stream = NULL;
-	TAILQ_REMOVE(&dispatcher->workers, worker, link);
-	TAILQ_INSERT_TAIL(&dispatcher->ended, worker, link);
+	unlist_worker(worker);
 	COUNT(worker, workers_lost);
 	end_claimed(worker);
 	requeue_unclaimed(worker, sent_position);
 	books_want_turn(dispatcher);
-}
-
-int64_t dispatcher_worker_deadline(const struct ferry_dispatcher_worker *worker)
-{
-	const struct ferry_handoff *oldest = TAILQ_FIRST(&worker->unclaimed);
-	int64_t start = worker->answered_at;
-
-	if (worker->version != 0 && oldest == NULL)
-		return INT64_MAX;
-	if (oldest != NULL && oldest->sent_at > start)
-		start = oldest->sent_at;
-	return start + worker->dispatcher->answer_usec;
-}
-
-void dispatcher_worker_excuse(struct ferry_dispatcher_worker *worker, int64_t now)
-{
-	const struct ferry_handoff *oldest = TAILQ_FIRST(&worker->unclaimed);
-	struct ferry_transport_stats stats = {0};
-
-	ferry_transport_get_stats(ferry_message_stream_get_transport(worker->stream), &stats);
-	/* Once the kernel has taken the whole frame there is no excuse: the worker itself may cause the
-	 * shortage, by not receiving. */
-	if (stats.send_retries != worker->retries && oldest != NULL &&
-	    oldest->frame_end > message_stream_sent_position(worker->stream))
-		worker->answered_at = now;
-	worker->retries = stats.send_retries;
 }
 
 /* ---- for the owner ---- */
@@ -510,10 +567,29 @@ static struct ferry_dispatcher_worker *allocate_worker(struct ferry_dispatcher *
 	worker->dispatcher = dispatcher;
 	worker->epoch = ++dispatcher->epoch;
 	worker->name = name != NULL ? hash_fnv1a(name, strlen(name)) : worker->epoch;
-	worker->answered_at = clock_now();
 	TAILQ_INIT(&worker->unclaimed);
 	TAILQ_INIT(&worker->claimed);
 	return worker;
+}
+
+static int reserve_worker(struct ferry_dispatcher *dispatcher)
+{
+	int status = choice_reserve(&dispatcher->choice, (size_t)dispatcher->stats.workers + 1);
+
+	return status == 0 ? cookie_set_reserve(&dispatcher->cookies) : status;
+}
+
+/* There is room for it. */
+static void list_worker(struct ferry_dispatcher_worker *worker,
+                        const struct ferry_transport *transport)
+{
+	struct ferry_dispatcher *dispatcher = worker->dispatcher;
+
+	TAILQ_INSERT_TAIL(&dispatcher->workers, worker, link);
+	dispatcher->stats.workers++;
+	worker->cookie.cookie = transport_get_cookie(transport);
+	cookie_set_add(&dispatcher->cookies, &worker->cookie);
+	restart_deadline(worker);
 }
 
 int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
@@ -522,6 +598,8 @@ int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
 {
 	if (dispatcher == NULL || transport == NULL || dispatcher->freed)
 		return -EINVAL;
+	if (reserve_worker(dispatcher) < 0)
+		return -ENOMEM;
 	struct ferry_dispatcher_worker *worker = allocate_worker(dispatcher, name);
 	if (worker == NULL)
 		return -ENOMEM;
@@ -530,16 +608,12 @@ int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
 		free(worker);
 		return status;
 	}
-	TAILQ_INSERT_TAIL(&dispatcher->workers, worker, link);
+	list_worker(worker, transport);
 	ferry_message_stream_set_limits(worker->stream, HANDOFF_WIRE_PAYLOAD_MAX, 1);
 	/* The transport is the dispatcher's now, so this call cannot fail any more: worker_lost reports it.
 	 * */
-	if (send_hello(worker) < 0) {
-		worker->broken = true;
-		worker->reason = -ENOMEM;
-		books_want_turn(dispatcher);
-	}
-	books_wake_at(dispatcher, dispatcher_worker_deadline(worker));
+	if (send_hello(worker) < 0)
+		fail_worker(worker, -ENOMEM);
 	if (out != NULL)
 		*out = worker;
 	return 0;

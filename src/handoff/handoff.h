@@ -45,7 +45,7 @@ struct ferry_handoff {
 	TAILQ_ENTRY(ferry_handoff) link; /* of the queue, a worker's list, or the pending outcomes */
 	uint32_t place;                  /* in the table of ids */
 	uint64_t frame_end; /* SENT: the position in the channel's stream at which its frame ends */
-	int64_t sent_at;    /* 0: never */
+	bool sent;          /* to some worker, once at least */
 	int64_t
 	    queued_at; /* since then it waits for a worker; stays after a loss that does not count */
 	TAILQ_ENTRY(ferry_handoff) wait_link; /* QUEUED: of the dispatcher's waiting ones */
