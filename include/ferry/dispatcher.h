@@ -41,8 +41,9 @@ enum ferry_dispatch_choice {
 	/** The worker that was chosen longest ago. */
 	FERRY_DISPATCH_ROUND_ROBIN = 1,
 	/** The same worker for the same key (ferry_handoff_set_key()), while it lives and has credits. When
-	 *  a worker comes or goes, only its own share of the keys moves (rendezvous hashing). Without a
-	 *  key: as LEAST_OUTSTANDING. */
+	 *  a worker comes or goes, only its own share of the keys moves (rendezvous hashing). While it has no
+	 *  credits, others that are the same for the same key. If eight have none, or without a key: as
+	 *  LEAST_OUTSTANDING. */
 	FERRY_DISPATCH_BY_KEY = 2
 };
 
@@ -129,7 +130,8 @@ FERRY_EXPORT int ferry_dispatcher_new(struct ferry_dispatcher **out, struct even
 FERRY_EXPORT void ferry_dispatcher_free(struct ferry_dispatcher *dispatcher);
 
 /** Sets the rule by which workers are chosen; FERRY_DISPATCH_LEAST_OUTSTANDING at first. -EINVAL: @p
- *  dispatcher is NULL, or @p choice is unknown. Since 0.1. */
+ *  dispatcher is NULL, or @p choice is unknown. -ENOMEM: out of memory for the table of the keys (256 KiB); the rule
+ *  stays. Since 0.1. */
 FERRY_EXPORT int ferry_dispatcher_set_choice(struct ferry_dispatcher *dispatcher,
                                              enum ferry_dispatch_choice choice);
 

@@ -11,6 +11,7 @@
  *   dispatcher_fields.h  the fields
  *   dispatcher.c         the turn, and the public functions
  *   choice.c             which worker gets a handoff
+ *   preference.c         which worker a key prefers
  *   cookies.c            whether a descriptor is a channel
  *   dispatcher_worker.c  one worker: its channel, what was sent there, its answers, its end
  *   fence.c              what is left in a channel that has ended

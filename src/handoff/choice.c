@@ -2,13 +2,18 @@
 
 #include <stddef.h>
 
+#include "handoff/preference.h"
 #include "kernel/clock.h"
 
-enum { AVOID_USEC_MIN = 10000, AVOID_USEC_MAX = 5000000 };
+enum {
+	AVOID_USEC_MIN = 10000,
+	AVOID_USEC_MAX = 5000000,
+	PREFERENCES = 8 /* workers that are tried for a key; then any is as good */
+};
 
 static struct ferry_dispatcher_worker *worker_of(const struct heap_node *node, size_t offset)
 {
-	return node != NULL ? (void *)((uintptr_t)node - offset) : NULL;
+	return (void *)((uintptr_t)node - offset);
 }
 
 static struct ferry_dispatcher_worker *of_eligible(const struct heap_node *node)
@@ -56,14 +61,22 @@ int choice_reserve(struct choice *choice, size_t count)
 	return status == 0 ? heap_reserve(&choice->avoided, count) : status;
 }
 
-void choice_set_rule(struct choice *choice, enum ferry_dispatch_choice rule)
+int choice_set_rule(struct ferry_dispatcher *dispatcher, enum ferry_dispatch_choice rule)
 {
+	struct choice *choice = &dispatcher->choice;
+
+	if (rule == FERRY_DISPATCH_BY_KEY && preference_open(dispatcher) < 0)
+		return -ENOMEM;
 	choice->rule = rule;
 	heap_reorder(&choice->eligible);
+	return 0;
 }
 
-void choice_clear(struct choice *choice)
+void choice_clear(struct ferry_dispatcher *dispatcher)
 {
+	struct choice *choice = &dispatcher->choice;
+
+	preference_close(dispatcher);
 	heap_clear(&choice->eligible);
 	heap_clear(&choice->avoided);
 }
@@ -72,15 +85,26 @@ void choice_clear(struct choice *choice)
 
 static bool is_eligible(const struct ferry_dispatcher_worker *worker)
 {
-	return worker->version != 0 && !worker->draining && !worker->broken &&
-	       worker->outstanding < worker->credits &&
+	return worker->joined && worker->outstanding < worker->credits &&
 	       worker->unclaimed_count < worker->dispatcher->unclaimed_limit;
+}
+
+static void set_joined(struct ferry_dispatcher_worker *worker, bool joined)
+{
+	if (worker->joined == joined)
+		return;
+	worker->joined = joined;
+	if (joined)
+		preference_join(worker);
+	else
+		preference_leave(worker);
 }
 
 void choice_update(struct ferry_dispatcher_worker *worker)
 {
 	struct heap *eligible = &worker->dispatcher->choice.eligible;
 
+	set_joined(worker, worker->version != 0 && !worker->draining && !worker->broken);
 	if (!is_eligible(worker))
 		heap_remove(eligible, &worker->eligible_node);
 	else if (worker->eligible_node.place != 0)
@@ -125,56 +149,48 @@ void choice_remove(struct ferry_dispatcher_worker *worker)
 {
 	struct choice *choice = &worker->dispatcher->choice;
 
+	set_joined(worker, false);
 	heap_remove(&choice->eligible, &worker->eligible_node);
 	heap_remove(&choice->avoided, &worker->avoided_node);
 }
 
 /* ---- the choice ---- */
 
-/* Rendezvous hashing: each worker has a score for the key, and the highest score wins. A worker that
- * leaves therefore moves only its own keys. The mixing is that of splitmix64. */
-static uint64_t score_for_key(uint64_t key, uint64_t name)
-{
-	uint64_t score = key ^ (name + UINT64_C(0x9e3779b97f4a7c15));
-
-	score = (score ^ score >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	score = (score ^ score >> 27) * UINT64_C(0x94d049bb133111eb);
-	return score ^ score >> 31;
-}
-
-static struct ferry_dispatcher_worker *pick_by_key(const struct choice *choice, uint64_t key)
-{
-	struct ferry_dispatcher_worker *worker, *best = NULL;
-
-	for (size_t i = 0; i < choice->eligible.count; i++) {
-		worker = of_eligible(choice->eligible.nodes[i]);
-		if (best == NULL || (worker->avoided != best->avoided ? best->avoided
-		                                                      : score_for_key(key, worker->name) >
-		                                                            score_for_key(key, best->name)))
-			best = worker;
-	}
-	return best;
-}
-
 /* Those whose time is over are chosen as before. */
-static void forgive_in_time(struct choice *choice)
+static void forgive_in_time(const struct choice *choice)
 {
-	struct ferry_dispatcher_worker *worker = of_avoided(heap_first(&choice->avoided));
-	int64_t now = worker != NULL ? clock_now() : 0;
+	const struct heap_node *first = heap_first(&choice->avoided);
+	int64_t now = first != NULL ? clock_now() : 0;
 
-	while (worker != NULL && worker->avoid_until <= now) {
-		choice_forgive(worker);
-		worker = of_avoided(heap_first(&choice->avoided));
+	while (first != NULL && of_avoided(first)->avoid_until <= now) {
+		choice_forgive(of_avoided(first));
+		first = heap_first(&choice->avoided);
 	}
 }
 
-struct ferry_dispatcher_worker *choice_pick_worker(struct ferry_dispatcher *dispatcher,
+/* NULL: of those that the key prefers, none can be chosen. */
+static struct ferry_dispatcher_worker *pick_by_key(const struct ferry_dispatcher *dispatcher,
+                                                   uint64_t key)
+{
+	for (unsigned int i = 0; i < PREFERENCES; i++) {
+		struct ferry_dispatcher_worker *worker = preference_of_key(dispatcher, key);
+		if (worker != NULL && worker->eligible_node.place != 0 && !worker->avoided)
+			return worker;
+		key = preference_next_key(key);
+	}
+	return NULL;
+}
+
+struct ferry_dispatcher_worker *choice_pick_worker(const struct ferry_dispatcher *dispatcher,
                                                    const struct ferry_handoff *handoff)
 {
-	struct choice *choice = &dispatcher->choice;
+	const struct choice *choice = &dispatcher->choice;
+	struct ferry_dispatcher_worker *worker = NULL;
 
 	forgive_in_time(choice);
 	if (choice->rule == FERRY_DISPATCH_BY_KEY && handoff->has_key)
-		return pick_by_key(choice, handoff->key);
-	return of_eligible(heap_first(&choice->eligible));
+		worker = pick_by_key(dispatcher, handoff->key);
+	if (worker == NULL && choice->eligible.count > 0)
+		worker = of_eligible(choice->eligible.nodes[0]);
+	return worker;
 }

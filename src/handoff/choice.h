@@ -13,13 +13,14 @@ void choice_init(struct choice *choice);
 /* Makes room for `count` workers. -ENOMEM. */
 int choice_reserve(struct choice *choice, size_t count);
 
-void choice_set_rule(struct choice *choice, enum ferry_dispatch_choice rule);
+/* Sets the rule. -ENOMEM. */
+int choice_set_rule(struct ferry_dispatcher *dispatcher, enum ferry_dispatch_choice rule);
 
 /* Frees the memory. */
-void choice_clear(struct choice *choice);
+void choice_clear(struct ferry_dispatcher *dispatcher);
 
 /* The worker that gets the handoff by the rule, among those that have credits. NULL: none has. */
-struct ferry_dispatcher_worker *choice_pick_worker(struct ferry_dispatcher *dispatcher,
+struct ferry_dispatcher_worker *choice_pick_worker(const struct ferry_dispatcher *dispatcher,
                                                    const struct ferry_handoff *handoff);
 
 /* Follows a change of the worker: of its credits, its handoffs, or what else decides whether it may get one. */

@@ -227,7 +227,7 @@ static void destroy_dispatcher(struct ferry_dispatcher *dispatcher)
 	while (notify_next(dispatcher))
 		;
 	handoff_ids_clear(&dispatcher->ids);
-	choice_clear(&dispatcher->choice);
+	choice_clear(dispatcher);
 	cookie_set_clear(&dispatcher->cookies);
 	event_free(dispatcher->event);
 	free(dispatcher);
@@ -364,8 +364,7 @@ int ferry_dispatcher_set_choice(struct ferry_dispatcher *dispatcher,
 	    (choice != FERRY_DISPATCH_LEAST_OUTSTANDING && choice != FERRY_DISPATCH_ROUND_ROBIN &&
 	     choice != FERRY_DISPATCH_BY_KEY))
 		return -EINVAL;
-	choice_set_rule(&dispatcher->choice, choice);
-	return 0;
+	return choice_set_rule(dispatcher, choice);
 }
 
 int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispatcher, unsigned int limit)

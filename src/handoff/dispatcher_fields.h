@@ -43,6 +43,7 @@ struct ferry_dispatcher_worker {
 	uint64_t retries;   /* of its transport, when the deadline was last checked */
 
 	unsigned int version;                /* spoken on the channel; 0 before its HELLO */
+	bool joined;                         /* it is ready, and has not begun to leave */
 	bool draining;                       /* it gets no more handoffs */
 	bool broken;                         /* its channel has ended, or will */
 	bool failed;                         /* the next turn ends it, for `reason` */
@@ -62,6 +63,7 @@ struct choice {
 	struct heap eligible; /* the workers that may get a handoff */
 	struct heap avoided;  /* those that are chosen last, by the time until which they are */
 	uint64_t count;       /* number of times that a worker was chosen */
+	struct ferry_dispatcher_worker **preferred; /* by keys, see preference.h; NULL: no table yet */
 };
 
 struct ferry_dispatcher {

@@ -101,3 +101,24 @@ TEST(the_work_for_a_handoff_does_not_grow_with_the_workers)
 	ck_assert_uint_gt(few, HANDOFFS);
 	ck_assert_uint_le(many, few + HANDOFFS);
 }
+
+/* The same with keys, whose table is not compared anew. */
+TEST(the_work_for_a_key_does_not_grow_with_the_workers)
+{
+	unsigned int cost[2];
+
+	for (unsigned int i = 0; i < 2; i++) {
+		unsigned int count = i == 0 ? FEW : MANY;
+		open_workers(count);
+		ck_assert_int_eq(ferry_dispatcher_set_choice(dispatcher, FERRY_DISPATCH_BY_KEY), 0);
+		calls = 0;
+		for (unsigned int number = 0; number < HANDOFFS; number++) {
+			struct ferry_handoff *handoff = make_handoff(number);
+			ck_assert_int_eq(ferry_handoff_set_key(handoff, &number, sizeof(number)), 0);
+			ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, NULL, NULL), 0);
+		}
+		cost[i] = calls;
+		close_workers(count);
+	}
+	ck_assert_uint_le(cost[1], cost[0] + HANDOFFS);
+}
