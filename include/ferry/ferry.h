@@ -16,6 +16,7 @@
 #include "ferry/listener.h"
 #include "ferry/log.h"
 #include "ferry/message.h"
+#include "ferry/parking.h"
 #include "ferry/poller.h"
 #include "ferry/producer.h"
 #include "ferry/socket_set.h"

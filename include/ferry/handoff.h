@@ -111,8 +111,8 @@ struct ferry_handoff_info {
 	struct ferry_dispatcher_worker *worker;
 	/** Number of times that workers have returned it to this dispatcher. */
 	unsigned int returned;
-	/** The last argument of the latest ferry_dispatcher_hand_off(): the owner's own record of the
-	 *  connection. NULL before. */
+	/** The last argument of the latest ferry_dispatcher_hand_off() or ferry_parking_park(): the owner's own
+	 *  record of the connection. NULL before. */
 	void *context;
 	uint64_t reserved[4]; /**< for later versions */
 };

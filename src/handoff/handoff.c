@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -69,6 +70,14 @@ bool handoff_is_descriptor(int fd, const struct handoff_wire_identity *identity)
 
 /* ---- making and freeing ---- */
 
+/* With room for the event of a parking place. */
+static size_t memory_size(void)
+{
+	size_t parked = offsetof(struct ferry_handoff, parked.event) + event_get_struct_event_size();
+
+	return parked > sizeof(struct ferry_handoff) ? parked : sizeof(struct ferry_handoff);
+}
+
 int ferry_handoff_new(struct ferry_handoff **out, int fd)
 {
 	struct handoff_wire_identity identity;
@@ -78,7 +87,7 @@ int ferry_handoff_new(struct ferry_handoff **out, int fd)
 	int status = handoff_identify(fd, &identity);
 	if (status < 0)
 		return status;
-	struct ferry_handoff *handoff = calloc(1, sizeof(*handoff));
+	struct ferry_handoff *handoff = calloc(1, memory_size());
 	if (handoff == NULL)
 		return -ENOMEM;
 	handoff->fd = fd;
@@ -103,6 +112,14 @@ void handoff_view(struct ferry_handoff *handoff, const struct handoff_wire_hando
 	    .id = wire->id,
 	    .attempt = wire->attempt,
 	};
+}
+
+void handoff_reset(struct ferry_handoff *handoff)
+{
+	const size_t first = offsetof(struct ferry_handoff, parked);
+
+	memset((unsigned char *)handoff + first, 0, sizeof(*handoff) - first);
+	handoff->state = HANDOFF_OWN;
 }
 
 void handoff_drop_bytes(struct ferry_handoff *handoff)
@@ -139,14 +156,14 @@ void ferry_handoff_free(struct ferry_handoff *handoff)
 
 /* ---- contents ---- */
 
-static bool is_own(const struct ferry_handoff *handoff)
+static bool may_change(const struct ferry_handoff *handoff)
 {
-	return handoff != NULL && handoff->state == HANDOFF_OWN;
+	return handoff != NULL && (handoff->state == HANDOFF_OWN || handoff->state == HANDOFF_FILTERED);
 }
 
 int ferry_handoff_set_name(struct ferry_handoff *handoff, const char *name)
 {
-	if (!is_own(handoff) || name == NULL)
+	if (!may_change(handoff) || name == NULL)
 		return -EINVAL;
 	size_t length = strlen(name);
 	if (length > FERRY_HANDOFF_NAME_MAX)
@@ -193,7 +210,7 @@ int handoff_refill(struct ferry_handoff *handoff, const struct handoff_wire_hand
 
 int ferry_handoff_set_bytes(struct ferry_handoff *handoff, const void *bytes, size_t length)
 {
-	if (!is_own(handoff) || (bytes == NULL && length > 0))
+	if (!may_change(handoff) || (bytes == NULL && length > 0))
 		return -EINVAL;
 	if (length > FERRY_HANDOFF_BYTES_MAX)
 		return -EMSGSIZE;
@@ -202,7 +219,7 @@ int ferry_handoff_set_bytes(struct ferry_handoff *handoff, const void *bytes, si
 
 int ferry_handoff_set_blob(struct ferry_handoff *handoff, const void *blob, size_t length)
 {
-	if (!is_own(handoff) || (blob == NULL && length > 0))
+	if (!may_change(handoff) || (blob == NULL && length > 0))
 		return -EINVAL;
 	if (length > FERRY_HANDOFF_BLOB_MAX)
 		return -EMSGSIZE;
@@ -221,7 +238,7 @@ static uint64_t hash_key(const void *key, size_t length)
 
 int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key, size_t length)
 {
-	if (!is_own(handoff) || (key == NULL && length > 0))
+	if (!may_change(handoff) || (key == NULL && length > 0))
 		return -EINVAL;
 	handoff->key = hash_key(key, length);
 	handoff->has_key = true;
@@ -235,13 +252,15 @@ int ferry_handoff_get_info(const struct ferry_handoff *handoff, struct ferry_han
 	enum ferry_descriptor_kind kind = (enum ferry_descriptor_kind)handoff->identity.kind;
 	*info = (struct ferry_handoff_info){
 	    .kind = handoff->fd >= 0 ? inspect_kind_in_full(handoff->fd, kind) : kind,
-	    .attempt = handoff->attempt,
-	    .id = handoff->id,
 	    .returned = handoff->returned,
 	    .context = handoff->context,
 	    .name = handoff->name != NULL ? handoff->name : "",
-	    .worker = handoff->worker,
 	};
+	if (handoff->state == HANDOFF_PARKED || handoff->state == HANDOFF_FILTERED)
+		return 0;
+	info->attempt = handoff->attempt;
+	info->id = handoff->id;
+	info->worker = handoff->worker;
 	return 0;
 }
 
@@ -276,6 +295,8 @@ static int check_fd(const struct ferry_handoff *handoff)
 	case HANDOFF_CLAIMED:
 	case HANDOFF_ENDED:
 	case HANDOFF_BACK:
+	case HANDOFF_PARKED:
+	case HANDOFF_FILTERED:
 		return -EBUSY;
 	case HANDOFF_REJECTED:
 		return -ENOENT;

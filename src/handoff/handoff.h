@@ -22,7 +22,23 @@ enum handoff_state {
 	HANDOFF_NOTIFIED, /* its outcome callback runs */
 	HANDOFF_BACK,     /* a worker has returned it; its callback is pending */
 	HANDOFF_RECEIVED, /* a worker's callback has it */
-	HANDOFF_REJECTED  /* a worker's callback has refused it */
+	HANDOFF_REJECTED, /* a worker's callback has refused it */
+	HANDOFF_PARKED,   /* a parking place has it */
+	HANDOFF_FILTERED  /* the same, and the user's filter may change its contents */
+};
+
+/* The part of a handoff that a parking place uses. Its event is in the memory of the handoff: parking one takes no
+ * memory that may be missing. */
+struct handoff_parked {
+	struct ferry_parking *parking;
+	struct event *wake; /* of the second descriptor; NULL: none */
+	int64_t timeout;    /* 0: none */
+	int64_t deadline;
+	int error;
+	uint8_t reason; /* enum ferry_parking_reason, for a pending wake-up */
+	uint8_t list;   /* enum parking_list */
+	uint64_t
+	    event[1]; /* the first bytes of libevent's struct event, whose size is known at run time */
 };
 
 struct ferry_handoff {
@@ -35,26 +51,33 @@ struct ferry_handoff {
 	size_t bytes_length, blob_length;
 	bool borrowed;
 	bool has_key;
-	uint64_t key; /* a hash */
-	uint64_t id;
-	unsigned int attempt;
 	unsigned int returned; /* number of times that workers have returned it */
-
-	/* The dispatcher's. */
-	struct ferry_dispatcher_worker *worker; /* the one that has it, or had it last */
-	TAILQ_ENTRY(ferry_handoff) link; /* of the queue, a worker's list, or the pending outcomes */
-	uint32_t place;                  /* in the table of ids */
-	uint64_t frame_end; /* SENT: the position in the channel's stream at which its frame ends */
-	bool sent;          /* to some worker, once at least */
-	int64_t
-	    queued_at; /* since then it waits for a worker; stays after a loss that does not count */
-	TAILQ_ENTRY(ferry_handoff) wait_link; /* QUEUED: of the dispatcher's waiting ones */
-	unsigned int losses;                  /* that did not count as an attempt */
-	uint64_t order;                       /* in which handoffs were accepted */
-	ferry_handoff_outcome_cb outcome_cb;
+	uint64_t key;          /* a hash */
 	void *context;
-	enum ferry_handoff_outcome outcome;
-	int reason;
+	TAILQ_ENTRY(ferry_handoff)
+	link; /* of a queue, a worker's list, the pending outcomes, or a parking place */
+
+	union {
+		/* A dispatcher's or worker's. */
+		struct {
+			uint64_t id;
+			unsigned int attempt;
+			uint32_t place;                         /* in the table of ids */
+			struct ferry_dispatcher_worker *worker; /* the one that has it, or had it last */
+			/* SENT: the position in the channel's stream at which its frame ends */
+			uint64_t frame_end;
+			/* since then it waits for a worker; stays after a loss that does not count */
+			int64_t queued_at;
+			TAILQ_ENTRY(ferry_handoff) wait_link; /* QUEUED: of the dispatcher's waiting ones */
+			unsigned int losses;                  /* that did not count as an attempt */
+			enum ferry_handoff_outcome outcome;
+			uint64_t order; /* in which handoffs were accepted */
+			ferry_handoff_outcome_cb outcome_cb;
+			int reason;
+			bool sent; /* to some worker, once at least */
+		};
+		struct handoff_parked parked;
+	};
 };
 
 TAILQ_HEAD(handoff_list, ferry_handoff);
@@ -75,6 +98,9 @@ int handoff_refill(struct ferry_handoff *handoff, const struct handoff_wire_hand
 
 /* Frees the bytes once a worker has them for good. */
 void handoff_drop_bytes(struct ferry_handoff *handoff);
+
+/* Clears the part that a dispatcher, worker or parking place used: the handoff is as if new. */
+void handoff_reset(struct ferry_handoff *handoff);
 
 /* Closes the descriptor and frees contents and memory. */
 void handoff_destroy(struct ferry_handoff *handoff);

@@ -61,6 +61,29 @@ int socket_get_hang_up(int fd)
 	return poll(&entry, 1, 0) > 0 ? entry.revents & (POLLHUP | POLLERR) : 0;
 }
 
+int socket_get_error(int fd)
+{
+	int error = 0;
+	socklen_t length = sizeof(error);
+	int status = get_option(fd, SO_ERROR, &error, &length);
+
+	return status < 0 ? status : -error;
+}
+
+enum socket_prospect socket_look(int fd, int *error)
+{
+	char byte;
+	ssize_t length;
+
+	do {
+		length = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	} while (length < 0 && errno == EINTR);
+	*error = length < 0 ? -errno : 0;
+	if (length > 0)
+		return SOCKET_INPUT;
+	return length < 0 && errno == EAGAIN ? SOCKET_QUIET : SOCKET_ENDED;
+}
+
 int socket_get_cookie(int fd, uint64_t *cookie)
 {
 	socklen_t length = sizeof(*cookie);

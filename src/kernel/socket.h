@@ -25,6 +25,19 @@ int socket_is_listening(int fd);
 /* poll(2): POLLHUP and POLLERR, as far as they are set. 0 also for a negative descriptor. */
 int socket_get_hang_up(int fd);
 
+/* SO_ERROR: 0, or the error of the socket as a negative errno value, which the kernel forgets. */
+int socket_get_error(int fd);
+
+/* The next thing that a read of a connection would find. */
+enum socket_prospect {
+	SOCKET_QUIET, /* nothing yet */
+	SOCKET_INPUT,
+	SOCKET_ENDED /* the end or an error */
+};
+
+/* Looks without taking anything. `error`: for SOCKET_ENDED, 0 or a negative errno value. */
+enum socket_prospect socket_look(int fd, int *error);
+
 /* SO_COOKIE: the socket's number in this kernel, the same for every copy of the descriptor. -ENOPROTOOPT
  * before Linux 4.6. */
 int socket_get_cookie(int fd, uint64_t *cookie);

@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "kernel/clock.h"
 #include "kernel/send_queue.h"
+#include "kernel/socket.h"
 #include "transport/end.h"
 #include "transport/write.h"
 
@@ -31,14 +31,6 @@ enum {
 	LINGER_BYTES_MAX = 64 << 20,    /* of a peer that sends on after all is sent */
 	INTERVAL_USEC_MAX = 1600 * 1000 /* between two looks at the peer */
 };
-
-static int socket_error(int fd)
-{
-	int error = 0;
-
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof(error)}) == 0 ? -error
-	                                                                                      : -errno;
-}
 
 static bool has_unread(int fd)
 {
@@ -86,7 +78,7 @@ static void look_at_socket(struct ferry_transport *transport)
 	int fd = bufferevent_getfd(transport->rearm.bev);
 
 	if (hangs_up(fd))
-		notice_gone(transport, socket_error(fd));
+		notice_gone(transport, socket_get_error(fd));
 }
 
 /* Each pipe ends by itself. */
@@ -158,7 +150,7 @@ static void check_linger(struct ferry_transport *transport, int64_t now)
 {
 	struct transport_watch *watch = &transport->watch;
 	int fd = rearm_write_fd(&transport->rearm);
-	int error = socket_error(fd);
+	int error = socket_get_error(fd);
 	int queue = send_queue_length(fd);
 	int clean = transport->out.fds_dropped ? -ENODATA : 0;
 

@@ -35,6 +35,7 @@ TEST(getters_that_return_a_result_return_einval_for_null)
 	struct ferry_dispatcher_stats dispatcher;
 	struct ferry_handoff_info handoff;
 	struct ferry_listener_stats listener;
+	struct ferry_parking_stats parking;
 	struct ferry_transport_stats transport;
 	struct ferry_worker_stats worker;
 
@@ -49,6 +50,7 @@ TEST(getters_that_return_a_result_return_einval_for_null)
 	ck_assert_int_eq(ferry_handoff_steal_fd(NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listener_get_fd(NULL), -EINVAL);
 	ck_assert_int_eq(ferry_listener_get_stats(NULL, &listener), -EINVAL);
+	ck_assert_int_eq(ferry_parking_get_stats(NULL, &parking), -EINVAL);
 	ck_assert_int_eq(ferry_poller_steal_fd(NULL, &event), -EINVAL);
 	ck_assert_int_eq(ferry_socket_set_find(NULL, "name"), -EINVAL);
 	ck_assert_int_eq(ferry_socket_set_get_fd(NULL, 0), -EINVAL);
