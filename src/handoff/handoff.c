@@ -62,7 +62,7 @@ int handoff_identify(int fd, struct handoff_wire_identity *identity)
 
 bool handoff_is_descriptor(int fd, const struct handoff_wire_identity *identity)
 {
-	struct handoff_wire_identity own;
+	struct handoff_wire_identity own = {0};
 
 	return handoff_identify(fd, &own) == 0 && own.kind == identity->kind &&
 	       own.cookie == identity->cookie && own.device == identity->device;

@@ -70,6 +70,7 @@ LOOP_TEST(ten_thousand_are_small_and_silent_and_leave_in_their_order, 2)
 	unsigned int probes = 0;
 
 	woken = 0;
+	ck_assert_uint_gt(count, 0);
 	ck_assert_int_eq(ferry_parking_new(&parking, base, &callbacks, NULL), 0);
 	heap_watch(0);
 	for (unsigned int i = 0; i < count; i++)
