@@ -49,6 +49,7 @@ struct bufferevent;
 struct event_base;
 struct ferry_dispatcher;
 struct ferry_dispatcher_worker;
+struct ferry_transport;
 
 /** The limits of a handoff. */
 enum {
@@ -142,7 +143,7 @@ FERRY_EXPORT int ferry_handoff_new(struct ferry_handoff **out, int fd);
  * @param bev made by bufferevent_socket_new(); without a transport on it
  * @retval 0 done
  * @retval -EINVAL @p out or @p bev is NULL, @p bev is a filter, a pair or TLS, has no descriptor, or
- *         has a transport on it (ferry_transport_detach() gives the bufferevent back without it)
+ *         has a transport on it (see ferry_handoff_from_transport())
  * @retval -EMSGSIZE its input is longer than FERRY_HANDOFF_BYTES_MAX
  * @retval -EBUSY its output is not empty, and would be lost
  * @retval -ENOTCONN bufferevent_socket_connect() is still connecting it
@@ -156,6 +157,33 @@ FERRY_EXPORT int ferry_handoff_new(struct ferry_handoff **out, int fd);
  */
 FERRY_EXPORT int ferry_handoff_from_bufferevent(struct ferry_handoff **out,
                                                 struct bufferevent *bev);
+
+/**
+ * Makes a handoff of a transport's connection: its socket, which leaves the event loop, and its unread input. The
+ * transport and its bufferevent are freed, as by ferry_transport_free(); the socket stays open, with or without
+ * BEV_OPT_CLOSE_ON_FREE: the handoff owns it.
+ *
+ * Only the socket and the input travel. Protocol, limits, timeouts and counters are this process's, and end here.
+ * Descriptors that the peer sends from now on are in the socket, for the next process. A half that was shut down stays
+ * shut down; an end of the peer that was read before is read there again.
+ *
+ * @param[out] out the handoff
+ * @param transport on a socket; on success it is freed
+ * @retval 0 done
+ * @retval -EINVAL @p out or @p transport is NULL, or @p transport uses pipes
+ * @retval -EBUSY bytes, descriptors or files are queued; received descriptors are pending because of a pause, or
+ *         behind the one whose callback runs; a producer is registered; the connection or its sending half is
+ *         closing; or a message stream owns @p transport
+ * @retval -EMSGSIZE its input is longer than FERRY_HANDOFF_BYTES_MAX
+ * @retval -ENOTCONN the connection is over, or is still being made
+ * @retval -EBADF, -EOPNOTSUPP as ferry_handoff_new()
+ * @retval -ENOMEM out of memory
+ *
+ * On failure nothing has changed, and the caller still owns the transport. Legal in the transport's own callbacks.
+ * Do not call this for the transport of a line stream or another object that owns it. Since 0.1.
+ */
+FERRY_EXPORT int ferry_handoff_from_transport(struct ferry_handoff **out,
+                                              struct ferry_transport *transport);
 
 /**
  * Makes a handoff of a duplicate of a listener's descriptor: libevent does not release the original. The
@@ -252,6 +280,24 @@ FERRY_EXPORT const void *ferry_handoff_get_blob(const struct ferry_handoff *hand
 FERRY_EXPORT int ferry_handoff_to_bufferevent(struct bufferevent **out,
                                               struct ferry_handoff *handoff,
                                               struct event_base *base, int options);
+
+/**
+ * Makes a transport of a handoff, on a bufferevent that ferry_handoff_to_bufferevent() makes. The bytes already read
+ * are the first that the protocol receives, once it is set.
+ *
+ * @param[out] out the transport, which the caller owns
+ * @param handoff a handoff of a connected stream socket
+ * @param base the event_base
+ * @param options BEV_OPT_… of the bufferevent; without BEV_OPT_CLOSE_ON_FREE the caller closes the descriptor
+ * @retval 0 done: the transport has the descriptor
+ * @retval -EPROTOTYPE it is a socket of another type
+ * @retval -EINVAL, -ENOENT, -EBUSY, -ENOTSOCK, -ENOTSUP, -ENOMEM as ferry_handoff_to_bufferevent()
+ *
+ * On failure the handoff is unchanged, and has its descriptor; the socket may have become non-blocking. Since 0.1.
+ */
+FERRY_EXPORT int ferry_handoff_to_transport(struct ferry_transport **out,
+                                            struct ferry_handoff *handoff, struct event_base *base,
+                                            int options);
 
 /**
  * Makes a listener of a handoff. The socket becomes non-blocking; nothing else about it changes.

@@ -142,8 +142,8 @@ FERRY_EXPORT int ferry_worker_done(struct ferry_worker *worker, uint64_t id);
  *
  * @param worker the worker
  * @param id of struct ferry_handoff_info
- * @param handoff made of the same connection, by ferry_handoff_new() or ferry_handoff_from_bufferevent(), with
- *        bytes and blob; name and key do not travel: the dispatcher has them. On success the worker owns it
+ * @param handoff made of the same connection, by ferry_handoff_new(), ferry_handoff_from_bufferevent() or
+ *        ferry_handoff_from_transport(), with bytes and blob; name and key do not travel: the dispatcher has them. On success the worker owns it
  * @retval 0 the kernel has taken it, or return_failed will run if it does not
  * @retval -EINVAL @p worker or @p handoff is NULL, or the handoff was received or given away before
  * @retval -EBADF its descriptor was stolen

@@ -367,15 +367,29 @@ static int copy_input(struct ferry_handoff *handoff, struct evbuffer *input)
 	return evbuffer_copyout(input, handoff->bytes, length) == (ev_ssize_t)length ? 0 : -EINVAL;
 }
 
-static void free_without_fd(struct ferry_handoff *handoff)
+void handoff_free_without_fd(struct ferry_handoff *handoff)
 {
 	handoff->fd = -1; /* the caller's */
 	ferry_handoff_free(handoff);
 }
 
-/* Takes the descriptor out of the loop while it is open. epoll keeps watching a descriptor that is
- * closed as long as a copy of it is open elsewhere. */
-static void empty_bufferevent(struct bufferevent *bev)
+int handoff_new_with_input(struct ferry_handoff **out, struct bufferevent *bev)
+{
+	struct ferry_handoff *handoff = NULL;
+
+	int status = ferry_handoff_new(&handoff, bufferevent_getfd(bev));
+	if (status < 0)
+		return status;
+	status = copy_input(handoff, bufferevent_get_input(bev));
+	if (status < 0) {
+		handoff_free_without_fd(handoff);
+		return status;
+	}
+	*out = handoff;
+	return 0;
+}
+
+void handoff_empty_bufferevent(struct bufferevent *bev)
 {
 	struct evbuffer *input = bufferevent_get_input(bev);
 
@@ -386,24 +400,14 @@ static void empty_bufferevent(struct bufferevent *bev)
 
 int ferry_handoff_from_bufferevent(struct ferry_handoff **out, struct bufferevent *bev)
 {
-	struct ferry_handoff *handoff = NULL;
-
 	if (out == NULL || bev == NULL)
 		return -EINVAL;
 	bufferevent_lock(bev);
 	int status = check_bufferevent(bev);
 	if (status == 0)
-		status = ferry_handoff_new(&handoff, bufferevent_getfd(bev));
-	if (status < 0)
-		goto unlock;
-	status = copy_input(handoff, bufferevent_get_input(bev));
-	if (status < 0) {
-		free_without_fd(handoff);
-		goto unlock;
-	}
-	empty_bufferevent(bev);
-	*out = handoff;
-unlock:
+		status = handoff_new_with_input(out, bev);
+	if (status == 0)
+		handoff_empty_bufferevent(bev);
 	bufferevent_unlock(bev);
 	return status;
 }

@@ -93,6 +93,19 @@ bool handoff_is_descriptor(int fd, const struct handoff_wire_identity *identity)
  * payload. */
 void handoff_view(struct ferry_handoff *handoff, const struct handoff_wire_handoff *wire, int fd);
 
+struct bufferevent;
+
+/* Makes a handoff of a bufferevent's descriptor, with a copy of its input; the bufferevent is unchanged. The errors of
+ * ferry_handoff_new(); -EINVAL: the user has frozen the input. */
+int handoff_new_with_input(struct ferry_handoff **out, struct bufferevent *bev);
+
+/* Frees a handoff without its descriptor, which is the caller's. */
+void handoff_free_without_fd(struct ferry_handoff *handoff);
+
+/* Takes the descriptor out of the loop while it is open, and drops the input. epoll keeps watching a descriptor that
+ * is closed as long as a copy of it is open elsewhere. */
+void handoff_empty_bufferevent(struct bufferevent *bev);
+
 /* Replaces bytes and blob by copies of those that a worker has returned. -ENOMEM: one of them may be replaced. */
 int handoff_refill(struct ferry_handoff *handoff, const struct handoff_wire_handoff *wire);
 

@@ -54,10 +54,6 @@ void transport_set_protocol_table(struct ferry_transport *transport,
                                   const struct ferry_protocol *table, void *context);
 void transport_set_reading_paused(struct ferry_transport *transport, bool paused);
 
-/* Whether the connection is not established yet. If connect(2) succeeded at once while writing is disabled, it
- * is, although libevent reports that only when writing is enabled. */
-bool transport_is_connecting(const struct ferry_transport *transport);
-
 /* ---- the socket ---- */
 
 /* Asks the kernel about a socket. On failure the transport is as it was. */

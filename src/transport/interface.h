@@ -38,6 +38,10 @@ uint64_t transport_get_cookie(const struct ferry_transport *transport);
 
 /* ---- the states ---- */
 
+/* Whether the connection is not established yet. If connect(2) succeeded at once while writing is disabled, it
+ * is, although libevent reports that only when writing is enabled. */
+bool transport_is_connecting(const struct ferry_transport *transport);
+
 /* Whether the connection is lost, or the transport freed. */
 bool transport_is_over(const struct ferry_transport *transport);
 

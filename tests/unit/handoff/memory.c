@@ -11,7 +11,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
-#include "ferry/handoff.h"
+#include "ferry/ferry.h"
 
 #include "handoff_info.h"
 #include "heap.h"
@@ -23,6 +23,7 @@ static int ends[2];
 static unsigned int reads, accepted;
 static struct ferry_handoff *handoff, *made;
 static struct bufferevent *bev;
+static struct ferry_transport *transport;
 static struct evconnlistener *listener;
 static char text[200];
 
@@ -62,6 +63,26 @@ static void make_bufferevent(void)
 	bev = bufferevent_socket_new(base, ends[0], BEV_OPT_CLOSE_ON_FREE);
 	bufferevent_setcb(bev, on_read, NULL, NULL, NULL);
 	bufferevent_enable(bev, EV_READ);
+	wire_put(ends[1], 0, 100);
+	pump_until_count(&reads, 1);
+	reads = 0;
+}
+
+static void on_data(struct ferry_transport *from, struct evbuffer *input, void *context)
+{
+	(void)from, (void)input, (void)context;
+	reads++;
+}
+
+static const struct ferry_protocol protocol = {.data_received = on_data};
+
+static void make_transport_with_input(void)
+{
+	make_connection();
+	ck_assert_int_eq(ferry_transport_new(
+	                     &transport, bufferevent_socket_new(base, ends[0], BEV_OPT_CLOSE_ON_FREE)),
+	                 0);
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &protocol, NULL), 0);
 	wire_put(ends[1], 0, 100);
 	pump_until_count(&reads, 1);
 	reads = 0;
@@ -117,6 +138,16 @@ static int call_to_bufferevent(void)
 	return ferry_handoff_to_bufferevent(&bev, handoff, base, BEV_OPT_CLOSE_ON_FREE);
 }
 
+static int call_from_transport(void)
+{
+	return ferry_handoff_from_transport(&made, transport);
+}
+
+static int call_to_transport(void)
+{
+	return ferry_handoff_to_transport(&transport, handoff, base, BEV_OPT_CLOSE_ON_FREE);
+}
+
 static int call_from_listener(void)
 {
 	return ferry_handoff_from_listener(&made, listener);
@@ -159,6 +190,25 @@ static void expect_bufferevent(void)
 	unsigned int before = reads;
 	pump_until_count(&reads, before + 1);
 	evbuffer_drain(bufferevent_get_input(bev), 1);
+}
+
+static void expect_transport(void)
+{
+	struct bufferevent *of = ferry_transport_get_bufferevent(transport);
+
+	ck_assert_ptr_null(made);
+	ck_assert_int_eq(bufferevent_getfd(of), ends[0]);
+	ck_assert_uint_eq(evbuffer_get_length(bufferevent_get_input(of)), 100);
+	wire_put(ends[1], 100, 1);
+	unsigned int before = reads;
+	pump_until_count(&reads, before + 1);
+	evbuffer_drain(bufferevent_get_input(of), 1);
+}
+
+static void expect_handoff_alone(void)
+{
+	expect_handoff();
+	ck_assert_ptr_null(transport);
 }
 
 static void expect_accepting(void)
@@ -225,6 +275,20 @@ static void has_bufferevent(void)
 	pump_until_count(&reads, 1);
 }
 
+static void has_taken_transport(void)
+{
+	transport = NULL;
+	has_taken();
+}
+
+static void has_transport(void)
+{
+	ck_assert_int_eq(ferry_handoff_get_fd(handoff), -ENOENT);
+	reads = 0;
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &protocol, NULL), 0);
+	pump_until_count(&reads, 1);
+}
+
 static void has_listener(void)
 {
 	expect_accepting();
@@ -239,6 +303,9 @@ static const struct swept_function calls[] = {
      0},
     /* Unnoticed: libevent goes on if it cannot allocate the callback on the output of a new bufferevent. */
     {"to_bufferevent", make_handoff, call_to_bufferevent, expect_handoff, has_bufferevent, 6, 1},
+    {"from_transport", make_transport_with_input, call_from_transport, expect_transport,
+     has_taken_transport, 2, 0},
+    {"to_transport", make_handoff, call_to_transport, expect_handoff_alone, has_transport, 8, 1},
     {"from_listener", make_listener, call_from_listener, expect_accepting, has_made, 1, 0},
     {"to_listener", make_handoff_of_listener, call_to_listener, expect_handoff_of_listener,
      has_listener, 3, 0},
@@ -249,6 +316,7 @@ static void clean_up(void)
 {
 	if (bev != NULL)
 		bufferevent_free(bev);
+	ferry_transport_free(transport);
 	if (listener != NULL)
 		evconnlistener_free(listener);
 	ferry_handoff_free(made);
@@ -260,6 +328,7 @@ static void clean_up(void)
 	pump_turns(3); /* the loop finalises freed bufferevents */
 	made = handoff = NULL;
 	bev = NULL;
+	transport = NULL;
 	listener = NULL;
 	ends[0] = ends[1] = -1;
 	reads = 0;
