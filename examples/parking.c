@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 	static const struct ferry_parking_callbacks callbacks = {.filter = filter,
 	                                                         .handoff_woken = woken};
 	struct sockaddr_storage address;
-	struct ferry_parking *parking;
+	struct ferry_parking *parking = NULL;
 	struct event *signals[2];
 	int length = sizeof(address);
 	if (argc != 2 || evutil_parse_sockaddr_port(argv[1], (struct sockaddr *)&address, &length) < 0)
