@@ -122,7 +122,8 @@ FERRY_EXPORT int ferry_worker_drain(struct ferry_worker *worker);
 
 /**
  * Reports that a handoff was served to its end. Once for each; the dispatcher ignores and counts
- * further reports.
+ * further reports. The report leaves at the end of the loop's turn. A process that ends before that calls
+ * ferry_worker_free() first, which sends it, or ferry_transport_flush().
  *
  * @param worker the worker
  * @param id of struct ferry_handoff_info

@@ -89,15 +89,29 @@ static bool is_eligible(const struct ferry_dispatcher_worker *worker)
 	       worker->unclaimed_count < worker->dispatcher->unclaimed_limit;
 }
 
+/* Returns whether the worker was avoided. */
+static bool forgive(struct ferry_dispatcher_worker *worker)
+{
+	if (!worker->avoided)
+		return false;
+	worker->avoided = false;
+	heap_remove(&worker->dispatcher->choice.avoided, &worker->avoided_node);
+	return true;
+}
+
 static void set_joined(struct ferry_dispatcher_worker *worker, bool joined)
 {
 	if (worker->joined == joined)
 		return;
 	worker->joined = joined;
-	if (joined)
+	if (joined) {
+		worker->dispatcher->choice.joined++;
 		preference_join(worker);
-	else
+	} else {
+		worker->dispatcher->choice.joined--;
+		forgive(worker);
 		preference_leave(worker);
+	}
 }
 
 void choice_update(struct ferry_dispatcher_worker *worker)
@@ -124,6 +138,8 @@ void choice_avoid(struct ferry_dispatcher_worker *worker)
 	struct heap *avoided = &worker->dispatcher->choice.avoided;
 	int64_t usec = worker->avoid_usec * 2;
 
+	if (!worker->joined)
+		return;
 	if (usec < AVOID_USEC_MIN)
 		usec = AVOID_USEC_MIN;
 	if (usec > AVOID_USEC_MAX)
@@ -136,12 +152,19 @@ void choice_avoid(struct ferry_dispatcher_worker *worker)
 	choice_update(worker);
 }
 
-void choice_forgive(struct ferry_dispatcher_worker *worker)
+void choice_trust(struct ferry_dispatcher_worker *worker)
 {
-	if (!worker->avoided)
+	worker->avoid_usec = 0;
+	worker->pardoned = false;
+	if (forgive(worker))
+		choice_update(worker);
+}
+
+void choice_pardon(struct ferry_dispatcher_worker *worker)
+{
+	if (worker->pardoned || !forgive(worker))
 		return;
-	worker->avoided = false;
-	heap_remove(&worker->dispatcher->choice.avoided, &worker->avoided_node);
+	worker->pardoned = true;
 	choice_update(worker);
 }
 
@@ -151,7 +174,6 @@ void choice_remove(struct ferry_dispatcher_worker *worker)
 
 	set_joined(worker, false);
 	heap_remove(&choice->eligible, &worker->eligible_node);
-	heap_remove(&choice->avoided, &worker->avoided_node);
 }
 
 /* ---- the choice ---- */
@@ -163,7 +185,9 @@ static void forgive_in_time(const struct choice *choice)
 	int64_t now = first != NULL ? clock_now() : 0;
 
 	while (first != NULL && of_avoided(first)->avoid_until <= now) {
-		choice_forgive(of_avoided(first));
+		struct ferry_dispatcher_worker *worker = of_avoided(first);
+		forgive(worker);
+		choice_update(worker);
 		first = heap_first(&choice->avoided);
 	}
 }
@@ -181,6 +205,23 @@ static struct ferry_dispatcher_worker *pick_by_key(const struct ferry_dispatcher
 	return NULL;
 }
 
+static bool came_back(const struct ferry_handoff *handoff)
+{
+	return handoff->attempt > 1 || handoff->losses > 0;
+}
+
+static bool some_are_trusted(const struct choice *choice)
+{
+	return choice->joined > choice->avoided.count;
+}
+
+int64_t choice_next_time(const struct choice *choice)
+{
+	const struct heap_node *first = heap_first(&choice->avoided);
+
+	return first != NULL ? of_avoided(first)->avoid_until : INT64_MAX;
+}
+
 struct ferry_dispatcher_worker *choice_pick_worker(const struct ferry_dispatcher *dispatcher,
                                                    const struct ferry_handoff *handoff)
 {
@@ -192,5 +233,7 @@ struct ferry_dispatcher_worker *choice_pick_worker(const struct ferry_dispatcher
 		worker = pick_by_key(dispatcher, handoff->key);
 	if (worker == NULL && choice->eligible.count > 0)
 		worker = of_eligible(choice->eligible.nodes[0]);
+	if (worker != NULL && worker->avoided && came_back(handoff) && some_are_trusted(choice))
+		return NULL;
 	return worker;
 }

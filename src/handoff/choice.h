@@ -19,9 +19,13 @@ int choice_set_rule(struct ferry_dispatcher *dispatcher, enum ferry_dispatch_cho
 /* Frees the memory. */
 void choice_clear(struct ferry_dispatcher *dispatcher);
 
-/* The worker that gets the handoff by the rule, among those that have credits. NULL: none has. */
+/* The worker that gets the handoff by the rule, among those that have credits. NULL: none has; or the handoff has come
+ * back from a worker, all that have credits are avoided, and another that is not may soon have some. */
 struct ferry_dispatcher_worker *choice_pick_worker(const struct ferry_dispatcher *dispatcher,
                                                    const struct ferry_handoff *handoff);
+
+/* When the first of the avoided workers is chosen as before. INT64_MAX: none is avoided. */
+int64_t choice_next_time(const struct choice *choice);
 
 /* Follows a change of the worker: of its credits, its handoffs, or what else decides whether it may get one. */
 void choice_update(struct ferry_dispatcher_worker *worker);
@@ -32,8 +36,12 @@ void choice_note_chosen(struct ferry_dispatcher_worker *worker);
 /* A worker that has not claimed a handoff is chosen last for a while, longer each time. */
 void choice_avoid(struct ferry_dispatcher_worker *worker);
 
-/* The worker is chosen as before. */
-void choice_forgive(struct ferry_dispatcher_worker *worker);
+/* The worker has served a handoff: it is chosen as before. */
+void choice_trust(struct ferry_dispatcher_worker *worker);
+
+/* The worker has stated its credits, and so has looked at its descriptor slots: it is chosen as before, once until it
+ * serves a handoff. */
+void choice_pardon(struct ferry_dispatcher_worker *worker);
 
 /* The worker ends: it is not chosen any more. */
 void choice_remove(struct ferry_dispatcher_worker *worker);

@@ -65,6 +65,8 @@ static void place_queued(struct ferry_dispatcher *dispatcher)
 	}
 	if (status == -ENOMEM)
 		books_wake_at(dispatcher, clock_now() + MEMORY_PAUSE);
+	else if (status == -EAGAIN)
+		books_wake_at(dispatcher, choice_next_time(&dispatcher->choice));
 }
 
 static bool is_overdue(const struct ferry_dispatcher *dispatcher,

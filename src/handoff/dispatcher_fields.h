@@ -40,6 +40,7 @@ struct ferry_dispatcher_worker {
 	bool avoided; /* others are chosen first, until the time: it has refused or lost handoffs */
 	int64_t avoid_until;
 	int64_t avoid_usec; /* for so long the last time; 0: it has served one since */
+	bool pardoned;      /* its CREDITS have ended that, and it has served none since */
 	uint64_t retries;   /* of its transport, when the deadline was last checked */
 
 	unsigned int version;                /* spoken on the channel; 0 before its HELLO */
@@ -62,6 +63,7 @@ struct choice {
 	enum ferry_dispatch_choice rule;
 	struct heap eligible; /* the workers that may get a handoff */
 	struct heap avoided;  /* those that are chosen last, by the time until which they are */
+	size_t joined;        /* number of workers that have joined, the avoided ones included */
 	uint64_t count;       /* number of times that a worker was chosen */
 	struct ferry_dispatcher_worker **preferred; /* by keys, see preference.h; NULL: no table yet */
 };

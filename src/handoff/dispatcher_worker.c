@@ -266,8 +266,7 @@ static void on_reject(struct ferry_dispatcher_worker *worker, struct ferry_hando
 
 static void on_done(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
-	worker->avoid_usec = 0;
-	choice_forgive(worker);
+	choice_trust(worker);
 	end_handoff(worker, handoff, FERRY_HANDOFF_DONE, 0);
 }
 
@@ -387,7 +386,6 @@ static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsign
 	return NULL;
 }
 
-/* A worker that states its credits has looked at its descriptor slots: it is chosen as before. */
 static const char *on_credits(struct ferry_dispatcher_worker *worker, const unsigned char *payload,
                               size_t length)
 {
@@ -396,7 +394,7 @@ static const char *on_credits(struct ferry_dispatcher_worker *worker, const unsi
 	const char *fault = handoff_wire_credits_get(payload, length, &credits);
 	if (fault != NULL)
 		return fault;
-	choice_forgive(worker);
+	choice_pardon(worker);
 	set_credits(worker, credits);
 	return NULL;
 }

@@ -312,6 +312,88 @@ TEST(a_worker_that_refuses_is_chosen_last)
 	close_clients(REFUSED + COUNT + 1);
 }
 
+static void lose_without_slots(struct peer *peer)
+{
+	peer_expect(peer, HANDOFF_WIRE_HANDOFF);
+	peer_put_credits(peer, 0);
+	peer_answer(peer, HANDOFF_WIRE_LOST);
+	peer_put_credits(peer, 4);
+}
+
+/* What it states about its credits helps it once. The handoff waits for the other worker, though that has no credit
+ * now. */
+TEST(a_handoff_is_not_lost_at_one_worker_while_there_is_another)
+{
+	enum { LOSSES = 10 };
+
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	for (unsigned int i = 0; i < LOSSES; i++)
+		lose_without_slots(&peers[0]);
+	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF); /* there is no other */
+	add_peer(&peers[1], 1);
+	hand_off(1);
+	peer_expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	peer_put_credits(&peers[0], 0);
+	peer_answer(&peers[0], HANDOFF_WIRE_LOST);
+	peer_put_credits(&peers[0], 4);
+	pump_turns(3);
+	ck_assert_uint_eq(dispatcher_stats().queued, 1);
+	peer_answer(&peers[1], HANDOFF_WIRE_CLAIM);
+	peer_answer(&peers[1], HANDOFF_WIRE_DONE);
+	peer_expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	ck_assert_uint_eq(peers[1].frame.attempt, 1);
+	peer_answer(&peers[1], HANDOFF_WIRE_CLAIM);
+	peer_answer(&peers[1], HANDOFF_WIRE_DONE);
+	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
+	ck_assert_uint_eq(dispatcher_stats().lost, LOSSES + 1);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(2);
+}
+
+/* The other worker has left: there is nobody else to wait for. */
+TEST(the_last_worker_is_tried_again)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 1);
+	hand_off(0);
+	hand_off(1);
+	peer_expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	for (unsigned int i = 0; i < 2; i++) {
+		peer_answer(&peers[0], HANDOFF_WIRE_LOST);
+		pump_turns(3);
+		if (i == 0)
+			close_peer(&peers[1]);
+		peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	}
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(2);
+}
+
+TEST(losses_without_slots_are_bounded)
+{
+	enum { UNCHARGED = 16 };
+
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	hand_off(0);
+	for (unsigned int i = 0; i < UNCHARGED + 3; i++) {
+		ck_assert_uint_eq(notes.outcomes, 0);
+		lose_without_slots(&peers[0]);
+	}
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -EHOSTUNREACH);
+	ck_assert_uint_eq(dispatcher_stats().lost, UNCHARGED + 3);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+
 TEST(a_worker_that_claims_nothing_gets_a_bounded_number)
 {
 	enum { LIMIT = 3 };

@@ -8,7 +8,9 @@
 #include <event2/bufferevent.h>
 
 #include "ferry/dispatcher.h"
+#include "handoff/handoff.h"
 #include "handoff/wire.h"
+#include "kernel/clock.h"
 #include "message/wire.h"
 
 #include "dispatcher_peer.h"
@@ -175,6 +177,48 @@ TEST(a_busy_dispatcher_reads_before_it_judges)
 	pump_turns(5);
 	ck_assert_uint_eq(notes.lost, 0);
 	ck_assert_uint_eq(dispatcher_stats().claimed, 1);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+
+/* The same for the queue: the answer that frees the credit is in the channel. */
+TEST(a_busy_dispatcher_reads_before_it_expires)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 1);
+	hand_off(0);
+	hand_off(1);
+	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	peer_answer(&peers[0], HANDOFF_WIRE_CLAIM);
+	peer_answer(&peers[0], HANDOFF_WIRE_DONE);
+	const struct timespec busy = {.tv_nsec = 2000000};
+	nanosleep(&busy, NULL);
+	set_timeouts(1000, NEVER_USEC);
+	pump_turns(5);
+	ck_assert_uint_eq(dispatcher_stats().expired, 0);
+	ck_assert_uint_eq(dispatcher_stats().sent, 2);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(2);
+}
+
+/* What a hung worker had may wait for another as long as a new handoff, however long the first has taken. */
+TEST(a_worker_that_hung_has_used_up_none_of_the_queues_time)
+{
+	struct ferry_handoff *handoff = make_handoff(0);
+
+	open_dispatcher();
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[0]), 0);
+	int64_t first = handoff->queued_at;
+	ck_assert_int_gt(first, 0);
+	add_peer(&peers[0], 4);
+	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	set_timeouts(NEVER_USEC, 1000);
+	int64_t sent = clock_now();
+	pump_until_count(&notes.lost, 1);
+	ck_assert_uint_eq(dispatcher_stats().queued, 1);
+	ck_assert_int_ge(handoff->queued_at, sent);
 	free_dispatcher();
 	close_peer(&peers[0]);
 	close_clients(1);
