@@ -166,7 +166,7 @@ static void trigger_delivery(struct ferry_line_stream *stream)
 	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
 
 	if (!stream->delivering && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-		bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+		transport_trigger_read_later(stream->transport, false);
 }
 
 /* ---- the transport's protocol ---- */

@@ -306,7 +306,7 @@ void message_defer(struct ferry_message *message)
 static void continue_behind_deferred(struct ferry_message_stream *stream, struct evbuffer *input)
 {
 	if (evbuffer_get_length(input) > 0)
-		transport_trigger_read(stream->transport, BEV_TRIG_DEFER_CALLBACKS);
+		transport_trigger_read_later(stream->transport, false);
 	else if (stream->peer_ended)
 		end_after_peer(stream, input);
 	resume_reading(stream);
@@ -354,7 +354,7 @@ static bool admit_read(void *argument)
 	if (has_backlog(stream)) {
 		stream->backlogged = true;
 		transport_suspend_reading(stream->transport);
-		transport_trigger_read(stream->transport, BEV_TRIG_DEFER_CALLBACKS);
+		transport_trigger_read_later(stream->transport, false);
 		return false;
 	}
 	if (has_free_fd_slots(stream))

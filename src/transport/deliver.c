@@ -61,6 +61,24 @@ void transport_trigger_read(struct ferry_transport *transport, int options)
 	bufferevent_trigger(transport->rearm.bev, EV_READ, options);
 }
 
+void transport_trigger_read_later(struct ferry_transport *transport, bool below_mark)
+{
+	transport->in.trigger_due = true;
+	transport->in.trigger_below_mark |= below_mark;
+	transport_want_loop(transport);
+}
+
+void transport_run_triggered(struct ferry_transport *transport)
+{
+	int options = transport->in.trigger_below_mark ? BEV_TRIG_IGNORE_WATERMARKS : 0;
+
+	if (!transport->in.trigger_due)
+		return;
+	transport->in.trigger_due = false;
+	transport->in.trigger_below_mark = false;
+	transport_trigger_read(transport, options);
+}
+
 void transport_deliver_rest(struct ferry_transport *transport)
 {
 	if (transport->in.reader == NULL && !transport_defers_delivery(transport) &&
@@ -77,8 +95,10 @@ void transport_offer_input(struct ferry_transport *transport)
 		return;
 	incoming_set_undelivered(&transport->in.stream, true);
 	/* Without a protocol the caller is in the loop, and no second callback may find an empty input. */
-	transport_trigger_read(transport,
-	                       transport->protocol.table != NULL ? BEV_TRIG_DEFER_CALLBACKS : 0);
+	if (transport->protocol.table != NULL)
+		transport_trigger_read_later(transport, false);
+	else
+		transport_trigger_read(transport, 0);
 }
 
 static void offer_paused_input(struct ferry_transport *transport)
@@ -91,7 +111,7 @@ static void offer_paused_input(struct ferry_transport *transport)
 		transport_offer_input(transport);
 	else if (evbuffer_get_length(input) > 0)
 		/* Nothing follows: less than the low-water mark is offered too. */
-		transport_trigger_read(transport, BEV_TRIG_DEFER_CALLBACKS | BEV_TRIG_IGNORE_WATERMARKS);
+		transport_trigger_read_later(transport, true);
 	else
 		transport_settle_eof(transport);
 }

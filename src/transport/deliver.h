@@ -21,6 +21,9 @@ void transport_deliver_lost(struct ferry_transport *transport);
  * over. */
 void transport_offer_input(struct ferry_transport *transport);
 
+/* From the loop: runs the read callback that transport_trigger_read_later() has asked for. */
+void transport_run_triggered(struct ferry_transport *transport);
+
 /* The user has resumed reading: offers, from the loop, all that the pause has deferred, the descriptors
  * first. */
 void transport_offer_deferred(struct ferry_transport *transport);

@@ -56,6 +56,7 @@ struct transport_in {
 	bool exact;     /* the user wants the exact positions of descriptors, where there are any */
 	bool close_due; /* transport_close_with_peer() is to run from the loop */
 	bool offer_due; /* the user has resumed, and the input waits for the pending descriptors */
+	bool trigger_due, trigger_below_mark; /* the read callback is to run from the loop */
 	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
 	struct {
 		int *fds;
@@ -122,8 +123,7 @@ struct ferry_transport {
 	int pipe_read_fd, pipe_write_fd; /* the transport's to close; -1 on a socket */
 	bool on_pipes;
 	bool freed;
-	bool
-	    peer_closed; /* was found when this side shut its half down, or when the connection ended */
+	bool peer_closed; /* when this side shut its half down, or when the connection ended */
 	struct transport_in in;
 	struct transport_out out;
 	struct transport_watch watch;

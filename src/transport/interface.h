@@ -105,6 +105,10 @@ int transport_continue_reading(struct ferry_transport *transport);
  * where they end: its callback runs below the low-water mark too. */
 void transport_trigger_read(struct ferry_transport *transport, int options);
 
+/* The same from the loop. BEV_TRIG_DEFER_CALLBACKS would break libevent's queue of active events if the user calls
+ * bufferevent_priority_set() before the callback has run. `below_mark`: whatever the low-water mark. */
+void transport_trigger_read_later(struct ferry_transport *transport, bool below_mark);
+
 /* Counts received descriptors that were closed because nobody stole them. */
 void transport_count_unclaimed_fds(struct ferry_transport *transport, unsigned int count);
 

@@ -7,8 +7,8 @@
 
 /*
  * Work that must run from the loop and not inside the call that caused it: connection_made and
- * connection_lost, the callbacks of stopped files, pending descriptors, and another write when the kernel was
- * out of memory.
+ * connection_lost, the callbacks of stopped files, pending descriptors, the bufferevent's callbacks, and another
+ * write when the kernel was out of memory.
  */
 
 static void run_connection_lost(struct ferry_transport *transport)
@@ -43,6 +43,8 @@ static void run_loop_work(struct ferry_transport *transport)
 	transport_settle_close_due(transport);
 	if (!transport_is_over(transport))
 		transport_deliver_pending(transport);
+	if (!transport->freed)
+		transport_run_triggered(transport);
 	if (!transport_is_over(transport))
 		transport_notify_flushed(transport);
 	/* The last file may have been stopped while writing is disabled. */

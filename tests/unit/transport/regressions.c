@@ -586,6 +586,41 @@ TEST(undelivered_descriptors_come_before_their_bytes_at_any_priority)
 	close_all();
 }
 
+/* ---- a priority that changes while a callback waits for the loop ---- */
+
+static void set_recorder_as_next(struct ferry_transport *transport, struct evbuffer *input,
+                                 void *context)
+{
+	(void)input, (void)context;
+	recorder_attach(&recorder, transport, &recorder_protocol);
+	ck_assert_int_eq(bufferevent_priority_set(ferry_transport_get_bufferevent(transport), 2), 0);
+}
+
+static const struct ferry_protocol greeting = {.data_received = set_recorder_as_next};
+
+static void count_run(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	++*(unsigned int *)argument;
+}
+
+/* libevent would put the callback out of another queue than it is in: its loop would never end, and later events of
+ * the old priority would be lost. */
+TEST(the_priority_may_change_while_input_waits_to_be_offered)
+{
+	unsigned int runs = 0;
+	event_base_priority_init(base, 3);
+	make_pair(PAIR_UNIX, ends);
+	struct ferry_transport *transport = make_transport(ends[0]);
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &greeting, NULL), 0);
+	ck_assert_int_eq(write(ends[1], "x", 1), 1);
+	pump_until_count(&recorder.data, 1);
+	event_base_once(base, -1, EV_TIMEOUT, count_run, &runs, NULL);
+	pump_until_count(&runs, 1);
+	ck_assert_str_eq(recorder.events, "MD");
+	close_all();
+}
+
 /* ---- the work of one wake-up ---- */
 
 static void write_one_byte(void *context)
