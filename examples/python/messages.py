@@ -22,7 +22,9 @@ class Messages:
     def send(self, kind, payload, fds=()):
         """Returns once the kernel has the last byte. An OSError means that it never will."""
         frame = HEADER.pack(MAGIC, kind, 0, len(payload), len(fds), 0) + payload
-        self.socket.sendall(frame[socket.send_fds(self.socket, [frame], fds):])
+        sent = socket.send_fds(self.socket, [frame], fds)
+        if sent < len(frame):  # to send nothing would fail if the stream has ended since
+            self.socket.sendall(frame[sent:])
 
     def receive(self):
         """Reads once. For each whole frame: its type, its payload, how many descriptors it declares, and the list of

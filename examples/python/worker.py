@@ -4,7 +4,6 @@ line `move`, and the dispatcher's RECALL, make it give the connection back, with
 Usage: worker.py CHANNEL, the number of an inherited descriptor. An application also bounds how slow a client may be."""
 
 import errno, os, select, socket, stat, struct, sys  # noqa: E401
-
 from messages import Messages
 
 HELLO, HANDOFF, CLAIM, LOST, REJECT, DONE, CREDITS, DRAIN, RETURN, RECALL = range(1, 11)
@@ -46,11 +45,11 @@ class Worker:
                     raise ValueError("no version in common")
             elif kind == HANDOFF:
                 self.take(payload, fds)
-            elif kind == RECALL:
+            elif kind == RECALL and struct.unpack_from("<II", payload):
                 [self.give_back(client) for client in self.readable - {self.channel}]
 
     def take(self, payload, fds):
-        number, _, cookie, _, _, _, name, blob, length, _ = FIXED.unpack_from(payload)
+        number, _, cookie, device, kind, _, name, blob, length, _ = FIXED.unpack_from(payload)
         rest = FIXED.size + name + 1 + blob
         if len(payload) != rest + length or payload.find(b"\0", FIXED.size) != rest - blob - 1:
             raise ValueError("other lengths than it declares")
@@ -58,7 +57,8 @@ class Worker:
             self.short = self.short or self.channel.send(CREDITS, struct.pack("<II", 0, 0)) is None
             return self.channel.send(LOST, ANSWER.pack(number, self.epoch, 0, 0))
         client = Client(fileno=fds.pop()) if stat.S_ISSOCK(os.fstat(fds[0]).st_mode) else None
-        if client is None or client.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8) != struct.pack("=Q", cookie):
+        own = client.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8) if client else None
+        if own != struct.pack("=Q", cookie) or (device, kind) != (0, SOCKET):
             return self.channel.send(REJECT, ANSWER.pack(number, self.epoch, -errno.EBADMSG, 0))
         self.channel.send(CLAIM, ANSWER.pack(number, self.epoch, 0, 0))  # OSError: the client is closed, unread
         client.setblocking(True)

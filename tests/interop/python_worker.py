@@ -5,6 +5,7 @@ Arguments: the worker's file, and the command of the dispatcher.
 
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -15,6 +16,9 @@ import unittest
 
 DEADLINE = int(os.environ.get("FERRY_DEADLINE", "120"))
 WORKER, *DISPATCHER = sys.argv[1:]
+
+sys.path.insert(0, os.path.dirname(WORKER))
+from messages import Messages  # noqa: E402
 
 
 def wait_until(condition, what):
@@ -37,6 +41,28 @@ class Client:
     def close(self):
         self.lines.close()
         self.socket.close()
+
+
+class PythonMessages(unittest.TestCase):
+
+    def test_a_frame_that_the_kernel_has_is_sent_even_if_the_stream_ends_at_that_moment(self):
+        ours, theirs = socket.socketpair()
+        messages = Messages(ours, 100, 1)
+
+        def send_and_end(*arguments):
+            sent = socket_send_fds(*arguments)
+            theirs.shutdown(socket.SHUT_RD)
+            return sent
+        socket_send_fds, socket.send_fds = socket.send_fds, send_and_end
+        try:
+            messages.send(3, b"claim")
+        finally:
+            socket.send_fds = socket_send_fds
+        with self.assertRaises(BrokenPipeError):
+            messages.send(3, b"another")
+        self.assertEqual(len(theirs.recv(100)), 16 + 5)
+        ours.close()
+        theirs.close()
 
 
 class PythonWorker(unittest.TestCase):
@@ -203,9 +229,13 @@ class PythonWorker(unittest.TestCase):
         clients = [self.client() for _ in range(30)]
         for client in clients:
             client.socket.sendall(b"one\n")
-        for client in clients:  # each that ends makes room for another
-            self.assertEqual(client.lines.readline(), b"1 one\n")
-            client.close()
+        waiting = {client.socket: client for client in clients}
+        while waiting:  # in any order: each that ends makes room for another
+            ready, _, _ = select.select(waiting, [], [], DEADLINE)
+            self.assertNotEqual(ready, [], f"{len(waiting)} clients have no answer")
+            for end in ready:
+                self.assertEqual(waiting[end].lines.readline(), b"1 one\n")
+                waiting.pop(end).close()
         self.wait_for("done", 30)
         self.assertEqual(self.values("expired") + self.values("rejected"), [])
 
