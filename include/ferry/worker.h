@@ -13,6 +13,7 @@
  * All functions are for the thread of the transport's event_base, and legal in callbacks.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ferry/export.h"
@@ -57,11 +58,16 @@ struct ferry_worker_callbacks {
 	 *  This process still owns the claimed ones. */
 	void (*dispatcher_lost)(struct ferry_worker *worker, int reason, void *context);
 
+	/** All credits are used (@p scarce is true): no handoff comes until one is reported or returned. Return what
+	 *  is idle at once, instead of keeping it for its client's next request. False: a quarter of the credits is
+	 *  free again. */
+	void (*credits_scarce)(struct ferry_worker *worker, bool scarce, void *context);
+
 	/** For later versions; leave NULL. */
-	void (*reserved[2])(void);
+	void (*reserved[1])(void);
 };
 
-/** The counters of a worker since its start. */
+/** The counters of a worker since its start, unless the text has "now". */
 struct ferry_worker_stats {
 	uint64_t received;  /**< handoffs that have arrived, with or without their descriptors */
 	uint64_t claimed;   /**< handoffs claimed and passed to the callback */
@@ -73,7 +79,10 @@ struct ferry_worker_stats {
 	uint64_t waited;    /**< claims that waited for room in the channel */
 	uint64_t ignored;   /**< messages of unknown types */
 	uint64_t returned;  /**< connections that are the dispatcher's again */
-	uint64_t reserved[6]; /**< for later versions */
+	uint64_t
+	    outstanding;  /**< now claimed, and not reported, rejected or returned: credits in use */
+	uint64_t credits; /**< now; see ferry_worker_set_credits() */
+	uint64_t reserved[4]; /**< for later versions */
 };
 
 /**

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "handoff/worker_credits.h"
 #include "handoff/worker_fields.h"
 #include "message/send.h"
 
@@ -13,6 +14,7 @@ void returning_settle(struct ferry_worker *worker)
 	while ((handoff = TAILQ_FIRST(&worker->returning)) != NULL && handoff->frame_end <= sent) {
 		TAILQ_REMOVE(&worker->returning, handoff, link);
 		worker->stats.returned++;
+		worker_credits_free(worker);
 		handoff_destroy(handoff);
 	}
 }

@@ -9,6 +9,7 @@
 #include <event2/event.h>
 
 #include "handoff/returning.h"
+#include "handoff/worker_credits.h"
 #include "handoff/worker_fields.h"
 #include "kernel/clock.h"
 #include "kernel/fd_slots.h"
@@ -136,13 +137,8 @@ static void suspend_credits(struct ferry_worker *worker)
 		end_channel(worker, -ENOMEM);
 }
 
-static void on_slots_timer(evutil_socket_t fd, short what, void *argument)
+static void check_slots(struct ferry_worker *worker)
 {
-	(void)fd, (void)what;
-	struct ferry_worker *worker = argument;
-
-	if (!message_stream_can_send(worker->stream))
-		return;
 	if (!worker->drained &&
 	    (!slots_are_free(worker) || send_credits(worker, worker->credits) == -ENOMEM)) {
 		if (check_slots_later(worker) < 0)
@@ -150,6 +146,21 @@ static void on_slots_timer(evutil_socket_t fd, short what, void *argument)
 		return;
 	}
 	worker->short_of_slots = false;
+}
+
+/* Whatever activates the timer, libevent has removed it. */
+static void on_timer(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd;
+	struct ferry_worker *worker = argument;
+
+	if (!message_stream_can_send(worker->stream))
+		return;
+	if (worker->short_of_slots && (what & EV_TIMEOUT) != 0)
+		check_slots(worker);
+	else if (worker->short_of_slots && check_slots_later(worker) < 0)
+		end_channel(worker, -ENOMEM);
+	worker_credits_notify(worker);
 }
 
 /* ---- a handoff ---- */
@@ -163,6 +174,7 @@ static void serve_handoff(struct ferry_worker *worker, struct ferry_message *mes
 
 	handoff_view(&handoff, wire, ferry_message_steal_fd(message, 0));
 	worker->stats.claimed++;
+	worker_credits_use(worker);
 	worker->serving_id = wire->id;
 	worker->done_sent = false;
 	worker->serving = true;
@@ -176,9 +188,11 @@ static void serve_handoff(struct ferry_worker *worker, struct ferry_message *mes
 		return;
 	if (handoff.state == HANDOFF_REJECTED) {
 		worker->stats.rejected++;
+		worker_credits_free(worker);
 		send_answer_or_end(worker, HANDOFF_WIRE_REJECT, wire, handoff.reason);
 	} else if (!stolen && send_answer_or_end(worker, HANDOFF_WIRE_DONE, wire, 0) == 0) {
 		worker->stats.done++;
+		worker_credits_free(worker);
 	}
 }
 
@@ -384,7 +398,7 @@ static int prepare_worker(struct ferry_worker *worker, struct ferry_transport *t
 	if (evbuffer_expand(bufferevent_get_output(bev),
 	                    MESSAGE_HEADER_SIZE + HANDOFF_WIRE_HELLO_SIZE) < 0)
 		return -ENOMEM;
-	worker->timer = event_new(bufferevent_get_base(bev), -1, 0, on_slots_timer, worker);
+	worker->timer = event_new(bufferevent_get_base(bev), -1, 0, on_timer, worker);
 	if (worker->timer == NULL)
 		return -ENOMEM;
 	event_priority_set(worker->timer, bufferevent_get_priority(bev));
@@ -472,8 +486,10 @@ int ferry_worker_set_credits(struct ferry_worker *worker, unsigned int credits)
 	int status = 0;
 	if (!worker->short_of_slots && !worker->drained)
 		status = send_credits(worker, credits);
-	if (status == 0)
+	if (status == 0) {
 		worker->credits = credits;
+		worker_credits_weigh(worker);
+	}
 	return status;
 }
 
@@ -497,6 +513,7 @@ int ferry_worker_done(struct ferry_worker *worker, uint64_t id)
 	                         &(struct handoff_wire_answer){.id = id, .epoch = worker->epoch});
 	if (status == 0) {
 		worker->stats.done++;
+		worker_credits_free(worker);
 		worker->done_sent |= worker->serving && id == worker->serving_id;
 	}
 	return status;
@@ -507,5 +524,7 @@ int ferry_worker_get_stats(const struct ferry_worker *worker, struct ferry_worke
 	if (worker == NULL || stats == NULL)
 		return -EINVAL;
 	*stats = worker->stats;
+	stats->outstanding = worker->outstanding;
+	stats->credits = worker->credits;
 	return 0;
 }

@@ -8,7 +8,7 @@
 
 #include "handoff/handoff.h"
 
-/* The worker's fields, for worker.c and returning.c. */
+/* The worker's fields, for worker.c, worker_credits.c and returning.c. */
 
 struct ferry_worker {
 	struct ferry_message_stream *stream;
@@ -20,6 +20,9 @@ struct ferry_worker {
 	uint64_t epoch;       /* the channel's number */
 	unsigned int version; /* spoken on the channel; 0 before the dispatcher's HELLO */
 	unsigned int credits;
+	unsigned int outstanding; /* claimed, and not reported, rejected or returned */
+	bool scarce;              /* of the credits that others may use, none or few are left */
+	bool scarce_notified;
 	struct handoff_list returning; /* returned, and not taken by the kernel as a whole */
 
 	uint64_t claim_end; /* the stream position behind the newest claim */
