@@ -223,8 +223,10 @@ FERRY_EXPORT void ferry_dispatcher_worker_set_context(struct ferry_dispatcher_wo
 FERRY_EXPORT void *
 ferry_dispatcher_worker_get_context(const struct ferry_dispatcher_worker *worker);
 
-/** Returns the transport to a worker, which the dispatcher still owns. For reading only: SO_PEERCRED,
- *  statistics. NULL for NULL, and once the channel has ended. Since 0.1. */
+/** Returns the transport to a worker, which the dispatcher still owns, for statistics, settings and
+ *  ferry_transport_get_peer_credentials(). Bytes of others break its protocol. The callbacks of a producer
+ *  there run inside the calls on the dispatcher, and may call any function. NULL for NULL, and once the
+ *  channel has ended. Since 0.1. */
 FERRY_EXPORT struct ferry_transport *
 ferry_dispatcher_worker_get_transport(const struct ferry_dispatcher_worker *worker);
 

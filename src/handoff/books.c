@@ -6,6 +6,19 @@
 
 enum { ATTEMPTS_MAX = 3, LOSSES_MAX = 16 };
 
+/* ---- user code ---- */
+
+void books_enter(struct ferry_dispatcher *dispatcher)
+{
+	dispatcher->calls++;
+}
+
+void books_leave(struct ferry_dispatcher *dispatcher)
+{
+	if (--dispatcher->calls == 0 && dispatcher->freed)
+		dispatcher->destroy(dispatcher);
+}
+
 /* ---- the schedule of the turn ---- */
 
 void books_want_turn(struct ferry_dispatcher *dispatcher)
@@ -45,11 +58,14 @@ static void change_queue_length(struct ferry_dispatcher *dispatcher, int change)
 		books_want_turn(dispatcher);
 }
 
-/* Most of them enter last; one whose loss did not count waits since before that. */
+/* Most of them enter last, or come back as the first; one whose loss did not count waits since before that. */
 static void start_waiting(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
+	const struct ferry_handoff *first = TAILQ_FIRST(&dispatcher->waiting);
 	struct ferry_handoff *before = TAILQ_LAST(&dispatcher->waiting, handoff_list);
 
+	if (first != NULL && first->queued_at >= handoff->queued_at)
+		before = NULL;
 	while (before != NULL && before->queued_at > handoff->queued_at)
 		before = TAILQ_PREV(before, handoff_list, wait_link);
 	if (before == NULL)
@@ -89,17 +105,18 @@ void books_dequeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *ha
 void books_take_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
 	TAILQ_REMOVE(&dispatcher->queue, handoff, link);
+	TAILQ_REMOVE(&dispatcher->waiting, handoff, wait_link);
 }
 
-void books_confirm_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
+void books_confirm_first(struct ferry_dispatcher *dispatcher)
 {
-	TAILQ_REMOVE(&dispatcher->waiting, handoff, wait_link);
 	change_queue_length(dispatcher, -1);
 }
 
 void books_return_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
 {
 	TAILQ_INSERT_HEAD(&dispatcher->queue, handoff, link);
+	start_waiting(dispatcher, handoff);
 }
 
 void books_set_queue_limit(struct ferry_dispatcher *dispatcher, unsigned int limit)

@@ -5,8 +5,11 @@
 
 /*
  * The dispatcher's books: its workers, its queue, the handoffs whose outcome is pending, and the event of
- * its turn. Answers, fences and the ends of channels change the books at once. User code runs only in the
- * turn, one callback after the other, with the books complete before each.
+ * its turn. Answers, fences and the ends of channels change the books at once. The dispatcher's callbacks run
+ * only in the turn, one after the other, with the books complete before each.
+ *
+ * Other user code may run wherever a channel's output grows or drains: callbacks of the buffer, and those of a
+ * producer on the transport. There the books are complete too, and the dispatcher lives until books_leave().
  *
  *   dispatcher_fields.h  the fields
  *   dispatcher.c         the turn, and the public functions
@@ -18,6 +21,11 @@
  *   books.c              the queue, the pending outcomes, the schedule of the turn
  *   ids.c                which handoff an answer names
  */
+
+/* These two enclose each call that may run user code. If that frees the dispatcher, the last books_leave() destroys
+ * it. */
+void books_enter(struct ferry_dispatcher *dispatcher);
+void books_leave(struct ferry_dispatcher *dispatcher);
 
 /* Runs the turn soon. */
 void books_want_turn(struct ferry_dispatcher *dispatcher);
@@ -33,7 +41,7 @@ void books_dequeue(struct ferry_dispatcher *dispatcher, struct ferry_handoff *ha
 /* Takes the first handoff out of the queue, for an attempt to send it. It counts as queued until one of
  * the next two follows: books_confirm_first(), or books_return_first() after a failure. */
 void books_take_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff);
-void books_confirm_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff);
+void books_confirm_first(struct ferry_dispatcher *dispatcher);
 void books_return_first(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff);
 
 /* Sets the length at which the queue is full. */

@@ -61,7 +61,7 @@ static void place_queued(struct ferry_dispatcher *dispatcher)
 		if (status < 0)
 			books_return_first(dispatcher, handoff);
 		else
-			books_confirm_first(dispatcher, handoff);
+			books_confirm_first(dispatcher);
 	}
 	if (status == -ENOMEM)
 		books_wake_at(dispatcher, clock_now() + MEMORY_PAUSE);
@@ -105,19 +105,18 @@ static void judge_overdue(struct ferry_dispatcher_worker *worker, int64_t now, b
 	if (dispatcher_worker_excuse(worker))
 		return;
 	if (worker->suspect && channels_read) {
-		dispatcher_worker_end(worker, -ETIMEDOUT);
+		dispatcher_worker_fail(worker, -ETIMEDOUT);
 		return;
 	}
 	worker->suspect = true;
 	books_wake_at(worker->dispatcher, now);
 }
 
+/* The end of one may run user code, which may end others. */
 static void end_late_workers(struct ferry_dispatcher *dispatcher, int64_t now, bool channels_read)
 {
 	struct ferry_dispatcher_worker *worker, *next;
 
-	while ((worker = TAILQ_FIRST(&dispatcher->failed)) != NULL)
-		dispatcher_worker_end(worker, worker->reason);
 	worker = TAILQ_FIRST(&dispatcher->owing);
 	for (; worker != NULL && worker->owes_since + dispatcher->answer_usec <= now; worker = next) {
 		next = TAILQ_NEXT(worker, owing_link);
@@ -125,6 +124,8 @@ static void end_late_workers(struct ferry_dispatcher *dispatcher, int64_t now, b
 	}
 	if (worker != NULL)
 		books_wake_at(dispatcher, worker->owes_since + dispatcher->answer_usec);
+	while ((worker = TAILQ_FIRST(&dispatcher->failed)) != NULL)
+		dispatcher_worker_end(worker, worker->reason);
 }
 
 /* ---- callbacks ---- */
@@ -219,6 +220,7 @@ static void destroy_dispatcher(struct ferry_dispatcher *dispatcher)
 	struct ferry_dispatcher_worker *worker;
 	struct ferry_handoff *handoff;
 
+	books_enter(dispatcher); /* for good */
 	while ((worker = TAILQ_FIRST(&dispatcher->workers)) != NULL)
 		dispatcher_worker_end(worker, -ECANCELED);
 	while ((handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL) {
@@ -254,6 +256,7 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
 	dispatcher->wakes_at =
 	    0; /* libevent has removed the timer; the next three calls set it again */
 	dispatcher->running = true;
+	books_enter(dispatcher);
 	end_late_workers(dispatcher, now, (what & EV_TIMEOUT) != 0);
 	place_queued(dispatcher);
 	expire_queued(dispatcher, now, (what & EV_TIMEOUT) != 0);
@@ -261,10 +264,9 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
 	while (!dispatcher->freed && count < CALLBACKS_PER_TURN && notify_next(dispatcher))
 		count++;
 	dispatcher->running = false;
-	if (dispatcher->freed)
-		destroy_dispatcher(dispatcher);
-	else if (dispatcher->again || count == CALLBACKS_PER_TURN)
+	if (!dispatcher->freed && (dispatcher->again || count == CALLBACKS_PER_TURN))
 		defer_turn(dispatcher, now);
+	books_leave(dispatcher);
 }
 
 /* ---- for the user ---- */
@@ -283,6 +285,7 @@ int ferry_dispatcher_new(struct ferry_dispatcher **out, struct event_base *base,
 		return -ENOMEM;
 	}
 	dispatcher->base = base;
+	dispatcher->destroy = destroy_dispatcher;
 	dispatcher->callbacks = callbacks != NULL ? callbacks : &no_callbacks;
 	dispatcher->context = context;
 	TAILQ_INIT(&dispatcher->workers);
@@ -306,9 +309,9 @@ void ferry_dispatcher_free(struct ferry_dispatcher *dispatcher)
 {
 	if (dispatcher == NULL || dispatcher->freed)
 		return;
+	books_enter(dispatcher);
 	dispatcher->freed = true;
-	if (!dispatcher->running)
-		destroy_dispatcher(dispatcher);
+	books_leave(dispatcher);
 }
 
 static int check_hand_off(const struct ferry_dispatcher *dispatcher,
@@ -321,6 +324,26 @@ static int check_hand_off(const struct ferry_dispatcher *dispatcher,
 	if (dispatcher->freed)
 		return -ESHUTDOWN;
 	return is_a_channel(dispatcher, handoff) ? -ELOOP : 0;
+}
+
+/* The handoff is in no list. -ENOBUFS: it is the owner's again. */
+static int accept_handoff(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff)
+{
+	handoff->state = HANDOFF_QUEUED; /* user code that runs from here on cannot hand it off again */
+	handoff->order = ++dispatcher->orders;
+	/* Handoffs that wait go first. */
+	int status = TAILQ_EMPTY(&dispatcher->queue) ? place_handoff(dispatcher, handoff) : -EAGAIN;
+	if (status < 0 && dispatcher->queue_length >= dispatcher->queue_limit) {
+		handoff_ids_remove(&dispatcher->ids, handoff->place);
+		handoff->state = HANDOFF_OWN;
+		return -ENOBUFS;
+	}
+	dispatcher->stats.accepted++;
+	if (status < 0) {
+		books_enqueue(dispatcher, handoff);
+		books_want_turn(dispatcher);
+	}
+	return 0;
 }
 
 int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
@@ -338,18 +361,10 @@ int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher, struct ferry_
 	handoff->context = context;
 	handoff->queued_at = 0;
 	handoff->losses = 0;
-	/* Handoffs that wait go first. */
-	status = TAILQ_EMPTY(&dispatcher->queue) ? place_handoff(dispatcher, handoff) : -EAGAIN;
-	if (status < 0 && dispatcher->queue_length >= dispatcher->queue_limit) {
-		handoff_ids_remove(&dispatcher->ids, handoff->place);
-		return -ENOBUFS;
-	}
-	handoff->order = ++dispatcher->stats.accepted;
-	if (status < 0) {
-		books_enqueue(dispatcher, handoff);
-		books_want_turn(dispatcher);
-	}
-	return 0;
+	books_enter(dispatcher);
+	status = accept_handoff(dispatcher, handoff);
+	books_leave(dispatcher);
+	return status;
 }
 
 bool ferry_dispatcher_is_full(const struct ferry_dispatcher *dispatcher)

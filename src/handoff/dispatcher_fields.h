@@ -85,7 +85,8 @@ struct ferry_dispatcher {
 	struct handoff_list waiting;  /* the same, in the order in which they entered it */
 	struct handoff_list outcomes; /* over; their outcome callback is pending */
 	struct handoff_ids ids;
-	uint64_t epoch; /* of the newest channel */
+	uint64_t epoch;  /* of the newest channel */
+	uint64_t orders; /* of the handoff that was offered last */
 
 	unsigned int queue_length, queue_limit;
 	int64_t queue_usec, answer_usec;
@@ -95,6 +96,8 @@ struct ferry_dispatcher {
 	bool running; /* the turn is */
 	bool again;   /* another turn was requested while this one runs */
 	bool freed;
+	unsigned int calls; /* books_enter() without books_leave() */
+	void (*destroy)(struct ferry_dispatcher *dispatcher);
 	struct ferry_dispatcher_stats stats; /* the sums over the workers too */
 };
 

@@ -12,6 +12,7 @@
 #include "kernel/clock.h"
 #include "message/receive.h"
 #include "message/send.h"
+#include "message/wire.h"
 #include "transport/interface.h"
 #include "util/hash.h"
 #include "util/log.h"
@@ -20,8 +21,7 @@
  * One worker at the dispatcher: the messages of its channel, both ways, how its answers change the
  * books, and its end.
  *
- * The stream's callbacks run no user code. connection_lost alone ends the channel; message_received
- * notes a fault in `reason`, and the turn ends the channel.
+ * message_received runs no user code. It notes a fault in `reason`, and the turn ends the channel.
  */
 
 #define COUNT(worker, what) ((worker)->stats.what++, (worker)->dispatcher->stats.what++)
@@ -74,8 +74,7 @@ bool dispatcher_worker_excuse(struct ferry_dispatcher_worker *worker)
 	return excused;
 }
 
-/* The next turn ends the worker. */
-static void fail_worker(struct ferry_dispatcher_worker *worker, int reason)
+void dispatcher_worker_fail(struct ferry_dispatcher_worker *worker, int reason)
 {
 	worker->broken = true;
 	if (worker->reason == 0)
@@ -123,15 +122,19 @@ static void unlist_worker(struct ferry_dispatcher_worker *worker)
 
 /* ---- sending ---- */
 
-static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
+static size_t name_length(const struct ferry_handoff *handoff)
 {
-	if (handoff->sent)
-		COUNT(worker, retried);
-	COUNT(worker, sent);
+	return handoff->name != NULL ? strlen(handoff->name) : 0;
+}
+
+/* Before it is written: what user code does with the channel meanwhile finds it there. */
+static void list_sent(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
+{
 	handoff->state = HANDOFF_SENT;
 	handoff->worker = worker;
-	handoff->frame_end = message_stream_end_position(worker->stream);
-	handoff->sent = true;
+	handoff->frame_end = message_stream_end_position(worker->stream) + MESSAGE_HEADER_SIZE +
+	                     HANDOFF_WIRE_HANDOFF_SIZE + name_length(handoff) + 1 +
+	                     handoff->blob_length + handoff->bytes_length;
 	TAILQ_INSERT_TAIL(&worker->unclaimed, handoff, link);
 	worker->unclaimed_count++;
 	worker->outstanding++;
@@ -144,6 +147,29 @@ static void note_sent(struct ferry_dispatcher_worker *worker, struct ferry_hando
 	}
 }
 
+/* Nothing was written. */
+static void unlist_unsent(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
+{
+	TAILQ_REMOVE(&worker->unclaimed, handoff, link);
+	worker->unclaimed_count--;
+	worker->outstanding--;
+	worker->dispatcher->stats.unclaimed--;
+	worker->dispatcher->stats.outstanding--;
+	handoff->state = HANDOFF_QUEUED;
+	handoff->worker = NULL;
+	if (TAILQ_EMPTY(&worker->unclaimed))
+		restart_deadline(worker); /* it owes nothing */
+	choice_update(worker);
+}
+
+static void count_sent(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
+{
+	if (handoff->sent)
+		COUNT(worker, retried);
+	COUNT(worker, sent);
+	handoff->sent = true;
+}
+
 static int write_handoff(struct ferry_dispatcher_worker *worker,
                          const struct ferry_handoff *handoff)
 {
@@ -154,7 +180,7 @@ static int write_handoff(struct ferry_dispatcher_worker *worker,
 	    .epoch = worker->epoch,
 	    .identity = handoff->identity,
 	    .attempt = (uint8_t)handoff->attempt,
-	    .name_length = (uint16_t)strlen(name),
+	    .name_length = (uint16_t)name_length(handoff),
 	    .blob_length = (uint32_t)handoff->blob_length,
 	    .bytes_length = (uint32_t)handoff->bytes_length,
 	};
@@ -174,14 +200,16 @@ int dispatcher_worker_send(struct ferry_dispatcher_worker *worker, struct ferry_
 	handoff->id = handoff_ids_renew(&worker->dispatcher->ids, handoff->place);
 	if (handoff->attempt == 0)
 		handoff->attempt = 1;
+	list_sent(worker, handoff);
 	int status = write_handoff(worker, handoff);
-	if (status == -EPIPE) {
-		worker->broken = true; /* connection_lost follows */
-		choice_update(worker);
+	if (status == 0) {
+		count_sent(worker, handoff);
+		return 0;
 	}
-	if (status == 0)
-		note_sent(worker, handoff);
-	return status == 0 || status == -EPIPE ? status : -ENOMEM;
+	if (status == -EPIPE)
+		worker->broken = true; /* connection_lost follows */
+	unlist_unsent(worker, handoff);
+	return status == -EPIPE ? status : -ENOMEM;
 }
 
 /* ---- answers ---- */
@@ -442,7 +470,7 @@ static void process_message(void *argument, struct fence_message *message)
 	COUNT(worker, malformed);
 	log_line(FERRY_LOG_WARNING, "handoff: worker %llu sent %s", (unsigned long long)worker->epoch,
 	         fault);
-	fail_worker(worker, -EPROTO);
+	dispatcher_worker_fail(worker, -EPROTO);
 }
 
 /* ---- the stream ---- */
@@ -499,28 +527,38 @@ static void end_claimed(struct ferry_dispatcher_worker *worker)
 		end_handoff(worker, handoff, FERRY_HANDOFF_KEPT, worker->reason);
 }
 
+/* In here the user's callbacks on the output buffer run, and those of a producer. The worker sees the end even if
+ * another process, a worker that was forked later, has a copy. */
+static void close_channel(struct ferry_message_stream *stream)
+{
+	(void)ferry_transport_abort_connection(ferry_message_stream_get_transport(stream));
+	ferry_message_stream_free(stream);
+}
+
 void dispatcher_worker_end(struct ferry_dispatcher_worker *worker, int reason)
 {
 	struct ferry_dispatcher *dispatcher = worker->dispatcher;
-	struct ferry_transport *transport = ferry_message_stream_get_transport(worker->stream);
-	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
+	struct ferry_message_stream *stream = worker->stream;
+	struct bufferevent *bev =
+	    ferry_transport_get_bufferevent(ferry_message_stream_get_transport(stream));
 
 	worker->broken = true;
-	struct message_rest rest = message_stream_take_rest(worker->stream);
+	struct message_rest rest = message_stream_take_rest(stream);
 	fence_channel((int)bufferevent_getfd(bev), &rest, process_message, worker);
 	if (worker->reason == 0)
 		worker->reason = reason;
-	uint64_t sent_position = message_stream_sent_position(worker->stream);
-	/* The worker sees the end even if another process, a worker that was forked later, has a copy. */
-	(void)ferry_transport_abort_connection(transport);
-	/* The stream's queue has borrowed the descriptors of unclaimed handoffs: it goes first. */
-	ferry_message_stream_free(worker->stream);
+	uint64_t sent_position = message_stream_sent_position(stream);
 	worker->stream = NULL;
 	unlist_worker(worker);
 	COUNT(worker, workers_lost);
 	end_claimed(worker);
 	requeue_unclaimed(worker, sent_position);
 	books_want_turn(dispatcher);
+	/* The stream's queue has borrowed the descriptors of handoffs that are in the queue again. Nothing closes them
+	 * before the next turn. */
+	books_enter(dispatcher);
+	close_channel(stream);
+	books_leave(dispatcher);
 }
 
 /* ---- for the owner ---- */
@@ -608,12 +646,14 @@ int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
 	}
 	list_worker(worker, transport);
 	ferry_message_stream_set_limits(worker->stream, HANDOFF_WIRE_PAYLOAD_MAX, 1);
-	/* The transport is the dispatcher's now, so this call cannot fail any more: worker_lost reports it.
-	 * */
-	if (send_hello(worker) < 0)
-		fail_worker(worker, -ENOMEM);
 	if (out != NULL)
 		*out = worker;
+	/* The transport is the dispatcher's now, so this call cannot fail any more: worker_lost reports it.
+	 * */
+	books_enter(dispatcher);
+	if (send_hello(worker) < 0)
+		dispatcher_worker_fail(worker, -ENOMEM);
+	books_leave(dispatcher);
 	return 0;
 }
 
@@ -623,11 +663,14 @@ int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker)
 		return -EINVAL;
 	if (worker->stream == NULL || worker->draining)
 		return 0;
+	struct ferry_dispatcher *dispatcher = worker->dispatcher;
+	books_enter(dispatcher);
 	int status = message_stream_send_parts(worker->stream, HANDOFF_WIRE_DRAIN, NULL, 0, -1);
-	if (status < 0 && status != -EPIPE)
-		return -ENOMEM;
-	start_draining(worker);
-	return 0;
+	bool failed = status < 0 && status != -EPIPE;
+	if (!failed)
+		start_draining(worker);
+	books_leave(dispatcher);
+	return failed ? -ENOMEM : 0;
 }
 
 int ferry_dispatcher_worker_recall(struct ferry_dispatcher_worker *worker,
@@ -644,7 +687,10 @@ int ferry_dispatcher_worker_recall(struct ferry_dispatcher_worker *worker,
 	if (worker->version < 2)
 		return -EOPNOTSUPP;
 	handoff_wire_recall_put(payload, (uint32_t)(usec / 1000));
+	struct ferry_dispatcher *dispatcher = worker->dispatcher;
+	books_enter(dispatcher);
 	int status = message_stream_send_parts(worker->stream, HANDOFF_WIRE_RECALL, &part, 1, -1);
+	books_leave(dispatcher);
 	if (status == -EPIPE)
 		return -ENOTCONN;
 	return status < 0 ? -ENOMEM : 0;

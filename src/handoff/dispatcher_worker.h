@@ -5,17 +5,21 @@
 
 /*
  * One worker as its dispatcher sees it: the channel, and the handoffs that were sent there and are not
- * over. It changes the dispatcher's books and runs no user code.
+ * over. It changes the dispatcher's books.
  */
 
-/* Writes a handoff that is in no list to the channel. -EPIPE: the channel is about to end. -ENOMEM. */
+/* Writes a handoff that is in no list to the channel. 0: it is in the worker's list, or user code has ended the
+ * channel meanwhile, and it is in the queue again or over. -EPIPE: the channel is about to end. -ENOMEM. */
 int dispatcher_worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff);
 
 /* Restarts the deadline of a worker that owes an answer if the kernel had no room for its oldest unclaimed handoff.
  * False: it did not. */
 bool dispatcher_worker_excuse(struct ferry_dispatcher_worker *worker);
 
-/* Fences and closes the channel. The worker moves to the dispatcher's ended ones. */
+/* The next turn ends the worker, or the rest of this one. */
+void dispatcher_worker_fail(struct ferry_dispatcher_worker *worker, int reason);
+
+/* Fences and closes the channel. The worker moves to the dispatcher's ended ones. It may run user code. */
 void dispatcher_worker_end(struct ferry_dispatcher_worker *worker, int reason);
 
 #endif

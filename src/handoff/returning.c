@@ -5,6 +5,7 @@
 #include "handoff/worker_credits.h"
 #include "handoff/worker_fields.h"
 #include "message/send.h"
+#include "message/wire.h"
 
 void returning_settle(struct ferry_worker *worker)
 {
@@ -86,22 +87,33 @@ static int check_return(const struct ferry_worker *worker, const struct ferry_ha
 	return worker->version < 2 ? -EOPNOTSUPP : 0;
 }
 
+/* Before it is written: user code may free the worker meanwhile. */
+static uint64_t list_return(struct ferry_worker *worker, uint64_t id, struct ferry_handoff *handoff)
+{
+	handoff->state = HANDOFF_SENT;
+	handoff->id = id;
+	handoff->frame_end = message_stream_end_position(worker->stream) + MESSAGE_HEADER_SIZE +
+	                     HANDOFF_WIRE_HANDOFF_SIZE + 1 + handoff->blob_length +
+	                     handoff->bytes_length;
+	TAILQ_INSERT_TAIL(&worker->returning, handoff, link);
+	return handoff->frame_end;
+}
+
 int ferry_worker_return(struct ferry_worker *worker, uint64_t id, struct ferry_handoff *handoff)
 {
 	if (worker == NULL || handoff == NULL)
 		return -EINVAL;
 	int status = check_return(worker, handoff);
-	if (status == 0)
-		status = write_return(worker, id, handoff);
 	if (status < 0)
 		return status;
-	uint64_t end = message_stream_end_position(worker->stream);
-	handoff->state = HANDOFF_SENT;
-	handoff->id = id;
-	handoff->frame_end = end;
-	TAILQ_INSERT_TAIL(&worker->returning, handoff, link);
+	uint64_t end = list_return(worker, id, handoff);
+	status = write_return(worker, id, handoff);
+	if (status < 0) {
+		give_up_return(worker, handoff);
+		return status;
+	}
 	worker->done_sent |= worker->serving && id == worker->serving_id;
-	/* A claim may run a callback in it, and free the worker. */
+	/* A claim may run a callback in it, and free the worker; so may the callbacks of the output. */
 	message_stream_flush(worker->stream);
 	if (worker->freed)
 		return 0;

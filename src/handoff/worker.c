@@ -196,13 +196,15 @@ static void serve_handoff(struct ferry_worker *worker, struct ferry_message *mes
 	}
 }
 
-/* Three cases: the kernel has taken the whole claim (serve the handoff), part of it or none yet
+/* Three cases, if the worker was not freed meanwhile: the kernel has taken the whole claim (serve the handoff), part of it or none yet
  * (defer), or the channel is broken (drop the handoff). */
 static void settle_claim(struct ferry_worker *worker, struct ferry_message *message,
                          const struct handoff_wire_handoff *wire)
 {
 	worker->claiming = false;
-	if (message_stream_sent_position(worker->stream) >= worker->claim_end) {
+	if (worker->freed) {
+		worker->stats.unclaimed++;
+	} else if (message_stream_sent_position(worker->stream) >= worker->claim_end) {
 		serve_handoff(worker, message, wire);
 	} else if (message_stream_can_send(worker->stream)) {
 		worker->claiming = true;
@@ -215,11 +217,14 @@ static void settle_claim(struct ferry_worker *worker, struct ferry_message *mess
 static void claim_handoff(struct ferry_worker *worker, struct ferry_message *message,
                           const struct handoff_wire_handoff *wire)
 {
+	worker->claim_end = message_stream_end_position(worker->stream) + MESSAGE_HEADER_SIZE +
+	                    HANDOFF_WIRE_ANSWER_SIZE;
+	worker->claiming = true; /* user code that frees the worker meanwhile takes the claim back */
 	if (send_answer_or_end(worker, HANDOFF_WIRE_CLAIM, wire, 0) < 0) {
+		worker->claiming = false;
 		worker->stats.unclaimed++;
 		return;
 	}
-	worker->claim_end = message_stream_end_position(worker->stream);
 	message_stream_flush(worker->stream);
 	settle_claim(worker, message, wire);
 	if (worker->claiming)

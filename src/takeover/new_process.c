@@ -226,21 +226,28 @@ int ferry_takeover_request(struct ferry_takeover **out, struct ferry_transport *
 	return 0;
 }
 
+/* Not by takeover_send(), which could run callbacks. If the channel has ended, the loop finds that out after the last
+ * messages of the old process. */
+static int send_accepting(struct ferry_takeover *takeover)
+{
+	takeover_enter(takeover);
+	takeover->state = TAKEOVER_ACCEPTED;
+	const int status = ferry_message_stream_send(takeover->stream, TAKEOVER_WIRE_ACCEPTING, NULL, 0,
+	                                             NULL, 0, FERRY_FD_DUP);
+	const bool failed = status != 0 && status != -EPIPE;
+	if (failed)
+		takeover->state = TAKEOVER_OFFERED;
+	takeover_leave(takeover);
+	return failed ? status : 0;
+}
+
 int ferry_takeover_commit(struct ferry_takeover *takeover)
 {
 	if (takeover == NULL || takeover->role != &new_role)
 		return -EINVAL;
 	switch (takeover->state) {
-	case TAKEOVER_OFFERED: {
-		/* Not takeover_send(), which could run callbacks. If the channel has ended, the loop finds that
-		 * out after the last messages of the old process. */
-		const int status = ferry_message_stream_send(takeover->stream, TAKEOVER_WIRE_ACCEPTING,
-		                                             NULL, 0, NULL, 0, FERRY_FD_DUP);
-		if (status != 0 && status != -EPIPE)
-			return status;
-		takeover->state = TAKEOVER_ACCEPTED;
-		return 0;
-	}
+	case TAKEOVER_OFFERED:
+		return send_accepting(takeover);
 	case TAKEOVER_ORPHANED:
 		own_files(takeover);
 		takeover_end_later(takeover, 0);

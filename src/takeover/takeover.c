@@ -30,14 +30,12 @@ static void destroy_takeover(struct ferry_takeover *takeover)
 	free(takeover);
 }
 
-/* These two enclose each call that may run user code. If that frees the takeover, the last leave_call()
- * destroys it. */
-static void enter_call(struct ferry_takeover *takeover)
+void takeover_enter(struct ferry_takeover *takeover)
 {
 	takeover->calls++;
 }
 
-static void leave_call(struct ferry_takeover *takeover)
+void takeover_leave(struct ferry_takeover *takeover)
 {
 	if (--takeover->calls == 0 && takeover->freed)
 		destroy_takeover(takeover);
@@ -55,6 +53,9 @@ static void mark_over(struct ferry_takeover *takeover)
 void takeover_end(struct ferry_takeover *takeover, int status)
 {
 	mark_over(takeover);
+	if (takeover->freed || takeover->ended)
+		return;
+	takeover->ended = true;
 	takeover->callbacks->ended(takeover, status, takeover->context);
 }
 
@@ -70,9 +71,9 @@ static void on_end_event(evutil_socket_t fd, short what, void *argument)
 	(void)fd, (void)what;
 	struct ferry_takeover *takeover = argument;
 
-	enter_call(takeover);
+	takeover_enter(takeover);
 	takeover_end(takeover, takeover->status);
-	leave_call(takeover);
+	takeover_leave(takeover);
 }
 
 static void withdraw(struct ferry_takeover *takeover, int status)
@@ -85,10 +86,10 @@ static void on_set_freed(void *argument)
 {
 	struct ferry_takeover *takeover = argument;
 
-	enter_call(takeover);
+	takeover_enter(takeover);
 	withdraw(takeover, -ECANCELED);
 	takeover_end_later(takeover, -ECANCELED);
-	leave_call(takeover);
+	takeover_leave(takeover);
 }
 
 void takeover_attach_set(struct ferry_takeover *takeover, struct ferry_socket_set *set)
@@ -101,11 +102,11 @@ void ferry_takeover_free(struct ferry_takeover *takeover)
 {
 	if (takeover == NULL || takeover->freed)
 		return;
-	enter_call(takeover);
+	takeover_enter(takeover);
 	withdraw(takeover, -ECANCELED);
 	mark_over(takeover);
 	takeover->freed = true;
-	leave_call(takeover);
+	takeover_leave(takeover);
 }
 
 /* ---- messages ---- */
@@ -148,7 +149,7 @@ static void on_made(struct ferry_message_stream *stream, void *context)
 
 	if (takeover->state == TAKEOVER_OVER)
 		return;
-	enter_call(takeover);
+	takeover_enter(takeover);
 	takeover->begun = true;
 	takeover_wire_hello_put(hello);
 	int status = takeover_send(takeover, TAKEOVER_WIRE_HELLO, hello, sizeof(hello), NULL, 0);
@@ -156,7 +157,7 @@ static void on_made(struct ferry_message_stream *stream, void *context)
 		status = takeover->role->begin(takeover);
 	if (status != 0)
 		fail_takeover(takeover, status);
-	leave_call(takeover);
+	takeover_leave(takeover);
 }
 
 static int process_message(struct ferry_takeover *takeover, struct ferry_message *message)
@@ -180,11 +181,11 @@ static void on_message(struct ferry_message_stream *stream, struct ferry_message
 
 	if (takeover->state == TAKEOVER_OVER)
 		return;
-	enter_call(takeover);
+	takeover_enter(takeover);
 	const int status = process_message(takeover, message);
 	if (status != 0)
 		fail_takeover(takeover, status);
-	leave_call(takeover);
+	takeover_leave(takeover);
 }
 
 static void on_lost(struct ferry_message_stream *stream, int reason, void *context)
@@ -195,9 +196,9 @@ static void on_lost(struct ferry_message_stream *stream, int reason, void *conte
 
 	if (takeover->state == TAKEOVER_OVER)
 		return;
-	enter_call(takeover);
+	takeover_enter(takeover);
 	takeover->role->channel_ended(takeover, reason != 0 ? reason : -ECONNRESET, by_peer);
-	leave_call(takeover);
+	takeover_leave(takeover);
 }
 
 static const struct ferry_message_callbacks stream_callbacks = {

@@ -70,6 +70,7 @@ struct ferry_takeover {
 	enum takeover_state state;
 	bool begun;         /* our HELLO was sent */
 	bool greeted;       /* the peer's HELLO has arrived */
+	bool ended;         /* `ended` has run, or runs */
 	bool freed;         /* by its owner */
 	unsigned int calls; /* on the stack that may run user code */
 };
@@ -83,6 +84,11 @@ int takeover_new(struct ferry_takeover **out, const struct takeover_role *role,
 /* Binds the takeover and the set to each other until the takeover is over. */
 void takeover_attach_set(struct ferry_takeover *takeover, struct ferry_socket_set *set);
 
+/* These two enclose each call that may run user code. If that frees the takeover, the last takeover_leave() destroys
+ * it. */
+void takeover_enter(struct ferry_takeover *takeover);
+void takeover_leave(struct ferry_takeover *takeover);
+
 /* Sends a message, and flushes it: this process may end soon, and duplicates of descriptors stay open
  * until they have left. From the loop, or when the takeover is over, because messages that have arrived
  * may be delivered inside this call. */
@@ -92,7 +98,8 @@ int takeover_send(struct ferry_takeover *takeover, enum takeover_wire_type type,
 /* Whether the kernel has taken everything that was sent. */
 bool takeover_all_sent(const struct ferry_takeover *takeover);
 
-/* Ends the takeover and runs `ended`. From the loop. */
+/* Ends the takeover and runs `ended`, unless user code inside one of the calls above has freed or ended it. From the
+ * loop. */
 void takeover_end(struct ferry_takeover *takeover, int status);
 
 /* Ends the takeover now, and runs `ended` from the loop. */

@@ -11,6 +11,7 @@
 
 #include "every_call.h"
 #include "ferry/ferry.h"
+#include "listening.h"
 #include "test.h"
 
 enum { BIG = 100000, FILE_SIZE = 1000000 };
@@ -383,6 +384,39 @@ static void make_channel(void)
 	ferry_poller_register(poller, made);
 }
 
+static void make_others(void)
+{
+	struct ferry_channel *made;
+	int fds[2];
+
+	if (poller == NULL)
+		return;
+	make_pipe(fds);
+	ck_assert_int_eq(ferry_channel_new_pipes(&made, poller, fds[0], fds[1]), 0);
+	ferry_channel_free(made);
+	make_pair(PAIR_UNIX, fds);
+	close(fds[1]);
+	struct bufferevent *bev =
+	    bufferevent_socket_new(ferry_poller_get_base(poller), fds[0], BEV_OPT_CLOSE_ON_FREE);
+	struct ferry_transport *transport;
+	ck_assert_int_eq(ferry_transport_new(&transport, bev), 0);
+	ck_assert_int_eq(ferry_channel_new_transport(&made, poller, transport), 0);
+	ferry_channel_free(made);
+}
+
+static void add_server(void)
+{
+	struct ferry_channel *server;
+
+	if (poller == NULL)
+		return;
+	int fd = listen_abstract();
+	evutil_make_socket_nonblocking(fd);
+	ck_assert_int_eq(ferry_poller_add_server(&server, poller, fd), 0);
+	ferry_channel_free(server);
+	close(fd);
+}
+
 static void make_poller(void)
 {
 	struct ferry_poller *made;
@@ -420,6 +454,8 @@ static const struct every_call calls[] = {
     {"ferry_channel_get_…", get_all},
     {"ferry_transport_register_producer", change_producer},
     {"ferry_channel_new_socket", make_channel},
+    {"ferry_channel_new_pipes, _new_transport", make_others},
+    {"ferry_poller_add_server", add_server},
     {"ferry_poller_new", make_poller},
     {"ferry_poller_interrupt", interrupt},
 };

@@ -1,10 +1,15 @@
 /* Every call that a stream of messages has, in every callback of it; and the same for lines. */
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <event2/bufferevent.h>
+#include <event2/listener.h>
+
 #include "every_call.h"
+#include "listening.h"
 #include "message_inbox.h"
 #include "test.h"
 
@@ -105,10 +110,48 @@ static void by_long_message(void)
 	pump_turns(8);
 }
 
+/* A message that has a descriptor and its description. */
+static void by_descriptor(int fd)
+{
+	static const struct ferry_message_callbacks none;
+	struct ferry_message_stream *sender;
+
+	ck_assert_int_eq(ferry_message_stream_new(&sender, make_transport(dup(far)), &none, NULL), 0);
+	ck_assert_int_eq(ferry_descriptor_send(sender, 1, fd, "name", FERRY_FD_TAKE), 0);
+	pump_turns(8);
+	ferry_message_stream_free(sender);
+	pump_turns(2);
+}
+
+static void by_described_file(void)
+{
+	by_descriptor(make_file(10));
+}
+
+static void by_described_socket(void)
+{
+	int fds[2];
+
+	make_pair(PAIR_UNIX, fds);
+	by_descriptor(fds[0]);
+	close(fds[1]);
+}
+
+static void by_described_listener(void)
+{
+	by_descriptor(listen_abstract());
+}
+
 static const struct every_callback of_messages[] = {
-    {"connection_made", by_messages},      {"message_received", by_messages},
-    {"read_connection_lost", by_messages}, {"connection_lost", by_abort},
-    {"pause_producing", by_long_message},  {"stop_producing", by_abort},
+    {"connection_made", by_messages},
+    {"message_received", by_messages},
+    {"message_received", by_described_file},
+    {"message_received", by_described_socket},
+    {"message_received", by_described_listener},
+    {"read_connection_lost", by_messages},
+    {"connection_lost", by_abort},
+    {"pause_producing", by_long_message},
+    {"stop_producing", by_abort},
 };
 
 /* ---- lines ---- */
@@ -237,6 +280,51 @@ static void take_message(void)
 		ferry_descriptor_free(descriptor);
 }
 
+static void look_at_message(void)
+{
+	size_t length;
+
+	ferry_message_get_type(message_now);
+	ferry_message_get_payload(message_now, &length);
+	ferry_message_get_fd_count(message_now);
+	ferry_message_get_fds_lost(message_now);
+	ferry_message_get_fd(message_now, 0);
+}
+
+/* Makes of it the object that its kind allows. */
+static void use_descriptor(struct ferry_descriptor *descriptor)
+{
+	struct bufferevent *bev;
+	struct evconnlistener *listener;
+	FILE *stream;
+
+	ferry_descriptor_get_fd(descriptor);
+	ferry_descriptor_get_info(descriptor);
+	ferry_descriptor_get_name(descriptor);
+	if (ferry_descriptor_to_file(&stream, descriptor) == 0)
+		fclose(stream);
+	else if (ferry_descriptor_to_bufferevent(&bev, descriptor, base, BEV_OPT_CLOSE_ON_FREE) == 0)
+		bufferevent_free(bev);
+	else if (ferry_descriptor_to_listener(&listener, descriptor, base, NULL, NULL,
+	                                      LEV_OPT_CLOSE_ON_FREE) == 0)
+		evconnlistener_free(listener);
+}
+
+static void receive_descriptor(void)
+{
+	struct ferry_descriptor_info info;
+	struct ferry_descriptor *descriptor;
+
+	ferry_descriptor_inspect(0, &info);
+	if (message_now == NULL || ferry_descriptor_receive(&descriptor, message_now) < 0)
+		return;
+	use_descriptor(descriptor);
+	int fd = ferry_descriptor_steal_fd(descriptor);
+	if (fd >= 0)
+		close(fd);
+	ferry_descriptor_free(descriptor);
+}
+
 static void settle(void)
 {
 	ferry_message_stream_set_limits(messages, 5, 0);
@@ -284,6 +372,8 @@ static const struct every_call calls[] = {
     {"…_stream_send", send_all},
     {"ferry_descriptor_send", send_descriptor},
     {"ferry_message_steal_fd, ferry_descriptor_receive", take_message},
+    {"ferry_message_get_…", look_at_message},
+    {"ferry_descriptor_receive, _to_…", receive_descriptor},
     {"…_stream_set_…", settle},
     {"ferry_transport_pause_reading", pause_reading},
     {"ferry_transport_resume_reading", resume_reading},

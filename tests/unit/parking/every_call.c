@@ -244,7 +244,18 @@ static void call_evict_all_and_free(void)
 	call_free();
 }
 
+static void call_new(void)
+{
+	struct ferry_parking_stats stats;
+	struct ferry_parking *made;
+
+	ck_assert_int_eq(ferry_parking_new(&made, base, &callbacks, NULL), 0);
+	ferry_parking_free(made);
+	(void)ferry_parking_get_stats(parking, &stats);
+}
+
 static const struct every_call calls[] = {
+    {"ferry_parking_new, _get_stats", call_new},
     {"free", call_free},
     {"park", call_park},
     {"park until full", call_park_until_full},

@@ -307,6 +307,18 @@ static void detach(void)
 		near = NULL;
 }
 
+/* And a transport again, in the place of the first. */
+static void hand_off(void)
+{
+	struct ferry_handoff *handoff;
+
+	if (ferry_handoff_from_transport(&handoff, near) < 0)
+		return;
+	near = NULL;
+	ck_assert_int_eq(ferry_handoff_to_transport(&near, handoff, base, BEV_OPT_CLOSE_ON_FREE), 0);
+	ferry_handoff_free(handoff);
+}
+
 static void abort_connection(void)
 {
 	ferry_transport_abort_connection(near);
@@ -339,7 +351,11 @@ static void send_fd(void)
 
 static void stop_file(void)
 {
+	struct evbuffer *unsent = evbuffer_new();
+
 	ferry_file_producer_stop(file);
+	ferry_file_producer_take_unsent(file, unsent);
+	evbuffer_free(unsent);
 }
 
 static void pause_file(void)
@@ -456,13 +472,14 @@ static const struct every_call calls[] = {
     {"ferry_transport_free", free_near},
     {"ferry_transport_free twice", free_twice},
     {"ferry_transport_detach", detach},
+    {"ferry_handoff_from_transport, _to_transport", hand_off},
     {"ferry_transport_abort_connection", abort_connection},
     {"ferry_transport_lose_connection", lose},
     {"ferry_transport_lose_write_connection", lose_write},
     {"ferry_transport_write, _write_buffer", write_all},
     {"ferry_transport_send_fd", send_fd},
     {"ferry_transport_send_file", queue_file},
-    {"ferry_file_producer_stop", stop_file},
+    {"ferry_file_producer_stop, _take_unsent", stop_file},
     {"ferry_file_producer_pause", pause_file},
     {"ferry_file_producer_resume", resume_file},
     {"ferry_transport_register_producer", change_producer},
