@@ -26,6 +26,10 @@ void transport_on_readable(struct bufferevent *bev, void *argument)
 		transport_settle_eof(transport);
 		transport_settle_broken(transport);
 	}
+	/* Input over the high-water mark stays. While the user has reading enabled, libevent would run this again at
+	 * once, for ever. */
+	if (!transport->freed && (transport->in.paused || !transport_is_open(transport)))
+		bufferevent_disable(bev, EV_READ);
 	bufferevent_unlock(bev);
 }
 

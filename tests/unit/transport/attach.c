@@ -399,6 +399,36 @@ LOOP_TEST(reading_that_is_enabled_during_a_pause_reads_nothing, 2)
 	close_all();
 }
 
+static int (*const stopping_calls[])(struct ferry_transport *) = {ferry_transport_pause_reading,
+                                                                  ferry_transport_lose_connection,
+                                                                  ferry_transport_abort_connection};
+
+static void stop_and_enable(struct ferry_transport *of, struct evbuffer *input, void *context)
+{
+	(void)input;
+	ck_assert_int_eq(stopping_calls[*(int *)context](of), 0);
+	bufferevent_enable(ferry_transport_get_bufferevent(of), EV_READ);
+}
+
+static const struct ferry_protocol stops_and_enables = {.data_received = stop_and_enable};
+
+/* libevent runs the read callback again while reading is enabled and the input is at the high-water mark: pump_turns()
+ * would never return. _i: the call. */
+LOOP_TEST(input_over_the_high_water_mark_is_left_alone_though_reading_is_enabled, 3)
+{
+	static char block[1 << 20];
+
+	open_bev(PAIR_UNIX, 0);
+	bufferevent_setwatermark(bev, EV_READ, 0, 10);
+	attach();
+	ck_assert_int_eq(ferry_transport_write(transport, block, sizeof(block)), 0);
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &stops_and_enables, &_i), 0);
+	ck_assert_int_eq(wire_send(ends[1], "0123456789", 10, NULL, 0), 10);
+	pump_turns(5);
+	ck_assert_uint_eq(evbuffer_get_length(bufferevent_get_input(bev)), 10);
+	close_all();
+}
+
 TEST(the_read_callback_that_the_user_sets_during_a_pause_is_the_one_that_runs)
 {
 	open_with_fds(0, 0);
