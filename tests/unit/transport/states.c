@@ -10,19 +10,24 @@
 #include <event2/bufferevent.h>
 
 #include "ferry/ferry.h"
+#include "states_rows.h"
 #include "test.h"
 #include "transport/fields.h"
 #include "wire.h"
 
-/* A state is four letters:
+/* A state is five letters:
  *
  *   life     Open, Closing, Lost, Ended; Freed
  *   in.half  Open, Undelivered end of file, End of file; lower case while the user has paused reading
- *   out.half Open, Closing, Shut, Broken
+ *   out.half Open, Closing, Shut, Broken; Rest: broken, and bytes of the peer that is gone are still in the socket
  *   queue    '-' all is sent, 'q' bytes wait for the peer to read
+ *   due      '-' nothing, 'n' callbacks for what a flush has sent (step.unnotified), 'c' a close with the peer that
+ *            must run from the loop (in.close_due), 'b' both
+ *
+ * Detached is a state of one letter, as Freed is.
  *
  * The events, each followed by turns of the loop, and looks of the watch over the peer, unless it is one of the
- * calls "phcax":
+ * calls "phcaxflD":
  *
  *   t  turns of the loop, and nothing else
  *   w  ferry_transport_write() of more than the socket holds
@@ -39,112 +44,15 @@
  *   a  ferry_transport_abort_connection()
  *   s  ferry_transport_set_socket() of another connection
  *   x  ferry_transport_free()
+ *   k  the peer sends more than one turn reads, and is gone
+ *   f  ferry_transport_write() of a byte, and ferry_transport_flush() that does not wait
+ *   l  transport_close_with_peer_later(), as a channel calls it inside a call of the user, with a producer that
+ *      must be stopped first
+ *   D  ferry_transport_detach()
  */
-static const char all_events[] = "twbdeygprhcasx";
+static const char all_events[] = "twbdeygprhcasxkflD";
 
-enum { EVENTS = sizeof(all_events) - 1, NAME = 4 };
-
-struct row {
-	char state[NAME + 1];
-	const char *path; /* events that lead here from a transport that was made just now */
-	const char *next; /* the state after each event */
-};
-
-/* With read_connection_lost: the user keeps the other half. */
-static const struct row half_close_rows[] = {
-    {"OOO-", "", "OOO- OOOq OOO- OOO- OEO- OuO- E... OoO- OOO- OOS- L... L... OOO- F..."},
-    {"OOOq", "w", "OOOq OOOq OOOq OOO- OEOq OuOq E... OoOq OOOq OOCq COOq L... OOOq F..."},
-    {"OEO-", "e", "OEO- OEOq OEO- OEO- OEO- OEO- E... OeO- OEO- L... L... L... OOO- F..."},
-    {"OuO-", "y", "OuO- OuOq OuO- OuO- OuO- OuO- OuO- OuO- OEO- OuS- L... L... OoO- F..."},
-    {"E...", "g", "E... E... E... E... E... E... E... E... E... E... E... E... E... F..."},
-    {"OoO-", "p", "OoO- OoOq OoO- OoO- OoO- OoO- E... OoO- OOO- OoS- L... L... OoO- F..."},
-    {"OOS-", "h", "OOS- OOS- OOS- OOS- E... OuS- E... OoS- OOS- OOS- L... L... OOS- F..."},
-    {"L...", "c", "E... E... E... E... E... E... E... L... E... L... L... L... E... F..."},
-    {"F...", "x", "F... F... F... F... F... F... F... F... F... F... F... F... F... F..."},
-    {"OEOq", "we", "OEOq OEOq OEOq OEO- OEOq OEOq E... OeOq OEOq OECq CEOq L... OOOq F..."},
-    {"OuOq", "wy", "OuOq OuOq OuOq OuO- OuOq OuOq OuBq OuOq OEOq OuCq CuOq L... OoOq F..."},
-    {"OoOq", "wp", "OoOq OoOq OoOq OoO- OoOq OoOq E... OoOq OOOq OoCq CoOq L... OoOq F..."},
-    {"OOCq", "wh", "OOCq OOCq OOCq OOS- OECq OuCq E... OoCq OOCq OOCq COCq L... OOCq F..."},
-    {"COOq", "wc", "COOq COOq COOq E... CEOq CEOq E... CoOq COOq COCq COOq L... COOq F..."},
-    {"OeO-", "ep", "OeO- OeOq OeO- OeO- OeO- OeO- E... OeO- OEO- L... L... L... OoO- F..."},
-    {"OuS-", "yh", "OuS- OuS- OuS- OuS- OuS- OuS- OuS- OuS- E... OuS- L... L... OoS- F..."},
-    {"OoS-", "ph", "OoS- OoS- OoS- OoS- E... OoS- E... OoS- OOS- OoS- L... L... OoS- F..."},
-    {"OeOq", "wep", "OeOq OeOq OeOq OeO- OeOq OeOq E... OeOq OEOq OeCq CeOq L... OoOq F..."},
-    {"OECq", "weh", "OECq OECq OECq E... OECq OECq E... OeCq OECq OECq CECq L... OOCq F..."},
-    {"CEOq", "wec", "CEOq CEOq CEOq E... CEOq CEOq E... CeOq CEOq CECq CEOq L... COOq F..."},
-    {"OuCq", "wyh", "OuCq OuCq OuCq OuS- OuCq OuCq OuBq OuCq OECq OuCq CuCq L... OoCq F..."},
-    {"CuOq", "wyc", "CuOq CuOq CuOq E... CuOq CuOq E... CuOq CuOq CuCq CuOq L... CoOq F..."},
-    {"OoCq", "wph", "OoCq OoCq OoCq OoS- OoCq OoCq E... OoCq OOCq OoCq CoCq L... OoCq F..."},
-    {"CoOq", "wpc", "CoOq CoOq CoOq E... CeOq CeOq E... CoOq CoOq CoCq CoOq L... CoOq F..."},
-    {"COCq", "whc", "COCq COCq COCq E... CECq CECq E... CoCq COCq COCq COCq L... COCq F..."},
-    {"OuBq", "wyg", "OuBq OuBq OuBq OuBq OuBq OuBq OuBq OuBq E... OuBq L... L... OoOq F..."},
-    {"OeCq", "weph", "OeCq OeCq OeCq E... OeCq OeCq E... OeCq OECq OeCq CeCq L... OoCq F..."},
-    {"CeOq", "wepc", "CeOq CeOq CeOq E... CeOq CeOq E... CeOq CeOq CeCq CeOq L... CoOq F..."},
-    {"CECq", "wehc", "CECq CECq CECq E... CECq CECq E... CeCq CECq CECq CECq L... COCq F..."},
-    {"CuCq", "wyhc", "CuCq CuCq CuCq E... CuCq CuCq E... CuCq CuCq CuCq CuCq L... CoCq F..."},
-    {"CoCq", "wphc", "CoCq CoCq CoCq E... CeCq CeCq E... CoCq CoCq CoCq CoCq L... CoCq F..."},
-    {"CeCq", "wephc", "CeCq CeCq CeCq E... CeCq CeCq E... CeCq CeCq CeCq CeCq L... CoCq F..."},
-};
-
-/* Without: the connection goes with the peer's half. */
-static const struct row no_half_close_rows[] = {
-    {"OOO-", "", "OOO- OOOq OOO- OOO- E... E... E... OoO- OOO- OOS- L... L... OOO- F..."},
-    {"OOOq", "w", "OOOq OOOq OOOq OOO- CEOq CuOq E... OoOq OOOq OOCq COOq L... OOOq F..."},
-    {"E...", "e", "E... E... E... E... E... E... E... E... E... E... E... E... E... F..."},
-    {"OoO-", "p", "OoO- OoOq OoO- OoO- OoO- OoO- E... OoO- OOO- OoS- L... L... OoO- F..."},
-    {"OOS-", "h", "OOS- OOS- OOS- OOS- E... E... E... OoS- OOS- OOS- L... L... OOS- F..."},
-    {"L...", "c", "E... E... E... E... E... E... E... L... E... L... L... L... E... F..."},
-    {"F...", "x", "F... F... F... F... F... F... F... F... F... F... F... F... F... F..."},
-    {"CEOq", "we", "CEOq CEOq CEOq E... CEOq CEOq E... CeOq CEOq CECq CEOq L... COOq F..."},
-    {"CuOq", "wy", "CuOq CuOq CuOq E... CuOq CuOq E... CuOq CuOq CuCq CuOq L... CoOq F..."},
-    {"OoOq", "wp", "OoOq OoOq OoOq OoO- OoOq OoOq E... OoOq OOOq OoCq CoOq L... OoOq F..."},
-    {"OOCq", "wh", "OOCq OOCq OOCq OOS- CECq CuCq E... OoCq OOCq OOCq COCq L... OOCq F..."},
-    {"COOq", "wc", "COOq COOq COOq E... CEOq CEOq E... CoOq COOq COCq COOq L... COOq F..."},
-    {"OoS-", "ph", "OoS- OoS- OoS- OoS- E... OoS- E... OoS- OOS- OoS- L... L... OoS- F..."},
-    {"CeOq", "wep", "CeOq CeOq CeOq E... CeOq CeOq E... CeOq CeOq CeCq CeOq L... CoOq F..."},
-    {"CECq", "weh", "CECq CECq CECq E... CECq CECq E... CeCq CECq CECq CECq L... COCq F..."},
-    {"CuCq", "wyh", "CuCq CuCq CuCq E... CuCq CuCq E... CuCq CuCq CuCq CuCq L... CoCq F..."},
-    {"CoOq", "wys", "CoOq CoOq CoOq E... CeOq CeOq E... CoOq CoOq CoCq CoOq L... E... F..."},
-    {"OoCq", "wph", "OoCq OoCq OoCq OoS- OoCq OoCq E... OoCq OOCq OoCq CoCq L... OoCq F..."},
-    {"COCq", "whc", "COCq COCq COCq E... CECq CECq E... CoCq COCq COCq COCq L... COCq F..."},
-    {"CeCq", "weph", "CeCq CeCq CeCq E... CeCq CeCq E... CeCq CeCq CeCq CeCq L... CoCq F..."},
-    {"CoCq", "wyhs", "CoCq CoCq CoCq E... CeCq CeCq E... CoCq CoCq CoCq CoCq L... E... F..."},
-};
-
-/* Without a protocol: the bufferevent's callbacks are the user's. */
-static const struct row bufferevent_rows[] = {
-    {"OOO-", "", "OOO- OOOq OOO- OOO- OEO- OEO- OEO- OoO- OOO- OOS- L... L... OOO- F..."},
-    {"OOOq", "w", "OOOq OOOq OOOq OOO- OEOq OEOq OOBq OoOq OOOq OOCq COOq L... OOOq F..."},
-    {"OEO-", "e", "OEO- OEOq OEO- OEO- OEO- OEO- OEO- OeO- OEO- OES- L... L... OOO- F..."},
-    {"OoO-", "p", "OoO- OoOq OoO- OoO- OoO- OoO- OoO- OoO- OOO- OoS- L... L... OoO- F..."},
-    {"OOS-", "h", "OOS- OOS- OOS- OOS- OES- OES- OES- OoS- OOS- OOS- L... L... OOS- F..."},
-    {"L...", "c", "E... E... E... E... E... E... E... L... E... L... L... L... E... F..."},
-    {"F...", "x", "F... F... F... F... F... F... F... F... F... F... F... F... F... F..."},
-    {"OEOq", "we", "OEOq OEOq OEOq OEO- OEOq OEOq OEBq OeOq OEOq OECq CEOq L... OOOq F..."},
-    {"OOBq", "wg", "OOBq OOBq OOBq OOBq OOBq OOBq OOBq OoBq OOBq OOBq L... L... OOOq F..."},
-    {"OoOq", "wp", "OoOq OoOq OoOq OoO- OoOq OoOq OoBq OoOq OOOq OoCq CoOq L... OoOq F..."},
-    {"OOCq", "wh", "OOCq OOCq OOCq OOS- OECq OECq OOBq OoCq OOCq OOCq COCq L... OOCq F..."},
-    {"COOq", "wc", "COOq COOq COOq E... CEOq CEOq E... CoOq COOq COCq COOq L... COOq F..."},
-    {"OeO-", "ep", "OeO- OeOq OeO- OeO- OeO- OeO- OeO- OeO- OEO- OeS- L... L... OoO- F..."},
-    {"OES-", "eh", "OES- OES- OES- OES- OES- OES- OES- OeS- OES- OES- L... L... OOS- F..."},
-    {"OoS-", "ph", "OoS- OoS- OoS- OoS- OoS- OoS- OoS- OoS- OOS- OoS- L... L... OoS- F..."},
-    {"E...", "ct", "E... E... E... E... E... E... E... E... E... E... E... E... E... F..."},
-    {"OEBq", "weg", "OEBq OEBq OEBq OEBq OEBq OEBq OEBq OeBq OEBq OEBq L... L... OOOq F..."},
-    {"OeOq", "wep", "OeOq OeOq OeOq OeO- OeOq OeOq OeBq OeOq OEOq OeCq CeOq L... OoOq F..."},
-    {"OECq", "weh", "OECq OECq OECq OES- OECq OECq OEBq OeCq OECq OECq CECq L... OOCq F..."},
-    {"CEOq", "wec", "CEOq CEOq CEOq E... CEOq CEOq E... CeOq CEOq CECq CEOq L... COOq F..."},
-    {"OoBq", "wgp", "OoBq OoBq OoBq OoBq OoBq OoBq OoBq OoBq OEBq OoBq L... L... OoOq F..."},
-    {"OoCq", "wph", "OoCq OoCq OoCq OoS- OoCq OoCq OoBq OoCq OOCq OoCq CoCq L... OoCq F..."},
-    {"CoOq", "wpc", "CoOq CoOq CoOq E... CeOq CeOq E... CoOq CoOq CoCq CoOq L... CoOq F..."},
-    {"COCq", "whc", "COCq COCq COCq E... CECq CECq E... CoCq COCq COCq COCq L... COCq F..."},
-    {"OeS-", "eph", "OeS- OeS- OeS- OeS- OeS- OeS- OeS- OeS- OES- OeS- L... L... OoS- F..."},
-    {"OeBq", "wegp", "OeBq OeBq OeBq OeBq OeBq OeBq OeBq OeBq OEBq OeBq L... L... OoOq F..."},
-    {"OeCq", "weph", "OeCq OeCq OeCq OeS- OeCq OeCq OeBq OeCq OECq OeCq CeCq L... OoCq F..."},
-    {"CeOq", "wepc", "CeOq CeOq CeOq E... CeOq CeOq E... CeOq CeOq CeCq CeOq L... CoOq F..."},
-    {"CECq", "wehc", "CECq CECq CECq E... CECq CECq E... CeCq CECq CECq CECq L... COCq F..."},
-    {"CoCq", "wphc", "CoCq CoCq CoCq E... CeCq CeCq E... CoCq CoCq CoCq CoCq L... CoCq F..."},
-    {"CeCq", "wephc", "CeCq CeCq CeCq E... CeCq CeCq E... CeCq CeCq CeCq CeCq L... CoCq F..."},
-};
+enum { EVENTS = sizeof(all_events) - 1, NAME = 5 };
 
 /* ---- the user ---- */
 
@@ -184,6 +92,7 @@ static const struct kind {
 /* ---- a transport and its peer ---- */
 
 static struct ferry_transport *transport; /* NULL once freed */
+static struct bufferevent *detached;      /* or NULL */
 static int peer;                          /* -1: gone */
 static int sockets[16];                   /* replaced ones, which the test closes */
 static unsigned int socket_count;
@@ -215,6 +124,9 @@ static void free_transport(void)
 {
 	ferry_transport_free(transport);
 	transport = NULL;
+	if (detached != NULL)
+		bufferevent_free(detached);
+	detached = NULL;
 }
 
 static void close_transport(void)
@@ -231,16 +143,17 @@ static const char *state_name(void)
 {
 	static char name[NAME + 1];
 
-	memcpy(name, "F...", sizeof(name));
+	memcpy(name, detached != NULL ? "D...." : "F....", sizeof(name));
 	if (transport == NULL)
 		return name;
 	name[0] = "OCLE"[transport->life];
 	name[1] = (transport->in.paused ? "oue" : "OUE")[transport->in.half];
-	name[2] = "OCSB"[transport->out.half];
+	name[2] = transport->in.rest > 0 ? 'R' : "OCSB"[transport->out.half];
 	name[3] = outgoing_is_sent(&transport->out.stream) ? '-' : 'q';
+	name[4] = "-ncb"[transport->out.step.unnotified + 2 * transport->in.close_due];
 	/* The connection is over: its halves mean nothing any more. */
 	if (transport->life >= TRANSPORT_LOST)
-		memcpy(name + 1, "...", NAME);
+		memcpy(name + 1, "....", NAME);
 	return name;
 }
 
@@ -288,6 +201,53 @@ static void send_and_end(void)
 	pause_at_data = true;
 }
 
+static void ignore(void *context)
+{
+	(void)context;
+}
+
+static const struct ferry_producer_callbacks producer = {.resume_producing = ignore,
+                                                         .pause_producing = ignore};
+
+/* Without a protocol no layer does it. */
+static void close_later(void)
+{
+	if (transport->protocol.table == NULL || !transport_is_open(transport))
+		return;
+	(void)ferry_transport_register_producer(transport, &producer, NULL, FERRY_PRODUCER_PUSH);
+	transport_close_with_peer_later(transport);
+}
+
+static void send_much_and_go(void)
+{
+	static const char block[4096];
+	int size = 1024 * 1024;
+
+	if (peer < 0)
+		return;
+	(void)setsockopt(peer, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	while (send(peer, block, sizeof(block), MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+		continue;
+	peer = (close(peer), -1);
+}
+
+static void flush(void)
+{
+	(void)ferry_transport_write(transport, "f", 1);
+	(void)ferry_transport_flush(transport, &(struct timeval){0, 0});
+}
+
+/* What only tests of the states call. */
+static void call_inside(char event)
+{
+	if (event == 'f')
+		flush();
+	else if (event == 'l')
+		close_later();
+	else if (event == 'D' && ferry_transport_detach(transport, &detached) == 0)
+		transport = NULL;
+}
+
 static void call(char event)
 {
 	if (event == 'p')
@@ -322,7 +282,11 @@ static void act(char event)
 {
 	if (transport != NULL)
 		call(event);
-	if (event == 'b' && peer >= 0)
+	if (transport != NULL)
+		call_inside(event);
+	if (event == 'k')
+		send_much_and_go();
+	else if (event == 'b' && peer >= 0)
 		(void)!send(peer, "b", 1, MSG_NOSIGNAL);
 	else if (event == 'e' && peer >= 0)
 		(void)shutdown(peer, SHUT_WR);
@@ -332,7 +296,7 @@ static void act(char event)
 		send_and_end();
 	else if (event == 'd')
 		read_all();
-	if (strchr("phca", event) == NULL) {
+	if (strchr("phcaflD", event) == NULL) {
 		pump_turns(6);
 		look_at_peer();
 	}
@@ -394,5 +358,26 @@ LOOP_TEST(each_state_that_an_event_leads_to_has_a_row, COUNT(kinds))
 			const char *state = next_state(&kind->rows[i], event);
 			ck_assert_msg(has_row(kind, state), "%s: no row for %.4s", kind->name, state);
 		}
+	}
+}
+
+/* Whether the connection has ended, or the transport is no longer the library's. */
+static bool is_out(void)
+{
+	return strchr("EFD", state_name()[0]) != NULL;
+}
+
+/* A user without a protocol ends the connection itself. */
+LOOP_TEST(each_state_has_a_way_out_when_the_peer_is_gone_and_the_user_reads, COUNT(kinds))
+{
+	const struct kind *kind = &kinds[_i];
+
+	for (size_t i = 0; i < kind->count; i++) {
+		follow(kind, kind->rows[i].path);
+		for (const char *event = kind->protocol != NULL ? "gr" : "gct"; *event != '\0'; event++)
+			act(*event);
+		ck_assert_msg(is_out(), "%s: %s is %s for ever", kind->name, kind->rows[i].state,
+		              state_name());
+		close_transport();
 	}
 }
