@@ -112,6 +112,7 @@ struct ferry_parking_stats {
 	uint64_t idle;          /**< connections that are parked now */
 	uint64_t idle_max;      /**< the most that were parked at once */
 	uint64_t waiting;       /**< connections that wait now */
+	uint64_t pending;       /**< connections whose wake-up is pending now */
 	uint64_t parked;        /**< accepted by ferry_parking_park() */
 	uint64_t waited;        /**< accepted by ferry_parking_wait() */
 	uint64_t input;         /**< woken by input */

@@ -69,6 +69,8 @@ static void count(struct ferry_parking *parking, enum parking_list list, int cha
 		stats->idle += (uint64_t)change;
 	else if (list == PARKING_WAITING)
 		stats->waiting += (uint64_t)change;
+	else
+		stats->pending += (uint64_t)change;
 	if (stats->idle > stats->idle_max)
 		stats->idle_max = stats->idle;
 }

@@ -17,11 +17,13 @@ TEST(a_full_place_evicts_the_one_that_was_idle_longest)
 		park_new_client(i);
 	ck_assert_uint_eq(parking_notes.woken, 0); /* from the loop */
 	ck_assert_uint_eq(parking_stats().idle, 3);
+	ck_assert_uint_eq(parking_stats().pending, 2);
 	expect_wake_up(0, 0, FERRY_PARKING_EVICTED, -ENOBUFS);
 	expect_wake_up(1, 1, FERRY_PARKING_EVICTED, -ENOBUFS);
 	pump_turns(3);
 	ck_assert_uint_eq(parking_notes.woken, 2);
 	ck_assert_uint_eq(parking_stats().evicted, 2);
+	ck_assert_uint_eq(parking_stats().pending, 0);
 	ck_assert_uint_eq(parking_stats().idle_max, 3);
 	close_parking();
 	close_all_clients(5);
