@@ -179,6 +179,9 @@ bool rearm_open_write_gate(struct rearm *rearm)
 
 /* ---- rate limit groups ---- */
 
+_Static_assert(sizeof(ev_ssize_t) == sizeof(size_t),
+               "libevent's configure did not find ssize_t: build libevent again");
+
 enum {
 	OWN_LIMIT_SHIFT = 1
 }; /* of EV_SSIZE_MAX: a limit that is overdrawn can then be raised in one step */

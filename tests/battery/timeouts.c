@@ -475,8 +475,9 @@ CASE(no_timeout_comes_while_a_rate_limit_suspends_both_directions, ON_ALL)
 	make_end(&a, &far, 0);
 	record(&at_a, a.bev);
 	/* 100 bytes each way, and then no more in this test's life. */
-	const struct timeval tick = {.tv_sec = 4000000};
+	const struct timeval tick = {.tv_sec = 2000000};
 	struct ev_token_bucket_cfg *cfg = ev_token_bucket_cfg_new(100, 100, 100, 100, &tick);
+	ck_assert_ptr_nonnull(cfg);
 	ck_assert_int_eq(bufferevent_set_rate_limit(a.bev, cfg), 0);
 	bufferevent_enable(a.bev, EV_READ);
 	far_send(&far, 200);

@@ -127,23 +127,42 @@ static struct bench_samples turns, own_turns;
 static bool counting;
 static uint64_t turn_began, delay_before;
 
-int epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout);
-
-/* In libc's place, for libevent. */
-int epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout)
+static void turn_ends(void)
 {
 	if (turn_began != 0 && counting) {
 		uint64_t wall = bench_now() - turn_began, delay = bench_delay() - delay_before;
 		bench_add(&turns, wall);
 		bench_add(&own_turns, wall > delay ? wall - delay : 0);
 	}
-	int count = (int)syscall(SYS_epoll_pwait, epoll_fd, events, max, timeout, NULL, 8);
+}
+
+static void turn_begins(void)
+{
 	if (counting) {
 		delay_before = bench_delay();
 		turn_began = bench_now();
 	}
+}
+
+/* In libc's place, for libevent; libevent 2.2 may call the second. */
+int epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout)
+{
+	turn_ends();
+	int count = (int)syscall(SYS_epoll_pwait, epoll_fd, events, max, timeout, NULL, 8);
+	turn_begins();
 	return count;
 }
+
+#ifdef SYS_epoll_pwait2
+int epoll_pwait2(int epoll_fd, struct epoll_event *events, int max, const struct timespec *timeout,
+                 const sigset_t *mask)
+{
+	turn_ends();
+	int count = (int)syscall(SYS_epoll_pwait2, epoll_fd, events, max, timeout, mask, 8);
+	turn_begins();
+	return count;
+}
+#endif
 
 struct other {
 	struct ferry_transport *transport;

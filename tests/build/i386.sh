@@ -16,9 +16,14 @@ cp /etc/resolv.conf "$root/etc/"
 mkdir -p "$root/ferry32"
 (cd "$source" && tar -c --exclude ./build --exclude ./.git .) | tar -x -C "$root/ferry32"
 
+# The tests look at /proc, and take terminals from /dev. The mounts end with the command.
+# shellcheck disable=SC2016 # the shell of unshare expands
 in_root()
 {
-	chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C sh -euc "$1"
+	unshare --mount sh -euc 'mount -t proc proc "$1/proc"
+		mount --rbind /dev "$1/dev"
+		exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C sh -euc "$2"
+		' sh "$root" "$1"
 }
 
 in_root 'dpkg --add-architecture i386; apt-get -q update

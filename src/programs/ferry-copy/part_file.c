@@ -7,9 +7,18 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
+
+#ifndef RENAME_NOREPLACE /* musl has no renameat2(2) */
+#define RENAME_NOREPLACE 1U
+static int renameat2(int from, const char *old, int to, const char *new, unsigned int flags)
+{
+	return (int)syscall(SYS_renameat2, from, old, to, new, flags);
+}
+#endif
 
 static void set_part_names(struct part_file *part, const struct frame *offer)
 {

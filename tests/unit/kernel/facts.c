@@ -669,8 +669,11 @@ TEST(sendfile_sends_the_bytes_there_are_and_leaves_the_position_alone)
 	close_pair();
 }
 
+/* A 64-bit kernel takes a 32-bit process's SIZE_MAX for what it is, 4 GiB. */
 TEST(sendfile_of_size_max_is_refused)
 {
+	if (SIZE_MAX == UINT32_MAX)
+		return;
 	open_pair();
 	int in = make_file(100);
 	off_t offset = 0;
