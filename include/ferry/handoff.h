@@ -85,7 +85,8 @@ enum ferry_handoff_outcome {
  *   channel
  * - EXPIRED: -ETIMEDOUT: no worker could take it in time; -EHOSTUNREACH: three attempts failed;
  *   -ECANCELED: the dispatcher was freed; -ENOMEM: a worker returned it, and there was no memory for its
- *   bytes; -EMFILE: a worker returned it, and there was no descriptor slot, so its descriptor is closed
+ *   bytes; -EMFILE: a worker returned it, and its channel was ended while there was no descriptor slot, so
+ *   its descriptor is closed
  * - KEPT: the reason why the channel ended
  *
  * Since 0.1.

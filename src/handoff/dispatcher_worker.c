@@ -68,6 +68,8 @@ bool dispatcher_worker_excuse(struct ferry_dispatcher_worker *worker)
 	bool excused = retries != worker->retries && oldest != NULL &&
 	               oldest->frame_end > message_stream_sent_position(worker->stream);
 
+	/* Its answer may be in the channel, behind a descriptor for which this process has no slot. */
+	excused = excused || message_stream_lacks_slot(worker->stream);
 	worker->retries = retries;
 	if (excused)
 		restart_deadline(worker);
@@ -407,6 +409,8 @@ static const char *on_hello(struct ferry_dispatcher_worker *worker, const unsign
 		return "versions that we do not speak";
 	}
 	worker->version = version;
+	if (version >= 2) /* it may return descriptors, and has no copy of them then */
+		message_stream_need_slots(worker->stream);
 	want_notice(worker);
 	worker->ready_pending = true;
 	set_credits(worker, hello.credits);

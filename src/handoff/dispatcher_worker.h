@@ -12,8 +12,8 @@
  * channel meanwhile, and it is in the queue again or over. -EPIPE: the channel is about to end. -ENOMEM. */
 int dispatcher_worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff);
 
-/* Restarts the deadline of a worker that owes an answer if the kernel had no room for its oldest unclaimed handoff.
- * False: it did not. */
+/* Restarts the deadline of a worker that owes an answer if the kernel had no room for its oldest unclaimed handoff, or
+ * the channel is not read because this process has no descriptor slot. False: it did not. */
 bool dispatcher_worker_excuse(struct ferry_dispatcher_worker *worker);
 
 /* The next turn ends the worker, or the rest of this one. */

@@ -79,6 +79,11 @@ static bool find_free_slots(int socket, unsigned int count)
 	return true;
 }
 
+bool fd_slots_one_is_free(int socket)
+{
+	return find_free_slots(socket, 1);
+}
+
 bool fd_slots_are_free(int socket, unsigned int count)
 {
 	int limit = slot_limit();

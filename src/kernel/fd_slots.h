@@ -14,4 +14,7 @@
  */
 bool fd_slots_are_free(int socket, unsigned int count);
 
+/* The same for one slot, by two system calls. */
+bool fd_slots_one_is_free(int socket);
+
 #endif

@@ -52,9 +52,11 @@ struct ferry_message_stream {
 	struct ferry_message message; /* of the frame at `position`, once its header is parsed */
 	uint64_t position;            /* of the next undelivered frame in the incoming stream */
 	bool header_parsed;
-	bool delivering; /* message_received is on the stack */
-	bool deferred;   /* the frame is to be delivered once more */
-	bool backlogged; /* reading is suspended until what has arrived is delivered */
+	bool delivering;  /* message_received is on the stack */
+	bool deferred;    /* the frame is to be delivered once more */
+	bool slot_needed; /* each read that brings descriptors needs a free slot */
+	bool lacks_slot;  /* reading is suspended until one is free */
+	bool backlogged;  /* reading is suspended until what has arrived is delivered */
 	bool peer_ended;
 	bool end_reported; /* to read_connection_lost */
 

@@ -184,6 +184,13 @@ static bool has_free_fd_slots(const struct ferry_message_stream *stream)
 	       fd_slots_are_free((int)bufferevent_getfd(bev), stream->fd_reserve);
 }
 
+static bool has_needed_slot(const struct ferry_message_stream *stream)
+{
+	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
+
+	return !stream->slot_needed || fd_slots_one_is_free((int)bufferevent_getfd(bev));
+}
+
 static int start_timer(struct ferry_message_stream *stream)
 {
 	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
@@ -212,7 +219,7 @@ void message_receive_on_timer(evutil_socket_t fd, short what, void *argument)
 	struct bufferevent *bev = transport_lock(stream->transport);
 
 	if (!transport_is_over(stream->transport)) {
-		if (has_free_fd_slots(stream))
+		if (has_free_fd_slots(stream) && has_needed_slot(stream))
 			resume_reading(stream);
 		else
 			retry_later(stream);
@@ -365,6 +372,26 @@ static bool admit_read(void *argument)
 	return false;
 }
 
+static bool admit_fds(void *argument)
+{
+	struct ferry_message_stream *stream = argument;
+
+	stream->lacks_slot = !has_needed_slot(stream);
+	if (stream->lacks_slot && start_timer(stream) == 0)
+		transport_suspend_reading(stream->transport);
+	return !stream->lacks_slot;
+}
+
+void message_stream_need_slots(struct ferry_message_stream *stream)
+{
+	stream->slot_needed = ferry_transport_set_fd_positions(stream->transport, FERRY_FD_EXACT) == 0;
+}
+
+bool message_stream_lacks_slot(const struct ferry_message_stream *stream)
+{
+	return stream->lacks_slot;
+}
+
 static void add_arrival(void *argument, const int *fds, unsigned int count, bool loss,
                         size_t length)
 {
@@ -381,7 +408,7 @@ static void add_arrival(void *argument, const int *fds, unsigned int count, bool
 
 void message_receive_start(struct ferry_message_stream *stream)
 {
-	static const struct transport_reader reader = {admit_read, add_arrival};
+	static const struct transport_reader reader = {admit_read, admit_fds, add_arrival};
 
 	transport_set_reader(stream->transport, &reader, stream);
 }

@@ -1,6 +1,7 @@
 #ifndef FERRY_MESSAGE_RECEIVE_H
 #define FERRY_MESSAGE_RECEIVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <event2/util.h>
@@ -43,6 +44,16 @@ void message_stream_end(struct ferry_message_stream *stream, int reason);
  * memory: the frame stays where it is.
  */
 void message_defer(struct ferry_message *message);
+
+/*
+ * From now on no read brings descriptors while no descriptor slot is free: what is before them is read and delivered,
+ * then the stream waits, and tries every 20 ms. So none is lost. Costs a system call for each read, and two more for
+ * one that brings descriptors. Without effect if the kernel does not let the positions of descriptors be found.
+ */
+void message_stream_need_slots(struct ferry_message_stream *stream);
+
+/* Whether the stream waits for a slot. */
+bool message_stream_lacks_slot(const struct ferry_message_stream *stream);
 
 /* Delivers the deferred message now, if there is one. The messages behind it are delivered from the loop. */
 void message_stream_resume(struct ferry_message_stream *stream);

@@ -61,7 +61,7 @@ static void adapt_space(struct incoming *incoming, size_t length)
 		incoming->space = incoming->space > space_min * 2 ? incoming->space / 2 : space_min;
 }
 
-/* Returns as fd_ahead_look(); and -EBUSY. */
+/* Returns as fd_ahead_look(); and -EBUSY, -ENOBUFS. */
 static int look_ahead(struct incoming *incoming, int fd, const struct evbuffer_iovec *vectors,
                       int count, size_t space)
 {
@@ -78,6 +78,9 @@ static int look_ahead(struct incoming *incoming, int fd, const struct evbuffer_i
 		return status;
 	if (ahead.descriptors && incoming->undelivered)
 		return -EBUSY;
+	if (ahead.descriptors && incoming->admits_fds != NULL &&
+	    !incoming->admits_fds(incoming->argument))
+		return -ENOBUFS;
 	incoming->clear = ahead.length;
 	incoming->next = ahead.next;
 	return 1;

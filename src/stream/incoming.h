@@ -28,6 +28,9 @@ struct incoming {
 	size_t
 	    clear; /* bytes in the socket that are known to have no descriptors behind the first of them */
 	size_t next; /* the same for the bytes behind these, which begin with descriptors */
+	/* With exact positions: whether a read that may bring descriptors is wanted now. NULL: always. */
+	bool (*admits_fds)(void *argument);
+	void *argument;
 };
 
 void incoming_init(struct incoming *incoming, bool is_socket);
@@ -45,7 +48,8 @@ static inline void incoming_set_undelivered(struct incoming *incoming, bool unde
  * Reads once from `fd` into `input`, at most `max` bytes (more than 0).
  *   > 0  bytes read; `maybe_more`: another read is worth a try
  *   0    end of file
- *   < 0  negative errno; -EBUSY: the next byte may have descriptors, and bytes before it are undelivered
+ *   < 0  negative errno; -EBUSY: the next byte may have descriptors, and bytes before it are undelivered; -ENOBUFS:
+ *        it may have, and `admits_fds` has returned false
  * In each case the descriptors in `ancillary` are the caller's.
  */
 ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input, size_t max,

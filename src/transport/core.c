@@ -419,6 +419,8 @@ void transport_set_reader(struct ferry_transport *transport, const struct transp
 {
 	transport->in.reader = reader;
 	transport->in.reader_argument = argument;
+	transport->in.stream.admits_fds = reader->admits_fds;
+	transport->in.stream.argument = argument;
 	transport_close_pending(transport);
 }
 

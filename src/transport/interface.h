@@ -86,6 +86,8 @@ struct transport_reader {
 	/* Runs before each read. False: not now. The reader has called transport_suspend_reading(), and calls
 	 * transport_continue_reading() later. */
 	bool (*admits)(void *argument);
+	/* With exact positions: the same before a read that may bring descriptors. */
+	bool (*admits_fds)(void *argument);
 	/* A read of `length` bytes, now at the input's end, brought these descriptors, which the reader owns.
 	 * `loss`: the kernel could not install others. */
 	void (*received)(void *argument, const int *fds, unsigned int count, bool loss, size_t length);

@@ -176,7 +176,7 @@ static void read_available(struct ferry_transport *transport)
 		ssize_t length = read_once(transport, max < budget ? max : budget, &maybe_more);
 		if (length == -EBUSY && offer_before_fds(transport))
 			continue;
-		if (transport_is_over(transport) || length == -EBUSY)
+		if (transport_is_over(transport) || length == -EBUSY || length == -ENOBUFS)
 			break;
 		if (length <= 0) {
 			report_end(transport, (int)length);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/bufferevent.h>
@@ -447,6 +448,76 @@ LOOP_TEST(a_return_of_what_the_worker_does_not_have_is_closed_and_counted, 3)
 	free_dispatcher();
 	close_peer(&peers[0]);
 	close_clients(_i == 0 ? 2 : 1);
+}
+
+static int fill_slot(void)
+{
+	int filler = dup(STDERR_FILENO);
+
+	ck_assert_int_ge(filler, 0);
+	ck_assert_int_eq(dup(STDERR_FILENO), -1);
+	return filler;
+}
+
+static void claim_second(const struct handoff_wire_handoff *second)
+{
+	peer_put_answer(&peers[0], HANDOFF_WIRE_CLAIM, second->id, second->epoch, 0);
+}
+
+static void wait_for_claims(unsigned int count)
+{
+	while (dispatcher_stats().claimed < count)
+		pump_turns(1);
+}
+
+/* _i: what happens while the dispatcher has no slot: nothing; the worker dies; an answer behind the return becomes
+ * overdue */
+LOOP_TEST(a_return_waits_until_the_dispatcher_has_a_slot, 3)
+{
+	static char bytes[101];
+	const struct timespec busy = {.tv_nsec = 2000000};
+	int fillers[2] = {-1, -1};
+
+	memset(bytes, 'b', 100);
+	give_to_peer();
+	size_t length = return_frame(frame, 100);
+	int got = peers[0].got;
+	peers[0].got = -1;
+	hand_off(1);
+	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	struct handoff_wire_handoff second = peers[0].frame;
+	peer_drop_fd(&peers[0]);
+	peers[0].got = got;
+	if (_i < 2)
+		claim_second(&second);
+	wait_for_claims(_i < 2 ? 2 : 1);
+	limit_descriptors(0);
+	send_return(length);
+	fillers[0] = fill_slot(); /* in place of the worker's copy */
+	if (_i == 1) {
+		close_peer(&peers[0]);
+		fillers[1] = fill_slot();
+	}
+	if (_i == 2) {
+		claim_second(&second);
+		set_timeouts(NEVER_USEC, 1000);
+	}
+	for (unsigned int i = 0; i < 10; i++) {
+		nanosleep(&busy, NULL);
+		pump_turns(2);
+		ck_assert_uint_eq(notes.lost + notes.returned + notes.outcomes, 0);
+	}
+	unlimit_descriptors();
+	expect_back(bytes, "");
+	ck_assert_int_eq(write(notes.client[0], "x", 1), 1);
+	ferry_handoff_free(notes.back);
+	wait_for_claims(2);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(2);
+	for (unsigned int i = 0; i < 2; i++)
+		if (fillers[i] >= 0)
+			close(fillers[i]);
 }
 
 TEST(a_freed_dispatcher_leaves_a_return_to_its_outcome)
