@@ -406,7 +406,8 @@ static int prepare_worker(struct ferry_worker *worker, struct ferry_transport *t
 	worker->timer = event_new(bufferevent_get_base(bev), -1, 0, on_timer, worker);
 	if (worker->timer == NULL)
 		return -ENOMEM;
-	event_priority_set(worker->timer, bufferevent_get_priority(bev));
+	/* The highest: the bufferevent's own may change while the timer runs, and the work is short. */
+	event_priority_set(worker->timer, 0);
 	return 0;
 }
 

@@ -338,7 +338,25 @@ static void bind_watch(struct ferry_transport *transport, bool reading)
 	event_assign(event, bufferevent_get_base(bev), fd,
 	             (short)((reading ? EV_READ | EV_PERSIST : 0) | EV_FINALIZE),
 	             event_get_callback(event), transport);
-	event_priority_set(event, bufferevent_get_priority(bev));
+}
+
+/* The bufferevent's priority may change while the event is pending, and libevent has no callback for that. The event
+ * therefore waits at the highest priority, and yields when it has come. */
+static int add_watch(struct ferry_transport *transport, const struct timeval *delay)
+{
+	(void)event_priority_set(transport->watch.event, 0); /* refused for an event that is active */
+	return event_add(transport->watch.event, delay);
+}
+
+bool transport_watch_yields(struct ferry_transport *transport, short what)
+{
+	struct event *event = transport->watch.event;
+	int priority = bufferevent_get_priority(transport->rearm.bev);
+
+	if (event_get_priority(event) == priority || event_priority_set(event, priority) < 0)
+		return false;
+	event_active(event, what, 0);
+	return true;
 }
 
 /* The time to the next look at the peer, or to a deadline. */
@@ -398,11 +416,11 @@ void transport_arm_watch(struct ferry_transport *transport)
 	bind_watch(transport,
 	           closing && transport->in.half == IN_OPEN && !transport_is_connecting(transport));
 	struct timeval delay = watch_delay(transport);
-	if (event_add(watch->event, &delay) == 0 || !watch->reading)
+	if (add_watch(transport, &delay) == 0 || !watch->reading)
 		return;
 	/* epoll(7) does not support this kind of descriptor. */
 	bind_watch(transport, false);
-	(void)event_add(watch->event, &delay);
+	(void)add_watch(transport, &delay);
 }
 
 /* ---- its objects ---- */

@@ -97,6 +97,10 @@ void transport_watch_peer(struct ferry_transport *transport);
 /* Whether the peer could be gone without an event of the bufferevent's: nobody reads. */
 bool transport_peer_may_vanish(const struct ferry_transport *transport);
 
+/* In the watch's callback: whether it runs at another priority than the bufferevent has now. It then runs again, at
+ * that one. */
+bool transport_watch_yields(struct ferry_transport *transport, short what);
+
 void transport_stop_watching(struct ferry_transport *transport);
 
 /* The time after `timeout`: INT64_MAX if there is none. */

@@ -214,8 +214,10 @@ static bool make_wait_event(struct file_wait *wait, int fd)
 	 * caller has locked. */
 	wait->event = event_new(bufferevent_get_base(bev), fd,
 	                        (short)((fd >= 0 ? EV_READ : 0) | EV_FINALIZE), on_wake_up, wait);
+	/* The highest: the bufferevent's own may change while the event is pending, and the write step, which this has run,
+	 * has that. */
 	if (wait->event != NULL)
-		event_priority_set(wait->event, bufferevent_get_priority(bev));
+		event_priority_set(wait->event, 0);
 	return wait->event != NULL;
 }
 

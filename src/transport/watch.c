@@ -186,7 +186,7 @@ void transport_on_watch(evutil_socket_t fd, short what, void *argument)
 	struct ferry_transport *transport = argument;
 	struct bufferevent *bev = transport_lock(transport);
 
-	if (!transport_is_over(transport)) {
+	if (!transport_is_over(transport) && !transport_watch_yields(transport, what)) {
 		if (transport->life == TRANSPORT_CLOSING)
 			check_close(transport, what);
 		else if (transport_peer_may_vanish(transport))
