@@ -166,6 +166,11 @@ FERRY_EXPORT int ferry_worker_done(struct ferry_worker *worker, uint64_t id);
 FERRY_EXPORT int ferry_worker_return(struct ferry_worker *worker, uint64_t id,
                                      struct ferry_handoff *handoff);
 
+/** Returns whether ferry_worker_return() can succeed now: the channel stands, the dispatcher's HELLO has arrived, and
+ *  the dispatcher takes returns. A server that ends asks this before it tells a client that its connection closes.
+ *  False for NULL. Since 0.1. */
+FERRY_EXPORT bool ferry_worker_can_return(const struct ferry_worker *worker);
+
 /** Copies the counters. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_worker_get_stats(const struct ferry_worker *worker,
                                         struct ferry_worker_stats *stats);

@@ -99,6 +99,11 @@ static uint64_t list_return(struct ferry_worker *worker, uint64_t id, struct fer
 	return handoff->frame_end;
 }
 
+bool ferry_worker_can_return(const struct ferry_worker *worker)
+{
+	return worker != NULL && worker->version >= 2 && message_stream_can_send(worker->stream);
+}
+
 int ferry_worker_return(struct ferry_worker *worker, uint64_t id, struct ferry_handoff *handoff)
 {
 	if (worker == NULL || handoff == NULL)

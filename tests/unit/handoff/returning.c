@@ -125,6 +125,7 @@ TEST(a_returned_connection_has_its_name_bytes_state_and_record)
 	open_worker();
 	hand_off_named(0);
 	pump_until_count(&received, 1);
+	ck_assert(ferry_worker_can_return(worker));
 	ck_assert_int_eq(ferry_worker_return(worker, id, make_return()), 0);
 	ck_assert(!fd_is_open(served_fd)); /* the kernel has it: this copy is closed at once */
 	expect_back("unread", "state");
@@ -176,6 +177,7 @@ TEST(a_dispatcher_without_the_callback_takes_no_returns)
 	hand_off_named(0);
 	pump_until_count(&received, 1);
 	struct ferry_handoff *handoff = make_return();
+	ck_assert(!ferry_worker_can_return(worker));
 	ck_assert_int_eq(ferry_worker_return(worker, id, handoff), -EOPNOTSUPP);
 	ck_assert_int_eq(ferry_dispatcher_worker_recall(peers[0].worker, &(struct timeval){0}),
 	                 -EOPNOTSUPP);
@@ -195,6 +197,7 @@ TEST(bad_arguments_are_refused)
 	pump_until_count(&received, 1);
 	struct ferry_handoff *handoff = make_return();
 	ck_assert_int_eq(ferry_worker_return(NULL, id, handoff), -EINVAL);
+	ck_assert(!ferry_worker_can_return(NULL));
 	ck_assert_int_eq(ferry_worker_return(worker, id, NULL), -EINVAL);
 	ck_assert_int_eq(ferry_dispatcher_worker_recall(NULL, &spread), -EINVAL);
 	ck_assert_int_eq(ferry_dispatcher_worker_recall(peers[0].worker, NULL), -EINVAL);
@@ -256,6 +259,7 @@ TEST(a_return_that_never_left_is_the_workers_again)
 	ck_assert_int_eq(ferry_worker_return(worker, id, handoff), -EINVAL);
 	ferry_dispatcher_worker_remove(peers[0].worker);
 	pump_until_count(&lost, 1);
+	ck_assert(!ferry_worker_can_return(worker));
 	ck_assert_ptr_eq(failed, handoff);
 	ck_assert_uint_eq(failed_id, id);
 	ck_assert_int_eq(ferry_handoff_get_fd(failed), served_fd);
