@@ -25,7 +25,10 @@ LOAD = os.environ["FERRY_CHAOS_LOAD"]
 CLIENTS = 64
 KILL_EVERY = 0.2  # seconds
 # The number of the first connection, of the main run and of the clients before it: other addresses.
-MAIN_FIRST, WARM_FIRST = 0, 100_000_000
+MAIN_FIRST, WARM_FIRST, KEEPERS_FIRST = 0, 100_000_000, 200_000_000
+# Clients that keep one connection through everything, and ask now and then.
+KEEPERS = 500
+KEEPERS_PAUSE_MS = 1000
 FAULTS_SHOWN = 20
 
 
@@ -130,14 +133,19 @@ class Run:
         self.killed = {}
         self.counts = {}
         self.upgrades = 0
+        self.releases = 0
 
     # ---- the clients ----
 
-    def start_load(self, seconds, first):
+    def start_load(self, seconds, first, *options, clients=CLIENTS):
         log = self.directory / f"load-{first}"
         self.logs.append(log)
-        return processes.spawn(LOAD, "--port", self.server.port, "--log", log, "--clients", CLIENTS,
-                               "--seconds", seconds, "--seed", self.options.seed, "--first", first)
+        return processes.spawn(LOAD, "--port", self.server.port, "--log", log, "--clients", clients,
+                               "--seconds", seconds, "--seed", self.options.seed, "--first", first, *options)
+
+    def start_keepers(self):
+        return self.start_load(86400, KEEPERS_FIRST, "--one-connection", "--pause", KEEPERS_PAUSE_MS,
+                               clients=KEEPERS)
 
     def finish_load(self, load):
         def ended():
@@ -219,6 +227,14 @@ class Run:
             self.upgrades += 1
         load.terminate()
 
+    def release(self, load):
+        for _ in range(self.options.releases):
+            for release in (self.server.upgrade, self.server.replace_workers):
+                time.sleep(0.3)
+                release()
+                self.releases += 1
+        load.terminate()
+
     def run(self):
         server = self.server
         server.root.mkdir()
@@ -226,13 +242,19 @@ class Run:
         server.start()
         self.finish_load(self.start_load(1, WARM_FIRST))
         self.measure_idle()
-        if self.options.upgrades:
+        keepers = self.start_keepers()
+        if self.options.releases:
+            load = self.start_load(86400, MAIN_FIRST, "--one-connection")
+            self.release(load)
+        elif self.options.upgrades:
             load = self.start_load(86400, MAIN_FIRST)
             self.upgrade(load)
         else:
             load = self.start_load(self.options.seconds, MAIN_FIRST)
             self.be_violent(load)
+        keepers.terminate()
         self.finish_load(load)
+        self.finish_load(keepers)
         self.leaked_fds, self.zombies = self.settle()
         self.retried = server.retried()
         server.stop()
@@ -252,7 +274,7 @@ class Run:
         """Prints the lines; returns whether the run is without a fault."""
         verdict = self.judge()
         numbers = {**verdict.totals, **self.counts,
-                   "retried": self.retried, "upgrades": self.upgrades,
+                   "retried": self.retried, "upgrades": self.upgrades, "releases": self.releases,
                    "leaked_fds": self.leaked_fds, "zombies": self.zombies,
                    "processes_left": len(self.left)}
         for name, value in numbers.items():
@@ -261,7 +283,9 @@ class Run:
             print("#", fault)
         if len(verdict.faults) > FAULTS_SHOWN:
             print(f"# and {len(verdict.faults) - FAULTS_SHOWN} more")
-        return not (verdict.faults or self.leaked_fds or self.zombies or self.left)
+        # Where nobody is killed, no connection ends before its client ends it.
+        cut = verdict.totals["connections_cut"] if not self.killed else 0
+        return not (verdict.faults or cut or self.leaked_fds or self.zombies or self.left)
 
 
 def end_all():
@@ -284,6 +308,9 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(2 ** 32))
     parser.add_argument("--upgrades", type=int, default=0,
                         help="upgrade the proxy this number of times, and kill no worker")
+    parser.add_argument("--releases", type=int, default=0,
+                        help="release the proxy and the workers this number of times, in turn, under clients with "
+                             "one connection each; kill no worker")
     options = parser.parse_args()
     print("seed", options.seed, flush=True)
     processes.adopt_orphans()

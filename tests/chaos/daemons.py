@@ -4,6 +4,7 @@
   claim PID ATTEMPT ADDRESS:PORT;
 - the proxy appends a line to the outcome log for the outcome of each handoff:
   outcome done|rejected|expired|kept PID-OR-0 ATTEMPT ADDRESS:PORT REASON;
+  and one for each connection that a worker has returned, with the word "returned";
 - the proxy prints "listening ADDRESS:PORT" once it serves, and "admin ADDRESS:PORT" for its metrics;
 - after SIGUSR2 the proxy starts its successor, and ends once that serves and its own clients are handed off.
 """
@@ -103,6 +104,17 @@ class Daemons:
 
     def retried(self):
         return self.metric("ferry_service_handoffs_retried_total")
+
+    def replace_workers(self):
+        old = set(self.worker_pids())
+        for pid in self.proxy_pids():
+            processes.Process(pid).send(signal.SIGHUP)
+
+        def replaced():
+            self.tend()
+            workers = self.worker_pids()
+            return len(workers) == WORKERS and not old & set(workers)
+        processes.wait_until(replaced, "the old workers have ended, and new ones serve")
 
     def upgrade(self):
         old = self.proxy_pids()

@@ -9,6 +9,9 @@ client saw the failure. Either of two logs proves the claim:
 - the outcome KEPT at the proxy, by that worker. A worker may be killed between its claim and its line, but a
   successful claim is in the channel, and the proxy reads it.
 
+A worker may return a connection, and another one claim it: then the last claim counts. Each claim but the last one must
+have been returned, by the outcome RETURNED at the proxy: else two workers had the connection at once.
+
 There is no excuse for an answer with another status than expected or with a wrong byte, nor for a missing
 answer.
 """
@@ -18,6 +21,8 @@ import dataclasses
 
 # The endings that a client sees if the process at the other end has died.
 BROKEN = ("closed", "reset")
+# The endings of connections that the client left; the others were cut.
+LEFT = ("done",)
 
 
 @dataclasses.dataclass
@@ -38,7 +43,7 @@ class Claim:
 
 @dataclasses.dataclass
 class Outcome:
-    what: str  # done, rejected, expired, kept
+    what: str  # done, rejected, expired, kept; returned, which is none
     pid: int  # 0: no worker
     attempt: int
     reason: str
@@ -80,8 +85,8 @@ class Judge:
         self.killed = killed
         self.totals = dict.fromkeys((
             "connections", "requests", "ok", "failed_after_claim", "failed_unclaimed", "delivered_twice",
-            "closed_unannounced", "not_ended", "not_in_claim_log", "outcomes_missing",
-            "outcomes_twice", "proven_by_outcome_only"), 0)
+            "closed_unannounced", "connections_cut", "not_ended", "not_in_claim_log", "outcomes_missing",
+            "outcomes_twice", "proven_by_outcome_only", "returned"), 0)
         self.faults = []  # one line each
         self.seen = set()
 
@@ -93,6 +98,8 @@ class Judge:
         totals["connections"] += 1
         totals["requests"] += connection.begun
         totals["ok"] += connection.answered
+        totals["returned"] += self.returns(connection.name)
+        totals["connections_cut"] += connection.ending not in LEFT
         if connection.begun != connection.answered:
             self.add_failure(connection)
         elif connection.ending == "idle" and not self.is_excused(connection):
@@ -105,18 +112,22 @@ class Judge:
     def add_failure(self, connection):
         if connection.ending in BROKEN and self.is_excused(connection):
             self.totals["failed_after_claim"] += 1
-            if connection.name not in self.claims:
+            if len(self.claims.get(connection.name, ())) <= self.returns(connection.name):
                 self.totals["proven_by_outcome_only"] += 1
         else:
             self.count("failed_unclaimed", connection)
 
+    def outcomes_of(self, name):
+        return self.outcomes.get(name, ()) if self.outcomes is not None else ()
+
+    def returns(self, name):
+        return sum(outcome.what == "returned" for outcome in self.outcomes_of(name))
+
     def takers(self, name):
-        """The pids that got the connection, by either log."""
-        taken = {claim.pid for claim in self.claims.get(name, ())}
-        if self.outcomes is not None:
-            taken |= {outcome.pid for outcome in self.outcomes.get(name, ())
-                      if outcome.what in ("kept", "done")}
-        return taken
+        """The pids that got the connection and did not return it, by either log."""
+        taken = {claim.pid for claim in self.claims.get(name, ())[self.returns(name):]}
+        return taken | {outcome.pid for outcome in self.outcomes_of(name)
+                        if outcome.what in ("kept", "done")}
 
     def is_excused(self, connection):
         taken = self.takers(connection.name)
@@ -126,15 +137,16 @@ class Judge:
     def check_logs(self, connection):
         """Checks that the logs are complete for the connection: otherwise they prove nothing."""
         claims = self.claims.get(connection.name, ())
-        if len(claims) > 1 or len(self.takers(connection.name)) > 1:
+        returns = self.returns(connection.name)
+        if len(claims) > returns + 1 or len(self.takers(connection.name)) > 1:
             self.count("delivered_twice", connection)
-        if connection.answered > 0 and not claims:
+        if connection.answered > 0 and not claims or len(claims) < returns:
             self.count("not_in_claim_log", connection)
         if self.outcomes is not None and connection.begun > 0:
-            outcomes = self.outcomes.get(connection.name, ())
+            outcomes = self.outcomes_of(connection.name)
             if len(outcomes) == 0 and connection.ending != "no-connection":
                 self.count("outcomes_missing", connection)
-            elif len(outcomes) > 1:
+            elif len(outcomes) > returns + 1:
                 self.count("outcomes_twice", connection)
 
     def count(self, name, connection):

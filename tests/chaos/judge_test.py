@@ -96,6 +96,33 @@ class Verdicts(unittest.TestCase):
         self.judge(connection(), claims=f"claim 7 1 {NAME}\n", outcomes="")
         self.expect(False, outcomes_missing=1)
 
+    def test_a_returned_connection_may_be_claimed_again(self):
+        self.judge(connection("done", 3, 3),
+                   claims=f"claim 7 1 {NAME}\nclaim 8 1 {NAME}\nclaim 7 1 {NAME}\n",
+                   outcomes=f"outcome returned 7 1 {NAME} 0\noutcome returned 8 1 {NAME} 0\n"
+                            f"outcome done 7 1 {NAME} 0\n")
+        self.expect(True)
+        self.assertEqual((self.totals["returned"], self.totals["connections_cut"]), (2, 0))
+
+    def test_two_claims_and_one_return_too_few(self):
+        self.judge(connection("done", 3, 3),
+                   claims=f"claim 7 1 {NAME}\nclaim 8 1 {NAME}\nclaim 7 1 {NAME}\n",
+                   outcomes=f"outcome returned 7 1 {NAME} 0\noutcome done 7 1 {NAME} 0\n")
+        self.expect(False, delivered_twice=1)
+
+    def test_a_worker_that_returned_it_is_no_excuse(self):
+        self.judge(connection("reset", 2, 1), claims=f"claim 7 1 {NAME}\n",
+                   outcomes=f"outcome returned 7 1 {NAME} 0\n", killed={7: 99})
+        self.expect(False, failed_unclaimed=1)
+        self.judge(connection("reset", 2, 1), claims=f"claim 7 1 {NAME}\nclaim 8 1 {NAME}\n",
+                   outcomes=f"outcome returned 7 1 {NAME} 0\noutcome kept 8 1 {NAME} 0\n", killed={8: 99})
+        self.expect(True, failed_after_claim=1)
+
+    def test_an_end_that_the_client_did_not_choose_is_a_cut(self):
+        for ending in ("announced", "idle", "closed", "reset", "no-connection"):
+            self.judge(connection(ending), claims=f"claim 7 1 {NAME}\n", killed={7: 99})
+            self.assertEqual(self.totals["connections_cut"], 1)
+
     def test_an_outcome_comes_once(self):
         self.judge(connection(), claims=f"claim 7 1 {NAME}\n",
                    outcomes=f"outcome done 7 1 {NAME} 0\noutcome kept 7 1 {NAME} 0\n")

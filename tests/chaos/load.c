@@ -39,17 +39,18 @@ enum {
 	DEADLINE_SECONDS = 60 /* without a byte; a working server is much faster */
 };
 
-/* The first two are correct. */
-enum ending { DONE, IDLE, CLOSED, RESET, NO_END, TIMEOUT, STATUS, WRONG, NO_CONNECTION };
+/* The first three are correct. */
+enum ending { DONE, ANNOUNCED, IDLE, CLOSED, RESET, NO_END, TIMEOUT, STATUS, WRONG, NO_CONNECTION };
 static const char *const endings[] = {
-    [DONE] = "done",       /* the client has all answers, or got Connection: close */
-    [IDLE] = "idle",       /* the server closed it between two answers, without notice */
-    [CLOSED] = "closed",   /* the server closed it before or within an answer */
-    [RESET] = "reset",     /* the same with an error */
-    [NO_END] = "no-end",   /* all answers are there, and the server does not close it */
-    [TIMEOUT] = "timeout", /* no answer */
-    [STATUS] = "status",   /* an answer, but neither 200 nor 206 */
-    [WRONG] = "wrong",     /* an answer that is not HTTP, or has other bytes than the file */
+    [DONE] = "done",           /* the client has all answers, and has left */
+    [ANNOUNCED] = "announced", /* the server has sent Connection: close before */
+    [IDLE] = "idle",           /* the server closed it between two answers, without notice */
+    [CLOSED] = "closed",       /* the server closed it before or within an answer */
+    [RESET] = "reset",         /* the same with an error */
+    [NO_END] = "no-end",       /* all answers are there, and the server does not close it */
+    [TIMEOUT] = "timeout",     /* no answer */
+    [STATUS] = "status",       /* an answer, but neither 200 nor 206 */
+    [WRONG] = "wrong",         /* an answer that is not HTTP, or has other bytes than the file */
     [NO_CONNECTION] = "no-connection",
 };
 
@@ -65,7 +66,7 @@ struct client {
 	unsigned int begun, answered;
 	unsigned int status;
 	size_t left; /* of the body */
-	bool last;   /* the server has sent Connection: close */
+	bool last;   /* the server has sent Connection: close, and the client had not asked for it */
 	bool final;  /* the request is the last of the client */
 	char head[256];
 	size_t head_length;
@@ -78,6 +79,8 @@ static unsigned long long seed = 1, seconds = 60;
 static struct sockaddr_in server = {.sin_family = AF_INET};
 static unsigned int connection_number;
 static bool stopping;
+static bool one_connection;   /* each client keeps its connection to the end */
+static unsigned int pause_ms; /* more of it before each request */
 static FILE *log_file;
 
 static void fail(const char *what)
@@ -147,7 +150,13 @@ static bool waits_for_the_end(const struct client *client)
 
 static struct request *current(struct client *client)
 {
-	return &client->plan.requests[client->begun - 1];
+	return &client->plan.requests[(client->begun - 1) % client->plan.request_count];
+}
+
+/* Whether the next request is the last one of the connection. */
+static bool is_at_the_last(const struct client *client)
+{
+	return stopping || (!one_connection && client->begun == client->plan.request_count);
 }
 
 static void write_bytes(struct client *client, const char *bytes, size_t length)
@@ -178,7 +187,7 @@ static void make_head(struct client *client, const struct request *request)
 static void ask(struct client *client)
 {
 	client->begun++;
-	client->final = client->begun == client->plan.request_count || stopping;
+	client->final = is_at_the_last(client);
 	const struct request *request = current(client);
 	make_head(client, request);
 	if (request->split == 0) {
@@ -192,7 +201,8 @@ static void ask(struct client *client)
 
 static void pause_then_ask(struct client *client)
 {
-	unsigned int ms = client->plan.requests[client->begun].pause_ms;
+	unsigned int next = client->begun % client->plan.request_count;
+	unsigned int ms = client->plan.requests[next].pause_ms + pause_ms;
 
 	client->state = PAUSING;
 	if (ms == 0)
@@ -252,7 +262,8 @@ static enum ending check_head(struct client *client, const char *head)
 			return WRONG;
 	}
 	const char *connection = field(head, "Connection");
-	client->last = connection != NULL && strncasecmp(connection, "close\r\n", 7) == 0;
+	bool asked = client->final && client->plan.leaving == ASKS_FOR_CLOSE;
+	client->last = connection != NULL && strncasecmp(connection, "close\r\n", 7) == 0 && !asked;
 	return DONE;
 }
 
@@ -327,7 +338,7 @@ static enum ending ending_of(const struct client *client, short what)
 	if ((what & BEV_EVENT_TIMEOUT) != 0)
 		return client->state == LEAVING ? NO_END : TIMEOUT;
 	if (client->state == LEAVING)
-		return DONE;
+		return client->last && !client->final ? ANNOUNCED : DONE;
 	if (client->state == PAUSING)
 		return IDLE;
 	return (what & BEV_EVENT_ERROR) != 0 ? RESET : CLOSED;
@@ -457,7 +468,9 @@ static unsigned long long number(const char *text, unsigned long long max)
 static const char usage[] =
     "usage: chaos_load --make-files DIR\n"
     "       chaos_load --port PORT --log FILE [--clients N] [--seconds N] [--seed N]\n"
-    "                  [--first N]   the number of the first connection: other addresses\n";
+    "                  [--first N]   the number of the first connection: other addresses\n"
+    "                  [--pause MS]  before each request, beside that of the plan\n"
+    "                  [--one-connection]  for each client, from the start to the end\n";
 
 static const char *read_options(int argc, char **argv, const char **directory)
 {
@@ -465,7 +478,8 @@ static const char *read_options(int argc, char **argv, const char **directory)
 	    {"make-files", required_argument, NULL, 'm'}, {"port", required_argument, NULL, 'p'},
 	    {"log", required_argument, NULL, 'l'},        {"clients", required_argument, NULL, 'c'},
 	    {"seconds", required_argument, NULL, 't'},    {"seed", required_argument, NULL, 's'},
-	    {"first", required_argument, NULL, 'f'},      {NULL, 0, NULL, 0}};
+	    {"first", required_argument, NULL, 'f'},      {"pause", required_argument, NULL, 'w'},
+	    {"one-connection", no_argument, NULL, 'o'},   {NULL, 0, NULL, 0}};
 	const char *log_path = NULL;
 	bool fine = true;
 	int option;
@@ -485,6 +499,10 @@ static const char *read_options(int argc, char **argv, const char **directory)
 			seed = number(optarg, UINT64_MAX);
 		else if (option == 'f')
 			connection_number = (unsigned int)number(optarg, CONNECTIONS_MAX);
+		else if (option == 'w')
+			pause_ms = (unsigned int)number(optarg, 3600000);
+		else if (option == 'o')
+			one_connection = true;
 		else
 			fine = false;
 	}

@@ -50,18 +50,25 @@ class Routes(Case):
         self.assertEqual(self.get("any", "//%66iles/x.txt"), (200, "below files"))
         self.assertEqual(self.get("any", "/filesystem")[0], 404)
 
-    def test_with_routes_by_path_no_connection_is_kept_past_its_service(self):
-        for target in ("/", "/files/x.txt"):
-            self.assertEqual(self.proxy.ask(target).fields["connection"], "close")
+    def test_each_request_of_a_connection_has_a_route_of_its_own(self):
+        wanted = (("any", "/", "hello"), ("any", "/files/x.txt", "below files"),
+                  ("files.example.org", "/", "files"), ("a.blog.example.org", "/", "blog"))
+        with self.proxy.client() as client:
+            for host, target, body in wanted * 20:
+                client.send(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+                answer = client.read_answer()
+                self.assertEqual((answer.status, answer.body.decode()), (200, body))
+                self.assertEqual(answer.fields["connection"], "keep-alive")
 
-    def test_with_routes_by_host_connections_are_kept(self):
-        proxy = self.start(config="""
-            listen 127.0.0.1:0
-            service www root={root} workers=1
-            service other root={root} workers=1
-            route host=other.example.org other
-        """)
-        self.assertEqual(proxy.ask("/").fields["connection"], "keep-alive")
+    def test_pipelined_requests_go_to_their_own_services_in_order(self):
+        hosts = ("any", "files.example.org", "a.blog.example.org") * 20
+        bodies = {"any": "hello", "files.example.org": "files", "a.blog.example.org": "blog"}
+        with self.proxy.client() as client:
+            client.send("".join(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n" for host in hosts))
+            client.socket.shutdown(socket.SHUT_WR)
+            for host in hosts:
+                self.assertEqual(client.read_answer().body.decode(), bodies[host])
+            self.assertTrue(client.at_end())
 
     def test_the_rest_goes_to_the_default(self):
         self.assertEqual(self.get("any", "/"), (200, "hello"))

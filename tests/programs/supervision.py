@@ -132,18 +132,18 @@ class Replaced(Case):
         load.wait_for_more()
         load.stop()
         self.assertEqual(load.failures, [])
-        self.assertGreater(load.closed, 0)
+        self.assertEqual(load.closed, 0)
 
     def test_an_idle_connection_outlives_the_replacement_of_its_worker(self):
         proxy = self.start(workers=1)
         proxy.wait_until_ready(1)
         with proxy.client() as client:
             self.assertEqual(client.ask("/").fields["connection"], "keep-alive")
+            old = proxy.worker_pids()
             proxy.signal(signal.SIGHUP)
             proxy.wait_for("the workers of default are replaced")
-            self.assertEqual(len(proxy.worker_pids()), 2)
-            self.assert_is_let_go(client)
-        harness.wait_until(lambda: len(proxy.worker_pids()) == 1, "the old worker is gone")
+            harness.wait_until(lambda: proxy.worker_pids() not in ([], old), "the old worker is gone")
+            self.assertEqual(client.ask("/").fields["connection"], "keep-alive")
 
     def test_new_workers_that_do_not_start_leave_the_old_ones_in_place(self):
         proxy = self.start(workers=2)

@@ -66,6 +66,7 @@ struct clients {
 	struct event *accept_again;
 	struct client *first;
 	unsigned long count;
+	struct idle_clients *idle;
 	unsigned long most;
 	bool out_of_descriptors; /* and the log has a line about it */
 	uint64_t accepted;
@@ -91,16 +92,25 @@ static void set_pause(struct clients *clients, enum pause why, bool is)
 			evconnlistener_enable(clients->listeners[i].accepts);
 }
 
-/* A client needs a descriptor while its head is read, and then until a worker has claimed it. */
+/* A client needs a descriptor while its head is read, then until a worker has claimed it, and again while it idles. */
 static bool have_room(const struct clients *clients)
 {
-	return clients->count + services_unclaimed(clients->services) < clients->most;
+	return clients->count + services_unclaimed(clients->services) +
+	           idle_clients_count(clients->idle) <
+	       clients->most;
 }
 
 static void pause_briefly(struct clients *clients, enum pause why)
 {
 	if (event_add(clients->accept_again, &accept_pause) == 0)
 		set_pause(clients, why, true);
+}
+
+/* The client that idles longest leaves; if none does, new ones wait in the backlog. */
+static void make_room(struct clients *clients)
+{
+	if (!idle_clients_drop_one(clients->idle))
+		pause_briefly(clients, TOO_MANY);
 }
 
 static void resume_accepting(evutil_socket_t fd, short what, void *context)
@@ -202,6 +212,18 @@ static struct client *new_client(struct clients *clients, int fd)
 	return client;
 }
 
+/* `bytes` are the first ones of its input. */
+static void start_reading(struct client *client, const void *bytes, size_t length)
+{
+	const struct timeval *timeout = &client->clients->conf->head_timeout;
+	/* libevent lets nobody but itself append. */
+	if (evbuffer_prepend(bufferevent_get_input(client->bev), bytes, length) < 0 ||
+	    event_add(client->deadline, timeout) < 0 || bufferevent_enable(client->bev, EV_READ) < 0)
+		drop_failed(client);
+	else if (length > 0)
+		bufferevent_trigger(client->bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+}
+
 /* ---- handing off, and taking back ---- */
 
 static void answer_unserved(struct clients *clients, struct ferry_handoff *handoff,
@@ -228,12 +250,43 @@ void clients_take_back(struct clients *clients, struct ferry_handoff *handoff)
 	answer_unserved(clients, handoff, &clients->refusals.expired);
 }
 
+/* A client sends its next request, which is read as its first one was. */
+static void client_woke(struct ferry_handoff *handoff, const struct client_address *address,
+                        void *context)
+{
+	struct clients *clients = context;
+	size_t length;
+	const void *bytes = ferry_handoff_get_bytes(handoff, &length);
+	struct client *client = new_client(clients, ferry_handoff_steal_fd(handoff));
+	if (client == NULL) {
+		clients->refusals.failed++;
+	} else {
+		client->state = READING;
+		client->address = *address;
+		start_reading(client, bytes, length);
+	}
+	ferry_handoff_free(handoff);
+}
+
+void clients_take_idle(struct clients *clients, struct ferry_handoff *handoff,
+                       const struct client_address *address)
+{
+	idle_clients_add(clients->idle, handoff, address);
+}
+
+void clients_give_idle(struct clients *clients, idle_client_cb give, void *context)
+{
+	idle_clients_give(clients->idle, give, context);
+}
+
 static int describe_client(struct ferry_handoff *handoff, const struct conf_service *service,
-                           const struct client_address *address)
+                           const struct client_address *address, bool routes_each)
 {
 	unsigned char blob[CLIENT_ADDRESS_MAX];
 	char host[SOCKET_ADDRESS_TEXT_SIZE];
-	int length = client_address_put(address, blob);
+	struct client_address described = *address;
+	described.routes_each = routes_each;
+	int length = client_address_put(&described, blob);
 	if (length < 0)
 		return length;
 	socket_address_format_host(&address->client, host, sizeof(host));
@@ -257,9 +310,10 @@ static void hand_off(struct client *client, unsigned int service)
 		return;
 	}
 	free_client(client);
-	int status = describe_client(handoff, &clients->conf->services[service], &address);
+	int status = describe_client(handoff, &clients->conf->services[service], &address,
+	                             clients->conf->service_count > 1);
 	if (status == 0)
-		status = services_hand_off(clients->services, service, handoff, &address.client);
+		status = services_hand_off(clients->services, service, handoff, &address);
 	if (status == 0)
 		return;
 	answer_unserved(clients, handoff, &clients->refusals.queue_full);
@@ -405,13 +459,12 @@ static void client_accepted(struct evconnlistener *accepts, evutil_socket_t fd,
 	}
 	client->state = listener->proxy_protocol ? EXPECTING : READING;
 	if (!have_room(clients))
-		pause_briefly(clients, TOO_MANY);
+		make_room(clients);
 	if (client_address_of_socket(&client->address, fd) < 0) {
 		clients->gone++; /* getpeername(2) fails only if the client has reset the connection */
 		free_client(client);
-	} else if (event_add(client->deadline, &clients->conf->head_timeout) < 0 ||
-	           bufferevent_enable(client->bev, EV_READ) < 0) {
-		drop_failed(client);
+	} else {
+		start_reading(client, "", 0);
 	}
 }
 
@@ -425,6 +478,7 @@ static void client_accept_failed(struct evconnlistener *accepts, void *context)
 	if (!clients->out_of_descriptors)
 		program_log("accepting is paused: %s", strerror(error));
 	clients->out_of_descriptors = true;
+	idle_clients_drop_one(clients->idle);
 	pause_briefly(clients, NO_DESCRIPTORS);
 }
 
@@ -479,6 +533,7 @@ void clients_fill(const struct clients *clients, struct snapshot *snapshot)
 	snapshot->clients_accepted = clients->accepted;
 	snapshot->clients_gone = clients->gone;
 	snapshot->refusals = clients->refusals;
+	idle_clients_fill(clients->idle, snapshot);
 }
 
 int clients_new(struct clients **out, struct event_base *base, const struct conf *conf,
@@ -497,9 +552,15 @@ int clients_new(struct clients **out, struct event_base *base, const struct conf
 	if (conf->max_clients != 0 && conf->max_clients < clients->most)
 		clients->most = conf->max_clients;
 	clients->accept_again = evtimer_new(base, resume_accepting, clients);
-	if (clients->accept_again == NULL) {
+	int status = -ENOMEM;
+	if (clients->accept_again != NULL)
+		status = idle_clients_new(&clients->idle, base, clients->most, &conf->idle_timeout,
+		                          client_woke, clients);
+	if (status < 0) {
+		if (clients->accept_again != NULL)
+			event_free(clients->accept_again);
 		free(clients);
-		return -ENOMEM;
+		return status;
 	}
 	*out = clients;
 	return 0;
@@ -515,6 +576,7 @@ void clients_free(struct clients *clients)
 		next = client->next;
 		free_client(client);
 	}
+	idle_clients_free(clients->idle);
 	event_free(clients->accept_again);
 	free(clients);
 }

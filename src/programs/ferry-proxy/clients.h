@@ -9,10 +9,12 @@
  * the proxy answers it. */
 
 #include "programs/ferry-proxy/conf.h"
+#include "programs/ferry-proxy/idle_clients.h"
 #include "programs/ferry-proxy/report.h"
 
 #include <stdbool.h>
 
+struct client_address;
 struct event_base;
 struct ferry_handoff;
 struct clients;
@@ -34,6 +36,13 @@ void clients_stop_accepting(struct clients *clients);
 
 /* While `full` is set, new clients stay in the backlog, because no queue has room for them. */
 void clients_set_full(struct clients *clients, bool full);
+
+/* Waits for the next request of a client whose connection a worker has returned. Owns the handoff. */
+void clients_take_idle(struct clients *clients, struct ferry_handoff *handoff,
+                       const struct client_address *address);
+
+/* Gives the connections of idle clients away, each with `give`, which owns the handoff. */
+void clients_give_idle(struct clients *clients, idle_client_cb give, void *context);
 
 /* Answers a client whose connection no worker has taken: 503. Steals its descriptor. */
 void clients_take_back(struct clients *clients, struct ferry_handoff *handoff);

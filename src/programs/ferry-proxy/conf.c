@@ -17,7 +17,9 @@ void conf_init(struct conf *conf)
 	                      .queue_timeout = {.tv_sec = 5},
 	                      .answer_timeout = {.tv_sec = 5},
 	                      .head_timeout = {.tv_sec = 10},
+	                      .idle_timeout = {.tv_sec = 60},
 	                      .drain_timeout = {.tv_sec = 60},
+	                      .keep = 1,
 	                      .retry_after = 1};
 }
 

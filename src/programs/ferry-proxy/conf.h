@@ -61,10 +61,12 @@ struct conf {
 	struct timeval queue_timeout;  /* 5 s */
 	struct timeval answer_timeout; /* 5 s */
 	struct timeval head_timeout;   /* 10 s */
+	struct timeval idle_timeout;   /* 60 s; of a connection that a worker has returned */
 	/* 60 s. Then a worker that drains is ended. Longer than the worker's --idle-timeout. */
 	struct timeval drain_timeout;
 	unsigned long max_clients; /* 0: as many as the descriptor limit allows */
 	unsigned int retry_after;  /* seconds, in a 503; 1 */
+	unsigned int keep;         /* seconds for which the own workers keep an idle connection; 1 */
 };
 
 /* The result of reading a configuration. */

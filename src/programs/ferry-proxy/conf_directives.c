@@ -251,6 +251,8 @@ static const struct {
     {DIRECTIVE_QUEUE_TIMEOUT, 1, 3600000, "a number of milliseconds"},
     {DIRECTIVE_ANSWER_TIMEOUT, 1, 3600000, "a number of milliseconds"},
     {DIRECTIVE_HEAD_TIMEOUT, 1, 86400, "a number of seconds"},
+    {DIRECTIVE_IDLE_TIMEOUT, 1, 86400, "a number of seconds"},
+    {DIRECTIVE_KEEP, 0, 86400, "a number of seconds"},
     {DIRECTIVE_DRAIN_TIMEOUT, 1, 86400, "a number of seconds"},
     {DIRECTIVE_MAX_CLIENTS, 1, 1000000, "a number of connections"},
     {DIRECTIVE_RETRY_AFTER, 1, 86400, "a number of seconds"},
@@ -276,6 +278,12 @@ static void set_number(struct conf *conf, enum directive directive, unsigned lon
 		break;
 	case DIRECTIVE_HEAD_TIMEOUT:
 		conf->head_timeout = milliseconds(1000 * number);
+		break;
+	case DIRECTIVE_IDLE_TIMEOUT:
+		conf->idle_timeout = milliseconds(1000 * number);
+		break;
+	case DIRECTIVE_KEEP:
+		conf->keep = (unsigned int)number;
 		break;
 	case DIRECTIVE_DRAIN_TIMEOUT:
 		conf->drain_timeout = milliseconds(1000 * number);

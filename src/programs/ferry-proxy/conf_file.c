@@ -20,6 +20,8 @@ static const char *const directive_names[DIRECTIVES] = {
     [DIRECTIVE_QUEUE_TIMEOUT] = "queue-timeout",
     [DIRECTIVE_ANSWER_TIMEOUT] = "answer-timeout",
     [DIRECTIVE_HEAD_TIMEOUT] = "head-timeout",
+    [DIRECTIVE_IDLE_TIMEOUT] = "idle-timeout",
+    [DIRECTIVE_KEEP] = "keep",
     [DIRECTIVE_DRAIN_TIMEOUT] = "drain-timeout",
     [DIRECTIVE_MAX_CLIENTS] = "max-clients",
     [DIRECTIVE_RETRY_AFTER] = "retry-after",
@@ -39,8 +41,8 @@ static bool read_words(struct conf_reader *reader, char **words, size_t count)
 	if (directive == DIRECTIVES)
 		return conf_reader_refuse(reader,
 		                          "'%s' is not a directive; expected is listen, service, route, "
-		                          "default, admin, control, queue, max-clients, retry-after, "
-		                          "queue-, answer-, head- or drain-timeout",
+		                          "default, admin, control, queue, max-clients, retry-after, keep, "
+		                          "queue-, answer-, head-, idle- or drain-timeout",
 		                          conf_reader_shown(words[0]));
 	reader->subject = directive_names[directive];
 	unsigned int first = reader->lines[directive];

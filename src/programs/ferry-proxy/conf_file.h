@@ -16,7 +16,8 @@
  *     queue N              retry-after SECONDS
  *     queue-timeout MS     head-timeout SECONDS
  *     answer-timeout MS    drain-timeout SECONDS
- *     max-clients N
+ *     max-clients N        idle-timeout SECONDS
+ *     keep SECONDS
  *
  * Every refusal is one line of text with the place, the word and the expected value:
  *

@@ -45,6 +45,10 @@ const char conf_usage[] =
     "  --retry-after SECONDS    the Retry-After field of a 503 (1)\n"
     "  --answer-timeout MS      disconnect a worker that does not answer for this time (5000)\n"
     "  --head-timeout SECONDS   answer 408 when a request's head takes longer (10)\n"
+    "  --idle-timeout SECONDS   close a connection without a request for this time (60)\n"
+    "  --keep SECONDS           the time that a worker keeps a connection without a request, "
+    "before\n"
+    "                           the proxy has it and routes its next request (1)\n"
     "  --drain-timeout SECONDS  end a worker that is being replaced after this time (60)\n"
     "\n"
     "Prints \"listening ADDRESS\" for each address. SIGHUP replaces the workers, SIGUSR2 replaces "
@@ -95,6 +99,8 @@ static const struct option options[] = {
     DIRECTIVE_OPTION("queue-timeout", DIRECTIVE_QUEUE_TIMEOUT),
     DIRECTIVE_OPTION("answer-timeout", DIRECTIVE_ANSWER_TIMEOUT),
     DIRECTIVE_OPTION("head-timeout", DIRECTIVE_HEAD_TIMEOUT),
+    DIRECTIVE_OPTION("idle-timeout", DIRECTIVE_IDLE_TIMEOUT),
+    DIRECTIVE_OPTION("keep", DIRECTIVE_KEEP),
     DIRECTIVE_OPTION("drain-timeout", DIRECTIVE_DRAIN_TIMEOUT),
     DIRECTIVE_OPTION("max-clients", DIRECTIVE_MAX_CLIENTS),
     DIRECTIVE_OPTION("retry-after", DIRECTIVE_RETRY_AFTER),

@@ -15,6 +15,7 @@
 #include "programs/ferry-proxy/listeners.h"
 #include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
+#include "programs/ferry-proxy/succession.h"
 #include "programs/ferry-proxy/takeover.h"
 #include "programs/ferry-proxy/upgrade.h"
 #include "programs/shared/program.h"
@@ -47,7 +48,7 @@ struct proxy {
 	int outcome_log;
 	enum state state;
 	bool failed;
-	unsigned int checks; /* while STOPPING */
+	unsigned int checks; /* while STOPPING, and while DISMISSING */
 	struct timeval started;
 
 	struct listeners wanted;
@@ -58,6 +59,8 @@ struct proxy {
 	struct admin *admin;
 	struct upgrade *upgrade;
 	struct takeover *takeover; /* NULL: none is under way */
+	struct successor *successor;
+	struct predecessors *predecessors;
 
 	struct program_signals signals;
 	struct event *hangup;
@@ -83,8 +86,15 @@ static void stop_accepting(struct proxy *proxy)
 {
 	clients_stop_accepting(proxy->clients);
 	services_stop_listening(proxy->services);
+	predecessors_stop_accepting(proxy->predecessors);
 	if (proxy->admin != NULL)
 		admin_stop_accepting(proxy->admin);
+}
+
+/* The number of checks in the time that a worker has to end. */
+static unsigned int drain_checks(const struct conf *conf)
+{
+	return (unsigned int)(conf->drain_timeout.tv_sec * 1000000 / closing_interval.tv_usec);
 }
 
 /* The workers are dismissed only when no connection waits for one. */
@@ -102,8 +112,11 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
 			services_give_up(proxy->services);
 		services_terminate(proxy->services);
 	} else if (proxy->state == DISMISSING && !waiting && clients_count(proxy->clients) == 0 &&
-	           services_are_empty(proxy->services)) {
+	           services_are_empty(proxy->services) && successor_is_settled(proxy->successor) &&
+	           predecessors_are_gone(proxy->predecessors)) {
 		end_proxy(proxy, false);
+	} else if (proxy->state == DISMISSING && ++proxy->checks == drain_checks(&proxy->conf)) {
+		services_dismiss_guests(proxy->services);
 	}
 	check_again(proxy);
 }
@@ -122,6 +135,8 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 	proxy->upgrade = NULL;
 	stop_accepting(proxy);
 	clients_drop_readers(proxy->clients);
+	predecessors_free(proxy->predecessors);
+	proxy->predecessors = NULL;
 	if (proxy->state == DISMISSING)
 		services_terminate(proxy->services);
 	else
@@ -129,10 +144,30 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 	check_again(proxy);
 }
 
+/* A connection has no request under way. After a takeover the new proxy waits for the next one; a proxy that ends
+ * closes it. */
+static void client_idles(struct ferry_handoff *handoff, const struct client_address *address,
+                         void *context)
+{
+	struct proxy *proxy = context;
+	if (successor_give(proxy->successor, handoff, address) == 0)
+		return;
+	if (proxy->state == STOPPING || proxy->state == DISMISSING)
+		ferry_handoff_free(handoff);
+	else
+		clients_take_idle(proxy->clients, handoff, address);
+}
+
 static void was_taken_over(void *context)
 {
 	struct proxy *proxy = context;
+	int status = proxy->wanted.connections.name[0] == '\0'
+	                 ? -ENOENT
+	                 : successor_new(&proxy->successor, proxy->base, proxy->wanted.connections.fd);
+	if (status < 0)
+		program_log("idle connections stay here: %s", strerror(-status));
 	stop_accepting(proxy);
+	clients_give_idle(proxy->clients, client_idles, proxy);
 	if (proxy->state == SERVING)
 		proxy->state = HANDING_OVER;
 	check_again(proxy);
@@ -240,6 +275,7 @@ static int become_current(struct proxy *proxy)
 
 static int accept_all(struct proxy *proxy)
 {
+	static const struct predecessors_callbacks predecessors_callbacks = {.idle = client_idles};
 	const struct conf *conf = &proxy->conf;
 	int status = 0;
 	for (unsigned int i = 0; i < conf->listen_count && status == 0; i++)
@@ -248,6 +284,9 @@ static int accept_all(struct proxy *proxy)
 	for (unsigned int i = 0; i < conf->service_count && status == 0; i++)
 		if (conf->services[i].socket != NULL)
 			status = services_listen(proxy->services, i, proxy->wanted.services[i].fd);
+	if (status == 0 && proxy->wanted.connections.name[0] != '\0')
+		status = predecessors_new(&proxy->predecessors, proxy->base, proxy->wanted.connections.fd,
+		                          &predecessors_callbacks, proxy);
 	if (status == 0)
 		status = start_admin(proxy);
 	if (status < 0) {
@@ -348,8 +387,10 @@ static int start_proxy(struct proxy *proxy)
 
 static int init_proxy(struct proxy *proxy)
 {
-	static const struct services_callbacks callbacks = {
-	    .returned = clients_returned, .full_changed = queues_full, .ready = workers_ready};
+	static const struct services_callbacks callbacks = {.idle = client_idles,
+	                                                    .returned = clients_returned,
+	                                                    .full_changed = queues_full,
+	                                                    .ready = workers_ready};
 	const struct services_options options = {.worker = proxy->worker,
 	                                         .worker_argv = proxy->worker_argv,
 	                                         .outcome_log = proxy->outcome_log};
@@ -379,9 +420,11 @@ static void clear_proxy(struct proxy *proxy)
 	takeover_free(proxy->takeover);
 	upgrade_free(proxy->upgrade);
 	admin_free(proxy->admin);
+	predecessors_free(proxy->predecessors);
 	if (proxy->clients != NULL)
 		clients_stop_accepting(proxy->clients);
 	services_free(proxy->services);
+	successor_free(proxy->successor);
 	clients_free(proxy->clients);
 	routes_free(proxy->routes);
 	ferry_socket_set_free(proxy->set);

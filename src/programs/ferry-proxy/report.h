@@ -66,6 +66,11 @@ struct snapshot {
 	uint64_t clients_max;      /* the limit of these */
 	uint64_t clients_accepted; /* since the start */
 	uint64_t clients_gone;     /* the connection ended before their head was complete */
+	uint64_t idle;             /* between two requests now */
+	uint64_t idle_woken;       /* they have sent their next request */
+	uint64_t idle_ended;       /* they have ended */
+	uint64_t idle_expired;     /* closed after their timeout */
+	uint64_t idle_evicted;     /* closed because descriptors or memory were short */
 	struct refusals refusals;
 
 	const struct service_snapshot *services;

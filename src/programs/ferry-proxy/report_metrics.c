@@ -122,6 +122,16 @@ static void add_proxy_metrics(struct text *text, const struct snapshot *snapshot
 	           snapshot->clients_accepted);
 	add_single(text, "clients_gone_total", "counter", "Clients that ended before their head did.",
 	           snapshot->clients_gone);
+	add_single(text, "idle", "gauge", "Clients between two requests, that no worker has.",
+	           snapshot->idle);
+	add_single(text, "idle_woken_total", "counter", "Idle clients that sent their next request.",
+	           snapshot->idle_woken);
+	add_single(text, "idle_ended_total", "counter", "Idle clients that ended.",
+	           snapshot->idle_ended);
+	add_single(text, "idle_expired_total", "counter", "Idle clients closed after their timeout.",
+	           snapshot->idle_expired);
+	add_single(text, "idle_evicted_total", "counter", "Idle clients closed in a shortage.",
+	           snapshot->idle_evicted);
 	begin_metric(text, "proxy", "refusals_total", "counter",
 	             "Clients that the proxy answered itself.");
 	for (size_t i = 0; i < REFUSAL_REASONS; i++)

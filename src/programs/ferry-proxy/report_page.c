@@ -108,6 +108,7 @@ static void add_summary(struct text *text, const struct snapshot *snapshot)
 	         snapshot->clients, snapshot->clients_max);
 	add_figure(text, "Accepted", snapshot->clients_accepted);
 	add_figure(text, "Gone early", snapshot->clients_gone);
+	add_figure(text, "Idle", snapshot->idle);
 	text_add(text, "</dl>\n");
 }
 

@@ -9,12 +9,6 @@
 
 #include <ferry/ferry.h>
 
-/* The context of one handoff, until its outcome. */
-struct ticket {
-	struct service *service;
-	struct socket_address client;
-};
-
 /* ---- handoffs ---- */
 
 static const char *outcome_name(enum ferry_handoff_outcome outcome)
@@ -32,7 +26,7 @@ static const char *outcome_name(enum ferry_handoff_outcome outcome)
 }
 
 static void log_outcome(const struct ticket *ticket, const struct ferry_handoff *handoff,
-                        enum ferry_handoff_outcome outcome, int reason)
+                        const char *outcome, int reason)
 {
 	int fd = ticket->service->services->options.outcome_log;
 	char client[SOCKET_ADDRESS_TEXT_SIZE], line[sizeof(client) + 128];
@@ -41,9 +35,9 @@ static void log_outcome(const struct ticket *ticket, const struct ferry_handoff 
 	struct ferry_handoff_info info;
 	ferry_handoff_get_info(handoff, &info);
 	long pid = (long)(intptr_t)ferry_dispatcher_worker_get_context(info.worker);
-	int length = snprintf(line, sizeof(line), "outcome %s %ld %u %s %d\n", outcome_name(outcome),
-	                      pid, info.attempt,
-	                      socket_address_format(&ticket->client, client, sizeof(client)), reason);
+	int length =
+	    snprintf(line, sizeof(line), "outcome %s %ld %u %s %d\n", outcome, pid, info.attempt,
+	             socket_address_format(&ticket->client.client, client, sizeof(client)), reason);
 	if (write(fd, line, (size_t)length) != length)
 		program_log("the outcome log: %s", strerror(errno));
 }
@@ -54,14 +48,29 @@ static void handoff_ended(struct ferry_dispatcher *dispatcher, struct ferry_hand
 	(void)dispatcher;
 	struct ticket *ticket = context;
 	struct services *services = ticket->service->services;
-	log_outcome(ticket, handoff, outcome, reason);
+	log_outcome(ticket, handoff, outcome_name(outcome), reason);
 	free(ticket);
 	if (ferry_handoff_get_fd(handoff) >= 0 && !services->freed)
 		services->callbacks->returned(handoff, services->context);
 }
 
+void service_handoff_returned(struct ferry_dispatcher *dispatcher,
+                              struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
+                              void *context)
+{
+	(void)dispatcher, (void)worker, (void)context;
+	struct ferry_handoff_info info;
+	ferry_handoff_get_info(handoff, &info);
+	struct ticket *ticket = info.context;
+	struct services *services = ticket->service->services;
+	struct client_address client = ticket->client;
+	log_outcome(ticket, handoff, "returned", 0);
+	free(ticket);
+	services->callbacks->idle(handoff, &client, services->context);
+}
+
 int services_hand_off(struct services *services, unsigned int service,
-                      struct ferry_handoff *handoff, const struct socket_address *client)
+                      struct ferry_handoff *handoff, const struct client_address *client)
 {
 	struct ticket *ticket = malloc(sizeof(*ticket));
 	if (ticket == NULL)
@@ -121,19 +130,24 @@ void services_replace_workers(struct services *services)
 void services_retire(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++) {
-		service_dismiss_guests(&services->all[i]);
+		service_drain_guests(&services->all[i]);
 		if (services->all[i].supervisor != NULL)
 			supervisor_retire(services->all[i].supervisor);
 	}
 }
 
+void services_dismiss_guests(struct services *services)
+{
+	for (unsigned int i = 0; i < services->count; i++)
+		service_dismiss_guests(&services->all[i]);
+}
+
 void services_terminate(struct services *services)
 {
-	for (unsigned int i = 0; i < services->count; i++) {
-		service_dismiss_guests(&services->all[i]);
+	services_dismiss_guests(services);
+	for (unsigned int i = 0; i < services->count; i++)
 		if (services->all[i].supervisor != NULL)
 			supervisor_terminate(services->all[i].supervisor);
-	}
 }
 
 void services_give_up(struct services *services)

@@ -25,6 +25,12 @@ struct past {
 	struct ferry_dispatcher_stats stats;
 };
 
+/* The proxy's record of a connection that was handed off, until its outcome or its return. */
+struct ticket {
+	struct service *service;
+	struct client_address client;
+};
+
 struct service {
 	struct services *services;
 	const struct conf_service *conf;
@@ -53,6 +59,13 @@ struct services {
 	struct service all[];
 };
 
+/* ---- service.c ---- */
+
+/* For the dispatcher. */
+void service_handoff_returned(struct ferry_dispatcher *dispatcher,
+                              struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff,
+                              void *context);
+
 /* ---- service_workers.c ---- */
 
 /* Makes the dispatcher, and the supervisor if the proxy starts workers for the service. 0, or a negative
@@ -62,6 +75,9 @@ void service_free(struct service *service);
 
 /* Accepts guests on a listening socket, which stays the caller's. 0, or a negative errno. */
 int service_listen(struct service *service, int fd);
+
+/* Lets the guests go when they have served their clients. */
+void service_drain_guests(struct service *service);
 
 /* Disconnects the guests. */
 void service_dismiss_guests(struct service *service);

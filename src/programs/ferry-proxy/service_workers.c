@@ -16,6 +16,9 @@
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
+/* The time over which a worker that is to leave spreads the return of its idle connections. */
+static const struct timeval recall_spread = {.tv_usec = 200000};
+
 /* ---- members ---- */
 
 static struct member *find_member(const struct service *service,
@@ -63,6 +66,7 @@ void service_add_stats(struct ferry_dispatcher_stats *sum,
 	sum->fenced += stats->fenced;
 	sum->retried += stats->retried;
 	sum->stale += stats->stale;
+	sum->returned += stats->returned;
 	sum->malformed += stats->malformed;
 	sum->workers_lost += stats->workers_lost;
 }
@@ -173,6 +177,7 @@ static const struct ferry_dispatcher_callbacks dispatcher_callbacks = {
     .worker_drained = worker_drained,
     .worker_lost = worker_lost,
     .full_changed = full_changed,
+    .handoff_returned = service_handoff_returned,
 };
 
 /* Owns the transport, also on failure. The context of the worker is its pid and not its member, because an
@@ -188,6 +193,16 @@ static int add_worker(struct member *member, struct ferry_transport *transport)
 	ferry_dispatcher_worker_set_context(member->worker, (void *)(intptr_t)member->pid);
 	evutil_gettimeofday(&member->started, NULL);
 	return 0;
+}
+
+/* The worker returns the connections that idle, each of the others once it idles, and gets no more. */
+static void drain_worker(struct member *member)
+{
+	if (member->worker == NULL)
+		return;
+	ferry_dispatcher_worker_recall(member->worker, &recall_spread);
+	if (!member->ready || ferry_dispatcher_worker_drain(member->worker) < 0)
+		remove_worker(member);
 }
 
 /* ---- processes of the proxy ---- */
@@ -228,9 +243,7 @@ static void drain_process(struct worker_process *process, void *context)
 {
 	(void)context;
 	struct member *member = process->owner;
-	if (member->worker != NULL &&
-	    (!member->ready || ferry_dispatcher_worker_drain(member->worker) < 0))
-		remove_worker(member);
+	drain_worker(member);
 }
 
 static void process_ended(struct worker_process *process, void *context)
@@ -275,6 +288,19 @@ int service_listen(struct service *service, int fd)
 	                             service);
 }
 
+void service_drain_guests(struct service *service)
+{
+	struct member *next;
+	for (struct member *member = service->members; member != NULL; member = next) {
+		next = member->next;
+		if (member->process != NULL)
+			continue;
+		drain_worker(member);
+		if (member->worker == NULL)
+			free_member(member);
+	}
+}
+
 void service_dismiss_guests(struct service *service)
 {
 	struct member *next;
@@ -300,25 +326,16 @@ void service_give_up(struct service *service)
 
 /* ---- made and freed ---- */
 
-/* The worker of a connection answers all later requests on it. With routes by path a later request may
- * belong to another service; workers then end each connection after one answer. */
-static bool routes_by_path(const struct conf *conf)
-{
-	for (unsigned int i = 0; i < conf->route_count; i++)
-		if (conf->routes[i].path != NULL && conf->service_count > 1)
-			return true;
-	return false;
-}
-
 static int make_worker_argv(struct service *service)
 {
 	const struct services_options *options = &service->services->options;
-	static char channel[16];
+	static char channel[16], keep[16];
 	size_t extra = 0, count = 0;
 	while (options->worker_argv[extra] != NULL)
 		extra++;
 	snprintf(channel, sizeof(channel), "%d", CHILD_PROCESS_FD);
-	service->argv = calloc(extra + 7, sizeof(*service->argv));
+	snprintf(keep, sizeof(keep), "%u", service->services->conf->keep);
+	service->argv = calloc(extra + 8, sizeof(*service->argv));
 	if (service->argv == NULL)
 		return -ENOMEM;
 	/* posix_spawn(3) does not write to the arguments, although their type is not const. */
@@ -327,8 +344,8 @@ static int make_worker_argv(struct service *service)
 	service->argv[count++] = channel;
 	service->argv[count++] = (char *)(uintptr_t) "--root";
 	service->argv[count++] = service->conf->root;
-	if (routes_by_path(service->services->conf))
-		service->argv[count++] = (char *)(uintptr_t) "--close";
+	service->argv[count++] = (char *)(uintptr_t) "--keep";
+	service->argv[count++] = keep;
 	memcpy(service->argv + count, options->worker_argv, extra * sizeof(*service->argv));
 	return 0;
 }

@@ -6,7 +6,7 @@
 
 #include "programs/ferry-proxy/conf.h"
 #include "programs/ferry-proxy/report.h"
-#include "programs/shared/socket_address.h"
+#include "programs/shared/client_address.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,6 +16,10 @@ struct ferry_handoff;
 struct services;
 
 struct services_callbacks {
+	/* A worker has returned the connection of a client, which has no request under way. The callee owns the
+	 * handoff. */
+	void (*idle)(struct ferry_handoff *handoff, const struct client_address *client, void *context);
+
 	/* No worker has taken the connection. The callee steals its descriptor to answer the client; `handoff`
 	 * is freed when the callback returns. */
 	void (*returned)(struct ferry_handoff *handoff, void *context);
@@ -50,7 +54,7 @@ void services_stop_listening(struct services *services);
 /* Hands a connection of `client` to a worker of the service. 0: the services own the handoff. -ENOBUFS:
  * the queue is full; -ENOMEM: no memory. */
 int services_hand_off(struct services *services, unsigned int service,
-                      struct ferry_handoff *handoff, const struct socket_address *client);
+                      struct ferry_handoff *handoff, const struct client_address *client);
 
 /* Whether the queues of all services are full. */
 bool services_are_full(const struct services *services);
@@ -61,9 +65,12 @@ uint64_t services_unclaimed(const struct services *services);
 /* Replaces the worker processes, one after the other. */
 void services_replace_workers(struct services *services);
 
-/* Lets all workers go: processes of the proxy end when they have served their clients, guests are
- * disconnected and connect to another proxy. */
+/* Lets all workers go, when they have served their clients: processes of the proxy end, guests connect to another
+ * proxy. */
 void services_retire(struct services *services);
+
+/* Disconnects the guests. They keep the clients that they have. */
+void services_dismiss_guests(struct services *services);
 
 /* The same, with SIGTERM for the processes, and SIGKILL after a while. */
 void services_terminate(struct services *services);

@@ -223,9 +223,11 @@ static void answer_path(struct connection *connection, const char *text)
  * body is parsed as a request. */
 void connection_answer(struct connection *connection, const char *text)
 {
+	struct connections *connections = connection->connections;
 	bool has_body = http_head_has_body(&connection->head);
-	connection->keep_alive =
-	    connection->head.keep_alive && !has_body && !connection->connections->draining;
+	bool leaves = connections->draining || connection->routes_each;
+	bool stays = !leaves || connections->can_return(connections, &connection->tag);
+	connection->keep_alive = connection->head.keep_alive && !has_body && stays;
 	switch (connection->head.method) {
 	case HTTP_UNKNOWN_METHOD:
 		connection_refuse(connection, 501, NULL, NULL);

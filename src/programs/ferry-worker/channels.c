@@ -66,6 +66,23 @@ static void drain_requested(struct ferry_worker *worker, void *context)
 	channels->callbacks->changed(channels->context);
 }
 
+static void recall_requested(struct ferry_worker *worker, const struct timeval *spread,
+                             void *context)
+{
+	(void)worker;
+	struct channel *channel = context;
+	channel->channels->callbacks->recalled(channel->number, spread, channel->channels->context);
+}
+
+static void return_failed(struct ferry_worker *worker, uint64_t id, struct ferry_handoff *handoff,
+                          void *context)
+{
+	(void)worker;
+	struct channel *channel = context;
+	struct connection_tag tag = {.channel = channel->number, .id = id};
+	channel->channels->callbacks->kept(handoff, &tag, channel->channels->context);
+}
+
 static void free_channel(struct channel *channel)
 {
 	struct channel **link = &channel->channels->first;
@@ -99,6 +116,8 @@ static int add_channel(struct channels *channels, struct ferry_transport *transp
 {
 	static const struct ferry_worker_callbacks callbacks = {.handoff_received = handoff_received,
 	                                                        .drain_requested = drain_requested,
+	                                                        .recall_requested = recall_requested,
+	                                                        .return_failed = return_failed,
 	                                                        .dispatcher_lost = dispatcher_lost};
 	struct channel *channel = malloc(sizeof(*channel));
 	if (channel == NULL)
@@ -219,16 +238,34 @@ int channels_new(struct channels **out, struct event_base *base,
 	return 0;
 }
 
+/* The worker on a channel; NULL: the channel has ended. */
+static struct ferry_worker *worker_of(const struct channels *channels,
+                                      const struct connection_tag *tag)
+{
+	for (const struct channel *channel = channels->first; channel != NULL; channel = channel->next)
+		if (channel->number == tag->channel)
+			return channel->worker;
+	return NULL;
+}
+
 void channels_done(struct channels *channels, const struct connection_tag *tag)
 {
-	for (struct channel *channel = channels->first; channel != NULL; channel = channel->next)
-		if (channel->number == tag->channel) {
-			int status = ferry_worker_done(channel->worker, tag->id);
-			if (status < 0 && status != -ENOTCONN)
-				program_log("a proxy gets no answer for a client that has ended: %s",
-				            strerror(-status));
-			return;
-		}
+	struct ferry_worker *worker = worker_of(channels, tag);
+	int status = worker != NULL ? ferry_worker_done(worker, tag->id) : 0;
+	if (status < 0 && status != -ENOTCONN)
+		program_log("a proxy gets no answer for a client that has ended: %s", strerror(-status));
+}
+
+bool channels_can_return(const struct channels *channels, const struct connection_tag *tag)
+{
+	return ferry_worker_can_return(worker_of(channels, tag));
+}
+
+int channels_return(struct channels *channels, const struct connection_tag *tag,
+                    struct ferry_handoff *handoff)
+{
+	struct ferry_worker *worker = worker_of(channels, tag);
+	return worker != NULL ? ferry_worker_return(worker, tag->id, handoff) : -ENOTCONN;
 }
 
 void channels_drain(struct channels *channels)

@@ -18,6 +18,12 @@ struct channels_callbacks {
 	/* The worker has claimed a connection. 0: the callee serves it, and calls channels_done() later. */
 	int (*taken)(struct ferry_handoff *handoff, const struct connection_tag *tag, void *context);
 
+	/* The proxy asks for the idle connections of a channel, within a time. */
+	void (*recalled)(unsigned long channel, const struct timeval *spread, void *context);
+
+	/* The proxy has not got a connection that was returned: it is this worker's. The callee owns the handoff. */
+	void (*kept)(struct ferry_handoff *handoff, const struct connection_tag *tag, void *context);
+
 	/* A channel has been drained, or has ended. */
 	void (*changed)(void *context);
 };
@@ -35,6 +41,14 @@ int channels_new(struct channels **out, struct event_base *base,
 
 /* A connection has ended. */
 void channels_done(struct channels *channels, const struct connection_tag *tag);
+
+/* Whether the proxy that a connection came from takes it back. */
+bool channels_can_return(const struct channels *channels, const struct connection_tag *tag);
+
+/* Returns a connection to the proxy that it came from, in place of channels_done(). 0, and the callee owns the
+ * handoff; or a negative errno. */
+int channels_return(struct channels *channels, const struct connection_tag *tag,
+                    struct ferry_handoff *handoff);
 
 /* Asks the proxies for no more connections, and connects no more. */
 void channels_drain(struct channels *channels);

@@ -23,6 +23,12 @@ enum { MOST_RETRIES = 100 };
 
 static void read_request(struct connection *connection);
 
+bool connection_is_idle(const struct connection *connection)
+{
+	return connection->state == CONNECTION_READING && connection->answered &&
+	       evbuffer_get_length(connection_input(connection)) == 0;
+}
+
 struct evbuffer *connection_input(const struct connection *connection)
 {
 	return bufferevent_get_input(ferry_transport_get_bufferevent(connection->transport));
@@ -47,15 +53,20 @@ void connection_free_memory(struct connection *connection)
 	free(connection);
 }
 
-static void destroy_connection(struct connection *connection)
+void connection_remove(struct connection *connection)
 {
 	unlink_connection(connection);
 	event_free(connection->deadline);
-	ferry_transport_free(connection->transport);
-	connection->transport = NULL;
 	connection->state = CONNECTION_GONE;
 	if (connection->files == 0)
 		connection_free_memory(connection);
+}
+
+static void destroy_connection(struct connection *connection)
+{
+	ferry_transport_free(connection->transport);
+	connection->transport = NULL;
+	connection_remove(connection);
 }
 
 bool connection_wait(struct connection *connection)
@@ -107,9 +118,12 @@ static void answer_sent(void *context)
 		return;
 	}
 	connection->state = CONNECTION_READING;
+	connection->answered = true;
+	connection->head_begun = false;
 	http_head_init(&connection->head);
-	if (connection->connections->closes_idle &&
-	    evbuffer_get_length(connection_input(connection)) == 0)
+	if (connection_is_to_leave(connection))
+		connection_leave(connection);
+	else if (connection->connections->closes_idle && connection_is_idle(connection))
 		ferry_transport_lose_connection(connection->transport);
 	else
 		read_request(connection);
@@ -144,8 +158,11 @@ static void read_request(struct connection *connection)
 			ferry_transport_lose_connection(connection->transport);
 			return;
 		}
-		if (length > 0 && !event_pending(connection->deadline, EV_TIMEOUT, NULL))
+		if (length == 0)
+			connection_keep(connection);
+		else if (!connection->head_begun)
 			event_add(connection->deadline, &connection->connections->head_timeout);
+		connection->head_begun = length > 0;
 		ferry_transport_resume_reading(connection->transport);
 		return;
 	}
@@ -164,7 +181,9 @@ static void read_request(struct connection *connection)
 static void connection_made(struct ferry_transport *transport, void *context)
 {
 	(void)transport;
-	read_request(context); /* the bytes that the proxy has read */
+	struct connection *connection = context;
+	if (connection->state == CONNECTION_READING)
+		read_request(connection); /* the bytes that the proxy has read */
 }
 
 static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
@@ -203,7 +222,9 @@ static void connection_timed_out(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct connection *connection = context;
-	if (connection->state == CONNECTION_READING) {
+	if (connection->state == CONNECTION_LEAVING || connection_is_idle(connection)) {
+		connection_give_back(connection);
+	} else if (connection->state == CONNECTION_READING) {
 		connection->state = CONNECTION_ANSWERING;
 		connection->keep_alive = false;
 		ferry_transport_pause_reading(connection->transport);
@@ -220,50 +241,57 @@ static const struct ferry_protocol protocol = {.connection_made = connection_mad
                                                .read_connection_lost = read_connection_lost,
                                                .connection_lost = connection_lost};
 
-static int start_connection(struct connection *connection, struct bufferevent *bev)
+int connection_start(struct connection *connection, struct ferry_transport *transport)
 {
 	struct connections *connections = connection->connections;
-	connection->deadline = evtimer_new(connections->base, connection_timed_out, connection);
-	if (connection->deadline == NULL)
-		return -ENOMEM;
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
+	connection->transport = transport;
+	connection->state = CONNECTION_READING;
+	connection->head_begun = false;
+	http_head_init(&connection->head);
 	/* ferry joins head and file in one segment; Nagle's algorithm would only delay the last segment of an
 	 * answer. On a unix socket the call fails, which does no harm. */
 	setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-	int status = ferry_transport_new(&connection->transport, bev);
-	if (status < 0)
-		return status;
 	/* linger_connection() does it, before the transport closes. */
-	ferry_transport_set_linger_timeout(connection->transport, &(struct timeval){0});
+	ferry_transport_set_linger_timeout(transport, &(struct timeval){0});
 	bufferevent_set_timeouts(bev, &connections->idle_timeout, &connections->idle_timeout);
 	bufferevent_set_max_single_read(bev, bytes_per_read);
-	return ferry_transport_set_protocol(connection->transport, &protocol, connection);
+	int status = ferry_transport_set_protocol(transport, &protocol, connection);
+	if (status < 0) {
+		ferry_transport_free(transport);
+		connection->transport = NULL;
+	}
+	return status;
 }
 
-static void undo_start(struct connection *connection, struct bufferevent *bev)
+static void undo_new(struct connection *connection)
 {
-	if (connection->transport != NULL)
-		ferry_transport_free(connection->transport);
-	else
-		bufferevent_free(bev);
 	if (connection->deadline != NULL)
 		event_free(connection->deadline);
 	connection_free_memory(connection);
 }
 
-int connections_serve(struct connections *connections, struct bufferevent *bev, const char *name,
-                      const struct connection_tag *tag)
+int connections_serve(struct connections *connections, struct ferry_transport *transport,
+                      const char *name, bool routes_each, const struct connection_tag *tag)
 {
 	struct connection *connection = malloc(sizeof(*connection));
 	if (connection == NULL) {
-		bufferevent_free(bev);
+		ferry_transport_free(transport);
 		return -ENOMEM;
 	}
 	*connection = (struct connection){
-	    .connections = connections, .tag = *tag, .state = CONNECTION_READING, .name = strdup(name)};
-	http_head_init(&connection->head);
-	int status = connection->name != NULL ? start_connection(connection, bev) : -ENOMEM;
+	    .connections = connections,
+	    .tag = *tag,
+	    .routes_each = routes_each,
+	    .name = strdup(name),
+	    .deadline = evtimer_new(connections->base, connection_timed_out, connection)};
+	int status = -ENOMEM;
+	if (connection->name != NULL && connection->deadline != NULL)
+		status = connection_start(connection, transport);
+	else
+		ferry_transport_free(transport);
 	if (status < 0) {
-		undo_start(connection, bev);
+		undo_new(connection);
 		return status;
 	}
 	connection->next = connections->first;
@@ -277,12 +305,18 @@ int connections_serve(struct connections *connections, struct bufferevent *bev, 
 
 void connections_close_idle(struct connections *connections)
 {
+	struct connection *next;
 	connections->closes_idle = true;
 	for (struct connection *connection = connections->first; connection != NULL;
-	     connection = connection->next)
-		if (connection->state == CONNECTION_READING &&
-		    evbuffer_get_length(connection_input(connection)) == 0)
+	     connection = next) {
+		next = connection->next;
+		if (!connection_is_idle(connection))
+			continue;
+		if (connections->can_return(connections, &connection->tag))
+			connection_give_back(connection);
+		else
 			ferry_transport_lose_connection(connection->transport);
+	}
 }
 
 void connections_close_all(struct connections *connections)

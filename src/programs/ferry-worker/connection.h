@@ -1,8 +1,8 @@
 #ifndef FERRY_PROGRAMS_FERRY_WORKER_CONNECTION_H
 #define FERRY_PROGRAMS_FERRY_WORKER_CONNECTION_H
 
-/* One connection from inside. connection.c has its life, answers.c the answer to one request; nobody else
- * includes this header. */
+/* One connection from inside. connection.c has its life, answers.c the answer to one request, leaving.c its way back
+ * to the proxy; nobody else includes this header. */
 
 #include "programs/ferry-worker/connections.h"
 #include "programs/http/head.h"
@@ -16,6 +16,7 @@ enum connection_state {
 	CONNECTION_WAITING, /* for a descriptor, or for memory */
 	CONNECTION_ANSWERING,
 	CONNECTION_LINGERING,
+	CONNECTION_LEAVING, /* goes back to the proxy from the loop */
 	CONNECTION_GONE
 };
 
@@ -30,6 +31,10 @@ struct connection {
 	struct event *deadline;
 	enum connection_state state;
 	bool keep_alive;
+	bool answered;      /* a request, at least */
+	bool routes_each;   /* each request has a route of its own */
+	bool recalled;      /* the proxy asks for it */
+	bool head_begun;    /* a byte of the request's head has come */
 	bool input_over;    /* the client has ended its sending half */
 	unsigned int files; /* in the stream; `finished` of each is still to come */
 	size_t lingered;
@@ -40,6 +45,9 @@ struct connection {
 /* ---- connection.c ---- */
 
 struct evbuffer *connection_input(const struct connection *connection);
+
+/* Whether it waits for its next request, and has nothing of it. */
+bool connection_is_idle(const struct connection *connection);
 
 /* Resets the connection, because the answer cannot be given or completed; connection_lost follows. */
 void connection_abandon(struct connection *connection);
@@ -52,6 +60,26 @@ bool connection_wait(struct connection *connection);
 
 /* Frees a connection that is GONE. */
 void connection_free_memory(struct connection *connection);
+
+/* Serves the connection on a transport, which the callee owns, also on failure. 0, or a negative errno. */
+int connection_start(struct connection *connection, struct ferry_transport *transport);
+
+/* Frees a connection without a transport. */
+void connection_remove(struct connection *connection);
+
+/* ---- leaving.c ---- */
+
+/* Whether the connection goes back now that it waits for its next request. */
+bool connection_is_to_leave(const struct connection *connection);
+
+/* It waits for its next request: it leaves after `keep`, if the owner takes it back. */
+void connection_keep(struct connection *connection);
+
+/* Returns the connection in a later turn of the loop: its callbacks are on the stack now. */
+void connection_leave(struct connection *connection);
+
+/* Returns it now, and frees it. If the owner has not taken it, it is served on. Not in its transport's callbacks. */
+void connection_give_back(struct connection *connection);
 
 /* ---- answers.c ---- */
 

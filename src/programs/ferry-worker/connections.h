@@ -8,6 +8,10 @@
  *      ^                          |                       \
  *      +--------------------------+                        +-> LINGERING -> gone
  *
+ * A connection that idles goes back to the proxy that it came from, which routes its next request anew: after
+ * `keep`; at once if each request has a route of its own, if the proxy asks for it, if the worker drains, or if it
+ * has few credits left. It is LEAVING for the rest of that turn of the loop.
+ *
  * While the process has no descriptor for the file, the request waits some seconds before it is ANSWERING.
  *
  * One answer is in the stream at a time, and reading is paused meanwhile: a client that sends requests and
@@ -16,9 +20,9 @@
  * it. The close of a TCP socket with unread input would reset the connection, and the client might lose
  * the answer before it has read it.
  *
- * A worker that drains sends "Connection: close" in each answer from then on. It does not close a
- * connection that waits for a request, because a request that is already on its way would fail. Such a
- * connection ends with its next answer, or after its idle timeout. */
+ * If the proxy takes no connection back, a worker that drains sends "Connection: close" in each answer from then on.
+ * It does not close a connection that waits for a request, because a request that is already on its way would fail.
+ * Such a connection ends with its next answer, or after its idle timeout. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,9 +31,10 @@
 #include <sys/time.h>
 
 struct access_log;
-struct bufferevent;
 struct connection;
 struct event_base;
+struct ferry_handoff;
+struct ferry_transport;
 
 /* Identifies a connection for its owner. */
 struct connection_tag {
@@ -45,25 +50,38 @@ struct connections {
 	struct timeval idle_timeout;   /* without a byte from or to the client */
 	struct timeval head_timeout;   /* from the first byte of a head to its last */
 	struct timeval linger_timeout; /* from the last byte sent to the close */
-	bool draining;                 /* from now on no answer keeps its connection */
+	struct timeval keep;           /* from an answer to the return; 0: none */
+	size_t many;                   /* with as many connections none is kept */
+	bool draining;                 /* from now on none is kept */
 	bool closes_idle;              /* set by connections_close_idle() */
 	struct access_log *access_log; /* NULL: none */
 
 	/* A connection has ended, and its descriptors are closed. */
 	void (*ended)(struct connections *connections, const struct connection_tag *tag);
 
+	/* Whether the owner takes a connection back. */
+	bool (*can_return)(const struct connections *connections, const struct connection_tag *tag);
+	/* Takes it back, in place of `ended`. 0, and the callee owns the handoff; or a negative errno. */
+	int (*give_back)(struct connections *connections, const struct connection_tag *tag,
+	                 struct ferry_handoff *handoff);
+
 	struct connection *first; /* initially NULL */
 	size_t count;
 };
 
-/* Serves a client. `bev` was made by bufferevent_socket_new() with BEV_OPT_CLOSE_ON_FREE; its input has the
- * bytes that the proxy has read. `name` is the client's name in the access log. 0, or a negative errno.
- * The callee owns the bufferevent, also on failure; `ended` follows only after 0. */
-int connections_serve(struct connections *connections, struct bufferevent *bev, const char *name,
-                      const struct connection_tag *tag);
+/* Serves a client on a transport, whose input has the bytes that the proxy has read. `name` is the client's name in
+ * the access log; `routes_each`: each request has a route of its own. 0, or a negative errno. The callee owns the
+ * transport, also on failure; `ended` follows only after 0. */
+int connections_serve(struct connections *connections, struct ferry_transport *transport,
+                      const char *name, bool routes_each, const struct connection_tag *tag);
 
-/* Closes the connections that wait for a request, and from now on each one that begins to wait. For a
- * worker that is to end and would not answer the next request. `ended` follows for each. */
+/* Returns the connections of a channel that idle, spread over a time, and the others when they idle next. */
+void connections_recall(struct connections *connections, unsigned long channel,
+                        const struct timeval *spread);
+
+/* Returns the connections that wait for a request, or closes them if the owner takes them not back, and from now on
+ * each one that begins to wait. For a worker that is to end and would not answer the next request. `ended` follows for
+ * each that is closed. */
 void connections_close_idle(struct connections *connections);
 
 /* Ends all connections at once, without calling `ended`. The caller runs the loop for a few more turns. */

@@ -47,52 +47,89 @@ static void client_ended(struct connections *connections, const struct connectio
 	end_if_done(worker);
 }
 
+static bool can_return(const struct connections *connections, const struct connection_tag *tag)
+{
+	return channels_can_return(((const struct worker *)connections)->channels, tag);
+}
+
+static int give_back(struct connections *connections, const struct connection_tag *tag,
+                     struct ferry_handoff *handoff)
+{
+	return channels_return(((struct worker *)connections)->channels, tag, handoff);
+}
+
 static void channels_changed(void *context)
 {
 	end_if_done(context);
 }
 
-/* Formats the address of the client: that of the blob, which may come from a load balancer, else that of
- * the socket. */
-static void name_client(const struct ferry_handoff *handoff, char *out, size_t size)
+/* The addresses of the client: those of the blob, which may come from a load balancer, else those of the
+ * socket. */
+static struct client_address client_of(const struct ferry_handoff *handoff)
 {
 	struct client_address address = {0};
 	size_t length;
 	const void *blob = ferry_handoff_get_blob(handoff, &length);
 	if (client_address_get(&address, blob, length) < 0)
 		client_address_of_socket(&address, ferry_handoff_get_fd(handoff));
-	socket_address_format(&address.client, out, size);
+	return address;
 }
 
 /* A line is one write(2): lines of several workers do not mix, and a worker that is killed leaves no
  * half line. */
 static void log_claim(const struct worker *worker, const struct ferry_handoff *handoff,
-                      const char *client)
+                      const struct client_address *address)
 {
-	char line[SOCKET_ADDRESS_TEXT_SIZE + 64];
+	char client[SOCKET_ADDRESS_TEXT_SIZE], line[sizeof(client) + 64];
 	if (worker->claim_log < 0)
 		return;
 	struct ferry_handoff_info info;
 	ferry_handoff_get_info(handoff, &info);
+	socket_address_format(&address->client, client, sizeof(client));
 	int length =
 	    snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(), info.attempt, client);
 	if (write(worker->claim_log, line, (size_t)length) != length)
 		program_log("the claim log: %s", strerror(errno));
 }
 
+static int serve_client(struct worker *worker, struct ferry_handoff *handoff,
+                        const struct client_address *address, const struct connection_tag *tag)
+{
+	struct ferry_transport *transport;
+	char name[SOCKET_ADDRESS_TEXT_SIZE];
+	int status = ferry_handoff_to_transport(&transport, handoff, worker->connections.base,
+	                                        BEV_OPT_CLOSE_ON_FREE);
+	if (status < 0)
+		return status;
+	socket_address_format(&address->client, name, sizeof(name));
+	return connections_serve(&worker->connections, transport, name, address->routes_each, tag);
+}
+
 static int client_taken(struct ferry_handoff *handoff, const struct connection_tag *tag,
                         void *context)
 {
 	struct worker *worker = context;
-	struct bufferevent *bev;
-	char client[SOCKET_ADDRESS_TEXT_SIZE];
-	name_client(handoff, client, sizeof(client));
-	log_claim(worker, handoff, client);
-	int status = ferry_handoff_to_bufferevent(&bev, handoff, worker->connections.base,
-	                                          BEV_OPT_CLOSE_ON_FREE);
+	struct client_address address = client_of(handoff);
+	log_claim(worker, handoff, &address);
+	return serve_client(worker, handoff, &address, tag);
+}
+
+/* The proxy has gone in the middle of a return. */
+static void client_kept(struct ferry_handoff *handoff, const struct connection_tag *tag,
+                        void *context)
+{
+	struct worker *worker = context;
+	struct client_address address = client_of(handoff);
+	int status = serve_client(worker, handoff, &address, tag);
 	if (status < 0)
-		return status;
-	return connections_serve(&worker->connections, bev, client, tag);
+		program_log("a client was dropped: %s", strerror(-status));
+	ferry_handoff_free(handoff);
+}
+
+static void recalled(unsigned long channel, const struct timeval *spread, void *context)
+{
+	struct worker *worker = context;
+	connections_recall(&worker->connections, channel, spread);
 }
 
 /* After the first signal the worker finishes the answers that have begun, and closes idle connections;
@@ -114,6 +151,8 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 static int run_worker(struct worker *worker, const struct channels_options *options)
 {
 	static const struct channels_callbacks callbacks = {.taken = client_taken,
+	                                                    .recalled = recalled,
+	                                                    .kept = client_kept,
 	                                                    .changed = channels_changed};
 	struct event_base *base = worker->connections.base;
 	int status = channels_new(&worker->channels, base, options, &callbacks, worker);
@@ -155,8 +194,8 @@ static const char usage[] =
     "  --root DIR              the directory to serve (the current one)\n"
     "  --idle-timeout SECONDS  end a connection after this time without a byte (30)\n"
     "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
-    "  --close                 end each connection after its first answer; for a proxy that\n"
-    "                          routes requests by path\n"
+    "  --keep SECONDS          return a connection that is idle for this time to the proxy, which\n"
+    "                          may then give it to another worker (1); 0: after each answer\n"
     "  --access-log FILE       append a line for each answer\n"
     "  --claim-log FILE        append a line for each client that the worker claims\n"
     "  --help                  show this\n"
@@ -177,11 +216,12 @@ struct options {
 	const char *claim_log;
 };
 
-static bool read_seconds(const char *name, const char *text, struct timeval *timeout)
+static bool read_seconds(const char *name, const char *text, unsigned long least,
+                         struct timeval *timeout)
 {
 	unsigned long seconds;
-	if (!program_number(text, 86400, &seconds) || seconds == 0) {
-		program_log("--%s takes seconds, 1 to 86400, not '%s'", name, text);
+	if (!program_number(text, 86400, &seconds) || seconds < least) {
+		program_log("--%s takes seconds, %lu to 86400, not '%s'", name, least, text);
 		return false;
 	}
 	timeout->tv_sec = (time_t)seconds;
@@ -212,12 +252,11 @@ static bool read_option(int option, struct worker *worker, struct options *optio
 		options->root = optarg;
 		return true;
 	case 'i':
-		return read_seconds("idle-timeout", optarg, &worker->connections.idle_timeout);
+		return read_seconds("idle-timeout", optarg, 1, &worker->connections.idle_timeout);
 	case 't':
-		return read_seconds("head-timeout", optarg, &worker->connections.head_timeout);
-	case 'e':
-		worker->connections.draining = true;
-		return true;
+		return read_seconds("head-timeout", optarg, 1, &worker->connections.head_timeout);
+	case 'k':
+		return read_seconds("keep", optarg, 0, &worker->connections.keep);
 	case 'a':
 		options->access_log = optarg;
 		return true;
@@ -248,7 +287,7 @@ static int read_worker_options(int argc, char **argv, struct worker *worker,
 	                                      {"root", required_argument, NULL, 'r'},
 	                                      {"idle-timeout", required_argument, NULL, 'i'},
 	                                      {"head-timeout", required_argument, NULL, 't'},
-	                                      {"close", no_argument, NULL, 'e'},
+	                                      {"keep", required_argument, NULL, 'k'},
 	                                      {"access-log", required_argument, NULL, 'a'},
 	                                      {"claim-log", required_argument, NULL, 'l'},
 	                                      {"help", no_argument, NULL, 'h'},
@@ -323,7 +362,10 @@ int main(int argc, char **argv)
 	static struct worker worker = {.connections = {.idle_timeout = {.tv_sec = 30},
 	                                               .head_timeout = {.tv_sec = 10},
 	                                               .linger_timeout = {.tv_sec = 2},
+	                                               .keep = {.tv_sec = 1},
 	                                               .root = -1,
+	                                               .can_return = can_return,
+	                                               .give_back = give_back,
 	                                               .ended = client_ended},
 	                               .claim_log = -1};
 	struct options options = {.root = ".", .channels = {.fd = -1}};
@@ -337,6 +379,7 @@ int main(int argc, char **argv)
 		unsigned long fds = program_raise_descriptor_limit();
 		/* A client needs two: its socket, and the file in its stream. */
 		options.channels.credits = fds > SPARE_FDS + 2 ? (unsigned int)(fds - SPARE_FDS) / 2 : 1;
+		worker.connections.many = options.channels.credits / 4 * 3 + 1;
 		program_print_ferry_log();
 		if (options.channels.fd >= 0)
 			fcntl(options.channels.fd, F_SETFD, FD_CLOEXEC);

@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-enum { VERSION = 1, HEADER_SIZE = 6, PROXIED = 1, NOTHING = 0, UNIX = 1, INET = 4, INET6 = 6 };
+enum { VERSION = 1, HEADER_SIZE = 6, PROXIED = 1, ROUTES_EACH = 2 };
+enum { NOTHING = 0, UNIX = 1, INET = 4, INET6 = 6 };
 
 static const unsigned char magic[4] = {'f', 'C', 'l', 'i'};
 
@@ -62,7 +63,8 @@ int client_address_put(const struct client_address *address, unsigned char *out)
 {
 	memcpy(out, magic, sizeof(magic));
 	out[4] = VERSION;
-	out[5] = address->proxied ? PROXIED : 0;
+	out[5] = (unsigned char)((address->proxied ? PROXIED : 0) |
+	                         (address->routes_each ? ROUTES_EACH : 0));
 	int client = encode_address(&address->client, out + HEADER_SIZE);
 	if (client < 0)
 		return client;
@@ -106,9 +108,10 @@ int client_address_get(struct client_address *address, const void *blob, size_t 
 		return -EPROTO;
 	if (bytes[4] != VERSION)
 		return -EPROTONOSUPPORT;
-	if ((bytes[5] & ~PROXIED) != 0)
+	if ((bytes[5] & ~(PROXIED | ROUTES_EACH)) != 0)
 		return -EPROTO;
-	found.proxied = bytes[5] == PROXIED;
+	found.proxied = (bytes[5] & PROXIED) != 0;
+	found.routes_each = (bytes[5] & ROUTES_EACH) != 0;
 	int client = decode_address(&found.client, bytes + HEADER_SIZE, length - HEADER_SIZE);
 	if (client < 0)
 		return -EPROTO;

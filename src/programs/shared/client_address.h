@@ -8,7 +8,8 @@
  *     offset  size
  *          0     4  magic, "fCli"
  *          4     1  version, 1
- *          5     1  flags: 1, the addresses come from the PROXY header of a load balancer
+ *          5     1  flags: 1, the addresses come from the PROXY header of a load balancer; 2, each request has a
+ *                   route of its own
  *          6        the client's address
  *                   the server's address, the one that the client connected to
  *
@@ -28,6 +29,9 @@ struct client_address {
 	struct socket_address client;
 	struct socket_address server;
 	bool proxied; /* from a PROXY header */
+	/* The next request of the connection may belong to another service: a worker returns the connection before it
+	 * serves one. */
+	bool routes_each;
 };
 
 /* Sets the addresses of a connected socket. 0, or the errno of getpeername(2) or getsockname(2). */

@@ -88,7 +88,8 @@ TEST(every_directive_is_understood)
 	           "admin 127.0.0.1:9\n"
 	           "control /run/control\n"
 	           "queue 7\nqueue-timeout 1500\nanswer-timeout 2\n"
-	           "head-timeout 11\ndrain-timeout 12\nmax-clients 13\nretry-after 14");
+	           "head-timeout 11\ndrain-timeout 12\nmax-clients 13\nretry-after 14\n"
+	           "idle-timeout 15\nkeep 0");
 	ck_assert_str_eq(conf.file, "conf");
 	ck_assert_uint_eq(conf.listen_count, 3);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:8080");
@@ -128,6 +129,8 @@ TEST(every_directive_is_understood)
 	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 12000);
 	ck_assert_uint_eq(conf.max_clients, 13);
 	ck_assert_uint_eq(conf.retry_after, 14);
+	ck_assert_uint_eq(milliseconds(conf.idle_timeout), 15000);
+	ck_assert_uint_eq(conf.keep, 0);
 	ck_assert_int_eq(conf_find_service(&conf, "chat"), 1);
 	ck_assert_int_eq(conf_find_service(&conf, "cha"), -1);
 	conf_free(&conf);
@@ -150,6 +153,8 @@ TEST(what_is_not_said_has_a_default)
 	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 60000);
 	ck_assert_uint_eq(conf.max_clients, 0);
 	ck_assert_uint_eq(conf.retry_after, 1);
+	ck_assert_uint_eq(milliseconds(conf.idle_timeout), 60000);
+	ck_assert_uint_eq(conf.keep, 1);
 	conf_free(&conf);
 }
 
@@ -234,7 +239,7 @@ TEST(what_is_said_twice_is_refused)
 	static const char *const once[] = {"admin 127.0.0.1:1", "control a",        "queue 1",
 	                                   "queue-timeout 1",   "answer-timeout 1", "head-timeout 1",
 	                                   "drain-timeout 1",   "max-clients 1",    "retry-after 1",
-	                                   "default www"};
+	                                   "default www",       "idle-timeout 1",   "keep 0"};
 	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++) {
 		char text[200], expected[100];
 		snprintf(text, sizeof(text), LEAST "%s\n\n%s\n", once[i], once[i]);

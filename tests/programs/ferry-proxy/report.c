@@ -101,6 +101,11 @@ static void make_snapshot(void)
 	                             .clients_max = 33,
 	                             .clients_accepted = UINT64_MAX,
 	                             .clients_gone = 35,
+	                             .idle = 41,
+	                             .idle_woken = 42,
+	                             .idle_ended = 43,
+	                             .idle_expired = 44,
+	                             .idle_evicted = 45,
 	                             .refusals = {.bad_request = 41,
 	                                          .no_route = 42,
 	                                          .too_slow = 43,
@@ -288,6 +293,11 @@ TEST(the_proxys_own_numbers_are_told)
 	check_number("ferry_proxy_clients_max", 33);
 	check_number("ferry_proxy_clients_accepted_total", UINT64_MAX);
 	check_number("ferry_proxy_clients_gone_total", 35);
+	check_number("ferry_proxy_idle", 41);
+	check_number("ferry_proxy_idle_woken_total", 42);
+	check_number("ferry_proxy_idle_ended_total", 43);
+	check_number("ferry_proxy_idle_expired_total", 44);
+	check_number("ferry_proxy_idle_evicted_total", 45);
 	check_number("ferry_proxy_refusals_total{reason=bad_request}", 41);
 	check_number("ferry_proxy_refusals_total{reason=no_route}", 42);
 	check_number("ferry_proxy_refusals_total{reason=too_slow}", 43);

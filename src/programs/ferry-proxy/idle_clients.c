@@ -1,0 +1,115 @@
+#include "programs/ferry-proxy/idle_clients.h"
+
+#include "programs/shared/client_address.h"
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <ferry/ferry.h>
+#include <ferry/parking.h>
+
+struct idle_clients {
+	struct ferry_parking *parking;
+	struct timeval timeout;
+	idle_client_cb woken;
+	void *context;
+};
+
+static struct client_address address_of(const struct ferry_handoff *handoff)
+{
+	struct client_address address = {0};
+	size_t length;
+	const void *blob = ferry_handoff_get_blob(handoff, &length);
+	client_address_get(&address, blob, length); /* this process has encoded it */
+	return address;
+}
+
+static void handoff_woken(struct ferry_parking *parking, struct ferry_handoff *handoff,
+                          const struct ferry_parking_event *event, void *context)
+{
+	(void)parking;
+	struct idle_clients *idle = context;
+	struct client_address address = address_of(handoff);
+	if (event->reason == FERRY_PARKING_INPUT)
+		idle->woken(handoff, &address, idle->context);
+	else
+		ferry_handoff_free(handoff);
+}
+
+int idle_clients_new(struct idle_clients **out, struct event_base *base, unsigned long limit,
+                     const struct timeval *timeout, idle_client_cb woken, void *context)
+{
+	static const struct ferry_parking_callbacks callbacks = {.handoff_woken = handoff_woken};
+	struct idle_clients *idle = malloc(sizeof(*idle));
+	if (idle == NULL)
+		return -ENOMEM;
+	*idle = (struct idle_clients){.timeout = *timeout, .woken = woken, .context = context};
+	int status = ferry_parking_new(&idle->parking, base, &callbacks, idle);
+	if (status < 0) {
+		free(idle);
+		return status;
+	}
+	ferry_parking_set_limit(idle->parking, limit < UINT_MAX ? (unsigned int)limit : UINT_MAX);
+	*out = idle;
+	return 0;
+}
+
+void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
+                      const struct client_address *address)
+{
+	unsigned char blob[CLIENT_ADDRESS_MAX];
+	int length = client_address_put(address, blob);
+	int status = length < 0 ? length : ferry_handoff_set_blob(handoff, blob, (size_t)length);
+	if (status == 0)
+		status = ferry_parking_park(idle->parking, handoff, -1, &idle->timeout, NULL);
+	if (status == 0)
+		return;
+	program_log("an idle client is closed: %s", strerror(-status));
+	ferry_handoff_free(handoff);
+}
+
+bool idle_clients_drop_one(struct idle_clients *idle)
+{
+	return ferry_parking_evict(idle->parking, 1) > 0;
+}
+
+void idle_clients_give(struct idle_clients *idle, idle_client_cb give, void *context)
+{
+	struct ferry_handoff *handoff;
+	/* `give` may add to them again what it cannot give away. */
+	for (unsigned long left = idle_clients_count(idle); left > 0; left--) {
+		if (ferry_parking_take_idle(&handoff, idle->parking, NULL) < 0)
+			return;
+		struct client_address address = address_of(handoff);
+		give(handoff, &address, context);
+	}
+}
+
+unsigned long idle_clients_count(const struct idle_clients *idle)
+{
+	struct ferry_parking_stats stats;
+	return ferry_parking_get_stats(idle->parking, &stats) == 0 ? stats.idle : 0;
+}
+
+void idle_clients_fill(const struct idle_clients *idle, struct snapshot *snapshot)
+{
+	struct ferry_parking_stats stats;
+	if (ferry_parking_get_stats(idle->parking, &stats) < 0)
+		return;
+	snapshot->idle = stats.idle;
+	snapshot->idle_woken = stats.input;
+	snapshot->idle_ended = stats.ended;
+	snapshot->idle_expired = stats.expired;
+	snapshot->idle_evicted = stats.evicted;
+}
+
+void idle_clients_free(struct idle_clients *idle)
+{
+	if (idle == NULL)
+		return;
+	ferry_parking_free(idle->parking);
+	free(idle);
+}

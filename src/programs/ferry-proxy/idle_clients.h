@@ -1,0 +1,44 @@
+#ifndef FERRY_PROGRAMS_FERRY_PROXY_IDLE_CLIENTS_H
+#define FERRY_PROGRAMS_FERRY_PROXY_IDLE_CLIENTS_H
+
+/* The clients between two requests, whose connections a worker has returned. They are parked: each costs one
+ * descriptor and some hundred bytes. If descriptors run short, the one that idles longest is closed. The blob of a
+ * parked handoff is the client's address. */
+
+#include "programs/ferry-proxy/report.h"
+
+struct client_address;
+struct event_base;
+struct ferry_handoff;
+struct idle_clients;
+struct timeval;
+
+/* Takes a connection. The callee owns the handoff. */
+typedef void (*idle_client_cb)(struct ferry_handoff *handoff, const struct client_address *address,
+                               void *context);
+
+/* `woken` gets each connection whose client sends its next request. `limit` is the most that idle; `timeout` the time
+ * after which one is closed. 0 or -ENOMEM. */
+int idle_clients_new(struct idle_clients **out, struct event_base *base, unsigned long limit,
+                     const struct timeval *timeout, idle_client_cb woken, void *context);
+
+/* Waits for the next request of a client. Owns the handoff. */
+void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
+                      const struct client_address *address);
+
+/* Closes the one that idles longest, in a later turn of the loop. False: there is none. */
+bool idle_clients_drop_one(struct idle_clients *idle);
+
+/* Gives all of them away. */
+void idle_clients_give(struct idle_clients *idle, idle_client_cb give, void *context);
+
+/* The number of them. */
+unsigned long idle_clients_count(const struct idle_clients *idle);
+
+/* Fills in the idle clients. */
+void idle_clients_fill(const struct idle_clients *idle, struct snapshot *snapshot);
+
+/* Closes all of them. NULL: does nothing. */
+void idle_clients_free(struct idle_clients *idle);
+
+#endif

@@ -1,0 +1,281 @@
+#include "programs/ferry-proxy/succession.h"
+
+#include "programs/shared/client_address.h"
+#include "programs/shared/program.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/socket.h>
+
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+/* The time in which the new proxy takes a connection; it does nothing else with it than to wait. */
+static const struct timeval patience = {.tv_sec = 30};
+
+/* Connections that wait for the new proxy to read. */
+enum { QUEUE_LIMIT = 1000000 };
+
+/* ---- the old proxy ---- */
+
+struct successor {
+	struct ferry_dispatcher *dispatcher;
+	unsigned long given, taken;
+};
+
+static void successor_lost(struct ferry_dispatcher *dispatcher,
+                           struct ferry_dispatcher_worker *worker, int reason, void *context)
+{
+	(void)dispatcher, (void)worker;
+	struct successor *successor = context;
+	program_log("the new proxy is disconnected: %s; %lu connections were given to it, %lu taken",
+	            strerror(-reason), successor->given, successor->taken);
+}
+
+/* The connection from this process to the listening socket of the new one. */
+static int connect_to(int listener)
+{
+	struct sockaddr_storage name;
+	socklen_t length = sizeof(name);
+	if (getsockname(listener, (struct sockaddr *)&name, &length) < 0)
+		return -errno;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&name, length) == 0)
+		return fd;
+	int error = errno;
+	close(fd);
+	return -error;
+}
+
+/* Owns the descriptor, also on failure. */
+static int add_worker(struct successor *successor, struct event_base *base, int fd)
+{
+	struct ferry_transport *transport;
+	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+	if (bev == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	int status = ferry_transport_new(&transport, bev);
+	if (status < 0) {
+		bufferevent_free(bev);
+		return status;
+	}
+	status = ferry_dispatcher_add_worker(NULL, successor->dispatcher, transport, NULL);
+	if (status < 0)
+		ferry_transport_free(transport);
+	return status;
+}
+
+int successor_new(struct successor **out, struct event_base *base, int listener)
+{
+	static const struct ferry_dispatcher_callbacks callbacks = {.worker_lost = successor_lost};
+	struct successor *successor = calloc(1, sizeof(*successor));
+	if (successor == NULL)
+		return -ENOMEM;
+	int status = ferry_dispatcher_new(&successor->dispatcher, base, &callbacks, successor);
+	if (status == 0)
+		status = ferry_dispatcher_set_queue_limit(successor->dispatcher, QUEUE_LIMIT);
+	if (status == 0)
+		status = ferry_dispatcher_set_timeouts(successor->dispatcher, &patience, &patience);
+	int fd = status == 0 ? connect_to(listener) : status;
+	status = fd < 0 ? fd : add_worker(successor, base, fd);
+	if (status < 0)
+		successor_free(successor);
+	else
+		*out = successor;
+	return status;
+}
+
+static void handoff_ended(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
+                          enum ferry_handoff_outcome outcome, int reason, void *context)
+{
+	(void)dispatcher, (void)handoff, (void)reason;
+	struct successor *successor = context;
+	successor->taken += outcome == FERRY_HANDOFF_DONE || outcome == FERRY_HANDOFF_KEPT;
+}
+
+int successor_give(struct successor *successor, struct ferry_handoff *handoff,
+                   const struct client_address *address)
+{
+	unsigned char blob[CLIENT_ADDRESS_MAX];
+	if (successor == NULL)
+		return -ENOTCONN;
+	int length = client_address_put(address, blob);
+	if (length < 0)
+		return length;
+	int status = ferry_handoff_set_blob(handoff, blob, (size_t)length);
+	if (status == 0)
+		status =
+		    ferry_dispatcher_hand_off(successor->dispatcher, handoff, handoff_ended, successor);
+	if (status == 0)
+		successor->given++;
+	return status;
+}
+
+bool successor_is_settled(const struct successor *successor)
+{
+	struct ferry_dispatcher_stats stats;
+	return successor == NULL || ferry_dispatcher_get_stats(successor->dispatcher, &stats) < 0 ||
+	       stats.queued + stats.outstanding == 0;
+}
+
+void successor_free(struct successor *successor)
+{
+	if (successor == NULL)
+		return;
+	if (successor->given > 0)
+		program_log("the new proxy has taken %lu connections", successor->taken);
+	ferry_dispatcher_free(successor->dispatcher);
+	free(successor);
+}
+
+/* ---- the new proxy ---- */
+
+struct predecessor {
+	struct predecessors *predecessors;
+	struct predecessor *next;
+	struct ferry_worker *worker;
+};
+
+struct predecessors {
+	struct ferry_listener *listener;
+	const struct predecessors_callbacks *callbacks;
+	void *context;
+	struct predecessor *first;
+};
+
+/* A handoff of this process's own, with the descriptor and the unread bytes of a received one. */
+static int take_handoff(struct ferry_handoff **out, struct ferry_handoff *received)
+{
+	size_t length;
+	const void *bytes = ferry_handoff_get_bytes(received, &length);
+	int status = ferry_handoff_new(out, ferry_handoff_get_fd(received));
+	if (status < 0)
+		return status;
+	ferry_handoff_steal_fd(received);
+	status = ferry_handoff_set_bytes(*out, bytes, length);
+	if (status < 0)
+		ferry_handoff_free(*out);
+	return status;
+}
+
+static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *received,
+                             void *context)
+{
+	struct predecessor *predecessor = context;
+	struct predecessors *predecessors = predecessor->predecessors;
+	struct client_address address;
+	struct ferry_handoff *handoff;
+	struct ferry_handoff_info info;
+	size_t length;
+	ferry_handoff_get_info(received, &info);
+	const void *blob = ferry_handoff_get_blob(received, &length);
+	int status = client_address_get(&address, blob, length);
+	if (status == 0)
+		status = take_handoff(&handoff, received);
+	if (status == 0)
+		predecessors->callbacks->idle(handoff, &address, predecessors->context);
+	else
+		program_log("a connection of the old proxy is closed: %s", strerror(-status));
+	if (status == 0)
+		ferry_worker_done(worker, info.id);
+}
+
+static void free_predecessor(struct predecessor *predecessor)
+{
+	struct predecessor **link = &predecessor->predecessors->first;
+	while (*link != predecessor)
+		link = &(*link)->next;
+	*link = predecessor->next;
+	ferry_worker_free(predecessor->worker);
+	free(predecessor);
+}
+
+static void dispatcher_lost(struct ferry_worker *worker, int reason, void *context)
+{
+	(void)worker, (void)reason;
+	free_predecessor(context);
+}
+
+/* The name of an abstract socket is no secret. */
+static bool is_trusted(struct ferry_transport *transport)
+{
+	struct ferry_peer_credentials peer;
+	return ferry_transport_get_peer_credentials(transport, &peer) == 0 &&
+	       (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static void predecessor_came(struct ferry_listener *listener, struct ferry_transport *transport,
+                             void *context)
+{
+	static const struct ferry_worker_callbacks callbacks = {.handoff_received = handoff_received,
+	                                                        .dispatcher_lost = dispatcher_lost};
+	(void)listener;
+	struct predecessors *predecessors = context;
+	struct predecessor *predecessor = is_trusted(transport) ? malloc(sizeof(*predecessor)) : NULL;
+	if (predecessor == NULL) {
+		program_log("refused connections that another process offers");
+		ferry_transport_free(transport);
+		return;
+	}
+	*predecessor = (struct predecessor){.predecessors = predecessors, .next = predecessors->first};
+	int status = ferry_worker_new(&predecessor->worker, transport, &callbacks, predecessor);
+	if (status < 0) {
+		program_log("refused the connections of the old proxy: %s", strerror(-status));
+		ferry_transport_free(transport);
+		free(predecessor);
+		return;
+	}
+	predecessors->first = predecessor;
+}
+
+int predecessors_new(struct predecessors **out, struct event_base *base, int listener,
+                     const struct predecessors_callbacks *callbacks, void *context)
+{
+	struct predecessors *predecessors = calloc(1, sizeof(*predecessors));
+	if (predecessors == NULL)
+		return -ENOMEM;
+	predecessors->callbacks = callbacks;
+	predecessors->context = context;
+	int status = ferry_listener_new_fd(&predecessors->listener, base, listener, predecessor_came,
+	                                   predecessors);
+	if (status < 0)
+		free(predecessors);
+	else
+		*out = predecessors;
+	return status;
+}
+
+void predecessors_stop_accepting(struct predecessors *predecessors)
+{
+	if (predecessors == NULL)
+		return;
+	ferry_listener_free(predecessors->listener);
+	predecessors->listener = NULL;
+}
+
+bool predecessors_are_gone(const struct predecessors *predecessors)
+{
+	return predecessors == NULL || predecessors->first == NULL;
+}
+
+void predecessors_free(struct predecessors *predecessors)
+{
+	if (predecessors == NULL)
+		return;
+	predecessors_stop_accepting(predecessors);
+	struct predecessor *next;
+	for (struct predecessor *each = predecessors->first; each != NULL; each = next) {
+		next = each->next;
+		ferry_worker_free(each->worker);
+		free(each);
+	}
+	free(predecessors);
+}

@@ -1,0 +1,106 @@
+/* The way of a connection back to the proxy that it came from, while it waits for its next request. */
+
+#include "programs/ferry-worker/connection.h"
+
+#include <errno.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <ferry/ferry.h>
+
+/* Without memory or a descriptor the worker retries for five seconds, and then closes the connection. */
+static const struct timeval retry_pause = {.tv_usec = 50000};
+enum { MOST_RETRIES = 100 };
+
+static bool can_return(const struct connection *connection)
+{
+	return connection->connections->can_return(connection->connections, &connection->tag);
+}
+
+bool connection_is_to_leave(const struct connection *connection)
+{
+	const struct connections *connections = connection->connections;
+	bool at_once = connection->routes_each || connection->recalled || connections->draining ||
+	               connections->count >= connections->many ||
+	               (connections->keep.tv_sec == 0 && connections->keep.tv_usec == 0);
+	/* A client that has ended its half, and has sent no more, waits for the close. */
+	bool over = connection->input_over && evbuffer_get_length(connection_input(connection)) == 0;
+	return at_once && !over && can_return(connection);
+}
+
+void connection_keep(struct connection *connection)
+{
+	const struct timeval *keep = &connection->connections->keep;
+	if (connection->answered && can_return(connection))
+		event_add(connection->deadline, keep);
+}
+
+void connection_leave(struct connection *connection)
+{
+	connection->state = CONNECTION_LEAVING;
+	connection->retries = 0;
+	if (event_add(connection->deadline, &(struct timeval){0}) < 0)
+		connection_abandon(connection);
+}
+
+static void retry(struct connection *connection)
+{
+	connection->state = CONNECTION_LEAVING;
+	ferry_transport_pause_reading(connection->transport);
+	if (connection->retries++ >= MOST_RETRIES || event_add(connection->deadline, &retry_pause) < 0)
+		connection_abandon(connection);
+}
+
+/* The owner has not taken it: it is served on here, and tried again. */
+static void take_back(struct connection *connection, struct ferry_handoff *handoff)
+{
+	struct connections *connections = connection->connections;
+	struct connection_tag tag = connection->tag;
+	struct ferry_transport *transport;
+	int status =
+	    ferry_handoff_to_transport(&transport, handoff, connections->base, BEV_OPT_CLOSE_ON_FREE);
+	if (status == 0)
+		status = connection_start(connection, transport);
+	ferry_handoff_free(handoff);
+	if (status < 0) {
+		connection_remove(connection);
+		connections->ended(connections, &tag);
+	} else if (can_return(connection)) {
+		retry(connection);
+	}
+}
+
+void connection_give_back(struct connection *connection)
+{
+	struct connections *connections = connection->connections;
+	struct ferry_handoff *handoff;
+	event_del(connection->deadline);
+	if (ferry_handoff_from_transport(&handoff, connection->transport) < 0) {
+		retry(connection);
+		return;
+	}
+	connection->transport = NULL;
+	if (connections->give_back(connections, &connection->tag, handoff) == 0)
+		connection_remove(connection);
+	else
+		take_back(connection, handoff);
+}
+
+void connections_recall(struct connections *connections, unsigned long channel,
+                        const struct timeval *spread)
+{
+	int64_t usec = (int64_t)spread->tv_sec * 1000000 + spread->tv_usec;
+	size_t number = 0;
+	for (struct connection *connection = connections->first; connection != NULL;
+	     connection = connection->next) {
+		if (connection->tag.channel != channel)
+			continue;
+		connection->recalled = true;
+		if (!connection_is_idle(connection))
+			continue;
+		int64_t delay = usec * (int64_t)number++ / (int64_t)connections->count;
+		event_add(connection->deadline, &(struct timeval){.tv_sec = (time_t)(delay / 1000000),
+		                                                  .tv_usec = delay % 1000000});
+	}
+}
