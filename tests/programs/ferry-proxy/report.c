@@ -371,7 +371,7 @@ TEST(a_proxy_without_services_has_metrics)
 	make_snapshot();
 	snapshot.service_count = 0;
 	read_metrics();
-	ck_assert_uint_eq(sample_count, 15);
+	ck_assert_uint_eq(sample_count, 20);
 }
 
 /* The page. */

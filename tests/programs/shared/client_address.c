@@ -41,10 +41,11 @@ TEST(every_pair_of_addresses_arrives)
 {
 	for (size_t i = 0; i < TEXTS; i++)
 		for (size_t j = 0; j < TEXTS; j++)
-			for (int proxied = 0; proxied < 2; proxied++) {
+			for (int flags = 0; flags < 4; flags++) {
 				parse(&sent.client, texts[i]);
 				parse(&sent.server, texts[j]);
-				sent.proxied = proxied == 1;
+				sent.proxied = (flags & 1) != 0;
+				sent.routes_each = (flags & 2) != 0;
 				int length = client_address_put(&sent, blob);
 				ck_assert_int_gt(length, 0);
 				memset(&got, 0xa5, sizeof(got));
@@ -52,6 +53,7 @@ TEST(every_pair_of_addresses_arrives)
 				ck_assert(socket_address_equal(&got.client, &sent.client));
 				ck_assert(socket_address_equal(&got.server, &sent.server));
 				ck_assert(got.proxied == sent.proxied);
+				ck_assert(got.routes_each == sent.routes_each);
 			}
 }
 
@@ -62,6 +64,7 @@ TEST(the_encoding_is_the_one_that_is_written_down)
 	parse(&sent.client, "192.0.2.1:8080");
 	ck_assert_int_eq(socket_address_set_unix(&sent.server, "/run/x", 6), 0);
 	sent.proxied = true;
+	sent.routes_each = false;
 	ck_assert_int_eq(client_address_put(&sent, blob), (int)sizeof(expected));
 	ck_assert_mem_eq(blob, expected, sizeof(expected));
 }
@@ -125,7 +128,7 @@ TEST(what_is_no_encoding_is_refused_and_changes_nothing)
 	ck_get("fClj\x01\x00\x00\x00", -EPROTO);
 	ck_get("fCli\x02\x00\x00\x00", -EPROTONOSUPPORT);
 	ck_get("fCli\x00\x00\x00\x00", -EPROTONOSUPPORT);
-	ck_get("fCli\x01\x02\x00\x00", -EPROTO);
+	ck_get("fCli\x01\x04\x00\x00", -EPROTO);
 	ck_get("fCli\x01\x00\x02\x00", -EPROTO);
 	ck_get("fCli\x01\x00\x00\x07", -EPROTO);
 	ck_get("fCli\x01\x00\x01\x03/\0x\x00", -EPROTO);
