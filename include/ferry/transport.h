@@ -506,6 +506,11 @@ FERRY_EXPORT int ferry_transport_set_fd_buffer(struct ferry_transport *transport
  * message or line, which else can never be sent. Bytes of files do not count: they take no memory. What
  * bypasses ferry, bufferevent_write() and the evbuffer functions on the output, is not refused.
  *
+ * On the channel of a dispatcher or a worker the limit holds for messages with a descriptor: a handoff goes
+ * to another worker or waits in the dispatcher's queue, and ferry_worker_return() returns -ENOBUFS. An empty
+ * channel takes one of any length. The other messages, of 64 bytes at most, count and are not refused: the
+ * other end needs each answer, and there are five at most for a handoff.
+ *
  * @param transport the transport
  * @param limit bytes; 0, the default, for none
  * @retval 0 done

@@ -159,6 +159,7 @@ FERRY_EXPORT int ferry_worker_done(struct ferry_worker *worker, uint64_t id);
  * @retval -EBADF its descriptor was stolen
  * @retval -EOPNOTSUPP the dispatcher takes no returns
  * @retval -ENOTCONN the dispatcher is gone
+ * @retval -ENOBUFS more bytes would be queued than ferry_transport_set_byte_limit() permits
  * @retval -ENOMEM out of memory
  *
  * On failure the caller still owns the handoff and the connection. Since 0.1.

@@ -85,7 +85,7 @@ void choice_clear(struct ferry_dispatcher *dispatcher)
 
 static bool is_eligible(const struct ferry_dispatcher_worker *worker)
 {
-	return worker->joined && worker->outstanding < worker->credits &&
+	return worker->joined && !worker->full && worker->outstanding < worker->credits &&
 	       worker->unclaimed_count < worker->dispatcher->unclaimed_limit;
 }
 

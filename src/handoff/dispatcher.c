@@ -39,7 +39,7 @@ static int place_handoff(struct ferry_dispatcher *dispatcher, struct ferry_hando
 
 	while ((worker = choice_pick_worker(dispatcher, handoff)) != NULL) {
 		int status = dispatcher_worker_send(worker, handoff);
-		if (status != -EPIPE)
+		if (status != -EPIPE && status != -ENOBUFS)
 			return status;
 	}
 	return -EAGAIN;

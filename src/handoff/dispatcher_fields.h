@@ -46,6 +46,7 @@ struct ferry_dispatcher_worker {
 	unsigned int version;                /* spoken on the channel; 0 before its HELLO */
 	bool joined;                         /* it is ready, and has not begun to leave */
 	bool draining;                       /* it gets no more handoffs */
+	bool full;                           /* its channel has no room until some of it is sent */
 	bool broken;                         /* its channel has ended, or will */
 	bool failed;                         /* the next turn ends it, for `reason` */
 	bool owes;                           /* an answer, or its HELLO */

@@ -197,6 +197,12 @@ static int write_handoff(struct ferry_dispatcher_worker *worker,
 	return message_stream_send_parts(worker->stream, HANDOFF_WIRE_HANDOFF, parts, 4, handoff->fd);
 }
 
+static bool has_unsent(const struct ferry_dispatcher_worker *worker)
+{
+	return message_stream_sent_position(worker->stream) <
+	       message_stream_end_position(worker->stream);
+}
+
 int dispatcher_worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff)
 {
 	handoff->id = handoff_ids_renew(&worker->dispatcher->ids, handoff->place);
@@ -210,8 +216,22 @@ int dispatcher_worker_send(struct ferry_dispatcher_worker *worker, struct ferry_
 	}
 	if (status == -EPIPE)
 		worker->broken = true; /* connection_lost follows */
+	else if (status == -ENOBUFS && has_unsent(worker))
+		worker->full = true;
 	unlist_unsent(worker, handoff);
-	return status == -EPIPE ? status : -ENOMEM;
+	return worker->broken || worker->full ? status : -ENOMEM;
+}
+
+/* The kernel has taken bytes of the channel. */
+static void on_sent(void *argument)
+{
+	struct ferry_dispatcher_worker *worker = argument;
+
+	if (!worker->full)
+		return;
+	worker->full = false;
+	choice_update(worker);
+	books_want_turn(worker->dispatcher);
 }
 
 /* ---- answers ---- */
@@ -650,6 +670,7 @@ int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **out,
 	}
 	list_worker(worker, transport);
 	ferry_message_stream_set_limits(worker->stream, HANDOFF_WIRE_PAYLOAD_MAX, 1);
+	message_stream_set_sent_cb(worker->stream, on_sent, worker);
 	if (out != NULL)
 		*out = worker;
 	/* The transport is the dispatcher's now, so this call cannot fail any more: worker_lost reports it.

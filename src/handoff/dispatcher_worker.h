@@ -9,7 +9,8 @@
  */
 
 /* Writes a handoff that is in no list to the channel. 0: it is in the worker's list, or user code has ended the
- * channel meanwhile, and it is in the queue again or over. -EPIPE: the channel is about to end. -ENOMEM. */
+ * channel meanwhile, and it is in the queue again or over. -EPIPE: the channel is about to end. -ENOBUFS: it has no
+ * room now. After these two the worker cannot be chosen. -ENOMEM. */
 int dispatcher_worker_send(struct ferry_dispatcher_worker *worker, struct ferry_handoff *handoff);
 
 /* Restarts the deadline of a worker that owes an answer if the kernel had no room for its oldest unclaimed handoff, or

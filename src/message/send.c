@@ -100,6 +100,17 @@ int ferry_message_stream_send(struct ferry_message_stream *stream, uint16_t type
 	return status;
 }
 
+/* An empty output takes one message of any length: else one above the limit would wait for ever. */
+static int admit_enclosed(const struct ferry_message_stream *stream, size_t length)
+{
+	struct ferry_transport *transport = stream->transport;
+
+	if (!transport_takes_output(transport) ||
+	    transport_bytes_written(transport) == transport_bytes_sent(transport))
+		return 0;
+	return transport_admit_bytes(transport, length);
+}
+
 int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type,
                               const struct iovec *parts, unsigned int count, int fd)
 {
@@ -110,7 +121,9 @@ int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type
 		length += parts[i].iov_len;
 	struct bufferevent *bev = transport_lock(stream->transport);
 	int status = -EMSGSIZE;
-	if (length <= stream->max_payload && (fd < 0 || stream->max_fds > 0)) {
+	if (length <= stream->max_payload && (fd < 0 || stream->max_fds > 0))
+		status = fd >= 0 ? admit_enclosed(stream, MESSAGE_HEADER_SIZE + length) : 0;
+	if (status == 0) {
 		struct message_header header = {false, type, (uint32_t)length, fd >= 0};
 		status = queue_message(stream->transport, &header, parts, count, &enclosure);
 	}

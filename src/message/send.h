@@ -16,7 +16,8 @@ enum { MESSAGE_PARTS_MAX = 4 };
 /*
  * Sends a message whose payload is the concatenation of `count` parts. If `fd` is not -1 it goes with the
  * message; it is lent: the caller keeps it open until the message has left or the stream is freed. The
- * errors are those of ferry_message_stream_send().
+ * errors are those of ferry_message_stream_send(). The limit of queued bytes holds for messages with a descriptor
+ * alone, and not for the first in an empty output.
  */
 int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type,
                               const struct iovec *parts, unsigned int count, int fd);
