@@ -530,3 +530,68 @@ def half_return(start):
         pass
     client.send(b"\n")
     client.expect(b"2 " + text, "half a return")
+
+
+# ---- the fence ----
+
+def act(dispatcher, clients, moment):
+    """The step of the script before this moment."""
+    if moment == 1:
+        dispatcher.send_hello()
+    elif moment in (2, 3, 6):
+        clients.append(dispatcher.hand_off(waiting(dispatcher), data=b"first\n"))
+    elif moment == 4:
+        clients[0].end.sendall(b"move\n")
+    elif moment == 5:
+        dispatcher.write(frame(RECALL, bytes(8)))
+
+
+def drain_fenced(dispatcher):
+    """What the kernel had taken before the fence: the ids that were claimed, and the returns by id."""
+    claimed, returned = set(), {}
+    while (got := dispatcher.read_any()) is not None:
+        if got.kind in (CLAIM, RETURN):
+            number = struct.unpack_from("<Q", got.payload)[0]
+            claimed.add(number)
+            if got.kind == RETURN:
+                returned[number] = got.fds[0]
+    return claimed, returned
+
+
+def has_one_holder(client, claimed, returned):
+    """The client is served by the worker, or is the dispatcher's, or was never read."""
+    if client.id in returned:
+        with returned[client.id].socket() as back:
+            back.sendall(b"back\n")
+        end = b"back"
+    elif client.id in claimed:
+        client.send(b"on\n")
+        end = b" on"
+    else:
+        is_closed(client)
+        return
+    while not (line := client.line() or b"").endswith(end):
+        demand(line, "a connection ends that the worker has claimed and not returned" if client.id not in returned else
+               "a returned connection is shut down")
+
+
+@rule
+def fence_at_each_moment(start):
+    """Whenever the channel ends, what was claimed and not returned is served, and what was not claimed is not read."""
+    for last in range(7):
+        for stopped in (False, True):
+            dispatcher, clients = start(), []
+            for moment in range(1, last + 1):
+                if moment == last and stopped:
+                    read_hello(dispatcher)
+                    dispatcher.stop()
+                handed_off = len(clients)
+                act(dispatcher, clients, moment)
+                if stopped and moment < last and len(clients) > handed_off:
+                    clients[-1].expect(b"1 first", "its claim")
+            dispatcher.fence()
+            claimed, returned = drain_fenced(dispatcher)
+            if stopped and last > 0:
+                dispatcher.go_on()
+            for client in clients:
+                has_one_holder(client, claimed, returned)

@@ -154,11 +154,14 @@ static void recall_requested(struct ferry_worker *from, const struct timeval *sp
 	struct connection *connection, *next;
 
 	(void)from, (void)spread, (void)context;
-	for (connection = TAILQ_FIRST(&connections); connection != NULL; connection = next) {
-		next = TAILQ_NEXT(connection, link);
+	TAILQ_FOREACH (connection, &connections, link) {
 		connection->moves = true;
 		bufferevent_disable(connection->bev, EV_READ);
-		if (!has_output(connection) && !connection->ended)
+	}
+	for (connection = TAILQ_FIRST(&connections); connection != NULL; connection = next) {
+		next = TAILQ_NEXT(connection, link);
+		/* One whose return has failed is at the end, and does not move. */
+		if (connection->moves && !has_output(connection) && !connection->ended)
 			give_back(connection);
 	}
 }

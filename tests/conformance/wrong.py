@@ -469,6 +469,16 @@ def half_a_return_closes(module):
     forgive(module, module.RETURN)
 
 
+@fault("fence_at_each_moment", "b'1 first'")
+def claims_do_not_commit(module):
+    forgive(module, module.CLAIM)
+
+
+@fault("fence_at_each_moment", "has closed a connection|a connection ends")
+def returns_do_not_commit(module):
+    forgive(module, module.RETURN)
+
+
 # ---- how the faults are made ----
 
 def change_send(module, kind, change):
