@@ -139,7 +139,7 @@ FERRY_EXPORT int ferry_message_stream_set_fd_reserve(struct ferry_message_stream
 
 /**
  * Sends a message: all of it is queued, or nothing. All of its descriptors must fit into the transport's
- * queue (ferry_transport_set_fd_buffer(), 1024 at first); the queue of bytes has no limit.
+ * queue (ferry_transport_set_fd_buffer(), 1024 at first), and its bytes under ferry_transport_set_byte_limit().
  *
  * @param stream the stream
  * @param type the application's own, 0 to 65535

@@ -379,7 +379,7 @@ FERRY_EXPORT int ferry_transport_write(struct ferry_transport *transport, const 
  * @param buffer the bytes; the caller still owns the evbuffer
  * @retval 0 done
  * @retval -EINVAL an argument is NULL
- * @retval -EPIPE as ferry_transport_write()
+ * @retval -EPIPE, -ENOBUFS as ferry_transport_write()
  * @retval -ENOMEM out of memory
  *
  * Since 0.1.
@@ -503,8 +503,9 @@ FERRY_EXPORT int ferry_transport_set_fd_buffer(struct ferry_transport *transport
  * Sets a hard limit of queued bytes. Beyond it ferry_transport_write(), ferry_transport_write_buffer(),
  * ferry_message_stream_send() and ferry_line_stream_send() queue nothing and return -ENOBUFS. The
  * limit should be above the write high-water mark, which pauses a producer, and not below the longest
- * message or line, which else can never be sent. Bytes of files do not count: they take no memory. What
- * bypasses ferry, bufferevent_write() and the evbuffer functions on the output, is not refused.
+ * message or line, which else can never be sent. Files of ferry_transport_send_file() do not count: they
+ * take no memory. Those of evbuffer_add_file() count as bytes of their buffer. What bypasses ferry,
+ * bufferevent_write() and the evbuffer functions on the output, is not refused.
  *
  * On the channel of a dispatcher or a worker the limit holds for messages with a descriptor: a handoff goes
  * to another worker or waits in the dispatcher's queue, and ferry_worker_return() returns -ENOBUFS. An empty

@@ -21,7 +21,8 @@ void transport_on_readable(struct bufferevent *bev, void *argument)
 	 * a resume, the pending descriptors go first. */
 	if (!transport_is_over(transport) && !transport->in.paused)
 		transport_deliver_pending(transport);
-	if (!transport->freed && !transport->in.paused) {
+	/* If the callback for a descriptor has triggered this, the read step does so again behind the last one. */
+	if (!transport->freed && !transport->in.paused && !transport->in.fds_follow) {
 		transport_deliver_input(transport);
 		transport_settle_eof(transport);
 		transport_settle_broken(transport);

@@ -586,6 +586,27 @@ TEST(undelivered_descriptors_come_before_their_bytes_at_any_priority)
 	close_all();
 }
 
+static void trigger_at_first(struct recorder *r, char event)
+{
+	if (event == EVENT_FD && r->fd_count == 1)
+		bufferevent_trigger(ferry_transport_get_bufferevent(r->transport), EV_READ,
+		                    BEV_TRIG_IGNORE_WATERMARKS);
+}
+
+TEST(bytes_do_not_overtake_descriptors_though_a_descriptors_callback_triggers_a_read)
+{
+	open_transport(&recorder_protocol);
+	recorder.hook = trigger_at_first;
+	recorder.close_fds = true;
+	int fds[2] = {make_marked_fd(1), make_marked_fd(2)};
+	ck_assert_int_eq(wire_send(ends[1], "xy", 2, fds, 2), 2);
+	close(fds[0]);
+	close(fds[1]);
+	pump_until_length(&recorder, 2);
+	ck_assert_str_eq(recorder.events, "MFFD");
+	close_all();
+}
+
 /* ---- a priority that changes while a callback waits for the loop ---- */
 
 static void set_recorder_as_next(struct ferry_transport *transport, struct evbuffer *input,
