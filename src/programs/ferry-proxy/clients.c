@@ -106,11 +106,10 @@ static void pause_briefly(struct clients *clients, enum pause why)
 		set_pause(clients, why, true);
 }
 
-/* The client that idles longest leaves; if none does, new ones wait in the backlog. */
-static void make_room(struct clients *clients)
+/* The client that idles longest leaves. False: none does. */
+static bool make_room(struct clients *clients)
 {
-	if (!idle_clients_drop_one(clients->idle))
-		pause_briefly(clients, TOO_MANY);
+	return have_room(clients) || idle_clients_drop_one(clients->idle);
 }
 
 static void resume_accepting(evutil_socket_t fd, short what, void *context)
@@ -118,7 +117,7 @@ static void resume_accepting(evutil_socket_t fd, short what, void *context)
 	(void)fd, (void)what;
 	struct clients *clients = context;
 	set_pause(clients, NO_DESCRIPTORS, false);
-	if (have_room(clients))
+	if (make_room(clients))
 		set_pause(clients, TOO_MANY, false);
 	else
 		event_add(clients->accept_again, &accept_pause);
@@ -458,8 +457,8 @@ static void client_accepted(struct evconnlistener *accepts, evutil_socket_t fd,
 		return;
 	}
 	client->state = listener->proxy_protocol ? EXPECTING : READING;
-	if (!have_room(clients))
-		make_room(clients);
+	if (!make_room(clients))
+		pause_briefly(clients, TOO_MANY);
 	if (client_address_of_socket(&client->address, fd) < 0) {
 		clients->gone++; /* getpeername(2) fails only if the client has reset the connection */
 		free_client(client);

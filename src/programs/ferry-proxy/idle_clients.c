@@ -91,7 +91,7 @@ void idle_clients_give(struct idle_clients *idle, idle_client_cb give, void *con
 unsigned long idle_clients_count(const struct idle_clients *idle)
 {
 	struct ferry_parking_stats stats;
-	return ferry_parking_get_stats(idle->parking, &stats) == 0 ? stats.idle : 0;
+	return ferry_parking_get_stats(idle->parking, &stats) == 0 ? stats.idle + stats.pending : 0;
 }
 
 void idle_clients_fill(const struct idle_clients *idle, struct snapshot *snapshot)

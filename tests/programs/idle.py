@@ -1,0 +1,93 @@
+"""Clients between two requests: the proxy parks them, and no worker is tied up."""
+
+import contextlib
+import socket
+import unittest
+
+import harness
+from supervised import Case
+
+
+class Idle(Case):
+    """The workers keep no connection: it is back in the proxy right after each answer."""
+
+    def clients(self, proxy, count):
+        clients = contextlib.ExitStack()
+        self.addCleanup(clients.close)
+        return [clients.enter_context(proxy.client()) for _ in range(count)]
+
+    def keepers(self, proxy, count):
+        """Clients, each with one answer and an open connection."""
+        clients = self.clients(proxy, count)
+        for client in clients:
+            self.assertEqual(client.ask("/").body, b"hello")
+        return clients
+
+    def wait_until_idle(self, proxy, count):
+        harness.wait_until(lambda: proxy.metric("ferry_proxy_idle ") == count, "they idle")
+
+    def test_a_connection_is_parked_between_its_requests(self):
+        proxy = self.start("--keep", "0", "--idle-timeout", "600")
+        clients = self.keepers(proxy, 30)
+        for rounds in range(1, 5):
+            self.wait_until_idle(proxy, 30)
+            self.assertEqual(proxy.metric("ferry_proxy_clients "), 0)
+            if rounds == 4:
+                break
+            for client in clients:
+                self.assertEqual(client.ask("/").body, b"hello")
+        self.assertGreaterEqual(proxy.metric("ferry_proxy_idle_woken_total"), 90)
+        for client in clients:
+            client.socket.close()
+        self.wait_until_idle(proxy, 0)
+        self.assertEqual(proxy.metric("ferry_proxy_idle_ended_total"), 30)
+
+    def test_a_request_in_pieces_is_read_anew(self):
+        proxy = self.start("--keep", "0")
+        with proxy.client() as client:
+            for _ in range(3):
+                client.ask("/")
+                self.wait_until_idle(proxy, 1)
+                client.send("GET / HT")
+                harness.wait_until(lambda: proxy.metric("ferry_proxy_clients ") == 1, "it is read")
+                client.send("TP/1.1\r\nHost: a\r\n\r\n")
+                self.assertEqual(client.read_answer().body, b"hello")
+
+    def test_an_idle_client_is_closed_after_its_timeout(self):
+        proxy = self.start("--keep", "0", "--idle-timeout", "1")
+        with proxy.client() as client:
+            client.ask("/")
+            self.assertTrue(client.at_end())
+            self.assertEqual(client.input, b"")
+        self.assertEqual(proxy.metric("ferry_proxy_idle_expired_total"), 1)
+
+    def test_idle_clients_make_room_for_those_in_the_backlog(self):
+        """No client waits until another one's timeout."""
+        proxy = self.start("--keep", "0", "--max-clients", "20", "--idle-timeout", "86400")
+        clients = self.keepers(proxy, 60)
+        harness.wait_until(lambda: proxy.metric("ferry_proxy_idle ") +
+                           proxy.metric("ferry_proxy_idle_evicted_total") == 60, "the others leave")
+        self.assertLessEqual(proxy.metric("ferry_proxy_idle "), 20)
+        self.assertEqual(proxy.metric("ferry_proxy_idle_ended_total"), 0)
+        self.assertEqual(clients[-1].ask("/").body, b"hello")
+
+    def test_idle_clients_take_no_credit_of_a_worker(self):
+        proxy = self.start("--keep", "0", workers=1)
+        clients = self.keepers(proxy, 100)
+        self.wait_until_idle(proxy, 100)
+        self.assertEqual(proxy.metric("ferry_worker_handoffs_outstanding{"), 0)
+        for client in clients:
+            self.assertEqual(client.ask("/").body, b"hello")
+
+    def test_a_client_that_resets_while_it_idles_is_forgotten(self):
+        proxy = self.start("--keep", "0")
+        client, = self.keepers(proxy, 1)
+        self.wait_until_idle(proxy, 1)
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.socket.close()
+        self.wait_until_idle(proxy, 0)
+        self.assertEqual(proxy.metric("ferry_proxy_idle_ended_total"), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
