@@ -10,6 +10,7 @@ FUNCTION_MAX = 40   # lines from the opening brace to the closing one, in src/
 HEADER_MAX = 150    # lines of an internal header
 TEST_MAX = 800      # lines of a test's source
 EXAMPLE_MAX = 149   # lines of an example
+LONG_EXAMPLES = {"immortal_chat.c": 199}
 PYTHON_MAX = 100    # lines of one in Python, docs/handoff.md promises
 
 
@@ -37,8 +38,9 @@ def complaints(root):
                           ("examples/*.c", EXAMPLE_MAX), ("examples/python/*.py", PYTHON_MAX)):
         for file in sorted(root.glob(pattern)):
             count = len(file.read_text(encoding="utf-8").splitlines())
-            if count > most:
-                yield f"{file.relative_to(root)}: {count} lines, not {most}"
+            allowed = LONG_EXAMPLES.get(file.name, most)
+            if count > allowed:
+                yield f"{file.relative_to(root)}: {count} lines, not {allowed}"
 
 
 def main():
