@@ -1,6 +1,7 @@
 #include "set_clock.h"
 
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,5 +27,14 @@ int clock_gettime(clockid_t id, struct timespec *now)
 		return (int)syscall(SYS_clock_gettime, id, now);
 	now->tv_sec = (time_t)(time_now / USEC);
 	now->tv_nsec = (long)(time_now % USEC) * 1000;
+	return 0;
+}
+
+/* The same time: by it libevent fills the buckets of a rate limit. */
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+	(void)zone;
+	*now = (struct timeval){.tv_sec = (time_t)(time_now / USEC),
+	                        .tv_usec = (suseconds_t)(time_now % USEC)};
 	return 0;
 }

@@ -55,6 +55,18 @@ static void steer_reading(struct model_end *end)
 		end->paused = pause;
 }
 
+/* The buckets are filled again when the walk's clock goes on. */
+static void limit_rate(struct bufferevent *bev)
+{
+	static struct ev_token_bucket_cfg *limits; /* as long as the process lives */
+	enum { RATE = 20000 };
+
+	if (limits == NULL)
+		limits = ev_token_bucket_cfg_new(RATE, RATE, RATE, RATE, NULL);
+	if (one_in(4))
+		bufferevent_set_rate_limit(bev, one_in(2) ? limits : NULL);
+}
+
 static void tune(struct model_end *end)
 {
 	struct ferry_transport *transport = end->transport;
@@ -68,8 +80,12 @@ static void tune(struct model_end *end)
 	demand(ferry_transport_set_max_fds_per_message(transport, 1 + below(253)) == 0,
 	       "set_max_fds_per_message");
 	bufferevent_setwatermark(bev, EV_WRITE, 0, below(100000));
-	if (end->channel == NULL)
+	if (end->channel == NULL) {
 		bufferevent_setwatermark(bev, EV_READ, one_in(3) ? below(2000) : 0, 0);
+		end->byte_limit = one_in(2) ? 1 + below(100000) : 0;
+		demand(ferry_transport_set_byte_limit(transport, end->byte_limit) == 0, "set_byte_limit");
+		limit_rate(bev);
+	}
 	bufferevent_set_max_single_read(bev, one_in(3) ? 300 + below(4000) : 256 * 1024);
 	bufferevent_set_max_single_write(bev, one_in(3) ? 300 + below(4000) : 256 * 1024);
 	if (one_in(20)) {
@@ -130,8 +146,22 @@ static void note_closing(struct model_end *end, int status, bool half)
 	end->closing_at = clock_time();
 }
 
+/* Bounds the time that closing takes, whatever the peer does. */
+static void limit_closing(struct model_end *end)
+{
+	struct timeval limit = {.tv_sec = 1 + below(5)};
+
+	if (!one_in(3))
+		return;
+	demand(CALL(ferry_transport_set_close_timeout(end->transport, &limit)) == 0, "close_timeout");
+	end->close_timeout = limit.tv_sec * MODEL_SECOND;
+	end->close_timeout_at = clock_time();
+}
+
 static void lose(struct model_end *end, bool half)
 {
+	if (end->channel == NULL && !half && !end->as_bufferevent)
+		limit_closing(end);
 	if (end->channel != NULL && half)
 		note_closing(end, CALL(ferry_channel_close_write(end->channel)), half);
 	else if (end->channel != NULL)
@@ -191,6 +221,10 @@ static void step_as_bufferevent(struct model_end *end)
 		model_write_by_libevent(end);
 		break;
 	case 6:
+		if (!slow)
+			model_flush(end);
+		break;
+	case 7:
 		if (depth == 0 && !slow && !end->half_closing && end->link != MODEL_PIPES &&
 		    !model_may_refuse(
 		        end)) /* in a callback the other descriptors of a read would be closed */
@@ -275,6 +309,17 @@ void model_act(struct model_end *end)
 
 /* ---- the loop ---- */
 
+/* An end that is closing does not outlive its timeout. The watch needs a few turns. */
+static void check_close_timeout(struct model_end *end)
+{
+	bool due = end->closing && end->close_timeout != 0 &&
+	           clock_time() - end->close_timeout_at > end->close_timeout;
+
+	if (!due || !model_end_is_alive(end))
+		return;
+	demand(++end->overdue < 20, "%s is closing for longer than its timeout", end->name);
+}
+
 /* True if something has moved. */
 static bool turn(void)
 {
@@ -285,6 +330,7 @@ static bool turn(void)
 	for (int n = 0; n < 2; n++) {
 		model_channel_poll(&ends[n]);
 		model_end_look(&ends[n]);
+		check_close_timeout(&ends[n]);
 		if (ends[n].transport == NULL && ++ends[n].turns == 3)
 			model_end_close_socket(&ends[n]);
 	}
@@ -470,6 +516,7 @@ LOOP_TEST(random_calls_at_both_ends_fit_the_model, PROCESSES)
 	const char *count = getenv("FERRY_MODEL_WALKS");
 	uint32_t walks = count != NULL ? (uint32_t)strtoul(count, NULL, 0) : WALKS;
 	uint32_t first = support_seed();
+	int64_t start = clock_time();
 
 	for (uint32_t n = (uint32_t)_i; n < walks; n += PROCESSES) {
 		char command[128];
@@ -481,4 +528,5 @@ LOOP_TEST(random_calls_at_both_ends_fit_the_model, PROCESSES)
 		demand(count_open_fds() == fds_before, "%d descriptors, and %d before", count_open_fds(),
 		       fds_before);
 	}
+	clock_advance(start - clock_time()); /* check cannot report a test of more than 4,294 s */
 }

@@ -80,6 +80,7 @@ static void on_closed(struct model_end *end, int reason)
 	end->over = true;
 	end->reason = reason;
 	model_end_check_reason(end, reason);
+	model_end_drop_silent_producer(end);
 	demand(end->producer == NULL, "stop_producing did not run before FERRY_CHANNEL_CLOSED");
 	for (unsigned int i = 0; i < end->file_count; i++)
 		demand(end->files[i].finished, "file %u is not finished", i);

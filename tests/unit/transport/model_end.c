@@ -216,10 +216,12 @@ static void check_timeout(const struct model_end *end)
 	int64_t now = clock_time();
 	bool read = end->read_timeout != 0 && now - end->read_at >= end->read_timeout;
 	bool write = end->write_timeout != 0 && now - end->moved_at >= end->write_timeout;
-	/* A TCP connection that is closing waits that long for a peer that takes nothing. */
-	bool close = end->link == MODEL_TCP && end->closing && now - end->moved_at >= LINGER_USEC;
+	/* A TCP connection that is closing, perhaps with its peer, waits that long for a peer that takes nothing. */
+	bool closing = end->closing || end->other->half_closing || model_end_is_leaving(end->other);
+	bool linger = end->link == MODEL_TCP && closing && now - end->moved_at >= LINGER_USEC;
+	bool close = end->close_timeout != 0 && now - end->close_timeout_at >= end->close_timeout;
 
-	demand(read || write || close,
+	demand(read || write || linger || close,
 	       "a timeout; bytes came %lld us ago, and went %lld us ago; the timeouts are %lld and "
 	       "%lld us",
 	       (long long)(now - end->read_at), (long long)(now - end->moved_at),
@@ -263,10 +265,11 @@ static void on_lost(struct ferry_transport *transport, int reason, void *context
 
 	trace("%s: reason %d", end->name, reason);
 	model_end_check_reason(end, reason);
+	model_end_drop_silent_producer(end);
 	demand(end->producer == NULL, "stop_producing did not run before connection_lost");
 	for (unsigned int i = 0; i < end->file_count; i++)
 		demand(end->files[i].finished, "file %u is not finished", i);
-	if (!end->closing && reason == 0)
+	if (!end->closing && reason != -ECONNABORTED)
 		check_offered(end, "connection_lost");
 	model_end_take_input(end, SIZE_MAX);
 	end->over = true;
@@ -358,6 +361,12 @@ const struct ferry_file_callbacks model_file_callbacks = {.progress = on_progres
 
 /* ---- the producer ---- */
 
+/* Whether the connection may have ended for a producer that hears nothing of it. */
+static bool may_be_dropped(const struct model_end *end)
+{
+	return end->producer != NULL && end->producer->silent && model_may_refuse(end);
+}
+
 static struct model_end *enter_producer(struct model_producer *producer, const char *callback)
 {
 	struct model_end *end = producer->end;
@@ -381,7 +390,8 @@ static void on_resume(void *context)
 	} else {
 		demand(!producer->asked, "a pull producer is asked again before it has written");
 		model_end_look(end);
-		demand(end->stats.bytes_queued == 0 && end->stats.files_queued == 0,
+		demand(may_be_dropped(end) ||
+		           (end->stats.bytes_queued == 0 && end->stats.files_queued == 0),
 		       "a pull producer is asked while something is queued");
 		producer->asked = true;
 	}
@@ -413,6 +423,14 @@ static void on_stop(void *context)
 
 static const struct ferry_producer_callbacks producer_callbacks = {
     .resume_producing = on_resume, .pause_producing = on_pause, .stop_producing = on_stop};
+static const struct ferry_producer_callbacks silent_callbacks = {.resume_producing = on_resume,
+                                                                 .pause_producing = on_pause};
+
+void model_end_drop_silent_producer(struct model_end *end)
+{
+	if (end->producer != NULL && end->producer->silent)
+		end->producer = NULL;
+}
 
 void model_end_check_producer(struct model_end *end)
 {
@@ -422,6 +440,8 @@ void model_end_check_producer(struct model_end *end)
 	if (producer == NULL || end->transport == NULL)
 		return;
 	producer->asked = false;
+	if (may_be_dropped(end))
+		return;
 	model_end_look(end);
 	bufferevent_getwatermark(ferry_transport_get_bufferevent(end->transport), EV_WRITE, NULL,
 	                         &high);
@@ -433,16 +453,18 @@ void model_end_check_producer(struct model_end *end)
 
 void model_end_register_producer(struct model_end *end, enum ferry_producer_mode mode)
 {
-	if (end->producer_count == MODEL_PRODUCERS_MAX)
+	if (end->producer_count == MODEL_PRODUCERS_MAX || may_be_dropped(end))
 		return;
 	struct model_producer *before = end->producer;
 	struct model_producer *producer = &end->producers[end->producer_count++];
-	*producer = (struct model_producer){.end = end, .mode = mode};
+	*producer =
+	    (struct model_producer){.end = end, .mode = mode, .silent = support_random_below(4) == 0};
 	if (before == NULL)
 		end->producer = producer; /* it may be paused inside the call */
 	trace("%s: register_producer %s", end->name, mode == FERRY_PRODUCER_PUSH ? "push" : "pull");
-	int status = CALL(
-	    ferry_transport_register_producer(end->transport, &producer_callbacks, producer, mode));
+	int status = CALL(ferry_transport_register_producer(
+	    end->transport, producer->silent ? &silent_callbacks : &producer_callbacks, producer,
+	    mode));
 	demand((status == -EBUSY) == (before != NULL), "register_producer: %d", status);
 	demand(status == 0 || status == -EBUSY || status == -EPIPE, "register_producer: %d", status);
 	if (status == -EPIPE)
@@ -452,11 +474,13 @@ void model_end_register_producer(struct model_end *end, enum ferry_producer_mode
 void model_end_unregister_producer(struct model_end *end)
 {
 	struct model_producer *before = end->producer;
+	bool dropped = may_be_dropped(end);
 
 	trace("%s: unregister_producer", end->name);
 	end->producer = NULL;
 	int status = CALL(ferry_transport_unregister_producer(end->transport));
-	demand(status == (before != NULL ? 0 : -ENOENT), "unregister_producer: %d", status);
+	demand(status == (before != NULL ? 0 : -ENOENT) || (dropped && status == -ENOENT),
+	       "unregister_producer: %d", status);
 }
 
 /* ---- making and freeing ---- */
@@ -516,6 +540,7 @@ void model_end_detach(struct model_end *end)
 	if (status != 0)
 		return;
 	end->before = end->stats;
+	end->byte_limit = 0;
 	end->paused = false;
 	end->other->out.exact = false;
 	demand(ferry_transport_new(&end->transport, bev) == 0, "no transport");
@@ -533,6 +558,7 @@ void model_end_end_free(struct model_end *end)
 {
 	model_calls--;
 	freeing = NULL;
+	model_end_drop_silent_producer(end);
 	demand(end->producer == NULL, "stop_producing did not run in the free");
 }
 

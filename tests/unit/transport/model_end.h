@@ -51,6 +51,7 @@ struct model_producer {
 	enum ferry_producer_mode mode;
 	bool paused; /* push */
 	bool asked;  /* pull: and nothing was queued since */
+	bool silent; /* it has no stop_producing: the transport may have dropped it */
 };
 
 struct model_end {
@@ -81,6 +82,7 @@ struct model_end {
 	bool aborted;
 	bool in_output_cb;
 	size_t left; /* in the input, by the last data_received */
+	size_t byte_limit;
 
 	/* A bufferevent's. */
 	bool as_bufferevent; /* it never had a protocol */
@@ -100,8 +102,9 @@ struct model_end {
 
 	/* Timeouts, 0 for none, and the time at which they began to run at the earliest. */
 	int64_t read_timeout, write_timeout, close_timeout;
-	int64_t read_at, moved_at, closing_at;
-	int in_kernel; /* bytes that the peer has not read, or not acknowledged */
+	int64_t read_at, moved_at, closing_at, close_timeout_at;
+	unsigned int overdue; /* turns of the loop behind the close timeout */
+	int in_kernel;        /* bytes that the peer has not read, or not acknowledged */
 };
 
 /* The walk's random step, at this end. */
@@ -139,6 +142,9 @@ void model_end_detach(struct model_end *end);
 void model_end_set_protocol(struct model_end *end, bool half_close);
 void model_end_register_producer(struct model_end *end, enum ferry_producer_mode mode);
 void model_end_unregister_producer(struct model_end *end);
+
+/* The connection is over: a producer without stop_producing is no longer registered. */
+void model_end_drop_silent_producer(struct model_end *end);
 void model_end_free(struct model_end *end);
 
 /* Around ferry_channel_free(). */

@@ -32,7 +32,8 @@ bool model_may_refuse(const struct model_end *end)
 {
 	return end->closing || end->half_closing || end->aborted || end->over ||
 	       model_end_is_leaving(end->other) || end->other->half_closing ||
-	       end->write_timeout != 0 || end->read_timeout != 0;
+	       end->write_timeout != 0 || end->read_timeout != 0 ||
+	       end->other->write_timeout != 0; /* whose callback may be to come */
 }
 
 /* Whether the stream is open. A registered producer holds up its end. */
@@ -57,11 +58,28 @@ static void check_sending(struct model_end *end, int status, bool takes)
 		model_end_check_producer(end);
 }
 
+/* Whether that many bytes more are beyond the limit of an end that has one. */
+static bool is_beyond_limit(struct model_end *end, size_t length)
+{
+	if (end->byte_limit == 0 || length == 0)
+		return false;
+	model_end_look(end);
+	return end->stats.bytes_queued + length > end->byte_limit;
+}
+
+/* True: the write was refused because of the limit, and rightly. */
+static bool check_limit(const struct model_end *end, int status, bool beyond)
+{
+	demand(status != -ENOBUFS || beyond, "%s: a write under the limit is refused", end->name);
+	demand(status != 0 || !beyond, "%s: a write beyond the limit is queued", end->name);
+	return status == -ENOBUFS;
+}
+
 /* ---- bytes ---- */
 
 static void write_length(struct model_end *end, size_t length)
 {
-	bool takes = takes_output(end);
+	bool takes = takes_output(end), beyond = is_beyond_limit(end, length);
 	unsigned int item = model_stream_add(&end->out, length);
 
 	trace("%s: write %zu bytes, item %u", end->name, length, item);
@@ -70,6 +88,8 @@ static void write_length(struct model_end *end, size_t length)
 	                 : CALL(ferry_transport_write(end->transport, model_bytes(item), length));
 	if (status != 0)
 		model_stream_take_back(&end->out, item);
+	if (check_limit(end, status, beyond))
+		return;
 	if (length > 0 && (status != -EAGAIN || end->channel == NULL))
 		check_sending(end, status, takes);
 }
@@ -96,8 +116,8 @@ static struct evbuffer *make_buffer(unsigned int item, size_t length)
 
 static void send_buffer(struct model_end *end, unsigned int item, struct evbuffer *buffer)
 {
-	bool takes = takes_output(end);
 	size_t length = evbuffer_get_length(buffer);
+	bool takes = takes_output(end), beyond = is_beyond_limit(end, length);
 
 	int status = CALL(ferry_transport_write_buffer(end->transport, buffer));
 	if (status != 0)
@@ -106,7 +126,7 @@ static void send_buffer(struct model_end *end, unsigned int item, struct evbuffe
 	       "%s: write_buffer: %d, and %zu bytes are left", end->name, status,
 	       evbuffer_get_length(buffer));
 	evbuffer_free(buffer);
-	if (status != -EINVAL) /* a refused segment */
+	if (!check_limit(end, status, beyond) && status != -EINVAL) /* a refused segment */
 		check_sending(end, status, takes);
 }
 
@@ -406,4 +426,19 @@ void model_steer_file(struct model_end *end)
 		feed_file(file);
 	}
 	model_calls--;
+}
+
+/* ---- flushing ---- */
+
+void model_flush(struct model_end *end)
+{
+	int status = CALL(ferry_transport_flush(end->transport, &(struct timeval){0, 0}));
+
+	trace("%s: flush: %d", end->name, status);
+	demand(status == 0 || status == -ETIMEDOUT || status == -EAGAIN || model_may_refuse(end),
+	       "%s: flush: %d", end->name, status);
+	model_end_look(end);
+	demand(status != 0 || (end->stats.bytes_queued == 0 && end->stats.files_queued == 0),
+	       "%s: all is sent, and %llu bytes are queued", end->name,
+	       (unsigned long long)end->stats.bytes_queued);
 }

@@ -40,4 +40,7 @@ void model_send_file(struct model_end *end);
 /* Pauses, resumes or stops a file, or gives its source more bytes or an end. */
 void model_steer_file(struct model_end *end);
 
+/* ferry_transport_flush() of what the kernel takes now. */
+void model_flush(struct model_end *end);
+
 #endif
