@@ -295,9 +295,11 @@ int ferry_descriptor_to_bufferevent(struct bufferevent **out, struct ferry_descr
 	int status = require_stream_socket(descriptor);
 	if (status == 0)
 		status = adopt_bufferevent(out, descriptor->fd, base, options, NULL, 0);
-	if (status == 0)
-		descriptor->fd = -1;
-	return status;
+	if (status < 0)
+		return status;
+	evutil_make_socket_nonblocking(descriptor->fd);
+	descriptor->fd = -1;
+	return 0;
 }
 
 int ferry_descriptor_to_listener(struct evconnlistener **out, struct ferry_descriptor *descriptor,

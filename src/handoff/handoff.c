@@ -421,11 +421,9 @@ static int check_socket(const struct ferry_handoff *handoff)
 	return status;
 }
 
-int ferry_handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff *handoff,
-                                 struct event_base *base, int options)
+int handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff *handoff,
+                           struct event_base *base, int options)
 {
-	if (out == NULL || handoff == NULL || base == NULL)
-		return -EINVAL;
 	int status = check_socket(handoff);
 	if (status < 0)
 		return status;
@@ -433,6 +431,17 @@ int ferry_handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff 
 	    adopt_bufferevent(out, handoff->fd, base, options, handoff->bytes, handoff->bytes_length);
 	if (status == 0)
 		handoff->fd = -1;
+	return status;
+}
+
+int ferry_handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff *handoff,
+                                 struct event_base *base, int options)
+{
+	if (out == NULL || handoff == NULL || base == NULL)
+		return -EINVAL;
+	int status = handoff_to_bufferevent(out, handoff, base, options);
+	if (status == 0)
+		evutil_make_socket_nonblocking(bufferevent_getfd(*out));
 	return status;
 }
 

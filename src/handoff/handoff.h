@@ -102,6 +102,10 @@ int handoff_new_with_input(struct ferry_handoff **out, struct bufferevent *bev);
 /* Frees a handoff without its descriptor, which is the caller's. */
 void handoff_free_without_fd(struct ferry_handoff *handoff);
 
+/* ferry_handoff_to_bufferevent(), but a blocking socket stays one. */
+int handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff *handoff,
+                           struct event_base *base, int options);
+
 /* Takes the descriptor out of the loop while it is open, and drops the input. epoll keeps watching a descriptor that
  * is closed as long as a copy of it is open elsewhere. */
 void handoff_empty_bufferevent(struct bufferevent *bev);

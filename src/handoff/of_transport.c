@@ -1,13 +1,11 @@
 #include "handoff/handoff.h"
 
 #include <errno.h>
-#include <sys/socket.h>
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
 #include "ferry/transport.h"
-#include "kernel/socket.h"
 #include "transport/interface.h"
 
 /*
@@ -61,13 +59,6 @@ int ferry_handoff_from_transport(struct ferry_handoff **out, struct ferry_transp
 	return 0;
 }
 
-static int check_type(const struct ferry_handoff *handoff)
-{
-	int type = handoff->fd >= 0 ? socket_get_type(handoff->fd) : SOCK_STREAM;
-
-	return type >= 0 && type != SOCK_STREAM ? -EPROTOTYPE : 0;
-}
-
 int ferry_handoff_to_transport(struct ferry_transport **out, struct ferry_handoff *handoff,
                                struct event_base *base, int options)
 {
@@ -76,9 +67,7 @@ int ferry_handoff_to_transport(struct ferry_transport **out, struct ferry_handof
 	if (out == NULL || handoff == NULL || base == NULL)
 		return -EINVAL;
 	int fd = handoff->fd;
-	int status = check_type(handoff);
-	if (status == 0)
-		status = ferry_handoff_to_bufferevent(&bev, handoff, base, options);
+	int status = handoff_to_bufferevent(&bev, handoff, base, options);
 	if (status < 0)
 		return status;
 	status = ferry_transport_new(out, bev);

@@ -37,7 +37,6 @@ int adopt_bufferevent(struct bufferevent **out, int fd, struct event_base *base,
 		bufferevent_free(bev);
 		return status;
 	}
-	evutil_make_socket_nonblocking(fd);
 	*out = bev;
 	return 0;
 }

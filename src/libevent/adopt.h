@@ -10,19 +10,19 @@ struct event_base;
 
 /*
  * Sockets that another process has sent become libevent's objects. The caller has inspected them. On
- * success the object owns the descriptor, which is then non-blocking. On failure the caller still owns
- * it, and it is unchanged.
+ * success the object owns the descriptor. On failure the caller still owns it, and it is unchanged.
  */
 
 /*
- * Makes a bufferevent with `length` bytes in its input, which were read from the socket before.
+ * Makes a bufferevent with `length` bytes in its input, which were read from the socket before. The caller makes the
+ * socket non-blocking.
  *   -ENOMEM  out of memory, or BEV_OPT_THREADSAFE is given and libevent has no locks
  * With bytes, also the errors of rearm_offer_input().
  */
 int adopt_bufferevent(struct bufferevent **out, int fd, struct event_base *base, int options,
                       const void *bytes, size_t length);
 
-/* Makes a listener. The socket's backlog stays unchanged. -ENOMEM. */
+/* Makes a listener. The socket becomes non-blocking; its backlog stays unchanged. -ENOMEM. */
 int adopt_listener(struct evconnlistener **out, int fd, struct event_base *base,
                    evconnlistener_cb callback, void *context, unsigned int flags);
 

@@ -13,12 +13,16 @@ static const unsigned int space_min = 960;
 static const unsigned int space_first = 4096;
 static const unsigned int space_max = 256 * 1024;
 
+/* Now and then a try is made although the last one found nothing. */
+static const unsigned char untried_max = 8;
+
 /* Above, copying costs more than the second call of fd_ahead_look_far(). */
 static const unsigned int look_copies_max = 16 * 1024;
 
 void incoming_init(struct incoming *incoming, bool is_socket)
 {
 	incoming->space = space_first;
+	incoming->tries_behind_fds = true;
 	incoming->is_socket = is_socket;
 }
 
@@ -97,6 +101,23 @@ static void note_cleared(struct incoming *incoming, ssize_t length, size_t room)
 	}
 }
 
+/* Whether another read is worth a try after one that has brought descriptors. Otherwise the loop's next turn reads
+ * what is there. */
+static bool tries_more(struct incoming *incoming)
+{
+	incoming->trying = incoming->tries_behind_fds || ++incoming->untried == untried_max;
+	if (incoming->trying)
+		incoming->untried = 0;
+	return incoming->trying;
+}
+
+static void note_try(struct incoming *incoming, ssize_t length)
+{
+	if (incoming->trying)
+		incoming->tries_behind_fds = length > 0;
+	incoming->trying = false;
+}
+
 ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input, size_t max,
                       struct ancillary *ancillary, bool *maybe_more)
 {
@@ -127,8 +148,9 @@ ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input,
 		evbuffer_commit_space(input, vectors, count);
 	}
 	evbuffer_freeze(input, 0);
-	/* The kernel ends a read at a descriptor: more bytes may wait behind it. */
-	*maybe_more = length == (ssize_t)space || length == -EBUSY || incoming->next > 0 ||
-	              ancillary->count > 0 || ancillary->truncated;
+	note_try(incoming, length);
+	*maybe_more = length == (ssize_t)space || length == -EBUSY || incoming->next > 0;
+	if (!*maybe_more && (ancillary->count > 0 || ancillary->truncated))
+		*maybe_more = tries_more(incoming);
 	return length;
 }

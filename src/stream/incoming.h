@@ -23,7 +23,12 @@ struct incoming {
 	unsigned int space; /* room for the next read; grows and shrinks with what arrives */
 	bool is_socket;     /* recvmsg(2), not readv(2) */
 	bool exact;         /* positions are found, as `support` permits */
-	bool undelivered;   /* bytes have been read that the user was not offered */
+	/* A read ends at descriptors, and more may be behind them. Whether another read is worth a try is learnt from
+	 * the last one: alone, a message with descriptors would cost a call that finds nothing. */
+	bool tries_behind_fds; /* the last try found something */
+	bool trying;
+	unsigned char untried; /* number of reads since then without a try */
+	bool undelivered;      /* bytes have been read that the user was not offered */
 	enum fd_ahead_support support;
 	size_t
 	    clear; /* bytes in the socket that are known to have no descriptors behind the first of them */

@@ -180,8 +180,8 @@ int transport_examine_socket(struct ferry_transport *transport, int fd)
 		return -EPROTOTYPE;
 	if (domain != AF_UNIX && stream->marks.fd_count > 0)
 		return -EOPNOTSUPP;
-	if (socket_get_cookie(fd, &cookie) < 0)
-		cookie = 0; /* before Linux 4.6 */
+	if (domain != AF_UNIX || socket_get_cookie(fd, &cookie) < 0)
+		cookie = 0; /* not needed; or before Linux 4.6 */
 	if (evutil_make_socket_nonblocking(fd) < 0)
 		return -errno;
 

@@ -4,7 +4,7 @@ bench_handoff makes, apart from epoll_wait.
 
     handoff_calls.py BENCH_HANDOFF [BATCHES]
 
-Fails when a handoff takes more than 12. 77: there is no strace, or it may not trace.
+Fails when a handoff takes more than 11. 77: there is no strace, or it may not trace.
 """
 
 import collections
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-MOST = 12
+MOST = 11
 BATCH = 1000
 
 CALL = re.compile(r"^\d+ +(?:<\.\.\. (\w+) resumed>|(\w+)\()")
