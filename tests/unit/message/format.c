@@ -245,7 +245,7 @@ static bool sequence_has_arrived(void *argument)
 	/* Sends some at a time: the queues stay short, and the two ends are at different positions. */
 	unsigned int burst = 1 + support_random_below(20);
 	while (burst-- > 0 && sequence.sent < sequence.count &&
-	       stats_of(inbox_transport(&inbox)).fds_queued < 300)
+	       stats_of(inbox_transport(&inbox)).fds_queued < 100)
 		send_in_sequence(sequence.sent++);
 	ck_assert_uint_eq(second_inbox.lost + inbox.lost, 0);
 	return second_inbox.count == sequence.count;
