@@ -3,6 +3,7 @@
 #include "programs/ferry-proxy/child_process.h"
 #include "programs/ferry-proxy/service.h"
 #include "programs/shared/program.h"
+#include "programs/shared/socket_transport.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -207,21 +208,6 @@ static void drain_worker(struct member *member)
 
 /* ---- processes of the proxy ---- */
 
-static struct ferry_transport *make_transport(struct event_base *base, int fd)
-{
-	struct ferry_transport *transport;
-	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
-	if (bev == NULL) {
-		close(fd);
-		return NULL;
-	}
-	if (ferry_transport_new(&transport, bev) < 0) {
-		bufferevent_free(bev);
-		return NULL;
-	}
-	return transport;
-}
-
 static int process_started(struct worker_process *process, int channel, void *context)
 {
 	struct service *service = context;
@@ -235,8 +221,9 @@ static int process_started(struct worker_process *process, int channel, void *co
 	/* The name of the former process in this place, for the same share of the keys. */
 	snprintf(member->name, sizeof(member->name), "%s-%u", service->conf->name, process->place + 1);
 	process->owner = member;
-	struct ferry_transport *transport = make_transport(service->services->base, channel);
-	return transport != NULL ? add_worker(member, transport) : -ENOMEM;
+	struct ferry_transport *transport;
+	int status = socket_transport_new(&transport, service->services->base, channel);
+	return status == 0 ? add_worker(member, transport) : status;
 }
 
 static void drain_process(struct worker_process *process, void *context)

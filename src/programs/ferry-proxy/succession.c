@@ -2,15 +2,16 @@
 
 #include "programs/shared/client_address.h"
 #include "programs/shared/program.h"
+#include "programs/shared/socket_transport.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/queue.h>
 #include <sys/socket.h>
 
-#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
@@ -57,16 +58,9 @@ static int connect_to(int listener)
 static int add_worker(struct successor *successor, struct event_base *base, int fd)
 {
 	struct ferry_transport *transport;
-	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
-	if (bev == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
-	int status = ferry_transport_new(&transport, bev);
-	if (status < 0) {
-		bufferevent_free(bev);
+	int status = socket_transport_new(&transport, base, fd);
+	if (status < 0)
 		return status;
-	}
 	status = ferry_dispatcher_add_worker(NULL, successor->dispatcher, transport, NULL);
 	if (status < 0)
 		ferry_transport_free(transport);
@@ -139,8 +133,8 @@ void successor_free(struct successor *successor)
 /* ---- the new proxy ---- */
 
 struct predecessor {
+	LIST_ENTRY(predecessor) link;
 	struct predecessors *predecessors;
-	struct predecessor *next;
 	struct ferry_worker *worker;
 };
 
@@ -148,7 +142,7 @@ struct predecessors {
 	struct ferry_listener *listener;
 	const struct predecessors_callbacks *callbacks;
 	void *context;
-	struct predecessor *first;
+	LIST_HEAD(, predecessor) all;
 };
 
 /* A handoff of this process's own, with the descriptor and the unread bytes of a received one. */
@@ -190,10 +184,7 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 
 static void free_predecessor(struct predecessor *predecessor)
 {
-	struct predecessor **link = &predecessor->predecessors->first;
-	while (*link != predecessor)
-		link = &(*link)->next;
-	*link = predecessor->next;
+	LIST_REMOVE(predecessor, link);
 	ferry_worker_free(predecessor->worker);
 	free(predecessor);
 }
@@ -225,7 +216,7 @@ static void predecessor_came(struct ferry_listener *listener, struct ferry_trans
 		ferry_transport_free(transport);
 		return;
 	}
-	*predecessor = (struct predecessor){.predecessors = predecessors, .next = predecessors->first};
+	predecessor->predecessors = predecessors;
 	int status = ferry_worker_new(&predecessor->worker, transport, &callbacks, predecessor);
 	if (status < 0) {
 		program_log("refused the connections of the old proxy: %s", strerror(-status));
@@ -233,7 +224,7 @@ static void predecessor_came(struct ferry_listener *listener, struct ferry_trans
 		free(predecessor);
 		return;
 	}
-	predecessors->first = predecessor;
+	LIST_INSERT_HEAD(&predecessors->all, predecessor, link);
 }
 
 int predecessors_new(struct predecessors **out, struct event_base *base, int listener,
@@ -263,7 +254,7 @@ void predecessors_stop_accepting(struct predecessors *predecessors)
 
 bool predecessors_are_gone(const struct predecessors *predecessors)
 {
-	return predecessors == NULL || predecessors->first == NULL;
+	return predecessors == NULL || LIST_EMPTY(&predecessors->all);
 }
 
 void predecessors_free(struct predecessors *predecessors)
@@ -272,8 +263,8 @@ void predecessors_free(struct predecessors *predecessors)
 		return;
 	predecessors_stop_accepting(predecessors);
 	struct predecessor *next;
-	for (struct predecessor *each = predecessors->first; each != NULL; each = next) {
-		next = each->next;
+	for (struct predecessor *each = LIST_FIRST(&predecessors->all); each != NULL; each = next) {
+		next = LIST_NEXT(each, link);
 		ferry_worker_free(each->worker);
 		free(each);
 	}

@@ -1,13 +1,13 @@
 #include "programs/ferry-worker/channels.h"
 
 #include "programs/shared/program.h"
+#include "programs/shared/socket_transport.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
@@ -196,16 +196,9 @@ static void retry_connect(evutil_socket_t fd, short what, void *context)
 static int add_inherited_channel(struct channels *channels, int fd)
 {
 	struct ferry_transport *transport;
-	struct bufferevent *bev = bufferevent_socket_new(channels->base, fd, BEV_OPT_CLOSE_ON_FREE);
-	if (bev == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
-	int status = ferry_transport_new(&transport, bev);
-	if (status < 0) {
-		bufferevent_free(bev);
+	int status = socket_transport_new(&transport, channels->base, fd);
+	if (status < 0)
 		return status;
-	}
 	status = add_channel(channels, transport);
 	if (status < 0)
 		ferry_transport_free(transport);
