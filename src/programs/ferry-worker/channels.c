@@ -19,6 +19,7 @@ struct channel {
 	struct ferry_worker *worker;
 	unsigned long number;
 	bool drained; /* the proxy sends no more */
+	bool scarce;  /* no credit is left */
 };
 
 struct channels {
@@ -83,8 +84,23 @@ static void return_failed(struct ferry_worker *worker, uint64_t id, struct ferry
 	channel->channels->callbacks->kept(handoff, &tag, channel->channels->context);
 }
 
+static void set_scarce(struct channel *channel, bool scarce)
+{
+	if (channel->scarce == scarce)
+		return;
+	channel->scarce = scarce;
+	channel->channels->callbacks->scarce(scarce, channel->channels->context);
+}
+
+static void credits_scarce(struct ferry_worker *worker, bool scarce, void *context)
+{
+	(void)worker;
+	set_scarce(context, scarce);
+}
+
 static void free_channel(struct channel *channel)
 {
+	set_scarce(channel, false);
 	struct channel **link = &channel->channels->first;
 	while (*link != channel)
 		link = &(*link)->next;
@@ -118,6 +134,7 @@ static int add_channel(struct channels *channels, struct ferry_transport *transp
 	                                                        .drain_requested = drain_requested,
 	                                                        .recall_requested = recall_requested,
 	                                                        .return_failed = return_failed,
+	                                                        .credits_scarce = credits_scarce,
 	                                                        .dispatcher_lost = dispatcher_lost};
 	struct channel *channel = malloc(sizeof(*channel));
 	if (channel == NULL)

@@ -24,6 +24,9 @@ struct channels_callbacks {
 	/* The proxy has not got a connection that was returned: it is this worker's. The callee owns the handoff. */
 	void (*kept)(struct ferry_handoff *handoff, const struct connection_tag *tag, void *context);
 
+	/* A channel has no credit left, or has some again. */
+	void (*scarce)(bool scarce, void *context);
+
 	/* A channel has been drained, or has ended. */
 	void (*changed)(void *context);
 };

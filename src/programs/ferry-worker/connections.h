@@ -10,7 +10,7 @@
  *
  * A connection that idles goes back to the proxy that it came from, which routes its next request anew: after
  * `keep`; at once if each request has a route of its own, if the proxy asks for it, if the worker drains, or if it
- * has few credits left. It is LEAVING for the rest of that turn of the loop.
+ * has no credit left. It is LEAVING for the rest of that turn of the loop.
  *
  * While the process has no descriptor for the file, the request waits some seconds before it is ANSWERING.
  *
@@ -51,7 +51,7 @@ struct connections {
 	struct timeval head_timeout;   /* from the first byte of a head to its last */
 	struct timeval linger_timeout; /* from the last byte sent to the close */
 	struct timeval keep;           /* from an answer to the return; 0: none */
-	size_t many;                   /* with as many connections none is kept */
+	unsigned int scarce;           /* channels without a free credit; then none is kept */
 	bool draining;                 /* from now on none is kept */
 	bool closes_idle;              /* set by connections_close_idle() */
 	struct access_log *access_log; /* NULL: none */
@@ -74,6 +74,9 @@ struct connections {
  * transport, also on failure; `ended` follows only after 0. */
 int connections_serve(struct connections *connections, struct ferry_transport *transport,
                       const char *name, bool routes_each, const struct connection_tag *tag);
+
+/* A channel has no credit left, or has some again: returns the connections that idle, so that others can come. */
+void connections_set_scarce(struct connections *connections, bool scarce);
 
 /* Returns the connections of a channel that idle, spread over a time, and the others when they idle next. */
 void connections_recall(struct connections *connections, unsigned long channel,

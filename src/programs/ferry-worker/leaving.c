@@ -22,7 +22,7 @@ bool connection_is_to_leave(const struct connection *connection)
 {
 	const struct connections *connections = connection->connections;
 	bool at_once = connection->routes_each || connection->recalled || connections->draining ||
-	               connections->count >= connections->many ||
+	               connections->scarce > 0 ||
 	               (connections->keep.tv_sec == 0 && connections->keep.tv_usec == 0);
 	/* A client that has ended its half, and has sent no more, waits for the close. */
 	bool over = connection->input_over && evbuffer_get_length(connection_input(connection)) == 0;
@@ -85,6 +85,25 @@ void connection_give_back(struct connection *connection)
 		connection_remove(connection);
 	else
 		take_back(connection, handoff);
+}
+
+static void return_idle(struct connections *connections)
+{
+	struct connection *next;
+	for (struct connection *connection = connections->first; connection != NULL;
+	     connection = next) {
+		next = connection->next;
+		if (connection_is_idle(connection) && can_return(connection))
+			connection_give_back(connection);
+	}
+}
+
+void connections_set_scarce(struct connections *connections, bool scarce)
+{
+	if (!scarce)
+		connections->scarce--;
+	else if (connections->scarce++ == 0)
+		return_idle(connections);
 }
 
 void connections_recall(struct connections *connections, unsigned long channel,

@@ -148,11 +148,18 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 	end_if_done(worker);
 }
 
+static void credits_scarce(bool scarce, void *context)
+{
+	struct worker *worker = context;
+	connections_set_scarce(&worker->connections, scarce);
+}
+
 static int run_worker(struct worker *worker, const struct channels_options *options)
 {
 	static const struct channels_callbacks callbacks = {.taken = client_taken,
 	                                                    .recalled = recalled,
 	                                                    .kept = client_kept,
+	                                                    .scarce = credits_scarce,
 	                                                    .changed = channels_changed};
 	struct event_base *base = worker->connections.base;
 	int status = channels_new(&worker->channels, base, options, &callbacks, worker);
@@ -379,7 +386,6 @@ int main(int argc, char **argv)
 		unsigned long fds = program_raise_descriptor_limit();
 		/* A client needs two: its socket, and the file in its stream. */
 		options.channels.credits = fds > SPARE_FDS + 2 ? (unsigned int)(fds - SPARE_FDS) / 2 : 1;
-		worker.connections.many = options.channels.credits / 4 * 3 + 1;
 		program_print_ferry_log();
 		if (options.channels.fd >= 0)
 			fcntl(options.channels.fd, F_SETFD, FD_CLOEXEC);
