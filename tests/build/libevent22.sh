@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds libevent 2.2 from SOURCE, a source tree of it, and ferry with that libevent; then runs the unit tests and the
-# battery.
+# battery. Needs what tests/install-packages.sh installs for the tests.
 # Usage: libevent22.sh SOURCE [DIR [ARGUMENT...]]   (DIR: build/libevent22; the arguments are for ferry's cmake)
 set -eu
 
@@ -17,7 +17,7 @@ work=$(cd "$work" && pwd)
 
 cmake -G Ninja -S "$source" -B "$work/libevent" -D CMAKE_BUILD_TYPE=RelWithDebInfo -D EVENT__LIBRARY_TYPE=SHARED \
 	-D EVENT__DISABLE_TESTS=ON -D EVENT__DISABLE_SAMPLES=ON -D EVENT__DISABLE_BENCHMARK=ON \
-	-D EVENT__DISABLE_OPENSSL=ON -D EVENT__DISABLE_MBEDTLS=ON -D CMAKE_INSTALL_PREFIX="$work/installed"
+	-D EVENT__DISABLE_MBEDTLS=ON -D CMAKE_INSTALL_PREFIX="$work/installed"
 cmake --build "$work/libevent"
 cmake --install "$work/libevent"
 

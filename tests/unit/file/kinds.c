@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -106,6 +107,20 @@ LOOP_TEST(devices_are_sent_as_long_as_was_asked_for, LINK_KINDS)
 	close_link();
 }
 
+/* Not before Linux 6.5. */
+static bool sendfile_reads_zeros(void)
+{
+	int fds[2], zeros = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	off_t offset = 0;
+
+	make_pair(PAIR_UNIX, fds);
+	bool reads = sendfile(fds[0], zeros, &offset, 1) == 1;
+	close(zeros);
+	close(fds[0]);
+	close(fds[1]);
+	return reads;
+}
+
 LOOP_TEST(a_file_without_end_takes_its_share_of_each_turn_and_can_be_stopped, 2 * LINK_KINDS)
 {
 	open_link(_i % LINK_KINDS);
@@ -131,7 +146,8 @@ LOOP_TEST(a_file_without_end_takes_its_share_of_each_turn_and_can_be_stopped, 2 
 
 	ck_assert_int_eq(file.status, -ECANCELED);
 	ck_assert_uint_ge(file.sent, before);
-	ck_assert_int_eq(method, copy != 0 ? FERRY_FILE_BY_COPY : FERRY_FILE_BY_SENDFILE);
+	bool copied = copy != 0 || !sendfile_reads_zeros();
+	ck_assert_int_eq(method, copied ? FERRY_FILE_BY_COPY : FERRY_FILE_BY_SENDFILE);
 	compared = arrived_length - strlen("trailer");
 	expect_text("trailer");
 	expect_end();
