@@ -97,7 +97,8 @@ struct ferry_line_callbacks {
  * that an earlier protocol has left in the input are the beginning of the first line.
  *
  * At first the delimiter is "\n", a line has up to 16384 bytes, a longer one loses the connection, and raw
- * mode is off.
+ * mode is off. A read high-water mark of the bufferevent that is not above an unfinished line is raised to what the
+ * longest line needs.
  *
  * @param[out] out the stream
  * @param transport a transport of any kind; in line mode nothing else may take bytes from its input

@@ -147,6 +147,20 @@ static void report_peer_end(struct ferry_line_stream *stream, const struct evbuf
 		transport_close_with_peer(transport);
 }
 
+/* If an unfinished line fills the input up to the high-water mark, libevent reads no more, and runs the read callback
+ * without end: raises the mark to the longest line. */
+static void make_room_for_line(const struct ferry_line_stream *stream, const struct evbuffer *input)
+{
+	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
+	const struct line_scanner *scanner = &stream->scanner;
+	size_t low, high;
+
+	if (bufferevent_getwatermark(bev, EV_READ, &low, &high) == 0 && high > 0 &&
+	    evbuffer_get_length(input) >= high)
+		bufferevent_setwatermark(bev, EV_READ, low,
+		                         scanner->max_length + scanner->delimiter_length + 1);
+}
+
 static void deliver_lines(struct ferry_line_stream *stream, struct evbuffer *input)
 {
 	bool more = true;
@@ -155,6 +169,8 @@ static void deliver_lines(struct ferry_line_stream *stream, struct evbuffer *inp
 	while (more && may_deliver_lines(stream))
 		more = stream->raw ? deliver_raw(stream, input) : deliver_line(stream, input);
 	stream->delivering = false;
+	if (!stream->raw && may_deliver_lines(stream))
+		make_room_for_line(stream, input);
 	if (stream->peer_ended)
 		report_peer_end(stream, input);
 }

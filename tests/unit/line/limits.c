@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <event2/bufferevent.h>
 #include <event2/thread.h>
 
 #include "line_reader.h"
@@ -21,6 +22,37 @@ LOOP_TEST(a_line_of_the_longest_length_arrives, READER_WAYS)
 	set_max(5, FERRY_LINE_LOSE);
 	far_text("12345\n1234\n");
 	expect_story("M[12345][1234]");
+	close_reader();
+}
+
+static struct bufferevent *reader_bev(void)
+{
+	return ferry_transport_get_bufferevent(reader.transport);
+}
+
+LOOP_TEST(a_high_water_mark_below_a_line_does_not_stop_the_reading, READER_WAYS)
+{
+	open_reader(_i);
+	bufferevent_setwatermark(reader_bev(), EV_READ, 0, 4);
+	far_text("1234");
+	expect_story("M");
+	far_text("5678\n12\n");
+	expect_story("M[12345678][12]");
+	close_reader();
+}
+
+LOOP_TEST(a_high_water_mark_below_a_line_leaves_the_limit_in_place, READER_WAYS)
+{
+	open_reader(_i);
+	set_max(5, FERRY_LINE_SKIP);
+	set_delimiter("\r\n");
+	bufferevent_setwatermark(reader_bev(), EV_READ, 0, 1);
+	far_text("12345");
+	expect_story("M");
+	far_text("6789\r");
+	expect_story("M<12345>");
+	far_text("\n12345\r\n");
+	expect_story("M<12345>[12345]");
 	close_reader();
 }
 
