@@ -7,6 +7,7 @@
 #include "handoff/books.h"
 #include "handoff/choice.h"
 #include "handoff/dispatcher_worker.h"
+#include "handoff/preference.h"
 #include "kernel/clock.h"
 
 /*
@@ -220,7 +221,8 @@ static void destroy_dispatcher(struct ferry_dispatcher *dispatcher)
 	struct ferry_dispatcher_worker *worker;
 	struct ferry_handoff *handoff;
 
-	books_enter(dispatcher); /* for good */
+	books_enter(dispatcher);      /* for good */
+	preference_close(dispatcher); /* no worker is chosen any more: none need inherit keys */
 	while ((worker = TAILQ_FIRST(&dispatcher->workers)) != NULL)
 		dispatcher_worker_end(worker, -ECANCELED);
 	while ((handoff = TAILQ_FIRST(&dispatcher->queue)) != NULL) {

@@ -56,7 +56,8 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 	struct served *served = malloc(sizeof(*served));
 
 	ferry_handoff_get_info(handoff, &info);
-	bench_need(served != NULL, "malloc");
+	if (served == NULL)
+		exit(EXIT_FAILURE);
 	*served = (struct served){worker, info.id};
 	bench_need(ferry_handoff_to_bufferevent(&bev, handoff, base, BEV_OPT_CLOSE_ON_FREE) == 0,
 	           "to_bufferevent");
