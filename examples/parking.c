@@ -65,8 +65,8 @@ static int answer(struct ferry_handoff *handoff)
 	const void *blob = ferry_handoff_get_blob(handoff, &size);
 	memcpy(line, bytes, length);
 	const char *end = memchr(line, '\n', length);
-	if (end ==
-	    NULL) /* half a line: more has come behind the filter's read, which goes on with it */
+	/* Half a line: more has come behind the filter's read. Parked again, it goes back to the filter. */
+	if (end == NULL)
 		return length < sizeof(line) ? 0 : -EMSGSIZE;
 	memcpy(&number, blob, size);
 	number++;
