@@ -114,6 +114,91 @@ class Upgraded(Case):
         self.assert_serves(proxy)
 
 
+class Idle(Case):
+    """Idle connections, while the processes come and go in an unusual order."""
+
+    SIZE = 16 * 1024 * 1024
+
+    def idle(self, proxy, count):
+        clients = contextlib.ExitStack()
+        self.addCleanup(clients.close)
+        idle = [clients.enter_context(proxy.client()) for _ in range(count)]
+        for client in idle:
+            self.assertEqual(client.ask("/").body, b"hello")
+        harness.wait_until(lambda: proxy.metric("ferry_proxy_idle ") == count, "they idle")
+        return idle
+
+    def slow(self, proxy):
+        """A client that has read the head of a large answer."""
+        proxy.put("large", b"x" * self.SIZE)
+        client = proxy.client()
+        self.addCleanup(client.socket.close)
+        client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.read_head()
+        return client
+
+    def read_rest(self, client):
+        while len(client.input) < self.SIZE:
+            self.assertTrue(client.read_more())
+        self.assertEqual(client.input, b"x" * self.SIZE)
+        client.input = b""
+
+    def test_what_a_killed_proxy_was_to_get_goes_to_the_next_one(self):
+        proxy = self.start("--keep", "0", workers=1)
+        client = self.slow(proxy)
+        first = proxy.upgrade()
+        second = proxy.upgrade()
+        os.kill(second, signal.SIGKILL)
+        proxy.wait_for(rf"the new proxy \(pid {second}\) killed by signal 9")
+        self.read_rest(client)
+        self.assertEqual(client.ask("/").body, b"hello")
+        self.assertEqual(proxy.wait_for_end(first), 0)
+
+    def test_what_nobody_would_take_is_closed(self):
+        proxy = self.start("--keep", "0", workers=1)
+        client = self.slow(proxy)
+        first = proxy.pid
+        proxy.upgrade()
+        os.kill(proxy.pid, signal.SIGKILL)
+        proxy.wait_for("the new proxy has gone: idle connections are closed: Connection refused")
+        self.read_rest(client)
+        self.assertTrue(client.at_end())
+        self.assertEqual(client.input, b"")
+        self.assertEqual(proxy.wait_for_end(first), 0)
+        proxy.killed = True
+
+    def test_a_new_proxy_that_listens_for_no_connections_gets_none(self):
+        proxy = self.start(workers=1)  # only for its directory
+        config = proxy.directory / "own.conf"
+        control = f"control {proxy.directory}/own.sock\n"
+        text = f"listen 127.0.0.1:0\nkeep 0\nservice www root={proxy.root} workers=1\n"
+        config.write_text(control + text)
+        other = harness.Child(proxy.directory, "ferry-proxy", "--config", config, emulated=True)
+        self.addCleanup(other.kill)
+        other.wait_for("listening ")
+        with harness.Client(int(other.text().split("listening 127.0.0.1:")[1].split()[0])) as client:
+            self.assertEqual(client.ask("/").body, b"hello")
+            config.write_text(text)
+            other.process.send_signal(signal.SIGUSR2)
+            other.wait_for("idle connections are closed: Operation not supported")
+            self.addCleanup(os.kill, int(other.text().split("the new proxy (pid ")[1].split(")")[0]),
+                            signal.SIGTERM)
+            self.assertTrue(client.at_end())
+            self.assertEqual(client.input, b"")
+        self.assertEqual(other.process.wait(harness.DEADLINE), 0)
+
+    def test_sigterm_closes_idle_connections_at_once(self):
+        proxy = self.start("--keep", "0", workers=1)
+        idle = self.idle(proxy, 5)
+        client = self.slow(proxy)
+        proxy.signal(signal.SIGTERM)
+        for each in idle:
+            self.assertTrue(each.at_end())
+            self.assertEqual(each.input, b"")
+        self.assertFalse(proxy.has_ended())
+        self.read_rest(client)
+
+
 class Refused(Case):
     def test_a_bad_configuration_leaves_the_old_proxy_serving(self):
         proxy = self.start(config="listen 127.0.0.1:0\nservice www root={root} workers=1\n")

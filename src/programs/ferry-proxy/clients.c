@@ -278,6 +278,11 @@ void clients_give_idle(struct clients *clients, idle_client_cb give, void *conte
 	idle_clients_give(clients->idle, give, context);
 }
 
+void clients_close_idle(struct clients *clients)
+{
+	idle_clients_close(clients->idle);
+}
+
 static int describe_client(struct ferry_handoff *handoff, const struct conf_service *service,
                            const struct client_address *address, bool routes_each)
 {

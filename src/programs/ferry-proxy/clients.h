@@ -44,6 +44,9 @@ void clients_take_idle(struct clients *clients, struct ferry_handoff *handoff,
 /* Gives the connections of idle clients away, each with `give`, which owns the handoff. */
 void clients_give_idle(struct clients *clients, idle_client_cb give, void *context);
 
+/* Closes the connections of idle clients that have sent nothing of a request, in a later turn of the loop. */
+void clients_close_idle(struct clients *clients);
+
 /* Answers a client whose connection no worker has taken: 503. Steals its descriptor. */
 void clients_take_back(struct clients *clients, struct ferry_handoff *handoff);
 

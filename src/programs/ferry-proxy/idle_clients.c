@@ -76,6 +76,11 @@ bool idle_clients_drop_one(struct idle_clients *idle)
 	return ferry_parking_evict(idle->parking, 1) > 0;
 }
 
+void idle_clients_close(struct idle_clients *idle)
+{
+	ferry_parking_evict(idle->parking, UINT_MAX);
+}
+
 void idle_clients_give(struct idle_clients *idle, idle_client_cb give, void *context)
 {
 	struct ferry_handoff *handoff;

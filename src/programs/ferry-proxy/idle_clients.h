@@ -29,6 +29,9 @@ void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
 /* Closes the one that idles longest, in a later turn of the loop. False: there is none. */
 bool idle_clients_drop_one(struct idle_clients *idle);
 
+/* Closes those that have sent nothing, in a later turn of the loop. */
+void idle_clients_close(struct idle_clients *idle);
+
 /* Gives all of them away. */
 void idle_clients_give(struct idle_clients *idle, idle_client_cb give, void *context);
 

@@ -135,6 +135,7 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 	proxy->upgrade = NULL;
 	stop_accepting(proxy);
 	clients_drop_readers(proxy->clients);
+	clients_close_idle(proxy->clients);
 	predecessors_free(proxy->predecessors);
 	proxy->predecessors = NULL;
 	if (proxy->state == DISMISSING)
@@ -144,33 +145,45 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 	check_again(proxy);
 }
 
-/* A connection has no request under way. After a takeover the new proxy waits for the next one; a proxy that ends
- * closes it. */
+/* A connection has no request under way. After a takeover the new proxy waits for the next one; without one, a proxy
+ * that ends closes it. */
 static void client_idles(struct ferry_handoff *handoff, const struct client_address *address,
                          void *context)
 {
 	struct proxy *proxy = context;
 	if (successor_give(proxy->successor, handoff, address) == 0)
 		return;
-	if (proxy->state == STOPPING || proxy->state == DISMISSING)
-		ferry_handoff_free(handoff);
-	else
+	if (proxy->state == SERVING)
 		clients_take_idle(proxy->clients, handoff, address);
+	else
+		ferry_handoff_free(handoff);
 }
 
+static int reach_successor(struct proxy *proxy, bool listens)
+{
+	if (!listens)
+		return -EOPNOTSUPP;
+	return successor_new(&proxy->successor, proxy->base, proxy->wanted.connections.fd);
+}
+
+/* Another proxy serves from now on. `listens`: on the socket for the connections, too. */
+static void hand_over(struct proxy *proxy, bool listens)
+{
+	int status = reach_successor(proxy, listens && proxy->wanted.connections.name[0] != '\0');
+	if (status < 0)
+		program_log("idle connections are closed: %s", strerror(-status));
+	stop_accepting(proxy);
+	if (proxy->state == SERVING)
+		proxy->state = HANDING_OVER;
+	clients_give_idle(proxy->clients, client_idles, proxy);
+	check_again(proxy);
+}
+
+/* A socket that is still in the set was not taken over: nobody but this process would accept on it. */
 static void was_taken_over(void *context)
 {
 	struct proxy *proxy = context;
-	int status = proxy->wanted.connections.name[0] == '\0'
-	                 ? -ENOENT
-	                 : successor_new(&proxy->successor, proxy->base, proxy->wanted.connections.fd);
-	if (status < 0)
-		program_log("idle connections stay here: %s", strerror(-status));
-	stop_accepting(proxy);
-	clients_give_idle(proxy->clients, client_idles, proxy);
-	if (proxy->state == SERVING)
-		proxy->state = HANDING_OVER;
-	check_again(proxy);
+	hand_over(proxy, ferry_socket_set_find(proxy->set, proxy->wanted.connections.name) < 0);
 }
 
 /* ---- signals ---- */
@@ -356,7 +369,7 @@ static void takeover_ended(int status, void *context)
 		return;
 	proxy->failed = true;
 	if (proxy->state == SERVING)
-		was_taken_over(proxy);
+		hand_over(proxy, status < 0);
 	else
 		end_proxy(proxy, true);
 }

@@ -21,33 +21,26 @@ static const struct timeval patience = {.tv_sec = 30};
 /* Connections that wait for the new proxy to read. */
 enum { QUEUE_LIMIT = 1000000 };
 
+/* The most proxies that are connected to: each after the first one because the one before has ended. */
+enum { MOST_SUCCESSORS = 10 };
+
 /* ---- the old proxy ---- */
 
 struct successor {
-	struct ferry_dispatcher *dispatcher;
+	struct event_base *base;
+	struct ferry_dispatcher *dispatcher; /* NULL: nobody is there any more */
+	struct sockaddr_storage name;        /* of the socket that the new proxy accepts on */
+	socklen_t name_length;
+	unsigned int connected; /* times */
 	unsigned long given, taken;
 };
 
-static void successor_lost(struct ferry_dispatcher *dispatcher,
-                           struct ferry_dispatcher_worker *worker, int reason, void *context)
+static int connect_to(const struct successor *successor)
 {
-	(void)dispatcher, (void)worker;
-	struct successor *successor = context;
-	program_log("the new proxy is disconnected: %s; %lu connections were given to it, %lu taken",
-	            strerror(-reason), successor->given, successor->taken);
-}
-
-/* The connection from this process to the listening socket of the new one. */
-static int connect_to(int listener)
-{
-	struct sockaddr_storage name;
-	socklen_t length = sizeof(name);
-	if (getsockname(listener, (struct sockaddr *)&name, &length) < 0)
-		return -errno;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (struct sockaddr *)&name, length) == 0)
+	if (connect(fd, (const struct sockaddr *)&successor->name, successor->name_length) == 0)
 		return fd;
 	int error = errno;
 	close(fd);
@@ -55,10 +48,10 @@ static int connect_to(int listener)
 }
 
 /* Owns the descriptor, also on failure. */
-static int add_worker(struct successor *successor, struct event_base *base, int fd)
+static int add_worker(struct successor *successor, int fd)
 {
 	struct ferry_transport *transport;
-	int status = socket_transport_new(&transport, base, fd);
+	int status = socket_transport_new(&transport, successor->base, fd);
 	if (status < 0)
 		return status;
 	status = ferry_dispatcher_add_worker(NULL, successor->dispatcher, transport, NULL);
@@ -67,19 +60,53 @@ static int add_worker(struct successor *successor, struct event_base *base, int 
 	return status;
 }
 
-int successor_new(struct successor **out, struct event_base *base, int listener)
+static int reach(struct successor *successor)
+{
+	if (successor->connected++ >= MOST_SUCCESSORS)
+		return -ENOTCONN;
+	int fd = connect_to(successor);
+	return fd < 0 ? fd : add_worker(successor, fd);
+}
+
+/* The proxy that has taken over has ended. If another one has taken over from it, that one accepts on the same
+ * socket. */
+static void successor_lost(struct ferry_dispatcher *dispatcher,
+                           struct ferry_dispatcher_worker *worker, int reason, void *context)
+{
+	(void)worker;
+	struct successor *successor = context;
+	if (reason != 0)
+		program_log("the new proxy is disconnected: %s", strerror(-reason));
+	int status = reach(successor);
+	if (status == 0)
+		return;
+	program_log("the new proxy has gone: idle connections are closed: %s", strerror(-status));
+	successor->dispatcher = NULL;
+	ferry_dispatcher_free(dispatcher);
+}
+
+static int init_successor(struct successor *successor, int listener)
 {
 	static const struct ferry_dispatcher_callbacks callbacks = {.worker_lost = successor_lost};
-	struct successor *successor = calloc(1, sizeof(*successor));
-	if (successor == NULL)
-		return -ENOMEM;
-	int status = ferry_dispatcher_new(&successor->dispatcher, base, &callbacks, successor);
+	successor->name_length = sizeof(successor->name);
+	if (getsockname(listener, (struct sockaddr *)&successor->name, &successor->name_length) < 0)
+		return -errno;
+	int status =
+	    ferry_dispatcher_new(&successor->dispatcher, successor->base, &callbacks, successor);
 	if (status == 0)
 		status = ferry_dispatcher_set_queue_limit(successor->dispatcher, QUEUE_LIMIT);
 	if (status == 0)
 		status = ferry_dispatcher_set_timeouts(successor->dispatcher, &patience, &patience);
-	int fd = status == 0 ? connect_to(listener) : status;
-	status = fd < 0 ? fd : add_worker(successor, base, fd);
+	return status == 0 ? reach(successor) : status;
+}
+
+int successor_new(struct successor **out, struct event_base *base, int listener)
+{
+	struct successor *successor = calloc(1, sizeof(*successor));
+	if (successor == NULL)
+		return -ENOMEM;
+	successor->base = base;
+	int status = init_successor(successor, listener);
 	if (status < 0)
 		successor_free(successor);
 	else
@@ -99,7 +126,7 @@ int successor_give(struct successor *successor, struct ferry_handoff *handoff,
                    const struct client_address *address)
 {
 	unsigned char blob[CLIENT_ADDRESS_MAX];
-	if (successor == NULL)
+	if (successor == NULL || successor->dispatcher == NULL)
 		return -ENOTCONN;
 	int length = client_address_put(address, blob);
 	if (length < 0)
@@ -116,7 +143,8 @@ int successor_give(struct successor *successor, struct ferry_handoff *handoff,
 bool successor_is_settled(const struct successor *successor)
 {
 	struct ferry_dispatcher_stats stats;
-	return successor == NULL || ferry_dispatcher_get_stats(successor->dispatcher, &stats) < 0 ||
+	return successor == NULL || successor->dispatcher == NULL ||
+	       ferry_dispatcher_get_stats(successor->dispatcher, &stats) < 0 ||
 	       stats.queued + stats.outstanding == 0;
 }
 
@@ -125,7 +153,8 @@ void successor_free(struct successor *successor)
 	if (successor == NULL)
 		return;
 	if (successor->given > 0)
-		program_log("the new proxy has taken %lu connections", successor->taken);
+		program_log("the new proxy has taken %lu of %lu connections", successor->taken,
+		            successor->given);
 	ferry_dispatcher_free(successor->dispatcher);
 	free(successor);
 }

@@ -14,12 +14,12 @@ struct ferry_handoff;
 /* The proxy that has taken over, as the old one sees it. */
 struct successor;
 
-/* Connects to the new proxy. `listener` is the socket that it has taken over, which stays the caller's. 0, or a
- * negative errno. */
+/* Connects to the new proxy. `listener` is the socket that it has taken over, which stays the caller's. If the new
+ * proxy ends, those that it has not taken go to the next one on that socket. 0, or a negative errno. */
 int successor_new(struct successor **out, struct event_base *base, int listener);
 
-/* Gives a connection away. 0, and the callee owns the handoff; or a negative errno. If the new proxy does not take
- * it, it is closed. NULL for `successor`: -ENOTCONN. */
+/* Gives a connection away. 0, and the callee owns the handoff; or a negative errno. If nobody takes it, it is
+ * closed. NULL for `successor`: -ENOTCONN. */
 int successor_give(struct successor *successor, struct ferry_handoff *handoff,
                    const struct client_address *address);
 
