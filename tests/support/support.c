@@ -46,12 +46,11 @@ static void set_up(void)
 	ck_assert_ptr_nonnull(base);
 }
 
-/* A thread that read ahead for a file closes its descriptors when it notices that the file is gone. */
-static void wait_for_threads(void)
+void wait_for_threads(int fds)
 {
 	time_t deadline = seconds_now() + DEADLINE_SECONDS;
 
-	while (count_open_fds() > fds_before && seconds_now() < deadline)
+	while (count_open_fds() > fds && seconds_now() < deadline)
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
@@ -61,7 +60,7 @@ static void tear_down(void)
 	pump_turns(3);
 	event_base_free(base);
 	base = NULL;
-	wait_for_threads();
+	wait_for_threads(fds_before);
 	ck_assert_int_eq(count_open_fds(), fds_before);
 }
 

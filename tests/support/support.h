@@ -41,6 +41,10 @@ void make_pipe(int fds[2]);
 
 /* Returns the count of open descriptors of this process. */
 int count_open_fds(void);
+
+/* A thread that reads ahead for a file closes its descriptors when it notices that the file is gone. Returns when at
+ * most so many are open, or at the deadline. */
+void wait_for_threads(int fds);
 bool fd_is_open(int fd);
 
 /* Whether two descriptors stand for the same file, by device and inode. */

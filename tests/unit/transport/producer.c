@@ -381,6 +381,8 @@ TEST(a_pull_producer_that_wrote_nothing_is_not_asked_again)
 
 LOOP_TEST(a_pull_producer_is_not_asked_while_anything_is_queued, 3)
 {
+	/* Before Linux 6.5 a full unix socket takes some pages more from sendfile(2). */
+	enum { MORE_THAN_IS_TAKEN = 2 << 20 };
 	open_producing();
 	fill_socket();
 	if (_i == 0)
@@ -388,8 +390,9 @@ LOOP_TEST(a_pull_producer_is_not_asked_while_anything_is_queued, 3)
 	else if (_i == 1)
 		queue_fd();
 	else
-		ck_assert_int_eq(ferry_transport_send_file(NULL, producing.transport, make_file(10),
-		                                           FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL, NULL),
+		ck_assert_int_eq(ferry_transport_send_file(NULL, producing.transport,
+		                                           make_file(MORE_THAN_IS_TAKEN), FERRY_FD_TAKE, 0,
+		                                           FERRY_TO_END, 0, NULL, NULL),
 		                 0);
 	ck_assert_int_eq(register_producer(FERRY_PRODUCER_PULL), 0);
 	pump_turns(10);
