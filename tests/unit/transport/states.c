@@ -148,7 +148,9 @@ static const char *state_name(void)
 		return name;
 	name[0] = "OCLE"[transport->life];
 	name[1] = (transport->in.paused ? "oue" : "OUE")[transport->in.half];
-	name[2] = transport->in.rest > 0 ? 'R' : "OCSB"[transport->out.half];
+	name[2] = "OCSB"[transport->out.half];
+	if (transport->in.rest > 0)
+		name[2] = 'R';
 	name[3] = outgoing_is_sent(&transport->out.stream) ? '-' : 'q';
 	name[4] = "-ncb"[transport->out.step.unnotified + 2 * transport->in.close_due];
 	/* The connection is over: its halves mean nothing any more. */
