@@ -54,6 +54,15 @@ static bool owes_nothing(const struct ferry_transport *transport)
 	return transport->out.watcher == NULL && outgoing_is_sent(&transport->out.stream);
 }
 
+/* Whether a pause defers input that was read already: the peer's end comes behind it. */
+static bool has_paused_input(const struct ferry_transport *transport)
+{
+	const struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+
+	return transport_defers_delivery(transport) && transport->in.half == IN_OPEN &&
+	       evbuffer_get_length(input) > 0;
+}
+
 /* The peer has closed both halves, or the connection is broken. Reports the end of the peer's half, as a read would;
  * if bytes are unread, or that half has ended before, the end of ours. Bytes of a peer that was owed nothing wait for
  * the user alone, who finds them and a clean end behind them. */
@@ -61,12 +70,13 @@ static void notice_gone(struct ferry_transport *transport, int error)
 {
 	bool unread = has_unread(bufferevent_getfd(transport->rearm.bev));
 	bool shut = transport->out.half == OUT_SHUT;
-	bool undelivered = unread || transport->in.half == IN_EOF_UNDELIVERED;
+	bool paused = has_paused_input(transport);
+	bool undelivered = unread || paused || transport->in.half == IN_EOF_UNDELIVERED;
 
 	if (error == 0 && undelivered && transport_is_open(transport) && owes_nothing(transport))
 		return;
-	if (error == 0 && !unread && transport->in.half == IN_OPEN && transport_is_open(transport) &&
-	    transport->protocol.table != NULL)
+	if (error == 0 && !unread && !paused && transport->in.half == IN_OPEN &&
+	    transport_is_open(transport) && transport->protocol.table != NULL)
 		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_EOF, 0);
 	else if (error < 0 ||
 	         !shut) /* both halves ended, and the user has yet to read: nobody is gone */
@@ -89,7 +99,8 @@ static void look_at_pipes(struct ferry_transport *transport)
 	if (transport->out.half != OUT_SHUT && hangs_up(rearm_write_fd(&transport->rearm)))
 		transport_write_failed(transport, -EPIPE);
 	else if (transport_is_open(transport) && transport->in.half == IN_OPEN &&
-	         transport->protocol.table != NULL && hangs_up(read_fd) && !has_unread(read_fd))
+	         transport->protocol.table != NULL && hangs_up(read_fd) && !has_unread(read_fd) &&
+	         !has_paused_input(transport))
 		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_EOF, 0);
 }
 

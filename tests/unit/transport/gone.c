@@ -11,6 +11,7 @@
 
 #include "plain_link.h"
 #include "test.h"
+#include "transport/fields.h"
 #include "wire.h"
 
 static const char *const backends[] = {"epoll", "poll", "select"};
@@ -310,4 +311,41 @@ TEST(a_protocol_that_is_set_after_the_peers_end_gets_the_bytes_and_the_end)
 	ck_assert_str_eq(near.events, "MDRX");
 	recorder_close(&near);
 	close(ends[1]);
+}
+
+/* ---- input that waits behind a pause ---- */
+
+static void look_at_peer(const struct recorder *recorder)
+{
+	event_active(recorder->transport->watch.event, EV_TIMEOUT, 0);
+	pump_turns(4);
+}
+
+/* Under the low-water mark, or left by a data_received that pauses: without something queued the end is clean. */
+LOOP_TEST(the_end_of_a_gone_peer_does_not_overtake_input_behind_a_pause, 2)
+{
+	struct recorder recorder;
+	int ends[2], reason = _i == 0 ? 0 : -EPIPE;
+
+	make_pair(PAIR_UNIX, ends);
+	recorder_open(&recorder, ends[0], &recorder_protocol);
+	struct bufferevent *bev = ferry_transport_get_bufferevent(recorder.transport);
+	bufferevent_setwatermark(bev, EV_READ, 100, 0);
+	ck_assert_int_eq(wire_send(ends[1], "0123456789", 10, NULL, 0), 10);
+	pump_turns(3);
+	ck_assert_int_eq(ferry_transport_pause_reading(recorder.transport), 0);
+	if (_i == 1) {
+		bufferevent_disable(bev, EV_WRITE);
+		ck_assert_int_eq(ferry_transport_write(recorder.transport, "x", 1), 0);
+	}
+	close(ends[1]);
+	look_at_peer(&recorder);
+	look_at_peer(&recorder);
+	ck_assert_str_eq(recorder.events, "M");
+	ck_assert_int_eq(ferry_transport_resume_reading(recorder.transport), 0);
+	pump_turns(4);
+	ck_assert_str_eq(recorder.events, _i == 0 ? "MDR" : "MDX");
+	ck_assert_uint_eq(recorder_length(&recorder), 10);
+	ck_assert_int_eq(recorder.reason, reason);
+	recorder_close(&recorder);
 }
