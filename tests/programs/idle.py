@@ -1,6 +1,8 @@
 """Clients between two requests: the proxy parks them, and no worker is tied up."""
 
 import contextlib
+import os
+import signal
 import socket
 import unittest
 
@@ -87,6 +89,82 @@ class Idle(Case):
         client.socket.close()
         self.wait_until_idle(proxy, 0)
         self.assertEqual(proxy.metric("ferry_proxy_idle_ended_total"), 1)
+
+    def test_what_workers_return_is_counted(self):
+        proxy = self.start("--keep", "0", workers=1)
+        client, = self.keepers(proxy, 1)
+        client.ask("/")
+        self.wait_until_idle(proxy, 1)
+        for who in ("ferry_service_handoffs", "ferry_worker_handoffs"):
+            self.assertEqual(proxy.metric(f"{who}_claimed_total"), 2)
+            self.assertEqual(proxy.metric(f"{who}_returned_total"), 2)
+            self.assertEqual(proxy.metric(f"{who}_done_total"), 0)
+
+
+class Stranded(Case):
+    """Each request has its own route, and the proxy is killed: no worker answers for another service."""
+
+    SIZE = 6 * 1024 * 1024  # more than the sockets hold
+
+    def setUp(self):
+        self.proxy = self.start("--answer-timeout", "600000", prepare=("other",), config="""
+            listen 127.0.0.1:0
+            service www socket={directory}/workers.sock
+            service other root={directory}/other workers=1
+            route host=other other
+        """)
+        self.proxy.put("large", b"x" * self.SIZE)
+        self.guest = harness.Child(self.proxy.directory, "ferry-worker", "--socket",
+                                   self.proxy.directory / "workers.sock", "--root", self.proxy.root)
+        self.addCleanup(self.guest.stop)
+        self.proxy.wait_for("is connected")
+
+    def begin(self):
+        """A client that has read the head of a large answer."""
+        client = self.proxy.client()
+        self.addCleanup(client.socket.close)
+        client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertIn(b"keep-alive", client.read_head())
+        return client
+
+    def read_rest(self, client):
+        left = self.SIZE - len(client.input)
+        client.input = b""
+        while left > 0:
+            left -= len(client.socket.recv(min(left, 1 << 20)))
+
+    def kill(self):
+        for pid in self.proxy.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        self.proxy.kill()
+        self.guest.wait_for("the proxy is disconnected")
+
+    def assert_is_let_go(self, client):
+        with contextlib.suppress(OSError):
+            client.send("GET / HTTP/1.1\r\nHost: other\r\n\r\n")
+        try:
+            self.assertTrue(client.at_end())
+        except ConnectionResetError:
+            pass
+        self.assertEqual(client.input, b"")
+
+    def test_in_the_middle_of_an_answer(self):
+        client = self.begin()
+        self.kill()
+        self.read_rest(client)
+        self.assert_is_let_go(client)
+
+    def test_in_the_middle_of_a_return(self):
+        """The proxy stands still, so that its channel is full of returned connections, and others wait behind."""
+        with open("/proc/sys/net/core/wmem_default", encoding="ascii") as file:
+            count = harness.many_clients(self, int(file.read()) // 600)
+        clients = [self.begin() for _ in range(count)]
+        self.proxy.signal(signal.SIGSTOP)
+        for client in clients:
+            self.read_rest(client)
+        self.kill()
+        for client in clients:
+            self.assert_is_let_go(client)
 
 
 if __name__ == "__main__":

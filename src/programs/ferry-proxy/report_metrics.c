@@ -22,6 +22,8 @@ static const struct {
      offsetof(struct ferry_dispatcher_stats, claimed), true},
     {"handoffs_done_total", "counter", "Handoffs served to their end.",
      offsetof(struct ferry_dispatcher_stats, done), true},
+    {"handoffs_returned_total", "counter", "Handoffs that a worker returned between two requests.",
+     offsetof(struct ferry_dispatcher_stats, returned), true},
     {"handoffs_rejected_total", "counter", "Handoffs that a worker refused.",
      offsetof(struct ferry_dispatcher_stats, rejected), true},
     {"handoffs_expired_total", "counter", "Handoffs that no worker claimed in time.",

@@ -206,6 +206,7 @@ static void add_service(struct text *text, const struct service_snapshot *servic
 	         service->is_full ? ", full" : "");
 	add_figure(text, "Most queued", service->stats.queued_max);
 	add_figure(text, "Requests", service->stats.accepted);
+	add_figure(text, "Returned", service->stats.returned);
 	add_figure(text, "Expired", service->stats.expired);
 	add_figure(text, "Rejected", service->stats.rejected);
 	add_figure(text, "Kept", service->stats.kept);

@@ -152,7 +152,7 @@ static void worker_lost(struct ferry_dispatcher *dispatcher, struct ferry_dispat
 		free_member(member);
 		return;
 	}
-	if (stats.done > 0)
+	if (stats.done + stats.returned > 0)
 		supervisor_has_served(member->process);
 	supervisor_is_leaving(member->process);
 }

@@ -50,6 +50,7 @@ static void unlink_connection(struct connection *connection)
 void connection_free_memory(struct connection *connection)
 {
 	free(connection->name);
+	free(connection->blob);
 	free(connection);
 }
 
@@ -143,6 +144,10 @@ void connection_queue_answer(struct connection *connection, struct evbuffer *out
  * queued. */
 static void read_request(struct connection *connection)
 {
+	if (connection_is_stranded(connection)) {
+		linger_connection(connection);
+		return;
+	}
 	struct evbuffer *input = connection_input(connection);
 	size_t length = evbuffer_get_length(input);
 	if (length > HTTP_HEAD_LIMIT)
@@ -271,22 +276,34 @@ static void undo_new(struct connection *connection)
 	connection_free_memory(connection);
 }
 
+static bool init_connection(struct connection *connection, struct connections *connections,
+                            const struct connection_client *client,
+                            const struct connection_tag *tag)
+{
+	*connection = (struct connection){
+	    .connections = connections,
+	    .tag = *tag,
+	    .routes_each = client->routes_each,
+	    .answered = client->answered,
+	    .name = strdup(client->name),
+	    .blob = malloc(client->blob_length + 1),
+	    .blob_length = client->blob_length,
+	    .deadline = evtimer_new(connections->base, connection_timed_out, connection)};
+	if (connection->blob != NULL)
+		memcpy(connection->blob, client->blob, client->blob_length);
+	return connection->name != NULL && connection->blob != NULL && connection->deadline != NULL;
+}
+
 int connections_serve(struct connections *connections, struct ferry_transport *transport,
-                      const char *name, bool routes_each, const struct connection_tag *tag)
+                      const struct connection_client *client, const struct connection_tag *tag)
 {
 	struct connection *connection = malloc(sizeof(*connection));
 	if (connection == NULL) {
 		ferry_transport_free(transport);
 		return -ENOMEM;
 	}
-	*connection = (struct connection){
-	    .connections = connections,
-	    .tag = *tag,
-	    .routes_each = routes_each,
-	    .name = strdup(name),
-	    .deadline = evtimer_new(connections->base, connection_timed_out, connection)};
 	int status = -ENOMEM;
-	if (connection->name != NULL && connection->deadline != NULL)
+	if (init_connection(connection, connections, client, tag))
 		status = connection_start(connection, transport);
 	else
 		ferry_transport_free(transport);

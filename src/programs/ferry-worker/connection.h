@@ -26,6 +26,8 @@ struct connection {
 	struct connection **link; /* the pointer to this connection */
 	struct connection_tag tag;
 	char *name;
+	void *blob;
+	size_t blob_length;
 
 	struct ferry_transport *transport;
 	struct event *deadline;
@@ -71,6 +73,9 @@ void connection_remove(struct connection *connection);
 
 /* Whether the connection goes back now that it waits for its next request. */
 bool connection_is_to_leave(const struct connection *connection);
+
+/* Whether its next request is for nobody here to answer, and nobody takes it back. */
+bool connection_is_stranded(const struct connection *connection);
 
 /* It waits for its next request: it leaves after `keep`, if the owner takes it back. */
 void connection_keep(struct connection *connection);

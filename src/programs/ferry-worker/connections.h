@@ -20,7 +20,9 @@
  * it. The close of a TCP socket with unread input would reset the connection, and the client might lose
  * the answer before it has read it.
  *
- * If the proxy takes no connection back, a worker that drains sends "Connection: close" in each answer from then on.
+ * If the proxy takes no connection back, a worker that drains sends "Connection: close" in each answer from then on,
+ * and so does each worker if each request has a route of its own. If the proxy goes after the head of such an answer,
+ * the connection ends behind it: the next request may be for another service.
  * It does not close a connection that waits for a request, because a request that is already on its way would fail.
  * Such a connection ends with its next answer, or after its idle timeout. */
 
@@ -69,11 +71,19 @@ struct connections {
 	size_t count;
 };
 
-/* Serves a client on a transport, whose input has the bytes that the proxy has read. `name` is the client's name in
- * the access log; `routes_each`: each request has a route of its own. 0, or a negative errno. The callee owns the
- * transport, also on failure; `ended` follows only after 0. */
+/* Who is served, and how. The callee copies the name and the blob. */
+struct connection_client {
+	const char *name; /* in the access log */
+	const void *blob; /* goes back with the connection */
+	size_t blob_length;
+	bool routes_each; /* each request has a route of its own */
+	bool answered;    /* it has had an answer, and waits for its next request */
+};
+
+/* Serves a client on a transport, whose input has the bytes that the proxy has read. 0, or a negative errno. The
+ * callee owns the transport, also on failure; `ended` follows only after 0. */
 int connections_serve(struct connections *connections, struct ferry_transport *transport,
-                      const char *name, bool routes_each, const struct connection_tag *tag);
+                      const struct connection_client *client, const struct connection_tag *tag);
 
 /* A channel has no credit left, or has some again: returns the connections that idle, so that others can come. */
 void connections_set_scarce(struct connections *connections, bool scarce);

@@ -29,6 +29,11 @@ bool connection_is_to_leave(const struct connection *connection)
 	return at_once && !over && can_return(connection);
 }
 
+bool connection_is_stranded(const struct connection *connection)
+{
+	return connection->answered && connection->routes_each && !can_return(connection);
+}
+
 void connection_keep(struct connection *connection)
 {
 	const struct timeval *keep = &connection->connections->keep;
@@ -81,7 +86,11 @@ void connection_give_back(struct connection *connection)
 		return;
 	}
 	connection->transport = NULL;
-	if (connections->give_back(connections, &connection->tag, handoff) == 0)
+	/* The proxy has its own record. The blob is for this worker, if the proxy goes in the middle. */
+	int status = ferry_handoff_set_blob(handoff, connection->blob, connection->blob_length);
+	if (status == 0)
+		status = connections->give_back(connections, &connection->tag, handoff);
+	if (status == 0)
 		connection_remove(connection);
 	else
 		take_back(connection, handoff);

@@ -93,16 +93,26 @@ static void log_claim(const struct worker *worker, const struct ferry_handoff *h
 }
 
 static int serve_client(struct worker *worker, struct ferry_handoff *handoff,
-                        const struct client_address *address, const struct connection_tag *tag)
+                        const struct client_address *address, bool answered,
+                        const struct connection_tag *tag)
 {
 	struct ferry_transport *transport;
 	char name[SOCKET_ADDRESS_TEXT_SIZE];
-	int status = ferry_handoff_to_transport(&transport, handoff, worker->connections.base,
-	                                        BEV_OPT_CLOSE_ON_FREE);
+	unsigned char blob[CLIENT_ADDRESS_MAX];
+	int length = client_address_put(address, blob);
+	int status = length < 0
+	                 ? length
+	                 : ferry_handoff_to_transport(&transport, handoff, worker->connections.base,
+	                                              BEV_OPT_CLOSE_ON_FREE);
 	if (status < 0)
 		return status;
-	socket_address_format(&address->client, name, sizeof(name));
-	return connections_serve(&worker->connections, transport, name, address->routes_each, tag);
+	struct connection_client client = {
+	    .name = socket_address_format(&address->client, name, sizeof(name)),
+	    .blob = blob,
+	    .blob_length = (size_t)length,
+	    .routes_each = address->routes_each,
+	    .answered = answered};
+	return connections_serve(&worker->connections, transport, &client, tag);
 }
 
 static int client_taken(struct ferry_handoff *handoff, const struct connection_tag *tag,
@@ -111,7 +121,7 @@ static int client_taken(struct ferry_handoff *handoff, const struct connection_t
 	struct worker *worker = context;
 	struct client_address address = client_of(handoff);
 	log_claim(worker, handoff, &address);
-	return serve_client(worker, handoff, &address, tag);
+	return serve_client(worker, handoff, &address, false, tag);
 }
 
 /* The proxy has gone in the middle of a return. */
@@ -120,7 +130,7 @@ static void client_kept(struct ferry_handoff *handoff, const struct connection_t
 {
 	struct worker *worker = context;
 	struct client_address address = client_of(handoff);
-	int status = serve_client(worker, handoff, &address, tag);
+	int status = serve_client(worker, handoff, &address, true, tag);
 	if (status < 0)
 		program_log("a client was dropped: %s", strerror(-status));
 	ferry_handoff_free(handoff);

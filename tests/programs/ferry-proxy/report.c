@@ -31,7 +31,8 @@ static struct ferry_dispatcher_stats make_stats(uint64_t first)
 	                                       .outstanding = first + 15,
 	                                       .unclaimed = first + 16,
 	                                       .credits = first + 17,
-	                                       .workers = first + 18};
+	                                       .workers = first + 18,
+	                                       .returned = first + 19};
 }
 
 /* The names after "ferry_service_" and "ferry_worker_", in the order of make_stats(). */
@@ -56,7 +57,8 @@ static const struct {
                    {"handoffs_outstanding", true},
                    {"handoffs_unclaimed", true},
                    {"credits", true},
-                   {"workers", false}};
+                   {"workers", false},
+                   {"handoffs_returned_total", true}};
 
 enum { STATS = sizeof(stats_names) / sizeof(stats_names[0]) };
 
