@@ -29,6 +29,7 @@ struct incoming {
 	bool trying;
 	unsigned char untried; /* number of reads since then without a try */
 	bool undelivered;      /* bytes have been read that the user was not offered */
+	bool offered;          /* without a protocol: the read callback was run for all of them */
 	enum fd_ahead_support support;
 	size_t
 	    clear; /* bytes in the socket that are known to have no descriptors behind the first of them */

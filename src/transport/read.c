@@ -142,6 +142,7 @@ void transport_settle_broken(struct ferry_transport *transport)
  * the read event is. */
 static bool offer_before_fds(struct ferry_transport *transport)
 {
+	transport->in.stream.offered = true;
 	transport_trigger_read(transport, BEV_TRIG_IGNORE_WATERMARKS);
 	return !transport->in.stream.undelivered;
 }
@@ -188,6 +189,19 @@ static void read_available(struct ferry_transport *transport)
 	}
 }
 
+/* Of the user's own callback of the bufferevent nothing is known but that it ran before this step, if the input was
+ * at the low-water mark or was offered below it. */
+static void note_offered(struct ferry_transport *transport)
+{
+	size_t length = evbuffer_get_length(bufferevent_get_input(transport->rearm.bev));
+	size_t low = 0;
+
+	bufferevent_getwatermark(transport->rearm.bev, EV_READ, &low, NULL);
+	if (length == 0 || length >= low || transport->in.stream.offered)
+		incoming_set_undelivered(&transport->in.stream, false);
+	transport->in.stream.offered = false;
+}
+
 static void read_ready(struct ferry_transport *transport, short what)
 {
 	if (what == EV_TIMEOUT) {
@@ -198,9 +212,8 @@ static void read_ready(struct ferry_transport *transport, short what)
 	/* The write step finds the error of a connection attempt. */
 	if (transport_is_connecting(transport))
 		return;
-	/* Of the user's own callback of the bufferevent nothing is known but that it ran before this step. */
 	if (transport->protocol.table == NULL)
-		incoming_set_undelivered(&transport->in.stream, false);
+		note_offered(transport);
 	transport_deliver_pending(transport);
 	read_available(transport);
 	transport_settle_broken(transport);
