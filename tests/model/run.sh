@@ -1,6 +1,6 @@
 #!/bin/sh
-# Searches every run of the handoff protocol: handoff.pml and return.pml with spin. Exit status 77: spin is not
-# installed.
+# Searches every run of the handoff protocol and of parking: handoff.pml, return.pml and parking.pml with spin. Exit
+# status 77: spin is not installed.
 # Usage: run.sh [WHAT…]   (without: everything but `long`)
 #   holds              the properties hold, in each of the configurations below
 #   reach              the situations that the properties are about do occur
@@ -8,6 +8,8 @@
 #   long               larger configurations: some minutes, up to 3 GB
 #   return.holds, return.reach, return.mutation.NAME
 #                      the same for the way back
+#   parking.holds, parking.reach, parking.mutation.NAME
+#                      the same for parking and the successor
 set -eu
 
 models=$(cd "$(dirname "$0")" && pwd)
@@ -121,6 +123,8 @@ all_hold_long()
 	holds roomy "$safety" -w25 -DHANDOFFS=3 -DCREDITS=3 -DROOM_DOWN=2 -DROOM_UP=2
 	model=$models/return.pml
 	holds return2 "$safety" -w24 -DCONNECTIONS=2 -DHANDOFFS=2
+	model=$models/parking.pml
+	holds generations "$safety" -w24 -DCONNECTIONS=2 -DPROXIES=3 -DFAILURES=1 -DDEATHS=1 -DINPUTS=1
 	model=$models/handoff.pml
 }
 
@@ -258,6 +262,79 @@ return_part()
 	model=$models/handoff.pml
 }
 
+# ---- parking and the successor ----
+
+parking_holds()
+{
+	# "rests": there is no cycle. -O1: the compiler takes longer than the search.
+	holds upgrade '-O1 -DSAFETY' -w22 -DCONNECTIONS=2 -DFAILURES=1 -DDEATHS=1
+	holds chain '-O1 -DSAFETY' -w22 -DCONNECTIONS=2 -DPROXIES=3 -DINPUTS=1
+	holds single '-O1 -DSAFETY' -w22 -DPROXIES=3 -DFAILURES=1 -DDEATHS=1
+	holds rests '-O1 -DNP -DNOFAIR' '-w22 -l' -DCONNECTIONS=2 -DFAILURES=1 -DDEATHS=1 -DINPUTS=1
+}
+
+parking_reached()
+{
+	for situation in PENDING_GIVEN INPUT_IN_FLIGHT END_IN_FLIGHT BYTES_IN_FLIGHT RETURNED_OVER RETURNED_UNHEARD \
+		SERVED_BY_BOTH
+	do
+		reaches "$situation"
+	done
+	for situation in WAITED WAITED_OVER MADE_ROOM; do
+		reaches "$situation" -DCONNECTIONS=2
+	done
+	for situation in UNCLAIMED OUTLIVED; do
+		reaches "$situation" -DDEATHS=1
+	done
+	for situation in FORWARDED TWO_PREDECESSORS; do
+		reaches "$situation" -DPROXIES=3
+	done
+	reaches GIVEN_BACK -DFAILURES=1
+}
+
+parking_mutation()
+{
+	case $1 in
+	armed_in_flight) breaks "$1" ONCE -DARMED_IN_FLIGHT=1 ;;
+	given_twice) breaks "$1" ONCE -DGIVEN_TWICE=1 ;;
+	armed_while_waiting) breaks "$1" QUIET -DARMED_WHILE_WAITING=1 -DCONNECTIONS=2 ;;
+	pending_left) breaks "$1" KEPT -DPENDING_LEFT=1 ;;
+	ends_early) breaks "$1" KEPT -DENDS_EARLY=1 ;;
+	predecessor_forgotten) breaks "$1" KEPT -DPREDECESSOR_FORGOTTEN=1 -DPROXIES=3 ;;
+	returned_parked) breaks "$1" KEPT -DRETURNED_PARKED=1 ;;
+	given_parked) breaks "$1" KEPT -DGIVEN_PARKED=1 -DPROXIES=3 ;;
+	failed_at_once) breaks "$1" KEPT -DFAILED_AT_ONCE=1 -DFAILURES=1 ;;
+	end_first) breaks "$1" KEPT -DEND_FIRST=1 ;;
+	before_commit) breaks "$1" SERVED -DBEFORE_COMMIT=1 -DFAILURES=1 ;;
+	dismissed_early) breaks "$1" SERVED -DDISMISSED_EARLY=1 -DCONNECTIONS=2 ;;
+	kept_in_shortage) breaks "$1" SERVED -DKEPT_IN_SHORTAGE=1 -DCONNECTIONS=2 ;;
+	bytes_asleep) breaks "$1" SERVED -DBYTES_ASLEEP=1 ;;
+	bytes_dropped) breaks "$1" INPUT -DBYTES_DROPPED=1 ;;
+	bytes_twice) breaks "$1" INPUT -DBYTES_TWICE=1 ;;
+	no_recall) breaks "$1" ENDS -DNO_RECALL=1 ;;
+	*)
+		echo "$0: no mutation 'parking.$1'" >&2
+		exit 2
+		;;
+	esac
+}
+
+# parking_part holds | reach | mutation.NAME
+parking_part()
+{
+	model=$models/parking.pml
+	case $1 in
+	holds) parking_holds ;;
+	reach) parking_reached ;;
+	mutation.*) parking_mutation "${1#mutation.}" ;;
+	*)
+		echo "$0: 'parking.$1' is not one of parking.holds, parking.reach, parking.mutation.NAME" >&2
+		exit 2
+		;;
+	esac
+	model=$models/handoff.pml
+}
+
 if [ $# -eq 0 ]; then
 	set -- holds reach
 	for name in claim_on_receipt callback_first half_a_claim no_fence no_drain one_id any_channel copy_kept \
@@ -271,6 +348,13 @@ if [ $# -eq 0 ]; then
 	do
 		set -- "$@" "return.mutation.$name"
 	done
+	set -- "$@" parking.holds parking.reach
+	for name in armed_in_flight given_twice armed_while_waiting pending_left ends_early predecessor_forgotten \
+		returned_parked given_parked failed_at_once end_first before_commit dismissed_early kept_in_shortage \
+		bytes_asleep bytes_dropped bytes_twice no_recall
+	do
+		set -- "$@" "parking.mutation.$name"
+	done
 fi
 for what in "$@"; do
 	case $what in
@@ -279,8 +363,9 @@ for what in "$@"; do
 	reach) all_reached ;;
 	mutation.*) mutation "${what#mutation.}" ;;
 	return.*) return_part "${what#return.}" ;;
+	parking.*) parking_part "${what#parking.}" ;;
 	*)
-		echo "$0: '$what' is not one of holds, long, reach, mutation.NAME, return.…" >&2
+		echo "$0: '$what' is not one of holds, long, reach, mutation.NAME, return.…, parking.…" >&2
 		exit 2
 		;;
 	esac
