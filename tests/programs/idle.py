@@ -90,6 +90,23 @@ class Idle(Case):
         self.wait_until_idle(proxy, 0)
         self.assertEqual(proxy.metric("ferry_proxy_idle_ended_total"), 1)
 
+    def test_idle_clients_wait_for_room_in_a_queue(self):
+        """As new ones wait in the backlog: a burst is no reason for a 503."""
+        proxy = self.start("--keep", "0", "--queue", "5", "--queue-timeout", "600000",
+                           "--answer-timeout", "600000", workers=1)
+        proxy.wait_until_ready(1)
+        clients = self.keepers(proxy, 400)
+        self.wait_until_idle(proxy, 400)
+        os.kill(proxy.worker_pids()[0], signal.SIGSTOP)
+        for client in clients:
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        proxy.wait_for("the queue of default is full")
+        harness.wait_until(lambda: proxy.metric("ferry_proxy_idle ") +
+                           proxy.metric("ferry_proxy_clients ") == 0, "all requests are read")
+        os.kill(proxy.worker_pids()[0], signal.SIGCONT)
+        for client in clients:
+            self.assertEqual(client.read_answer().body, b"hello")
+
     def test_what_workers_return_is_counted(self):
         proxy = self.start("--keep", "0", workers=1)
         client, = self.keepers(proxy, 1)

@@ -41,6 +41,7 @@ struct client {
 	struct bufferevent *bev;
 	struct event *deadline;
 	enum state state;
+	bool kept; /* it has had an answer */
 	size_t lingered;
 	struct client_address address;
 	struct http_head head;
@@ -261,6 +262,7 @@ static void client_woke(struct ferry_handoff *handoff, const struct client_addre
 		clients->refusals.failed++;
 	} else {
 		client->state = READING;
+		client->kept = true;
 		client->address = *address;
 		start_reading(client, bytes, length);
 	}
@@ -307,6 +309,7 @@ static void hand_off(struct client *client, unsigned int service)
 {
 	struct clients *clients = client->clients;
 	struct client_address address = client->address;
+	bool kept = client->kept;
 	struct ferry_handoff *handoff;
 	bufferevent_disable(client->bev, EV_READ | EV_WRITE);
 	if (ferry_handoff_from_bufferevent(&handoff, client->bev) < 0) {
@@ -318,10 +321,56 @@ static void hand_off(struct client *client, unsigned int service)
 	                             clients->conf->service_count > 1);
 	if (status == 0)
 		status = services_hand_off(clients->services, service, handoff, &address);
+	/* New clients wait in the backlog, and kept ones here. */
+	if (status == -ENOBUFS && kept)
+		status = idle_clients_wait(clients->idle, handoff, &clients->conf->queue_timeout, service);
 	if (status == 0)
 		return;
 	answer_unserved(clients, handoff, &clients->refusals.queue_full);
 	ferry_handoff_free(handoff);
+}
+
+static void client_unserved(struct ferry_handoff *handoff, const struct client_address *address,
+                            void *context)
+{
+	(void)address;
+	clients_take_back(context, handoff);
+	ferry_handoff_free(handoff);
+}
+
+static void continue_client(struct clients *clients, struct ferry_handoff *handoff,
+                            unsigned int service)
+{
+	struct client_address address;
+	size_t length;
+	const void *blob = ferry_handoff_get_blob(handoff, &length);
+	int status = client_address_get(&address, blob, length);
+	if (status == 0)
+		status = services_hand_off(clients->services, service, handoff, &address);
+	if (status == -ENOBUFS)
+		status = idle_clients_wait(clients->idle, handoff, &clients->conf->queue_timeout, service);
+	if (status == 0)
+		return;
+	answer_unserved(clients, handoff, &clients->refusals.queue_full);
+	ferry_handoff_free(handoff);
+}
+
+void clients_continue(struct clients *clients)
+{
+	struct ferry_handoff *handoff;
+	unsigned int service;
+	unsigned long left = clients_waiting(clients);
+	for (; left > 0 && !services_are_full(clients->services); left--) {
+		handoff = idle_clients_take_waiting(clients->idle, &service);
+		if (handoff == NULL)
+			return;
+		continue_client(clients, handoff, service);
+	}
+}
+
+unsigned long clients_waiting(const struct clients *clients)
+{
+	return idle_clients_waiting(clients->idle);
 }
 
 /* ---- reading ---- */
@@ -543,6 +592,8 @@ void clients_fill(const struct clients *clients, struct snapshot *snapshot)
 int clients_new(struct clients **out, struct event_base *base, const struct conf *conf,
                 const struct routes *routes, struct services *services)
 {
+	static const struct idle_clients_callbacks callbacks = {.woken = client_woke,
+	                                                        .unserved = client_unserved};
 	struct clients *clients = calloc(1, sizeof(*clients));
 	if (clients == NULL)
 		return -ENOMEM;
@@ -559,7 +610,7 @@ int clients_new(struct clients **out, struct event_base *base, const struct conf
 	int status = -ENOMEM;
 	if (clients->accept_again != NULL)
 		status = idle_clients_new(&clients->idle, base, clients->most, &conf->idle_timeout,
-		                          client_woke, clients);
+		                          &callbacks, clients);
 	if (status < 0) {
 		if (clients->accept_again != NULL)
 			event_free(clients->accept_again);

@@ -37,6 +37,12 @@ void clients_stop_accepting(struct clients *clients);
 /* While `full` is set, new clients stay in the backlog, because no queue has room for them. */
 void clients_set_full(struct clients *clients, bool full);
 
+/* A queue has room: hands off clients that wait for that. */
+void clients_continue(struct clients *clients);
+
+/* The number of clients that wait for room in a queue. */
+unsigned long clients_waiting(const struct clients *clients);
+
 /* Waits for the next request of a client whose connection a worker has returned. Owns the handoff. */
 void clients_take_idle(struct clients *clients, struct ferry_handoff *handoff,
                        const struct client_address *address);

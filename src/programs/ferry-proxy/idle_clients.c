@@ -14,7 +14,7 @@
 struct idle_clients {
 	struct ferry_parking *parking;
 	struct timeval timeout;
-	idle_client_cb woken;
+	const struct idle_clients_callbacks *callbacks;
 	void *context;
 };
 
@@ -33,21 +33,26 @@ static void handoff_woken(struct ferry_parking *parking, struct ferry_handoff *h
 	(void)parking;
 	struct idle_clients *idle = context;
 	struct client_address address = address_of(handoff);
+	size_t length;
+	ferry_handoff_get_bytes(handoff, &length);
 	if (event->reason == FERRY_PARKING_INPUT)
-		idle->woken(handoff, &address, idle->context);
+		idle->callbacks->woken(handoff, &address, idle->context);
+	else if (event->reason == FERRY_PARKING_TIMEOUT && length > 0)
+		idle->callbacks->unserved(handoff, &address, idle->context);
 	else
 		ferry_handoff_free(handoff);
 }
 
 int idle_clients_new(struct idle_clients **out, struct event_base *base, unsigned long limit,
-                     const struct timeval *timeout, idle_client_cb woken, void *context)
+                     const struct timeval *timeout, const struct idle_clients_callbacks *callbacks,
+                     void *context)
 {
-	static const struct ferry_parking_callbacks callbacks = {.handoff_woken = handoff_woken};
+	static const struct ferry_parking_callbacks own = {.handoff_woken = handoff_woken};
 	struct idle_clients *idle = malloc(sizeof(*idle));
 	if (idle == NULL)
 		return -ENOMEM;
-	*idle = (struct idle_clients){.timeout = *timeout, .woken = woken, .context = context};
-	int status = ferry_parking_new(&idle->parking, base, &callbacks, idle);
+	*idle = (struct idle_clients){.timeout = *timeout, .callbacks = callbacks, .context = context};
+	int status = ferry_parking_new(&idle->parking, base, &own, idle);
 	if (status < 0) {
 		free(idle);
 		return status;
@@ -69,6 +74,29 @@ void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
 		return;
 	program_log("an idle client is closed: %s", strerror(-status));
 	ferry_handoff_free(handoff);
+}
+
+int idle_clients_wait(struct idle_clients *idle, struct ferry_handoff *handoff,
+                      const struct timeval *timeout, unsigned int service)
+{
+	return ferry_parking_wait(idle->parking, handoff, -1, timeout, (void *)(uintptr_t)service);
+}
+
+struct ferry_handoff *idle_clients_take_waiting(struct idle_clients *idle, unsigned int *service)
+{
+	struct ferry_handoff *handoff;
+	struct ferry_handoff_info info;
+	if (ferry_parking_take_waiting(&handoff, idle->parking, NULL) < 0)
+		return NULL;
+	ferry_handoff_get_info(handoff, &info);
+	*service = (unsigned int)(uintptr_t)info.context;
+	return handoff;
+}
+
+unsigned long idle_clients_waiting(const struct idle_clients *idle)
+{
+	struct ferry_parking_stats stats;
+	return ferry_parking_get_stats(idle->parking, &stats) == 0 ? stats.waiting : 0;
 }
 
 bool idle_clients_drop_one(struct idle_clients *idle)
@@ -96,7 +124,9 @@ void idle_clients_give(struct idle_clients *idle, idle_client_cb give, void *con
 unsigned long idle_clients_count(const struct idle_clients *idle)
 {
 	struct ferry_parking_stats stats;
-	return ferry_parking_get_stats(idle->parking, &stats) == 0 ? stats.idle + stats.pending : 0;
+	return ferry_parking_get_stats(idle->parking, &stats) == 0
+	           ? stats.idle + stats.pending + stats.waiting
+	           : 0;
 }
 
 void idle_clients_fill(const struct idle_clients *idle, struct snapshot *snapshot)

@@ -17,10 +17,29 @@ struct timeval;
 typedef void (*idle_client_cb)(struct ferry_handoff *handoff, const struct client_address *address,
                                void *context);
 
+struct idle_clients_callbacks {
+	/* A client sends its next request. */
+	idle_client_cb woken;
+	/* A client has waited too long for room in a queue. */
+	idle_client_cb unserved;
+};
+
 /* `woken` gets each connection whose client sends its next request. `limit` is the most that idle; `timeout` the time
  * after which one is closed. 0 or -ENOMEM. */
 int idle_clients_new(struct idle_clients **out, struct event_base *base, unsigned long limit,
-                     const struct timeval *timeout, idle_client_cb woken, void *context);
+                     const struct timeval *timeout, const struct idle_clients_callbacks *callbacks,
+                     void *context);
+
+/* Waits for room in a queue, for up to `timeout`; unread bytes are in the handoff, and the client's address is its
+ * blob. 0, or a negative errno; then the handoff stays the caller's. */
+int idle_clients_wait(struct idle_clients *idle, struct ferry_handoff *handoff,
+                      const struct timeval *timeout, unsigned int service);
+
+/* The one that waits longest for room, and its service. NULL: none waits. */
+struct ferry_handoff *idle_clients_take_waiting(struct idle_clients *idle, unsigned int *service);
+
+/* The number of those that wait for room. */
+unsigned long idle_clients_waiting(const struct idle_clients *idle);
 
 /* Waits for the next request of a client. Owns the handoff. */
 void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
@@ -35,7 +54,7 @@ void idle_clients_close(struct idle_clients *idle);
 /* Gives all of them away. */
 void idle_clients_give(struct idle_clients *idle, idle_client_cb give, void *context);
 
-/* The number of them. */
+/* The number of them, with those that wait for room. */
 unsigned long idle_clients_count(const struct idle_clients *idle);
 
 /* Fills in the idle clients. */

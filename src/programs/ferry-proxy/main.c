@@ -102,7 +102,7 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct proxy *proxy = context;
-	bool waiting = services_unclaimed(proxy->services) > 0;
+	bool waiting = services_unclaimed(proxy->services) + clients_waiting(proxy->clients) > 0;
 	if (proxy->state == HANDING_OVER && !waiting && clients_count(proxy->clients) == 0) {
 		proxy->state = DISMISSING;
 		services_retire(proxy->services);
@@ -318,6 +318,12 @@ static void clients_returned(struct ferry_handoff *handoff, void *context)
 		clients_take_back(proxy->clients, handoff);
 }
 
+static void queue_has_room(void *context)
+{
+	struct proxy *proxy = context;
+	clients_continue(proxy->clients);
+}
+
 static void queues_full(bool full, void *context)
 {
 	struct proxy *proxy = context;
@@ -403,6 +409,7 @@ static int init_proxy(struct proxy *proxy)
 	static const struct services_callbacks callbacks = {.idle = client_idles,
 	                                                    .returned = clients_returned,
 	                                                    .full_changed = queues_full,
+	                                                    .has_room = queue_has_room,
 	                                                    .ready = workers_ready};
 	const struct services_options options = {.worker = proxy->worker,
 	                                         .worker_argv = proxy->worker_argv,

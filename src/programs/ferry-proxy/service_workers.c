@@ -167,10 +167,12 @@ static void full_changed(struct ferry_dispatcher *dispatcher, bool full, void *c
 	for (unsigned int i = 0; i < services->count; i++)
 		all = all && services->all[i].full;
 	program_log("the queue of %s %s", service->conf->name, full ? "is full" : "has room again");
-	if (all == services->full)
-		return;
-	services->full = all;
-	services->callbacks->full_changed(all, services->context);
+	if (all != services->full) {
+		services->full = all;
+		services->callbacks->full_changed(all, services->context);
+	}
+	if (!full && !services->freed)
+		services->callbacks->has_room(services->context);
 }
 
 static const struct ferry_dispatcher_callbacks dispatcher_callbacks = {

@@ -27,6 +27,9 @@ struct services_callbacks {
 	/* The queues of all services are full; or at least one of them has room again. */
 	void (*full_changed)(bool full, void *context);
 
+	/* A queue that was full has room again. */
+	void (*has_room)(void *context);
+
 	/* Each service whose workers the proxy starts has a worker that is ready. Once. */
 	void (*ready)(void *context);
 };
