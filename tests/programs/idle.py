@@ -107,6 +107,25 @@ class Idle(Case):
         for client in clients:
             self.assertEqual(client.read_answer().body, b"hello")
 
+    def test_a_client_that_has_waited_for_room_too_long_gets_503(self):
+        proxy = self.start("--keep", "0", "--queue", "5", "--queue-timeout", "300",
+                           "--answer-timeout", "600000", workers=1)
+        proxy.wait_until_ready(1)
+        clients = self.keepers(proxy, 400)
+        self.wait_until_idle(proxy, 400)
+        worker = proxy.worker_pids()[0]
+        os.kill(worker, signal.SIGSTOP)
+        self.addCleanup(os.kill, worker, signal.SIGCONT)
+        for client in clients:
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        expired = 'ferry_proxy_refusals_total{reason="expired"}'
+        harness.wait_until(lambda: proxy.metric(expired) > 5, "some have waited too long")
+        os.kill(worker, signal.SIGCONT)
+        answers = [client.read_answer().status for client in clients]
+        self.assertEqual({200, 503}, set(answers))
+        self.assertEqual(proxy.metric(expired), answers.count(503))
+        self.assertEqual(proxy.metric("ferry_proxy_idle_expired_total"), 0)
+
     def test_what_workers_return_is_counted(self):
         proxy = self.start("--keep", "0", workers=1)
         client, = self.keepers(proxy, 1)

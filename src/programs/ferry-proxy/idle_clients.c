@@ -16,6 +16,7 @@ struct idle_clients {
 	struct timeval timeout;
 	const struct idle_clients_callbacks *callbacks;
 	void *context;
+	unsigned long unserved; /* they had waited for room: they were not idle */
 };
 
 static struct client_address address_of(const struct ferry_handoff *handoff)
@@ -25,6 +26,13 @@ static struct client_address address_of(const struct ferry_handoff *handoff)
 	const void *blob = ferry_handoff_get_blob(handoff, &length);
 	client_address_get(&address, blob, length); /* this process has encoded it */
 	return address;
+}
+
+static void leave_unserved(struct idle_clients *idle, struct ferry_handoff *handoff,
+                           const struct client_address *address)
+{
+	idle->unserved++;
+	idle->callbacks->unserved(handoff, address, idle->context);
 }
 
 static void handoff_woken(struct ferry_parking *parking, struct ferry_handoff *handoff,
@@ -38,7 +46,7 @@ static void handoff_woken(struct ferry_parking *parking, struct ferry_handoff *h
 	if (event->reason == FERRY_PARKING_INPUT)
 		idle->callbacks->woken(handoff, &address, idle->context);
 	else if (event->reason == FERRY_PARKING_TIMEOUT && length > 0)
-		idle->callbacks->unserved(handoff, &address, idle->context);
+		leave_unserved(idle, handoff, &address);
 	else
 		ferry_handoff_free(handoff);
 }
@@ -137,7 +145,7 @@ void idle_clients_fill(const struct idle_clients *idle, struct snapshot *snapsho
 	snapshot->idle = stats.idle;
 	snapshot->idle_woken = stats.input;
 	snapshot->idle_ended = stats.ended;
-	snapshot->idle_expired = stats.expired;
+	snapshot->idle_expired = stats.expired - idle->unserved;
 	snapshot->idle_evicted = stats.evicted;
 }
 
