@@ -136,6 +136,14 @@ def workers():
     write("worker", "hello_twice", b"\0" + hello + hello + handoff(0, 1))
     write("worker", "no_common_version", b"\0" + message(1, struct.pack("<HHIQ8x", 2, 9, 0, 7)))
     write("worker", "drained", b"\0" + hello + handoff(0, 1) + message(8) + use(1) + handoff(0, 2) + TURN)
+    back = lambda n: use(16, bytes([n]))
+    recall = message(10, struct.pack("<I", 1500) + bytes(4))
+    write("worker", "recalled", b"\0" + hello + handoff(1, 1) + TURN + recall + TURN + back(3) + TURN + read(31))
+    write("worker", "recall_too_short", b"\0" + hello + message(10, b"\0" * 7) + TURN + back(0))
+    write("worker", "returned_early", b"\0" + back(1) + hello + TURN + back(1))
+    write("worker", "returns_wait", b"\x01" + hello + handoff(1, 1) + TURN + back(255) * 9 + TURN + read(31) * 9 + TURN)
+    write("worker", "returns_fail", b"\1" + hello + handoff(1, 1) + TURN + back(255) * 9 + END)
+    write("worker", "returns_and_gone", b"\x05" + hello + handoff(1, 1) + TURN + back(255) * 9)
     write("worker", "unknown_message", b"\0" + hello + message(200, b"later") + message(77, b"", 1))
 
 

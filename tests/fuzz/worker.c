@@ -1,5 +1,5 @@
 /* A worker, and a dispatcher that sends anything: its callback runs once for each claim that was sent,
- * its counters add up, and dispatcher_lost runs once. */
+ * its counters add up, each return is sent or fails, and dispatcher_lost runs once. */
 
 #include "fuzz.h"
 
@@ -19,7 +19,8 @@ enum { NARROW = 1, FREES = 2, CLOSES = 4, EPOCH = 7, HANDOFF_MAX = 256 };
 static struct told {
 	struct ferry_worker *worker; /* NULL once freed */
 	unsigned int flags, received, claims;
-	uint64_t id;     /* of the last one */
+	unsigned int returned, returns, failed; /* accepted, sent as a whole, failed */
+	uint64_t id;                            /* of the last one */
 	uint8_t answers; /* the callback's actions for the next handoffs, two bits each */
 	bool lost;
 	int socket; /* the other end */
@@ -27,7 +28,7 @@ static struct told {
 	unsigned char said[1024 * 1024]; /* the bytes read there, then those only peeked at */
 } told;
 
-/* Counts the claims that the kernel has taken: read ones, and those that wait at the other end. */
+/* Counts the claims and returns that the kernel has taken: read ones, and those that wait at the other end. */
 static unsigned int count_claims(void)
 {
 	ssize_t waiting = recv(told.socket, told.said + told.said_length,
@@ -44,6 +45,7 @@ static unsigned int count_claims(void)
 		told.looked_at += size;
 		left -= size;
 		told.claims += header.type == HANDOFF_WIRE_CLAIM;
+		told.returns += header.type == HANDOFF_WIRE_RETURN;
 	}
 	return told.claims;
 }
@@ -61,8 +63,9 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 	FUZZ_CHECK(strlen(info.name) <= FERRY_HANDOFF_NAME_MAX);
 	FUZZ_CHECK(ferry_handoff_get_bytes(handoff, &length) != NULL || length == 0);
 	FUZZ_CHECK(ferry_handoff_get_blob(handoff, &length) != NULL || length == 0);
-	/* The kernel has the whole claim. */
-	FUZZ_CHECK(count_claims() == ++told.received);
+	/* The kernel has the whole claim. A look at the socket ends at the descriptor of a return. */
+	told.received++;
+	FUZZ_CHECK(told.returned > 0 || count_claims() == told.received);
 	told.id = info.id;
 	if ((told.answers & 3) == 1)
 		close(ferry_handoff_steal_fd(handoff));
@@ -83,6 +86,24 @@ static void drain_requested(struct ferry_worker *worker, void *context)
 	FUZZ_CHECK(worker == told.worker && !told.lost);
 }
 
+static void recall_requested(struct ferry_worker *worker, const struct timeval *spread,
+                             void *context)
+{
+	(void)context;
+	FUZZ_CHECK(worker == told.worker && !told.lost);
+	FUZZ_CHECK(spread->tv_sec >= 0 && spread->tv_usec >= 0 && spread->tv_usec < 1000000);
+}
+
+static void return_failed(struct ferry_worker *worker, uint64_t id, struct ferry_handoff *handoff,
+                          void *context)
+{
+	(void)id, (void)context;
+	FUZZ_CHECK(worker == told.worker && !told.lost);
+	FUZZ_CHECK(ferry_handoff_get_fd(handoff) >= 0);
+	told.failed++;
+	ferry_handoff_free(handoff);
+}
+
 static void dispatcher_lost(struct ferry_worker *worker, int reason, void *context)
 {
 	(void)context;
@@ -93,6 +114,8 @@ static void dispatcher_lost(struct ferry_worker *worker, int reason, void *conte
 static const struct ferry_worker_callbacks callbacks = {
     .handoff_received = handoff_received,
     .drain_requested = drain_requested,
+    .recall_requested = recall_requested,
+    .return_failed = return_failed,
     .dispatcher_lost = dispatcher_lost,
 };
 
@@ -144,19 +167,37 @@ static void send_handoff(int socket, unsigned int how, struct fuzz_input *input)
 	close(fd);
 }
 
-static void read_answers(size_t most)
+/* False: there is nothing to read now. */
+static bool read_answers(size_t most)
 {
 	if (most > sizeof(told.said) - told.said_length)
 		most = sizeof(told.said) - told.said_length;
 	ssize_t received = recv(told.socket, told.said + told.said_length, most, MSG_DONTWAIT);
 	told.said_length += received > 0 ? (size_t)received : 0;
+	return received > 0;
 }
 
 /* ---- the script ---- */
 
+static void give_back(struct fuzz_input *input)
+{
+	static const char bytes[255 * 16];
+	struct ferry_handoff *handoff;
+
+	FUZZ_CHECK(ferry_handoff_new(&handoff, make_fd(1)) == 0);
+	FUZZ_CHECK(ferry_handoff_set_bytes(handoff, bytes, (size_t)fuzz_byte(input) * 16) == 0);
+	int status = ferry_worker_return(told.worker, told.id, handoff);
+	if (status == 0)
+		told.returned++;
+	else
+		ferry_handoff_free(handoff);
+}
+
 static void use_worker(unsigned int how, struct fuzz_input *input)
 {
-	if (how % 4 == 0)
+	if ((how & 16) != 0)
+		give_back(input);
+	else if (how % 4 == 0)
 		ferry_worker_set_credits(told.worker, fuzz_byte(input));
 	else if (how % 4 == 1)
 		ferry_worker_drain(told.worker);
@@ -191,6 +232,7 @@ static void check_sums(void)
 	if ((told.flags & CLOSES) == 0) {
 		FUZZ_CHECK(count_claims() >= stats.claimed);
 		FUZZ_CHECK(told.claims <= stats.claimed + stats.unclaimed);
+		FUZZ_CHECK(told.returned == told.returns + told.failed);
 	}
 	FUZZ_CHECK(stats.received == stats.claimed + stats.refused + stats.lost + stats.unclaimed);
 	FUZZ_CHECK(stats.lost == 0);
@@ -210,6 +252,8 @@ static void end(void)
 			read_answers(sizeof(told.said));
 		FUZZ_CHECK(event_base_loop(fuzz_base, EVLOOP_ONCE) == 0);
 	}
+	while (told.socket >= 0 && read_answers(sizeof(told.said)))
+		;
 	if (told.worker != NULL)
 		check_sums();
 }
