@@ -251,6 +251,12 @@ static bool stay(struct ferry_handoff *handoff, enum ferry_parking_verdict verdi
 	return true;
 }
 
+/* An event with no time left might not fire as long as the peer sends. */
+static bool is_expired(const struct ferry_handoff *handoff)
+{
+	return handoff->parked.timeout > 0 && handoff->parked.deadline <= clock_now();
+}
+
 /* Asks the filter about a connection that has no event now, and wakes it or lets it stay. False: a callback has freed
  * the place. */
 static bool filter(struct ferry_handoff *handoff, enum ferry_parking_reason reason)
@@ -269,6 +275,8 @@ static bool filter(struct ferry_handoff *handoff, enum ferry_parking_reason reas
 	handoff->state = HANDOFF_PARKED;
 	if (!end_callback(parking))
 		return false;
+	if (verdict == FERRY_PARKING_STAY && is_expired(handoff) && !has_more(handoff))
+		return wake(handoff, FERRY_PARKING_TIMEOUT, -ETIMEDOUT);
 	if (verdict != FERRY_PARKING_WAKE && stay(handoff, verdict))
 		return true;
 	return wake(handoff, reason, 0);
