@@ -219,7 +219,7 @@ class Ends(Case):
 
     def test_the_clients_see_the_end_that_their_worker_makes(self):
         """The proxy has no copy of the connection: while it is stopped, the client sees the end."""
-        proxy = self.start(workers=1)
+        proxy = self.start("--keep", "86400", workers=1)
         with proxy.client() as client:
             client.ask("/")
             harness.wait_until(lambda: fds_of_clients(proxy) == 0, "the proxy has no copy")
