@@ -76,7 +76,7 @@ static int connect_client(void)
 	const socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(NAME));
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	memcpy(address.sun_path + 1, NAME + 1, strlen(NAME) - 1);
+	memcpy(address.sun_path + 1, &NAME[1], strlen(NAME) - 1);
 	if (connect(fd, (struct sockaddr *)&address, length) == 0)
 		return fd;
 	close(fd);
