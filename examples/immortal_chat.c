@@ -34,7 +34,7 @@ struct user {
 	char name[32];
 };
 
-static LIST_HEAD(, user) users;
+static LIST_HEAD(user_list, user) users;
 static struct event_base *base;
 static struct evconnlistener *listener;
 static struct ferry_dispatcher *heirs; /* NULL: this process is the newest */
@@ -104,8 +104,9 @@ static void on_readable(struct bufferevent *bev, void *context)
 		if (user->name[0] == '\0')
 			snprintf(user->name, sizeof(user->name), "%s", line);
 		else
-			LIST_FOREACH(each, &users, link)
-		evbuffer_add_printf(bufferevent_get_output(each->bev), "%s: %s\n", user->name, line);
+			for (each = LIST_FIRST(&users); each != NULL; each = LIST_NEXT(each, link))
+				evbuffer_add_printf(bufferevent_get_output(each->bev), "%s: %s\n", user->name,
+				                    line);
 		free(line);
 	}
 }

@@ -145,6 +145,8 @@ int make_swept_transport(struct ferry_transport **out, struct event_base *loop, 
 	disarm();
 	if (status != 0)
 		bufferevent_free(bev);
+	else
+		ferry_transport_set_linger_timeout(*out, &(struct timeval){.tv_usec = 100000});
 	arm();
 	return status;
 }

@@ -51,7 +51,8 @@ unsigned int sweep_call(const struct fault_sweep *sweep, int kind, const char *n
 void check_that(bool holds, const char *sentence);
 
 /* For run(): makes a transport on `fd`, and closes `fd` if that fails. Calls and allocations of
- * libevent's bufferevent do not count. */
+ * libevent's bufferevent do not count. It lingers for 0.1 seconds: a half-close that failed is waited out in far fewer
+ * rounds than a run may take. */
 int make_swept_transport(struct ferry_transport **out, struct event_base *loop, int fd);
 
 #endif

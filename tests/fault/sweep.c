@@ -218,9 +218,6 @@ static bool open_socket_side(struct side *side, struct event_base *loop, int fd)
 {
 	int status = make_swept_transport(&side->transport, loop, fd);
 	note_error(status);
-	/* A half-close that failed is waited out in far fewer rounds than a run may take. */
-	if (status == 0)
-		ferry_transport_set_linger_timeout(side->transport, &(struct timeval){.tv_usec = 100000});
 	return status == 0;
 }
 

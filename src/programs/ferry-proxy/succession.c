@@ -171,7 +171,7 @@ struct predecessors {
 	struct ferry_listener *listener;
 	const struct predecessors_callbacks *callbacks;
 	void *context;
-	LIST_HEAD(, predecessor) all;
+	LIST_HEAD(predecessor_list, predecessor) all;
 };
 
 /* A handoff of this process's own, with the descriptor and the unread bytes of a received one. */
