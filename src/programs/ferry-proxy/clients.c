@@ -304,6 +304,23 @@ static int describe_client(struct ferry_handoff *handoff, const struct conf_serv
 	return status;
 }
 
+static void turn_away(struct clients *clients, struct ferry_handoff *handoff)
+{
+	answer_unserved(clients, handoff, &clients->refusals.queue_full);
+	ferry_handoff_free(handoff);
+}
+
+/* Owns the handoff. `waits`: if the queue is full, the client waits for room. */
+static void offer(struct clients *clients, struct ferry_handoff *handoff, unsigned int service,
+                  const struct client_address *address, bool waits)
+{
+	int status = services_hand_off(clients->services, service, handoff, address);
+	if (status == -ENOBUFS && waits)
+		status = idle_clients_wait(clients->idle, handoff, &clients->conf->queue_timeout, service);
+	if (status < 0)
+		turn_away(clients, handoff);
+}
+
 /* The head is complete. From now on the proxy reads nothing from the client. */
 static void hand_off(struct client *client, unsigned int service)
 {
@@ -319,15 +336,11 @@ static void hand_off(struct client *client, unsigned int service)
 	free_client(client);
 	int status = describe_client(handoff, &clients->conf->services[service], &address,
 	                             clients->conf->service_count > 1);
-	if (status == 0)
-		status = services_hand_off(clients->services, service, handoff, &address);
 	/* New clients wait in the backlog, and kept ones here. */
-	if (status == -ENOBUFS && kept)
-		status = idle_clients_wait(clients->idle, handoff, &clients->conf->queue_timeout, service);
 	if (status == 0)
-		return;
-	answer_unserved(clients, handoff, &clients->refusals.queue_full);
-	ferry_handoff_free(handoff);
+		offer(clients, handoff, service, &address, kept);
+	else
+		turn_away(clients, handoff);
 }
 
 static void client_unserved(struct ferry_handoff *handoff, const struct client_address *address,
@@ -338,33 +351,17 @@ static void client_unserved(struct ferry_handoff *handoff, const struct client_a
 	ferry_handoff_free(handoff);
 }
 
-static void continue_client(struct clients *clients, struct ferry_handoff *handoff,
-                            unsigned int service)
-{
-	struct client_address address;
-	size_t length;
-	const void *blob = ferry_handoff_get_blob(handoff, &length);
-	int status = client_address_get(&address, blob, length);
-	if (status == 0)
-		status = services_hand_off(clients->services, service, handoff, &address);
-	if (status == -ENOBUFS)
-		status = idle_clients_wait(clients->idle, handoff, &clients->conf->queue_timeout, service);
-	if (status == 0)
-		return;
-	answer_unserved(clients, handoff, &clients->refusals.queue_full);
-	ferry_handoff_free(handoff);
-}
-
 void clients_continue(struct clients *clients)
 {
-	struct ferry_handoff *handoff;
+	struct client_address address;
 	unsigned int service;
 	unsigned long left = clients_waiting(clients);
 	for (; left > 0 && !services_are_full(clients->services); left--) {
-		handoff = idle_clients_take_waiting(clients->idle, &service);
+		struct ferry_handoff *handoff =
+		    idle_clients_take_waiting(clients->idle, &address, &service);
 		if (handoff == NULL)
 			return;
-		continue_client(clients, handoff, service);
+		offer(clients, handoff, service, &address, true);
 	}
 }
 

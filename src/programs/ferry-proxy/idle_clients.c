@@ -90,13 +90,16 @@ int idle_clients_wait(struct idle_clients *idle, struct ferry_handoff *handoff,
 	return ferry_parking_wait(idle->parking, handoff, -1, timeout, (void *)(uintptr_t)service);
 }
 
-struct ferry_handoff *idle_clients_take_waiting(struct idle_clients *idle, unsigned int *service)
+struct ferry_handoff *idle_clients_take_waiting(struct idle_clients *idle,
+                                                struct client_address *address,
+                                                unsigned int *service)
 {
 	struct ferry_handoff *handoff;
 	struct ferry_handoff_info info;
 	if (ferry_parking_take_waiting(&handoff, idle->parking, NULL) < 0)
 		return NULL;
 	ferry_handoff_get_info(handoff, &info);
+	*address = address_of(handoff);
 	*service = (unsigned int)(uintptr_t)info.context;
 	return handoff;
 }

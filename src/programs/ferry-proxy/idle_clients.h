@@ -35,8 +35,10 @@ int idle_clients_new(struct idle_clients **out, struct event_base *base, unsigne
 int idle_clients_wait(struct idle_clients *idle, struct ferry_handoff *handoff,
                       const struct timeval *timeout, unsigned int service);
 
-/* The one that waits longest for room, and its service. NULL: none waits. */
-struct ferry_handoff *idle_clients_take_waiting(struct idle_clients *idle, unsigned int *service);
+/* The one that waits longest for room, its address and its service. NULL: none waits. */
+struct ferry_handoff *idle_clients_take_waiting(struct idle_clients *idle,
+                                                struct client_address *address,
+                                                unsigned int *service);
 
 /* The number of those that wait for room. */
 unsigned long idle_clients_waiting(const struct idle_clients *idle);
