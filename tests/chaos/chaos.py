@@ -1,7 +1,8 @@
-"""Many clients, while workers are killed, stopped and starved; or while the proxy is upgraded.
+"""Many clients, while workers are killed, stopped and starved; or while proxy and workers are released, and workers
+are killed or not.
 
 FERRY_BIN is the directory of the proxy and the worker, FERRY_CHAOS_LOAD the program of the clients. The
-script prints `name value` lines. It exits with 1 if a request failed that no killed worker had claimed;
+script prints `name value` lines. It exits with 1 if a request failed, or a connection ended, that no killed worker had claimed;
 judge.py has the rules. All sockets are on the loopback, all files in a temporary directory, and all
 processes descend from this one.
 """
@@ -69,6 +70,10 @@ class Violence:
         return [worker for pid, worker in sorted(self.workers.items())
                 if pid not in self.killed and worker.is_alive()]
 
+    def choose(self, workers):
+        """Takes one out of the list."""
+        return workers.pop(self.random.randrange(len(workers)))
+
     def kill(self, worker):
         self.killed[worker.pid] = time.monotonic_ns()
         worker.send(signal.SIGKILL)
@@ -95,6 +100,13 @@ class Violence:
         worker.squeeze(self.random.randrange(4))
         self.counts["starved"] += 1
 
+    def kill_one(self):
+        """Kills one that runs; returns those that are left."""
+        running = [worker for worker in self.living() if worker is not self.stopped]
+        if running:
+            self.kill(self.choose(running))
+        return running
+
     def step(self):
         self.look()
         now = time.monotonic()
@@ -103,12 +115,10 @@ class Violence:
         if self.starved is not None and now >= self.until["starved"]:
             self.starved.unsqueeze()
             self.starved = None
-        running = [worker for worker in self.living() if worker is not self.stopped]
-        if running:
-            self.kill(running.pop(self.random.randrange(len(running))))
+        running = self.kill_one()
         # Two workers stay running, to take over.
         if self.stopped is None and len(running) > 1 and self.random.randrange(3) == 0:
-            self.begin_stop(now, running.pop(self.random.randrange(len(running))))
+            self.begin_stop(now, self.choose(running))
         if self.starved is None and running and self.random.randrange(3) == 0:
             self.begin_starving(now, self.random.choice(running))
 
@@ -124,11 +134,19 @@ class Violence:
             worker.close()
 
 
+class Kills(Violence):
+    """Kills one worker at each step, and nothing else."""
+
+    def step(self):
+        self.look()
+        self.kill_one()
+
+
 class Run:
     def __init__(self, directory, options):
         self.directory = directory
         self.options = options
-        self.server = daemons.Daemons(directory)
+        self.server = daemons.Daemons(directory, patient=options.releases > 0, keep=not options.kill_every)
         self.logs = []
         self.killed = {}
         self.counts = {}
@@ -206,19 +224,36 @@ class Run:
 
     # ---- the run ----
 
-    def be_violent(self, load):
-        violence = Violence(self.options.seed, self.server)
-        end = time.monotonic() + self.options.seconds
-        step = time.monotonic()
-        while time.monotonic() < end and load.poll() is None:
-            violence.step()
-            self.server.tend()
-            step += KILL_EVERY
-            time.sleep(max(0, step - time.monotonic()))
+    @contextlib.contextmanager
+    def violence(self, kind, interval):
+        """Has a step of violence made at each interval, whatever the harness waits for meanwhile."""
+        violence = kind(self.options.seed, self.server)
+        due = time.monotonic()
+
+        def step_if_due():
+            nonlocal due
+            if time.monotonic() >= due:
+                due += interval
+                violence.step()
+        self.server.on_tend = step_if_due
+        yield
+        self.server.on_tend = None
         violence.end()
         self.killed = violence.killed
         self.counts = violence.counts
         violence.close()
+
+    def pause(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.server.tend()
+            time.sleep(0.01)
+
+    def be_violent(self, load):
+        end = time.monotonic() + self.options.seconds
+        with self.violence(Violence, KILL_EVERY):
+            while time.monotonic() < end and load.poll() is None:
+                self.pause(0.05)
 
     def upgrade(self, load):
         for _ in range(self.options.upgrades):
@@ -230,10 +265,14 @@ class Run:
     def release(self, load):
         for _ in range(self.options.releases):
             for release in (self.server.upgrade, self.server.replace_workers):
-                time.sleep(0.3)
+                self.pause(0.3)
                 release()
                 self.releases += 1
         load.terminate()
+
+    def release_and_kill(self, load):
+        with self.violence(Kills, self.options.kill_every):
+            self.release(load)
 
     def run(self):
         server = self.server
@@ -245,7 +284,7 @@ class Run:
         keepers = self.start_keepers()
         if self.options.releases:
             load = self.start_load(86400, MAIN_FIRST, "--one-connection")
-            self.release(load)
+            (self.release_and_kill if self.options.kill_every else self.release)(load)
         elif self.options.upgrades:
             load = self.start_load(86400, MAIN_FIRST)
             self.upgrade(load)
@@ -283,8 +322,8 @@ class Run:
             print("#", fault)
         if len(verdict.faults) > FAULTS_SHOWN:
             print(f"# and {len(verdict.faults) - FAULTS_SHOWN} more")
-        # Where nobody is killed, no connection ends before its client ends it.
-        cut = verdict.totals["connections_cut"] if not self.killed else 0
+        # A worker that was stopped for too long ends its connections with a notice: nobody takes them back.
+        cut = verdict.totals["connections_cut"] if not self.counts.get("stopped") else 0
         return not (verdict.faults or cut or self.leaked_fds or self.zombies or self.left)
 
 
@@ -310,8 +349,12 @@ def main():
                         help="upgrade the proxy this number of times, and kill no worker")
     parser.add_argument("--releases", type=int, default=0,
                         help="release the proxy and the workers this number of times, in turn, under clients with "
-                             "one connection each; kill no worker")
+                             "one connection each; kill no worker without --kill-every")
+    parser.add_argument("--kill-every", type=float, default=0, metavar="SECONDS",
+                        help="with --releases: kill one worker in each such time")
     options = parser.parse_args()
+    if options.kill_every < 0 or (options.kill_every and not options.releases):
+        parser.error("--kill-every is a positive time, and wants --releases")
     print("seed", options.seed, flush=True)
     processes.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="ferry-chaos-") as directory:

@@ -25,12 +25,18 @@ BIN = pathlib.Path(os.environ["FERRY_BIN"])
 QUEUE_SECONDS = 30
 # Shorter than many of the stops of a worker, which is then fenced.
 ANSWER_SECONDS = 0.5
+# Longer than any pause of a busy machine: a worker that nobody stops is never fenced.
+PATIENT_ANSWER_SECONDS = 60
 
 
 class Daemons:
     """A proxy that starts its workers, and its own successor."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, patient=False, keep=True):
+        """patient: no living worker is fenced. keep: workers keep a connection that is idle for a while."""
+        self.answer_seconds = PATIENT_ANSWER_SECONDS if patient else ANSWER_SECONDS
+        self.keep = () if keep else ("--keep", 0)
+        self.on_tend = None
         self.directory = directory
         self.root = directory / "root"
         self.claim_log = directory / "claims"
@@ -69,8 +75,10 @@ class Daemons:
         processes.wait_until(all_there, "all workers are there")
 
     def tend(self):
-        """Housekeeping; to be called from time to time."""
+        """Housekeeping, and what else is due; to be called from time to time."""
         processes.reap()
+        if self.on_tend is not None:
+            self.on_tend()
 
     def stop(self):
         """Ends all proxies with SIGTERM; fails if a process does not end."""
@@ -88,7 +96,7 @@ class Daemons:
         self.spawn("ferry-proxy", "--port", 0, "--root", self.root, "--workers", WORKERS,
                    "--admin", "127.0.0.1:0", "--control", self.directory / "control",
                    "--queue-timeout", QUEUE_SECONDS * 1000,
-                   "--answer-timeout", int(ANSWER_SECONDS * 1000),
+                   "--answer-timeout", int(self.answer_seconds * 1000), *self.keep,
                    "--outcome-log", self.outcome_log, "--", "--claim-log", self.claim_log)
         self.wait_for_proxy()
         self.wait_for_workers()

@@ -23,6 +23,8 @@ import dataclasses
 BROKEN = ("closed", "reset")
 # The endings of connections that the client left; the others were cut.
 LEFT = ("done",)
+# The endings that a killed worker excuses, before an answer or between two.
+CUT_BY_A_DEATH = (*BROKEN, "idle")
 
 
 @dataclasses.dataclass
@@ -85,7 +87,7 @@ class Judge:
         self.killed = killed
         self.totals = dict.fromkeys((
             "connections", "requests", "ok", "failed_after_claim", "failed_unclaimed", "delivered_twice",
-            "closed_unannounced", "connections_cut", "not_ended", "not_in_claim_log", "outcomes_missing",
+            "closed_unannounced", "connections_cut", "cut_in_request", "cut_at_worker", "not_ended", "not_in_claim_log", "outcomes_missing",
             "outcomes_twice", "proven_by_outcome_only", "returned"), 0)
         self.faults = []  # one line each
         self.seen = set()
@@ -99,7 +101,8 @@ class Judge:
         totals["requests"] += connection.begun
         totals["ok"] += connection.answered
         totals["returned"] += self.returns(connection.name)
-        totals["connections_cut"] += connection.ending not in LEFT
+        if connection.ending not in LEFT:
+            self.add_cut(connection)
         if connection.begun != connection.answered:
             self.add_failure(connection)
         elif connection.ending == "idle" and not self.is_excused(connection):
@@ -108,6 +111,15 @@ class Judge:
         elif connection.ending == "no-end":
             self.count("not_ended", connection)
         self.check_logs(connection)
+
+    def add_cut(self, connection):
+        """A worker that is killed takes with it what it has claimed and not returned, and nothing else."""
+        if connection.ending not in CUT_BY_A_DEATH or not self.is_excused(connection):
+            self.totals["connections_cut"] += 1
+        elif connection.begun != connection.answered:
+            self.totals["cut_in_request"] += 1
+        else:
+            self.totals["cut_at_worker"] += 1
 
     def add_failure(self, connection):
         if connection.ending in BROKEN and self.is_excused(connection):

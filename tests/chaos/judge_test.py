@@ -118,10 +118,34 @@ class Verdicts(unittest.TestCase):
                    outcomes=f"outcome returned 7 1 {NAME} 0\noutcome kept 8 1 {NAME} 0\n", killed={8: 99})
         self.expect(True, failed_after_claim=1)
 
+    def cuts(self, each, **logs):
+        self.judge(each, **logs)
+        return tuple(self.totals[name] for name in ("connections_cut", "cut_in_request", "cut_at_worker"))
+
     def test_an_end_that_the_client_did_not_choose_is_a_cut(self):
-        for ending in ("announced", "idle", "closed", "reset", "no-connection"):
-            self.judge(connection(ending), claims=f"claim 7 1 {NAME}\n", killed={7: 99})
-            self.assertEqual(self.totals["connections_cut"], 1)
+        for ending in ("announced", "idle", "closed", "reset", "no-connection", "no-end", "timeout", "wrong"):
+            self.assertEqual(self.cuts(connection(ending), claims=f"claim 7 1 {NAME}\n"), (1, 0, 0))
+        self.assertEqual(self.cuts(connection(), claims=f"claim 7 1 {NAME}\n"), (0, 0, 0))
+
+    def test_a_killed_worker_takes_with_it_what_it_had_claimed(self):
+        claim = f"claim 7 1 {NAME}\n"
+        for ending in ("idle", "closed", "reset"):
+            self.assertEqual(self.cuts(connection(ending, 2, 1), claims=claim, killed={7: 99}), (0, 1, 0))
+            self.assertEqual(self.cuts(connection(ending, 2, 2), claims=claim, killed={7: 99}), (0, 0, 1))
+
+    def test_a_killed_worker_takes_nothing_else_with_it(self):
+        claim, returned = f"claim 7 1 {NAME}\n", f"outcome returned 7 1 {NAME} 0\n"
+        for begun in (1, 2):
+            cut = connection("reset", begun, 1)
+            self.assertEqual(self.cuts(cut, claims=claim, outcomes=returned, killed={7: 99}), (1, 0, 0))
+            self.assertEqual(self.cuts(cut, claims=claim, killed={8: 99}), (1, 0, 0))
+            self.assertEqual(self.cuts(cut, claims=claim, killed={7: 101}), (1, 0, 0))
+            self.assertEqual(self.cuts(cut, killed={7: 99}), (1, 0, 0))
+
+    def test_no_death_excuses_what_a_server_does_on_purpose(self):
+        for ending in ("announced", "no-connection", "no-end", "timeout", "wrong"):
+            self.assertEqual(self.cuts(connection(ending), claims=f"claim 7 1 {NAME}\n", killed={7: 99}),
+                             (1, 0, 0))
 
     def test_an_outcome_comes_once(self):
         self.judge(connection(), claims=f"claim 7 1 {NAME}\n",

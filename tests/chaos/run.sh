@@ -1,7 +1,7 @@
 #!/bin/sh
-# Many clients, while workers are killed or the proxy is upgraded; docs/testing.md explains the output. Builds
+# Many clients, while workers are killed or proxy and workers are released; docs/testing.md explains the output. Builds
 # for release, unless FERRY_BIN and FERRY_CHAOS_LOAD are set.
-# Usage: run.sh [--seconds N] [--seed N] [--upgrades N | --releases N]
+# Usage: run.sh [--seconds N] [--seed N] [--upgrades N | --releases N [--kill-every SECONDS]]
 set -eu
 
 cd "$(dirname "$0")/../.."
