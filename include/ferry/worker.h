@@ -131,7 +131,9 @@ FERRY_EXPORT int ferry_worker_drain(struct ferry_worker *worker);
 
 /**
  * Reports that a handoff was served to its end. Once for each; the dispatcher ignores and counts
- * further reports. The report leaves at the end of the loop's turn. A process that ends before that calls
+ * further reports. The report leaves at the end of the loop's turn, or with the next claim. If the loop ends before that,
+ * by event_base_loopbreak() or event_base_loopexit(), the report leaves when the worker's callback returns; and at once
+ * if the loop has ended already. A process that ends otherwise, with _exit(2) in a callback for example, calls
  * ferry_worker_free() first, which sends it, or ferry_transport_flush().
  *
  * @param worker the worker

@@ -81,6 +81,17 @@ static int send_answer(struct ferry_worker *worker, enum handoff_wire_type type,
 	return send_message(worker, type, payload, sizeof(payload));
 }
 
+/* The loop has been told to end: no turn follows, perhaps, in which the transport would send the answers. A claim that
+ * waits for room would be a connection that nobody serves. */
+static void flush_before_the_end(struct ferry_worker *worker)
+{
+	struct event_base *base = bufferevent_get_base(
+	    ferry_transport_get_bufferevent(ferry_message_stream_get_transport(worker->stream)));
+
+	if (!worker->claiming && (event_base_got_break(base) || event_base_got_exit(base)))
+		message_stream_flush(worker->stream);
+}
+
 /* Flushes the answers that are queued: the dispatcher then knows as much as it can. */
 static void end_channel(struct ferry_worker *worker, int reason)
 {
@@ -356,6 +367,8 @@ static void message_received(struct ferry_message_stream *stream, struct ferry_m
 		worker->stats.ignored++;
 		break;
 	}
+	if (!worker->freed)
+		flush_before_the_end(worker);
 }
 
 /* The channel's end closes the returns that are left. */
@@ -521,6 +534,7 @@ int ferry_worker_done(struct ferry_worker *worker, uint64_t id)
 		worker->stats.done++;
 		worker_credits_free(worker);
 		worker->done_sent |= worker->serving && id == worker->serving_id;
+		flush_before_the_end(worker);
 	}
 	return status;
 }

@@ -349,3 +349,100 @@ LOOP_TEST(every_call_is_allowed_in_the_callback, 2)
 	close(client.far);
 	close_worker();
 }
+
+TEST_CASE("a loop that is broken");
+
+static void say_done_and_break(void)
+{
+	ck_assert_int_eq(ferry_worker_done(worker_notes.worker, 4), 0);
+	event_base_loopbreak(base);
+}
+
+static void break_in_the_handoff(struct ferry_handoff *handoff)
+{
+	(void)handoff;
+	say_done_and_break();
+}
+
+static void steal_and_break(struct ferry_handoff *handoff)
+{
+	steal_descriptor(handoff);
+	event_base_loopbreak(base);
+}
+
+static void steal_and_exit(struct ferry_handoff *handoff)
+{
+	steal_descriptor(handoff);
+	event_base_loopexit(base, NULL);
+}
+
+static void leave_open_and_break(struct ferry_handoff *handoff)
+{
+	(void)handoff;
+	event_base_loopbreak(base); /* the worker itself reports DONE */
+}
+
+static void (*const breaking[])(struct ferry_handoff *handoff) = {
+    break_in_the_handoff, break_in_the_handoff, leave_open_and_break,
+    steal_and_break,      steal_and_exit,       steal_descriptor};
+
+/* A process that ends now has said it. _i: 0 to 2, in the handoff's callback, and 1 after a claim that waited; 3, 4,
+ * behind a loop that has ended; 5, in another callback of the worker. No turn follows. */
+LOOP_TEST(a_report_leaves_though_the_loop_is_broken, 6)
+{
+	struct client client = make_client();
+	struct answer answer = {0};
+	open_worker();
+	pump_turns(3);
+	if (_i == 1)
+		plan_send(-EAGAIN);
+	worker_notes.on_handoff = breaking[_i];
+	give_client(&client, 4);
+	if (_i == 5) {
+		pump_until_count(&worker_notes.received, 1);
+		worker_notes.on_event = say_done_and_break;
+		send_plain(DRAIN, 0);
+	}
+	ck_assert_int_eq(event_base_dispatch(base), 0);
+	if (_i == 3 || _i == 4)
+		ck_assert_int_eq(ferry_worker_done(worker_notes.worker, 4), 0);
+	ck_assert(next_answer(&answer));
+	ck_assert_uint_eq(answer.type, CLAIM);
+	ck_assert(next_answer(&answer));
+	ck_assert_uint_eq(answer.type, DONE);
+	ck_assert_uint_eq(answer.id, 4);
+	worker_notes.on_event = NULL;
+	close(client.far);
+	close_worker();
+}
+
+/* The kernel must not take the claim of a connection that nobody would serve. */
+TEST(a_claim_that_waits_for_room_waits_though_the_loop_is_broken)
+{
+	struct client clients[2] = {make_client(), make_client()};
+	struct answer answer;
+	open_worker();
+	worker_notes.on_handoff = steal_descriptor;
+	give_client(&clients[0], 1);
+	pump_until_count(&worker_notes.received, 1);
+	expect_answer(CLAIM, 1, 0);
+	close(worker_notes.fd);
+	worker_notes.fd = -1;
+	pump_turns(3);
+
+	plan_send(-EAGAIN); /* the claim's own attempt */
+	plan_send(-EAGAIN); /* the loop's */
+	give_client(&clients[1], 2);
+	while (script_next < script_length)
+		ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
+	event_base_loopbreak(base);
+	ck_assert_int_eq(ferry_worker_done(worker_notes.worker, 1), 0);
+	ck_assert(!next_answer(&answer));
+	ck_assert_uint_eq(worker_stats().waited, 1);
+	expect_answer(CLAIM, 2, 0); /* the loop runs again */
+	expect_answer(DONE, 1, 0);
+	pump_until_count(&worker_notes.received, 2);
+	expect_closed(&clients[0]);
+	close(clients[1].far);
+	close_worker();
+}
