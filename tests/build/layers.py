@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 LAYERS = ["util", "kernel", "libevent", "file", "stream", "transport", "line", "message", "descriptor",
-          "endpoint", "channel", "handoff", "parking", "takeover", "testing", "programs"]
+          "endpoint", "channel", "handoff", "parking", "service", "takeover", "testing", "programs"]
 CLOSED_HEADERS = ("transport/fields.h", "transport/core.h")
 PUBLIC_ONLY = ("testing", "programs")
 
