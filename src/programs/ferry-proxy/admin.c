@@ -1,5 +1,9 @@
 #include "programs/ferry-proxy/admin.h"
 
+#include "programs/ferry-proxy/admin_answer.h"
+#include "programs/ferry-proxy/demo.h"
+#include "programs/ferry-proxy/page.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +13,6 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
-#include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 
 /* The requests of operators and of Prometheus are small and quick. */
@@ -26,66 +29,70 @@ struct admin {
 	int fd; /* or -1 */
 	admin_fill_cb fill;
 	void *context;
+	struct demo *demo; /* NULL: none */
 };
 
-static void set_header(struct evhttp_request *request, const char *name, const char *value)
+static void answer_health(struct evhttp_request *request, const struct snapshot *snapshot)
 {
-	(void)evhttp_add_header(evhttp_request_get_output_headers(request), name, value);
+	if (snapshot->not_serving == NULL)
+		admin_answer_text(request, HTTP_OK, "OK", "ok");
+	else
+		admin_answer_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", snapshot->not_serving);
 }
 
-/* The answer to a HEAD has the length of the body, but no body. */
-static void send_body(struct evhttp_request *request, int status, const char *reason,
-                      const char *type, struct evbuffer *body)
+static void answer_report(struct evhttp_request *request, const char *type,
+                          int (*add)(struct evbuffer *out, const struct snapshot *snapshot),
+                          const struct snapshot *snapshot)
 {
-	char length[24];
-	evutil_snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
-	set_header(request, "Content-Type", type);
-	set_header(request, "Content-Length", length);
-	set_header(request, "Cache-Control", "no-store");
-	set_header(request, "X-Content-Type-Options", "nosniff");
-	set_header(request, "Content-Security-Policy",
-	           "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-	           "form-action 'none'; frame-ancestors 'none'");
-	if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD)
-		evbuffer_drain(body, evbuffer_get_length(body));
-	evhttp_send_reply(request, status, reason, body);
-}
-
-static void send_text(struct evhttp_request *request, int status, const char *reason,
-                      const char *text, struct evbuffer *body)
-{
-	if (evbuffer_add_printf(body, "%s\n", text) < 0)
+	struct evbuffer *body = evbuffer_new();
+	if (body == NULL || add(body, snapshot) < 0)
 		evhttp_send_error(request, HTTP_INTERNAL, NULL);
 	else
-		send_body(request, status, reason, "text/plain; charset=utf-8", body);
+		admin_answer_body(request, HTTP_OK, "OK", type, body);
+	if (body != NULL)
+		evbuffer_free(body);
 }
 
-static void send_snapshot(struct admin *admin, struct evhttp_request *request, const char *path,
-                          struct evbuffer *body)
+static void answer_file(struct evhttp_request *request, const struct page_file *file)
 {
-	struct snapshot snapshot = {.version = ""};
-	admin->fill(&snapshot, admin->context);
-	if (strcmp(path, "/-/healthz") == 0) {
-		if (snapshot.not_serving == NULL)
-			send_text(request, HTTP_OK, "OK", "ok", body);
-		else
-			send_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", snapshot.not_serving, body);
+	struct evbuffer *body = evbuffer_new();
+	if (body == NULL || evbuffer_add(body, file->bytes, *file->length) < 0)
+		evhttp_send_error(request, HTTP_INTERNAL, NULL);
+	else
+		admin_answer_body(request, HTTP_OK, "OK", file->type, body);
+	if (body != NULL)
+		evbuffer_free(body);
+}
+
+static void answer_path(struct admin *admin, struct evhttp_request *request, const char *path)
+{
+	const struct page_file *file = page_find_file(path);
+	if (file != NULL) {
+		answer_file(request, file);
 		return;
 	}
-	bool page = strcmp(path, "/-/status") == 0;
-	int status = page ? report_add_page(body, &snapshot) : report_add_metrics(body, &snapshot);
-	if (status < 0)
-		evhttp_send_error(request, HTTP_INTERNAL, NULL);
+	struct snapshot snapshot = {.version = ""};
+	admin->fill(&snapshot, admin->context);
+	if (strcmp(path, "/-/healthz") == 0)
+		answer_health(request, &snapshot);
+	else if (strcmp(path, "/-/status") == 0)
+		answer_report(request, "text/html; charset=utf-8", report_add_page, &snapshot);
 	else
-		send_body(request, HTTP_OK, "OK",
-		          page ? "text/html; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8",
-		          body);
+		answer_report(request, "text/plain; version=0.0.4; charset=utf-8", report_add_metrics,
+		              &snapshot);
 }
 
 static bool is_known_path(const char *path)
 {
-	return path != NULL && (strcmp(path, "/-/healthz") == 0 || strcmp(path, "/-/status") == 0 ||
-	                        strcmp(path, "/-/metrics") == 0);
+	return page_find_file(path) != NULL || strcmp(path, "/-/healthz") == 0 ||
+	       strcmp(path, "/-/status") == 0 || strcmp(path, "/-/metrics") == 0;
+}
+
+static void answer_demo(struct admin *admin, struct evhttp_request *request, const char *path)
+{
+	struct snapshot snapshot = {.version = ""};
+	admin->fill(&snapshot, admin->context);
+	demo_answer(admin->demo, request, path, &snapshot);
 }
 
 static void request_received(struct evhttp_request *request, void *context)
@@ -94,21 +101,17 @@ static void request_received(struct evhttp_request *request, void *context)
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
 	const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
 	enum evhttp_cmd_type command = evhttp_request_get_command(request);
-	struct evbuffer *body = evbuffer_new();
-	if (body == NULL) {
-		evhttp_send_error(request, HTTP_INTERNAL, NULL);
-		return;
-	}
-	if (!is_known_path(path)) {
-		send_text(request, HTTP_NOTFOUND, "Not Found",
-		          "the paths are /-/status, /-/metrics and /-/healthz", body);
+	if (path != NULL && admin->demo != NULL && demo_has_path(path)) {
+		answer_demo(admin, request, path);
+	} else if (path == NULL || !is_known_path(path)) {
+		admin_answer_text(request, HTTP_NOTFOUND, "Not Found",
+		                  "the paths are /-/status, /-/metrics and /-/healthz");
 	} else if (command != EVHTTP_REQ_GET && command != EVHTTP_REQ_HEAD) {
-		set_header(request, "Allow", "GET, HEAD");
-		send_text(request, HTTP_BADMETHOD, "Method Not Allowed", "only GET and HEAD", body);
+		admin_answer_set(request, "Allow", "GET, HEAD");
+		admin_answer_text(request, HTTP_BADMETHOD, "Method Not Allowed", "only GET and HEAD");
 	} else {
-		send_snapshot(admin, request, path, body);
+		answer_path(admin, request, path);
 	}
-	evbuffer_free(body);
 }
 
 /* All admins. A listener has one context for both of its callbacks, and evhttp sets that: the error
@@ -202,6 +205,12 @@ int admin_new(struct admin **out, struct event_base *base, int fd, admin_fill_cb
 	return 0;
 }
 
+void admin_set_demo(struct admin *admin, struct demo *demo)
+{
+	demo_free(admin->demo);
+	admin->demo = demo;
+}
+
 int admin_get_fd(const struct admin *admin)
 {
 	return admin->fd;
@@ -228,6 +237,7 @@ void admin_free(struct admin *admin)
 		evhttp_free(admin->http);
 	if (admin->accept_again != NULL)
 		event_free(admin->accept_again);
+	demo_free(admin->demo);
 	if (admin->fd >= 0)
 		close(admin->fd);
 	free(admin);

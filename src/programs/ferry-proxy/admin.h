@@ -7,13 +7,14 @@
  *     /-/status    a page for people
  *     /-/healthz   200 while the proxy serves, else 503 with the reason
  *
- * Other paths are 404, other methods than GET and HEAD 405. There is no password: only operators should be
+ * and the files of these pages (page.h), and the pages of the demo (demo.h) if there is one. Other paths are 404, other methods than GET and HEAD 405. There is no password: only operators should be
  * able to reach the address. */
 
 #include "programs/ferry-proxy/report.h"
 
 struct event_base;
 struct admin;
+struct demo;
 
 /* Fills in the snapshot for a request, in the loop. The callee owns all that the snapshot points to, and
  * leaves it unchanged until the loop runs again. */
@@ -23,6 +24,9 @@ typedef void (*admin_fill_cb)(struct snapshot *snapshot, void *context);
  * success. 0, or -EINVAL: the socket does not listen; -ENOMEM. */
 int admin_new(struct admin **out, struct event_base *base, int fd, admin_fill_cb fill,
               void *context);
+
+/* Serves the pages of the demo, too. The admin owns the demo. */
+void admin_set_demo(struct admin *admin, struct demo *demo);
 
 /* The listening socket, for a handoff to the proxy that takes over; it stays the admin's. -1: the admin
  * accepts no more connections. */

@@ -53,6 +53,7 @@ struct conf {
 	unsigned int default_service; /* index */
 
 	struct socket_address admin; /* length 0: none */
+	bool demo;                   /* --demo: a page of `admin`, which is on loopback, kills workers */
 	char *control;               /* the socket over which a new proxy takes over; NULL: none */
 	char *take_over;   /* --take-over: the control path of the proxy to replace; or NULL */
 	char *outcome_log; /* --outcome-log: a line for each handoff's outcome; or NULL */

@@ -34,6 +34,8 @@ const char conf_usage[] =
     "  --address ADDRESS        the same for one IPv4 or IPv6 address (127.0.0.1)\n"
     "  --port PORT              and its port; 0 picks a free one (8080)\n"
     "  --admin ADDRESS          serve /-/status, /-/metrics and /-/healthz there\n"
+    "  --demo                   with an --admin on loopback: serve /-/demo, whose button kills a\n"
+    "                           worker\n"
     "  --control PATH           the unix socket over which a new proxy takes over\n"
     "  --take-over PATH         take over from the proxy with this --control\n"
     "  --outcome-log FILE       append a line for the outcome of each handoff\n"
@@ -61,6 +63,7 @@ const char conf_usage[] =
 enum option_number {
 	OPTION_CONFIG = DIRECTIVES + 256,
 	OPTION_CHECK,
+	OPTION_DEMO,
 	OPTION_HELP,
 	OPTION_VERSION,
 	OPTION_ROOT,
@@ -83,6 +86,7 @@ enum { FIRST_DIRECTIVE = 256 };
 static const struct option options[] = {
     {"config", required_argument, NULL, OPTION_CONFIG},
     {"check", no_argument, NULL, OPTION_CHECK},
+    {"demo", no_argument, NULL, OPTION_DEMO},
     {"help", no_argument, NULL, OPTION_HELP},
     {"version", no_argument, NULL, OPTION_VERSION},
     {"root", required_argument, NULL, OPTION_ROOT},
@@ -186,6 +190,8 @@ static bool read_option(struct conf_reader *reader, struct other_options *others
 	bool fine = true;
 	if (number == OPTION_CHECK) {
 		others->check = true;
+	} else if (number == OPTION_DEMO) {
+		reader->conf->demo = true;
 	} else if (number == OPTION_HELP) {
 		others->help = true;
 	} else if (number == OPTION_VERSION) {
@@ -327,6 +333,12 @@ static bool set_outcome_log(struct conf_reader *reader, const char *path)
 	return path == NULL || conf_reader_set(reader, &reader->conf->outcome_log, path);
 }
 
+static bool check_demo(struct conf_reader *reader)
+{
+	return !reader->conf->demo || socket_address_is_loopback(&reader->conf->admin) ||
+	       conf_reader_refuse(reader, "--demo needs an --admin address on loopback");
+}
+
 static bool read_configuration(struct conf_reader *reader, const struct other_options *others)
 {
 	if (!set_take_over(reader, others->take_over) ||
@@ -337,6 +349,8 @@ static bool read_configuration(struct conf_reader *reader, const struct other_op
 		return false;
 	reader->file = NULL;
 	if (!set_service(reader, others))
+		return false;
+	if (!check_demo(reader))
 		return false;
 	reader->file = others->config;
 	return conf_directives_finish(reader);

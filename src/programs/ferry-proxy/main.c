@@ -12,6 +12,8 @@
 #include "programs/ferry-proxy/admin.h"
 #include "programs/ferry-proxy/clients.h"
 #include "programs/ferry-proxy/conf_options.h"
+#include "programs/ferry-proxy/demo.h"
+#include "programs/ferry-proxy/history.h"
 #include "programs/ferry-proxy/listeners.h"
 #include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
@@ -66,6 +68,8 @@ struct proxy {
 	struct event *hangup;
 	struct event *user2;
 	struct event *closing;
+	struct event *sampling; /* for the history */
+	struct history history;
 };
 
 /* ---- the end ---- */
@@ -219,6 +223,15 @@ static int init_events(struct proxy *proxy)
 
 /* ---- the admin's view ---- */
 
+/* The address that a socket is bound to. */
+static bool get_address(struct socket_address *address, int fd)
+{
+	struct sockaddr_storage name;
+	socklen_t length = sizeof(name);
+	return getsockname(fd, (struct sockaddr *)&name, &length) == 0 &&
+	       socket_address_set(address, (struct sockaddr *)&name, length) == 0;
+}
+
 static void fill_snapshot(struct snapshot *snapshot, void *context)
 {
 	struct proxy *proxy = context;
@@ -231,6 +244,50 @@ static void fill_snapshot(struct snapshot *snapshot, void *context)
 		snapshot->not_serving = proxy->state == STARTING ? "starting" : "draining";
 	clients_fill(proxy->clients, snapshot);
 	services_fill(proxy->services, snapshot);
+	snapshot->history = &proxy->history;
+}
+
+static void take_sample(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy *proxy = context;
+	struct snapshot snapshot;
+	fill_snapshot(&snapshot, proxy);
+	history_add(&proxy->history, &snapshot);
+}
+
+static int start_sampling(struct proxy *proxy)
+{
+	const struct timeval period = {.tv_sec = HISTORY_SECONDS};
+	proxy->sampling = event_new(proxy->base, -1, EV_PERSIST, take_sample, proxy);
+	if (proxy->sampling == NULL || event_add(proxy->sampling, &period) < 0)
+		return -ENOMEM;
+	take_sample(-1, 0, proxy);
+	return 0;
+}
+
+/* The pages of the listeners may show the page of the demo in a frame. */
+static int start_demo(struct proxy *proxy)
+{
+	enum { SOURCE_SIZE = 2 * (SOCKET_ADDRESS_TEXT_SIZE + 16) };
+	char frames[CONF_LISTENS * SOURCE_SIZE] = "'self'";
+	struct socket_address address;
+	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	struct demo *demo;
+	for (unsigned int i = 0; i < proxy->conf.listen_count; i++) {
+		if (!get_address(&address, proxy->wanted.listens[i].fd) ||
+		    !socket_address_is_loopback(&address))
+			continue;
+		size_t used = strlen(frames);
+		socket_address_format(&address, text, sizeof(text));
+		snprintf(frames + used, sizeof(frames) - used, " http://%s http://localhost%s", text,
+		         strrchr(text, ':'));
+	}
+	int status =
+	    get_address(&address, proxy->wanted.admin.fd) ? demo_new(&demo, &address, frames) : -EINVAL;
+	if (status == 0)
+		admin_set_demo(proxy->admin, demo);
+	return status;
 }
 
 /* The admin gets a duplicate: both the admin and the set close their descriptor. */
@@ -242,21 +299,21 @@ static int start_admin(struct proxy *proxy)
 	if (fd < 0)
 		return -errno;
 	int status = admin_new(&proxy->admin, proxy->base, fd, fill_snapshot, proxy);
-	if (status < 0)
+	if (status < 0) {
 		close(fd);
-	return status;
+		return status;
+	}
+	status = start_sampling(proxy);
+	return status == 0 && proxy->conf.demo ? start_demo(proxy) : status;
 }
 
 /* ---- the beginning ---- */
 
 static void print_address(const char *what, int fd)
 {
-	struct sockaddr_storage name;
 	struct socket_address address;
-	socklen_t length = sizeof(name);
 	char text[SOCKET_ADDRESS_TEXT_SIZE];
-	if (getsockname(fd, (struct sockaddr *)&name, &length) == 0 &&
-	    socket_address_set(&address, (struct sockaddr *)&name, length) == 0)
+	if (get_address(&address, fd))
 		printf("%s %s\n", what, socket_address_format(&address, text, sizeof(text)));
 }
 
@@ -452,6 +509,7 @@ static void clear_proxy(struct proxy *proxy)
 	free_event(proxy->hangup);
 	free_event(proxy->user2);
 	free_event(proxy->closing);
+	free_event(proxy->sampling);
 }
 
 static int run_loop(struct proxy *proxy)

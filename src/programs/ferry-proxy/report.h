@@ -11,6 +11,7 @@
 #include <ferry/dispatcher.h>
 
 struct evbuffer;
+struct history;
 
 enum worker_state {
 	WORKER_STARTING, /* the process runs, and has not sent its hello */
@@ -25,6 +26,7 @@ struct worker_snapshot {
 	const char *name; /* unique in its service, and the same after a restart: "www-1" */
 	pid_t pid;        /* 0: none */
 	enum worker_state state;
+	bool is_own;            /* the proxy has started the process */
 	uint64_t restarts;      /* processes started in its place after the first */
 	struct timeval started; /* of the process, on the wall clock; 0: none */
 
@@ -75,6 +77,8 @@ struct snapshot {
 
 	const struct service_snapshot *services;
 	size_t service_count;
+
+	const struct history *history; /* NULL: none */
 };
 
 /* "starting", "ready", "draining", "waiting". */
@@ -83,7 +87,7 @@ const char *worker_state_name(enum worker_state state);
 /* The Prometheus text format, version 0.0.4. 0 or -ENOMEM. */
 int report_add_metrics(struct evbuffer *out, const struct snapshot *snapshot);
 
-/* The page, HTML with its style; it refers to no other file. 0 or -ENOMEM. */
+/* The page for people. It refers to no file but those of page_find_file(). 0 or -ENOMEM. */
 int report_add_page(struct evbuffer *out, const struct snapshot *snapshot);
 
 #endif

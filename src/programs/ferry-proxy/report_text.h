@@ -1,7 +1,7 @@
 #ifndef FERRY_PROGRAMS_FERRY_PROXY_REPORT_TEXT_H
 #define FERRY_PROGRAMS_FERRY_PROXY_REPORT_TEXT_H
 
-/* The parts that report_metrics.c and report_page.c share: a text that grows, and the table of refusals. */
+/* The parts that metrics and pages share: a text that grows, and the table of refusals. */
 
 #include "programs/ferry-proxy/report.h"
 

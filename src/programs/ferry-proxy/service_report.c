@@ -25,6 +25,7 @@ static void fill_place(const struct service *service, unsigned int place,
 	const struct worker_process *process = supervisor_at(service->supervisor, place);
 	unsigned long starts = supervisor_starts(service->supervisor, place);
 	*out = (struct worker_snapshot){.state = WORKER_WAITING,
+	                                .is_own = true,
 	                                .restarts = starts > 0 ? starts - 1 : 0,
 	                                .stats = service->pasts[place].stats};
 	if (process == NULL)
@@ -37,7 +38,8 @@ static void fill_place(const struct service *service, unsigned int place,
 
 static void fill_member(const struct member *member, struct worker_snapshot *out)
 {
-	*out = (struct worker_snapshot){.pid = member->pid, .started = member->started};
+	*out = (struct worker_snapshot){
+	    .pid = member->pid, .is_own = member->process != NULL, .started = member->started};
 	out->state = member->ready ? WORKER_READY : WORKER_STARTING;
 	if (member->process != NULL && member->process->state == WORKER_PROCESS_LEAVING)
 		out->state = WORKER_DRAINING;

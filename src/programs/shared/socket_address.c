@@ -213,6 +213,15 @@ const char *socket_address_format_host(const struct socket_address *address, cha
 	return format_address(address, false, out, size);
 }
 
+bool socket_address_is_loopback(const struct socket_address *address)
+{
+	if (address->length == 0)
+		return false;
+	if (address->any.sa_family == AF_INET)
+		return (ntohl(address->in.sin_addr.s_addr) >> 24) == 127;
+	return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&address->in6.sin6_addr);
+}
+
 bool socket_address_equal(const struct socket_address *a, const struct socket_address *b)
 {
 	if (a->length != b->length)

@@ -56,6 +56,9 @@ const char *socket_address_format(const struct socket_address *address, char *ou
 const char *socket_address_format_host(const struct socket_address *address, char *out,
                                        size_t size);
 
+/* Whether only processes of this machine reach it by TCP: 127.0.0.0/8 or ::1. */
+bool socket_address_is_loopback(const struct socket_address *address);
+
 /* Whether both addresses are the same, with the port. */
 bool socket_address_equal(const struct socket_address *a, const struct socket_address *b);
 

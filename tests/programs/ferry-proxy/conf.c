@@ -621,6 +621,9 @@ TEST(bad_options_are_named)
 	                "--socket", "x");
 	ck_line_refused("--socket: the path of a unix socket is missing", "--socket", "");
 	ck_line_refused("--control: the path of a unix socket is missing", "--control", "");
+	ck_line_refused("--demo needs an --admin address on loopback", "--root", "/", "--demo");
+	ck_line_refused("--demo needs an --admin address on loopback", "--root", "/", "--demo",
+	                "--admin", "0.0.0.0:1");
 }
 
 TEST(a_bad_file_is_named)

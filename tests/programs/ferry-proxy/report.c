@@ -2,11 +2,14 @@
  * people. */
 
 #include "programs/ferry-proxy/report.h"
+#include "programs/ferry-proxy/history.h"
+#include "programs/ferry-proxy/page.h"
 #include "test.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <event2/buffer.h>
 
@@ -412,7 +415,7 @@ static void check_markup(void)
 		if (closes) {
 			ck_assert_uint_gt(depth, 0);
 			ck_assert_str_eq(stack[--depth], name);
-		} else if (strcmp(name, "meta") != 0) {
+		} else if (strcmp(name, "meta") != 0 && strcmp(name, "link") != 0) {
 			ck_assert_uint_lt(depth, 32);
 			memcpy(stack[depth++], name, sizeof(name));
 		}
@@ -432,19 +435,51 @@ static void check_has_not(const char *text)
 
 TEST_CASE("page");
 
+/* Every file that the page refers to is one of the program's. */
+static void check_references(const char *attribute)
+{
+	for (const char *at = report; (at = strstr(at, attribute)) != NULL;) {
+		char path[64];
+		at += strlen(attribute);
+		size_t length = strcspn(at, "\"");
+		ck_assert_uint_lt(length, sizeof(path));
+		memcpy(path, at, length);
+		path[length] = '\0';
+		bool is_page = strcmp(path, "/-/status") == 0 || strcmp(path, "/-/metrics") == 0 ||
+		               strcmp(path, "/-/healthz") == 0;
+		ck_assert_msg(is_page || page_find_file(path) != NULL, "%s", path);
+	}
+}
+
 TEST(the_page_is_well_formed_and_stands_alone)
 {
 	make_snapshot();
 	render(report_add_page);
 	check_markup();
-	check_has("<title>ferry-proxy</title>");
-	check_has_not("refresh");
-	check_has_not("<script");
-	check_has_not("src=");
-	check_has_not("href=");
+	check_has("<title>Status of ferry-proxy</title>");
+	check_has("<link rel=\"stylesheet\" href=\"/-/style.css\">");
+	check_has("<script src=\"/-/status.js\" defer=\"defer\"></script>");
+	check_has("<a href=\"/-/status\" aria-current=\"page\">");
+	check_references("src=\"");
+	check_references("href=\"");
+	check_has_not("style=");
 	check_has_not("url(");
 	check_has_not("http:");
 	check_has_not("https:");
+}
+
+TEST(the_files_of_the_page_refer_to_no_other)
+{
+	static const char *const paths[] = {"/-/style.css", "/-/status.js", "/-/icon.svg"};
+	for (size_t i = 0; i < 3; i++) {
+		const struct page_file *file = page_find_file(paths[i]);
+		ck_assert_ptr_nonnull(file);
+		ck_assert_uint_gt(*file->length, 100);
+		ck_assert_ptr_null(memmem(file->bytes, *file->length, "url(", 4));
+		ck_assert_ptr_null(memmem(file->bytes, *file->length, "@import", 7));
+		ck_assert_ptr_null(memmem(file->bytes, *file->length, "https:", 6));
+	}
+	ck_assert_ptr_null(page_find_file("/-/nothing"));
 }
 
 TEST(what_is_named_by_others_is_escaped)
@@ -455,7 +490,7 @@ TEST(what_is_named_by_others_is_escaped)
 	snapshot.version = "<v>";
 	services[0].choice = "<c>";
 	render(report_add_page);
-	check_has_not("<script");
+	check_has_not("d<script");
 	check_has("&#60;why&#62;");
 	check_has("<dd>&#60;v&#62;</dd>");
 	check_has("choice of worker: &#60;c&#62;.");
@@ -463,7 +498,7 @@ TEST(what_is_named_by_others_is_escaped)
 	char text[200];
 	snprintf(text, sizeof(text), "<h2>%s</h2>", escaped);
 	check_has(text);
-	snprintf(text, sizeof(text), "<th scope=\"row\">%s</th>", escaped);
+	snprintf(text, sizeof(text), "<h3>%s <span", escaped);
 	check_has(text);
 	check_markup();
 	services[1].workers = workers;
@@ -474,27 +509,36 @@ TEST(what_is_named_by_others_is_escaped)
 	check_markup();
 }
 
-TEST(a_workers_row_has_its_numbers)
+TEST(a_workers_card_has_its_numbers)
 {
 	make_snapshot();
+	workers[0].is_own = true;
 	render(report_add_page);
-	check_has("<tr><th scope=\"row\">www-1</th><td>5000</td><td class=\"word ready\">ready</td>"
-	          "<td>1 d 2 h</td><td>1015</td><td>1002</td><td>1003</td><td>1007</td><td>1008</td>"
-	          "<td>1009</td><td>70</td></tr>");
-	check_has("</th><td>none</td><td class=\"word waiting\">waiting</td><td>not running</td>"
-	          "<td>3015</td>");
-	check_has("colspan=\"4\">All, those before included</th><td>10015</td><td>10002</td>"
-	          "<td>10003</td><td>10007</td><td>10008</td><td>10009</td><td>213</td></tr>");
-	check_has("<th scope=\"col\">Outstanding</th><th scope=\"col\">Handed over</th>"
-	          "<th scope=\"col\">Done</th><th scope=\"col\">Lost</th><th scope=\"col\">Fenced</th>"
-	          "<th scope=\"col\">Retried</th><th scope=\"col\">Restarts</th>");
+	check_has("<h3>www-1 <span class=\"pill ready\">ready</span></h3>\n<dl class=\"figures\">\n"
+	          "<div><dt>Process</dt><dd>5000</dd></div>\n"
+	          "<div><dt>Generation</dt><dd>71</dd></div>\n"
+	          "<div><dt>Running for</dt><dd>1 d 2 h</dd></div>\n"
+	          "<div><dt>Outstanding</dt><dd>1015</dd></div>\n"
+	          "<div><dt>Handed over</dt><dd>1002</dd></div>\n"
+	          "<div><dt>Done</dt><dd>1003</dd></div>\n"
+	          "<div><dt>Returned</dt><dd>1019</dd></div>\n"
+	          "<div><dt>Lost</dt><dd>1007</dd></div>\n"
+	          "<div><dt>Fenced</dt><dd>1008</dd></div>\n"
+	          "<div><dt>Retried</dt><dd>1009</dd></div>\n");
+	/* A worker that others have started has no generation here. */
+	check_has("<h3>www-2 <span class=\"pill draining\">draining</span></h3>\n"
+	          "<dl class=\"figures\">\n<div><dt>Process</dt><dd>5001</dd></div>\n"
+	          "<div><dt>Running for</dt>");
+	check_has("<div><dt>Process</dt><dd>none</dd></div>\n"
+	          "<div><dt>Running for</dt><dd>not running</dd></div>\n"
+	          "<div><dt>Outstanding</dt><dd>3015</dd></div>\n");
 }
 
 TEST(the_summaries_have_their_numbers)
 {
 	make_snapshot();
 	render(report_add_page);
-	check_has("<strong class=\"ready\">Serving</strong>");
+	check_has("<strong class=\"pill ready\">Serving</strong>");
 	check_has("<dt>Process</dt><dd>4711</dd>");
 	check_has("<dt>Running for</dt><dd>1 d 2 h</dd>");
 	check_has("<time datetime=\"2023-11-16T00:16:24Z\">2023-11-16 00:16:24 UTC</time>");
@@ -510,6 +554,7 @@ TEST(the_summaries_have_their_numbers)
 	check_has("<dt>Rejected</dt><dd>10004</dd>");
 	check_has("<dt>Kept</dt><dd>10006</dd>");
 	check_has("<dt>Channels lost</dt><dd>10012</dd>");
+	check_has("<dt>Restarts</dt><dd>213</dd>");
 	check_has("Its workers are started by others; choice of worker: by-client.");
 	check_has("No worker is connected.");
 	check_has("<th scope=\"row\">Full queue</th><td>44</td>");
@@ -517,7 +562,7 @@ TEST(the_summaries_have_their_numbers)
 	check_has("<th scope=\"row\">Malformed request heads</th><td>41</td>");
 	snapshot.not_serving = "it is over";
 	render(report_add_page);
-	check_has("<strong class=\"bad\">Not serving</strong>: it is over");
+	check_has("<strong class=\"pill bad\">Not serving</strong>: it is over");
 }
 
 TEST(durations_have_two_units)
@@ -537,6 +582,77 @@ TEST(durations_have_two_units)
 		snprintf(text, sizeof(text), "<dt>Running for</dt><dd>%s</dd>", durations[i].text);
 		check_has(text);
 	}
+}
+
+/* The graphs. */
+
+static struct history history;
+
+static void add_sample(uint64_t accepted, uint64_t queued)
+{
+	services[0].stats.accepted = accepted;
+	services[0].stats.queued = queued;
+	history_add(&history, &snapshot);
+}
+
+static void start_history(void)
+{
+	memset(&history, 0, sizeof(history));
+	make_snapshot();
+	snapshot.service_count = 1;
+	snapshot.pid = getpid();
+	snapshot.history = &history;
+}
+
+TEST(sums_become_rates)
+{
+	double points[HISTORY_SAMPLES];
+	start_history();
+	ck_assert_uint_eq(history_points(&history, HISTORY_REQUESTS, points), 0);
+	add_sample(100, 7);
+	ck_assert_uint_eq(history_points(&history, HISTORY_REQUESTS, points), 0);
+	ck_assert_uint_eq(history_points(&history, HISTORY_QUEUE, points), 1);
+	ck_assert_double_eq(points[0], 7);
+	add_sample(110, 0);
+	add_sample(3, 0); /* the counters have begun anew */
+	ck_assert_uint_eq(history_points(&history, HISTORY_REQUESTS, points), 2);
+	ck_assert_double_eq(points[0], 10.0 / HISTORY_SECONDS);
+	ck_assert_double_eq(points[1], 0);
+	ck_assert_uint_eq(history_points(&history, HISTORY_MEMORY, points), 3);
+	ck_assert_double_gt(points[2], 4096);
+}
+
+TEST(old_samples_go)
+{
+	double points[HISTORY_SAMPLES];
+	start_history();
+	for (uint64_t i = 0; i < HISTORY_SAMPLES + 5; i++)
+		add_sample(i * i, i);
+	ck_assert_uint_eq(history_points(&history, HISTORY_QUEUE, points), HISTORY_SAMPLES);
+	ck_assert_double_eq(points[0], 5);
+	ck_assert_double_eq(points[HISTORY_SAMPLES - 1], HISTORY_SAMPLES + 4);
+	ck_assert_uint_eq(history_points(&history, HISTORY_REQUESTS, points), HISTORY_SAMPLES - 1);
+	ck_assert_double_eq(points[0], 11.0 / HISTORY_SECONDS);
+}
+
+TEST(the_page_has_a_curve_for_each_series)
+{
+	start_history();
+	render(report_add_page);
+	check_markup();
+	check_has("<h3>Requests <span class=\"number\">0 /s</span></h3>");
+	check_has_not("<polyline");
+	add_sample(100, 0);
+	add_sample(105, 12);
+	add_sample(105 + 2 * 1234, 3);
+	render(report_add_page);
+	check_markup();
+	check_has("<h3>Requests <span class=\"number\">1234 /s</span></h3>");
+	check_has("points=\"296,49.9 298,2.0\"></polyline>");
+	check_has("<h3>Queue <span class=\"number\">3</span></h3>");
+	check_has("<span>most 12</span>");
+	check_has("<h3>Memory ");
+	check_has(" MiB</span></h3>");
 }
 
 TEST_CASE("failing");
