@@ -10,7 +10,10 @@
 enum { ERRORS_MAX = 5 };
 
 static const int absent[][ERRORS_MAX] = {
+    [CALL_CLOSE_RANGE] = {ENOSYS, EPERM},
     [CALL_FCHMODAT2] = {ENOSYS, EPERM},
+    /* Linux 5.3 has pidfd_open(2), but no waitid(2) for it: EINVAL. */
+    [CALL_PIDFD] = {ENOSYS, EPERM, EINVAL},
     /* Without a position sockets fail with ESPIPE; with RWF_NOWAIT, file systems and devices that always wait
      * fail with EOPNOTSUPP, and kernels that do not know the flag with EINVAL. */
     [CALL_PREADV2] = {ENOSYS, EPERM, EOPNOTSUPP, EINVAL, ESPIPE},

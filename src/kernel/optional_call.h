@@ -7,7 +7,9 @@
 #include <stdbool.h>
 
 enum optional_call {
-	CALL_FCHMODAT2,     /* Linux 6.6 */
+	CALL_CLOSE_RANGE, /* Linux 5.9 */
+	CALL_FCHMODAT2,   /* Linux 6.6 */
+	CALL_PIDFD, /* pidfd_open(2), Linux 5.3; pidfd_send_signal(2), 5.1; waitid(2) with P_PIDFD, 5.4 */
 	CALL_PREADV2,       /* Linux 4.6, and RWF_NOWAIT 4.14 */
 	CALL_SENDFILE,      /* forbidden in some sandboxes, as are splice(2) and unshare(2) */
 	CALL_SOCKET_OPTION, /* of getsockopt(2) and setsockopt(2): those newer than Linux 3.8 */

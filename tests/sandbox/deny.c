@@ -25,12 +25,19 @@ static const struct {
 	const char *name;
 	int number;
 } calls[] = {
-    {"cachestat", SYS_cachestat},       {"close_range", SYS_close_range},
-    {"fchmodat2", SYS_fchmodat2},       {"getsockopt", SYS_getsockopt},
-    {"memfd_create", SYS_memfd_create}, {"openat2", SYS_openat2},
-    {"pidfd_open", SYS_pidfd_open},     {"preadv2", SYS_preadv2},
-    {"readahead", SYS_readahead},       {"sendfile", SYS_sendfile},
-    {"setsockopt", SYS_setsockopt},     {"splice", SYS_splice},
+    {"cachestat", SYS_cachestat},
+    {"close_range", SYS_close_range},
+    {"fchmodat2", SYS_fchmodat2},
+    {"getsockopt", SYS_getsockopt},
+    {"memfd_create", SYS_memfd_create},
+    {"openat2", SYS_openat2},
+    {"pidfd_open", SYS_pidfd_open},
+    {"pidfd_send_signal", SYS_pidfd_send_signal},
+    {"preadv2", SYS_preadv2},
+    {"readahead", SYS_readahead},
+    {"sendfile", SYS_sendfile},
+    {"setsockopt", SYS_setsockopt},
+    {"splice", SYS_splice},
     {"unshare", SYS_unshare},
 };
 
