@@ -144,6 +144,7 @@ FERRY_EXPORT int ferry_channel_new_pipes(struct ferry_channel **out, struct ferr
  * @param transport belongs to the channel if the call succeeds, else to the caller
  * @retval 0 done
  * @retval -EINVAL an argument is NULL, or the transport is in another event_base
+ * @retval -EBUSY another object owns the transport already: a stream, a channel, a dispatcher, a worker or a takeover
  * @retval -ENOTCONN the connection of the transport is over
  * @retval -ENOMEM out of memory
  *

@@ -178,6 +178,7 @@ FERRY_EXPORT int ferry_dispatcher_set_timeouts(struct ferry_dispatcher *dispatch
  *        keys. NULL: a name of its own
  * @retval 0 done
  * @retval -EINVAL @p dispatcher or @p transport is NULL, or @p transport is of another event_base
+ * @retval -EBUSY another object owns the transport already: a stream, a channel, a dispatcher, a worker or a takeover
  * @retval -EOPNOTSUPP the transport carries no descriptors
  * @retval -ENOTCONN the connection is over
  * @retval -ENOMEM out of memory

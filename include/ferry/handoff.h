@@ -174,14 +174,15 @@ FERRY_EXPORT int ferry_handoff_from_bufferevent(struct ferry_handoff **out,
  * @retval -EINVAL @p out or @p transport is NULL, or @p transport uses pipes
  * @retval -EBUSY bytes, descriptors or files are queued; received descriptors are pending because of a pause, or
  *         behind the one whose callback runs; a producer is registered; the connection or its sending half is
- *         closing; or a message stream owns @p transport
+ *         closing; or a line stream, a message stream, a channel, a dispatcher, a worker or a takeover owns
+ *         @p transport
  * @retval -EMSGSIZE its input is longer than FERRY_HANDOFF_BYTES_MAX
  * @retval -ENOTCONN the connection is over, or is still being made
  * @retval -EBADF, -EOPNOTSUPP as ferry_handoff_new()
  * @retval -ENOMEM out of memory
  *
  * On failure nothing has changed, and the caller still owns the transport. Legal in the transport's own callbacks.
- * Do not call this for the transport of a line stream or another object that owns it. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_handoff_from_transport(struct ferry_handoff **out,
                                               struct ferry_transport *transport);

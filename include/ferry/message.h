@@ -83,6 +83,7 @@ struct ferry_message_callbacks {
  * @param context passed to each callback
  * @retval 0 done
  * @retval -EINVAL @p out, @p transport or @p callbacks is NULL
+ * @retval -EBUSY another object owns the transport already: a stream, a channel, a dispatcher, a worker or a takeover
  * @retval -ENOTCONN the connection is over
  * @retval -ENOMEM out of memory
  *

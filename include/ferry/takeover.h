@@ -90,13 +90,14 @@ struct ferry_takeover_callbacks {
  *
  * @param[out] out the takeover
  * @param set the set, which the caller still owns; one takeover at a time
- * @param transport a transport on a unix socket; on success the takeover owns it
+ * @param transport a transport on a unix socket; on success the takeover owns it, and its byte limit
+ *        (ferry_transport_set_byte_limit()) is off: the sockets bound what is queued
  * @param callbacks the table; must outlive the takeover
  * @param context the last argument of each callback
  * @retval 0 done
  * @retval -EINVAL an argument other than @p context is NULL, or @p callbacks has no `ended`
  * @retval -EBUSY a takeover of the set is under way, or the set was received and that takeover has not
- *         ended
+ *         ended; or another object owns the transport already
  * @retval -EOPNOTSUPP the transport does not stand on a unix socket
  * @retval -EACCES the other process runs as another user
  * @retval -ENOTCONN the connection is over
@@ -114,7 +115,7 @@ FERRY_EXPORT int ferry_takeover_serve(struct ferry_takeover **out, struct ferry_
  *
  * @param[out] out the takeover
  * @param transport a transport on a unix socket whose other end the old process serves; on success the
- *        takeover owns it
+ *        takeover owns it, and its byte limit is off
  * @param names of the sockets, copied; may be NULL when @p count is 0. If several sockets have one
  *        name, all of them are sent
  * @param count how many names; 0: all sockets of the old process
@@ -123,6 +124,7 @@ FERRY_EXPORT int ferry_takeover_serve(struct ferry_takeover **out, struct ferry_
  * @retval 0 done
  * @retval -EINVAL an argument other than @p context is NULL, a name is NULL, or @p callbacks lacks a
  *         callback
+ * @retval -EBUSY another object owns the transport already: a stream, a channel, a dispatcher, a worker or a takeover
  * @retval -EOPNOTSUPP the transport does not stand on a unix socket
  * @retval -EMSGSIZE a name is longer than FERRY_SOCKET_SET_NAME_MAX, or all names together exceed a
  *         message

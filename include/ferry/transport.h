@@ -256,15 +256,16 @@ FERRY_EXPORT void ferry_transport_free(struct ferry_transport *transport);
  * once reading is enabled. From then on libevent's reads discard descriptors that arrive.
  *
  * No callback of the transport runs any more, except `finished` of a file that has left the stream
- * already. Do not call this for the transport of a line stream or another object that owns it.
+ * already.
  *
  * @param transport the transport; on success it is freed
  * @param[out] out the bufferevent, which the caller owns
  * @retval 0 done
  * @retval -EINVAL an argument is NULL, or @p transport uses pipes
  * @retval -EBUSY descriptors or files are queued; received descriptors are pending because of a pause, or
- *         behind the one whose callback runs; a producer is registered; the connection or its sending half is closing; or a message
- *         stream owns @p transport
+ *         behind the one whose callback runs; a producer is registered; the connection or its sending half is
+ *         closing; or a line stream, a message stream, a channel, a dispatcher, a worker or a takeover owns
+ *         @p transport
  * @retval -ENOTCONN the connection is over
  * @retval -ENOMEM out of memory
  *
@@ -311,6 +312,7 @@ FERRY_EXPORT int ferry_transport_set_socket(struct ferry_transport *transport, i
  * @param context the last argument of each callback
  * @retval 0 done
  * @retval -EINVAL @p transport or @p protocol is NULL
+ * @retval -EBUSY a line stream, a message stream, a channel, a dispatcher, a worker or a takeover owns the transport
  * @retval -ENOTCONN the connection is over
  * @retval -ENOMEM out of memory
  *

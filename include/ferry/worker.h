@@ -94,6 +94,7 @@ struct ferry_worker_stats {
  * @param context the last argument of each callback
  * @retval 0 done
  * @retval -EINVAL @p out, @p transport or @p callbacks is NULL
+ * @retval -EBUSY another object owns the transport already: a stream, a channel, a dispatcher, a worker or a takeover
  * @retval -EOPNOTSUPP the transport carries no descriptors
  * @retval -ENOTCONN the connection is over
  * @retval -ENOMEM out of memory

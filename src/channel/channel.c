@@ -348,10 +348,8 @@ struct ferry_channel *channel_new(struct ferry_poller *poller)
 
 int channel_attach(struct ferry_channel *channel, struct ferry_transport *transport)
 {
-	/* Paused: an unregistered channel reads nothing. Neither call needs memory then. */
-	int status = ferry_transport_pause_reading(transport);
-	if (status == 0)
-		status = ferry_transport_set_protocol(transport, &protocol, channel);
+	/* Paused: an unregistered channel reads nothing. The call needs no memory then. */
+	int status = transport_own(transport, &protocol, channel, true);
 	if (status == 0)
 		channel->transport = transport;
 	return status;

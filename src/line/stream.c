@@ -288,7 +288,7 @@ int ferry_line_stream_new(struct ferry_line_stream **out, struct ferry_transport
 	if (stream == NULL)
 		return -ENOMEM;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = ferry_transport_set_protocol(transport, &stream->protocol, stream);
+	int status = transport_own(transport, &stream->protocol, stream, false);
 	if (status == 0) {
 		stream->peer_ended = transport_read_has_ended(transport);
 		*out = stream;

@@ -115,7 +115,7 @@ int ferry_message_stream_new(struct ferry_message_stream **out, struct ferry_tra
 	if (stream == NULL)
 		return -ENOMEM;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = ferry_transport_set_protocol(transport, &protocol, stream);
+	int status = transport_own(transport, &protocol, stream, false);
 	if (status < 0) {
 		discard_message_stream(stream);
 	} else {

@@ -228,6 +228,8 @@ int takeover_new(struct ferry_takeover **out, const struct takeover_role *role,
 		return status;
 	}
 	ferry_transport_set_fd_buffer(transport, 64, FDS_QUEUED_MAX);
+	/* The number of sockets bounds what is queued, and a message that is refused would be the end. */
+	ferry_transport_set_byte_limit(transport, 0);
 	if (set != NULL)
 		takeover_attach_set(takeover, set);
 	*out = takeover;

@@ -392,7 +392,7 @@ static int check_detach(const struct ferry_transport *transport)
 		return -ENOTCONN;
 	if (marks->fd_count > 0 || marks->file_count > 0 || received || closing)
 		return -EBUSY;
-	return transport->out.watcher != NULL || transport->in.reader != NULL ? -EBUSY : 0;
+	return transport->out.watcher != NULL || transport->owned ? -EBUSY : 0;
 }
 
 int ferry_transport_detach(struct ferry_transport *transport, struct bufferevent **out)

@@ -122,6 +122,7 @@ struct ferry_transport {
 	int reason;                      /* of connection_lost */
 	int pipe_read_fd, pipe_write_fd; /* the transport's to close; -1 on a socket */
 	bool on_pipes;
+	bool owned; /* by a line stream, a message stream or a channel, to the end */
 	bool freed;
 	bool peer_closed; /* when this side shut its half down, or when the connection ended */
 	struct transport_in in;

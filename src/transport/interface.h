@@ -25,10 +25,14 @@
  * The caller unlocks it; until then it stays alive. */
 struct bufferevent *transport_lock(struct ferry_transport *transport);
 
-/* Runs `freed` when the owner frees the transport. NULL: nothing runs. Without the lock: before anybody else
- * knows the transport. */
+/* Runs `freed` when the owner frees the transport. Without the lock: before anybody else knows the transport. */
 void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void *argument),
                            void *argument);
+
+/* Sets the protocol of an object that owns the transport from then on; `paused`: reading is paused before. The errors of
+ * ferry_transport_set_protocol(). On failure nothing has changed. */
+int transport_own(struct ferry_transport *transport, const struct ferry_protocol *protocol,
+                  void *context, bool paused);
 
 /* Whether descriptors can be sent: on a unix socket. */
 bool transport_carries_fds(const struct ferry_transport *transport);

@@ -201,21 +201,53 @@ int ferry_transport_set_socket(struct ferry_transport *transport, int fd)
 	return status;
 }
 
+/* The owner has set its protocol: another one would take the input from under it. */
+static int check_protocol(const struct ferry_transport *transport)
+{
+	if (transport_is_over(transport))
+		return -ENOTCONN;
+	return transport->owned ? -EBUSY : 0;
+}
+
+/* The caller has the bufferevent locked. */
+static int install_protocol(struct ferry_transport *transport, struct bufferevent *bev,
+                            const struct ferry_protocol *protocol, void *context)
+{
+	if (transport->life == TRANSPORT_OPEN && !transport->in.paused) {
+		int status = transport_enable_reading(transport);
+		if (status < 0)
+			return status;
+	}
+	transport_set_protocol_table(transport, protocol, context);
+	bufferevent_setcb(bev, transport_on_readable, NULL, transport_on_event, transport);
+	transport_want_loop(transport);
+	transport_offer_input(transport);
+	return 0;
+}
+
 int ferry_transport_set_protocol(struct ferry_transport *transport,
                                  const struct ferry_protocol *protocol, void *context)
 {
 	if (transport == NULL || protocol == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = transport_is_over(transport) ? -ENOTCONN : 0;
-	if (status == 0 && transport->life == TRANSPORT_OPEN && !transport->in.paused)
-		status = transport_enable_reading(transport);
-	if (status == 0) {
-		transport_set_protocol_table(transport, protocol, context);
-		bufferevent_setcb(bev, transport_on_readable, NULL, transport_on_event, transport);
-		transport_want_loop(transport);
-		transport_offer_input(transport);
-	}
+	int status = check_protocol(transport);
+	if (status == 0)
+		status = install_protocol(transport, bev, protocol, context);
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int transport_own(struct ferry_transport *transport, const struct ferry_protocol *protocol,
+                  void *context, bool paused)
+{
+	struct bufferevent *bev = transport_lock(transport);
+	int status = check_protocol(transport);
+	if (status == 0 && paused)
+		status = ferry_transport_pause_reading(transport);
+	if (status == 0)
+		status = install_protocol(transport, bev, protocol, context);
+	transport->owned |= status == 0;
 	bufferevent_unlock(bev);
 	return status;
 }

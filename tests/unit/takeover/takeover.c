@@ -63,6 +63,32 @@ TEST(all_listeners_arrive_as_they_were)
 	close_all();
 }
 
+static struct ferry_transport *make_limited_transport(int fd)
+{
+	struct ferry_transport *transport = make_transport(fd);
+	ck_assert_int_eq(ferry_transport_set_byte_limit(transport, 1), 0);
+	return transport;
+}
+
+TEST(a_byte_limit_of_the_transport_ends_no_takeover)
+{
+	open_set();
+	make_pair(PAIR_UNIX, takeover_fds);
+	ck_assert_int_eq(ferry_takeover_serve(&old_end.takeover, old_set,
+	                                      make_limited_transport(takeover_fds[0]),
+	                                      &takeover_end_callbacks, &old_end),
+	                 0);
+	ck_assert_int_eq(ferry_takeover_request(&new_end.takeover,
+	                                        make_limited_transport(takeover_fds[1]), NULL, 0,
+	                                        &takeover_end_callbacks, &new_end),
+	                 0);
+	new_end.on_received = commit_takeover;
+	pump_until_both_ended();
+	ck_assert_int_eq(old_end.status, 0);
+	ck_assert_int_eq(new_end.status, 0);
+	close_all();
+}
+
 TEST(the_old_one_keeps_all_until_the_new_one_accepts)
 {
 	start_all();
