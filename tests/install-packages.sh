@@ -11,7 +11,7 @@ wanted=
 for group in "$@"; do
 	case $group in
 	build) packages='gcc libc6-dev make cmake pkg-config libevent-dev' ;;
-	test) packages='ninja-build g++ check python3 python3-twisted curl spin strace libsystemd-dev libuv1-dev libssl-dev' ;;
+	test) packages='ninja-build g++ check python3 python3-twisted curl spin strace libsystemd-dev libuv1-dev libssl-dev haproxy iproute2' ;;
 	lint) packages='clang libclang-rt-14-dev clang-format clang-tidy cppcheck doxygen gcovr shellcheck valgrind' ;;
 	*)
 		echo "$0: '$group' is not one of build, test, lint" >&2

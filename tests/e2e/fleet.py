@@ -1,0 +1,201 @@
+"""HAProxy in front of three machines with ferry, by the configuration that docs/fleet.md prints: machines are upgraded,
+restarted, drained and lost while clients go on."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import unittest
+
+import clients
+import machines
+import verdict
+from machines import harness
+
+PAGE = pathlib.Path(os.environ["FERRY_SOURCE"]) / "docs/fleet.md"
+
+
+def seconds(pattern, text):
+    """A time in a configuration."""
+    number, unit = re.search(pattern + r" (\d+)(ms|s|)\b", text).groups()
+    return int(number) / (1000 if unit == "ms" else 1)
+
+
+class Configuration(unittest.TestCase):
+    def test_the_programs_accept_it(self):
+        for command in (("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"),
+                        (harness.BIN / "ferry-proxy", "--check", "--config", "/etc/ferry/ferry-proxy.conf")):
+            checked = subprocess.run(command, capture_output=True, text=True, check=False)
+            self.assertEqual(checked.returncode, 0, checked.stderr)
+            self.assertNotRegex(checked.stdout + checked.stderr, "(?i)warning|alert")
+
+    def test_the_times_fit(self):
+        haproxy = FILES["/etc/haproxy/haproxy.cfg"]
+        ferry = FILES["/etc/ferry/ferry-proxy.conf"]
+        server = seconds("timeout server(?=.*\n\nfrontend)", haproxy)
+        client = seconds("timeout client", haproxy)
+        worker = int(COMMAND[COMMAND.index("--idle-timeout") + 1])
+        self.assertLess(seconds("timeout http-keep-alive", haproxy), seconds("\nidle-timeout", ferry))
+        self.assertLess(seconds("timeout http-keep-alive", haproxy), worker)
+        self.assertLess(client, worker)
+        self.assertLess(worker, seconds("\ndrain-timeout", ferry))
+        self.assertLess(seconds("queue-timeout", ferry) / 1000 + seconds("answer-timeout", ferry) / 1000, server)
+
+
+class Fleet(unittest.TestCase):
+    def setUp(self):
+        self.numbers = clients.Numbers()
+        self.fleet = machines.Fleet()
+        self.addCleanup(self.fleet.end)
+        self.addCleanup(self.show)
+        self.fleet.start(COMMAND)
+        self.balancer = self.fleet.balancer
+        self.load = clients.Load(self.numbers)
+        self.addCleanup(self.load.stop)
+        self.load.wait_for_more()
+
+    def show(self):
+        if self._outcome.result.failures or self._outcome.result.errors:
+            print(self.fleet.describe())
+
+    def judge(self):
+        """Waits until HAProxy has a line for each request."""
+        self.load.stop()
+
+        def logged():
+            lines = verdict.read_balancer(self.balancer.requests())
+            return all(request.number in lines for request in self.numbers.requests)
+        harness.wait_until(logged, "HAProxy has logged each request")
+        everything = self.fleet.machines.items()
+        judge = verdict.Judge(self.numbers.requests, self.balancer.requests(),
+                              {name: machine.lines("claim.log") for name, machine in everything},
+                              {name: machine.lines("access.log") for name, machine in everything})
+        self.assertEqual(judge.mislogged(), [])
+        return judge
+
+    def assert_nothing_failed(self, judge):
+        print(f"{self.id()}: {judge.figures()}")
+        self.assertEqual(judge.unproven(), [])
+        for name in machines.NAMES:
+            self.assertGreater(judge.served_by(name), 0, name)
+
+    def downloads(self):
+        """Slow clients: each machine has begun the answer of at least one."""
+        downloads = []
+        while not all(self.on(name, downloads) for name in machines.NAMES):
+            downloads.append(clients.Download(self.numbers))
+            self.addCleanup(downloads[-1].hurry.set)
+            harness.wait_until(lambda: downloads[-1].received or downloads[-1].request.error, "a download begins")
+            self.assertLess(len(downloads), 60)
+        return downloads
+
+    def finish(self, downloads):
+        for download in downloads:
+            download.hurry.set()
+        for download in downloads:
+            download.join()
+
+    def on(self, name, downloads):
+        claims = verdict.read_claims(self.fleet.machines[name].lines("claim.log"))
+        return [download for download in downloads if claims[download.request.address]]
+
+    def test_rolling_upgrade(self):
+        downloads = self.downloads()
+        old = {}
+        for name, machine in self.fleet.machines.items():
+            old[name] = machine.upgrade()
+            self.load.wait_for_more()
+        self.finish(downloads)
+        for name, machine in self.fleet.machines.items():
+            machine.wait_for_end_of(old[name])
+        since = self.numbers.requests[-1].number
+        self.load.wait_for_more()
+        judge = self.judge()
+        self.assert_nothing_failed(judge)
+        for name in machines.NAMES:
+            self.assertGreater(judge.served_by(name, since), 0, name)
+
+    def test_rolling_restart_by_draining(self):
+        for name, machine in self.fleet.machines.items():
+            self.balancer.ask(f"set server ferry/{name} state drain")
+            self.balancer.wait_for(name, "0", "scur")
+            self.assertEqual(machine.restart(), 0)
+            self.balancer.ask(f"set server ferry/{name} state ready")
+            self.balancer.wait_for(name, "UP")
+            self.load.wait_for_more()
+        self.assert_nothing_failed(self.judge())
+
+    def test_restart_without_draining(self):
+        for name, machine in self.fleet.machines.items():
+            self.assertEqual(machine.restart(), 0)
+            self.balancer.wait_for(name, "UP")
+            self.load.wait_for_more()
+        self.assert_nothing_failed(self.judge())
+
+    def doom(self, name):
+        """Slow downloads on each machine. Returns those whose worker is about to go, and the others."""
+        downloads = self.downloads()
+        doomed = self.on(name, downloads)
+        self.assertTrue(all(download.is_alive() for download in downloads))
+        return doomed, [download for download in downloads if download not in doomed]
+
+    def assert_excused(self, name, doomed, others):
+        """All failures are of requests that the machine had claimed; the doomed downloads are among them."""
+        since = self.numbers.requests[-1].number
+        machine = self.fleet.machines[name]
+        claims = len(machine.lines("claim.log"))
+        harness.wait_until(lambda: len(machine.lines("claim.log")) > claims, f"{name} serves again")
+        self.load.wait_for_more()
+        judge = self.judge()
+        print(f"{self.id()}: {judge.figures(name)}")
+        self.assertEqual(judge.unproven(name), [])
+        self.assertTrue(all(download.request.error for download in doomed))
+        self.assertEqual([download.request for download in others if download.request.error], [])
+        self.assertGreater(judge.served_by(name, since), 0)
+
+    def lose(self, name, lost, back):
+        """A machine goes, and comes back."""
+        doomed, others = self.doom(name)
+        lost()
+        self.balancer.wait_for(name, "DOWN")
+        self.load.wait_for_more()
+        self.finish([*doomed, *others])
+        back()
+        self.balancer.wait_for(name, "UP")
+        self.assert_excused(name, doomed, others)
+
+    def test_workers_die(self):
+        machine = self.fleet.machines["m2"]
+        doomed, others = self.doom("m2")
+        for kills in range(1, 6):
+            for pid in machine.pids("ferry-worker").values():
+                os.kill(pid, signal.SIGKILL)
+            machine.wait_for_workers((kills + 1) * machines.WORKERS)
+            self.load.wait_for_more()
+        self.finish([*doomed, *others])
+        self.assert_excused("m2", doomed, others)
+
+    def test_processes_die(self):
+        machine = self.fleet.machines["m1"]
+        self.lose("m1", machine.kill_processes, machine.start_ferry)
+
+    def test_power_fails(self):
+        machine = self.fleet.machines["m2"]
+
+        def back():
+            machine.boot()
+            machine.start_ferry()
+        self.lose("m2", machine.kill, back)
+
+    def test_link_goes_down(self):
+        machine = self.fleet.machines["m3"]
+        self.lose("m3", lambda: machine.set_link("down"), lambda: machine.set_link("up"))
+
+
+if __name__ == "__main__":
+    machines.enter_own_namespaces(__file__)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+    FILES, COMMAND = machines.read_page(PAGE)
+    machines.become_site(FILES, clients.contents())
+    unittest.main()
