@@ -19,6 +19,7 @@
 #include "ferry/parking.h"
 #include "ferry/poller.h"
 #include "ferry/producer.h"
+#include "ferry/proxy_protocol.h"
 #include "ferry/service_manager.h"
 #include "ferry/socket_set.h"
 #include "ferry/takeover.h"

@@ -14,8 +14,8 @@ import re
 import subprocess
 import sys
 
-LAYERS = ["util", "kernel", "libevent", "process", "file", "stream", "transport", "line", "message", "descriptor",
-          "endpoint", "channel", "handoff", "parking", "service", "takeover", "testing", "programs"]
+LAYERS = ["util", "kernel", "libevent", "proxy_protocol", "process", "file", "stream", "transport", "line", "message",
+          "descriptor", "endpoint", "channel", "handoff", "parking", "service", "takeover", "testing", "programs"]
 CLOSED_HEADERS = ("transport/fields.h", "transport/core.h")
 PUBLIC_ONLY = ("testing", "programs")
 

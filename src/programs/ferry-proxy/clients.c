@@ -1,6 +1,5 @@
 #include "programs/ferry-proxy/clients.h"
 
-#include "programs/ferry-proxy/proxy_protocol.h"
 #include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
 #include "programs/http/answer.h"
@@ -419,23 +418,23 @@ static void bad_proxy_header(struct client *client, const char *why)
 /* True: the header has been taken off. False: wait for more, or the client was freed. */
 static bool read_proxy_header(struct client *client, struct evbuffer *input)
 {
-	struct proxy_protocol header;
-	size_t length = evbuffer_get_length(input);
-	if (length > PROXY_PROTOCOL_MAX)
-		length = PROXY_PROTOCOL_MAX;
-	const unsigned char *bytes = evbuffer_pullup(input, (ev_ssize_t)length);
-	int result = length > 0 && bytes != NULL ? proxy_protocol_parse(bytes, length, &header)
-	                                         : PROXY_PROTOCOL_MORE;
-	if (result < 0) {
-		bad_proxy_header(client, header.error);
+	struct ferry_proxy_protocol *header;
+	struct ferry_proxy_protocol_info info;
+	const char *error = NULL;
+	int status = ferry_proxy_protocol_read(&header, input, 0, &error);
+	if (status == -EAGAIN)
+		return false;
+	if (status < 0) {
+		bad_proxy_header(client, error != NULL ? error : strerror(-status));
 		return false;
 	}
-	if (result == PROXY_PROTOCOL_MORE)
-		return false;
-	if (header.kind == PROXY_PROTOCOL_PROXIED)
-		client->address = (struct client_address){
-		    .client = header.source, .server = header.destination, .proxied = true};
-	evbuffer_drain(input, (size_t)result);
+	ferry_proxy_protocol_get_info(header, &info);
+	if (info.kind == FERRY_PROXY_PROTOCOL_PROXIED) {
+		client->address.proxied = true;
+		socket_address_set(&client->address.client, info.source, info.source_length);
+		socket_address_set(&client->address.server, info.destination, info.destination_length);
+	}
+	ferry_proxy_protocol_free(header);
 	client->state = READING;
 	return true;
 }

@@ -22,7 +22,7 @@ enum {
 
 struct conf_listen {
 	struct socket_address address;
-	bool proxy_protocol; /* every connection starts with a PROXY header: proxy_protocol.h */
+	bool proxy_protocol; /* every connection starts with a PROXY header */
 };
 
 struct conf_service {
