@@ -196,7 +196,7 @@ FERRY_EXPORT int ferry_proxy_protocol_get_ssl(struct ferry_proxy_protocol_ssl *o
 
 /**
  * Sets the addresses of the client's connection; the kind is PROXIED then. If one of the addresses is IPv4 and the
- * other IPv6, or both are IPv4 in IPv6 (%::ffff:192.0.2.1), they are converted to one family.
+ * other IPv6, or both are IPv4 in IPv6 (IPv4-mapped, RFC 4291), they are converted to one family.
  *
  * @param header the header
  * @param socket_type of the client's connection: SOCK_STREAM, or SOCK_DGRAM
@@ -273,7 +273,7 @@ FERRY_EXPORT void ferry_proxy_protocol_sources_free(struct ferry_proxy_protocol_
  *
  * @param sources the list
  * @param text an address or a prefix: "192.0.2.1", "192.0.2.0/24", "2001:db8::/32"; or "unix": each peer on a unix
- *        socket. Prefixes of %::ffff:0:0/96 are those of IPv4
+ *        socket. Prefixes of IPv4-mapped addresses are those of IPv4
  * @retval 0 done
  * @retval -EINVAL @p sources or @p text is NULL, or @p text is none of these, or has bits behind its prefix
  * @retval -ENOMEM out of memory
@@ -284,7 +284,7 @@ FERRY_EXPORT int ferry_proxy_protocol_sources_add(struct ferry_proxy_protocol_so
                                                   const char *text);
 
 /** Whether an address is in the list: that of accept(2) or getpeername(2). The port does not count. An IPv4 address in
- *  an IPv6 one (%::ffff:192.0.2.1), which a listener for both has, counts as IPv4. False: an argument is NULL, or the
+ *  an IPv6 one (IPv4-mapped, RFC 4291), which a listener for both has, counts as IPv4. False: an argument is NULL, or the
  *  address is too short, or of another family. Since 0.1. */
 FERRY_EXPORT bool
 ferry_proxy_protocol_sources_contain(const struct ferry_proxy_protocol_sources *sources,
