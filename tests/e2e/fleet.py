@@ -67,6 +67,9 @@ class Fleet(unittest.TestCase):
             lines = verdict.read_balancer(self.balancer.requests())
             return all(request.number in lines for request in self.numbers.requests)
         harness.wait_until(logged, "HAProxy has logged each request")
+        for name, machine in self.fleet.machines.items():
+            self.assertEqual(machine.reports(), [])
+            harness.wait_until(lambda machine=machine: not machine.connections(), f"{name} has no connection left")
         everything = self.fleet.machines.items()
         judge = verdict.Judge(self.numbers.requests, self.balancer.requests(),
                               {name: machine.lines("claim.log") for name, machine in everything},
@@ -74,9 +77,11 @@ class Fleet(unittest.TestCase):
         self.assertEqual(judge.mislogged(), [])
         return judge
 
-    def assert_nothing_failed(self, judge):
+    def assert_nothing_failed(self, judge, retries=False):
+        """Without `retries`, no request had to be repeated, so that a POST would have succeeded, too."""
         print(f"{self.id()}: {judge.figures()}")
         self.assertEqual(judge.unproven(), [])
+        self.assertTrue(retries or not judge.retried(), judge.retried())
         for name in machines.NAMES:
             self.assertGreater(judge.served_by(name), 0, name)
 
@@ -131,7 +136,7 @@ class Fleet(unittest.TestCase):
             self.assertEqual(machine.restart(), 0)
             self.balancer.wait_for(name, "UP")
             self.load.wait_for_more()
-        self.assert_nothing_failed(self.judge())
+        self.assert_nothing_failed(self.judge(), retries=True)
 
     def doom(self, name):
         """Slow downloads on each machine. Returns those whose worker is about to go, and the others."""

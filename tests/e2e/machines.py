@@ -213,6 +213,21 @@ class Machine(Host):
         self.start_ferry()
         return status
 
+    def ask(self, target):
+        """The body of an answer at the admin address."""
+        answer = subprocess.run(self.enter("curl", "-s", f"http://127.0.0.1:8079{target}"), stdout=subprocess.PIPE,
+                                text=True, check=True)
+        return answer.stdout
+
+    def connections(self):
+        """The metrics of the connections that the proxy and its workers have, and which are not 0."""
+        return re.findall(r"^ferry_(?:proxy_clients|proxy_idle|service_handoffs_outstanding\{\S*|service_queue_length\{\S*)"
+                          r" [1-9].*$", self.ask("/-/metrics"), re.M)
+
+    def reports(self):
+        """The lines of sanitizers."""
+        return re.findall(r"^.*(?:Sanitizer|runtime error:).*$", self.text(), re.M)
+
     def lines(self, log):
         with contextlib.suppress(FileNotFoundError):
             return (self.logs / "ferry" / log).read_text().splitlines()

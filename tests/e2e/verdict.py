@@ -116,9 +116,12 @@ class Judge:
         return sum(line.server == name and number > since and not self.requests[number].error
                    for number, line in self.lines.items())
 
+    def retried(self):
+        """The requests that HAProxy had to repeat."""
+        return [line for line in self.lines.values() if line.retries]
+
     def figures(self, dead=None):
         failed = [request for request in self.requests.values() if request.error]
-        retried = sum(line.retries > 0 for line in self.lines.values())
-        return (f"requests {len(self.requests)}, retried {retried}, failed {len(failed)}, "
+        return (f"requests {len(self.requests)}, retried {len(self.retried())}, failed {len(failed)}, "
                 f"claimed on the dead machine {len(failed) - len(self.unproven(dead)) if dead else 0}, "
                 + ", ".join(f"{name} {self.served_by(name)}" for name in self.claims))
