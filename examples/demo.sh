@@ -5,7 +5,7 @@ set -eu
 
 usage='usage: demo.sh [--port N] [--root DIR] [--workers N]
   --port N     the TCP port on 127.0.0.1; 0 picks a free one (8080)
-  --root DIR   what to serve (docs/)
+  --root DIR   what to serve (a page about the way of its own request, and the documentation)
   --workers N  how many worker processes (2)'
 
 fail()
@@ -16,7 +16,7 @@ fail()
 
 source=$(cd "$(dirname "$0")/.." && pwd)
 port=8080
-root=$source/docs
+root=
 count=2
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -44,8 +44,10 @@ esac
 case $port in
 '' | *[!0-9]*) fail "--port takes a number, not '$port'" ;;
 esac
-[ -d "$root" ] || fail "--root: '$root' is not a directory"
-root=$(cd "$root" && pwd)
+if [ -n "$root" ]; then
+	[ -d "$root" ] || fail "--root: '$root' is not a directory"
+	root=$(cd "$root" && pwd)
+fi
 
 status=0
 dir=
@@ -135,7 +137,7 @@ build()
 		cmake --build build/demo --parallel "$(nproc)" --target ferry-proxy ferry-worker
 }
 
-sh "$source/tests/install-packages.sh" build || fail 'what is needed to build is not there'
+sh "$source/tests/install-packages.sh" build site || fail 'what is needed to build is not there'
 echo 'building'
 if ! (build) >"$dir/build.log" 2>&1; then
 	cat "$dir/build.log" >&2
@@ -145,13 +147,24 @@ rm "$dir/build.log"
 bin=$source/build/demo/src/programs
 
 : >"$dir/proxy.log"
-"$bin/ferry-proxy" --root "$root" --workers "$count" --port "$port" --admin 127.0.0.1:0 \
-	--control "$dir/control.sock" >"$dir/proxy.log" 2>&1 &
+own=
+if [ -z "$root" ]; then
+	own=yes
+	root=$dir/site
+	mkdir "$root"
+fi
+# --keep 0: a connection between two requests belongs to no worker, and survives each.
+"$bin/ferry-proxy" --root "$root" --workers "$count" --port "$port" --admin 127.0.0.1:0 --demo --keep 0 \
+	--control "$dir/control.sock" -- --fill index.html --fill way.json >"$dir/proxy.log" 2>&1 &
 children=$!
 wait_for listens
+admin=$(sed -n 's/^admin //p' "$dir/proxy.log")
+if [ -n "$own" ]; then
+	python3 "$source/docs/site/build.py" --demo "$admin" "$root" || fail 'the pages cannot be made'
+fi
 wait_for workers_are_ready
 wait_for answers
-echo "status http://$(sed -n 's/^admin //p' "$dir/proxy.log")/-/status"
+echo "status http://$admin/-/status"
 echo "ready http://$address/"
 
 while all_alive; do

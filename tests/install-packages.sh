@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs the Debian packages that building or testing ferry needs, if they are missing. If none is missing, it
 # starts no package manager.
-# Usage: install-packages.sh build|test|lint…
+# Usage: install-packages.sh build|site|test|lint…
 #   build  for the library, the programs and the examples
+#   site   for the documentation as web pages
 #   test   for the presets, and their tests
 #   lint   clang, valgrind and the other tools of developers of ferry
 set -eu
@@ -11,17 +12,19 @@ wanted=
 for group in "$@"; do
 	case $group in
 	build) packages='gcc libc6-dev make cmake pkg-config libevent-dev' ;;
-	test) packages='ninja-build g++ check python3 python3-twisted curl spin strace libsystemd-dev libuv1-dev libssl-dev haproxy iproute2' ;;
+	site) packages='python3 cmark-gfm' ;;
+	test) packages='ninja-build g++ check python3 python3-twisted curl spin strace libsystemd-dev libuv1-dev libssl-dev
+		haproxy iproute2 cmark-gfm chromium chromium-driver prometheus' ;;
 	lint) packages='clang libclang-rt-14-dev clang-format clang-tidy cppcheck doxygen gcovr shellcheck valgrind' ;;
 	*)
-		echo "$0: '$group' is not one of build, test, lint" >&2
+		echo "$0: '$group' is not one of build, site, test, lint" >&2
 		exit 2
 		;;
 	esac
 	wanted="$wanted $packages"
 done
 if [ -z "$wanted" ]; then
-	echo "usage: $0 build|test|lint..." >&2
+	echo "usage: $0 build|site|test|lint..." >&2
 	exit 2
 fi
 

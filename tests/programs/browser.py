@@ -81,11 +81,14 @@ class Browser:
         self.ask(f"{self.session}/element/{self.element(selector)}/click", {})
 
     def text(self, selector="body"):
-        return self.ask(f"{self.session}/element/{self.element(selector)}/text")
+        return self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
 
     def frame(self, selector):
         """Looks into a frame from now on; None: the page again."""
-        reference = None if selector is None else {"element-6066-11e4-a52e-4f735466cecf": self.element(selector)}
+        reference = None
+        if selector is not None:
+            self.run("document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})", selector)
+            reference = {"element-6066-11e4-a52e-4f735466cecf": self.element(selector)}
         self.ask(f"{self.session}/frame", {"id": reference})
 
     def errors(self):
@@ -100,6 +103,6 @@ class Browser:
             return [...document.querySelectorAll("body *")].filter((e) => !scrolls(e.parentElement)
                 && !e.closest("svg") && e.getBoundingClientRect().right > width + 1).map((e) => e.outerHTML.slice(0, 120))""")
 
-    def screenshot(self, file):
-        picture = self.tool("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    def screenshot(self, file, whole=True):
+        picture = self.tool("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(picture["data"]))

@@ -25,7 +25,7 @@ struct demo {
 	char killed[128]; /* the name of the last worker that was killed; "": none */
 	pid_t killed_pid;
 	struct timeval killed_at;
-	unsigned long kills;
+	uint64_t kills;
 };
 
 /* ---- what is permitted ---- */
@@ -77,24 +77,24 @@ static void add_last_kill(struct text *text, const struct demo *demo,
 	page_add_text(text, demo->killed);
 	text_add(text, "</strong>, process %ld, was killed ", (long)demo->killed_pid);
 	page_add_duration(text, demo->killed_at, snapshot->now);
-	text_add(text,
-	         " ago. Another process has its place.<br>In %lu kills, %" PRIu64
-	         " connections that had been sent to a killed worker, and that it had not claimed, "
-	         "went to another "
-	         "worker. %" PRIu64
-	         " that were claimed, in the middle of an answer, ended with theirs.</p>\n",
-	         demo->kills, moved, ended);
+	text_add(text, " ago. Another process takes its place.</p>\n<dl class=\"figures\">\n");
+	page_add_figure(text, "Workers killed", demo->kills);
+	page_add_figure(text, "Connections moved on", moved);
+	page_add_figure(text, "Cut in an answer", ended);
+	text_add(text, "</dl>\n");
 }
 
 static void add_worker(struct text *text, const struct worker_snapshot *worker)
 {
 	const char *state = worker_state_name(worker->state);
-	text_add(text, "<li class=\"card\" data-pid=\"%ld\">\n<h3>", (long)worker->pid);
+	text_add(text, "<li class=\"card\">\n<h3>");
 	page_add_text(text, worker->name);
-	text_add(text,
-	         " <span class=\"pill %s\">%s</span></h3>\n<p>Process %ld, generation %" PRIu64
-	         "<br>%" PRIu64 " connections</p>\n</li>\n",
-	         state, state, (long)worker->pid, worker->restarts + 1, worker->stats.claimed);
+	text_add(text, " <span class=\"pill %s\">%s</span></h3>\n<p>", state, state);
+	if (worker->pid > 0)
+		text_add(text, "Process %ld, generation %" PRIu64, (long)worker->pid, worker->restarts + 1);
+	else
+		text_add(text, "No process");
+	text_add(text, "<br>%" PRIu64 " connections</p>\n</li>\n", worker->stats.claimed);
 }
 
 static void send_page(const struct demo *demo, struct evhttp_request *request,
@@ -109,8 +109,7 @@ static void send_page(const struct demo *demo, struct evhttp_request *request,
 	page_begin(&text, "Kill a worker", NULL);
 	text_add(&text,
 	         "<form method=\"post\" action=\"%s\"><input type=\"hidden\" "
-	         "name=\"token\" value=\"%s\"><p><button>Kill the oldest worker by "
-	         "SIGKILL</button></p></form>\n",
+	         "name=\"token\" value=\"%s\"><p><button>Kill a worker</button></p></form>\n",
 	         kill_path, demo->token);
 	add_last_kill(&text, demo, snapshot);
 	text_add(&text, "<ul class=\"cards\">\n");

@@ -2,7 +2,9 @@
 
 #include "programs/ferry-worker/access_log.h"
 #include "programs/ferry-worker/connection.h"
+#include "programs/ferry-worker/filled_page.h"
 #include "programs/ferry-worker/static_file.h"
+#include "programs/ferry-worker/way.h"
 #include "programs/http/answer.h"
 #include "programs/http/condition.h"
 #include "programs/http/date.h"
@@ -214,7 +216,13 @@ static void answer_path(struct connection *connection, const char *text)
 		refuse_path(connection, status);
 		return;
 	}
-	answer_file(connection, text, path, &file);
+	if (connection->connections->filled != NULL &&
+	    filled_pages_have(connection->connections->filled, path)) {
+		log_answer(connection, 200, file.size);
+		connection_answer_way(connection, path, &file);
+	} else {
+		answer_file(connection, text, path, &file);
+	}
 	if (file.fd >= 0)
 		close(file.fd);
 }
@@ -224,6 +232,7 @@ static void answer_path(struct connection *connection, const char *text)
 void connection_answer(struct connection *connection, const char *text)
 {
 	struct connections *connections = connection->connections;
+	connection->requests++;
 	bool has_body = http_head_has_body(&connection->head);
 	bool leaves = connections->draining || connection->routes_each;
 	bool stays = !leaves || connections->can_return(connections, &connection->tag);

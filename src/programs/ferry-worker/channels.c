@@ -8,6 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/socket.h>
+
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
@@ -264,6 +267,19 @@ void channels_done(struct channels *channels, const struct connection_tag *tag)
 	int status = worker != NULL ? ferry_worker_done(worker, tag->id) : 0;
 	if (status < 0 && status != -ENOTCONN)
 		program_log("a proxy gets no answer for a client that has ended: %s", strerror(-status));
+}
+
+long channels_proxy(const struct channels *channels, const struct connection_tag *tag)
+{
+	const struct ferry_worker *worker = worker_of(channels, tag);
+	struct ucred peer = {0};
+	socklen_t length = sizeof(peer);
+	if (worker == NULL)
+		return 0;
+	struct bufferevent *bev = ferry_transport_get_bufferevent(ferry_worker_get_transport(worker));
+	if (getsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+		return 0;
+	return (long)peer.pid;
 }
 
 bool channels_can_return(const struct channels *channels, const struct connection_tag *tag)

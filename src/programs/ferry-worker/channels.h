@@ -45,6 +45,9 @@ int channels_new(struct channels **out, struct event_base *base,
 /* A connection has ended. */
 void channels_done(struct channels *channels, const struct connection_tag *tag);
 
+/* The process that has the other end of the channel; 0: the channel has ended. */
+long channels_proxy(const struct channels *channels, const struct connection_tag *tag);
+
 /* Whether the proxy that a connection came from takes it back. */
 bool channels_can_return(const struct channels *channels, const struct connection_tag *tag);
 

@@ -285,10 +285,13 @@ static bool init_connection(struct connection *connection, struct connections *c
 	    .tag = *tag,
 	    .routes_each = client->routes_each,
 	    .answered = client->answered,
+	    .attempt = client->attempt,
 	    .name = strdup(client->name),
 	    .blob = malloc(client->blob_length + 1),
 	    .blob_length = client->blob_length,
 	    .deadline = evtimer_new(connections->base, connection_timed_out, connection)};
+	if (connections->filled != NULL)
+		evutil_gettimeofday(&connection->claimed, NULL);
 	if (connection->blob != NULL)
 		memcpy(connection->blob, client->blob, client->blob_length);
 	return connection->name != NULL && connection->blob != NULL && connection->deadline != NULL;

@@ -41,6 +41,9 @@ struct connection {
 	unsigned int files; /* in the stream; `finished` of each is still to come */
 	size_t lingered;
 	unsigned int retries;
+	unsigned int attempt;   /* for the page of its way */
+	unsigned int requests;  /* since it is here */
+	struct timeval claimed; /* on the wall clock; 0 without such a page */
 	struct http_head head;
 };
 

@@ -36,6 +36,7 @@ struct access_log;
 struct connection;
 struct event_base;
 struct ferry_handoff;
+struct filled_pages;
 struct ferry_transport;
 
 /* Identifies a connection for its owner. */
@@ -49,17 +50,21 @@ struct connections {
 	struct event_base *base;
 	int root; /* the directory to serve */
 
-	struct timeval idle_timeout;   /* without a byte from or to the client */
-	struct timeval head_timeout;   /* from the first byte of a head to its last */
-	struct timeval linger_timeout; /* from the last byte sent to the close */
-	struct timeval keep;           /* from an answer to the return; 0: none */
-	unsigned int scarce;           /* channels without a free credit; then none is kept */
-	bool draining;                 /* from now on none is kept */
-	bool closes_idle;              /* set by connections_close_idle() */
-	struct access_log *access_log; /* NULL: none */
+	struct timeval idle_timeout;       /* without a byte from or to the client */
+	struct timeval head_timeout;       /* from the first byte of a head to its last */
+	struct timeval linger_timeout;     /* from the last byte sent to the close */
+	struct timeval keep;               /* from an answer to the return; 0: none */
+	unsigned int scarce;               /* channels without a free credit; then none is kept */
+	bool draining;                     /* from now on none is kept */
+	bool closes_idle;                  /* set by connections_close_idle() */
+	struct access_log *access_log;     /* NULL: none */
+	const struct filled_pages *filled; /* NULL: none */
 
 	/* A connection has ended, and its descriptors are closed. */
 	void (*ended)(struct connections *connections, const struct connection_tag *tag);
+
+	/* The process that handed a connection over; 0: its channel has ended. */
+	long (*proxy_of)(const struct connections *connections, const struct connection_tag *tag);
 
 	/* Whether the owner takes a connection back. */
 	bool (*can_return)(const struct connections *connections, const struct connection_tag *tag);
@@ -76,8 +81,9 @@ struct connection_client {
 	const char *name; /* in the access log */
 	const void *blob; /* goes back with the connection */
 	size_t blob_length;
-	bool routes_each; /* each request has a route of its own */
-	bool answered;    /* it has had an answer, and waits for its next request */
+	bool routes_each;     /* each request has a route of its own */
+	unsigned int attempt; /* of the handoff */
+	bool answered;        /* it has had an answer, and waits for its next request */
 };
 
 /* Serves a client on a transport, whose input has the bytes that the proxy has read. 0, or a negative errno. The

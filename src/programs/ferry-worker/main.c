@@ -4,6 +4,7 @@
 #include "programs/ferry-worker/access_log.h"
 #include "programs/ferry-worker/channels.h"
 #include "programs/ferry-worker/connections.h"
+#include "programs/ferry-worker/filled_page.h"
 #include "programs/ferry-worker/static_file.h"
 #include "programs/shared/client_address.h"
 #include "programs/shared/program.h"
@@ -45,6 +46,11 @@ static void client_ended(struct connections *connections, const struct connectio
 	struct worker *worker = (struct worker *)connections; /* its first member */
 	channels_done(worker->channels, tag);
 	end_if_done(worker);
+}
+
+static long proxy_of(const struct connections *connections, const struct connection_tag *tag)
+{
+	return channels_proxy(((const struct worker *)connections)->channels, tag);
 }
 
 static bool can_return(const struct connections *connections, const struct connection_tag *tag)
@@ -96,6 +102,8 @@ static int serve_client(struct worker *worker, struct ferry_handoff *handoff,
                         const struct client_address *address, bool answered,
                         const struct connection_tag *tag)
 {
+	struct ferry_handoff_info info;
+	ferry_handoff_get_info(handoff, &info);
 	struct ferry_transport *transport;
 	char name[SOCKET_ADDRESS_TEXT_SIZE];
 	unsigned char blob[CLIENT_ADDRESS_MAX];
@@ -111,6 +119,7 @@ static int serve_client(struct worker *worker, struct ferry_handoff *handoff,
 	    .blob = blob,
 	    .blob_length = (size_t)length,
 	    .routes_each = address->routes_each,
+	    .attempt = info.attempt,
 	    .answered = answered};
 	return connections_serve(&worker->connections, transport, &client, tag);
 }
@@ -215,6 +224,9 @@ static const char usage[] =
     "                          may then give it to another worker (1); 0: after each answer\n"
     "  --access-log FILE       append a line for each answer\n"
     "  --claim-log FILE        append a line for each client that the worker claims\n"
+    "  --fill PATH             in this file below the root, {{worker.pid}} and other names stand "
+    "for\n"
+    "                          the way of the request; up to four times\n"
     "  --help                  show this\n"
     "  --version               show the version\n"
     "\n"
@@ -231,6 +243,7 @@ struct options {
 	const char *root;
 	const char *access_log;
 	const char *claim_log;
+	struct filled_pages filled;
 };
 
 static bool read_seconds(const char *name, const char *text, unsigned long least,
@@ -280,6 +293,13 @@ static bool read_option(int option, struct worker *worker, struct options *optio
 	case 'l':
 		options->claim_log = optarg;
 		return true;
+	case 'f':
+		if (options->filled.count == FILLED_PAGES) {
+			program_log("--fill is given more than %d times", FILLED_PAGES);
+			return false;
+		}
+		options->filled.paths[options->filled.count++] = optarg;
+		return true;
 	default:
 		return false;
 	}
@@ -307,6 +327,7 @@ static int read_worker_options(int argc, char **argv, struct worker *worker,
 	                                      {"keep", required_argument, NULL, 'k'},
 	                                      {"access-log", required_argument, NULL, 'a'},
 	                                      {"claim-log", required_argument, NULL, 'l'},
+	                                      {"fill", required_argument, NULL, 'f'},
 	                                      {"help", no_argument, NULL, 'h'},
 	                                      {"version", no_argument, NULL, 'v'},
 	                                      {NULL, 0, NULL, 0}};
@@ -381,16 +402,19 @@ int main(int argc, char **argv)
 	                                               .linger_timeout = {.tv_sec = 2},
 	                                               .keep = {.tv_sec = 1},
 	                                               .root = -1,
+	                                               .proxy_of = proxy_of,
 	                                               .can_return = can_return,
 	                                               .give_back = give_back,
 	                                               .ended = client_ended},
 	                               .claim_log = -1};
-	struct options options = {.root = ".", .channels = {.fd = -1}};
+	static struct options options = {.root = ".", .channels = {.fd = -1}};
 	static struct access_log access = {.fd = -1};
 	int status = read_worker_options(argc, argv, &worker, &options);
 	if (status != 0)
 		return status < 0 ? EXIT_SUCCESS : status;
 	status = EXIT_FAILURE;
+	if (options.filled.count > 0)
+		worker.connections.filled = &options.filled;
 	worker.connections.root = open_root(options.root);
 	if (worker.connections.root >= 0 && open_logs(&worker, &options, &access)) {
 		unsigned long fds = program_raise_descriptor_limit();

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Renders the documentation as a static site. Needs cmark-gfm, and no network.
+
+Usage: build.py [--demo ADMIN] OUT
+
+OUT is a directory, which must not exist or be empty. Each page of docs/ and each of the other texts below becomes an
+HTML page; links to other files of the repository lead to copies of these. A link that leads nowhere is an error.
+
+--demo: the start page is that of examples/demo.sh. ADMIN is the address of the proxy's admin, "127.0.0.1:8081".
+"""
+import argparse
+import html
+import pathlib
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+
+SITE = pathlib.Path(__file__).resolve().parent
+ROOT = SITE.parent.parent
+LOOKS = ROOT / "src/programs/ferry-proxy/page"  # the status page has the same
+
+# The groups of the navigation. Pages of docs/ that are in none of them come last.
+GROUPS = {
+    "Start": ["README.md", "docs/guide.md", "examples/README.md"],
+    "Streams": ["docs/transport.md", "docs/files.md", "docs/line.md", "docs/message.md", "docs/descriptor.md",
+                "docs/channel.md", "docs/callbacks.md", "docs/conventions.md", "docs/fork.md"],
+    "Daemons": ["docs/handoff.md", "docs/parking.md", "docs/upgrade.md"],
+    "Project": ["CONTRIBUTING.md", "docs/testing.md", "docs/model.md", "docs/coverage.md", "CHANGELOG.md",
+                "SECURITY.md"],
+    "More": [],
+    "Decisions": [],
+}
+
+
+def sources():
+    """The groups with all their pages, as paths below the root."""
+    groups = {name: list(pages) for name, pages in GROUPS.items()}
+    known = {page for pages in groups.values() for page in pages}
+    for file in sorted(ROOT.glob("docs/**/*.md")):
+        page = file.relative_to(ROOT).as_posix()
+        if page not in known:
+            groups["Decisions" if page.startswith("docs/decisions/") else "More"].append(page)
+    return {name: [page for page in pages if (ROOT / page).exists()] for name, pages in groups.items()}
+
+
+def home(page):
+    """The path of a page in the site."""
+    if page == "examples/README.md":
+        return "examples.html"
+    return re.sub(r"^docs/", "", page)[:-len(".md")].replace("README", "readme") + ".html"
+
+
+class Page:
+    def __init__(self, source):
+        self.source = source
+        self.path = home(source)
+        self.body = subprocess.run(
+            ["cmark-gfm", "--extension", "table", "--extension", "autolink", ROOT / source],
+            check=True, text=True, capture_output=True).stdout
+        self.ids = set()
+        self.body = re.sub(r"<h([1-6])>(.*?)</h\1>", self.add_id, self.body, flags=re.S)
+        # A wide table scrolls by itself.
+        self.body = self.body.replace("<table>", '<div class="table" tabindex="0"><table>')
+        self.body = self.body.replace("</table>", "</table></div>")
+        title = re.search(r"<h1[^>]*>(.*?)</h1>", self.body, re.S)
+        self.title = re.sub(r"<[^>]+>", "", title.group(1)) if title else source
+
+    def add_id(self, match):
+        level, content = match.groups()
+        words = html.unescape(re.sub(r"<[^>]+>", "", content)).lower()
+        name = base = re.sub(r"[^\w\- ]", "", words).strip().replace(" ", "-")
+        number = 0
+        while name in self.ids:
+            number += 1
+            name = f"{base}-{number}"
+        self.ids.add(name)
+        return f'<h{level} id="{name}">{content}</h{level}>'
+
+
+class Site:
+    def __init__(self, out):
+        self.out = out
+        self.groups = {name: [Page(page) for page in pages] for name, pages in sources().items()}
+        self.pages = {page.source: page for pages in self.groups.values() for page in pages}
+        self.complaints = []
+        self.template = (SITE / "page.html").read_text(encoding="utf-8")
+
+    def write(self, path, text):
+        file = self.out / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def copy(self, target):
+        """A file or a directory of the repository, which is no page. Returns its path in the site."""
+        file = ROOT / target
+        if file.is_dir():
+            path = f"source/{target}/index.html"
+            entries = [entry.relative_to(ROOT).as_posix() for entry in sorted(file.iterdir()) if entry.is_file()]
+            links = [f'<li><a href="{self.relative(path, self.place(entry))}">{html.escape(entry)}</a></li>'
+                     for entry in entries]
+            content = f"<h1>{html.escape(target)}/</h1>\n<ul>\n" + "\n".join(links) + "\n</ul>\n"
+            self.write_page(path, target, content)
+            return path
+        path = f"source/{target}.txt"
+        (self.out / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, self.out / path)
+        return path
+
+    def place(self, target):
+        return self.pages[target].path if target in self.pages else self.copy(target)
+
+    @staticmethod
+    def relative(path, to):
+        return posixpath.relpath(to, posixpath.dirname(path) or ".")
+
+    def link(self, page, href):
+        """The link of a page in the site."""
+        if re.match(r"[a-z]+:", href):
+            return href
+        target, _, fragment = html.unescape(href).partition("#")
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(page.source), target)) if target else page.source
+        for name in (target, f"{target}/README.md"):
+            if name in self.pages:
+                if fragment and fragment not in self.pages[name].ids:
+                    self.complaints.append(f"{page.source}: {href}: no such heading")
+                to = self.relative(page.path, self.pages[name].path)
+                return html.escape(to + (f"#{fragment}" if fragment else ""))
+        if target.startswith("..") or not (ROOT / target).exists():
+            self.complaints.append(f"{page.source}: {href}: no such file")
+            return href
+        return html.escape(self.relative(page.path, self.place(target)))
+
+    def navigation(self, path):
+        parts = []
+        for name, pages in self.groups.items():
+            if not pages:
+                continue
+            links = [f'<li><a href="{self.relative(path, page.path)}"'
+                     f'{" aria-current=page" if page.path == path else ""}>{html.escape(page.title)}</a></li>'
+                     for page in pages]
+            is_open = name != "Decisions" or any(page.path == path for page in pages)
+            parts.append(f'<details{" open" if is_open else ""}><summary>{name}</summary>\n<ul>\n'
+                         + "\n".join(links) + "\n</ul>\n</details>")
+        return "\n".join(parts)
+
+    def write_page(self, path, title, content):
+        values = {"title": html.escape(title), "root": self.relative(path, ".").rstrip("/") + "/",
+                  "navigation": self.navigation(path), "content": content}
+        self.write(path, re.sub(r"\{\{(\w+)\}\}", lambda match: values[match.group(1)], self.template))
+
+    def write_demo(self, admin):
+        groups = []
+        for name, pages in self.groups.items():
+            links = "".join(f'<li><a href="{page.path}">{html.escape(page.title)}</a></li>' for page in pages)
+            if pages and name != "Decisions":
+                groups.append(f'<section class="card"><h3>{name}</h3><ul>{links}</ul></section>')
+        text = (SITE / "demo.html").read_text(encoding="utf-8")
+        self.write("index.html", text.replace("{{admin}}", html.escape(admin)).replace("{{groups}}", "\n".join(groups)))
+        for name in ("demo.js", "way.json"):
+            shutil.copyfile(SITE / name, self.out / name)
+
+    def build(self, admin):
+        for page in self.pages.values():
+            body = re.sub(r'(?<=<a href=")[^"]*', lambda match, page=page: self.link(page, match.group()), page.body)
+            self.write_page(page.path, page.title, body)
+            if page.source == "README.md" and admin is None:
+                self.write_page("index.html", page.title, body)
+        if admin is not None:
+            self.write_demo(admin)
+        for file in (LOOKS / "style.css", LOOKS / "icon.svg", SITE / "site.css"):
+            shutil.copyfile(file, self.out / file.name)
+        return self.complaints
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--demo", metavar="ADMIN")
+    parser.add_argument("out", type=pathlib.Path)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if any(arguments.out.iterdir()):
+        sys.exit(f"build.py: {arguments.out} is not empty")
+    complaints = Site(arguments.out).build(arguments.demo)
+    print("\n".join(complaints), end="\n" if complaints else "", file=sys.stderr)
+    sys.exit(1 if complaints else 0)
+
+
+main()
