@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import tempfile
+import time
 import unittest
 import urllib.request
 
@@ -40,6 +41,9 @@ class Demo:
     def url(self):
         def ready():
             return self.process.poll() is not None or "ready " in self.text()
+        # A build from nothing takes as long as the machine needs; ctest has a limit for all.
+        while self.process.poll() is None and "status " not in self.text():
+            time.sleep(0.1)
         harness.wait_until(ready, "ready")
         lines = [line for line in self.text().splitlines() if line.startswith("ready ")]
         assert lines, self.text()
