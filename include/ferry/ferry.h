@@ -24,6 +24,7 @@
 #include "ferry/socket_set.h"
 #include "ferry/takeover.h"
 #include "ferry/transport.h"
+#include "ferry/upgrade.h"
 #include "ferry/version.h"
 #include "ferry/worker.h"
 

@@ -144,6 +144,18 @@ FERRY_EXPORT int ferry_socket_set_add_listener(struct ferry_socket_set *set, con
  */
 FERRY_EXPORT int ferry_socket_set_own_path(struct ferry_socket_set *set, const char *name);
 
+/**
+ * Removes all sockets of a name: closes them, and removes the files that the set owns. Free the listeners on them before.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ * @retval -ENOENT no socket has that name
+ * @retval -EBUSY a takeover of the set is under way
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_socket_set_remove(struct ferry_socket_set *set, const char *name);
+
 /** Returns how many sockets there are. 0 for NULL. Since 0.1. */
 FERRY_EXPORT size_t ferry_socket_set_count(const struct ferry_socket_set *set);
 

@@ -108,6 +108,21 @@ static int receive_listener(struct ferry_takeover *takeover, struct ferry_messag
 	return status;
 }
 
+static int receive_state(struct ferry_takeover *takeover, struct ferry_message *message)
+{
+	size_t length;
+	const void *payload = ferry_message_get_payload(message, &length);
+
+	if (takeover->state_bytes != NULL)
+		return -EPROTO;
+	takeover->state_bytes = malloc(length > 0 ? length : 1);
+	if (takeover->state_bytes == NULL)
+		return -ENOMEM;
+	memcpy(takeover->state_bytes, payload, length);
+	takeover->state_length = length;
+	return 0;
+}
+
 static int receive_end(struct ferry_takeover *takeover, struct ferry_message *message)
 {
 	struct ferry_socket_set *set = takeover->taken;
@@ -161,6 +176,8 @@ static int on_old_message(struct ferry_takeover *takeover, struct ferry_message 
 	switch (ferry_message_get_type(message)) {
 	case TAKEOVER_WIRE_LISTENER:
 		return talking ? receive_listener(takeover, message) : -EPROTO;
+	case TAKEOVER_WIRE_STATE:
+		return talking ? receive_state(takeover, message) : -EPROTO;
 	case TAKEOVER_WIRE_END:
 		return talking ? receive_end(takeover, message) : -EPROTO;
 	case TAKEOVER_WIRE_RELEASED:

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
+
 #include "kernel/socket.h"
 #include "takeover/socket_set.h"
 #include "takeover/takeover.h"
@@ -82,17 +84,42 @@ static int send_listener(struct ferry_takeover *takeover, const struct socket_se
 	                     fds, fd_count);
 }
 
+/* The callback may free the takeover, or its set. */
+static int send_state(struct ferry_takeover *takeover)
+{
+	int status = 0;
+
+	if (takeover->state_requested == NULL)
+		return 0;
+	struct evbuffer *state = evbuffer_new();
+	if (state == NULL)
+		return -ENOMEM;
+	takeover->state_requested(takeover, state, takeover->context);
+	const size_t length = evbuffer_get_length(state);
+	if (length > 0 && takeover->state == TAKEOVER_TALKING) {
+		const void *bytes = evbuffer_pullup(state, -1);
+		status = bytes == NULL
+		             ? -ENOMEM
+		             : takeover_send(takeover, TAKEOVER_WIRE_STATE, bytes, length, NULL, 0);
+	}
+	evbuffer_free(state);
+	return status;
+}
+
 /* Sends one message for each socket. A message holds 253 descriptors at most, and the kernel loses
  * those of one message together. */
 static int offer_sockets(struct ferry_takeover *takeover, struct ferry_message *message)
 {
-	struct ferry_socket_set *set = takeover->set;
 	unsigned char end[TAKEOVER_WIRE_NUMBER_SIZE];
 	size_t length;
 	const void *payload = ferry_message_get_payload(message, &length);
 	int32_t count = 0;
 
-	int status = mark_requested(set, payload, length);
+	int status = send_state(takeover);
+	if (status != 0 || takeover->state == TAKEOVER_OVER)
+		return status;
+	struct ferry_socket_set *set = takeover->set;
+	status = mark_requested(set, payload, length);
 	if (status == 0)
 		status = socket_set_reserve(takeover->taken, set->count);
 	for (size_t i = 0; status == 0 && i < set->count; i++) {

@@ -27,19 +27,22 @@ int ferry_socket_set_new(struct ferry_socket_set **out)
 	return 0;
 }
 
+static void clear_entry(struct socket_set_entry *entry)
+{
+	socket_file_remove(&entry->file);
+	if (entry->fd >= 0)
+		close(entry->fd);
+	free(entry->name);
+}
+
 void ferry_socket_set_free(struct ferry_socket_set *set)
 {
 	if (set == NULL)
 		return;
 	if (set->freed != NULL)
 		set->freed(set->freed_argument);
-	for (size_t i = 0; i < set->count; i++) {
-		struct socket_set_entry *entry = &set->entries[i];
-		socket_file_remove(&entry->file);
-		if (entry->fd >= 0)
-			close(entry->fd);
-		free(entry->name);
-	}
+	for (size_t i = 0; i < set->count; i++)
+		clear_entry(&set->entries[i]);
 	free(set->entries);
 	free(set);
 }
@@ -136,6 +139,25 @@ int ferry_socket_set_add_listener(struct ferry_socket_set *set, const char *name
 	if (status == 0)
 		socket_file_forget(file);
 	return status;
+}
+
+int ferry_socket_set_remove(struct ferry_socket_set *set, const char *name)
+{
+	size_t left = 0;
+
+	if (set == NULL || name == NULL)
+		return -EINVAL;
+	if (socket_set_has_takeover(set))
+		return -EBUSY;
+	const size_t count = set->count;
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(set->entries[i].name, name) == 0)
+			clear_entry(&set->entries[i]);
+		else
+			set->entries[left++] = set->entries[i];
+	}
+	set->count = left;
+	return left < count ? 0 : -ENOENT;
 }
 
 /* ---- files ---- */

@@ -27,6 +27,7 @@ static void destroy_takeover(struct ferry_takeover *takeover)
 		event_free(takeover->event);
 	ferry_socket_set_free(takeover->taken);
 	free(takeover->request);
+	free(takeover->state_bytes);
 	free(takeover);
 }
 
@@ -107,6 +108,31 @@ void ferry_takeover_free(struct ferry_takeover *takeover)
 	mark_over(takeover);
 	takeover->freed = true;
 	takeover_leave(takeover);
+}
+
+/* ---- for the layer above ---- */
+
+void takeover_set_state_cb(struct ferry_takeover *takeover, takeover_state_cb state_requested)
+{
+	takeover->state_requested = state_requested;
+}
+
+void *takeover_steal_state(struct ferry_takeover *takeover, size_t *length)
+{
+	void *bytes = takeover->state_bytes;
+
+	*length = takeover->state_length;
+	takeover->state_bytes = NULL;
+	takeover->state_length = 0;
+	return bytes;
+}
+
+struct ferry_socket_set *takeover_steal_taken(struct ferry_takeover *takeover)
+{
+	struct ferry_socket_set *taken = takeover->taken;
+
+	takeover->taken = NULL;
+	return taken;
 }
 
 /* ---- messages ---- */

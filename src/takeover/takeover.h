@@ -30,6 +30,7 @@
  * nothing after END is dead.
  */
 
+struct evbuffer;
 struct event;
 
 enum takeover_state {
@@ -56,6 +57,10 @@ struct takeover_role {
 	void (*withdraw)(struct ferry_takeover *takeover, int status);
 };
 
+/* The new process has asked for the sockets: appends the state that goes with them. */
+typedef void (*takeover_state_cb)(struct ferry_takeover *takeover, struct evbuffer *state,
+                                  void *context);
+
 struct ferry_takeover {
 	const struct takeover_role *role;
 	struct ferry_message_stream *stream;
@@ -65,6 +70,9 @@ struct ferry_takeover {
 	struct ferry_socket_set *taken; /* old process: by the new one; new process: arrived so far */
 	void *request;                  /* new process: the payload of REQUEST */
 	size_t request_length;
+	takeover_state_cb state_requested; /* old process; NULL: it sends no state */
+	void *state_bytes;                 /* new process: the payload of STATE */
+	size_t state_length;
 	struct event *event; /* runs `ended` from the loop, with `status` */
 	int status;
 	enum takeover_state state;
@@ -83,6 +91,15 @@ int takeover_new(struct ferry_takeover **out, const struct takeover_role *role,
 
 /* Binds the takeover and the set to each other until the takeover is over. */
 void takeover_attach_set(struct ferry_takeover *takeover, struct ferry_socket_set *set);
+
+/* Old process: sends a state. It is not NULL. */
+void takeover_set_state_cb(struct ferry_takeover *takeover, takeover_state_cb state_requested);
+
+/* New process, in `received`: moves the state out, for the caller to free(3). NULL: there is none. */
+void *takeover_steal_state(struct ferry_takeover *takeover, size_t *length);
+
+/* Old process, in `ended` with 0: moves the sockets that the new one has taken out. Without it they are closed. */
+struct ferry_socket_set *takeover_steal_taken(struct ferry_takeover *takeover);
 
 /* These two enclose each call that may run user code. If that frees the takeover, the last takeover_leave() destroys
  * it. */

@@ -29,7 +29,8 @@ enum takeover_wire_type {
 	TAKEOVER_WIRE_END = 35,       /* from the old one: a number, the count of LISTENERs */
 	TAKEOVER_WIRE_ACCEPTING = 36, /* from the new one, without payload */
 	TAKEOVER_WIRE_RELEASED = 37,  /* from the old one, without payload: it has stopped */
-	TAKEOVER_WIRE_WITHDRAWN = 38  /* from the old one: a number, a negative errno. It goes on */
+	TAKEOVER_WIRE_WITHDRAWN = 38, /* from the old one: a number, a negative errno. It goes on */
+	TAKEOVER_WIRE_STATE = 39      /* from the old one, before END: bytes of the application's */
 };
 
 struct takeover_wire_listener {

@@ -22,6 +22,7 @@ enum {
 	ACCEPTING,
 	RELEASED,
 	WITHDRAWN,
+	STATE,
 	HEADER = 16,
 	FRAME_MAX = 1024
 };
@@ -437,6 +438,23 @@ LOOP_TEST(a_socket_that_differs_from_its_declaration_is_refused, 16)
 	}
 	close(connected[0]);
 	close(connected[1]);
+	expect_new_ended(-EPROTO);
+}
+
+TEST(a_state_comes_once_and_before_the_end_of_the_sockets)
+{
+	open_far_old();
+	far_send(STATE, "one", 3, NULL, 0);
+	far_send(STATE, "two", 3, NULL, 0);
+	expect_new_ended(-EPROTO);
+}
+
+TEST(a_state_after_the_end_of_the_sockets_is_refused)
+{
+	open_far_old();
+	far_send(END, "\0\0\0\0\0\0\0\0", 8, NULL, 0);
+	pump_until_count(&new_end.received, 1);
+	far_send(STATE, "late", 4, NULL, 0);
 	expect_new_ended(-EPROTO);
 }
 
