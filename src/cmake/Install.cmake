@@ -72,5 +72,17 @@ if(FERRY_BUILD_PROGRAMS)
 	endif()
 	install(TARGETS ${programs} RUNTIME COMPONENT programs)
 	install(FILES "${PROJECT_SOURCE_DIR}/src/programs/ferry-proxy/ferry-proxy.conf"
+		"${PROJECT_SOURCE_DIR}/src/programs/systemd/ferry.logrotate"
 		DESTINATION "${CMAKE_INSTALL_DOCDIR}/examples" COMPONENT programs)
+	foreach(page IN ITEMS ferry-proxy/ferry-proxy.8 ferry-proxy/ferry-proxy.conf.5 ferry-worker/ferry-worker.8
+			ferry-copy/ferry-copy.1)
+		string(REGEX MATCH "[0-9]$" section "${page}")
+		install(FILES "${PROJECT_SOURCE_DIR}/src/programs/${page}"
+			DESTINATION "${CMAKE_INSTALL_MANDIR}/man${section}" COMPONENT programs)
+	endforeach()
+	# systemd reads these directories below /usr and /usr/local.
+	install(FILES "${PROJECT_BINARY_DIR}/src/programs/ferry-proxy.service"
+		DESTINATION lib/systemd/system COMPONENT programs)
+	install(FILES "${PROJECT_SOURCE_DIR}/src/programs/systemd/ferry.tmpfiles"
+		DESTINATION lib/tmpfiles.d RENAME ferry.conf COMPONENT programs)
 endif()
