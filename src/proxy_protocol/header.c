@@ -49,8 +49,12 @@ const unsigned char *proxy_protocol_unix_path(const struct sockaddr *address, so
 {
 	const unsigned char *path = (const unsigned char *)address + PATH_AT;
 	*path_length = length > PATH_AT ? length - PATH_AT : 0;
-	if (*path_length > 0 && path[0] != '\0')
-		*path_length = strnlen((const char *)path, *path_length);
+	if (*path_length == 0 || path[0] == '\0')
+		return path;
+	/* The kernel counts the zero behind a path of 108 bytes also if the caller's sockaddr_un had no room for it. */
+	if (*path_length > V2_UNIX_PATH)
+		*path_length = V2_UNIX_PATH;
+	*path_length = strnlen((const char *)path, *path_length);
 	return path;
 }
 

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <event2/buffer.h>
 
@@ -192,6 +194,25 @@ TEST(the_longest_paths_fit)
 	ck_assert_int_eq(ferry_proxy_protocol_set_addresses(header, SOCK_STREAM, source, AT + 2,
 	                                                    destination, AT + 109),
 	                 -EINVAL);
+}
+
+TEST(a_path_that_fills_sun_path_is_not_read_beyond)
+{
+	/* getsockname(2) returns a length of 111 for it, although struct sockaddr_un has 110 bytes. */
+	long page = sysconf(_SC_PAGESIZE);
+	char *pages =
+	    mmap(NULL, 2 * (size_t)page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(pages, MAP_FAILED);
+	ck_assert_int_eq(mprotect(pages + page, (size_t)page, PROT_NONE), 0);
+	struct sockaddr_un *un = (void *)(pages + page - sizeof(*un));
+	un->sun_family = AF_UNIX;
+	memset(un->sun_path, 'x', sizeof(un->sun_path));
+	const struct sockaddr *address = (const struct sockaddr *)un;
+	ck_assert_int_eq(ferry_proxy_protocol_set_addresses(header, SOCK_STREAM, address,
+	                                                    sizeof(*un) + 1, address, sizeof(*un)),
+	                 0);
+	check_read_back();
+	munmap(pages, 2 * (size_t)page);
 }
 
 TEST(a_header_without_addresses_is_written)
