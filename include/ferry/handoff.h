@@ -116,7 +116,11 @@ struct ferry_handoff_info {
 	/** The last argument of the latest ferry_dispatcher_hand_off() or ferry_parking_park(): the owner's own
 	 *  record of the connection. NULL before. */
 	void *context;
-	uint64_t reserved[4]; /**< for later versions */
+	/** The milliseconds for which it was parked, since ferry_parking_park() or the filter's FERRY_PARKING_RENEW, when it
+	 *  left that place. Who parks it elsewhere, in the next release for example, subtracts them from the timeout. 0: it
+	 *  has left no place since it was made or handed off. */
+	uint64_t idle_msec;
+	uint64_t reserved[3]; /**< for later versions */
 };
 
 /**

@@ -361,6 +361,7 @@ int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher, struct ferry_
 		return status;
 	handoff->outcome_cb = outcome;
 	handoff->context = context;
+	handoff->idle_usec = 0;
 	handoff->queued_at = 0;
 	handoff->losses = 0;
 	books_enter(dispatcher);

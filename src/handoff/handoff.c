@@ -254,6 +254,7 @@ int ferry_handoff_get_info(const struct ferry_handoff *handoff, struct ferry_han
 	    .kind = handoff->fd >= 0 ? inspect_kind_in_full(handoff->fd, kind) : kind,
 	    .returned = handoff->returned,
 	    .context = handoff->context,
+	    .idle_msec = (uint64_t)handoff->idle_usec / 1000,
 	    .name = handoff->name != NULL ? handoff->name : "",
 	};
 	if (handoff->state == HANDOFF_PARKED || handoff->state == HANDOFF_FILTERED)

@@ -33,7 +33,7 @@ struct handoff_parked {
 	struct ferry_parking *parking;
 	struct event *wake; /* of the second descriptor; NULL: none */
 	int64_t timeout;    /* 0: none */
-	int64_t deadline;
+	int64_t since;      /* the timeout runs from then on */
 	int error;
 	uint8_t reason; /* enum ferry_parking_reason, for a pending wake-up */
 	uint8_t list;   /* enum parking_list */
@@ -54,6 +54,7 @@ struct ferry_handoff {
 	unsigned int returned; /* number of times that workers have returned it */
 	uint64_t key;          /* a hash */
 	void *context;
+	int64_t idle_usec; /* in the parking place that it has left last; 0 once it was handed off */
 	TAILQ_ENTRY(ferry_handoff)
 	link; /* of a queue, a worker's list, the pending outcomes, or a parking place */
 

@@ -162,7 +162,7 @@ static int enter(struct ferry_parking *parking, struct ferry_handoff *handoff, i
 	if (status < 0)
 		return status;
 	handoff->parked.timeout = timeout;
-	handoff->parked.deadline = timeout > 0 ? clock_now() + timeout : 0;
+	handoff->parked.since = clock_now();
 	handoff->parked.reason = FERRY_PARKING_INPUT;
 	status = arm(handoff);
 	if (status < 0) {

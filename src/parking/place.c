@@ -46,7 +46,7 @@ int place_arm(struct ferry_handoff *handoff)
 	int status = 0;
 
 	if (parked->timeout > 0) {
-		int64_t left = parked->deadline - clock_now();
+		int64_t left = parked->since + parked->timeout - clock_now();
 		remaining = clock_to_timeval(left > 0 ? left : 0);
 		timeout = &remaining;
 	}
@@ -122,10 +122,24 @@ int place_leave(struct ferry_handoff *handoff)
 	return wake_fd;
 }
 
+/* 0 if it has waited for a worker. */
+static int64_t idle_time(const struct handoff_parked *parked)
+{
+	bool waited = parked->list == PARKING_WAITING ||
+	              (parked->list == PARKING_PENDING && parked->reason == FERRY_PARKING_ENDED);
+
+	return waited ? 0 : clock_now() - parked->since;
+}
+
 int place_take(struct ferry_handoff *handoff)
 {
+	int64_t idle_usec = idle_time(&handoff->parked);
+	int wake_fd;
+
 	remove_from_list(handoff);
-	return place_leave(handoff);
+	wake_fd = place_leave(handoff);
+	handoff->idle_usec = idle_usec;
+	return wake_fd;
 }
 
 struct ferry_handoff *place_longest_idle(const struct ferry_parking *parking)
@@ -241,7 +255,7 @@ static bool stay(struct ferry_handoff *handoff, enum ferry_parking_verdict verdi
 	struct ferry_parking *parking = handoff->parked.parking;
 
 	if (verdict == FERRY_PARKING_RENEW)
-		handoff->parked.deadline = clock_now() + handoff->parked.timeout;
+		handoff->parked.since = clock_now();
 	if (has_more(handoff) || place_arm(handoff) < 0)
 		return false;
 	parking->stats.stayed++;
@@ -254,7 +268,9 @@ static bool stay(struct ferry_handoff *handoff, enum ferry_parking_verdict verdi
 /* An event with no time left might not fire as long as the peer sends. */
 static bool is_expired(const struct ferry_handoff *handoff)
 {
-	return handoff->parked.timeout > 0 && handoff->parked.deadline <= clock_now();
+	const struct handoff_parked *parked = &handoff->parked;
+
+	return parked->timeout > 0 && parked->since + parked->timeout <= clock_now();
 }
 
 /* Asks the filter about a connection that has no event now, and wakes it or lets it stay. False: a callback has freed
