@@ -103,9 +103,14 @@ class Idle(Case):
         proxy.wait_for("the queue of default is full")
         harness.wait_until(lambda: proxy.metric("ferry_proxy_idle ") +
                            proxy.metric("ferry_proxy_clients ") == 0, "all requests are read")
+        # Each is with the stopped worker, in the queue, or waits for room there.
+        places = ("ferry_proxy_waiting ", "ferry_service_queue_length{", "ferry_service_handoffs_outstanding{")
+        self.assertEqual(sum(proxy.metric(name) for name in places), 400)
+        self.assertGreater(proxy.metric("ferry_proxy_waiting "), 0)
         os.kill(proxy.worker_pids()[0], signal.SIGCONT)
         for client in clients:
             self.assertEqual(client.read_answer().body, b"hello")
+        self.assertEqual(proxy.metric("ferry_proxy_waiting "), 0)
 
     def test_a_client_that_has_waited_for_room_too_long_gets_503(self):
         proxy = self.start("--keep", "0", "--queue", "5", "--queue-timeout", "300",

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shlex
 import signal
+import time
 import unittest
 
 import harness
@@ -154,6 +155,46 @@ class Idle(Case):
         self.assertEqual(client.ask("/").body, b"hello")
         self.assertEqual(proxy.wait_for_end(first), 0)
 
+    CONFIG = ("listen 127.0.0.1:0\nkeep 0\ndrain-timeout {drain}\nidle-timeout {idle}\n"
+              "service www root={{root}} workers=1\n")
+
+    def config(self, drain=600, idle=86400):
+        return self.CONFIG.format(drain=drain, idle=idle)
+
+    def test_a_stopped_predecessor_keeps_no_proxy_alive(self):
+        """What it still has goes to the newest proxy once it runs again."""
+        proxy = self.start(config=self.config())
+        client = self.slow(proxy)
+        proxy.configure(self.config(drain=1))
+        first = proxy.upgrade()
+        os.kill(first, signal.SIGSTOP)
+        self.addCleanup(signal_if_there, first, signal.SIGCONT)
+        second = proxy.upgrade()
+        harness.wait_until(lambda: is_zombie(second), "it ends; its parent is stopped")
+        os.kill(first, signal.SIGCONT)
+        self.read_rest(client)
+        self.assertEqual(client.ask("/").body, b"hello")
+        self.assertEqual(proxy.wait_for_end(first), 0)
+
+    def test_an_idle_connection_takes_its_age_along(self):
+        """Twice: the second proxy adds its own time. A new attempt is for a machine that stands still meanwhile."""
+        proxy = self.start(config=self.config())
+        for timeout in (2, 4, 8, 16):
+            client, = self.idle(proxy, 1)
+            time.sleep(timeout * 0.6)
+            self.assertEqual(proxy.wait_for_end(proxy.upgrade()), 0)
+            time.sleep(timeout * 0.6)
+            proxy.configure(self.config(idle=timeout))
+            begun = time.monotonic()
+            proxy.upgrade()
+            self.assertTrue(client.at_end())
+            if time.monotonic() < begun + timeout / 4:
+                self.assertEqual(proxy.metric("ferry_proxy_idle_expired_total"), 1)
+                return
+            proxy.configure(self.config())
+            proxy.upgrade()
+        self.fail("its timeout began anew")
+
     def test_what_nobody_would_take_is_closed(self):
         proxy = self.start("--keep", "0", workers=1)
         client = self.slow(proxy)
@@ -290,6 +331,16 @@ class ByHand(Case):
         proxy.wait_for("is connected", 2)
         self.assert_serves(proxy)
         self.assert_owners_only(proxy.directory / "workers.sock")
+
+
+def signal_if_there(pid, number):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def is_zombie(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
 
 
 def count_fds(pid):

@@ -269,12 +269,12 @@ static void client_woke(struct ferry_handoff *handoff, const struct client_addre
 }
 
 void clients_take_idle(struct clients *clients, struct ferry_handoff *handoff,
-                       const struct client_address *address)
+                       const struct client_address *address, uint64_t idle_msec)
 {
-	idle_clients_add(clients->idle, handoff, address);
+	idle_clients_add(clients->idle, handoff, address, idle_msec);
 }
 
-void clients_give_idle(struct clients *clients, idle_client_cb give, void *context)
+void clients_give_idle(struct clients *clients, idle_client_moved_cb give, void *context)
 {
 	idle_clients_give(clients->idle, give, context);
 }

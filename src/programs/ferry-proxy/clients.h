@@ -43,12 +43,13 @@ void clients_continue(struct clients *clients);
 /* The number of clients that wait for room in a queue. */
 unsigned long clients_waiting(const struct clients *clients);
 
-/* Waits for the next request of a client whose connection a worker has returned. Owns the handoff. */
+/* Waits for the next request of a client whose connection a worker has returned, or another proxy has given that had it
+ * for `idle_msec`. Owns the handoff. */
 void clients_take_idle(struct clients *clients, struct ferry_handoff *handoff,
-                       const struct client_address *address);
+                       const struct client_address *address, uint64_t idle_msec);
 
 /* Gives the connections of idle clients away, each with `give`, which owns the handoff. */
-void clients_give_idle(struct clients *clients, idle_client_cb give, void *context);
+void clients_give_idle(struct clients *clients, idle_client_moved_cb give, void *context);
 
 /* Closes the connections of idle clients that have sent nothing of a request, in a later turn of the loop. */
 void clients_close_idle(struct clients *clients);

@@ -1,8 +1,8 @@
 #include "programs/ferry-proxy/idle_clients.h"
 
-#include "programs/shared/client_address.h"
 #include "programs/shared/program.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -18,6 +18,30 @@ struct idle_clients {
 	void *context;
 	unsigned long unserved; /* they had waited for room: they were not idle */
 };
+
+int idle_client_describe(struct ferry_handoff *handoff, const struct client_address *address,
+                         uint64_t idle_msec)
+{
+	unsigned char blob[IDLE_CLIENT_BLOB_MAX];
+	const uint32_t number = htonl(idle_msec < UINT32_MAX ? (uint32_t)idle_msec : UINT32_MAX);
+	memcpy(blob, &number, sizeof(number));
+	int length = client_address_put(address, blob + sizeof(number));
+	return length < 0 ? length
+	                  : ferry_handoff_set_blob(handoff, blob, sizeof(number) + (size_t)length);
+}
+
+int idle_client_read(const struct ferry_handoff *handoff, struct client_address *address,
+                     uint64_t *idle_msec)
+{
+	size_t length;
+	uint32_t number;
+	const unsigned char *blob = ferry_handoff_get_blob(handoff, &length);
+	if (length < sizeof(number))
+		return -EPROTO;
+	memcpy(&number, blob, sizeof(number));
+	*idle_msec = ntohl(number);
+	return client_address_get(address, blob + sizeof(number), length - sizeof(number));
+}
 
 static struct client_address address_of(const struct ferry_handoff *handoff)
 {
@@ -70,14 +94,27 @@ int idle_clients_new(struct idle_clients **out, struct event_base *base, unsigne
 	return 0;
 }
 
-void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
-                      const struct client_address *address)
+/* What is left of the timeout; at least a moment, in which a request that is there is read. */
+static struct timeval rest_of(const struct timeval *timeout, uint64_t idle_msec)
 {
+	const struct timeval idle = {.tv_sec = (time_t)(idle_msec / 1000),
+	                             .tv_usec = (suseconds_t)(idle_msec % 1000 * 1000)};
+	struct timeval rest = {.tv_usec = 1};
+	if (timercmp(&idle, timeout, <))
+		timersub(timeout, &idle, &rest);
+	return rest;
+}
+
+void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
+                      const struct client_address *address, uint64_t idle_msec)
+{
+	struct timeval rest = rest_of(&idle->timeout, idle_msec);
 	unsigned char blob[CLIENT_ADDRESS_MAX];
 	int length = client_address_put(address, blob);
 	int status = length < 0 ? length : ferry_handoff_set_blob(handoff, blob, (size_t)length);
 	if (status == 0)
-		status = ferry_parking_park(idle->parking, handoff, -1, &idle->timeout, NULL);
+		status =
+		    ferry_parking_park(idle->parking, handoff, -1, &rest, (void *)(uintptr_t)idle_msec);
 	if (status == 0)
 		return;
 	program_log("an idle client is closed: %s", strerror(-status));
@@ -120,15 +157,17 @@ void idle_clients_close(struct idle_clients *idle)
 	ferry_parking_evict(idle->parking, UINT_MAX);
 }
 
-void idle_clients_give(struct idle_clients *idle, idle_client_cb give, void *context)
+void idle_clients_give(struct idle_clients *idle, idle_client_moved_cb give, void *context)
 {
 	struct ferry_handoff *handoff;
+	struct ferry_handoff_info info;
 	/* `give` may add to them again what it cannot give away. */
 	for (unsigned long left = idle_clients_count(idle); left > 0; left--) {
 		if (ferry_parking_take_idle(&handoff, idle->parking, NULL) < 0)
 			return;
 		struct client_address address = address_of(handoff);
-		give(handoff, &address, context);
+		ferry_handoff_get_info(handoff, &info);
+		give(handoff, &address, info.idle_msec + (uintptr_t)info.context, context);
 	}
 }
 
@@ -150,6 +189,7 @@ void idle_clients_fill(const struct idle_clients *idle, struct snapshot *snapsho
 	snapshot->idle_ended = stats.ended;
 	snapshot->idle_expired = stats.expired - idle->unserved;
 	snapshot->idle_evicted = stats.evicted;
+	snapshot->waiting = stats.waiting;
 }
 
 void idle_clients_free(struct idle_clients *idle)

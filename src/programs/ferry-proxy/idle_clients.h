@@ -6,16 +6,33 @@
  * parked handoff is the client's address. */
 
 #include "programs/ferry-proxy/report.h"
+#include "programs/shared/client_address.h"
 
-struct client_address;
 struct event_base;
 struct ferry_handoff;
 struct idle_clients;
 struct timeval;
 
+/* The connection of an idle client on its way to another proxy: its blob is the time since the last answer, 4 bytes of
+ * milliseconds in network order, and the client's address. */
+enum { IDLE_CLIENT_BLOB_MAX = 4 + CLIENT_ADDRESS_MAX };
+
+/* Sets the blob. 0, or a negative errno. */
+int idle_client_describe(struct ferry_handoff *handoff, const struct client_address *address,
+                         uint64_t idle_msec);
+
+/* Reads the blob of a received handoff. 0, or a negative errno. */
+int idle_client_read(const struct ferry_handoff *handoff, struct client_address *address,
+                     uint64_t *idle_msec);
+
 /* Takes a connection. The callee owns the handoff. */
 typedef void (*idle_client_cb)(struct ferry_handoff *handoff, const struct client_address *address,
                                void *context);
+
+/* The same for one that has been idle for `idle_msec`. */
+typedef void (*idle_client_moved_cb)(struct ferry_handoff *handoff,
+                                     const struct client_address *address, uint64_t idle_msec,
+                                     void *context);
 
 struct idle_clients_callbacks {
 	/* A client sends its next request. */
@@ -43,9 +60,9 @@ struct ferry_handoff *idle_clients_take_waiting(struct idle_clients *idle,
 /* The number of those that wait for room. */
 unsigned long idle_clients_waiting(const struct idle_clients *idle);
 
-/* Waits for the next request of a client. Owns the handoff. */
+/* Waits for the next request of a client, which has been idle for `idle_msec` elsewhere. Owns the handoff. */
 void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
-                      const struct client_address *address);
+                      const struct client_address *address, uint64_t idle_msec);
 
 /* Closes the one that idles longest, in a later turn of the loop. False: there is none. */
 bool idle_clients_drop_one(struct idle_clients *idle);
@@ -54,7 +71,7 @@ bool idle_clients_drop_one(struct idle_clients *idle);
 void idle_clients_close(struct idle_clients *idle);
 
 /* Gives all of them away. */
-void idle_clients_give(struct idle_clients *idle, idle_client_cb give, void *context);
+void idle_clients_give(struct idle_clients *idle, idle_client_moved_cb give, void *context);
 
 /* The number of them, with those that wait for room. */
 unsigned long idle_clients_count(const struct idle_clients *idle);

@@ -95,6 +95,13 @@ static void stop_accepting(struct proxy *proxy)
 		admin_stop_accepting(proxy->admin);
 }
 
+/* They give what they still have to the proxy that accepts in place of this one. */
+static void drop_predecessors(struct proxy *proxy)
+{
+	predecessors_free(proxy->predecessors);
+	proxy->predecessors = NULL;
+}
+
 /* The number of checks in the time that a worker has to end. */
 static unsigned int drain_checks(const struct conf *conf)
 {
@@ -121,6 +128,7 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
 		end_proxy(proxy, false);
 	} else if (proxy->state == DISMISSING && ++proxy->checks == drain_checks(&proxy->conf)) {
 		services_dismiss_guests(proxy->services);
+		drop_predecessors(proxy);
 	}
 	check_again(proxy);
 }
@@ -140,8 +148,7 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 	stop_accepting(proxy);
 	clients_drop_readers(proxy->clients);
 	clients_close_idle(proxy->clients);
-	predecessors_free(proxy->predecessors);
-	proxy->predecessors = NULL;
+	drop_predecessors(proxy);
 	if (proxy->state == DISMISSING)
 		services_terminate(proxy->services);
 	else
@@ -151,16 +158,22 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 
 /* A connection has no request under way. After a takeover the new proxy waits for the next one; without one, a proxy
  * that ends closes it. */
+static void keep_idle(struct ferry_handoff *handoff, const struct client_address *address,
+                      uint64_t idle_msec, void *context)
+{
+	struct proxy *proxy = context;
+	if (successor_give(proxy->successor, handoff, address, idle_msec) == 0)
+		return;
+	if (proxy->state == SERVING)
+		clients_take_idle(proxy->clients, handoff, address, idle_msec);
+	else
+		ferry_handoff_free(handoff);
+}
+
 static void client_idles(struct ferry_handoff *handoff, const struct client_address *address,
                          void *context)
 {
-	struct proxy *proxy = context;
-	if (successor_give(proxy->successor, handoff, address) == 0)
-		return;
-	if (proxy->state == SERVING)
-		clients_take_idle(proxy->clients, handoff, address);
-	else
-		ferry_handoff_free(handoff);
+	keep_idle(handoff, address, 0, context);
 }
 
 static int reach_successor(struct proxy *proxy, bool listens)
@@ -179,7 +192,7 @@ static void hand_over(struct proxy *proxy, bool listens)
 	stop_accepting(proxy);
 	if (proxy->state == SERVING)
 		proxy->state = HANDING_OVER;
-	clients_give_idle(proxy->clients, client_idles, proxy);
+	clients_give_idle(proxy->clients, keep_idle, proxy);
 	check_again(proxy);
 }
 
@@ -345,7 +358,7 @@ static int become_current(struct proxy *proxy)
 
 static int accept_all(struct proxy *proxy)
 {
-	static const struct predecessors_callbacks predecessors_callbacks = {.idle = client_idles};
+	static const struct predecessors_callbacks predecessors_callbacks = {.idle = keep_idle};
 	const struct conf *conf = &proxy->conf;
 	int status = 0;
 	for (unsigned int i = 0; i < conf->listen_count && status == 0; i++)

@@ -73,6 +73,7 @@ struct snapshot {
 	uint64_t idle_ended;       /* they have ended */
 	uint64_t idle_expired;     /* closed after their timeout */
 	uint64_t idle_evicted;     /* closed because descriptors or memory were short */
+	uint64_t waiting;          /* with their next request, for room in a queue */
 	struct refusals refusals;
 
 	const struct service_snapshot *services;

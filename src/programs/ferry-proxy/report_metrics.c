@@ -134,6 +134,8 @@ static void add_proxy_metrics(struct text *text, const struct snapshot *snapshot
 	           snapshot->idle_expired);
 	add_single(text, "idle_evicted_total", "counter", "Idle clients closed in a shortage.",
 	           snapshot->idle_evicted);
+	add_single(text, "waiting", "gauge",
+	           "Clients with their next request that wait for room in a queue.", snapshot->waiting);
 	begin_metric(text, "proxy", "refusals_total", "counter",
 	             "Clients that the proxy answered itself.");
 	for (size_t i = 0; i < REFUSAL_REASONS; i++)

@@ -1,6 +1,6 @@
 #include "programs/ferry-proxy/succession.h"
 
-#include "programs/shared/client_address.h"
+#include "programs/ferry-proxy/idle_clients.h"
 #include "programs/shared/program.h"
 #include "programs/shared/socket_transport.h"
 
@@ -123,15 +123,11 @@ static void handoff_ended(struct ferry_dispatcher *dispatcher, struct ferry_hand
 }
 
 int successor_give(struct successor *successor, struct ferry_handoff *handoff,
-                   const struct client_address *address)
+                   const struct client_address *address, uint64_t idle_msec)
 {
-	unsigned char blob[CLIENT_ADDRESS_MAX];
 	if (successor == NULL || successor->dispatcher == NULL)
 		return -ENOTCONN;
-	int length = client_address_put(address, blob);
-	if (length < 0)
-		return length;
-	int status = ferry_handoff_set_blob(handoff, blob, (size_t)length);
+	int status = idle_client_describe(handoff, address, idle_msec);
 	if (status == 0)
 		status =
 		    ferry_dispatcher_hand_off(successor->dispatcher, handoff, handoff_ended, successor);
@@ -197,14 +193,13 @@ static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *
 	struct client_address address;
 	struct ferry_handoff *handoff;
 	struct ferry_handoff_info info;
-	size_t length;
+	uint64_t idle_msec;
 	ferry_handoff_get_info(received, &info);
-	const void *blob = ferry_handoff_get_blob(received, &length);
-	int status = client_address_get(&address, blob, length);
+	int status = idle_client_read(received, &address, &idle_msec);
 	if (status == 0)
 		status = take_handoff(&handoff, received);
 	if (status == 0)
-		predecessors->callbacks->idle(handoff, &address, predecessors->context);
+		predecessors->callbacks->idle(handoff, &address, idle_msec, predecessors->context);
 	else
 		program_log("a connection of the old proxy is closed: %s", strerror(-status));
 	if (status == 0)

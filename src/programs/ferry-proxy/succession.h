@@ -3,9 +3,10 @@
 
 /* The connections that no worker has, on their way from a proxy to the one that has taken over. They are ordinary
  * handoffs: the old proxy is the dispatcher, and the new one the worker. The new proxy has taken over a listening
- * socket for them, to which the old one connects. The blob of each is the client's address. */
+ * socket for them, to which the old one connects. The blob of each is that of idle_client_describe(). */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct client_address;
 struct event_base;
@@ -18,10 +19,10 @@ struct successor;
  * proxy ends, those that it has not taken go to the next one on that socket. 0, or a negative errno. */
 int successor_new(struct successor **out, struct event_base *base, int listener);
 
-/* Gives a connection away. 0, and the callee owns the handoff; or a negative errno. If nobody takes it, it is
+/* Gives a connection away, which has been idle for `idle_msec`. 0, and the callee owns the handoff; or a negative errno. If nobody takes it, it is
  * closed. NULL for `successor`: -ENOTCONN. */
 int successor_give(struct successor *successor, struct ferry_handoff *handoff,
-                   const struct client_address *address);
+                   const struct client_address *address, uint64_t idle_msec);
 
 /* Whether the new proxy has all that was given, or there is none. True for NULL. */
 bool successor_is_settled(const struct successor *successor);
@@ -35,7 +36,7 @@ struct predecessors;
 struct predecessors_callbacks {
 	/* A connection without a request under way. The callee owns the handoff. */
 	void (*idle)(struct ferry_handoff *handoff, const struct client_address *address,
-	             void *context);
+	             uint64_t idle_msec, void *context);
 };
 
 /* Accepts the proxies that have been taken over, on a listening socket that stays the caller's. 0, or a negative

@@ -111,6 +111,7 @@ static void make_snapshot(void)
 	                             .idle_ended = 43,
 	                             .idle_expired = 44,
 	                             .idle_evicted = 45,
+	                             .waiting = 46,
 	                             .refusals = {.bad_request = 41,
 	                                          .no_route = 42,
 	                                          .too_slow = 43,
@@ -303,6 +304,7 @@ TEST(the_proxys_own_numbers_are_told)
 	check_number("ferry_proxy_idle_ended_total", 43);
 	check_number("ferry_proxy_idle_expired_total", 44);
 	check_number("ferry_proxy_idle_evicted_total", 45);
+	check_number("ferry_proxy_waiting", 46);
 	check_number("ferry_proxy_refusals_total{reason=bad_request}", 41);
 	check_number("ferry_proxy_refusals_total{reason=no_route}", 42);
 	check_number("ferry_proxy_refusals_total{reason=too_slow}", 43);
@@ -376,7 +378,7 @@ TEST(a_proxy_without_services_has_metrics)
 	make_snapshot();
 	snapshot.service_count = 0;
 	read_metrics();
-	ck_assert_uint_eq(sample_count, 20);
+	ck_assert_uint_eq(sample_count, 21);
 }
 
 /* The page. */
