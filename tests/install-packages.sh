@@ -1,11 +1,12 @@
 #!/bin/sh
 # Installs the Debian packages that building or testing ferry needs, if they are missing. If none is missing, it
 # starts no package manager.
-# Usage: install-packages.sh build|site|test|lint…
-#   build  for the library, the programs and the examples
-#   site   for the documentation as web pages
-#   test   for the presets, and their tests
-#   lint   clang, valgrind and the other tools of developers of ferry
+# Usage: install-packages.sh build|site|test|lint|kernels…
+#   build    for the library, the programs and the examples
+#   site     for the documentation as web pages
+#   test     for the presets, and their tests
+#   lint     clang, valgrind and the other tools of developers of ferry
+#   kernels  for tests/kernels/run.sh
 set -eu
 
 wanted=
@@ -17,15 +18,16 @@ for group in "$@"; do
 		haproxy iproute2 cmark-gfm chromium chromium-driver prometheus
 		mandoc man-db logrotate systemd' ;;
 	lint) packages='clang libclang-rt-14-dev clang-format clang-tidy cppcheck doxygen gcovr shellcheck valgrind' ;;
+	kernels) packages='qemu-system-x86 e2fsprogs xz-utils debian-archive-keyring' ;;
 	*)
-		echo "$0: '$group' is not one of build, site, test, lint" >&2
+		echo "$0: '$group' is not one of build, site, test, lint, kernels" >&2
 		exit 2
 		;;
 	esac
 	wanted="$wanted $packages"
 done
 if [ -z "$wanted" ]; then
-	echo "usage: $0 build|site|test|lint..." >&2
+	echo "usage: $0 build|site|test|lint|kernels..." >&2
 	exit 2
 fi
 
