@@ -533,6 +533,82 @@ class ForeignReceiver(Copying):
         self.assertEqual(self.ended(sender), 1)
 
 
+class Patience(Copying):
+    """Peers that stand still, and the disk."""
+
+    def test_a_stranger_is_dropped_and_the_next_one_served(self):
+        (self.directory / "file").write_bytes(b"content")
+        receiver, address = self.receiver("--timeout=5")
+        stranger = self.socket_to(address)
+        self.addCleanup(stranger.close)
+        sender = self.child("send", address, str(self.directory / "file"))
+        self.both_end_well(sender, receiver)
+        self.assertEqual(stranger.recv(1), b"")
+        self.assertIn("dropped a client that did not introduce itself", receiver.text())
+        self.assertEqual((self.target / "file").read_bytes(), b"content")
+
+    def test_a_silent_receiver_of_a_listening_sender_is_dropped(self):
+        (self.directory / "file").write_bytes(b"content")
+        sender, address = self.listening("send", "--timeout=5", str(self.directory / "file"))
+        stranger = self.socket_to(address)
+        self.addCleanup(stranger.close)
+        receiver = self.child("receive", "--connect", address, str(self.target))
+        self.both_end_well(sender, receiver)
+        self.assertEqual((self.target / "file").read_bytes(), b"content")
+
+    def test_a_sender_that_stands_still_is_given_up(self):
+        receiver, address = self.receiver("--timeout=1")
+        with self.socket_to(address) as peer:
+            peer.sendall(frame(OFFER, 100, text=b"name") + frame(CONTENT, 100) + b"x" * 90)
+            self.assertEqual(self.ended(receiver), 1)
+        self.assertIn("no progress within the timeout", receiver.text())
+
+    def test_a_receiver_that_stands_still_is_given_up(self):
+        sender, address = self.listening("send", "--timeout=1", str(self.large))
+        with self.socket_to(address) as peer:
+            peer.sendall(frame(START, LARGE))
+            self.assertEqual(self.ended(sender), 1)
+        self.assertIn("no progress within the timeout", sender.text())
+
+    def test_a_receiver_that_never_answers_is_given_up(self):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.directory / "silent"))
+            listener.listen()
+            sender = self.child("send", "--timeout=1", f"unix:{self.directory}/silent", str(self.large))
+            self.assertEqual(self.ended(sender), 1)
+        self.assertIn("no progress within the timeout", sender.text())
+
+    def test_a_source_that_stands_still_is_waited_for(self):
+        """Longer than the timeout: a second receiver with the same one has given up meanwhile."""
+        receiver, address = self.receiver("--timeout=1")
+        sender = self.child("send", "--timeout=1", address, "-", stdin=subprocess.PIPE)
+        sender.process.stdin.write(b"x" * 4096)
+        sender.process.stdin.flush()
+        harness.wait_until(self.part_has_bytes, "the first bytes")
+        self.listen_at = "unix:{}/other"
+        measure, other = self.receiver("--timeout=1", "--replace")
+        with self.socket_to(other) as peer:
+            peer.sendall(frame(OFFER, 100, text=b"other"))
+            self.assertEqual(self.ended(measure), 1)
+        sender.process.stdin.write(b"y")
+        sender.process.stdin.close()
+        self.both_end_well(sender, receiver)
+        self.assertEqual((self.target / "stdin").read_bytes(), b"x" * 4096 + b"y")
+
+    @unittest.skipIf(harness.INSTRUMENTED, "the programs run under another tracer, or LeakSanitizer does not")
+    def test_the_file_is_on_the_disk_before_it_is_reported(self):
+        (self.directory / "file").write_bytes(b"content")
+        trace = self.directory / "trace"
+        receiver, address = self.receiver(
+            prefix=("strace", "-qq", "-y", "-e", "trace=fsync,renameat2,sendmsg,writev", "-o", trace))
+        sender = self.child("send", address, str(self.directory / "file"))
+        self.both_end_well(sender, receiver)
+        calls = [line.split("(", 1)[0] for line in trace.read_text().splitlines() if "= -1" not in line]
+        self.assertEqual(calls.count("fsync"), 2)  # the file and its directory
+        end = calls[calls.index("fsync"):]
+        self.assertEqual(end[:4], ["fsync", "renameat2", "fsync", "sendmsg"])
+
+
 class Progress(Copying):
     def terminal(self):
         """Opens a pseudo terminal of 100 columns; returns its two ends."""

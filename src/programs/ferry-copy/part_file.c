@@ -47,6 +47,7 @@ static int prepare_part(struct part_file *part, const struct frame *offer)
 		status.st_size = 0;
 	}
 	part->size = (uint64_t)status.st_size;
+	part->started = part->size;
 	return 0;
 }
 
@@ -70,6 +71,18 @@ int part_file_open(struct part_file *part, int directory, const struct frame *of
 	return status;
 }
 
+/* The kernel begins early to write the file to the disk: little is left for the fsync(2) at the end, for which the
+ * sender waits. */
+static void start_writing(struct part_file *part)
+{
+	enum { PIECE = 8 * 1024 * 1024 };
+	if (part->size - part->started < PIECE)
+		return;
+	(void)sync_file_range(part->fd, (off_t)part->started, (off_t)(part->size - part->started),
+	                      SYNC_FILE_RANGE_WRITE);
+	part->started = part->size;
+}
+
 int part_file_write(struct part_file *part, struct evbuffer *input, size_t count)
 {
 	while (count > 0) {
@@ -82,17 +95,35 @@ int part_file_write(struct part_file *part, struct evbuffer *input, size_t count
 		part->size += (uint64_t)written;
 		count -= (size_t)written;
 	}
+	start_writing(part);
 	return 0;
+}
+
+/* Not every file system can sync a directory. */
+static int sync_directory(int directory)
+{
+	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	int status = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
+	close(fd);
+	return status;
 }
 
 int part_file_finish(struct part_file *part, bool replace)
 {
+	if (fsync(part->fd) < 0) {
+		int status = -errno;
+		part->size = 0;
+		(void)ftruncate(part->fd, 0);
+		return status;
+	}
 	if (renameat2(part->directory, part->part_name, part->directory, part->name,
 	              replace ? 0 : RENAME_NOREPLACE) < 0)
 		return -errno;
 	close(part->fd);
 	part->fd = -1;
-	return 0;
+	return sync_directory(part->directory);
 }
 
 void part_file_close(struct part_file *part)

@@ -14,9 +14,10 @@
 struct evbuffer;
 
 struct part_file {
-	int directory; /* the caller closes it */
-	int fd;        /* -1: not open */
-	uint64_t size; /* bytes that have been written */
+	int directory;    /* the caller closes it */
+	int fd;           /* -1: not open */
+	uint64_t size;    /* bytes that have been written */
+	uint64_t started; /* bytes of these that are on their way to the disk */
 	char name[FRAME_TEXT_MAX + 1];
 	char part_name[FRAME_TEXT_MAX + 48];
 };
@@ -33,7 +34,9 @@ int part_file_open(struct part_file *part, int directory, const struct frame *of
  * which the bytes before the failure are in the file. */
 int part_file_write(struct part_file *part, struct evbuffer *input, size_t count);
 
-/* Renames the complete file. 0, or -EEXIST as above, or the errno of renameat2(2). */
+/* Renames the complete file, once it is on the disk. Afterwards its name is on the disk, too. 0, or -EEXIST as above,
+ * or the errno of fsync(2) or renameat2(2). If the bytes did not reach the disk, the part is emptied: the next attempt
+ * would otherwise resume behind bytes that may be missing. */
 int part_file_finish(struct part_file *part, bool replace);
 
 /* Closes the part. The next attempt resumes it; an empty part is removed. */

@@ -19,6 +19,12 @@
 
 enum { TICKS_PER_SECOND = 10 };
 
+/* The timeout is over after so many periods without progress. */
+enum { PERIODS = 4 };
+
+/* A server waits so many seconds for the first frame of a client, or for the timeout if that is shorter. */
+enum { STRANGER_SECONDS = 10, BACKLOG = 16 };
+
 bool peer_option(struct peer *peer, int option)
 {
 	switch (option) {
@@ -30,6 +36,11 @@ bool peer_option(struct peer *peer, int option)
 		if (program_number(optarg, LONG_MAX, &peer->limit) && peer->limit > 0)
 			return true;
 		program_log("--limit takes a number of bytes, from 1 on, not '%s'", optarg);
+		return false;
+	case 't':
+		if (program_number(optarg, 86400, &peer->timeout))
+			return true;
+		program_log("--timeout takes seconds, 0 to 86400, not '%s'", optarg);
 		return false;
 	default:
 		return false; /* getopt_long() has printed a message */
@@ -78,7 +89,8 @@ static int set_limit(struct peer *peer, struct bufferevent *bev)
 	/* Short ticks: the bytes flow evenly, without a burst each second. */
 	size_t rate = peer->limit < TICKS_PER_SECOND ? 1 : peer->limit / TICKS_PER_SECOND;
 	struct timeval tick = {.tv_usec = 1000000 / TICKS_PER_SECOND};
-	peer->bucket = ev_token_bucket_cfg_new(rate, rate, rate, rate, &tick);
+	if (peer->bucket == NULL)
+		peer->bucket = ev_token_bucket_cfg_new(rate, rate, rate, rate, &tick);
 	if (peer->bucket == NULL || bufferevent_set_rate_limit(bev, peer->bucket) < 0)
 		return -ENOMEM;
 	return 0;
@@ -101,6 +113,74 @@ static int use_transport(struct peer *peer, struct ferry_transport *transport)
 	return status < 0 ? status : peer->connected(peer, transport);
 }
 
+/* ---- timeouts ---- */
+
+static void fail_peer(struct peer *peer, int status);
+
+void peer_moves(struct peer *peer)
+{
+	const struct timeval period = {.tv_sec = (time_t)(peer->timeout / PERIODS),
+	                               .tv_usec =
+	                                   (suseconds_t)(peer->timeout % PERIODS) * 1000000 / PERIODS};
+	peer->still = 0;
+	if (peer->timeout > 0 && !event_pending(peer->watch, EV_TIMEOUT, NULL))
+		event_add(peer->watch, &period);
+}
+
+void peer_pauses(struct peer *peer)
+{
+	event_del(peer->watch);
+}
+
+static void watch_passed(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct peer *peer = context;
+	if (++peer->still < PERIODS)
+		return;
+	event_del(peer->watch);
+	peer->expired = true;
+	if (peer->transport != NULL)
+		ferry_transport_abort_connection(peer->transport);
+	else
+		fail_peer(peer, -ETIMEDOUT);
+}
+
+const char *peer_loss(const struct peer *peer, int reason, const char *clean)
+{
+	if (peer->expired)
+		return "no progress within the timeout";
+	return reason != 0 ? strerror(-reason) : clean;
+}
+
+static void stranger_stays_silent(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct peer *peer = context;
+	program_log("%s: dropped a client that did not introduce itself", peer->address);
+	peer_pauses(peer);
+	ferry_transport_free(peer->transport);
+	peer->transport = NULL;
+	int status = ferry_listener_enable(peer->listener);
+	if (status < 0)
+		fail_peer(peer, status);
+}
+
+static int init_timeouts(struct peer *peer)
+{
+	peer->watch = event_new(peer->base, -1, EV_PERSIST, watch_passed, peer);
+	peer->stranger = evtimer_new(peer->base, stranger_stays_silent, peer);
+	return peer->watch != NULL && peer->stranger != NULL ? 0 : -ENOMEM;
+}
+
+static int await_introduction(struct peer *peer)
+{
+	unsigned long seconds = STRANGER_SECONDS;
+	if (peer->timeout > 0 && peer->timeout < seconds)
+		seconds = peer->timeout;
+	return event_add(peer->stranger, &(struct timeval){.tv_sec = (time_t)seconds});
+}
+
 static void fail_peer(struct peer *peer, int status)
 {
 	program_log("%s: %s", peer->address, strerror(-status));
@@ -121,10 +201,23 @@ static void peer_accepted(struct ferry_listener *listener, struct ferry_transpor
 {
 	(void)listener;
 	struct peer *peer = context;
-	stop_listening(peer); /* one file needs one connection */
-	int status = use_transport(peer, transport);
+	/* One file needs one connection; the others wait in the backlog. */
+	int status = ferry_listener_disable(peer->listener);
+	if (status == 0)
+		status = await_introduction(peer);
+	if (status == 0)
+		status = use_transport(peer, transport);
+	else
+		ferry_transport_free(transport);
 	if (status < 0)
 		fail_peer(peer, status);
+}
+
+void peer_is_introduced(struct peer *peer)
+{
+	event_del(peer->stranger);
+	stop_listening(peer);
+	peer_moves(peer);
 }
 
 static void peer_connected(struct ferry_connector *connector, int status,
@@ -166,7 +259,7 @@ static int listen_tcp(struct peer *peer, const struct sockaddr_storage *address,
 	int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	peer->listening_fd = fd;
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    bind(fd, (const struct sockaddr *)address, length) < 0 || listen(fd, 1) < 0)
+	    bind(fd, (const struct sockaddr *)address, length) < 0 || listen(fd, BACKLOG) < 0)
 		return -errno;
 	return ferry_listener_new_fd(&peer->listener, peer->base, fd, peer_accepted, peer);
 }
@@ -208,7 +301,7 @@ static int start_peer(struct peer *peer)
 	const char *path = unix_path(peer->address);
 	int status = -EINVAL;
 	struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
-	options.backlog = 1;
+	options.backlog = BACKLOG;
 	if (path != NULL && peer->listens)
 		status = ferry_listener_new_unix(&peer->listener, peer->base, path, &options, peer_accepted,
 		                                 peer);
@@ -228,7 +321,11 @@ static void run_loop(struct peer *peer)
 	struct program_signals signals = {0};
 	int status = program_signals_init(&signals, peer->base);
 	if (status == 0)
+		status = init_timeouts(peer);
+	if (status == 0)
 		status = start_peer(peer);
+	if (status == 0 && !peer->listens)
+		peer_moves(peer);
 	if (status == 0)
 		event_base_dispatch(peer->base);
 	else
@@ -236,6 +333,10 @@ static void run_loop(struct peer *peer)
 	ferry_connector_free(peer->connector);
 	stop_listening(peer);
 	ferry_transport_free(peer->transport);
+	if (peer->watch != NULL)
+		event_free(peer->watch);
+	if (peer->stranger != NULL)
+		event_free(peer->stranger);
 	program_signals_free(&signals);
 }
 

@@ -34,6 +34,9 @@ static const char usage[] =
     "  --connect      connect to ADDRESS, where the sender listens\n"
     "  --replace      replace the file if it exists already\n"
     "  --limit BYTES  the most bytes a second\n"
+    "  --timeout SECONDS\n"
+    "                 give up without progress for this time (60); 0: never. A copy\n"
+    "                 of the standard input waits for its source without a limit\n"
     "  --help         show this\n"
     "\n"
     "An incomplete file has another name, which ends in \".part\"; the next attempt\n"
@@ -83,6 +86,7 @@ static int start_lingering(struct receiver *receiver)
 static void refuse_sender(struct receiver *receiver, const char *why)
 {
 	struct frame stop = {.type = FRAME_STOP};
+	peer_is_introduced(&receiver->peer);
 	receiver->state = LINGERING;
 	progress_stop(&receiver->progress);
 	program_log("%s: %s", receiver->offer.text[0] != '\0' ? receiver->offer.text : "no file", why);
@@ -148,6 +152,7 @@ static void receive_bytes(struct receiver *receiver, struct evbuffer *input)
 static void handle_offer(struct receiver *receiver, struct ferry_transport *transport,
                          const struct frame *offer)
 {
+	peer_is_introduced(&receiver->peer);
 	if (!frame_name_is_fine(offer->text)) {
 		refuse_sender(receiver, "the name is not allowed for a file here");
 		return;
@@ -172,6 +177,8 @@ static void handle_content(struct receiver *receiver, const struct frame *conten
 		return;
 	}
 	receiver->state = RECEIVING;
+	if (receiver->offer.size == FRAME_NO_SIZE)
+		peer_pauses(&receiver->peer);
 	progress_start(&receiver->progress, receiver->peer.base, receiver->offer.text,
 	               receiver->part.size, receiver->offer.size);
 }
@@ -192,6 +199,8 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 	struct receiver *receiver = context;
 	struct frame frame;
 	int taken = 1;
+	if (receiver->state == STARTING || receiver->offer.size != FRAME_NO_SIZE)
+		peer_moves(&receiver->peer);
 	while (taken > 0 && (receiver->state == MEETING || receiver->state == STARTING)) {
 		taken = frame_take(input, &frame);
 		if (taken > 0)
@@ -221,8 +230,9 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	struct receiver *receiver = context;
 	if (receiver->state < LINGERING) {
 		progress_stop(&receiver->progress);
-		program_log("%s: %s", receiver->peer.address,
-		            reason != 0 ? strerror(-reason) : "the sender has disconnected before the end");
+		program_log(
+		    "%s: %s", receiver->peer.address,
+		    peer_loss(&receiver->peer, reason, "the sender has disconnected before the end"));
 	}
 	receiver->state = OVER;
 	peer_is_over(&receiver->peer);
@@ -284,10 +294,12 @@ static int read_receive_arguments(struct receiver *receiver, int argc, char **ar
 
 int receive_run(int argc, char **argv)
 {
-	struct receiver receiver = {
-	    .peer = {.listens = true, .connected = receiver_connected, .ended = receiver_ended},
-	    .part = {.fd = -1},
-	    .directory = -1};
+	struct receiver receiver = {.peer = {.listens = true,
+	                                     .timeout = PEER_TIMEOUT,
+	                                     .connected = receiver_connected,
+	                                     .ended = receiver_ended},
+	                            .part = {.fd = -1},
+	                            .directory = -1};
 	int result = read_receive_arguments(&receiver, argc, argv);
 	if (result == 0) {
 		program_print_ferry_log();

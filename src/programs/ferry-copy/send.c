@@ -33,6 +33,9 @@ static const char usage[] =
     "  --copy         read the file and send the bytes, without zero-copy: for a file\n"
     "                 that is written to during the copy\n"
     "  --limit BYTES  the most bytes a second\n"
+    "  --timeout SECONDS\n"
+    "                 give up without progress for this time (60); 0: never. A copy\n"
+    "                 of the standard input waits for its source without a limit\n"
     "  --help         show this\n"
     "\n"
     "Bytes of the same file that an earlier attempt has sent are not sent again.\n"
@@ -81,6 +84,8 @@ static void file_progress(struct ferry_file_producer *producer, uint64_t sent, u
 	(void)producer, (void)total;
 	struct sender *sender = context;
 	progress_update(&sender->progress, sender->offset + sent);
+	if (sender->offer.size != FRAME_NO_SIZE)
+		peer_moves(&sender->peer);
 }
 
 static void file_finished(struct ferry_file_producer *producer, int status, uint64_t sent,
@@ -106,6 +111,7 @@ static void file_finished(struct ferry_file_producer *producer, int status, uint
 		return;
 
 	sender->state = ENDING;
+	peer_moves(&sender->peer);
 	status = frame_write(transport, &end);
 	if (status == 0)
 		status = ferry_transport_lose_write_connection(transport);
@@ -137,6 +143,8 @@ static int start_sending(struct sender *sender, struct ferry_transport *transpor
 	struct frame content = {
 	    .type = FRAME_CONTENT, .size = sender->offer.size, .offset = sender->offset};
 	sender->state = SENDING;
+	if (sender->offer.size == FRAME_NO_SIZE)
+		peer_pauses(&sender->peer);
 	progress_start(&sender->progress, sender->peer.base, sender->offer.text, sender->offset,
 	               sender->offer.size);
 	int status = frame_write(transport, &content);
@@ -154,6 +162,7 @@ static void handle_start(struct sender *sender, struct ferry_transport *transpor
 		return;
 	}
 	sender->offset = frame->offset;
+	peer_is_introduced(&sender->peer);
 	int status = start_sending(sender, transport);
 	if (status < 0)
 		fail_sender(sender, "%s", strerror(-status));
@@ -213,7 +222,7 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	if (sender->state != OVER) {
 		progress_stop(&sender->progress);
 		program_log("%s: %s", sender->peer.address,
-		            reason != 0 ? strerror(-reason) : "the receiver has disconnected");
+		            peer_loss(&sender->peer, reason, "the receiver has disconnected"));
 	}
 	sender->state = OVER;
 	peer_is_over(&sender->peer);
@@ -314,9 +323,10 @@ static int read_send_arguments(struct sender *sender, int argc, char **argv)
 
 int send_run(int argc, char **argv)
 {
-	struct sender sender = {.peer = {.connected = sender_connected, .ended = sender_ended},
-	                        .offer = {.type = FRAME_OFFER},
-	                        .fd = -1};
+	struct sender sender = {
+	    .peer = {.timeout = PEER_TIMEOUT, .connected = sender_connected, .ended = sender_ended},
+	    .offer = {.type = FRAME_OFFER},
+	    .fd = -1};
 	int result = read_send_arguments(&sender, argc, argv);
 	if (result != 0)
 		return result < 0 ? EXIT_SUCCESS : result;
