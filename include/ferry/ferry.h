@@ -20,6 +20,7 @@
 #include "ferry/poller.h"
 #include "ferry/producer.h"
 #include "ferry/proxy_protocol.h"
+#include "ferry/relay.h"
 #include "ferry/service_manager.h"
 #include "ferry/socket_set.h"
 #include "ferry/takeover.h"

@@ -24,6 +24,7 @@ TEST(getters_that_return_a_pointer_return_null_for_null)
 	ck_assert_ptr_null(ferry_line_stream_get_transport(NULL));
 	ck_assert_ptr_null(ferry_message_stream_get_transport(NULL));
 	ck_assert_ptr_null(ferry_poller_get_base(NULL));
+	ck_assert_ptr_null(ferry_relay_get_transport(NULL, FERRY_RELAY_CLIENT));
 	ck_assert_ptr_null(ferry_socket_set_get_name(NULL, 0));
 	ck_assert_ptr_null(ferry_transport_get_bufferevent(NULL));
 	ck_assert_ptr_null(ferry_worker_get_transport(NULL));
@@ -36,6 +37,7 @@ TEST(getters_that_return_a_result_return_einval_for_null)
 	struct ferry_handoff_info handoff;
 	struct ferry_listener_stats listener;
 	struct ferry_parking_stats parking;
+	struct ferry_relay_stats relay;
 	struct ferry_transport_stats transport;
 	struct ferry_worker_stats worker;
 
@@ -52,6 +54,7 @@ TEST(getters_that_return_a_result_return_einval_for_null)
 	ck_assert_int_eq(ferry_listener_get_stats(NULL, &listener), -EINVAL);
 	ck_assert_int_eq(ferry_parking_get_stats(NULL, &parking), -EINVAL);
 	ck_assert_int_eq(ferry_poller_steal_fd(NULL, &event), -EINVAL);
+	ck_assert_int_eq(ferry_relay_get_stats(NULL, &relay), -EINVAL);
 	ck_assert_int_eq(ferry_socket_set_find(NULL, "name"), -EINVAL);
 	ck_assert_int_eq(ferry_socket_set_get_fd(NULL, 0), -EINVAL);
 	ck_assert_int_eq(ferry_transport_get_stats(NULL, &transport), -EINVAL);
