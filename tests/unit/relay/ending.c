@@ -156,7 +156,7 @@ TEST_CASE("limits");
 
 static void put_fds(size_t count)
 {
-	int fds[WIRE_MAX_FDS];
+	int fds[WIRE_MAX_FDS] = {0};
 
 	for (size_t i = 0; i < count; i++)
 		fds[i] = make_marked_fd((uint32_t)i);

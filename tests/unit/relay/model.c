@@ -120,7 +120,7 @@ static void send_something(int side)
 	struct direction *way = &ways[side];
 	size_t length = random_length(), count = random_count();
 	uint32_t number = (uint32_t)side * 1000000 + way->sent_bundles;
-	int fds[WIRE_MAX_FDS];
+	int fds[WIRE_MAX_FDS] = {0};
 
 	if (way->ended || closed[side] || way->sent_bundles == BUNDLES_MAX)
 		return;

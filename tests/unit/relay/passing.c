@@ -25,7 +25,7 @@ static void put_text(int side, const char *text)
 /* Sends the text, with `count` descriptors that have the numbers from `number` on. */
 static void put_fds(int side, const char *text, uint32_t number, size_t count)
 {
-	int fds[WIRE_MAX_FDS];
+	int fds[WIRE_MAX_FDS] = {0};
 
 	for (size_t i = 0; i < count; i++)
 		fds[i] = make_marked_fd(number + (uint32_t)i);
@@ -208,7 +208,7 @@ static const size_t bundles[] = {1, 8, 64, 253};
 
 LOOP_TEST(no_descriptor_of_a_gone_sender_is_lost, COUNT(bundles))
 {
-	int fds[WIRE_MAX_FDS];
+	int fds[WIRE_MAX_FDS] = {0};
 	unsigned int sent = 0, arrived = 0, idle = 0;
 
 	open_relay(PAIR_UNIX, PAIR_UNIX, &noting);
