@@ -57,7 +57,7 @@ class Killed(Case):
         # Attempts begin after 0, 0.1, 0.3, 0.7 seconds, and so on: never earlier, however slow the machine.
         attempts = proxy.count("exited with status 2")
         self.assertLess(0.1 * (2 ** (min(attempts, 8) - 1) - 1), time.monotonic() - started)
-        self.assertEqual(proxy.admin("/-/healthz").status, 200)
+        self.assertEqual(proxy.admin("/-/healthz").status, 503)
 
     def test_a_worker_whose_user_ends_it_is_replaced(self):
         proxy = self.start(workers=1)

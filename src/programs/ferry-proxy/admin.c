@@ -2,6 +2,7 @@
 
 #include "programs/ferry-proxy/admin_answer.h"
 #include "programs/ferry-proxy/demo.h"
+#include "programs/ferry-proxy/health.h"
 #include "programs/ferry-proxy/page.h"
 
 #include <errno.h>
@@ -20,6 +21,8 @@ enum { TIMEOUT_SECONDS = 10, HEADERS_MAX = 8192, BODY_MAX = 4096 };
 
 static const struct timeval accept_pause = {.tv_usec = 100000};
 
+static const char health_path[] = "/-/healthz";
+
 struct admin {
 	struct admin *next; /* in `admins` */
 	struct evhttp *http;
@@ -32,12 +35,27 @@ struct admin {
 	struct demo *demo; /* NULL: none */
 };
 
-static void answer_health(struct evhttp_request *request, const struct snapshot *snapshot)
+static void answer_health(struct evhttp_request *request, const char *path,
+                          const struct snapshot *snapshot)
 {
-	if (snapshot->not_serving == NULL)
-		admin_answer_text(request, HTTP_OK, "OK", "ok");
+	struct evbuffer *body = evbuffer_new();
+	int health = body != NULL ? health_add(body, path + strlen(health_path), snapshot) : -ENOMEM;
+	if (health == -ENOENT)
+		admin_answer_text(request, HTTP_NOTFOUND, "Not Found", "there is no such service");
+	else if (health < 0)
+		evhttp_send_error(request, HTTP_INTERNAL, NULL);
 	else
-		admin_answer_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", snapshot->not_serving);
+		admin_answer_body(request, health, health == HTTP_OK ? "OK" : "Service Unavailable",
+		                  "text/plain; charset=utf-8", body);
+	if (body != NULL)
+		evbuffer_free(body);
+}
+
+/* "/-/healthz" and "/-/healthz/SERVICE". */
+static bool is_health_path(const char *path)
+{
+	size_t length = strlen(health_path);
+	return strncmp(path, health_path, length) == 0 && (path[length] == '\0' || path[length] == '/');
 }
 
 static void answer_report(struct evhttp_request *request, const char *type,
@@ -73,8 +91,8 @@ static void answer_path(struct admin *admin, struct evhttp_request *request, con
 	}
 	struct snapshot snapshot = {.version = ""};
 	admin->fill(&snapshot, admin->context);
-	if (strcmp(path, "/-/healthz") == 0)
-		answer_health(request, &snapshot);
+	if (is_health_path(path))
+		answer_health(request, path, &snapshot);
 	else if (strcmp(path, "/-/status") == 0)
 		answer_report(request, "text/html; charset=utf-8", report_add_page, &snapshot);
 	else
@@ -84,8 +102,8 @@ static void answer_path(struct admin *admin, struct evhttp_request *request, con
 
 static bool is_known_path(const char *path)
 {
-	return page_find_file(path) != NULL || strcmp(path, "/-/healthz") == 0 ||
-	       strcmp(path, "/-/status") == 0 || strcmp(path, "/-/metrics") == 0;
+	return page_find_file(path) != NULL || is_health_path(path) || strcmp(path, "/-/status") == 0 ||
+	       strcmp(path, "/-/metrics") == 0;
 }
 
 static void answer_demo(struct admin *admin, struct evhttp_request *request, const char *path)

@@ -5,7 +5,8 @@
  *
  *     /-/metrics   Prometheus text format 0.0.4
  *     /-/status    a page for people
- *     /-/healthz   200 while the proxy serves, else 503 with the reason
+ *     /-/healthz   200 while a request would be served, else 503 with the reason: health.h; /-/healthz/SERVICE for
+ *                  one service
  *
  * and the files of these pages (page.h), and the pages of the demo (demo.h) if there is one. Other paths are 404, other methods than GET and HEAD 405. There is no password: only operators should be
  * able to reach the address. */

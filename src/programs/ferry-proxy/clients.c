@@ -25,6 +25,8 @@ enum {
 
 static const struct timeval linger_timeout = {.tv_sec = 2};
 static const struct timeval accept_pause = {.tv_usec = 100000};
+static const struct timeval hurry_begun = {.tv_sec = 2};
+static const struct timeval hurry_silent = {.tv_usec = 250000};
 
 enum state {
 	EXPECTING, /* waits for the PROXY header */
@@ -49,7 +51,7 @@ struct client {
 struct client_listener {
 	struct clients *clients;
 	struct evconnlistener *accepts;
-	bool proxy_protocol;
+	const struct conf_listen *conf;
 };
 
 /* The reasons for which accepting is paused; bits. */
@@ -493,6 +495,20 @@ static void client_timed_out(evutil_socket_t fd, short what, void *context)
 
 /* ---- listeners ---- */
 
+/* Only a load balancer may write a PROXY header. */
+static bool may_connect(struct client *client, const struct conf_listen *conf)
+{
+	const struct socket_address *from = &client->address.client;
+	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	if (conf->from == NULL ||
+	    ferry_proxy_protocol_sources_contain(conf->from, &from->any, from->length))
+		return true;
+	program_log("%s: not an address that may send PROXY headers",
+	            socket_address_format_host(from, text, sizeof(text)));
+	client->clients->refusals.bad_proxy_header++;
+	return false;
+}
+
 static void client_accepted(struct evconnlistener *accepts, evutil_socket_t fd,
                             struct sockaddr *address, int length, void *context)
 {
@@ -506,11 +522,13 @@ static void client_accepted(struct evconnlistener *accepts, evutil_socket_t fd,
 		clients->refusals.failed++;
 		return;
 	}
-	client->state = listener->proxy_protocol ? EXPECTING : READING;
+	client->state = listener->conf->proxy_protocol ? EXPECTING : READING;
 	if (!make_room(clients))
 		pause_briefly(clients, TOO_MANY);
 	if (client_address_of_socket(&client->address, fd) < 0) {
 		clients->gone++; /* getpeername(2) fails only if the client has reset the connection */
+		free_client(client);
+	} else if (!may_connect(client, listener->conf)) {
 		free_client(client);
 	} else {
 		start_reading(client, "", 0);
@@ -531,11 +549,11 @@ static void client_accept_failed(struct evconnlistener *accepts, void *context)
 	pause_briefly(clients, NO_DESCRIPTORS);
 }
 
-int clients_listen(struct clients *clients, int fd, bool proxy_protocol)
+int clients_listen(struct clients *clients, int fd, const struct conf_listen *conf)
 {
 	struct client_listener *listener = &clients->listeners[clients->listener_count];
 	listener->clients = clients;
-	listener->proxy_protocol = proxy_protocol;
+	listener->conf = conf;
 	/* With a backlog of 0 libevent does not call listen(2) again. */
 	listener->accepts = evconnlistener_new(clients->base, client_accepted, listener,
 	                                       LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
@@ -549,6 +567,21 @@ int clients_listen(struct clients *clients, int fd, bool proxy_protocol)
 void clients_accept(struct clients *clients)
 {
 	set_pause(clients, NOT_STARTED, false);
+}
+
+void clients_accept_backlog(struct clients *clients)
+{
+	for (unsigned int i = 0; i < clients->listener_count; i++) {
+		struct client_listener *listener = &clients->listeners[i];
+		int from = evconnlistener_get_fd(listener->accepts);
+		for (int left = SOMAXCONN; left > 0 && have_room(clients); left--) {
+			int fd = accept4(from, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+			if (fd < 0 && errno != ECONNABORTED)
+				break;
+			if (fd >= 0)
+				client_accepted(listener->accepts, fd, NULL, 0, listener);
+		}
+	}
 }
 
 void clients_stop_accepting(struct clients *clients)
@@ -565,12 +598,51 @@ unsigned long clients_count(const struct clients *clients)
 	return clients->count;
 }
 
+static bool is_reading(const struct client *client)
+{
+	return client->state == READING || client->state == EXPECTING;
+}
+
+bool clients_are_reading(const struct clients *clients)
+{
+	const struct client *client = clients->first;
+	while (client != NULL && !is_reading(client))
+		client = client->next;
+	return client != NULL;
+}
+
+/* Sets a deadline that is not later than the present one. */
+static void hurry_client(struct client *client)
+{
+	struct timeval now, left, due = {0};
+	size_t length = evbuffer_get_length(bufferevent_get_input(client->bev));
+	const struct timeval *most = length > 0 ? &hurry_begun : &hurry_silent;
+	event_base_gettimeofday_cached(client->clients->base, &now);
+	if (event_pending(client->deadline, EV_TIMEOUT, &due) && evutil_timercmp(&due, &now, >)) {
+		evutil_timersub(&due, &now, &left);
+		if (evutil_timercmp(&left, most, <))
+			return;
+	}
+	if (event_add(client->deadline, most) < 0)
+		drop_failed(client);
+}
+
+void clients_hurry(struct clients *clients)
+{
+	struct client *next;
+	for (struct client *client = clients->first; client != NULL; client = next) {
+		next = client->next;
+		if (is_reading(client))
+			hurry_client(client);
+	}
+}
+
 void clients_drop_readers(struct clients *clients)
 {
 	struct client *next;
 	for (struct client *client = clients->first; client != NULL; client = next) {
 		next = client->next;
-		if (client->state == READING || client->state == EXPECTING)
+		if (is_reading(client))
 			free_client(client);
 	}
 }

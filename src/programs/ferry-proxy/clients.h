@@ -26,10 +26,14 @@ int clients_new(struct clients **out, struct event_base *base, const struct conf
                 const struct routes *routes, struct services *services);
 
 /* Adds a listening socket, which stays the caller's. Accepts no client yet. 0 or -ENOMEM. */
-int clients_listen(struct clients *clients, int fd, bool proxy_protocol);
+int clients_listen(struct clients *clients, int fd, const struct conf_listen *conf);
 
 /* Accepts clients on all listening sockets. */
 void clients_accept(struct clients *clients);
+
+/* Accepts the clients that have connected, on each socket as many as its backlog can have had, before the sockets are
+ * closed. */
+void clients_accept_backlog(struct clients *clients);
 
 /* Accepts no more clients, and stops using the sockets. Accepted clients are served. */
 void clients_stop_accepting(struct clients *clients);
@@ -59,6 +63,13 @@ void clients_take_back(struct clients *clients, struct ferry_handoff *handoff);
 
 /* The number of clients. */
 unsigned long clients_count(const struct clients *clients);
+
+/* Whether a client has sent something of a request head that is not complete, or has just connected. */
+bool clients_are_reading(const struct clients *clients);
+
+/* Lets clients that have sent something of their request head finish it for two seconds more, and those that have
+ * sent nothing begin within a quarter of a second. */
+void clients_hurry(struct clients *clients);
 
 /* Drops the clients whose request head is not complete yet. */
 void clients_drop_readers(struct clients *clients);

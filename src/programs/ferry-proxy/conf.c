@@ -48,6 +48,8 @@ int conf_find_service(const struct conf *conf, const char *name)
 
 void conf_free(struct conf *conf)
 {
+	for (unsigned int i = 0; i < conf->listen_count; i++)
+		ferry_proxy_protocol_sources_free(conf->listens[i].from);
 	for (unsigned int i = 0; i < conf->service_count; i++) {
 		free(conf->services[i].root);
 		free(conf->services[i].socket);

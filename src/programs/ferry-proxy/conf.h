@@ -9,8 +9,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/time.h>
+#include <sys/types.h>
 
 #include <ferry/dispatcher.h>
+#include <ferry/proxy_protocol.h>
 
 enum {
 	CONF_LISTENS = 16,
@@ -20,16 +22,25 @@ enum {
 	CONF_ERROR_SIZE = 512
 };
 
+/* The permissions of the file of a unix socket. */
+struct conf_access {
+	mode_t mode; /* 0: 0600 */
+	gid_t group; /* (gid_t)-1: that of the process */
+};
+
 struct conf_listen {
 	struct socket_address address;
-	bool proxy_protocol; /* every connection starts with a PROXY header */
+	struct conf_access access;
+	bool proxy_protocol;                       /* every connection starts with a PROXY header */
+	struct ferry_proxy_protocol_sources *from; /* the peers that may connect then; NULL: all */
 };
 
 struct conf_service {
 	char name[CONF_NAME_MAX + 1];
 	char *root; /* the directory that the proxy's own workers serve; NULL: it starts none */
-	unsigned int workers; /* the number of own workers; 0 without a root */
-	char *socket;         /* the unix socket for workers that others start; NULL: none */
+	unsigned int workers;      /* the number of own workers; 0 without a root */
+	char *socket;              /* the unix socket for workers that others start; NULL: none */
+	struct conf_access access; /* of the socket */
 	enum ferry_dispatch_choice choice;
 	unsigned int line; /* of the file; 0: the service comes from options */
 };
@@ -53,8 +64,8 @@ struct conf {
 	unsigned int default_service; /* index */
 
 	struct socket_address admin; /* length 0: none */
-	bool demo;                   /* --demo: a page of `admin`, which is on loopback, kills workers */
-	char *control;               /* the socket over which a new proxy takes over; NULL: none */
+	bool demo;         /* --demo: a page of `admin`, which is on loopback, kills workers */
+	char *control;     /* the socket over which a new proxy takes over; NULL: none */
 	char *take_over;   /* --take-over: the control path of the proxy to replace; or NULL */
 	char *outcome_log; /* --outcome-log: a line for each handoff's outcome; or NULL */
 
@@ -65,6 +76,8 @@ struct conf {
 	struct timeval idle_timeout;   /* 60 s; of a connection that a worker has returned */
 	/* 60 s. Then a worker that drains is ended. Longer than the worker's --idle-timeout. */
 	struct timeval drain_timeout;
+	struct timeval
+	    lame_duck; /* 0 s. For this time after SIGTERM the proxy serves on, and is not healthy */
 	unsigned long max_clients; /* 0: as many as the descriptor limit allows */
 	unsigned int retry_after;  /* seconds, in a 503; 1 */
 	unsigned int keep;         /* seconds for which the own workers keep an idle connection; 1 */

@@ -1,5 +1,7 @@
 #include "programs/ferry-proxy/conf_directives.h"
 
+#include "programs/ferry-proxy/conf_keys.h"
+#include "programs/ferry-proxy/conf_listen.h"
 #include "programs/ferry-proxy/routes.h"
 
 #include <errno.h>
@@ -15,50 +17,6 @@ static bool check_one_argument(struct conf_reader *reader, size_t count, const c
 		return conf_reader_refuse(reader, "%s is missing", what);
 	if (count > 1)
 		return conf_reader_refuse(reader, "one argument is expected, %s, not %zu", what, count);
-	return true;
-}
-
-static bool read_address(struct conf_reader *reader, const char *word,
-                         struct socket_address *address)
-{
-	int status = socket_address_parse(address, word);
-	if (status == -ENAMETOOLONG)
-		return conf_reader_refuse(reader, "'%s' is too long for a unix socket",
-		                          conf_reader_shown(word));
-	if (status < 0)
-		return conf_reader_refuse(
-		    reader, "'%s' is not an address like 127.0.0.1:8080, [::1]:8080 or unix:/path",
-		    conf_reader_shown(word));
-	return true;
-}
-
-/* Any number of sockets may be on port 0. */
-static bool is_any_port(const struct socket_address *address)
-{
-	return address->any.sa_family != AF_UNIX && address->in.sin_port == 0;
-}
-
-static bool add_listen(struct conf_reader *reader, char **words, size_t count)
-{
-	struct conf *conf = reader->conf;
-	if (count == 0)
-		return conf_reader_refuse(reader, "an address is missing");
-	if (conf->listen_count == CONF_LISTENS)
-		return conf_reader_refuse(reader, "more than %d addresses", CONF_LISTENS);
-	struct conf_listen *listen = &conf->listens[conf->listen_count];
-	*listen = (struct conf_listen){.proxy_protocol = count > 1};
-	if (!read_address(reader, words[0], &listen->address))
-		return false;
-	if (count > 2 || (count == 2 && strcmp(words[1], "proxy-protocol") != 0))
-		return conf_reader_refuse(reader,
-		                          "'%s' after the address; only proxy-protocol may follow it",
-		                          conf_reader_shown(words[count > 2 ? 2 : 1]));
-	for (unsigned int i = 0; i < conf->listen_count; i++)
-		if (socket_address_equal(&conf->listens[i].address, &listen->address) &&
-		    !is_any_port(&listen->address))
-			return conf_reader_refuse(reader, "'%s' is already listened on",
-			                          conf_reader_shown(words[0]));
-	conf->listen_count++;
 	return true;
 }
 
@@ -79,13 +37,6 @@ static bool read_service_name(struct conf_reader *reader, const char *word, char
 	return true;
 }
 
-/* The value of "key=value" if the key is `key`, else NULL. */
-static const char *value_of(const char *word, const char *key)
-{
-	size_t length = strlen(key);
-	return strncmp(word, key, length) == 0 && word[length] == '=' ? word + length + 1 : NULL;
-}
-
 static bool read_choice(struct conf_reader *reader, const char *value,
                         enum ferry_dispatch_choice *choice)
 {
@@ -93,32 +44,6 @@ static bool read_choice(struct conf_reader *reader, const char *value,
 		return true;
 	return conf_reader_refuse(reader, "choice='%s' is neither least, round-robin nor by-client",
 	                          conf_reader_shown(value));
-}
-
-/* The keys that the words of a service or a route may have, once each. */
-struct keys {
-	const char *const *names;
-	const char *expected;
-	const char *values[4];
-};
-
-static bool read_keys(struct conf_reader *reader, struct keys *keys, char **words, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		size_t key = 0;
-		const char *value = NULL;
-		while (keys->names[key] != NULL && (value = value_of(words[i], keys->names[key])) == NULL)
-			key++;
-		if (value == NULL)
-			return conf_reader_refuse(reader, "'%s' is not one of %s", conf_reader_shown(words[i]),
-			                          keys->expected);
-		if (keys->values[key] != NULL)
-			return conf_reader_refuse(reader, "%s= is given twice", keys->names[key]);
-		if (value[0] == '\0')
-			return conf_reader_refuse(reader, "%s= has no value", keys->names[key]);
-		keys->values[key] = value;
-	}
-	return true;
 }
 
 /* Of two sockets on one path each would remove the file of the other. */
@@ -137,6 +62,7 @@ static bool fill_service(struct conf_reader *reader, struct conf_service *servic
                          const char *const *values)
 {
 	const char *root = values[0], *workers = values[1], *socket = values[2], *choice = values[3];
+	const char *mode = values[4], *group = values[5];
 	unsigned long number = DEFAULT_WORKERS;
 	if (root == NULL && socket == NULL)
 		return conf_reader_refuse(reader, "'%s' has neither root= nor socket=", service->name);
@@ -149,6 +75,10 @@ static bool fill_service(struct conf_reader *reader, struct conf_service *servic
 	if (socket != NULL &&
 	    !(conf_reader_socket_path(reader, socket) && socket_is_free(reader, socket)))
 		return false;
+	if (socket == NULL && (mode != NULL || group != NULL))
+		return conf_reader_refuse(reader, "mode= and group= are for a service with socket=");
+	if (!conf_listen_access(reader, mode, group, &service->access))
+		return false;
 	if (choice != NULL && !read_choice(reader, choice, &service->choice))
 		return false;
 	service->workers = root != NULL ? (unsigned int)number : 0;
@@ -158,8 +88,10 @@ static bool fill_service(struct conf_reader *reader, struct conf_service *servic
 
 static bool add_service(struct conf_reader *reader, char **words, size_t count)
 {
-	static const char *const names[] = {"root", "workers", "socket", "choice", NULL};
-	struct keys keys = {.names = names, .expected = "root=, workers=, socket=, choice="};
+	static const char *const names[] = {"root", "workers", "socket", "choice",
+	                                    "mode", "group",   NULL};
+	struct conf_keys keys = {.names = names,
+	                         .expected = "root=, workers=, socket=, choice=, mode=, group="};
 	struct conf *conf = reader->conf;
 	if (count == 0)
 		return conf_reader_refuse(reader, "a name is missing");
@@ -173,7 +105,7 @@ static bool add_service(struct conf_reader *reader, char **words, size_t count)
 	if (other >= 0)
 		return conf_reader_refuse(reader, "'%s' is already in line %u", service->name,
 		                          conf->services[other].line);
-	if (!read_keys(reader, &keys, words + 1, count - 1) ||
+	if (!conf_keys_read(reader, &keys, words + 1, count - 1) ||
 	    !fill_service(reader, service, keys.values)) {
 		free(service->root);
 		return false;
@@ -214,7 +146,7 @@ static bool fill_route(struct conf_reader *reader, struct conf_route *route, con
 static bool add_route(struct conf_reader *reader, char **words, size_t count)
 {
 	static const char *const names[] = {"host", "path", NULL};
-	struct keys keys = {.names = names, .expected = "host=, path= before the service's name"};
+	struct conf_keys keys = {.names = names, .expected = "host=, path= before the service's name"};
 	struct conf *conf = reader->conf;
 	if (count == 0)
 		return conf_reader_refuse(reader, "host= or path=, and a service's name are missing");
@@ -224,7 +156,7 @@ static bool add_route(struct conf_reader *reader, char **words, size_t count)
 		return conf_reader_refuse(reader, "a service's name is missing at the end");
 	struct conf_route *route = &conf->routes[conf->route_count];
 	*route = (struct conf_route){.service = 0};
-	if (!read_keys(reader, &keys, words, count - 1) ||
+	if (!conf_keys_read(reader, &keys, words, count - 1) ||
 	    !read_service_name(reader, words[count - 1], reader->route_services[conf->route_count]))
 		return false;
 	if (!fill_route(reader, route, keys.values[0], keys.values[1])) {
@@ -254,6 +186,7 @@ static const struct {
     {DIRECTIVE_IDLE_TIMEOUT, 1, 86400, "a number of seconds"},
     {DIRECTIVE_KEEP, 0, 86400, "a number of seconds"},
     {DIRECTIVE_DRAIN_TIMEOUT, 1, 86400, "a number of seconds"},
+    {DIRECTIVE_LAME_DUCK, 0, 86400, "a number of seconds"},
     {DIRECTIVE_MAX_CLIENTS, 1, 1000000, "a number of connections"},
     {DIRECTIVE_RETRY_AFTER, 1, 86400, "a number of seconds"},
 };
@@ -288,6 +221,9 @@ static void set_number(struct conf *conf, enum directive directive, unsigned lon
 	case DIRECTIVE_DRAIN_TIMEOUT:
 		conf->drain_timeout = milliseconds(1000 * number);
 		break;
+	case DIRECTIVE_LAME_DUCK:
+		conf->lame_duck = milliseconds(1000 * number);
+		break;
 	case DIRECTIVE_MAX_CLIENTS:
 		conf->max_clients = number;
 		break;
@@ -315,7 +251,7 @@ bool conf_directive_run(struct conf_reader *reader, enum directive directive, ch
 {
 	switch (directive) {
 	case DIRECTIVE_LISTEN:
-		return add_listen(reader, words, count);
+		return conf_listen_add(reader, words, count);
 	case DIRECTIVE_SERVICE:
 		return add_service(reader, words, count);
 	case DIRECTIVE_ROUTE:
@@ -325,7 +261,7 @@ bool conf_directive_run(struct conf_reader *reader, enum directive directive, ch
 		       read_service_name(reader, words[0], reader->default_name);
 	case DIRECTIVE_ADMIN:
 		return check_one_argument(reader, count, "an address") &&
-		       read_address(reader, words[0], &reader->conf->admin);
+		       conf_listen_address(reader, words[0], &reader->conf->admin);
 	case DIRECTIVE_CONTROL:
 		return check_one_argument(reader, count, "a path") && set_control(reader, words[0]);
 	default:

@@ -23,6 +23,7 @@ static const char *const directive_names[DIRECTIVES] = {
     [DIRECTIVE_IDLE_TIMEOUT] = "idle-timeout",
     [DIRECTIVE_KEEP] = "keep",
     [DIRECTIVE_DRAIN_TIMEOUT] = "drain-timeout",
+    [DIRECTIVE_LAME_DUCK] = "lame-duck",
     [DIRECTIVE_MAX_CLIENTS] = "max-clients",
     [DIRECTIVE_RETRY_AFTER] = "retry-after",
 };

@@ -28,9 +28,10 @@ const char conf_usage[] =
     "                           process may listen there\n"
     "\n"
     "Addresses:\n"
-    "  --listen 'ADDRESS [proxy-protocol]'\n"
+    "  --listen 'ADDRESS [proxy-protocol] [from=LIST] [mode=OCTAL] [group=NAME]'\n"
     "                           127.0.0.1:8080, [::1]:8080 or unix:/path; may be repeated; with\n"
-    "                           proxy-protocol for a load balancer that sends the PROXY header\n"
+    "                           proxy-protocol for a load balancer that sends the PROXY header,\n"
+    "                           from the addresses after from=\n"
     "  --address ADDRESS        the same for one IPv4 or IPv6 address (127.0.0.1)\n"
     "  --port PORT              and its port; 0 picks a free one (8080)\n"
     "  --admin ADDRESS          serve /-/status, /-/metrics and /-/healthz there\n"
@@ -51,6 +52,7 @@ const char conf_usage[] =
     "  --keep SECONDS           the time that a worker keeps a connection without a request, "
     "before\n"
     "                           the proxy has it and routes its next request (1)\n"
+    "  --lame-duck SECONDS      serve on for this time after SIGTERM, with 503 at /-/healthz (0)\n"
     "  --drain-timeout SECONDS  end a worker that is being replaced after this time (60)\n"
     "\n"
     "Prints \"listening ADDRESS\" for each address. SIGHUP replaces the workers, SIGUSR2 replaces "
@@ -106,6 +108,7 @@ static const struct option options[] = {
     DIRECTIVE_OPTION("idle-timeout", DIRECTIVE_IDLE_TIMEOUT),
     DIRECTIVE_OPTION("keep", DIRECTIVE_KEEP),
     DIRECTIVE_OPTION("drain-timeout", DIRECTIVE_DRAIN_TIMEOUT),
+    DIRECTIVE_OPTION("lame-duck", DIRECTIVE_LAME_DUCK),
     DIRECTIVE_OPTION("max-clients", DIRECTIVE_MAX_CLIENTS),
     DIRECTIVE_OPTION("retry-after", DIRECTIVE_RETRY_AFTER),
     {NULL, 0, NULL, 0},
@@ -156,17 +159,17 @@ static const char **other_option(struct other_options *others, int number)
 	}
 }
 
-/* "ADDRESS proxy-protocol" is two words. */
+/* The words of the directive in one argument. */
 static bool read_listen(struct conf_reader *reader, const char *argument)
 {
-	char text[SOCKET_ADDRESS_TEXT_SIZE];
-	char *words[4];
+	char text[2048];
+	char *words[8];
 	size_t count = 0;
 	if (strlen(argument) >= sizeof(text))
 		return conf_reader_refuse(reader, "'%s' is too long", conf_reader_shown(argument));
 	(void)snprintf(text, sizeof(text), "%s", argument);
 	char *rest = text;
-	for (char *word; count < 4 && (word = strsep(&rest, " ")) != NULL;)
+	for (char *word; count < 8 && (word = strsep(&rest, " ")) != NULL;)
 		if (word[0] != '\0')
 			words[count++] = word;
 	return conf_directive_run(reader, DIRECTIVE_LISTEN, words, count);

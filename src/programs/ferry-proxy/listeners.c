@@ -36,6 +36,7 @@ static void name_listens(struct listeners *listeners, const struct conf *conf)
 	for (unsigned int i = 0; i < conf->listen_count; i++) {
 		unsigned int number = 1;
 		listeners->listens[i].address = conf->listens[i].address;
+		listeners->listens[i].access = conf->listens[i].access;
 		for (unsigned int j = 0; j < i; j++)
 			number += socket_address_equal(&conf->listens[i].address, &conf->listens[j].address);
 		name_listener(&listeners->listens[i], "listen", number);
@@ -45,11 +46,14 @@ static void name_listens(struct listeners *listeners, const struct conf *conf)
 int listeners_init(struct listeners *listeners, const struct conf *conf)
 {
 	int status = 0;
-	*listeners = (struct listeners){0};
+	*listeners =
+	    (struct listeners){.admin.access.group = (gid_t)-1, .control.access.group = (gid_t)-1};
 	name_listens(listeners, conf);
-	for (unsigned int i = 0; i < conf->service_count && status == 0; i++)
+	for (unsigned int i = 0; i < conf->service_count && status == 0; i++) {
+		listeners->services[i].access = conf->services[i].access;
 		if (conf->services[i].socket != NULL)
 			status = set_socket_path(&listeners->services[i], "service", conf->services[i].socket);
+	}
 	if (conf->admin.length > 0) {
 		listeners->admin.address = conf->admin;
 		name_listener(&listeners->admin, "admin", 1);
@@ -81,61 +85,81 @@ struct listener *listeners_next(struct listeners *listeners, const struct listen
 	return next < count ? all[next] : NULL;
 }
 
-/* Whether the file of a unix socket was left by a process that was killed: nobody listens on it. */
-static bool is_stale(const struct socket_address *address)
+static bool has_file(const struct socket_address *address)
 {
-	if (address->any.sa_family != AF_UNIX || address->un.sun_path[0] == '\0')
-		return false;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	bool stale = connect(fd, &address->any, address->length) < 0 && errno == ECONNREFUSED;
-	close(fd);
-	return stale;
+	return address->any.sa_family == AF_UNIX && address->un.sun_path[0] != '\0' &&
+	       address->length > sizeof(sa_family_t);
 }
 
-static int listen_anew(const struct socket_address *address)
+/* The library's listener accepts nothing; it takes the path, and the set owns the file and its lock then. */
+static int add_unix_file(const struct listener *listener, struct ferry_socket_set *set,
+                         struct event_base *base)
 {
-	int fd = socket_address_listen(address);
-	if (fd == -EADDRINUSE && is_stale(address) && unlink(address->un.sun_path) == 0)
-		fd = socket_address_listen(address);
-	return fd;
-}
-
-static int add_to_set(struct listener *listener, struct ferry_socket_set *set)
-{
-	int fd = listen_anew(&listener->address);
-	if (fd < 0)
-		return fd;
-	int status = ferry_socket_set_add(set, listener->name, fd, FERRY_FD_TAKE);
-	if (status < 0) {
-		close(fd);
+	struct ferry_listener_options options = FERRY_LISTENER_OPTIONS_INIT;
+	struct ferry_listener *made;
+	options.lock = true;
+	options.mode = listener->access.mode;
+	options.group = listener->access.group;
+	int status =
+	    ferry_listener_new_unix(&made, base, listener->address.un.sun_path, &options, NULL, NULL);
+	if (status < 0)
 		return status;
-	}
-	const struct sockaddr_un *un = &listener->address.un;
-	if (un->sun_family == AF_UNIX && un->sun_path[0] != '\0')
-		status = ferry_socket_set_own_path(set, listener->name);
+	status = ferry_socket_set_add_listener(set, listener->name, made);
+	ferry_listener_free(made);
 	return status;
 }
 
-static int open_listener(struct listener *listener, struct ferry_socket_set *set)
+static int add_to_set(const struct listener *listener, struct ferry_socket_set *set,
+                      struct event_base *base)
+{
+	if (has_file(&listener->address))
+		return add_unix_file(listener, set, base);
+	int fd = socket_address_listen(&listener->address);
+	if (fd < 0)
+		return fd;
+	int status = ferry_socket_set_add(set, listener->name, fd, FERRY_FD_TAKE);
+	if (status < 0)
+		close(fd);
+	return status;
+}
+
+/* The cause of a refusal that strerror(3) does not have. */
+static const char *cause_of(const struct listener *listener, int status)
+{
+	if (!has_file(&listener->address))
+		return strerror(-status);
+	switch (status) {
+	case -EADDRINUSE:
+		return "another process listens there, or the file is not a socket that this user left";
+	case -EPERM:
+		return "the socket cannot have this mode or group, or its .lock belongs to another user";
+	case -ELOOP:
+		return "its .lock is a symbolic link";
+	default:
+		return strerror(-status);
+	}
+}
+
+static int open_listener(struct listener *listener, struct ferry_socket_set *set,
+                         struct event_base *base)
 {
 	int status = 0;
 	listener->fd = ferry_socket_set_find(set, listener->name);
 	if (listener->fd == -ENOENT) {
-		status = add_to_set(listener, set);
+		status = add_to_set(listener, set, base);
 		listener->fd = ferry_socket_set_find(set, listener->name);
 	}
 	if (status < 0)
-		program_log("%s: %s", listener->name, strerror(-status));
+		program_log("%s: %s", listener->name, cause_of(listener, status));
 	return status;
 }
 
-int listeners_open(struct listeners *listeners, struct ferry_socket_set *set)
+int listeners_open(struct listeners *listeners, struct ferry_socket_set *set,
+                   struct event_base *base)
 {
 	int status = 0;
 	struct listener *listener = NULL;
 	while (status == 0 && (listener = listeners_next(listeners, listener)) != NULL)
-		status = open_listener(listener, set);
+		status = open_listener(listener, set, base);
 	return status;
 }

@@ -17,6 +17,7 @@
 
 #include <stddef.h>
 
+struct event_base;
 struct ferry_socket_set;
 
 enum {
@@ -28,7 +29,8 @@ enum {
 struct listener {
 	char name[LISTENERS_NAME_SIZE]; /* empty: the configuration has no such socket */
 	struct socket_address address;
-	int fd; /* once it is open; the set owns it */
+	struct conf_access access; /* of its file */
+	int fd;                    /* once it is open; the set owns it */
 };
 
 /* All sockets of the configuration. */
@@ -42,9 +44,11 @@ struct listeners {
  * -ENAMETOOLONG: a path cannot be that of a socket. */
 int listeners_init(struct listeners *listeners, const struct conf *conf);
 
-/* Finds each socket in the set, or opens it and adds it. 0, or a negative errno after printing the
- * cause. */
-int listeners_open(struct listeners *listeners, struct ferry_socket_set *set);
+/* Finds each socket in the set, or opens it and adds it. The path of a unix socket is locked as long as a process has
+ * the socket: of several that start at once one gets it, and a socket that a dead process has left is replaced. Any
+ * other file stays. 0, or a negative errno after printing the cause. */
+int listeners_open(struct listeners *listeners, struct ferry_socket_set *set,
+                   struct event_base *base);
 
 /* The next socket, in some order; after NULL the first one, and NULL after the last one. */
 struct listener *listeners_next(struct listeners *listeners, const struct listener *listener);

@@ -2,11 +2,12 @@
  * bytes that were read from it, to a worker process. Afterwards no byte of that client passes through
  * the proxy.
  *
- *     STARTING -> SERVING -> HANDING_OVER, STOPPING -> DISMISSING -> end
+ *     STARTING -> SERVING -> [LAME_DUCK ->] HANDING_OVER, STOPPING -> DISMISSING -> end
  *
  * STARTING: the proxy opens its sockets, or takes them over from another proxy, which serves until the
- * workers of this one are ready. HANDING_OVER: another proxy has taken over; clients whose head is being
- * read are still handed to workers. STOPPING: those clients are dropped. DISMISSING: each worker ends
+ * workers of this one are ready. LAME_DUCK: it serves on, and is not healthy, until balancers have noticed. HANDING_OVER: another proxy has taken over; clients whose head is being
+ * read are still handed to workers. STOPPING: nobody listens any more; those
+ * clients have a moment for the rest of their head. DISMISSING: each worker ends
  * when it has served its clients. */
 
 #include "programs/ferry-proxy/admin.h"
@@ -33,12 +34,13 @@
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
-enum state { STARTING, SERVING, HANDING_OVER, STOPPING, DISMISSING };
+enum state { STARTING, SERVING, LAME_DUCK, HANDING_OVER, STOPPING, DISMISSING };
 
 /* The interval between checks whether the proxy may proceed to the next state of its end. */
 static const struct timeval closing_interval = {.tv_usec = 20000};
 
-/* STOPPING: after this number of checks, which is three seconds, clients that wait for a worker get 503. */
+/* STOPPING: after this number of checks, which is three seconds, clients that wait for a worker get 503, and those
+ * whose head is not complete are dropped. */
 enum { CLOSING_CHECKS = 150 };
 
 struct proxy {
@@ -68,6 +70,7 @@ struct proxy {
 	struct event *hangup;
 	struct event *user2;
 	struct event *closing;
+	struct event *lame_duck;
 	struct event *sampling; /* for the history */
 	struct history history;
 };
@@ -117,8 +120,10 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
 	if (proxy->state == HANDING_OVER && !waiting && clients_count(proxy->clients) == 0) {
 		proxy->state = DISMISSING;
 		services_retire(proxy->services);
-	} else if (proxy->state == STOPPING && (!waiting || ++proxy->checks > CLOSING_CHECKS)) {
+	} else if (proxy->state == STOPPING && ((!waiting && !clients_are_reading(proxy->clients)) ||
+	                                        ++proxy->checks > CLOSING_CHECKS)) {
 		proxy->state = DISMISSING;
+		clients_drop_readers(proxy->clients);
 		if (waiting)
 			services_give_up(proxy->services);
 		services_terminate(proxy->services);
@@ -133,20 +138,17 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
 	check_again(proxy);
 }
 
-/* After the first signal the workers finish the answers that have begun; the second one ends all at
- * once. */
-static void end_requested(evutil_socket_t signal_number, short what, void *context)
+/* Nobody can connect from this turn on: the sockets are closed, and their files are gone. Clients in the backlog are
+ * accepted before, because the kernel would reset their connections. */
+static void stop_serving(struct proxy *proxy)
 {
-	(void)signal_number, (void)what;
-	struct proxy *proxy = context;
-	if (proxy->state == STOPPING || proxy->state == STARTING) {
-		end_proxy(proxy, false);
-		return;
-	}
 	upgrade_free(proxy->upgrade);
 	proxy->upgrade = NULL;
+	clients_accept_backlog(proxy->clients);
 	stop_accepting(proxy);
-	clients_drop_readers(proxy->clients);
+	ferry_socket_set_free(proxy->set);
+	proxy->set = NULL;
+	clients_hurry(proxy->clients);
 	clients_close_idle(proxy->clients);
 	drop_predecessors(proxy);
 	if (proxy->state == DISMISSING)
@@ -154,6 +156,32 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 	else
 		proxy->state = STOPPING;
 	check_again(proxy);
+}
+
+static void lame_duck_ended(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what;
+	struct proxy *proxy = context;
+	if (proxy->state == LAME_DUCK)
+		stop_serving(proxy);
+}
+
+/* After the first signal the workers finish the answers that have begun; one that comes while the proxy stops ends all
+ * at once. */
+static void end_requested(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct proxy *proxy = context;
+	const struct timeval *lame_duck = &proxy->conf.lame_duck;
+	if (proxy->state == STOPPING || proxy->state == STARTING) {
+		end_proxy(proxy, false);
+	} else if (proxy->state == SERVING && evutil_timerisset(lame_duck) &&
+	           event_add(proxy->lame_duck, lame_duck) == 0) {
+		program_log("serving for %ld more seconds", (long)lame_duck->tv_sec);
+		proxy->state = LAME_DUCK;
+	} else {
+		stop_serving(proxy);
+	}
 }
 
 /* A connection has no request under way. After a takeover the new proxy waits for the next one; without one, a proxy
@@ -164,7 +192,7 @@ static void keep_idle(struct ferry_handoff *handoff, const struct client_address
 	struct proxy *proxy = context;
 	if (successor_give(proxy->successor, handoff, address, idle_msec) == 0)
 		return;
-	if (proxy->state == SERVING)
+	if (proxy->state == SERVING || proxy->state == LAME_DUCK)
 		clients_take_idle(proxy->clients, handoff, address, idle_msec);
 	else
 		ferry_handoff_free(handoff);
@@ -190,7 +218,7 @@ static void hand_over(struct proxy *proxy, bool listens)
 	if (status < 0)
 		program_log("idle connections are closed: %s", strerror(-status));
 	stop_accepting(proxy);
-	if (proxy->state == SERVING)
+	if (proxy->state == SERVING || proxy->state == LAME_DUCK)
 		proxy->state = HANDING_OVER;
 	clients_give_idle(proxy->clients, keep_idle, proxy);
 	check_again(proxy);
@@ -228,8 +256,10 @@ static int init_events(struct proxy *proxy)
 	proxy->hangup = evsignal_new(proxy->base, SIGHUP, reload_requested, proxy);
 	proxy->user2 = evsignal_new(proxy->base, SIGUSR2, upgrade_requested, proxy);
 	proxy->closing = evtimer_new(proxy->base, continue_closing, proxy);
-	if (proxy->hangup == NULL || proxy->user2 == NULL || proxy->closing == NULL ||
-	    event_add(proxy->hangup, NULL) < 0 || event_add(proxy->user2, NULL) < 0)
+	proxy->lame_duck = evtimer_new(proxy->base, lame_duck_ended, proxy);
+	if (proxy->lame_duck == NULL || proxy->hangup == NULL || proxy->user2 == NULL ||
+	    proxy->closing == NULL || event_add(proxy->hangup, NULL) < 0 ||
+	    event_add(proxy->user2, NULL) < 0)
 		return -ENOMEM;
 	return program_signals_init_callback(&proxy->signals, proxy->base, end_requested, proxy);
 }
@@ -362,8 +392,7 @@ static int accept_all(struct proxy *proxy)
 	const struct conf *conf = &proxy->conf;
 	int status = 0;
 	for (unsigned int i = 0; i < conf->listen_count && status == 0; i++)
-		status = clients_listen(proxy->clients, proxy->wanted.listens[i].fd,
-		                        conf->listens[i].proxy_protocol);
+		status = clients_listen(proxy->clients, proxy->wanted.listens[i].fd, &conf->listens[i]);
 	for (unsigned int i = 0; i < conf->service_count && status == 0; i++)
 		if (conf->services[i].socket != NULL)
 			status = services_listen(proxy->services, i, proxy->wanted.services[i].fd);
@@ -426,7 +455,7 @@ static void sockets_received(struct ferry_socket_set *set, void *context)
 {
 	struct proxy *proxy = context;
 	proxy->set = set;
-	if (listeners_open(&proxy->wanted, set) < 0) {
+	if (listeners_open(&proxy->wanted, set, proxy->base) < 0) {
 		end_proxy(proxy, true);
 		return;
 	}
@@ -441,10 +470,12 @@ static void takeover_ended(int status, void *context)
 	struct proxy *proxy = context;
 	takeover_free(proxy->takeover);
 	proxy->takeover = NULL;
+	if (proxy->state > LAME_DUCK) /* it stops already */
+		return;
 	if (status == 0 && become_current(proxy) == 0)
 		return;
 	proxy->failed = true;
-	if (proxy->state == SERVING)
+	if (proxy->state != STARTING)
 		hand_over(proxy, status < 0);
 	else
 		end_proxy(proxy, true);
@@ -466,7 +497,7 @@ static int start_proxy(struct proxy *proxy)
 	}
 	status = ferry_socket_set_new(&proxy->set);
 	if (status == 0)
-		status = listeners_open(&proxy->wanted, proxy->set);
+		status = listeners_open(&proxy->wanted, proxy->set, proxy->base);
 	if (status < 0)
 		return status;
 	services_start(proxy->services);
@@ -522,6 +553,7 @@ static void clear_proxy(struct proxy *proxy)
 	free_event(proxy->hangup);
 	free_event(proxy->user2);
 	free_event(proxy->closing);
+	free_event(proxy->lame_duck);
 	free_event(proxy->sampling);
 }
 

@@ -17,11 +17,21 @@ static struct socket_address address;
 static const char *not_serving;
 static unsigned int filled;
 
+static enum worker_state worker_state = WORKER_READY;
+static bool is_full;
+
 static void fill(struct snapshot *snapshot, void *context)
 {
 	static struct service_snapshot service;
+	static struct worker_snapshot worker;
 	ck_assert_ptr_eq(context, &filled);
-	service = (struct service_snapshot){.name = "www", .choice = "least", .queue_limit = 5};
+	worker = (struct worker_snapshot){.name = "www-1", .state = worker_state};
+	service = (struct service_snapshot){.name = "www",
+	                                    .choice = "least",
+	                                    .queue_limit = 5,
+	                                    .is_full = is_full,
+	                                    .workers = &worker,
+	                                    .worker_count = 1};
 	*snapshot = (struct snapshot){.version = "0.0.7",
 	                              .not_serving = not_serving,
 	                              .clients = 17,
@@ -163,18 +173,50 @@ TEST(the_page_is_served)
 	stop();
 }
 
-TEST(health_is_told_by_the_status)
+TEST(the_status_is_that_of_a_request)
 {
 	start();
 	ask(GET("/-/healthz"));
 	check_status("200 OK");
-	ck_assert_str_eq(body(), "ok\n");
+	ck_assert_str_eq(body(), "ok\nwww: ok\n");
+	worker_state = WORKER_STARTING;
+	ask(GET("/-/healthz"));
+	check_status("503 Service Unavailable");
+	ck_assert_str_eq(body(), "no service can serve\nwww: no worker is ready\n");
+	worker_state = WORKER_READY;
+	is_full = true;
+	ask(GET("/-/healthz"));
+	check_status("503 Service Unavailable");
+	ck_assert_str_eq(body(), "no service can serve\nwww: the queue is full\n");
+	is_full = false;
 	not_serving = "another one has taken over";
 	ask(GET("/-/healthz"));
 	check_status("503 Service Unavailable");
 	ck_assert_str_eq(body(), "another one has taken over\n");
 	ask(GET("/-/metrics")); /* the metrics exist nevertheless */
 	check_status("200 OK");
+	stop();
+}
+
+TEST(a_service_has_a_health_of_its_own)
+{
+	start();
+	ask(GET("/-/healthz/www"));
+	check_status("200 OK");
+	ck_assert_str_eq(body(), "www: ok\n");
+	worker_state = WORKER_DRAINING;
+	ask(GET("/-/healthz/www"));
+	check_status("503 Service Unavailable");
+	ck_assert_str_eq(body(), "www: no worker is ready\n");
+	ask(GET("/-/healthz/ww"));
+	check_status("404 Not Found");
+	ask(GET("/-/healthz/"));
+	check_status("404 Not Found");
+	ask(GET("/-/healthzwww"));
+	check_status("404 Not Found");
+	not_serving = "draining";
+	ask(GET("/-/healthz/www"));
+	check_status("503 Service Unavailable");
 	stop();
 }
 

@@ -340,8 +340,28 @@ TEST(a_bad_address_is_told)
 	              "conf:1: listen: 'localhost:80' is not an address like 127.0.0.1");
 	check_refused(LEAST "admin 80", "conf:3: admin: '80' is not an address like 127.0.0.1");
 	check_refused("listen 127.0.0.1:1 proxy",
-	              "conf:1: listen: 'proxy' after the address; only proxy-p");
-	check_refused("listen 127.0.0.1:1 proxy-protocol x", "conf:1: listen: 'x' after the address");
+	              "conf:1: listen: 'proxy' is not one of proxy-protocol, from=");
+	check_refused("listen 127.0.0.1:1 proxy-protocol x", "conf:1: listen: 'x' is not one of");
+	check_refused("listen 127.0.0.1:1 from=10.0.0.0/8",
+	              "conf:1: listen: from= is for an address with");
+	check_refused("listen 127.0.0.1:1 proxy-protocol from=10.0.0.1/8",
+	              "conf:1: listen: from=: '10.0.0.1/8' is neither");
+	check_refused("listen 127.0.0.1:1 proxy-protocol from=10.0.0.0/8,",
+	              "conf:1: listen: from=: '' is neither");
+	check_refused("listen 127.0.0.1:1 proxy-protocol "
+	              "from=1111111111222222222233333333334444444444555555555566666666667777,::1",
+	              "conf:1: listen: from=: '1111");
+	check_refused("listen 127.0.0.1:1 mode=0600", "conf:1: listen: mode= and group= are for");
+	check_refused("listen unix:@name group=0", "conf:1: listen: mode= and group= are for");
+	check_refused("listen unix:/a mode=0800", "conf:1: listen: mode='0800' is not one like 0660");
+	check_refused("listen unix:/a mode=0460", "conf:1: listen: mode='0460' is not one like 0660");
+	check_refused("listen unix:/a mode=06600", "conf:1: listen: mode='06600' is not one like");
+	check_refused("listen unix:/a mode=60", "conf:1: listen: mode='60' is not one like 0660");
+	check_refused("listen unix:/a group=no-such-group", "conf:1: listen: there is no group 'no-s");
+	check_refused("listen unix:/a group=4294967295",
+	              "conf:1: listen: '4294967295' is not a number");
+	check_refused("listen 127.0.0.1:1\nservice www root=/ mode=0660",
+	              "conf:2: service: mode= and group= are for a service with socket=");
 	snprintf(text, sizeof(text), "listen unix:%0120d", 0);
 	check_refused(text, "conf:1: listen: 'unix:0");
 	ck_assert_ptr_nonnull(strstr(error, "...' is too long for a unix socket"));
@@ -610,7 +630,8 @@ TEST(bad_options_are_named)
 	                "--address", "localhost");
 	ck_line_refused("--listen: 'x' is not an address", "--listen", "x");
 	ck_line_refused("--listen: an address is missing", "--listen", " ");
-	ck_line_refused("--listen: 'c' after the address", "--listen", "127.0.0.1:1 b c d e");
+	ck_line_refused("--listen: 'b' is not one of proxy-protocol", "--listen",
+	                "127.0.0.1:1 b c d e");
 	ck_line_refused("--listen excludes --address and --port", "--socket", "x", "--listen",
 	                "127.0.0.1:1", "--port", "1");
 	ck_line_refused("--workers is for workers with a --root", "--socket", "x", "--workers", "1");

@@ -1,0 +1,250 @@
+"""What an operator relies on: the end of a proxy, its health, and the paths of its sockets."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import stat
+import tempfile
+import unittest
+
+import harness
+from supervised import Case
+
+HALF = b"GET /index.html HTTP/1.1\r\nHo"
+REST = b"st: a\r\n\r\n"
+V2_LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+
+
+def refuses(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), harness.DEADLINE).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+class End(Case):
+    def start_with_download(self, *options):
+        """A proxy whose worker has a client that does not read, and is therefore not done soon."""
+        proxy = self.start("--drain-timeout", "3600", *options, workers=1)
+        with open(proxy.root / "large", "wb") as file:
+            file.truncate(64 << 20)
+        proxy.wait_until_ready(1)
+        download = proxy.client()
+        self.addCleanup(download.socket.close)
+        download.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        download.read_head()
+        return proxy, download
+
+    def test_the_port_is_closed_while_workers_finish(self):
+        proxy, download = self.start_with_download()
+        admin = proxy.addresses("admin")[0][1]
+        proxy.signal(signal.SIGTERM)
+        harness.wait_until(lambda: refuses(proxy.port), "the port is closed")
+        self.assertTrue(refuses(admin))
+        self.assertFalse(proxy.control.exists())
+        self.assertFalse(proxy.has_ended())
+        with socket.create_server(("127.0.0.1", proxy.port)):  # the next proxy can have it
+            pass
+        received = len(download.input)
+        while received < 64 << 20:
+            received += len(download.socket.recv(1 << 20)) or self.fail(f"the end after {received} bytes")
+
+    def test_a_head_under_way_is_served(self):
+        proxy, download = self.start_with_download()
+        with proxy.client() as begun:
+            begun.send(HALF)
+            harness.wait_until(lambda: proxy.metric("ferry_proxy_clients ") >= 1, "the client is read")
+            proxy.signal(signal.SIGTERM)
+            harness.wait_until(lambda: refuses(proxy.port), "the port is closed")
+            begun.send(REST)
+            self.assertEqual(begun.read_answer().status, 200)
+        download.socket.close()
+
+    def test_clients_in_the_backlog_are_served(self):
+        proxy, download = self.start_with_download()
+        proxy.signal(signal.SIGSTOP)
+        waiting = [proxy.client() for _ in range(100)]
+        for client in waiting:
+            self.addCleanup(client.socket.close)
+            client.send(HALF + REST)
+        proxy.signal(signal.SIGTERM)
+        proxy.signal(signal.SIGCONT)
+        self.assertEqual([client.read_answer().status for client in waiting], [200] * 100)
+        download.socket.close()
+
+    def test_half_a_request_does_not_hold_up_the_end(self):
+        proxy = self.start("--head-timeout", "3600", "--drain-timeout", "3600", workers=1)
+        proxy.wait_until_ready(1)
+        with proxy.client() as begun, proxy.client() as silent, proxy.client() as kept:
+            kept.ask("/")
+            kept.send(HALF)
+            begun.send(HALF)
+            harness.wait_until(lambda: proxy.metric("ferry_proxy_clients ") >= 2, "the clients are read")
+            proxy.signal(signal.SIGTERM)
+            self.assertEqual(proxy.wait_for_end(proxy.pid), 0)
+            self.assertEqual(begun.read_answer().status, 408)
+            self.assertTrue(silent.at_end())
+
+    def test_a_lame_duck_serves_and_is_not_healthy(self):
+        proxy = self.start("--lame-duck", "3600", workers=1)
+        proxy.wait_until_ready(1)
+        with proxy.client() as kept:
+            self.assertEqual(kept.ask("/").status, 200)
+            proxy.signal(signal.SIGTERM)
+            proxy.wait_for("serving for 3600 more seconds")
+            answer = proxy.admin("/-/healthz")
+            self.assertEqual((answer.status, answer.body), (503, b"draining\n"))
+            self.assertEqual(proxy.ask("/").status, 200)
+            self.assertEqual(kept.ask("/").status, 200)
+            proxy.signal(signal.SIGTERM)
+            harness.wait_until(lambda: refuses(proxy.port), "the port is closed")
+        self.assertEqual(proxy.wait_for_end(proxy.pid), 0)
+
+
+class Health(Case):
+    def test_a_service_without_a_worker_is_not_healthy(self):
+        proxy = self.start(config="""
+            listen 127.0.0.1:0
+            service www root={root} workers=1
+            service chat socket={directory}/chat.sock
+            route path=/chat chat
+            default www
+        """)
+        proxy.wait_until_ready(1)
+        self.assertEqual(proxy.admin("/-/healthz").status, 200)
+        self.assertEqual(proxy.admin("/-/healthz/www").status, 200)
+        answer = proxy.admin("/-/healthz/chat")
+        self.assertEqual((answer.status, answer.body), (503, b"chat: no worker is ready\n"))
+        with contextlib.ExitStack() as stack:
+            worker = harness.Child(proxy.directory, "ferry-worker", "--socket", proxy.directory / "chat.sock",
+                                   "--root", proxy.root)
+            stack.callback(worker.kill)
+            proxy.wait_for("is connected")
+            self.assertEqual(proxy.admin("/-/healthz/chat").status, 200)
+        harness.wait_until(lambda: proxy.admin("/-/healthz/chat").status == 503, "the worker is gone")
+        self.assertEqual(proxy.admin("/-/healthz/none").status, 404)
+
+    def test_a_proxy_without_a_worker_is_not_healthy(self):
+        proxy = self.start(workers=1, worker=("--nothing",))
+        proxy.wait_for("exited with status 2", 2)
+        self.assertEqual(proxy.admin("/-/healthz").status, 503)
+
+
+class Paths(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="ferry-e2e-")
+        self.addCleanup(temporary.cleanup)
+        self.directory = pathlib.Path(temporary.name)
+        self.path = self.directory / "path.sock"
+
+    def start(self, *options):
+        return harness.Child(self.directory, "ferry-proxy", "--root", self.directory, "--workers", "1",
+                             *options, emulated=True)
+
+    def start_all(self):
+        """A proxy for each kind of path that it listens on."""
+        kinds = {"control": ("--control", self.path, "--port", "0"),
+                 "listen": ("--listen", f"unix:{self.path}"),
+                 "admin": ("--admin", f"unix:{self.path}", "--port", "0"),
+                 "service": ("--socket", self.path, "--port", "0")}
+        for kind, options in kinds.items():
+            with self.subTest(kind):
+                yield self.start(*options)
+
+    def assert_refused(self, proxy):
+        self.assertEqual(proxy.process.wait(harness.DEADLINE), 1)
+        self.assertIn("another process listens there, or the file is not a socket", proxy.text())
+
+    def test_a_file_is_not_replaced(self):
+        self.path.write_text("precious")
+        for proxy in self.start_all():
+            self.assert_refused(proxy)
+            self.assertEqual(self.path.read_text(), "precious")
+
+    def test_a_symbolic_link_is_not_followed(self):
+        for target in ("file", "nowhere", "stale"):
+            with self.subTest(target):
+                (self.directory / "file").write_text("precious")
+                with socket.socket(socket.AF_UNIX) as stale, contextlib.suppress(OSError):
+                    stale.bind(str(self.directory / "stale"))
+                self.path.symlink_to(self.directory / target)
+                self.assert_refused(self.start("--control", self.path, "--port", "0"))
+                self.assertTrue(self.path.is_symlink())
+                self.assertEqual((self.directory / "file").read_text(), "precious")
+                self.path.unlink()
+
+    def test_the_socket_of_another_is_not_taken(self):
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+            with self.subTest(kind), socket.socket(socket.AF_UNIX, kind) as other:
+                other.bind(str(self.path))
+                if kind != socket.SOCK_DGRAM:
+                    other.listen()
+                inode = self.path.stat().st_ino
+                for proxy in self.start_all():
+                    self.assert_refused(proxy)
+                self.assertEqual(self.path.stat().st_ino, inode)
+                self.path.unlink()
+
+    def test_a_socket_that_a_killed_proxy_has_left_is_replaced(self):
+        killed = self.start("--listen", f"unix:{self.path}")
+        killed.wait_for("listening ")
+        killed.kill()
+        self.assertTrue(self.path.exists())
+        proxy = self.start("--listen", f"unix:{self.path}")
+        proxy.wait_for("listening ")
+        proxy.stop()
+        self.assertFalse(self.path.exists())
+
+    def test_one_of_several_that_start_at_once_gets_the_path(self):
+        killed = self.start("--listen", f"unix:{self.path}")
+        killed.wait_for("listening ")
+        killed.kill()
+        proxies = [self.start("--listen", f"unix:{self.path}") for _ in range(8)]
+        for proxy in proxies:
+            self.addCleanup(proxy.kill)
+        harness.wait_until(lambda: all(proxy.process.poll() is not None or "listening " in proxy.text()
+                                       for proxy in proxies), "each has decided")
+        serving = [proxy for proxy in proxies if proxy.process.poll() is None]
+        self.assertEqual(len(serving), 1)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(harness.DEADLINE)
+            client.connect(str(self.path))
+            client.sendall(b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+            self.assertIn(b" 404 ", client.recv(4096))
+        serving[0].stop()
+        self.assertEqual([path.name for path in self.directory.iterdir() if "sock" in path.name], [])
+
+    def test_mode_and_group_are_right(self):
+        group = os.getgroups()[0] if os.getgroups() else os.getgid()
+        proxy = self.start("--listen", f"unix:{self.path} mode=0660 group={group}")
+        proxy.wait_for("listening ")
+        status = self.path.stat()
+        self.assertEqual((stat.S_IMODE(status.st_mode), status.st_gid), (0o660, group))
+        proxy.stop()
+
+
+class Trust(Case):
+    def test_only_trusted_addresses_may_send_a_header(self):
+        proxy = self.start(config="""
+            listen 127.0.0.1:0 proxy-protocol from=192.0.2.0/24,2001:db8::/32
+            listen 127.0.0.1:0 proxy-protocol from=192.0.2.0/24,127.0.0.0/8
+            service www root={root} workers=1
+        """)
+        proxy.wait_until_ready(1)
+        (_, strange), (_, trusted) = proxy.addresses("listening")
+        with proxy.client(trusted) as client:
+            client.send(V2_LOCAL)
+            self.assertEqual(client.ask("/").status, 200)
+        with proxy.client(strange) as client:
+            with contextlib.suppress(ConnectionError):
+                client.send(V2_LOCAL + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                client.at_end()
+            self.assertEqual(client.input, b"")
+        proxy.wait_for("127.0.0.1: not an address that may send PROXY headers")
+
+
+if __name__ == "__main__":
+    unittest.main()
