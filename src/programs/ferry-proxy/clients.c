@@ -618,7 +618,7 @@ static void hurry_client(struct client *client)
 	size_t length = evbuffer_get_length(bufferevent_get_input(client->bev));
 	const struct timeval *most = length > 0 ? &hurry_begun : &hurry_silent;
 	event_base_gettimeofday_cached(client->clients->base, &now);
-	if (event_pending(client->deadline, EV_TIMEOUT, &due) && evutil_timercmp(&due, &now, >)) {
+	if (event_pending(client->deadline, EV_TIMEOUT, &due) && evutil_timercmp(&now, &due, <)) {
 		evutil_timersub(&due, &now, &left);
 		if (evutil_timercmp(&left, most, <))
 			return;

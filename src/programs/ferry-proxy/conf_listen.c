@@ -46,6 +46,7 @@ static bool read_group(struct conf_reader *reader, const char *word, gid_t *grou
 		*group = (gid_t)number;
 		return true;
 	}
+	/* cppcheck-suppress getgrnamCalled; the proxy has one thread */
 	const struct group *found = getgrnam(word);
 	if (found == NULL)
 		return conf_reader_refuse(reader, "there is no group '%s'", conf_reader_shown(word));
