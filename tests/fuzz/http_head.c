@@ -69,7 +69,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	http_head_init(&head);
 	int result = http_head_parse(&head, text, input.left);
 	FUZZ_CHECK(result <= (int)input.left);
-	FUZZ_CHECK(result >= 0 || result == -400 || result == -431 || result == -501 || result == -505);
+	FUZZ_CHECK(result >= 0 || result == -400 || result == -414 || result == -431 ||
+	           result == -501 || result == -505);
 	FUZZ_CHECK((result < 0) == (head.error != NULL));
 	FUZZ_CHECK((result > 0) == http_head_is_complete(&head));
 	if (result > 0)

@@ -198,6 +198,7 @@ static struct client *new_client(struct clients *clients, int fd)
 	    (struct client){.deadline = evtimer_new(clients->base, client_timed_out, client),
 	                    .bev = bufferevent_socket_new(clients->base, fd, BEV_OPT_CLOSE_ON_FREE)};
 	http_head_init(&client->head);
+	http_head_set_limits(&client->head, clients->conf->head_size, clients->conf->head_fields);
 	if (client->bev == NULL || client->deadline == NULL) {
 		if (client->bev != NULL)
 			bufferevent_free(client->bev);
@@ -234,6 +235,7 @@ static void answer_unserved(struct clients *clients, struct ferry_handoff *hando
 	const char *bytes = ferry_handoff_get_bytes(handoff, &length);
 	struct http_head head;
 	http_head_init(&head);
+	http_head_set_limits(&head, clients->conf->head_size, clients->conf->head_fields);
 	http_head_parse(&head, bytes, length); /* for the method: HEAD gets no body */
 	int fd = ferry_handoff_steal_fd(handoff);
 	struct client *client = fd >= 0 ? new_client(clients, fd) : NULL;
@@ -391,8 +393,8 @@ static void route_client(struct client *client, const char *text)
 static void read_head(struct client *client, struct evbuffer *input)
 {
 	size_t length = evbuffer_get_length(input);
-	if (length > HTTP_HEAD_LIMIT)
-		length = HTTP_HEAD_LIMIT;
+	if (length > client->clients->conf->head_size)
+		length = client->clients->conf->head_size;
 	if (length == 0)
 		return;
 	const char *text = (const char *)evbuffer_pullup(input, (ev_ssize_t)length);
@@ -618,11 +620,11 @@ static void hurry_client(struct client *client)
 	size_t length = evbuffer_get_length(bufferevent_get_input(client->bev));
 	const struct timeval *most = length > 0 ? &hurry_begun : &hurry_silent;
 	event_base_gettimeofday_cached(client->clients->base, &now);
-	if (event_pending(client->deadline, EV_TIMEOUT, &due) && evutil_timercmp(&now, &due, <)) {
-		evutil_timersub(&due, &now, &left);
-		if (evutil_timercmp(&left, most, <))
-			return;
-	}
+	bool pending = event_pending(client->deadline, EV_TIMEOUT, &due);
+	evutil_timersub(&due, &now, &left);
+	if (pending && (left.tv_sec < most->tv_sec ||
+	                (left.tv_sec == most->tv_sec && left.tv_usec < most->tv_usec)))
+		return;
 	if (event_add(client->deadline, most) < 0)
 		drop_failed(client);
 }

@@ -1,5 +1,7 @@
 #include "programs/ferry-proxy/conf.h"
 
+#include "programs/http/head.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +21,8 @@ void conf_init(struct conf *conf)
 	                      .head_timeout = {.tv_sec = 10},
 	                      .idle_timeout = {.tv_sec = 60},
 	                      .drain_timeout = {.tv_sec = 60},
+	                      .head_size = HTTP_HEAD_LIMIT,
+	                      .head_fields = HTTP_HEAD_FIELDS,
 	                      .keep = 1,
 	                      .retry_after = 1};
 }

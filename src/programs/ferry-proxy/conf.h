@@ -80,6 +80,8 @@ struct conf {
 	    lame_duck; /* 0 s. For this time after SIGTERM the proxy serves on, and is not healthy */
 	unsigned long max_clients; /* 0: as many as the descriptor limit allows */
 	unsigned int retry_after;  /* seconds, in a 503; 1 */
+	unsigned int head_size;    /* bytes of a request head; 8192 */
+	unsigned int head_fields;  /* fields of one; 100 */
 	unsigned int keep;         /* seconds for which the own workers keep an idle connection; 1 */
 };
 

@@ -3,6 +3,7 @@
 #include "programs/ferry-proxy/conf_keys.h"
 #include "programs/ferry-proxy/conf_listen.h"
 #include "programs/ferry-proxy/routes.h"
+#include "programs/http/head.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -189,6 +190,8 @@ static const struct {
     {DIRECTIVE_LAME_DUCK, 0, 86400, "a number of seconds"},
     {DIRECTIVE_MAX_CLIENTS, 1, 1000000, "a number of connections"},
     {DIRECTIVE_RETRY_AFTER, 1, 86400, "a number of seconds"},
+    {DIRECTIVE_HEAD_SIZE, 256, HTTP_HEAD_LIMIT_MAX, "a number of bytes"},
+    {DIRECTIVE_HEAD_FIELDS, 1, HTTP_HEAD_FIELDS_MAX, "a number of header fields"},
 };
 
 static struct timeval milliseconds(unsigned long number)
@@ -226,6 +229,12 @@ static void set_number(struct conf *conf, enum directive directive, unsigned lon
 		break;
 	case DIRECTIVE_MAX_CLIENTS:
 		conf->max_clients = number;
+		break;
+	case DIRECTIVE_HEAD_SIZE:
+		conf->head_size = (unsigned int)number;
+		break;
+	case DIRECTIVE_HEAD_FIELDS:
+		conf->head_fields = (unsigned int)number;
 		break;
 	default:
 		conf->retry_after = (unsigned int)number;

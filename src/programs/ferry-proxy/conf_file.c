@@ -26,6 +26,8 @@ static const char *const directive_names[DIRECTIVES] = {
     [DIRECTIVE_LAME_DUCK] = "lame-duck",
     [DIRECTIVE_MAX_CLIENTS] = "max-clients",
     [DIRECTIVE_RETRY_AFTER] = "retry-after",
+    [DIRECTIVE_HEAD_SIZE] = "head-size",
+    [DIRECTIVE_HEAD_FIELDS] = "head-fields",
 };
 
 static bool is_repeatable(enum directive directive)
@@ -40,11 +42,13 @@ static bool read_words(struct conf_reader *reader, char **words, size_t count)
 	while (directive < DIRECTIVES && strcmp(words[0], directive_names[directive]) != 0)
 		directive++;
 	if (directive == DIRECTIVES)
-		return conf_reader_refuse(reader,
-		                          "'%s' is not a directive; expected is listen, service, route, "
-		                          "default, admin, control, queue, max-clients, retry-after, keep, "
-		                          "queue-, answer-, head-, idle- or drain-timeout",
-		                          conf_reader_shown(words[0]));
+		return conf_reader_refuse(
+		    reader,
+		    "'%s' is not a directive; expected is listen, service, route, "
+		    "default, admin, control, queue, max-clients, retry-after, keep, lame-duck, "
+		    "head-size, head-fields, "
+		    "queue-, answer-, head-, idle- or drain-timeout",
+		    conf_reader_shown(words[0]));
 	reader->subject = directive_names[directive];
 	unsigned int first = reader->lines[directive];
 	if (first > 0 && !is_repeatable((enum directive)directive))

@@ -48,6 +48,8 @@ const char conf_usage[] =
     "  --retry-after SECONDS    the Retry-After field of a 503 (1)\n"
     "  --answer-timeout MS      disconnect a worker that does not answer for this time (5000)\n"
     "  --head-timeout SECONDS   answer 408 when a request's head takes longer (10)\n"
+    "  --head-size BYTES        answer 431 or 414 to a longer request head (8192)\n"
+    "  --head-fields N          answer 431 to one with more header fields (100)\n"
     "  --idle-timeout SECONDS   close a connection without a request for this time (60)\n"
     "  --keep SECONDS           the time that a worker keeps a connection without a request, "
     "before\n"
@@ -111,6 +113,8 @@ static const struct option options[] = {
     DIRECTIVE_OPTION("lame-duck", DIRECTIVE_LAME_DUCK),
     DIRECTIVE_OPTION("max-clients", DIRECTIVE_MAX_CLIENTS),
     DIRECTIVE_OPTION("retry-after", DIRECTIVE_RETRY_AFTER),
+    DIRECTIVE_OPTION("head-size", DIRECTIVE_HEAD_SIZE),
+    DIRECTIVE_OPTION("head-fields", DIRECTIVE_HEAD_FIELDS),
     {NULL, 0, NULL, 0},
 };
 

@@ -318,13 +318,15 @@ void service_give_up(struct service *service)
 static int make_worker_argv(struct service *service)
 {
 	const struct services_options *options = &service->services->options;
-	static char channel[16], keep[16];
+	static char channel[16], keep[16], size[16], fields[16];
 	size_t extra = 0, count = 0;
 	while (options->worker_argv[extra] != NULL)
 		extra++;
 	snprintf(channel, sizeof(channel), "%d", CHILD_PROCESS_FD);
 	snprintf(keep, sizeof(keep), "%u", service->services->conf->keep);
-	service->argv = calloc(extra + 8, sizeof(*service->argv));
+	snprintf(size, sizeof(size), "%u", service->services->conf->head_size);
+	snprintf(fields, sizeof(fields), "%u", service->services->conf->head_fields);
+	service->argv = calloc(extra + 12, sizeof(*service->argv));
 	if (service->argv == NULL)
 		return -ENOMEM;
 	/* posix_spawn(3) does not write to the arguments, although their type is not const. */
@@ -335,6 +337,10 @@ static int make_worker_argv(struct service *service)
 	service->argv[count++] = service->conf->root;
 	service->argv[count++] = (char *)(uintptr_t) "--keep";
 	service->argv[count++] = keep;
+	service->argv[count++] = (char *)(uintptr_t) "--head-size";
+	service->argv[count++] = size;
+	service->argv[count++] = (char *)(uintptr_t) "--head-fields";
+	service->argv[count++] = fields;
 	memcpy(service->argv + count, options->worker_argv, extra * sizeof(*service->argv));
 	return 0;
 }

@@ -93,7 +93,7 @@ static void redirect_to_directory(struct connection *connection, const char *tex
 		path++;
 		length--;
 	}
-	char fields[HTTP_HEAD_LIMIT + 32];
+	char fields[HTTP_HEAD_LIMIT_MAX + 32];
 	evutil_snprintf(fields, sizeof(fields), "Location: /%.*s/%.*s\r\n", length, path,
 	                (int)connection->head.query.length, text + connection->head.query.start);
 	connection_refuse(connection, 301, fields, NULL);
@@ -248,7 +248,7 @@ void connection_answer(struct connection *connection, const char *text)
 		break;
 	}
 	if (has_body)
-		connection_refuse(connection, 400, NULL, "a request body is not accepted");
+		connection_refuse(connection, 413, NULL, "a request body is not accepted");
 	else
 		answer_path(connection, text);
 }

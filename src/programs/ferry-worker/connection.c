@@ -21,7 +21,18 @@ static const size_t bytes_per_read = 16384;
 static const struct timeval retry_pause = {.tv_usec = 50000};
 enum { MOST_RETRIES = 100 };
 
+/* The time that a client has for the rest of its request head once the worker ends. */
+static const struct timeval hurry = {.tv_sec = 2};
+
 static void read_request(struct connection *connection);
+
+static void init_head(struct connection *connection)
+{
+	const struct connections *connections = connection->connections;
+	http_head_init(&connection->head);
+	http_head_set_limits(&connection->head, connections->head_size,
+	                     (unsigned int)connections->head_fields);
+}
 
 bool connection_is_idle(const struct connection *connection)
 {
@@ -121,7 +132,7 @@ static void answer_sent(void *context)
 	connection->state = CONNECTION_READING;
 	connection->answered = true;
 	connection->head_begun = false;
-	http_head_init(&connection->head);
+	init_head(connection);
 	if (connection_is_to_leave(connection))
 		connection_leave(connection);
 	else if (connection->connections->closes_idle && connection_is_idle(connection))
@@ -150,8 +161,8 @@ static void read_request(struct connection *connection)
 	}
 	struct evbuffer *input = connection_input(connection);
 	size_t length = evbuffer_get_length(input);
-	if (length > HTTP_HEAD_LIMIT)
-		length = HTTP_HEAD_LIMIT;
+	if (length > connection->connections->head_size)
+		length = connection->connections->head_size;
 	const char *text = length > 0 ? (const char *)evbuffer_pullup(input, (ev_ssize_t)length) : "";
 	if (text == NULL) {
 		connection_abandon(connection);
@@ -166,7 +177,9 @@ static void read_request(struct connection *connection)
 		if (length == 0)
 			connection_keep(connection);
 		else if (!connection->head_begun)
-			event_add(connection->deadline, &connection->connections->head_timeout);
+			event_add(connection->deadline, connection->connections->closes_idle
+			                                    ? &hurry
+			                                    : &connection->connections->head_timeout);
 		connection->head_begun = length > 0;
 		ferry_transport_resume_reading(connection->transport);
 		return;
@@ -253,7 +266,7 @@ int connection_start(struct connection *connection, struct ferry_transport *tran
 	connection->transport = transport;
 	connection->state = CONNECTION_READING;
 	connection->head_begun = false;
-	http_head_init(&connection->head);
+	init_head(connection);
 	/* ferry joins head and file in one segment; Nagle's algorithm would only delay the last segment of an
 	 * answer. On a unix socket the call fails, which does no harm. */
 	setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
@@ -330,6 +343,8 @@ void connections_close_idle(struct connections *connections)
 	for (struct connection *connection = connections->first; connection != NULL;
 	     connection = next) {
 		next = connection->next;
+		if (connection->state == CONNECTION_READING && connection->head_begun)
+			event_add(connection->deadline, &hurry);
 		if (!connection_is_idle(connection))
 			continue;
 		if (connections->can_return(connections, &connection->tag))

@@ -6,6 +6,7 @@
 #include "programs/ferry-worker/connections.h"
 #include "programs/ferry-worker/filled_page.h"
 #include "programs/ferry-worker/static_file.h"
+#include "programs/http/head.h"
 #include "programs/shared/client_address.h"
 #include "programs/shared/program.h"
 
@@ -220,6 +221,8 @@ static const char usage[] =
     "  --root DIR              the directory to serve (the current one)\n"
     "  --idle-timeout SECONDS  end a connection after this time without a byte (30)\n"
     "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
+    "  --head-size BYTES       answer 431 or 414 to a longer request head (8192)\n"
+    "  --head-fields N         answer 431 to one with more header fields (100)\n"
     "  --keep SECONDS          return a connection that is idle for this time to the proxy, which\n"
     "                          may then give it to another worker (1); 0: after each answer\n"
     "  --access-log FILE       append a line for each answer\n"
@@ -258,6 +261,17 @@ static bool read_seconds(const char *name, const char *text, unsigned long least
 	return true;
 }
 
+static bool read_limit(const char *name, const char *text, unsigned long most, size_t *limit)
+{
+	unsigned long number;
+	if (!program_number(text, most, &number) || number == 0) {
+		program_log("--%s takes a number, 1 to %lu, not '%s'", name, most, text);
+		return false;
+	}
+	*limit = number;
+	return true;
+}
+
 static bool read_channel(const char *text, int *fd)
 {
 	unsigned long number;
@@ -287,6 +301,11 @@ static bool read_option(int option, struct worker *worker, struct options *optio
 		return read_seconds("head-timeout", optarg, 1, &worker->connections.head_timeout);
 	case 'k':
 		return read_seconds("keep", optarg, 0, &worker->connections.keep);
+	case 'z':
+		return read_limit("head-size", optarg, HTTP_HEAD_LIMIT_MAX, &worker->connections.head_size);
+	case 'n':
+		return read_limit("head-fields", optarg, HTTP_HEAD_FIELDS_MAX,
+		                  &worker->connections.head_fields);
 	case 'a':
 		options->access_log = optarg;
 		return true;
@@ -325,6 +344,8 @@ static int read_worker_options(int argc, char **argv, struct worker *worker,
 	                                      {"idle-timeout", required_argument, NULL, 'i'},
 	                                      {"head-timeout", required_argument, NULL, 't'},
 	                                      {"keep", required_argument, NULL, 'k'},
+	                                      {"head-size", required_argument, NULL, 'z'},
+	                                      {"head-fields", required_argument, NULL, 'n'},
 	                                      {"access-log", required_argument, NULL, 'a'},
 	                                      {"claim-log", required_argument, NULL, 'l'},
 	                                      {"fill", required_argument, NULL, 'f'},
@@ -401,6 +422,8 @@ int main(int argc, char **argv)
 	                                               .head_timeout = {.tv_sec = 10},
 	                                               .linger_timeout = {.tv_sec = 2},
 	                                               .keep = {.tv_sec = 1},
+	                                               .head_size = HTTP_HEAD_LIMIT,
+	                                               .head_fields = HTTP_HEAD_FIELDS,
 	                                               .root = -1,
 	                                               .proxy_of = proxy_of,
 	                                               .can_return = can_return,

@@ -37,9 +37,9 @@ static int describe_file(int fd, struct static_file *file)
 	file->fd = fd;
 	file->size = (uint64_t)status.st_size;
 	file->modified = status.st_mtim.tv_sec;
-	/* A change of the file changes its inode, its size or its time in nanoseconds. */
-	snprintf(file->etag, sizeof(file->etag), "\"%" PRIxMAX "-%" PRIxMAX "-%" PRIxMAX ".%lx\"",
-	         (uintmax_t)status.st_ino, (uintmax_t)status.st_size, (uintmax_t)status.st_mtim.tv_sec,
+	/* Without the inode, so that copies of the file on several machines have one ETag. */
+	snprintf(file->etag, sizeof(file->etag), "\"%" PRIxMAX "-%" PRIxMAX ".%lx\"",
+	         (uintmax_t)status.st_size, (uintmax_t)status.st_mtim.tv_sec,
 	         (unsigned long)status.st_mtim.tv_nsec);
 	return 0;
 }

@@ -21,7 +21,16 @@ enum state {
 
 void http_head_init(struct http_head *head)
 {
-	*head = (struct http_head){.method = HTTP_UNKNOWN_METHOD, .state = BEFORE_REQUEST};
+	*head = (struct http_head){.method = HTTP_UNKNOWN_METHOD,
+	                           .state = BEFORE_REQUEST,
+	                           .limit = HTTP_HEAD_LIMIT,
+	                           .field_limit = HTTP_HEAD_FIELDS};
+}
+
+void http_head_set_limits(struct http_head *head, size_t bytes, unsigned int fields)
+{
+	head->limit = bytes < HTTP_HEAD_LIMIT_MAX ? bytes : HTTP_HEAD_LIMIT_MAX;
+	head->field_limit = fields < HTTP_HEAD_FIELDS_MAX ? fields : HTTP_HEAD_FIELDS_MAX;
 }
 
 static int refuse_head(struct http_head *head, int status, const char *error)
@@ -343,7 +352,7 @@ static int scan_line_start(struct http_head *head, char c, size_t at)
 		return refuse_head(head, 400, "folded header line");
 	if (!is_token(c))
 		return refuse_head(head, 400, "bad header name");
-	if (head->field_count == HTTP_HEAD_FIELDS)
+	if (head->field_count == head->field_limit)
 		return refuse_head(head, 431, "too many header fields");
 	slice_begin(&head->fields[head->field_count].name, at);
 	head->state = NAME;
@@ -390,7 +399,7 @@ int http_head_parse(struct http_head *head, const char *text, size_t length)
 		return (int)head->scanned;
 	if (head->state == REFUSED)
 		return -(int)head->scanned;
-	size_t end = length < HTTP_HEAD_LIMIT ? length : HTTP_HEAD_LIMIT;
+	size_t end = length < head->limit ? length : head->limit;
 	while (head->scanned < end) {
 		size_t at = head->scanned++;
 		int status = head->state < LINE_START ? scan_request_line(head, text, at)
@@ -400,8 +409,10 @@ int http_head_parse(struct http_head *head, const char *text, size_t length)
 		if (head->state == COMPLETE)
 			return (int)head->scanned;
 	}
-	if (head->scanned == HTTP_HEAD_LIMIT)
-		return refuse_head(head, 431, "the request head is longer than 8 KiB");
+	if (head->scanned >= head->limit && head->state == TARGET)
+		return refuse_head(head, 414, "the target is longer than the limit of a request head");
+	if (head->scanned >= head->limit)
+		return refuse_head(head, 431, "the request head is longer than the limit");
 	return HTTP_HEAD_MORE;
 }
 

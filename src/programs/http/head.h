@@ -30,8 +30,11 @@
 
 enum {
 	HTTP_HEAD_MORE = 0,
-	HTTP_HEAD_LIMIT = 8192, /* bytes of a head with its empty line; a longer one is 431 */
-	HTTP_HEAD_FIELDS = 100  /* header fields; more are 431 */
+	HTTP_HEAD_LIMIT = 8192, /* bytes of a head with its empty line; a longer one is 431, or 414 */
+	HTTP_HEAD_FIELDS = 100, /* header fields; more are 431 */
+	/* The most that http_head_set_limits() takes. */
+	HTTP_HEAD_LIMIT_MAX = 65535,
+	HTTP_HEAD_FIELDS_MAX = 256
 };
 
 /* A piece of the text, as offsets: the text may move when more bytes arrive. */
@@ -65,12 +68,14 @@ struct http_head {
 	bool has_content_length;
 	uint64_t content_length;
 
-	struct http_field fields[HTTP_HEAD_FIELDS];
+	struct http_field fields[HTTP_HEAD_FIELDS_MAX];
 	unsigned int field_count;
 
 	const char *error; /* static text, if the head was refused */
 
 	/* For the parser alone. */
+	size_t limit;
+	unsigned int field_limit;
 	unsigned int state;
 	size_t scanned;
 	struct http_slice method_text;
@@ -84,8 +89,11 @@ struct http_head {
 
 void http_head_init(struct http_head *head);
 
+/* Sets other limits than HTTP_HEAD_LIMIT and HTTP_HEAD_FIELDS, before the first byte. */
+void http_head_set_limits(struct http_head *head, size_t bytes, unsigned int fields);
+
 /* HTTP_HEAD_MORE, the length of the head in bytes, or the negative of the status to refuse it with: 400,
- * 431, 501 or 505. After a refusal, and after a complete head, another call returns the same. */
+ * 414, 431, 501 or 505. After a refusal, and after a complete head, another call returns the same. */
 int http_head_parse(struct http_head *head, const char *text, size_t length);
 
 /* Whether the head was parsed to its end. */

@@ -18,8 +18,12 @@ static size_t take_position(const char *text, size_t length, uint64_t *number)
 
 static enum http_range_kind last_bytes(uint64_t count, uint64_t size, struct http_range *range)
 {
-	if (count == 0 || size == 0)
+	if (count == 0)
 		return HTTP_RANGE_UNSATISFIABLE;
+	/* The last bytes of an empty file are satisfiable (RFC 9110 section 14.1.2), and no Content-Range can express
+	 * them. */
+	if (size == 0)
+		return HTTP_RANGE_WHOLE;
 	if (count > size)
 		count = size;
 	range->first = size - count;

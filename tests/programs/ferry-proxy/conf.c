@@ -700,9 +700,10 @@ TEST_CASE("file");
 TEST(the_example_works_and_has_every_directive)
 {
 	static const char *const names[] = {
-	    "listen",         "admin",        "control",       "service",       "route",
-	    "default",        "max-clients",  "queue",         "queue-timeout", "retry-after",
-	    "answer-timeout", "head-timeout", "drain-timeout", "proxy-protocol"};
+	    "listen",         "admin",        "control",       "service",        "route",
+	    "default",        "max-clients",  "queue",         "queue-timeout",  "retry-after",
+	    "answer-timeout", "head-timeout", "drain-timeout", "proxy-protocol", "lame-duck",
+	    "head-size",      "head-fields",  "from=",         "mode="};
 	static char text[65536];
 	ck_assert_int_eq(chdir(FERRY_SOURCE), 0);
 	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"), CONF_OK);

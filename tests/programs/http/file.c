@@ -170,7 +170,12 @@ TEST(a_range_after_the_end_is_unsatisfiable)
 	ck_assert_int_eq(parse_range("bytes=99999999999999999999-", 10), HTTP_RANGE_UNSATISFIABLE);
 	ck_assert_int_eq(parse_range("bytes=-0", 10), HTTP_RANGE_UNSATISFIABLE);
 	ck_assert_int_eq(parse_range("bytes=0-", 0), HTTP_RANGE_UNSATISFIABLE);
-	ck_assert_int_eq(parse_range("bytes=-1", 0), HTTP_RANGE_UNSATISFIABLE);
+}
+
+TEST(the_last_bytes_of_an_empty_file_are_the_whole)
+{
+	ck_assert_int_eq(parse_range("bytes=-1", 0), HTTP_RANGE_WHOLE);
+	ck_assert_uint_eq(range.length, 0);
 }
 
 TEST(other_ranges_ask_for_the_whole)

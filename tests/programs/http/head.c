@@ -356,6 +356,44 @@ TEST(a_head_may_have_8_kib_and_no_byte_more)
 	free(text);
 }
 
+TEST(a_target_without_an_end_is_414)
+{
+	char *text = make_head(HTTP_HEAD_LIMIT + 1);
+	memset(text + 5, 'x', HTTP_HEAD_LIMIT - 4);
+	ck_assert_int_eq(parse(text, HTTP_HEAD_LIMIT + 1), -414);
+	ck_assert_int_eq(parse(text, HTTP_HEAD_LIMIT - 1), HTTP_HEAD_MORE);
+	free(text);
+}
+
+TEST(limits_can_be_set)
+{
+	http_head_init(&head);
+	http_head_set_limits(&head, 60, 2);
+	ck_assert_int_eq(http_head_parse(&head, "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\nX: y", 36), -431);
+	char *text = make_head(60000);
+	http_head_init(&head);
+	http_head_set_limits(&head, 60000, 2);
+	ck_assert_int_eq(http_head_parse(&head, text, 60000), 60000);
+	ck_assert_uint_eq(head.fields[1].value.length, 60000 - 32);
+	http_head_init(&head);
+	http_head_set_limits(&head, 59999, 2);
+	ck_assert_int_eq(http_head_parse(&head, text, 60000), -431);
+	http_head_init(&head); /* offsets have 16 bits */
+	http_head_set_limits(&head, 100000, 1000);
+	ck_assert_uint_eq(head.limit, HTTP_HEAD_LIMIT_MAX);
+	ck_assert_uint_eq(head.field_limit, HTTP_HEAD_FIELDS_MAX);
+	free(text);
+}
+
+TEST(an_empty_chunked_body_is_a_body)
+{
+	static const char text[] =
+	    "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+	http_head_init(&head);
+	ck_assert_int_gt(http_head_parse(&head, text, sizeof(text) - 1), 0);
+	ck_assert(http_head_has_body(&head));
+}
+
 TEST(a_head_may_have_100_fields_and_not_one_more)
 {
 	char text[HTTP_HEAD_LIMIT];
