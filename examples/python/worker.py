@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""A worker in plain Python, from docs/handoff.md. It answers each line of a client with its number and the line. The
-line `move`, and the dispatcher's RECALL, make it give the connection back, with that number as its state.
-Usage: worker.py CHANNEL, the number of an inherited descriptor. An application also bounds how slow a client may be."""
-
-import errno, os, select, socket, stat, struct, sys  # noqa: E401
+"""A worker in plain Python, from docs/handoff.md, which answers each line of a client with its number and the line. The
+line `move`, and the dispatcher's RECALL, make it give the connection back, with that number as its state. Usage:
+worker.py CHANNEL, the number of an inherited descriptor. An application also bounds how slow a client may be."""
+import errno, os, select, socket, stat, struct, sys, time  # noqa: E401
 from messages import Messages
 
 HELLO, HANDOFF, CLAIM, LOST, REJECT, DONE, CREDITS, DRAIN, RETURN, RECALL = range(1, 11)
@@ -18,15 +17,16 @@ class Client(socket.socket):
 class Worker:
     def __init__(self, channel):
         self.channel = Messages(channel, PAYLOAD_MAX, 1)
-        self.readable, self.version, self.epoch, self.short = {self.channel}, 0, 0, False
+        self.readable, self.version, self.epoch, self.short, self.leaving = {self.channel}, 0, 0, False, {}
         self.channel.send(HELLO, struct.pack("<HHIQ8x", 1, 2, TAKES, 0))
 
     def run(self):
         while self.readable:
             try:
-                for end in select.select(self.readable, [], [], 0.02 if self.short else None)[0]:
+                for end in select.select(self.readable, [], [], 0.02 if self.short or self.leaving else None)[0]:
                     if end in self.readable:
                         self.receive() if end is self.channel else self.serve(end)
+                [self.give_back(client) for client, due in list(self.leaving.items()) if due <= time.monotonic()]
                 if self.short and os.close(os.dup(self.channel.fileno())) is None:  # there is a descriptor slot
                     self.short = self.channel.send(CREDITS, struct.pack("<II", TAKES, 0))
             except (OSError, ValueError, struct.error) as error:
@@ -45,8 +45,9 @@ class Worker:
                     raise ValueError("no version in common")
             elif kind == HANDOFF:
                 self.take(payload, fds)
-            elif kind == RECALL and struct.unpack_from("<II", payload):
-                [self.give_back(client) for client in self.readable - {self.channel}]
+            elif kind == RECALL:
+                spread, own = struct.unpack_from("<II", payload)[0] / 1000, self.readable - {self.channel}
+                self.leaving = {client: time.monotonic() + spread * i / len(own) for i, client in enumerate(own)}
 
     def take(self, payload, fds):
         number, _, cookie, device, kind, _, name, blob, length, _ = FIXED.unpack_from(payload)
@@ -82,18 +83,17 @@ class Worker:
             self.channel.send(DONE, ANSWER.pack(client.number, self.epoch, 0, 0))
 
     def give_back(self, client):
-        state = b"%d" % client.lines
-        fixed = (client.number, self.epoch, client.cookie, 0, SOCKET, 0, 0, len(state), len(client.rest), 0)
+        state, rest, _ = b"%d" % client.lines, client.rest, self.leaving.pop(client, None)
+        fixed = FIXED.pack(client.number, self.epoch, client.cookie, 0, SOCKET, 0, 0, len(state), len(rest), 0)
         try:
-            self.channel.send(RETURN, FIXED.pack(*fixed) + b"\0" + state + client.rest, [client.fileno()])
+            self.channel.send(RETURN, fixed + b"\0" + state + rest, [client.fileno()])
         except OSError:  # the connection is still this process's
             return False
         return self.forget(client)
 
     def forget(self, client):
         self.readable.remove(client)
-        client.close()
-        return True
+        return client.close() is None
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The worker is a process. It gets one end of a socketpair, the channel, as an inh
 last argument of its command. It serves lines, as examples/python/worker.py does: it answers each line of a client with
 a number, a space and the line. The number counts the lines of the connection, and is the blob of a RETURN in decimal
 digits; with an empty blob the count begins. After its answer to the line `move`, and on RECALL, it returns the
-connection, if the channel's version has RETURN.
+connection, if the channel's version has RETURN; on RECALL when its turn comes in the time that the message states.
 """
 
 import array

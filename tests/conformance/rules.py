@@ -484,17 +484,47 @@ def closed_after_return(start):
 
 @rule
 def recall(start):
-    """On RECALL the worker returns its idle connections."""
+    """On RECALL the worker returns its idle connections, at once or over the time that the message states."""
     dispatcher = greet(start)
-    clients = {client.cookie: client for client in [serve(dispatcher) for _ in range(3)]}
-    dispatcher.write(frame(RECALL, bytes(8)))
-    while clients:
+    for msec in (0, 200):
+        clients = {client.cookie: client for client in [serve(dispatcher) for _ in range(3)]}
+        dispatcher.write(recall_over(msec))
+        while clients:
+            got = dispatcher.read()
+            demand(got.kind == RETURN, f"{name_of(got.kind)}, not RETURN")
+            cookie = FIXED.unpack_from(got.payload)[2]
+            demand(cookie in clients, "RETURN with the identity of no connection")
+            del clients[cookie]
+        finish(dispatcher, serve(dispatcher))
+
+
+def recall_over(msec):
+    return frame(RECALL, struct.pack("<II", msec, 0))
+
+
+@rule
+def recall_spread(start):
+    """The worker spreads the returns over the time of a RECALL, and serves the connections until then."""
+    dispatcher = greet(start)
+    clients = [serve(dispatcher) for _ in range(8)]
+    dispatcher.write(recall_over(3_600_000))
+    other = dispatcher.hand_off()  # behind the RECALL: once it is served, the worker has read that
+    returned = set()
+    while (got := dispatcher.read()).kind == RETURN:
+        returned.add(FIXED.unpack_from(got.payload)[2])
+    demand(got.kind == CLAIM, f"{name_of(got.kind)}, not CLAIM")
+    other.send(b"1\n2\n3\n")
+    for number in (1, 2, 3):
+        other.expect(b"%d %d" % (number, number), "a RECALL")
+    while readable(dispatcher.socket):
         got = dispatcher.read()
         demand(got.kind == RETURN, f"{name_of(got.kind)}, not RETURN")
-        cookie = FIXED.unpack_from(got.payload)[2]
-        demand(cookie in clients, "RETURN with the identity of no connection")
-        del clients[cookie]
-    finish(dispatcher, serve(dispatcher))
+        returned.add(FIXED.unpack_from(got.payload)[2])
+    demand(len(returned) <= 4, f"{len(returned)} of 8 connections return at once on a RECALL over an hour")
+    for client in clients:
+        if client.cookie not in returned:
+            client.send(b"still\n")
+            client.expect(b"2 still", "a RECALL whose time is not over")
 
 
 @rule

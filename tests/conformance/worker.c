@@ -24,8 +24,9 @@ struct connection {
 	struct bufferevent *bev;
 	uint64_t id;
 	unsigned long lines;
-	bool moves; /* back, once its output is empty */
-	bool ended; /* by its client; its output is not empty */
+	struct event *recalled; /* its time in a RECALL */
+	bool moves;             /* back, once its output is empty */
+	bool ended;             /* by its client; its output is not empty */
 };
 
 static TAILQ_HEAD(, connection) connections = TAILQ_HEAD_INITIALIZER(connections);
@@ -45,6 +46,7 @@ static void forget(struct connection *connection)
 {
 	TAILQ_REMOVE(&connections, connection, link);
 	bufferevent_free(connection->bev);
+	event_free(connection->recalled);
 	free(connection);
 }
 
@@ -117,6 +119,20 @@ static void on_event(struct bufferevent *bev, short what, void *context)
 		end(connection);
 }
 
+/* One whose return has failed is at the end, and does not move. */
+static void leave(evutil_socket_t fd, short what, void *context)
+{
+	struct connection *connection = context;
+
+	(void)fd, (void)what;
+	if (connection->ended)
+		return;
+	connection->moves = true;
+	bufferevent_disable(connection->bev, EV_READ);
+	if (!has_output(connection))
+		give_back(connection);
+}
+
 /* The bytes and the blob come with the handoff. The bufferevent takes its descriptor. */
 static void serve(struct ferry_handoff *handoff, uint64_t id)
 {
@@ -126,6 +142,8 @@ static void serve(struct ferry_handoff *handoff, uint64_t id)
 	const void *blob = ferry_handoff_get_blob(handoff, &length);
 
 	check(connection != NULL ? 0 : -ENOMEM, "connection");
+	connection->recalled = evtimer_new(base, leave, connection);
+	check(connection->recalled != NULL ? 0 : -ENOMEM, "connection");
 	memcpy(state, blob, length < STATE_MAX ? length : STATE_MAX - 1);
 	connection->lines = strtoul(state, NULL, 10);
 	connection->id = id;
@@ -151,18 +169,18 @@ static void handoff_received(struct ferry_worker *from, struct ferry_handoff *ha
 
 static void recall_requested(struct ferry_worker *from, const struct timeval *spread, void *context)
 {
-	struct connection *connection, *next;
+	struct connection *connection;
+	int64_t usec = (int64_t)spread->tv_sec * 1000000 + spread->tv_usec, count = 0, number = 0;
 
-	(void)from, (void)spread, (void)context;
+	(void)from, (void)context;
+	TAILQ_FOREACH (connection, &connections, link)
+		count++;
 	TAILQ_FOREACH (connection, &connections, link) {
-		connection->moves = true;
-		bufferevent_disable(connection->bev, EV_READ);
-	}
-	for (connection = TAILQ_FIRST(&connections); connection != NULL; connection = next) {
-		next = TAILQ_NEXT(connection, link);
-		/* One whose return has failed is at the end, and does not move. */
-		if (connection->moves && !has_output(connection) && !connection->ended)
-			give_back(connection);
+		int64_t delay = usec * number++ / count;
+		check(event_add(connection->recalled,
+		                &(struct timeval){.tv_sec = (time_t)(delay / 1000000),
+		                                  .tv_usec = (suseconds_t)(delay % 1000000)}),
+		      "recall");
 	}
 }
 

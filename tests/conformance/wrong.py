@@ -459,6 +459,29 @@ def recall_is_ignored(module):
     rewrite(module, lambda kind, payload: payload, {module.RECALL: 1000})
 
 
+@fault("recall", LATE)
+def no_client_is_idle(module):
+    rewrite(module, lambda kind, payload: struct.pack("<II", 86_400_000, 0) if kind == module.RECALL else payload)
+
+
+@fault("recall_spread", "8 of 8 connections return at once")
+def all_return_at_once(module):
+    rewrite(module, lambda kind, payload: bytes(8) if kind == module.RECALL else payload)
+
+
+@fault("recall_spread", "gets no answer")
+def recalled_clients_get_no_answer(module):
+    run = module.Worker.serve
+
+    def serve(self, client, data=b""):
+        if client in self.leaving:
+            self.readable.discard(client)
+            self.readable.add(client)
+            return client.recv(16384) and None
+        return run(self, client, data)
+    module.Worker.serve = serve
+
+
 @fault("refused_return", "has closed a connection|after a return")
 def a_refused_return_closes(module):
     forgive(module, module.RETURN)
