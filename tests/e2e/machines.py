@@ -205,9 +205,16 @@ class Machine(Host):
         self.pid = int(re.findall(r"the new proxy \(pid (\d+)\) is started", self.text())[-1])
         return old
 
-    def restart(self):
-        """As `systemctl restart` does: SIGTERM, and after the end a new start. Returns the exit status."""
-        child = self.children[-1]
+    def begin_end(self):
+        """The proxy becomes a lame duck: it serves on, and the health checks fail. Returns its process."""
+        ducks = self.count("more seconds")
+        self.signal(signal.SIGTERM)
+        harness.wait_until(lambda: self.count("more seconds") > ducks, f"{self.name} is a lame duck")
+        return self.children[-1]
+
+    def restart_at_once(self):
+        """Ends the proxy without its time as a lame duck, and starts it. Returns the exit status."""
+        child = self.begin_end()
         self.signal(signal.SIGTERM)
         status = child.wait(harness.DEADLINE)
         self.start_ferry()
