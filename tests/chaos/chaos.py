@@ -50,12 +50,11 @@ class Violence:
         """Opens a pidfd on each new worker."""
         for pid in self.server.worker_pids():
             known = self.workers.get(pid)
-            if known is not None and known.is_alive():
-                continue
-            if known is not None:
+            if known is None:
+                with contextlib.suppress(ProcessLookupError):
+                    self.workers[pid] = processes.Process(pid)
+            elif known.is_another():
                 raise AssertionError(f"two workers had the pid {pid}: the run is void")
-            with contextlib.suppress(ProcessLookupError):
-                self.workers[pid] = processes.Process(pid)
         for worker in (self.stopped, self.starved):
             if worker is not None and not worker.is_alive():
                 self.forget(worker)

@@ -113,6 +113,11 @@ class Process:
         stat = stat_of(self.pid)
         return stat is not None and stat[1] not in "ZX" and stat[2] == self.started
 
+    def is_another(self):
+        """Whether another process has the pid now. One that ends just now is none."""
+        stat = stat_of(self.pid)
+        return stat is not None and stat[2] != self.started
+
     def send(self, number):
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
