@@ -97,12 +97,10 @@ int idle_clients_new(struct idle_clients **out, struct event_base *base, unsigne
 /* What is left of the timeout; at least a moment, in which a request that is there is read. */
 static struct timeval rest_of(const struct timeval *timeout, uint64_t idle_msec)
 {
-	const struct timeval idle = {.tv_sec = (time_t)(idle_msec / 1000),
-	                             .tv_usec = (suseconds_t)(idle_msec % 1000 * 1000)};
-	struct timeval rest = {.tv_usec = 1};
-	if (timercmp(&idle, timeout, <))
-		timersub(timeout, &idle, &rest);
-	return rest;
+	uint64_t usec = (uint64_t)timeout->tv_sec * 1000000 + (uint64_t)timeout->tv_usec;
+	uint64_t left = idle_msec < usec / 1000 ? usec - idle_msec * 1000 : 1;
+	return (struct timeval){.tv_sec = (time_t)(left / 1000000),
+	                        .tv_usec = (suseconds_t)(left % 1000000)};
 }
 
 void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
