@@ -92,6 +92,10 @@ struct ferry_upgrade_options {
 
 	/** The time from the start of a successor to ferry_upgrade_ready(). 60 seconds. */
 	struct timeval timeout;
+
+	/** The time for which a replaced process stays at least, to start a successor again that is killed. 1 second. Not
+	 *  for a successor that somebody else has started. */
+	struct timeval probation;
 };
 
 /** The cause of a failed upgrade. Valid until the callback returns. Since 0.1. */
@@ -177,7 +181,7 @@ struct ferry_upgrade_callbacks {
  * @param context the last argument of each callback
  * @retval 0 done
  * @retval -EINVAL @p out, @p base, @p options or @p callbacks is NULL, a callback that must not be NULL is NULL, the
- *         size of @p options is unknown, or the timeout is negative
+ *         size of @p options is unknown, or a time is negative
  * @retval -ENOENT, -ECONNREFUSED, -EACCES, -ENAMETOOLONG, … nobody listens at the path of the predecessor: the errors of
  *         ferry_connector_new_unix()
  * @retval -EPROTO the descriptors that belong to the variable are missing
@@ -286,7 +290,8 @@ FERRY_EXPORT int ferry_upgrade_listen(struct ferry_upgrade *upgrade, const char 
  */
 FERRY_EXPORT int ferry_upgrade_give(struct ferry_upgrade *upgrade, struct ferry_handoff *handoff);
 
-/** Whether the successor has all that was given, or nobody would take it. true for NULL. Since 0.1. */
+/** Whether this process may end: the successor has all that was given, or nobody would take it, and its probation is
+ *  over. true for NULL. Since 0.1. */
 FERRY_EXPORT bool ferry_upgrade_is_settled(const struct ferry_upgrade *upgrade);
 
 /** The connections that a replaced process has given. Since 0.1. */

@@ -17,6 +17,8 @@ void upgrade_release(struct ferry_upgrade *upgrade)
 		event_free(upgrade->turn);
 	if (upgrade->again != NULL)
 		event_free(upgrade->again);
+	if (upgrade->probation != NULL)
+		event_free(upgrade->probation);
 	free(upgrade->path);
 	free(upgrade->control);
 	free(upgrade->state);

@@ -76,7 +76,8 @@ struct ferry_upgrade {
 	unsigned int restarts;
 	bool restarting;
 	bool finishing;
-	struct event *again; /* another attempt to start a successor that was killed */
+	struct event *probation; /* pending: this process stays */
+	struct event *again;     /* another attempt to start a successor that was killed */
 
 	struct event *signals[UPGRADE_SIGNALS];
 	struct event *turn; /* runs `in_turn` from the loop */

@@ -39,6 +39,21 @@ static void finish_in_turn(struct ferry_upgrade *upgrade)
 		upgrade_run_in_turn(upgrade, finish);
 }
 
+static void on_probation_over(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	finish_in_turn(argument);
+}
+
+/* Without memory for it there is none. */
+static void begin_probation(struct ferry_upgrade *upgrade)
+{
+	if (upgrade->probation == NULL)
+		upgrade->probation = evtimer_new(upgrade->base, on_probation_over, upgrade);
+	if (upgrade->probation != NULL)
+		(void)event_add(upgrade->probation, &upgrade->options.probation);
+}
+
 static void on_giver_changed(void *context)
 {
 	finish_in_turn(context);
@@ -50,6 +65,8 @@ static void drop_kept(struct ferry_upgrade *upgrade)
 	ferry_socket_set_free(upgrade->kept);
 	upgrade->kept = NULL;
 	upgrade->restarting = false;
+	if (upgrade->probation != NULL)
+		event_del(upgrade->probation);
 	finish_in_turn(upgrade);
 }
 
@@ -101,6 +118,8 @@ static void on_committed(struct ferry_socket_set *taken, pid_t pid, bool watched
 		(void)ferry_service_manager_set_main_pid(upgrade->options.service_manager, pid);
 	ferry_socket_set_free(upgrade->kept);
 	upgrade->kept = watched ? taken : NULL;
+	if (watched)
+		begin_probation(upgrade);
 	if (upgrade->restarting) {
 		upgrade->restarting = false;
 		finish_in_turn(upgrade);
@@ -118,12 +137,14 @@ static void report(struct ferry_upgrade *upgrade, const struct ferry_upgrade_fai
 {
 	char end[64] = "";
 
+	if (upgrade->callbacks->failed != NULL) {
+		upgrade->callbacks->failed(upgrade, failure, upgrade->context);
+		return;
+	}
 	if (failure->wait_status >= 0)
 		child_describe(failure->wait_status, end, sizeof(end));
 	log_line(FERRY_LOG_WARNING, "the successor %ld has failed: %s%s%s", (long)failure->pid,
 	         strerror(-failure->status), end[0] != '\0' ? ", " : "", end);
-	if (upgrade->callbacks->failed != NULL)
-		upgrade->callbacks->failed(upgrade, failure, upgrade->context);
 }
 
 static void on_failed(const struct ferry_upgrade_failure *failure, void *context)
@@ -170,8 +191,7 @@ static void on_died(int wait_status, void *context)
 	upgrade_enter(upgrade);
 	upgrade->successor = NULL;
 	if (upgrade->kept != NULL && was_killed(wait_status) && !successor_was_replaced(dead)) {
-		log_line(FERRY_LOG_WARNING, "the successor was killed by signal %d, and is started again",
-		         WTERMSIG(wait_status));
+		log_line(FERRY_LOG_WARNING, "the successor was killed by signal %d", WTERMSIG(wait_status));
 		socket_set_own_files(upgrade->kept);
 		upgrade->restarting = true;
 		restart(upgrade);
@@ -209,8 +229,12 @@ static void on_again(evutil_socket_t fd, short what, void *argument)
 	struct ferry_upgrade *upgrade = argument;
 
 	upgrade_enter(upgrade);
-	if (upgrade->restarting && start_successor(upgrade, upgrade->kept) != 0)
+	const int status = upgrade->restarting ? start_successor(upgrade, upgrade->kept) : 0;
+	if (status != 0)
 		restart(upgrade);
+	else if (upgrade->successor != NULL)
+		log_line(FERRY_LOG_WARNING, "the successor is started again: %ld",
+		         (long)successor_get_pid(upgrade->successor));
 	upgrade_leave(upgrade);
 }
 
@@ -319,8 +343,12 @@ int ferry_upgrade_give(struct ferry_upgrade *upgrade, struct ferry_handoff *hand
 
 bool ferry_upgrade_is_settled(const struct ferry_upgrade *upgrade)
 {
-	return upgrade == NULL ||
-	       (!upgrade->restarting && (upgrade->giver == NULL || giver_is_settled(upgrade->giver)));
+	if (upgrade == NULL)
+		return true;
+	const bool stays =
+	    upgrade->restarting ||
+	    (upgrade->probation != NULL && event_pending(upgrade->probation, EV_TIMEOUT, NULL) != 0);
+	return !stays && (upgrade->giver == NULL || giver_is_settled(upgrade->giver));
 }
 
 int ferry_upgrade_finish(struct ferry_upgrade *upgrade)

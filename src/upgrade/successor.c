@@ -13,6 +13,7 @@
 #include "ferry/transport.h"
 
 #include "kernel/socket.h"
+#include "takeover/socket_set.h"
 #include "takeover/takeover.h"
 #include "upgrade/output.h"
 #include "upgrade/spawn.h"
@@ -28,6 +29,7 @@ struct successor {
 	void *context;
 	struct ferry_takeover *takeover;
 	struct event *deadline; /* STARTING: of readiness; FAILING: of the next step of the end */
+	struct ferry_socket_set *set;
 	struct spawned spawned; /* no child: somebody else has started the process */
 	pid_t pid;
 	enum state state;
@@ -100,6 +102,8 @@ static void on_child_ended(struct child *child, int wait_status, void *context)
 		return;
 	}
 	withdraw(successor);
+	/* A withdrawal that the successor could not get leaves the files to it: it does not live. */
+	socket_set_own_files(successor->set);
 	if (by_itself && successor->next_signal != SIGKILL)
 		successor->status = -ECHILD;
 	report(successor, wait_status);
@@ -140,6 +144,7 @@ static int serve(struct successor *successor, const struct successor_options *op
 {
 	static const struct ferry_takeover_callbacks callbacks = {.ended = on_ended};
 
+	successor->set = options->set;
 	successor->deadline = evtimer_new(options->base, on_deadline, successor);
 	if (successor->deadline == NULL ||
 	    event_add(successor->deadline, &options->upgrade->timeout) < 0)

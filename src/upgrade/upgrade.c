@@ -13,6 +13,7 @@
 #include "upgrade/inheritance.h"
 
 static const struct timeval default_timeout = {.tv_sec = 60};
+static const struct timeval default_probation = {.tv_sec = 1};
 
 static int check_options(const struct ferry_upgrade_options *options,
                          const struct ferry_upgrade_callbacks *callbacks)
@@ -21,7 +22,9 @@ static int check_options(const struct ferry_upgrade_options *options,
 	    callbacks->started == NULL || (options->argv != NULL && callbacks->replaced == NULL) ||
 	    (options->argv != NULL && options->argv[0] == NULL))
 		return -EINVAL;
-	return clock_from_timeval(&options->timeout) < 0 ? -EINVAL : 0;
+	return clock_from_timeval(&options->timeout) < 0 || clock_from_timeval(&options->probation) < 0
+	           ? -EINVAL
+	           : 0;
 }
 
 static void free_parts(struct ferry_upgrade *upgrade)
@@ -32,6 +35,8 @@ static void free_parts(struct ferry_upgrade *upgrade)
 	event_del(upgrade->turn);
 	if (upgrade->again != NULL)
 		event_del(upgrade->again);
+	if (upgrade->probation != NULL)
+		event_del(upgrade->probation);
 	ferry_listener_free(upgrade->listener);
 	predecessor_free(upgrade->predecessor);
 	successor_free(upgrade->successor);
@@ -61,6 +66,8 @@ int ferry_upgrade_new(struct ferry_upgrade **out, struct event_base *base,
 	                                  .owner = getpid()};
 	if (clock_from_timeval(&options->timeout) == 0)
 		upgrade->options.timeout = default_timeout;
+	if (clock_from_timeval(&options->probation) == 0)
+		upgrade->options.probation = default_probation;
 	status = upgrade_init_turn(upgrade);
 	if (status == 0)
 		status = upgrade_join(upgrade);

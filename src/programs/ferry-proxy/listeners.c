@@ -60,10 +60,6 @@ int listeners_init(struct listeners *listeners, const struct conf *conf)
 	}
 	if (conf->control == NULL || status < 0)
 		return status;
-	/* The kernel chooses an abstract name. */
-	listeners->connections =
-	    (struct listener){.name = "connections",
-	                      .address = {.any.sa_family = AF_UNIX, .length = sizeof(sa_family_t)}};
 	return set_socket_path(&listeners->control, "control", conf->control);
 }
 
@@ -77,7 +73,6 @@ struct listener *listeners_next(struct listeners *listeners, const struct listen
 		all[count++] = &listeners->services[i];
 	all[count++] = &listeners->admin;
 	all[count++] = &listeners->control;
-	all[count++] = &listeners->connections;
 	while (listener != NULL && next < count && all[next++] != listener)
 		;
 	while (next < count && all[next]->name[0] == '\0')

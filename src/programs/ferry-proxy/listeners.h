@@ -8,8 +8,6 @@
  *     admin ADDRESS
  *     service PATH        for workers that others start
  *     control PATH
- *     connections         for those that no worker has, from the proxy that was taken over: succession.h. Without a
- *                         control socket there is none.
  *
  * A socket that is not in the set that was taken over is opened: a new configuration may have more. */
 
@@ -21,7 +19,7 @@ struct event_base;
 struct ferry_socket_set;
 
 enum {
-	LISTENERS_MAX = CONF_LISTENS + CONF_SERVICES + 3,
+	LISTENERS_MAX = CONF_LISTENS + CONF_SERVICES + 2,
 	LISTENERS_NAME_SIZE = SOCKET_ADDRESS_TEXT_SIZE + 16
 };
 
@@ -37,7 +35,7 @@ struct listener {
 struct listeners {
 	struct listener listens[CONF_LISTENS];
 	struct listener services[CONF_SERVICES];
-	struct listener admin, control, connections;
+	struct listener admin, control;
 };
 
 /* Lists the sockets of the configuration, and opens none. 0, or after printing the path -EINVAL or

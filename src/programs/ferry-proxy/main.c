@@ -18,8 +18,6 @@
 #include "programs/ferry-proxy/listeners.h"
 #include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
-#include "programs/ferry-proxy/succession.h"
-#include "programs/ferry-proxy/takeover.h"
 #include "programs/ferry-proxy/upgrade.h"
 #include "programs/shared/program.h"
 
@@ -56,19 +54,17 @@ struct proxy {
 	struct timeval started;
 
 	struct listeners wanted;
-	struct ferry_socket_set *set;
 	struct routes *routes;
 	struct services *services;
 	struct clients *clients;
 	struct admin *admin;
 	struct upgrade *upgrade;
-	struct takeover *takeover; /* NULL: none is under way */
-	struct successor *successor;
-	struct predecessors *predecessors;
+	bool takes_over; /* another proxy accepts until the workers of this one are ready */
 
 	struct program_signals signals;
 	struct event *hangup;
 	struct event *user2;
+	struct event *quit;
 	struct event *closing;
 	struct event *lame_duck;
 	struct event *sampling; /* for the history */
@@ -93,16 +89,8 @@ static void stop_accepting(struct proxy *proxy)
 {
 	clients_stop_accepting(proxy->clients);
 	services_stop_listening(proxy->services);
-	predecessors_stop_accepting(proxy->predecessors);
 	if (proxy->admin != NULL)
 		admin_stop_accepting(proxy->admin);
-}
-
-/* They give what they still have to the proxy that accepts in place of this one. */
-static void drop_predecessors(struct proxy *proxy)
-{
-	predecessors_free(proxy->predecessors);
-	proxy->predecessors = NULL;
 }
 
 /* The number of checks in the time that a worker has to end. */
@@ -128,12 +116,10 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
 			services_give_up(proxy->services);
 		services_terminate(proxy->services);
 	} else if (proxy->state == DISMISSING && !waiting && clients_count(proxy->clients) == 0 &&
-	           services_are_empty(proxy->services) && successor_is_settled(proxy->successor) &&
-	           predecessors_are_gone(proxy->predecessors)) {
+	           services_are_empty(proxy->services) && upgrade_is_settled(proxy->upgrade)) {
 		end_proxy(proxy, false);
 	} else if (proxy->state == DISMISSING && ++proxy->checks == drain_checks(&proxy->conf)) {
 		services_dismiss_guests(proxy->services);
-		drop_predecessors(proxy);
 	}
 	check_again(proxy);
 }
@@ -142,15 +128,16 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
  * accepted before, because the kernel would reset their connections. */
 static void stop_serving(struct proxy *proxy)
 {
-	upgrade_free(proxy->upgrade);
-	proxy->upgrade = NULL;
 	clients_accept_backlog(proxy->clients);
 	stop_accepting(proxy);
-	ferry_socket_set_free(proxy->set);
-	proxy->set = NULL;
 	clients_hurry(proxy->clients);
 	clients_close_idle(proxy->clients);
-	drop_predecessors(proxy);
+	/* Otherwise another proxy is the service. */
+	if (proxy->state == SERVING || proxy->state == LAME_DUCK) {
+		upgrade_notify_stopping(proxy->upgrade);
+		upgrade_free(proxy->upgrade);
+		proxy->upgrade = NULL;
+	}
 	if (proxy->state == DISMISSING)
 		services_terminate(proxy->services);
 	else
@@ -190,7 +177,7 @@ static void keep_idle(struct ferry_handoff *handoff, const struct client_address
                       uint64_t idle_msec, void *context)
 {
 	struct proxy *proxy = context;
-	if (successor_give(proxy->successor, handoff, address, idle_msec) == 0)
+	if (upgrade_give(proxy->upgrade, handoff, address, idle_msec) == 0)
 		return;
 	if (proxy->state == SERVING || proxy->state == LAME_DUCK)
 		clients_take_idle(proxy->clients, handoff, address, idle_msec);
@@ -204,31 +191,21 @@ static void client_idles(struct ferry_handoff *handoff, const struct client_addr
 	keep_idle(handoff, address, 0, context);
 }
 
-static int reach_successor(struct proxy *proxy, bool listens)
+/* Another proxy serves from now on. If that is the one which this one was to replace, this one serves the clients that it
+ * has accepted, and ends. */
+static void was_replaced(bool failed, void *context)
 {
-	if (!listens)
-		return -EOPNOTSUPP;
-	return successor_new(&proxy->successor, proxy->base, proxy->wanted.connections.fd);
-}
-
-/* Another proxy serves from now on. `listens`: on the socket for the connections, too. */
-static void hand_over(struct proxy *proxy, bool listens)
-{
-	int status = reach_successor(proxy, listens && proxy->wanted.connections.name[0] != '\0');
-	if (status < 0)
-		program_log("idle connections are closed: %s", strerror(-status));
+	struct proxy *proxy = context;
+	proxy->failed = proxy->failed || failed;
+	if (proxy->state == STARTING) {
+		end_proxy(proxy, true);
+		return;
+	}
 	stop_accepting(proxy);
 	if (proxy->state == SERVING || proxy->state == LAME_DUCK)
 		proxy->state = HANDING_OVER;
 	clients_give_idle(proxy->clients, keep_idle, proxy);
 	check_again(proxy);
-}
-
-/* A socket that is still in the set was not taken over: nobody but this process would accept on it. */
-static void was_taken_over(void *context)
-{
-	struct proxy *proxy = context;
-	hand_over(proxy, ferry_socket_set_find(proxy->set, proxy->wanted.connections.name) < 0);
 }
 
 /* ---- signals ---- */
@@ -241,13 +218,14 @@ static void reload_requested(evutil_socket_t signal_number, short what, void *co
 		return;
 	program_log("replacing the workers");
 	services_replace_workers(proxy->services);
+	upgrade_notify_reloaded(proxy->upgrade);
 }
 
 static void upgrade_requested(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
 	struct proxy *proxy = context;
-	if (proxy->state == SERVING && proxy->upgrade != NULL)
+	if (proxy->state == SERVING)
 		upgrade_start_successor(proxy->upgrade);
 }
 
@@ -255,11 +233,12 @@ static int init_events(struct proxy *proxy)
 {
 	proxy->hangup = evsignal_new(proxy->base, SIGHUP, reload_requested, proxy);
 	proxy->user2 = evsignal_new(proxy->base, SIGUSR2, upgrade_requested, proxy);
+	proxy->quit = evsignal_new(proxy->base, SIGQUIT, end_requested, proxy);
 	proxy->closing = evtimer_new(proxy->base, continue_closing, proxy);
 	proxy->lame_duck = evtimer_new(proxy->base, lame_duck_ended, proxy);
 	if (proxy->lame_duck == NULL || proxy->hangup == NULL || proxy->user2 == NULL ||
-	    proxy->closing == NULL || event_add(proxy->hangup, NULL) < 0 ||
-	    event_add(proxy->user2, NULL) < 0)
+	    proxy->quit == NULL || proxy->closing == NULL || event_add(proxy->hangup, NULL) < 0 ||
+	    event_add(proxy->user2, NULL) < 0 || event_add(proxy->quit, NULL) < 0)
 		return -ENOMEM;
 	return program_signals_init_callback(&proxy->signals, proxy->base, end_requested, proxy);
 }
@@ -281,7 +260,7 @@ static void fill_snapshot(struct snapshot *snapshot, void *context)
 	*snapshot = (struct snapshot){.version = FERRY_VERSION,
 	                              .pid = getpid(),
 	                              .started = proxy->started,
-	                              .upgrades = upgrade_generation()};
+	                              .upgrades = upgrade_generation(proxy->upgrade)};
 	evutil_gettimeofday(&snapshot->now, NULL);
 	if (proxy->state != SERVING)
 		snapshot->not_serving = proxy->state == STARTING ? "starting" : "draining";
@@ -369,26 +348,8 @@ static void print_addresses(const struct proxy *proxy)
 	fflush(stdout);
 }
 
-/* From now on another proxy may take over. */
-static int become_current(struct proxy *proxy)
-{
-	const struct listener *control = &proxy->wanted.control;
-	const struct upgrade_options options = {.set = proxy->set,
-	                                        .control_fd =
-	                                            control->name[0] != '\0' ? control->fd : -1,
-	                                        .control_path = proxy->conf.control,
-	                                        .argv = proxy->argv,
-	                                        .taken_over = was_taken_over,
-	                                        .context = proxy};
-	int status = upgrade_new(&proxy->upgrade, proxy->base, &options);
-	if (status == 0)
-		print_addresses(proxy);
-	return status;
-}
-
 static int accept_all(struct proxy *proxy)
 {
-	static const struct predecessors_callbacks predecessors_callbacks = {.idle = keep_idle};
 	const struct conf *conf = &proxy->conf;
 	int status = 0;
 	for (unsigned int i = 0; i < conf->listen_count && status == 0; i++)
@@ -396,9 +357,6 @@ static int accept_all(struct proxy *proxy)
 	for (unsigned int i = 0; i < conf->service_count && status == 0; i++)
 		if (conf->services[i].socket != NULL)
 			status = services_listen(proxy->services, i, proxy->wanted.services[i].fd);
-	if (status == 0 && proxy->wanted.connections.name[0] != '\0')
-		status = predecessors_new(&proxy->predecessors, proxy->base, proxy->wanted.connections.fd,
-		                          &predecessors_callbacks, proxy);
 	if (status == 0)
 		status = start_admin(proxy);
 	if (status < 0) {
@@ -429,18 +387,23 @@ static void queues_full(bool full, void *context)
 	clients_set_full(proxy->clients, full);
 }
 
+/* This proxy accepts from now on. */
+static void begin_to_serve(struct proxy *proxy)
+{
+	int status = accept_all(proxy);
+	if (status == 0)
+		status = upgrade_ready(proxy->upgrade);
+	if (status < 0)
+		end_proxy(proxy, true);
+}
+
 /* Only a proxy that takes over waits for its workers. One without a predecessor accepts before: its clients
  * wait in the proxy and not in the kernel's backlog. */
 static void workers_ready(void *context)
 {
 	struct proxy *proxy = context;
-	if (proxy->takeover == NULL || proxy->state != STARTING)
-		return;
-	int status = accept_all(proxy);
-	if (status == 0)
-		status = takeover_commit(proxy->takeover);
-	if (status < 0)
-		end_proxy(proxy, true);
+	if (proxy->takes_over && proxy->state == STARTING)
+		begin_to_serve(proxy);
 }
 
 static bool starts_no_workers(const struct conf *conf)
@@ -451,58 +414,36 @@ static bool starts_no_workers(const struct conf *conf)
 	return true;
 }
 
-static void sockets_received(struct ferry_socket_set *set, void *context)
+static void sockets_received(struct ferry_socket_set *set, bool takes_over, void *context)
 {
 	struct proxy *proxy = context;
-	proxy->set = set;
+	proxy->takes_over = takes_over;
 	if (listeners_open(&proxy->wanted, set, proxy->base) < 0) {
 		end_proxy(proxy, true);
 		return;
 	}
 	services_start(proxy->services);
-	if (starts_no_workers(&proxy->conf))
-		workers_ready(proxy);
+	if (proxy->state == STARTING && (!takes_over || starts_no_workers(&proxy->conf)))
+		begin_to_serve(proxy);
 }
 
-/* If the old proxy continues although this one has accepted clients, this one serves those and ends. */
-static void takeover_ended(int status, void *context)
+static void serves_alone(void *context)
 {
-	struct proxy *proxy = context;
-	takeover_free(proxy->takeover);
-	proxy->takeover = NULL;
-	if (proxy->state > LAME_DUCK) /* it stops already */
-		return;
-	if (status == 0 && become_current(proxy) == 0)
-		return;
-	proxy->failed = true;
-	if (proxy->state != STARTING)
-		hand_over(proxy, status < 0);
-	else
-		end_proxy(proxy, true);
+	print_addresses(context);
 }
 
 static int start_proxy(struct proxy *proxy)
 {
-	static const struct takeover_callbacks callbacks = {.received = sockets_received,
-	                                                    .ended = takeover_ended};
+	static const struct upgrade_callbacks callbacks = {.started = sockets_received,
+	                                                   .serving = serves_alone,
+	                                                   .idle = keep_idle,
+	                                                   .replaced = was_replaced};
+	const struct upgrade_options options = {
+	    .argv = proxy->argv, .take_over = proxy->conf.take_over, .wanted = &proxy->wanted};
 	int status = listeners_init(&proxy->wanted, &proxy->conf);
 	if (status < 0)
 		return status;
-	if (proxy->conf.take_over != NULL) {
-		status = takeover_new(&proxy->takeover, proxy->base, proxy->conf.take_over, &proxy->wanted,
-		                      &callbacks, proxy);
-		if (status < 0)
-			program_log("--take-over %s: %s", proxy->conf.take_over, strerror(-status));
-		return status;
-	}
-	status = ferry_socket_set_new(&proxy->set);
-	if (status == 0)
-		status = listeners_open(&proxy->wanted, proxy->set, proxy->base);
-	if (status < 0)
-		return status;
-	services_start(proxy->services);
-	status = accept_all(proxy);
-	return status == 0 ? become_current(proxy) : status;
+	return upgrade_new(&proxy->upgrade, proxy->base, &options, &callbacks, proxy);
 }
 
 static int init_proxy(struct proxy *proxy)
@@ -538,20 +479,17 @@ static void free_event(struct event *event)
 /* The services return connections to the clients, which are therefore freed later. */
 static void clear_proxy(struct proxy *proxy)
 {
-	takeover_free(proxy->takeover);
-	upgrade_free(proxy->upgrade);
 	admin_free(proxy->admin);
-	predecessors_free(proxy->predecessors);
 	if (proxy->clients != NULL)
 		clients_stop_accepting(proxy->clients);
 	services_free(proxy->services);
-	successor_free(proxy->successor);
 	clients_free(proxy->clients);
+	upgrade_free(proxy->upgrade);
 	routes_free(proxy->routes);
-	ferry_socket_set_free(proxy->set);
 	program_signals_free(&proxy->signals);
 	free_event(proxy->hangup);
 	free_event(proxy->user2);
+	free_event(proxy->quit);
 	free_event(proxy->closing);
 	free_event(proxy->lame_duck);
 	free_event(proxy->sampling);

@@ -1,202 +1,213 @@
 #include "programs/ferry-proxy/upgrade.h"
 
 #include "programs/ferry-proxy/child_process.h"
+#include "programs/ferry-proxy/idle_clients.h"
 #include "programs/shared/program.h"
 
 #include <errno.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
-/* The time in which a new proxy has to start its workers. */
-static const struct timeval patience = {.tv_sec = 60};
-
-static const char generation_variable[] = "FERRY_PROXY_GENERATION";
-
 struct upgrade {
-	struct event_base *base;
-	struct upgrade_options options;
-	struct ferry_listener *listener; /* of the control socket; NULL: none, or no longer */
-	struct ferry_takeover *takeover; /* NULL: no takeover is under way */
-	struct event *deadline;
-	pid_t successor; /* 0: none runs */
-	struct event *child_ended;
+	struct ferry_service_manager *manager;
+	struct ferry_upgrade *upgrade;
+	struct listeners *wanted;
+	const char *take_over;
+	const struct upgrade_callbacks *callbacks;
+	void *context;
 };
 
-/* ---- being taken over ---- */
+/* ---- callbacks ---- */
 
-static void takeover_ended(struct ferry_takeover *takeover, int status, void *context)
+static void started(struct ferry_upgrade *of, struct ferry_socket_set *set, void *context)
 {
 	struct upgrade *upgrade = context;
-	upgrade->takeover = NULL;
-	event_del(upgrade->deadline);
+	upgrade->callbacks->started(set, ferry_upgrade_get_generation(of) > 0, upgrade->context);
+}
+
+static bool is_wanted(struct listeners *wanted, const char *name)
+{
+	struct listener *listener = NULL;
+	while ((listener = listeners_next(wanted, listener)) != NULL)
+		if (strcmp(listener->name, name) == 0)
+			return true;
+	return name[0] == '.'; /* ferry's own */
+}
+
+/* Nobody would accept on a socket that the configuration does not list any more. */
+static void remove_unwanted(struct ferry_socket_set *set, struct listeners *wanted)
+{
+	for (size_t i = ferry_socket_set_count(set); i > 0; i--) {
+		const char *name = ferry_socket_set_get_name(set, i - 1);
+		if (name != NULL && !is_wanted(wanted, name))
+			ferry_socket_set_remove(set, name);
+	}
+}
+
+static void serving(struct ferry_upgrade *of, void *context)
+{
+	struct upgrade *upgrade = context;
+	const char *control = upgrade->wanted->control.name;
+	remove_unwanted(ferry_upgrade_get_set(of), upgrade->wanted);
+	int status = control[0] != '\0' ? ferry_upgrade_listen(of, control) : 0;
+	if (status < 0)
+		program_log("%s: %s", control, strerror(-status));
+	upgrade->callbacks->serving(upgrade->context);
+}
+
+static void rejected(struct ferry_upgrade *of, int status, void *context)
+{
+	(void)of;
+	struct upgrade *upgrade = context;
+	program_log("%s: not taken over: %s",
+	            upgrade->take_over != NULL ? upgrade->take_over : "the old proxy",
+	            strerror(-status));
+	upgrade->callbacks->replaced(true, upgrade->context);
+}
+
+static void connection_received(struct ferry_upgrade *of, struct ferry_handoff *handoff,
+                                void *context)
+{
+	(void)of;
+	struct upgrade *upgrade = context;
+	struct client_address address;
+	uint64_t idle_msec;
+	int status = idle_client_read(handoff, &address, &idle_msec);
 	if (status == 0) {
-		program_log("another proxy has taken over");
-		ferry_listener_free(upgrade->listener);
-		upgrade->listener = NULL;
-		upgrade->options.taken_over(upgrade->options.context);
-	} else {
-		program_log("no proxy has taken over, this one continues: %s", strerror(-status));
-	}
-	ferry_takeover_free(takeover);
-}
-
-static void takeover_timed_out(evutil_socket_t fd, short what, void *context)
-{
-	(void)fd, (void)what;
-	struct upgrade *upgrade = context;
-	program_log("the other proxy takes too long to take over, this one continues");
-	ferry_takeover_free(upgrade->takeover);
-	upgrade->takeover = NULL;
-}
-
-static void takeover_requested(struct ferry_listener *listener, struct ferry_transport *transport,
-                               void *context)
-{
-	static const struct ferry_takeover_callbacks callbacks = {.ended = takeover_ended};
-	(void)listener;
-	struct upgrade *upgrade = context;
-	int status = -EBUSY;
-	if (upgrade->takeover == NULL)
-		status = ferry_takeover_serve(&upgrade->takeover, upgrade->options.set, transport,
-		                              &callbacks, upgrade);
-	if (status < 0) {
-		program_log("refused a proxy that asks to take over: %s", strerror(-status));
-		ferry_transport_free(transport);
+		upgrade->callbacks->idle(handoff, &address, idle_msec, upgrade->context);
 		return;
 	}
-	if (event_add(upgrade->deadline, &patience) < 0)
-		program_log("no memory for a deadline: the other proxy has no time limit");
+	program_log("a connection of the old proxy is closed: %s", strerror(-status));
+	ferry_handoff_free(handoff);
 }
 
-/* ---- starting the successor ---- */
-
-unsigned long upgrade_generation(void)
+static void failed(struct ferry_upgrade *of, const struct ferry_upgrade_failure *failure,
+                   void *context)
 {
-	unsigned long number;
-	const char *text = getenv(generation_variable);
-	return text != NULL && program_number(text, 1000000000, &number) ? number : 0;
-}
-
-/* The arguments of this program, with its --take-over replaced. NULL: no memory. */
-static char **make_successor_argv(const struct upgrade *upgrade)
-{
-	size_t count = 0, made = 0;
-	while (upgrade->options.argv[count] != NULL)
-		count++;
-	char **argv = calloc(count + 3, sizeof(*argv));
-	if (argv == NULL)
-		return NULL;
-	argv[made++] = upgrade->options.argv[0];
-	argv[made++] = (char *)(uintptr_t) "--take-over";
-	argv[made++] = (char *)(uintptr_t)upgrade->options.control_path;
-	bool workers = false; /* after "--": the options of the workers */
-	for (size_t i = 1; i < count; i++) {
-		workers = workers || strcmp(upgrade->options.argv[i], "--") == 0;
-		if (!workers && strcmp(upgrade->options.argv[i], "--take-over") == 0)
-			i++;
-		else if (workers || strncmp(upgrade->options.argv[i], "--take-over=", 12) != 0)
-			argv[made++] = upgrade->options.argv[i];
-	}
-	return argv;
-}
-
-static int spawn_successor(struct upgrade *upgrade)
-{
-	char number[24];
-	char **argv = make_successor_argv(upgrade);
-	if (argv == NULL)
-		return -ENOMEM;
-	snprintf(number, sizeof(number), "%lu", upgrade_generation() + 1);
-	char *before = getenv(generation_variable);
-	before = before != NULL ? strdup(before) : NULL;
-	setenv(generation_variable, number, 1);
-	int status = child_process_start(&upgrade->successor, argv, -1, false);
-	if (before != NULL)
-		setenv(generation_variable, before, 1);
-	else
-		unsetenv(generation_variable);
-	free(before);
-	free(argv);
-	if (status < 0)
-		upgrade->successor = 0;
-	return status;
-}
-
-void upgrade_start_successor(struct upgrade *upgrade)
-{
-	if (upgrade->successor != 0) {
-		program_log("the new proxy (pid %ld) is already starting", (long)upgrade->successor);
-		return;
-	}
-	if (upgrade->listener == NULL) {
-		program_log("no upgrade: there is no control socket, see --control");
-		return;
-	}
-	int status = spawn_successor(upgrade);
-	if (status < 0)
-		program_log("no upgrade: %s: %s", upgrade->options.argv[0], strerror(-status));
-	else
-		program_log("the new proxy (pid %ld) is started", (long)upgrade->successor);
-}
-
-static void successor_ended(evutil_socket_t signal_number, short what, void *context)
-{
-	(void)signal_number, (void)what;
-	struct upgrade *upgrade = context;
-	int status;
+	(void)of, (void)context;
 	char how[64];
-	if (upgrade->successor == 0 || !child_process_has_ended(upgrade->successor, &status))
-		return;
-	child_process_describe(status, how, sizeof(how));
-	program_log("the new proxy (pid %ld) %s%s", (long)upgrade->successor, how,
-	            upgrade->listener != NULL ? ": this one continues" : "");
-	upgrade->successor = 0;
+	if (failure->wait_status >= 0) {
+		child_process_describe(failure->wait_status, how, sizeof(how));
+		program_log("the new proxy (pid %ld) %s: this one continues", (long)failure->pid, how);
+	}
+	program_log("no proxy has taken over, this one continues: %s", strerror(-failure->status));
 }
 
-static int init_upgrade(struct upgrade *upgrade)
+static void replaced(struct ferry_upgrade *of, void *context)
 {
-	upgrade->deadline = evtimer_new(upgrade->base, takeover_timed_out, upgrade);
-	upgrade->child_ended = evsignal_new(upgrade->base, SIGCHLD, successor_ended, upgrade);
-	if (upgrade->deadline == NULL || upgrade->child_ended == NULL ||
-	    event_add(upgrade->child_ended, NULL) < 0)
-		return -ENOMEM;
-	if (upgrade->options.control_fd < 0)
-		return 0;
-	return ferry_listener_new_fd(&upgrade->listener, upgrade->base, upgrade->options.control_fd,
-	                             takeover_requested, upgrade);
+	(void)of;
+	struct upgrade *upgrade = context;
+	program_log("another proxy has taken over");
+	upgrade->callbacks->replaced(false, upgrade->context);
+}
+
+/* ---- making one ---- */
+
+static int start_upgrade(struct upgrade *upgrade, struct event_base *base,
+                         const struct upgrade_options *options)
+{
+	static const struct ferry_upgrade_callbacks callbacks = {.started = started,
+	                                                         .serving = serving,
+	                                                         .rejected = rejected,
+	                                                         .connection_received =
+	                                                             connection_received,
+	                                                         .failed = failed,
+	                                                         .replaced = replaced};
+	const struct ferry_upgrade_options ferry_options = {.size = sizeof(ferry_options),
+	                                                    .argv = options->argv,
+	                                                    .predecessor = options->take_over,
+	                                                    .service_manager = upgrade->manager};
+	return ferry_upgrade_new(&upgrade->upgrade, base, &ferry_options, &callbacks, upgrade);
 }
 
 int upgrade_new(struct upgrade **out, struct event_base *base,
-                const struct upgrade_options *options)
+                const struct upgrade_options *options, const struct upgrade_callbacks *callbacks,
+                void *context)
 {
 	struct upgrade *upgrade = calloc(1, sizeof(*upgrade));
 	if (upgrade == NULL)
 		return -ENOMEM;
-	upgrade->base = base;
-	upgrade->options = *options;
-	int status = init_upgrade(upgrade);
-	if (status < 0) {
-		upgrade_free(upgrade);
-		return status;
+	upgrade->wanted = options->wanted;
+	upgrade->take_over = options->take_over;
+	upgrade->callbacks = callbacks;
+	upgrade->context = context;
+	int status = ferry_service_manager_new(&upgrade->manager, base, true);
+	if (status < 0)
+		program_log("NOTIFY_SOCKET: %s", strerror(-status));
+	if (status == 0)
+		status = ferry_service_manager_start_watchdog(upgrade->manager);
+	if (status == 0) {
+		status = start_upgrade(upgrade, base, options);
+		if (status < 0)
+			program_log("%s%s: %s", options->take_over != NULL ? "--take-over " : "no proxy",
+			            options->take_over != NULL ? options->take_over : "", strerror(-status));
 	}
-	*out = upgrade;
-	return 0;
+	if (status < 0)
+		upgrade_free(upgrade);
+	else
+		*out = upgrade;
+	return status;
+}
+
+int upgrade_ready(struct upgrade *upgrade)
+{
+	return ferry_upgrade_ready(upgrade->upgrade);
+}
+
+void upgrade_start_successor(struct upgrade *upgrade)
+{
+	int status = ferry_upgrade_start(upgrade->upgrade);
+	long pid = (long)ferry_upgrade_get_successor(upgrade->upgrade);
+	if (status == 0)
+		program_log("the new proxy (pid %ld) is started", pid);
+	else if (status == -EALREADY)
+		program_log("the new proxy (pid %ld) is already starting", pid);
+	else
+		program_log("no upgrade: %s", strerror(-status));
+}
+
+int upgrade_give(struct upgrade *upgrade, struct ferry_handoff *handoff,
+                 const struct client_address *address, uint64_t idle_msec)
+{
+	if (upgrade == NULL)
+		return -ENOTCONN;
+	int status = idle_client_describe(handoff, address, idle_msec);
+	return status == 0 ? ferry_upgrade_give(upgrade->upgrade, handoff) : status;
+}
+
+bool upgrade_is_settled(const struct upgrade *upgrade)
+{
+	return upgrade == NULL || ferry_upgrade_is_settled(upgrade->upgrade);
+}
+
+unsigned long upgrade_generation(const struct upgrade *upgrade)
+{
+	return upgrade != NULL ? ferry_upgrade_get_generation(upgrade->upgrade) : 0;
+}
+
+void upgrade_notify_reloaded(struct upgrade *upgrade)
+{
+	ferry_service_manager_reloading(upgrade->manager);
+	ferry_service_manager_ready(upgrade->manager);
+}
+
+void upgrade_notify_stopping(struct upgrade *upgrade)
+{
+	ferry_service_manager_stopping(upgrade->manager);
 }
 
 void upgrade_free(struct upgrade *upgrade)
 {
+	struct ferry_upgrade_stats stats;
 	if (upgrade == NULL)
 		return;
-	ferry_takeover_free(upgrade->takeover);
-	ferry_listener_free(upgrade->listener);
-	if (upgrade->deadline != NULL)
-		event_free(upgrade->deadline);
-	if (upgrade->child_ended != NULL)
-		event_free(upgrade->child_ended);
+	if (ferry_upgrade_get_stats(upgrade->upgrade, &stats) == 0 && stats.given > 0)
+		program_log("the new proxy has taken %llu of %llu connections",
+		            (unsigned long long)stats.taken, (unsigned long long)stats.given);
+	ferry_upgrade_free(upgrade->upgrade);
+	ferry_service_manager_free(upgrade->manager);
 	free(upgrade);
 }

@@ -239,6 +239,7 @@ int app_new(struct app *app, const char *behaviour)
 	                                        .program = app->program,
 	                                        .predecessor = app->predecessor,
 	                                        .timeout = app->timeout,
+	                                        .probation = app->probation,
 	                                        .service_manager = app->manager};
 	return ferry_upgrade_new(&app->upgrade, app->base, &options, &callbacks, app);
 }
@@ -246,6 +247,8 @@ int app_new(struct app *app, const char *behaviour)
 void app_begin(struct app *app, const char *behaviour)
 {
 	app->base = base;
+	if (app->probation.tv_sec == 0)
+		app->probation.tv_usec = 10000;
 	ck_assert_int_eq(ferry_service_manager_new(&app->manager, base, false), 0);
 	ck_assert_int_eq(app_new(app, behaviour), 0);
 	pump_until_count(&app->serving, 1);

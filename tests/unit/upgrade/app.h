@@ -29,7 +29,7 @@ struct app {
 	const char *predecessor;        /* a path */
 	const char *program;            /* another program */
 	bool no_arguments;
-	struct timeval timeout;
+	struct timeval timeout, probation;
 };
 
 /* In BEFORE_ALL: if the program was started as a successor, becomes one, and does not return. */

@@ -42,6 +42,8 @@ TEST(bad_arguments_are_refused)
 	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &started, NULL), -EINVAL);
 	options = (struct ferry_upgrade_options){.size = sizeof(options), .timeout = {.tv_sec = -1}};
 	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &started, NULL), -EINVAL);
+	options = (struct ferry_upgrade_options){.size = sizeof(options), .probation = {.tv_usec = -1}};
+	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &started, NULL), -EINVAL);
 	options = (struct ferry_upgrade_options){.size = sizeof(options), .predecessor = ""};
 	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &started, NULL), -EINVAL);
 }

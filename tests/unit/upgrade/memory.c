@@ -14,7 +14,7 @@ static int status;
 
 static void run_scenario(struct event_base *loop)
 {
-	app = (struct app){.base = loop, .timeout = {.tv_sec = 5}};
+	app = (struct app){.base = loop, .timeout = {.tv_sec = 5}, .probation = {.tv_usec = 1}};
 	status = app_new(&app, "leaves");
 	for (int i = 0; i < 20 && status == 0 && app.serving == 0; i++)
 		event_base_loop(loop, EVLOOP_ONCE);

@@ -185,6 +185,24 @@ TEST(a_successor_that_is_killed_is_started_again)
 	app_kill(port, SIGTERM);
 }
 
+TEST(the_old_process_stays_for_the_probation_of_its_successor)
+{
+	app_end(&app);
+	app = (struct app){.probation = {.tv_sec = 3600}};
+	app_begin(&app, "normal");
+	port = app_port(&app);
+	upgrade();
+	ck_assert_int_eq(ferry_upgrade_finish(app.upgrade), 0);
+	pump_turns(20);
+	ck_assert_uint_eq(app.finished, 0);
+	pid_t first = app_ask_pid(port);
+	app_kill(port, SIGKILL);
+	ck_assert_int_ne(app_ask_pid(port), first);
+	ck_assert_uint_eq(app.finished, 0);
+	app_kill(port, SIGTERM); /* it was to end */
+	pump_until_count(&app.finished, 1);
+}
+
 TEST(a_successor_that_is_ended_is_not_started_again)
 {
 	upgrade();
