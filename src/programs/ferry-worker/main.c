@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -435,6 +436,8 @@ int main(int argc, char **argv)
 	int status = read_worker_options(argc, argv, &worker, &options);
 	if (status != 0)
 		return status < 0 ? EXIT_SUCCESS : status;
+	/* The standard error may be a pipe of the proxy's, which is killed. */
+	signal(SIGPIPE, SIG_IGN);
 	status = EXIT_FAILURE;
 	if (options.filled.count > 0)
 		worker.connections.filled = &options.filled;
