@@ -72,8 +72,9 @@ static void on_readable(struct bufferevent *bev, void *context)
 		if (user->name[0] == '\0')
 			snprintf(user->name, sizeof(user->name), "%s", line);
 		else
-			LIST_FOREACH(each, &users, link)
-		evbuffer_add_printf(bufferevent_get_output(each->bev), "%s: %s\n", user->name, line);
+			for (each = LIST_FIRST(&users); each != NULL; each = LIST_NEXT(each, link))
+				evbuffer_add_printf(bufferevent_get_output(each->bev), "%s: %s\n", user->name,
+				                    line);
 		free(line);
 	}
 }

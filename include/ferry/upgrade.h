@@ -219,10 +219,15 @@ FERRY_EXPORT unsigned long ferry_upgrade_get_generation(const struct ferry_upgra
  *  none, or it is not known. Since 0.1. */
 FERRY_EXPORT pid_t ferry_upgrade_get_successor(const struct ferry_upgrade *upgrade);
 
+/** Returns the descriptor that programs get as their standard error which this process starts: until
+ *  ferry_upgrade_ready() that of the predecessor's standard error, then STDERR_FILENO. A program that writes to this
+ *  process's own before would write to the predecessor. Still the object's. STDERR_FILENO for NULL. Since 0.1. */
+FERRY_EXPORT int ferry_upgrade_get_error_output(const struct ferry_upgrade *upgrade);
+
 /**
  * Declares that this process accepts on its sockets. The predecessor stops then, and `serving` runs from the loop.
- * The standard error, which led to the predecessor, becomes the predecessor's own; programs that were started before
- * are read from the loop.
+ * The standard error, which led to the predecessor, becomes the predecessor's own. What programs write that were started
+ * before with this process's own is read from the loop.
  *
  * @retval 0 done
  * @retval -EINVAL @p upgrade is NULL, `started` has not run, or this is the second call

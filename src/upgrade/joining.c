@@ -108,6 +108,30 @@ static void start(struct ferry_upgrade *upgrade)
 	upgrade->callbacks->started(upgrade, upgrade->set, upgrade->context);
 }
 
+/* ---- the standard error ---- */
+
+/* Whether two descriptors are ends of one pipe. */
+static bool same_pipe(int first, int second)
+{
+	struct stat one, other;
+
+	return fstat(first, &one) == 0 && fstat(second, &other) == 0 && one.st_dev == other.st_dev &&
+	       one.st_ino == other.st_ino;
+}
+
+/* The program may have changed its standard error since. */
+static void leave_capture(struct ferry_upgrade *upgrade)
+{
+	upgrade->inherited = false;
+	if (same_pipe(STDERR_FILENO, INHERITANCE_CAPTURE))
+		(void)dup2(INHERITANCE_ERROR_OUTPUT, STDERR_FILENO);
+	close(INHERITANCE_ERROR_OUTPUT);
+	const int status =
+	    output_new(&upgrade->output, upgrade->base, INHERITANCE_CAPTURE, STDERR_FILENO);
+	if (status != 0)
+		log_line(FERRY_LOG_WARNING, "lines of programs are lost: %s", strerror(-status));
+}
+
 /* ---- the predecessor ---- */
 
 static void on_received(struct ferry_socket_set *set, void *state, size_t length, void *context)
@@ -155,7 +179,11 @@ static void on_ended(int status, void *context)
 		serve(upgrade);
 	} else if (lost && upgrade->phase == UPGRADE_STARTING && is_dead(upgrade)) {
 		log_line(FERRY_LOG_WARNING, "the old process has died before it has given its sockets");
-		start(upgrade);
+		/* Nobody reads the pipe; and until this callback returns the takeover has copies of sockets, which would seem
+		 * to be another process's. */
+		if (upgrade->inherited)
+			leave_capture(upgrade);
+		upgrade_run_in_turn(upgrade, start);
 	} else {
 		reject(upgrade, status);
 	}
@@ -198,28 +226,6 @@ int upgrade_join(struct ferry_upgrade *upgrade)
 
 /* ---- ready ---- */
 
-/* Whether two descriptors are ends of one pipe. */
-static bool same_pipe(int first, int second)
-{
-	struct stat one, other;
-
-	return fstat(first, &one) == 0 && fstat(second, &other) == 0 && one.st_dev == other.st_dev &&
-	       one.st_ino == other.st_ino;
-}
-
-/* The program may have changed its standard error since. */
-static void leave_capture(struct ferry_upgrade *upgrade)
-{
-	upgrade->inherited = false;
-	if (same_pipe(STDERR_FILENO, INHERITANCE_CAPTURE))
-		(void)dup2(INHERITANCE_ERROR_OUTPUT, STDERR_FILENO);
-	close(INHERITANCE_ERROR_OUTPUT);
-	const int status =
-	    output_new(&upgrade->output, upgrade->base, INHERITANCE_CAPTURE, STDERR_FILENO);
-	if (status != 0)
-		log_line(FERRY_LOG_WARNING, "lines of programs are lost: %s", strerror(-status));
-}
-
 int ferry_upgrade_ready(struct ferry_upgrade *upgrade)
 {
 	if (upgrade == NULL)
@@ -250,6 +256,11 @@ const void *ferry_upgrade_get_state(const struct ferry_upgrade *upgrade, size_t 
 	if (length != NULL)
 		*length = has_state ? upgrade->state_length : 0;
 	return has_state ? (const char *)upgrade->state + UPGRADE_GENERATION_SIZE : "";
+}
+
+int ferry_upgrade_get_error_output(const struct ferry_upgrade *upgrade)
+{
+	return upgrade != NULL && upgrade->inherited ? INHERITANCE_ERROR_OUTPUT : STDERR_FILENO;
 }
 
 unsigned long ferry_upgrade_get_generation(const struct ferry_upgrade *upgrade)

@@ -54,6 +54,14 @@ static void pass_on(const struct output *output, const char *bytes, size_t lengt
 	sigpipe_restore(&guard, written < 0 && errno == EPIPE);
 }
 
+static void end(struct output *output)
+{
+	event_free(output->event);
+	close(output->pipe);
+	output->event = NULL;
+	output->pipe = -1;
+}
+
 /* Whether there may be more. */
 static bool read_chunk(struct output *output)
 {
@@ -67,14 +75,14 @@ static bool read_chunk(struct output *output)
 		keep(output, bytes, (size_t)length);
 		pass_on(output, bytes, (size_t)length);
 	} else if (length == 0 || errno != EAGAIN) {
-		event_del(output->event);
+		end(output);
 	}
 	return length > 0;
 }
 
 void output_read(struct output *output)
 {
-	for (int i = 0; i < CHUNKS_PER_WAKE_UP && read_chunk(output); i++)
+	for (int i = 0; i < CHUNKS_PER_WAKE_UP && output->pipe >= 0 && read_chunk(output); i++)
 		;
 }
 
@@ -119,6 +127,7 @@ void output_free(struct output *output)
 		return;
 	if (output->event != NULL)
 		event_free(output->event);
-	close(output->pipe);
+	if (output->pipe >= 0)
+		close(output->pipe);
 	free(output);
 }

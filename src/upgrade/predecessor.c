@@ -26,7 +26,8 @@ struct predecessor {
 	struct ferry_connector *connector;
 	struct ferry_takeover *takeover;
 	struct event *deadline;
-	int token; /* of succeeded.h; -1: none */
+	int token;                 /* of succeeded.h; -1: none */
+	struct event *token_event; /* the predecessor has ended */
 	bool committed;
 };
 
@@ -36,12 +37,41 @@ static void end(struct predecessor *predecessor, int status)
 	predecessor->callbacks->ended(status, predecessor->context);
 }
 
+static void drop_token(struct predecessor *predecessor)
+{
+	if (predecessor->token_event != NULL)
+		event_free(predecessor->token_event);
+	if (predecessor->token >= 0)
+		close(predecessor->token);
+	predecessor->token_event = NULL;
+	predecessor->token = -1;
+}
+
+static void on_token(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	drop_token(argument);
+}
+
+/* From now on the predecessor sends nothing more. Without memory for the event the token stays. */
+static void watch_token(struct predecessor *predecessor)
+{
+	if (predecessor->token < 0)
+		return;
+	predecessor->token_event =
+	    event_new(predecessor->base, predecessor->token, EV_READ, on_token, predecessor);
+	if (predecessor->token_event != NULL)
+		(void)event_add(predecessor->token_event, NULL);
+}
+
 static void on_ended(struct ferry_takeover *takeover, int status, void *context)
 {
 	struct predecessor *predecessor = context;
 
 	predecessor->takeover = NULL;
 	ferry_takeover_free(takeover);
+	if (status == 0)
+		watch_token(predecessor);
 	end(predecessor, status);
 }
 
@@ -184,7 +214,6 @@ void predecessor_free(struct predecessor *predecessor)
 	ferry_takeover_free(predecessor->takeover);
 	if (predecessor->deadline != NULL)
 		event_free(predecessor->deadline);
-	if (predecessor->token >= 0)
-		close(predecessor->token);
+	drop_token(predecessor);
 	free(predecessor);
 }

@@ -10,7 +10,7 @@ FUNCTION_MAX = 40   # lines from the opening brace to the closing one, in src/
 HEADER_MAX = 150    # lines of an internal header
 TEST_MAX = 800      # lines of a test's source
 EXAMPLE_MAX = 149   # lines of an example
-LONG_EXAMPLES = {"immortal_chat.c": 180}
+LONG_EXAMPLES = {"immortal_chat.c": 181}
 PYTHON_MAX = 100    # lines of one in Python, docs/handoff.md promises
 
 

@@ -35,6 +35,13 @@ def children(pid):
     return found
 
 
+def parent(pid):
+    """The process id of its parent; 0 if it has ended."""
+    with contextlib.suppress(OSError):
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return 0
+
+
 class Proxy:
     """ferry-proxy and its workers, over a directory of files or with a configuration."""
 
@@ -182,6 +189,8 @@ class Proxy:
         try:
             if self.killed:
                 return
+            if self.pid != self.child.pid:  # its parent waits for it, as long as that is there
+                harness.wait_until(lambda: self.has_ended() or parent(self.pid) == os.getpid(), "the old proxy ends")
             if not self.has_ended():
                 self.signal(signal.SIGTERM)
             status = self.wait_for_end(self.pid)

@@ -9,6 +9,13 @@
 
 #include <sys/wait.h>
 
+static int error_output = STDERR_FILENO;
+
+void child_process_set_error_output(int fd)
+{
+	error_output = fd;
+}
+
 /* The child does not inherit the signals that this process ignores or blocks. */
 static int set_attributes(posix_spawnattr_t *attributes, bool own_group)
 {
@@ -41,6 +48,8 @@ static int spawn_with_fd(pid_t *out, char *const argv[], int fd, bool own_group)
 	/* The duplicate is not close-on-exec, even if `fd` is CHILD_PROCESS_FD already. */
 	if (fd >= 0)
 		error = posix_spawn_file_actions_adddup2(&actions, fd, CHILD_PROCESS_FD);
+	if (error == 0 && error_output != STDERR_FILENO)
+		error = posix_spawn_file_actions_adddup2(&actions, error_output, STDERR_FILENO);
 	if (error == 0)
 		error = set_attributes(&attributes, own_group);
 	if (error == 0)

@@ -20,6 +20,9 @@ enum { CHILD_PROCESS_FD = 3 }; /* the descriptor in the child */
  */
 int child_process_start(pid_t *out, char *const argv[], int fd, bool own_group);
 
+/* The standard error of the children from now on; at first it is that of this process. */
+void child_process_set_error_output(int fd);
+
 /* Whether a child has ended; if so, `status` is its status from waitpid(2). Never waits. */
 bool child_process_has_ended(pid_t pid, int *status);
 

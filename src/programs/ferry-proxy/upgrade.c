@@ -25,6 +25,7 @@ struct upgrade {
 static void started(struct ferry_upgrade *of, struct ferry_socket_set *set, void *context)
 {
 	struct upgrade *upgrade = context;
+	child_process_set_error_output(ferry_upgrade_get_error_output(of));
 	upgrade->callbacks->started(set, ferry_upgrade_get_generation(of) > 0, upgrade->context);
 }
 
@@ -154,7 +155,9 @@ int upgrade_new(struct upgrade **out, struct event_base *base,
 
 int upgrade_ready(struct upgrade *upgrade)
 {
-	return ferry_upgrade_ready(upgrade->upgrade);
+	int status = ferry_upgrade_ready(upgrade->upgrade);
+	child_process_set_error_output(ferry_upgrade_get_error_output(upgrade->upgrade));
+	return status;
 }
 
 void upgrade_start_successor(struct upgrade *upgrade)

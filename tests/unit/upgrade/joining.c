@@ -170,6 +170,23 @@ TEST(nobody_behind_the_path_is_a_rejection)
 	ck_assert_int_eq(app_new(&new, "normal"), -ENOENT);
 }
 
+TEST(a_predecessor_that_dies_before_it_gives_its_sockets_is_like_none)
+{
+	ferry_upgrade_free(old.upgrade);
+	old.upgrade = NULL;
+	int listener = listen_unix(socket_path), far;
+	ck_assert_int_eq(app_new(&new, "normal"), 0);
+	while ((far = accept(listener, NULL, NULL)) < 0)
+		pump_turns(1);
+	close(listener);
+	close(far);
+	pump_until_count(&new.serving, 1);
+	ck_assert_uint_eq(new.rejected, 0);
+	ck_assert_uint_eq(ferry_upgrade_get_generation(new.upgrade), 0);
+	ck_assert_int_eq(app_ask_pid(app_port(&new)), getpid());
+	ck_assert_int_eq(unlink(socket_path), 0);
+}
+
 TEST(a_second_one_is_refused_while_the_first_is_under_way)
 {
 	ck_assert_int_eq(app_new(&new, "is never ready"), 0);
