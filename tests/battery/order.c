@@ -421,6 +421,10 @@ CASE(stock_fault_a_file_waits_while_the_socket_is_full, ON_ALL)
 		ck_assert_str_eq(at_a.log, "");
 		pump_until(filling_is_taken_out, (void *[]){&filler, &far});
 		far_receive_until(&far, LENGTH);
+	} else if (carrier == STOCK_UNIX && output_length(a.bev) < LENGTH) {
+		/* Before Linux 6.5, a full unix socket takes 64 KiB of sendfile(2). */
+		ck_assert_uint_eq(output_length(a.bev), LENGTH - 65536);
+		ck_assert_str_eq(at_a.log, "");
 	} else {
 		ck_assert_str_eq(at_a.log, "[writing eof]");
 		ck_assert_uint_eq(output_length(a.bev), LENGTH);
