@@ -23,6 +23,7 @@
 #include "ferry/relay.h"
 #include "ferry/service_manager.h"
 #include "ferry/socket_set.h"
+#include "ferry/supervisor.h"
 #include "ferry/takeover.h"
 #include "ferry/transport.h"
 #include "ferry/upgrade.h"

@@ -22,6 +22,7 @@
 
 FERRY_BEGIN_DECLS
 
+struct event_base;
 struct timeval;
 
 /** One end of a channel to a dispatcher. Opaque. */
@@ -103,6 +104,32 @@ struct ferry_worker_stats {
  */
 FERRY_EXPORT int ferry_worker_new(struct ferry_worker **out, struct ferry_transport *transport,
                                   const struct ferry_worker_callbacks *callbacks, void *context);
+
+/**
+ * Makes a worker on the channel that a supervisor (ferry/supervisor.h) has given to this program. The environment variable
+ * FERRY_WORKER has the descriptor and the process id for which it is meant, "3:4711". On success the channel is
+ * close-on-exec, and the variable is unset: programs that this one starts do not take the channel for theirs. Call it
+ * before other threads use the environment.
+ *
+ * @param[out] out the worker
+ * @param base its event_base
+ * @param callbacks the table; must outlive the worker
+ * @param context the last argument of each callback
+ * @retval 0 done
+ * @retval -EINVAL @p out, @p base or @p callbacks is NULL, or the variable is malformed
+ * @retval -ENOENT there is no such variable, or it is meant for another process
+ * @retval -EBADF the descriptor is not open
+ * @retval -ENOTSOCK the descriptor is no socket
+ * @retval -EOPNOTSUPP the socket carries no descriptors
+ * @retval -ENOTCONN the connection is over
+ * @retval -ENOMEM out of memory
+ *
+ * On failure nothing has changed. Since 0.1.
+ */
+FERRY_EXPORT int ferry_worker_new_from_environment(struct ferry_worker **out,
+                                                   struct event_base *base,
+                                                   const struct ferry_worker_callbacks *callbacks,
+                                                   void *context);
 
 /** Frees the worker and closes its channel. No callback follows. What was reported or returned before is still
  *  sent, while the loop runs and the dispatcher reads; a return that the kernel does not take closes its connection.

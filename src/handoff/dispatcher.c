@@ -177,6 +177,10 @@ static void notify_of_worker(struct ferry_dispatcher *dispatcher,
 		worker->drained_pending = false;
 	if (!worker->drained_pending)
 		TAILQ_REMOVE(&dispatcher->to_notify, worker, notify_link);
+	if (worker->observer != NULL && ready)
+		worker->observer->ready(worker->observer_context);
+	else if (worker->observer != NULL)
+		worker->observer->drained(worker->observer_context);
 	if (ready && callbacks->worker_ready != NULL)
 		callbacks->worker_ready(dispatcher, worker, dispatcher->context);
 	if (!ready && callbacks->worker_drained != NULL)
@@ -190,6 +194,8 @@ static void notify_of_end(struct ferry_dispatcher *dispatcher,
 	assert(TAILQ_FIRST(&dispatcher->ended) != worker); /* for the static analyzer */
 	if (!worker->removed && dispatcher->callbacks->worker_lost != NULL)
 		dispatcher->callbacks->worker_lost(dispatcher, worker, worker->reason, dispatcher->context);
+	if (worker->observer != NULL)
+		worker->observer->gone(worker->observer_context);
 	free(worker);
 }
 

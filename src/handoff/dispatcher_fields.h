@@ -17,6 +17,8 @@
 
 /* The fields of a dispatcher and of its workers, for the files that books.h lists. */
 
+struct dispatcher_worker_observer;
+
 /* One worker as its dispatcher sees it: the channel, and the handoffs that were sent there and are not over. */
 struct ferry_dispatcher_worker {
 	struct ferry_dispatcher *dispatcher;
@@ -29,6 +31,8 @@ struct ferry_dispatcher_worker {
 	struct heap_node eligible_node, avoided_node; /* of the dispatcher's choice */
 	struct cookie_node cookie;                    /* of the channel */
 	void *context;
+	const struct dispatcher_worker_observer *observer; /* NULL: none */
+	void *observer_context;
 	uint64_t epoch;       /* the channel's number */
 	uint64_t name;        /* a hash */
 	uint64_t last_choice; /* the number of the choice that it won last */

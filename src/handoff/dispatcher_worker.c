@@ -730,6 +730,13 @@ void ferry_dispatcher_worker_remove(struct ferry_dispatcher_worker *worker)
 		dispatcher_worker_end(worker, -ECANCELED);
 }
 
+void dispatcher_worker_observe(struct ferry_dispatcher_worker *worker,
+                               const struct dispatcher_worker_observer *observer, void *context)
+{
+	worker->observer = observer;
+	worker->observer_context = context;
+}
+
 void ferry_dispatcher_worker_set_context(struct ferry_dispatcher_worker *worker, void *context)
 {
 	if (worker != NULL)

@@ -8,6 +8,18 @@
  * over. It changes the dispatcher's books.
  */
 
+/* Gets what happens to a worker: `ready` and `drained` before the user's callbacks, `gone` after them; the worker is freed
+ * then. None runs user code, or changes the dispatcher's books. */
+struct dispatcher_worker_observer {
+	void (*ready)(void *context);
+	void (*drained)(void *context);
+	void (*gone)(void *context);
+};
+
+/* Sets the observer; NULL: none. */
+void dispatcher_worker_observe(struct ferry_dispatcher_worker *worker,
+                               const struct dispatcher_worker_observer *observer, void *context);
+
 /* Writes a handoff that is in no list to the channel. 0: it is in the worker's list, or user code has ended the
  * channel meanwhile, and it is in the queue again or over. -EPIPE: the channel is about to end. -ENOBUFS: it has no
  * room now. After these two the worker cannot be chosen. -ENOMEM. */

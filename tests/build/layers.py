@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 LAYERS = ["util", "kernel", "libevent", "proxy_protocol", "process", "file", "stream", "transport", "line", "message",
-          "descriptor", "endpoint", "relay", "channel", "handoff", "parking", "service", "takeover", "upgrade",
+          "descriptor", "endpoint", "relay", "channel", "handoff", "parking", "service", "supervisor", "takeover", "upgrade",
           "testing", "programs"]
 CLOSED_HEADERS = ("transport/fields.h", "transport/core.h")
 PUBLIC_ONLY = ("testing", "programs")

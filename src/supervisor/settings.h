@@ -1,0 +1,14 @@
+#ifndef FERRY_SUPERVISOR_SETTINGS_H
+#define FERRY_SUPERVISOR_SETTINGS_H
+
+struct ferry_supervisor_options;
+struct settings;
+
+/* The number of the channel in the program. */
+enum { SETTINGS_CHANNEL = 3 };
+
+/* Copies options that are the right size, and checks them. The errors of ferry_supervisor_new(). */
+int settings_copy(struct settings *out, const struct ferry_supervisor_options *options);
+void settings_clear(struct settings *settings);
+
+#endif

@@ -1,0 +1,162 @@
+/* A worker process has what the options give it, and nothing else. */
+
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "started_program.h"
+#include "supervised.h"
+
+static int try_options(void)
+{
+	struct ferry_supervisor *made = NULL;
+	int status = ferry_supervisor_new(&made, base, &options, NULL, NULL);
+	ferry_supervisor_free(made);
+	return status;
+}
+
+TEST(wrong_options_are_refused)
+{
+	const struct ferry_supervisor_fd low = {3, 0}, closed = {4, 999}, twice[] = {{4, 0}, {4, 0}};
+	static const char *const nothing[] = {NULL};
+	use_worker();
+	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, NULL, NULL), 0);
+	ck_assert_int_eq(try_options(), -EINVAL); /* nobody takes the channels */
+	options.dispatcher = dispatcher;
+	ck_assert_int_eq(try_options(), 0);
+	options.size--;
+	ck_assert_int_eq(try_options(), -EINVAL);
+	options.size++;
+	options.argv = nothing;
+	ck_assert_int_eq(try_options(), -EINVAL);
+	use_worker();
+	options.dispatcher = dispatcher;
+	options.drain_timeout.tv_sec = -1;
+	ck_assert_int_eq(try_options(), -EINVAL);
+	options.drain_timeout.tv_sec = 0;
+	options.group = 1;
+	ck_assert_int_eq(try_options(), -EINVAL);
+	options.group = (gid_t)-1;
+	options.fd_count = 1;
+	ck_assert_int_eq(try_options(), -EINVAL);
+	options.fds = &low;
+	ck_assert_int_eq(try_options(), -EINVAL);
+	options.fds = &closed;
+	ck_assert_int_eq(try_options(), -EBADF);
+	options.fds = twice;
+	options.fd_count = 2;
+	ck_assert_int_eq(try_options(), -EINVAL);
+	options.fd_count = 0;
+	options.crash_limit = 1U << 30;
+	ck_assert_int_eq(try_options(), -EINVAL);
+	struct event_base *other = event_base_new();
+	struct ferry_supervisor *made;
+	options.crash_limit = 0;
+	ck_assert_int_eq(ferry_supervisor_new(&made, other, &options, NULL, NULL), -EINVAL);
+	event_base_free(other);
+	ferry_dispatcher_free(dispatcher);
+}
+
+TEST(options_of_a_later_version_are_refused_unless_they_are_zero)
+{
+	struct {
+		struct ferry_supervisor_options options;
+		char later[16];
+	} longer = {{0}, {0}};
+	struct ferry_supervisor *made;
+	use_worker();
+	ck_assert_int_eq(ferry_dispatcher_new(&options.dispatcher, base, NULL, NULL), 0);
+	longer.options = options;
+	longer.options.size = sizeof(longer);
+	ck_assert_int_eq(ferry_supervisor_new(&made, base, &longer.options, NULL, NULL), 0);
+	ferry_supervisor_free(made);
+	longer.later[3] = 1;
+	ck_assert_int_eq(ferry_supervisor_new(&made, base, &longer.options, NULL, NULL), -EINVAL);
+	ferry_dispatcher_free(options.dispatcher);
+}
+
+TEST(a_process_has_the_standard_descriptors_and_its_channel)
+{
+	char found[256];
+	int leaked = fcntl(0, F_DUPFD, 100); /* not close-on-exec */
+	use_script("exec sleep 1000");
+	options.workers = 3;
+	open_plain_supervisor();
+	pump_until_count(&notes.started, 3);
+	for (unsigned int i = 0; i < 3; i++) {
+		list_fds(place_info(i).pid, found, sizeof(found));
+		ck_assert_str_eq(found, "0 1 2 3");
+	}
+	close_supervisor();
+	close(leaked);
+}
+
+TEST(a_process_has_its_descriptors_its_environment_and_its_limits)
+{
+	static const char *const environment[] = {"FERRY_X=y", "FERRY_GONE", NULL};
+	const struct ferry_supervisor_limit limit = {RLIMIT_CORE, {0, 0}};
+	int output[2];
+	char line[256];
+	size_t length = 0;
+	ssize_t count = 0;
+	ck_assert_int_eq(pipe(output), 0);
+	const struct ferry_supervisor_fd fds[] = {{9, output[1]}};
+	setenv("FERRY_GONE", "1", 1);
+	use_script("echo x$FERRY_X${FERRY_GONE-none} $(ulimit -c) ${FERRY_WORKER%:*} >&9;"
+	           "test ${FERRY_WORKER#*:} = $$ && test /proc/self/fd/0 -ef /dev/null && echo ok");
+	options.environment = environment;
+	options.limits = &limit;
+	options.limit_count = 1;
+	options.fds = fds;
+	options.fd_count = 1;
+	options.standard_fds[0] = FERRY_SUPERVISOR_FD_NULL;
+	options.standard_fds[1] = output[1];
+	options.first_pause = (struct timeval){1000, 0};
+	options.longest_pause = (struct timeval){1000, 0};
+	open_plain_supervisor();
+	close(output[1]); /* the supervisor has a copy */
+	pump_until_count(&notes.ended, 1);
+	close_supervisor();
+	while ((count = read(output[0], line + length, sizeof(line) - 1 - length)) > 0)
+		length += (size_t)count;
+	line[length] = '\0';
+	ck_assert_str_eq(line, "xynone 0 3\nok\n");
+	close(output[0]);
+}
+
+TEST(a_process_has_its_user_and_its_group_of_processes)
+{
+	static const gid_t groups[] = {4712};
+	char found[64];
+	use_script("exec sleep 1000");
+	options.user = 65534;
+	options.group = 4711;
+	options.groups = groups;
+	options.group_count = 1;
+	open_plain_supervisor();
+	if (!is_root()) {
+		pump_until_count(&notes.failed_starts, 1);
+		ck_assert_int_eq(notes.error, -EPERM);
+		close_supervisor();
+		return;
+	}
+	pump_until_count(&notes.started, 1);
+	pid_t pid = place_info(0).pid;
+	read_proc_status(pid, "Uid", found, sizeof(found));
+	ck_assert_str_eq(found, "65534\t65534\t65534\t65534");
+	read_proc_status(pid, "Groups", found, sizeof(found));
+	ck_assert_str_eq(found, "4712 ");
+	ck_assert_int_eq(getpgid(pid), pid);
+	close_supervisor();
+	options.shares_group = true;
+	open_plain_supervisor();
+	pump_until_count(&notes.started, 1);
+	ck_assert_int_eq(getpgid(place_info(0).pid), getpgid(0));
+	close_supervisor();
+}
