@@ -174,7 +174,7 @@ static int set_place_count(struct ferry_supervisor *supervisor, unsigned int cou
 	unsigned int before = supervisor->place_count;
 
 	if (count > before) {
-		struct place **places = realloc(supervisor->places, count * sizeof(*places));
+		struct place **places = realloc(supervisor->places, count * sizeof(struct place *));
 		if (places == NULL)
 			return -ENOMEM;
 		supervisor->places = places;

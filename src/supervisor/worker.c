@@ -208,7 +208,7 @@ static void notify_started(struct ferry_supervisor_worker *worker,
 int worker_start(struct ferry_supervisor_worker **out, struct ferry_supervisor *supervisor,
                  unsigned int number)
 {
-	struct ferry_transport *transport;
+	struct ferry_transport *transport = NULL;
 	struct ferry_supervisor_worker *worker = calloc(1, sizeof(*worker));
 
 	if (worker == NULL)

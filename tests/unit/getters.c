@@ -38,6 +38,9 @@ TEST(getters_that_return_a_result_return_einval_for_null)
 	struct ferry_listener_stats listener;
 	struct ferry_parking_stats parking;
 	struct ferry_relay_stats relay;
+	struct ferry_supervisor_place_info place;
+	struct ferry_supervisor_stats supervisor;
+	struct ferry_supervisor_worker_info process;
 	struct ferry_transport_stats transport;
 	struct ferry_worker_stats worker;
 
@@ -57,6 +60,11 @@ TEST(getters_that_return_a_result_return_einval_for_null)
 	ck_assert_int_eq(ferry_relay_get_stats(NULL, &relay), -EINVAL);
 	ck_assert_int_eq(ferry_socket_set_find(NULL, "name"), -EINVAL);
 	ck_assert_int_eq(ferry_socket_set_get_fd(NULL, 0), -EINVAL);
+	ck_assert_int_eq(ferry_supervisor_get_place(NULL, 0, &place), -EINVAL);
+	ck_assert_int_eq(ferry_supervisor_get_stats(NULL, &supervisor), -EINVAL);
+	ck_assert_int_eq(ferry_supervisor_worker_get_info(NULL, &process), -EINVAL);
+	ck_assert_ptr_null(ferry_supervisor_find_worker(NULL, NULL));
+	ck_assert_ptr_null(ferry_supervisor_worker_get_context(NULL));
 	ck_assert_int_eq(ferry_transport_get_stats(NULL, &transport), -EINVAL);
 	ck_assert_int_eq(ferry_worker_get_stats(NULL, &worker), -EINVAL);
 	ck_assert_uint_eq(ferry_socket_set_count(NULL), 0);
