@@ -80,9 +80,9 @@ enum ferry_supervisor_stop {
 
 /** What is known of a process. */
 struct ferry_supervisor_worker_info {
-	unsigned int place; /**< from 0 */
-	enum ferry_supervisor_worker_state state;
-	pid_t pid;
+	unsigned int place;                       /**< from 0 */
+	enum ferry_supervisor_worker_state state; /**< not WAITING */
+	pid_t pid;                                /**< of the process */
 	int pidfd;              /**< which the supervisor owns; -1: the kernel has none */
 	bool asked;             /**< the supervisor or its owner has asked it to end */
 	bool has_place;         /**< false: it is LEAVING, or waits for the others of its step */
@@ -95,11 +95,11 @@ struct ferry_supervisor_worker_info {
 
 /** What is known of a place. */
 struct ferry_supervisor_place_info {
-	enum ferry_supervisor_worker_state state;
-	struct ferry_supervisor_worker *worker; /**< NULL: WAITING */
-	pid_t pid;                              /**< 0: WAITING */
-	uint64_t generation;                    /**< of the process */
-	uint64_t starts;                        /**< processes that were started for this place */
+	enum ferry_supervisor_worker_state state; /**< not LEAVING */
+	struct ferry_supervisor_worker *worker;   /**< NULL: WAITING */
+	pid_t pid;                                /**< 0: WAITING */
+	uint64_t generation;                      /**< of the process */
+	uint64_t starts;                          /**< processes that were started for this place */
 	int last_status;        /**< of the process that ended last, as that of waitpid(2) */
 	struct timeval started; /**< of the process, on the wall clock; 0: WAITING */
 	struct timeval pause;   /**< WAITING: until the next start */
@@ -171,13 +171,13 @@ struct ferry_supervisor_callbacks {
 /** A descriptor that the program gets: @c number there, a copy of @c fd. */
 struct ferry_supervisor_fd {
 	int number; /**< 4 or more; 3 is the channel */
-	int fd;
+	int fd;     /**< of this process */
 };
 
 /** A limit that holds for each process, as in setrlimit(2). */
 struct ferry_supervisor_limit {
-	int resource; /**< RLIMIT_NOFILE, … */
-	struct rlimit limit;
+	int resource;        /**< RLIMIT_NOFILE, … */
+	struct rlimit limit; /**< soft and hard */
 };
 
 /** For a standard descriptor: that of this process, or /dev/null if it has none. */
@@ -205,15 +205,15 @@ struct ferry_supervisor_options {
 	struct ferry_dispatcher *dispatcher;
 	int standard_fds
 	    [3]; /**< of the program; FERRY_SUPERVISOR_FD_INHERIT, _NULL, or one that is copied */
-	const struct ferry_supervisor_fd *fds; /**< more descriptors; they are copied */
-	size_t fd_count;
-	const struct ferry_supervisor_limit *limits;
-	size_t limit_count;
-	uid_t user;          /**< (uid_t)-1: that of this process */
+	const struct ferry_supervisor_fd *fds;       /**< more descriptors; they are copied */
+	size_t fd_count;                             /**< the number of them */
+	const struct ferry_supervisor_limit *limits; /**< for each process */
+	size_t limit_count;                          /**< the number of them */
+	uid_t user;                                  /**< (uid_t)-1: that of this process */
 	gid_t group;         /**< (gid_t)-1, with @c user: that of this process */
 	const gid_t *groups; /**< with @c user: all supplementary groups; there may be none */
-	size_t group_count;
-	bool shares_group; /**< no process group of its own: the terminal's Ctrl-C is for both */
+	size_t group_count;  /**< the number of them */
+	bool shares_group;   /**< no process group of its own: the terminal's Ctrl-C is for both */
 	unsigned int replace_step;    /**< the places that are replaced at a time; 0: all */
 	unsigned int crash_limit;     /**< so many crashes within crash_window are FAILING; 0: 10 */
 	struct timeval crash_window;  /**< (60 s) */

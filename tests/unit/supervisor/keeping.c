@@ -176,6 +176,12 @@ TEST(a_process_that_is_not_ready_in_time_is_made_to_end)
 	close_supervisor();
 }
 
+static bool one_was_killed(void *argument)
+{
+	(void)argument;
+	return supervisor_stats().killed > 0 && notes.status == SIGKILL;
+}
+
 /* The dispatcher ends the channel of a worker that sends no HELLO. */
 TEST(a_process_whose_channel_has_ended_leaves_and_has_a_successor)
 {
@@ -185,10 +191,9 @@ TEST(a_process_whose_channel_has_ended_leaves_and_has_a_successor)
 	options.kill_timeout = (struct timeval){0, 50000};
 	open_supervisor();
 	ferry_dispatcher_set_timeouts(dispatcher, &second, &answer);
-	pump_until_count(&notes.ended, 1);
-	ck_assert_int_eq(notes.status, SIGKILL);
+	/* On a slow machine some get their SIGTERM before they ignore it. */
+	pump_until(one_was_killed, NULL);
 	ck_assert_uint_ge(notes.started, 2);
-	ck_assert_uint_ge(supervisor_stats().killed, 1);
 	ck_assert_ptr_nonnull(strstr(notes.log, "does not end: it is killed"));
 	close_supervisor();
 }

@@ -10,6 +10,27 @@
 
 #include "supervised.h"
 
+/* Opens a supervisor of processes that ignore SIGTERM, and waits until they do. */
+static void open_stubborn(unsigned int count)
+{
+	int ready[2];
+	char byte;
+	ck_assert_int_eq(pipe(ready), 0);
+	const struct ferry_supervisor_fd fd = {9, ready[1]};
+	use_script("trap '' TERM; echo >&9; exec sleep 1000 9>&-");
+	options.workers = count;
+	options.drain_timeout = (struct timeval){0, 50000};
+	options.kill_timeout = (struct timeval){0, 50000};
+	options.fds = &fd;
+	options.fd_count = 1;
+	open_plain_supervisor();
+	pump_until_count(&notes.started, count);
+	for (unsigned int i = 0; i < count; i++)
+		ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	close(ready[1]);
+}
+
 TEST(a_drain_lets_clients_finish)
 {
 	const char *const command[] = {worker_program, NULL};
@@ -37,12 +58,7 @@ TEST(a_drain_lets_clients_finish)
 
 TEST(one_that_does_not_drain_in_time_gets_sigterm_and_sigkill)
 {
-	use_script("trap '' TERM; exec sleep 1000");
-	options.workers = 2;
-	options.drain_timeout = (struct timeval){0, 50000};
-	options.kill_timeout = (struct timeval){0, 50000};
-	open_plain_supervisor();
-	pump_until_count(&notes.started, 2);
+	open_stubborn(2);
 	stop_supervisor(FERRY_SUPERVISOR_DRAIN);
 	ck_assert_int_eq(notes.status, SIGKILL);
 	ck_assert_uint_eq(supervisor_stats().killed, 2);
@@ -89,10 +105,7 @@ TEST(a_stop_before_the_first_start_starts_nothing)
 
 TEST(a_free_kills_all_at_once)
 {
-	use_script("trap '' TERM; exec sleep 1000");
-	options.workers = 8;
-	open_plain_supervisor();
-	pump_until_count(&notes.started, 8);
+	open_stubborn(8);
 	close_supervisor(); /* it looks for zombies */
 	ck_assert_uint_eq(notes.ended, 0);
 }
@@ -154,10 +167,8 @@ TEST(signals_are_handled_if_that_is_asked_for)
 
 TEST(each_signal_to_end_is_harder_than_the_one_before)
 {
-	use_script("trap '' TERM; exec sleep 1000");
-	open_plain_supervisor();
+	open_stubborn(1);
 	ck_assert_int_eq(ferry_supervisor_handle_signals(supervisor), 0);
-	pump_until_count(&notes.started, 1);
 	for (int i = 0; i < 3; i++) {
 		raise(i == 1 ? SIGINT : SIGTERM);
 		pump_turns(2);

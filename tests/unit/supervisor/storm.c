@@ -76,10 +76,11 @@ static bool all_are_done(void *argument)
 	return true;
 }
 
-static bool none_leaves(void *argument)
+/* A replacement may be under way. */
+static bool has_settled(void *argument)
 {
 	(void)argument;
-	return supervisor_stats().leaving == 0;
+	return supervisor_stats().ready == WORKERS && notes.started - notes.ended == WORKERS;
 }
 
 static struct timeval usec_time(long long usec)
@@ -114,8 +115,7 @@ TEST(no_unclaimed_connection_is_lost_in_a_storm)
 	event_free(replacer);
 	ending = true;
 	pump_until(all_are_done, NULL);
-	wait_until_ready(WORKERS);
-	pump_until(none_leaves, NULL);
+	pump_until(has_settled, NULL);
 	struct ferry_dispatcher_stats stats;
 	ferry_dispatcher_get_stats(dispatcher, &stats);
 	printf("connections %u\nserved %u\ncut %u\nkept %u\nexpired %u\nkills %u\nstarts %llu\n"
