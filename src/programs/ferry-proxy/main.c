@@ -112,9 +112,9 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
 	                                        ++proxy->checks > CLOSING_CHECKS)) {
 		proxy->state = DISMISSING;
 		clients_drop_readers(proxy->clients);
-		services_terminate(proxy->services);
 		if (waiting)
 			services_give_up(proxy->services);
+		services_terminate(proxy->services);
 	} else if (proxy->state == DISMISSING && !waiting && clients_count(proxy->clients) == 0 &&
 	           services_are_empty(proxy->services) && upgrade_is_settled(proxy->upgrade)) {
 		end_proxy(proxy, false);

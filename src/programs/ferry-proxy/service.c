@@ -116,20 +116,23 @@ void services_stop_listening(struct services *services)
 void services_start(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)
-		ferry_supervisor_set_workers(services->all[i].supervisor, services->all[i].conf->workers);
+		if (services->all[i].supervisor != NULL)
+			supervisor_start(services->all[i].supervisor);
 }
 
 void services_replace_workers(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)
-		ferry_supervisor_replace(services->all[i].supervisor);
+		if (services->all[i].supervisor != NULL)
+			supervisor_replace(services->all[i].supervisor);
 }
 
 void services_retire(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++) {
 		service_drain_guests(&services->all[i]);
-		ferry_supervisor_stop(services->all[i].supervisor, FERRY_SUPERVISOR_DRAIN);
+		if (services->all[i].supervisor != NULL)
+			supervisor_retire(services->all[i].supervisor);
 	}
 }
 
@@ -143,10 +146,8 @@ void services_terminate(struct services *services)
 {
 	services_dismiss_guests(services);
 	for (unsigned int i = 0; i < services->count; i++)
-		ferry_supervisor_stop(services->all[i].supervisor, services->terminated
-		                                                       ? FERRY_SUPERVISOR_KILL
-		                                                       : FERRY_SUPERVISOR_TERMINATE);
-	services->terminated = true;
+		if (services->all[i].supervisor != NULL)
+			supervisor_terminate(services->all[i].supervisor);
 }
 
 void services_give_up(struct services *services)
@@ -157,11 +158,9 @@ void services_give_up(struct services *services)
 
 bool services_are_empty(const struct services *services)
 {
-	struct ferry_supervisor_stats stats;
 	for (unsigned int i = 0; i < services->count; i++)
-		if (services->all[i].members != NULL ||
-		    (ferry_supervisor_get_stats(services->all[i].supervisor, &stats) == 0 &&
-		     stats.state != FERRY_SUPERVISOR_STOPPED))
+		if (services->all[i].members != NULL || (services->all[i].supervisor != NULL &&
+		                                         !supervisor_is_empty(services->all[i].supervisor)))
 			return false;
 	return true;
 }

@@ -7,37 +7,49 @@
 
 #include <ferry/ferry.h>
 
+static void fill_stats(const struct member *member, struct worker_snapshot *out)
+{
+	struct ferry_dispatcher_stats stats;
+	if (member->worker == NULL || ferry_dispatcher_worker_get_stats(member->worker, &stats) < 0)
+		return;
+	service_add_stats(&out->stats, &stats);
+	out->stats.outstanding = stats.outstanding;
+	out->stats.unclaimed = stats.unclaimed;
+	out->stats.credits = stats.credits;
+	out->stats.workers = stats.workers;
+}
+
 static void fill_place(const struct service *service, unsigned int place,
                        struct worker_snapshot *out)
 {
-	struct ferry_supervisor_place_info info = {.pid = 0};
-	ferry_supervisor_get_place(service->supervisor, place, &info);
+	const struct worker_process *process = supervisor_at(service->supervisor, place);
+	unsigned long starts = supervisor_starts(service->supervisor, place);
 	*out = (struct worker_snapshot){.state = WORKER_WAITING,
 	                                .is_own = true,
-	                                .restarts = info.starts > 0 ? info.starts - 1 : 0,
-	                                .pid = info.pid,
-	                                .started = info.started,
-	                                .stats = info.stats};
-	if (info.worker != NULL)
-		out->state = info.state == FERRY_SUPERVISOR_READY ? WORKER_READY : WORKER_STARTING;
-}
-
-static bool has_its_place(const struct member *member)
-{
-	struct ferry_supervisor_worker_info info;
-	return ferry_supervisor_worker_get_info(member->process, &info) == 0 && info.has_place;
+	                                .restarts = starts > 0 ? starts - 1 : 0,
+	                                .stats = service->pasts[place].stats};
+	if (process == NULL)
+		return;
+	out->pid = process->pid;
+	out->started = process->started;
+	out->state = process->state == WORKER_PROCESS_READY ? WORKER_READY : WORKER_STARTING;
+	fill_stats(process->owner, out);
 }
 
 static void fill_member(const struct member *member, struct worker_snapshot *out)
 {
-	struct ferry_supervisor_worker_info info;
 	*out = (struct worker_snapshot){
 	    .pid = member->pid, .is_own = member->process != NULL, .started = member->started};
 	out->state = member->ready ? WORKER_READY : WORKER_STARTING;
-	if (ferry_supervisor_worker_get_info(member->process, &info) == 0 &&
-	    info.state == FERRY_SUPERVISOR_LEAVING)
+	if (member->process != NULL && member->process->state == WORKER_PROCESS_LEAVING)
 		out->state = WORKER_DRAINING;
-	ferry_dispatcher_worker_get_stats(member_worker(member), &out->stats);
+	fill_stats(member, out);
+}
+
+static bool has_its_place(const struct member *member)
+{
+	return member->process != NULL &&
+	       supervisor_at(member->service->supervisor, member->process->place) == member->process;
 }
 
 /* The name of a worker. One block of memory has all workers, and then all names. */

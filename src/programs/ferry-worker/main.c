@@ -185,7 +185,7 @@ static int run_worker(struct worker *worker, const struct channels_options *opti
 	struct event_base *base = worker->connections.base;
 	int status = channels_new(&worker->channels, base, options, &callbacks, worker);
 	if (status < 0) {
-		program_log("no channel to a proxy: %s", strerror(-status));
+		program_log("--channel %d: %s", options->fd, strerror(-status));
 		return EXIT_FAILURE;
 	}
 	struct program_signals signals = {0};
@@ -214,12 +214,11 @@ static int run_loop(struct worker *worker, const struct channels_options *option
 }
 
 static const char usage[] =
-    "usage: ferry-worker [--socket PATH] [--root DIR] [options]\n"
+    "usage: ferry-worker --channel FD | --socket PATH [--root DIR] [options]\n"
     "Serves the files below a directory to the clients that ferry-proxy hands over.\n"
     "\n"
-    "  --socket PATH           the unix socket of a proxy; retries until it can connect. Without "
-    "it,\n"
-    "                          a proxy has to start the worker\n"
+    "  --channel FD            the inherited socket to the proxy that has started this worker\n"
+    "  --socket PATH           the unix socket of a proxy; retries until it can connect\n"
     "  --root DIR              the directory to serve (the current one)\n"
     "  --idle-timeout SECONDS  end a connection after this time without a byte (30)\n"
     "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
@@ -237,7 +236,7 @@ static const char usage[] =
     "\n"
     "SIGTERM and SIGINT: the worker finishes the answers that have begun, and ends. A second "
     "signal\n"
-    "ends it at once. When the proxy drains a worker without --socket, or has ended, the worker "
+    "ends it at once. When the proxy drains a worker with --channel, or has ended, the worker "
     "serves\n"
     "its clients with \"Connection: close\" in every answer, and ends with the last of them.\n"
     "\n"
@@ -274,10 +273,23 @@ static bool read_limit(const char *name, const char *text, unsigned long most, s
 	return true;
 }
 
+static bool read_channel(const char *text, int *fd)
+{
+	unsigned long number;
+	if (!program_number(text, 1048576, &number) || fcntl((int)number, F_GETFD) < 0) {
+		program_log("--channel takes an open descriptor, not '%s'", text);
+		return false;
+	}
+	*fd = (int)number;
+	return true;
+}
+
 /* False: the option is wrong, and a message has been printed. */
 static bool read_option(int option, struct worker *worker, struct options *options)
 {
 	switch (option) {
+	case 'c':
+		return read_channel(optarg, &options->channels.fd);
 	case 's':
 		options->channels.socket_path = optarg;
 		return true;
@@ -313,11 +325,22 @@ static bool read_option(int option, struct worker *worker, struct options *optio
 	}
 }
 
+static bool check_options(const struct options *options)
+{
+	bool channel = options->channels.fd >= 0, socket = options->channels.socket_path != NULL;
+	if (channel && socket)
+		program_log("--channel and --socket exclude each other");
+	else if (!channel && !socket)
+		program_log("--socket is missing; see --help");
+	return channel != socket;
+}
+
 /* 0: run the worker. 2: wrong usage, a message has been printed. -1: --help or --version was answered. */
 static int read_worker_options(int argc, char **argv, struct worker *worker,
                                struct options *options)
 {
-	static const struct option table[] = {{"socket", required_argument, NULL, 's'},
+	static const struct option table[] = {{"channel", required_argument, NULL, 'c'},
+	                                      {"socket", required_argument, NULL, 's'},
 	                                      {"root", required_argument, NULL, 'r'},
 	                                      {"idle-timeout", required_argument, NULL, 'i'},
 	                                      {"head-timeout", required_argument, NULL, 't'},
@@ -347,11 +370,7 @@ static int read_worker_options(int argc, char **argv, struct worker *worker,
 		program_log("'%s' is one argument too many", argv[optind]);
 		fine = false;
 	}
-	if (options->channels.socket_path == NULL && getenv("FERRY_WORKER") == NULL) {
-		program_log("--socket is missing; see --help");
-		fine = false;
-	}
-	return fine ? 0 : 2;
+	return fine && check_options(options) ? 0 : 2;
 }
 
 static int open_root(const char *path)
@@ -412,7 +431,7 @@ int main(int argc, char **argv)
 	                                               .give_back = give_back,
 	                                               .ended = client_ended},
 	                               .claim_log = -1};
-	static struct options options = {.root = "."};
+	static struct options options = {.root = ".", .channels = {.fd = -1}};
 	static struct access_log access = {.fd = -1};
 	int status = read_worker_options(argc, argv, &worker, &options);
 	if (status != 0)
@@ -428,6 +447,8 @@ int main(int argc, char **argv)
 		/* A client needs two: its socket, and the file in its stream. */
 		options.channels.credits = fds > SPARE_FDS + 2 ? (unsigned int)(fds - SPARE_FDS) / 2 : 1;
 		program_print_ferry_log();
+		if (options.channels.fd >= 0)
+			fcntl(options.channels.fd, F_SETFD, FD_CLOEXEC);
 		status = run_loop(&worker, &options.channels);
 	}
 	access_log_close(&access);
