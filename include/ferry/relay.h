@@ -204,7 +204,8 @@ FERRY_EXPORT void ferry_relay_free(struct ferry_relay *relay);
 
 /**
  * Ends both connections when all is sent that was read so far. Nothing more is read. relay_ended follows, with the reason 0.
- * Without a server the client's connection ends at once.
+ * Without a server the client's connection ends at once. In a filter: after the bytes of this read have passed, with
+ * the descriptors in front of them.
  *
  * @param relay the relay
  * @retval 0 done, also when called again

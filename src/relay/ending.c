@@ -259,8 +259,12 @@ void relay_abort(struct ferry_relay *relay, enum ferry_relay_side side, int reas
 
 void relay_close(struct ferry_relay *relay)
 {
-	if (relay->closing)
+	if (relay->closing || relay->close_behind != NULL)
 		return;
+	if (relay->filtering != NULL) {
+		relay->close_behind = relay->filtering;
+		return;
+	}
 	note_reason(relay, FERRY_RELAY_CLIENT, 0);
 	relay->closing = true;
 	relay_note_closing(relay);

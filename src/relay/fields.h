@@ -54,6 +54,10 @@ struct ferry_relay {
 	void *context;
 	struct relay_end ends[2];
 	struct evbuffer *filtered; /* for filter_bytes; NULL without one */
+	struct relay_end
+	    *filtering; /* the end from which a filter looks at something; NULL: none runs */
+	struct relay_end *
+	    close_behind; /* the owner has closed it in that filter: the bytes of this read pass first */
 	bool freed;
 	bool closing;  /* the owner ends it */
 	bool notified; /* relay_ended has run */

@@ -34,7 +34,9 @@ static void filter_bytes(struct relay_end *from, struct evbuffer *input)
 		relay_abort(relay, from->side, -ENOMEM);
 		return;
 	}
+	relay->filtering = from;
 	int status = relay->callbacks->filter_bytes(relay, from->side, relay->filtered, relay->context);
+	relay->filtering = NULL;
 	if (relay->freed)
 		return;
 	if (status == 0 && !relay->closing) {
@@ -44,6 +46,17 @@ static void filter_bytes(struct relay_end *from, struct evbuffer *input)
 	evbuffer_drain(relay->filtered, evbuffer_get_length(relay->filtered));
 	if (status < 0)
 		relay_abort(relay, from->side, status);
+}
+
+/* A filter of this read has called ferry_relay_close(). What the descriptors travel with is passed on by now. */
+static void close_behind(struct relay_end *from)
+{
+	struct ferry_relay *relay = from->relay;
+
+	if (relay->freed || relay->close_behind != from)
+		return;
+	relay->close_behind = NULL;
+	relay_close(relay);
 }
 
 static void on_data(struct ferry_transport *transport, struct evbuffer *input, void *context)
@@ -58,6 +71,7 @@ static void on_data(struct ferry_transport *transport, struct evbuffer *input, v
 		filter_bytes(from, input);
 	else
 		pass_bytes(from, input);
+	close_behind(from);
 }
 
 /* ---- descriptors ---- */
@@ -84,8 +98,11 @@ static void on_fd(struct ferry_transport *transport, int fd, void *context)
 	(void)transport;
 
 	from->flow.fds_received++;
-	if (relay->callbacks->filter_fd != NULL && !from->muted)
+	if (relay->callbacks->filter_fd != NULL && !from->muted) {
+		relay->filtering = from;
 		status = relay->callbacks->filter_fd(relay, from->side, &fd, relay->context);
+		relay->filtering = NULL;
+	}
 	if (status == 0 && fd >= 0 && !relay->freed && !relay->closing && !from->muted) {
 		pass_fd(from, fd);
 		return;

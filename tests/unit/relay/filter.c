@@ -94,6 +94,38 @@ TEST(a_filter_ends_the_relay)
 	close_relay();
 }
 
+static int close_on_bytes(struct ferry_relay *which, enum ferry_relay_side from,
+                          struct evbuffer *bytes, void *context)
+{
+	(void)from, (void)bytes, (void)context;
+	ck_assert_int_eq(ferry_relay_close(which), 0);
+	return 0;
+}
+
+static int close_on_fd(struct ferry_relay *which, enum ferry_relay_side from, int *fd,
+                       void *context)
+{
+	(void)from, (void)fd, (void)context;
+	ck_assert_int_eq(ferry_relay_close(which), 0);
+	return 0;
+}
+
+/* _i: the filter of bytes closes the relay, that of descriptors, both */
+LOOP_TEST(the_bytes_at_which_a_filter_closes_are_passed_on, 3)
+{
+	static const struct ferry_relay_callbacks closing[] = {
+	    {.filter_bytes = close_on_bytes, .relay_ended = note_relay_ended},
+	    {.filter_fd = close_on_fd, .relay_ended = note_relay_ended},
+	    {.filter_bytes = close_on_bytes, .filter_fd = close_on_fd, .relay_ended = note_relay_ended},
+	};
+	open_relay(PAIR_UNIX, PAIR_UNIX, &closing[_i]);
+	put(0, "q", make_marked_fd(9));
+	expect_byte(1, 'q', 9, 0);
+	expect_relay_end(FERRY_RELAY_CLIENT, 0);
+	expect_end_of_file(FERRY_RELAY_SERVER);
+	close_relay();
+}
+
 /* A descriptor whose byte is dropped travels with the next one that passes. */
 TEST(a_descriptor_stays_behind_bytes_that_were_replaced)
 {
