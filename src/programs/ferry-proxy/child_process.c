@@ -33,7 +33,7 @@ static int set_attributes(posix_spawnattr_t *attributes, bool own_group)
 	return error;
 }
 
-static int spawn_with_fd(pid_t *out, char *const argv[], int fd, bool own_group)
+static int spawn_with_fds(pid_t *out, char *const argv[], int fd, int memory, bool own_group)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
@@ -50,6 +50,8 @@ static int spawn_with_fd(pid_t *out, char *const argv[], int fd, bool own_group)
 		error = posix_spawn_file_actions_adddup2(&actions, fd, CHILD_PROCESS_FD);
 	if (error == 0 && error_output != STDERR_FILENO)
 		error = posix_spawn_file_actions_adddup2(&actions, error_output, STDERR_FILENO);
+	if (error == 0 && memory >= 0)
+		error = posix_spawn_file_actions_adddup2(&actions, memory, CHILD_PROCESS_MEMORY_FD);
 	if (error == 0)
 		error = set_attributes(&attributes, own_group);
 	if (error == 0)
@@ -59,9 +61,9 @@ static int spawn_with_fd(pid_t *out, char *const argv[], int fd, bool own_group)
 	return error;
 }
 
-int child_process_start(pid_t *out, char *const argv[], int fd, bool own_group)
+int child_process_start(pid_t *out, char *const argv[], int fd, int memory, bool own_group)
 {
-	return -spawn_with_fd(out, argv, fd, own_group);
+	return -spawn_with_fds(out, argv, fd, memory, own_group);
 }
 
 bool child_process_has_ended(pid_t pid, int *status)

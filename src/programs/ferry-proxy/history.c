@@ -27,7 +27,9 @@ void history_add(struct history *history, const struct snapshot *snapshot)
 	sample.values[HISTORY_MEMORY] = memory_of(snapshot->pid);
 	for (size_t i = 0; i < snapshot->service_count; i++) {
 		const struct service_snapshot *service = &snapshot->services[i];
-		sample.values[HISTORY_REQUESTS] += service->stats.accepted;
+		sample.values[HISTORY_REQUESTS] += service->has_answers
+		                                       ? answer_sums_count(&service->answers, 0, 999)
+		                                       : service->stats.accepted;
 		sample.values[HISTORY_HANDOFFS] += service->stats.sent;
 		sample.values[HISTORY_CLAIMS] += service->stats.claimed;
 		sample.values[HISTORY_RETRIES] += service->stats.retried;

@@ -11,7 +11,7 @@ struct snapshot;
 enum { HISTORY_SECONDS = 2, HISTORY_SAMPLES = 150 };
 
 enum history_series {
-	HISTORY_REQUESTS, /* heads that were routed to a service */
+	HISTORY_REQUESTS, /* answers; of workers that others start, connections handed to them */
 	HISTORY_HANDOFFS, /* attempts */
 	HISTORY_CLAIMS,
 	HISTORY_RETRIES,

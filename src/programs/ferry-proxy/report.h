@@ -10,6 +10,8 @@
 
 #include <ferry/dispatcher.h>
 
+#include "programs/shared/answer_counters.h"
+
 struct evbuffer;
 struct history;
 
@@ -40,6 +42,8 @@ struct service_snapshot {
 	const char *choice; /* "least" … */
 	uint64_t queue_limit;
 	bool is_full;
+	bool has_answers;           /* the proxy starts its workers, which count their answers */
+	struct answer_sums answers; /* 0 without */
 	struct ferry_dispatcher_stats stats; /* ferry_dispatcher_get_stats() */
 	const struct worker_snapshot *workers;
 	size_t worker_count;

@@ -6,54 +6,82 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* The counters of the dispatcher, for a service and for each of its workers. */
-static const struct {
+/* A metric whose value is a number in a structure. */
+struct metric {
 	const char *name;
 	const char *type;
 	const char *help;
 	size_t offset;
-	bool of_worker;
-} counters[] = {
-    {"handoffs_accepted_total", "counter", "Handoffs given to the dispatcher.",
-     offsetof(struct ferry_dispatcher_stats, accepted), false},
-    {"handoffs_sent_total", "counter", "Attempts: handoffs written to a worker's channel.",
-     offsetof(struct ferry_dispatcher_stats, sent), true},
-    {"handoffs_claimed_total", "counter", "Handoffs that a worker claimed.",
-     offsetof(struct ferry_dispatcher_stats, claimed), true},
-    {"handoffs_done_total", "counter", "Handoffs served to their end.",
-     offsetof(struct ferry_dispatcher_stats, done), true},
-    {"handoffs_returned_total", "counter", "Handoffs that a worker returned between two requests.",
-     offsetof(struct ferry_dispatcher_stats, returned), true},
-    {"handoffs_rejected_total", "counter", "Handoffs that a worker refused.",
-     offsetof(struct ferry_dispatcher_stats, rejected), true},
-    {"handoffs_expired_total", "counter", "Handoffs that no worker claimed in time.",
-     offsetof(struct ferry_dispatcher_stats, expired), true},
-    {"handoffs_kept_total", "counter", "Handoffs claimed by a worker whose channel ended.",
-     offsetof(struct ferry_dispatcher_stats, kept), true},
-    {"handoffs_lost_total", "counter", "Failed attempts: the descriptor did not arrive.",
-     offsetof(struct ferry_dispatcher_stats, lost), true},
-    {"handoffs_fenced_total", "counter", "Failed attempts: the channel ended before the claim.",
-     offsetof(struct ferry_dispatcher_stats, fenced), true},
-    {"handoffs_retried_total", "counter", "Attempts after the first one of a handoff.",
-     offsetof(struct ferry_dispatcher_stats, retried), true},
-    {"answers_stale_total", "counter", "Answers about a handoff that is not with that worker.",
-     offsetof(struct ferry_dispatcher_stats, stale), true},
-    {"messages_malformed_total", "counter", "Messages in a wrong format.",
-     offsetof(struct ferry_dispatcher_stats, malformed), true},
-    {"channels_lost_total", "counter", "Channels to workers that have ended.",
-     offsetof(struct ferry_dispatcher_stats, workers_lost), true},
-    {"queue_length", "gauge", "Handoffs that wait for a worker.",
-     offsetof(struct ferry_dispatcher_stats, queued), false},
-    {"queue_length_max", "gauge", "The most handoffs that have waited at once.",
-     offsetof(struct ferry_dispatcher_stats, queued_max), false},
-    {"handoffs_outstanding", "gauge", "Handoffs with a worker, without their outcome.",
-     offsetof(struct ferry_dispatcher_stats, outstanding), true},
-    {"handoffs_unclaimed", "gauge", "Outstanding handoffs that no worker has claimed.",
-     offsetof(struct ferry_dispatcher_stats, unclaimed), true},
-    {"credits", "gauge", "The number of handoffs that a worker takes at once.",
-     offsetof(struct ferry_dispatcher_stats, credits), true},
-    {"workers", "gauge", "Workers with a channel.",
-     offsetof(struct ferry_dispatcher_stats, workers), false},
+	bool of_worker; /* of a service: each of its workers has it, too */
+};
+
+#define PROXY(name, type, member, help)                            \
+	{                                                              \
+		name, type, help, offsetof(struct snapshot, member), false \
+	}
+
+static const struct metric proxy_metrics[] = {
+    PROXY("upgrades_total", "counter", upgrades, "Proxies that have taken over before this one."),
+    PROXY("clients", "gauge", clients, "Clients that are not handed over yet."),
+    PROXY("clients_max", "gauge", clients_max, "The limit of these."),
+    PROXY("clients_accepted_total", "counter", clients_accepted, "Clients that have connected."),
+    PROXY("clients_gone_total", "counter", clients_gone,
+          "Clients that ended before their head did."),
+    PROXY("idle", "gauge", idle, "Clients between two requests, that no worker has."),
+    PROXY("idle_woken_total", "counter", idle_woken, "Idle clients that sent their next request."),
+    PROXY("idle_ended_total", "counter", idle_ended, "Idle clients that ended."),
+    PROXY("idle_expired_total", "counter", idle_expired,
+          "Idle clients closed after their timeout."),
+    PROXY("idle_evicted_total", "counter", idle_evicted, "Idle clients closed in a shortage."),
+    PROXY("waiting", "gauge", waiting,
+          "Clients with their next request that wait for room in a queue."),
+};
+
+#define STATS(name, type, member, of_worker, help)                                   \
+	{                                                                                \
+		name, type, help, offsetof(struct ferry_dispatcher_stats, member), of_worker \
+	}
+
+/* The counters of a service's dispatcher. */
+static const struct metric stats_metrics[] = {
+    STATS("handoffs_accepted_total", "counter", accepted, false,
+          "Handoffs given to the dispatcher."),
+    STATS("handoffs_sent_total", "counter", sent, true,
+          "Attempts: handoffs written to a worker's channel."),
+    STATS("handoffs_claimed_total", "counter", claimed, true, "Handoffs that a worker claimed."),
+    STATS("handoffs_done_total", "counter", done, true, "Handoffs served to their end."),
+    STATS("handoffs_returned_total", "counter", returned, true,
+          "Handoffs that a worker returned between two requests."),
+    STATS("handoffs_rejected_total", "counter", rejected, true, "Handoffs that a worker refused."),
+    STATS("handoffs_expired_total", "counter", expired, true,
+          "Handoffs that no worker claimed in time."),
+    STATS("handoffs_kept_total", "counter", kept, true,
+          "Handoffs claimed by a worker whose channel ended."),
+    STATS("handoffs_lost_total", "counter", lost, true,
+          "Failed attempts: the descriptor did not arrive."),
+    STATS("handoffs_fenced_total", "counter", fenced, true,
+          "Failed attempts: the channel ended before the claim."),
+    STATS("handoffs_retried_total", "counter", retried, true,
+          "Attempts after the first one of a handoff."),
+    STATS("answers_stale_total", "counter", stale, true,
+          "Answers about a handoff that is not with that worker."),
+    STATS("messages_malformed_total", "counter", malformed, true, "Messages in a wrong format."),
+    STATS("channels_lost_total", "counter", workers_lost, true,
+          "Channels to workers that have ended."),
+    STATS("queue_length", "gauge", queued, false, "Handoffs that wait for a worker."),
+    STATS("queue_length_max", "gauge", queued_max, false,
+          "The most handoffs that have waited at once."),
+    STATS("handoffs_outstanding", "gauge", outstanding, true,
+          "Handoffs with a worker, without their outcome."),
+    STATS("handoffs_unclaimed", "gauge", unclaimed, true,
+          "Outstanding handoffs that no worker has claimed."),
+    STATS("credits", "gauge", credits, true, "The number of handoffs that a worker takes at once."),
+    STATS("workers", "gauge", workers, false, "Workers with a channel."),
+};
+
+enum {
+	PROXY_METRICS = sizeof(proxy_metrics) / sizeof(proxy_metrics[0]),
+	STATS_METRICS = sizeof(stats_metrics) / sizeof(stats_metrics[0])
 };
 
 static void begin_metric(struct text *text, const char *part, const char *name, const char *type,
@@ -96,13 +124,6 @@ static void begin_worker_sample(struct text *text, const char *name,
 	add_label(text, "worker", worker->name);
 }
 
-static void add_single(struct text *text, const char *name, const char *type, const char *help,
-                       uint64_t value)
-{
-	begin_metric(text, "proxy", name, type, help);
-	text_add(text, "ferry_proxy_%s %" PRIu64 "\n", name, value);
-}
-
 static void add_proxy_metrics(struct text *text, const struct snapshot *snapshot)
 {
 	begin_metric(text, "proxy", "info", "gauge", "The version that runs.");
@@ -113,29 +134,14 @@ static void add_proxy_metrics(struct text *text, const struct snapshot *snapshot
 	             "When the proxy started, since 1970.");
 	text_add(text, "ferry_proxy_start_time_seconds %lld.%06ld\n",
 	         (long long)snapshot->started.tv_sec, (long)snapshot->started.tv_usec);
-	add_single(text, "serving", "gauge", "Whether it takes clients.",
-	           snapshot->not_serving == NULL ? 1 : 0);
-	add_single(text, "upgrades_total", "counter", "Proxies that have taken over before this one.",
-	           snapshot->upgrades);
-	add_single(text, "clients", "gauge", "Clients that are not handed over yet.",
-	           snapshot->clients);
-	add_single(text, "clients_max", "gauge", "The limit of these.", snapshot->clients_max);
-	add_single(text, "clients_accepted_total", "counter", "Clients that have connected.",
-	           snapshot->clients_accepted);
-	add_single(text, "clients_gone_total", "counter", "Clients that ended before their head did.",
-	           snapshot->clients_gone);
-	add_single(text, "idle", "gauge", "Clients between two requests, that no worker has.",
-	           snapshot->idle);
-	add_single(text, "idle_woken_total", "counter", "Idle clients that sent their next request.",
-	           snapshot->idle_woken);
-	add_single(text, "idle_ended_total", "counter", "Idle clients that ended.",
-	           snapshot->idle_ended);
-	add_single(text, "idle_expired_total", "counter", "Idle clients closed after their timeout.",
-	           snapshot->idle_expired);
-	add_single(text, "idle_evicted_total", "counter", "Idle clients closed in a shortage.",
-	           snapshot->idle_evicted);
-	add_single(text, "waiting", "gauge",
-	           "Clients with their next request that wait for room in a queue.", snapshot->waiting);
+	begin_metric(text, "proxy", "serving", "gauge", "Whether it takes clients.");
+	text_add(text, "ferry_proxy_serving %d\n", snapshot->not_serving == NULL);
+	for (size_t i = 0; i < PROXY_METRICS; i++) {
+		const struct metric *metric = &proxy_metrics[i];
+		begin_metric(text, "proxy", metric->name, metric->type, metric->help);
+		text_add(text, "ferry_proxy_%s %" PRIu64 "\n", metric->name,
+		         report_number_at(snapshot, metric->offset));
+	}
 	begin_metric(text, "proxy", "refusals_total", "counter",
 	             "Clients that the proxy answered itself.");
 	for (size_t i = 0; i < REFUSAL_REASONS; i++)
@@ -146,11 +152,12 @@ static void add_proxy_metrics(struct text *text, const struct snapshot *snapshot
 
 static void add_service_metrics(struct text *text, const struct snapshot *snapshot)
 {
-	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
-		begin_metric(text, "service", counters[i].name, counters[i].type, counters[i].help);
+	for (size_t i = 0; i < STATS_METRICS; i++) {
+		const struct metric *metric = &stats_metrics[i];
+		begin_metric(text, "service", metric->name, metric->type, metric->help);
 		for (size_t j = 0; j < snapshot->service_count; j++)
-			add_service_sample(text, counters[i].name, &snapshot->services[j],
-			                   report_number_at(&snapshot->services[j].stats, counters[i].offset));
+			add_service_sample(text, metric->name, &snapshot->services[j],
+			                   report_number_at(&snapshot->services[j].stats, metric->offset));
 	}
 	begin_metric(text, "service", "queue_limit", "gauge", "The number of handoffs that may wait.");
 	for (size_t j = 0; j < snapshot->service_count; j++)
@@ -160,6 +167,74 @@ static void add_service_metrics(struct text *text, const struct snapshot *snapsh
 	for (size_t j = 0; j < snapshot->service_count; j++)
 		add_service_sample(text, "queue_full", &snapshot->services[j],
 		                   snapshot->services[j].is_full ? 1 : 0);
+}
+
+static void begin_service_sample(struct text *text, const char *name,
+                                 const struct service_snapshot *service)
+{
+	text_add(text, "ferry_service_%s{", name);
+	add_label(text, "service", service->name);
+}
+
+/* Buckets count up; the last one has all answers. */
+static void add_durations(struct text *text, const struct service_snapshot *service)
+{
+	uint64_t count = 0;
+	for (unsigned int i = 0; i < ANSWER_BUCKETS; i++) {
+		count += service->answers.buckets[i];
+		begin_service_sample(text, "answer_duration_seconds_bucket", service);
+		if (i < ANSWER_BUCKETS - 1)
+			text_add(text, ",le=\"%g\"} %" PRIu64 "\n", answer_bounds[i] / 1e6, count);
+		else
+			text_add(text, ",le=\"+Inf\"} %" PRIu64 "\n", count);
+	}
+	begin_service_sample(text, "answer_duration_seconds_sum", service);
+	text_add(text, "} %" PRIu64 ".%06" PRIu64 "\n", service->answers.microseconds / 1000000,
+	         service->answers.microseconds % 1000000);
+	begin_service_sample(text, "answer_duration_seconds_count", service);
+	text_add(text, "} %" PRIu64 "\n", count);
+}
+
+static void add_statuses(struct text *text, const struct service_snapshot *service)
+{
+	for (unsigned int i = 0; i < ANSWER_STATUSES; i++) {
+		if (service->answers.statuses[i] == 0)
+			continue;
+		begin_service_sample(text, "answers_total", service);
+		if (answer_statuses[i] != 0)
+			text_add(text, ",code=\"%u\"", answer_statuses[i]);
+		else
+			text_add(text, ",code=\"other\"");
+		text_add(text, "} %" PRIu64 "\n", service->answers.statuses[i]);
+	}
+}
+
+static void add_bytes(struct text *text, const struct service_snapshot *service)
+{
+	add_service_sample(text, "answer_bytes_total", service, service->answers.bytes);
+}
+
+/* The answers of the workers that the proxy starts. */
+static void add_answer_metrics(struct text *text, const struct snapshot *snapshot)
+{
+	static const struct {
+		const char *name;
+		const char *type;
+		const char *help;
+		void (*add)(struct text *text, const struct service_snapshot *service);
+	} metrics[] = {
+	    {"answers_total", "counter", "Answers of workers, by their status.", add_statuses},
+	    {"answer_bytes_total", "counter", "Bytes of answers, heads included.", add_bytes},
+	    {"answer_duration_seconds", "histogram",
+	     "From the complete head of a request to the last byte of its answer in the kernel.",
+	     add_durations},
+	};
+	for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
+		begin_metric(text, "service", metrics[i].name, metrics[i].type, metrics[i].help);
+		for (size_t j = 0; j < snapshot->service_count; j++)
+			if (snapshot->services[j].has_answers)
+				metrics[i].add(text, &snapshot->services[j]);
+	}
 }
 
 typedef void (*worker_fn)(struct text *text, const struct service_snapshot *service,
@@ -200,21 +275,25 @@ static void add_states(struct text *text, const struct service_snapshot *service
 	}
 }
 
-static void add_worker_metrics(struct text *text, const struct snapshot *snapshot)
+static void add_worker_metric(struct text *text, const struct snapshot *snapshot,
+                              const struct metric *metric)
 {
-	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
-		if (!counters[i].of_worker)
-			continue;
-		begin_metric(text, "worker", counters[i].name, counters[i].type, counters[i].help);
-		for (size_t j = 0; j < snapshot->service_count; j++) {
-			const struct service_snapshot *service = &snapshot->services[j];
-			for (size_t k = 0; k < service->worker_count; k++) {
-				begin_worker_sample(text, counters[i].name, service, &service->workers[k]);
-				text_add(text, "} %" PRIu64 "\n",
-				         report_number_at(&service->workers[k].stats, counters[i].offset));
-			}
+	begin_metric(text, "worker", metric->name, metric->type, metric->help);
+	for (size_t i = 0; i < snapshot->service_count; i++) {
+		const struct service_snapshot *service = &snapshot->services[i];
+		for (size_t j = 0; j < service->worker_count; j++) {
+			begin_worker_sample(text, metric->name, service, &service->workers[j]);
+			text_add(text, "} %" PRIu64 "\n",
+			         report_number_at(&service->workers[j].stats, metric->offset));
 		}
 	}
+}
+
+static void add_worker_metrics(struct text *text, const struct snapshot *snapshot)
+{
+	for (size_t i = 0; i < STATS_METRICS; i++)
+		if (stats_metrics[i].of_worker)
+			add_worker_metric(text, snapshot, &stats_metrics[i]);
 	begin_metric(text, "worker", "restarts_total", "counter", "Processes started after the first.");
 	for_each_worker(text, snapshot, add_restarts);
 	begin_metric(text, "worker", "start_time_seconds", "gauge",
@@ -229,6 +308,7 @@ int report_add_metrics(struct evbuffer *out, const struct snapshot *snapshot)
 	struct text text = {.out = out};
 	add_proxy_metrics(&text, snapshot);
 	add_service_metrics(&text, snapshot);
+	add_answer_metrics(&text, snapshot);
 	add_worker_metrics(&text, snapshot);
 	return text.failed ? -ENOMEM : 0;
 }

@@ -116,7 +116,12 @@ static void add_service_figures(struct text *text, const struct service_snapshot
 	         service->is_full ? " class=\"bad\"" : "", stats->queued, service->queue_limit,
 	         service->is_full ? ", full" : "");
 	page_add_figure(text, "Most queued", stats->queued_max);
-	page_add_figure(text, "Requests", stats->accepted);
+	page_add_figure(text, "Connections", stats->accepted);
+	if (service->has_answers) {
+		page_add_figure(text, "Answers", answer_sums_count(&service->answers, 0, 999));
+		page_add_figure(text, "Answers 4xx", answer_sums_count(&service->answers, 400, 499));
+		page_add_figure(text, "Answers 5xx", answer_sums_count(&service->answers, 500, 599));
+	}
 	page_add_figure(text, "Outstanding", stats->outstanding);
 	page_add_figure(text, "Handed over", stats->claimed);
 	page_add_figure(text, "Done", stats->done);

@@ -186,6 +186,7 @@ int services_new(struct services **out, struct event_base *base, const struct co
 	for (unsigned int i = 0; i < services->count; i++) {
 		services->all[i].services = services;
 		services->all[i].conf = &conf->services[i];
+		services->all[i].answers_fd = -1;
 		if (status == 0)
 			status = service_init(&services->all[i]);
 	}

@@ -41,7 +41,9 @@ struct service {
 	struct past *pasts; /* one for each place of the supervisor */
 	char **argv;
 	bool full;
-	unsigned long guests; /* the number of guests so far */
+	struct answer_counters *answers; /* of the processes; NULL: none */
+	int answers_fd;                  /* or -1 */
+	unsigned long guests;            /* the number of guests so far */
 	struct worker_snapshot *snapshots;
 };
 

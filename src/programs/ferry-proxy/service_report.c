@@ -105,7 +105,10 @@ void services_fill(struct services *services, struct snapshot *snapshot)
 		    .choice = conf_choice_name(service->conf->choice),
 		    .queue_limit = services->conf->queue,
 		    .is_full = ferry_dispatcher_is_full(service->dispatcher),
+		    .has_answers = service->answers != NULL,
 		};
+		if (service->answers != NULL)
+			answer_counters_read(service->answers, &out->answers);
 		ferry_dispatcher_get_stats(service->dispatcher, &out->stats);
 		fill_workers(service, out);
 	}

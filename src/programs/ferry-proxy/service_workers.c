@@ -6,6 +6,7 @@
 #include "programs/shared/socket_transport.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -318,7 +319,7 @@ void service_give_up(struct service *service)
 static int make_worker_argv(struct service *service)
 {
 	const struct services_options *options = &service->services->options;
-	static char channel[16], keep[16], size[16], fields[16];
+	static char channel[16], counters[16], keep[16], size[16], fields[16];
 	size_t extra = 0, count = 0;
 	while (options->worker_argv[extra] != NULL)
 		extra++;
@@ -326,13 +327,16 @@ static int make_worker_argv(struct service *service)
 	snprintf(keep, sizeof(keep), "%u", service->services->conf->keep);
 	snprintf(size, sizeof(size), "%u", service->services->conf->head_size);
 	snprintf(fields, sizeof(fields), "%u", service->services->conf->head_fields);
-	service->argv = calloc(extra + 12, sizeof(*service->argv));
+	snprintf(counters, sizeof(counters), "%d", CHILD_PROCESS_MEMORY_FD);
+	service->argv = calloc(extra + 14, sizeof(*service->argv));
 	if (service->argv == NULL)
 		return -ENOMEM;
 	/* posix_spawn(3) does not write to the arguments, although their type is not const. */
 	service->argv[count++] = (char *)(uintptr_t)options->worker;
 	service->argv[count++] = (char *)(uintptr_t) "--channel";
 	service->argv[count++] = channel;
+	service->argv[count++] = (char *)(uintptr_t) "--counters";
+	service->argv[count++] = counters;
 	service->argv[count++] = (char *)(uintptr_t) "--root";
 	service->argv[count++] = service->conf->root;
 	service->argv[count++] = (char *)(uintptr_t) "--keep";
@@ -345,6 +349,19 @@ static int make_worker_argv(struct service *service)
 	return 0;
 }
 
+/* The descriptor is above those of a child. */
+static int make_counters(struct service *service)
+{
+	int fd;
+	int status = answer_counters_new(&service->answers, &fd);
+	if (status < 0)
+		return status;
+	service->answers_fd = fcntl(fd, F_DUPFD_CLOEXEC, CHILD_PROCESS_MEMORY_FD + 1);
+	status = service->answers_fd < 0 ? -errno : 0;
+	close(fd);
+	return status;
+}
+
 static int init_service_supervisor(struct service *service)
 {
 	static const struct supervisor_callbacks callbacks = {
@@ -352,11 +369,15 @@ static int init_service_supervisor(struct service *service)
 	int status = make_worker_argv(service);
 	if (status < 0)
 		return status;
+	status = make_counters(service);
+	if (status < 0)
+		return status;
 	service->pasts = calloc(service->conf->workers, sizeof(*service->pasts));
 	if (service->pasts == NULL)
 		return -ENOMEM;
 	const struct supervisor_options options = {.name = service->conf->name,
 	                                           .argv = service->argv,
+	                                           .memory = service->answers_fd,
 	                                           .places = service->conf->workers,
 	                                           .drain_timeout =
 	                                               service->services->conf->drain_timeout};
@@ -393,5 +414,8 @@ void service_free(struct service *service)
 	}
 	free(service->pasts);
 	free(service->argv);
+	answer_counters_free(service->answers);
+	if (service->answers_fd >= 0)
+		close(service->answers_fd);
 	free(service->snapshots);
 }

@@ -209,8 +209,8 @@ static int spawn_process(struct worker_process *process, int fds[2])
 {
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
-	int status =
-	    child_process_start(&process->pid, process->supervisor->options.argv, fds[1], true);
+	int status = child_process_start(&process->pid, process->supervisor->options.argv, fds[1],
+	                                 process->supervisor->options.memory, true);
 	close(fds[1]);
 	if (status < 0)
 		close(fds[0]);

@@ -61,6 +61,7 @@ struct supervisor_callbacks {
 struct supervisor_options {
 	const char *name;    /* of the service, for messages */
 	char *const *argv;   /* of the program; its channel is CHILD_PROCESS_FD */
+	int memory;          /* its CHILD_PROCESS_MEMORY_FD, which stays the caller's; -1: none */
 	unsigned int places; /* the number of processes */
 	struct timeval drain_timeout;
 };

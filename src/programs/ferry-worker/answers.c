@@ -23,6 +23,7 @@
 static void log_answer(struct connection *connection, int status, uint64_t length)
 {
 	struct access_log *log = connection->connections->access_log;
+	connection_begin_answer(connection, status);
 	if (log == NULL)
 		return;
 	const struct http_head *head = &connection->head;

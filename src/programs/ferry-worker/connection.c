@@ -1,10 +1,13 @@
 #include "programs/ferry-worker/connection.h"
 
+#include "programs/shared/answer_counters.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -105,6 +108,40 @@ static void answer_first(struct connection *connection)
 		evbuffer_drain(input, length);
 }
 
+static int64_t monotonic_usec(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* The head of a request is complete. */
+static void note_begin(struct connection *connection)
+{
+	if (connection->connections->counters != NULL)
+		connection->began = monotonic_usec();
+}
+
+void connection_begin_answer(struct connection *connection, int status)
+{
+	connection->status = status;
+}
+
+/* The answer is with the kernel, or never will be. */
+static void count_answer(struct connection *connection)
+{
+	struct answer_counters *counters = connection->connections->counters;
+	struct ferry_transport_stats stats;
+	if (counters == NULL || connection->status == 0 ||
+	    ferry_transport_get_stats(connection->transport, &stats) < 0)
+		return;
+	answer_counters_add(counters, (unsigned int)connection->status,
+	                    stats.bytes_sent - connection->counted,
+	                    (uint64_t)(monotonic_usec() - connection->began));
+	connection->counted = stats.bytes_sent;
+	connection->status = 0;
+}
+
 static void linger_connection(struct connection *connection)
 {
 	connection->state = CONNECTION_LINGERING;
@@ -125,6 +162,7 @@ static void answer_sent(void *context)
 	ferry_transport_unregister_producer(connection->transport);
 	if (connection->state != CONNECTION_ANSWERING)
 		return;
+	count_answer(connection);
 	if (!connection->keep_alive) {
 		linger_connection(connection);
 		return;
@@ -185,6 +223,7 @@ static void read_request(struct connection *connection)
 		return;
 	}
 	event_del(connection->deadline);
+	note_begin(connection);
 	connection->state = CONNECTION_ANSWERING;
 	ferry_transport_pause_reading(connection->transport);
 	if (result < 0) {
@@ -232,6 +271,7 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	struct connection *connection = context;
 	struct connections *connections = connection->connections;
 	struct connection_tag tag = connection->tag;
+	count_answer(connection);
 	destroy_connection(connection);
 	connections->ended(connections, &tag);
 }
@@ -264,6 +304,7 @@ int connection_start(struct connection *connection, struct ferry_transport *tran
 	struct connections *connections = connection->connections;
 	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
 	connection->transport = transport;
+	connection->counted = 0;
 	connection->state = CONNECTION_READING;
 	connection->head_begun = false;
 	init_head(connection);

@@ -43,6 +43,9 @@ struct connection {
 	unsigned int retries;
 	unsigned int attempt;   /* for the page of its way */
 	unsigned int requests;  /* since it is here */
+	int status;             /* of the answer in the stream; 0: none is counted */
+	int64_t began;          /* when the head was complete, in microseconds of the monotonic clock */
+	uint64_t counted;       /* bytes sent with the answers before */
 	struct timeval claimed; /* on the wall clock; 0 without such a page */
 	struct http_head head;
 };
@@ -59,6 +62,9 @@ void connection_abandon(struct connection *connection);
 
 /* Writes the bytes of `out`, and continues when the stream is empty. */
 void connection_queue_answer(struct connection *connection, struct evbuffer *out);
+
+/* An answer with this status begins. */
+void connection_begin_answer(struct connection *connection, int status);
 
 /* Waits a moment, with the request in the input, and answers it then. False: it has waited long enough. */
 bool connection_wait(struct connection *connection);

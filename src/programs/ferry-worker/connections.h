@@ -33,6 +33,7 @@
 #include <sys/time.h>
 
 struct access_log;
+struct answer_counters;
 struct connection;
 struct event_base;
 struct ferry_handoff;
@@ -60,6 +61,7 @@ struct connections {
 	bool draining;                     /* from now on none is kept */
 	bool closes_idle;                  /* set by connections_close_idle() */
 	struct access_log *access_log;     /* NULL: none */
+	struct answer_counters *counters;  /* NULL: none */
 	const struct filled_pages *filled; /* NULL: none */
 
 	/* A connection has ended, and its descriptors are closed. */

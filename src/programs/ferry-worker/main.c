@@ -7,6 +7,7 @@
 #include "programs/ferry-worker/filled_page.h"
 #include "programs/ferry-worker/static_file.h"
 #include "programs/http/head.h"
+#include "programs/shared/answer_counters.h"
 #include "programs/shared/client_address.h"
 #include "programs/shared/program.h"
 
@@ -228,6 +229,7 @@ static const char usage[] =
     "                          may then give it to another worker (1); 0: after each answer\n"
     "  --access-log FILE       append a line for each answer\n"
     "  --claim-log FILE        append a line for each client that the worker claims\n"
+    "  --counters FD           the inherited memory in which the proxy counts answers\n"
     "  --fill PATH             in this file below the root, {{worker.pid}} and other names stand "
     "for\n"
     "                          the way of the request; up to four times\n"
@@ -248,6 +250,7 @@ struct options {
 	const char *access_log;
 	const char *claim_log;
 	struct filled_pages filled;
+	int counters; /* or -1 */
 };
 
 static bool read_seconds(const char *name, const char *text, unsigned long least,
@@ -273,11 +276,11 @@ static bool read_limit(const char *name, const char *text, unsigned long most, s
 	return true;
 }
 
-static bool read_channel(const char *text, int *fd)
+static bool read_descriptor(const char *name, const char *text, int *fd)
 {
 	unsigned long number;
 	if (!program_number(text, 1048576, &number) || fcntl((int)number, F_GETFD) < 0) {
-		program_log("--channel takes an open descriptor, not '%s'", text);
+		program_log("--%s takes an open descriptor, not '%s'", name, text);
 		return false;
 	}
 	*fd = (int)number;
@@ -289,7 +292,9 @@ static bool read_option(int option, struct worker *worker, struct options *optio
 {
 	switch (option) {
 	case 'c':
-		return read_channel(optarg, &options->channels.fd);
+		return read_descriptor("channel", optarg, &options->channels.fd);
+	case 'm':
+		return read_descriptor("counters", optarg, &options->counters);
 	case 's':
 		options->channels.socket_path = optarg;
 		return true;
@@ -349,6 +354,7 @@ static int read_worker_options(int argc, char **argv, struct worker *worker,
 	                                      {"head-fields", required_argument, NULL, 'n'},
 	                                      {"access-log", required_argument, NULL, 'a'},
 	                                      {"claim-log", required_argument, NULL, 'l'},
+	                                      {"counters", required_argument, NULL, 'm'},
 	                                      {"fill", required_argument, NULL, 'f'},
 	                                      {"help", no_argument, NULL, 'h'},
 	                                      {"version", no_argument, NULL, 'v'},
@@ -395,6 +401,17 @@ static int open_root(const char *path)
 	return root;
 }
 
+/* A proxy of another version has other counters: the worker serves without. */
+static void open_counters(struct worker *worker, int fd)
+{
+	if (fd < 0)
+		return;
+	int status = answer_counters_map(&worker->connections.counters, fd);
+	if (status < 0)
+		program_log("--counters %d: %s", fd, strerror(-status));
+	close(fd);
+}
+
 static bool open_logs(struct worker *worker, const struct options *options,
                       struct access_log *access)
 {
@@ -431,7 +448,7 @@ int main(int argc, char **argv)
 	                                               .give_back = give_back,
 	                                               .ended = client_ended},
 	                               .claim_log = -1};
-	static struct options options = {.root = ".", .channels = {.fd = -1}};
+	static struct options options = {.root = ".", .channels = {.fd = -1}, .counters = -1};
 	static struct access_log access = {.fd = -1};
 	int status = read_worker_options(argc, argv, &worker, &options);
 	if (status != 0)
@@ -441,6 +458,7 @@ int main(int argc, char **argv)
 	status = EXIT_FAILURE;
 	if (options.filled.count > 0)
 		worker.connections.filled = &options.filled;
+	open_counters(&worker, options.counters);
 	worker.connections.root = open_root(options.root);
 	if (worker.connections.root >= 0 && open_logs(&worker, &options, &access)) {
 		unsigned long fds = program_raise_descriptor_limit();
@@ -454,6 +472,7 @@ int main(int argc, char **argv)
 	access_log_close(&access);
 	if (worker.claim_log >= 0)
 		close(worker.claim_log);
+	answer_counters_free(worker.connections.counters);
 	if (worker.connections.root >= 0)
 		close(worker.connections.root);
 	return status;

@@ -204,7 +204,10 @@ static void read_comment(struct reader *reader)
 	take_name(reader, reader->type, sizeof(reader->type));
 	take(reader, "\n");
 	bool total = strlen(again) > 6 && strcmp(again + strlen(again) - 6, "_total") == 0;
-	ck_assert_str_eq(reader->type, total ? "counter" : "gauge");
+	if (strcmp(again, "ferry_service_answer_duration_seconds") == 0)
+		ck_assert_str_eq(reader->type, "histogram");
+	else
+		ck_assert_str_eq(reader->type, total ? "counter" : "gauge");
 }
 
 static void take_label(struct reader *reader, char *key, size_t *used)
@@ -233,7 +236,14 @@ static void read_sample(struct reader *reader)
 	struct sample *sample = &samples[sample_count++];
 	ck_assert_uint_lt(sample_count, sizeof(samples) / sizeof(samples[0]));
 	take_name(reader, sample->key, sizeof(sample->key));
-	ck_assert_str_eq(sample->key, reader->family);
+	size_t family = strlen(reader->family);
+	ck_assert_int_eq(strncmp(sample->key, reader->family, family), 0);
+	const char *part = sample->key + family;
+	if (strcmp(reader->type, "histogram") == 0)
+		ck_assert(strcmp(part, "_bucket") == 0 || strcmp(part, "_sum") == 0 ||
+		          strcmp(part, "_count") == 0);
+	else
+		ck_assert_str_eq(part, "");
 	size_t used = strlen(sample->key);
 	if (*reader->next == '{') {
 		do {
@@ -339,6 +349,31 @@ TEST(every_service_has_its_numbers)
 	check_number("ferry_service_queue_limit{service=" HOSTILE "}", 92);
 	check_number("ferry_service_queue_full{service=www}", 0);
 	check_number("ferry_service_queue_full{service=" HOSTILE "}", 1);
+}
+
+TEST(answers_are_those_of_the_proxys_own_workers)
+{
+	make_snapshot();
+	services[0].has_answers = true;
+	services[0].answers.statuses[0] = 900;
+	services[0].answers.statuses[ANSWER_STATUSES - 1] = 7;
+	services[0].answers.bytes = UINT64_MAX;
+	services[0].answers.microseconds = 12000034;
+	for (unsigned int i = 0; i < ANSWER_BUCKETS; i++)
+		services[0].answers.buckets[i] = i + 1;
+	read_metrics();
+	check_number("ferry_service_answers_total{service=www,code=200}", 900);
+	check_number("ferry_service_answers_total{service=www,code=other}", 7);
+	ck_assert_str_eq(value_of("ferry_service_answers_total{service=www,code=404}"), "nothing");
+	check_number("ferry_service_answer_bytes_total{service=www}", UINT64_MAX);
+	ck_assert_str_eq(value_of("ferry_service_answer_bytes_total{service=" HOSTILE "}"), "nothing");
+	check_number("ferry_service_answer_duration_seconds_bucket{service=www,le=0.0005}", 1);
+	check_number("ferry_service_answer_duration_seconds_bucket{service=www,le=0.001}", 3);
+	check_number("ferry_service_answer_duration_seconds_bucket{service=www,le=60}", 78);
+	check_number("ferry_service_answer_duration_seconds_bucket{service=www,le=+Inf}", 91);
+	check_number("ferry_service_answer_duration_seconds_count{service=www}", 91);
+	ck_assert_str_eq(value_of("ferry_service_answer_duration_seconds_sum{service=www}"),
+	                 "12.000034");
 }
 
 TEST(every_worker_has_its_numbers)
@@ -551,7 +586,8 @@ TEST(the_summaries_have_their_numbers)
 	check_has("<dt>Queue</dt><dd>10013 of 91</dd>");
 	check_has("<dt>Queue</dt><dd class=\"bad\">20013 of 92, full</dd>");
 	check_has("<dt>Most queued</dt><dd>10014</dd>");
-	check_has("<dt>Requests</dt><dd>10000</dd>");
+	check_has("<dt>Connections</dt><dd>10000</dd>");
+	check_has_not("<dt>Answers</dt>");
 	check_has("<dt>Expired</dt><dd>10005</dd>");
 	check_has("<dt>Rejected</dt><dd>10004</dd>");
 	check_has("<dt>Kept</dt><dd>10006</dd>");
@@ -622,6 +658,25 @@ TEST(sums_become_rates)
 	ck_assert_double_eq(points[1], 0);
 	ck_assert_uint_eq(history_points(&history, HISTORY_MEMORY, points), 3);
 	ck_assert_double_gt(points[2], 4096);
+}
+
+TEST(answers_are_requests)
+{
+	double points[HISTORY_SAMPLES];
+	start_history();
+	services[0].has_answers = true;
+	services[0].answers.statuses[0] = 5;
+	services[0].answers.statuses[6] = 1; /* 404 */
+	services[0].answers.statuses[ANSWER_STATUSES - 1] = 2;
+	add_sample(0, 0);
+	services[0].answers.statuses[6] += 100;
+	add_sample(0, 0);
+	ck_assert_uint_eq(history_points(&history, HISTORY_REQUESTS, points), 1);
+	ck_assert_double_eq(points[0], 100.0 / HISTORY_SECONDS);
+	render(report_add_page);
+	check_has("<dt>Answers</dt><dd>108</dd>");
+	check_has("<dt>Answers 4xx</dt><dd>101</dd>");
+	check_has("<dt>Answers 5xx</dt><dd>0</dd>");
 }
 
 TEST(old_samples_go)
