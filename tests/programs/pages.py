@@ -110,6 +110,9 @@ class Demo(PagesCase):
         self.assertIn(f'<span class="number">{self.proxy.pid}</span>', text)
         self.assertIn("<noscript>", text)
         self.assertNotIn("{{", text)
+        before = set(self.workers())
+        self.press()
+        harness.wait_until(lambda: len(set(self.workers()) - before) == 1, "another worker")
 
     def test_a_page_elsewhere_cannot_show_the_button(self):
         """The address of the demo is in no policy but that of its own listeners."""

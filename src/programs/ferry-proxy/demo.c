@@ -79,7 +79,7 @@ static void add_last_kill(struct text *text, const struct demo *demo,
 	page_add_duration(text, demo->killed_at, snapshot->now);
 	text_add(text, " ago. Another process takes its place.</p>\n<dl class=\"figures\">\n");
 	page_add_figure(text, "Workers killed", demo->kills);
-	page_add_figure(text, "Connections moved on", moved);
+	page_add_figure(text, "Moved on", moved);
 	page_add_figure(text, "Cut in an answer", ended);
 	text_add(text, "</dl>\n");
 }

@@ -178,7 +178,7 @@ TEST(the_button_kills_the_oldest_own_worker_that_is_ready)
 	ck_assert_uint_eq(count_killed(), 0);
 	ask("GET /-/demo", fields_of(host, NULL), "");
 	ck_assert_ptr_nonnull(strstr(answer, shown));
-	ck_assert_ptr_nonnull(strstr(answer, "<dt>Connections moved on</dt><dd>12</dd>"));
+	ck_assert_ptr_nonnull(strstr(answer, "<dt>Moved on</dt><dd>12</dd>"));
 	ck_assert_ptr_nonnull(strstr(answer, "<dt>Cut in an answer</dt><dd>34</dd>"));
 	stop();
 }
