@@ -26,7 +26,7 @@ GROUPS = {
     "Start": ["README.md", "docs/guide.md", "examples/README.md"],
     "Streams": ["docs/transport.md", "docs/files.md", "docs/line.md", "docs/message.md", "docs/descriptor.md",
                 "docs/channel.md", "docs/callbacks.md", "docs/conventions.md", "docs/fork.md"],
-    "Daemons": ["docs/handoff.md", "docs/parking.md", "docs/upgrade.md"],
+    "Daemons": ["docs/handoff.md", "docs/parking.md", "docs/upgrade.md", "docs/metrics.md"],
     "Project": ["CONTRIBUTING.md", "docs/testing.md", "docs/model.md", "docs/coverage.md", "CHANGELOG.md",
                 "SECURITY.md"],
     "More": [],

@@ -99,6 +99,13 @@ class Metrics(unittest.TestCase):
         harness.wait_until(lambda: self.answers("two") == {"200": 1}, "it is counted")
         self.assertLess(self.value('ferry_service_answer_bytes_total{service="two"}'), 64 * 1024 * 1024)
 
+    def test_each_metric_is_described_and_the_reverse(self):
+        page = (pathlib.Path(os.environ["FERRY_SOURCE"]) / "docs/metrics.md").read_text()
+        described = re.findall(r"^\| `(ferry_\w+)` \| \w+ \|", page, re.M)
+        for name, worker in re.findall(r"^\| `ferry_service_(\w+)` \| \w+ \| (yes|) ?\|", page, re.M):
+            described += [f"ferry_worker_{name}"] if worker else []
+        self.assertEqual(sorted(described), sorted(re.findall(r"^# TYPE (\w+)", self.text(), re.M)))
+
     @unittest.skipIf(shutil.which("promtool") is None, "no promtool")
     def test_promtool_has_no_complaint(self):
         self.ask("/file")
@@ -106,6 +113,18 @@ class Metrics(unittest.TestCase):
         done = subprocess.run(["promtool", "check", "metrics"], input=self.text(), capture_output=True, text=True,
                               timeout=harness.DEADLINE, check=False)
         self.assertEqual((done.stdout + done.stderr, done.returncode), ("", 0))
+
+    @unittest.skipIf(shutil.which("promtool") is None, "no promtool")
+    def test_promtool_accepts_the_alerts(self):
+        page = (pathlib.Path(os.environ["FERRY_SOURCE"]) / "docs/metrics.md").read_text()
+        rules = self.directory / "rules.yaml"
+        rules.write_text(re.search(r"```yaml\n(.*?)```", page, re.S).group(1))
+        done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True,
+                              timeout=harness.DEADLINE, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        names = set(re.findall(r"ferry_\w+", rules.read_text()))
+        known = set(re.findall(r"^# TYPE (\w+)", self.text(), re.M))
+        self.assertEqual({name.removesuffix("_bucket") for name in names} - known, set())
 
 
 if __name__ == "__main__":
