@@ -115,11 +115,14 @@ static int64_t monotonic_usec(void)
 	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-/* The head of a request is complete. */
-static void note_begin(struct connection *connection)
+/* The head of a request is complete, or refused. */
+static void begin_request(struct connection *connection)
 {
+	event_del(connection->deadline);
 	if (connection->connections->counters != NULL)
 		connection->began = monotonic_usec();
+	connection->state = CONNECTION_ANSWERING;
+	ferry_transport_pause_reading(connection->transport);
 }
 
 void connection_begin_answer(struct connection *connection, int status)
@@ -222,10 +225,7 @@ static void read_request(struct connection *connection)
 		ferry_transport_resume_reading(connection->transport);
 		return;
 	}
-	event_del(connection->deadline);
-	note_begin(connection);
-	connection->state = CONNECTION_ANSWERING;
-	ferry_transport_pause_reading(connection->transport);
+	begin_request(connection);
 	if (result < 0) {
 		connection->keep_alive = false;
 		connection_refuse(connection, -result, NULL, connection->head.error);
