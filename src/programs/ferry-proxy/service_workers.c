@@ -316,6 +316,23 @@ void service_give_up(struct service *service)
 
 /* ---- made and freed ---- */
 
+/* Without the memory the workers do not count their answers. Its descriptor is above those of a child. */
+static void make_counters(struct service *service)
+{
+	int fd;
+	int status = answer_counters_new(&service->answers, &fd);
+	if (status == 0) {
+		service->answers_fd = fcntl(fd, F_DUPFD_CLOEXEC, CHILD_PROCESS_MEMORY_FD + 1);
+		status = service->answers_fd < 0 ? -errno : 0;
+		close(fd);
+	}
+	if (status == 0)
+		return;
+	program_log("the answers of %s are not counted: %s", service->conf->name, strerror(-status));
+	answer_counters_free(service->answers);
+	service->answers = NULL;
+}
+
 static int make_worker_argv(struct service *service)
 {
 	const struct services_options *options = &service->services->options;
@@ -335,8 +352,10 @@ static int make_worker_argv(struct service *service)
 	service->argv[count++] = (char *)(uintptr_t)options->worker;
 	service->argv[count++] = (char *)(uintptr_t) "--channel";
 	service->argv[count++] = channel;
-	service->argv[count++] = (char *)(uintptr_t) "--counters";
-	service->argv[count++] = counters;
+	if (service->answers != NULL) {
+		service->argv[count++] = (char *)(uintptr_t) "--counters";
+		service->argv[count++] = counters;
+	}
 	service->argv[count++] = (char *)(uintptr_t) "--root";
 	service->argv[count++] = service->conf->root;
 	service->argv[count++] = (char *)(uintptr_t) "--keep";
@@ -349,27 +368,12 @@ static int make_worker_argv(struct service *service)
 	return 0;
 }
 
-/* The descriptor is above those of a child. */
-static int make_counters(struct service *service)
-{
-	int fd;
-	int status = answer_counters_new(&service->answers, &fd);
-	if (status < 0)
-		return status;
-	service->answers_fd = fcntl(fd, F_DUPFD_CLOEXEC, CHILD_PROCESS_MEMORY_FD + 1);
-	status = service->answers_fd < 0 ? -errno : 0;
-	close(fd);
-	return status;
-}
-
 static int init_service_supervisor(struct service *service)
 {
 	static const struct supervisor_callbacks callbacks = {
 	    .started = process_started, .drain = drain_process, .ended = process_ended};
+	make_counters(service);
 	int status = make_worker_argv(service);
-	if (status < 0)
-		return status;
-	status = make_counters(service);
 	if (status < 0)
 		return status;
 	service->pasts = calloc(service->conf->workers, sizeof(*service->pasts));
