@@ -412,6 +412,13 @@ static void open_counters(struct worker *worker, int fd)
 	close(fd);
 }
 
+static void open_extras(struct worker *worker, const struct options *options)
+{
+	if (options->filled.count > 0)
+		worker->connections.filled = &options->filled;
+	open_counters(worker, options->counters);
+}
+
 static bool open_logs(struct worker *worker, const struct options *options,
                       struct access_log *access)
 {
@@ -456,9 +463,7 @@ int main(int argc, char **argv)
 	/* The standard error may be a pipe of the proxy's, which is killed. */
 	signal(SIGPIPE, SIG_IGN);
 	status = EXIT_FAILURE;
-	if (options.filled.count > 0)
-		worker.connections.filled = &options.filled;
-	open_counters(&worker, options.counters);
+	open_extras(&worker, &options);
 	worker.connections.root = open_root(options.root);
 	if (worker.connections.root >= 0 && open_logs(&worker, &options, &access)) {
 		unsigned long fds = program_raise_descriptor_limit();
