@@ -298,6 +298,12 @@ static void change_sets(void)
 	change_set_of(new.set);
 }
 
+static void remove_from_sets(void)
+{
+	ferry_socket_set_remove(old.set, "www");
+	ferry_socket_set_remove(new.set, "control");
+}
+
 static void add_listener(void)
 {
 	struct ferry_listener *listener;
@@ -330,6 +336,7 @@ static const struct every_call calls[] = {
     {"ferry_takeover_serve", serve_again},
     {"ferry_takeover_request", request_again},
     {"ferry_socket_set_add, _own_path, _get_…", change_sets},
+    {"ferry_socket_set_remove", remove_from_sets},
     {"ferry_socket_set_add_listener", add_listener},
     {"ferry_socket_set_new", make_set},
 };
