@@ -435,14 +435,16 @@ void rearm_stop_reading(struct rearm *rearm)
 	event_del(event);
 }
 
-const struct timeval *rearm_get_write_timeout(const struct rearm *rearm)
+const struct timeval *rearm_get_timeout(const struct rearm *rearm, short what)
 {
-	return timeout_or_null(&rearm->bev->timeout_write);
+	const struct bufferevent *bev = rearm->bev;
+
+	return timeout_or_null(what == EV_READ ? &bev->timeout_read : &bev->timeout_write);
 }
 
 int rearm_restart_write_timeout(struct rearm *rearm)
 {
-	return event_add(&rearm->bev->ev_write, rearm_get_write_timeout(rearm)) == 0 ? 0 : -ENOMEM;
+	return event_add(&rearm->bev->ev_write, rearm_get_timeout(rearm, EV_WRITE)) == 0 ? 0 : -ENOMEM;
 }
 
 bool rearm_timeout_is_stale(struct rearm *rearm, short what)

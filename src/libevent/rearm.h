@@ -132,8 +132,8 @@ bool rearm_is_reading(const struct rearm *rearm);
 /* Removes the read event from the loop without disabling reading; bufferevent_enable() adds it again. */
 void rearm_stop_reading(struct rearm *rearm);
 
-/* The user's write timeout, or NULL. */
-const struct timeval *rearm_get_write_timeout(const struct rearm *rearm);
+/* The user's timeout for EV_READ or EV_WRITE, or NULL. */
+const struct timeval *rearm_get_timeout(const struct rearm *rearm, short what);
 
 /* Lets the whole write timeout run from now on. -ENOMEM: the old one runs. */
 int rearm_restart_write_timeout(struct rearm *rearm);

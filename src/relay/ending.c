@@ -8,6 +8,7 @@
 #include "kernel/clock.h"
 #include "kernel/send_queue.h"
 #include "libevent/deferred_free.h"
+#include "relay/splice.h"
 #include "transport/interface.h"
 
 /* A peer that takes nothing for so long gets no rest before a reset. */
@@ -52,6 +53,7 @@ void relay_mute(struct relay_end *end)
 {
 	if (end->muted || end->lost || end->transport == NULL)
 		return;
+	relay_splice_stop(end);
 	end->muted = true;
 	shutdown(socket_of(end), SHUT_RD);
 	if (end->pauses != 0 && ferry_transport_resume_reading(end->transport) == -ENOMEM)
@@ -82,10 +84,17 @@ void relay_note_closing(struct ferry_relay *relay)
 
 /* ---- passing on ---- */
 
+static void stop_splices(struct ferry_relay *relay)
+{
+	relay_splice_stop(&relay->ends[0]);
+	relay_splice_stop(&relay->ends[1]);
+}
+
 /* No producer delays the close of `to` any more. */
 static void close_when_sent(struct relay_end *to)
 {
 	to->ending = true;
+	stop_splices(to->relay);
 	(void)ferry_transport_unregister_producer(to->transport);
 	(void)ferry_transport_lose_connection(to->transport);
 }
@@ -165,6 +174,7 @@ static bool has_queue(const struct relay_end *end)
 static void abort_when_sent(struct relay_end *to)
 {
 	to->ending = true;
+	stop_splices(to->relay);
 	(void)ferry_transport_unregister_producer(to->transport);
 	relay_mute(to);
 	int status = has_queue(to) ? ferry_transport_register_producer(to->transport, &until_sent, to,
@@ -206,6 +216,7 @@ void relay_pass_loss(struct relay_end *end)
 
 	if (to->transport == NULL && !relay->closing)
 		return;
+	stop_splices(relay);
 	note_reason(relay, end->side, is_clean(end) ? 0 : end->reason);
 	if (to->transport == NULL || to->lost) {
 		end->end_passed = true;
@@ -250,6 +261,7 @@ void relay_abort(struct ferry_relay *relay, enum ferry_relay_side side, int reas
 	event_active(relay->timer, EV_TIMEOUT, 0);
 	for (int i = 0; i < 2; i++) {
 		struct relay_end *end = &relay->ends[i];
+		relay_splice_free(end);
 		if (end->transport == NULL || end->lost)
 			continue;
 		(void)ferry_transport_unregister_producer(end->transport);
@@ -278,6 +290,8 @@ void relay_free(struct ferry_relay *relay)
 	if (relay->freed)
 		return;
 	relay->freed = true;
+	for (int i = 0; i < 2; i++)
+		relay_splice_free(&relay->ends[i]);
 	for (int i = 0; i < 2; i++)
 		ferry_transport_free(relay->ends[i].transport);
 	if (relay->filtered != NULL)

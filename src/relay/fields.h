@@ -14,6 +14,7 @@
  * A relay is two ends. Each end is the protocol of its transport, and at the same time the push producer of the other
  * end's transport: when that one's queue is full, this end reads no more.
  *
+ *   splice   bytes from socket to socket, past the transports
  *   ending   the end of one side passed on to the other, the end of the relay
  *   flow     bytes and descriptors from one end to the other, and the pauses: the protocol
  *   timer    the timeouts, and work that must run from the loop
@@ -34,17 +35,19 @@ struct relay_end {
 	struct relay_end *other;
 	struct ferry_transport *transport; /* NULL: not set yet */
 	enum ferry_relay_side side;
-	unsigned int pauses; /* of enum relay_pause */
-	bool muted;          /* the other end takes no more, and the peer can send no more */
-	bool half_ended;     /* the peer sends no more */
-	bool closed;         /* and reads no more */
-	bool end_passed;     /* the other end knows that */
-	bool ending;         /* the relay ends the connection */
-	bool lost;           /* connection_lost has run */
-	int reason;          /* its argument */
-	bool resetting;      /* all is sent; the connection is aborted once the peer has it */
-	int queue;           /* send_queue_length() at the last look, */
-	int64_t queue_since; /* and since when */
+	unsigned int pauses;         /* of enum relay_pause */
+	bool muted;                  /* the other end takes no more, and the peer can send no more */
+	bool half_ended;             /* the peer sends no more */
+	bool closed;                 /* and reads no more */
+	bool end_passed;             /* the other end knows that */
+	bool ending;                 /* the relay ends the connection */
+	bool lost;                   /* connection_lost has run */
+	int reason;                  /* its argument */
+	bool resetting;              /* all is sent; the connection is aborted once the peer has it */
+	int queue;                   /* send_queue_length() at the last look, */
+	int64_t queue_since;         /* and since when */
+	struct relay_splice *splice; /* from here to the other end; NULL: the bytes are copied */
+	bool cannot_splice;          /* a sandbox denies it */
 	struct ferry_relay_flow flow;
 };
 

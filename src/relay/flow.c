@@ -5,6 +5,7 @@
 
 #include "kernel/ancillary.h"
 #include "relay/ending.h"
+#include "relay/splice.h"
 
 /* ---- bytes ---- */
 
@@ -62,15 +63,18 @@ static void close_behind(struct relay_end *from)
 static void on_data(struct ferry_transport *transport, struct evbuffer *input, void *context)
 {
 	struct relay_end *from = context;
+	size_t length = evbuffer_get_length(input);
 	(void)transport;
 
-	from->flow.bytes_received += evbuffer_get_length(input);
+	relay_splice_overtaken(from);
+	from->flow.bytes_received += length;
 	if (from->muted)
 		evbuffer_drain(input, evbuffer_get_length(input));
 	else if (from->relay->filtered != NULL)
 		filter_bytes(from, input);
 	else
 		pass_bytes(from, input);
+	relay_splice_consider(from, length);
 	close_behind(from);
 }
 

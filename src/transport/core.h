@@ -20,6 +20,7 @@
  *   watch      what becomes of the peer while nobody reads
  *   transport  making, settings, pausing
  *   peer       the process at the other end
+ *   bypass     whether bytes may be moved without the transport
  *   producer, file_producer, file_wait    objects that fill the stream
  *
  * Everything runs with the bufferevent locked. Any callback may free the transport. Its memory lives until

@@ -105,7 +105,7 @@ static void look_at_kernel_queue(struct ferry_transport *transport, bool full)
 {
 	struct rearm *rearm = &transport->rearm;
 
-	note_kernel_queue(transport, full && rearm_get_write_timeout(rearm) != NULL
+	note_kernel_queue(transport, full && rearm_get_timeout(rearm, EV_WRITE) != NULL
 	                                 ? send_queue_length(rearm_write_fd(rearm))
 	                                 : -ENODATA);
 }
@@ -116,7 +116,7 @@ static void look_at_kernel_queue(struct ferry_transport *transport, bool full)
 static bool peer_takes(struct ferry_transport *transport)
 {
 	const struct transport_step *step = &transport->out.step;
-	int64_t timeout = clock_from_timeval(rearm_get_write_timeout(&transport->rearm));
+	int64_t timeout = clock_from_timeval(rearm_get_timeout(&transport->rearm, EV_WRITE));
 	int length = send_queue_length(rearm_write_fd(&transport->rearm));
 
 	if (length < 0)
