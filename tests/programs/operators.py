@@ -1,8 +1,10 @@
 """What an operator relies on: the end of a proxy, its health, and the paths of its sockets."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
+import re
 import signal
 import socket
 import stat
@@ -244,6 +246,127 @@ class Trust(Case):
                 client.at_end()
             self.assertEqual(client.input, b"")
         proxy.wait_for("127.0.0.1: not an address that may send PROXY headers")
+
+
+LINE = re.compile(r'(\S+) - - \[[^]]+\] "((?:[^"\\]|\\.)*)" (\d{3}) (\d+) '
+                  r'"((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)" (\d+\.\d{3})')
+
+
+class Logs(Case):
+    def lines(self, path, total):
+        """The fields of each line: client, request, status, bytes, referer, agent, time."""
+        def read():
+            return path.read_text().splitlines() if path.exists() else []
+        harness.wait_until(lambda: len(read()) >= total, f"{total} lines in {path.name}")
+        found = [LINE.fullmatch(line) for line in read()]
+        self.assertTrue(all(found), read())
+        return [match.groups() for match in found]
+
+    def start_with_log(self, directives=""):
+        proxy = self.start(config=f"""
+            listen 127.0.0.1:0
+            access-log {{directory}}/access.log
+            head-size 1000
+            {directives}
+            service www root={{root}} workers=1
+            service other root={{root}} workers=1
+            route host=a www
+            route host=b other
+        """)
+        proxy.wait_until_ready(2)
+        return proxy, proxy.access_log
+
+    def test_lines_are_in_the_combined_format(self):
+        proxy, log = self.start_with_log()
+        with proxy.client() as client:
+            client.send('GET /index.html?"x HTTP/1.1\r\nHost: a\r\nReferer: http://r/\\"\r\nUser-Agent: \xe4 b\r\n\r\n')
+            self.assertEqual(client.read_answer().status, 200)
+        _, request, status, size, referer, agent, _ = self.lines(log, 1)[0]
+        self.assertEqual((request, status, size), ('GET /index.html?\\"x HTTP/1.1', "200", "5"))
+        self.assertEqual((referer, agent), ('http://r/\\\\\\"', "\\xe4 b"))
+
+    def test_the_bytes_are_those_that_were_sent(self):
+        proxy, log = self.start_with_log()
+        with open(proxy.root / "large", "wb") as file:
+            file.truncate(1 << 30)
+        with proxy.client() as client:
+            client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.read_head()
+        line = self.lines(log, 1)[0]
+        self.assertEqual((line[1], line[2]), ("GET /large HTTP/1.1", "200"))
+        self.assertTrue(0 < int(line[3]) < 1 << 30, line)
+
+    def test_the_answers_of_the_proxy_have_lines(self):
+        proxy, log = self.start_with_log()
+        bad = (("BAD\r\n\r\n", "400", "-"), (f"GET /{'x' * 1000}", "414", "-"),
+               (f"GET / HTTP/1.1\r\nHost: a\r\nX: {'x' * 1000}", "431", "-"))
+        for number, (text, status, request) in enumerate(bad):
+            with proxy.client() as client:
+                client.send(text)
+                answer = client.read_answer()
+                self.assertEqual(str(answer.status), status, text)
+            line = self.lines(log, number + 1)[number]
+            self.assertEqual((line[1], line[2], int(line[3])), (request, status, len(answer.body)))
+
+    def test_logs_are_opened_anew(self):
+        proxy, log = self.start_with_log()
+        old = log.with_suffix(".1")
+        claims, outcomes = proxy.claim_log, proxy.outcome_log
+        proxy.ask("/index.html", "Referer: first")
+        self.lines(log, 1)
+        for file in (log, claims, outcomes):
+            file.rename(file.with_suffix(".1"))
+        proxy.signal(signal.SIGUSR1)
+        harness.wait_until(lambda: log.exists() and claims.exists() and outcomes.exists(), "the logs are new")
+        harness.wait_until(lambda: sum(1 for fd in pathlib.Path("/proc").glob("[0-9]*/fd/*")
+                                       if points_to(fd, old)) == 0, "nobody has the old log")
+        proxy.ask("/index.html", "Referer: second")
+        with proxy.client() as client:
+            client.send("BAD\r\n\r\n")
+            client.read_answer()
+        self.assertEqual({line[4] for line in self.lines(log, 2)}, {"second", "-"})
+        self.assertEqual([line[4] for line in self.lines(old, 1)], ["first"])
+
+    def test_messages_never_block(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        with tempfile.TemporaryDirectory(prefix="ferry-e2e-") as directory:
+            root = pathlib.Path(directory)
+            proxy = harness.Child(root, "ferry-proxy", "--root", root, "--workers", "1",
+                                  "--listen", "127.0.0.1:0 proxy-protocol from=192.0.2.1", stderr=writer)
+            self.addCleanup(proxy.kill)
+            os.close(writer)
+            harness.wait_until(lambda: proxy.text().count("listening ") >= 1, "the proxy listens")
+            strange = int(re.findall(r"(?m)^listening .*:(\d+)$", proxy.text())[0])
+            for _ in range(1000):  # each is worth a line
+                with harness.Client(strange) as client, contextlib.suppress(ConnectionError):
+                    client.at_end()
+            proxy.process.send_signal(signal.SIGTERM)
+            self.assertEqual(proxy.process.wait(harness.DEADLINE), 0)
+
+    def test_repeated_messages_are_counted(self):
+        proxy = self.start(config="""
+            listen 127.0.0.1:0 proxy-protocol from=192.0.2.1
+            service www root={root} workers=1
+        """)
+        strange = "not an address that may send"
+        for _ in range(2000):
+            with proxy.client() as client, contextlib.suppress(ConnectionError):
+                client.at_end()
+        def counted():
+            with proxy.client() as client, contextlib.suppress(ConnectionError):
+                client.at_end()
+            left = sum(map(int, re.findall(r"(\d+) lines like '.*?' were left out", proxy.text())))
+            return proxy.count(f"(?m)^ferry-proxy: 127.*{strange}") + left >= 2000
+        harness.wait_until(counted, "all lines are counted")
+
+
+def points_to(link, path):
+    try:
+        return os.readlink(link) == str(path)
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

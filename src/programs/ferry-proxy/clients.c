@@ -4,6 +4,7 @@
 #include "programs/ferry-proxy/services.h"
 #include "programs/http/answer.h"
 #include "programs/http/head.h"
+#include "programs/shared/access_log.h"
 #include "programs/shared/client_address.h"
 #include "programs/shared/program.h"
 
@@ -46,6 +47,9 @@ struct client {
 	size_t lingered;
 	struct client_address address;
 	struct http_head head;
+	struct access_entry *entry; /* of the refusal; NULL: no line is due */
+	int status;
+	size_t body;
 };
 
 struct client_listener {
@@ -74,6 +78,7 @@ struct clients {
 	uint64_t accepted;
 	uint64_t gone;
 	struct refusals refusals;
+	const struct access_log *access_log; /* NULL: none */
 };
 
 /* ---- the pauses of accepting ---- */
@@ -139,6 +144,8 @@ static void free_client(struct client *client)
 	*client->link = client->next;
 	if (client->next != NULL)
 		client->next->link = client->link;
+	access_log_end(clients->access_log, client->entry, client->status,
+	               client->state == LINGERING ? client->body : 0);
 	event_free(client->deadline);
 	bufferevent_free(client->bev); /* and closes the descriptor, unless the handoff has it */
 	free(client);
@@ -153,8 +160,20 @@ static void drop_failed(struct client *client)
 	free_client(client);
 }
 
-/* The answer fits into the empty buffer of the socket: one write sends all of it. */
-static void refuse_client(struct client *client, int status, const char *why)
+static void log_refusal(struct client *client, const struct http_answer *answer, const char *text)
+{
+	char name[SOCKET_ADDRESS_TEXT_SIZE];
+	if (client->clients->access_log == NULL || client->entry != NULL)
+		return;
+	client->entry = access_entry_new(
+	    socket_address_format(&client->address.client, name, sizeof(name)), &client->head, text);
+	client->status = answer->status;
+	client->body = http_answer_length(answer);
+}
+
+/* The answer fits into the empty buffer of the socket: one write sends all of it. `text` is that of the head, if it is
+ * complete. */
+static void refuse_client(struct client *client, int status, const char *why, const char *text)
 {
 	struct http_answer answer = {.status = status,
 	                             .why = why,
@@ -162,6 +181,7 @@ static void refuse_client(struct client *client, int status, const char *why)
 	                                 status == 503 ? client->clients->conf->retry_after : 0,
 	                             .without_body = client->head.method == HTTP_HEAD};
 	struct evbuffer *input = bufferevent_get_input(client->bev);
+	log_refusal(client, &answer, text);
 	evbuffer_drain(input, evbuffer_get_length(input));
 	client->state = ANSWERING;
 	if (http_answer_add(bufferevent_get_output(client->bev), &answer) < 0 ||
@@ -237,6 +257,10 @@ static void answer_unserved(struct clients *clients, struct ferry_handoff *hando
 	http_head_init(&head);
 	http_head_set_limits(&head, clients->conf->head_size, clients->conf->head_fields);
 	http_head_parse(&head, bytes, length); /* for the method: HEAD gets no body */
+	struct client_address address = {.proxied = false};
+	size_t blob_length;
+	const void *blob = ferry_handoff_get_blob(handoff, &blob_length);
+	client_address_get(&address, blob, blob_length);
 	int fd = ferry_handoff_steal_fd(handoff);
 	struct client *client = fd >= 0 ? new_client(clients, fd) : NULL;
 	if (client == NULL) {
@@ -244,8 +268,9 @@ static void answer_unserved(struct clients *clients, struct ferry_handoff *hando
 		return;
 	}
 	client->head = head;
+	client->address = address;
 	++*counter;
-	refuse_client(client, 503, "no worker is free");
+	refuse_client(client, 503, "no worker is free", bytes);
 }
 
 void clients_take_back(struct clients *clients, struct ferry_handoff *handoff)
@@ -383,10 +408,10 @@ static void route_client(struct client *client, const char *text)
 		hand_off(client, (unsigned int)service);
 	} else if (service == -ENOENT) {
 		clients->refusals.no_route++;
-		refuse_client(client, 404, NULL);
+		refuse_client(client, 404, NULL, text);
 	} else {
 		clients->refusals.bad_request++;
-		refuse_client(client, 400, "a path that programs interpret differently");
+		refuse_client(client, 400, "a path that programs interpret differently", text);
 	}
 }
 
@@ -407,7 +432,7 @@ static void read_head(struct client *client, struct evbuffer *input)
 		route_client(client, text);
 	} else if (result < 0) {
 		client->clients->refusals.bad_request++;
-		refuse_client(client, -result, client->head.error);
+		refuse_client(client, -result, client->head.error, text);
 	}
 }
 
@@ -490,7 +515,7 @@ static void client_timed_out(evutil_socket_t fd, short what, void *context)
 	if (client->state == READING || client->state == EXPECTING)
 		client->clients->refusals.too_slow++;
 	if (client->state == READING && length > 0)
-		refuse_client(client, 408, "the request head took too long");
+		refuse_client(client, 408, "the request head took too long", NULL);
 	else
 		free_client(client);
 }
@@ -549,6 +574,11 @@ static void client_accept_failed(struct evconnlistener *accepts, void *context)
 	clients->out_of_descriptors = true;
 	idle_clients_drop_one(clients->idle);
 	pause_briefly(clients, NO_DESCRIPTORS);
+}
+
+void clients_set_access_log(struct clients *clients, const struct access_log *log)
+{
+	clients->access_log = log;
 }
 
 int clients_listen(struct clients *clients, int fd, const struct conf_listen *conf)

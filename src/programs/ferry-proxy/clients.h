@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 
+struct access_log;
 struct client_address;
 struct event_base;
 struct ferry_handoff;
@@ -24,6 +25,9 @@ struct services;
 /* The caller keeps `conf`, `routes` and `services`. 0 or -ENOMEM. */
 int clients_new(struct clients **out, struct event_base *base, const struct conf *conf,
                 const struct routes *routes, struct services *services);
+
+/* The answers of the proxy itself get lines in this log, which stays the caller's. */
+void clients_set_access_log(struct clients *clients, const struct access_log *log);
 
 /* Adds a listening socket, which stays the caller's. Accepts no client yet. 0 or -ENOMEM. */
 int clients_listen(struct clients *clients, int fd, const struct conf_listen *conf);

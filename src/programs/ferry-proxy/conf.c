@@ -65,6 +65,7 @@ void conf_free(struct conf *conf)
 	free(conf->file);
 	free(conf->control);
 	free(conf->take_over);
+	free(conf->access_log);
 	free(conf->outcome_log);
 	memset(conf, 0, sizeof(*conf));
 }

@@ -67,6 +67,7 @@ struct conf {
 	bool demo;         /* --demo: a page of `admin`, which is on loopback, kills workers */
 	char *control;     /* the socket over which a new proxy takes over; NULL: none */
 	char *take_over;   /* --take-over: the control path of the proxy to replace; or NULL */
+	char *access_log;  /* of the proxy and the workers that it starts; NULL: none */
 	char *outcome_log; /* --outcome-log: a line for each handoff's outcome; or NULL */
 
 	unsigned int queue;            /* connections that wait, for each service; 1024 */

@@ -271,6 +271,9 @@ bool conf_directive_run(struct conf_reader *reader, enum directive directive, ch
 	case DIRECTIVE_ADMIN:
 		return check_one_argument(reader, count, "an address") &&
 		       conf_listen_address(reader, words[0], &reader->conf->admin);
+	case DIRECTIVE_ACCESS_LOG:
+		return check_one_argument(reader, count, "a path") &&
+		       conf_reader_set(reader, &reader->conf->access_log, words[0]);
 	case DIRECTIVE_CONTROL:
 		return check_one_argument(reader, count, "a path") && set_control(reader, words[0]);
 	default:

@@ -39,6 +39,7 @@ const char conf_usage[] =
     "                           worker\n"
     "  --control PATH           the unix socket over which a new proxy takes over\n"
     "  --take-over PATH         take over from the proxy with this --control\n"
+    "  --access-log FILE        append a line for each answer, of the workers too\n"
     "  --outcome-log FILE       append a line for the outcome of each handoff\n"
     "\n"
     "Limits:\n"
@@ -57,9 +58,9 @@ const char conf_usage[] =
     "  --lame-duck SECONDS      serve on for this time after SIGTERM, with 503 at /-/healthz (0)\n"
     "  --drain-timeout SECONDS  end a worker that is being replaced after this time (60)\n"
     "\n"
-    "Prints \"listening ADDRESS\" for each address. SIGHUP replaces the workers, SIGUSR2 replaces "
+    "Prints \"listening ADDRESS\" for each address. SIGHUP replaces the workers, SIGUSR1 opens "
     "the\n"
-    "proxy itself, SIGINT and SIGTERM end it.\n"
+    "logs anew, SIGUSR2 replaces the proxy itself, SIGINT and SIGTERM end it.\n"
     "\n"
     "Exit status: 0 ended as requested, 1 failed, 2 wrong usage or configuration.\n";
 
@@ -103,6 +104,7 @@ static const struct option options[] = {
     DIRECTIVE_OPTION("listen", DIRECTIVE_LISTEN),
     DIRECTIVE_OPTION("admin", DIRECTIVE_ADMIN),
     DIRECTIVE_OPTION("control", DIRECTIVE_CONTROL),
+    DIRECTIVE_OPTION("access-log", DIRECTIVE_ACCESS_LOG),
     DIRECTIVE_OPTION("queue", DIRECTIVE_QUEUE),
     DIRECTIVE_OPTION("queue-timeout", DIRECTIVE_QUEUE_TIMEOUT),
     DIRECTIVE_OPTION("answer-timeout", DIRECTIVE_ANSWER_TIMEOUT),

@@ -19,6 +19,7 @@
 #include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
 #include "programs/ferry-proxy/upgrade.h"
+#include "programs/shared/access_log.h"
 #include "programs/shared/program.h"
 
 #include <errno.h>
@@ -48,6 +49,7 @@ struct proxy {
 	char *const *worker_argv;
 	char *worker; /* the program */
 	int outcome_log;
+	struct access_log access_log;
 	enum state state;
 	bool failed;
 	unsigned int checks; /* while STOPPING, and while DISMISSING */
@@ -63,6 +65,7 @@ struct proxy {
 
 	struct program_signals signals;
 	struct event *hangup;
+	struct event *user1;
 	struct event *user2;
 	struct event *quit;
 	struct event *closing;
@@ -221,6 +224,20 @@ static void reload_requested(evutil_socket_t signal_number, short what, void *co
 	upgrade_notify_reloaded(proxy->upgrade);
 }
 
+/* The logs were renamed. */
+static void reopen_requested(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct proxy *proxy = context;
+	int status = proxy->conf.access_log != NULL ? access_log_reopen(&proxy->access_log) : 0;
+	if (status < 0)
+		program_log("%s: %s", proxy->conf.access_log, strerror(-status));
+	if (proxy->conf.outcome_log != NULL &&
+	    program_reopen(&proxy->outcome_log, proxy->conf.outcome_log))
+		services_set_outcome_log(proxy->services, proxy->outcome_log);
+	services_reopen_logs(proxy->services);
+}
+
 static void upgrade_requested(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
@@ -232,12 +249,14 @@ static void upgrade_requested(evutil_socket_t signal_number, short what, void *c
 static int init_events(struct proxy *proxy)
 {
 	proxy->hangup = evsignal_new(proxy->base, SIGHUP, reload_requested, proxy);
+	proxy->user1 = evsignal_new(proxy->base, SIGUSR1, reopen_requested, proxy);
 	proxy->user2 = evsignal_new(proxy->base, SIGUSR2, upgrade_requested, proxy);
 	proxy->quit = evsignal_new(proxy->base, SIGQUIT, end_requested, proxy);
 	proxy->closing = evtimer_new(proxy->base, continue_closing, proxy);
 	proxy->lame_duck = evtimer_new(proxy->base, lame_duck_ended, proxy);
-	if (proxy->lame_duck == NULL || proxy->hangup == NULL || proxy->user2 == NULL ||
-	    proxy->quit == NULL || proxy->closing == NULL || event_add(proxy->hangup, NULL) < 0 ||
+	if (proxy->lame_duck == NULL || proxy->hangup == NULL || proxy->user1 == NULL ||
+	    proxy->user2 == NULL || proxy->quit == NULL || proxy->closing == NULL ||
+	    event_add(proxy->hangup, NULL) < 0 || event_add(proxy->user1, NULL) < 0 ||
 	    event_add(proxy->user2, NULL) < 0 || event_add(proxy->quit, NULL) < 0)
 		return -ENOMEM;
 	return program_signals_init_callback(&proxy->signals, proxy->base, end_requested, proxy);
@@ -465,6 +484,8 @@ static int init_proxy(struct proxy *proxy)
 	if (status == 0)
 		status =
 		    clients_new(&proxy->clients, proxy->base, &proxy->conf, proxy->routes, proxy->services);
+	if (status == 0 && proxy->conf.access_log != NULL)
+		clients_set_access_log(proxy->clients, &proxy->access_log);
 	if (status < 0)
 		program_log("%s", strerror(-status));
 	return status;
@@ -488,6 +509,7 @@ static void clear_proxy(struct proxy *proxy)
 	routes_free(proxy->routes);
 	program_signals_free(&proxy->signals);
 	free_event(proxy->hangup);
+	free_event(proxy->user1);
 	free_event(proxy->user2);
 	free_event(proxy->quit);
 	free_event(proxy->closing);
@@ -537,15 +559,15 @@ static char *find_worker(const char *self)
 	return path;
 }
 
-static bool open_outcome_log(struct proxy *proxy)
+static bool open_logs(struct proxy *proxy)
 {
-	if (proxy->conf.outcome_log == NULL)
-		return true;
-	proxy->outcome_log =
-	    open(proxy->conf.outcome_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-	if (proxy->outcome_log < 0)
-		program_log("%s: %s", proxy->conf.outcome_log, strerror(errno));
-	return proxy->outcome_log >= 0;
+	const struct conf *conf = &proxy->conf;
+	int status =
+	    conf->access_log != NULL ? access_log_open(&proxy->access_log, conf->access_log) : 0;
+	if (status < 0)
+		program_log("%s: %s", conf->access_log, strerror(-status));
+	return status == 0 &&
+	       (conf->outcome_log == NULL || program_reopen(&proxy->outcome_log, conf->outcome_log));
 }
 
 static int run_proxy(struct proxy *proxy)
@@ -556,9 +578,10 @@ static int run_proxy(struct proxy *proxy)
 	evutil_gettimeofday(&proxy->started, NULL);
 	proxy->worker = find_worker(proxy->argv[0]);
 	int result = EXIT_FAILURE;
-	if (proxy->worker != NULL && open_outcome_log(proxy))
+	if (proxy->worker != NULL && open_logs(proxy))
 		result = run_loop(proxy);
 	free(proxy->worker);
+	access_log_close(&proxy->access_log);
 	if (proxy->outcome_log >= 0)
 		close(proxy->outcome_log);
 	return result;
@@ -572,6 +595,7 @@ int main(int argc, char **argv)
 	proxy.argv = argv;
 	proxy.worker_argv = argv + own + (own < argc);
 	proxy.outcome_log = -1;
+	proxy.access_log.fd = -1;
 	/* getopt_long(3) permutes the arguments, and the successor gets them unchanged. */
 	char **copy = calloc((size_t)own + 1, sizeof(*copy));
 	if (copy == NULL) {

@@ -120,6 +120,17 @@ void services_start(struct services *services)
 			supervisor_start(services->all[i].supervisor);
 }
 
+void services_set_outcome_log(struct services *services, int fd)
+{
+	services->options.outcome_log = fd;
+}
+
+void services_reopen_logs(struct services *services)
+{
+	for (unsigned int i = 0; i < services->count; i++)
+		service_reopen_logs(&services->all[i]);
+}
+
 void services_replace_workers(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)

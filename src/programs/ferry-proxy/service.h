@@ -17,6 +17,7 @@ struct member {
 	pid_t pid;
 	struct timeval started;
 	bool ready;
+	bool reopens; /* its logs, once it is ready */
 	char name[CONF_NAME_MAX + 32];
 };
 
@@ -77,6 +78,9 @@ void service_free(struct service *service);
 
 /* Accepts guests on a listening socket, which stays the caller's. 0, or a negative errno. */
 int service_listen(struct service *service, int fd);
+
+/* Lets the processes of the proxy open their logs anew. */
+void service_reopen_logs(struct service *service);
 
 /* Lets the guests go when they have served their clients. */
 void service_drain_guests(struct service *service);

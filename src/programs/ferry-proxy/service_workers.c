@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +111,20 @@ static void notify_ready(struct services *services)
 	services->callbacks->ready(services->context);
 }
 
+/* Before it is ready, the signal would end the process. */
+static void reopen_logs_of(struct member *member)
+{
+	member->reopens = !member->ready;
+	if (member->ready && member->process != NULL)
+		(void)kill(member->pid, SIGUSR1);
+}
+
+void service_reopen_logs(struct service *service)
+{
+	for (struct member *member = service->members; member != NULL; member = member->next)
+		reopen_logs_of(member);
+}
+
 static void worker_ready(struct ferry_dispatcher *dispatcher,
                          struct ferry_dispatcher_worker *worker, void *context)
 {
@@ -117,6 +132,8 @@ static void worker_ready(struct ferry_dispatcher *dispatcher,
 	struct service *service = context;
 	struct member *member = find_member(service, worker);
 	member->ready = true;
+	if (member->reopens)
+		reopen_logs_of(member);
 	if (member->process != NULL)
 		supervisor_is_ready(member->process);
 	else
@@ -345,7 +362,7 @@ static int make_worker_argv(struct service *service)
 	snprintf(size, sizeof(size), "%u", service->services->conf->head_size);
 	snprintf(fields, sizeof(fields), "%u", service->services->conf->head_fields);
 	snprintf(counters, sizeof(counters), "%d", CHILD_PROCESS_MEMORY_FD);
-	service->argv = calloc(extra + 14, sizeof(*service->argv));
+	service->argv = calloc(extra + 16, sizeof(*service->argv));
 	if (service->argv == NULL)
 		return -ENOMEM;
 	/* posix_spawn(3) does not write to the arguments, although their type is not const. */
@@ -364,6 +381,10 @@ static int make_worker_argv(struct service *service)
 	service->argv[count++] = size;
 	service->argv[count++] = (char *)(uintptr_t) "--head-fields";
 	service->argv[count++] = fields;
+	if (service->services->conf->access_log != NULL) {
+		service->argv[count++] = (char *)(uintptr_t) "--access-log";
+		service->argv[count++] = service->services->conf->access_log;
+	}
 	memcpy(service->argv + count, options->worker_argv, extra * sizeof(*service->argv));
 	return 0;
 }

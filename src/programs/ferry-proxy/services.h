@@ -65,6 +65,12 @@ bool services_are_full(const struct services *services);
 /* The number of connections that are still open in this process because no worker has claimed them. */
 uint64_t services_unclaimed(const struct services *services);
 
+/* Lines about outcomes go to another descriptor from now on; the former one may be closed. */
+void services_set_outcome_log(struct services *services, int fd);
+
+/* Lets the worker processes of the proxy open their logs anew. */
+void services_reopen_logs(struct services *services);
+
 /* Replaces the worker processes, one after the other. */
 void services_replace_workers(struct services *services);
 

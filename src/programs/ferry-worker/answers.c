@@ -1,6 +1,5 @@
 /* The answer to one request: a file or a part of it, a redirection, or an error. */
 
-#include "programs/ferry-worker/access_log.h"
 #include "programs/ferry-worker/connection.h"
 #include "programs/ferry-worker/filled_page.h"
 #include "programs/ferry-worker/static_file.h"
@@ -10,6 +9,7 @@
 #include "programs/http/date.h"
 #include "programs/http/mime_type.h"
 #include "programs/http/path.h"
+#include "programs/shared/access_log.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -19,23 +19,22 @@
 #include <event2/buffer.h>
 #include <ferry/ferry.h>
 
-/* Called while the request is still in the input. */
+/* Called while the request is still in the input. `length`: of the body; that of a file is counted as it is sent. */
 static void log_answer(struct connection *connection, int status, uint64_t length)
 {
-	struct access_log *log = connection->connections->access_log;
-	connection_begin_answer(connection, status);
-	if (log == NULL)
-		return;
 	const struct http_head *head = &connection->head;
 	const char *text = NULL;
+	connection_begin_answer(connection, status);
+	if (connection->connections->access_log == NULL)
+		return;
 	if (http_head_is_complete(head))
 		text =
 		    (const char *)evbuffer_pullup(connection_input(connection), (ev_ssize_t)head->scanned);
-	struct http_slice line = http_head_line(head);
-	if (text != NULL)
-		access_log_add(log, connection->name, text + line.start, line.length, status, length);
-	else
-		access_log_add(log, connection->name, "-", 1, status, length);
+	access_entry_free(connection->entry);
+	connection->entry = access_entry_new(connection->name, head, text);
+	connection->entry_status = status;
+	connection->body = length;
+	connection->sent = 0;
 }
 
 void connection_refuse(struct connection *connection, int status, const char *fields,
@@ -47,7 +46,7 @@ void connection_refuse(struct connection *connection, int status, const char *fi
 	                             .fields = fields,
 	                             .why = why};
 	struct evbuffer *out = evbuffer_new();
-	log_answer(connection, status, 0);
+	log_answer(connection, status, http_answer_length(&answer));
 	if (out == NULL || http_answer_add(out, &answer) < 0)
 		connection_abandon(connection);
 	else
@@ -103,9 +102,10 @@ static void redirect_to_directory(struct connection *connection, const char *tex
 static void file_finished(struct ferry_file_producer *producer, int status, uint64_t sent,
                           void *context)
 {
-	(void)producer, (void)sent;
+	(void)producer;
 	struct connection *connection = context;
 	connection->files--;
+	connection->sent += sent;
 	if (connection->state == CONNECTION_GONE) {
 		if (connection->files == 0)
 			connection_free_memory(connection);
@@ -173,7 +173,7 @@ static void answer_file(struct connection *connection, const char *text, const c
 	}
 
 	struct evbuffer *out = evbuffer_new();
-	log_answer(connection, status, status == 304 ? 0 : range.length);
+	log_answer(connection, status, 0);
 	if (out == NULL || http_answer_begin(out, status, connection->keep_alive) < 0 ||
 	    add_file_fields(out, status, path, file, &range) < 0)
 		connection_abandon(connection);

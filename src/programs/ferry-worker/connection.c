@@ -1,5 +1,6 @@
 #include "programs/ferry-worker/connection.h"
 
+#include "programs/shared/access_log.h"
 #include "programs/shared/answer_counters.h"
 
 #include <errno.h>
@@ -61,8 +62,20 @@ static void unlink_connection(struct connection *connection)
 	connection->connections->count--;
 }
 
+/* The answer has been sent, or never will be. */
+static void end_entry(struct connection *connection, bool sent)
+{
+	const struct connections *connections = connection->connections;
+	if (connection->entry == NULL || connection->files > 0)
+		return;
+	access_log_end(connections->access_log, connection->entry, connection->entry_status,
+	               connection->sent + (sent ? connection->body : 0));
+	connection->entry = NULL;
+}
+
 void connection_free_memory(struct connection *connection)
 {
+	end_entry(connection, false);
 	free(connection->name);
 	free(connection->blob);
 	free(connection);
@@ -166,6 +179,7 @@ static void answer_sent(void *context)
 	if (connection->state != CONNECTION_ANSWERING)
 		return;
 	count_answer(connection);
+	end_entry(connection, true);
 	if (!connection->keep_alive) {
 		linger_connection(connection);
 		return;
@@ -192,6 +206,23 @@ void connection_queue_answer(struct connection *connection, struct evbuffer *out
 		connection_abandon(connection);
 }
 
+/* `length` bytes of the next head have come. */
+static void wait_for_head(struct connection *connection, size_t length)
+{
+	const struct connections *connections = connection->connections;
+	if (connection->input_over) {
+		ferry_transport_lose_connection(connection->transport);
+		return;
+	}
+	if (length == 0)
+		connection_keep(connection);
+	else if (!connection->head_begun)
+		event_add(connection->deadline,
+		          connections->closes_idle ? &hurry : &connections->head_timeout);
+	connection->head_begun = length > 0;
+	ferry_transport_resume_reading(connection->transport);
+}
+
 /* Parses the input, and answers a complete request. No callback runs within the call: the answer is
  * queued. */
 static void read_request(struct connection *connection)
@@ -211,18 +242,7 @@ static void read_request(struct connection *connection)
 	}
 	int result = http_head_parse(&connection->head, text, length);
 	if (result == HTTP_HEAD_MORE) {
-		if (connection->input_over) {
-			ferry_transport_lose_connection(connection->transport);
-			return;
-		}
-		if (length == 0)
-			connection_keep(connection);
-		else if (!connection->head_begun)
-			event_add(connection->deadline, connection->connections->closes_idle
-			                                    ? &hurry
-			                                    : &connection->connections->head_timeout);
-		connection->head_begun = length > 0;
-		ferry_transport_resume_reading(connection->transport);
+		wait_for_head(connection, length);
 		return;
 	}
 	begin_request(connection);

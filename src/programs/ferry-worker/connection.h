@@ -7,6 +7,7 @@
 #include "programs/ferry-worker/connections.h"
 #include "programs/http/head.h"
 
+struct access_entry;
 struct evbuffer;
 struct event;
 struct ferry_transport;
@@ -48,6 +49,12 @@ struct connection {
 	uint64_t counted;       /* bytes sent with the answers before */
 	struct timeval claimed; /* on the wall clock; 0 without such a page */
 	struct http_head head;
+
+	/* The line of the access log. */
+	struct access_entry *entry; /* NULL: none is due */
+	int entry_status;
+	uint64_t body; /* bytes of the answer's body, without a file */
+	uint64_t sent; /* bytes of its files */
 };
 
 /* ---- connection.c ---- */

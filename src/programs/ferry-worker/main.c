@@ -1,12 +1,12 @@
 /* ferry-worker serves static files. It does not listen: ferry-proxy hands it open connections over a unix
  * socket, with the bytes that the proxy has read from them. */
 
-#include "programs/ferry-worker/access_log.h"
 #include "programs/ferry-worker/channels.h"
 #include "programs/ferry-worker/connections.h"
 #include "programs/ferry-worker/filled_page.h"
 #include "programs/ferry-worker/static_file.h"
 #include "programs/http/head.h"
+#include "programs/shared/access_log.h"
 #include "programs/shared/answer_counters.h"
 #include "programs/shared/client_address.h"
 #include "programs/shared/program.h"
@@ -32,6 +32,7 @@ struct worker {
 	struct connections connections;
 	struct channels *channels;
 	int claim_log; /* -1: none */
+	const char *claim_path;
 	bool terminated;
 };
 
@@ -170,6 +171,19 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 	end_if_done(worker);
 }
 
+/* The logs were renamed. */
+static void reopen_logs(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct worker *worker = context;
+	struct access_log *access = worker->connections.access_log;
+	int status = access != NULL ? access_log_reopen(access) : 0;
+	if (status < 0)
+		program_log("%s: %s", access->path, strerror(-status));
+	if (worker->claim_log >= 0)
+		program_reopen(&worker->claim_log, worker->claim_path);
+}
+
 static void credits_scarce(bool scarce, void *context)
 {
 	struct worker *worker = context;
@@ -184,15 +198,20 @@ static int run_worker(struct worker *worker, const struct channels_options *opti
 	                                                    .scarce = credits_scarce,
 	                                                    .changed = channels_changed};
 	struct event_base *base = worker->connections.base;
-	int status = channels_new(&worker->channels, base, options, &callbacks, worker);
-	if (status < 0) {
-		program_log("--channel %d: %s", options->fd, strerror(-status));
-		return EXIT_FAILURE;
-	}
 	struct program_signals signals = {0};
-	status = program_signals_init_callback(&signals, base, end_requested, worker);
+	/* Before the channel: a proxy signals a worker that is ready. */
+	struct event *user1 = evsignal_new(base, SIGUSR1, reopen_logs, worker);
+	int status = user1 != NULL && event_add(user1, NULL) == 0 ? 0 : -ENOMEM;
+	if (status == 0)
+		status = channels_new(&worker->channels, base, options, &callbacks, worker);
+	if (status < 0)
+		program_log("--channel %d: %s", options->fd, strerror(-status));
+	if (status == 0)
+		status = program_signals_init_callback(&signals, base, end_requested, worker);
 	if (status == 0)
 		status = event_base_dispatch(base);
+	if (user1 != NULL)
+		event_free(user1);
 	program_signals_free(&signals);
 	channels_free(worker->channels);
 	connections_close_all(&worker->connections);
@@ -236,11 +255,10 @@ static const char usage[] =
     "  --help                  show this\n"
     "  --version               show the version\n"
     "\n"
-    "SIGTERM and SIGINT: the worker finishes the answers that have begun, and ends. A second "
-    "signal\n"
-    "ends it at once. When the proxy drains a worker with --channel, or has ended, the worker "
-    "serves\n"
-    "its clients with \"Connection: close\" in every answer, and ends with the last of them.\n"
+    "SIGUSR1: the worker opens its logs anew. SIGTERM and SIGINT: it finishes the answers that\n"
+    "have begun, and ends. A second signal ends it at once. When the proxy drains a worker with\n"
+    "--channel, or has ended, the worker serves its clients with \"Connection: close\" in every\n"
+    "answer, and ends with the last of them.\n"
     "\n"
     "Exit status: 0 ended as requested, 1 failed, 2 wrong usage.\n";
 
@@ -430,15 +448,8 @@ static bool open_logs(struct worker *worker, const struct options *options,
 		}
 		worker->connections.access_log = access;
 	}
-	if (options->claim_log != NULL) {
-		worker->claim_log =
-		    open(options->claim_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-		if (worker->claim_log < 0) {
-			program_log("%s: %s", options->claim_log, strerror(errno));
-			return false;
-		}
-	}
-	return true;
+	worker->claim_path = options->claim_log;
+	return options->claim_log == NULL || program_reopen(&worker->claim_log, options->claim_log);
 }
 
 int main(int argc, char **argv)

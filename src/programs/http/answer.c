@@ -52,11 +52,25 @@ int http_answer_begin(struct evbuffer *out, int status, bool keep_alive)
 	return added < 0 ? -ENOMEM : 0;
 }
 
+enum { BODY_SIZE = 256 };
+
+static void format_body(char *out, const struct http_answer *answer)
+{
+	snprintf(out, BODY_SIZE, "%d %s%s%s\n", answer->status, reason_of(answer->status),
+	         answer->why != NULL ? ": " : "", answer->why != NULL ? answer->why : "");
+}
+
+size_t http_answer_length(const struct http_answer *answer)
+{
+	char body[BODY_SIZE];
+	format_body(body, answer);
+	return answer->without_body ? 0 : strlen(body);
+}
+
 int http_answer_add(struct evbuffer *out, const struct http_answer *answer)
 {
-	char body[256];
-	snprintf(body, sizeof(body), "%d %s%s%s\n", answer->status, reason_of(answer->status),
-	         answer->why != NULL ? ": " : "", answer->why != NULL ? answer->why : "");
+	char body[BODY_SIZE];
+	format_body(body, answer);
 	if (http_answer_begin(out, answer->status, answer->keep_alive) < 0)
 		return -ENOMEM;
 	if (answer->retry_after > 0 &&

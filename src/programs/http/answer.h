@@ -4,6 +4,7 @@
 /* The head that every answer starts with, and short answers with a line of text. */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct evbuffer;
 
@@ -19,6 +20,9 @@ struct http_answer {
 	const char *fields;       /* more header lines, each with its CRLF; or NULL */
 	const char *why;          /* a sentence for people; or NULL */
 };
+
+/* The length of its body in bytes. */
+size_t http_answer_length(const struct http_answer *answer);
 
 /* Adds a complete answer with a line of plain text as its body. 0 or -ENOMEM. */
 int http_answer_add(struct evbuffer *out, const struct http_answer *answer);

@@ -19,7 +19,13 @@ bool program_number(const char *text, unsigned long max, unsigned long *number);
 /* Raises the soft descriptor limit to the hard one, and returns the new soft limit. */
 unsigned long program_raise_descriptor_limit(void);
 
-/* Prints a line to the standard error output, after the name of the program. */
+/* Opens a log file for appending, or creates it, and closes the descriptor before, which may be -1. A FIFO or a terminal
+ * never blocks a write. False: it cannot be opened, a message has been printed, and the descriptor stays. */
+bool program_reopen(int *fd, const char *path);
+
+/* Prints a line to the standard error output, after the name of the program. Never blocks: a line that a pipe does not
+ * take is counted, and the count is printed before the next one that it takes. Of lines with one format, 100 are printed
+ * in a second, and the others counted. For the main thread. */
 __attribute__((format(printf, 1, 2))) void program_log(const char *format, ...);
 
 /* Prints the log of the library in the same way. */
