@@ -4,10 +4,13 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import random
 import re
+import resource
 import signal
 import socket
 import stat
+import subprocess
 import tempfile
 import unittest
 
@@ -360,6 +363,111 @@ class Logs(Case):
             left = sum(map(int, re.findall(r"(\d+) lines like '.*?' were left out", proxy.text())))
             return proxy.count(f"(?m)^ferry-proxy: 127.*{strange}") + left >= 2000
         harness.wait_until(counted, "all lines are counted")
+
+
+class Reload(Case):
+    CONFIG = """
+        listen 127.0.0.1:0
+        service a root={root} workers=1
+        service b root={directory}/b workers=1
+        route path=/b b
+        default %s
+        retry-after 3
+    """
+
+    def start_two(self):
+        proxy = self.start(config=self.CONFIG % "a", prepare=("b",))
+        (proxy.directory / "b/index.html").write_text("site b")
+        proxy.wait_until_ready(2)
+        return proxy
+
+    def test_routes_change(self):
+        proxy = self.start_two()
+        with proxy.client() as kept:
+            self.assertEqual(kept.ask("/").body, b"hello")
+            proxy.configure(self.CONFIG % "b")
+            proxy.signal(signal.SIGHUP)
+            proxy.wait_until_ready(4)
+            self.assertEqual(kept.ask("/").body, b"site b")
+        self.assertEqual(proxy.ask("/").body, b"site b")
+
+    def test_a_configuration_with_an_error_changes_nothing(self):
+        proxy = self.start_two()
+        workers = proxy.worker_pids()
+        for text, cause in ((self.CONFIG % "none", "there is no service 'none'"),
+                            (self.CONFIG % "b" + "nonsense 1", "'nonsense' is not a directive"),
+                            (self.CONFIG % "b" + "service c root={root}", "a change of 'service' needs SIGUSR2"),
+                            ("\x01" * 4096, "is not a")):
+            proxy.configure(text)
+            seen = proxy.count("the configuration stays as it was")
+            proxy.signal(signal.SIGHUP)
+            proxy.wait_for("the configuration stays as it was", seen + 1)
+            if cause != "is not a":
+                self.assertIn(cause, proxy.text())
+            self.assertEqual(proxy.ask("/").body, b"hello")
+        self.assertEqual(proxy.worker_pids(), workers)
+
+    def test_an_upgrade_reads_all_of_it(self):
+        proxy = self.start_two()
+        proxy.configure(self.CONFIG % "c" + "service c root={directory}/b workers=1")
+        self.wait_for_end_of(proxy, proxy.upgrade())
+        self.assertEqual(proxy.ask("/").body, b"site b")
+
+    def wait_for_end_of(self, proxy, pid):
+        self.assertEqual(proxy.wait_for_end(pid), 0)
+
+
+class Shortage(Case):
+    def test_a_full_disk_stops_no_request(self):
+        proxy = self.start(config="""
+            listen 127.0.0.1:0
+            access-log /dev/full
+            service www root={root} workers=1
+        """, worker=("--access-log", "/dev/full", "--claim-log", "/dev/full"))
+        proxy.wait_until_ready(1)
+        for _ in range(300):
+            self.assertEqual(proxy.ask("/").status, 200)
+        proxy.wait_for("log: No space left on device")
+
+    def test_64_descriptors_are_enough(self):
+        """For few clients at once; the others wait."""
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        with tempfile.TemporaryDirectory(prefix="ferry-e2e-") as directory:
+            root = pathlib.Path(directory)
+            (root / "index.html").write_text("hello")
+            proxy = harness.Child(root, "ferry-proxy", "--root", root, "--workers", "1", "--port", "0",
+                                  preexec_fn=limit)
+            self.addCleanup(proxy.kill)
+            proxy.wait_for(") is ready")
+            port = int(re.findall(r"(?m)^listening .*:(\d+)$", proxy.text())[0])
+            idle = [harness.Client(port) for _ in range(20)]
+            for client in idle:
+                self.addCleanup(client.socket.close)
+            for client in idle[::-1]:
+                client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            for client in idle[::-1]:
+                self.assertEqual(client.read_answer().status, 200)
+                client.socket.close()
+            proxy.stop()
+
+    def test_noise_is_no_configuration(self):
+        with tempfile.TemporaryDirectory(prefix="ferry-e2e-") as directory:
+            path = pathlib.Path(directory) / "noise"
+            noise = random.Random(1)
+            for kind in range(4):
+                data = noise.randbytes(1 << 20)
+                if kind == 1:
+                    data = b"a" * (1 << 20)
+                elif kind == 2:
+                    data = b"\n" * ((1 << 20) - 1) + b"x"
+                elif kind == 3:
+                    data = bytes(byte % 96 + 32 if byte % 50 else 10 for byte in data)
+                path.write_bytes(data)
+                done = subprocess.run([*harness.EMULATOR, harness.BIN / "ferry-proxy", "--check", "--config", path],
+                                      capture_output=True, timeout=harness.DEADLINE, check=False)
+                self.assertEqual(done.returncode, 2)
+                self.assertRegex(done.stderr, rb"\Aferry-proxy: [ -~]{1,400}\n\Z")
 
 
 def points_to(link, path):

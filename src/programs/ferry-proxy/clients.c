@@ -576,6 +576,11 @@ static void client_accept_failed(struct evconnlistener *accepts, void *context)
 	pause_briefly(clients, NO_DESCRIPTORS);
 }
 
+void clients_set_routes(struct clients *clients, const struct routes *routes)
+{
+	clients->routes = routes;
+}
+
 void clients_set_access_log(struct clients *clients, const struct access_log *log)
 {
 	clients->access_log = log;

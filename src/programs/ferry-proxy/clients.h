@@ -29,6 +29,9 @@ int clients_new(struct clients **out, struct event_base *base, const struct conf
 /* The answers of the proxy itself get lines in this log, which stays the caller's. */
 void clients_set_access_log(struct clients *clients, const struct access_log *log);
 
+/* Other routes, which stay the caller's, for requests from now on. */
+void clients_set_routes(struct clients *clients, const struct routes *routes);
+
 /* Adds a listening socket, which stays the caller's. Accepts no client yet. 0 or -ENOMEM. */
 int clients_listen(struct clients *clients, int fd, const struct conf_listen *conf);
 

@@ -63,6 +63,11 @@ struct conf {
 	unsigned int route_count;
 	unsigned int default_service; /* index */
 
+	char user[CONF_NAME_MAX + 1]; /* empty: the proxy stays who it is */
+	uid_t uid;                    /* of the user */
+	gid_t gid;                    /* of the directive "group", or else that of the user */
+	bool has_group;
+
 	struct socket_address admin; /* length 0: none */
 	bool demo;         /* --demo: a page of `admin`, which is on loopback, kills workers */
 	char *control;     /* the socket over which a new proxy takes over; NULL: none */

@@ -271,6 +271,13 @@ bool conf_directive_run(struct conf_reader *reader, enum directive directive, ch
 	case DIRECTIVE_ADMIN:
 		return check_one_argument(reader, count, "an address") &&
 		       conf_listen_address(reader, words[0], &reader->conf->admin);
+	case DIRECTIVE_USER:
+		return check_one_argument(reader, count, "a user's name") &&
+		       conf_listen_user(reader, words[0]);
+	case DIRECTIVE_GROUP:
+		reader->conf->has_group = true;
+		return check_one_argument(reader, count, "a group's name") &&
+		       conf_listen_group(reader, words[0], &reader->conf->gid);
 	case DIRECTIVE_ACCESS_LOG:
 		return check_one_argument(reader, count, "a path") &&
 		       conf_reader_set(reader, &reader->conf->access_log, words[0]);
@@ -313,5 +320,7 @@ bool conf_directives_finish(struct conf_reader *reader)
 		return conf_reader_refuse(reader, "a 'listen ADDRESS' line is missing");
 	if (conf->service_count == 0)
 		return conf_reader_refuse(reader, "a 'service NAME ...' line is missing");
+	if (conf->has_group && conf->user[0] == '\0')
+		return conf_reader_refuse(reader, "'group' is for a proxy with a 'user'");
 	return find_services(reader);
 }

@@ -16,6 +16,8 @@ static const char *const directive_names[DIRECTIVES] = {
     [DIRECTIVE_DEFAULT] = "default",
     [DIRECTIVE_ADMIN] = "admin",
     [DIRECTIVE_CONTROL] = "control",
+    [DIRECTIVE_USER] = "user",
+    [DIRECTIVE_GROUP] = "group",
     [DIRECTIVE_ACCESS_LOG] = "access-log",
     [DIRECTIVE_QUEUE] = "queue",
     [DIRECTIVE_QUEUE_TIMEOUT] = "queue-timeout",
@@ -43,13 +45,14 @@ static bool read_words(struct conf_reader *reader, char **words, size_t count)
 	while (directive < DIRECTIVES && strcmp(words[0], directive_names[directive]) != 0)
 		directive++;
 	if (directive == DIRECTIVES)
-		return conf_reader_refuse(reader,
-		                          "'%s' is not a directive; expected is listen, service, route, "
-		                          "default, admin, control, access-log, queue, max-clients, "
-		                          "retry-after, keep, lame-duck, "
-		                          "head-size, head-fields, "
-		                          "queue-, answer-, head-, idle- or drain-timeout",
-		                          conf_reader_shown(words[0]));
+		return conf_reader_refuse(
+		    reader,
+		    "'%s' is not a directive; expected is listen, service, route, "
+		    "default, admin, control, user, group, access-log, queue, max-clients, "
+		    "retry-after, keep, lame-duck, "
+		    "head-size, head-fields, "
+		    "queue-, answer-, head-, idle- or drain-timeout",
+		    conf_reader_shown(words[0]));
 	reader->subject = directive_names[directive];
 	unsigned int first = reader->lines[directive];
 	if (first > 0 && !is_repeatable((enum directive)directive))

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,7 +38,7 @@ static bool read_mode(struct conf_reader *reader, const char *word, mode_t *mode
 	return true;
 }
 
-static bool read_group(struct conf_reader *reader, const char *word, gid_t *group)
+bool conf_listen_group(struct conf_reader *reader, const char *word, gid_t *group)
 {
 	unsigned long number = 0;
 	if (strspn(word, "0123456789") == strlen(word)) {
@@ -59,7 +60,21 @@ bool conf_listen_access(struct conf_reader *reader, const char *mode, const char
 {
 	*access = (struct conf_access){.group = (gid_t)-1};
 	return (mode == NULL || read_mode(reader, mode, &access->mode)) &&
-	       (group == NULL || read_group(reader, group, &access->group));
+	       (group == NULL || conf_listen_group(reader, group, &access->group));
+}
+
+bool conf_listen_user(struct conf_reader *reader, const char *word)
+{
+	struct conf *conf = reader->conf;
+	/* cppcheck-suppress getpwnamCalled; the proxy has one thread */
+	const struct passwd *found = getpwnam(word);
+	if (found == NULL || strlen(word) >= sizeof(conf->user))
+		return conf_reader_refuse(reader, "there is no user '%s'", conf_reader_shown(word));
+	(void)snprintf(conf->user, sizeof(conf->user), "%s", word);
+	conf->uid = found->pw_uid;
+	if (!conf->has_group)
+		conf->gid = found->pw_gid;
+	return true;
 }
 
 /* ---- listen ---- */

@@ -11,6 +11,10 @@ bool conf_listen_add(struct conf_reader *reader, char **words, size_t count);
 bool conf_listen_address(struct conf_reader *reader, const char *word,
                          struct socket_address *address);
 
+/* "user" and "group": names; a group may be a number. */
+bool conf_listen_user(struct conf_reader *reader, const char *word);
+bool conf_listen_group(struct conf_reader *reader, const char *word, gid_t *group);
+
 /* The values of mode= and group=; NULL: the default. */
 bool conf_listen_access(struct conf_reader *reader, const char *mode, const char *group,
                         struct conf_access *access);

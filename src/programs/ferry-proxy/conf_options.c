@@ -39,6 +39,8 @@ const char conf_usage[] =
     "                           worker\n"
     "  --control PATH           the unix socket over which a new proxy takes over\n"
     "  --take-over PATH         take over from the proxy with this --control\n"
+    "  --user NAME              become this user once the sockets are open\n"
+    "  --group NAME             and this group (that of the user)\n"
     "  --access-log FILE        append a line for each answer, of the workers too\n"
     "  --outcome-log FILE       append a line for the outcome of each handoff\n"
     "\n"
@@ -104,6 +106,8 @@ static const struct option options[] = {
     DIRECTIVE_OPTION("listen", DIRECTIVE_LISTEN),
     DIRECTIVE_OPTION("admin", DIRECTIVE_ADMIN),
     DIRECTIVE_OPTION("control", DIRECTIVE_CONTROL),
+    DIRECTIVE_OPTION("user", DIRECTIVE_USER),
+    DIRECTIVE_OPTION("group", DIRECTIVE_GROUP),
     DIRECTIVE_OPTION("access-log", DIRECTIVE_ACCESS_LOG),
     DIRECTIVE_OPTION("queue", DIRECTIVE_QUEUE),
     DIRECTIVE_OPTION("queue-timeout", DIRECTIVE_QUEUE_TIMEOUT),

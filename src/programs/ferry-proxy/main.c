@@ -13,6 +13,7 @@
 #include "programs/ferry-proxy/admin.h"
 #include "programs/ferry-proxy/clients.h"
 #include "programs/ferry-proxy/conf_options.h"
+#include "programs/ferry-proxy/conf_reload.h"
 #include "programs/ferry-proxy/demo.h"
 #include "programs/ferry-proxy/history.h"
 #include "programs/ferry-proxy/listeners.h"
@@ -24,6 +25,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +48,7 @@ struct proxy {
 	struct event_base *base;
 	struct conf conf;
 	char **argv;
+	int own_count; /* of the arguments; the others are the workers' */
 	char *const *worker_argv;
 	char *worker; /* the program */
 	int outcome_log;
@@ -213,14 +216,59 @@ static void was_replaced(bool failed, void *context)
 
 /* ---- signals ---- */
 
+/* Uses a configuration that has no error, as far as a running proxy can. */
+static bool use_conf(struct proxy *proxy, struct conf *fresh)
+{
+	const char *obstacle = conf_reload_obstacle(&proxy->conf, fresh);
+	struct routes *routes;
+	if (obstacle != NULL) {
+		program_log("the configuration stays as it was: a change of '%s' needs SIGUSR2", obstacle);
+		return false;
+	}
+	if (routes_from_conf(&routes, fresh) < 0) {
+		program_log("the configuration stays as it was: %s", strerror(ENOMEM));
+		return false;
+	}
+	conf_reload_exchange(&proxy->conf, fresh);
+	clients_set_routes(proxy->clients, routes);
+	routes_free(proxy->routes);
+	proxy->routes = routes;
+	services_set_limits(proxy->services);
+	return true;
+}
+
+/* The configuration is read anew. One with an error changes nothing. */
+static bool reload_conf(struct proxy *proxy)
+{
+	char error[CONF_ERROR_SIZE];
+	char **copy = calloc((size_t)proxy->own_count + 1, sizeof(*copy));
+	struct conf *fresh = calloc(1, sizeof(*fresh));
+	bool done = false;
+	if (copy != NULL && fresh != NULL) {
+		memcpy(copy, proxy->argv, (size_t)proxy->own_count * sizeof(*copy));
+		if (conf_read(fresh, proxy->own_count, copy, error) == CONF_OK)
+			done = use_conf(proxy, fresh);
+		else
+			program_log("the configuration stays as it was: %s", error);
+		conf_free(fresh);
+	} else {
+		program_log("the configuration stays as it was: %s", strerror(ENOMEM));
+	}
+	free(copy);
+	free(fresh);
+	return done;
+}
+
 static void reload_requested(evutil_socket_t signal_number, short what, void *context)
 {
 	(void)signal_number, (void)what;
 	struct proxy *proxy = context;
 	if (proxy->state != SERVING)
 		return;
-	program_log("replacing the workers");
-	services_replace_workers(proxy->services);
+	if (reload_conf(proxy)) {
+		program_log("replacing the workers");
+		services_replace_workers(proxy->services);
+	}
 	upgrade_notify_reloaded(proxy->upgrade);
 }
 
@@ -433,11 +481,28 @@ static bool starts_no_workers(const struct conf *conf)
 	return true;
 }
 
+/* The sockets are open. Their files and the logs can no longer be made or removed if only root may. */
+static bool become_user(const struct conf *conf)
+{
+	if (conf->user[0] == '\0')
+		return true;
+	if (geteuid() == conf->uid && getegid() == conf->gid) /* as the successor of one that has */
+		return true;
+	if (initgroups(conf->user, conf->gid) == 0 && setgid(conf->gid) == 0 && setuid(conf->uid) == 0)
+		return true;
+	program_log("user %s: %s", conf->user, strerror(errno));
+	return false;
+}
+
 static void sockets_received(struct ferry_socket_set *set, bool takes_over, void *context)
 {
 	struct proxy *proxy = context;
 	proxy->takes_over = takes_over;
 	if (listeners_open(&proxy->wanted, set, proxy->base) < 0) {
+		end_proxy(proxy, true);
+		return;
+	}
+	if (!become_user(&proxy->conf)) {
 		end_proxy(proxy, true);
 		return;
 	}
@@ -593,6 +658,7 @@ int main(int argc, char **argv)
 	char error[CONF_ERROR_SIZE];
 	int own = count_own_arguments(argc, argv), result;
 	proxy.argv = argv;
+	proxy.own_count = own;
 	proxy.worker_argv = argv + own + (own < argc);
 	proxy.outcome_log = -1;
 	proxy.access_log.fd = -1;

@@ -120,6 +120,17 @@ void services_start(struct services *services)
 			supervisor_start(services->all[i].supervisor);
 }
 
+void services_set_limits(struct services *services)
+{
+	const struct conf *conf = services->conf;
+	for (unsigned int i = 0; i < services->count; i++) {
+		struct ferry_dispatcher *dispatcher = services->all[i].dispatcher;
+		ferry_dispatcher_set_queue_limit(dispatcher, conf->queue);
+		ferry_dispatcher_set_timeouts(dispatcher, &conf->queue_timeout, &conf->answer_timeout);
+	}
+	service_set_numbers(conf);
+}
+
 void services_set_outcome_log(struct services *services, int fd)
 {
 	services->options.outcome_log = fd;

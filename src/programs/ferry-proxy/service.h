@@ -79,6 +79,9 @@ void service_free(struct service *service);
 /* Accepts guests on a listening socket, which stays the caller's. 0, or a negative errno. */
 int service_listen(struct service *service, int fd);
 
+/* Sets the numbers in the arguments of workers that are started from now on. */
+void service_set_numbers(const struct conf *conf);
+
 /* Lets the processes of the proxy open their logs anew. */
 void service_reopen_logs(struct service *service);
 

@@ -350,37 +350,46 @@ static void make_counters(struct service *service)
 	service->answers = NULL;
 }
 
+/* The same for all services. */
+static struct {
+	char channel[16], counters[16], keep[16], size[16], fields[16];
+} numbers;
+
+void service_set_numbers(const struct conf *conf)
+{
+	snprintf(numbers.channel, sizeof(numbers.channel), "%d", CHILD_PROCESS_FD);
+	snprintf(numbers.counters, sizeof(numbers.counters), "%d", CHILD_PROCESS_MEMORY_FD);
+	snprintf(numbers.keep, sizeof(numbers.keep), "%u", conf->keep);
+	snprintf(numbers.size, sizeof(numbers.size), "%u", conf->head_size);
+	snprintf(numbers.fields, sizeof(numbers.fields), "%u", conf->head_fields);
+}
+
 static int make_worker_argv(struct service *service)
 {
 	const struct services_options *options = &service->services->options;
-	static char channel[16], counters[16], keep[16], size[16], fields[16];
 	size_t extra = 0, count = 0;
 	while (options->worker_argv[extra] != NULL)
 		extra++;
-	snprintf(channel, sizeof(channel), "%d", CHILD_PROCESS_FD);
-	snprintf(keep, sizeof(keep), "%u", service->services->conf->keep);
-	snprintf(size, sizeof(size), "%u", service->services->conf->head_size);
-	snprintf(fields, sizeof(fields), "%u", service->services->conf->head_fields);
-	snprintf(counters, sizeof(counters), "%d", CHILD_PROCESS_MEMORY_FD);
+	service_set_numbers(service->services->conf);
 	service->argv = calloc(extra + 16, sizeof(*service->argv));
 	if (service->argv == NULL)
 		return -ENOMEM;
 	/* posix_spawn(3) does not write to the arguments, although their type is not const. */
 	service->argv[count++] = (char *)(uintptr_t)options->worker;
 	service->argv[count++] = (char *)(uintptr_t) "--channel";
-	service->argv[count++] = channel;
+	service->argv[count++] = numbers.channel;
 	if (service->answers != NULL) {
 		service->argv[count++] = (char *)(uintptr_t) "--counters";
-		service->argv[count++] = counters;
+		service->argv[count++] = numbers.counters;
 	}
 	service->argv[count++] = (char *)(uintptr_t) "--root";
 	service->argv[count++] = service->conf->root;
 	service->argv[count++] = (char *)(uintptr_t) "--keep";
-	service->argv[count++] = keep;
+	service->argv[count++] = numbers.keep;
 	service->argv[count++] = (char *)(uintptr_t) "--head-size";
-	service->argv[count++] = size;
+	service->argv[count++] = numbers.size;
 	service->argv[count++] = (char *)(uintptr_t) "--head-fields";
-	service->argv[count++] = fields;
+	service->argv[count++] = numbers.fields;
 	if (service->services->conf->access_log != NULL) {
 		service->argv[count++] = (char *)(uintptr_t) "--access-log";
 		service->argv[count++] = service->services->conf->access_log;

@@ -65,6 +65,9 @@ bool services_are_full(const struct services *services);
 /* The number of connections that are still open in this process because no worker has claimed them. */
 uint64_t services_unclaimed(const struct services *services);
 
+/* Sets the limits of the queues, and those of the workers that are started from now on, to those of the configuration. */
+void services_set_limits(struct services *services);
+
 /* Lines about outcomes go to another descriptor from now on; the former one may be closed. */
 void services_set_outcome_log(struct services *services, int fd);
 

@@ -452,6 +452,15 @@ static bool open_logs(struct worker *worker, const struct options *options,
 	return options->claim_log == NULL || program_reopen(&worker->claim_log, options->claim_log);
 }
 
+/* A client needs two descriptors: its socket, and the file in its stream. Under a small limit half of the descriptors
+ * are spare. */
+static unsigned int credits_of(unsigned long fds)
+{
+	unsigned long many = fds > SPARE_FDS ? (fds - SPARE_FDS) / 2 : 0;
+	unsigned long few = fds > 20 ? fds / 4 - 4 : 1;
+	return (unsigned int)(many > few ? many : few);
+}
+
 int main(int argc, char **argv)
 {
 	static struct worker worker = {.connections = {.idle_timeout = {.tv_sec = 30},
@@ -478,8 +487,7 @@ int main(int argc, char **argv)
 	worker.connections.root = open_root(options.root);
 	if (worker.connections.root >= 0 && open_logs(&worker, &options, &access)) {
 		unsigned long fds = program_raise_descriptor_limit();
-		/* A client needs two: its socket, and the file in its stream. */
-		options.channels.credits = fds > SPARE_FDS + 2 ? (unsigned int)(fds - SPARE_FDS) / 2 : 1;
+		options.channels.credits = credits_of(fds);
 		program_print_ferry_log();
 		if (options.channels.fd >= 0)
 			fcntl(options.channels.fd, F_SETFD, FD_CLOEXEC);
