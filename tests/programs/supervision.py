@@ -146,19 +146,34 @@ class Replaced(Case):
             self.assertEqual(client.ask("/").fields["connection"], "keep-alive")
 
     def test_new_workers_that_do_not_start_leave_the_old_ones_in_place(self):
-        proxy = self.start(workers=2)
+        proxy = self.start(workers=2, worker_script=f"""#!/bin/sh
+            [ -e "${{0%/*}}/broken" ] && exit 1
+            exec "{harness.BIN}/ferry-worker" "$@"
+            """)
         proxy.wait_until_ready(2)
         old = proxy.worker_pids()
-        proxy.root.rename(proxy.directory / "elsewhere")
+        broken = proxy.directory / "programs/broken"
+        broken.touch()
         proxy.signal(signal.SIGHUP)
         proxy.wait_for("are not replaced")
         # The channel of the worker that failed may end before its process does.
         harness.wait_until(lambda: proxy.worker_pids() == old, "the old workers alone are left")
         self.assert_serves(proxy)
-        (proxy.directory / "elsewhere").rename(proxy.root)
+        broken.unlink()
         proxy.signal(signal.SIGHUP)
         proxy.wait_for("the workers of default are replaced")
         self.assert_serves(proxy)
+
+    def test_a_directory_that_is_gone_replaces_no_worker(self):
+        proxy = self.start(workers=2)
+        proxy.wait_until_ready(2)
+        old = proxy.worker_pids()
+        proxy.root.rename(proxy.directory / "elsewhere")
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_for("the configuration stays as it was")
+        self.assertEqual(proxy.worker_pids(), old)
+        self.assert_serves(proxy)
+        (proxy.directory / "elsewhere").rename(proxy.root)
 
     def test_a_worker_may_be_killed_while_it_is_replaced(self):
         proxy = self.start(workers=2)
