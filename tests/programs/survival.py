@@ -339,7 +339,7 @@ class Programs(Case):
     def test_what_cannot_be_had_is_said(self):
         for name, arguments, words in (
                 ("ferry-proxy", ("--socket", self.server.socket_path, "--port", "0"),
-                 "Address already in use"),
+                 "another process listens there"),
                 ("ferry-proxy", ("--socket", self.directory / "s", "--port",
                                    str(self.server.port)), "Address already in use"),
                 ("ferry-proxy", ("--socket", self.directory / "none/s"), "No such file"),
