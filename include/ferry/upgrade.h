@@ -136,8 +136,8 @@ struct ferry_upgrade_callbacks {
 	void (*rejected)(struct ferry_upgrade *upgrade, int status, void *context);
 
 	/** A connection of a predecessor's. The callback owns the handoff: it has the name, the bytes and the blob that
-	 *  the predecessor has set, and can be parked or handed off again. NULL: this process takes none, and
-	 *  ferry_upgrade_give() fails at its predecessor. */
+	 *  the predecessor has set, and can be parked or handed off again. NULL: such connections
+	 *  are closed. */
 	void (*connection_received)(struct ferry_upgrade *upgrade, struct ferry_handoff *handoff,
 	                            void *context);
 
@@ -279,15 +279,15 @@ FERRY_EXPORT int ferry_upgrade_start(struct ferry_upgrade *upgrade);
 FERRY_EXPORT int ferry_upgrade_listen(struct ferry_upgrade *upgrade, const char *name);
 
 /**
- * After `replaced`, or `rejected`: gives the process that serves a connection, for its `connection_received`. If the successor dies before it has
- * the connection, the next one gets it.
+ * After `replaced`, or `rejected`: gives the process that serves a connection, for its `connection_received`. If the
+ * successor dies before it has the connection, the next one gets it.
  *
  * @param upgrade the upgrade
  * @param handoff a handoff of a connection; on success the object owns it. Name, bytes and blob arrive as they are
  * @retval 0 done
  * @retval -EINVAL an argument is NULL
- * @retval -ENOTCONN this process was not replaced; or its successor takes no connections, or has gone and was
- *         started by somebody else
+ * @retval -ENOTCONN this process was not replaced; or its successor has not taken the socket for
+ *         connections over, or has gone and was started by somebody else
  * @retval -ECHILD this process is a child of the one that has made the object
  * @retval other the errors of ferry_dispatcher_hand_off()
  *
