@@ -28,6 +28,13 @@ enum { SET_GROUPS = SYS_setgroups32, SET_GROUP = SYS_setresgid32, SET_USER = SYS
 enum { SET_GROUPS = SYS_setgroups, SET_GROUP = SYS_setresgid, SET_USER = SYS_setresuid };
 #endif
 
+/* With _GNU_SOURCE, glibc has an enum of its own for it. */
+#ifdef __GLIBC__
+typedef __rlimit_resource_t resource_number;
+#else
+typedef int resource_number;
+#endif
+
 /* ---- in the child: async-signal-safe calls alone ---- */
 
 /* Signals that the caller ignores would stay ignored. */
@@ -53,7 +60,7 @@ static int set_group(enum child_group group)
 static int set_limits(const struct child_options *options)
 {
 	for (size_t i = 0; i < options->limit_count; i++)
-		if (setrlimit(options->limits[i].resource, &options->limits[i].limit) < 0)
+		if (setrlimit((resource_number)options->limits[i].resource, &options->limits[i].limit) < 0)
 			return -errno;
 	return 0;
 }
