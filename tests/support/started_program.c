@@ -86,7 +86,7 @@ static int by_value(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-void list_fds(pid_t pid, char *out, size_t size)
+static void list_fds(pid_t pid, char *out, size_t size)
 {
 	char path[64];
 	int numbers[64];
@@ -103,6 +103,24 @@ void list_fds(pid_t pid, char *out, size_t size)
 	for (size_t i = 0; i < count && length < size; i++)
 		length +=
 		    (size_t)snprintf(out + length, size - length, "%s%d", i > 0 ? " " : "", numbers[i]);
+}
+
+struct fds_of {
+	pid_t pid;
+	const char *expected;
+};
+
+static bool has_these_fds(void *argument)
+{
+	const struct fds_of *fds = argument;
+	char found[256];
+	list_fds(fds->pid, found, sizeof(found));
+	return strcmp(found, fds->expected) == 0;
+}
+
+void expect_open_fds(pid_t pid, const char *numbers)
+{
+	pump_until(has_these_fds, &(struct fds_of){pid, numbers});
 }
 
 bool has_no_child(void)

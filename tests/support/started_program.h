@@ -37,8 +37,9 @@ size_t read_proc(pid_t pid, const char *name, char *out, size_t size);
 /* A line of /proc/PID/status without its name: "Uid". */
 void read_proc_status(pid_t pid, const char *name, char *out, size_t size);
 
-/* The numbers of a process's open descriptors: "0 1 2 7". */
-void list_fds(pid_t pid, char *out, size_t size);
+/* Pumps until a process has these open descriptors and no other: "0 1 2 7". A program that begins has its libraries
+ * open for a moment. */
+void expect_open_fds(pid_t pid, const char *numbers);
 
 /* Whether this process has no child, zombies included. */
 bool has_no_child(void);

@@ -99,11 +99,9 @@ TEST(the_environment_has_the_changes_and_the_process_id)
 
 static void expect_fds(const struct child_options *options, const char *expected)
 {
-	char found[256];
 	struct end_note note = {0};
 	struct child *child = start_program(options, &note);
-	list_fds(child_pid(child), found, sizeof(found));
-	ck_assert_str_eq(found, expected);
+	expect_open_fds(child_pid(child), expected);
 	child_free(child);
 	ck_assert_uint_eq(note.count, 0);
 }

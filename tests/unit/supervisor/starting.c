@@ -83,16 +83,13 @@ TEST(options_of_a_later_version_are_refused_unless_they_are_zero)
 
 TEST(a_process_has_the_standard_descriptors_and_its_channel)
 {
-	char found[256];
 	int leaked = fcntl(0, F_DUPFD, 100); /* not close-on-exec */
 	use_script("exec sleep 1000");
 	options.workers = 3;
 	open_plain_supervisor();
 	pump_until_count(&notes.started, 3);
-	for (unsigned int i = 0; i < 3; i++) {
-		list_fds(place_info(i).pid, found, sizeof(found));
-		ck_assert_str_eq(found, "0 1 2 3");
-	}
+	for (unsigned int i = 0; i < 3; i++)
+		expect_open_fds(place_info(i).pid, "0 1 2 3");
 	close_supervisor();
 	close(leaked);
 }
