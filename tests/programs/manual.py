@@ -92,7 +92,7 @@ class ServiceFiles(unittest.TestCase):
     def unit(self):
         """The unit as the build has written it, with a program that exists here, and without pages to look for."""
         built = harness.BIN / "ferry-proxy.service"
-        text = re.sub(r"^(Exec\w+)=\S+/ferry-proxy", rf"\1={harness.BIN}/ferry-proxy", built.read_text(), flags=re.M)
+        text = re.sub(r"^(Exec\w+)=\S+/ferry-proxy", rf'\1="{harness.BIN}/ferry-proxy"', built.read_text(), flags=re.M)
         text = re.sub(r"^Documentation=.*\n", "", text, flags=re.M)
         unit = self.directory / "ferry-proxy.service"
         unit.write_text(text)

@@ -66,13 +66,13 @@ static char program_path[64];
 /* A program that the test can make fail. */
 static void use_fragile_program(void)
 {
-	static char script[256];
+	static char script[1024];
 	snprintf(program_path, sizeof(program_path), "/tmp/ferry-broken-XXXXXX");
 	int fd = mkstemp(program_path);
 	ck_assert_int_ge(fd, 0);
 	close(fd);
 	unlink(program_path);
-	snprintf(script, sizeof(script), "test ! -e %s || exit 9; exec %s returns", program_path,
+	snprintf(script, sizeof(script), "test ! -e '%s' || exit 9; exec '%s' returns", program_path,
 	         worker_program);
 	use_script(script);
 	options.workers = PLACES;
