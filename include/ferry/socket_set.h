@@ -146,6 +146,7 @@ FERRY_EXPORT int ferry_socket_set_own_path(struct ferry_socket_set *set, const c
 
 /**
  * Removes all sockets of a name: closes them, and removes the files that the set owns. Free the listeners on them before.
+ * The name may be that of ferry_socket_set_get_name(), and is freed then.
  *
  * @retval 0 done
  * @retval -EINVAL an argument is NULL

@@ -150,12 +150,18 @@ int ferry_socket_set_remove(struct ferry_socket_set *set, const char *name)
 	if (socket_set_has_takeover(set))
 		return -EBUSY;
 	const size_t count = set->count;
+	/* The one that has `name` itself, which is compared until the end. */
+	struct socket_set_entry last = {.name = NULL};
 	for (size_t i = 0; i < count; i++) {
-		if (strcmp(set->entries[i].name, name) == 0)
-			clear_entry(&set->entries[i]);
-		else
+		if (strcmp(set->entries[i].name, name) != 0)
 			set->entries[left++] = set->entries[i];
+		else if (set->entries[i].name == name)
+			last = set->entries[i];
+		else
+			clear_entry(&set->entries[i]);
 	}
+	if (last.name != NULL)
+		clear_entry(&last);
 	set->count = left;
 	return left < count ? 0 : -ENOENT;
 }

@@ -117,6 +117,20 @@ TEST(all_sockets_of_a_name_are_removed)
 	ferry_socket_set_free(set);
 }
 
+TEST(a_name_of_the_set_itself_is_removed)
+{
+	struct ferry_socket_set *set = new_set();
+	int fds[3] = {listen_tcp(), listen_tcp(), listen_tcp()};
+	ck_assert_int_eq(ferry_socket_set_add(set, "www", fds[0], FERRY_FD_TAKE), 0);
+	ck_assert_int_eq(ferry_socket_set_add(set, "www", fds[1], FERRY_FD_TAKE), 0);
+	ck_assert_int_eq(ferry_socket_set_add(set, "admin", fds[2], FERRY_FD_TAKE), 0);
+	ck_assert_int_eq(ferry_socket_set_remove(set, ferry_socket_set_get_name(set, 0)), 0);
+	ck_assert_uint_eq(ferry_socket_set_count(set), 1);
+	ck_assert_int_eq(ferry_socket_set_find(set, "admin"), fds[2]);
+	ck_assert(!fd_is_open(fds[0]) && !fd_is_open(fds[1]) && fd_is_open(fds[2]));
+	ferry_socket_set_free(set);
+}
+
 TEST(a_duplicate_leaves_the_callers_own)
 {
 	struct ferry_socket_set *set = new_set();
