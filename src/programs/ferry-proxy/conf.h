@@ -51,7 +51,7 @@ struct conf_route {
 	unsigned int service; /* index */
 };
 
-/* Once it has been read, nobody changes it. */
+/* Once it has been read, only conf_reload_exchange() changes it. */
 struct conf {
 	char *file; /* NULL: no file was read */
 
