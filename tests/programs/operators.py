@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import pwd
 import random
 import re
 import resource
@@ -363,6 +364,33 @@ class Logs(Case):
             left = sum(map(int, re.findall(r"(\d+) lines like '.*?' were left out", proxy.text())))
             return proxy.count(f"(?m)^ferry-proxy: 127.*{strange}") + left >= 2000
         harness.wait_until(counted, "all lines are counted")
+
+
+class User(unittest.TestCase):
+    def another(self):
+        """Another user, if this one is root and others reach the programs; or this one."""
+        folders = pathlib.Path(os.environ["FERRY_BIN"]).resolve().parents
+        if os.geteuid() == 0 and all(folder.stat().st_mode & stat.S_IXOTH for folder in folders):
+            return pwd.getpwnam("nobody")
+        return pwd.getpwuid(os.geteuid())
+
+    def test_the_workers_of_another_user_write_the_log(self):
+        user = self.another()
+        with tempfile.TemporaryDirectory(prefix="ferry-e2e-") as directory:
+            root = pathlib.Path(directory)
+            root.chmod(0o755)
+            (root / "index.html").write_text("hello")
+            proxy = harness.Child(root, "ferry-proxy", "--root", root, "--workers", "1", "--listen", "127.0.0.1:0",
+                                  "--user", user.pw_name, "--access-log", root / "access.log")
+            self.addCleanup(proxy.kill)
+            proxy.wait_for(" is ready")
+            port = int(re.findall(r"(?m)^listening .*:(\d+)$", proxy.text())[0])
+            with harness.Client(port) as client:
+                self.assertEqual(client.ask("/").body, b"hello")
+            harness.wait_until(lambda: '" 200 5 ' in (root / "access.log").read_text(), "the worker's line is there")
+            self.assertEqual((root / "access.log").stat().st_uid, user.pw_uid)
+            uids = re.search(r"(?m)^Uid:(.*)$", pathlib.Path(f"/proc/{proxy.process.pid}/status").read_text())
+            self.assertEqual({int(uid) for uid in uids[1].split()}, {user.pw_uid})
 
 
 class Reload(Case):

@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -481,14 +482,25 @@ static bool starts_no_workers(const struct conf *conf)
 	return true;
 }
 
-/* The sockets are open. Their files and the logs can no longer be made or removed if only root may. */
-static bool become_user(const struct conf *conf)
+/* The workers, and the proxy at SIGUSR1, open the log by its path. */
+static bool give_log(const struct conf *conf, int fd)
 {
+	struct stat status;
+	if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
+		return true;
+	return fchown(fd, conf->uid, conf->gid) == 0;
+}
+
+/* The sockets are open. Their files and the logs can no longer be made or removed if only root may. */
+static bool become_user(const struct proxy *proxy)
+{
+	const struct conf *conf = &proxy->conf;
 	if (conf->user[0] == '\0')
 		return true;
 	if (geteuid() == conf->uid && getegid() == conf->gid) /* as the successor of one that has */
 		return true;
-	if (initgroups(conf->user, conf->gid) == 0 && setgid(conf->gid) == 0 && setuid(conf->uid) == 0)
+	if (give_log(conf, proxy->access_log.fd) && give_log(conf, proxy->outcome_log) &&
+	    initgroups(conf->user, conf->gid) == 0 && setgid(conf->gid) == 0 && setuid(conf->uid) == 0)
 		return true;
 	program_log("user %s: %s", conf->user, strerror(errno));
 	return false;
@@ -502,7 +514,7 @@ static void sockets_received(struct ferry_socket_set *set, bool takes_over, void
 		end_proxy(proxy, true);
 		return;
 	}
-	if (!become_user(&proxy->conf)) {
+	if (!become_user(proxy)) {
 		end_proxy(proxy, true);
 		return;
 	}
