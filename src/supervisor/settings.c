@@ -152,7 +152,7 @@ static int copy_time(int64_t *out, const struct timeval *time, int64_t usec)
 
 static int copy_times(struct settings *out, const struct ferry_supervisor_options *options)
 {
-	int64_t spread;
+	int64_t spread = 0;
 	const struct {
 		int64_t *out;
 		const struct timeval *time;

@@ -142,15 +142,10 @@ static int check(const struct ferry_supervisor_options *options,
 	return options->dispatcher->base != base ? -EINVAL : 0;
 }
 
-static struct place *new_place(const struct ferry_supervisor *supervisor)
+static void free_places(struct ferry_supervisor *supervisor, unsigned int count)
 {
-	struct place *place = calloc(1, sizeof(*place));
-
-	if (place == NULL)
-		return NULL;
-	place->pause_usec = supervisor->settings.first_pause;
-	place->last_status = FERRY_SUPERVISOR_STATUS_UNKNOWN;
-	return place;
+	while (supervisor->place_count > count)
+		free(supervisor->places[--supervisor->place_count]);
 }
 
 /* The processes of the places that do not exist any more are drained in the next turn. */
@@ -165,31 +160,44 @@ static void remove_places(struct ferry_supervisor *supervisor, unsigned int coun
 			worker->wanted = FERRY_SUPERVISOR_DRAIN;
 		worker->place = NULL;
 	}
-	while (supervisor->place_count > count)
-		free(supervisor->places[--supervisor->place_count]);
+	free_places(supervisor, count);
+}
+
+static int add_place(struct ferry_supervisor *supervisor)
+{
+	struct place *place = place_new(&supervisor->settings);
+
+	if (place == NULL)
+		return -ENOMEM;
+	supervisor->places[supervisor->place_count++] = place;
+	return 0;
+}
+
+static int add_places(struct ferry_supervisor *supervisor, unsigned int count)
+{
+	const unsigned int before = supervisor->place_count;
+	struct place **places = realloc(supervisor->places, count * sizeof(struct place *));
+	int status = places != NULL ? 0 : -ENOMEM;
+
+	if (status == 0)
+		supervisor->places = places;
+	while (status == 0 && supervisor->place_count < count)
+		status = add_place(supervisor);
+	if (status < 0)
+		free_places(supervisor, before);
+	return status;
 }
 
 static int set_place_count(struct ferry_supervisor *supervisor, unsigned int count)
 {
-	unsigned int before = supervisor->place_count;
+	int status = 0;
 
-	if (count > before) {
-		struct place **places = realloc(supervisor->places, count * sizeof(struct place *));
-		if (places == NULL)
-			return -ENOMEM;
-		supervisor->places = places;
-	}
-	while (supervisor->place_count < count) {
-		struct place *place = new_place(supervisor);
-		if (place == NULL) {
-			remove_places(supervisor, before);
-			return -ENOMEM;
-		}
-		supervisor->places[supervisor->place_count++] = place;
-	}
-	remove_places(supervisor, count);
+	if (count > supervisor->place_count)
+		status = add_places(supervisor, count);
+	else
+		remove_places(supervisor, count);
 	schedule_turn(supervisor);
-	return 0;
+	return status;
 }
 
 static int init(struct ferry_supervisor *supervisor, const struct ferry_supervisor_options *options)

@@ -264,6 +264,17 @@ static void set_next_start(struct ferry_supervisor *supervisor, struct place *pl
 		                        : settings->longest_pause;
 }
 
+struct place *place_new(const struct settings *settings)
+{
+	struct place *place = calloc(1, sizeof(*place));
+
+	if (place == NULL)
+		return NULL;
+	place->pause_usec = settings->first_pause;
+	place->last_status = FERRY_SUPERVISOR_STATUS_UNKNOWN;
+	return place;
+}
+
 void worker_delay_start(struct ferry_supervisor *supervisor, struct place *place, int64_t now)
 {
 	set_next_start(supervisor, place, false, true, now);

@@ -16,6 +16,9 @@ int worker_start(struct ferry_supervisor_worker **out, struct ferry_supervisor *
  * crash. */
 void worker_leave(struct ferry_supervisor_worker *worker, bool asked, int64_t now);
 
+/* A place without a process, which starts one in the next turn. NULL: out of memory. free(3) frees it. */
+struct place *place_new(const struct settings *settings);
+
 /* The start of a process for the place has failed: the next attempt comes after a pause. */
 void worker_delay_start(struct ferry_supervisor *supervisor, struct place *place, int64_t now);
 
