@@ -203,12 +203,12 @@ class Fleet(unittest.TestCase):
     def test_no_worker_starts(self):
         machine = self.fleet.machines["m3"]
         worker = harness.BIN / "ferry-worker"
-        machine.run(f"mount --bind /bin/false {worker}")
+        machine.run(f"mount --bind /bin/false '{worker}'")
         for pid in machine.pids("ferry-worker").values():
             os.kill(pid, signal.SIGKILL)
         self.balancer.wait_for("m3", "DOWN")
         self.load.wait_for_more()
-        machine.run(f"umount {worker}")
+        machine.run(f"umount '{worker}'")
         self.balancer.wait_for("m3", "UP")
         self.assert_excused("m3", [], [])
 
