@@ -69,7 +69,7 @@ TEST(a_child_of_the_callers_own_is_not_waited_for)
 static void wait_for_all(int number)
 {
 	(void)number;
-	int error = errno;
+	int error = errno; /* NOLINT(bugprone-signal-handler,cert-sig30-c): it may be read there */
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
 	errno = error;

@@ -32,6 +32,7 @@ static int on_bytes(struct ferry_relay *which, enum ferry_relay_side from, struc
 	return filter_status;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type of the callback */
 static int on_fd(struct ferry_relay *which, enum ferry_relay_side from, int *fd, void *context)
 {
 	(void)which, (void)from, (void)context;

@@ -102,6 +102,7 @@ static int close_on_bytes(struct ferry_relay *which, enum ferry_relay_side from,
 	return 0;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type of the callback */
 static int close_on_fd(struct ferry_relay *which, enum ferry_relay_side from, int *fd,
                        void *context)
 {

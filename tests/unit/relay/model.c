@@ -65,6 +65,7 @@ static int keep(struct ferry_relay *which, enum ferry_relay_side from, struct ev
 }
 
 /* Descriptors stand behind all bytes before them: those that were kept go first. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type of the callback */
 static int pass_kept_first(struct ferry_relay *which, enum ferry_relay_side from, int *fd,
                            void *context)
 {
