@@ -279,6 +279,22 @@ FERRY_EXPORT int ferry_supervisor_set_workers(struct ferry_supervisor *superviso
                                               unsigned int workers);
 
 /**
+ * Sets a standard descriptor of the processes that are started from now on. Those that run keep theirs.
+ *
+ * @param supervisor the supervisor
+ * @param number 0, 1 or 2
+ * @param fd FERRY_SUPERVISOR_FD_INHERIT, FERRY_SUPERVISOR_FD_NULL, or a descriptor, which is copied
+ * @retval 0 done
+ * @retval -EINVAL @p supervisor is NULL, or @p number is another one
+ * @retval -EBADF @p fd is not open; nothing has changed
+ * @retval -EMFILE no descriptor slot is free for the copy; nothing has changed
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_supervisor_set_standard_fd(struct ferry_supervisor *supervisor, int number,
+                                                  int fd);
+
+/**
  * Replaces all processes by a new generation: starts new ones, for @c replace_step places at a time; once these are
  * ready, they have the places and the old ones are drained. If a new one fails, the new ones of this step are
  * drained, the old ones stay, and the replacement ends. The callback replaced runs at the end. A call during a

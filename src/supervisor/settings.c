@@ -59,17 +59,23 @@ static int copy_strings(struct settings *out, const struct ferry_supervisor_opti
 
 /* ---- descriptors ---- */
 
+/* A copy; -1 for no descriptor. */
+static int copy_fd(int *out, int fd)
+{
+	*out = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, DUPLICATES_FROM);
+	if (fd >= 0 && *out < 0)
+		return errno == EINVAL ? -EMFILE : -errno;
+	return 0;
+}
+
 static int add_fd(struct settings *out, int number, int fd)
 {
-	int copy = -1;
+	int copy;
+	int status = copy_fd(&copy, fd);
 
-	if (fd >= 0) {
-		copy = fcntl(fd, F_DUPFD_CLOEXEC, DUPLICATES_FROM);
-		if (copy < 0)
-			return errno == EINVAL ? -EMFILE : -errno;
-	}
-	out->fds[out->fd_count++] = (struct child_fd){.number = number, .fd = copy};
-	return 0;
+	if (status == 0)
+		out->fds[out->fd_count++] = (struct child_fd){.number = number, .fd = copy};
+	return status;
 }
 
 static int check_fds(const struct ferry_supervisor_options *options)
@@ -106,6 +112,41 @@ static int copy_fds(struct settings *out, const struct ferry_supervisor_options 
 	if (status == 0)
 		status = add_fd(out, SETTINGS_CHANNEL, -1);
 	return status;
+}
+
+static void remove_fd(struct settings *settings, int number)
+{
+	size_t i = 0;
+
+	while (i < settings->fd_count && settings->fds[i].number != number)
+		i++;
+	if (i == settings->fd_count)
+		return;
+	if (settings->fds[i].fd >= 0)
+		close(settings->fds[i].fd);
+	settings->fd_count--;
+	memmove(settings->fds + i, settings->fds + i + 1,
+	        (settings->fd_count - i) * sizeof(*settings->fds));
+}
+
+/* There is room for all standard descriptors. The channel stays the last one. */
+int settings_set_standard_fd(struct settings *settings, int number, int fd)
+{
+	int copy;
+
+	if (number < 0 || number >= STANDARD_FDS)
+		return -EINVAL;
+	if (fd < FERRY_SUPERVISOR_FD_NULL)
+		return -EBADF;
+	int status = copy_fd(&copy, fd);
+	if (status < 0)
+		return status;
+	remove_fd(settings, number);
+	if (fd == FERRY_SUPERVISOR_FD_INHERIT)
+		return 0;
+	memmove(settings->fds + 1, settings->fds, settings->fd_count++ * sizeof(*settings->fds));
+	settings->fds[0] = (struct child_fd){.number = number, .fd = copy};
+	return 0;
 }
 
 /* ---- limits and user ---- */

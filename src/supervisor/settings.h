@@ -9,6 +9,10 @@ enum { SETTINGS_CHANNEL = 3 };
 
 /* Copies options that are the right size, and checks them. The errors of ferry_supervisor_new(). */
 int settings_copy(struct settings *out, const struct ferry_supervisor_options *options);
+
+/* The errors of ferry_supervisor_set_standard_fd(). */
+int settings_set_standard_fd(struct settings *settings, int number, int fd);
+
 void settings_clear(struct settings *settings);
 
 #endif

@@ -299,6 +299,12 @@ int ferry_supervisor_set_workers(struct ferry_supervisor *supervisor, unsigned i
 	                                                  : set_place_count(supervisor, workers);
 }
 
+int ferry_supervisor_set_standard_fd(struct ferry_supervisor *supervisor, int number, int fd)
+{
+	return supervisor != NULL ? settings_set_standard_fd(&supervisor->settings, number, fd)
+	                          : -EINVAL;
+}
+
 int ferry_supervisor_replace(struct ferry_supervisor *supervisor)
 {
 	if (supervisor == NULL)

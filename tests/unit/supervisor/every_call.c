@@ -148,6 +148,12 @@ static void call_many_workers(void)
 	ferry_supervisor_set_workers(supervisor, 5);
 }
 
+static void call_set_standard_fd(void)
+{
+	ck_assert_int_eq(ferry_supervisor_set_standard_fd(supervisor, 1, 2), 0);
+	ck_assert_int_eq(ferry_supervisor_set_standard_fd(supervisor, 0, FERRY_SUPERVISOR_FD_NULL), 0);
+}
+
 static void call_handle_signals(void)
 {
 	ck_assert_int_eq(ferry_supervisor_handle_signals(supervisor), 0);
@@ -204,6 +210,7 @@ static const struct every_call calls[] = {
     {"stop and free", call_stop_and_free},
     {"no workers", call_no_workers},
     {"many workers", call_many_workers},
+    {"set_standard_fd", call_set_standard_fd},
     {"handle_signals", call_handle_signals},
     {"look", call_look},
     {"worker_stop", call_worker_stop},

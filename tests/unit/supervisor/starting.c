@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "started_program.h"
@@ -156,4 +158,88 @@ TEST(a_process_has_its_user_and_its_group_of_processes)
 	pump_until_count(&notes.started, 1);
 	ck_assert_int_eq(getpgid(place_info(0).pid), getpgid(0));
 	close_supervisor();
+}
+
+/* ---- standard descriptors of later processes ---- */
+
+/* Whether a standard descriptor of the process in place 0 is the file of `fd`. */
+static bool has_standard_fd(int number, int fd)
+{
+	char path[64];
+	struct stat theirs, ours;
+	snprintf(path, sizeof(path), "/proc/%ld/fd/%d", (long)place_info(0).pid, number);
+	ck_assert_int_eq(stat(path, &theirs), 0);
+	ck_assert_int_eq(fstat(fd, &ours), 0);
+	return theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+}
+
+static void start_another(void)
+{
+	unsigned int count = notes.started + 1;
+	ck_assert_int_eq(ferry_supervisor_worker_stop(place_info(0).worker, FERRY_SUPERVISOR_KILL), 0);
+	pump_until_count(&notes.started, count);
+}
+
+static int set(int number, int fd)
+{
+	return ferry_supervisor_set_standard_fd(supervisor, number, fd);
+}
+
+LOOP_TEST(a_standard_descriptor_is_set_for_later_processes, 3)
+{
+	int output[2], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	make_pipe(output);
+	const struct ferry_supervisor_fd more = {4, output[0]};
+	use_script("exec sleep 1000");
+	options.fds = &more;
+	options.fd_count = 1;
+	open_plain_supervisor();
+	pump_until_count(&notes.started, 1);
+	ck_assert_int_eq(set(_i, output[1]), 0);
+	ck_assert(has_standard_fd(_i, _i));
+	close(output[1]); /* the supervisor has a copy */
+	start_another();
+	ck_assert(has_standard_fd(_i, output[0])); /* both ends of a pipe are one file */
+	ck_assert_int_eq(set(_i, FERRY_SUPERVISOR_FD_NULL), 0);
+	start_another();
+	ck_assert(has_standard_fd(_i, null));
+	ck_assert_int_eq(set(_i, FERRY_SUPERVISOR_FD_INHERIT), 0);
+	start_another();
+	ck_assert(has_standard_fd(_i, _i));
+	for (int number = 0; number < 3; number++) /* all at once */
+		ck_assert_int_eq(set(number, output[0]), 0);
+	start_another();
+	for (int number = 0; number < 3; number++)
+		ck_assert(has_standard_fd(number, output[0]));
+	expect_open_fds(place_info(0).pid, "0 1 2 3 4");
+	ck_assert(has_standard_fd(4, output[0]));
+	close_supervisor();
+	close(output[0]);
+	close(null);
+}
+
+TEST(wrong_standard_descriptors_change_nothing)
+{
+	struct rlimit limit, none;
+	int output[2];
+	make_pipe(output);
+	use_script("exec sleep 1000");
+	options.standard_fds[2] = output[1];
+	open_plain_supervisor();
+	ck_assert_int_eq(ferry_supervisor_set_standard_fd(NULL, 1, 1), -EINVAL);
+	ck_assert_int_eq(set(-1, 1), -EINVAL);
+	ck_assert_int_eq(set(3, 1), -EINVAL);
+	ck_assert_int_eq(set(2, 999), -EBADF);
+	ck_assert_int_eq(set(2, -3), -EBADF);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){.rlim_cur = 3, .rlim_max = limit.rlim_max};
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	int status = set(2, 1);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	ck_assert_int_eq(status, -EMFILE);
+	pump_until_count(&notes.started, 1);
+	ck_assert(has_standard_fd(2, output[0]));
+	close_supervisor();
+	close(output[0]);
+	close(output[1]);
 }
