@@ -279,6 +279,21 @@ FERRY_EXPORT int ferry_supervisor_set_workers(struct ferry_supervisor *superviso
                                               unsigned int workers);
 
 /**
+ * Sets the arguments of the processes that are started from now on. The program stays the same, and those that run
+ * keep theirs.
+ *
+ * @param supervisor the supervisor
+ * @param argv ends with NULL; copied
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL, or @p argv is empty
+ * @retval -ENOMEM out of memory; nothing has changed
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_supervisor_set_argv(struct ferry_supervisor *supervisor,
+                                           const char *const *argv);
+
+/**
  * Sets a standard descriptor of the processes that are started from now on. Those that run keep theirs.
  *
  * @param supervisor the supervisor

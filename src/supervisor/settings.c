@@ -57,6 +57,22 @@ static int copy_strings(struct settings *out, const struct ferry_supervisor_opti
 	return status;
 }
 
+int settings_set_argv(struct settings *settings, const char *const *argv)
+{
+	char **copy;
+
+	if (argv == NULL || argv[0] == NULL)
+		return -EINVAL;
+	int status = copy_list(&copy, argv);
+	if (status < 0) {
+		free_list(copy);
+		return status;
+	}
+	free_list(settings->argv);
+	settings->argv = copy;
+	return 0;
+}
+
 /* ---- descriptors ---- */
 
 /* A copy; -1 for no descriptor. */

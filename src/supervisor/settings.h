@@ -10,6 +10,9 @@ enum { SETTINGS_CHANNEL = 3 };
 /* Copies options that are the right size, and checks them. The errors of ferry_supervisor_new(). */
 int settings_copy(struct settings *out, const struct ferry_supervisor_options *options);
 
+/* 0, -EINVAL or -ENOMEM. */
+int settings_set_argv(struct settings *settings, const char *const *argv);
+
 /* The errors of ferry_supervisor_set_standard_fd(). */
 int settings_set_standard_fd(struct settings *settings, int number, int fd);
 

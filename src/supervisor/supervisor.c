@@ -299,6 +299,11 @@ int ferry_supervisor_set_workers(struct ferry_supervisor *supervisor, unsigned i
 	                                                  : set_place_count(supervisor, workers);
 }
 
+int ferry_supervisor_set_argv(struct ferry_supervisor *supervisor, const char *const *argv)
+{
+	return supervisor != NULL ? settings_set_argv(&supervisor->settings, argv) : -EINVAL;
+}
+
 int ferry_supervisor_set_standard_fd(struct ferry_supervisor *supervisor, int number, int fd)
 {
 	return supervisor != NULL ? settings_set_standard_fd(&supervisor->settings, number, fd)

@@ -148,6 +148,12 @@ static void call_many_workers(void)
 	ferry_supervisor_set_workers(supervisor, 5);
 }
 
+static void call_set_argv(void)
+{
+	static const char *const argv[] = {"sh", "-c", "exit 0", NULL};
+	ck_assert_int_eq(ferry_supervisor_set_argv(supervisor, argv), 0);
+}
+
 static void call_set_standard_fd(void)
 {
 	ck_assert_int_eq(ferry_supervisor_set_standard_fd(supervisor, 1, 2), 0);
@@ -210,6 +216,7 @@ static const struct every_call calls[] = {
     {"stop and free", call_stop_and_free},
     {"no workers", call_no_workers},
     {"many workers", call_many_workers},
+    {"set_argv", call_set_argv},
     {"set_standard_fd", call_set_standard_fd},
     {"handle_signals", call_handle_signals},
     {"look", call_look},

@@ -89,6 +89,23 @@ TEST(a_supervisor_without_memory_is_not_made)
 	ferry_dispatcher_free(options.dispatcher);
 }
 
+/* Every allocation of new arguments fails in turn. */
+TEST(arguments_without_memory_change_nothing)
+{
+	static const char *const argv[] = {"a", "b", NULL};
+	use_script("exec sleep 1000");
+	open_plain_supervisor();
+	unsigned long failing = 1, count;
+	do {
+		heap_watch(failing);
+		int status = ferry_supervisor_set_argv(supervisor, argv);
+		count = heap_unwatch();
+		ck_assert_int_eq(status, count < failing ? 0 : -ENOMEM);
+	} while (count >= failing++);
+	ck_assert_uint_gt(failing, 2);
+	close_supervisor();
+}
+
 /* Every allocation while two processes start, are replaced and stop fails in turn. */
 LOOP_TEST(a_life_in_which_an_allocation_fails_ends_well, 40)
 {

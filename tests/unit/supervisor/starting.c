@@ -160,6 +160,35 @@ TEST(a_process_has_its_user_and_its_group_of_processes)
 	close_supervisor();
 }
 
+/* ---- the arguments of later processes ---- */
+
+TEST(arguments_are_set_for_later_processes)
+{
+	static const char *const none[] = {NULL};
+	const char *argv[] = {"sleep", "1001", NULL};
+	char found[64];
+	unsigned int count;
+	use_program(argv);
+	open_plain_supervisor();
+	pump_until_count(&notes.started, 1);
+	char later[] = "1002";
+	argv[0] = "slumber"; /* the program stays the same */
+	argv[1] = later;
+	ck_assert_int_eq(ferry_supervisor_set_argv(supervisor, none), -EINVAL);
+	ck_assert_int_eq(ferry_supervisor_set_argv(supervisor, NULL), -EINVAL);
+	ck_assert_int_eq(ferry_supervisor_set_argv(NULL, argv), -EINVAL);
+	ck_assert_int_eq(ferry_supervisor_set_argv(supervisor, argv), 0);
+	later[3] = '9'; /* the supervisor has a copy */
+	ck_assert_uint_eq(read_proc(place_info(0).pid, "cmdline", found, sizeof(found)), 11);
+	ck_assert_mem_eq(found, "sleep\0001001", 11);
+	count = notes.started + 1;
+	ck_assert_int_eq(ferry_supervisor_worker_stop(place_info(0).worker, FERRY_SUPERVISOR_KILL), 0);
+	pump_until_count(&notes.started, count);
+	ck_assert_uint_eq(read_proc(place_info(0).pid, "cmdline", found, sizeof(found)), 13);
+	ck_assert_mem_eq(found, "slumber\0001002", 13);
+	close_supervisor();
+}
+
 /* ---- standard descriptors of later processes ---- */
 
 /* Whether a standard descriptor of the process in place 0 is the file of `fd`. */
