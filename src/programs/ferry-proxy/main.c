@@ -119,9 +119,9 @@ static void continue_closing(evutil_socket_t fd, short what, void *context)
 	                                        ++proxy->checks > CLOSING_CHECKS)) {
 		proxy->state = DISMISSING;
 		clients_drop_readers(proxy->clients);
+		services_terminate(proxy->services);
 		if (waiting)
 			services_give_up(proxy->services);
-		services_terminate(proxy->services);
 	} else if (proxy->state == DISMISSING && !waiting && clients_count(proxy->clients) == 0 &&
 	           services_are_empty(proxy->services) && upgrade_is_settled(proxy->upgrade)) {
 		end_proxy(proxy, false);
@@ -506,6 +506,12 @@ static bool become_user(const struct proxy *proxy)
 	return false;
 }
 
+static void error_output_changed(int fd, void *context)
+{
+	const struct proxy *proxy = context;
+	services_set_error_output(proxy->services, fd);
+}
+
 static void sockets_received(struct ferry_socket_set *set, bool takes_over, void *context)
 {
 	struct proxy *proxy = context;
@@ -530,7 +536,8 @@ static void serves_alone(void *context)
 
 static int start_proxy(struct proxy *proxy)
 {
-	static const struct upgrade_callbacks callbacks = {.started = sockets_received,
+	static const struct upgrade_callbacks callbacks = {.error_output = error_output_changed,
+	                                                   .started = sockets_received,
 	                                                   .serving = serves_alone,
 	                                                   .idle = keep_idle,
 	                                                   .replaced = was_replaced};

@@ -116,8 +116,22 @@ void services_stop_listening(struct services *services)
 void services_start(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)
-		if (services->all[i].supervisor != NULL)
-			supervisor_start(services->all[i].supervisor);
+		ferry_supervisor_set_workers(services->all[i].supervisor, services->all[i].conf->workers);
+}
+
+void services_set_error_output(struct services *services, int fd)
+{
+	for (unsigned int i = 0; i < services->count; i++) {
+		struct ferry_supervisor *supervisor = services->all[i].supervisor;
+		int status = supervisor == NULL
+		                 ? 0
+		                 : ferry_supervisor_set_standard_fd(
+		                       supervisor, STDERR_FILENO,
+		                       fd == STDERR_FILENO ? FERRY_SUPERVISOR_FD_INHERIT : fd);
+		if (status < 0)
+			program_log("the standard error of the workers of %s: %s", services->all[i].conf->name,
+			            strerror(-status));
+	}
 }
 
 void services_set_limits(struct services *services)
@@ -127,8 +141,8 @@ void services_set_limits(struct services *services)
 		struct ferry_dispatcher *dispatcher = services->all[i].dispatcher;
 		ferry_dispatcher_set_queue_limit(dispatcher, conf->queue);
 		ferry_dispatcher_set_timeouts(dispatcher, &conf->queue_timeout, &conf->answer_timeout);
+		service_use_numbers(&services->all[i]);
 	}
-	service_set_numbers(conf);
 }
 
 void services_set_outcome_log(struct services *services, int fd)
@@ -145,16 +159,14 @@ void services_reopen_logs(struct services *services)
 void services_replace_workers(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++)
-		if (services->all[i].supervisor != NULL)
-			supervisor_replace(services->all[i].supervisor);
+		ferry_supervisor_replace(services->all[i].supervisor);
 }
 
 void services_retire(struct services *services)
 {
 	for (unsigned int i = 0; i < services->count; i++) {
 		service_drain_guests(&services->all[i]);
-		if (services->all[i].supervisor != NULL)
-			supervisor_retire(services->all[i].supervisor);
+		ferry_supervisor_stop(services->all[i].supervisor, FERRY_SUPERVISOR_DRAIN);
 	}
 }
 
@@ -168,8 +180,10 @@ void services_terminate(struct services *services)
 {
 	services_dismiss_guests(services);
 	for (unsigned int i = 0; i < services->count; i++)
-		if (services->all[i].supervisor != NULL)
-			supervisor_terminate(services->all[i].supervisor);
+		ferry_supervisor_stop(services->all[i].supervisor, services->terminated
+		                                                       ? FERRY_SUPERVISOR_KILL
+		                                                       : FERRY_SUPERVISOR_TERMINATE);
+	services->terminated = true;
 }
 
 void services_give_up(struct services *services)
@@ -180,9 +194,11 @@ void services_give_up(struct services *services)
 
 bool services_are_empty(const struct services *services)
 {
+	struct ferry_supervisor_stats stats;
 	for (unsigned int i = 0; i < services->count; i++)
-		if (services->all[i].members != NULL || (services->all[i].supervisor != NULL &&
-		                                         !supervisor_is_empty(services->all[i].supervisor)))
+		if (services->all[i].members != NULL ||
+		    (ferry_supervisor_get_stats(services->all[i].supervisor, &stats) == 0 &&
+		     stats.state != FERRY_SUPERVISOR_STOPPED))
 			return false;
 	return true;
 }
@@ -208,7 +224,6 @@ int services_new(struct services **out, struct event_base *base, const struct co
 	for (unsigned int i = 0; i < services->count; i++) {
 		services->all[i].services = services;
 		services->all[i].conf = &conf->services[i];
-		services->all[i].answers_fd = -1;
 		if (status == 0)
 			status = service_init(&services->all[i]);
 	}

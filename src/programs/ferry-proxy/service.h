@@ -5,25 +5,21 @@
  * starts. For service.c, service_workers.c and service_report.c alone. */
 
 #include "programs/ferry-proxy/services.h"
-#include "programs/ferry-proxy/supervisor.h"
+
+#include <ferry/supervisor.h>
 
 /* A worker: a process that the proxy has started, or a guest that has connected. */
 struct member {
 	struct service *service;
 	struct member *next;
-	struct member **link;                   /* the pointer to this member */
-	struct worker_process *process;         /* NULL: a guest */
-	struct ferry_dispatcher_worker *worker; /* NULL: its channel has ended */
+	struct member **link;                    /* the pointer to this member */
+	struct ferry_supervisor_worker *process; /* NULL: a guest */
+	struct ferry_dispatcher_worker *guest;   /* NULL: a process, or its channel has ended */
 	pid_t pid;
 	struct timeval started;
 	bool ready;
 	bool reopens; /* its logs, once it is ready */
 	char name[CONF_NAME_MAX + 32];
-};
-
-/* The counters of the former processes of a place. */
-struct past {
-	struct ferry_dispatcher_stats stats;
 };
 
 /* The proxy's record of a connection that was handed off, until its outcome or its return. */
@@ -36,14 +32,11 @@ struct service {
 	struct services *services;
 	const struct conf_service *conf;
 	struct ferry_dispatcher *dispatcher; /* NULL after services_give_up() */
-	struct supervisor *supervisor;       /* NULL: the proxy starts no workers for it */
+	struct ferry_supervisor *supervisor; /* NULL: the proxy starts no workers for it */
 	struct ferry_listener *listener;     /* for guests; NULL: none */
 	struct member *members;
-	struct past *pasts; /* one for each place of the supervisor */
-	char **argv;
 	bool full;
 	struct answer_counters *answers; /* of the processes; NULL: none */
-	int answers_fd;                  /* or -1 */
 	unsigned long guests;            /* the number of guests so far */
 	struct worker_snapshot *snapshots;
 };
@@ -57,6 +50,7 @@ struct services {
 	unsigned int count;
 	bool full;
 	bool ready;
+	bool terminated;
 	bool freed;
 	struct service_snapshot *snapshots;
 	struct service all[];
@@ -79,8 +73,8 @@ void service_free(struct service *service);
 /* Accepts guests on a listening socket, which stays the caller's. 0, or a negative errno. */
 int service_listen(struct service *service, int fd);
 
-/* Sets the numbers in the arguments of workers that are started from now on. */
-void service_set_numbers(const struct conf *conf);
+/* Workers that are started from now on have the numbers of the configuration. */
+void service_use_numbers(struct service *service);
 
 /* Lets the processes of the proxy open their logs anew. */
 void service_reopen_logs(struct service *service);
@@ -94,8 +88,7 @@ void service_dismiss_guests(struct service *service);
 /* Frees the dispatcher. Its handoffs have their outcomes; processes stay. */
 void service_give_up(struct service *service);
 
-/* Adds the counters that only ever grow. */
-void service_add_stats(struct ferry_dispatcher_stats *sum,
-                       const struct ferry_dispatcher_stats *stats);
+/* The worker of a member. NULL: its channel has ended. */
+struct ferry_dispatcher_worker *member_worker(const struct member *member);
 
 #endif

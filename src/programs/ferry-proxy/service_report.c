@@ -7,49 +7,37 @@
 
 #include <ferry/ferry.h>
 
-static void fill_stats(const struct member *member, struct worker_snapshot *out)
-{
-	struct ferry_dispatcher_stats stats;
-	if (member->worker == NULL || ferry_dispatcher_worker_get_stats(member->worker, &stats) < 0)
-		return;
-	service_add_stats(&out->stats, &stats);
-	out->stats.outstanding = stats.outstanding;
-	out->stats.unclaimed = stats.unclaimed;
-	out->stats.credits = stats.credits;
-	out->stats.workers = stats.workers;
-}
-
 static void fill_place(const struct service *service, unsigned int place,
                        struct worker_snapshot *out)
 {
-	const struct worker_process *process = supervisor_at(service->supervisor, place);
-	unsigned long starts = supervisor_starts(service->supervisor, place);
+	struct ferry_supervisor_place_info info = {.pid = 0};
+	ferry_supervisor_get_place(service->supervisor, place, &info);
 	*out = (struct worker_snapshot){.state = WORKER_WAITING,
 	                                .is_own = true,
-	                                .restarts = starts > 0 ? starts - 1 : 0,
-	                                .stats = service->pasts[place].stats};
-	if (process == NULL)
-		return;
-	out->pid = process->pid;
-	out->started = process->started;
-	out->state = process->state == WORKER_PROCESS_READY ? WORKER_READY : WORKER_STARTING;
-	fill_stats(process->owner, out);
-}
-
-static void fill_member(const struct member *member, struct worker_snapshot *out)
-{
-	*out = (struct worker_snapshot){
-	    .pid = member->pid, .is_own = member->process != NULL, .started = member->started};
-	out->state = member->ready ? WORKER_READY : WORKER_STARTING;
-	if (member->process != NULL && member->process->state == WORKER_PROCESS_LEAVING)
-		out->state = WORKER_DRAINING;
-	fill_stats(member, out);
+	                                .restarts = info.starts > 0 ? info.starts - 1 : 0,
+	                                .pid = info.pid,
+	                                .started = info.started,
+	                                .stats = info.stats};
+	if (info.worker != NULL)
+		out->state = info.state == FERRY_SUPERVISOR_READY ? WORKER_READY : WORKER_STARTING;
 }
 
 static bool has_its_place(const struct member *member)
 {
-	return member->process != NULL &&
-	       supervisor_at(member->service->supervisor, member->process->place) == member->process;
+	struct ferry_supervisor_worker_info info;
+	return ferry_supervisor_worker_get_info(member->process, &info) == 0 && info.has_place;
+}
+
+static void fill_member(const struct member *member, struct worker_snapshot *out)
+{
+	struct ferry_supervisor_worker_info info;
+	*out = (struct worker_snapshot){
+	    .pid = member->pid, .is_own = member->process != NULL, .started = member->started};
+	out->state = member->ready ? WORKER_READY : WORKER_STARTING;
+	if (ferry_supervisor_worker_get_info(member->process, &info) == 0 &&
+	    info.state == FERRY_SUPERVISOR_LEAVING)
+		out->state = WORKER_DRAINING;
+	ferry_dispatcher_worker_get_stats(member_worker(member), &out->stats);
 }
 
 /* The name of a worker. One block of memory has all workers, and then all names. */
@@ -65,20 +53,23 @@ static size_t count_workers(const struct service *service)
 	return count;
 }
 
-static void fill_workers(struct service *service, struct service_snapshot *out)
+/* Returns the number of places. */
+static size_t fill_places(const struct service *service, struct worker_snapshot *workers,
+                          struct named_snapshot *names)
 {
-	size_t count = count_workers(service), i = 0;
-	size_t size = count * (sizeof(*service->snapshots) + sizeof(struct named_snapshot));
-	struct worker_snapshot *workers = realloc(service->snapshots, size > 0 ? size : 1);
-	if (workers == NULL)
-		return; /* the snapshot then has no workers */
-	service->snapshots = workers;
-	struct named_snapshot *names = (struct named_snapshot *)(workers + count);
+	size_t i = 0;
 	for (; service->supervisor != NULL && i < service->conf->workers; i++) {
 		fill_place(service, (unsigned int)i, &workers[i]);
 		snprintf(names[i].name, sizeof(names[i].name), "%s-%zu", service->conf->name, i + 1);
 		workers[i].name = names[i].name;
 	}
+	return i;
+}
+
+static void fill_others(const struct service *service, struct worker_snapshot *workers,
+                        struct named_snapshot *names)
+{
+	size_t i = 0;
 	for (const struct member *member = service->members; member != NULL; member = member->next) {
 		if (has_its_place(member))
 			continue;
@@ -90,6 +81,20 @@ static void fill_workers(struct service *service, struct service_snapshot *out)
 		workers[i].name = names[i].name;
 		i++;
 	}
+}
+
+static void fill_workers(struct service *service, struct service_snapshot *out)
+{
+	size_t count = count_workers(service);
+	size_t size = count * (sizeof(*service->snapshots) + sizeof(struct named_snapshot));
+	struct worker_snapshot *workers = malloc(size > 0 ? size : 1);
+	free(service->snapshots);
+	service->snapshots = workers;
+	if (workers == NULL)
+		return; /* the snapshot then has no workers */
+	struct named_snapshot *names = (struct named_snapshot *)(workers + count);
+	size_t places = fill_places(service, workers, names);
+	fill_others(service, workers + places, names + places);
 	out->workers = workers;
 	out->worker_count = count;
 }

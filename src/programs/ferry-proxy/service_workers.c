@@ -1,12 +1,9 @@
 /* The workers of one service: those that the supervisor starts, and guests that connect to its socket. */
 
-#include "programs/ferry-proxy/child_process.h"
 #include "programs/ferry-proxy/service.h"
 #include "programs/shared/program.h"
-#include "programs/shared/socket_transport.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,18 +16,33 @@
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
+enum { COUNTERS_FD = 4 }; /* in a worker */
+
 /* The time over which a worker that is to leave spreads the return of its idle connections. */
 static const struct timeval recall_spread = {.tv_usec = 200000};
 
 /* ---- members ---- */
 
+/* NULL: there was no memory for it. */
 static struct member *find_member(const struct service *service,
                                   const struct ferry_dispatcher_worker *worker)
 {
 	struct member *member = service->members;
-	while (member != NULL && member->worker != worker)
+	struct ferry_supervisor_worker *process =
+	    ferry_supervisor_find_worker(service->supervisor, worker);
+	if (process != NULL)
+		return ferry_supervisor_worker_get_context(process);
+	while (member != NULL && member->guest != worker)
 		member = member->next;
 	return member;
+}
+
+struct ferry_dispatcher_worker *member_worker(const struct member *member)
+{
+	struct ferry_supervisor_worker_info info;
+	if (ferry_supervisor_worker_get_info(member->process, &info) == 0)
+		return info.dispatcher_worker;
+	return member->guest;
 }
 
 static struct member *add_member(struct service *service)
@@ -55,42 +67,11 @@ static void free_member(struct member *member)
 	free(member);
 }
 
-void service_add_stats(struct ferry_dispatcher_stats *sum,
-                       const struct ferry_dispatcher_stats *stats)
+/* The guest keeps the connections that it has claimed; the others go to other workers. */
+static void dismiss_guest(struct member *member)
 {
-	sum->accepted += stats->accepted;
-	sum->sent += stats->sent;
-	sum->claimed += stats->claimed;
-	sum->done += stats->done;
-	sum->rejected += stats->rejected;
-	sum->expired += stats->expired;
-	sum->kept += stats->kept;
-	sum->lost += stats->lost;
-	sum->fenced += stats->fenced;
-	sum->retried += stats->retried;
-	sum->stale += stats->stale;
-	sum->returned += stats->returned;
-	sum->malformed += stats->malformed;
-	sum->workers_lost += stats->workers_lost;
-}
-
-/* The channel of the worker has ended, or is about to. The place keeps the counters. */
-static void forget_worker(struct member *member)
-{
-	struct ferry_dispatcher_stats stats;
-	if (member->process != NULL && ferry_dispatcher_worker_get_stats(member->worker, &stats) == 0)
-		service_add_stats(&member->service->pasts[member->process->place].stats, &stats);
-	member->worker = NULL;
-}
-
-/* The worker keeps the connections that it has claimed; the others go to other workers. */
-static void remove_worker(struct member *member)
-{
-	struct ferry_dispatcher_worker *worker = member->worker;
-	if (worker == NULL)
-		return;
-	forget_worker(member);
-	ferry_dispatcher_worker_remove(worker);
+	ferry_dispatcher_worker_remove(member->guest);
+	free_member(member);
 }
 
 /* ---- the dispatcher's callbacks ---- */
@@ -131,13 +112,13 @@ static void worker_ready(struct ferry_dispatcher *dispatcher,
 	(void)dispatcher;
 	struct service *service = context;
 	struct member *member = find_member(service, worker);
+	if (member == NULL)
+		return;
 	member->ready = true;
+	program_log("worker %s (pid %ld) is %s", member->name, (long)member->pid,
+	            member->process != NULL ? "ready" : "connected");
 	if (member->reopens)
 		reopen_logs_of(member);
-	if (member->process != NULL)
-		supervisor_is_ready(member->process);
-	else
-		program_log("worker %s (pid %ld) is connected", member->name, (long)member->pid);
 	notify_ready(service->services);
 }
 
@@ -147,13 +128,10 @@ static void worker_drained(struct ferry_dispatcher *dispatcher,
 {
 	(void)dispatcher;
 	struct member *member = find_member(context, worker);
-	remove_worker(member);
-	if (member->process != NULL) {
-		supervisor_is_leaving(member->process);
-	} else {
-		program_log("worker %s (pid %ld) has been drained", member->name, (long)member->pid);
-		free_member(member);
-	}
+	if (member == NULL || member->process != NULL)
+		return;
+	program_log("worker %s (pid %ld) has been drained", member->name, (long)member->pid);
+	dismiss_guest(member);
 }
 
 static void worker_lost(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker,
@@ -161,18 +139,12 @@ static void worker_lost(struct ferry_dispatcher *dispatcher, struct ferry_dispat
 {
 	(void)dispatcher;
 	struct member *member = find_member(context, worker);
-	struct ferry_dispatcher_stats stats;
-	ferry_dispatcher_worker_get_stats(worker, &stats);
+	if (member == NULL)
+		return;
 	program_log("worker %s (pid %ld) is disconnected%s%s", member->name, (long)member->pid,
 	            reason != 0 ? ": " : "", reason != 0 ? strerror(-reason) : "");
-	forget_worker(member);
-	if (member->process == NULL) {
+	if (member->process == NULL)
 		free_member(member);
-		return;
-	}
-	if (stats.done + stats.returned > 0)
-		supervisor_has_served(member->process);
-	supervisor_is_leaving(member->process);
 }
 
 static void full_changed(struct ferry_dispatcher *dispatcher, bool full, void *context)
@@ -201,66 +173,66 @@ static const struct ferry_dispatcher_callbacks dispatcher_callbacks = {
     .handoff_returned = service_handoff_returned,
 };
 
-/* Owns the transport, also on failure. The context of the worker is its pid and not its member, because an
- * outcome may come after the member was freed. */
-static int add_worker(struct member *member, struct ferry_transport *transport)
+/* ---- processes of the proxy ---- */
+
+static void note_started(struct member *member, struct ferry_dispatcher_worker *worker)
 {
-	int status = ferry_dispatcher_add_worker(&member->worker, member->service->dispatcher,
-	                                         transport, member->name);
-	if (status < 0) {
-		ferry_transport_free(transport);
-		return status;
-	}
-	ferry_dispatcher_worker_set_context(member->worker, (void *)(intptr_t)member->pid);
+	/* The context of the worker is its pid and not its member, because an outcome may come after the member was
+	 * freed. */
+	ferry_dispatcher_worker_set_context(worker, (void *)(intptr_t)member->pid);
 	evutil_gettimeofday(&member->started, NULL);
-	return 0;
+}
+
+static void process_started(struct ferry_supervisor *supervisor,
+                            struct ferry_supervisor_worker *process, void *context)
+{
+	(void)supervisor;
+	struct service *service = context;
+	struct ferry_supervisor_worker_info info;
+	struct member *member = add_member(service);
+	if (member == NULL) {
+		ferry_supervisor_worker_stop(process, FERRY_SUPERVISOR_KILL);
+		return;
+	}
+	ferry_supervisor_worker_get_info(process, &info);
+	ferry_supervisor_worker_set_context(process, member);
+	member->process = process;
+	member->pid = info.pid;
+	snprintf(member->name, sizeof(member->name), "%s-%u", service->conf->name, info.place + 1);
+	note_started(member, info.dispatcher_worker);
+}
+
+static void process_ended(struct ferry_supervisor *supervisor,
+                          struct ferry_supervisor_worker *process, int status, void *context)
+{
+	(void)supervisor, (void)context;
+	struct ferry_supervisor_worker_info info;
+	struct member *member = ferry_supervisor_worker_get_context(process);
+	ferry_supervisor_worker_get_info(process, &info);
+	if (member == NULL)
+		return;
+	if (info.asked && status == 0) /* ferry logs the others */
+		program_log("worker %s (pid %ld) has ended", member->name, (long)member->pid);
+	free_member(member);
+}
+
+static void processes_replaced(struct ferry_supervisor *supervisor, int status, void *context)
+{
+	(void)supervisor;
+	const struct service *service = context;
+	if (status == 0)
+		program_log("the workers of %s are replaced", service->conf->name);
+	else if (status != -ECANCELED)
+		program_log("the workers of %s are not replaced: %s", service->conf->name,
+		            status == -ECHILD ? "the new one was not ready" : strerror(-status));
 }
 
 /* The worker returns the connections that idle, each of the others once it idles, and gets no more. */
-static void drain_worker(struct member *member)
+static void drain_guest(struct member *member)
 {
-	if (member->worker == NULL)
-		return;
-	ferry_dispatcher_worker_recall(member->worker, &recall_spread);
-	if (!member->ready || ferry_dispatcher_worker_drain(member->worker) < 0)
-		remove_worker(member);
-}
-
-/* ---- processes of the proxy ---- */
-
-static int process_started(struct worker_process *process, int channel, void *context)
-{
-	struct service *service = context;
-	struct member *member = add_member(service);
-	if (member == NULL) {
-		close(channel);
-		return -ENOMEM;
-	}
-	member->process = process;
-	member->pid = process->pid;
-	/* The name of the former process in this place, for the same share of the keys. */
-	snprintf(member->name, sizeof(member->name), "%s-%u", service->conf->name, process->place + 1);
-	process->owner = member;
-	struct ferry_transport *transport;
-	int status = socket_transport_new(&transport, service->services->base, channel);
-	return status == 0 ? add_worker(member, transport) : status;
-}
-
-static void drain_process(struct worker_process *process, void *context)
-{
-	(void)context;
-	struct member *member = process->owner;
-	drain_worker(member);
-}
-
-static void process_ended(struct worker_process *process, void *context)
-{
-	(void)context;
-	struct member *member = process->owner;
-	if (member == NULL)
-		return;
-	remove_worker(member);
-	free_member(member);
+	ferry_dispatcher_worker_recall(member->guest, &recall_spread);
+	if (!member->ready || ferry_dispatcher_worker_drain(member->guest) < 0)
+		dismiss_guest(member);
 }
 
 /* ---- guests ---- */
@@ -281,8 +253,12 @@ static void guest_came(struct ferry_listener *listener, struct ferry_transport *
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0)
 		member->pid = who.pid;
 	snprintf(member->name, sizeof(member->name), "%s/%lu", service->conf->name, ++service->guests);
-	int status = add_worker(member, transport);
-	if (status < 0) {
+	int status =
+	    ferry_dispatcher_add_worker(&member->guest, service->dispatcher, transport, member->name);
+	if (status == 0) {
+		note_started(member, member->guest);
+	} else {
+		ferry_transport_free(transport);
 		program_log("refused worker %s (pid %ld): %s", member->name, (long)member->pid,
 		            strerror(-status));
 		free_member(member);
@@ -300,11 +276,8 @@ void service_drain_guests(struct service *service)
 	struct member *next;
 	for (struct member *member = service->members; member != NULL; member = next) {
 		next = member->next;
-		if (member->process != NULL)
-			continue;
-		drain_worker(member);
-		if (member->worker == NULL)
-			free_member(member);
+		if (member->process == NULL)
+			drain_guest(member);
 	}
 }
 
@@ -313,19 +286,14 @@ void service_dismiss_guests(struct service *service)
 	struct member *next;
 	for (struct member *member = service->members; member != NULL; member = next) {
 		next = member->next;
-		if (member->process != NULL)
-			continue;
-		remove_worker(member);
-		free_member(member);
+		if (member->process == NULL)
+			dismiss_guest(member);
 	}
 }
 
 void service_give_up(struct service *service)
 {
 	struct ferry_dispatcher *dispatcher = service->dispatcher;
-	for (struct member *member = service->members; member != NULL; member = member->next)
-		if (member->worker != NULL && member->process != NULL)
-			forget_worker(member);
 	service_dismiss_guests(service);
 	service->dispatcher = NULL;
 	ferry_dispatcher_free(dispatcher);
@@ -333,90 +301,93 @@ void service_give_up(struct service *service)
 
 /* ---- made and freed ---- */
 
-/* Without the memory the workers do not count their answers. Its descriptor is above those of a child. */
-static void make_counters(struct service *service)
+/* Without the memory the workers do not count their answers. Returns its descriptor, or -1. */
+static int make_counters(struct service *service)
 {
 	int fd;
 	int status = answer_counters_new(&service->answers, &fd);
-	if (status == 0) {
-		service->answers_fd = fcntl(fd, F_DUPFD_CLOEXEC, CHILD_PROCESS_MEMORY_FD + 1);
-		status = service->answers_fd < 0 ? -errno : 0;
-		close(fd);
-	}
 	if (status == 0)
-		return;
+		return fd;
 	program_log("the answers of %s are not counted: %s", service->conf->name, strerror(-status));
-	answer_counters_free(service->answers);
-	service->answers = NULL;
+	return -1;
 }
 
-/* The same for all services. */
-static struct {
-	char channel[16], counters[16], keep[16], size[16], fields[16];
-} numbers;
-
-void service_set_numbers(const struct conf *conf)
-{
-	snprintf(numbers.channel, sizeof(numbers.channel), "%d", CHILD_PROCESS_FD);
-	snprintf(numbers.counters, sizeof(numbers.counters), "%d", CHILD_PROCESS_MEMORY_FD);
-	snprintf(numbers.keep, sizeof(numbers.keep), "%u", conf->keep);
-	snprintf(numbers.size, sizeof(numbers.size), "%u", conf->head_size);
-	snprintf(numbers.fields, sizeof(numbers.fields), "%u", conf->head_fields);
-}
-
-static int make_worker_argv(struct service *service)
+static const char **make_worker_argv(const struct service *service, char numbers[4][16])
 {
 	const struct services_options *options = &service->services->options;
 	size_t extra = 0, count = 0;
 	while (options->worker_argv[extra] != NULL)
 		extra++;
-	service_set_numbers(service->services->conf);
-	service->argv = calloc(extra + 16, sizeof(*service->argv));
-	if (service->argv == NULL)
-		return -ENOMEM;
-	/* posix_spawn(3) does not write to the arguments, although their type is not const. */
-	service->argv[count++] = (char *)(uintptr_t)options->worker;
-	service->argv[count++] = (char *)(uintptr_t) "--channel";
-	service->argv[count++] = numbers.channel;
+	snprintf(numbers[0], 16, "%u", service->services->conf->keep);
+	snprintf(numbers[1], 16, "%u", service->services->conf->head_size);
+	snprintf(numbers[2], 16, "%u", service->services->conf->head_fields);
+	snprintf(numbers[3], 16, "%d", COUNTERS_FD);
+	const char **argv = calloc(extra + 14, sizeof(*argv));
+	if (argv == NULL)
+		return NULL;
+	argv[count++] = options->worker;
+	argv[count++] = "--root";
+	argv[count++] = service->conf->root;
+	argv[count++] = "--keep";
+	argv[count++] = numbers[0];
+	argv[count++] = "--head-size";
+	argv[count++] = numbers[1];
+	argv[count++] = "--head-fields";
+	argv[count++] = numbers[2];
 	if (service->answers != NULL) {
-		service->argv[count++] = (char *)(uintptr_t) "--counters";
-		service->argv[count++] = numbers.counters;
+		argv[count++] = "--counters";
+		argv[count++] = numbers[3];
 	}
-	service->argv[count++] = (char *)(uintptr_t) "--root";
-	service->argv[count++] = service->conf->root;
-	service->argv[count++] = (char *)(uintptr_t) "--keep";
-	service->argv[count++] = numbers.keep;
-	service->argv[count++] = (char *)(uintptr_t) "--head-size";
-	service->argv[count++] = numbers.size;
-	service->argv[count++] = (char *)(uintptr_t) "--head-fields";
-	service->argv[count++] = numbers.fields;
 	if (service->services->conf->access_log != NULL) {
-		service->argv[count++] = (char *)(uintptr_t) "--access-log";
-		service->argv[count++] = service->services->conf->access_log;
+		argv[count++] = "--access-log";
+		argv[count++] = service->services->conf->access_log;
 	}
-	memcpy(service->argv + count, options->worker_argv, extra * sizeof(*service->argv));
-	return 0;
+	memcpy(argv + count, options->worker_argv, extra * sizeof(*argv));
+	return argv;
 }
 
+void service_use_numbers(struct service *service)
+{
+	char numbers[4][16];
+	if (service->supervisor == NULL)
+		return;
+	const char **argv = make_worker_argv(service, numbers);
+	int status = argv != NULL ? ferry_supervisor_set_argv(service->supervisor, argv) : -ENOMEM;
+	free(argv);
+	if (status < 0)
+		program_log("the workers of %s keep their numbers: %s", service->conf->name,
+		            strerror(-status));
+}
+
+/* The loop starts the workers after services_start(). */
 static int init_service_supervisor(struct service *service)
 {
-	static const struct supervisor_callbacks callbacks = {
-	    .started = process_started, .drain = drain_process, .ended = process_ended};
-	make_counters(service);
-	int status = make_worker_argv(service);
-	if (status < 0)
-		return status;
-	service->pasts = calloc(service->conf->workers, sizeof(*service->pasts));
-	if (service->pasts == NULL)
-		return -ENOMEM;
-	const struct supervisor_options options = {.name = service->conf->name,
-	                                           .argv = service->argv,
-	                                           .memory = service->answers_fd,
-	                                           .places = service->conf->workers,
-	                                           .drain_timeout =
-	                                               service->services->conf->drain_timeout};
-	return supervisor_new(&service->supervisor, service->services->base, &options, &callbacks,
-	                      service);
+	static const struct ferry_supervisor_callbacks callbacks = {
+	    .worker_started = process_started,
+	    .worker_ended = process_ended,
+	    .replaced = processes_replaced,
+	};
+	struct ferry_supervisor_options options = FERRY_SUPERVISOR_OPTIONS_INIT;
+	const struct ferry_supervisor_fd counters = {COUNTERS_FD, make_counters(service)};
+	char numbers[4][16];
+	const char **argv = make_worker_argv(service, numbers);
+	int status = -ENOMEM;
+	options.name = service->conf->name;
+	options.argv = argv;
+	options.workers = 0;
+	options.dispatcher = service->dispatcher;
+	options.fds = &counters;
+	options.fd_count = counters.fd >= 0 ? 1 : 0;
+	options.drain_timeout = service->services->conf->drain_timeout;
+	options.recall_spread = recall_spread;
+	options.replace_step = 1;
+	if (argv != NULL)
+		status = ferry_supervisor_new(&service->supervisor, service->services->base, &options,
+		                              &callbacks, service);
+	if (counters.fd >= 0)
+		close(counters.fd); /* the supervisor has a copy */
+	free(argv);
+	return status;
 }
 
 int service_init(struct service *service)
@@ -439,17 +410,13 @@ int service_init(struct service *service)
 void service_free(struct service *service)
 {
 	ferry_listener_free(service->listener);
-	supervisor_free(service->supervisor);
+	ferry_supervisor_free(service->supervisor);
 	ferry_dispatcher_free(service->dispatcher); /* and its workers */
 	struct member *next;
 	for (struct member *member = service->members; member != NULL; member = next) {
 		next = member->next;
 		free(member);
 	}
-	free(service->pasts);
-	free(service->argv);
 	answer_counters_free(service->answers);
-	if (service->answers_fd >= 0)
-		close(service->answers_fd);
 	free(service->snapshots);
 }

@@ -74,6 +74,9 @@ void services_set_outcome_log(struct services *services, int fd);
 /* Lets the worker processes of the proxy open their logs anew. */
 void services_reopen_logs(struct services *services);
 
+/* Sets the standard error of the workers that are started from now on. `fd` stays the caller's. */
+void services_set_error_output(struct services *services, int fd);
+
 /* Replaces the worker processes, one after the other. */
 void services_replace_workers(struct services *services);
 

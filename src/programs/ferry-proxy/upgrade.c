@@ -1,12 +1,13 @@
 #include "programs/ferry-proxy/upgrade.h"
 
-#include "programs/ferry-proxy/child_process.h"
 #include "programs/ferry-proxy/idle_clients.h"
 #include "programs/shared/program.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include <event2/event.h>
 #include <ferry/ferry.h>
@@ -25,7 +26,7 @@ struct upgrade {
 static void started(struct ferry_upgrade *of, struct ferry_socket_set *set, void *context)
 {
 	struct upgrade *upgrade = context;
-	child_process_set_error_output(ferry_upgrade_get_error_output(of));
+	upgrade->callbacks->error_output(ferry_upgrade_get_error_output(of), upgrade->context);
 	upgrade->callbacks->started(set, ferry_upgrade_get_generation(of) > 0, upgrade->context);
 }
 
@@ -85,13 +86,22 @@ static void connection_received(struct ferry_upgrade *of, struct ferry_handoff *
 	ferry_handoff_free(handoff);
 }
 
+static void describe_end(int status, char *out, size_t size)
+{
+	if (WIFSIGNALED(status))
+		snprintf(out, size, "killed by signal %d, %s", WTERMSIG(status),
+		         strsignal(WTERMSIG(status)));
+	else
+		snprintf(out, size, "exited with status %d", WEXITSTATUS(status));
+}
+
 static void failed(struct ferry_upgrade *of, const struct ferry_upgrade_failure *failure,
                    void *context)
 {
 	(void)of, (void)context;
 	char how[64];
 	if (failure->wait_status >= 0) {
-		child_process_describe(failure->wait_status, how, sizeof(how));
+		describe_end(failure->wait_status, how, sizeof(how));
 		program_log("the new proxy (pid %ld) %s: this one continues", (long)failure->pid, how);
 	}
 	program_log("no proxy has taken over, this one continues: %s", strerror(-failure->status));
@@ -156,7 +166,8 @@ int upgrade_new(struct upgrade **out, struct event_base *base,
 int upgrade_ready(struct upgrade *upgrade)
 {
 	int status = ferry_upgrade_ready(upgrade->upgrade);
-	child_process_set_error_output(ferry_upgrade_get_error_output(upgrade->upgrade));
+	upgrade->callbacks->error_output(ferry_upgrade_get_error_output(upgrade->upgrade),
+	                                 upgrade->context);
 	return status;
 }
 

@@ -17,6 +17,9 @@ struct ferry_upgrade;
 struct upgrade;
 
 struct upgrade_callbacks {
+	/* Programs that are started from now on have this standard error, which stays the upgrade's. */
+	void (*error_output)(int fd, void *context);
+
 	/* Open the listeners that are not in the set; then accept, and call upgrade_ready(). `takes_over`: another proxy
 	 * accepts until then. */
 	void (*started)(struct ferry_socket_set *set, bool takes_over, void *context);

@@ -1,7 +1,6 @@
 #include "programs/ferry-worker/channels.h"
 
 #include "programs/shared/program.h"
-#include "programs/shared/socket_transport.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -130,7 +129,7 @@ static void dispatcher_lost(struct ferry_worker *worker, int reason, void *conte
 	channels->callbacks->changed(channels->context);
 }
 
-/* On success the channel owns the transport. */
+/* On success the channel owns the transport. NULL: it is the channel to the proxy that has started this worker. */
 static int add_channel(struct channels *channels, struct ferry_transport *transport)
 {
 	static const struct ferry_worker_callbacks callbacks = {.handoff_received = handoff_received,
@@ -143,7 +142,10 @@ static int add_channel(struct channels *channels, struct ferry_transport *transp
 	if (channel == NULL)
 		return -ENOMEM;
 	*channel = (struct channel){.channels = channels, .number = ++channels->last_number};
-	int status = ferry_worker_new(&channel->worker, transport, &callbacks, channel);
+	int status = transport != NULL
+	                 ? ferry_worker_new(&channel->worker, transport, &callbacks, channel)
+	                 : ferry_worker_new_from_environment(&channel->worker, channels->base,
+	                                                     &callbacks, channel);
 	if (status < 0) {
 		free(channel);
 		return status;
@@ -213,18 +215,6 @@ static void retry_connect(evutil_socket_t fd, short what, void *context)
 	try_to_connect(context);
 }
 
-static int add_inherited_channel(struct channels *channels, int fd)
-{
-	struct ferry_transport *transport;
-	int status = socket_transport_new(&transport, channels->base, fd);
-	if (status < 0)
-		return status;
-	status = add_channel(channels, transport);
-	if (status < 0)
-		ferry_transport_free(transport);
-	return status;
-}
-
 int channels_new(struct channels **out, struct event_base *base,
                  const struct channels_options *options, const struct channels_callbacks *callbacks,
                  void *context)
@@ -239,8 +229,8 @@ int channels_new(struct channels **out, struct event_base *base,
 	                              .retry_ms = FIRST_RETRY_MS};
 	channels->retry = evtimer_new(base, retry_connect, channels);
 	int status = channels->retry != NULL ? 0 : -ENOMEM;
-	if (status == 0 && options->fd >= 0)
-		status = add_inherited_channel(channels, options->fd);
+	if (status == 0 && options->socket_path == NULL)
+		status = add_channel(channels, NULL);
 	if (status < 0) {
 		channels_free(channels);
 		return status;

@@ -32,12 +32,11 @@ struct channels_callbacks {
 };
 
 struct channels_options {
-	int fd;                  /* the inherited channel, which the callee owns; or -1 */
-	const char *socket_path; /* the socket to connect to; or NULL */
+	const char *socket_path; /* the socket to connect to; NULL: the proxy has started this worker */
 	unsigned int credits;    /* the number of connections that one proxy may hand over at a time */
 };
 
-/* 0, or a negative errno: the descriptor cannot be a channel, or there is no memory. */
+/* 0, or a negative errno: no proxy has started this worker (-ENOENT), or there is no memory. */
 int channels_new(struct channels **out, struct event_base *base,
                  const struct channels_options *options, const struct channels_callbacks *callbacks,
                  void *context);

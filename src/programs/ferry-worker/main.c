@@ -205,7 +205,7 @@ static int run_worker(struct worker *worker, const struct channels_options *opti
 	if (status == 0)
 		status = channels_new(&worker->channels, base, options, &callbacks, worker);
 	if (status < 0)
-		program_log("--channel %d: %s", options->fd, strerror(-status));
+		program_log("no channel to a proxy: %s", strerror(-status));
 	if (status == 0)
 		status = program_signals_init_callback(&signals, base, end_requested, worker);
 	if (status == 0)
@@ -234,11 +234,12 @@ static int run_loop(struct worker *worker, const struct channels_options *option
 }
 
 static const char usage[] =
-    "usage: ferry-worker --channel FD | --socket PATH [--root DIR] [options]\n"
+    "usage: ferry-worker [--socket PATH] [--root DIR] [options]\n"
     "Serves the files below a directory to the clients that ferry-proxy hands over.\n"
     "\n"
-    "  --channel FD            the inherited socket to the proxy that has started this worker\n"
-    "  --socket PATH           the unix socket of a proxy; retries until it can connect\n"
+    "  --socket PATH           the unix socket of a proxy; retries until it can connect. Without "
+    "it,\n"
+    "                          a proxy has to start the worker\n"
     "  --root DIR              the directory to serve (the current one)\n"
     "  --idle-timeout SECONDS  end a connection after this time without a byte (30)\n"
     "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
@@ -256,8 +257,9 @@ static const char usage[] =
     "  --version               show the version\n"
     "\n"
     "SIGUSR1: the worker opens its logs anew. SIGTERM and SIGINT: it finishes the answers that\n"
-    "have begun, and ends. A second signal ends it at once. When the proxy drains a worker with\n"
-    "--channel, or has ended, the worker serves its clients with \"Connection: close\" in every\n"
+    "have begun, and ends. A second signal ends it at once. When the proxy drains a worker "
+    "without\n"
+    "--socket, or has ended, the worker serves its clients with \"Connection: close\" in every\n"
     "answer, and ends with the last of them.\n"
     "\n"
     "Exit status: 0 ended as requested, 1 failed, 2 wrong usage.\n";
@@ -309,8 +311,6 @@ static bool read_descriptor(const char *name, const char *text, int *fd)
 static bool read_option(int option, struct worker *worker, struct options *options)
 {
 	switch (option) {
-	case 'c':
-		return read_descriptor("channel", optarg, &options->channels.fd);
 	case 'm':
 		return read_descriptor("counters", optarg, &options->counters);
 	case 's':
@@ -348,22 +348,11 @@ static bool read_option(int option, struct worker *worker, struct options *optio
 	}
 }
 
-static bool check_options(const struct options *options)
-{
-	bool channel = options->channels.fd >= 0, socket = options->channels.socket_path != NULL;
-	if (channel && socket)
-		program_log("--channel and --socket exclude each other");
-	else if (!channel && !socket)
-		program_log("--socket is missing; see --help");
-	return channel != socket;
-}
-
 /* 0: run the worker. 2: wrong usage, a message has been printed. -1: --help or --version was answered. */
 static int read_worker_options(int argc, char **argv, struct worker *worker,
                                struct options *options)
 {
-	static const struct option table[] = {{"channel", required_argument, NULL, 'c'},
-	                                      {"socket", required_argument, NULL, 's'},
+	static const struct option table[] = {{"socket", required_argument, NULL, 's'},
 	                                      {"root", required_argument, NULL, 'r'},
 	                                      {"idle-timeout", required_argument, NULL, 'i'},
 	                                      {"head-timeout", required_argument, NULL, 't'},
@@ -394,7 +383,11 @@ static int read_worker_options(int argc, char **argv, struct worker *worker,
 		program_log("'%s' is one argument too many", argv[optind]);
 		fine = false;
 	}
-	return fine && check_options(options) ? 0 : 2;
+	if (options->channels.socket_path == NULL && getenv("FERRY_WORKER") == NULL) {
+		program_log("--socket is missing; see --help");
+		fine = false;
+	}
+	return fine ? 0 : 2;
 }
 
 static int open_root(const char *path)
@@ -475,7 +468,7 @@ int main(int argc, char **argv)
 	                                               .give_back = give_back,
 	                                               .ended = client_ended},
 	                               .claim_log = -1};
-	static struct options options = {.root = ".", .channels = {.fd = -1}, .counters = -1};
+	static struct options options = {.root = ".", .counters = -1};
 	static struct access_log access = {.fd = -1};
 	int status = read_worker_options(argc, argv, &worker, &options);
 	if (status != 0)
@@ -489,8 +482,6 @@ int main(int argc, char **argv)
 		unsigned long fds = program_raise_descriptor_limit();
 		options.channels.credits = credits_of(fds);
 		program_print_ferry_log();
-		if (options.channels.fd >= 0)
-			fcntl(options.channels.fd, F_SETFD, FD_CLOEXEC);
 		status = run_loop(&worker, &options.channels);
 	}
 	access_log_close(&access);
