@@ -92,7 +92,7 @@ class Releases(Case):
         try:
             # With DUMB it sends no hello until its proxy has ended: a proxy that takes over waits for it.
             worker = ('#!/bin/sh\n[ -z "$DUMB" ] || while kill -0 $PPID 2>/dev/null; do sleep 0.1; done\n'
-                      f'exec {harness.BIN}/ferry-worker "$@"\n')
+                      f'exec "{harness.BIN}/ferry-worker" "$@"\n')
             proxy = self.start(worker_script=worker, config=CONFIG)
         finally:
             del os.environ["NOTIFY_SOCKET"]
