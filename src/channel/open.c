@@ -6,6 +6,7 @@
 #include <event2/bufferevent.h>
 
 #include "channel/channel.h"
+#include "endpoint/connection.h"
 #include "transport/interface.h"
 
 /*
@@ -41,20 +42,6 @@ int ferry_channel_new_transport(struct ferry_channel **out, struct ferry_poller 
 	return status;
 }
 
-/* Unlike connection_to_transport(), leaves the socket to the caller if it fails. */
-static int make_transport(struct ferry_transport **out, struct event_base *base, int fd)
-{
-	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
-	if (bev == NULL)
-		return -ENOMEM;
-	int status = ferry_transport_new(out, bev);
-	if (status < 0) {
-		bufferevent_setfd(bev, -1);
-		bufferevent_free(bev);
-	}
-	return status;
-}
-
 int ferry_channel_new_socket(struct ferry_channel **out, struct ferry_poller *poller, int fd)
 {
 	struct ferry_transport *transport;
@@ -66,7 +53,7 @@ int ferry_channel_new_socket(struct ferry_channel **out, struct ferry_poller *po
 	struct ferry_channel *channel = channel_new(poller);
 	if (channel == NULL)
 		return -ENOMEM;
-	int status = make_transport(&transport, poller->loop.base, fd);
+	int status = connection_try_transport(&transport, poller->loop.base, fd);
 	if (status == 0) {
 		(void)channel_attach(channel, transport); /* cannot fail: the transport is new */
 		channel->owns_socket = true;

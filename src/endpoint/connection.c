@@ -7,15 +7,23 @@
 
 #include "ferry/transport.h"
 
-int connection_to_transport(struct ferry_transport **out, struct event_base *base, int fd)
+int connection_try_transport(struct ferry_transport **out, struct event_base *base, int fd)
 {
 	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
-	if (bev == NULL) {
-		close(fd);
+	if (bev == NULL)
 		return -ENOMEM;
-	}
 	int status = ferry_transport_new(out, bev);
-	if (status != 0)
+	if (status != 0) {
+		bufferevent_setfd(bev, -1); /* or the loop would close it */
 		bufferevent_free(bev);
+	}
+	return status;
+}
+
+int connection_to_transport(struct ferry_transport **out, struct event_base *base, int fd)
+{
+	int status = connection_try_transport(out, base, fd);
+	if (status != 0)
+		close(fd);
 	return status;
 }

@@ -6,7 +6,10 @@
 struct event_base;
 struct ferry_transport;
 
-/* Takes `fd`: on failure it is closed. */
+/* Takes `fd`: on failure it is open, and as it was. */
+int connection_try_transport(struct ferry_transport **out, struct event_base *base, int fd);
+
+/* The same, but on failure it is closed. */
 int connection_to_transport(struct ferry_transport **out, struct event_base *base, int fd);
 
 #endif

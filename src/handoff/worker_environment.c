@@ -9,6 +9,7 @@
 #include <event2/bufferevent.h>
 #include <event2/util.h>
 
+#include "endpoint/connection.h"
 #include "ferry/worker.h"
 
 /* Reads a number up to `end`, and goes behind that. -1: there is none. */
@@ -46,27 +47,12 @@ static int find_channel(void)
 	return (int)fd;
 }
 
-/* After a failure the descriptor is open, and as it was. */
-static int make_transport(struct ferry_transport **out, struct event_base *base, int fd)
-{
-	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
-
-	if (bev == NULL)
-		return -ENOMEM;
-	int status = ferry_transport_new(out, bev);
-	if (status < 0) {
-		bufferevent_setfd(bev, -1); /* or the loop would close it */
-		bufferevent_free(bev);
-	}
-	return status;
-}
-
 static int make_worker(struct ferry_worker **out, struct event_base *base, int fd,
                        const struct ferry_worker_callbacks *callbacks, void *context)
 {
 	struct ferry_transport *transport;
 
-	int status = make_transport(&transport, base, fd);
+	int status = connection_try_transport(&transport, base, fd);
 	if (status < 0)
 		return status;
 	status = ferry_worker_new(out, transport, callbacks, context);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include "kernel/optional_call.h"
 
@@ -96,6 +97,16 @@ int socket_get_peer(int fd, struct ucred *peer)
 	socklen_t length = sizeof(*peer);
 
 	return get_option(fd, SO_PEERCRED, peer, &length);
+}
+
+int socket_check_peer_user(int fd)
+{
+	struct ucred peer;
+	const int status = socket_get_peer(fd, &peer);
+
+	if (status != 0)
+		return status;
+	return peer.uid == geteuid() || peer.uid == 0 ? 0 : -EACCES;
 }
 
 int socket_get_peer_groups(int fd, gid_t *groups, socklen_t *size)

@@ -45,6 +45,9 @@ int socket_get_cookie(int fd, uint64_t *cookie);
 /* SO_PEERCRED: the process at the other end of a unix socket, as it was at connect(2) or listen(2). */
 int socket_get_peer(int fd, struct ucred *peer);
 
+/* Whether that process runs as the effective user of this one, or as root: 0, or -EACCES. */
+int socket_check_peer_user(int fd);
+
 /* SO_PEERGROUPS: the supplementary groups of that process. `size` is that of `groups` in bytes, and becomes the
  * size of the answer. -ERANGE: `groups` is too small, and `size` is what the answer needs. -ENOPROTOOPT before
  * Linux 4.13. */

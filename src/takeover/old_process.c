@@ -219,17 +219,6 @@ static const struct takeover_role old_role = {
 
 /* ---- the public function ---- */
 
-/* SO_PEERCRED names the process that has made the connection. */
-static int check_peer(int fd)
-{
-	struct ucred peer;
-	const int status = socket_get_peer(fd, &peer);
-
-	if (status != 0)
-		return status;
-	return peer.uid == geteuid() || peer.uid == 0 ? 0 : -EACCES;
-}
-
 int ferry_takeover_serve(struct ferry_takeover **out, struct ferry_socket_set *set,
                          struct ferry_transport *transport,
                          const struct ferry_takeover_callbacks *callbacks, void *context)
@@ -241,6 +230,8 @@ int ferry_takeover_serve(struct ferry_takeover **out, struct ferry_socket_set *s
 		return -EBUSY;
 	if (!transport_carries_fds(transport))
 		return -EOPNOTSUPP;
-	const int status = check_peer(bufferevent_getfd(ferry_transport_get_bufferevent(transport)));
+	/* SO_PEERCRED names the process that has made the connection. */
+	const int status =
+	    socket_check_peer_user(bufferevent_getfd(ferry_transport_get_bufferevent(transport)));
 	return status != 0 ? status : takeover_new(out, &old_role, set, transport, callbacks, context);
 }

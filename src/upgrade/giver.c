@@ -36,16 +36,6 @@ struct giver {
 
 /* The name is abstract: another user may bind it when nobody accepts any more. SO_PEERCRED names the process that has
  * called listen(2). */
-static int check_peer(int fd)
-{
-	struct ucred peer;
-	const int status = socket_get_peer(fd, &peer);
-
-	if (status != 0)
-		return status;
-	return peer.uid == geteuid() || peer.uid == 0 ? 0 : -EACCES;
-}
-
 static int connect_to(const struct giver *giver)
 {
 	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -55,7 +45,7 @@ static int connect_to(const struct giver *giver)
 	if (connect(fd, (const struct sockaddr *)&giver->name, giver->name_length) < 0)
 		status = -errno;
 	if (status == 0)
-		status = check_peer(fd);
+		status = socket_check_peer_user(fd);
 	if (status == 0)
 		return fd;
 	close(fd);

@@ -6,10 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <event2/bufferevent.h>
+
 #include "ferry/listener.h"
 #include "ferry/transport.h"
 #include "ferry/worker.h"
 
+#include "kernel/socket.h"
 #include "util/log.h"
 #include "util/queue.h"
 
@@ -94,10 +97,8 @@ static void on_dispatcher_lost(struct ferry_worker *worker, int reason, void *co
 /* The name of an abstract socket is no secret. */
 static bool is_trusted(struct ferry_transport *transport)
 {
-	struct ferry_peer_credentials peer;
-
-	return ferry_transport_get_peer_credentials(transport, &peer) == 0 &&
-	       (peer.uid == geteuid() || peer.uid == 0);
+	return socket_check_peer_user(bufferevent_getfd(ferry_transport_get_bufferevent(transport))) ==
+	       0;
 }
 
 static void on_accepted(struct ferry_listener *listener, struct ferry_transport *transport,
