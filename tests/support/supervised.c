@@ -92,6 +92,7 @@ static void state_changed(struct ferry_supervisor *from, enum ferry_supervisor_s
 {
 	(void)from, (void)context;
 	notes.states++;
+	notes.heard[state]++;
 	notes.state = state;
 	on_callback("state_changed");
 }

@@ -22,7 +22,8 @@ struct supervised_notes {
 	struct ferry_supervisor_worker *last;
 	unsigned int log_lines;
 	char log[4096];
-	unsigned int outcomes[FERRY_HANDOFF_KEPT + 1]; /* by enum ferry_handoff_outcome */
+	unsigned int heard[FERRY_SUPERVISOR_STOPPED + 1]; /* by enum ferry_supervisor_state */
+	unsigned int outcomes[FERRY_HANDOFF_KEPT + 1];    /* by enum ferry_handoff_outcome */
 	unsigned int returned;
 	void (*on)(const char *callback); /* runs in each callback, with its name */
 };
