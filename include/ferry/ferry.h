@@ -7,6 +7,7 @@
  */
 
 #include "ferry/channel.h"
+#include "ferry/client_hello.h"
 #include "ferry/connector.h"
 #include "ferry/descriptor.h"
 #include "ferry/dispatcher.h"

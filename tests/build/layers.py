@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 
-LAYERS = ["util", "kernel", "libevent", "proxy_protocol", "process", "file", "stream", "transport", "line", "message",
+LAYERS = ["util", "kernel", "libevent", "proxy_protocol", "tls", "process", "file", "stream", "transport", "line", "message",
           "descriptor", "endpoint", "relay", "channel", "handoff", "parking", "service", "supervisor", "takeover", "upgrade",
           "testing", "programs"]
 CLOSED_HEADERS = ("transport/fields.h", "transport/core.h")

@@ -251,6 +251,28 @@ def examples():
     write("proxy_protocol", "v2_too_long", signature + b"\x21\x11\xff\xff" + inet)
     write("proxy_protocol", "none", "GET / HTTP/1.1\r\n")
 
+    hello = bytes.fromhex(
+        "16030101500100014c0303aab8e2b7dd02be996dc6b289c5e0db17420d205b2b131c174953e64b56128096204ec344a6dfd6"
+        "e197d36e19e9cb9e3f663a8fad6f8b02184f9547f41a1213e0c3003e130213031301c02cc030009fcca9cca8ccaac02bc02f"
+        "009ec024c028006bc023c0270067c00ac0140039c009c0130033009d009c003d003c0035002f00ff010000c5000000160014"
+        "00001146696c65732e4578616d706c652e4f5247000b000403000102000a00160014001d0017001e00190018010001010102"
+        "01030104002300000010000e000c02683208687474702f312e310016000000170000000d002a002804030503060308070808"
+        "0809080a080b080408050806040105010601030301030302040205020602002b0009080304030303020301002d0002010100"
+        "3300260024001d00200de152ebf2d58eacfa17f611019cc917ef7c825fc8080d408bdcaa7c83d79140")
+    message = hello[5:]
+    record = lambda data: b"\x16\x03\x01" + struct.pack(">H", len(data)) + data
+    pieces = lambda size: b"".join(record(message[at:at + size]) for at in range(0, len(message), size))
+    write("client_hello", "whole", hello)
+    write("client_hello", "followed", hello + b"\x17\x03\x03\0\1x")
+    write("client_hello", "pieces", pieces(7))
+    write("client_hello", "too_many_pieces", pieces(5))
+    write("client_hello", "cut", hello[:-1])
+    write("client_hello", "no_extensions", record(message[:2] + b"\0\x26" + message[4:36] + b"\0\0\2\x13\1\1\0"))
+    write("client_hello", "no_alpn", hello.replace(b"\0\x10\0\x0e\0\x0c", b"\1\x10\0\x0e\0\x0c"))
+    write("client_hello", "grease", hello.replace(b"\2h2", b"\2\x2a\x2a"))
+    write("client_hello", "too_long", b"\x16\x03\x01\x40\0\1\0\x40\0")
+    write("client_hello", "http", "GET / HTTP/1.1\r\n")
+
     client = lambda flags, rest: b"fCli\x01" + bytes([flags]) + rest
     four = b"\x04" + struct.pack(">H", 80) + bytes([192, 0, 2, 1])
     six = b"\x06" + struct.pack(">H", 80) + bytes(range(16))
