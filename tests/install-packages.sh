@@ -1,11 +1,12 @@
 #!/bin/sh
 # Installs the Debian packages that building or testing ferry needs, if they are missing. If none is missing, it
 # starts no package manager.
-# Usage: install-packages.sh build|site|test|lint|kernels…
+# Usage: install-packages.sh build|site|test|lint|bench|kernels…
 #   build    for the library, the programs and the examples
 #   site     for the documentation as web pages
 #   test     for the presets, and their tests
 #   lint     clang, valgrind and the other tools of developers of ferry
+#   bench    for tests/bench/run.sh, and the servers and loops that it compares
 #   kernels  for tests/kernels/run.sh
 set -eu
 
@@ -19,16 +20,17 @@ for group in "$@"; do
 		mandoc man-db logrotate systemd openssh-client openssh-server dbus
 		python3-dbus python3-gi weston' ;;
 	lint) packages='clang libclang-rt-14-dev clang-format clang-tidy cppcheck doxygen gcovr shellcheck valgrind' ;;
+	bench) packages='python3 python3-twisted libuv1-dev haproxy nginx-light nodejs gnuplot-nox strace valgrind' ;;
 	kernels) packages='qemu-system-x86 e2fsprogs xz-utils debian-archive-keyring' ;;
 	*)
-		echo "$0: '$group' is not one of build, site, test, lint, kernels" >&2
+		echo "$0: '$group' is not one of build, site, test, lint, bench, kernels" >&2
 		exit 2
 		;;
 	esac
 	wanted="$wanted $packages"
 done
 if [ -z "$wanted" ]; then
-	echo "usage: $0 build|site|test|lint|kernels..." >&2
+	echo "usage: $0 build|site|test|lint|bench|kernels..." >&2
 	exit 2
 fi
 

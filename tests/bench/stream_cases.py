@@ -1,0 +1,3 @@
+"""Streams: programs that measure one side of one case and print its figures."""
+
+CASES = []
