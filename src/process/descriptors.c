@@ -55,6 +55,14 @@ static int check(const struct descriptors *plan)
 	return 0;
 }
 
+/* One that is close-on-exec is the caller's own: it has that number because the caller had none there. */
+static int inherited_fd(int number)
+{
+	int flags = fcntl(number, F_GETFD);
+
+	return flags >= 0 && (flags & FD_CLOEXEC) == 0 ? number : -1;
+}
+
 int descriptors_plan(struct descriptors *out, const struct child_fd *fds, size_t count)
 {
 	*out = (struct descriptors){.fds = calloc(count + STANDARD_FDS, sizeof(*fds)),
@@ -67,8 +75,8 @@ int descriptors_plan(struct descriptors *out, const struct child_fd *fds, size_t
 		out->fds[out->count] = fds[out->count];
 	for (int number = 0; number < STANDARD_FDS; number++)
 		if (!has_number(fds, count, number))
-			out->fds[out->count++] = (struct child_fd){
-			    .number = number, .fd = fcntl(number, F_GETFD) >= 0 ? number : -1};
+			out->fds[out->count++] =
+			    (struct child_fd){.number = number, .fd = inherited_fd(number)};
 	qsort(out->fds, out->count, sizeof(*out->fds), by_number);
 	out->above = out->fds[out->count - 1].number + 1;
 	int status = check(out);

@@ -44,7 +44,7 @@ struct child_options {
 	const char *const *pid_environment;
 
 	/* The child has 0, 1, 2 and these, and no other. A standard descriptor that is not among them is the caller's,
-	 * or /dev/null if the caller has none. */
+	 * or /dev/null if the caller has none, or one that is close-on-exec. */
 	const struct child_fd *fds;
 	size_t fd_count;
 

@@ -162,6 +162,19 @@ TEST(a_standard_descriptor_that_the_caller_lacks_is_dev_null)
 	close(saved);
 }
 
+/* A descriptor of the caller's own may have the number 0, 1 or 2, if the caller has none there. */
+TEST(a_standard_descriptor_that_is_close_on_exec_is_dev_null)
+{
+	struct end_note note = {0};
+	int saved = fcntl(0, F_DUPFD_CLOEXEC, 10);
+	close(0);
+	ck_assert_int_eq(open("/etc/passwd", O_RDONLY | O_CLOEXEC), 0);
+	struct child *child = start_script("test /proc/self/fd/0 -ef /dev/null", &note);
+	expect_end(child, &note, 0);
+	ck_assert_int_eq(dup2(saved, 0), 0);
+	close(saved);
+}
+
 TEST(wrong_descriptors_are_refused)
 {
 	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
