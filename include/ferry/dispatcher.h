@@ -61,7 +61,8 @@ struct ferry_dispatcher_callbacks {
 
 	/** The worker's channel has ended. Runs once; @p worker is freed when it returns. @p reason: 0: the
 	 *  worker has closed the channel; -ETIMEDOUT: an answer was overdue; -EPROTO: the worker broke the
-	 *  format; -EPROTONOSUPPORT: no version in common; otherwise as for a protocol's connection_lost. */
+	 *  format; -EPROTONOSUPPORT: no version in common; -ECANCELED: a supervisor has removed it; otherwise as for a
+	 *  protocol's connection_lost. Does not run for a worker that the owner has removed. */
 	void (*worker_lost)(struct ferry_dispatcher *dispatcher, struct ferry_dispatcher_worker *worker,
 	                    int reason, void *context);
 

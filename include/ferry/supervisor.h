@@ -22,6 +22,9 @@
  * A process that is LEAVING has no place any more: the next one starts while it serves its connections to the end.
  * After the drain timeout it gets SIGTERM, and then SIGKILL. docs/supervisor.md has the details.
  *
+ * A process may retire, after a number of connections for example: it calls ferry_worker_drain(). Its place gets another
+ * one at once, and this is no crash.
+ *
  * The supervisor installs no signal handler, unless ferry_supervisor_handle_signals() is called, and waits for its own
  * children only. The program may have a SIGCHLD handler and call system(3). If the program waits for any child, or
  * ignores SIGCHLD, statuses are FERRY_SUPERVISOR_STATUS_UNKNOWN; everything else holds.
@@ -84,7 +87,7 @@ struct ferry_supervisor_worker_info {
 	enum ferry_supervisor_worker_state state; /**< not WAITING */
 	pid_t pid;                                /**< of the process */
 	int pidfd;              /**< which the supervisor owns; -1: the kernel has none */
-	bool asked;             /**< the supervisor or its owner has asked it to end */
+	bool asked;             /**< it is to end by its own wish, its owner's or the supervisor's */
 	bool has_place;         /**< false: it is LEAVING, or waits for the others of its step */
 	uint64_t generation;    /**< from 1; ferry_supervisor_replace() begins the next one */
 	struct timeval started; /**< on the wall clock */
@@ -93,7 +96,7 @@ struct ferry_supervisor_worker_info {
 	uint64_t reserved[4]; /**< for later versions */
 };
 
-/** What is known of a place. */
+/** What is known of a place. If it has no process but one that a replacement has started, that one counts as its own. */
 struct ferry_supervisor_place_info {
 	enum ferry_supervisor_worker_state state; /**< not LEAVING */
 	struct ferry_supervisor_worker *worker;   /**< NULL: WAITING */
@@ -155,9 +158,9 @@ struct ferry_supervisor_callbacks {
 	void (*start_failed)(struct ferry_supervisor *supervisor, unsigned int place, int error,
 	                     void *context);
 
-	/** A replacement has ended. @p status: 0: the new processes have all places; -ECHILD: a new process has ended, or
-	 *  was not ready in time, and the old ones stay; -ECANCELED: the supervisor is stopped; or the error of a start that
-	 *  failed, and the old ones stay. */
+	/** A replacement has ended. @p status: 0: the new processes have all places; -ECHILD: a new process has ended, was
+	 *  stopped, or was not ready in time, and the old ones stay; -ECANCELED: the supervisor is stopped; or the error of a
+	 *  start that failed, and the old ones stay. */
 	void (*replaced)(struct ferry_supervisor *supervisor, int status, void *context);
 
 	/** The state has changed. */
@@ -180,7 +183,7 @@ struct ferry_supervisor_limit {
 	struct rlimit limit; /**< soft and hard */
 };
 
-/** For a standard descriptor: that of this process, or /dev/null if it has none. */
+/** For a standard descriptor: that of this process, or /dev/null if it has none, or one that is close-on-exec. */
 #define FERRY_SUPERVISOR_FD_INHERIT (-1)
 /** For a standard descriptor: /dev/null. */
 #define FERRY_SUPERVISOR_FD_NULL (-2)
@@ -265,7 +268,8 @@ FERRY_EXPORT int ferry_supervisor_new(struct ferry_supervisor **out, struct even
 
 /** Kills all processes, waits for their ends, and frees the supervisor; no callback follows. In a callback, the call takes
  *  effect when the callback returns. To let the processes serve to the end, call ferry_supervisor_stop() and wait for
- *  STOPPED. In a forked child of this process, only memory and descriptors are freed. NULL: nothing happens. Since 0.1. */
+ *  STOPPED. In a forked child of this process, which has called event_reinit() before (docs/fork.md), only memory and
+ *  descriptors are freed. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_supervisor_free(struct ferry_supervisor *supervisor);
 
 /** Installs handlers for SIGHUP (ferry_supervisor_replace()), and for SIGTERM and SIGINT (ferry_supervisor_stop() with
@@ -274,7 +278,7 @@ FERRY_EXPORT void ferry_supervisor_free(struct ferry_supervisor *supervisor);
 FERRY_EXPORT int ferry_supervisor_handle_signals(struct ferry_supervisor *supervisor);
 
 /** Sets the number of places. The last ones are drained if there are fewer. -EINVAL: @p supervisor is NULL.
- *  -ESHUTDOWN: it is stopped. -ENOMEM: out of memory; nothing has changed. Since 0.1. */
+ *  -ESHUTDOWN: it is stopped. -ENOMEM: out of memory, or more than 16777216 places; nothing has changed. Since 0.1. */
 FERRY_EXPORT int ferry_supervisor_set_workers(struct ferry_supervisor *supervisor,
                                               unsigned int workers);
 
@@ -313,7 +317,7 @@ FERRY_EXPORT int ferry_supervisor_set_standard_fd(struct ferry_supervisor *super
  * Replaces all processes by a new generation: starts new ones, for @c replace_step places at a time; once these are
  * ready, they have the places and the old ones are drained. If a new one fails, the new ones of this step are
  * drained, the old ones stay, and the replacement ends. The callback replaced runs at the end. A call during a
- * replacement has another one follow.
+ * replacement has another one follow, also if the first one fails.
  *
  * @retval 0 done
  * @retval -EINVAL @p supervisor is NULL

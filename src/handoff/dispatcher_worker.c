@@ -456,6 +456,8 @@ static void start_draining(struct ferry_dispatcher_worker *worker)
 	if (worker->draining)
 		return;
 	worker->draining = true;
+	if (worker->observer != NULL)
+		worker->observer->draining(worker->observer_context);
 	choice_update(worker);
 	notify_if_drained(worker);
 }
@@ -728,6 +730,13 @@ void ferry_dispatcher_worker_remove(struct ferry_dispatcher_worker *worker)
 	worker->removed = true;
 	if (worker->stream != NULL)
 		dispatcher_worker_end(worker, -ECANCELED);
+}
+
+void dispatcher_worker_dismiss(struct ferry_dispatcher_worker *worker, int reason)
+{
+	dispatcher_worker_observe(worker, NULL, NULL);
+	if (worker->stream != NULL)
+		dispatcher_worker_end(worker, reason);
 }
 
 void dispatcher_worker_observe(struct ferry_dispatcher_worker *worker,

@@ -8,9 +8,11 @@
  * over. It changes the dispatcher's books.
  */
 
-/* Gets what happens to a worker: `ready` and `drained` before the user's callbacks, `gone` after them; the worker is freed
- * then. None runs user code, or changes the dispatcher's books. */
+/* Gets what happens to a worker: `draining` when it gets no more handoffs, by whoever's wish; `ready` and `drained` before
+ * the user's callbacks; `gone` after them, and the worker is freed then. None runs user code, or changes the dispatcher's
+ * books. */
 struct dispatcher_worker_observer {
+	void (*draining)(void *context);
 	void (*ready)(void *context);
 	void (*drained)(void *context);
 	void (*gone)(void *context);
@@ -31,6 +33,9 @@ bool dispatcher_worker_excuse(struct ferry_dispatcher_worker *worker);
 
 /* The next turn ends the worker, or the rest of this one. */
 void dispatcher_worker_fail(struct ferry_dispatcher_worker *worker, int reason);
+
+/* As ferry_dispatcher_worker_remove(), and worker_lost follows. The observer hears no more. */
+void dispatcher_worker_dismiss(struct ferry_dispatcher_worker *worker, int reason);
 
 /* Fences and closes the channel. The worker moves to the dispatcher's ended ones. It may run user code. */
 void dispatcher_worker_end(struct ferry_dispatcher_worker *worker, int reason);

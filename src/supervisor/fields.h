@@ -28,7 +28,7 @@ struct child;
 struct place {
 	struct ferry_supervisor_worker *current;
 	struct ferry_supervisor_worker *successor; /* takes the place with the others of its step */
-	int64_t start_at;                          /* if there is no process */
+	int64_t start_at;                          /* if there is neither */
 	int64_t pause_usec;                        /* the next one */
 	uint64_t starts;
 	int last_status;
@@ -51,6 +51,7 @@ struct ferry_supervisor_worker {
 	int status;
 	enum ferry_supervisor_stop wanted, stage; /* 0: none */
 	bool hello;                               /* it is ready */
+	bool retires; /* it drains, and the supervisor has not asked for that */
 	bool drained; /* it has served all, and its channel is to be closed */
 	bool channel_over;
 	bool served;

@@ -25,7 +25,8 @@ static void finish(struct ferry_supervisor *supervisor, int status, int64_t now)
 	for (unsigned int i = replacement->next; i < end_of_step(supervisor); i++)
 		if (successor_of(supervisor, i) != NULL)
 			worker_stop(successor_of(supervisor, i), FERRY_SUPERVISOR_DRAIN, now);
-	*replacement = (struct replacement){.requested = replacement->requested && status == 0};
+	*replacement =
+	    (struct replacement){.requested = replacement->requested && supervisor->stop == 0};
 	if (status == 0)
 		supervisor->stats.replacements++;
 	if (supervisor->callbacks->replaced != NULL)
@@ -39,7 +40,7 @@ static void begin(struct ferry_supervisor *supervisor)
 }
 
 /* Starts the processes of the next step. */
-static void begin_step(struct ferry_supervisor *supervisor, int64_t now)
+static void begin_step(struct ferry_supervisor *supervisor)
 {
 	struct replacement *replacement = &supervisor->replacement;
 	unsigned int left = supervisor->place_count - replacement->next;
@@ -48,11 +49,8 @@ static void begin_step(struct ferry_supervisor *supervisor, int64_t now)
 	replacement->end = replacement->next + (step > 0 && step < left ? step : left);
 	for (unsigned int i = replacement->next; i < end_of_step(supervisor); i++) {
 		struct place *place = supervisor->places[i];
-		if (place->current == NULL) {
+		if (place->current == NULL) /* the program may have been repaired */
 			place->pause_usec = supervisor->settings.first_pause;
-			place->start_at = now;
-			continue;
-		}
 		int status = worker_start(&place->successor, supervisor, i);
 		if (supervisor->freed)
 			return;
@@ -94,7 +92,7 @@ void replacing_advance(struct ferry_supervisor *supervisor, int64_t now)
 	struct replacement *replacement = &supervisor->replacement;
 
 	if (supervisor->stop != 0) {
-		if (replacement->active)
+		if (replacement->active || replacement->requested)
 			finish(supervisor, -ECANCELED, now);
 		return;
 	}
@@ -110,7 +108,7 @@ void replacing_advance(struct ferry_supervisor *supervisor, int64_t now)
 			if (replacement->next >= supervisor->place_count)
 				finish(supervisor, 0, now);
 			else
-				begin_step(supervisor, now);
+				begin_step(supervisor);
 		}
 	}
 }

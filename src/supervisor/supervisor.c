@@ -14,7 +14,8 @@
 #include "supervisor/settings.h"
 #include "supervisor/worker.h"
 
-enum { OPTIONS_SIZE_MAX = 4096 };
+/* The array of places has no more bytes than a size_t can count. */
+enum { OPTIONS_SIZE_MAX = 4096, PLACES_MAX = 1 << 24 };
 
 /* ---- the turn ---- */
 
@@ -176,9 +177,11 @@ static int add_place(struct ferry_supervisor *supervisor)
 static int add_places(struct ferry_supervisor *supervisor, unsigned int count)
 {
 	const unsigned int before = supervisor->place_count;
-	struct place **places = realloc(supervisor->places, count * sizeof(struct place *));
-	int status = places != NULL ? 0 : -ENOMEM;
+	struct place **places = NULL;
 
+	if (count <= PLACES_MAX)
+		places = realloc(supervisor->places, count * sizeof(*places));
+	int status = places != NULL ? 0 : -ENOMEM;
 	if (status == 0)
 		supervisor->places = places;
 	while (status == 0 && supervisor->place_count < count)
@@ -374,7 +377,8 @@ int ferry_supervisor_get_place(const struct ferry_supervisor *supervisor, unsign
 	if (supervisor == NULL || info == NULL || number >= supervisor->place_count)
 		return -EINVAL;
 	const struct place *place = supervisor->places[number];
-	struct ferry_supervisor_worker *worker = place->current;
+	struct ferry_supervisor_worker *worker =
+	    place->current != NULL ? place->current : place->successor;
 	int64_t pause = place->start_at - clock_now();
 	*info = (struct ferry_supervisor_place_info){
 	    .starts = place->starts, .last_status = place->last_status, .stats = place->past};

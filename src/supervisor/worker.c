@@ -62,6 +62,15 @@ static void on_ready(void *context)
 	schedule_turn(worker->supervisor);
 }
 
+/* The process or the dispatcher's owner wants it, unless the process is LEAVING. */
+static void on_draining(void *context)
+{
+	struct ferry_supervisor_worker *worker = context;
+
+	worker->retires = worker->state != FERRY_SUPERVISOR_LEAVING;
+	schedule_turn(worker->supervisor);
+}
+
 static void on_drained(void *context)
 {
 	struct ferry_supervisor_worker *worker = context;
@@ -81,7 +90,7 @@ static void on_gone(void *context)
 }
 
 static const struct dispatcher_worker_observer observer = {
-    .ready = on_ready, .drained = on_drained, .gone = on_gone};
+    .draining = on_draining, .ready = on_ready, .drained = on_drained, .gone = on_gone};
 
 /* The process keeps what it has claimed; its handoffs that it has not claimed go to others. */
 static void remove_channel(struct ferry_supervisor_worker *worker)
@@ -90,8 +99,8 @@ static void remove_channel(struct ferry_supervisor_worker *worker)
 
 	if (removed == NULL)
 		return;
-	dispatcher_worker_observe(removed, NULL, NULL);
-	ferry_dispatcher_worker_remove(removed);
+	/* One that has ended has closed its channel, though the dispatcher may not have seen that yet. */
+	dispatcher_worker_dismiss(removed, worker->ended ? 0 : -ECANCELED);
 	forget_channel(worker); /* it lives until the dispatcher's turn */
 	worker->channel_over = true;
 }
@@ -237,9 +246,10 @@ int worker_start(struct ferry_supervisor_worker **out, struct ferry_supervisor *
 
 /* ---- the way out ---- */
 
+/* One that retires without having served anything would be started without end. */
 static bool has_ended_soon(const struct ferry_supervisor_worker *worker, int64_t now)
 {
-	return !worker->asked && !worker->served &&
+	return (!worker->asked || worker->retires) && !worker->served &&
 	       now - worker->born < worker->supervisor->settings.long_life;
 }
 
@@ -257,7 +267,7 @@ static void set_next_start(struct ferry_supervisor *supervisor, struct place *pl
 
 	if (!soon)
 		place->pause_usec = settings->first_pause;
-	place->start_at = asked ? now : now + add_jitter(supervisor, place->pause_usec);
+	place->start_at = asked && !soon ? now : now + add_jitter(supervisor, place->pause_usec);
 	if (soon)
 		place->pause_usec = place->pause_usec < settings->longest_pause / 2
 		                        ? place->pause_usec * 2
@@ -298,8 +308,7 @@ void worker_leave(struct ferry_supervisor_worker *worker, bool asked, int64_t no
 		set_next_start(supervisor, place, asked, has_ended_soon(worker, now), now);
 	} else if (place->successor == worker) {
 		place->successor = NULL;
-		if (!asked)
-			supervisor->replacement.error = -ECHILD;
+		supervisor->replacement.error = -ECHILD;
 	}
 }
 
@@ -334,6 +343,16 @@ void worker_stop(struct ferry_supervisor_worker *worker, enum ferry_supervisor_s
 		worker->supervisor->stats.killed++;
 		send_signal(worker, SIGKILL);
 	}
+}
+
+/* Its successor starts while it serves its clients to the end. */
+static void retire(struct ferry_supervisor_worker *worker, int64_t now)
+{
+	struct ferry_dispatcher_stats stats;
+
+	if (ferry_dispatcher_worker_get_stats(worker->dispatcher_worker, &stats) == 0)
+		worker->served = worker->served || stats.claimed > 0;
+	worker_stop(worker, FERRY_SUPERVISOR_DRAIN, now);
 }
 
 /* ---- what has happened to it ---- */
@@ -405,6 +424,8 @@ bool worker_advance(struct ferry_supervisor_worker *worker, int64_t now)
 
 	if (worker->hello && worker->state == FERRY_SUPERVISOR_STARTING)
 		become_ready(worker);
+	if (worker->retires && worker->state == FERRY_SUPERVISOR_READY && !worker->ended)
+		retire(worker, now);
 	if (worker->drained || worker->ended)
 		remove_channel(worker);
 	if (worker->channel_over || worker->ended)

@@ -1,5 +1,6 @@
 /* A worker for the tests of supervisors. It serves each handoff as an echo, until the client's end. "returns" as an
- * argument: it returns what is idle when it is recalled. "once": it ends after the first client. */
+ * argument: it returns what is idle when it is recalled. "once": it ends after the first client. "retires": it takes no handoff
+ * after its first. "useless": it takes none. */
 
 #include <errno.h>
 #include <stdbool.h>
@@ -22,7 +23,7 @@ struct client {
 static struct event_base *base;
 static struct ferry_worker *worker;
 static struct client *clients;
-static bool returns, once;
+static bool returns, once, retires;
 
 static void end_if_done(void)
 {
@@ -63,7 +64,9 @@ static void handoff_received(struct ferry_worker *from, struct ferry_handoff *ha
 	struct client *client = calloc(1, sizeof(*client));
 	struct ferry_handoff_info info;
 
-	(void)from, (void)context;
+	(void)context;
+	if (retires)
+		ferry_worker_drain(from);
 	if (client == NULL ||
 	    ferry_handoff_to_bufferevent(&client->bev, handoff, base, BEV_OPT_CLOSE_ON_FREE) < 0)
 		abort();
@@ -108,6 +111,7 @@ static void dispatcher_lost(struct ferry_worker *from, int reason, void *context
 
 int main(int argc, char **argv)
 {
+	bool useless = false;
 	static const struct ferry_worker_callbacks callbacks = {
 	    .handoff_received = handoff_received,
 	    .recall_requested = recall_requested,
@@ -117,6 +121,8 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		returns = returns || strcmp(argv[i], "returns") == 0;
 		once = once || strcmp(argv[i], "once") == 0;
+		retires = retires || strcmp(argv[i], "retires") == 0;
+		useless = useless || strcmp(argv[i], "useless") == 0;
 	}
 	base = event_base_new();
 	int status = ferry_worker_new_from_environment(&worker, base, &callbacks, NULL);
@@ -124,6 +130,8 @@ int main(int argc, char **argv)
 		return -status;
 	if (getenv("FERRY_WORKER") != NULL)
 		return 100;
+	if (useless)
+		ferry_worker_drain(worker);
 	event_base_dispatch(base);
 	for (int i = 0; i < 4; i++) /* what was freed */
 		event_base_loop(base, EVLOOP_NONBLOCK);

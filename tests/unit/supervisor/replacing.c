@@ -18,7 +18,7 @@ static pid_t before[PLACES];
 
 static void remember(void)
 {
-	for (unsigned int i = 0; i < PLACES; i++)
+	for (unsigned int i = 0; i < supervisor_stats().places; i++)
 		before[i] = place_info(i).pid;
 }
 
@@ -205,5 +205,89 @@ TEST(a_stop_ends_a_replacement)
 	ck_assert_uint_eq(notes.replaced, 1);
 	ck_assert_int_eq(notes.replacement, -ECANCELED);
 	ck_assert_uint_eq(notes.ended, notes.started);
+	close_supervisor();
+}
+
+TEST(a_stop_ends_a_replacement_that_has_not_begun)
+{
+	use_worker();
+	open_supervisor();
+	wait_until_ready(1);
+	ck_assert_int_eq(ferry_supervisor_replace(supervisor), 0);
+	stop_supervisor(FERRY_SUPERVISOR_DRAIN);
+	ck_assert_uint_eq(notes.started, 1);
+	ck_assert_uint_eq(notes.replaced, 1);
+	ck_assert_int_eq(notes.replacement, -ECANCELED);
+	close_supervisor();
+}
+
+/* The processes of the second generation are never ready. */
+static void ready_others(const char *name)
+{
+	struct ferry_supervisor_worker_info info;
+	if (strcmp(name, "worker_started") != 0)
+		return;
+	ck_assert_int_eq(ferry_supervisor_worker_get_info(notes.last, &info), 0);
+	if (info.generation != 2)
+		ck_assert_int_eq(ferry_supervisor_worker_ready(notes.last), 0);
+}
+
+/* The program is repaired before the first replacement has failed. */
+TEST(another_replacement_follows_one_that_fails)
+{
+	use_script("exec sleep 1000");
+	options.start_timeout = (struct timeval){0, 300000};
+	notes.on = ready_others;
+	open_plain_supervisor();
+	wait_until_ready(1);
+	ck_assert_int_eq(ferry_supervisor_replace(supervisor), 0);
+	pump_until_count(&notes.started, 2);
+	ck_assert_int_eq(ferry_supervisor_replace(supervisor), 0);
+	pump_until_count(&notes.replaced, 1);
+	ck_assert_int_eq(notes.replacement, -ECHILD);
+	pump_until_count(&notes.replaced, 2);
+	ck_assert_int_eq(notes.replacement, 0);
+	ck_assert_uint_eq(place_info(0).generation, 3);
+	close_supervisor();
+	notes.on = NULL;
+}
+
+/* A release that repairs a program which ends at once. */
+TEST(places_without_a_process_are_replaced_too)
+{
+	use_fragile_program();
+	options.first_pause = options.longest_pause = (struct timeval){1000, 0};
+	open_supervisor();
+	break_program(true);
+	pump_until_count(&notes.ended, PLACES);
+	for (unsigned int i = 0; i < PLACES; i++)
+		ck_assert_int_eq(place_info(i).state, FERRY_SUPERVISOR_WAITING);
+	replace_and_wait();
+	ck_assert_int_eq(notes.replacement, -ECHILD);
+	ck_assert_uint_eq(supervisor_stats().replacements, 0);
+	break_program(false);
+	replace_and_wait();
+	ck_assert_int_eq(notes.replacement, 0);
+	wait_until_ready(PLACES);
+	close_supervisor();
+}
+
+static void stop_new_worker(const char *name)
+{
+	if (strcmp(name, "worker_started") == 0)
+		ferry_supervisor_worker_stop(notes.last, FERRY_SUPERVISOR_DRAIN);
+}
+
+TEST(a_new_process_that_the_owner_stops_fails_the_replacement)
+{
+	use_worker();
+	open_supervisor();
+	wait_until_ready(1);
+	remember();
+	notes.on = stop_new_worker;
+	replace_and_wait();
+	notes.on = NULL;
+	ck_assert_int_eq(notes.replacement, -ECHILD);
+	ck_assert_int_eq(place_info(0).pid, before[0]);
 	close_supervisor();
 }
