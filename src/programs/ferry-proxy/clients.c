@@ -1,5 +1,6 @@
 #include "programs/ferry-proxy/clients.h"
 
+#include "programs/ferry-proxy/client_listener.h"
 #include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
 #include "programs/http/answer.h"
@@ -11,12 +12,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <event2/listener.h>
 #include <ferry/ferry.h>
 
 enum {
@@ -52,12 +53,6 @@ struct client {
 	size_t body;
 };
 
-struct client_listener {
-	struct clients *clients;
-	struct evconnlistener *accepts;
-	const struct conf_listen *conf;
-};
-
 /* The reasons for which accepting is paused; bits. */
 enum pause { NOT_STARTED = 1, NO_DESCRIPTORS = 2, TOO_MANY = 4, QUEUES_FULL = 8 };
 
@@ -66,7 +61,7 @@ struct clients {
 	const struct conf *conf;
 	const struct routes *routes;
 	struct services *services;
-	struct client_listener listeners[CONF_LISTENS];
+	struct client_listener *listeners[CONF_LISTENS];
 	unsigned int listener_count;
 	unsigned int pauses;
 	struct event *accept_again;
@@ -93,10 +88,7 @@ static void set_pause(struct clients *clients, enum pause why, bool is)
 	if ((before == 0) == (clients->pauses == 0))
 		return;
 	for (unsigned int i = 0; i < clients->listener_count; i++)
-		if (before == 0)
-			evconnlistener_disable(clients->listeners[i].accepts);
-		else
-			evconnlistener_enable(clients->listeners[i].accepts);
+		client_listener_enable(clients->listeners[i], before != 0);
 }
 
 /* A client needs a descriptor while its head is read, then until a worker has claimed it, and again while it idles. */
@@ -323,13 +315,13 @@ static int describe_client(struct ferry_handoff *handoff, const struct conf_serv
 	int length = client_address_put(&described, blob);
 	if (length < 0)
 		return length;
-	socket_address_format_host(&address->client, host, sizeof(host));
 	int status = ferry_handoff_set_blob(handoff, blob, (size_t)length);
 	if (status == 0)
 		status = ferry_handoff_set_name(handoff, service->name);
-	if (status == 0)
-		status = ferry_handoff_set_key(handoff, host, strlen(host));
-	return status;
+	if (status < 0 || service->choice != FERRY_DISPATCH_BY_KEY)
+		return status;
+	socket_address_format_host(&address->client, host, sizeof(host));
+	return ferry_handoff_set_key(handoff, host, strlen(host));
 }
 
 static void turn_away(struct clients *clients, struct ferry_handoff *handoff)
@@ -349,8 +341,20 @@ static void offer(struct clients *clients, struct ferry_handoff *handoff, unsign
 		turn_away(clients, handoff);
 }
 
+/* Owns the handoff. New clients wait in the backlog, and kept ones here. */
+static void hand_off(struct clients *clients, struct ferry_handoff *handoff, unsigned int service,
+                     const struct client_address *address, bool kept)
+{
+	int status = describe_client(handoff, &clients->conf->services[service], address,
+	                             clients->conf->service_count > 1);
+	if (status == 0)
+		offer(clients, handoff, service, address, kept);
+	else
+		turn_away(clients, handoff);
+}
+
 /* The head is complete. From now on the proxy reads nothing from the client. */
-static void hand_off(struct client *client, unsigned int service)
+static void hand_off_client(struct client *client, unsigned int service)
 {
 	struct clients *clients = client->clients;
 	struct client_address address = client->address;
@@ -362,13 +366,7 @@ static void hand_off(struct client *client, unsigned int service)
 		return;
 	}
 	free_client(client);
-	int status = describe_client(handoff, &clients->conf->services[service], &address,
-	                             clients->conf->service_count > 1);
-	/* New clients wait in the backlog, and kept ones here. */
-	if (status == 0)
-		offer(clients, handoff, service, &address, kept);
-	else
-		turn_away(clients, handoff);
+	hand_off(clients, handoff, service, &address, kept);
 }
 
 static void client_unserved(struct ferry_handoff *handoff, const struct client_address *address,
@@ -405,7 +403,7 @@ static void route_client(struct client *client, const char *text)
 	struct clients *clients = client->clients;
 	int service = routes_find_head(clients->routes, &client->head, text);
 	if (service >= 0) {
-		hand_off(client, (unsigned int)service);
+		hand_off_client(client, (unsigned int)service);
 	} else if (service == -ENOENT) {
 		clients->refusals.no_route++;
 		refuse_client(client, 404, NULL, text);
@@ -523,52 +521,83 @@ static void client_timed_out(evutil_socket_t fd, short what, void *context)
 /* ---- listeners ---- */
 
 /* Only a load balancer may write a PROXY header. */
-static bool may_connect(struct client *client, const struct conf_listen *conf)
+static bool may_connect(struct clients *clients, const struct socket_address *from,
+                        const struct conf_listen *conf)
 {
-	const struct socket_address *from = &client->address.client;
 	char text[SOCKET_ADDRESS_TEXT_SIZE];
 	if (conf->from == NULL ||
 	    ferry_proxy_protocol_sources_contain(conf->from, &from->any, from->length))
 		return true;
 	program_log("%s: not an address that may send PROXY headers",
 	            socket_address_format_host(from, text, sizeof(text)));
-	client->clients->refusals.bad_proxy_header++;
+	clients->refusals.bad_proxy_header++;
 	return false;
 }
 
-static void client_accepted(struct evconnlistener *accepts, evutil_socket_t fd,
-                            struct sockaddr *address, int length, void *context)
+/* Most clients have sent their head when they are accepted: such a client is handed off without an event of its own.
+ * False: it is not; `bytes` are the first ones of its input. */
+static bool hand_off_at_once(struct clients *clients, int fd, const struct client_address *address,
+                             const char *bytes, size_t length)
 {
-	(void)accepts, (void)address, (void)length;
-	struct client_listener *listener = context;
-	struct clients *clients = listener->clients;
-	clients->out_of_descriptors = false;
-	clients->accepted++;
+	struct http_head head;
+	struct ferry_handoff *handoff;
+	http_head_init(&head);
+	http_head_set_limits(&head, clients->conf->head_size, clients->conf->head_fields);
+	if (http_head_parse(&head, bytes, length) <= 0)
+		return false;
+	int service = routes_find_head(clients->routes, &head, bytes);
+	if (service < 0 || ferry_handoff_new(&handoff, fd) < 0)
+		return false;
+	if (ferry_handoff_set_bytes(handoff, bytes, length) < 0) {
+		(void)ferry_handoff_steal_fd(handoff);
+		ferry_handoff_free(handoff);
+		return false;
+	}
+	hand_off(clients, handoff, (unsigned int)service, address, false);
+	return true;
+}
+
+static void start_client(struct clients *clients, int fd, const struct client_address *address,
+                         enum state state, const char *bytes, size_t length)
+{
 	struct client *client = new_client(clients, fd);
 	if (client == NULL) {
 		clients->refusals.failed++;
 		return;
 	}
-	client->state = listener->conf->proxy_protocol ? EXPECTING : READING;
+	client->state = state;
+	client->address = *address;
+	start_reading(client, bytes, length);
+}
+
+static void client_accepted(int fd, const struct client_address *address,
+                            const struct conf_listen *conf, void *context)
+{
+	struct clients *clients = context;
+	char bytes[HTTP_HEAD_LIMIT_MAX];
+	clients->out_of_descriptors = false;
+	clients->accepted++;
+	if (!may_connect(clients, &address->client, conf)) {
+		close(fd);
+		return;
+	}
+	if (conf->proxy_protocol) {
+		start_client(clients, fd, address, EXPECTING, "", 0);
+	} else {
+		/* The end or an error is found again. */
+		ssize_t length = recv(fd, bytes, clients->conf->head_size, MSG_DONTWAIT);
+		size_t read = length > 0 ? (size_t)length : 0;
+		if (read == 0 || !hand_off_at_once(clients, fd, address, bytes, read))
+			start_client(clients, fd, address, READING, bytes, read);
+	}
 	if (!make_room(clients))
 		pause_briefly(clients, TOO_MANY);
-	if (client_address_of_socket(&client->address, fd) < 0) {
-		clients->gone++; /* getpeername(2) fails only if the client has reset the connection */
-		free_client(client);
-	} else if (!may_connect(client, listener->conf)) {
-		free_client(client);
-	} else {
-		start_reading(client, "", 0);
-	}
 }
 
 /* With a connection in the backlog EMFILE would recur at once: accepting is paused. */
-static void client_accept_failed(struct evconnlistener *accepts, void *context)
+static void client_accept_failed(int error, void *context)
 {
-	(void)accepts;
-	int error = EVUTIL_SOCKET_ERROR();
-	struct client_listener *listener = context;
-	struct clients *clients = listener->clients;
+	struct clients *clients = context;
 	if (!clients->out_of_descriptors)
 		program_log("accepting is paused: %s", strerror(error));
 	clients->out_of_descriptors = true;
@@ -576,29 +605,15 @@ static void client_accept_failed(struct evconnlistener *accepts, void *context)
 	pause_briefly(clients, NO_DESCRIPTORS);
 }
 
-void clients_set_routes(struct clients *clients, const struct routes *routes)
-{
-	clients->routes = routes;
-}
-
-void clients_set_access_log(struct clients *clients, const struct access_log *log)
-{
-	clients->access_log = log;
-}
-
 int clients_listen(struct clients *clients, int fd, const struct conf_listen *conf)
 {
-	struct client_listener *listener = &clients->listeners[clients->listener_count];
-	listener->clients = clients;
-	listener->conf = conf;
-	/* With a backlog of 0 libevent does not call listen(2) again. */
-	listener->accepts = evconnlistener_new(clients->base, client_accepted, listener,
-	                                       LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
-	if (listener->accepts == NULL)
-		return -ENOMEM;
-	evconnlistener_set_error_cb(listener->accepts, client_accept_failed);
-	clients->listener_count++;
-	return 0;
+	static const struct client_listener_callbacks callbacks = {.accepted = client_accepted,
+	                                                           .failed = client_accept_failed};
+	int status = client_listener_new(&clients->listeners[clients->listener_count], clients->base,
+	                                 fd, conf, &callbacks, clients);
+	if (status == 0)
+		clients->listener_count++;
+	return status;
 }
 
 void clients_accept(struct clients *clients)
@@ -608,24 +623,29 @@ void clients_accept(struct clients *clients)
 
 void clients_accept_backlog(struct clients *clients)
 {
-	for (unsigned int i = 0; i < clients->listener_count; i++) {
-		struct client_listener *listener = &clients->listeners[i];
-		int from = evconnlistener_get_fd(listener->accepts);
-		for (int left = SOMAXCONN; left > 0 && have_room(clients); left--) {
-			int fd = accept4(from, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-			if (fd < 0 && errno != ECONNABORTED)
+	for (unsigned int i = 0; i < clients->listener_count; i++)
+		for (int left = SOMAXCONN; left > 0 && have_room(clients); left--)
+			if (!client_listener_accept(clients->listeners[i]))
 				break;
-			if (fd >= 0)
-				client_accepted(listener->accepts, fd, NULL, 0, listener);
-		}
-	}
 }
 
 void clients_stop_accepting(struct clients *clients)
 {
 	while (clients->listener_count > 0)
-		evconnlistener_free(clients->listeners[--clients->listener_count].accepts);
+		client_listener_free(clients->listeners[--clients->listener_count]);
 	event_del(clients->accept_again);
+}
+
+/* ---- settings ---- */
+
+void clients_set_routes(struct clients *clients, const struct routes *routes)
+{
+	clients->routes = routes;
+}
+
+void clients_set_access_log(struct clients *clients, const struct access_log *log)
+{
+	clients->access_log = log;
 }
 
 /* ---- all of them ---- */

@@ -4,8 +4,6 @@
 #include "programs/shared/answer_counters.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -328,9 +326,6 @@ int connection_start(struct connection *connection, struct ferry_transport *tran
 	connection->state = CONNECTION_READING;
 	connection->head_begun = false;
 	init_head(connection);
-	/* ferry joins head and file in one segment; Nagle's algorithm would only delay the last segment of an
-	 * answer. On a unix socket the call fails, which does no harm. */
-	setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 	/* linger_connection() does it, before the transport closes. */
 	ferry_transport_set_linger_timeout(transport, &(struct timeval){0});
 	bufferevent_set_timeouts(bev, &connections->idle_timeout, &connections->idle_timeout);
