@@ -568,7 +568,8 @@ FERRY_EXPORT int ferry_transport_set_rate_limit_group(struct ferry_transport *tr
 /** Pauses reading: neither data_received nor a callback for descriptors runs until
  *  ferry_transport_resume_reading(), and nothing is read, also if the program enables EV_READ
  *  meanwhile. Without a protocol the bufferevent has no read callback during the pause
- *  (bufferevent_getcb()): not even one that libevent has deferred runs. If a write finds meanwhile that
+ *  (bufferevent_getcb()): not even one that libevent has deferred runs. With a protocol a pause costs no
+ *  system call, unless something arrives meanwhile; no read timeout runs. If a write finds meanwhile that
  *  the peer is gone, what it had sent waits too: the producer is stopped, and connection_lost comes when
  *  the owner has resumed and got all of it; or at once, if there is nothing. -EINVAL: @p transport is
  *  NULL. -ENOTCONN: the connection is over. Since 0.1. */

@@ -1,6 +1,8 @@
 #include "kernel/socket.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -46,6 +48,14 @@ int socket_get_domain(int fd)
 int socket_get_protocol(int fd)
 {
 	return get_int(fd, SO_PROTOCOL);
+}
+
+bool socket_is_tcp(int fd)
+{
+	int value;
+	socklen_t length = sizeof(value);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &value, &length) == 0;
 }
 
 int socket_is_listening(int fd)

@@ -19,6 +19,10 @@ int socket_get_domain(int fd);
 /* SO_PROTOCOL: IPPROTO_TCP and its like; 0 for a unix socket. */
 int socket_get_protocol(int fd);
 
+/* Whether it is a stream of TCP, by an option that no other socket has; false also for what is no socket. SO_PROTOCOL is
+ * IPPROTO_TCP for a raw socket too. */
+bool socket_is_tcp(int fd);
+
 /* SO_ACCEPTCONN: 1 if the socket listens, else 0. */
 int socket_is_listening(int fd);
 

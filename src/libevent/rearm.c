@@ -427,6 +427,11 @@ bool rearm_is_reading(const struct rearm *rearm)
 	return event_pending(&rearm->bev->ev_read, EV_READ, NULL) != 0;
 }
 
+void rearm_stop_read_timeout(struct rearm *rearm)
+{
+	event_remove_timer(&rearm->bev->ev_read);
+}
+
 void rearm_stop_reading(struct rearm *rearm)
 {
 	struct event *event = &rearm->bev->ev_read;

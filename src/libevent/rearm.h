@@ -129,6 +129,9 @@ bool rearm_awaits_write(const struct rearm *rearm);
 /* Whether reading is enabled and neither a rate limit nor a watermark suspends it. */
 bool rearm_is_reading(const struct rearm *rearm);
 
+/* Stops the read timeout until reading is enabled again. */
+void rearm_stop_read_timeout(struct rearm *rearm);
+
 /* Removes the read event from the loop without disabling reading; bufferevent_enable() adds it again. */
 void rearm_stop_reading(struct rearm *rearm);
 

@@ -167,17 +167,26 @@ bool transport_takes_output(const struct ferry_transport *transport)
 
 /* ---- the socket ---- */
 
+/* Returns the domain, or a negative errno; -EPROTOTYPE: it is no stream. TCP needs one question: for what is done here,
+ * IPv6 is as IPv4. */
+static int examine_stream_socket(int fd)
+{
+	if (socket_is_tcp(fd))
+		return AF_INET;
+	int type = socket_get_type(fd);
+	if (type >= 0 && type != SOCK_STREAM)
+		return -EPROTOTYPE;
+	return type < 0 ? type : socket_get_domain(fd);
+}
+
 int transport_examine_socket(struct ferry_transport *transport, int fd)
 {
 	struct outgoing *stream = &transport->out.stream;
 	uint64_t cookie;
 
-	int type = socket_get_type(fd);
-	int domain = type < 0 ? type : socket_get_domain(fd);
+	int domain = examine_stream_socket(fd);
 	if (domain < 0)
 		return domain == -EBADF ? -EINVAL : domain;
-	if (type != SOCK_STREAM)
-		return -EPROTOTYPE;
 	if (domain != AF_UNIX && stream->marks.fd_count > 0)
 		return -EOPNOTSUPP;
 	if (domain != AF_UNIX || socket_get_cookie(fd, &cookie) < 0)

@@ -62,12 +62,10 @@ static void drop_unread(struct ferry_transport *transport)
 		continue;
 }
 
-void transport_end(struct ferry_transport *transport, int reason)
+/* Whether the peer has closed is known already. */
+static void end_transport(struct ferry_transport *transport, int reason)
 {
-	if (transport_is_over(transport))
-		return;
 	bool closed = transport->life == TRANSPORT_CLOSING && transport->out.half == OUT_SHUT;
-	transport->peer_closed = transport_peer_has_closed(transport);
 	transport_advance_life(transport, TRANSPORT_LOST);
 	transport_stop_watching(transport);
 	transport->reason = transport->out.half == OUT_BROKEN ? transport->out.error : reason;
@@ -83,6 +81,14 @@ void transport_end(struct ferry_transport *transport, int reason)
 	transport_want_loop(transport);
 	/* Last: the user's callbacks on the buffer run in here, and may free the transport. */
 	outgoing_stop(&transport->out.stream, reason != 0 ? reason : -ECANCELED);
+}
+
+void transport_end(struct ferry_transport *transport, int reason)
+{
+	if (transport_is_over(transport))
+		return;
+	transport->peer_closed = transport_peer_has_closed(transport);
+	end_transport(transport, reason);
 }
 
 void transport_end_for(struct ferry_transport *transport, int reason)
@@ -109,11 +115,15 @@ bool transport_is_acknowledged(int queue)
 	return queue <= 1;
 }
 
+/* Whether a close waits for the peer. */
+static bool lingers(const struct ferry_transport *transport)
+{
+	return transport->out.stream.is_inet && transport->watch.linger_timeout != 0;
+}
+
 /* Whether the peer may still lose what it has not read, if the socket were closed now. */
 static bool may_be_reset(const struct ferry_transport *transport)
 {
-	if (!transport->out.stream.is_inet || transport->watch.linger_timeout == 0)
-		return false;
 	return transport->in.half != IN_EOF ||
 	       !transport_is_acknowledged(send_queue_length(rearm_write_fd(&transport->rearm)));
 }
@@ -145,10 +155,31 @@ static void log_wait_for_watcher(struct ferry_transport *transport)
 	    bufferevent_getfd(transport->rearm.bev), transport->out.watcher->name);
 }
 
-void transport_settle_close(struct ferry_transport *transport)
+static void shut_write_half(struct ferry_transport *transport)
+{
+	if (marks_close_fds(&transport->out.stream.marks) > 0)
+		transport->out.fds_dropped = true;
+	transport_write_half_shut(transport);
+}
+
+static int reason_of_close(const struct ferry_transport *transport)
+{
+	return transport->out.fds_dropped ? -ENODATA : 0;
+}
+
+/* The writing half is shut. */
+static void settle_shut(struct ferry_transport *transport)
 {
 	bool closing = transport->life == TRANSPORT_CLOSING;
 
+	if (closing && lingers(transport) && may_be_reset(transport))
+		linger(transport);
+	else if (closing || (transport->in.half == IN_EOF && transport->protocol.end_notified))
+		transport_end(transport, reason_of_close(transport));
+}
+
+void transport_settle_close(struct ferry_transport *transport)
+{
 	if (transport_is_over(transport))
 		return;
 	if (transport->out.watcher != NULL) {
@@ -156,18 +187,16 @@ void transport_settle_close(struct ferry_transport *transport)
 		return;
 	}
 	if (write_half_can_shut(transport)) {
-		if (marks_close_fds(&transport->out.stream.marks) > 0)
-			transport->out.fds_dropped = true;
-		transport_write_half_shut(transport);
-		if (!closing || transport->out.stream.is_inet)
-			shut_down(transport, SHUT_WR);
+		shut_write_half(transport);
+		if (transport->life == TRANSPORT_CLOSING && !lingers(transport)) {
+			end_transport(transport,
+			              reason_of_close(transport)); /* shuts both halves with one call */
+			return;
+		}
+		shut_down(transport, SHUT_WR);
 	}
-	if (transport->out.half != OUT_SHUT)
-		return;
-	if (closing && may_be_reset(transport))
-		linger(transport);
-	else if (closing || (transport->in.half == IN_EOF && transport->protocol.end_notified))
-		transport_end(transport, transport->out.fds_dropped ? -ENODATA : 0);
+	if (transport->out.half == OUT_SHUT)
+		settle_shut(transport);
 }
 
 /* Ends the connection once all is sent. */

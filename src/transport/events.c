@@ -12,6 +12,14 @@
  * BEV_OPT_UNLOCK_CALLBACKS libevent calls them without the lock.
  */
 
+static bool is_over_mark(struct bufferevent *bev)
+{
+	size_t high = 0;
+
+	bufferevent_getwatermark(bev, EV_READ, NULL, &high);
+	return high > 0 && evbuffer_get_length(bufferevent_get_input(bev)) >= high;
+}
+
 void transport_on_readable(struct bufferevent *bev, void *argument)
 {
 	struct ferry_transport *transport = argument;
@@ -27,9 +35,10 @@ void transport_on_readable(struct bufferevent *bev, void *argument)
 		transport_settle_eof(transport);
 		transport_settle_broken(transport);
 	}
-	/* Input over the high-water mark stays. While the user has reading enabled, libevent would run this again at
-	 * once, for ever. */
-	if (!transport->freed && (transport->in.paused || !transport_is_open(transport)))
+	/* Input over the high-water mark stays. While reading is enabled, libevent would run this again at once, for
+	 * ever. */
+	if (!transport->freed &&
+	    (!transport_is_open(transport) || (transport->in.paused && is_over_mark(bev))))
 		bufferevent_disable(bev, EV_READ);
 	bufferevent_unlock(bev);
 }

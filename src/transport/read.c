@@ -219,6 +219,14 @@ static void read_ready(struct ferry_transport *transport, short what)
 	transport_settle_broken(transport);
 }
 
+/* The socket has something for a paused owner, or the user has enabled reading. A pause leaves the event in the loop
+ * until then: most pauses end before, and cost no system call. */
+static void stop_for_pause(struct ferry_transport *transport)
+{
+	bufferevent_disable(transport->rearm.bev, EV_READ);
+	transport_watch_peer(transport);
+}
+
 void transport_on_read(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd;
@@ -228,7 +236,7 @@ void transport_on_read(evutil_socket_t fd, short what, void *argument)
 	if (transport_is_over(transport))
 		transport_disable_ended(transport, EV_READ);
 	else if (transport_defers_delivery(transport))
-		bufferevent_disable(bev, EV_READ); /* the user has enabled it during the pause */
+		stop_for_pause(transport);
 	else
 		read_ready(transport, what);
 	bufferevent_unlock(bev);

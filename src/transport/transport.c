@@ -389,9 +389,12 @@ int ferry_transport_pause_reading(struct ferry_transport *transport)
 	int status = -ENOTCONN;
 	if (!transport_is_over(transport)) {
 		transport_set_reading_paused(transport, true);
-		bufferevent_disable(bev, EV_READ);
-		if (transport->protocol.table == NULL)
+		if (transport->protocol.table == NULL) {
+			bufferevent_disable(bev, EV_READ);
 			rearm_hold_read_cb(&transport->rearm);
+		} else {
+			rearm_stop_read_timeout(&transport->rearm);
+		}
 		transport_watch_peer(transport);
 		status = 0;
 	}
