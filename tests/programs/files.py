@@ -130,6 +130,14 @@ class Files(harness.ServerCase):
             self.assertTrue(client.at_end())
             self.assertEqual(client.input, b"")
 
+    def test_bytes_behind_the_last_request_do_not_cost_the_answer(self):
+        """A close with something unread would reset the connection, and the client would lose what it has not read."""
+        with self.server.client() as client:
+            client.send("GET /big.bin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            client.send("x" * 300000)
+            self.assertEqual(client.read_answer().body, self.bytes)
+            self.assertTrue(client.at_end())
+
     def test_http_1_0_closes_unless_asked_not_to(self):
         with self.server.client() as client:
             client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include <event2/buffer.h>
@@ -169,6 +170,19 @@ static void linger_connection(struct connection *connection)
 	ferry_transport_resume_reading(connection->transport);
 }
 
+/* A client that has asked for the close sends no more. If all that it has sent is read, a close resets nothing. */
+static bool client_is_done(const struct connection *connection)
+{
+	struct bufferevent *bev = ferry_transport_get_bufferevent(connection->transport);
+	const struct http_head *head = &connection->head;
+	char byte;
+	if (!http_head_is_complete(head) || head->keep_alive || http_head_has_body(head) ||
+	    evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		return false;
+	ssize_t length = recv(bufferevent_getfd(bev), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return length == 0 || (length < 0 && errno == EAGAIN);
+}
+
 /* The stream is empty: the kernel has the whole answer. */
 static void answer_sent(void *context)
 {
@@ -179,7 +193,10 @@ static void answer_sent(void *context)
 	count_answer(connection);
 	end_entry(connection, true);
 	if (!connection->keep_alive) {
-		linger_connection(connection);
+		if (client_is_done(connection))
+			ferry_transport_lose_connection(connection->transport);
+		else
+			linger_connection(connection);
 		return;
 	}
 	connection->state = CONNECTION_READING;
@@ -330,6 +347,8 @@ int connection_start(struct connection *connection, struct ferry_transport *tran
 	ferry_transport_set_linger_timeout(transport, &(struct timeval){0});
 	bufferevent_set_timeouts(bev, &connections->idle_timeout, &connections->idle_timeout);
 	bufferevent_set_max_single_read(bev, bytes_per_read);
+	/* The head has come with the handoff: the socket is watched once another one is awaited. */
+	ferry_transport_pause_reading(transport);
 	int status = ferry_transport_set_protocol(transport, &protocol, connection);
 	if (status < 0) {
 		ferry_transport_free(transport);
