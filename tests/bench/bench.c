@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -55,6 +56,55 @@ uint64_t bench_now(void)
 uint64_t bench_cpu(void)
 {
 	return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
+static uint64_t used_by(int who)
+{
+	struct rusage usage;
+
+	bench_need(getrusage(who, &usage) == 0, "getrusage");
+	return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000U +
+	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000U;
+}
+
+uint64_t bench_cpu_of_all(void)
+{
+	return used_by(RUSAGE_SELF) + used_by(RUSAGE_CHILDREN);
+}
+
+void bench_raise_fd_limit(void)
+{
+	struct rlimit limit = {65536, 65536};
+
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
+		return;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+uint64_t bench_number(const char *text)
+{
+	char *end;
+	unsigned long long number = strtoull(text, &end, 10);
+
+	if (number == 0 || *end != '\0') {
+		fprintf(stderr, "'%s' is not a number from 1\n", text);
+		exit(2);
+	}
+	return number;
+}
+
+int bench_choice(const char *word, const char *const *words)
+{
+	for (int i = 0; words[i] != NULL; i++)
+		if (strcmp(word, words[i]) == 0)
+			return i;
+	fprintf(stderr, "'%s' is not one of:", word);
+	for (int i = 0; words[i] != NULL; i++)
+		fprintf(stderr, " %s", words[i]);
+	fprintf(stderr, "\n");
+	exit(2);
 }
 
 uint64_t bench_delay(void)

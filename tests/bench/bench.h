@@ -22,6 +22,20 @@ void bench_print(const char *name, double value);
 uint64_t bench_now(void);
 uint64_t bench_cpu(void);
 
+/* Nanoseconds of the processor that this process and its children have used, those of children that were waited
+ * for. What one end of a connection costs depends on the other one: work of the kernel for a receiver is often done
+ * in the sender's call. */
+uint64_t bench_cpu_of_all(void);
+
+/* As many descriptors as the system allows. */
+void bench_raise_fd_limit(void);
+
+/* Returns the number, which must be at least 1. */
+uint64_t bench_number(const char *text);
+
+/* Returns the index of the word in the list, which NULL ends. Ends the program if it has none. */
+int bench_choice(const char *word, const char *const *words);
+
 /* Returns the time during which this thread was ready to run and another one ran in its place; 0 if
  * the kernel does not count it. On a shared machine, a duration minus this delay is the program's
  * own time. */

@@ -1,6 +1,9 @@
-/* The costs of sending a file: the stalls of the loop while the kernel reads the file from the
- * disk, and the processor time for a file in the page cache. The same figure of the bare system
- * calls stands beside each. */
+/* A file that is not in memory, while other connections make round trips in the same loop:
+ *
+ *   bench_files cold|warm bare|ferry MIB
+ *
+ * Prints how long the turns of the loop take, and the rate. bare: sendfile(2) in a callback, which waits for the disk.
+ * Exit status 77: the file cannot be dropped from memory here. */
 
 #include <errno.h>
 #include <poll.h>
@@ -254,14 +257,7 @@ static void stop_others(pid_t child)
 	bench_wait(child);
 }
 
-static void print_stall(const char *way, const char *what, double value)
-{
-	char name[80];
-	snprintf(name, sizeof(name), "stall_%s_%s", way, what);
-	bench_print(name, value);
-}
-
-static void measure_stalls(const char *way, bool ferry, int file, size_t size)
+static void measure_stalls(bool ferry, int file, size_t size)
 {
 	int socket;
 
@@ -286,156 +282,38 @@ static void measure_stalls(const char *way, bool ferry, int file, size_t size)
 	close_base();
 	bench_wait(reader);
 
-	print_stall(way, "p50_ms", (double)bench_quantile(&own_turns, 0.5) / 1e6);
-	print_stall(way, "p99_ms", (double)bench_quantile(&own_turns, 0.99) / 1e6);
-	print_stall(way, "p999_ms", (double)bench_quantile(&own_turns, 0.999) / 1e6);
-	print_stall(way, "worst_ms", (double)bench_quantile(&own_turns, 1) / 1e6);
-	print_stall(way, "with_scheduler_p999_ms", (double)bench_quantile(&turns, 0.999) / 1e6);
-	print_stall(way, "with_scheduler_worst_ms", (double)bench_quantile(&turns, 1) / 1e6);
-	print_stall(way, "turns", (double)turns.count);
-	print_stall(way, "round_trips_per_s", (double)round_trips / seconds);
-	print_stall(way, "MB_per_s", (double)size / 1e6 / seconds);
+	bench_print("p50_ms", (double)bench_quantile(&own_turns, 0.5) / 1e6);
+	bench_print("p99_ms", (double)bench_quantile(&own_turns, 0.99) / 1e6);
+	bench_print("p999_ms", (double)bench_quantile(&own_turns, 0.999) / 1e6);
+	bench_print("worst_ms", (double)bench_quantile(&own_turns, 1) / 1e6);
+	bench_print("with_scheduler_p999_ms", (double)bench_quantile(&turns, 0.999) / 1e6);
+	bench_print("with_scheduler_worst_ms", (double)bench_quantile(&turns, 1) / 1e6);
+	bench_print("turns", (double)turns.count);
+	bench_print("round_trips_per_s", (double)round_trips / seconds);
+	bench_print("MB_per_s", (double)size / 1e6 / seconds);
 	if (ferry)
-		print_stall(way, "waits", (double)stats.file_waits);
+		bench_print("waits", (double)stats.file_waits);
 	bench_clear(&turns);
 	bench_clear(&own_turns);
 }
 
-static void stalls(bool quick)
-{
-	size_t size = (size_t)(quick ? 16 : 512) << 20;
-	int file = bench_file(size);
-
-	printf(
-	    "# A file of %zu MiB while %d others make round trips: how long a turn of the loop takes\n",
-	    size >> 20, OTHERS);
-	for (int round = 0; round < (quick ? 1 : 3); round++) {
-		for (int ferry = 0; ferry < 2; ferry++) {
-			if (!bench_drop(file, size)) {
-				printf("# SKIPPED: the file cannot be dropped from memory here\n");
-				close(file);
-				return;
-			}
-			measure_stalls(ferry ? "cold_ferry" : "cold_plain", ferry, file, size);
-		}
-	}
-	measure_stalls("warm_plain", false, file, size);
-	measure_stalls("warm_ferry", true, file, size);
-	close(file);
-}
-
-/* ---- processor time ---- */
-
-/* sendfile(2) in a bare loop, which waits by poll(2) when the socket is full, and in an event's
- * callback; read(2) and send(2) in blocks of 64 KiB and of 16 KiB, as programs without sendfile(2)
- * do; and ferry. */
-enum way { BARE, EVENT, READ_SEND_64K, READ_SEND_16K, FERRY, WAYS };
-static const char *const way_names[WAYS] = {"sendfile", "event_sendfile", "read_send_64k",
-                                            "read_send_16k", "ferry"};
-
-static void send_bare(int socket, int file, size_t size, size_t chunk)
-{
-	off_t offset = 0;
-
-	while (offset < (off_t)size) {
-		ssize_t sent = sendfile(socket, file, &offset, chunk);
-		if (sent < 0) {
-			bench_need(errno == EAGAIN, "sendfile");
-			bench_poll(socket, POLLOUT);
-		}
-	}
-}
-
-static void send_all(int socket, const char *data, size_t length)
-{
-	while (length > 0) {
-		ssize_t sent = send(socket, data, length, MSG_NOSIGNAL);
-		if (sent < 0) {
-			bench_need(errno == EAGAIN, "send");
-			bench_poll(socket, POLLOUT);
-			continue;
-		}
-		data += sent;
-		length -= (size_t)sent;
-	}
-}
-
-static void send_read(int socket, int file, size_t size, size_t chunk)
-{
-	char *buffer = malloc(chunk);
-
-	bench_need(buffer != NULL, "malloc");
-	for (size_t done = 0; done < size;) {
-		ssize_t length = pread(file, buffer, chunk, (off_t)done);
-		bench_need(length > 0, "pread");
-		send_all(socket, buffer, (size_t)length);
-		done += (size_t)length;
-	}
-	free(buffer);
-}
-
-/* Seconds for 10^9 bytes. */
-static double measure_cpu(enum way way, enum bench_kind kind, int file, size_t size)
-{
-	int socket;
-	pid_t reader = bench_fork(kind, bench_discard, NULL, &socket);
-
-	open_base();
-	uint64_t began = bench_cpu();
-	if (way == FERRY || way == EVENT) {
-		start_sending(way == FERRY, kind, socket, file, size);
-		event_base_dispatch(base);
-	} else if (way == BARE) {
-		send_bare(socket, file, size, chunk_of(kind));
-	} else {
-		send_read(socket, file, size, way == READ_SEND_64K ? 64 * 1024 : 16 * 1024);
-	}
-	double seconds = (double)(bench_cpu() - began) / 1e9;
-	if (way == FERRY || way == EVENT)
-		stop_sending(way == FERRY);
-	else
-		close(socket);
-	close_base();
-	bench_wait(reader);
-	return seconds / ((double)size / 1e9);
-}
-
-static void processor_time(bool quick)
-{
-	size_t size = (size_t)(quick ? 16 : 512) << 20;
-	int file = bench_file(size), rounds = quick ? 1 : 15;
-	char name[80];
-
-	printf("# Processor time of the sender for 10^9 bytes of a file in memory: the least of %d\n",
-	       rounds);
-	for (int kind = 0; kind < BENCH_KINDS; kind++) {
-		double least[WAYS] = {0};
-		for (int i = 0; i < rounds; i++) {
-			for (int way = 0; way < WAYS; way++) {
-				double cost = measure_cpu((enum way)way, (enum bench_kind)kind, file, size);
-				if (i == 0 || cost < least[way])
-					least[way] = cost;
-			}
-		}
-		for (int way = 0; way < WAYS; way++) {
-			snprintf(name, sizeof(name), "cpu_%s_%s_s_per_GB", bench_kind_names[kind],
-			         way_names[way]);
-			bench_print(name, least[way]);
-		}
-		for (int way = 0; way < FERRY; way++) {
-			snprintf(name, sizeof(name), "ratio_%s_ferry_to_%s", bench_kind_names[kind],
-			         way_names[way]);
-			bench_print(name, least[FERRY] / least[way]);
-		}
-	}
-	close(file);
-}
-
 int main(int argc, char **argv)
 {
-	bool quick = bench_is_quick(argc, argv);
+	static const char *const states[] = {"cold", "warm", NULL};
+	static const char *const sides[] = {"bare", "ferry", NULL};
 
-	stalls(quick);
-	processor_time(quick);
+	if (argc != 4) {
+		fprintf(stderr, "usage: %s cold|warm bare|ferry MIB\n", argv[0]);
+		return 2;
+	}
+	bool cold = bench_choice(argv[1], states) == 0, ferry = bench_choice(argv[2], sides) == 1;
+	size_t size = (size_t)bench_number(argv[3]) << 20;
+	int file = bench_file(size);
+	if (cold && !bench_drop(file, size)) {
+		printf("the file cannot be dropped from memory here\n");
+		return 77;
+	}
+	measure_stalls(ferry, file, size);
+	close(file);
 	return 0;
 }

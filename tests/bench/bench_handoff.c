@@ -187,8 +187,17 @@ static void mark(const char *name)
 }
 
 struct cost {
-	uint64_t time, cpu; /* of the clock; of the dispatcher's thread */
+	uint64_t time, cpu,
+	    user; /* of the clock; of the dispatcher's thread, and outside of the kernel */
 };
+
+static uint64_t user_time(void)
+{
+	struct rusage usage;
+
+	bench_need(getrusage(RUSAGE_THREAD, &usage) == 0, "getrusage");
+	return (uint64_t)usage.ru_utime.tv_sec * 1000000000U + (uint64_t)usage.ru_utime.tv_usec * 1000U;
+}
 
 static struct cost run(unsigned int batches, unsigned int window, const char *name)
 {
@@ -197,10 +206,11 @@ static struct cost run(unsigned int batches, unsigned int window, const char *na
 	for (unsigned int i = 0; i < batches; i++) {
 		make_clients(BATCH_MAX);
 		mark(name);
-		uint64_t start = bench_now(), start_cpu = bench_cpu();
+		uint64_t start = bench_now(), start_cpu = bench_cpu(), start_user = user_time();
 		hand_off(BATCH_MAX, window);
 		cost.time += bench_now() - start;
 		cost.cpu += bench_cpu() - start_cpu;
+		cost.user += user_time() - start_user;
 		mark("end");
 		drop_clients(BATCH_MAX);
 	}
@@ -241,6 +251,8 @@ static void print_costs(const char *name, unsigned int batches, unsigned int win
 	bench_print(line, (double)cost.time / count / 1000);
 	snprintf(line, sizeof(line), "handoff_%s_dispatcher_cpu_us", name);
 	bench_print(line, (double)cost.cpu / count / 1000);
+	snprintf(line, sizeof(line), "handoff_%s_dispatcher_user_us", name);
+	bench_print(line, (double)cost.user / count / 1000);
 }
 
 static unsigned int take_number(const char *text, unsigned int most)

@@ -98,5 +98,5 @@ CASES = [
          sides(load, BIG, 8, "--keep")),
     Case("http-calls", "system calls for one connection with one request",
          [Metric("calls", "system calls", "less", bound=20)],
-         sides(calls, without=("node cluster",))),
+         sides(calls, without=("node cluster",)), counted=True),
 ]

@@ -4,7 +4,8 @@
  *
  * Each request has a number of its own in its query, so that the logs of servers show whether one was answered twice.
  * No request is repeated. While the program runs, SIGUSR1 begins a window and SIGUSR2 ends it: the latencies of requests
- * that end in a window are printed by themselves. */
+ * that end in a window are printed by themselves. After SIGTERM no request begins, and the program ends with the last
+ * answer. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,7 +38,7 @@ enum client_state { CLIENT_IDLE, CLIENT_ASKED, CLIENT_ANSWERED };
 static struct client {
 	int fd;
 	enum client_state state;
-	uint64_t began, next; /* the time of the request, and of the next one */
+	uint64_t number, began, next; /* the request, its time, and the time of the next one */
 	char head[HEAD_MAX];
 	size_t head_length, body_left;
 	bool connecting, head_done, ok, closes; /* closes: the server has announced the end */
@@ -48,7 +49,7 @@ static struct counts {
 } counts;
 
 static struct bench_samples latencies, in_window;
-static volatile sig_atomic_t window;
+static volatile sig_atomic_t window, stopped;
 static int epoll_fd;
 static uint64_t started, deadline;
 static unsigned int sources;
@@ -94,6 +95,8 @@ static void disconnect(struct client *client)
 
 static bool may_begin(void)
 {
+	if (stopped)
+		return false;
 	if (options.requests > 0)
 		return counts.begun < options.requests;
 	return bench_now() < deadline;
@@ -108,7 +111,7 @@ static void send_request(struct client *client)
 
 	if (options.numbered)
 		length = snprintf(text, sizeof(text), "GET %s?n=%d.%llu HTTP/1.1\r\nHost: bench\r\n%s\r\n",
-		                  options.path, (int)getpid(), (unsigned long long)counts.begun,
+		                  options.path, (int)getpid(), (unsigned long long)client->number,
 		                  options.keep ? "" : "Connection: close\r\n");
 	else
 		length = snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: bench\r\n%s\r\n",
@@ -130,7 +133,7 @@ static void lose(struct client *client)
 
 static void begin_request(struct client *client)
 {
-	counts.begun++;
+	client->number = counts.begun++;
 	client->began = bench_now();
 	if (client->fd >= 0) {
 		send_request(client);
@@ -259,6 +262,12 @@ static void signal_window(int number)
 	window = number == SIGUSR1;
 }
 
+static void signal_stop(int number)
+{
+	(void)number;
+	stopped = 1;
+}
+
 /* Requests that are due after their pause; returns the number of clients that have something to wait for. */
 static unsigned int begin_due(void)
 {
@@ -278,15 +287,17 @@ static unsigned int begin_due(void)
 static void run(void)
 {
 	struct epoll_event events[256];
-	/* After the time has passed, answers that do not come are lost. */
-	uint64_t last = deadline + 10000000000U, looked = 0;
+	uint64_t last = 0, looked = 0;
 
 	for (;;) {
 		uint64_t now = bench_now();
 		/* The clients are looked through once a millisecond. */
 		if (now - looked > 1000000U) {
 			looked = now;
-			if (begin_due() == 0 || (options.requests == 0 && now > last))
+			/* Answers that do not come for this time after the end are lost. */
+			if (may_begin() || last == 0)
+				last = now + 10000000000U;
+			if (begin_due() == 0 || now > last)
 				break;
 		}
 		int count = epoll_wait(epoll_fd, events, 256, 1);
@@ -381,6 +392,7 @@ int main(int argc, char **argv)
 	read_arguments(argc, argv);
 	signal(SIGUSR1, signal_window);
 	signal(SIGUSR2, signal_window);
+	signal(SIGTERM, signal_stop);
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	bench_need(epoll_fd >= 0, "epoll_create1");
 	started = bench_now();

@@ -103,3 +103,18 @@ def foreign_load(seconds):
     time.sleep(seconds)
     after = busy_jiffies()
     return (after[0] - before[0]) / max(1, after[1] - before[1])
+
+
+def is_zombie(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def reap_orphans(own):
+    """For a subreaper: waits for ended children other than its own processes."""
+    for pid in children_of(os.getpid()):
+        if pid not in own and is_zombie(pid):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)

@@ -28,6 +28,7 @@ class Case:
     title: str
     metrics: list
     sides: dict  # name: function of the context
+    counted: bool = False  # the figures are counts: another short round would only repeat them
 
 
 class Rounds:

@@ -80,10 +80,12 @@ class Server:
 
 
 class Ferry(Server):
+    options = ()
+
     def start(self):
         log = ["--", "--access-log", self.log] if self.log else []
         self.spawn(self.context.programs / "ferry-proxy", "--port", 0, "--root", self.root, "--workers", self.workers,
-                   "--control", self.directory / "control", *log)
+                   "--control", self.directory / "control", *self.options, *log)
         self.port = self.wait_for_word()
         self.wait_for_workers()
 
