@@ -142,6 +142,34 @@ void pump_turns(int turns)
 		event_base_loop(base, EVLOOP_NONBLOCK);
 }
 
+static int64_t usec_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static void set_flag(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what;
+	*(bool *)argument = true;
+}
+
+void pump_without_spin(int64_t usec, int64_t interval_usec)
+{
+	bool over = false;
+	int64_t turns = 0, start = usec_now();
+	struct event *end = event_new(base, -1, 0, set_flag, &over);
+	event_add(end, &(struct timeval){.tv_sec = (time_t)(usec / 1000000),
+	                                 .tv_usec = (suseconds_t)(usec % 1000000)});
+	while (!over) {
+		event_base_loop(base, EVLOOP_ONCE);
+		turns++;
+	}
+	event_free(end);
+	ck_assert_int_le(turns, 2 + (usec_now() - start) / interval_usec);
+}
+
 static void make_tcp_pair(int fds[2])
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

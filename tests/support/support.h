@@ -31,6 +31,10 @@ void pump_until_count(const unsigned int *counter, unsigned int value);
 /* Lets the loop handle all that is ready now, `turns` times, without waiting. */
 void pump_turns(int turns);
 
+/* Runs the loop for a time. Fails if it has turned more often than once in each interval, and once at each end: a loop
+ * that spins does so thousands of times, on a busy machine too. */
+void pump_without_spin(int64_t usec, int64_t interval_usec);
+
 enum pair_kind { PAIR_UNIX, PAIR_TCP };
 
 /* Two connected non-blocking close-on-exec stream sockets. */
