@@ -232,7 +232,8 @@ class Run:
         def step_if_due():
             nonlocal due
             if time.monotonic() >= due:
-                due += interval
+                # After a pause of this process, no two steps follow each other at once.
+                due = time.monotonic() + interval
                 violence.step()
         self.server.on_tend = step_if_due
         yield

@@ -37,9 +37,13 @@ def lives(pid):
 class PreforkServer(ExampleCase):
 
     def start(self):
-        self.port = free_port()
-        self.server = self.child("prefork_server", f"127.0.0.1:{self.port}")
-        harness.wait_until(lambda: listens_on(self.port), "the server")
+        while True:
+            self.port = free_port()
+            self.server = self.child("prefork_server", f"127.0.0.1:{self.port}")
+            harness.wait_until(lambda: self.server.process.poll() is not None or listens_on(self.port), "the server")
+            if self.server.process.poll() is None:
+                break
+            self.assertIn("Address already in use", self.server.text())
         self.assertTrue(self.echoes())
 
     def connect(self):

@@ -24,6 +24,17 @@ EMULATOR = os.environ.get("FERRY_EMULATOR", "").split()  # valgrind
 INSTRUMENTED = bool(EMULATOR or os.environ.get("FERRY_INSTRUMENTED"))  # then sizes are not comparable
 
 
+# The times of a proxy that a busy machine never exceeds, for those that a test does not choose itself.
+PATIENCE = {"queue-timeout": "600000", "answer-timeout": "600000", "head-timeout": "600"}
+
+
+def patience(arguments, configuration=""):
+    """The options of a proxy for the times that are neither in its arguments nor in its configuration."""
+    return [word for name, time_ in PATIENCE.items()
+            if f"--{name}" not in arguments and not re.search(rf"^\s*{name} ", configuration, re.M)
+            for word in (f"--{name}", time_)]
+
+
 def wait_until(condition, what):
     deadline = time.monotonic() + DEADLINE
     while True:
@@ -185,7 +196,7 @@ class Server:
 
     def start_proxy(self):
         self.proxy = Child(self.directory, "ferry-proxy", "--socket", self.socket_path,
-                           "--port", str(self.port), *self.proxy_options,
+                           "--port", str(self.port), *self.proxy_options, *patience(self.proxy_options),
                            prefix=self.proxy_prefix, emulated=True)
         self.proxy.wait_for("listening ")
         line = next(line for line in self.proxy.text().splitlines()
@@ -200,9 +211,11 @@ class Server:
                    >= total, "workers are gone")
 
     def add_worker(self):
+        """A worker that keeps its connections, unless the test has chosen otherwise."""
         known = self.proxy.text().count(" is connected")
         worker = Child(self.directory, "ferry-worker", "--socket", self.socket_path,
-                       "--root", self.root, *self.worker_options, prefix=self.worker_prefix)
+                       "--root", self.root, "--keep", "86400", "--head-timeout", "600",
+                       *self.worker_options, prefix=self.worker_prefix)
         self.workers.append(worker)
         self.wait_for_workers(known + 1)
         return worker

@@ -134,6 +134,7 @@ class Idle(Case):
     def test_what_workers_return_is_counted(self):
         proxy = self.start("--keep", "0", workers=1)
         client, = self.keepers(proxy, 1)
+        self.wait_until_idle(proxy, 1)
         client.ask("/")
         self.wait_until_idle(proxy, 1)
         for who in ("ferry_service_handoffs", "ferry_worker_handoffs"):

@@ -71,6 +71,7 @@ class Proxy:
         self.child = harness.Child(
             self.directory, "ferry-proxy", *source, "--control", self.control,
             "--admin", "127.0.0.1:0", "--outcome-log", self.outcome_log, *arguments,
+            *harness.patience(arguments, config or ""),
             "--", "--access-log", self.access_log, "--claim-log", self.claim_log, *worker,
             emulated=True, programs=programs)
         self.pid = self.child.pid

@@ -94,7 +94,7 @@ class Deadlines(Case):
 
 class Workers(Case):
     def test_without_workers_it_is_503_until_one_is_there(self):
-        server = self.start(workers=0)
+        server = self.start(workers=0, proxy=("--queue-timeout", "500"))
         for _ in range(2):
             answer = server.ask("/")
             self.assertEqual((answer.status, answer.fields["retry-after"]), (503, "1"))
