@@ -68,16 +68,16 @@ class Fleet(unittest.TestCase):
                              {name: machine.lines("claim.log") for name, machine in everything},
                              {name: machine.lines("access.log") for name, machine in everything})
 
-    def judge(self):
-        """Ends the load, and waits until all logs are complete."""
+    def judge(self, dead=None):
+        """Ends the load, and waits until all logs are complete. `dead`: the machine whose workers were killed."""
         self.load.stop()
         for name, machine in self.fleet.machines.items():
             self.assertEqual(machine.reports(), [])
             harness.wait_until(lambda machine=machine: not machine.connections(), f"{name} has no connection left")
         with contextlib.suppress(AssertionError):
-            harness.wait_until(lambda: not self.read_logs().mislogged(), "each answer is logged")
+            harness.wait_until(lambda: not self.read_logs().mislogged(dead), "each answer is logged")
         judge = self.read_logs()
-        self.assertEqual(judge.mislogged(), [])
+        self.assertEqual(judge.mislogged(dead), [])
         return judge
 
     def assert_nothing_failed(self, judge, retries=False):
@@ -171,7 +171,7 @@ class Fleet(unittest.TestCase):
         claims = len(machine.lines("claim.log"))
         harness.wait_until(lambda: len(machine.lines("claim.log")) > claims, f"{name} serves again")
         self.load.wait_for_more()
-        judge = self.judge()
+        judge = self.judge(name)
         print(f"{self.id()}: {judge.figures(name)}")
         self.assertEqual(judge.unproven(name), [])
         self.assertTrue(all(download.request.error for download in doomed))

@@ -85,6 +85,16 @@ class Verdict(unittest.TestCase):
         self.assertEqual(len(judge([request(1)], [line(1)], [claim()], []).mislogged()), 1)
         self.assertEqual(len(judge([request(1)], [line(1)], [claim()], [access(1), access(1)]).mislogged()), 1)
 
+    def test_an_answer_of_a_worker_that_was_killed_before_it_logged(self):
+        self.assertEqual(judge([request(1)], [line(1)], [claim()]).mislogged("m1"), [])
+        for dead, claims, answers in ((None, [claim()], []), ("m2", [claim()], []), ("m1", [], []),
+                                      ("m1", [claim("198.18.1.2")], []), ("m1", [claim()], [access(1), access(1)]),
+                                      ("m1", [claim()], [access(1, "10.77.0.10")])):
+            with self.subTest(dead, claims=claims, answers=answers):
+                requests = [request(1), request(2, "reset", "198.18.1.2")]
+                lines = [line(1), line(2, "198.18.1.2")]
+                self.assertEqual(len(judge(requests, lines, claims, answers).mislogged(dead)), 1)
+
     def test_a_claim_of_a_stranger(self):
         self.assertEqual(len(judge([request(1)], [line(1)], [claim(), claim("10.77.0.10")], [access(1)]).mislogged()),
                          1)

@@ -179,8 +179,10 @@ class Machine(Host):
     def start_ferry(self):
         listening, ready = self.count("^listening "), self.count(r"\) is ready")
         path = f"{harness.BIN}:{os.environ['PATH']}"
-        self.start("env", f"PATH={path}", *self.command)
-        harness.wait_until(lambda: self.count("^listening ") > listening, f"{self.name} listens: {self.text()}")
+        child = self.start("env", f"PATH={path}", *self.command)
+        harness.wait_until(lambda: self.count("^listening ") > listening or child.poll() is not None,
+                           f"{self.name} listens: {self.text()}")
+        assert child.poll() is None, self.text()
         self.wait_for_workers(ready + WORKERS)
         [self.pid] = self.pids("ferry-proxy")
         self.upgrades = 0
