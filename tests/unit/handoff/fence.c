@@ -192,7 +192,7 @@ static void on_ready(struct ferry_dispatcher *from, struct ferry_dispatcher_work
 static const struct ferry_dispatcher_callbacks callbacks = {.worker_lost = on_lost,
                                                             .worker_ready = on_ready};
 
-static void open_dispatcher(const struct timeval *answer)
+static void open_dispatcher(void)
 {
 	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(board, MAP_FAILED);
@@ -201,8 +201,7 @@ static void open_dispatcher(const struct timeval *answer)
 	memset(outcome_of, 0, sizeof(outcome_of));
 	const struct timeval never = {.tv_sec = NEVER_SECONDS};
 	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, &callbacks, NULL), 0);
-	ck_assert_int_eq(
-	    ferry_dispatcher_set_timeouts(dispatcher, &never, answer != NULL ? answer : &never), 0);
+	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &never, &never), 0);
 }
 
 static void close_dispatcher(void)
@@ -300,7 +299,7 @@ TEST(workers_removed_at_random_moments_agree_with_the_dispatcher)
 	struct process process;
 	int file = make_file(1);
 
-	open_dispatcher(NULL);
+	open_dispatcher();
 	start(&process);
 	/* On a busy machine most fences come before the worker has run: more rounds then, up to a bound. */
 	for (int round = 0; round < rounds() || (!has_seen_enough() && round < 20 * rounds());
@@ -331,10 +330,10 @@ TEST(a_stopped_worker_claims_nothing_after_the_fence)
 {
 	enum { COUNT = 20 };
 	struct process first, second;
-	const struct timeval answer = {.tv_usec = 200000};
+	const struct timeval never = {.tv_sec = NEVER_SECONDS}, answer = {.tv_usec = 200000};
 	int file = make_file(1);
 
-	open_dispatcher(&answer);
+	open_dispatcher();
 	start(&first);
 	start(&second);
 	add_worker(&first);
@@ -343,9 +342,9 @@ TEST(a_stopped_worker_claims_nothing_after_the_fence)
 	ck_assert_int_eq(waitpid(first.pid, NULL, WUNTRACED), first.pid);
 	for (unsigned int i = 0; i < COUNT; i++)
 		hand_off(dup(file));
+	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &never, &answer), 0);
 	pump_until_count(&workers_lost, 1);
 	ck_assert_uint_eq(stats().queued, COUNT);
-	const struct timeval never = {.tv_sec = NEVER_SECONDS}; /* the second may be slow */
 	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &never, &never), 0);
 	add_worker(&second);
 	pump_until_count(&outcomes, COUNT);
@@ -368,7 +367,7 @@ TEST(each_death_leaves_at_most_one_claim_unbegun)
 	int file = make_file(1);
 	unsigned int unbegun = 0;
 
-	open_dispatcher(NULL);
+	open_dispatcher();
 	for (int death = 0; death < DEATHS; death++) {
 		struct process process;
 		start(&process);
@@ -434,7 +433,7 @@ TEST(the_dispatcher_has_no_copy_after_the_claim)
 	struct stat status;
 	int ends[2];
 
-	open_dispatcher(NULL);
+	open_dispatcher();
 	keeps = true;
 	start(&process);
 	make_pair(PAIR_TCP, ends);

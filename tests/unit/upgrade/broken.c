@@ -20,24 +20,27 @@ BEFORE_ALL
 
 static struct app app;
 
+enum { PATIENT = 600 }; /* longer than anything on a busy machine */
+
 static const struct broken {
 	const char *behaviour;
 	int status, other_status;
 	int exit_status;   /* -1: a signal ends it */
 	int signal_number; /* 0: it exits */
 	const char *output;
+	int seconds; /* until it is late */
 } cases[] = {
-    {"exits", -ECHILD, 0, 0, 0, ""},
-    {"complains", -ECHILD, 0, 2, 0, "app.conf:3: no such word\n"},
-    {"aborts", -ECHILD, 0, -1, SIGABRT, ""},
-    {"hangs", -ETIMEDOUT, 0, -1, SIGTERM, ""},
-    {"stops", -ETIMEDOUT, 0, -1, SIGKILL, ""},
-    {"closes", -ECONNRESET, -EPIPE, -1, SIGTERM, ""},
-    {"babbles", -EPROTO, 0, -1, SIGTERM, ""},
-    {"starves", -EMFILE, -ECHILD, -1, -1, NULL},
-    {"dies with the sockets", -ECHILD, 0, -1, SIGKILL, ""},
-    {"is never ready", -ETIMEDOUT, 0, -1, -1, NULL},
-    {"dies before its commit leaves", -ECHILD, 0, -1, SIGKILL, ""},
+    {"exits", -ECHILD, 0, 0, 0, "", PATIENT},
+    {"complains", -ECHILD, 0, 2, 0, "app.conf:3: no such word\n", PATIENT},
+    {"aborts", -ECHILD, 0, -1, SIGABRT, "", PATIENT},
+    {"hangs", -ETIMEDOUT, 0, -1, SIGTERM, "", 1},
+    {"stops", -ETIMEDOUT, 0, -1, SIGKILL, "", 5}, /* it has stopped before that */
+    {"closes", -ECONNRESET, -EPIPE, -1, SIGTERM, "", PATIENT},
+    {"babbles", -EPROTO, 0, -1, SIGTERM, "", PATIENT},
+    {"starves", -EMFILE, -ECHILD, -1, -1, NULL, PATIENT},
+    {"dies with the sockets", -ECHILD, 0, -1, SIGKILL, "", PATIENT},
+    {"is never ready", -ETIMEDOUT, 0, -1, -1, NULL, 1},
+    {"dies before its commit leaves", -ECHILD, 0, -1, SIGKILL, "", PATIENT},
 };
 
 static void expect_failure(const struct broken *broken)
@@ -63,7 +66,7 @@ LOOP_TEST(a_broken_successor_changes_nothing, COUNT(cases))
 	const struct broken *broken = &cases[_i];
 	int manager = fake_manager_start();
 	char text[256];
-	app = (struct app){.timeout = {.tv_sec = 1}};
+	app = (struct app){.timeout = {.tv_sec = broken->seconds}};
 	app_begin(&app, broken->behaviour);
 	int port = app_port(&app);
 	fake_manager_expect(manager, "READY=1");
