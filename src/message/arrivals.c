@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "kernel/fds.h"
 
 enum {
 	FDS_MIN = 16,
@@ -54,8 +55,7 @@ int arrivals_add(struct arrivals *arrivals, uint64_t start, uint64_t end, const 
 {
 	int status = reserve_arrival(arrivals, count);
 	if (status < 0) {
-		for (unsigned int i = 0; i < count; i++)
-			close(fds[i]);
+		fds_close(fds, count);
 		return status;
 	}
 	arrivals->reads[arrivals->read_count++] = (struct arrival){start, end, count, loss};
@@ -79,22 +79,9 @@ int arrivals_claim(struct arrivals *arrivals, uint64_t position, unsigned int co
 	return (int)read.count;
 }
 
-static unsigned int close_first_fds(struct arrivals *arrivals, unsigned int count)
-{
-	unsigned int closed = 0;
-
-	for (unsigned int i = 0; i < count; i++) {
-		if (arrivals->fds[i] >= 0) {
-			close(arrivals->fds[i]);
-			closed++;
-		}
-	}
-	return closed;
-}
-
 unsigned int arrivals_release(struct arrivals *arrivals, unsigned int count)
 {
-	unsigned int closed = close_first_fds(arrivals, count);
+	unsigned int closed = fds_close(arrivals->fds, count);
 
 	if (count == 0)
 		return 0;
@@ -121,7 +108,7 @@ bool arrivals_has_strays(const struct arrivals *arrivals, uint64_t position, uin
 
 unsigned int arrivals_close(struct arrivals *arrivals)
 {
-	unsigned int closed = close_first_fds(arrivals, arrivals->fd_count);
+	unsigned int closed = fds_close(arrivals->fds, arrivals->fd_count);
 
 	free(arrivals->reads);
 	free(arrivals->fds);

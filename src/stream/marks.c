@@ -3,9 +3,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "kernel/ancillary.h"
+#include "kernel/fds.h"
 
 /* The capacity of an idle stream: an occasional descriptor needs no allocation. */
 enum { CAPACITY_MIN = 16 };
@@ -110,29 +110,38 @@ int marks_push_fds(struct marks *marks, uint64_t end, const int *fds, unsigned i
 	return 0;
 }
 
-void marks_close_first(struct marks *marks, unsigned int count)
+unsigned int marks_take_first(struct marks *marks, unsigned int count, int *fds)
 {
+	unsigned int owned = 0;
+
 	for (unsigned int i = 0; i < count; i++) {
-		struct mark *mark = marks_at(marks, i);
+		const struct mark *mark = marks_at(marks, i);
 		if (mark->position == marks->end_position)
 			marks->fds_at_end_all--;
 		if (!mark->lent)
-			close(mark->fd);
+			fds[owned++] = mark->fd;
 	}
 	drop_marks(marks, count);
 	marks->fd_count -= count;
 	if (marks->file_count == 0)
 		marks->fds_at_end = marks->fds_at_end_all;
+	return owned;
 }
 
 unsigned int marks_close_fds(struct marks *marks)
 {
-	unsigned int count = 0;
-	while (count < marks->count && marks_at(marks, count)->file == NULL)
-		count++;
-	marks->stats->fds_unsent += count;
-	marks_close_first(marks, count);
-	return count;
+	int fds[ANCILLARY_MAX_FDS];
+	unsigned int closed = 0, count;
+
+	do {
+		for (count = 0; count < marks->count && count < ANCILLARY_MAX_FDS; count++)
+			if (marks_at(marks, count)->file != NULL)
+				break;
+		fds_close(fds, marks_take_first(marks, count, fds));
+		closed += count;
+	} while (count == ANCILLARY_MAX_FDS);
+	marks->stats->fds_unsent += closed;
+	return closed;
 }
 
 /* ---- files ---- */

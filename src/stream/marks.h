@@ -92,8 +92,9 @@ int marks_push_fds(struct marks *marks, uint64_t end, const int *fds, unsigned i
 /* Queues a file. The stream closes its descriptor when the file is finished. -ENOMEM. */
 int marks_push_file(struct marks *marks, uint64_t end, struct outgoing_file *file);
 
-/* Takes out the first `count` marks, which are descriptors, and closes those that are not lent. */
-void marks_close_first(struct marks *marks, unsigned int count);
+/* Takes out the first `count` marks, which are descriptors. Sets `fds` to those that are not lent, which the caller
+ * closes, and returns how many these are. */
+unsigned int marks_take_first(struct marks *marks, unsigned int count, int *fds);
 
 /* Closes the descriptors that wait for a byte before the next file. Returns how many. */
 unsigned int marks_close_fds(struct marks *marks);

@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "kernel/ancillary.h"
+#include "kernel/fds.h"
 #include "kernel/sigpipe.h"
 #include "libevent/segments.h"
 #include "libevent/vectors.h"
@@ -15,6 +16,13 @@ enum {
 	FILE_HEAD_MAX = 4096,           /* bytes of a file that are copied, to carry descriptors */
 	SMALL_FILE_MAX = 16 * 1024 - 1, /* below this, copying is cheaper than another system call */
 	CALLS_PER_FLUSH = 256,          /* then other connections get their turn */
+};
+
+/* Descriptors that the kernel has taken. They are closed together, because those of one burst often have consecutive
+ * numbers; and before user code runs. */
+struct taken {
+	int fds[2 * ANCILLARY_MAX_FDS];
+	unsigned int count;
 };
 
 /* One flush. SIGPIPE is blocked from the first call that has no flag against it until user code runs. */
@@ -29,7 +37,14 @@ struct turn {
 	bool corked;
 	int users_cork; /* TCP_CORK that the user has set; -1: not looked at yet */
 	bool more;      /* the last call announced more with MSG_MORE */
+	struct taken *taken;
 };
+
+static void close_taken(struct turn *turn)
+{
+	fds_close(turn->taken->fds, turn->taken->count);
+	turn->taken->count = 0;
+}
 
 static bool is_spent(const struct turn *turn)
 {
@@ -112,6 +127,18 @@ static int flush_state(struct outgoing *outgoing, int error)
 	}
 }
 
+/* Takes the first descriptors off the stream. They travel with the message's first byte: after a short count they are
+ * sent too, and must not be sent again with the rest. */
+static void take_fds(struct outgoing *outgoing, struct turn *turn, unsigned int fds)
+{
+	struct taken *taken = turn->taken;
+
+	outgoing->marks.stats->fds_sent += fds;
+	taken->count += marks_take_first(&outgoing->marks, fds, taken->fds + taken->count);
+	if (taken->count > ANCILLARY_MAX_FDS) /* no room for another message's */
+		close_taken(turn);
+}
+
 static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iovec *vectors,
                         int count, unsigned int fds, bool more)
 {
@@ -142,12 +169,8 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 		return -errno;
 	}
 
-	/* The descriptors travel with the message's first byte: after a short count they are sent too, and must
-	 * not be sent again with the rest. */
-	if (length > 0 && fds > 0) {
-		outgoing->marks.stats->fds_sent += fds;
-		marks_close_first(&outgoing->marks, fds);
-	}
+	if (length > 0 && fds > 0)
+		take_fds(outgoing, turn, fds);
 	turn->sent += (size_t)length;
 	turn->more = more;
 	outgoing->marks.stats->bytes_sent += (uint64_t)length;
@@ -293,6 +316,7 @@ static int send_bytes(struct outgoing *outgoing, struct turn *turn)
 		done += sent;
 	}
 
+	close_taken(turn);
 	drain(outgoing, turn, done);
 	return state;
 }
@@ -358,6 +382,7 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 	bool more = outgoing->is_inet && (uint64_t)length == next->file->source.remaining &&
 	            bytes_behind(outgoing, next->file) > 0;
 	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, more);
+	close_taken(turn);
 	if (sent < 0)
 		return flush_state(outgoing, (int)sent);
 	skip_file_bytes(outgoing, next->file, (size_t)sent);
@@ -523,9 +548,11 @@ void outgoing_note_drained(struct outgoing *outgoing, size_t count)
 
 int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sent)
 {
-	struct turn turn = {.fd = fd, .budget = budget, .users_cork = -1};
+	struct taken taken;
+	struct turn turn = {.fd = fd, .budget = budget, .users_cork = -1, .taken = &taken};
 	int state = OUTGOING_IDLE;
 
+	taken.count = 0;
 	outgoing->replaced = false;
 	outgoing->flushing = true;
 	while (state == OUTGOING_IDLE && !outgoing->stopped && !outgoing->replaced) {

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "kernel/clock.h"
+#include "kernel/fds.h"
 #include "kernel/socket.h"
 
 /* ---- the states ---- */
@@ -482,8 +482,7 @@ void transport_count_unclaimed_fds(struct ferry_transport *transport, unsigned i
 
 void transport_close_pending(struct ferry_transport *transport)
 {
-	for (unsigned int i = 0; i < transport->in.pending.count; i++)
-		close(transport->in.pending.fds[i]);
+	fds_close(transport->in.pending.fds, transport->in.pending.count);
 	transport_count_unclaimed_fds(transport, transport->in.pending.count);
 	transport->in.pending.count = 0;
 	transport->in.pending.loss = false;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernel/fds.h"
 #include "transport/end.h"
 
 /* ---- the connection ---- */
@@ -186,8 +187,7 @@ static void add_pending(struct ferry_transport *transport, const int *fds, unsig
 	int *memory = realloc(transport->in.pending.fds, total * sizeof(*memory));
 
 	if (memory == NULL) {
-		for (unsigned int i = 0; i < count; i++)
-			close(fds[i]);
+		fds_close(fds, count);
 		transport->in.pending.loss = true;
 		return;
 	}

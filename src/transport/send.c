@@ -2,10 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
 
 #include "kernel/ancillary.h"
-#include "kernel/socket.h"
+#include "kernel/fds.h"
 
 /*
  * Bytes and descriptors enter the stream, after the checks that must be made at the call.
@@ -40,26 +39,6 @@ int ferry_transport_write_buffer(struct ferry_transport *transport, struct evbuf
 	return status;
 }
 
-/* One system call finds both whether a socket is open and whether it is the transport's own. */
-static int examine_fd(const struct ferry_transport *transport, int fd)
-{
-	uint64_t cookie;
-
-	int status = socket_get_cookie(fd, &cookie);
-	if (status == 0)
-		return cookie == transport->cookie && cookie != 0 ? -ELOOP : 0;
-	/* The kernel returns EBADF for O_PATH descriptors too, which can be sent. */
-	if (status == -EBADF && fcntl(fd, F_GETFD) < 0)
-		return -EBADF;
-	return 0;
-}
-
-static void close_all(const int *fds, unsigned int count)
-{
-	for (unsigned int i = 0; i < count; i++)
-		close(fds[i]);
-}
-
 /* `count` is more than 0. */
 static int duplicate_all(int *out, const int *fds, unsigned int count)
 {
@@ -69,7 +48,7 @@ static int duplicate_all(int *out, const int *fds, unsigned int count)
 		out[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
 		if (out[i] < 0) {
 			int status = -errno;
-			close_all(out, i);
+			fds_close(out, i);
 			return status;
 		}
 	} while (++i < count);
@@ -93,7 +72,7 @@ static int push_duplicates(struct ferry_transport *transport, const int *fds, un
 		return status;
 	status = push_fds(transport, duplicates, count, false);
 	if (status < 0)
-		close_all(duplicates, count);
+		fds_close(duplicates, count);
 	return status;
 }
 
@@ -101,14 +80,12 @@ int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsig
                         enum ferry_fd_ownership ownership)
 {
 	struct outgoing *stream = &transport->out.stream;
-	int status = 0;
 
 	if (!stream->carries_fds)
 		return -EOPNOTSUPP;
 	if (!transport_takes_output(transport))
 		return -EPIPE;
-	for (unsigned int i = 0; i < count && status == 0; i++)
-		status = examine_fd(transport, fds[i]);
+	int status = fds_check(fds, count, transport->cookie);
 	if (status == 0)
 		status = marks_admit_fds(&stream->marks, outgoing_end(stream), count);
 	if (status < 0)

@@ -11,11 +11,19 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "heap.h"
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
 
 /* Atomic: the thread that reads ahead calls too. */
 static _Atomic unsigned int call_counts[CALL_COUNT];
@@ -124,20 +132,12 @@ int __wrap_close(int fd)
 	return fails_now(CALL_CLOSE) ? -1 : result;
 }
 
-/* ---- what is in memory ---- */
+/* ---- what is in memory, and calls without a function in libc ---- */
 
-/* cachestat(2), with its range and result as linux/mman.h has them; nothing else comes this way. */
 long __real_syscall(long number, ...);
-long __wrap_syscall(long number, ...);
-long __wrap_syscall(long number, ...)
+
+static long call_cachestat(int fd, uint64_t *range, uint64_t *result)
 {
-	va_list list;
-	va_start(list, number);
-	int fd = va_arg(list, int);
-	uint64_t *range = va_arg(list, uint64_t *);
-	uint64_t *result = va_arg(list, uint64_t *);
-	unsigned int flags = va_arg(list, unsigned int);
-	va_end(list);
 	if (fails_now(CALL_CACHESTAT))
 		return -1;
 	if (kernel == COLD_CACHE_WITHOUT_CACHESTAT) {
@@ -145,10 +145,36 @@ long __wrap_syscall(long number, ...)
 		return -1;
 	}
 	if (kernel != COLD_CACHE)
-		return __real_syscall(number, fd, range, result, flags);
+		return __real_syscall(SYS_cachestat, fd, range, result, 0U);
 	bool there = (int64_t)(range[0] + range[1]) <= warm_until;
 	result[0] = there ? range[1] : 0; /* as pages: enough */
 	return 0;
+}
+
+/* It does not fail if a number in the range is not open. */
+static long call_close_range(unsigned int first, unsigned int last)
+{
+	for (unsigned int fd = first; fd <= last; fd++)
+		if (__real_fcntl((int)fd, F_GETFD) < 0)
+			bad_closes++;
+	return fails_now(CALL_CLOSE_RANGE) ? -1 : __real_syscall(SYS_close_range, first, last, 0U);
+}
+
+/* cachestat(2), with its range and result as linux/mman.h has them; close_range(2); nothing else comes this way. */
+long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, ...)
+{
+	va_list list;
+	long arguments[3];
+
+	va_start(list, number);
+	for (int i = 0; i < 3; i++)
+		arguments[i] = va_arg(list, long);
+	va_end(list);
+	if (number == SYS_close_range)
+		return call_close_range((unsigned int)arguments[0], (unsigned int)arguments[1]);
+	return call_cachestat((int)arguments[0], (uint64_t *)(uintptr_t)arguments[1],
+	                      (uint64_t *)(uintptr_t)arguments[2]);
 }
 
 ssize_t __real_preadv2(int fd, const struct iovec *vectors, int count, off_t at, int flags);

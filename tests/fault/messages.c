@@ -283,7 +283,8 @@ static const struct swept_call calls[] = {
     {CALL_IOCTL, "ioctl", {EINVAL, ENOTTY}, {0}},
     {CALL_SHUTDOWN, "shutdown", {ENOTCONN}, {0}},
     {CALL_CLOSE, "close", {EINTR, EIO}, {EINTR, EIO}},
-    {CALL_POLL, "poll", {EINTR}, {EINTR}},
+    {CALL_CLOSE_RANGE, "close_range", {EINVAL, EPERM}, {EINVAL, EPERM}},
+    {CALL_POLL, "poll", {EINTR, EINVAL, ENOMEM}, {EINTR, EINVAL, ENOMEM}},
 };
 enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 

@@ -336,6 +336,30 @@ TEST(an_o_path_descriptor_can_be_sent)
 	close_pair();
 }
 
+TEST(a_unix_socket_has_pollwrband_whenever_it_has_pollout_and_a_file_never)
+{
+	int tcp[2];
+	make_pair(PAIR_TCP, tcp);
+	open_pair();
+	struct pollfd looks[] = {{.fd = ends[0]}, {.fd = make_file(1)}, {.fd = tcp[0]}};
+	for (int i = 0; i < 3; i++)
+		looks[i].events = POLLOUT | POLLWRBAND;
+
+	ck_assert_int_eq(poll(looks, 3, 0), 3);
+	ck_assert_int_eq(looks[0].revents, POLLOUT | POLLWRBAND);
+	ck_assert_int_eq(looks[1].revents, POLLOUT);
+	ck_assert_int_eq(looks[2].revents, POLLOUT);
+
+	static char large[1 << 20];
+	while (send(ends[0], large, sizeof(large), MSG_DONTWAIT) > 0)
+		continue;
+	ck_assert_int_eq(poll(looks, 1, 0), 0);
+	close(looks[1].fd);
+	close(tcp[0]);
+	close(tcp[1]);
+	close_pair();
+}
+
 TEST_CASE("connections");
 
 TEST(closing_with_unread_bytes_resets_and_then_breaks_the_pipe)
