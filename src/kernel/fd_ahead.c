@@ -76,20 +76,27 @@ int fd_ahead_look(int fd, const struct iovec *vectors, int count, struct fd_ahea
 	return 1;
 }
 
-int fd_ahead_look_far(int fd, const struct iovec *vectors, int count, struct fd_ahead *ahead)
+ssize_t fd_ahead_count_clear(int fd)
 {
-	bool descriptors = true;
+	bool descriptors = false;
 	int length = 0;
 
 	/* First the length: bytes that come between the two calls are not in it. */
 	if (ioctl(fd, FIONREAD, &length) < 0)
 		return -errno;
-	if (length > 0) {
-		ssize_t status = peek(fd, NULL, 0, &descriptors);
-		if (status < 0)
-			return (int)status;
-	}
-	if (descriptors)
+	ssize_t status = length > 0 ? peek(fd, NULL, 0, &descriptors) : 0;
+	if (status < 0)
+		return status;
+	return descriptors ? 0 : length;
+}
+
+int fd_ahead_look_far(int fd, const struct iovec *vectors, int count, struct fd_ahead *ahead)
+{
+	ssize_t length = fd_ahead_count_clear(fd);
+
+	if (length < 0)
+		return (int)length;
+	if (length == 0)
 		return fd_ahead_look(fd, vectors, count, ahead);
 	*ahead = (struct fd_ahead){.length = (size_t)length};
 	return 1;

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 /*
@@ -44,7 +45,11 @@ struct fd_ahead {
  */
 int fd_ahead_look(int fd, const struct iovec *vectors, int count, struct fd_ahead *ahead);
 
-/* The same, on a kernel with FD_AHEAD_FREE, in a socket that has many bytes: if there is no descriptor among them,
+/* The number of bytes in the socket, on a kernel with FD_AHEAD_FREE, if none of them has descriptors. Copies no byte.
+ * 0: there are none, or one may have descriptors. Negative: as above. */
+ssize_t fd_ahead_count_clear(int fd);
+
+/* As fd_ahead_look(), on a kernel with FD_AHEAD_FREE, in a socket that has many bytes: if there is no descriptor among them,
  * no byte is copied, and `ahead` may go further than the vectors. */
 int fd_ahead_look_far(int fd, const struct iovec *vectors, int count, struct fd_ahead *ahead);
 

@@ -107,6 +107,7 @@ void relay_pass_end(struct relay_end *end)
 	if (end->end_passed || to->transport == NULL)
 		return;
 	end->end_passed = true;
+	relay_splice_stop(end); /* what is in the pipe was sent before */
 	if (relay->callbacks->side_ended != NULL)
 		relay->callbacks->side_ended(relay, end->side, end->closed, relay->context);
 	if (relay->freed)

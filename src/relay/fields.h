@@ -46,6 +46,7 @@ struct relay_end {
 	bool resetting;              /* all is sent; the connection is aborted once the peer has it */
 	int queue;                   /* send_queue_length() at the last look, */
 	int64_t queue_since;         /* and since when */
+	size_t last_read;            /* the bytes of the last one */
 	struct relay_splice *splice; /* from here to the other end; NULL: the bytes are copied */
 	bool cannot_splice;          /* a sandbox denies it */
 	struct ferry_relay_flow flow;

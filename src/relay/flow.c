@@ -68,13 +68,14 @@ static void on_data(struct ferry_transport *transport, struct evbuffer *input, v
 
 	relay_splice_overtaken(from);
 	from->flow.bytes_received += length;
+	from->last_read = length;
 	if (from->muted)
 		evbuffer_drain(input, evbuffer_get_length(input));
 	else if (from->relay->filtered != NULL)
 		filter_bytes(from, input);
 	else
 		pass_bytes(from, input);
-	relay_splice_consider(from, length);
+	relay_splice_consider(from);
 	close_behind(from);
 }
 
@@ -101,6 +102,7 @@ static void on_fd(struct ferry_transport *transport, int fd, void *context)
 	int status = 0;
 	(void)transport;
 
+	relay_splice_overtaken(from);
 	from->flow.fds_received++;
 	if (relay->callbacks->filter_fd != NULL && !from->muted) {
 		relay->filtering = from;
@@ -134,6 +136,8 @@ static void resume_from(void *context)
 
 	if (relay_resume(from, RELAY_PAUSE_FULL) < 0)
 		relay_abort(from->relay, from->side, -ENOMEM);
+	else
+		relay_splice_consider(from); /* behind the read there was a queue */
 }
 
 /* The other end is gone; its connection_lost follows when all that it had sent is passed on. */

@@ -103,13 +103,23 @@ void relay_splice_overtaken(struct relay_end *from)
 
 static ssize_t splice_once(int from, int to, size_t length)
 {
+	ssize_t moved;
+
+	do {
+		moved = splice(from, NULL, to, NULL, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	} while (moved < 0 && errno == EINTR);
+	return moved < 0 ? -errno : moved;
+}
+
+/* There is no flag against SIGPIPE. */
+static ssize_t splice_to_socket(int from, int to, size_t length)
+{
 	struct sigpipe_guard guard;
 
 	sigpipe_block(&guard);
-	ssize_t moved = splice(from, NULL, to, NULL, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-	int result = moved < 0 ? -errno : 0;
-	sigpipe_restore(&guard, result == -EPIPE);
-	return moved < 0 ? result : moved;
+	ssize_t moved = splice_once(from, to, length);
+	sigpipe_restore(&guard, moved == -EPIPE);
+	return moved;
 }
 
 /* The error is the socket's, and not one of splice(2) itself. */
@@ -143,9 +153,7 @@ static bool push(struct relay_end *from)
 	struct relay_splice *splice = from->splice;
 
 	while (splice->filled > 0) {
-		ssize_t moved = splice_once(splice->pipe[0], socket_of(from->other), splice->filled);
-		if (moved == -EINTR)
-			continue;
+		ssize_t moved = splice_to_socket(splice->pipe[0], socket_of(from->other), splice->filled);
 		from->flow.pauses += moved == -EAGAIN;
 		if (moved == -EAGAIN && event_del(splice->readable) == 0 &&
 		    event_add(splice->writable, NULL) == 0)
@@ -166,11 +174,12 @@ static bool push(struct relay_end *from)
 static bool pull(struct relay_end *from)
 {
 	struct relay_splice *splice = from->splice;
-	ssize_t moved;
+	ssize_t moved = transport_count_bypassable(from->transport, PIPE_BYTES);
 
-	do {
-		moved = splice_once(socket_of(from), splice->pipe[1], PIPE_BYTES);
-	} while (moved == -EINTR);
+	if (moved > 0)
+		moved = splice_once(socket_of(from), splice->pipe[1], (size_t)moved);
+	else if (moved == 0)
+		moved = -EAGAIN; /* the transport reads descriptors, and the end, when the splice stops */
 	if (moved == -EAGAIN)
 		return false;
 	if (moved <= 0) { /* the transport finds the end by itself */
@@ -247,9 +256,10 @@ static bool is_wanted(const struct relay_end *from)
 	       !relay->freed && !relay->closing && !from->muted;
 }
 
-void relay_splice_consider(struct relay_end *from, size_t length)
+void relay_splice_consider(struct relay_end *from)
 {
-	if (length < START_BYTES || !is_wanted(from) || !transport_input_is_bypassable(from->transport))
+	if (from->last_read < START_BYTES || !is_wanted(from) ||
+	    !transport_input_is_bypassable(from->transport))
 		return;
 	struct bufferevent *bev = ferry_transport_get_bufferevent(from->transport);
 	struct event_base *base = bufferevent_get_base(bev);

@@ -5,21 +5,29 @@
 
 static bool is_unlimited(const struct ferry_transport *transport)
 {
-	return transport->out.stream.is_inet && transport->life == TRANSPORT_OPEN &&
-	       !transport->freed && !transport_is_connecting(transport) &&
-	       transport->rate_limit_group == NULL && transport->rearm.write_gate == NULL &&
+	return (transport->out.stream.is_inet || transport->out.stream.carries_fds) &&
+	       transport->life == TRANSPORT_OPEN && !transport->freed &&
+	       !transport_is_connecting(transport) && transport->rate_limit_group == NULL &&
+	       transport->rearm.write_gate == NULL &&
 	       rearm_get_timeout(&transport->rearm, EV_READ) == NULL &&
 	       rearm_get_timeout(&transport->rearm, EV_WRITE) == NULL &&
 	       bufferevent_get_token_bucket_cfg(transport->rearm.bev) == NULL;
+}
+
+/* Whether bytes can be told from bytes with descriptors without a copy. */
+static bool shows_descriptors(const struct ferry_transport *transport)
+{
+	return !transport->out.stream.carries_fds ||
+	       (transport->in.stream.exact && transport->in.stream.support == FD_AHEAD_FREE);
 }
 
 bool transport_input_is_bypassable(const struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
 
-	return is_unlimited(transport) && transport->in.half == IN_OPEN && !transport->in.paused &&
-	       transport->in.reader == NULL && transport->out.half != OUT_BROKEN &&
-	       (bufferevent_get_enabled(bev) & EV_READ) != 0 &&
+	return is_unlimited(transport) && shows_descriptors(transport) &&
+	       transport->in.half == IN_OPEN && !transport->in.paused && transport->in.reader == NULL &&
+	       transport->out.half != OUT_BROKEN && (bufferevent_get_enabled(bev) & EV_READ) != 0 &&
 	       evbuffer_get_length(bufferevent_get_input(bev)) == 0;
 }
 
@@ -28,7 +36,18 @@ bool transport_output_is_bypassable(const struct ferry_transport *transport)
 	return is_unlimited(transport) && transport->out.half == OUT_OPEN &&
 	       !transport->out.step.out_of_memory &&
 	       (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) != 0 &&
-	       outgoing_is_sent(&transport->out.stream);
+	       outgoing_is_sent(&transport->out.stream) && transport->out.stream.marks.count == 0;
+}
+
+ssize_t transport_count_bypassable(struct ferry_transport *transport, size_t max)
+{
+	struct incoming *stream = &transport->in.stream;
+
+	if (!transport->out.stream.carries_fds)
+		return (ssize_t)max;
+	incoming_set_exact(stream, stream->exact); /* the transport no longer knows where it reads on */
+	ssize_t length = fd_ahead_count_clear(bufferevent_getfd(transport->rearm.bev));
+	return length > (ssize_t)max ? (ssize_t)max : length;
 }
 
 void transport_count_bypassed(struct ferry_transport *from, struct ferry_transport *to,

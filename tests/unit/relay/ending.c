@@ -64,7 +64,7 @@ static uint64_t fill(int from)
 		idle = wire_send(peers[from], block, sizeof(block), NULL, 0) > 0 ? 0 : idle + 1;
 		pump_turns(2);
 	}
-	return relay_flow((enum ferry_relay_side)from).bytes_passed;
+	return relay_flow((enum ferry_relay_side)from).bytes_received;
 }
 
 static uint64_t read_to_end(int side, int *end)

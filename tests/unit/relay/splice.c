@@ -1,4 +1,4 @@
-/* Much data between two TCP peers goes past the transports, by splice(2). Nobody can see that in what arrives. */
+/* Much data between two peers goes past the transports, by splice(2). Nobody can see that in what arrives. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -108,29 +108,38 @@ static void pass_all(struct stream *stream, size_t total)
 	}
 }
 
-LOOP_TEST(much_data_is_spliced, 2)
+/* The kinds of the client and of the server by two bits. */
+static void open_relay_of_kinds(int kinds)
 {
-	struct stream stream = {.from = _i, .to = 1 - _i};
+	open_relay(kinds & 1 ? PAIR_UNIX : PAIR_TCP, kinds & 2 ? PAIR_UNIX : PAIR_TCP, &noting);
+}
 
-	open_relay(PAIR_TCP, PAIR_TCP, &noting);
+/* _i: bit 0: the side; bits 1 and 2: the kinds */
+LOOP_TEST(much_data_is_spliced, 8)
+{
+	int from = _i & 1;
+	struct stream stream = {.from = from, .to = 1 - from};
+
+	open_relay_of_kinds(_i >> 1);
 	pass_all(&stream, TOTAL);
-	struct ferry_relay_flow flow = relay_flow((enum ferry_relay_side)_i);
+	struct ferry_relay_flow flow = relay_flow((enum ferry_relay_side)from);
 	ck_assert_uint_eq(flow.bytes_received, TOTAL);
 	ck_assert_uint_eq(flow.bytes_passed, TOTAL);
 	ck_assert_uint_gt(flow.bytes_spliced, 0);
-	shutdown(peers[_i], SHUT_WR);
-	expect_end_of_file((enum ferry_relay_side)(1 - _i));
-	shutdown(peers[1 - _i], SHUT_WR);
+	shutdown(peers[from], SHUT_WR);
+	expect_end_of_file((enum ferry_relay_side)(1 - from));
+	shutdown(peers[1 - from], SHUT_WR);
 	pump_until_count(&relay_notes.ended, 1);
 	ck_assert_int_eq(relay_notes.reason, 0);
 	close_relay();
 }
 
-TEST(both_ways_are_spliced_at_once)
+/* _i: the kinds */
+LOOP_TEST(both_ways_are_spliced_at_once, 4)
 {
 	struct stream there = {.from = 0, .to = 1}, back = {.from = 1, .to = 0};
 
-	open_relay(PAIR_TCP, PAIR_TCP, &noting);
+	open_relay_of_kinds(_i);
 	while (there.arrived < TOTAL || back.arrived < TOTAL) {
 		send_some(&there, TOTAL);
 		send_some(&back, TOTAL);
@@ -143,11 +152,12 @@ TEST(both_ways_are_spliced_at_once)
 	close_relay();
 }
 
-TEST(a_stream_that_becomes_thin_has_no_pipe)
+/* _i: the kinds */
+LOOP_TEST(a_stream_that_becomes_thin_has_no_pipe, 4)
 {
 	struct stream stream = {.from = 0, .to = 1};
 
-	open_relay(PAIR_TCP, PAIR_TCP, &noting);
+	open_relay_of_kinds(_i);
 	int fds = count_open_fds();
 	for (int i = 1; i <= 3; i++) {
 		pass_all(&stream, (size_t)i * TOTAL);
@@ -178,11 +188,12 @@ static size_t fill(struct stream *stream)
 	return stream->sent;
 }
 
-TEST(a_reader_that_stands_still_stops_the_splice)
+/* _i: the kinds */
+LOOP_TEST(a_reader_that_stands_still_stops_the_splice, 4)
 {
 	struct stream stream = {.from = 0, .to = 1};
 
-	open_relay(PAIR_TCP, PAIR_TCP, &noting);
+	open_relay_of_kinds(_i);
 	size_t total = fill(&stream);
 	ck_assert_uint_gt(relay_flow(FERRY_RELAY_CLIENT).bytes_spliced, 0);
 	unsigned int before = splices;
@@ -277,11 +288,12 @@ LOOP_TEST(the_owner_ends_the_relay_while_the_pipe_is_full, 3)
 }
 
 /* The owner pauses and resumes the transport, which then reads beside the splice. */
-TEST(a_read_of_the_transport_does_not_overtake_the_pipe)
+/* _i: the kinds */
+LOOP_TEST(a_read_of_the_transport_does_not_overtake_the_pipe, 4)
 {
 	struct stream stream = {.from = 0, .to = 1};
 
-	open_relay(PAIR_TCP, PAIR_TCP, &noting);
+	open_relay_of_kinds(_i);
 	struct ferry_transport *client = ferry_relay_get_transport(relay, FERRY_RELAY_CLIENT);
 	for (int i = 0; stream.arrived < TOTAL; i++) {
 		send_some(&stream, TOTAL);
@@ -298,16 +310,51 @@ TEST(a_read_of_the_transport_does_not_overtake_the_pipe)
 	close_relay();
 }
 
+/* Sends until bytes wait in the pipe, and all others have left. */
+static void fill_pipe(struct stream *stream)
+{
+	struct ferry_relay_flow flow;
+
+	do {
+		send_some(stream, (size_t)1 << 30);
+		pump_turns(3);
+		flow = relay_flow((enum ferry_relay_side)stream->from);
+	} while (flow.bytes_passed == flow.bytes_received);
+	ck_assert_uint_eq(flow.bytes_received, stream->sent);
+	ck_assert_uint_gt(flow.bytes_spliced, 0);
+}
+
+/* The end is noticed while the transport does not read, because both halves have ended. _i: the kinds */
+LOOP_TEST(the_last_half_close_does_not_overtake_the_pipe, 4)
+{
+	struct stream stream = {.from = 0, .to = 1};
+	ssize_t length;
+
+	open_relay_of_kinds(_i);
+	shutdown(peers[1], SHUT_WR);
+	expect_end_of_file(FERRY_RELAY_CLIENT);
+	fill_pipe(&stream);
+	shutdown(peers[0], SHUT_WR);
+	pump_until_count(&relay_notes.half_ends[0], 1);
+	while ((length = take_some(&stream)) > 0 || length == -EAGAIN)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	ck_assert_int_eq(length, 0);
+	ck_assert_uint_eq(stream.arrived, stream.sent);
+	pump_until_count(&relay_notes.ended, 1);
+	ck_assert_int_eq(relay_notes.reason, 0);
+	close_relay();
+}
+
 /* ---- without splice(2) ---- */
 
 static const int denials[] = {EPERM, ENOSYS, EINVAL, EIO};
 
-LOOP_TEST(bytes_are_copied_where_splice_is_denied, COUNT(denials))
+LOOP_TEST(bytes_are_copied_where_splice_is_denied, 4 * COUNT(denials))
 {
 	struct stream stream = {.from = 0, .to = 1};
 
-	splice_error = denials[_i];
-	open_relay(PAIR_TCP, PAIR_TCP, &noting);
+	splice_error = denials[_i % (int)COUNT(denials)];
+	open_relay_of_kinds(_i / (int)COUNT(denials));
 	pass_all(&stream, TOTAL);
 	ck_assert_uint_gt(splices, 0);
 	ck_assert_uint_eq(relay_flow(FERRY_RELAY_CLIENT).bytes_spliced, 0);
@@ -327,23 +374,25 @@ TEST(bytes_are_copied_if_there_is_no_slot_for_a_pipe)
 
 static const unsigned int failing[] = {2, 3, 7};
 
-LOOP_TEST(a_splice_that_fails_loses_nothing, COUNT(failing))
+/* _i: the kinds */
+LOOP_TEST(a_splice_that_fails_loses_nothing, 4 * COUNT(failing))
 {
 	struct stream stream = {.from = 0, .to = 1};
 
-	fails_each = failing[_i];
-	open_relay(PAIR_TCP, PAIR_TCP, &noting);
+	fails_each = failing[_i % (int)COUNT(failing)];
+	open_relay_of_kinds(_i / (int)COUNT(failing));
 	pass_all(&stream, TOTAL);
 	ck_assert_uint_eq(relay_flow(FERRY_RELAY_CLIENT).bytes_passed, TOTAL);
 	close_relay();
 }
 
-TEST(parts_are_spliced_as_they_come)
+/* _i: the kinds */
+LOOP_TEST(parts_are_spliced_as_they_come, 4)
 {
 	struct stream stream = {.from = 0, .to = 1};
 
 	splice_max = 50000;
-	open_relay(PAIR_TCP, PAIR_TCP, &noting);
+	open_relay_of_kinds(_i);
 	pass_all(&stream, TOTAL);
 	ck_assert_uint_gt(relay_flow(FERRY_RELAY_CLIENT).bytes_spliced, 0);
 	close_relay();
@@ -359,23 +408,154 @@ static int pass(struct ferry_relay *which, enum ferry_relay_side from, struct ev
 static const struct ferry_relay_callbacks filtering = {.filter_bytes = pass,
                                                        .relay_ended = note_relay_ended};
 
-/* _i: a unix client, a unix server, a filter, a rate limit, a timeout */
-LOOP_TEST(only_free_tcp_is_spliced, 5)
+/* _i: a filter, a rate limit, a timeout; bit 2 and 3: the kinds */
+LOOP_TEST(only_free_sockets_are_spliced, 12)
 {
 	struct stream stream = {.from = 0, .to = 1};
+	int reason = _i % 3;
 	struct ev_token_bucket_cfg *limit =
 	    ev_token_bucket_cfg_new(1 << 28, 1 << 28, 1 << 28, 1 << 28, NULL);
 
-	open_relay(_i == 0 ? PAIR_UNIX : PAIR_TCP, _i == 1 ? PAIR_UNIX : PAIR_TCP,
-	           _i == 2 ? &filtering : &noting);
+	open_relay(_i / 3 & 1 ? PAIR_UNIX : PAIR_TCP, _i / 3 & 2 ? PAIR_UNIX : PAIR_TCP,
+	           reason == 0 ? &filtering : &noting);
 	struct bufferevent *bev =
 	    ferry_transport_get_bufferevent(ferry_relay_get_transport(relay, FERRY_RELAY_SERVER));
-	if (_i == 3)
+	if (reason == 1)
 		bufferevent_set_rate_limit(bev, limit);
-	if (_i == 4)
+	if (reason == 2)
 		bufferevent_set_timeouts(bev, NULL, &(struct timeval){100, 0});
 	pass_all(&stream, TOTAL);
 	ck_assert_uint_eq(relay_flow(FERRY_RELAY_CLIENT).bytes_spliced, 0);
 	close_relay();
 	ev_token_bucket_cfg_free(limit);
+}
+
+/* ---- descriptors among spliced bytes ---- */
+
+/* Sends the next byte with descriptors; the number inside is its position. False: the socket is full. */
+static bool send_fds(struct stream *stream, size_t count)
+{
+	int fd = make_marked_fd((uint32_t)stream->sent), fds[WIRE_MAX_FDS];
+	unsigned char byte = support_byte(stream->sent);
+
+	for (size_t i = 0; i < count; i++)
+		fds[i] = fd;
+	ssize_t sent = wire_send(peers[stream->from], &byte, 1, fds, count);
+	close(fd);
+	stream->sent += sent > 0;
+	return sent > 0;
+}
+
+/* Reads up to the byte at `position`, if it was sent, or the rest: neither brings a descriptor. */
+static void take_plain(struct stream *stream, size_t position)
+{
+	unsigned char block[BLOCK];
+	struct wire_read read;
+	size_t left = position - stream->arrived;
+
+	wire_receive(peers[stream->to], block, left < sizeof(block) ? left : sizeof(block), &read);
+	ck_assert_uint_eq(read.fd_count, 0);
+	for (ssize_t i = 0; i < read.bytes; i++)
+		if (block[i] != support_byte(stream->arrived + (size_t)i))
+			ck_abort_msg("byte %zu is wrong", stream->arrived + (size_t)i);
+	stream->arrived += read.bytes > 0 ? (size_t)read.bytes : 0;
+}
+
+static void take_fds(struct stream *stream, size_t count)
+{
+	unsigned char byte;
+	struct wire_read read;
+
+	do {
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		wire_receive(peers[stream->to], &byte, 1, &read);
+	} while (read.bytes == -EAGAIN);
+	ck_assert_int_eq(read.bytes, 1);
+	ck_assert_uint_eq(byte, support_byte(stream->arrived));
+	ck_assert_uint_eq(read.fd_count, count);
+	ck_assert_uint_eq(marked_number(read.fds[0]), stream->arrived);
+	wire_close_fds(&read);
+	stream->arrived++;
+}
+
+static size_t random_step(void)
+{
+	return 1 + support_random_below(8 * BLOCK);
+}
+
+/* _i: the number of descriptors in a message */
+LOOP_TEST(descriptors_keep_their_byte_among_spliced_ones, 4)
+{
+	static const size_t counts[] = {1, 2, 64, 253};
+	struct stream stream = {.from = 0, .to = 1};
+
+	open_relay(PAIR_UNIX, PAIR_UNIX, &noting);
+	for (int message = 0; message < 60; message++) {
+		size_t position = stream.sent + random_step();
+		while (stream.arrived < position) {
+			send_some(&stream, position);
+			if (stream.sent < position || support_random_below(2) == 0)
+				event_base_loop(base, EVLOOP_NONBLOCK);
+			if (stream.sent < position || support_random_below(2) == 0)
+				take_plain(&stream, position);
+			if (stream.sent == position && send_fds(&stream, counts[_i]))
+				break;
+		}
+		if (stream.sent == position) /* the bytes have all arrived before */
+			ck_assert(send_fds(&stream, counts[_i]));
+		while (stream.arrived < position) {
+			event_base_loop(base, EVLOOP_NONBLOCK);
+			take_plain(&stream, position);
+		}
+		take_fds(&stream, counts[_i]);
+	}
+	struct ferry_relay_flow flow = relay_flow(FERRY_RELAY_CLIENT);
+	ck_assert_uint_gt(flow.bytes_spliced, 0);
+	ck_assert_uint_eq(flow.fds_passed, 60 * counts[_i]);
+	close_relay();
+}
+
+/* The owner sends a descriptor of its own beside the spliced stream: the next byte takes it, spliced or not. */
+TEST(a_descriptor_of_the_owner_leaves_with_the_next_byte)
+{
+	struct stream stream = {.from = 0, .to = 1};
+	static unsigned char block[BLOCK];
+	struct wire_read read;
+
+	open_relay(PAIR_UNIX, PAIR_UNIX, &noting);
+	pass_all(&stream, TOTAL);
+	ck_assert_uint_gt(relay_flow(FERRY_RELAY_CLIENT).bytes_spliced, 0);
+	int fd = make_marked_fd(77);
+	ck_assert_int_eq(ferry_transport_send_fd(ferry_relay_get_transport(relay, FERRY_RELAY_SERVER),
+	                                         fd, FERRY_FD_TAKE),
+	                 0);
+	send_some(&stream, TOTAL + BLOCK);
+	do {
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		wire_receive(peers[1], block, sizeof(block), &read);
+	} while (read.bytes == -EAGAIN);
+	ck_assert_uint_eq(block[0], support_byte(TOTAL));
+	ck_assert_uint_eq(read.fd_count, 1);
+	ck_assert_uint_eq(marked_number(read.fds[0]), 77);
+	wire_close_fds(&read);
+	close_relay();
+}
+
+/* The client closes behind much data, with nobody that reads: everything arrives, and then the end. */
+TEST(a_close_passes_behind_a_full_pipe)
+{
+	struct stream stream = {.from = 0, .to = 1};
+	ssize_t length;
+
+	open_relay(PAIR_UNIX, PAIR_UNIX, &noting);
+	size_t total = fill(&stream);
+	ck_assert_uint_gt(relay_flow(FERRY_RELAY_CLIENT).bytes_spliced, 0);
+	close_peer(FERRY_RELAY_CLIENT);
+	while ((length = take_some(&stream)) > 0 || length == -EAGAIN)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	ck_assert_int_eq(length, 0);
+	ck_assert_uint_eq(stream.arrived, total);
+	expect_hang_up(FERRY_RELAY_SERVER);
+	expect_relay_end(FERRY_RELAY_CLIENT, 0);
+	close_relay();
 }
