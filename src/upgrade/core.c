@@ -54,6 +54,14 @@ int upgrade_init_turn(struct ferry_upgrade *upgrade)
 	return upgrade->turn != NULL ? 0 : -ENOMEM;
 }
 
+void upgrade_run_later(struct ferry_upgrade *upgrade,
+                       void (*function)(struct ferry_upgrade *upgrade), const struct timeval *delay)
+{
+	upgrade->in_turn = function;
+	if (event_add(upgrade->turn, delay) < 0)
+		event_active(upgrade->turn, EV_TIMEOUT, 0);
+}
+
 void upgrade_run_in_turn(struct ferry_upgrade *upgrade,
                          void (*function)(struct ferry_upgrade *upgrade))
 {

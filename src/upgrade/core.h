@@ -58,6 +58,8 @@ struct ferry_upgrade {
 	/* STARTING to SERVING */
 	char *path;               /* of the predecessor; NULL: none, or it has started this process */
 	bool inherited;           /* the descriptors of inheritance.h are there */
+	pid_t parent;             /* the predecessor then */
+	int64_t give_up_at;       /* its death is waited for until then */
 	bool had_predecessor;     /* the set is its set */
 	void *state;              /* the predecessor's */
 	size_t state_length;      /* without the generation */
@@ -97,6 +99,11 @@ bool upgrade_is_owner(const struct ferry_upgrade *upgrade);
 int upgrade_init_turn(struct ferry_upgrade *upgrade);
 void upgrade_run_in_turn(struct ferry_upgrade *upgrade,
                          void (*function)(struct ferry_upgrade *upgrade));
+
+/* After a time; at once without memory for the timer. */
+void upgrade_run_later(struct ferry_upgrade *upgrade,
+                       void (*function)(struct ferry_upgrade *upgrade),
+                       const struct timeval *delay);
 
 /* Releases the memory of an object whose parts are freed. */
 void upgrade_release(struct ferry_upgrade *upgrade);

@@ -10,6 +10,8 @@
 #include <event2/event.h>
 
 #include "endpoint/address.h"
+#include "kernel/clock.h"
+#include "kernel/socket.h"
 #include "takeover/socket_set.h"
 #include "upgrade/inheritance.h"
 #include "util/little_endian.h"
@@ -152,21 +154,48 @@ static void on_received(struct ferry_socket_set *set, void *state, size_t length
 }
 
 /* A predecessor that goes on, but has ended the channel before it could greet, still listens at its path. */
-static bool is_dead(const struct ferry_upgrade *upgrade)
+static bool listens(const struct ferry_upgrade *upgrade)
 {
 	struct address address;
 
-	if (upgrade->path == NULL)
-		return true;
 	int status = address_open(&address, upgrade->path);
 	if (status != 0)
-		return status == -ENOENT;
+		return status != -ENOENT;
 	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	status = fd < 0 ? -errno : address_connect(&address, fd);
 	if (fd >= 0)
 		close(fd);
 	address_close(&address);
-	return status == -ECONNREFUSED || status == -ENOENT;
+	return status != -ECONNREFUSED && status != -ENOENT;
+}
+
+/* The kernel gives a process another parent when it has closed all descriptors of the one that dies. */
+static void start_when_parent_is_dead(struct ferry_upgrade *upgrade)
+{
+	static const struct timeval interval = {.tv_usec = 10000};
+
+	if (getppid() != upgrade->parent) {
+		leave_capture(upgrade); /* nobody reads the pipe */
+		start(upgrade);
+	} else if (clock_now() >= upgrade->give_up_at) {
+		reject(upgrade, -ECONNRESET);
+	} else {
+		upgrade_run_later(upgrade, start_when_parent_is_dead, &interval);
+	}
+}
+
+/* The channel has ended before the sockets came. A process that dies may have its sockets for a while, and one that has
+ * withdrawn keeps them. False: it listens. */
+static bool start_without_predecessor(struct ferry_upgrade *upgrade)
+{
+	if (!upgrade->inherited && listens(upgrade))
+		return false;
+	log_line(FERRY_LOG_WARNING,
+	         "the old process has closed the channel before it has given its sockets");
+	upgrade->give_up_at = clock_now() + clock_from_timeval(&upgrade->options.timeout);
+	/* Until this callback returns the takeover has copies of sockets, which would seem to be another process's. */
+	upgrade_run_in_turn(upgrade, upgrade->inherited ? start_when_parent_is_dead : start);
+	return true;
 }
 
 static void on_ended(int status, void *context)
@@ -177,14 +206,7 @@ static void on_ended(int status, void *context)
 	upgrade_enter(upgrade);
 	if (status == 0) {
 		serve(upgrade);
-	} else if (lost && upgrade->phase == UPGRADE_STARTING && is_dead(upgrade)) {
-		log_line(FERRY_LOG_WARNING, "the old process has died before it has given its sockets");
-		/* Nobody reads the pipe; and until this callback returns the takeover has copies of sockets, which would seem
-		 * to be another process's. */
-		if (upgrade->inherited)
-			leave_capture(upgrade);
-		upgrade_run_in_turn(upgrade, start);
-	} else {
+	} else if (!lost || upgrade->phase != UPGRADE_STARTING || !start_without_predecessor(upgrade)) {
 		reject(upgrade, status);
 	}
 	upgrade_leave(upgrade);
@@ -199,6 +221,9 @@ static int ask_predecessor(struct ferry_upgrade *upgrade)
 	if (!upgrade->inherited)
 		return predecessor_connect(&upgrade->predecessor, upgrade->base, upgrade->path, timeout,
 		                           &callbacks, upgrade);
+	struct ucred peer;
+	if (socket_get_peer(INHERITANCE_CHANNEL, &peer) == 0)
+		upgrade->parent = peer.pid;
 	return predecessor_inherit(&upgrade->predecessor, upgrade->base, INHERITANCE_CHANNEL, timeout,
 	                           &callbacks, upgrade);
 }
