@@ -209,6 +209,22 @@ def takeovers():
     write("takeover", "another_number", b"\x09" + hello + say(2) + say(3, 3) + two_turns)
     write("takeover", "another_cookie", b"\x09" + hello + say(2, 2) + b"\0\1" + say(3) + two_turns)
     write("takeover", "another_inode", b"\x09" + hello + say(2, 3) + b"\x10\1" + say(3) + released + two_turns)
+    state = lambda text: say(0, 1) + bytes([len(text)]) + text
+    ended = say(2) + say(3) + two_turns + act(1) + two_turns + released + two_turns
+    write("takeover", "state", b"\x01" + hello + state(b"generation") + ended)
+    write("takeover", "state_behind_a_socket", b"\x0b" + hello + say(2) + state(b"late") + say(3, 0) + two_turns)
+    write("takeover", "state_empty", b"\x09" + hello + state(b"") + ended)
+    write("takeover", "state_twice", b"\x09" + hello + state(b"one") + state(b"two") + ended)
+    write("takeover", "state_first", b"\x09" + state(b"early") + hello + ended)
+    write("takeover", "state_after_the_end", b"\x01" + hello + say(2) + say(3) + state(b"late") + two_turns)
+    write("takeover", "state_longest", b"\x09" + hello + state(bytes(range(127))) + ended)
+    write("takeover", "state_in_pieces", b"\x09" + hello + message(39, b"abcdef", first=20) + ended)
+    write("takeover", "state_with_a_descriptor", b"\x09" + hello + message(39, b"abc", 1) + ended)
+    write("takeover", "state_huge", b"\x09" + hello + raw(header(39, 1024 * 1024)) + END + two_turns)
+    write("takeover", "state_to_the_old_process", b"\x10" + hello + state(b"wrong") + say(1) + two_turns)
+    for flags in (0x20, 0x22, 0x30, 0x36):
+        write("takeover", "state_served_%d" % flags, bytes([flags]) + hello + say(1) + two_turns + accepting +
+              two_turns + END)
     write("takeover", "no_common_version", b"\0" + message(32, struct.pack("<HHI", 2, 3, 0)) + two_turns)
 
 

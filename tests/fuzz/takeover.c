@@ -13,10 +13,21 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
+
 #include "ferry/takeover.h"
+#include "takeover/takeover.h"
 #include "takeover/wire.h"
 
-enum { NEW = 1, FREES = 2, FREES_SET = 4, ACCEPTS = 8, WITH_FILE = 16, PAYLOAD_MAX = 128 };
+enum {
+	NEW = 1,
+	FREES = 2,
+	FREES_SET = 4,
+	ACCEPTS = 8,
+	WITH_FILE = 16,
+	WITH_STATE = 32,
+	PAYLOAD_MAX = 128
+};
 
 static const char directory_template[] = "/tmp/ferry-fuzz-XXXXXX";
 static char directory[sizeof(directory_template)];
@@ -32,6 +43,10 @@ static struct {
 	bool accepts;  /* the new process has sent ACCEPTING */
 	/* LISTENERs sent to the new process; and those of them that describe their socket correctly. */
 	unsigned int sent, listeners;
+	/* The STATE that was sent to the new process before END. A raw message may be another one. */
+	unsigned char state[PAYLOAD_MAX];
+	size_t state_length;
+	bool sent_state, sent_end, sent_raw;
 } all;
 
 /* ---- the callbacks ---- */
@@ -42,6 +57,19 @@ static void free_takeover(void)
 	all.takeover = NULL;
 }
 
+/* The new process has all of the STATE, or none. */
+static void check_state(struct ferry_takeover *takeover)
+{
+	size_t length;
+	void *state = takeover_steal_state(takeover, &length);
+
+	if (!all.sent_raw) {
+		FUZZ_CHECK(length == all.state_length);
+		FUZZ_CHECK(length == 0 || memcmp(state, all.state, length) == 0);
+	}
+	free(state);
+}
+
 static void on_received(struct ferry_takeover *takeover, struct ferry_socket_set *set,
                         void *context)
 {
@@ -49,6 +77,7 @@ static void on_received(struct ferry_takeover *takeover, struct ferry_socket_set
 	FUZZ_CHECK(takeover == all.takeover && all.received++ == 0 && all.ended == 0);
 	FUZZ_CHECK(set != NULL && ferry_socket_set_count(set) <= all.listeners);
 	all.set = set;
+	check_state(takeover);
 	for (size_t i = 0; i < ferry_socket_set_count(set); i++)
 		FUZZ_CHECK(fcntl(ferry_socket_set_get_fd(set, i), F_GETFD) == FD_CLOEXEC);
 	if ((all.flags & ACCEPTS) != 0) {
@@ -155,6 +184,21 @@ static void send_listener(int socket, unsigned int how, struct fuzz_input *input
 	close(fds[1]);
 }
 
+static void send_state(int socket, struct fuzz_input *input)
+{
+	unsigned char payload[PAYLOAD_MAX];
+	const size_t length = fuzz_byte(input) % sizeof(payload);
+
+	for (size_t i = 0; i < length; i++)
+		payload[i] = fuzz_byte(input);
+	if (fuzz_send_message(socket, TAKEOVER_WIRE_STATE, payload, length, 0, NULL, 0) &&
+	    !all.sent_state && !all.sent_end) {
+		all.sent_state = true;
+		all.state_length = length;
+		memcpy(all.state, payload, length);
+	}
+}
+
 static void send_number(int socket, enum takeover_wire_type type, int32_t number)
 {
 	unsigned char payload[TAKEOVER_WIRE_NUMBER_SIZE];
@@ -167,7 +211,10 @@ static void say(int socket, unsigned int how, struct fuzz_input *input)
 {
 	switch (how % 8) {
 	case 0:
-		send_hello(socket);
+		if (how >> 3 == 0)
+			send_hello(socket);
+		else
+			send_state(socket, input);
 		break;
 	case 1:
 		send_request(socket, how >> 3);
@@ -176,6 +223,7 @@ static void say(int socket, unsigned int how, struct fuzz_input *input)
 		send_listener(socket, how >> 3, input);
 		break;
 	case 3:
+		all.sent_end = true;
 		send_number(socket, TAKEOVER_WIRE_END, (int32_t)all.sent + (how >> 3 == 3));
 		break;
 	case 4:
@@ -209,6 +257,7 @@ static void step(int socket, struct fuzz_input *input)
 {
 	unsigned int step = fuzz_byte(input);
 
+	all.sent_raw |= (step & 7) < 2;
 	if (fuzz_peer_step(socket, step, input))
 		return;
 	if ((step & 7) == 7)
@@ -218,6 +267,15 @@ static void step(int socket, struct fuzz_input *input)
 }
 
 /* ---- this process ---- */
+
+static void on_state_requested(struct ferry_takeover *takeover, struct evbuffer *state,
+                               void *context)
+{
+	(void)context;
+	FUZZ_CHECK(takeover == all.takeover && evbuffer_add(state, "state", 5) == 0);
+	if ((all.flags & FREES) != 0)
+		free_takeover();
+}
 
 static void begin(int socket)
 {
@@ -233,6 +291,8 @@ static void begin(int socket)
 		FUZZ_CHECK(ferry_socket_set_own_path(all.set, "a") == 0);
 	FUZZ_CHECK(ferry_takeover_serve(&all.takeover, all.set, fuzz_transport(socket), &callbacks,
 	                                NULL) == 0);
+	if ((all.flags & WITH_STATE) != 0)
+		takeover_set_state_cb(all.takeover, on_state_requested);
 }
 
 /* A new process that has its set and has not committed waits for its owner. */
