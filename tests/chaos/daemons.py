@@ -119,9 +119,11 @@ class Daemons:
             processes.Process(pid).send(signal.SIGHUP)
 
         def replaced():
-            self.tend()
             workers = self.worker_pids()
-            return len(workers) == WORKERS and not old & set(workers)
+            if len(workers) == WORKERS and not old & set(workers):
+                return True
+            self.tend()  # which may kill one
+            return False
         processes.wait_until(replaced, "the old workers have ended, and new ones serve")
 
     def upgrade(self):
