@@ -1,11 +1,14 @@
 /* The cost of a relay between two processes, beside a direct connection of the two: round trips of 64 bytes, of a
- * descriptor, and bytes in bulk. Both ways are measured in turn, in the same run. */
+ * descriptor, and bytes in bulk. The floor is a relay of bare system calls, which does no more than epoll_wait, recvmsg
+ * and sendmsg: it does not find the byte of a descriptor, and does not watch how connections end. All ways are measured
+ * in turn, in the same run. */
 
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -21,7 +24,7 @@ enum { ROUNDS = 9, PIECE = 256 * 1024, SMALL = 64 };
 
 static size_t bulk_bytes;
 static unsigned int round_trips;
-static uint64_t relay_cpu; /* nanoseconds of the last relay */
+static uint64_t relay_cpu; /* nanoseconds of the last relay, or bare one */
 
 static void make_blocking(int fd)
 {
@@ -51,19 +54,99 @@ static void run_relay(int client, int server)
 	event_base_free(base);
 }
 
-/* ---- the two ways ---- */
+/* ---- the floor ---- */
+
+/* Sends the whole message; its descriptors leave with the first part. */
+static void pass_on(int to, struct msghdr *message, size_t length)
+{
+	while (length > 0) {
+		message->msg_iov->iov_len = length;
+		ssize_t sent = sendmsg(to, message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (sent < 0) {
+			bench_poll(to, POLLOUT);
+			continue;
+		}
+		message->msg_controllen = 0;
+		message->msg_iov->iov_base = (char *)message->msg_iov->iov_base + sent;
+		length -= (size_t)sent;
+	}
+}
+
+/* Closes what was received. */
+static void close_fds(struct msghdr *message)
+{
+	int fd;
+
+	if (message->msg_controllen == 0)
+		return;
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(message)), sizeof(fd));
+	close(fd);
+}
+
+/* False: the end of file. */
+static bool relay_bare(int from, int to)
+{
+	static char bytes[PIECE];
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} room;
+	struct iovec vector = {bytes, sizeof(bytes)};
+	struct msghdr message = {
+	    .msg_iov = &vector,
+	    .msg_iovlen = 1,
+	    .msg_control = room.bytes,
+	    .msg_controllen = sizeof(room.bytes),
+	};
+
+	ssize_t length = recvmsg(from, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (length <= 0)
+		return false;
+	size_t control = message.msg_controllen;
+	pass_on(to, &message, (size_t)length);
+	message.msg_controllen = control;
+	close_fds(&message);
+	return true;
+}
+
+static void run_bare_relay(int client, int server)
+{
+	int queue = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event event = {.events = EPOLLIN};
+
+	bench_need(queue >= 0, "epoll_create1");
+	for (int i = 0; i < 2; i++) {
+		event.data.fd = i == 0 ? client : server;
+		bench_need(epoll_ctl(queue, EPOLL_CTL_ADD, event.data.fd, &event) == 0, "epoll_ctl");
+	}
+	for (int open = 2; open > 0;) {
+		bench_need(epoll_wait(queue, &event, 1, -1) == 1, "epoll_wait");
+		int from = event.data.fd, to = from == client ? server : client;
+		if (relay_bare(from, to))
+			continue;
+		shutdown(to, SHUT_WR);
+		bench_need(epoll_ctl(queue, EPOLL_CTL_DEL, from, NULL) == 0, "epoll_ctl");
+		open--;
+	}
+}
+
+/* ---- the ways ---- */
+
+enum way_kind { DIRECT, BARE, RELAY, WAYS };
+
+static const char *const way_names[WAYS] = {"direct", "bare", "relay"};
 
 struct way {
 	int client, server;
 	pid_t relay; /* or 0 */
 };
 
-static struct way open_way(enum bench_kind kind, bool relayed)
+static struct way open_way(enum bench_kind kind, enum way_kind way)
 {
 	int near[2], far[2];
 
 	bench_pair(kind, near);
-	if (!relayed)
+	if (way == DIRECT)
 		return (struct way){near[0], near[1], 0};
 	bench_pair(kind, far);
 	pid_t child = fork();
@@ -71,7 +154,10 @@ static struct way open_way(enum bench_kind kind, bool relayed)
 	if (child == 0) {
 		close(near[0]);
 		close(far[1]);
-		run_relay(near[1], far[0]);
+		if (way == BARE)
+			run_bare_relay(near[1], far[0]);
+		else
+			run_relay(near[1], far[0]);
 		_exit(0);
 	}
 	close(near[1]);
@@ -184,9 +270,9 @@ static void send_small(int fd, const int *given)
 
 /* Each returns nanoseconds, for a round trip or in all. */
 
-static double time_round_trips(enum bench_kind kind, bool relayed, bool with_fds)
+static double time_round_trips(enum bench_kind kind, enum way_kind which, bool with_fds)
 {
-	struct way way = open_way(kind, relayed);
+	struct way way = open_way(kind, which);
 	pid_t server = serve(&way, with_fds ? echo_fds : echo);
 	int received;
 
@@ -204,10 +290,10 @@ static double time_round_trips(enum bench_kind kind, bool relayed, bool with_fds
 	return each;
 }
 
-static double time_bulk(enum bench_kind kind, bool relayed)
+static double time_bulk(enum bench_kind kind, enum way_kind which)
 {
 	static char bytes[PIECE];
-	struct way way = open_way(kind, relayed);
+	struct way way = open_way(kind, which);
 	pid_t server = serve(&way, discard);
 	char answer;
 
@@ -237,39 +323,57 @@ static double median(double *values)
 	return values[ROUNDS / 2];
 }
 
-static void print(const char *subject, const char *unit, enum bench_kind kind, double direct,
-                  double relayed)
+static void print(enum bench_kind kind, const char *subject, enum way_kind way, const char *unit,
+                  double value)
 {
 	char name[100];
 
-	snprintf(name, sizeof(name), "%s_%s_direct_%s", bench_kind_names[kind], subject, unit);
-	bench_print(name, direct);
-	snprintf(name, sizeof(name), "%s_%s_relay_%s", bench_kind_names[kind], subject, unit);
-	bench_print(name, relayed);
-	snprintf(name, sizeof(name), "%s_%s_ratio", bench_kind_names[kind], subject);
-	bench_print(name, relayed / direct);
+	snprintf(name, sizeof(name), "%s_%s_%s_%s", bench_kind_names[kind], subject, way_names[way],
+	         unit);
+	bench_print(name, value);
+}
+
+/* The medians of all ways, and what they are of the direct one. */
+static void print_all(enum bench_kind kind, const char *subject, const char *unit,
+                      double values[WAYS][ROUNDS])
+{
+	double medians[WAYS];
+
+	for (int way = 0; way < WAYS; way++) {
+		medians[way] = median(values[way]);
+		print(kind, subject, (enum way_kind)way, unit, medians[way]);
+	}
+	for (int way = BARE; way < WAYS; way++)
+		print(kind, subject, (enum way_kind)way, "ratio", medians[way] / medians[DIRECT]);
 }
 
 static void measure_round_trips(enum bench_kind kind, bool with_fds)
 {
-	double times[2][ROUNDS];
+	double times[WAYS][ROUNDS], cpu[WAYS][ROUNDS];
+	const char *subject = with_fds ? "fd_round_trip" : "round_trip";
 
-	for (int i = 0; i < 2 * ROUNDS; i++)
-		times[i % 2][i / 2] = time_round_trips(kind, i % 2, with_fds) / 1000;
-	print(with_fds ? "fd_round_trip" : "round_trip", "us", kind, median(times[0]),
-	      median(times[1]));
+	for (int i = 0; i < WAYS * ROUNDS; i++) {
+		times[i % WAYS][i / WAYS] =
+		    time_round_trips(kind, (enum way_kind)(i % WAYS), with_fds) / 1000;
+		cpu[i % WAYS][i / WAYS] = (double)relay_cpu / 1e3 / round_trips;
+	}
+	print_all(kind, subject, "us", times);
+	for (int way = BARE; way < WAYS; way++)
+		print(kind, subject, (enum way_kind)way, "cpu_us", median(cpu[way]));
 }
 
 static void measure_bulk(enum bench_kind kind)
 {
-	double rates[2][ROUNDS];
-	char name[100];
+	double rates[WAYS][ROUNDS], cpu[WAYS][ROUNDS];
 
-	for (int i = 0; i < 2 * ROUNDS; i++)
-		rates[i % 2][i / 2] = (double)bulk_bytes / time_bulk(kind, i % 2) * 1000;
-	print("bulk", "MB_per_s", kind, median(rates[0]), median(rates[1]));
-	snprintf(name, sizeof(name), "%s_bulk_relay_cpu_ms_per_GiB", bench_kind_names[kind]);
-	bench_print(name, (double)relay_cpu / 1e6 / ((double)bulk_bytes / (1 << 30)));
+	for (int i = 0; i < WAYS * ROUNDS; i++) {
+		rates[i % WAYS][i / WAYS] =
+		    (double)bulk_bytes / time_bulk(kind, (enum way_kind)(i % WAYS)) * 1000;
+		cpu[i % WAYS][i / WAYS] = (double)relay_cpu / 1e6 / ((double)bulk_bytes / (1 << 30));
+	}
+	print_all(kind, "bulk", "MB_per_s", rates);
+	for (int way = BARE; way < WAYS; way++)
+		print(kind, "bulk", (enum way_kind)way, "cpu_ms_per_GiB", median(cpu[way]));
 }
 
 int main(int argc, char **argv)
