@@ -192,15 +192,22 @@ static bool pull(struct relay_end *from)
 	return true;
 }
 
-static void move(struct relay_end *from)
+/* False: the other socket is full, or the splice has stopped. */
+static bool move_pieces(struct relay_end *from)
 {
-	uint64_t before = from->flow.bytes_received;
 	unsigned int pieces = 0;
 
 	while (pieces++ < PIECES_PER_TURN && pull(from))
 		if (!push(from))
-			return;
-	if (from->splice != NULL && from->flow.bytes_received - before < STAY_BYTES)
+			return false;
+	return from->splice != NULL;
+}
+
+static void move(struct relay_end *from)
+{
+	uint64_t before = from->flow.bytes_received;
+
+	if (move_pieces(from) && from->flow.bytes_received - before < STAY_BYTES)
 		relay_splice_stop(from);
 }
 
@@ -236,6 +243,7 @@ static void on_readable(evutil_socket_t fd, short what, void *argument)
 		move(from);
 }
 
+/* The sender may have sent nothing meanwhile, because its socket was full: that is no reason to stop. */
 static void on_writable(evutil_socket_t fd, short what, void *argument)
 {
 	struct relay_end *from = argument;
@@ -243,7 +251,7 @@ static void on_writable(evutil_socket_t fd, short what, void *argument)
 
 	if (!is_free(from))
 		relay_splice_stop(from);
-	else if (push(from) && event_add(from->splice->readable, NULL) < 0)
+	else if (push(from) && move_pieces(from) && event_add(from->splice->readable, NULL) < 0)
 		relay_splice_stop(from);
 }
 
