@@ -332,6 +332,21 @@ FERRY_EXPORT int ferry_supervisor_replace(struct ferry_supervisor *supervisor);
 FERRY_EXPORT int ferry_supervisor_stop(struct ferry_supervisor *supervisor,
                                        enum ferry_supervisor_stop how);
 
+/**
+ * Sends a signal to each process, those that are LEAVING included: SIGUSR1, for example, by which many programs open
+ * their logs anew. To end processes, use ferry_supervisor_stop(), which makes no crash of it. A process that is STARTING
+ * may not have its handler yet; the signal may end it.
+ *
+ * @param supervisor the supervisor
+ * @param signal_number of the signal
+ * @retval 0 done; a process that has ended meanwhile gets nothing
+ * @retval -EINVAL @p supervisor is NULL, or there is no such signal
+ * @retval -EPERM a process has changed its user, and gets nothing. The others have the signal
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_supervisor_signal(struct ferry_supervisor *supervisor, int signal_number);
+
 /** Copies the counters. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_supervisor_get_stats(const struct ferry_supervisor *supervisor,
                                             struct ferry_supervisor_stats *stats);
@@ -363,6 +378,11 @@ FERRY_EXPORT int ferry_supervisor_worker_served(struct ferry_supervisor_worker *
  *  @p how is unknown. Since 0.1. */
 FERRY_EXPORT int ferry_supervisor_worker_stop(struct ferry_supervisor_worker *worker,
                                               enum ferry_supervisor_stop how);
+
+/** Sends a signal to one process, and to no other that has its number later. -EINVAL: @p worker is NULL, or there is no such
+ *  signal. -ESRCH: it has ended. -EPERM: it has changed its user. Since 0.1. */
+FERRY_EXPORT int ferry_supervisor_worker_signal(struct ferry_supervisor_worker *worker,
+                                                int signal_number);
 
 /** Stores a pointer of the owner's with the process; NULL at first. Since 0.1. */
 FERRY_EXPORT void ferry_supervisor_worker_set_context(struct ferry_supervisor_worker *worker,

@@ -339,6 +339,28 @@ int ferry_supervisor_stop(struct ferry_supervisor *supervisor, enum ferry_superv
 	return 0;
 }
 
+int ferry_supervisor_worker_signal(struct ferry_supervisor_worker *worker, int signal_number)
+{
+	if (worker == NULL || signal_number <= 0)
+		return -EINVAL;
+	return child_signal(worker->child, signal_number);
+}
+
+int ferry_supervisor_signal(struct ferry_supervisor *supervisor, int signal_number)
+{
+	struct ferry_supervisor_worker *worker;
+	int result = 0;
+
+	if (supervisor == NULL || signal_number <= 0 || signal_number >= NSIG)
+		return -EINVAL;
+	TAILQ_FOREACH (worker, &supervisor->workers, link) {
+		int status = child_signal(worker->child, signal_number);
+		if (status < 0 && status != -ESRCH)
+			result = status;
+	}
+	return result;
+}
+
 int ferry_supervisor_get_stats(const struct ferry_supervisor *supervisor,
                                struct ferry_supervisor_stats *stats)
 {

@@ -97,7 +97,7 @@ static void reopen_logs_of(struct member *member)
 {
 	member->reopens = !member->ready;
 	if (member->ready && member->process != NULL)
-		(void)kill(member->pid, SIGUSR1);
+		(void)ferry_supervisor_worker_signal(member->process, SIGUSR1);
 }
 
 void service_reopen_logs(struct service *service)

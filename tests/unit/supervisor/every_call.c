@@ -180,6 +180,16 @@ static void call_look(void)
 	ck_assert_ptr_eq(ferry_supervisor_worker_get_context(notes.last), &notes);
 }
 
+static void call_signal(void)
+{
+	ferry_supervisor_signal(supervisor, SIGCONT);
+}
+
+static void call_worker_signal(void)
+{
+	ferry_supervisor_worker_signal(notes.last, SIGCONT);
+}
+
 static void call_worker_stop(void)
 {
 	ferry_supervisor_worker_stop(notes.last, FERRY_SUPERVISOR_DRAIN);
@@ -220,6 +230,8 @@ static const struct every_call calls[] = {
     {"set_standard_fd", call_set_standard_fd},
     {"handle_signals", call_handle_signals},
     {"look", call_look},
+    {"signal", call_signal},
+    {"worker_signal", call_worker_signal},
     {"worker_stop", call_worker_stop},
     {"worker_ready", call_worker_ready},
     {"remove worker", call_remove_worker},
