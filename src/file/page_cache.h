@@ -33,6 +33,13 @@ struct warmth {
 /* `ask`: whether the file can be checked; if not, all of it counts as in memory. */
 void warmth_init(struct warmth *warmth, bool ask);
 
+/* Whether nothing is known of the byte at `position`, and nothing is on its way from the disk. A read with RWF_NOWAIT
+ * then finds out by itself. */
+static inline bool warmth_is_open(const struct warmth *warmth, int64_t position)
+{
+	return position >= warmth->until && warmth->coming == INT64_MAX;
+}
+
 /* Whether the next piece at `position` is in memory; `left` (1 or more) bytes are still to be sent. Cuts
  * `length` to that piece. */
 bool warmth_check(struct warmth *warmth, int fd, int64_t position, size_t left, size_t *length);

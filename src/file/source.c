@@ -124,7 +124,9 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	    .pipe = {-1, -1},
 	};
 	/* Only a file that is read through the page cache can be checked there. */
-	warmth_init(&source->warmth, source->regular && status.st_size > 0 && (flags & O_DIRECT) == 0);
+	bool cached = source->regular && status.st_size > 0 && (flags & O_DIRECT) == 0;
+	source->small = cached && seekable && source->remaining <= FILE_SOURCE_SMALL;
+	warmth_init(&source->warmth, cached);
 	return 0;
 }
 
@@ -275,6 +277,18 @@ static bool is_warm(struct file_source *source, size_t *length)
 	uint64_t left = file_source_left_at(source, position);
 	return left == 0 ||
 	       warmth_check(&source->warmth, source->fd, position, smaller(left, SIZE_MAX), length);
+}
+
+/* Whether a file is so small that one call reads it if it is in memory, and fails if it is not. The call starts to
+ * read a missing page, which may take longer for more pages. */
+static bool asks_by_reading(const struct file_source *source, int64_t position)
+{
+	return source->small && !source->by_thread && warmth_is_open(&source->warmth, position);
+}
+
+bool file_source_may_peek(struct file_source *source)
+{
+	return asks_by_reading(source, file_source_position(source)) || file_source_is_ready(source);
 }
 
 bool file_source_is_ready(struct file_source *source)
@@ -434,6 +448,18 @@ static ssize_t read_aligned(struct file_source *source, int64_t position)
 	return length - before;
 }
 
+/* Returns the number of bytes; FILE_SOURCE_COLD; or FILE_SOURCE_CHANGED: another call must find out, because the file
+ * cannot be read so, or to find the error again. */
+static ssize_t read_if_warm(struct file_source *source, int64_t position, size_t length)
+{
+	struct iovec vector = {source->copy->bytes, length};
+	ssize_t got = preadv2(source->fd, &vector, 1, position, RWF_NOWAIT);
+
+	if (got < 0)
+		return errno == EAGAIN ? FILE_SOURCE_COLD : FILE_SOURCE_CHANGED;
+	return got;
+}
+
 static ssize_t read_seekable(struct file_source *source, size_t max)
 {
 	int64_t position = file_source_position(source);
@@ -447,9 +473,14 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 		return -errno;
 	if (is_dry(source))
 		return FILE_SOURCE_DRY;
+	ssize_t got = FILE_SOURCE_CHANGED;
+	if (asks_by_reading(source, position))
+		got = read_if_warm(source, position, length);
+	if (got != FILE_SOURCE_CHANGED)
+		return got;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;
-	ssize_t got = pread(source->fd, source->copy->bytes, length, position);
+	got = pread(source->fd, source->copy->bytes, length, position);
 	if (got < 0 && errno == EINVAL && (fcntl(source->fd, F_GETFL) & O_DIRECT) != 0)
 		return read_aligned(source, position);
 	return got < 0 ? -errno : got;

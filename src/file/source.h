@@ -32,11 +32,16 @@ enum {
 	FILE_SOURCE_CHANGED = -10002, /* the method has changed: try again */
 };
 
+/* A file that is no longer is read at once, and leaves with the bytes before it: copying it is cheaper than another
+ * system call. */
+enum { FILE_SOURCE_SMALL = 16 * 1024 - 1 };
+
 struct file_source {
 	int fd; /* -1 once closed */
 	enum ferry_file_method method;
 	bool seekable;
 	bool regular;
+	bool small;       /* a regular file, of which FILE_SOURCE_SMALL bytes at most are sent */
 	bool at_position; /* reads at the file's own position, and moves that */
 	bool to_end;      /* FERRY_TO_END: the end is an error only if the file got shorter */
 	bool progressed;  /* the kernel has moved some bytes itself */
@@ -90,6 +95,10 @@ bool file_source_must_copy(const struct file_source *source);
 /* Whether the next bytes are certainly available. Only then may the bytes before them be delayed, to leave
  * together. */
 bool file_source_is_ready(struct file_source *source);
+
+/* Whether file_source_peek() is worth a try before the bytes are needed: they are available, or the peek itself finds
+ * out without waiting. */
+bool file_source_may_peek(struct file_source *source);
 
 /* From now on the source itself reads nothing. It returns FILE_SOURCE_COLD until it is given its next bytes. For a
  * regular file that the page cache does not hold. */

@@ -13,9 +13,8 @@
 #include "libevent/vectors.h"
 
 enum {
-	FILE_HEAD_MAX = 4096,           /* bytes of a file that are copied, to carry descriptors */
-	SMALL_FILE_MAX = 16 * 1024 - 1, /* below this, copying is cheaper than another system call */
-	CALLS_PER_FLUSH = 256,          /* then other connections get their turn */
+	FILE_HEAD_MAX = 4096,  /* bytes of a file that are copied, to carry descriptors */
+	CALLS_PER_FLUSH = 256, /* then other connections get their turn */
 };
 
 /* Descriptors that the kernel has taken. They are closed together, because those of one burst often have consecutive
@@ -229,10 +228,10 @@ static size_t join_small_file(struct outgoing_file *file, size_t left, struct io
 	struct file_source *source = &file->source;
 	const void *data;
 
-	if (is_paused_file(file) || source->remaining == 0 || source->remaining > SMALL_FILE_MAX ||
-	    source->remaining > left || !file_source_is_ready(source))
+	if (is_paused_file(file) || source->remaining == 0 || source->remaining > FILE_SOURCE_SMALL ||
+	    source->remaining > left || !file_source_may_peek(source))
 		return 0;
-	ssize_t length = file_source_peek(source, &data, SMALL_FILE_MAX);
+	ssize_t length = file_source_peek(source, &data, FILE_SOURCE_SMALL);
 	if (length <= 0) /* send_file() meets the same result, and handles it */
 		return 0;
 	*vector = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
