@@ -117,7 +117,8 @@ struct ferry_upgrade_failure {
 struct ferry_upgrade_callbacks {
 	/**
 	 * Runs first, from the loop. @p set has the sockets of the predecessor; without one, those of socket activation
-	 * (ferry_socket_set_from_environment()) or none. The object owns it; names that begin with a dot are ferry's.
+	 * (ferry_socket_set_from_environment()) or none. Those of activation are closed if there is a predecessor: it has
+	 * them already, if both belong to one service. The object owns it; names that begin with a dot are ferry's.
 	 *
 	 * Add the sockets that are missing, begin to accept, and call ferry_upgrade_ready(), here or later. Until then
 	 * the predecessor accepts too. To give up, end the process, or call ferry_upgrade_free(). A predecessor that has

@@ -13,7 +13,7 @@
  *
  *   core.c       memory, the process, calls from the loop
  *   joining.c    STARTING to SERVING: predecessor.c, taker.c
- *   leaving.c    SERVING to OVER: successor.c, giver.c
+ *   leaving.c    SERVING to OVER: candidates.c, successor.c, giver.c
  *   upgrade.c    making and freeing
  *   signals.c    signals, if they are asked for
  */
@@ -23,6 +23,7 @@
 
 #include "ferry/upgrade.h"
 
+#include "upgrade/candidates.h"
 #include "upgrade/giver.h"
 #include "upgrade/output.h"
 #include "upgrade/predecessor.h"
@@ -71,6 +72,7 @@ struct ferry_upgrade {
 	/* SERVING to OVER */
 	char *control; /* the name of the socket of ferry_upgrade_listen() */
 	struct ferry_listener *listener;
+	struct candidates *candidates; /* that the listener has accepted */
 	struct successor *successor;
 	struct giver *giver;
 	uint64_t received;             /* connections of predecessors */

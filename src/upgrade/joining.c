@@ -142,6 +142,7 @@ static void on_received(struct ferry_socket_set *set, void *state, size_t length
 	const size_t size = UPGRADE_GENERATION_SIZE;
 
 	upgrade_enter(upgrade);
+	ferry_socket_set_free(upgrade->set);
 	upgrade->set = set;
 	upgrade->had_predecessor = true;
 	upgrade->state = state;
@@ -240,11 +241,14 @@ int upgrade_join(struct ferry_upgrade *upgrade)
 		if (upgrade->path == NULL)
 			return -ENOMEM;
 	}
-	if (upgrade->inherited || upgrade->path != NULL)
+	if (upgrade->inherited)
 		return ask_predecessor(upgrade);
+	/* If there is a predecessor, this set is for the case that it has died. */
 	status = ferry_socket_set_from_environment(&upgrade->set, true);
 	if (status != 0 && status != -ENOENT)
 		return status;
+	if (upgrade->path != NULL)
+		return ask_predecessor(upgrade);
 	upgrade_run_in_turn(upgrade, start);
 	return 0;
 }

@@ -22,6 +22,9 @@
 /* The time between two attempts to start a successor that was killed. */
 static const struct timeval restart_interval = {.tv_sec = 1};
 
+/* The most time from the connection of a process to its first message. */
+static const struct timeval candidate_timeout = {.tv_sec = 10};
+
 /* ---- the end ---- */
 
 static void finish(struct ferry_upgrade *upgrade)
@@ -103,6 +106,8 @@ static void leave(struct ferry_upgrade *upgrade, const struct ferry_socket_set *
 	predecessor_notify_of_successor(upgrade->predecessor);
 	ferry_listener_free(upgrade->listener);
 	upgrade->listener = NULL;
+	candidates_free(upgrade->candidates);
+	upgrade->candidates = NULL;
 	upgrade_reach(upgrade, taken);
 	taker_free(upgrade->taker);
 	upgrade->taker = NULL;
@@ -285,26 +290,51 @@ static int serve_successor(struct ferry_upgrade *upgrade, struct ferry_transport
 	return successor_serve(&upgrade->successor, &options, transport, &callbacks, upgrade);
 }
 
-static void on_accepted(struct ferry_listener *listener, struct ferry_transport *transport,
-                        void *context)
+static void refuse(struct ferry_transport *transport, int status)
 {
-	(void)listener;
-	const int status = serve_successor(context, transport);
-
-	if (status == 0)
-		return;
 	log_line(FERRY_LOG_WARNING, "a process that wants to replace this one is refused: %s",
 	         strerror(-status));
 	ferry_transport_free(transport);
 }
 
+static void on_begun(struct ferry_transport *transport, void *context)
+{
+	const int status = serve_successor(context, transport);
+
+	if (status != 0)
+		refuse(transport, status);
+}
+
+static void on_accepted(struct ferry_listener *listener, struct ferry_transport *transport,
+                        void *context)
+{
+	(void)listener;
+	const struct ferry_upgrade *upgrade = context;
+	const int status = candidates_add(upgrade->candidates, transport);
+
+	if (status != 0)
+		refuse(transport, status);
+}
+
 int upgrade_accept_successors(struct ferry_upgrade *upgrade)
 {
+	const struct timeval *timeout = &upgrade->options.timeout;
+
 	if (upgrade->control == NULL)
 		return 0;
-	return ferry_listener_new_fd(&upgrade->listener, upgrade->base,
-	                             ferry_socket_set_find(upgrade->set, upgrade->control), on_accepted,
-	                             upgrade);
+	if (evutil_timercmp(timeout, &candidate_timeout, >))
+		timeout = &candidate_timeout;
+	int status = candidates_new(&upgrade->candidates, upgrade->base, timeout, on_begun, upgrade);
+	if (status != 0)
+		return status;
+	status = ferry_listener_new_fd(&upgrade->listener, upgrade->base,
+	                               ferry_socket_set_find(upgrade->set, upgrade->control),
+	                               on_accepted, upgrade);
+	if (status != 0) {
+		candidates_free(upgrade->candidates);
+		upgrade->candidates = NULL;
+	}
+	return status;
 }
 
 int ferry_upgrade_listen(struct ferry_upgrade *upgrade, const char *name)

@@ -38,6 +38,7 @@ static void free_parts(struct ferry_upgrade *upgrade)
 	if (upgrade->probation != NULL)
 		event_del(upgrade->probation);
 	ferry_listener_free(upgrade->listener);
+	candidates_free(upgrade->candidates);
 	predecessor_free(upgrade->predecessor);
 	successor_free(upgrade->successor);
 	taker_free(upgrade->taker);
@@ -94,5 +95,8 @@ void ferry_upgrade_free(struct ferry_upgrade *upgrade)
 
 struct ferry_socket_set *ferry_upgrade_get_set(const struct ferry_upgrade *upgrade)
 {
-	return upgrade != NULL && upgrade->phase < UPGRADE_REPLACED ? upgrade->set : NULL;
+	const bool has_set =
+	    upgrade != NULL && upgrade->phase >= UPGRADE_PREPARING && upgrade->phase < UPGRADE_REPLACED;
+
+	return has_set ? upgrade->set : NULL;
 }

@@ -201,6 +201,75 @@ TEST(a_second_one_is_refused_while_the_first_is_under_way)
 	ck_assert_uint_eq(old.failed, 0);
 }
 
+/* ---- others at the path ---- */
+
+enum { STRANGERS = 200 };
+
+static int connect_stranger(void)
+{
+	const int fd = connect_to(ferry_socket_set_find(ferry_upgrade_get_set(old.upgrade), "control"));
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+static bool has_ended(void *argument)
+{
+	const int *fd = argument;
+	char byte;
+	return recv(*fd, &byte, 1, MSG_DONTWAIT) == 0 || (errno != EAGAIN && errno != EINTR);
+}
+
+TEST(silent_ones_do_not_keep_the_real_one_out)
+{
+	int strangers[STRANGERS];
+	for (size_t i = 0; i < STRANGERS; i++)
+		strangers[i] = connect_stranger();
+	pump_until(has_ended, &strangers[0]); /* for a later one */
+	ck_assert_int_eq(ferry_upgrade_get_successor(old.upgrade), 0);
+	ck_assert_int_eq(app_new(&new, "normal"), 0);
+	pump_until_count(&new.serving, 1);
+	ck_assert_uint_eq(old.replaced, 1);
+	for (size_t i = 0; i < STRANGERS; i++) {
+		pump_until(has_ended, &strangers[i]);
+		close(strangers[i]);
+	}
+}
+
+TEST(a_silent_one_is_closed_at_the_deadline)
+{
+	app_end(&old);
+	old = (struct app){.timeout = {.tv_usec = 50000}};
+	app_begin(&old, "normal");
+	listen_for_others(&old);
+	int stranger = connect_stranger();
+	pump_until(has_ended, &stranger);
+	close(stranger);
+	ck_assert_uint_eq(old.failed, 0);
+}
+
+TEST(one_that_begins_no_takeover_is_closed)
+{
+	static const char lines[] = "GET / HTTP/1.1\r\n\r\n";
+	for (size_t length = 1; length < sizeof(lines); length++) {
+		int stranger = connect_stranger();
+		ck_assert_int_eq(send(stranger, lines, length, MSG_NOSIGNAL), (ssize_t)length);
+		pump_until(has_ended, &stranger);
+		close(stranger);
+	}
+	ck_assert_uint_eq(old.failed, 0);
+}
+
+TEST(silent_ones_end_with_the_process_that_they_have_connected_to)
+{
+	int stranger = connect_stranger();
+	pump_turns(3);
+	ferry_upgrade_free(old.upgrade);
+	old.upgrade = NULL;
+	pump_turns(3);
+	ck_assert(has_ended(&stranger));
+	close(stranger);
+}
+
 TEST(a_new_process_that_frees_withdraws)
 {
 	new.behaviour = "is never ready";
