@@ -82,6 +82,7 @@ if(FERRY_BUILD_PROGRAMS)
 	endforeach()
 	# systemd reads these directories below /usr and /usr/local.
 	install(FILES "${PROJECT_BINARY_DIR}/src/programs/ferry-proxy.service"
+		"${PROJECT_SOURCE_DIR}/src/programs/systemd/ferry-proxy.socket"
 		DESTINATION lib/systemd/system COMPONENT programs)
 	install(FILES "${PROJECT_SOURCE_DIR}/src/programs/systemd/ferry.tmpfiles"
 		DESTINATION lib/tmpfiles.d RENAME ferry.conf COMPONENT programs)

@@ -16,7 +16,8 @@ for program in ferry-proxy ferry-worker ferry-copy; do
 	esac
 done
 for file in share/man/man8/ferry-proxy.8 share/man/man5/ferry-proxy.conf.5 share/man/man8/ferry-worker.8 \
-	share/man/man1/ferry-copy.1 lib/systemd/system/ferry-proxy.service lib/tmpfiles.d/ferry.conf; do
+	share/man/man1/ferry-copy.1 lib/systemd/system/ferry-proxy.service \
+	lib/systemd/system/ferry-proxy.socket lib/tmpfiles.d/ferry.conf; do
 	if [ ! -s "$FERRY_PREFIX/$file" ]; then
 		echo "$file is not installed"
 		exit 1

@@ -168,6 +168,13 @@ class Paths(unittest.TestCase):
             self.assert_refused(proxy)
             self.assertEqual(self.path.read_text(), "precious")
 
+    def test_a_directory_is_not_replaced(self):
+        self.path.mkdir()
+        (self.path / "kept").write_text("precious")
+        for proxy in self.start_all():
+            self.assert_refused(proxy)
+            self.assertEqual((self.path / "kept").read_text(), "precious")
+
     def test_a_symbolic_link_is_not_followed(self):
         for target in ("file", "nowhere", "stale"):
             with self.subTest(target):

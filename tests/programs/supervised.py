@@ -46,7 +46,7 @@ class Proxy:
     """ferry-proxy and its workers, over a directory of files or with a configuration."""
 
     def __init__(self, *arguments, workers=2, config=None, worker=(), prepare=(),
-                 worker_script=None):
+                 worker_script=None, **options):
         self.temporary = tempfile.TemporaryDirectory(prefix="ferry-e2e-")
         self.directory = pathlib.Path(self.temporary.name)
         self.root = self.directory / "root"
@@ -73,7 +73,7 @@ class Proxy:
             "--admin", "127.0.0.1:0", "--outcome-log", self.outcome_log, *arguments,
             *harness.patience(arguments, config or ""),
             "--", "--access-log", self.access_log, "--claim-log", self.claim_log, *worker,
-            emulated=True, programs=programs)
+            emulated=True, programs=programs, **options)
         self.pid = self.child.pid
         self.generations = 1
         self.killed = False

@@ -30,6 +30,9 @@ struct conf_access {
 
 struct conf_listen {
 	struct socket_address address;
+	/* The name of a socket that the service manager passes; `address` has length 0 then. Empty: the proxy opens
+	 * `address`. */
+	char systemd[CONF_NAME_MAX + 1];
 	struct conf_access access;
 	bool proxy_protocol;                       /* every connection starts with a PROXY header */
 	struct ferry_proxy_protocol_sources *from; /* the peers that may connect then; NULL: all */

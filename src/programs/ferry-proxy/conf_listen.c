@@ -108,6 +108,21 @@ static bool is_any_port(const struct socket_address *address)
 	return address->any.sa_family != AF_UNIX && address->in.sin_port == 0;
 }
 
+/* FileDescriptorName= of systemd.socket(5) allows more, but no colon. Ferry's own names begin with a dot. */
+static bool read_systemd_name(struct conf_reader *reader, const char *name,
+                              struct conf_listen *listen)
+{
+	size_t length = 0;
+	while (name[length] > ' ' && name[length] <= '~' && name[length] != ':')
+		length++;
+	if (length == 0 || length > CONF_NAME_MAX || name[length] != '\0' || name[0] == '.')
+		return conf_reader_refuse(
+		    reader, "'systemd:%s' has no name of 1 to %d ASCII characters without blanks and ':'",
+		    conf_reader_shown(name), CONF_NAME_MAX);
+	(void)snprintf(listen->systemd, sizeof(listen->systemd), "%s", name);
+	return true;
+}
+
 static bool is_free(struct conf_reader *reader, const struct socket_address *address,
                     const char *word)
 {
@@ -117,6 +132,16 @@ static bool is_free(struct conf_reader *reader, const struct socket_address *add
 			return conf_reader_refuse(reader, "'%s' is already listened on",
 			                          conf_reader_shown(word));
 	return true;
+}
+
+/* Any number of lines may have one "systemd:NAME". */
+static bool read_where(struct conf_reader *reader, struct conf_listen *listen, const char *word)
+{
+	static const char systemd[] = "systemd:";
+	if (strncmp(word, systemd, sizeof(systemd) - 1) == 0)
+		return read_systemd_name(reader, word + sizeof(systemd) - 1, listen);
+	return conf_listen_address(reader, word, &listen->address) &&
+	       is_free(reader, &listen->address, word);
 }
 
 static bool fill_listen(struct conf_reader *reader, struct conf_listen *listen,
@@ -146,8 +171,7 @@ bool conf_listen_add(struct conf_reader *reader, char **words, size_t count)
 	*listen = (struct conf_listen){.proxy_protocol =
 	                                   count > 1 && strcmp(words[1], "proxy-protocol") == 0};
 	size_t before = listen->proxy_protocol ? 2 : 1;
-	if (!conf_listen_address(reader, words[0], &listen->address) ||
-	    !is_free(reader, &listen->address, words[0]) ||
+	if (!read_where(reader, listen, words[0]) ||
 	    !conf_keys_read(reader, &keys, words + before, count - before))
 		return false;
 	if (!fill_listen(reader, listen, keys.values)) {

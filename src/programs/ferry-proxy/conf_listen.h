@@ -5,7 +5,7 @@
 
 #include "programs/ferry-proxy/conf_reader.h"
 
-/* "listen ADDRESS [proxy-protocol] [from=LIST] [mode=OCTAL] [group=NAME]". */
+/* "listen ADDRESS|systemd:NAME [proxy-protocol] [from=LIST] [mode=OCTAL] [group=NAME]". */
 bool conf_listen_add(struct conf_reader *reader, char **words, size_t count);
 
 bool conf_listen_address(struct conf_reader *reader, const char *word,

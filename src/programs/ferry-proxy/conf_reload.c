@@ -18,7 +18,8 @@ static bool same_listens(const struct conf *conf, const struct conf *fresh)
 		return false;
 	for (unsigned int i = 0; i < conf->listen_count; i++) {
 		const struct conf_listen *a = &conf->listens[i], *b = &fresh->listens[i];
-		if (!socket_address_equal(&a->address, &b->address) || !same_access(&a->access, &b->access))
+		if (!socket_address_equal(&a->address, &b->address) ||
+		    strcmp(a->systemd, b->systemd) != 0 || !same_access(&a->access, &b->access))
 			return false;
 	}
 	return true;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <ferry/ferry.h>
@@ -31,15 +32,30 @@ static int set_socket_path(struct listener *listener, const char *what, const ch
 	return status;
 }
 
+static unsigned int count_passed(const struct conf *conf, unsigned int before, const char *name)
+{
+	unsigned int count = 0;
+	for (unsigned int i = 0; i < before; i++)
+		count += strcmp(conf->listens[i].systemd, name) == 0;
+	return count;
+}
+
 static void name_listens(struct listeners *listeners, const struct conf *conf)
 {
 	for (unsigned int i = 0; i < conf->listen_count; i++) {
+		struct listener *listener = &listeners->listens[i];
+		const struct conf_listen *from = &conf->listens[i];
 		unsigned int number = 1;
-		listeners->listens[i].address = conf->listens[i].address;
-		listeners->listens[i].access = conf->listens[i].access;
+		listener->address = from->address;
+		listener->access = from->access;
+		if (from->systemd[0] != '\0') {
+			snprintf(listener->name, sizeof(listener->name), "%s", from->systemd);
+			listener->passed = count_passed(conf, i, from->systemd) + 1;
+			continue;
+		}
 		for (unsigned int j = 0; j < i; j++)
-			number += socket_address_equal(&conf->listens[i].address, &conf->listens[j].address);
-		name_listener(&listeners->listens[i], "listen", number);
+			number += socket_address_equal(&from->address, &conf->listens[j].address);
+		name_listener(listener, "listen", number);
 	}
 }
 
@@ -135,10 +151,63 @@ static const char *cause_of(const struct listener *listener, int status)
 	}
 }
 
+/* ---- sockets of the service manager ---- */
+
+/* Also finds what another program with systemd's protocol passes and no client of HTTP can use. */
+static bool accepts_streams(int fd)
+{
+	int type = 0, accepts = 0;
+	socklen_t size = sizeof(int), length = sizeof(int);
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM &&
+	       getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &length) == 0 && accepts != 0;
+}
+
+/* The descriptor with that number, from 1, among those of the name; or -ENOENT. */
+static int get_passed(const struct ferry_socket_set *set, const char *name, unsigned int number)
+{
+	for (size_t i = 0; i < ferry_socket_set_count(set); i++)
+		if (strcmp(ferry_socket_set_get_name(set, i), name) == 0 && --number == 0)
+			return ferry_socket_set_get_fd(set, i);
+	return -ENOENT;
+}
+
+static int find_passed(struct listener *listener, const struct ferry_socket_set *set)
+{
+	listener->fd = get_passed(set, listener->name, listener->passed);
+	if (listener->fd < 0) {
+		program_log("systemd:%s: the service manager has passed fewer than %u sockets of this name",
+		            listener->name, listener->passed);
+		return -ENOENT;
+	}
+	if (!accepts_streams(listener->fd)) {
+		program_log("systemd:%s: not a listening stream socket", listener->name);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* The service manager listens on them, and their clients would wait for ever. */
+static void report_unused(struct listeners *listeners, const struct ferry_socket_set *set)
+{
+	for (unsigned int i = 0; i < CONF_LISTENS; i++) {
+		const struct listener *listener = &listeners->listens[i];
+		unsigned int next = listener->passed + 1;
+		bool is_last = listener->passed > 0;
+		for (unsigned int j = i + 1; j < CONF_LISTENS && is_last; j++)
+			is_last = listeners->listens[j].passed != next ||
+			          strcmp(listeners->listens[j].name, listener->name) != 0;
+		if (is_last && get_passed(set, listener->name, next) >= 0)
+			program_log("systemd:%s: nobody listens on more than %u of the sockets of this name",
+			            listener->name, listener->passed);
+	}
+}
+
 static int open_listener(struct listener *listener, struct ferry_socket_set *set,
                          struct event_base *base)
 {
 	int status = 0;
+	if (listener->passed > 0)
+		return find_passed(listener, set);
 	listener->fd = ferry_socket_set_find(set, listener->name);
 	if (listener->fd == -ENOENT) {
 		status = add_to_set(listener, set, base);
@@ -156,5 +225,7 @@ int listeners_open(struct listeners *listeners, struct ferry_socket_set *set,
 	struct listener *listener = NULL;
 	while (status == 0 && (listener = listeners_next(listeners, listener)) != NULL)
 		status = open_listener(listener, set, base);
+	if (status == 0)
+		report_unused(listeners, set);
 	return status;
 }

@@ -39,13 +39,16 @@ static bool is_wanted(struct listeners *wanted, const char *name)
 	return name[0] == '.'; /* ferry's own */
 }
 
-/* Nobody would accept on a socket that the configuration does not list any more. */
+/* Nobody would accept on a socket that the configuration does not list any more. One of the service manager stays open
+ * there: its clients would wait. */
 static void remove_unwanted(struct ferry_socket_set *set, struct listeners *wanted)
 {
 	for (size_t i = ferry_socket_set_count(set); i > 0; i--) {
 		const char *name = ferry_socket_set_get_name(set, i - 1);
-		if (name != NULL && !is_wanted(wanted, name))
-			ferry_socket_set_remove(set, name);
+		if (name == NULL || is_wanted(wanted, name))
+			continue;
+		program_log("%s: closed, because the configuration does not have it", name);
+		ferry_socket_set_remove(set, name);
 	}
 }
 
@@ -117,6 +120,20 @@ static void replaced(struct ferry_upgrade *of, void *context)
 
 /* ---- making one ---- */
 
+static bool is_of_activation(int status)
+{
+	return status == -EINVAL || status == -ENOTSOCK || status == -EBADF || status == -EMSGSIZE;
+}
+
+static void report_refusal(const struct upgrade_options *options, int status)
+{
+	if (options->take_over != NULL)
+		program_log("--take-over %s: %s", options->take_over, strerror(-status));
+	else
+		program_log("%s: %s", is_of_activation(status) ? "LISTEN_FDS" : "no proxy",
+		            strerror(-status));
+}
+
 static int start_upgrade(struct upgrade *upgrade, struct event_base *base,
                          const struct upgrade_options *options)
 {
@@ -153,8 +170,7 @@ int upgrade_new(struct upgrade **out, struct event_base *base,
 	if (status == 0) {
 		status = start_upgrade(upgrade, base, options);
 		if (status < 0)
-			program_log("%s%s: %s", options->take_over != NULL ? "--take-over " : "no proxy",
-			            options->take_over != NULL ? options->take_over : "", strerror(-status));
+			report_refusal(options, status);
 	}
 	if (status < 0)
 		upgrade_free(upgrade);

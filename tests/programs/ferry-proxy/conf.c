@@ -264,6 +264,26 @@ TEST(what_is_said_twice_is_refused)
 
 TEST_CASE("file");
 
+TEST(sockets_of_the_service_manager_have_names)
+{
+	check_read("listen systemd:www proxy-protocol\nlisten systemd:www\n"
+	           "listen systemd:ferry-proxy.socket\nservice a root=/");
+	ck_assert_uint_eq(conf.listen_count, 3);
+	ck_assert_str_eq(conf.listens[1].systemd, "www");
+	ck_assert_str_eq(conf.listens[2].systemd, "ferry-proxy.socket");
+	ck_assert(conf.listens[0].proxy_protocol && conf.listens[0].address.length == 0);
+	conf_free(&conf);
+	check_refused("listen systemd:", "conf:1: listen: 'systemd:' has no name of 1 to 63");
+	check_refused("listen systemd:a:b", "conf:1: listen: 'systemd:a:b' has no name");
+	check_refused("listen \"systemd:a b\"", "conf:1: listen: 'systemd:a b' has no name");
+	check_refused("listen systemd:.a", "conf:1: listen: 'systemd:.a' has no name");
+	check_refused("listen systemd:\xc3\xa9", "conf:1: listen: 'systemd:\xc3\xa9' has no name");
+	check_refused("listen systemd:a mode=0660", "conf:1: listen: mode= and group= are for");
+	char text[128];
+	snprintf(text, sizeof(text), "listen systemd:%064d", 0);
+	check_refused(text, "conf:1: listen: 'systemd:0");
+}
+
 TEST(any_free_port_may_be_listened_on_twice)
 {
 	check_read("listen 127.0.0.1:0\nlisten 127.0.0.1:0\nservice a root=/");
