@@ -147,6 +147,7 @@ struct ferry_proxy_protocol_ssl {
  * @retval -EPROTO no header, or a malformed one, or its checksum is wrong: close the connection
  * @retval -EMSGSIZE the header is longer than @p limit: close the connection
  * @retval -EINVAL @p out or @p input is NULL
+ * @retval -EPERM bytes are there, and the front of @p input is frozen (evbuffer_freeze()): nobody may take them off
  * @retval -ENOMEM out of memory
  *
  * Since 0.1.

@@ -257,6 +257,8 @@ static int read_header(struct reading *reading, struct ferry_proxy_protocol *hea
 	unsigned char bytes[V2_SIGNATURE];
 	ev_ssize_t copied = evbuffer_copyout(reading->input, bytes, sizeof(bytes));
 	size_t length = copied > 0 ? (size_t)copied : 0;
+	if (copied < 0)
+		return -EPERM; /* the one reason of evbuffer_copyout(3) */
 	if (length == 0)
 		return -EAGAIN;
 	if (starts_like(bytes, length, proxy_protocol_v1_start, sizeof(proxy_protocol_v1_start))) {

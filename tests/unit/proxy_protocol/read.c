@@ -104,6 +104,26 @@ static void check_addresses(const char *source, const char *destination)
 
 #define ck_refused(text) ck_assert_int_eq(parse_literal(text), -EPROTO)
 
+TEST_CASE("frozen", set_up, tear_down);
+
+TEST(a_header_is_not_taken_off_a_frozen_evbuffer)
+{
+	static const char *const headers[] = {"PROXY UNKNOWN\r\n", "P", "GET / HTTP/1.1\r\n\r\n"};
+	static const int results[] = {15, -EAGAIN, -EPROTO};
+	evbuffer_freeze(input, 1);
+	ck_assert_int_eq(read_limited(0), -EAGAIN);
+	evbuffer_unfreeze(input, 1);
+	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+		size_t length = strlen(headers[i]);
+		ck_assert_int_eq(parse(headers[i], length), results[i]);
+		evbuffer_drain(input, evbuffer_get_length(input));
+		add(headers[i], length);
+		evbuffer_freeze(input, 1);
+		ck_assert_int_eq(read_limited(0), -EPERM);
+		evbuffer_unfreeze(input, 1);
+	}
+}
+
 TEST_CASE("version 1", set_up, tear_down);
 
 TEST(version_1_has_addresses)
