@@ -161,11 +161,11 @@ class Stranded(Case):
         self.addCleanup(self.guest.stop)
         self.proxy.wait_for("is connected")
 
-    def begin(self):
-        """A client that has read the head of a large answer."""
+    def begin(self, following=""):
+        """A client that has read the head of a large answer, and has sent the following request with the first one."""
         client = self.proxy.client()
         self.addCleanup(client.socket.close)
-        client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n" + following)
         self.assertIn(b"keep-alive", client.read_head())
         return client
 
@@ -195,6 +195,22 @@ class Stranded(Case):
         self.kill()
         self.read_rest(client)
         self.assert_is_let_go(client)
+
+    def test_a_request_that_has_come_already_is_misdirected(self):
+        """The client learns that it can repeat the request elsewhere (RFC 9110, 15.5.20), whatever its method is."""
+        for request, method in (("GET / HTTP/1.1\r\nHost: other\r\n\r\n", "GET"),
+                                ("POST / HTTP/1.1\r\nHost: other\r\nContent-Length: 3\r\n\r\nabc", "POST"),
+                                ("HEAD / HTTP/1.1\r\nHost: other\r\n\r\n", "HEAD")):
+            with self.subTest(method):
+                self.setUp()
+                client = self.begin(request)
+                self.kill()
+                self.read_rest(client)
+                answer = client.read_answer(head_only=method == "HEAD")
+                self.assertEqual((answer.status, answer.fields["connection"]), (421, "close"))
+                client.socket.shutdown(socket.SHUT_WR)
+                self.assertTrue(client.at_end())
+                self.assertEqual(client.input, b"")
 
     def test_in_the_middle_of_a_return(self):
         """The proxy stands still, so that its channel is full of returned connections, and others wait behind."""

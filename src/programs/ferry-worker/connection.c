@@ -242,12 +242,13 @@ static void wait_for_head(struct connection *connection, size_t length)
  * queued. */
 static void read_request(struct connection *connection)
 {
-	if (connection_is_stranded(connection)) {
+	bool stranded = connection_is_stranded(connection);
+	struct evbuffer *input = connection_input(connection);
+	size_t length = evbuffer_get_length(input);
+	if (stranded && length == 0) {
 		linger_connection(connection);
 		return;
 	}
-	struct evbuffer *input = connection_input(connection);
-	size_t length = evbuffer_get_length(input);
 	if (length > connection->connections->head_size)
 		length = connection->connections->head_size;
 	const char *text = length > 0 ? (const char *)evbuffer_pullup(input, (ev_ssize_t)length) : "";
@@ -264,6 +265,11 @@ static void read_request(struct connection *connection)
 	if (result < 0) {
 		connection->keep_alive = false;
 		connection_refuse(connection, -result, NULL, connection->head.error);
+		return;
+	}
+	if (stranded) {
+		connection->keep_alive = false;
+		connection_refuse(connection, 421, NULL, "repeat the request on a new connection");
 		return;
 	}
 	connection->retries = 0;

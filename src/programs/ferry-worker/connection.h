@@ -90,7 +90,7 @@ void connection_remove(struct connection *connection);
 /* Whether the connection goes back now that it waits for its next request. */
 bool connection_is_to_leave(const struct connection *connection);
 
-/* Whether its next request is for nobody here to answer, and nobody takes it back. */
+/* Whether its next request may be for another service, and nobody takes it back: it is answered 421. */
 bool connection_is_stranded(const struct connection *connection);
 
 /* It waits for its next request: it leaves after `keep`, if the owner takes it back. */
