@@ -43,6 +43,7 @@ worker_processes 1;
 events {{ worker_connections 500; }}
 http {{
     access_log off;
+    client_body_buffer_size 1m;
     client_body_temp_path {directory}/t1;
     proxy_temp_path {directory}/t2;
     fastcgi_temp_path {directory}/t3;
@@ -136,6 +137,28 @@ class Fronts(Case):
             thread.join()
         self.assertEqual(wrong, [])
 
+    def check_bodies(self, port):
+        """Requests with a body, whose bytes look like requests. Each is answered (the worker takes none), and no byte of
+        a body reaches the next request of any client."""
+        inner = b"GET /app/page.txt HTTP/1.1\r\nHost: b.example\r\n\r\n"
+        bodies = {"counted": inner * 3, "chunked": [inner, inner], "large": inner * 4000,
+                  "large and chunked": [inner * 100] * 40, "empty": b"", "empty and chunked": []}
+        for name, body in bodies.items():
+            for host, path in self.SITES:
+                with self.subTest(name, host=host, path=path):
+                    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=harness.DEADLINE)
+                    chunked = not isinstance(body, bytes)
+                    fields = {"Host": host, **({"Transfer-Encoding": "chunked"} if chunked else {})}
+                    connection.request("POST", path, body=iter(body) if chunked else body, headers=fields,
+                                       encode_chunked=chunked)
+                    answer = connection.getresponse()
+                    answer.read()
+                    self.assertEqual(answer.status, 405)
+                    connection.close()
+                    wrong = []
+                    self.ask(port, 20, name, wrong)
+                    self.assertEqual(wrong, [])
+
     def check_reuse(self, proxy):
         """The fronts have used far fewer connections than requests."""
         accepted = proxy.metric("ferry_proxy_clients_accepted_total ")
@@ -144,13 +167,17 @@ class Fronts(Case):
     @unittest.skipIf(shutil.which("haproxy") is None, "no haproxy")
     def test_haproxy(self):
         proxy = self.start_proxy()
+        ports = []
         plain, with_header = (port for _, port in proxy.addresses("listening"))
         for name, ferry, send_proxy in (("plain", plain, ""), ("header", with_header, "send-proxy-v2")):
             with self.subTest(name):
                 port = self.start_front(proxy, name, HAPROXY, "haproxy", "-db", "-f", ferry=ferry,
                                         send_proxy=send_proxy)
                 self.ask_all(port)
+                ports.append(port)
         self.check_reuse(proxy)
+        for port in ports:
+            self.check_bodies(port)
 
     @unittest.skipIf(shutil.which("nginx") is None, "no nginx")
     def test_nginx(self):
@@ -158,6 +185,7 @@ class Fronts(Case):
         port = self.start_front(proxy, "nginx", NGINX, "nginx", "-c", ferry=proxy.port)
         self.ask_all(port)
         self.check_reuse(proxy)
+        self.check_bodies(port)
 
 
 if __name__ == "__main__":
