@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import struct
+import time
 import unittest
 
 import harness
@@ -215,6 +216,40 @@ class Clients(Case):
             client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
             client.read_head()
             self.settle(server, fds)
+
+    def read_slowly(self, client, timeout, pauses):
+        """Reads 10 KB/s for three times the timeout. Returns the length; `pauses` get the times between two reads."""
+        length = len(client.input)
+        begin = before = time.monotonic()
+        while before < begin + 3 * timeout:
+            time.sleep(0.1)
+            data = client.socket.recv(1024)
+            pauses.append(time.monotonic() - before)
+            before += pauses[-1]
+            if not data:
+                return length
+            length += len(data)
+        return length
+
+    def check_slow_reader(self, timeout, buffer):
+        """Whether a client that always reads something gets its file, although that takes longer than the timeout. None:
+        this machine has stood still meanwhile."""
+        size, length, pauses = 8 * 1024 * 1024, 0, [0]
+        server = self.start(workers=1, worker=("--idle-timeout", str(timeout)))
+        server.put("large", b"x" * size)
+        with server.client() as client, contextlib.suppress(ConnectionResetError):
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            client.send("GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            client.read_head()
+            length = self.read_slowly(client, timeout, pauses)
+            while data := client.socket.recv(1 << 20):
+                length += len(data)
+        return length == size if max(pauses) < timeout / 4 else None
+
+    def test_a_slow_reader_gets_its_file(self):
+        """With a small window, so that each kilobyte that is read makes room for another one."""
+        results = (self.check_slow_reader(timeout, 4096) for timeout in (2, 8, 32))
+        self.assertTrue(next((result for result in results if result is not None), False))
 
     def test_no_mutation_of_requests_breaks_anything(self):
         seed = int(os.environ.get("FERRY_TEST_SEED", random.randrange(2 ** 32)))
