@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <event2/bufferevent.h>
@@ -213,6 +214,14 @@ static void move(struct relay_end *from)
 
 /* ---- beginning ---- */
 
+/* New connections, and descriptors that pass, need slots more than a pipe does. The kernel gives out the lowest one. */
+static bool slots_are_scarce(int fd)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd >= limit.rlim_cur / 2;
+}
+
 static bool begin(struct relay_end *from)
 {
 	struct relay_splice *splice = from->splice;
@@ -221,6 +230,8 @@ static bool begin(struct relay_end *from)
 		splice->pipe[0] = -1; /* no descriptor slot is free: copy */
 		return false;
 	}
+	if (slots_are_scarce(splice->pipe[1]))
+		return false;
 	/* A user may have only so much memory in pipes. */
 	(void)fcntl(splice->pipe[1], F_SETPIPE_SZ, PIPE_BYTES);
 	if (event_add(splice->readable, NULL) < 0)

@@ -372,6 +372,21 @@ TEST(bytes_are_copied_if_there_is_no_slot_for_a_pipe)
 	close_relay();
 }
 
+/* The slots are for the descriptors that pass. */
+TEST(bytes_are_copied_if_slots_are_scarce)
+{
+	struct stream stream = {.from = 0, .to = 1};
+
+	open_relay(PAIR_UNIX, PAIR_UNIX, &noting);
+	limit_descriptors(6);
+	pass_all(&stream, TOTAL);
+	ck_assert_uint_eq(relay_flow(FERRY_RELAY_CLIENT).bytes_spliced, 0);
+	unlimit_descriptors();
+	pass_all(&stream, 2 * TOTAL);
+	ck_assert_uint_gt(relay_flow(FERRY_RELAY_CLIENT).bytes_spliced, 0);
+	close_relay();
+}
+
 static const unsigned int failing[] = {2, 3, 7};
 
 /* _i: the kinds */
