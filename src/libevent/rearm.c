@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <event2/bufferevent_struct.h>
 #include <event2/util.h>
@@ -254,7 +255,47 @@ static void remember_settings(struct bufferevent *bev, struct rearm_before *befo
 	before->write_high = bev->wm_write.high;
 	before->max_single_read = (size_t)bufferevent_get_max_single_read(bev);
 	before->max_single_write = (size_t)bufferevent_get_max_single_write(bev);
-	before->enabled = bev->enabled;
+}
+
+/* Those of a new bufferevent. */
+static struct rearm_before stock_settings(void)
+{
+	return (struct rearm_before){.max_single_read = (size_t)atomic_load(&stock_max_read),
+	                             .max_single_write = (size_t)atomic_load(&stock_max_write)};
+}
+
+static bool are_stock_settings(const struct rearm_before *before)
+{
+	const struct rearm_before stock = stock_settings();
+
+	return before->on_readable == NULL && before->on_writable == NULL && before->on_event == NULL &&
+	       before->argument == NULL && !evutil_timerisset(&before->read_timeout) &&
+	       !evutil_timerisset(&before->write_timeout) && before->read_low == 0 &&
+	       before->read_high == 0 && before->write_low == 0 && before->write_high == 0 &&
+	       before->max_single_read == stock.max_single_read &&
+	       before->max_single_write == stock.max_single_write;
+}
+
+/* Most bufferevents are new, and their settings take no memory. */
+static int keep_settings(struct rearm *rearm)
+{
+	struct rearm_before before;
+
+	remember_settings(rearm->bev, &before);
+	rearm->enabled_before = rearm->bev->enabled;
+	rearm->before = NULL;
+	if (are_stock_settings(&before))
+		return 0;
+	rearm->before = malloc(sizeof(before));
+	if (rearm->before == NULL)
+		return -ENOMEM;
+	*rearm->before = before;
+	return 0;
+}
+
+static struct rearm_before settings_before(const struct rearm *rearm)
+{
+	return rearm->before != NULL ? *rearm->before : stock_settings();
 }
 
 /* Both directions are disabled. libevent allocates memory for a read high-water mark that was not there
@@ -290,9 +331,11 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 
 	/* libevent's own output callback stays. ferry's callback was added later, and therefore runs first;
 	 * it activates the write event. libevent's callback then finds the event pending and does nothing. */
+	if (keep_settings(rearm) < 0)
+		return -ENOMEM;
 	rearm->output_cb = evbuffer_add_cb(output, on_output, rearm->argument);
 	if (rearm->output_cb == NULL)
-		return -ENOMEM;
+		goto fail;
 
 	rearm->stock_read = atomic_load_explicit(&stock_read, memory_order_relaxed);
 	rearm->stock_write = event_get_callback(&bev->ev_write);
@@ -301,21 +344,24 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	if (may_be_writing(rearm) && close_write_gate(rearm) < 0) {
 		swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
 		evbuffer_remove_cb_entry(output, rearm->output_cb);
-		return -ENOMEM;
+		goto fail;
 	}
-
-	remember_settings(bev, &rearm->before);
 	bufferevent_incref(bev);
 	return 0;
+
+fail:
+	free(rearm->before);
+	rearm->before = NULL;
+	return -ENOMEM;
 }
 
 void rearm_set_limits(struct rearm *rearm, size_t max_read, size_t max_write)
 {
-	const struct rearm_before *before = &rearm->before;
+	const struct rearm_before before = settings_before(rearm);
 
-	if (before->max_single_read == (size_t)atomic_load(&stock_max_read))
+	if (before.max_single_read == (size_t)atomic_load(&stock_max_read))
 		bufferevent_set_max_single_read(rearm->bev, max_read);
-	if (before->max_single_write == (size_t)atomic_load(&stock_max_write))
+	if (before.max_single_write == (size_t)atomic_load(&stock_max_write))
 		bufferevent_set_max_single_write(rearm->bev, max_write);
 }
 
@@ -339,6 +385,7 @@ void rearm_detach(struct rearm *rearm)
 void rearm_free(struct rearm *rearm)
 {
 	evbuffer_remove_cb_entry(rearm->bev->output, rearm->output_cb);
+	free(rearm->before);
 	/* Drops ferry's own reference, and then the one that the user passed to ferry. If the program has
 	 * called bufferevent_free() itself, the second is already gone and the first was the last. */
 	if (bufferevent_decref(rearm->bev) == 0 && !rearm->given_back)
@@ -602,8 +649,9 @@ int rearm_give_back(struct rearm *rearm)
 	rearm->given_back = true;
 	/* With writing enabled this would add the write event, which would run the write callback. */
 	bufferevent_remove_from_rate_limit_group(bev);
-	restore_settings(bev, &rearm->before);
-	restore_enabled(bev, rearm->before.enabled);
+	const struct rearm_before before = settings_before(rearm);
+	restore_settings(bev, &before);
+	restore_enabled(bev, rearm->enabled_before);
 	if (connecting)
 		event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write));
 	return 0;

@@ -27,7 +27,6 @@ struct rearm_before {
 	struct timeval read_timeout, write_timeout;
 	size_t read_low, read_high, write_low, write_high;
 	size_t max_single_read, max_single_write;
-	short enabled;
 };
 
 struct rearm {
@@ -41,8 +40,9 @@ struct rearm {
 	struct ev_token_bucket_cfg *write_gate_limit;
 	bool connecting; /* libevent has a connect(2) under way */
 	bufferevent_data_cb held_read_cb;
-	bool given_back; /* the user owns the bufferevent again */
-	struct rearm_before before;
+	bool given_back;             /* the user owns the bufferevent again */
+	struct rearm_before *before; /* NULL: as those of a new bufferevent */
+	short enabled_before;
 };
 
 /*

@@ -218,7 +218,7 @@ bool marks_notify(struct marks *marks)
 
 /* ---- lifetime ---- */
 
-void marks_init(struct marks *marks, struct ferry_transport_stats *stats)
+void marks_init(struct marks *marks, struct stream_counters *stats)
 {
 	*marks = (struct marks){
 	    .stats = stats,

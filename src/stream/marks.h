@@ -4,9 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "ferry/transport.h"
-
 #include "file/source.h"
+#include "stream/counters.h"
 
 /*
  * Descriptors and files as marks at absolute positions in a stream of bytes.
@@ -46,7 +45,7 @@ struct mark {
 };
 
 struct marks {
-	struct ferry_transport_stats *stats;
+	struct stream_counters *stats;
 	struct mark *ring;
 	unsigned int first, count, capacity;
 	unsigned int fd_count, file_count;
@@ -62,7 +61,7 @@ struct marks {
 	unsigned int max_fds_per_message;
 };
 
-void marks_init(struct marks *marks, struct ferry_transport_stats *stats);
+void marks_init(struct marks *marks, struct stream_counters *stats);
 
 /* Frees the memory. All marks have been taken out, and all owners notified. */
 void marks_release(struct marks *marks);

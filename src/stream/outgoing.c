@@ -577,7 +577,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 /* ---- lifetime ---- */
 
 void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
-                   struct ferry_transport_stats *stats)
+                   struct stream_counters *stats)
 {
 	*outgoing = (struct outgoing){.buffer = buffer};
 	marks_init(&outgoing->marks, stats);

@@ -56,7 +56,7 @@ enum outgoing_state {
 };
 
 void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
-                   struct ferry_transport_stats *stats);
+                   struct stream_counters *stats);
 
 /* The position behind the last byte that is queued. */
 static inline uint64_t outgoing_end(const struct outgoing *outgoing)

@@ -142,7 +142,7 @@ struct ferry_transport {
 	void (*on_free)(void *argument); /* or NULL */
 	void *on_free_argument;
 	struct bufferevent_rate_limit_group *rate_limit_group;
-	struct ferry_transport_stats stats;
+	struct stream_counters stats;
 	uint64_t cookie; /* of a unix socket */
 };
 

@@ -364,6 +364,37 @@ bool ferry_transport_peer_has_closed(const struct ferry_transport *transport)
 	return closed;
 }
 
+static void fill_stats(const struct ferry_transport *transport, struct ferry_transport_stats *stats)
+{
+	const struct stream_counters *counted = &transport->stats;
+	const struct outgoing *stream = &transport->out.stream;
+
+	*stats = (struct ferry_transport_stats){
+	    .bytes_sent = counted->bytes_sent,
+	    .bytes_received = counted->bytes_received,
+	    .fds_sent = counted->fds_sent,
+	    .fds_received = counted->fds_received,
+	    .files_sent = counted->files_sent,
+	    .file_bytes_sent = counted->file_bytes_sent,
+	    .send_calls = counted->send_calls,
+	    .sendfile_calls = counted->sendfile_calls,
+	    .receive_calls = counted->receive_calls,
+	    .send_eagain = counted->send_eagain,
+	    .send_retries = counted->send_retries,
+	    .fds_unclaimed = counted->fds_unclaimed,
+	    .fds_unsent = counted->fds_unsent,
+	    .fds_lost = counted->fds_lost,
+	    .controls_ignored = counted->controls_ignored,
+	    .bytes_queued = evbuffer_get_length(stream->buffer),
+	    .fds_queued = stream->marks.fd_count,
+	    .files_queued = stream->marks.file_count,
+	    .bytes_queued_max = counted->bytes_queued_max,
+	    .fds_queued_max = counted->fds_queued_max,
+	    .file_waits = counted->file_waits,
+	    .file_bytes_unsent = counted->file_bytes_unsent,
+	};
+}
+
 int ferry_transport_get_stats(const struct ferry_transport *transport,
                               struct ferry_transport_stats *stats)
 {
@@ -371,10 +402,7 @@ int ferry_transport_get_stats(const struct ferry_transport *transport,
 		return -EINVAL;
 	struct bufferevent *bev = transport->rearm.bev;
 	bufferevent_lock(bev);
-	*stats = transport->stats;
-	stats->bytes_queued = evbuffer_get_length(bufferevent_get_output(bev));
-	stats->fds_queued = transport->out.stream.marks.fd_count;
-	stats->files_queued = transport->out.stream.marks.file_count;
+	fill_stats(transport, stats);
 	bufferevent_unlock(bev);
 	return 0;
 }

@@ -13,7 +13,7 @@
 #include "wire.h"
 
 /* The promise: 1.5 KiB of heap beyond the bufferevent itself. */
-enum { IDLE_MAX = 1536, TRANSPORTS = 200, WARM_UP = 50, ROUNDS = 500 };
+enum { IDLE_MAX = 1200, TRANSPORTS = 200, WARM_UP = 50, ROUNDS = 500 };
 
 /* In libc's place, for libevent too. */
 static unsigned int epoll_ctl_calls;
