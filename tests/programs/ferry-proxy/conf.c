@@ -745,6 +745,6 @@ TEST(the_example_works_and_has_every_directive)
 	enum conf_result result = read_bytes(text, strlen(text));
 	ck_assert_msg(result == CONF_OK, "%s", error);
 	ck_assert_uint_eq(conf.service_count, 3);
-	ck_assert_uint_eq(conf.listen_count, 4);
+	ck_assert_uint_eq(conf.listen_count, 5);
 	conf_free(&conf);
 }
