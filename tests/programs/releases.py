@@ -28,7 +28,7 @@ KILLS = int(os.environ.get("FERRY_KILLS", "8"))
 
 REAL = harness.BIN / "ferry-proxy"
 NEXT = '"${0%/*}/next"'  # the program, in the directory of the script in its place
-CONFIG = "listen 127.0.0.1:0\nidle-timeout 86400\nqueue-timeout 300\nanswer-timeout 300\nservice www root={root} workers=2\n"
+CONFIG = "listen 127.0.0.1:0\nidle-timeout 86400\nservice www root={root} workers=2\n"
 
 # Each is the text of a program that stands in the place of ferry-proxy, and the words of the failure.
 BROKEN_PROGRAMS = {
