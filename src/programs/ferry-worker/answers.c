@@ -45,14 +45,12 @@ void connection_refuse(struct connection *connection, int status, const char *fi
 	                             .without_body = connection->head.method == HTTP_HEAD,
 	                             .fields = fields,
 	                             .why = why};
-	struct evbuffer *out = evbuffer_new();
+	struct evbuffer *out = connection->connections->answer;
 	log_answer(connection, status, http_answer_length(&answer));
-	if (out == NULL || http_answer_add(out, &answer) < 0)
-		connection_abandon(connection);
+	if (http_answer_add(out, &answer) < 0)
+		connection_abandon_answer(connection, out);
 	else
 		connection_queue_answer(connection, out);
-	if (out != NULL)
-		evbuffer_free(out);
 }
 
 /* Answers with the status for an error of openat2(2). The status reveals nothing about files outside of
@@ -172,18 +170,16 @@ static void answer_file(struct connection *connection, const char *text, const c
 		return;
 	}
 
-	struct evbuffer *out = evbuffer_new();
+	struct evbuffer *out = connection->connections->answer;
 	log_answer(connection, status, 0);
-	if (out == NULL || http_answer_begin(out, status, connection->keep_alive) < 0 ||
+	if (http_answer_begin(out, status, connection->keep_alive) < 0 ||
 	    add_file_fields(out, status, path, file, &range) < 0)
-		connection_abandon(connection);
+		connection_abandon_answer(connection, out);
 	else if (connection->head.method == HTTP_GET && status != 304 && range.length > 0 &&
 	         send_static_file(connection, out, file, &range) < 0)
-		connection_abandon(connection);
+		connection_abandon_answer(connection, out);
 	else
 		connection_queue_answer(connection, out);
-	if (out != NULL)
-		evbuffer_free(out);
 }
 
 static bool is_temporary(int status)

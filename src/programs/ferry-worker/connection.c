@@ -53,6 +53,12 @@ void connection_abandon(struct connection *connection)
 	ferry_transport_abort_connection(connection->transport);
 }
 
+void connection_abandon_answer(struct connection *connection, struct evbuffer *out)
+{
+	evbuffer_drain(out, evbuffer_get_length(out));
+	connection_abandon(connection);
+}
+
 static void unlink_connection(struct connection *connection)
 {
 	*connection->link = connection->next;
@@ -75,15 +81,14 @@ static void end_entry(struct connection *connection, bool sent)
 void connection_free_memory(struct connection *connection)
 {
 	end_entry(connection, false);
-	free(connection->name);
-	free(connection->blob);
 	free(connection);
 }
 
 void connection_remove(struct connection *connection)
 {
 	unlink_connection(connection);
-	event_free(connection->deadline);
+	if (connection->deadline != NULL)
+		event_free(connection->deadline);
 	connection->state = CONNECTION_GONE;
 	if (connection->files == 0)
 		connection_free_memory(connection);
@@ -96,9 +101,26 @@ static void destroy_connection(struct connection *connection)
 	connection_remove(connection);
 }
 
+static void connection_timed_out(evutil_socket_t fd, short what, void *context);
+
+/* Most connections of a single request need none. */
+bool connection_set_deadline(struct connection *connection, const struct timeval *after)
+{
+	if (connection->deadline == NULL)
+		connection->deadline =
+		    evtimer_new(connection->connections->base, connection_timed_out, connection);
+	return connection->deadline != NULL && event_add(connection->deadline, after) == 0;
+}
+
+void connection_clear_deadline(struct connection *connection)
+{
+	if (connection->deadline != NULL)
+		event_del(connection->deadline);
+}
+
 bool connection_wait(struct connection *connection)
 {
-	if (connection->retries++ >= MOST_RETRIES || event_add(connection->deadline, &retry_pause) < 0)
+	if (connection->retries++ >= MOST_RETRIES || !connection_set_deadline(connection, &retry_pause))
 		return false;
 	connection->state = CONNECTION_WAITING;
 	return true;
@@ -130,7 +152,7 @@ static int64_t monotonic_usec(void)
 /* The head of a request is complete, or refused. */
 static void begin_request(struct connection *connection)
 {
-	event_del(connection->deadline);
+	connection_clear_deadline(connection);
 	if (connection->connections->counters != NULL)
 		connection->began = monotonic_usec();
 	connection->state = CONNECTION_ANSWERING;
@@ -165,7 +187,7 @@ static void linger_connection(struct connection *connection)
 		ferry_transport_lose_connection(connection->transport);
 		return;
 	}
-	event_add(connection->deadline, &connection->connections->linger_timeout);
+	connection_set_deadline(connection, &connection->connections->linger_timeout);
 	evbuffer_drain(connection_input(connection), evbuffer_get_length(connection_input(connection)));
 	ferry_transport_resume_reading(connection->transport);
 }
@@ -218,7 +240,7 @@ void connection_queue_answer(struct connection *connection, struct evbuffer *out
 	if (ferry_transport_write_buffer(transport, out) < 0 ||
 	    ferry_transport_register_producer(transport, &callbacks, connection, FERRY_PRODUCER_PULL) <
 	        0)
-		connection_abandon(connection);
+		connection_abandon_answer(connection, out);
 }
 
 /* `length` bytes of the next head have come. */
@@ -232,8 +254,8 @@ static void wait_for_head(struct connection *connection, size_t length)
 	if (length == 0)
 		connection_keep(connection);
 	else if (!connection->head_begun)
-		event_add(connection->deadline,
-		          connections->closes_idle ? &hurry : &connections->head_timeout);
+		connection_set_deadline(connection,
+		                        connections->closes_idle ? &hurry : &connections->head_timeout);
 	connection->head_begun = length > 0;
 	ferry_transport_resume_reading(connection->transport);
 }
@@ -363,49 +385,42 @@ int connection_start(struct connection *connection, struct ferry_transport *tran
 	return status;
 }
 
-static void undo_new(struct connection *connection)
+/* NULL: there is no memory. */
+static struct connection *new_connection(struct connections *connections,
+                                         const struct connection_client *client,
+                                         const struct connection_tag *tag)
 {
-	if (connection->deadline != NULL)
-		event_free(connection->deadline);
-	connection_free_memory(connection);
-}
-
-static bool init_connection(struct connection *connection, struct connections *connections,
-                            const struct connection_client *client,
-                            const struct connection_tag *tag)
-{
-	*connection = (struct connection){
-	    .connections = connections,
-	    .tag = *tag,
-	    .routes_each = client->routes_each,
-	    .answered = client->answered,
-	    .attempt = client->attempt,
-	    .name = strdup(client->name),
-	    .blob = malloc(client->blob_length + 1),
-	    .blob_length = client->blob_length,
-	    .deadline = evtimer_new(connections->base, connection_timed_out, connection)};
+	size_t name_size = strlen(client->name) + 1;
+	struct connection *connection = malloc(sizeof(*connection) + name_size + client->blob_length);
+	if (connection == NULL)
+		return NULL;
+	char *name = (char *)(connection + 1), *blob = name + name_size;
+	memcpy(name, client->name, name_size);
+	memcpy(blob, client->blob, client->blob_length);
+	*connection = (struct connection){.connections = connections,
+	                                  .tag = *tag,
+	                                  .routes_each = client->routes_each,
+	                                  .answered = client->answered,
+	                                  .attempt = client->attempt,
+	                                  .name = name,
+	                                  .blob = blob,
+	                                  .blob_length = client->blob_length};
 	if (connections->filled != NULL)
 		evutil_gettimeofday(&connection->claimed, NULL);
-	if (connection->blob != NULL)
-		memcpy(connection->blob, client->blob, client->blob_length);
-	return connection->name != NULL && connection->blob != NULL && connection->deadline != NULL;
+	return connection;
 }
 
 int connections_serve(struct connections *connections, struct ferry_transport *transport,
                       const struct connection_client *client, const struct connection_tag *tag)
 {
-	struct connection *connection = malloc(sizeof(*connection));
+	struct connection *connection = new_connection(connections, client, tag);
 	if (connection == NULL) {
 		ferry_transport_free(transport);
 		return -ENOMEM;
 	}
-	int status = -ENOMEM;
-	if (init_connection(connection, connections, client, tag))
-		status = connection_start(connection, transport);
-	else
-		ferry_transport_free(transport);
+	int status = connection_start(connection, transport);
 	if (status < 0) {
-		undo_new(connection);
+		connection_free_memory(connection);
 		return status;
 	}
 	connection->next = connections->first;
@@ -425,7 +440,7 @@ void connections_close_idle(struct connections *connections)
 	     connection = next) {
 		next = connection->next;
 		if (connection->state == CONNECTION_READING && connection->head_begun)
-			event_add(connection->deadline, &hurry);
+			connection_set_deadline(connection, &hurry);
 		if (!connection_is_idle(connection))
 			continue;
 		if (connections->can_return(connections, &connection->tag))

@@ -26,12 +26,12 @@ struct connection {
 	struct connection *next;
 	struct connection **link; /* the pointer to this connection */
 	struct connection_tag tag;
-	char *name;
-	void *blob;
+	const char *name; /* with the blob in the memory of the connection */
+	const void *blob;
 	size_t blob_length;
 
 	struct ferry_transport *transport;
-	struct event *deadline;
+	struct event *deadline; /* NULL until there is one */
 	enum connection_state state;
 	bool keep_alive;
 	bool answered;      /* a request, at least */
@@ -66,6 +66,14 @@ bool connection_is_idle(const struct connection *connection);
 
 /* Resets the connection, because the answer cannot be given or completed; connection_lost follows. */
 void connection_abandon(struct connection *connection);
+
+/* The same, with the bytes of `out` dropped: they must not be in the next answer. */
+void connection_abandon_answer(struct connection *connection, struct evbuffer *out);
+
+/* Sets the deadline, in place of one that is set. False: there is no memory. */
+bool connection_set_deadline(struct connection *connection, const struct timeval *after);
+
+void connection_clear_deadline(struct connection *connection);
 
 /* Writes the bytes of `out`, and continues when the stream is empty. */
 void connection_queue_answer(struct connection *connection, struct evbuffer *out);

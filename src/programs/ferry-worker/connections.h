@@ -35,6 +35,7 @@
 struct access_log;
 struct answer_counters;
 struct connection;
+struct evbuffer;
 struct event_base;
 struct ferry_handoff;
 struct filled_pages;
@@ -76,6 +77,7 @@ struct connections {
 	int (*give_back)(struct connections *connections, const struct connection_tag *tag,
 	                 struct ferry_handoff *handoff);
 
+	struct evbuffer *answer;  /* for the bytes of one answer; empty between two */
 	struct connection *first; /* initially NULL */
 	size_t count;
 };

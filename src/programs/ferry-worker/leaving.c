@@ -38,14 +38,14 @@ void connection_keep(struct connection *connection)
 {
 	const struct timeval *keep = &connection->connections->keep;
 	if (connection->answered && can_return(connection))
-		event_add(connection->deadline, keep);
+		connection_set_deadline(connection, keep);
 }
 
 void connection_leave(struct connection *connection)
 {
 	connection->state = CONNECTION_LEAVING;
 	connection->retries = 0;
-	if (event_add(connection->deadline, &(struct timeval){0}) < 0)
+	if (!connection_set_deadline(connection, &(struct timeval){0}))
 		connection_abandon(connection);
 }
 
@@ -53,7 +53,7 @@ static void retry(struct connection *connection)
 {
 	connection->state = CONNECTION_LEAVING;
 	ferry_transport_pause_reading(connection->transport);
-	if (connection->retries++ >= MOST_RETRIES || event_add(connection->deadline, &retry_pause) < 0)
+	if (connection->retries++ >= MOST_RETRIES || !connection_set_deadline(connection, &retry_pause))
 		connection_abandon(connection);
 }
 
@@ -80,7 +80,7 @@ void connection_give_back(struct connection *connection)
 {
 	struct connections *connections = connection->connections;
 	struct ferry_handoff *handoff;
-	event_del(connection->deadline);
+	connection_clear_deadline(connection);
 	if (ferry_handoff_from_transport(&handoff, connection->transport) < 0) {
 		retry(connection);
 		return;
@@ -128,7 +128,7 @@ void connections_recall(struct connections *connections, unsigned long channel,
 		if (!connection_is_idle(connection))
 			continue;
 		int64_t delay = usec * (int64_t)number++ / (int64_t)connections->count;
-		event_add(connection->deadline, &(struct timeval){.tv_sec = (time_t)(delay / 1000000),
-		                                                  .tv_usec = delay % 1000000});
+		connection_set_deadline(connection, &(struct timeval){.tv_sec = (time_t)(delay / 1000000),
+		                                                      .tv_usec = delay % 1000000});
 	}
 }

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <ferry/ferry.h>
@@ -223,13 +224,18 @@ static int run_worker(struct worker *worker, const struct channels_options *opti
 
 static int run_loop(struct worker *worker, const struct channels_options *options)
 {
-	worker->connections.base = event_base_new();
-	if (worker->connections.base == NULL) {
+	struct connections *connections = &worker->connections;
+	int result = EXIT_FAILURE;
+	connections->base = event_base_new();
+	connections->answer = evbuffer_new();
+	if (connections->base != NULL && connections->answer != NULL)
+		result = run_worker(worker, options);
+	else
 		program_log("no event loop");
-		return EXIT_FAILURE;
-	}
-	int result = run_worker(worker, options);
-	event_base_free(worker->connections.base);
+	if (connections->answer != NULL)
+		evbuffer_free(connections->answer);
+	if (connections->base != NULL)
+		event_base_free(connections->base);
 	return result;
 }
 
