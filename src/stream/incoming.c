@@ -6,11 +6,10 @@
 
 #include "libevent/vectors.h"
 
-/* A busy connection reads a full socket buffer at once. A connection with messages of a few bytes offers
- * room for which libevent allocates no more than 1 KiB, its own header included: malloc(3) does not cache
+/* A busy connection reads a full socket buffer at once. A connection with messages of a few bytes, and one that begins,
+ * offers room for which libevent allocates no more than 1 KiB, its own header included: malloc(3) does not cache
  * larger blocks, and would take one and return it for each message. */
 static const unsigned int space_min = 960;
-static const unsigned int space_first = 4096;
 static const unsigned int space_max = 256 * 1024;
 
 /* Now and then a try is made although the last one found nothing. */
@@ -21,7 +20,7 @@ static const unsigned int look_copies_max = 16 * 1024;
 
 void incoming_init(struct incoming *incoming, bool is_socket)
 {
-	incoming->space = space_first;
+	incoming->space = space_min;
 	incoming->tries_behind_fds = true;
 	incoming->is_socket = is_socket;
 }
