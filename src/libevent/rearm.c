@@ -243,6 +243,15 @@ int rearm_examine(const struct rearm *rearm)
 
 /* ---- the settings of before ---- */
 
+struct rearm_before {
+	bufferevent_data_cb on_readable, on_writable;
+	bufferevent_event_cb on_event;
+	void *argument;
+	struct timeval read_timeout, write_timeout;
+	size_t read_low, read_high, write_low, write_high;
+	size_t max_single_read, max_single_write;
+};
+
 static void remember_settings(struct bufferevent *bev, struct rearm_before *before)
 {
 	bufferevent_getcb(bev, &before->on_readable, &before->on_writable, &before->on_event,

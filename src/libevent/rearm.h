@@ -19,15 +19,7 @@
  * The caller has locked the bufferevent. "The stock callbacks" are libevent's own.
  */
 
-/* The settings of a bufferevent before ferry took it. */
-struct rearm_before {
-	bufferevent_data_cb on_readable, on_writable;
-	bufferevent_event_cb on_event;
-	void *argument;
-	struct timeval read_timeout, write_timeout;
-	size_t read_low, read_high, write_low, write_high;
-	size_t max_single_read, max_single_write;
-};
+struct rearm_before; /* private: the settings of a bufferevent before ferry took it */
 
 struct rearm {
 	struct bufferevent *bev;
@@ -38,11 +30,11 @@ struct rearm {
 	struct evbuffer_cb_entry *output_cb;
 	struct bufferevent_rate_limit_group *write_gate; /* see rearm_open_write_gate(); NULL: open */
 	struct ev_token_bucket_cfg *write_gate_limit;
-	bool connecting; /* libevent has a connect(2) under way */
 	bufferevent_data_cb held_read_cb;
-	bool given_back;             /* the user owns the bufferevent again */
 	struct rearm_before *before; /* NULL: as those of a new bufferevent */
 	short enabled_before;
+	bool connecting; /* libevent has a connect(2) under way */
+	bool given_back; /* the user owns the bufferevent again */
 };
 
 /*
