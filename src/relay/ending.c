@@ -62,10 +62,12 @@ void relay_mute(struct relay_end *end)
 
 /* ---- the reason ---- */
 
-/* The first end counts; but data may be lost on the other side behind a clean one. */
+/* The first end counts; but behind a clean one data may be lost on the other side, and descriptors on either. */
 static void note_reason(struct ferry_relay *relay, enum ferry_relay_side side, int reason)
 {
-	if (relay->has_reason && (relay->reason != 0 || relay->side == side))
+	bool again = relay->side == side && reason != -ENODATA;
+
+	if (relay->has_reason && (relay->reason != 0 || again))
 		return;
 	if (relay->has_reason && reason == 0)
 		return;

@@ -214,6 +214,31 @@ LOOP_TEST(closing_sends_the_rest, 2)
 	close_relay();
 }
 
+/* The client's byte is below its low-water mark, and was not passed on; its descriptor was. The server never gets it, and
+ * the end says so. */
+LOOP_TEST(closing_between_a_descriptor_and_its_byte_is_no_clean_end, 2)
+{
+	enum ferry_relay_side to = (enum ferry_relay_side)(1 - _i);
+	struct wire_read read;
+	char byte;
+
+	open_relay(PAIR_UNIX, PAIR_UNIX, &noting);
+	struct ferry_transport *from = ferry_relay_get_transport(relay, (enum ferry_relay_side)_i);
+	bufferevent_setwatermark(ferry_transport_get_bufferevent(from), EV_READ, 10, 0);
+	int fd = make_marked_fd(1);
+	ck_assert_int_eq(wire_send(peers[_i], "x", 1, &fd, 1), 1);
+	close(fd);
+	while (relay_flow((enum ferry_relay_side)_i).fds_received == 0)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	ck_assert_int_eq(ferry_relay_close(relay), 0);
+	expect_hang_up(to);
+	wire_receive(peers[to], &byte, 1, &read);
+	ck_assert_int_eq(read.bytes, 0);
+	ck_assert_uint_eq(read.fd_count, 0);
+	expect_relay_end(to, -ENODATA);
+	close_relay();
+}
+
 TEST(aborting_drops_the_rest)
 {
 	int end;
