@@ -46,8 +46,11 @@ class Completeness(unittest.TestCase):
                 self.assertEqual(used - known, set())
 
     def test_each_directive_is_in_its_page_and_the_reverse(self):
-        sources = "".join(file.read_text() for file in SOURCE.glob("ferry-proxy/conf*.c"))
-        names = re.findall(r'\[DIRECTIVE_\w+\] = "([a-z-]+)"', sources)
+        with tempfile.NamedTemporaryFile("w", prefix="ferry-e2e-") as conf:
+            conf.write("unknown\n")
+            conf.flush()
+            refusal = run(*harness.EMULATOR, harness.BIN / "ferry-proxy", "--config", conf.name).stderr
+        names = re.search("is not a directive; expected is (.*)", refusal).group(1).split(", ")
         self.assertGreater(len(names), 10)
         described = re.findall(r"^\.It Ic ([a-z-]+)", CONF_PAGE.read_text(), re.M)
         self.assertEqual(sorted(set(described)), sorted(names))

@@ -1,5 +1,6 @@
 #include "programs/ferry-proxy/conf.h"
 
+#include "programs/ferry-proxy/routes.h"
 #include "programs/http/head.h"
 
 #include <stdlib.h>
@@ -15,7 +16,8 @@ enum { CHOICES = sizeof(choices) / sizeof(choices[0]) };
 
 void conf_init(struct conf *conf)
 {
-	*conf = (struct conf){.queue = 1024,
+	*conf = (struct conf){.single = {.address = "127.0.0.1", .port = 8080},
+	                      .queue = 1024,
 	                      .queue_timeout = {.tv_sec = 5},
 	                      .answer_timeout = {.tv_sec = 5},
 	                      .head_timeout = {.tv_sec = 10},
@@ -54,18 +56,7 @@ void conf_free(struct conf *conf)
 {
 	for (unsigned int i = 0; i < conf->listen_count; i++)
 		ferry_proxy_protocol_sources_free(conf->listens[i].from);
-	for (unsigned int i = 0; i < conf->service_count; i++) {
-		free(conf->services[i].root);
-		free(conf->services[i].socket);
-	}
-	for (unsigned int i = 0; i < conf->route_count; i++) {
-		free(conf->routes[i].host);
-		free(conf->routes[i].path);
-	}
-	free(conf->file);
-	free(conf->control);
-	free(conf->take_over);
-	free(conf->access_log);
-	free(conf->outcome_log);
+	routes_free(conf->routes);
+	free(conf->text);
 	memset(conf, 0, sizeof(*conf));
 }

@@ -1,9 +1,11 @@
 #ifndef FERRY_PROGRAMS_FERRY_PROXY_CONF_H
 #define FERRY_PROGRAMS_FERRY_PROXY_CONF_H
 
-/* The configuration of ferry-proxy as data. conf_file.h reads it from a file, conf_options.h from the
- * command line; both run the directives of conf_directives.h. */
+/* The configuration of ferry-proxy. conf_settings.c has the table of its options and directives, conf_options.c reads
+ * the command line, and conf_file.c the file that --config names. An option replaces the directive of the same name. The
+ * texts are those of the arguments and of the file, and are not copied. */
 
+#include "programs/shared/settings.h"
 #include "programs/shared/socket_address.h"
 
 #include <stdbool.h>
@@ -14,12 +16,16 @@
 #include <ferry/dispatcher.h>
 #include <ferry/proxy_protocol.h>
 
+struct routes;
+
 enum {
 	CONF_LISTENS = 16,
 	CONF_SERVICES = 32,
 	CONF_ROUTES = 256,
 	CONF_NAME_MAX = 63, /* bytes of a service's name: letters, digits, '-', '_', '.' */
-	CONF_ERROR_SIZE = 512
+	CONF_LINE_MAX = 4096,
+	CONF_FILE_MAX = 1048576,
+	CONF_ERROR_SIZE = SETTINGS_ERROR_SIZE
 };
 
 /* The permissions of the file of a unix socket. */
@@ -40,31 +46,35 @@ struct conf_listen {
 
 struct conf_service {
 	char name[CONF_NAME_MAX + 1];
-	char *root; /* the directory that the proxy's own workers serve; NULL: it starts none */
+	const char *root; /* the directory that the proxy's own workers serve; NULL: it starts none */
 	unsigned int workers;      /* the number of own workers; 0 without a root */
-	char *socket;              /* the unix socket for workers that others start; NULL: none */
+	const char *socket;        /* the unix socket for workers that others start; NULL: none */
 	struct conf_access access; /* of the socket */
 	enum ferry_dispatch_choice choice;
 	unsigned int line; /* of the file; 0: the service comes from options */
 };
 
-struct conf_route {
-	char *host;           /* "example.org", "*.example.org"; NULL: any */
-	char *path;           /* "/prefix"; NULL: any */
-	unsigned int service; /* index */
+/* The one listener and the one service of a proxy without a file, as the command line has them. */
+struct conf_single {
+	const char *address;
+	unsigned int port;
+	const char *root;
+	const char *workers;
+	const char *socket;
 };
 
 /* Once it has been read, only conf_reload_exchange() changes it. */
 struct conf {
-	char *file; /* NULL: no file was read */
+	const char *file; /* NULL: no file was read */
+	char *text;       /* its content, cut into words */
+	bool check;       /* --check: print that the configuration has no error, and exit */
+	struct conf_single single;
 
 	struct conf_listen listens[CONF_LISTENS];
 	unsigned int listen_count; /* 1 at least */
 	struct conf_service services[CONF_SERVICES];
 	unsigned int service_count; /* 1 at least */
-	struct conf_route routes[CONF_ROUTES];
-	unsigned int route_count;
-	unsigned int default_service; /* index */
+	struct routes *routes;      /* to indices of `services` */
 
 	char user[CONF_NAME_MAX + 1]; /* empty: the proxy stays who it is */
 	uid_t uid;                    /* of the user */
@@ -72,11 +82,11 @@ struct conf {
 	bool has_group;
 
 	struct socket_address admin; /* length 0: none */
-	bool demo;         /* --demo: a page of `admin`, which is on loopback, kills workers */
-	char *control;     /* the socket over which a new proxy takes over; NULL: none */
-	char *take_over;   /* --take-over: the control path of the proxy to replace; or NULL */
-	char *access_log;  /* of the proxy and the workers that it starts; NULL: none */
-	char *outcome_log; /* --outcome-log: a line for each handoff's outcome; or NULL */
+	bool demo;               /* --demo: a page of `admin`, which is on loopback, kills workers */
+	const char *control;     /* the socket over which a new proxy takes over; NULL: none */
+	const char *take_over;   /* --take-over: the control path of the proxy to replace; or NULL */
+	const char *access_log;  /* of the proxy and the workers that it starts; NULL: none */
+	const char *outcome_log; /* --outcome-log: a line for each handoff's outcome; or NULL */
 
 	unsigned int queue;            /* connections that wait, for each service; 1024 */
 	struct timeval queue_timeout;  /* 5 s */
@@ -87,24 +97,27 @@ struct conf {
 	struct timeval drain_timeout;
 	struct timeval
 	    lame_duck; /* 0 s. For this time after SIGTERM the proxy serves on, and is not healthy */
-	unsigned long max_clients; /* 0: as many as the descriptor limit allows */
-	unsigned int retry_after;  /* seconds, in a 503; 1 */
-	unsigned int head_size;    /* bytes of a request head; 8192 */
-	unsigned int head_fields;  /* fields of one; 100 */
-	unsigned int keep;         /* seconds for which the own workers keep an idle connection; 1 */
-};
-
-/* The result of reading a configuration. */
-enum conf_result {
-	CONF_OK,
-	CONF_HELP,    /* --help: print conf_usage, exit with 0 */
-	CONF_VERSION, /* --version: print the version, exit with 0 */
-	CONF_CHECK,   /* --check: the configuration has no error; print that, exit with 0 */
-	CONF_BAD      /* print the error, exit with 2 */
+	unsigned int max_clients; /* 0: as many as the descriptor limit allows */
+	unsigned int retry_after; /* seconds, in a 503; 1 */
+	unsigned int head_size;   /* bytes of a request head; 8192 */
+	unsigned int head_fields; /* fields of one; 100 */
+	unsigned int keep;        /* seconds for which the own workers keep an idle connection; 1 */
 };
 
 /* Sets the defaults; nothing is listened on, and there is no service. */
 void conf_init(struct conf *conf);
+
+/*
+ * Reads the command line, and the file that --config names. `conf` need not be initialised. After SETTINGS_READ the caller
+ * frees it; after the other results it is empty. The caller may read the same arguments again into another `conf`, to get
+ * the present content of the file. `error` has room for CONF_ERROR_SIZE bytes; with NULL the message is dropped.
+ */
+enum settings_result conf_read(struct conf *conf, int argc, char **argv, char *error);
+
+/* Reads a text as if it were the file `name`, without a command line. False: `error` has the reason; `conf` and `error` as
+ * for conf_read(). */
+bool conf_read_text(struct conf *conf, const char *name, const char *text, size_t length,
+                    char *error);
 
 /* The service of that name, or -1. */
 int conf_find_service(const struct conf *conf, const char *name);

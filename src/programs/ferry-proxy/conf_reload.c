@@ -58,25 +58,9 @@ const char *conf_reload_obstacle(const struct conf *conf, const struct conf *fre
 	return NULL;
 }
 
-static void exchange_text(char **a, char **b)
-{
-	char *text = *a;
-	*a = *b;
-	*b = text;
-}
-
 void conf_reload_exchange(struct conf *conf, struct conf *fresh)
 {
 	struct conf former = *conf;
 	*conf = *fresh;
 	*fresh = former;
-	for (unsigned int i = 0; i < conf->service_count; i++) {
-		struct conf_service service = conf->services[i];
-		conf->services[i] = fresh->services[i];
-		fresh->services[i] = service;
-	}
-	exchange_text(&conf->control, &fresh->control);
-	exchange_text(&conf->take_over, &fresh->take_over);
-	exchange_text(&conf->access_log, &fresh->access_log);
-	exchange_text(&conf->outcome_log, &fresh->outcome_log);
 }

@@ -12,12 +12,11 @@
 
 #include "programs/ferry-proxy/admin.h"
 #include "programs/ferry-proxy/clients.h"
-#include "programs/ferry-proxy/conf_options.h"
+#include "programs/ferry-proxy/conf.h"
 #include "programs/ferry-proxy/conf_reload.h"
 #include "programs/ferry-proxy/demo.h"
 #include "programs/ferry-proxy/history.h"
 #include "programs/ferry-proxy/listeners.h"
-#include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
 #include "programs/ferry-proxy/upgrade.h"
 #include "programs/shared/access_log.h"
@@ -60,7 +59,6 @@ struct proxy {
 	struct timeval started;
 
 	struct listeners wanted;
-	struct routes *routes;
 	struct services *services;
 	struct clients *clients;
 	struct admin *admin;
@@ -221,20 +219,14 @@ static void was_replaced(bool failed, void *context)
 static bool use_conf(struct proxy *proxy, struct conf *fresh)
 {
 	const char *obstacle = conf_reload_obstacle(&proxy->conf, fresh);
-	struct routes *routes;
 	if (obstacle != NULL) {
 		program_log("the configuration stays as it was: a change of '%s' needs SIGUSR2", obstacle);
 		return false;
 	}
-	if (routes_from_conf(&routes, fresh) < 0) {
-		program_log("the configuration stays as it was: %s", strerror(ENOMEM));
-		return false;
-	}
 	conf_reload_exchange(&proxy->conf, fresh);
-	clients_set_routes(proxy->clients, routes);
-	routes_free(proxy->routes);
-	proxy->routes = routes;
+	clients_set_routes(proxy->clients, proxy->conf.routes);
 	services_set_limits(proxy->services);
+	proxy->access_log.path = proxy->conf.access_log;
 	return true;
 }
 
@@ -242,21 +234,13 @@ static bool use_conf(struct proxy *proxy, struct conf *fresh)
 static bool reload_conf(struct proxy *proxy)
 {
 	char error[CONF_ERROR_SIZE];
-	char **copy = calloc((size_t)proxy->own_count + 1, sizeof(*copy));
-	struct conf *fresh = calloc(1, sizeof(*fresh));
+	struct conf fresh;
 	bool done = false;
-	if (copy != NULL && fresh != NULL) {
-		memcpy(copy, proxy->argv, (size_t)proxy->own_count * sizeof(*copy));
-		if (conf_read(fresh, proxy->own_count, copy, error) == CONF_OK)
-			done = use_conf(proxy, fresh);
-		else
-			program_log("the configuration stays as it was: %s", error);
-		conf_free(fresh);
-	} else {
-		program_log("the configuration stays as it was: %s", strerror(ENOMEM));
-	}
-	free(copy);
-	free(fresh);
+	if (conf_read(&fresh, proxy->own_count, proxy->argv, error) == SETTINGS_READ)
+		done = use_conf(proxy, &fresh);
+	else
+		program_log("the configuration stays as it was: %s", error);
+	conf_free(&fresh);
 	return done;
 }
 
@@ -561,13 +545,11 @@ static int init_proxy(struct proxy *proxy)
 	                                         .outcome_log = proxy->outcome_log};
 	int status = init_events(proxy);
 	if (status == 0)
-		status = routes_from_conf(&proxy->routes, &proxy->conf);
-	if (status == 0)
 		status =
 		    services_new(&proxy->services, proxy->base, &proxy->conf, &options, &callbacks, proxy);
 	if (status == 0)
-		status =
-		    clients_new(&proxy->clients, proxy->base, &proxy->conf, proxy->routes, proxy->services);
+		status = clients_new(&proxy->clients, proxy->base, &proxy->conf, proxy->conf.routes,
+		                     proxy->services);
 	if (status == 0 && proxy->conf.access_log != NULL)
 		clients_set_access_log(proxy->clients, &proxy->access_log);
 	if (status < 0)
@@ -590,7 +572,6 @@ static void clear_proxy(struct proxy *proxy)
 	services_free(proxy->services);
 	clients_free(proxy->clients);
 	upgrade_free(proxy->upgrade);
-	routes_free(proxy->routes);
 	program_signals_free(&proxy->signals);
 	free_event(proxy->hangup);
 	free_event(proxy->user1);
@@ -675,40 +656,21 @@ int main(int argc, char **argv)
 {
 	static struct proxy proxy;
 	char error[CONF_ERROR_SIZE];
-	int own = count_own_arguments(argc, argv), result;
+	int own = count_own_arguments(argc, argv), result = EXIT_SUCCESS;
 	proxy.argv = argv;
 	proxy.own_count = own;
 	proxy.worker_argv = argv + own + (own < argc);
 	proxy.outcome_log = -1;
 	proxy.access_log.fd = -1;
-	/* getopt_long(3) permutes the arguments, and the successor gets them unchanged. */
-	char **copy = calloc((size_t)own + 1, sizeof(*copy));
-	if (copy == NULL) {
-		program_log("%s", strerror(ENOMEM));
-		return EXIT_FAILURE;
-	}
-	memcpy(copy, argv, (size_t)own * sizeof(*copy));
-	switch (conf_read(&proxy.conf, own, copy, error)) {
-	case CONF_HELP:
-		fputs(conf_usage, stdout);
-		result = EXIT_SUCCESS;
-		break;
-	case CONF_VERSION:
-		program_print_version("ferry-proxy");
-		result = EXIT_SUCCESS;
-		break;
-	case CONF_CHECK:
-		puts("the configuration is valid");
-		result = EXIT_SUCCESS;
-		break;
-	case CONF_BAD:
+	enum settings_result read = conf_read(&proxy.conf, own, argv, error);
+	if (read == SETTINGS_BAD) {
 		program_log("%s", error);
 		result = 2;
-		break;
-	default:
+	} else if (read == SETTINGS_READ && proxy.conf.check) {
+		puts("the configuration is valid");
+	} else if (read == SETTINGS_READ) {
 		result = run_proxy(&proxy);
 	}
 	conf_free(&proxy.conf);
-	free(copy);
 	return result;
 }

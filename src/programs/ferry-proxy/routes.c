@@ -1,6 +1,5 @@
 #include "programs/ferry-proxy/routes.h"
 
-#include "programs/ferry-proxy/conf.h"
 #include "programs/http/head.h"
 #include "programs/http/path.h"
 
@@ -135,24 +134,6 @@ int routes_new(struct routes **out)
 	return 0;
 }
 
-int routes_from_conf(struct routes **out, const struct conf *conf)
-{
-	struct routes *routes;
-	if (routes_new(&routes) < 0)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < conf->route_count; i++) {
-		const struct conf_route *route = &conf->routes[i];
-		int status = routes_add(routes, route->host, route->path, route->service);
-		if (status < 0) {
-			routes_free(routes);
-			return status;
-		}
-	}
-	routes_set_default(routes, conf->default_service);
-	*out = routes;
-	return 0;
-}
-
 static int set_route_host(struct route *route, const char *host)
 {
 	char normal[HOST_MAX + 1];
@@ -264,6 +245,12 @@ bool routes_path_is_fine(const char *path)
 	int status = set_route_path(&route, path);
 	free(route.path);
 	return status == 0;
+}
+
+void routes_renumber(struct routes *routes, const unsigned int *services)
+{
+	for (size_t i = 0; i < routes->count; i++)
+		routes->routes[i].service = services[routes->routes[i].service];
 }
 
 void routes_set_default(struct routes *routes, unsigned int service)

@@ -25,14 +25,10 @@
 #include <stddef.h>
 
 struct http_head;
-struct conf;
 struct routes;
 
 /* 0 or -ENOMEM. */
 int routes_new(struct routes **out);
-
-/* The routes of a configuration, to the indices of its services. 0 or -ENOMEM. */
-int routes_from_conf(struct routes **out, const struct conf *conf);
 
 /*
  * Adds a route; the texts are copied. `host`: NULL for any; `path`: NULL for any. 0, or
@@ -45,6 +41,9 @@ int routes_add(struct routes *routes, const char *host, const char *path, unsign
 /* Whether routes_add() would take the host, or the path. */
 bool routes_host_is_fine(const char *host);
 bool routes_path_is_fine(const char *path);
+
+/* Replaces the service `n` of each route by `services[n]`. */
+void routes_renumber(struct routes *routes, const unsigned int *services);
 
 /* Sets the service for requests that no route takes. */
 void routes_set_default(struct routes *routes, unsigned int service);

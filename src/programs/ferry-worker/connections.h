@@ -55,8 +55,8 @@ struct connections {
 	struct timeval idle_timeout;       /* without a byte from or to the client */
 	struct timeval head_timeout;       /* from the first byte of a head to its last */
 	struct timeval linger_timeout;     /* from the last byte sent to the close */
-	size_t head_size;                  /* bytes of a request head; http_head_set_limits() */
-	size_t head_fields;                /* of a request head */
+	unsigned int head_size;            /* bytes of a request head; http_head_set_limits() */
+	unsigned int head_fields;          /* of a request head */
 	struct timeval keep;               /* from an answer to the return; 0: none */
 	unsigned int scarce;               /* channels without a free credit; then none is kept */
 	bool draining;                     /* from now on none is kept */

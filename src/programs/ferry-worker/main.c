@@ -10,12 +10,14 @@
 #include "programs/shared/answer_counters.h"
 #include "programs/shared/client_address.h"
 #include "programs/shared/program.h"
+#include "programs/shared/settings.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +34,14 @@ enum { SPARE_FDS = 320 };
 struct worker {
 	struct connections connections;
 	struct channels *channels;
-	int claim_log; /* -1: none */
-	const char *claim_path;
+	struct channels_options channels_options;
+	const char *root_path;
+	struct filled_pages filled;
+	unsigned int counters_fd; /* 0: none */
+	const char *access_path;  /* NULL: none */
+	struct access_log access_log;
+	const char *claim_path; /* NULL: none */
+	int claim_log;
 	bool terminated;
 };
 
@@ -191,7 +199,7 @@ static void credits_scarce(bool scarce, void *context)
 	connections_set_scarce(&worker->connections, scarce);
 }
 
-static int run_worker(struct worker *worker, const struct channels_options *options)
+static int run_worker(struct worker *worker)
 {
 	static const struct channels_callbacks callbacks = {.taken = client_taken,
 	                                                    .recalled = recalled,
@@ -204,7 +212,8 @@ static int run_worker(struct worker *worker, const struct channels_options *opti
 	struct event *user1 = evsignal_new(base, SIGUSR1, reopen_logs, worker);
 	int status = user1 != NULL && event_add(user1, NULL) == 0 ? 0 : -ENOMEM;
 	if (status == 0)
-		status = channels_new(&worker->channels, base, options, &callbacks, worker);
+		status =
+		    channels_new(&worker->channels, base, &worker->channels_options, &callbacks, worker);
 	if (status < 0)
 		program_log("no channel to a proxy: %s", strerror(-status));
 	if (status == 0)
@@ -222,14 +231,14 @@ static int run_worker(struct worker *worker, const struct channels_options *opti
 	return status < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int run_loop(struct worker *worker, const struct channels_options *options)
+static int run_loop(struct worker *worker)
 {
 	struct connections *connections = &worker->connections;
 	int result = EXIT_FAILURE;
 	connections->base = event_base_new();
 	connections->answer = evbuffer_new();
 	if (connections->base != NULL && connections->answer != NULL)
-		result = run_worker(worker, options);
+		result = run_worker(worker);
 	else
 		program_log("no event loop");
 	if (connections->answer != NULL)
@@ -239,162 +248,86 @@ static int run_loop(struct worker *worker, const struct channels_options *option
 	return result;
 }
 
-static const char usage[] =
-    "usage: ferry-worker [--socket PATH] [--root DIR] [options]\n"
-    "Serves the files below a directory to the clients that ferry-proxy hands over.\n"
-    "\n"
-    "  --socket PATH           the unix socket of a proxy; retries until it can connect. Without "
-    "it,\n"
-    "                          a proxy has to start the worker\n"
-    "  --root DIR              the directory to serve (the current one)\n"
-    "  --idle-timeout SECONDS  end a connection after this time without a byte (30)\n"
-    "  --head-timeout SECONDS  answer 408 when a request's head takes longer (10)\n"
-    "  --head-size BYTES       answer 431 or 414 to a longer request head (8192)\n"
-    "  --head-fields N         answer 431 to one with more header fields (100)\n"
-    "  --keep SECONDS          return a connection that is idle for this time to the proxy, which\n"
-    "                          may then give it to another worker (1); 0: after each answer\n"
-    "  --access-log FILE       append a line for each answer\n"
-    "  --claim-log FILE        append a line for each client that the worker claims\n"
-    "  --counters FD           the inherited memory in which the proxy counts answers\n"
-    "  --fill PATH             in this file below the root, {{worker.pid}} and other names stand "
-    "for\n"
-    "                          the way of the request; up to four times\n"
-    "  --help                  show this\n"
-    "  --version               show the version\n"
-    "\n"
-    "SIGUSR1: the worker opens its logs anew. SIGTERM and SIGINT: it finishes the answers that\n"
-    "have begun, and ends. A second signal ends it at once. When the proxy drains a worker "
-    "without\n"
-    "--socket, or has ended, the worker serves its clients with \"Connection: close\" in every\n"
-    "answer, and ends with the last of them.\n"
-    "\n"
-    "Exit status: 0 ended as requested, 1 failed, 2 wrong usage.\n";
+/* ---- the command line ---- */
 
-struct options {
-	struct channels_options channels;
-	const char *root;
-	const char *access_log;
-	const char *claim_log;
-	struct filled_pages filled;
-	int counters; /* or -1 */
+static bool add_filled_page(struct settings_reader *reader, const char *path)
+{
+	struct filled_pages *filled = &((struct worker *)reader->target)->filled;
+	if (filled->count == FILLED_PAGES)
+		return settings_refuse(reader, "is given more than %d times", FILLED_PAGES);
+	filled->paths[filled->count++] = path;
+	return true;
+}
+
+#define OPTION .is = SETTING_OPTION | SETTING_REPEATED /* the last one counts */
+#define AT(name) .member = offsetof(struct worker, name)
+#define TEXT(shown, name) OPTION, .kind = SETTING_TEXT, .argument = shown, AT(name)
+#define SECONDS(from, name)                                                               \
+	OPTION, .kind = SETTING_SECONDS, .argument = "SECONDS", .least = from, .most = 86400, \
+	        AT(connections.name)
+#define LIMIT(shown, to, name) \
+	OPTION, .kind = SETTING_NUMBER, .argument = shown, .least = 1, .most = to, AT(connections.name)
+
+static const struct setting table[] = {
+    {"socket", TEXT("PATH", channels_options.socket_path),
+     .help = "the unix socket of a proxy; retries until it can connect. Without it,\na proxy has "
+             "to start the worker"},
+    {"root", TEXT("DIR", root_path), .help = "the directory to serve (the current one)"},
+    {"idle-timeout", SECONDS(1, idle_timeout),
+     .help = "end a connection after this time without a byte (30)"},
+    {"head-timeout", SECONDS(1, head_timeout),
+     .help = "answer 408 when a request's head takes longer (10)"},
+    {"head-size", LIMIT("BYTES", HTTP_HEAD_LIMIT_MAX, head_size),
+     .help = "answer 431 or 414 to a longer request head (8192)"},
+    {"head-fields", LIMIT("N", HTTP_HEAD_FIELDS_MAX, head_fields),
+     .help = "answer 431 to one with more header fields (100)"},
+    {"keep", SECONDS(0, keep),
+     .help = "return a connection that is idle for this time to the proxy, which\nmay then give it "
+             "to another worker (1); 0: after each answer"},
+    {"access-log", TEXT("FILE", access_path), .help = "append a line for each answer"},
+    {"claim-log", TEXT("FILE", claim_path),
+     .help = "append a line for each client that the worker claims"},
+    {"counters", OPTION, SETTING_NUMBER, "FD", AT(counters_fd), .least = 1, .most = INT_MAX,
+     .help = "the inherited memory in which the proxy counts answers"},
+    {"fill", OPTION, SETTING_WORD, "PATH", .check = add_filled_page,
+     .help = "in this file below the root, {{worker.pid}} and other names stand for\nthe way of "
+             "the request; up to four times"},
 };
 
-static bool read_seconds(const char *name, const char *text, unsigned long least,
-                         struct timeval *timeout)
+static const struct settings settings = {
+    .program = "ferry-worker",
+    .synopsis = "usage: ferry-worker [--socket PATH] [--root DIR] [options]\n"
+                "Serves the files below a directory to the clients that ferry-proxy hands over.\n",
+    .notes =
+        "SIGUSR1: the worker opens its logs anew. SIGTERM and SIGINT: it finishes the answers "
+        "that\n"
+        "have begun, and ends. A second signal ends it at once. When the proxy drains a worker "
+        "without\n"
+        "--socket, or has ended, the worker serves its clients with \"Connection: close\" in "
+        "every\n"
+        "answer, and ends with the last of them.\n"
+        "\n"
+        "Exit status: 0 ended as requested, 1 failed, 2 wrong usage.\n",
+    .all = table,
+    .count = sizeof(table) / sizeof(table[0]),
+};
+
+static enum settings_result read_arguments(struct worker *worker, int argc, char **argv)
 {
-	unsigned long seconds;
-	if (!program_number(text, 86400, &seconds) || seconds < least) {
-		program_log("--%s takes seconds, %lu to 86400, not '%s'", name, least, text);
-		return false;
+	char error[SETTINGS_ERROR_SIZE] = "";
+	struct settings_reader reader = {.settings = &settings, .target = worker, .error = error};
+	enum settings_result result = settings_read_options(&reader, argc, argv);
+	if (result == SETTINGS_READ && worker->channels_options.socket_path == NULL &&
+	    getenv("FERRY_WORKER") == NULL) {
+		settings_refuse(&reader, "--socket is missing; see --help");
+		result = SETTINGS_BAD;
 	}
-	timeout->tv_sec = (time_t)seconds;
-	return true;
+	if (result == SETTINGS_BAD)
+		program_log("%s", error);
+	return result;
 }
 
-static bool read_limit(const char *name, const char *text, unsigned long most, size_t *limit)
-{
-	unsigned long number;
-	if (!program_number(text, most, &number) || number == 0) {
-		program_log("--%s takes a number, 1 to %lu, not '%s'", name, most, text);
-		return false;
-	}
-	*limit = number;
-	return true;
-}
-
-static bool read_descriptor(const char *name, const char *text, int *fd)
-{
-	unsigned long number;
-	if (!program_number(text, 1048576, &number) || fcntl((int)number, F_GETFD) < 0) {
-		program_log("--%s takes an open descriptor, not '%s'", name, text);
-		return false;
-	}
-	*fd = (int)number;
-	return true;
-}
-
-/* False: the option is wrong, and a message has been printed. */
-static bool read_option(int option, struct worker *worker, struct options *options)
-{
-	switch (option) {
-	case 'm':
-		return read_descriptor("counters", optarg, &options->counters);
-	case 's':
-		options->channels.socket_path = optarg;
-		return true;
-	case 'r':
-		options->root = optarg;
-		return true;
-	case 'i':
-		return read_seconds("idle-timeout", optarg, 1, &worker->connections.idle_timeout);
-	case 't':
-		return read_seconds("head-timeout", optarg, 1, &worker->connections.head_timeout);
-	case 'k':
-		return read_seconds("keep", optarg, 0, &worker->connections.keep);
-	case 'z':
-		return read_limit("head-size", optarg, HTTP_HEAD_LIMIT_MAX, &worker->connections.head_size);
-	case 'n':
-		return read_limit("head-fields", optarg, HTTP_HEAD_FIELDS_MAX,
-		                  &worker->connections.head_fields);
-	case 'a':
-		options->access_log = optarg;
-		return true;
-	case 'l':
-		options->claim_log = optarg;
-		return true;
-	case 'f':
-		if (options->filled.count == FILLED_PAGES) {
-			program_log("--fill is given more than %d times", FILLED_PAGES);
-			return false;
-		}
-		options->filled.paths[options->filled.count++] = optarg;
-		return true;
-	default:
-		return false;
-	}
-}
-
-/* 0: run the worker. 2: wrong usage, a message has been printed. -1: --help or --version was answered. */
-static int read_worker_options(int argc, char **argv, struct worker *worker,
-                               struct options *options)
-{
-	static const struct option table[] = {{"socket", required_argument, NULL, 's'},
-	                                      {"root", required_argument, NULL, 'r'},
-	                                      {"idle-timeout", required_argument, NULL, 'i'},
-	                                      {"head-timeout", required_argument, NULL, 't'},
-	                                      {"keep", required_argument, NULL, 'k'},
-	                                      {"head-size", required_argument, NULL, 'z'},
-	                                      {"head-fields", required_argument, NULL, 'n'},
-	                                      {"access-log", required_argument, NULL, 'a'},
-	                                      {"claim-log", required_argument, NULL, 'l'},
-	                                      {"counters", required_argument, NULL, 'm'},
-	                                      {"fill", required_argument, NULL, 'f'},
-	                                      {"help", no_argument, NULL, 'h'},
-	                                      {"version", no_argument, NULL, 'v'},
-	                                      {NULL, 0, NULL, 0}};
-	int option;
-	bool fine = true;
-	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(usage, stdout);
-			return -1;
-		}
-		if (option == 'v') {
-			program_print_version("ferry-worker");
-			return -1;
-		}
-		fine = read_option(option, worker, options) && fine;
-	}
-	if (optind < argc) {
-		program_log("'%s' is one argument too many", argv[optind]);
-		fine = false;
-	}
-	if (options->channels.socket_path == NULL && getenv("FERRY_WORKER") == NULL) {
-		program_log("--socket is missing; see --help");
-		fine = false;
-	}
-	return fine ? 0 : 2;
-}
+/* ---- the start ---- */
 
 static int open_root(const char *path)
 {
@@ -419,9 +352,10 @@ static int open_root(const char *path)
 }
 
 /* A proxy of another version has other counters: the worker serves without. */
-static void open_counters(struct worker *worker, int fd)
+static void open_counters(struct worker *worker)
 {
-	if (fd < 0)
+	int fd = (int)worker->counters_fd;
+	if (fd == 0)
 		return;
 	int status = answer_counters_map(&worker->connections.counters, fd);
 	if (status < 0)
@@ -429,26 +363,17 @@ static void open_counters(struct worker *worker, int fd)
 	close(fd);
 }
 
-static void open_extras(struct worker *worker, const struct options *options)
+static bool open_logs(struct worker *worker)
 {
-	if (options->filled.count > 0)
-		worker->connections.filled = &options->filled;
-	open_counters(worker, options->counters);
-}
-
-static bool open_logs(struct worker *worker, const struct options *options,
-                      struct access_log *access)
-{
-	if (options->access_log != NULL) {
-		int status = access_log_open(access, options->access_log);
+	if (worker->access_path != NULL) {
+		int status = access_log_open(&worker->access_log, worker->access_path);
 		if (status < 0) {
-			program_log("%s: %s", options->access_log, strerror(-status));
+			program_log("%s: %s", worker->access_path, strerror(-status));
 			return false;
 		}
-		worker->connections.access_log = access;
+		worker->connections.access_log = &worker->access_log;
 	}
-	worker->claim_path = options->claim_log;
-	return options->claim_log == NULL || program_reopen(&worker->claim_log, options->claim_log);
+	return worker->claim_path == NULL || program_reopen(&worker->claim_log, worker->claim_path);
 }
 
 /* A client needs two descriptors: its socket, and the file in its stream. Under a small limit half of the descriptors
@@ -473,24 +398,24 @@ int main(int argc, char **argv)
 	                                               .can_return = can_return,
 	                                               .give_back = give_back,
 	                                               .ended = client_ended},
+	                               .root_path = ".",
+	                               .access_log.fd = -1,
 	                               .claim_log = -1};
-	static struct options options = {.root = ".", .counters = -1};
-	static struct access_log access = {.fd = -1};
-	int status = read_worker_options(argc, argv, &worker, &options);
-	if (status != 0)
-		return status < 0 ? EXIT_SUCCESS : status;
+	enum settings_result read = read_arguments(&worker, argc, argv);
+	if (read != SETTINGS_READ)
+		return read == SETTINGS_BAD ? 2 : EXIT_SUCCESS;
 	/* The standard error may be a pipe of the proxy's, which is killed. */
 	signal(SIGPIPE, SIG_IGN);
-	status = EXIT_FAILURE;
-	open_extras(&worker, &options);
-	worker.connections.root = open_root(options.root);
-	if (worker.connections.root >= 0 && open_logs(&worker, &options, &access)) {
-		unsigned long fds = program_raise_descriptor_limit();
-		options.channels.credits = credits_of(fds);
+	int status = EXIT_FAILURE;
+	open_counters(&worker);
+	worker.connections.filled = worker.filled.count > 0 ? &worker.filled : NULL;
+	worker.connections.root = open_root(worker.root_path);
+	if (worker.connections.root >= 0 && open_logs(&worker)) {
+		worker.channels_options.credits = credits_of(program_raise_descriptor_limit());
 		program_print_ferry_log();
-		status = run_loop(&worker, &options.channels);
+		status = run_loop(&worker);
 	}
-	access_log_close(&access);
+	access_log_close(&worker.access_log);
 	if (worker.claim_log >= 0)
 		close(worker.claim_log);
 	answer_counters_free(worker.connections.counters);

@@ -1,7 +1,6 @@
 /* The configuration of ferry-proxy: its file, its command line, and the refusals of both. */
 
-#include "programs/ferry-proxy/conf_file.h"
-#include "programs/ferry-proxy/conf_options.h"
+#include "programs/ferry-proxy/conf.h"
 #include "programs/ferry-proxy/routes.h"
 #include "test.h"
 
@@ -16,13 +15,13 @@
 static struct conf conf;
 static char error[CONF_ERROR_SIZE];
 
-static enum conf_result read_bytes(const char *text, size_t length)
+static bool read_bytes(const char *text, size_t length)
 {
 	/* An exact heap copy: a sanitizer detects a read past the end. */
 	char *copy = malloc(length > 0 ? length : 1);
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, text, length);
-	enum conf_result result = conf_read_text(&conf, "conf", copy, length, error);
+	bool result = conf_read_text(&conf, "conf", copy, length, error);
 	free(copy);
 	return result;
 }
@@ -32,8 +31,7 @@ static enum conf_result read_bytes(const char *text, size_t length)
 
 static void check_read(const char *text)
 {
-	enum conf_result result = read_bytes(text, strlen(text));
-	ck_assert_msg(result == CONF_OK, "%s", error);
+	ck_assert_msg(read_bytes(text, strlen(text)), "%s", error);
 	ck_assert_str_eq(error, "");
 }
 
@@ -48,11 +46,11 @@ static bool is_empty(void)
 static void check_refused_bytes(const char *text, size_t length, const char *expected)
 {
 	memset(&conf, 0xa5, sizeof(conf));
-	ck_assert_int_eq(read_bytes(text, length), CONF_BAD);
+	ck_assert(!read_bytes(text, length));
 	ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "'%s' is not '%s'", error,
 	              expected);
 	ck_assert(is_empty());
-	ck_assert_int_eq(conf_read_text(&conf, "conf", text, length, NULL), CONF_BAD);
+	ck_assert(!conf_read_text(&conf, "conf", text, length, NULL));
 }
 
 static void check_refused(const char *text, const char *expected)
@@ -111,15 +109,10 @@ TEST(every_directive_is_understood)
 	ck_assert_str_eq(conf.services[2].socket, "@both");
 	ck_assert_uint_eq(conf.services[2].workers, 2);
 	ck_assert_int_eq(conf.services[2].choice, FERRY_DISPATCH_LEAST_OUTSTANDING);
-	ck_assert_uint_eq(conf.route_count, 3);
-	ck_assert_str_eq(conf.routes[0].host, "Example.org");
-	ck_assert_str_eq(conf.routes[0].path, "/chat");
-	ck_assert_uint_eq(conf.routes[0].service, 1);
-	ck_assert_ptr_null(conf.routes[1].host);
-	ck_assert_uint_eq(conf.routes[1].service, 2);
-	ck_assert_ptr_null(conf.routes[2].path);
-	ck_assert_uint_eq(conf.routes[2].service, 0);
-	ck_assert_uint_eq(conf.default_service, 2);
+	ck_assert_int_eq(routes_find(conf.routes, "example.org", 11, "/chat", 5), 1);
+	ck_assert_int_eq(routes_find(conf.routes, "example.org", 11, "/b", 2), 2);
+	ck_assert_int_eq(routes_find(conf.routes, "a.example.org", 13, "/", 1), 0);
+	ck_assert_int_eq(routes_find(conf.routes, "", 0, "/", 1), 2);
 	ck_assert_str_eq(text_of(&conf.admin), "127.0.0.1:9");
 	ck_assert_str_eq(conf.control, "/run/control");
 	ck_assert_uint_eq(conf.queue, 7);
@@ -142,7 +135,7 @@ TEST(what_is_not_said_has_a_default)
 {
 	check_read(LEAST);
 	ck_assert_uint_eq(conf.services[0].workers, 3);
-	ck_assert_uint_eq(conf.default_service, 0);
+	ck_assert_int_eq(routes_find(conf.routes, "", 0, "/", 1), 0);
 	ck_assert_uint_eq(conf.admin.length, 0);
 	ck_assert_ptr_null(conf.control);
 	ck_assert_ptr_null(conf.take_over);
@@ -206,7 +199,7 @@ TEST(a_line_is_bounded)
 	memset(text, 'x', sizeof(text));
 	memcpy(text, LEAST, start);
 	text[start] = '#';
-	ck_assert_int_eq(read_bytes(text, start + CONF_LINE_MAX), CONF_OK);
+	ck_assert(read_bytes(text, start + CONF_LINE_MAX));
 	conf_free(&conf);
 	check_refused_bytes(text, start + CONF_LINE_MAX + 1,
 	                    "conf:3: the line is longer than 4096 bytes");
@@ -225,11 +218,11 @@ TEST(a_message_is_cut_to_what_can_be_read)
 {
 	static char text[3000];
 	memset(text, 'x', sizeof(text));
-	ck_assert_int_eq(read_bytes(text, sizeof(text)), CONF_BAD);
+	ck_assert(!read_bytes(text, sizeof(text)));
 	ck_assert_ptr_nonnull(strstr(error, "xxx...' is not a directive"));
 	static char name[3000];
 	memset(name, 'n', sizeof(name) - 1);
-	ck_assert_int_eq(conf_read_text(&conf, name, text, sizeof(text), error), CONF_BAD);
+	ck_assert(!conf_read_text(&conf, name, text, sizeof(text), error));
 	ck_assert_uint_lt(strlen(error), CONF_ERROR_SIZE);
 	ck_assert_ptr_nonnull(strstr(error, ":1: 'xxx"));
 }
@@ -464,11 +457,7 @@ TEST(there_is_a_bound_of_each)
 	for (int i = 0; i < CONF_ROUTES; i++)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "route path=/%d www\n", i);
 	check_read(text);
-	ck_assert_uint_eq(conf.route_count, CONF_ROUTES);
-	struct routes *routes;
-	ck_assert_int_eq(routes_from_conf(&routes, &conf), 0);
-	ck_assert_int_eq(routes_find(routes, "", 0, "/255", 4), 0);
-	routes_free(routes);
+	ck_assert_int_eq(routes_find(conf.routes, "", 0, "/255", 4), 0);
 	conf_free(&conf);
 	snprintf(text + used, sizeof(text) - used, "route path=/x www\n");
 	check_refused(text, "conf:259: route: more than 256 routes");
@@ -478,14 +467,11 @@ TEST_CASE("file");
 
 TEST(the_routes_of_a_file_lead_to_its_services)
 {
-	struct routes *routes;
 	check_read("listen 127.0.0.1:1\nservice a root=/\nservice b root=/\nservice c root=/\n"
 	           "route host=b.org b\nroute path=/c c\ndefault c\n");
-	ck_assert_int_eq(routes_from_conf(&routes, &conf), 0);
-	ck_assert_int_eq(routes_find(routes, "b.org", 5, "/", 1), 1);
-	ck_assert_int_eq(routes_find(routes, "a.org", 5, "/c", 2), 2);
-	ck_assert_int_eq(routes_find(routes, "a.org", 5, "/", 1), 2);
-	routes_free(routes);
+	ck_assert_int_eq(routes_find(conf.routes, "b.org", 5, "/", 1), 1);
+	ck_assert_int_eq(routes_find(conf.routes, "a.org", 5, "/c", 2), 2);
+	ck_assert_int_eq(routes_find(conf.routes, "a.org", 5, "/", 1), 2);
 	conf_free(&conf);
 }
 
@@ -504,16 +490,16 @@ TEST(no_mutation_of_one_byte_breaks_the_reader)
 			char mutated[sizeof(text)];
 			memcpy(mutated, text, sizeof(text));
 			mutated[at] = (char)byte;
-			enum conf_result result = read_bytes(mutated, sizeof(text) - 1);
-			ck_assert((result == CONF_OK) == (error[0] == '\0'));
-			ck_assert(result == CONF_OK || strncmp(error, "conf:", 5) == 0);
+			bool result = read_bytes(mutated, sizeof(text) - 1);
+			ck_assert(result == (error[0] == '\0'));
+			ck_assert(result || strncmp(error, "conf:", 5) == 0);
 			conf_free(&conf);
 		}
 }
 
 /* The command line. */
 
-static enum conf_result read_arguments(char **arguments)
+static enum settings_result read_arguments(char **arguments)
 {
 	char *copies[16] = {"ferry-proxy"};
 	int count = 1;
@@ -526,7 +512,7 @@ static enum conf_result read_arguments(char **arguments)
 
 #define ck_line_refused(expected, ...)                                                            \
 	do {                                                                                          \
-		ck_assert_int_eq(read_line(__VA_ARGS__), CONF_BAD);                                       \
+		ck_assert_int_eq(read_line(__VA_ARGS__), SETTINGS_BAD);                                   \
 		ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "'%s' is not '%s'", error, \
 		              expected);                                                                  \
 		ck_assert(is_empty());                                                                    \
@@ -548,7 +534,7 @@ TEST_CASE("arguments");
 
 TEST(a_socket_is_all_that_has_to_be_said)
 {
-	ck_assert_int_eq(read_line("--socket", "w.sock"), CONF_OK);
+	ck_assert_int_eq(read_line("--socket", "w.sock"), SETTINGS_READ);
 	ck_assert_ptr_null(conf.file);
 	ck_assert_uint_eq(conf.listen_count, 1);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:8080");
@@ -560,13 +546,13 @@ TEST(a_socket_is_all_that_has_to_be_said)
 	conf_free(&conf);
 
 	ck_assert_int_eq(read_line("--root", "/", "--workers", "4", "--address", "::1", "--port", "0"),
-	                 CONF_OK);
+	                 SETTINGS_READ);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "[::1]:0");
 	ck_assert_str_eq(conf.services[0].root, "/");
 	ck_assert_uint_eq(conf.services[0].workers, 4);
 	conf_free(&conf);
 
-	ck_assert_int_eq(read_line("--port", "81", "--root", "/", "--socket", "x"), CONF_OK);
+	ck_assert_int_eq(read_line("--port", "81", "--root", "/", "--socket", "x"), SETTINGS_READ);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:81");
 	ck_assert_uint_eq(conf.services[0].workers, 2);
 	ck_assert_str_eq(conf.services[0].socket, "x");
@@ -579,7 +565,7 @@ TEST(options_take_the_place_of_directives)
 	                                 "answer-timeout 1\nhead-timeout 1\ndrain-timeout 1\n"
 	                                 "max-clients 1\nretry-after 1\n";
 	char *file = write_file(text, sizeof(text) - 1);
-	ck_assert_int_eq(read_line("--config", file), CONF_OK);
+	ck_assert_int_eq(read_line("--config", file), SETTINGS_READ);
 	ck_assert_str_eq(conf.file, file);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:1");
 	ck_assert_str_eq(conf.control, "a");
@@ -589,7 +575,7 @@ TEST(options_take_the_place_of_directives)
 	ck_assert_int_eq(read_line("--config", file, "--listen=[::1]:5  proxy-protocol", "--listen",
 	                           "unix:b", "--admin=127.0.0.1:3", "--control=c d", "--queue=2",
 	                           "--queue-timeout=3", "--max-clients=7", "--retry-after=8"),
-	                 CONF_OK);
+	                 SETTINGS_READ);
 	ck_assert_uint_eq(conf.listen_count, 2);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "[::1]:5");
 	ck_assert(conf.listens[0].proxy_protocol);
@@ -606,7 +592,7 @@ TEST(options_take_the_place_of_directives)
 
 	ck_assert_int_eq(read_line("--answer-timeout=4", "--head-timeout=5", "--drain-timeout=6",
 	                           "--port=9", "--config", file, "--take-over", "old"),
-	                 CONF_OK);
+	                 SETTINGS_READ);
 	ck_assert_uint_eq(conf.listen_count, 1);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:9");
 	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 4);
@@ -621,11 +607,11 @@ TEST(options_take_the_place_of_directives)
 TEST(a_file_may_leave_the_service_to_the_options)
 {
 	char *file = write_file("listen 127.0.0.1:1\n", 19);
-	ck_assert_int_eq(read_line("--config", file, "--socket", "s"), CONF_OK);
+	ck_assert_int_eq(read_line("--config", file, "--socket", "s"), SETTINGS_READ);
 	ck_assert_str_eq(conf.services[0].socket, "s");
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:1");
 	conf_free(&conf);
-	ck_assert_int_eq(read_line("--config", file), CONF_BAD);
+	ck_assert_int_eq(read_line("--config", file), SETTINGS_BAD);
 	ck_assert_ptr_nonnull(strstr(error, ": a 'service NAME ...' line is missing"));
 	unlink(file);
 }
@@ -684,7 +670,7 @@ TEST(a_bad_file_is_named)
 	memset(large, '\n', sizeof(large));
 	memcpy(large, LEAST, sizeof(LEAST) - 1);
 	file = write_file(large, sizeof(large) - 1);
-	ck_assert_int_eq(read_line("--config", file), CONF_OK);
+	ck_assert_int_eq(read_line("--config", file), SETTINGS_READ);
 	conf_free(&conf);
 	unlink(file);
 	file = write_file(large, sizeof(large));
@@ -693,26 +679,55 @@ TEST(a_bad_file_is_named)
 	unlink(file);
 }
 
-TEST(help_and_check_are_told_apart)
+/* What a call prints to the standard output. */
+static const char *printed_by(const char *option)
 {
-	ck_assert_int_eq(read_line("--help", "--nothing"), CONF_HELP);
+	static char text[8192];
+	FILE *file = tmpfile();
+	ck_assert_ptr_nonnull(file);
+	fflush(stdout);
+	int before = dup(STDOUT_FILENO);
+	ck_assert_int_ge(dup2(fileno(file), STDOUT_FILENO), 0);
+	ck_assert_int_eq(read_line((char *)option, "--nothing"), SETTINGS_ANSWERED);
+	fflush(stdout);
+	ck_assert_int_ge(dup2(before, STDOUT_FILENO), 0);
+	close(before);
+	rewind(file);
+	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+	fclose(file);
 	ck_assert(is_empty());
-	ck_assert_int_eq(strncmp(conf_usage, "usage: ferry-proxy", 18), 0);
-	ck_assert_int_eq(read_line("--check", "--socket", "x"), CONF_CHECK);
+	return text;
+}
+
+TEST(help_and_version_are_answered_at_once)
+{
+	const char *text = printed_by("--help");
+	ck_assert_int_eq(strncmp(text, "usage: ferry-proxy", 18), 0);
+	ck_assert_ptr_nonnull(strstr(text, "\n  --queue N                requests that wait for"));
+	ck_assert_ptr_nonnull(strstr(text, "[group=NAME]'\n                           127.0.0.1:8080"));
+	ck_assert_ptr_nonnull(strstr(text, "\n                           the proxy has it and"));
+	ck_assert_ptr_null(strstr(text, "--route"));
+	ck_assert_int_eq(strncmp(printed_by("--version"), "ferry-proxy 0.", 14), 0);
+}
+
+TEST(a_check_reads_all)
+{
+	ck_assert_int_eq(read_line("--check", "--socket", "x"), SETTINGS_READ);
+	ck_assert(conf.check);
 	ck_assert_uint_eq(conf.service_count, 1);
 	conf_free(&conf);
-	ck_assert_int_eq(read_line("--check"), CONF_BAD);
+	ck_assert_int_eq(read_line("--check"), SETTINGS_BAD);
 }
 
 TEST(the_same_arguments_may_be_read_again)
 {
 	char *arguments[] = {"ferry-proxy", "--socket", "x", "--queue", "5", NULL};
 	for (int turn = 0; turn < 3; turn++) {
-		ck_assert_int_eq(conf_read(&conf, 5, arguments, error), CONF_OK);
+		ck_assert_int_eq(conf_read(&conf, 5, arguments, error), SETTINGS_READ);
 		ck_assert_uint_eq(conf.queue, 5);
 		conf_free(&conf);
 	}
-	ck_assert_int_eq(conf_read(&conf, 4, arguments, NULL), CONF_BAD);
+	ck_assert_int_eq(conf_read(&conf, 4, arguments, NULL), SETTINGS_BAD);
 }
 
 TEST_CASE("file");
@@ -726,7 +741,8 @@ TEST(the_example_works_and_has_every_directive)
 	    "head-size",      "head-fields",  "from=",         "mode="};
 	static char text[65536];
 	ck_assert_int_eq(chdir(FERRY_SOURCE), 0);
-	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"), CONF_OK);
+	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"),
+	                 SETTINGS_READ);
 	ck_assert_uint_eq(conf.service_count, 2);
 	conf_free(&conf);
 	int fd = open("src/programs/ferry-proxy/ferry-proxy.conf", O_RDONLY | O_CLOEXEC);
@@ -742,8 +758,7 @@ TEST(the_example_works_and_has_every_directive)
 		if (line[0] == '#' && line[1] >= 'a' && line[1] <= 'z')
 			line[0] = ' ';
 	}
-	enum conf_result result = read_bytes(text, strlen(text));
-	ck_assert_msg(result == CONF_OK, "%s", error);
+	ck_assert_msg(read_bytes(text, strlen(text)), "%s", error);
 	ck_assert_uint_eq(conf.service_count, 3);
 	ck_assert_uint_eq(conf.listen_count, 5);
 	conf_free(&conf);
