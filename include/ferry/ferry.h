@@ -6,6 +6,7 @@
  * @brief All of ferry: bytes, open file descriptors and whole files on one ordered libevent stream.
  */
 
+#include "ferry/address.h"
 #include "ferry/channel.h"
 #include "ferry/client_hello.h"
 #include "ferry/connector.h"

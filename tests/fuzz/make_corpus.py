@@ -289,20 +289,22 @@ def examples():
     write("client_hello", "too_long", b"\x16\x03\x01\x40\0\1\0\x40\0")
     write("client_hello", "http", "GET / HTTP/1.1\r\n")
 
-    client = lambda flags, rest: b"fCli\x01" + bytes([flags]) + rest
-    four = b"\x04" + struct.pack(">H", 80) + bytes([192, 0, 2, 1])
-    six = b"\x06" + struct.pack(">H", 80) + bytes(range(16))
-    write("client_address", "inet", client(0, four + four))
-    write("client_address", "inet6", client(1, six + b"\0"))
-    write("client_address", "unix", client(0, b"\x01\x05/path" + b"\x01\0"))
-    write("client_address", "abstract", client(0, b"\x01\x05\0name" + b"\x01\x03a\0b"))
-    write("client_address", "longest", client(0, (b"\x01\x6c" + b"p" * 108) * 2))
-    write("client_address", "too_long", client(0, b"\x01\x6d" + b"p" * 109 + b"\0"))
-    write("client_address", "cut_path", client(0, four + b"\x01\x30/path"))
-    write("client_address", "more_behind", client(0, four + four + b"\0"))
-    write("client_address", "cut", client(0, four + six[:-1]))
-    write("client_address", "unknown_flag", client(2, four + four))
-    write("client_address", "other_version", b"fCli\x02\0" + four + four)
+    client = lambda flags, *addresses: b"fCli\x02" + bytes([flags]) + b"".join(
+        bytes([len(address)]) + address for address in addresses)
+    four = struct.pack("=H", 2) + struct.pack(">H", 80) + bytes([192, 0, 2, 1]) + bytes(8)
+    six = struct.pack("=H", 10) + struct.pack(">HI", 80, 0) + bytes(range(16)) + struct.pack("=I", 0)
+    unix = lambda path: struct.pack("=H", 1) + path
+    write("client_address", "inet", client(0, four, four))
+    write("client_address", "inet6", client(1, six, b""))
+    write("client_address", "unix", client(0, unix(b"/path\0"), unix(b"")))
+    write("client_address", "abstract", client(0, unix(b"\0name"), unix(b"\0a\0b")))
+    write("client_address", "longest", client(0, unix(b"p" * 108 + b"\0"), unix(b"p" * 108 + b"\0")))
+    write("client_address", "too_long", client(0, unix(b"p" * 109 + b"\0"), b""))
+    write("client_address", "without_zero", client(0, unix(b"/path"), b""))
+    write("client_address", "more_behind", client(0, four, four) + b"\0")
+    write("client_address", "cut", client(0, four, six)[:-1])
+    write("client_address", "unknown_flag", client(4, four, four))
+    write("client_address", "other_version", b"fCli\x01\0\0\0")
 
     least = "listen 127.0.0.1:1\nservice www root=/ workers=3\n"
     write("proxy_conf", "least", least)

@@ -21,7 +21,7 @@ struct demo;
  * leaves it unchanged until the loop runs again. */
 typedef void (*admin_fill_cb)(struct snapshot *snapshot, void *context);
 
-/* Serves on a listening, non-blocking socket (socket_address_listen()), which the admin owns and closes on
+/* Serves on a listening, non-blocking socket (ferry_address_listen()), which the admin owns and closes on
  * success. 0, or -EINVAL: the socket does not listen; -ENOMEM. */
 int admin_new(struct admin **out, struct event_base *base, int fd, admin_fill_cb fill,
               void *context);

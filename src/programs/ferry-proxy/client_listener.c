@@ -24,17 +24,18 @@ struct client_listener {
 	int fd;
 	bool enabled;
 	unsigned int batch;
-	unsigned int full;            /* batches in a row that have found as many clients */
-	struct socket_address server; /* of all connections; length 0: each has its own */
+	unsigned int full;           /* batches in a row that have found as many clients */
+	struct ferry_address server; /* of all connections; length 0: each has its own */
 };
 
 /* ---- addresses ---- */
 
-static bool is_wildcard(const struct socket_address *address)
+static bool is_wildcard(const struct ferry_address *address)
 {
-	if (address->any.sa_family == AF_INET)
-		return address->in.sin_addr.s_addr == htonl(INADDR_ANY);
-	return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr);
+	if (address->name.any.sa_family == AF_INET)
+		return address->name.in.sin_addr.s_addr == htonl(INADDR_ANY);
+	return address->name.any.sa_family == AF_INET6 &&
+	       IN6_IS_ADDR_UNSPECIFIED(&address->name.in6.sin6_addr);
 }
 
 /* The kernel's rules may direct connections to any address to such a socket. */
@@ -46,30 +47,20 @@ static bool is_transparent(int fd)
 	       transparent != 0;
 }
 
-/* Leaves `address` without one if there is none. */
-static void ask_own_address(struct socket_address *address, int fd)
-{
-	struct sockaddr_storage name;
-	socklen_t length = sizeof(name);
-	if (getsockname(fd, (struct sockaddr *)&name, &length) < 0 ||
-	    socket_address_set(address, (struct sockaddr *)&name, length) < 0)
-		address->length = 0;
-}
-
 static void learn_server(struct client_listener *listener)
 {
-	ask_own_address(&listener->server, listener->fd);
+	ferry_address_set_own(&listener->server, listener->fd);
 	if (is_wildcard(&listener->server) || is_transparent(listener->fd))
 		listener->server.length = 0;
 }
 
 static void find_server(const struct client_listener *listener, int fd,
-                        struct socket_address *server)
+                        struct ferry_address *server)
 {
 	if (listener->server.length > 0)
 		*server = listener->server;
 	else
-		ask_own_address(server, fd);
+		ferry_address_set_own(server, fd); /* or there is none */
 }
 
 /* ---- accepting ---- */
@@ -78,7 +69,7 @@ static void report(const struct client_listener *listener, int fd, const struct 
                    socklen_t length)
 {
 	struct client_address address = {.proxied = false};
-	if (socket_address_set(&address.client, name, length) < 0) {
+	if (ferry_address_set(&address.client, name, length) < 0) {
 		close(fd); /* a family that the proxy does not listen on */
 		return;
 	}

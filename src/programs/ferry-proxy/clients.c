@@ -154,11 +154,11 @@ static void drop_failed(struct client *client)
 
 static void log_refusal(struct client *client, const struct http_answer *answer, const char *text)
 {
-	char name[SOCKET_ADDRESS_TEXT_SIZE];
+	char name[FERRY_ADDRESS_TEXT_SIZE];
 	if (client->clients->access_log == NULL || client->entry != NULL)
 		return;
 	client->entry = access_entry_new(
-	    socket_address_format(&client->address.client, name, sizeof(name)), &client->head, text);
+	    ferry_address_format(&client->address.client, name, sizeof(name)), &client->head, text);
 	client->status = answer->status;
 	client->body = http_answer_length(answer);
 }
@@ -309,18 +309,15 @@ static int describe_client(struct ferry_handoff *handoff, const struct conf_serv
                            const struct client_address *address, bool routes_each)
 {
 	unsigned char blob[CLIENT_ADDRESS_MAX];
-	char host[SOCKET_ADDRESS_TEXT_SIZE];
+	char host[FERRY_ADDRESS_TEXT_SIZE];
 	struct client_address described = *address;
 	described.routes_each = routes_each;
-	int length = client_address_put(&described, blob);
-	if (length < 0)
-		return length;
-	int status = ferry_handoff_set_blob(handoff, blob, (size_t)length);
+	int status = ferry_handoff_set_blob(handoff, blob, client_address_put(&described, blob));
 	if (status == 0)
 		status = ferry_handoff_set_name(handoff, service->name);
 	if (status < 0 || service->choice != FERRY_DISPATCH_BY_KEY)
 		return status;
-	socket_address_format_host(&address->client, host, sizeof(host));
+	ferry_address_format_host(&address->client, host, sizeof(host));
 	return ferry_handoff_set_key(handoff, host, strlen(host));
 }
 
@@ -436,8 +433,8 @@ static void read_head(struct client *client, struct evbuffer *input)
 
 static void bad_proxy_header(struct client *client, const char *why)
 {
-	char from[SOCKET_ADDRESS_TEXT_SIZE];
-	program_log("%s: %s", socket_address_format(&client->address.client, from, sizeof(from)), why);
+	char from[FERRY_ADDRESS_TEXT_SIZE];
+	program_log("%s: %s", ferry_address_format(&client->address.client, from, sizeof(from)), why);
 	client->clients->refusals.bad_proxy_header++;
 	free_client(client);
 }
@@ -458,8 +455,8 @@ static bool read_proxy_header(struct client *client, struct evbuffer *input)
 	ferry_proxy_protocol_get_info(header, &info);
 	if (info.kind == FERRY_PROXY_PROTOCOL_PROXIED) {
 		client->address.proxied = true;
-		socket_address_set(&client->address.client, info.source, info.source_length);
-		socket_address_set(&client->address.server, info.destination, info.destination_length);
+		ferry_address_set(&client->address.client, info.source, info.source_length);
+		ferry_address_set(&client->address.server, info.destination, info.destination_length);
 	}
 	ferry_proxy_protocol_free(header);
 	client->state = READING;
@@ -521,15 +518,15 @@ static void client_timed_out(evutil_socket_t fd, short what, void *context)
 /* ---- listeners ---- */
 
 /* Only a load balancer may write a PROXY header. */
-static bool may_connect(struct clients *clients, const struct socket_address *from,
+static bool may_connect(struct clients *clients, const struct ferry_address *from,
                         const struct conf_listen *conf)
 {
-	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	char text[FERRY_ADDRESS_TEXT_SIZE];
 	if (conf->from == NULL ||
-	    ferry_proxy_protocol_sources_contain(conf->from, &from->any, from->length))
+	    ferry_proxy_protocol_sources_contain(conf->from, &from->name.any, from->length))
 		return true;
 	program_log("%s: not an address that may send PROXY headers",
-	            socket_address_format_host(from, text, sizeof(text)));
+	            ferry_address_format_host(from, text, sizeof(text)));
 	clients->refusals.bad_proxy_header++;
 	return false;
 }

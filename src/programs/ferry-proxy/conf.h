@@ -6,13 +6,13 @@
  * texts are those of the arguments and of the file, and are not copied. */
 
 #include "programs/shared/settings.h"
-#include "programs/shared/socket_address.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/time.h>
 #include <sys/types.h>
 
+#include <ferry/address.h>
 #include <ferry/dispatcher.h>
 #include <ferry/proxy_protocol.h>
 
@@ -35,7 +35,7 @@ struct conf_access {
 };
 
 struct conf_listen {
-	struct socket_address address;
+	struct ferry_address address;
 	/* The name of a socket that the service manager passes; `address` has length 0 then. Empty: the proxy opens
 	 * `address`. */
 	char systemd[CONF_NAME_MAX + 1];
@@ -81,12 +81,12 @@ struct conf {
 	gid_t gid;                    /* of the directive "group", or else that of the user */
 	bool has_group;
 
-	struct socket_address admin; /* length 0: none */
-	bool demo;               /* --demo: a page of `admin`, which is on loopback, kills workers */
-	const char *control;     /* the socket over which a new proxy takes over; NULL: none */
-	const char *take_over;   /* --take-over: the control path of the proxy to replace; or NULL */
-	const char *access_log;  /* of the proxy and the workers that it starts; NULL: none */
-	const char *outcome_log; /* --outcome-log: a line for each handoff's outcome; or NULL */
+	struct ferry_address admin; /* length 0: none */
+	bool demo;                  /* --demo: a page of `admin`, which is on loopback, kills workers */
+	const char *control;        /* the socket over which a new proxy takes over; NULL: none */
+	const char *take_over;      /* --take-over: the control path of the proxy to replace; or NULL */
+	const char *access_log;     /* of the proxy and the workers that it starts; NULL: none */
+	const char *outcome_log;    /* --outcome-log: a line for each handoff's outcome; or NULL */
 
 	unsigned int queue;            /* connections that wait, for each service; 1024 */
 	struct timeval queue_timeout;  /* 5 s */

@@ -9,9 +9,9 @@
 #include <string.h>
 
 static bool read_address(struct settings_reader *reader, const char *word,
-                         struct socket_address *address)
+                         struct ferry_address *address)
 {
-	int status = socket_address_parse(address, word);
+	int status = ferry_address_parse(address, word);
 	if (status == -ENAMETOOLONG)
 		return settings_refuse(reader, "'%s' is too long for a unix socket", settings_shown(word));
 	if (status < 0)
@@ -109,9 +109,9 @@ static bool read_from(struct settings_reader *reader, const char *list,
 }
 
 /* Any number of sockets may be on port 0. */
-static bool is_any_port(const struct socket_address *address)
+static bool is_any_port(const struct ferry_address *address)
 {
-	return address->any.sa_family != AF_UNIX && address->in.sin_port == 0;
+	return address->name.any.sa_family != AF_UNIX && address->name.in.sin_port == 0;
 }
 
 /* FileDescriptorName= of systemd.socket(5) allows more, but no colon. Ferry's own names begin with a dot. */
@@ -129,12 +129,12 @@ static bool read_systemd_name(struct settings_reader *reader, const char *name,
 	return true;
 }
 
-static bool is_free(struct settings_reader *reader, const struct socket_address *address,
+static bool is_free(struct settings_reader *reader, const struct ferry_address *address,
                     const char *word)
 {
 	const struct conf *conf = reader->target;
 	for (unsigned int i = 0; i < conf->listen_count; i++)
-		if (socket_address_equal(&conf->listens[i].address, address) && !is_any_port(address))
+		if (ferry_address_equal(&conf->listens[i].address, address) && !is_any_port(address))
 			return settings_refuse(reader, "'%s' is already listened on", settings_shown(word));
 	return true;
 }
@@ -152,8 +152,7 @@ static bool fill_listen(struct settings_reader *reader, struct conf_listen *list
                         const char *const *values)
 {
 	const char *from = values[0], *mode = values[1], *group = values[2];
-	const struct socket_address *address = &listen->address;
-	bool has_file = address->any.sa_family == AF_UNIX && address->un.sun_path[0] != '\0';
+	bool has_file = ferry_address_get_path(&listen->address) != NULL;
 	if (from != NULL && !listen->proxy_protocol)
 		return settings_refuse(reader, "from= is for an address with proxy-protocol");
 	if ((mode != NULL || group != NULL) && !has_file)

@@ -72,7 +72,7 @@ static bool set_service(struct settings_reader *reader)
 static bool check_demo(struct settings_reader *reader)
 {
 	const struct conf *conf = reader->target;
-	return !conf->demo || socket_address_is_loopback(&conf->admin) ||
+	return !conf->demo || ferry_address_is_loopback(&conf->admin) ||
 	       settings_refuse(reader, "--demo needs an --admin address on loopback");
 }
 

@@ -18,8 +18,8 @@ static bool same_listens(const struct conf *conf, const struct conf *fresh)
 		return false;
 	for (unsigned int i = 0; i < conf->listen_count; i++) {
 		const struct conf_listen *a = &conf->listens[i], *b = &fresh->listens[i];
-		if (!socket_address_equal(&a->address, &b->address) ||
-		    strcmp(a->systemd, b->systemd) != 0 || !same_access(&a->access, &b->access))
+		if (!ferry_address_equal(&a->address, &b->address) || strcmp(a->systemd, b->systemd) != 0 ||
+		    !same_access(&a->access, &b->access))
 			return false;
 	}
 	return true;
@@ -45,7 +45,7 @@ const char *conf_reload_obstacle(const struct conf *conf, const struct conf *fre
 		return "listen";
 	if (!same_services(conf, fresh))
 		return "service";
-	if (!socket_address_equal(&conf->admin, &fresh->admin))
+	if (!ferry_address_equal(&conf->admin, &fresh->admin))
 		return "admin";
 	if (!same_text(conf->control, fresh->control))
 		return "control";

@@ -218,14 +218,14 @@ static char *make_policy(const char *frames)
 	return policy;
 }
 
-int demo_new(struct demo **out, const struct socket_address *admin, const char *frames)
+int demo_new(struct demo **out, const struct ferry_address *admin, const char *frames)
 {
-	if (!socket_address_is_loopback(admin))
+	if (!ferry_address_is_loopback(admin))
 		return -EINVAL;
 	struct demo *demo = calloc(1, sizeof(*demo));
 	if (demo == NULL)
 		return -ENOMEM;
-	socket_address_format(admin, demo->hosts[0], sizeof(demo->hosts[0]));
+	ferry_address_format(admin, demo->hosts[0], sizeof(demo->hosts[0]));
 	snprintf(demo->hosts[1], sizeof(demo->hosts[1]), "localhost%s", strrchr(demo->hosts[0], ':'));
 	int status = make_token(demo->token);
 	if (status == 0) {

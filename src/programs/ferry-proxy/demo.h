@@ -15,7 +15,7 @@
  * - Only pages of the listeners may show the page in a frame. */
 
 #include "programs/ferry-proxy/report.h"
-#include "programs/shared/socket_address.h"
+#include <ferry/address.h>
 
 struct demo;
 struct evhttp_request;
@@ -23,7 +23,7 @@ struct evhttp_request;
 /* `admin` is the address of the admin's socket, `frames` the sources that may show the page in a frame, as in the
  * Content-Security-Policy ("http://127.0.0.1:8080"); copied. 0, or -EINVAL: the address is not on loopback; -ENOMEM;
  * or the errno of getrandom(2). */
-int demo_new(struct demo **out, const struct socket_address *admin, const char *frames);
+int demo_new(struct demo **out, const struct ferry_address *admin, const char *frames);
 
 /* Whether the path is one of the demo. */
 bool demo_has_path(const char *path);

@@ -25,9 +25,8 @@ int idle_client_describe(struct ferry_handoff *handoff, const struct client_addr
 	unsigned char blob[IDLE_CLIENT_BLOB_MAX];
 	const uint32_t number = htonl(idle_msec < UINT32_MAX ? (uint32_t)idle_msec : UINT32_MAX);
 	memcpy(blob, &number, sizeof(number));
-	int length = client_address_put(address, blob + sizeof(number));
-	return length < 0 ? length
-	                  : ferry_handoff_set_blob(handoff, blob, sizeof(number) + (size_t)length);
+	size_t length = sizeof(number) + client_address_put(address, blob + sizeof(number));
+	return ferry_handoff_set_blob(handoff, blob, length);
 }
 
 int idle_client_read(const struct ferry_handoff *handoff, struct client_address *address,
@@ -108,8 +107,7 @@ void idle_clients_add(struct idle_clients *idle, struct ferry_handoff *handoff,
 {
 	struct timeval rest = rest_of(&idle->timeout, idle_msec);
 	unsigned char blob[CLIENT_ADDRESS_MAX];
-	int length = client_address_put(address, blob);
-	int status = length < 0 ? length : ferry_handoff_set_blob(handoff, blob, (size_t)length);
+	int status = ferry_handoff_set_blob(handoff, blob, client_address_put(address, blob));
 	if (status == 0)
 		status =
 		    ferry_parking_park(idle->parking, handoff, -1, &rest, (void *)(uintptr_t)idle_msec);

@@ -12,8 +12,8 @@
 
 static void name_listener(struct listener *listener, const char *what, unsigned int number)
 {
-	char text[SOCKET_ADDRESS_TEXT_SIZE];
-	socket_address_format(&listener->address, text, sizeof(text));
+	char text[FERRY_ADDRESS_TEXT_SIZE];
+	ferry_address_format(&listener->address, text, sizeof(text));
 	int length = snprintf(listener->name, sizeof(listener->name), "%s %s", what, text);
 	if (number > 1)
 		snprintf(listener->name + length, sizeof(listener->name) - (size_t)length, " %u", number);
@@ -22,9 +22,9 @@ static void name_listener(struct listener *listener, const char *what, unsigned 
 /* Sets the address to the path of a unix socket, which a configuration gives without "unix:". */
 static int set_socket_path(struct listener *listener, const char *what, const char *path)
 {
-	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	char text[FERRY_ADDRESS_TEXT_SIZE];
 	snprintf(text, sizeof(text), "unix:%s", path);
-	int status = socket_address_parse(&listener->address, text);
+	int status = ferry_address_parse(&listener->address, text);
 	if (status < 0)
 		program_log("%s %s: %s", what, path, strerror(-status));
 	else
@@ -54,7 +54,7 @@ static void name_listens(struct listeners *listeners, const struct conf *conf)
 			continue;
 		}
 		for (unsigned int j = 0; j < i; j++)
-			number += socket_address_equal(&from->address, &conf->listens[j].address);
+			number += ferry_address_equal(&from->address, &conf->listens[j].address);
 		name_listener(listener, "listen", number);
 	}
 }
@@ -96,12 +96,6 @@ struct listener *listeners_next(struct listeners *listeners, const struct listen
 	return next < count ? all[next] : NULL;
 }
 
-static bool has_file(const struct socket_address *address)
-{
-	return address->any.sa_family == AF_UNIX && address->un.sun_path[0] != '\0' &&
-	       address->length > sizeof(sa_family_t);
-}
-
 /* The library's listener accepts nothing; it takes the path, and the set owns the file and its lock then. */
 static int add_unix_file(const struct listener *listener, struct ferry_socket_set *set,
                          struct event_base *base)
@@ -111,8 +105,8 @@ static int add_unix_file(const struct listener *listener, struct ferry_socket_se
 	options.lock = true;
 	options.mode = listener->access.mode;
 	options.group = listener->access.group;
-	int status =
-	    ferry_listener_new_unix(&made, base, listener->address.un.sun_path, &options, NULL, NULL);
+	int status = ferry_listener_new_unix(&made, base, ferry_address_get_path(&listener->address),
+	                                     &options, NULL, NULL);
 	if (status < 0)
 		return status;
 	status = ferry_socket_set_add_listener(set, listener->name, made);
@@ -123,9 +117,9 @@ static int add_unix_file(const struct listener *listener, struct ferry_socket_se
 static int add_to_set(const struct listener *listener, struct ferry_socket_set *set,
                       struct event_base *base)
 {
-	if (has_file(&listener->address))
+	if (ferry_address_get_path(&listener->address) != NULL)
 		return add_unix_file(listener, set, base);
-	int fd = socket_address_listen(&listener->address);
+	int fd = ferry_address_listen(&listener->address, 0);
 	if (fd < 0)
 		return fd;
 	int status = ferry_socket_set_add(set, listener->name, fd, FERRY_FD_TAKE);
@@ -137,7 +131,7 @@ static int add_to_set(const struct listener *listener, struct ferry_socket_set *
 /* The cause of a refusal that strerror(3) does not have. */
 static const char *cause_of(const struct listener *listener, int status)
 {
-	if (!has_file(&listener->address))
+	if (ferry_address_get_path(&listener->address) == NULL)
 		return strerror(-status);
 	switch (status) {
 	case -EADDRINUSE:

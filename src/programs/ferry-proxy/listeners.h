@@ -22,13 +22,13 @@ struct ferry_socket_set;
 
 enum {
 	LISTENERS_MAX = CONF_LISTENS + CONF_SERVICES + 2,
-	LISTENERS_NAME_SIZE = SOCKET_ADDRESS_TEXT_SIZE + 16
+	LISTENERS_NAME_SIZE = FERRY_ADDRESS_TEXT_SIZE + 16
 };
 
 /* One socket of the configuration. */
 struct listener {
 	char name[LISTENERS_NAME_SIZE]; /* empty: the configuration has no such socket */
-	struct socket_address address;
+	struct ferry_address address;
 	struct conf_access access; /* of its file */
 	unsigned int
 	    passed; /* by the service manager: the number among those of that name, from 1; else 0 */

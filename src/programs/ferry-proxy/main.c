@@ -66,10 +66,6 @@ struct proxy {
 	bool takes_over; /* another proxy accepts until the workers of this one are ready */
 
 	struct program_signals signals;
-	struct event *hangup;
-	struct event *user1;
-	struct event *user2;
-	struct event *quit;
 	struct event *closing;
 	struct event *lame_duck;
 	struct event *sampling; /* for the history */
@@ -226,7 +222,6 @@ static bool use_conf(struct proxy *proxy, struct conf *fresh)
 	conf_reload_exchange(&proxy->conf, fresh);
 	clients_set_routes(proxy->clients, proxy->conf.routes);
 	services_set_limits(proxy->services);
-	proxy->access_log.path = proxy->conf.access_log;
 	return true;
 }
 
@@ -262,9 +257,7 @@ static void reopen_requested(evutil_socket_t signal_number, short what, void *co
 {
 	(void)signal_number, (void)what;
 	struct proxy *proxy = context;
-	int status = proxy->conf.access_log != NULL ? access_log_reopen(&proxy->access_log) : 0;
-	if (status < 0)
-		program_log("%s: %s", proxy->conf.access_log, strerror(-status));
+	program_reopen(&proxy->access_log.fd, proxy->conf.access_log);
 	if (proxy->conf.outcome_log != NULL &&
 	    program_reopen(&proxy->outcome_log, proxy->conf.outcome_log))
 		services_set_outcome_log(proxy->services, proxy->outcome_log);
@@ -281,30 +274,23 @@ static void upgrade_requested(evutil_socket_t signal_number, short what, void *c
 
 static int init_events(struct proxy *proxy)
 {
-	proxy->hangup = evsignal_new(proxy->base, SIGHUP, reload_requested, proxy);
-	proxy->user1 = evsignal_new(proxy->base, SIGUSR1, reopen_requested, proxy);
-	proxy->user2 = evsignal_new(proxy->base, SIGUSR2, upgrade_requested, proxy);
-	proxy->quit = evsignal_new(proxy->base, SIGQUIT, end_requested, proxy);
+	static const struct {
+		int number;
+		event_callback_fn callback;
+	} signals[] = {
+	    {SIGHUP, reload_requested}, {SIGUSR1, reopen_requested}, {SIGUSR2, upgrade_requested},
+	    {SIGQUIT, end_requested},   {SIGINT, end_requested},     {SIGTERM, end_requested},
+	};
 	proxy->closing = evtimer_new(proxy->base, continue_closing, proxy);
 	proxy->lame_duck = evtimer_new(proxy->base, lame_duck_ended, proxy);
-	if (proxy->lame_duck == NULL || proxy->hangup == NULL || proxy->user1 == NULL ||
-	    proxy->user2 == NULL || proxy->quit == NULL || proxy->closing == NULL ||
-	    event_add(proxy->hangup, NULL) < 0 || event_add(proxy->user1, NULL) < 0 ||
-	    event_add(proxy->user2, NULL) < 0 || event_add(proxy->quit, NULL) < 0)
-		return -ENOMEM;
-	return program_signals_init_callback(&proxy->signals, proxy->base, end_requested, proxy);
+	int status = proxy->lame_duck != NULL && proxy->closing != NULL ? 0 : -ENOMEM;
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]) && status == 0; i++)
+		status = program_signals_add(&proxy->signals, proxy->base, signals[i].number,
+		                             signals[i].callback, proxy);
+	return status;
 }
 
 /* ---- the admin's view ---- */
-
-/* The address that a socket is bound to. */
-static bool get_address(struct socket_address *address, int fd)
-{
-	struct sockaddr_storage name;
-	socklen_t length = sizeof(name);
-	return getsockname(fd, (struct sockaddr *)&name, &length) == 0 &&
-	       socket_address_set(address, (struct sockaddr *)&name, length) == 0;
-}
 
 static void fill_snapshot(struct snapshot *snapshot, void *context)
 {
@@ -343,22 +329,23 @@ static int start_sampling(struct proxy *proxy)
 /* The pages of the listeners may show the page of the demo in a frame. */
 static int start_demo(struct proxy *proxy)
 {
-	enum { SOURCE_SIZE = 2 * (SOCKET_ADDRESS_TEXT_SIZE + 16) };
+	enum { SOURCE_SIZE = 2 * (FERRY_ADDRESS_TEXT_SIZE + 16) };
 	char frames[CONF_LISTENS * SOURCE_SIZE] = "'self'";
-	struct socket_address address;
-	char text[SOCKET_ADDRESS_TEXT_SIZE];
+	struct ferry_address address;
+	char text[FERRY_ADDRESS_TEXT_SIZE];
 	struct demo *demo;
 	for (unsigned int i = 0; i < proxy->conf.listen_count; i++) {
-		if (!get_address(&address, proxy->wanted.listens[i].fd) ||
-		    !socket_address_is_loopback(&address))
+		if (ferry_address_set_own(&address, proxy->wanted.listens[i].fd) < 0 ||
+		    !ferry_address_is_loopback(&address))
 			continue;
 		size_t used = strlen(frames);
-		socket_address_format(&address, text, sizeof(text));
+		ferry_address_format(&address, text, sizeof(text));
 		snprintf(frames + used, sizeof(frames) - used, " http://%s http://localhost%s", text,
 		         strrchr(text, ':'));
 	}
-	int status =
-	    get_address(&address, proxy->wanted.admin.fd) ? demo_new(&demo, &address, frames) : -EINVAL;
+	int status = ferry_address_set_own(&address, proxy->wanted.admin.fd);
+	if (status == 0)
+		status = demo_new(&demo, &address, frames);
 	if (status == 0)
 		admin_set_demo(proxy->admin, demo);
 	return status;
@@ -385,10 +372,10 @@ static int start_admin(struct proxy *proxy)
 
 static void print_address(const char *what, int fd)
 {
-	struct socket_address address;
-	char text[SOCKET_ADDRESS_TEXT_SIZE];
-	if (get_address(&address, fd))
-		printf("%s %s\n", what, socket_address_format(&address, text, sizeof(text)));
+	struct ferry_address address;
+	char text[FERRY_ADDRESS_TEXT_SIZE];
+	if (ferry_address_set_own(&address, fd) == 0)
+		printf("%s %s\n", what, ferry_address_format(&address, text, sizeof(text)));
 }
 
 static void print_addresses(const struct proxy *proxy)
@@ -573,10 +560,6 @@ static void clear_proxy(struct proxy *proxy)
 	clients_free(proxy->clients);
 	upgrade_free(proxy->upgrade);
 	program_signals_free(&proxy->signals);
-	free_event(proxy->hangup);
-	free_event(proxy->user1);
-	free_event(proxy->user2);
-	free_event(proxy->quit);
 	free_event(proxy->closing);
 	free_event(proxy->lame_duck);
 	free_event(proxy->sampling);
@@ -592,10 +575,7 @@ static int run_loop(struct proxy *proxy)
 	if (init_proxy(proxy) < 0 || start_proxy(proxy) < 0 || event_base_dispatch(proxy->base) < 0)
 		proxy->failed = true;
 	clear_proxy(proxy);
-	/* Freed bufferevents are finalised in the loop. */
-	for (int turn = 0; turn < 4; turn++)
-		event_base_loop(proxy->base, EVLOOP_NONBLOCK);
-	event_base_free(proxy->base);
+	program_free_base(proxy->base);
 	return proxy->failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -627,12 +607,8 @@ static char *find_worker(const char *self)
 static bool open_logs(struct proxy *proxy)
 {
 	const struct conf *conf = &proxy->conf;
-	int status =
-	    conf->access_log != NULL ? access_log_open(&proxy->access_log, conf->access_log) : 0;
-	if (status < 0)
-		program_log("%s: %s", conf->access_log, strerror(-status));
-	return status == 0 &&
-	       (conf->outcome_log == NULL || program_reopen(&proxy->outcome_log, conf->outcome_log));
+	return program_reopen(&proxy->access_log.fd, conf->access_log) &&
+	       program_reopen(&proxy->outcome_log, conf->outcome_log);
 }
 
 static int run_proxy(struct proxy *proxy)
@@ -646,7 +622,8 @@ static int run_proxy(struct proxy *proxy)
 	if (proxy->worker != NULL && open_logs(proxy))
 		result = run_loop(proxy);
 	free(proxy->worker);
-	access_log_close(&proxy->access_log);
+	if (proxy->access_log.fd >= 0)
+		close(proxy->access_log.fd);
 	if (proxy->outcome_log >= 0)
 		close(proxy->outcome_log);
 	return result;

@@ -29,7 +29,7 @@ static void log_outcome(const struct ticket *ticket, const struct ferry_handoff 
                         const char *outcome, int reason)
 {
 	int fd = ticket->service->services->options.outcome_log;
-	char client[SOCKET_ADDRESS_TEXT_SIZE], line[sizeof(client) + 128];
+	char client[FERRY_ADDRESS_TEXT_SIZE], line[sizeof(client) + 128];
 	if (fd < 0)
 		return;
 	struct ferry_handoff_info info;
@@ -37,7 +37,7 @@ static void log_outcome(const struct ticket *ticket, const struct ferry_handoff 
 	long pid = (long)(intptr_t)ferry_dispatcher_worker_get_context(info.worker);
 	int length =
 	    snprintf(line, sizeof(line), "outcome %s %ld %u %s %d\n", outcome, pid, info.attempt,
-	             socket_address_format(&ticket->client.client, client, sizeof(client)), reason);
+	             ferry_address_format(&ticket->client.client, client, sizeof(client)), reason);
 	if (write(fd, line, (size_t)length) != length)
 		program_log("the outcome log: %s", strerror(errno));
 }

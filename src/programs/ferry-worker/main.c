@@ -99,12 +99,12 @@ static struct client_address client_of(const struct ferry_handoff *handoff)
 static void log_claim(const struct worker *worker, const struct ferry_handoff *handoff,
                       const struct client_address *address)
 {
-	char client[SOCKET_ADDRESS_TEXT_SIZE], line[sizeof(client) + 64];
+	char client[FERRY_ADDRESS_TEXT_SIZE], line[sizeof(client) + 64];
 	if (worker->claim_log < 0)
 		return;
 	struct ferry_handoff_info info;
 	ferry_handoff_get_info(handoff, &info);
-	socket_address_format(&address->client, client, sizeof(client));
+	ferry_address_format(&address->client, client, sizeof(client));
 	int length =
 	    snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(), info.attempt, client);
 	if (write(worker->claim_log, line, (size_t)length) != length)
@@ -118,19 +118,16 @@ static int serve_client(struct worker *worker, struct ferry_handoff *handoff,
 	struct ferry_handoff_info info;
 	ferry_handoff_get_info(handoff, &info);
 	struct ferry_transport *transport;
-	char name[SOCKET_ADDRESS_TEXT_SIZE];
+	char name[FERRY_ADDRESS_TEXT_SIZE];
 	unsigned char blob[CLIENT_ADDRESS_MAX];
-	int length = client_address_put(address, blob);
-	int status = length < 0
-	                 ? length
-	                 : ferry_handoff_to_transport(&transport, handoff, worker->connections.base,
-	                                              BEV_OPT_CLOSE_ON_FREE);
+	int status = ferry_handoff_to_transport(&transport, handoff, worker->connections.base,
+	                                        BEV_OPT_CLOSE_ON_FREE);
 	if (status < 0)
 		return status;
 	struct connection_client client = {
-	    .name = socket_address_format(&address->client, name, sizeof(name)),
+	    .name = ferry_address_format(&address->client, name, sizeof(name)),
 	    .blob = blob,
-	    .blob_length = (size_t)length,
+	    .blob_length = client_address_put(address, blob),
 	    .routes_each = address->routes_each,
 	    .attempt = info.attempt,
 	    .answered = answered};
@@ -185,12 +182,8 @@ static void reopen_logs(evutil_socket_t signal_number, short what, void *context
 {
 	(void)signal_number, (void)what;
 	struct worker *worker = context;
-	struct access_log *access = worker->connections.access_log;
-	int status = access != NULL ? access_log_reopen(access) : 0;
-	if (status < 0)
-		program_log("%s: %s", access->path, strerror(-status));
-	if (worker->claim_log >= 0)
-		program_reopen(&worker->claim_log, worker->claim_path);
+	program_reopen(&worker->access_log.fd, worker->access_path);
+	program_reopen(&worker->claim_log, worker->claim_path);
 }
 
 static void credits_scarce(bool scarce, void *context)
@@ -209,25 +202,21 @@ static int run_worker(struct worker *worker)
 	struct event_base *base = worker->connections.base;
 	struct program_signals signals = {0};
 	/* Before the channel: a proxy signals a worker that is ready. */
-	struct event *user1 = evsignal_new(base, SIGUSR1, reopen_logs, worker);
-	int status = user1 != NULL && event_add(user1, NULL) == 0 ? 0 : -ENOMEM;
+	int status = program_signals_add(&signals, base, SIGUSR1, reopen_logs, worker);
 	if (status == 0)
 		status =
 		    channels_new(&worker->channels, base, &worker->channels_options, &callbacks, worker);
 	if (status < 0)
 		program_log("no channel to a proxy: %s", strerror(-status));
 	if (status == 0)
-		status = program_signals_init_callback(&signals, base, end_requested, worker);
+		status = program_signals_add(&signals, base, SIGINT, end_requested, worker);
+	if (status == 0)
+		status = program_signals_add(&signals, base, SIGTERM, end_requested, worker);
 	if (status == 0)
 		status = event_base_dispatch(base);
-	if (user1 != NULL)
-		event_free(user1);
 	program_signals_free(&signals);
 	channels_free(worker->channels);
 	connections_close_all(&worker->connections);
-	/* Freed transports, and the files in their streams, are finalised in the loop. */
-	for (int turn = 0; turn < 4; turn++)
-		event_base_loop(base, EVLOOP_NONBLOCK);
 	return status < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -241,10 +230,10 @@ static int run_loop(struct worker *worker)
 		result = run_worker(worker);
 	else
 		program_log("no event loop");
+	if (connections->base != NULL)
+		program_free_base(connections->base);
 	if (connections->answer != NULL)
 		evbuffer_free(connections->answer);
-	if (connections->base != NULL)
-		event_base_free(connections->base);
 	return result;
 }
 
@@ -365,15 +354,10 @@ static void open_counters(struct worker *worker)
 
 static bool open_logs(struct worker *worker)
 {
-	if (worker->access_path != NULL) {
-		int status = access_log_open(&worker->access_log, worker->access_path);
-		if (status < 0) {
-			program_log("%s: %s", worker->access_path, strerror(-status));
-			return false;
-		}
+	if (worker->access_path != NULL)
 		worker->connections.access_log = &worker->access_log;
-	}
-	return worker->claim_path == NULL || program_reopen(&worker->claim_log, worker->claim_path);
+	return program_reopen(&worker->access_log.fd, worker->access_path) &&
+	       program_reopen(&worker->claim_log, worker->claim_path);
 }
 
 /* A client needs two descriptors: its socket, and the file in its stream. Under a small limit half of the descriptors
@@ -415,7 +399,8 @@ int main(int argc, char **argv)
 		program_print_ferry_log();
 		status = run_loop(&worker);
 	}
-	access_log_close(&worker.access_log);
+	if (worker.access_log.fd >= 0)
+		close(worker.access_log.fd);
 	if (worker.claim_log >= 0)
 		close(worker.claim_log);
 	answer_counters_free(worker.connections.counters);

@@ -1,14 +1,15 @@
 #ifndef FERRY_PROGRAMS_HTTP_DATE_H
 #define FERRY_PROGRAMS_HTTP_DATE_H
 
-/* Dates in the formats of HTTP (RFC 9110 section 5.6.7), independent of the locale. */
+/* Dates in the formats of HTTP (RFC 9110 section 5.6.7). The programs keep the locale "C", whose names of days and months
+ * these are. */
 
 #include <stddef.h>
 #include <time.h>
 
 enum { HTTP_DATE_SIZE = 30 }; /* "Sun, 06 Nov 1994 08:49:37 GMT" and a zero */
 
-/* Writes `when` in the preferred format. A time outside of the years 0 to 9999 becomes the nearest one
+/* Writes `when` in the preferred format. A time outside of the years 1000 to 9999 becomes the nearest one
  * inside. */
 void http_date_format(time_t when, char out[HTTP_DATE_SIZE]);
 

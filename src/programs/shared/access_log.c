@@ -4,7 +4,6 @@
 #include "programs/shared/program.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,31 +19,6 @@ struct access_entry {
 	char *behind; /* in `text`: what follows the numbers */
 	char text[];  /* what is before the numbers, and a zero */
 };
-
-int access_log_open(struct access_log *log, const char *path)
-{
-	log->path = path;
-	log->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0640);
-	return log->fd < 0 ? -errno : 0;
-}
-
-int access_log_reopen(struct access_log *log)
-{
-	struct access_log anew;
-	int status = access_log_open(&anew, log->path);
-	if (status < 0)
-		return status;
-	close(log->fd);
-	*log = anew;
-	return 0;
-}
-
-void access_log_close(struct access_log *log)
-{
-	if (log->fd >= 0)
-		close(log->fd);
-	log->fd = -1;
-}
 
 /* Escapes quotes and backslashes, and bytes that are not printable ASCII. Returns the end. */
 static char *quote(char *out, const char *text, size_t length, size_t most)

@@ -16,21 +16,11 @@
 struct http_head;
 
 struct access_log {
-	int fd;
-	const char *path; /* the caller's */
+	int fd; /* of program_reopen(); -1: none */
 };
 
 /* What the line has of the request. */
 struct access_entry;
-
-/* Opens the file, or creates it; the path stays the caller's. A FIFO or a terminal never blocks a write. 0, or the
- * negative errno of open(2). */
-int access_log_open(struct access_log *log, const char *path);
-
-/* Opens the file of that path anew, after it was renamed. On failure the present one is kept. */
-int access_log_reopen(struct access_log *log);
-
-void access_log_close(struct access_log *log);
 
 /* Copies the request, whose head has come now; `text` is the text of the head. A head that is not complete, or
  * NULL: "-". NULL: out of memory. */

@@ -1,103 +1,52 @@
 #include "programs/shared/client_address.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
-enum { VERSION = 1, HEADER_SIZE = 6, PROXIED = 1, ROUTES_EACH = 2 };
-enum { NOTHING = 0, UNIX = 1, INET = 4, INET6 = 6 };
+enum { VERSION = 2, HEADER_SIZE = 6, PROXIED = 1, ROUTES_EACH = 2 };
 
 static const unsigned char magic[4] = {'f', 'C', 'l', 'i'};
 
 int client_address_of_socket(struct client_address *address, int fd)
 {
-	struct sockaddr_storage name;
 	struct client_address found = {.proxied = false};
-	socklen_t length = sizeof(name);
-	if (getpeername(fd, (struct sockaddr *)&name, &length) < 0)
-		return -errno;
-	int status = socket_address_set(&found.client, (struct sockaddr *)&name, length);
-	if (status < 0)
-		return status;
-	length = sizeof(name);
-	if (getsockname(fd, (struct sockaddr *)&name, &length) < 0)
-		return -errno;
-	status = socket_address_set(&found.server, (struct sockaddr *)&name, length);
+	int status = ferry_address_set_peer(&found.client, fd);
+	if (status == 0)
+		status = ferry_address_set_own(&found.server, fd);
 	if (status == 0)
 		*address = found;
 	return status;
 }
 
-/* The port of a socket's address is in network order already. */
-static int encode_address(const struct socket_address *address, unsigned char *out)
+static size_t encode_address(const struct ferry_address *address, unsigned char *out)
 {
-	size_t length;
-	const char *path;
-	if (address->length == 0) {
-		out[0] = NOTHING;
-		return 1;
-	}
-	switch (address->any.sa_family) {
-	case AF_INET:
-		out[0] = INET;
-		memcpy(out + 1, &address->in.sin_port, 2);
-		memcpy(out + 3, &address->in.sin_addr, 4);
-		return 7;
-	case AF_INET6:
-		out[0] = INET6;
-		memcpy(out + 1, &address->in6.sin6_port, 2);
-		memcpy(out + 3, &address->in6.sin6_addr, 16);
-		return 19;
-	case AF_UNIX:
-		path = socket_address_unix_path(address, &length);
-		out[0] = UNIX;
-		out[1] = (unsigned char)length;
-		memcpy(out + 2, path, length);
-		return (int)length + 2;
-	default:
-		return -EAFNOSUPPORT;
-	}
+	out[0] = (unsigned char)address->length;
+	memcpy(out + 1, &address->name, address->length);
+	return 1 + address->length;
 }
 
-int client_address_put(const struct client_address *address, unsigned char *out)
+size_t client_address_put(const struct client_address *address, unsigned char *out)
 {
 	memcpy(out, magic, sizeof(magic));
 	out[4] = VERSION;
 	out[5] = (unsigned char)((address->proxied ? PROXIED : 0) |
 	                         (address->routes_each ? ROUTES_EACH : 0));
-	int client = encode_address(&address->client, out + HEADER_SIZE);
-	if (client < 0)
-		return client;
-	int server = encode_address(&address->server, out + HEADER_SIZE + client);
-	return server < 0 ? server : HEADER_SIZE + client + server;
+	size_t used = HEADER_SIZE;
+	used += encode_address(&address->client, out + used);
+	return used + encode_address(&address->server, out + used);
 }
 
-/* The number of bytes that were decoded, or -EPROTO. */
-static int decode_address(struct socket_address *address, const unsigned char *bytes, size_t length)
+/* The number of bytes that were decoded, or -EPROTO: among others, the length is not that of the address. */
+static int decode_address(struct ferry_address *address, const unsigned char *bytes, size_t length)
 {
-	if (length == 0)
+	struct sockaddr_storage name = {0};
+	if (length < 1 || bytes[0] > sizeof(name) || length - 1 < bytes[0])
 		return -EPROTO;
-	switch (bytes[0]) {
-	case NOTHING:
-		return 1;
-	case INET:
-		if (length < 7)
-			return -EPROTO;
-		socket_address_set_inet(address, bytes + 3, (uint16_t)(bytes[1] << 8 | bytes[2]));
-		return 7;
-	case INET6:
-		if (length < 19)
-			return -EPROTO;
-		socket_address_set_inet6(address, bytes + 3, (uint16_t)(bytes[1] << 8 | bytes[2]));
-		return 19;
-	case UNIX:
-		if (length < 2 || length - 2 < bytes[1] ||
-		    socket_address_set_unix(address, bytes + 2, bytes[1]) < 0)
-			return -EPROTO;
-		return 2 + bytes[1];
-	default:
+	memcpy(&name, bytes + 1, bytes[0]);
+	if (bytes[0] > 0 && (ferry_address_set(address, (struct sockaddr *)&name, bytes[0]) < 0 ||
+	                     address->length != bytes[0]))
 		return -EPROTO;
-	}
+	return 1 + bytes[0];
 }
 
 int client_address_get(struct client_address *address, const void *blob, size_t length)

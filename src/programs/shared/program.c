@@ -46,6 +46,8 @@ unsigned long program_raise_descriptor_limit(void)
 
 bool program_reopen(int *fd, const char *path)
 {
+	if (path == NULL)
+		return true;
 	int opened =
 	    open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0640);
 	if (opened < 0) {
@@ -190,26 +192,31 @@ static void break_loop(evutil_socket_t signal_number, short what, void *base)
 	event_base_loopbreak(base);
 }
 
-int program_signals_init_callback(struct program_signals *signals, struct event_base *base,
-                                  event_callback_fn callback, void *context)
+int program_signals_add(struct program_signals *signals, struct event_base *base, int number,
+                        event_callback_fn callback, void *context)
 {
-	signals->interrupt = evsignal_new(base, SIGINT, callback, context);
-	signals->terminate = evsignal_new(base, SIGTERM, callback, context);
-	if (signals->interrupt == NULL || signals->terminate == NULL ||
-	    event_add(signals->interrupt, NULL) < 0 || event_add(signals->terminate, NULL) < 0)
+	struct event *event = evsignal_new(base, number, callback, context);
+	if (event == NULL)
 		return -ENOMEM;
-	return 0;
+	signals->events[signals->count++] = event;
+	return event_add(event, NULL) == 0 ? 0 : -ENOMEM;
 }
 
 int program_signals_init(struct program_signals *signals, struct event_base *base)
 {
-	return program_signals_init_callback(signals, base, break_loop, base);
+	int status = program_signals_add(signals, base, SIGINT, break_loop, base);
+	return status < 0 ? status : program_signals_add(signals, base, SIGTERM, break_loop, base);
 }
 
 void program_signals_free(struct program_signals *signals)
 {
-	if (signals->interrupt != NULL)
-		event_free(signals->interrupt);
-	if (signals->terminate != NULL)
-		event_free(signals->terminate);
+	while (signals->count > 0)
+		event_free(signals->events[--signals->count]);
+}
+
+void program_free_base(struct event_base *base)
+{
+	for (int turn = 0; turn < 4; turn++)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	event_base_free(base);
 }

@@ -20,7 +20,8 @@ bool program_number(const char *text, unsigned long max, unsigned long *number);
 unsigned long program_raise_descriptor_limit(void);
 
 /* Opens a log file for appending, or creates it, and closes the descriptor before, which may be -1. A FIFO or a terminal
- * never blocks a write. False: it cannot be opened, a message has been printed, and the descriptor stays. */
+ * never blocks a write. With the path NULL nothing is opened. False: it cannot be opened, a message has been printed,
+ * and the descriptor stays. */
 bool program_reopen(int *fd, const char *path);
 
 /* Prints a line to the standard error output, after the name of the program. Never blocks: a line that a pipe does not
@@ -34,16 +35,20 @@ void program_print_ferry_log(void);
 /* SIGINT and SIGTERM end the loop. Set this up before anything that has to be cleaned up, such as the
  * file of a socket: a signal that comes before the loop runs ends the loop as soon as it starts. */
 struct program_signals {
-	struct event *interrupt;
-	struct event *terminate;
+	struct event *events[8];
+	unsigned int count;
 };
 
 /* 0 or -ENOMEM; the caller frees the signals in both cases. */
 int program_signals_init(struct program_signals *signals, struct event_base *base);
 
-/* The same with an event callback, whose descriptor is the number of the signal. */
-int program_signals_init_callback(struct program_signals *signals, struct event_base *base,
-                                  event_callback_fn callback, void *context);
+/* Adds a signal with an event callback, whose descriptor is the number of the signal. 0 or -ENOMEM. */
+int program_signals_add(struct program_signals *signals, struct event_base *base, int number,
+                        event_callback_fn callback, void *context);
 void program_signals_free(struct program_signals *signals);
+
+/* Frees the base of a loop, after some more turns: freed transports, and the files in their streams, are finalised in the
+ * loop. */
+void program_free_base(struct event_base *base);
 
 #endif

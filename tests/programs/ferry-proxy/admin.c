@@ -1,7 +1,7 @@
 /* The admin's server, with raw requests over sockets. */
 
 #include "programs/ferry-proxy/admin.h"
-#include "programs/shared/socket_address.h"
+#include <ferry/address.h>
 #include "test.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static struct admin *admin;
-static struct socket_address address;
+static struct ferry_address address;
 static const char *not_serving;
 static unsigned int filled;
 
@@ -42,11 +42,11 @@ static void fill(struct snapshot *snapshot, void *context)
 
 static void start_at(const char *where)
 {
-	ck_assert_int_eq(socket_address_parse(&address, where), 0);
-	int fd = socket_address_listen(&address);
+	ck_assert_int_eq(ferry_address_parse(&address, where), 0);
+	int fd = ferry_address_listen(&address, 0);
 	ck_assert_int_ge(fd, 0);
-	socklen_t length = sizeof(address.storage);
-	ck_assert_int_eq(getsockname(fd, &address.any, &length), 0);
+	socklen_t length = sizeof(address.name.storage);
+	ck_assert_int_eq(getsockname(fd, &address.name.any, &length), 0);
 	address.length = length;
 	filled = 0;
 	not_serving = NULL;
@@ -76,9 +76,9 @@ static struct client client;
 
 static int connect_client(void)
 {
-	int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(address.name.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(connect(fd, &address.any, address.length), 0);
+	ck_assert_int_eq(connect(fd, &address.name.any, address.length), 0);
 	ck_assert_int_eq(evutil_make_socket_nonblocking(fd), 0);
 	return fd;
 }
@@ -352,9 +352,9 @@ TEST(freed_with_connections_it_drops_them)
 static bool is_refused(void *argument)
 {
 	(void)argument;
-	int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(address.name.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_ge(fd, 0);
-	int status = connect(fd, &address.any, address.length);
+	int status = connect(fd, &address.name.any, address.length);
 	close(fd);
 	return status < 0;
 }

@@ -58,10 +58,10 @@ static void check_refused(const char *text, const char *expected)
 	check_refused_bytes(text, strlen(text), expected);
 }
 
-static const char *text_of(const struct socket_address *address)
+static const char *text_of(const struct ferry_address *address)
 {
-	static char text[SOCKET_ADDRESS_TEXT_SIZE];
-	return socket_address_format(address, text, sizeof(text));
+	static char text[FERRY_ADDRESS_TEXT_SIZE];
+	return ferry_address_format(address, text, sizeof(text));
 }
 
 static unsigned long milliseconds(struct timeval time)

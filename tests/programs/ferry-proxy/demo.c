@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static struct admin *admin;
-static struct socket_address address;
+static struct ferry_address address;
 static char host[64], token[64];
 static struct worker_snapshot workers[4];
 
@@ -44,13 +44,13 @@ static pid_t start_child(void)
 static void start(void)
 {
 	struct demo *demo;
-	ck_assert_int_eq(socket_address_parse(&address, "127.0.0.1:0"), 0);
-	int fd = socket_address_listen(&address);
+	ck_assert_int_eq(ferry_address_parse(&address, "127.0.0.1:0"), 0);
+	int fd = ferry_address_listen(&address, 0);
 	ck_assert_int_ge(fd, 0);
-	socklen_t length = sizeof(address.storage);
-	ck_assert_int_eq(getsockname(fd, &address.any, &length), 0);
+	socklen_t length = sizeof(address.name.storage);
+	ck_assert_int_eq(getsockname(fd, &address.name.any, &length), 0);
 	address.length = length;
-	socket_address_format(&address, host, sizeof(host));
+	ferry_address_format(&address, host, sizeof(host));
 	for (unsigned int i = 0; i < 4; i++)
 		workers[i] = (struct worker_snapshot){.name = "w<>",
 		                                      .pid = start_child(),
@@ -107,7 +107,7 @@ static void ask(const char *line, const char *fields, const char *body)
 	                      line, fields, strlen(body), body);
 	client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_ge(client, 0);
-	ck_assert_int_eq(connect(client, &address.any, address.length), 0);
+	ck_assert_int_eq(connect(client, &address.name.any, address.length), 0);
 	ck_assert_int_eq(evutil_make_socket_nonblocking(client), 0);
 	ck_assert_int_eq(send(client, request, (size_t)length, MSG_NOSIGNAL), length);
 	answer_length = 0;
@@ -255,13 +255,13 @@ TEST(it_is_for_loopback_alone)
 	                                     "128.0.0.1:1"};
 	static const char *const own[] = {"127.0.0.1:1", "127.1.2.3:1", "[::1]:1"};
 	struct demo *demo = NULL;
-	struct socket_address where;
+	struct ferry_address where;
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
-		ck_assert_int_eq(socket_address_parse(&where, others[i]), 0);
+		ck_assert_int_eq(ferry_address_parse(&where, others[i]), 0);
 		ck_assert_int_eq(demo_new(&demo, &where, "'none'"), -EINVAL);
 	}
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-		ck_assert_int_eq(socket_address_parse(&where, own[i]), 0);
+		ck_assert_int_eq(ferry_address_parse(&where, own[i]), 0);
 		ck_assert_int_eq(demo_new(&demo, &where, "'none'"), 0);
 		demo_free(demo);
 	}

@@ -79,7 +79,7 @@ TEST(dates_are_written_in_the_preferred_format)
 	http_date_format((time_t)INT64_MAX, text);
 	ck_assert_str_eq(text, "Fri, 31 Dec 9999 23:59:59 GMT");
 	http_date_format((time_t)INT64_MIN, text);
-	ck_assert_str_eq(text, "Sat, 01 Jan 0000 00:00:00 GMT");
+	ck_assert_str_eq(text, "Wed, 01 Jan 1000 00:00:00 GMT");
 }
 
 TEST(dates_are_read_in_three_formats)
@@ -124,10 +124,16 @@ TEST(bad_dates_are_refused)
 	                                  "Sun, 06 Nov 1994 -8:49:37 GMT",
 	                                  "Sunday, 06 Nov 94 08:49:37 GMT",
 	                                  "Sun Nov 6 08:49:37 1994",
-	                                  "784111777"};
+	                                  "784111777",
+	                                  "sun, 06 Nov 1994 08:49:37 GMT",
+	                                  "Sun,  06 Nov 1994 08:49:37 GMT",
+	                                  "Sunday, 06 Nov 1994 08:49:37 GMT",
+	                                  "Sun, 06 Nov 1994 08:49:37 GMT and more than a date"};
+	static const char cut[] = "Sun, 06 Nov 1994 08:49:37 GMT\0x";
 	time_t when;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		ck_assert_msg(parse_date(bad[i], &when) == -EINVAL, "%s", bad[i]);
+	ck_assert_int_eq(http_date_parse(cut, sizeof(cut) - 1, example, &when), -EINVAL);
 }
 
 static struct http_range range;

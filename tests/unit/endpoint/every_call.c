@@ -339,6 +339,24 @@ static void ask_about_peer(void)
 		close(fd);
 }
 
+static void use_addresses(void)
+{
+	struct ferry_address address, second;
+	char text[FERRY_ADDRESS_TEXT_SIZE];
+
+	ck_assert_int_eq(ferry_address_parse(&address, "unix:@ferry-every-call-address"), 0);
+	int fd = ferry_address_listen(&address, 1);
+	ck_assert_int_eq(ferry_address_set_own(&second, fd), 0);
+	ck_assert(ferry_address_equal(&address, &second));
+	ck_assert_int_eq(ferry_address_set_peer(&second, fd), -ENOTCONN);
+	ck_assert_int_eq(ferry_address_set(&second, &address.name.any, address.length), 0);
+	ferry_address_format(&second, text, sizeof(text));
+	ferry_address_format_host(&second, text, sizeof(text));
+	ck_assert_ptr_null(ferry_address_get_path(&second));
+	ck_assert(!ferry_address_is_loopback(&second));
+	close(fd);
+}
+
 static void make_more_transports(void)
 {
 	struct ferry_transport *made;
@@ -374,6 +392,7 @@ static const struct every_call calls[] = {
     {"ferry_transport_abort_connection", abort_connection},
     {"ferry_transport_detach", detach},
     {"ferry_transport_get_peer_…", ask_about_peer},
+    {"ferry_address_…", use_addresses},
     {"ferry_transport_new, _new_pipes", make_more_transports},
     {"ferry_line_stream_new", make_lines},
     {"ferry_message_stream_new", make_messages},
