@@ -47,8 +47,7 @@ struct rearm {
  */
 int rearm_examine(const struct rearm *rearm);
 
-/* Whether `bev` is a socket bufferevent with the stock callbacks. The errors are those of
- * rearm_examine(); -EINVAL also if its events have other callbacks. */
+/* Whether `bev` is a socket bufferevent with the stock callbacks. As rearm_examine(); -EINVAL also for others. */
 int rearm_examine_stock(struct bufferevent *bev);
 
 /* Whether libevent has a connect(2) under way on `bev`. */
@@ -121,11 +120,9 @@ bool rearm_awaits_write(const struct rearm *rearm);
 /* Whether reading is enabled and neither a rate limit nor a watermark suspends it. */
 bool rearm_is_reading(const struct rearm *rearm);
 
-/* Stops the read timeout until reading is enabled again. */
-void rearm_stop_read_timeout(struct rearm *rearm);
-
-/* Removes the read event from the loop without disabling reading; bufferevent_enable() adds it again. */
+/* Removes the read event, or its timeout alone, without disabling reading; bufferevent_enable() adds it again. */
 void rearm_stop_reading(struct rearm *rearm);
+void rearm_stop_read_timeout(struct rearm *rearm);
 
 /* The user's timeout for EV_READ or EV_WRITE, or NULL. */
 const struct timeval *rearm_get_timeout(const struct rearm *rearm, short what);
