@@ -21,7 +21,7 @@ import time
 
 # How often a process waits depends on the order of events.
 NOT_COUNTED = {"epoll_wait", "epoll_pwait", "epoll_pwait2", "brk", "mmap", "munmap", "madvise"}
-MOST = {("proxy", 1): 9.5, ("proxy", 11): 9.5, ("worker", 1): 20.5, ("worker", 11): 132.5}
+MOST = {("proxy", 1): 9.5, ("proxy", 11): 9.5, ("worker", 1): 18.5, ("worker", 11): 110.5}
 WARM = 5
 CALL = re.compile(r"^(\w+)\(")
 BODY = b"x" * 1024
