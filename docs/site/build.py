@@ -27,8 +27,8 @@ GROUPS = {
     "Streams": ["docs/transport.md", "docs/files.md", "docs/line.md", "docs/message.md", "docs/descriptor.md",
                 "docs/channel.md", "docs/callbacks.md", "docs/conventions.md", "docs/fork.md"],
     "Daemons": ["docs/handoff.md", "docs/parking.md", "docs/upgrade.md", "docs/metrics.md"],
-    "Project": ["CONTRIBUTING.md", "docs/testing.md", "docs/model.md", "docs/coverage.md", "CHANGELOG.md",
-                "SECURITY.md"],
+    "Project": ["CONTRIBUTING.md", "docs/testing.md", "docs/performance.md", "docs/model.md", "docs/coverage.md",
+                "CHANGELOG.md", "SECURITY.md"],
     "More": [],
     "Decisions": [],
 }
@@ -103,7 +103,7 @@ class Site:
             content = f"<h1>{html.escape(target)}/</h1>\n<ul>\n" + "\n".join(links) + "\n</ul>\n"
             self.write_page(path, target, content)
             return path
-        path = f"source/{target}.txt"
+        path = f"source/{target}" if file.suffix == ".svg" else f"source/{target}.txt"
         (self.out / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, self.out / path)
         return path
@@ -163,7 +163,7 @@ class Site:
 
     def build(self, admin):
         for page in self.pages.values():
-            body = re.sub(r'(?<=<a href=")[^"]*', lambda match, page=page: self.link(page, match.group()), page.body)
+            body = re.sub(r'(?:(?<=<a href=")|(?<=<img src="))[^"]*', lambda match, page=page: self.link(page, match.group()), page.body)
             self.write_page(page.path, page.title, body)
             if page.source == "README.md" and admin is None:
                 self.write_page("index.html", page.title, body)

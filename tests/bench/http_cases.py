@@ -22,7 +22,7 @@ def run_client(context, server, *arguments):
     return figures
 
 
-def load(kind, path, clients, *arguments, full=3.0):
+def load(kind, path, clients, *arguments, full=2.0):
     """A side: the server under this load. CPU is that of all its processes."""
     def measure(context):
         with context.server(kind) as server:

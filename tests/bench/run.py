@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 import http_cases
+import plots
 import processes
 import stream_cases
 from results import Rounds, print_rows
@@ -87,6 +88,7 @@ def choose(names):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="three short rounds, which mean little")
+    parser.add_argument("--rounds", type=int, help="as many instead")
     parser.add_argument("--case", action="append", metavar="NAME", help="only this case; may be repeated")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--bench", required=True, help="the directory of the programs that measure")
@@ -105,11 +107,15 @@ def main():
         context = Context(arguments, scratch)
         try:
             for case in cases:
-                rounds = ROUNDS if not arguments.quick else 1 if case.counted else QUICK_ROUNDS
+                rounds = arguments.rounds or (ROUNDS if not arguments.quick else
+                                              1 if case.counted else QUICK_ROUNDS)
                 rows += measure(case, context, rounds)
                 (out / "results.json").write_text(json.dumps(rows, indent="\t") + "\n")
         finally:
             context.stop()
+    if plots.plot(rows, out) is None:
+        print("\nno plots: gnuplot-nox is not installed")
+    print(f"\n{out}: results.json and the plots")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,239 @@
+"""What an operation costs, in figures that no other program on the machine changes.
+
+    gate.py instructions|system_calls [--record] --bench DIR --programs DIR --compiler CC
+
+instructions: those of an operation under callgrind, libevent's and libc's included, in instructions.json. More than 3 %
+above fails. system_calls: how often an operation makes each call, in system_calls.json. Any difference fails. An
+operation is the difference of a run with many and one with few of them, by their number.
+
+--record writes the file anew. With another toolchain than the file's the exit status is 77: skipped.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import processes
+import servers
+
+HERE = pathlib.Path(__file__).parent
+FEW, MANY = 200, 1200
+TOLERANCE = 1.03
+OPERATIONS = ("round_trip", "descriptor", "message", "file", "handoff", "return")
+# How often a loop waits depends on what arrives while it works. In one process, with one operation at a time, it does not.
+WAITS = {"epoll_wait", "epoll_pwait", "epoll_pwait2"}
+
+
+def skip(reason):
+    print(f"SKIPPED: {reason}")
+    sys.exit(77)
+
+
+def output_of(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def toolchain(arguments, tool):
+    """What else than ferry's own code determines the figures."""
+    compiler = output_of(arguments.compiler, "--version").splitlines()[0]
+    used = {
+        "compiler": compiler.partition(" ")[2],  # cc and gcc are the same
+        "libc": " ".join(platform.libc_ver()),
+        "libevent": output_of("pkg-config", "--modversion", "libevent_core"),
+        "machine": platform.machine(),
+        "tool": output_of(tool, "--version").splitlines()[0],
+    }
+    if arguments.gate == "instructions":
+        used["avx2"] = " avx2 " in pathlib.Path("/proc/cpuinfo").read_text()  # libc has a memcpy for it
+    else:
+        used["kernel"] = ".".join(platform.release().split(".")[:2])  # ferry asks for what it has
+    return used
+
+
+class Context:
+    """For the servers of servers.py."""
+
+    def __init__(self, arguments, scratch):
+        self.bench = pathlib.Path(arguments.bench).resolve()
+        self.programs = pathlib.Path(arguments.programs).resolve()
+        self.scratch = pathlib.Path(scratch)
+        self.scratch.chmod(0o755)
+        self.root = self.scratch / "root"
+        self.root.mkdir()
+        (self.root / "small").write_bytes(b"s" * 1024)
+
+    def run_client(self, port, count, *options):
+        done = subprocess.run([self.bench / "http_client", str(port), "--path", "/small", "--requests", str(count),
+                               "--seconds", "300", *options], capture_output=True, text=True, timeout=600)
+        if done.returncode != 0 or not re.search(rf"^ok +{count}\.", done.stdout, re.MULTILINE):
+            raise RuntimeError(f"http_client: {done.stdout}{done.stderr}")
+
+
+def per_operation(count):
+    """By the difference of two runs: the start and the end of a program are in both."""
+    return (count(MANY) - count(FEW)) / (MANY - FEW)
+
+
+# ---- instructions ----
+
+def collected(path):
+    found = re.search(r"^(?:totals|summary): (\d+)", path.read_text(), re.MULTILINE)
+    return int(found[1])
+
+
+def callgrind(path):
+    return ["valgrind", "--tool=callgrind", f"--callgrind-out-file={path}", "--quiet"]
+
+
+def instructions_of(context, operation, count):
+    path = context.scratch / "callgrind"
+    subprocess.run([*callgrind(path), context.bench / "bench_operations", operation, str(count)], check=True,
+                   stdout=subprocess.DEVNULL, timeout=600)
+    return collected(path)
+
+
+class ProxyOfAnotherWorker(servers.Ferry):
+    """A proxy whose one worker the caller starts."""
+
+    def start(self):
+        self.socket = self.directory / "workers"
+        self.spawn(self.context.programs / "ferry-proxy", "--port", 0, "--socket", self.socket)
+        self.port = self.wait_for_word()
+
+
+def instructions_of_kept_request(context, count):
+    """Of a worker under callgrind, with one connection."""
+    path = context.scratch / "callgrind"
+    server = ProxyOfAnotherWorker(context)
+    try:
+        environment = dict(os.environ, LD_PRELOAD=str(context.bench / "libopenat2_shim.so"))
+        worker = server.spawn(*callgrind(path), context.programs / "ferry-worker", "--socket", server.socket,
+                              "--root", context.root, env=environment)
+        context.run_client(server.port, count, "--keep")
+        worker.terminate()
+        if worker.wait(60) != 0:
+            raise RuntimeError(f"the worker has failed:\n{server.text()}")
+    finally:
+        server.stop()
+    return collected(path)
+
+
+def instructions(context):
+    figures = {operation: round(per_operation(lambda count, name=operation: instructions_of(context, name, count)))
+               for operation in OPERATIONS}
+    figures["kept_request"] = round(per_operation(lambda count: instructions_of_kept_request(context, count)))
+    return figures
+
+
+def compare_instructions(recorded, found):
+    for name, value in found.items():
+        before = recorded.get(name)
+        change = "new" if before is None else f"{value / before - 1:+.1%}"
+        print(f"{name:14} {value:9,} instructions, recorded {before or 0:9,}: {change}")
+        if before is None or value > before * TOLERANCE:
+            yield f"{name} takes {value:,} instructions, more than 3 % above {before or 0:,}"
+
+
+# ---- system calls ----
+
+def summary_of(path):
+    """Calls by name, of a summary by strace -U name,calls."""
+    return {name: int(calls) for name, calls in re.findall(r"^(\w+) +(\d+)$", path.read_text(), re.MULTILINE)
+            if name != "total"}
+
+
+def strace(path, *options):
+    return ["strace", *options, "-f", "-qq", "-c", "-U", "name,calls", "-o", str(path)]
+
+
+def difference(few, many):
+    calls = {name: round((many[name] - few.get(name, 0)) / (MANY - FEW), 2) for name in sorted(many)}
+    return {name: count for name, count in calls.items() if count}
+
+
+def calls_of(context, operation):
+    runs = []
+    for count in (FEW, MANY):
+        path = context.scratch / "strace"
+        subprocess.run([*strace(path), context.bench / "bench_operations", operation, str(count)], check=True,
+                       stdout=subprocess.DEVNULL, timeout=600)
+        runs.append(summary_of(path))
+    return difference(*runs)
+
+
+def calls_of_requests(context, *options):
+    """Of proxy and workers together, without those that wait."""
+    runs = []
+    for count in (FEW, MANY):
+        path = context.scratch / "strace"
+        path.unlink(missing_ok=True)
+        server = servers.Ferry(context, wrapper=strace(path, "-D"))
+        try:
+            context.run_client(server.port, count, *options)
+        finally:
+            server.stop()
+        processes.wait_until(lambda: path.exists() and "total" in path.read_text(), "strace ends")
+        runs.append(summary_of(path))
+    # Two processes: what one does while the other works is not the same in each run, and counts if it is the rule.
+    return {name: round(calls) for name, calls in difference(*runs).items() if name not in WAITS and round(calls)}
+
+
+def system_calls(context):
+    figures = {operation: calls_of(context, operation) for operation in OPERATIONS}
+    figures["kept_request"] = calls_of_requests(context, "--keep")
+    figures["connection"] = calls_of_requests(context)
+    return figures
+
+
+def compare_calls(recorded, found):
+    for name, calls in found.items():
+        print(f"{name:14} {sum(calls.values()):6.2f}  " +
+              ", ".join(f"{call} {count:g}" for call, count in calls.items()))
+        before = recorded.get(name, {})
+        for call in sorted(calls.keys() | before.keys()):
+            if calls.get(call, 0) != before.get(call, 0):
+                yield f"{name} makes {calls.get(call, 0):g} {call}, recorded {before.get(call, 0):g}"
+
+
+GATES = {"instructions": ("valgrind", instructions, compare_instructions),
+         "system_calls": ("strace", system_calls, compare_calls)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("gate", choices=GATES)
+    parser.add_argument("--record", action="store_true")
+    for name in ("bench", "programs", "compiler"):
+        parser.add_argument(f"--{name}", required=True)
+    arguments = parser.parse_args()
+    tool, measure, compare = GATES[arguments.gate]
+    if not shutil.which(tool):
+        skip(f"no {tool}")
+    path = HERE / f"{arguments.gate}.json"
+    used = toolchain(arguments, tool)
+    recorded = json.loads(path.read_text()) if path.exists() else {"toolchain": used, "figures": {}}
+    if recorded["toolchain"] != used and not arguments.record:
+        skip(f"recorded with another toolchain: {recorded['toolchain']}, not {used}")
+    with tempfile.TemporaryDirectory(prefix="ferry-gate-") as scratch:
+        found = measure(Context(arguments, scratch))
+    faults = list(compare(recorded["figures"], found))
+    if arguments.record:
+        path.write_text(json.dumps({"toolchain": used, "figures": found}, indent="\t") + "\n")
+        print(f"recorded in {path}")
+        return
+    for fault in faults:
+        print(f"FAILED: {fault}")
+    if faults:
+        print(f"if this is meant, record it: sh tests/bench/gate.sh {arguments.gate} --record")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

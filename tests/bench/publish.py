@@ -1,0 +1,75 @@
+"""Brings the figures of the last runs into docs/performance.md: those of build/bench/results.json and torture.json, and of
+the recorded operations. Each part stands between two comments with its name. Also copies the plots that the page shows.
+
+    publish.py [BUILD_BENCH]
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import sys
+
+from results import number
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PAGE = ROOT / "docs/performance.md"
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def results(out):
+    rows = []
+    for row in json.loads((out / "results.json").read_text()):
+        if "missing" in row:
+            rows.append((row["case"], row["unit"], number(row["ferry"]), row["peer"], "missing", "", "", ""))
+            continue
+        spread = "" if row.get("ratio_low") is None else f"{number(row['ratio_low'])} to {number(row['ratio_high'])}"
+        rows.append((row["case"], row["unit"], number(row["ferry"]), row["peer"], number(row["peer_value"]),
+                     number(row["ratio"]), spread, row.get("target", "")))
+    return table(("case", "unit", "ferry", "peer", "the peer's", "times better", "of the rounds", "target"), rows)
+
+
+def torture(out):
+    header = {"server": "server", "mode": "while", "requests": "requests", "lost": "lost", "twice": "answered twice",
+              "cut": "kept connections cut", "p99_fresh_ms": "p99 ms, new", "p99_kept_ms": "p99 ms, kept"}
+    rows = [[f"{row[name]:.1f}" if isinstance(row.get(name), float) else row.get(name, "missing") for name in header]
+            for row in json.loads((out / "torture.json").read_text())]
+    return table(header.values(), rows)
+
+
+def operations(_):
+    instructions = json.loads((HERE / "instructions.json").read_text())["figures"]
+    calls = json.loads((HERE / "system_calls.json").read_text())["figures"]
+    rows = [(name.replace("_", " "), f"{instructions[name]:,}" if name in instructions else "",
+             number(sum(each.values())), ", ".join(f"{call} {count:g}" for call, count in each.items()))
+            for name, each in calls.items()]
+    return table(("operation", "instructions", "system calls", "which"), rows)
+
+
+def main():
+    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build/bench"
+    page = PAGE.read_text()
+    for part in (results, torture, operations):
+        try:
+            text = part(out)
+        except FileNotFoundError as error:
+            print(f"{part.__name__} stays as it is: no {error.filename}")
+            continue
+        mark = f"<!-- {part.__name__} -->"
+        before, _, behind = page.split(mark)
+        page = f"{before}{mark}\n\n{text}\n\n{mark}{behind}"
+    PAGE.write_text(page)
+    for plot in re.findall(r"!\[[^]]*\]\((performance/[\w.-]+\.svg)\)", page):
+        made = out / pathlib.Path(plot).name
+        if made.exists():
+            (ROOT / "docs/performance").mkdir(exist_ok=True)
+            shutil.copyfile(made, ROOT / "docs" / plot)
+
+
+if __name__ == "__main__":
+    main()
