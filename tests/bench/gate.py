@@ -104,7 +104,9 @@ class ProxyOfAnotherWorker(servers.Ferry):
 
     def start(self):
         self.socket = self.directory / "workers"
-        self.spawn(self.context.programs / "ferry-proxy", "--port", 0, "--socket", self.socket)
+        # A slow worker on a busy machine keeps its connection.
+        self.spawn(self.context.programs / "ferry-proxy", "--port", 0, "--socket", self.socket,
+                   "--answer-timeout", 300000, "--queue-timeout", 300000)
         self.port = self.wait_for_word()
 
 
@@ -115,7 +117,7 @@ def instructions_of_kept_request(context, count):
     try:
         environment = dict(os.environ, LD_PRELOAD=str(context.bench / "libopenat2_shim.so"))
         worker = server.spawn(*callgrind(path), context.programs / "ferry-worker", "--socket", server.socket,
-                              "--root", context.root, env=environment)
+                              "--root", context.root, "--keep", 300, "--idle-timeout", 300, env=environment)
         context.run_client(server.port, count, "--keep")
         worker.terminate()
         if worker.wait(60) != 0:
