@@ -66,7 +66,7 @@ class Rounds:
     def row(self, metric, ours, peer, theirs, loaded):
         row = {"case": self.case.name, "metric": metric.name, "unit": metric.unit, "better": metric.better,
                "ferry": median(ours), "peer": peer, "peer_value": median(theirs), "ratio": None,
-               "runs": len(theirs)}
+               "runs": len(theirs), "loaded": loaded}
         if ours and theirs:
             row["ratio"] = times_better(metric, row["ferry"], row["peer_value"])
             pairs = [times_better(metric, *pair) for pair in zip(ours, theirs)]
