@@ -99,6 +99,8 @@ static void answer(struct bufferevent *bev, void *first)
 		event_base_loopbreak(base);
 		return;
 	}
+	if (trips == 0)
+		epoll_ctl_calls = 0; /* the events are in the epoll set */
 	bufferevent_write(bev, message, MESSAGE);
 }
 
@@ -113,7 +115,6 @@ static void trip_in_loop(const int fds[2])
 		bufferevent_enable(ends[i].bev, EV_READ);
 	}
 	event_base_loop(base, EVLOOP_NONBLOCK);
-	epoll_ctl_calls = 0;
 	bufferevent_write(ends[0].bev, message, MESSAGE);
 	event_base_dispatch(base);
 	for (int i = 0; i < 2; i++)

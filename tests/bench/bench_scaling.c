@@ -18,7 +18,7 @@
 #include "bench.h"
 #include "ferry/ferry.h"
 
-enum { MESSAGE = 64, ACTIVE = 10, TRIPS = 200000, MESSAGES = 200000, BURST = 50 };
+enum { MESSAGE = 64, ACTIVE = 10, TRIPS = 50000, MESSAGES = 200000, BURST = 50 };
 
 static struct event_base *base;
 static const char message[MESSAGE];
