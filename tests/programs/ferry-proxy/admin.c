@@ -1,8 +1,8 @@
 /* The admin's server, with raw requests over sockets. */
 
 #include "programs/ferry-proxy/admin.h"
-#include <ferry/address.h>
 #include "test.h"
+#include <ferry/address.h>
 
 #include <errno.h>
 #include <fcntl.h>
