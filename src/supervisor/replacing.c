@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "supervisor/schedule.h"
 #include "supervisor/worker.h"
 
 static struct ferry_supervisor_worker *successor_of(const struct ferry_supervisor *supervisor,
@@ -27,6 +28,8 @@ static void finish(struct ferry_supervisor *supervisor, int status, int64_t now)
 			worker_stop(successor_of(supervisor, i), FERRY_SUPERVISOR_DRAIN, now);
 	*replacement =
 	    (struct replacement){.requested = replacement->requested && supervisor->stop == 0};
+	if (replacement->requested)
+		schedule_turn(supervisor);
 	if (status == 0)
 		supervisor->stats.replacements++;
 	if (supervisor->callbacks->replaced != NULL)
