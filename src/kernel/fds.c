@@ -60,14 +60,19 @@ int fds_check(const int *fds, unsigned int count, uint64_t cookie)
 
 /* ---- closing ---- */
 
-/* Closes the descriptors from `first` to `last`, all of them or none. */
-static bool close_range_of(int first, int last)
+bool fds_close_range(unsigned int first, unsigned int last)
+{
+	return syscall(SYS_close_range, first, last, 0U) == 0;
+}
+
+/* False: nothing is closed. */
+static bool close_run(int first, int last)
 {
 	static atomic_bool absent; /* a constant of the kernel, or of the sandbox */
 
 	if (first == last || atomic_load_explicit(&absent, memory_order_relaxed))
 		return false;
-	if (syscall(SYS_close_range, (unsigned int)first, (unsigned int)last, 0U) == 0)
+	if (fds_close_range((unsigned int)first, (unsigned int)last))
 		return true;
 	if (optional_call_is_absent(CALL_CLOSE_RANGE, errno))
 		atomic_store_explicit(&absent, true, memory_order_relaxed);
@@ -94,7 +99,7 @@ unsigned int fds_close(const int *fds, unsigned int count)
 			run = 1;
 			continue;
 		}
-		if (!close_range_of(fds[i], fds[i] + (int)run - 1))
+		if (!close_run(fds[i], fds[i] + (int)run - 1))
 			for (unsigned int j = i; j < i + run; j++)
 				close(fds[j]);
 		closed += run;

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kernel/fds.h"
 #include "kernel/optional_call.h"
 #include "process/options.h"
 
@@ -18,10 +19,6 @@
  * A descriptor of the caller may have the number of another one of the child. All are therefore moved above the child's
  * numbers first. Before that, those that the child does not get are closed, so that the copies find free slots.
  */
-
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
 
 enum { STANDARD_FDS = 3, FDS_MAX = 1 << 20, DIRECTORY_BYTES = 2048 };
 
@@ -172,11 +169,6 @@ static void close_numbered(const int *keep, size_t count)
 			close(fd);
 }
 
-static bool close_range_of(unsigned int first, unsigned int last)
-{
-	return first > last || syscall(SYS_close_range, first, last, 0) == 0;
-}
-
 /* Closes all descriptors but these. */
 static int close_others(int *keep, size_t count)
 {
@@ -184,9 +176,9 @@ static int close_others(int *keep, size_t count)
 
 	sort(keep, count);
 	for (size_t i = 0; i <= count; i++) {
-		/* A number may be in the list twice: `first > last` then. */
+		/* A number may be in the list twice. */
 		unsigned int last = i < count ? (unsigned int)keep[i] - 1 : UINT_MAX;
-		if ((i == count || (unsigned int)keep[i] > next) && !close_range_of(next, last)) {
+		if ((i == count || (unsigned int)keep[i] > next) && !fds_close_range(next, last)) {
 			if (!optional_call_is_absent(CALL_CLOSE_RANGE, errno))
 				return -errno;
 			if (!close_listed(keep, count))

@@ -96,8 +96,8 @@ class Judge:
         return faults
 
     def logged(self, request, server, dead):
-        """Whether the machine's access log has the answer. A worker that was killed right after an answer has no line of
-        it, and has one of its claim."""
+        """Whether the machine's access log has the answer. A worker that was killed right after an answer has no line
+        of it, and has one of its claim."""
         lines = self.access[server][request.number]
         return lines == [request.address] or \
             (server == dead and not lines and self.claims[server][request.address] > 0)
