@@ -167,7 +167,8 @@ LOOP_TEST(a_read_does_not_go_on_with_a_socket_that_a_callback_has_replaced, 2)
 	int keep = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
 	ck_assert_int_eq(wire_send(keep, "stolen", 6, NULL, 0), 6);
 	pump_turns(3);
-	ck_assert_uint_eq(recorder_length(&recorder), 4096);
+	ck_assert_uint_gt(recorder_length(&recorder), 0);
+	ck_assert_uint_lt(recorder_length(&recorder), sizeof(zeros)); /* one read */
 	char buffer[16];
 	ck_assert_int_eq(read(ends[1], buffer, sizeof(buffer)), 6);
 	close(keep);
