@@ -24,14 +24,15 @@ void ancillary_attach(struct msghdr *message, union ancillary_output *room, cons
 }
 
 /* The length that cmsg_len gives, because that is how much the kernel has written: after MSG_CTRUNC it may include
- * one descriptor more than the room was meant for. */
+ * one descriptor more than the room was meant for. The header itself is whole: CMSG_FIRSTHDR() and CMSG_NXTHDR() return
+ * no other. */
 static size_t payload_length(const struct msghdr *message, const struct cmsghdr *header)
 {
 	const unsigned char *end =
 	    (const unsigned char *)message->msg_control + message->msg_controllen;
 	const unsigned char *data = CMSG_DATA(header);
 
-	if (header->cmsg_len < CMSG_LEN(0) || data > end)
+	if (header->cmsg_len < CMSG_LEN(0))
 		return 0;
 	size_t length = header->cmsg_len - CMSG_LEN(0);
 	return length < (size_t)(end - data) ? length : (size_t)(end - data);
