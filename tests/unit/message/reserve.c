@@ -287,3 +287,30 @@ TEST(a_reserve_may_be_larger_than_one_look_and_than_the_limit)
 	pump_until_count(&inbox.count, 2);
 	close_messages();
 }
+
+TEST_CASE("the backlog of descriptors");
+
+static int open_before, open_at_first;
+
+static void count_at_first(struct inbox *box, struct ferry_message *message)
+{
+	(void)message;
+	if (box->count == 1)
+		open_at_first = count_open_fds();
+}
+
+/* Without the bound, the turn would read all three messages before it delivers one. */
+TEST(a_peer_fills_no_more_than_two_messages_of_descriptor_slots_before_a_delivery)
+{
+	make_pair(PAIR_UNIX, inbox_ends);
+	open_inbox(&inbox, inbox_ends[0], BEV_OPT_DEFER_CALLBACKS);
+	inbox.hook = count_at_first;
+	for (unsigned int i = 0; i < 3; i++)
+		far_frame(i, 10, i * WIRE_MAX_FDS, WIRE_MAX_FDS);
+	open_before = count_open_fds();
+	pump_until_count(&inbox.count, 3);
+	ck_assert_int_le(open_at_first, open_before + 2 * WIRE_MAX_FDS);
+	for (unsigned int i = 0; i < 3; i++)
+		expect_note(i, i, 10, WIRE_MAX_FDS, i * WIRE_MAX_FDS);
+	close_messages();
+}
