@@ -2,6 +2,8 @@
  * inside a message. */
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -279,5 +281,90 @@ TEST(queued_messages_are_sent_when_the_peer_ends_its_half)
 	got += wire_drain(inbox_ends[1]);
 	ck_assert_uint_eq(got, filled + INBOX_HEADER + 6);
 	ck_assert_int_eq(inbox.reason, 0);
+	close_messages();
+}
+
+TEST_CASE("the log");
+
+static char logged[256];
+static unsigned int log_lines;
+
+static void keep_line(enum ferry_log_level level, const char *line)
+{
+	ck_assert_int_eq(level, FERRY_LOG_WARNING);
+	snprintf(logged, sizeof(logged), "%s", line);
+	log_lines++;
+}
+
+/* One line, with the socket of the stream and this fault of its peer. */
+static void expect_logged(const char *fault)
+{
+	char expected[256];
+	int fd = (int)bufferevent_getfd(inbox_bufferevent(&inbox));
+
+	ck_assert_int_ge(fd, 0);
+	snprintf(expected, sizeof(expected), "messages on %d: the peer sent %s", fd, fault);
+	ck_assert_str_eq(logged, expected);
+	ck_assert_uint_eq(log_lines, 1);
+	ferry_log_set_cb(NULL);
+}
+
+static void open_logged(void)
+{
+	open_messages();
+	log_lines = 0;
+	ferry_log_set_cb(keep_line);
+}
+
+TEST(a_message_over_the_limits_is_logged)
+{
+	unsigned char frame[INBOX_HEADER + 11];
+	open_logged();
+	ck_assert_int_eq(ferry_message_stream_set_limits(inbox.stream, 10, 3), 0);
+	far_send_marked(frame, put_message_frame(frame, 1, 11, 0), 0, 0);
+	pump_until_count(&log_lines, 1);
+	expect_logged("a message over the limits");
+	close_messages();
+}
+
+TEST(other_descriptors_than_declared_are_logged)
+{
+	unsigned char frame[INBOX_HEADER];
+	open_logged();
+	far_send_marked(frame, put_message_frame(frame, 1, 0, 1), 0, 2);
+	pump_until_count(&log_lines, 1);
+	expect_logged("a message with other descriptors than it declares");
+	close_messages();
+}
+
+TEST(descriptors_without_a_message_are_logged)
+{
+	unsigned char frame[INBOX_HEADER];
+	open_logged();
+	far_send_marked(frame, put_message_frame(frame, 1, 0, 0), 0, 1);
+	pump_until_count(&log_lines, 1);
+	expect_logged("descriptors that no message declares");
+	close_messages();
+}
+
+TEST(an_end_inside_of_a_message_is_logged)
+{
+	unsigned char frame[INBOX_HEADER + 2];
+	open_logged();
+	far_send_marked(frame, put_message_frame(frame, 1, 2, 0) - 1, 0, 0);
+	close_inbox_far();
+	pump_until_count(&log_lines, 1);
+	expect_logged("its end in the middle of a message");
+	close_messages();
+}
+
+TEST(a_clean_end_is_not_logged)
+{
+	open_logged();
+	far_frame(1, 10, 0, 2);
+	close_inbox_far();
+	expect_inbox_lost(0);
+	ck_assert_uint_eq(log_lines, 0);
+	ferry_log_set_cb(NULL);
 	close_messages();
 }
