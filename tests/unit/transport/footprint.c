@@ -236,6 +236,34 @@ TEST(writes_of_one_turn_leave_in_one_message)
 	close(fds[1]);
 }
 
+/* The first write waits for the socket: the event has had the timeout as its interval since. */
+TEST(writes_with_a_write_timeout_cost_no_epoll_ctl)
+{
+	const struct timeval minute = {60, 0};
+	int fds[2];
+	make_pair(PAIR_UNIX, fds);
+	struct recorder recorder;
+	recorder_open(&recorder, fds[0], &recorder_protocol);
+	bufferevent_set_timeouts(ferry_transport_get_bufferevent(recorder.transport), NULL, &minute);
+	wire_fill(fds[0]);
+	ck_assert_int_eq(ferry_transport_write(recorder.transport, "x", 1), 0);
+	pump_turns(3);
+	wire_drain(fds[1]);
+	pump_turns(3);
+	ck_assert_uint_eq(stats_of(recorder.transport).bytes_sent, 1);
+	unsigned int epoll_before = epoll_ctl_calls;
+
+	for (int i = 0; i < 100; i++) {
+		ck_assert_int_eq(ferry_transport_write(recorder.transport, "x", 1), 0);
+		pump_turns(2);
+	}
+
+	ck_assert_uint_eq(stats_of(recorder.transport).bytes_sent, 101);
+	ck_assert_uint_eq(epoll_ctl_calls, epoll_before);
+	recorder_close(&recorder);
+	close(fds[1]);
+}
+
 BEFORE_ALL
 {
 	heap_take_over();
