@@ -185,6 +185,57 @@ TEST(every_allocation_fails_in_turn_and_nothing_is_lost)
 	ck_assert_uint_gt(failures, 10);
 }
 
+static struct ferry_poller *server_poller;
+static struct ferry_listener *server_socket;
+
+static void open_server(void)
+{
+	must(ferry_poller_new(&server_poller) == 0);
+	must(ferry_listener_new_unix(&server_socket, ferry_poller_get_base(server_poller),
+	                             "@ferry-channel-memory", NULL, NULL, NULL) == 0);
+	must(ferry_poller_add_server(NULL, server_poller, ferry_listener_get_fd(server_socket)) == 0);
+	must(ferry_poller_poll(server_poller, &at_once, events, EVENTS) == 0);
+}
+
+static void close_server(void)
+{
+	ferry_poller_close_all(server_poller, &at_once);
+	ferry_poller_free(server_poller);
+	ferry_listener_free(server_socket);
+}
+
+/* Whether the server has the client's connection now; or has closed it, for want of memory. */
+static bool is_accepted_or_closed(int client)
+{
+	char byte;
+
+	for (int polls = 0; polls < 20; polls++)
+		for (int i = ferry_poller_poll(server_poller, &at_once, events, EVENTS); i-- > 0;)
+			if (events[i].kind == FERRY_CHANNEL_ACCEPTED)
+				return true;
+	return recv(client, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+TEST(a_poll_without_memory_for_a_channel_fails_and_the_next_returns_it)
+{
+	unsigned long failing = 0, allocations;
+	unsigned int polls_failed = 0;
+
+	do {
+		open_server();
+		int client = connect_to_server();
+		heap_watch(++failing);
+		int count = ferry_poller_poll(server_poller, &at_once, events, EVENTS);
+		allocations = heap_unwatch();
+		bool now = count == 1 && events[0].kind == FERRY_CHANNEL_ACCEPTED;
+		polls_failed += count == -ENOMEM;
+		ck_assert(now || is_accepted_or_closed(client));
+		close(client);
+		close_server();
+	} while (failing <= allocations);
+	ck_assert_uint_gt(polls_failed, 0);
+}
+
 BEFORE_ALL
 {
 	heap_take_over();
