@@ -165,3 +165,26 @@ TEST(the_callback_does_not_end_the_check_for_slots)
 	expect_closed(&client);
 	close_worker();
 }
+
+static unsigned int calls_before_other;
+
+static void on_other(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	calls_before_other = seen.calls;
+}
+
+TEST(the_notice_comes_before_events_of_a_lower_priority)
+{
+	ck_assert_int_eq(event_base_priority_init(base, 4), 0);
+	open_with_credits();
+	give(SOME);
+	struct event *other = event_new(base, -1, 0, on_other, NULL);
+	event_priority_set(other, 1); /* above the priority that events have at first */
+	event_active(other, EV_READ, 0);
+	ck_assert_int_eq(ferry_worker_set_credits(worker_notes.worker, SOME), 0);
+	pump_turns(3);
+	ck_assert_uint_eq(calls_before_other, 1);
+	event_free(other);
+	close_worker();
+}
