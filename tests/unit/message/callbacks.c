@@ -290,3 +290,27 @@ TEST(a_transport_may_change_to_messages)
 	evbuffer_free(recorder.received);
 	close_messages();
 }
+
+TEST_CASE("standard input is closed");
+
+static void steal_the_first(struct inbox *box, struct ferry_message *message)
+{
+	ck_assert_int_eq(ferry_message_get_fd(message, 0), 0);
+	box->stolen[0] = ferry_message_steal_fd(message, 0);
+	ck_assert_int_eq(ferry_message_get_fd(message, 0), -ENOENT);
+}
+
+TEST(a_received_descriptor_may_have_the_number_0)
+{
+	int input = dup(STDIN_FILENO);
+	open_messages();
+	inbox.hook = steal_the_first;
+	close(STDIN_FILENO);
+	far_frame(1, 10, 0, 2);
+	pump_until_count(&inbox.count, 1);
+	ck_assert_int_eq(inbox.stolen[0], 0);
+	ck_assert(fd_is_open(0));
+	ck_assert_int_eq(dup2(input, STDIN_FILENO), STDIN_FILENO);
+	close(input);
+	close_messages();
+}
