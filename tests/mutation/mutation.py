@@ -100,13 +100,27 @@ class Build:
         return {os.path.relpath(command["file"], TREE) for command in commands}
 
 
+def contained():
+    """The command before a test's own: a mutant that signals the wrong processes reaches only those of its test."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
+    command = ["unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+    try:
+        allowed = subprocess.run([*command, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        print("no process namespaces here: a mutant may signal other processes of this user", flush=True)
+    return command if allowed else []
+
+
 class Program:
     """A test of ctest: what it runs, how long that takes without a mutant, the functions that it reaches."""
 
-    def __init__(self, listed, directory):
+    def __init__(self, listed, directory, container):
         properties = {each["name"]: each["value"] for each in listed.get("properties", [])}
         self.name = listed["name"]
         self.command = listed["command"]
+        self.container = container
         self.directory = properties.get("WORKING_DIRECTORY", directory)
         self.settings = dict(each.split("=", 1) for each in properties.get("ENVIRONMENT", []))
         self.target = os.path.relpath(self.command[0], directory)
@@ -116,8 +130,9 @@ class Program:
     def run(self, most):
         """The exit status, or None after `most` seconds."""
         environment = {**os.environ, **self.settings, "FERRY_MUTATION_REACHED": str(REACHED), "FERRY_TEST_SEED": "1"}
-        with subprocess.Popen(self.command, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as child:
+        nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen([*self.container, *self.command], cwd=self.directory, env=environment,
+                              start_new_session=True, **nowhere) as child:
             try:
                 return child.wait(most)
             except subprocess.TimeoutExpired:
@@ -144,11 +159,22 @@ class Program:
         return self.name + hashlib.sha256(pathlib.Path(self.command[0]).read_bytes() + library).hexdigest()
 
 
-def programs_of(build, options):
-    """The tests that pass. What they reach is remembered as long as their program stays the same."""
+def listed_tests(build, options):
+    """What ctest knows of the tests. One that has not been built yet has no command."""
     shown = subprocess.run(["ctest", "--test-dir", build.directory, "--show-only=json-v1", "-L", options.labels,
                             "-R", options.tests], stdout=subprocess.PIPE, text=True, check=True)
-    listed = [Program(each, build.directory) for each in json.loads(shown.stdout)["tests"]]
+    return json.loads(shown.stdout)["tests"]
+
+
+def programs_of(build, options):
+    """The tests that pass. What they reach is remembered as long as their program stays the same."""
+    missing = [test["name"] for test in listed_tests(build, options) if "command" not in test]
+    output = build.make(*missing) if missing else None
+    if output is not None:
+        sys.exit(output)
+
+    container = contained()
+    listed = [Program(each, build.directory, container) for each in listed_tests(build, options)]
     listed = [program for program in listed if not program.target.startswith("..")]  # a script
     output = build.make("ferry", *{program.target for program in listed})
     if output is not None:
