@@ -91,6 +91,7 @@ class Daemons:
             self.tend()
             return not self.proxy_pids() and not self.worker_pids()
         processes.wait_until(gone, "proxy and workers end")
+        processes.reap()  # the last ones, if they have ended since tend()
 
     def start(self):
         self.spawn("ferry-proxy", "--port", 0, "--root", self.root, "--workers", WORKERS,
