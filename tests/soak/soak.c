@@ -204,9 +204,10 @@ static void fill_event_map(void)
 	int fd = eventfd(0, EFD_CLOEXEC), copies[FDS_MAX], count = 0;
 
 	ck_assert_int_ge(fd, 0);
-	do
+	do {
 		copies[count] = fcntl(fd, F_DUPFD_CLOEXEC, fd);
-	while (copies[count++] < FDS_MAX - 1);
+		ck_assert_int_ge(copies[count], 0);
+	} while (copies[count++] < FDS_MAX - 1);
 	while (count-- > 0) {
 		struct event *event = event_new(base, copies[count], EV_READ, ignore, NULL);
 		ck_assert(event != NULL && event_add(event, NULL) == 0);
