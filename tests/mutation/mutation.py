@@ -249,6 +249,7 @@ def chosen(sources, options):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the test that runs, too
     options = arguments()
     sources = Sources()
     waiting = chosen(sources, options)
