@@ -159,3 +159,14 @@ TEST(truncation_that_the_kernel_reports_is_told)
 	ck_assert_uint_eq(taken.count, 0);
 	ck_assert_uint_eq(taken.ignored, 0);
 }
+
+TEST(another_control_message_is_no_pidfd)
+{
+	closes_forbid(STDIN_FILENO);
+	begin();
+	put(SCM_CREDENTIALS, CMSG_LEN(sizeof(int)), &(int){STDIN_FILENO}, 1);
+	ancillary_take(&message, &taken);
+	closes_permit(STDIN_FILENO);
+	ck_assert(fd_is_open(STDIN_FILENO));
+	ck_assert_uint_eq(taken.ignored, 1);
+}
