@@ -12,6 +12,7 @@
 #include "ferry/listener.h"
 #include "ferry/transport.h"
 
+#include "kernel/clock.h"
 #include "process/child.h"
 #include "takeover/socket_set.h"
 #include "util/little_endian.h"
@@ -322,7 +323,7 @@ int upgrade_accept_successors(struct ferry_upgrade *upgrade)
 
 	if (upgrade->control == NULL)
 		return 0;
-	if (evutil_timercmp(timeout, &candidate_timeout, >))
+	if (clock_from_timeval(timeout) > clock_from_timeval(&candidate_timeout))
 		timeout = &candidate_timeout;
 	int status = candidates_new(&upgrade->candidates, upgrade->base, timeout, on_begun, upgrade);
 	if (status != 0)
