@@ -1,6 +1,7 @@
 /* Faults of the file part that a review found, each by the scenario that shows it. The program is
  * linked with the library's objects, and a test can set the results of its system calls. */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -9,6 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -366,7 +368,33 @@ static int send_in_child(void)
 
 TEST_CASE("cold files");
 
-/* The child had its parent's thread, which is none, and waited its second for each piece. */
+/* Whether all threads but this one sleep. */
+static bool threads_sleep(void *unused)
+{
+	(void)unused;
+	char path[64], text[256], state = 'S';
+	DIR *tasks = opendir("/proc/self/task");
+	ck_assert_ptr_nonnull(tasks);
+	for (struct dirent *task; state == 'S' && (task = readdir(tasks)) != NULL;) {
+		if (task->d_name[0] == '.' || atoi(task->d_name) == getpid())
+			continue;
+		(void)snprintf(path, sizeof(path), "/proc/self/task/%.20s/stat", task->d_name);
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t length = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+		if (fd >= 0)
+			close(fd);
+		if (length <= 0) /* it has ended */
+			continue;
+		text[length] = '\0';
+		const char *name_end = strrchr(text, ')');
+		state = name_end != NULL ? name_end[2] : 'S';
+	}
+	closedir(tasks);
+	return state == 'S';
+}
+
+/* The child had its parent's thread, which is none, and waited its second for each piece. The fork is made while no
+ * other thread runs: the allocators of sanitizers do not unlock what such a thread has locked. */
 TEST(after_a_fork_the_child_has_a_thread_of_its_own)
 {
 	int status;
@@ -376,6 +404,8 @@ TEST(after_a_fork_the_child_has_a_thread_of_its_own)
 	start_collecting();
 	pump_until_count(&file.finished, 1);
 	ck_assert_uint_gt(read_ahead, 0);
+	for (int i = 0; i < 3; i++)
+		pump_until(threads_sleep, NULL);
 	pid_t child = fork();
 	ck_assert_int_ge(child, 0);
 	if (child == 0)
