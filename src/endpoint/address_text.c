@@ -103,7 +103,7 @@ static void escape_path(const char *path, size_t length, char *out, size_t size)
 		if (used + needed >= size)
 			break;
 		if (plain)
-			out[used] = abstract ? '@' : path[i];
+			out[used] = (char)(abstract ? '@' : path[i]);
 		else
 			(void)snprintf(out + used, size - used, "\\x%02x", c);
 		used += needed;

@@ -180,7 +180,7 @@ static int add_places(struct ferry_supervisor *supervisor, unsigned int count)
 	struct place **places = NULL;
 
 	if (count <= PLACES_MAX)
-		places = realloc(supervisor->places, count * sizeof(*places));
+		places = realloc(supervisor->places, count * sizeof(struct place *));
 	int status = places != NULL ? 0 : -ENOMEM;
 	if (status == 0)
 		supervisor->places = places;

@@ -143,7 +143,7 @@ static int find_end(struct reading *reading)
 
 static void copy_message(const struct reading *reading, unsigned char *out)
 {
-	unsigned char header[RECORD_HEADER];
+	unsigned char header[RECORD_HEADER] = {0};
 	for (size_t at = 0; at < reading->length;) {
 		copy_from(reading->input, at, header, sizeof(header));
 		size_t length = (size_t)header[3] << 8 | header[4];

@@ -103,7 +103,7 @@ int main(int argc, char **argv)
 	}
 	count = bench_number(argv[2]);
 	bench_raise_fd_limit();
-	bevs = calloc(count, sizeof(*bevs));
+	bevs = calloc(count, sizeof(struct bufferevent *));
 	fds = calloc(count, sizeof(*fds));
 	base = event_base_new();
 	bench_need(bevs != NULL && fds != NULL && base != NULL, "memory");

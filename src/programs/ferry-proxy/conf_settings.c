@@ -253,9 +253,11 @@ enum { OPTION = SETTING_OPTION, BOTH = SETTING_OPTION | SETTING_DIRECTIVE };
 
 #define AT(name) .member = offsetof(struct conf, name)
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): these are initialisers */
 #define NUMBER(unit_kind, unit, text, from, to)                                                  \
 	.is = BOTH, .kind = unit_kind, .argument = unit, .what = "a number of " text, .least = from, \
 	.most = to
+/* NOLINTEND(bugprone-macro-parentheses) */
 #define CONNECTIONS NUMBER(SETTING_NUMBER, "N", "connections", 1, 1000000)
 #define MILLISECONDS NUMBER(SETTING_MILLISECONDS, "MS", "milliseconds", 1, 3600000)
 #define SECONDS(kind, from) NUMBER(kind, "SECONDS", "seconds", from, 86400)

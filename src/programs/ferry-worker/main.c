@@ -248,6 +248,7 @@ static bool add_filled_page(struct settings_reader *reader, const char *path)
 	return true;
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): these are initialisers */
 #define OPTION .is = SETTING_OPTION | SETTING_REPEATED /* the last one counts */
 #define AT(name) .member = offsetof(struct worker, name)
 #define TEXT(shown, name) OPTION, .kind = SETTING_TEXT, .argument = shown, AT(name)
@@ -256,6 +257,7 @@ static bool add_filled_page(struct settings_reader *reader, const char *path)
 	        AT(connections.name)
 #define LIMIT(shown, to, name) \
 	OPTION, .kind = SETTING_NUMBER, .argument = shown, .least = 1, .most = to, AT(connections.name)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static const struct setting table[] = {
     {"socket", TEXT("PATH", channels_options.socket_path),

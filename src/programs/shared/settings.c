@@ -82,7 +82,7 @@ static bool read_setting(struct settings_reader *reader, const struct setting *s
                          char **words, size_t count)
 {
 	void *member = (char *)reader->target + setting->member;
-	unsigned long number;
+	unsigned long number = 0;
 	if (count == 0 && setting->kind != SETTING_FLAG)
 		return settings_refuse(reader, "%s is missing", setting->what);
 	if (count > 1 && setting->kind != SETTING_WORDS)

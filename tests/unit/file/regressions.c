@@ -387,7 +387,7 @@ static bool threads_sleep(void *unused)
 			continue;
 		text[length] = '\0';
 		const char *name_end = strrchr(text, ')');
-		state = name_end != NULL ? name_end[2] : 'S';
+		state = (char)(name_end != NULL ? name_end[2] : 'S');
 	}
 	closedir(tasks);
 	return state == 'S';
