@@ -35,7 +35,7 @@ format)
 	sources '[.][ch]$' | each clang-format-14 --dry-run --Werror --style=file
 	;;
 tidy)
-	# One process for each file: with several, version 14 sees uninitialised va_lists.
+	# One process for each file, so that a finding does not depend on the files before it.
 	need clang-tidy-14
 	sed -n 's/^ *"file": "\(.*\)",*$/\1/p' "$FERRY_BUILD/compile_commands.json" |
 		grep -vF "$FERRY_BUILD/" | sort -u | tr '\n' '\0' |

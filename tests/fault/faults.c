@@ -169,7 +169,6 @@ long __wrap_syscall(long number, ...)
 
 	va_start(list, number);
 	for (int i = 0; i < 3; i++)
-		/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) clang-tidy 14 does not see va_start() */
 		arguments[i] = va_arg(list, long);
 	va_end(list);
 	if (number == SYS_close_range)

@@ -69,7 +69,6 @@ __attribute__((format(printf, 2, 3))) static void fail_sender(struct sender *sen
 	sender->state = OVER;
 	progress_stop(&sender->progress);
 	va_start(arguments, format);
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
 	(void)vsnprintf(why, sizeof(why), format, arguments);
 	va_end(arguments);
 	program_log("%s: %s", sender->offer.text, why);

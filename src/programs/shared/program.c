@@ -106,7 +106,6 @@ __attribute__((format(printf, 1, 2))) static bool write_line(const char *format,
 	int start = snprintf(line, 64, "%.60s: ", program_invocation_short_name);
 	va_start(arguments, format);
 	/* clang-tidy 14 does not see va_start() here. */
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
 	(void)vsnprintf(line + start, sizeof(line) - (size_t)start - 1, format, arguments);
 	va_end(arguments);
 	size_t length = strlen(line);
@@ -169,7 +168,6 @@ void program_log(const char *format, ...)
 	budget->printed++;
 	va_start(arguments, format);
 	/* clang-tidy 14 does not see va_start() here. */
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
 	(void)vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
 	print_line(line);

@@ -48,7 +48,6 @@ bool settings_refuse(struct settings_reader *reader, const char *format, ...)
 		                 "%s%s: ", reader->file == NULL ? "--" : "", reader->subject);
 	va_list arguments;
 	va_start(arguments, format);
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) clang-tidy 14 does not see va_start() */
 	(void)vsnprintf(out + used, size - (size_t)used, format, arguments);
 	va_end(arguments);
 	return false;
