@@ -159,7 +159,7 @@ struct ferry_supervisor_callbacks {
 	                     void *context);
 
 	/** A replacement has ended. @p status: 0: the new processes have all places; -ECHILD: a new process has ended, was
-	 *  stopped, or was not ready in time, and the old ones stay; -ECANCELED: the supervisor is stopped; or the error of a
+	 *  stopped, was killed too often, or was not ready in time, and the old ones stay; -ECANCELED: the supervisor is stopped; or the error of a
 	 *  start that failed, and the old ones stay. */
 	void (*replaced)(struct ferry_supervisor *supervisor, int status, void *context);
 
@@ -316,8 +316,9 @@ FERRY_EXPORT int ferry_supervisor_set_standard_fd(struct ferry_supervisor *super
 /**
  * Replaces all processes by a new generation: starts new ones, for @c replace_step places at a time; once these are
  * ready, they have the places and the old ones are drained. If a new one fails, the new ones of this step are
- * drained, the old ones stay, and the replacement ends. The callback replaced runs at the end. A call during a
- * replacement has another one follow, also if the first one fails.
+ * drained, the old ones stay, and the replacement ends. If somebody else kills a new one with SIGKILL, as the kernel
+ * does without memory, another one is started, as often in a replacement as there are places. The callback replaced
+ * runs at the end. A call during a replacement has another one follow, also if the first one fails.
  *
  * @retval 0 done
  * @retval -EINVAL @p supervisor is NULL

@@ -28,6 +28,7 @@ struct child;
 struct place {
 	struct ferry_supervisor_worker *current;
 	struct ferry_supervisor_worker *successor; /* takes the place with the others of its step */
+	bool successor_killed;                     /* another one is to be started */
 	int64_t start_at;                          /* if there is neither */
 	int64_t pause_usec;                        /* the next one */
 	uint64_t starts;
@@ -83,7 +84,8 @@ struct settings {
 struct replacement {
 	bool requested, active;
 	unsigned int next, end;
-	int error; /* 0, or why it is to end */
+	unsigned int killed; /* new processes that have been started again */
+	int error;           /* 0, or why it is to end */
 };
 
 struct ferry_supervisor {

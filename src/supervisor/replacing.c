@@ -19,13 +19,20 @@ static unsigned int end_of_step(const struct ferry_supervisor *supervisor)
 	return end < supervisor->place_count ? end : supervisor->place_count;
 }
 
+static void give_up(struct place *place, int64_t now)
+{
+	if (place->successor != NULL)
+		worker_stop(place->successor, FERRY_SUPERVISOR_DRAIN, now);
+	place->successor = NULL; /* it may have left before */
+	place->successor_killed = false;
+}
+
 static void finish(struct ferry_supervisor *supervisor, int status, int64_t now)
 {
 	struct replacement *replacement = &supervisor->replacement;
 
 	for (unsigned int i = replacement->next; i < end_of_step(supervisor); i++)
-		if (successor_of(supervisor, i) != NULL)
-			worker_stop(successor_of(supervisor, i), FERRY_SUPERVISOR_DRAIN, now);
+		give_up(supervisor->places[i], now);
 	*replacement =
 	    (struct replacement){.requested = replacement->requested && supervisor->stop == 0};
 	if (replacement->requested)
@@ -61,6 +68,24 @@ static void begin_step(struct ferry_supervisor *supervisor)
 			replacement->error = status;
 			return;
 		}
+	}
+}
+
+/* As often in a replacement as there are places. */
+static void restart_killed(struct ferry_supervisor *supervisor)
+{
+	struct replacement *replacement = &supervisor->replacement;
+
+	for (unsigned int i = replacement->next; i < end_of_step(supervisor); i++) {
+		struct place *place = supervisor->places[i];
+		if (!place->successor_killed || replacement->error < 0)
+			continue;
+		place->successor_killed = false;
+		replacement->error = replacement->killed++ < supervisor->place_count
+		                         ? worker_start(&place->successor, supervisor, i)
+		                         : -ECHILD;
+		if (supervisor->freed)
+			return;
 	}
 }
 
@@ -101,6 +126,7 @@ void replacing_advance(struct ferry_supervisor *supervisor, int64_t now)
 	}
 	if (replacement->requested && !replacement->active)
 		begin(supervisor);
+	restart_killed(supervisor);
 	while (replacement->active && !supervisor->freed) {
 		if (replacement->error < 0) {
 			finish(supervisor, replacement->error, now);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ferry/transport.h"
@@ -290,6 +291,12 @@ void worker_delay_start(struct ferry_supervisor *supervisor, struct place *place
 	set_next_start(supervisor, place, false, true, now);
 }
 
+/* It has left by itself; how, its end will tell. */
+static bool has_gone(const struct ferry_supervisor_worker *worker)
+{
+	return worker->channel_over || worker->ended;
+}
+
 void worker_leave(struct ferry_supervisor_worker *worker, bool asked, int64_t now)
 {
 	struct ferry_supervisor *supervisor = worker->supervisor;
@@ -306,7 +313,7 @@ void worker_leave(struct ferry_supervisor_worker *worker, bool asked, int64_t no
 	if (place->current == worker) {
 		place->current = NULL;
 		set_next_start(supervisor, place, asked, has_ended_soon(worker, now), now);
-	} else if (place->successor == worker) {
+	} else if (place->successor == worker && (asked || !has_gone(worker))) {
 		place->successor = NULL;
 		supervisor->replacement.error = -ECHILD;
 	}
@@ -393,6 +400,19 @@ static void notify_leaving(struct ferry_supervisor_worker *worker)
 		supervisor->callbacks->worker_leaving(supervisor, worker, supervisor->context);
 }
 
+/* SIGKILL tells nothing of the program: another process takes the place of the one that somebody has killed. */
+static void lose_successor(const struct ferry_supervisor_worker *worker)
+{
+	bool killed = WIFSIGNALED(worker->status) && WTERMSIG(worker->status) == SIGKILL &&
+	              worker->stage < FERRY_SUPERVISOR_KILL;
+
+	worker->place->successor = NULL;
+	if (killed)
+		worker->place->successor_killed = true;
+	else
+		worker->supervisor->replacement.error = -ECHILD;
+}
+
 static void finish(struct ferry_supervisor_worker *worker, int64_t now)
 {
 	struct ferry_supervisor *supervisor = worker->supervisor;
@@ -400,8 +420,11 @@ static void finish(struct ferry_supervisor_worker *worker, int64_t now)
 	report_end(worker, has_ended_soon(worker, now), now);
 	if (!worker->asked)
 		report_crash(supervisor, now);
-	if (worker->place != NULL)
+	if (worker->place != NULL) {
 		worker->place->last_status = worker->status;
+		if (worker->place->successor == worker)
+			lose_successor(worker);
+	}
 	if (supervisor->callbacks->worker_ended != NULL)
 		supervisor->callbacks->worker_ended(supervisor, worker, worker->status,
 		                                    supervisor->context);
@@ -428,7 +451,7 @@ bool worker_advance(struct ferry_supervisor_worker *worker, int64_t now)
 		retire(worker, now);
 	if (worker->drained || worker->ended)
 		remove_channel(worker);
-	if (worker->channel_over || worker->ended)
+	if (has_gone(worker))
 		worker_leave(worker, false, now);
 	pass_deadline(worker, now);
 	worker_stop(worker, worker->wanted > supervisor->stop ? worker->wanted : supervisor->stop, now);

@@ -109,6 +109,43 @@ LOOP_TEST(new_processes_that_fail_leave_the_old_ones_in_place, 2)
 	close_supervisor();
 }
 
+static unsigned int kills_left;
+
+static void kill_new_process(const char *name)
+{
+	struct ferry_supervisor_worker_info info;
+
+	if (strcmp(name, "worker_started") != 0 || kills_left == 0)
+		return;
+	kills_left--;
+	ck_assert_int_eq(ferry_supervisor_worker_get_info(notes.last, &info), 0);
+	kill(info.pid, SIGKILL);
+}
+
+/* As many as there are places; one more is too many. */
+LOOP_TEST(new_processes_that_somebody_kills_are_started_again, 4)
+{
+	bool fails = _i >= 2;
+
+	use_worker();
+	options.workers = PLACES;
+	options.replace_step = (unsigned int)_i % 2;
+	open_supervisor();
+	wait_until_ready(PLACES);
+	remember();
+	kills_left = PLACES + fails;
+	notes.on = kill_new_process;
+	replace_and_wait();
+	notes.on = NULL;
+	ck_assert_uint_eq(kills_left, 0);
+	ck_assert_int_eq(notes.replacement, fails ? -ECHILD : 0);
+	unsigned int same = 0;
+	for (unsigned int i = 0; i < PLACES; i++)
+		same += place_info(i).pid == before[i];
+	ck_assert_uint_eq(same, fails ? PLACES : 0);
+	close_supervisor();
+}
+
 static void stop_new_process(const char *name)
 {
 	struct ferry_supervisor_worker_info info;
