@@ -63,8 +63,8 @@ LOOP_TEST(all_processes_are_replaced_and_a_kept_connection_moves, 3)
 
 static char program_path[64];
 
-/* A program that the test can make fail. */
-static void use_fragile_program(void)
+/* A program that the test can break: `failure` is what it does then. */
+static void use_fragile_program(const char *failure)
 {
 	static char script[1024];
 	snprintf(program_path, sizeof(program_path), "/tmp/ferry-broken-XXXXXX");
@@ -72,8 +72,8 @@ static void use_fragile_program(void)
 	ck_assert_int_ge(fd, 0);
 	close(fd);
 	unlink(program_path);
-	snprintf(script, sizeof(script), "test ! -e '%s' || exit 9; exec '%s' returns", program_path,
-	         worker_program);
+	snprintf(script, sizeof(script), "test ! -e '%s' || %s; exec '%s' returns", program_path,
+	         failure, worker_program);
 	use_script(script);
 	options.workers = PLACES;
 }
@@ -88,7 +88,7 @@ static void break_program(bool broken)
 
 LOOP_TEST(new_processes_that_fail_leave_the_old_ones_in_place, 2)
 {
-	use_fragile_program();
+	use_fragile_program("exit 9");
 	options.replace_step = (unsigned int)_i;
 	open_supervisor();
 	wait_until_ready(PLACES);
@@ -117,9 +117,10 @@ static void kill_new_process(const char *name)
 
 	if (strcmp(name, "worker_started") != 0 || kills_left == 0)
 		return;
-	kills_left--;
 	ck_assert_int_eq(ferry_supervisor_worker_get_info(notes.last, &info), 0);
 	kill(info.pid, SIGKILL);
+	if (--kills_left == 0)
+		break_program(false);
 }
 
 /* As many as there are places; one more is too many. */
@@ -127,12 +128,12 @@ LOOP_TEST(new_processes_that_somebody_kills_are_started_again, 4)
 {
 	bool fails = _i >= 2;
 
-	use_worker();
-	options.workers = PLACES;
+	use_fragile_program("exec sleep 1000"); /* not ready before the kill */
 	options.replace_step = (unsigned int)_i % 2;
 	open_supervisor();
 	wait_until_ready(PLACES);
 	remember();
+	break_program(true);
 	kills_left = PLACES + fails;
 	notes.on = kill_new_process;
 	replace_and_wait();
@@ -296,7 +297,7 @@ TEST(another_replacement_follows_one_that_fails)
 /* A release that repairs a program which ends at once. */
 TEST(places_without_a_process_are_replaced_too)
 {
-	use_fragile_program();
+	use_fragile_program("exit 9");
 	options.first_pause = options.longest_pause = (struct timeval){1000, 0};
 	open_supervisor();
 	break_program(true);
