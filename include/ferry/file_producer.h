@@ -58,6 +58,12 @@ struct evbuffer;
  *  zero-copy. For files whose bytes change while they are sent. Since 0.1. */
 #define FERRY_FILE_COPY 0x1U
 
+/** A flag of ferry_transport_send_file(), for a caller that knows the file from open(2) and fstat(2): a regular file,
+ *  open for reading without O_DIRECT, that has the whole range, which is given by numbers. ferry then asks the kernel
+ *  nothing about it, which saves three system calls. If the caller is wrong, the file ends early: `finished` gets
+ *  -EIO, or the error of the first read. Since 0.1. */
+#define FERRY_FILE_REGULAR 0x2U
+
 /** The method by which a file is sent; see ferry_file_producer_get_method(). Since 0.1. */
 enum ferry_file_method {
 	FERRY_FILE_BY_SENDFILE = 1, /**< sendfile(2), from the page cache: regular files, memfds, block

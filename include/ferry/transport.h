@@ -756,13 +756,14 @@ FERRY_EXPORT int ferry_transport_get_peer_pidfd(struct ferry_transport *transpor
  *        FERRY_FILE_POSITION. 0 for a file without a position
  * @param length bytes to send, or FERRY_TO_END. If the file has fewer, `finished` gets -EIO and the number of
  *        bytes that were sent
- * @param flags 0 or FERRY_FILE_COPY
+ * @param flags 0, or FERRY_FILE_COPY and FERRY_FILE_REGULAR, or one of them
  * @param callbacks the callbacks, or NULL; must outlive the file's sending
  * @param context the last argument of each callback
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL, @p ownership is neither, @p flags has unknown bits, @p offset or
- *         @p length is negative, or their sum overflows
- * @retval -EBADF @p fd is not open, or not for reading
+ *         @p length is negative, or their sum overflows; FERRY_FILE_REGULAR with FERRY_FILE_POSITION or
+ *         FERRY_TO_END
+ * @retval -EBADF @p fd is not open, or not for reading; with FERRY_FILE_REGULAR: it is negative
  * @retval -EISDIR @p fd is a directory
  * @retval -ESPIPE @p offset is more than 0 and the file has no position
  * @retval -EPIPE the connection is over or closing, or its sending half is

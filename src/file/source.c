@@ -130,6 +130,28 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	return 0;
 }
 
+int file_source_init_regular(struct file_source *source, int fd, int64_t offset, int64_t length,
+                             bool copy)
+{
+	if (offset < 0 || length < 0 || length == FERRY_TO_END || offset > INT64_MAX - length)
+		return -EINVAL;
+	if (fd < 0)
+		return -EBADF;
+	*source = (struct file_source){
+	    .fd = fd,
+	    .method = copy ? FERRY_FILE_BY_COPY : FERRY_FILE_BY_SENDFILE,
+	    .seekable = true,
+	    .regular = true,
+	    .small = length <= FILE_SOURCE_SMALL,
+	    .offset = offset,
+	    .end = offset + length,
+	    .remaining = (uint64_t)length,
+	    .pipe = {-1, -1},
+	};
+	warmth_init(&source->warmth, true);
+	return 0;
+}
+
 /* libevent 2.1 takes the file's size for the length of what is left from the offset on. */
 static bool overshoots(const struct file_source *source, size_t length)
 {

@@ -67,6 +67,10 @@ struct file_source {
  */
 int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length, bool copy);
 
+/* The same for FERRY_FILE_REGULAR, without a system call. */
+int file_source_init_regular(struct file_source *source, int fd, int64_t offset, int64_t length,
+                             bool copy);
+
 /* Sets the kind of output: splice into a pipe needs no pipe in between. */
 void file_source_set_output(struct file_source *source, bool output_is_pipe);
 

@@ -120,10 +120,13 @@ int ferry_transport_send_file(struct ferry_file_producer **out, struct ferry_tra
 {
 	struct file_source source;
 
-	if (transport == NULL || (flags & ~FERRY_FILE_COPY) != 0 ||
+	if (transport == NULL || (flags & ~(FERRY_FILE_COPY | FERRY_FILE_REGULAR)) != 0 ||
 	    (ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP))
 		return -EINVAL;
-	int status = file_source_init(&source, fd, offset, length, (flags & FERRY_FILE_COPY) != 0);
+	bool copy = (flags & FERRY_FILE_COPY) != 0;
+	int status = (flags & FERRY_FILE_REGULAR) != 0
+	                 ? file_source_init_regular(&source, fd, offset, length, copy)
+	                 : file_source_init(&source, fd, offset, length, copy);
 	if (status < 0)
 		return status;
 	if (ownership == FERRY_FD_DUP) {

@@ -177,11 +177,14 @@ const struct ferry_file_callbacks told_callbacks = {.progress = told_progress,
 
 int try_send(struct told *told, int fd, unsigned int ownership, int64_t offset, int64_t length)
 {
+	unsigned int flags = ((ownership & SEND_COPIED) != 0 ? FERRY_FILE_COPY : 0) |
+	                     ((ownership & SEND_REGULAR) != 0 ? FERRY_FILE_REGULAR : 0);
+
 	told->fd = -1;
 	told->quiet = true;
-	int status = ferry_transport_send_file(
-	    &told->producer, sender.transport, fd, ownership & ~(unsigned int)SEND_COPIED, offset,
-	    length, (ownership & SEND_COPIED) != 0 ? FERRY_FILE_COPY : 0, &told_callbacks, told);
+	int status = ferry_transport_send_file(&told->producer, sender.transport, fd,
+	                                       ownership & ~(unsigned int)(SEND_COPIED | SEND_REGULAR),
+	                                       offset, length, flags, &told_callbacks, told);
 	told->quiet = false;
 	if (status == 0 && (ownership & FERRY_FD_TAKE) != 0)
 		told->fd = fd;

@@ -57,8 +57,8 @@ struct told {
 
 extern const struct ferry_file_callbacks told_callbacks;
 
-/* Or'ed to the ownership in try_send(): with FERRY_FILE_COPY. */
-enum { SEND_COPIED = 0x100 };
+/* Or'ed to the ownership in try_send(): with FERRY_FILE_COPY, FERRY_FILE_REGULAR. */
+enum { SEND_COPIED = 0x100, SEND_REGULAR = 0x200 };
 
 /* ferry_transport_send_file(), during which no callback may run. */
 int try_send(struct told *told, int fd, unsigned int ownership, int64_t offset, int64_t length);

@@ -121,8 +121,8 @@ static int send_static_file(struct connection *connection, struct evbuffer *out,
 	if (status < 0)
 		return status;
 	status = ferry_transport_send_file(NULL, connection->transport, file->fd, FERRY_FD_TAKE,
-	                                   (int64_t)range->first, (int64_t)range->length, 0, &callbacks,
-	                                   connection);
+	                                   (int64_t)range->first, (int64_t)range->length,
+	                                   FERRY_FILE_REGULAR, &callbacks, connection);
 	if (status < 0)
 		return status;
 	file->fd = -1;

@@ -256,14 +256,15 @@ LOOP_TEST(callbacks_and_the_producer_may_be_null, LINK_KINDS)
 	close_link();
 }
 
-static void check_refused(int expected, int fd, int64_t offset, int64_t length)
+static void check_refused_with(unsigned int flags, int expected, int fd, int64_t offset,
+                               int64_t length)
 {
 	struct ferry_transport_stats before = stats_of(sender.transport);
 	struct ferry_file_producer *untouched = (struct ferry_file_producer *)&before;
 	for (int ownership = FERRY_FD_DUP; ownership <= FERRY_FD_TAKE; ownership++) {
 		struct told told = {.producer = untouched};
 		bool was_open = fd_is_open(fd);
-		int status = try_send(&told, fd, (unsigned int)ownership, offset, length);
+		int status = try_send(&told, fd, (unsigned int)ownership | flags, offset, length);
 		ck_assert_msg(status == expected, "%d for offset %lld, length %lld", status,
 		              (long long)offset, (long long)length);
 		ck_assert_ptr_eq(told.producer, untouched);
@@ -271,6 +272,11 @@ static void check_refused(int expected, int fd, int64_t offset, int64_t length)
 	}
 	struct ferry_transport_stats after = stats_of(sender.transport);
 	ck_assert_mem_eq(&before, &after, sizeof(before));
+}
+
+static void check_refused(int expected, int fd, int64_t offset, int64_t length)
+{
+	check_refused_with(0, expected, fd, offset, length);
 }
 
 LOOP_TEST(bad_ranges_are_refused_at_the_call, LINK_KINDS)
@@ -332,9 +338,15 @@ TEST(bad_arguments_are_refused)
 	                 -EINVAL);
 	ck_assert_int_eq(try_send(&file, fd, SEND_COPIED, 0, 10), -EINVAL);
 	ck_assert_int_eq(ferry_transport_send_file(NULL, sender.transport, fd, FERRY_FD_TAKE, 0, 10,
-	                                           FERRY_FILE_COPY << 1, NULL, NULL),
+	                                           FERRY_FILE_REGULAR << 1, NULL, NULL),
 	                 -EINVAL);
 	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE | 0x20, 0, 10), -EINVAL);
+	check_refused_with(SEND_REGULAR, -EINVAL, fd, FERRY_FILE_POSITION, 10);
+	check_refused_with(SEND_REGULAR, -EINVAL, fd, -1, 10);
+	check_refused_with(SEND_REGULAR, -EINVAL, fd, 0, FERRY_TO_END);
+	check_refused_with(SEND_REGULAR, -EINVAL, fd, 0, -1);
+	check_refused_with(SEND_REGULAR, -EINVAL, fd, 2, INT64_MAX - 1);
+	check_refused_with(SEND_REGULAR, -EBADF, -1, 0, 10);
 	ck_assert(fd_is_open(fd));
 	close(fd);
 	close_link();

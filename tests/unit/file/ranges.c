@@ -65,6 +65,30 @@ LOOP_TEST(a_range_is_sent_between_the_bytes_before_and_after, 2 * LINK_KINDS * R
 	close_link();
 }
 
+/* The ends of the file come to light while it is sent. */
+LOOP_TEST(a_range_that_the_caller_knows_is_sent_the_same_way, 2 * LINK_KINDS * RANGE_COUNT)
+{
+	int i = _i % RANGE_COUNT;
+	unsigned int copy = _i / RANGE_COUNT / LINK_KINDS == 0 ? SEND_COPIED : 0;
+	if (ranges[i].length == FERRY_TO_END)
+		return;
+	open_link(_i / RANGE_COUNT % LINK_KINDS);
+	send_text("header");
+	ck_assert_int_eq(try_send(&file, make_file(ranges[i].size), FERRY_FD_TAKE | SEND_REGULAR | copy,
+	                          ranges[i].offset, ranges[i].length),
+	                 0);
+	send_text("trailer");
+
+	finish_stream();
+
+	expect_text("header");
+	expect_range((uint64_t)ranges[i].offset, ranges[i].sent);
+	expect_text("trailer");
+	expect_end();
+	check_finished(&file, ranges[i].status, ranges[i].sent);
+	close_link();
+}
+
 LOOP_TEST(an_offset_leaves_the_files_own_position_alone, LINK_KINDS)
 {
 	open_link(_i);

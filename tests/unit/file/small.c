@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdarg.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "file_link.h"
@@ -47,6 +49,37 @@ ssize_t __wrap_preadv2(int fd, const struct iovec *vectors, int count, off_t off
 	if (reads_part && part.iov_len > PART)
 		part.iov_len = PART;
 	return __real_preadv2(fd, &part, count, offset, flags);
+}
+
+static unsigned int questions; /* about the file */
+
+int __wrap_fcntl(int fd, int command, ...);
+int __real_fcntl(int fd, int command, ...);
+int __wrap_fstat(int fd, struct stat *status);
+int __real_fstat(int fd, struct stat *status);
+off_t __wrap_lseek(int fd, off_t offset, int whence);
+off_t __real_lseek(int fd, off_t offset, int whence);
+
+int __wrap_fcntl(int fd, int command, ...)
+{
+	va_list arguments;
+	va_start(arguments, command);
+	long argument = va_arg(arguments, long);
+	va_end(arguments);
+	questions++;
+	return __real_fcntl(fd, command, argument);
+}
+
+int __wrap_fstat(int fd, struct stat *status)
+{
+	questions++;
+	return __real_fstat(fd, status);
+}
+
+off_t __wrap_lseek(int fd, off_t offset, int whence)
+{
+	questions++;
+	return __real_lseek(fd, offset, whence);
 }
 
 /* cachestat(2). */
@@ -111,4 +144,18 @@ LOOP_TEST(without_the_call_the_file_is_read_in_another_way, LINK_KINDS *ABSENT)
 	nowait_error = -absent[_i % ABSENT];
 	send_and_check(_i / ABSENT, 0);
 	ck_assert_uint_gt(nowait_calls, 0);
+}
+
+/* _i: link, and whether the caller knows the file. */
+LOOP_TEST(a_file_that_the_caller_knows_is_asked_nothing, 2 * LINK_KINDS)
+{
+	unsigned int known = _i / LINK_KINDS == 0 ? SEND_REGULAR : 0;
+	open_link(_i % LINK_KINDS);
+	int fd = make_file(SIZE);
+	questions = 0;
+	ck_assert_int_eq(try_send(&file, fd, FERRY_FD_TAKE | known, 0, SIZE), 0);
+	ck_assert_int_eq(questions == 0, known != 0);
+	finish_stream();
+	expect_range(0, SIZE);
+	close_link();
 }
