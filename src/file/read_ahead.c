@@ -18,8 +18,7 @@ enum {
 	THREADS_MAX = 512, /* with those that hang */
 	HANGS_USEC = 50000,
 	IDLE_SECONDS = 5, /* then an idle thread ends */
-	STEP = 128 *
-	       1024 /* one read into the page cache; after it the thread checks whether it is to stop */
+	STEP = 16 * 1024, /* one read into the page cache; the thread may stop after it */
 };
 
 enum piece_state { QUEUED, RUNNING, ENDED };
