@@ -322,14 +322,16 @@ static void restore_settings(struct bufferevent *bev, const struct rearm_before 
 	                         timeout_or_null(&before->write_timeout));
 }
 
-/* A write event for an empty output would run the write callback once. */
+/* A write event for an empty output would run the write callback once. If the kernel has no memory to wait with, libevent
+ * writes once without waiting: else nothing would send the output. */
 static void restore_enabled(struct bufferevent *bev, short enabled)
 {
 	if ((enabled & EV_READ) != 0)
 		bufferevent_enable(bev, EV_READ);
-	if ((enabled & EV_WRITE) != 0 && evbuffer_get_length(bev->output) > 0)
-		bufferevent_enable(bev, EV_WRITE);
-	else
+	if ((enabled & EV_WRITE) != 0 && evbuffer_get_length(bev->output) > 0) {
+		if (bufferevent_enable(bev, EV_WRITE) < 0)
+			event_active(&bev->ev_write, EV_WRITE, 1);
+	} else
 		bev->enabled = (short)(bev->enabled | (enabled & EV_WRITE));
 }
 

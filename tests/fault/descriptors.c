@@ -17,6 +17,7 @@
 #include "fault_sweep.h"
 #include "heap.h"
 #include "samples.h"
+#include "seen_calls.h"
 #include "test.h"
 
 static const int sent[] = {
@@ -278,9 +279,12 @@ TEST(every_allocation_may_fail)
 static const struct swept_call calls[] = {
     {CALL_SENDMSG,
      "sendmsg",
-     {EINTR, EAGAIN, ENOBUFS, ETOOMANYREFS, EPIPE, EPERM},
-     {EINTR, EAGAIN, ENOBUFS, ETOOMANYREFS}},
-    {CALL_RECVMSG, "recvmsg", {EINTR, EAGAIN, ECONNRESET}, {EINTR, EAGAIN}},
+     {EINTR, EAGAIN, ENOBUFS, ETOOMANYREFS, EPIPE, EPERM, SHORT_COUNT},
+     {EINTR, EAGAIN, ENOBUFS, ETOOMANYREFS, SHORT_COUNT}},
+    {CALL_RECVMSG,
+     "recvmsg",
+     {EINTR, EAGAIN, ECONNRESET, SHORT_COUNT, CONTROL_TRUNCATED},
+     {EINTR, EAGAIN, SHORT_COUNT}},
     {CALL_FCNTL, "fcntl", {EMFILE, EINVAL}, {0}},
     {CALL_FSTAT, "fstat", {EIO, EOVERFLOW}, {0}},
     {CALL_GETSOCKOPT, "getsockopt", {ENOPROTOOPT, ENOMEM}, {0}},

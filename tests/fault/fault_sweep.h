@@ -13,7 +13,7 @@
 struct swept_call {
 	enum call call;
 	const char *name;
-	int errors[10];      /* zero-terminated */
+	int errors[12];      /* zero-terminated */
 	int recoverable[10]; /* the errors after which the scenario still completes */
 };
 
@@ -45,6 +45,38 @@ void sweep_allocations(const struct fault_sweep *sweep, int kind, const char *na
                        unsigned long at_least);
 unsigned int sweep_call(const struct fault_sweep *sweep, int kind, const char *name,
                         const struct swept_call *swept);
+
+/* Sweeps the call in each scenario whose kind has its bit in `kinds`: each of them must make it. */
+void sweep_call_of_kinds(const struct fault_sweep *sweep, unsigned int kinds,
+                         const char *const *names, const struct swept_call *swept);
+
+/* A scenario whose every call and allocation fails in a run of its own, with each error that this call can return. */
+struct scenario {
+	const char *name;
+	void (*run)(struct event_base *loop, int kind); /* as in fault_sweep */
+	int kind;
+	enum call here_for; /* it makes this call */
+	/* It asks by this call whether the kernel can do something: any error passes for no, and is told. */
+	enum call asks_by;
+};
+
+/* In run(). Each notes what has happened. An error that a callback or an outcome reported; 0 is none. */
+int told(int error);
+/* The status of a call. After an error, pump_swept() returns. */
+int called(int status);
+/* This error is part of the scenario, from now on. At most two. */
+void expect_told(int error);
+/* The scenario came to its end, as it does without a fault. */
+void completed(void);
+/* A callback that may come once: fails the run if it comes again. */
+void once(bool *flag);
+
+/* Runs the scenario without a fault, with each fault, and with each two of them if it is short. After each run all has
+ * been done, or an error was told. A fault that call_recovers() changes nothing. The scenario must make a call. */
+void sweep_scenario_of(const struct scenario *scenario);
+
+/* Runs the loop until it is true. Gives up after more rounds than any recovery takes. */
+void pump_swept(struct event_base *loop, bool (*is_over)(void));
 
 /* For judge(): if `holds` is false, prints the sentence and the scenario's description. The test
  * fails at the end of the sweep, after all such lines. */

@@ -2,20 +2,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <sys/ioctl.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "faulty.h"
 #include "heap.h"
 
 #ifndef SYS_cachestat
@@ -23,6 +18,12 @@
 #endif
 #ifndef SYS_close_range
 #define SYS_close_range 436
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
 #endif
 
 /* Atomic: the thread that reads ahead calls too. */
@@ -35,49 +36,21 @@ static enum kernel kernel;
 static _Thread_local bool disarmed; /* a thread of the library never is */
 static _Atomic int64_t warm_until;
 
-static bool fails_now(enum call call)
+int next_fault(enum call call)
 {
-	if (disarmed || ++call_counts[call] != failing_number || call != failing_call)
-		return false;
-	errno = failing_errno;
-	return true;
+	if (disarmed)
+		return 0;
+	bool planned = ++call_counts[call] == failing_number && call == failing_call;
+	int fault = planned ? failing_errno : next_in_sequence(call);
+	if (fault > 0)
+		errno = fault;
+	return fault;
 }
 
-#define FAULTY(CALL, type, name, parameters, arguments) \
-	type __real_##name parameters;                      \
-	type __wrap_##name parameters;                      \
-	type __wrap_##name parameters                       \
-	{                                                   \
-		if (fails_now(CALL))                            \
-			return -1;                                  \
-		return __real_##name arguments;                 \
-	}
-
-FAULTY(CALL_SENDMSG, ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))
-FAULTY(CALL_RECVMSG, ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags))
-FAULTY(CALL_SENDFILE, ssize_t, sendfile, (int out, int in, off_t *at, size_t n), (out, in, at, n))
-FAULTY(CALL_SPLICE, ssize_t, splice,
-       (int in, off64_t *in_at, int out, off64_t *out_at, size_t n, unsigned int flags),
-       (in, in_at, out, out_at, n, flags))
-FAULTY(CALL_WRITEV, ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n))
-FAULTY(CALL_READV, ssize_t, readv, (int fd, const struct iovec *v, int n), (fd, v, n))
-FAULTY(CALL_RECV, ssize_t, recv, (int fd, void *b, size_t n, int flags), (fd, b, n, flags))
-FAULTY(CALL_READ, ssize_t, read, (int fd, void *b, size_t n), (fd, b, n))
-FAULTY(CALL_READAHEAD, ssize_t, readahead, (int fd, off_t at, size_t n), (fd, at, n))
-FAULTY(CALL_FSTAT, int, fstat, (int fd, struct stat *s), (fd, s))
-FAULTY(CALL_POLL, int, poll, (struct pollfd * fds, nfds_t n, int timeout), (fds, n, timeout))
-FAULTY(CALL_PIPE2, int, pipe2, (int fds[2], int flags), (fds, flags))
-FAULTY(CALL_GETSOCKOPT, int, getsockopt, (int fd, int l, int o, void *v, socklen_t *n),
-       (fd, l, o, v, n))
-FAULTY(CALL_SETSOCKOPT, int, setsockopt, (int fd, int l, int o, const void *v, socklen_t n),
-       (fd, l, o, v, n))
-FAULTY(CALL_LSEEK, off_t, lseek, (int fd, off_t at, int whence), (fd, at, whence))
-FAULTY(CALL_SHUTDOWN, int, shutdown, (int fd, int how), (fd, how))
-FAULTY(CALL_SIGACTION, int, sigaction,
-       (int number, const struct sigaction *a, struct sigaction *old), (number, a, old))
-FAULTY(CALL_SIGPENDING, int, sigpending, (sigset_t * set), (set))
-FAULTY(CALL_SIGTIMEDWAIT, int, sigtimedwait,
-       (const sigset_t *set, siginfo_t *info, const struct timespec *t), (set, info, t))
+static bool fails_now(enum call call)
+{
+	return next_fault(call) > 0;
+}
 
 int __real_fcntl(int fd, int command, ...);
 int __wrap_fcntl(int fd, int command, ...);
@@ -160,34 +133,43 @@ static long call_close_range(unsigned int first, unsigned int last)
 	return fails_now(CALL_CLOSE_RANGE) ? -1 : __real_syscall(SYS_close_range, first, last, 0U);
 }
 
-/* cachestat(2), with its range and result as linux/mman.h has them; close_range(2); nothing else comes this way. */
+/* The ranges of cachestat(2) are as linux/mman.h has them. What is not named here does not fail. */
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...)
 {
 	va_list list;
-	long arguments[3];
+	long a[6];
 
 	va_start(list, number);
-	for (int i = 0; i < 3; i++)
-		arguments[i] = va_arg(list, long);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(list, long);
 	va_end(list);
 	if (number == SYS_close_range)
-		return call_close_range((unsigned int)arguments[0], (unsigned int)arguments[1]);
-	return call_cachestat((int)arguments[0], (uint64_t *)(uintptr_t)arguments[1],
-	                      (uint64_t *)(uintptr_t)arguments[2]);
+		return call_close_range((unsigned int)a[0], (unsigned int)a[1]);
+	if (number == SYS_cachestat)
+		return call_cachestat((int)a[0], (uint64_t *)(uintptr_t)a[1], (uint64_t *)(uintptr_t)a[2]);
+	if (number == SYS_pidfd_open && fails_now(CALL_PIDFD_OPEN))
+		return -1;
+	if (number == SYS_pidfd_send_signal && fails_now(CALL_PIDFD_SEND_SIGNAL))
+		return -1;
+	return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 ssize_t __real_preadv2(int fd, const struct iovec *vectors, int count, off_t at, int flags);
 ssize_t __wrap_preadv2(int fd, const struct iovec *vectors, int count, off_t at, int flags);
 ssize_t __wrap_preadv2(int fd, const struct iovec *vectors, int count, off_t at, int flags)
 {
-	if (fails_now(CALL_PREADV2))
+	int fault = next_fault(CALL_PREADV2);
+	if (fault > 0)
 		return -1;
 	bool is_cold = kernel == COLD_CACHE || kernel == COLD_CACHE_WITHOUT_CACHESTAT;
 	if (kernel == WITHOUT_NOWAIT || (is_cold && at >= warm_until)) {
 		errno = is_cold ? EAGAIN : EOPNOTSUPP;
 		return -1;
 	}
+	struct iovec one = {vectors[0].iov_base, 1};
+	if (fault == SHORT_COUNT && vectors[0].iov_len > 0)
+		return __real_preadv2(fd, &one, 1, at, flags);
 	return __real_preadv2(fd, vectors, count, at, flags);
 }
 
@@ -195,9 +177,10 @@ ssize_t __real_pread(int fd, void *buffer, size_t size, off_t at);
 ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t at);
 ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t at)
 {
-	if (fails_now(CALL_PREAD))
+	int fault = next_fault(CALL_PREAD);
+	if (fault > 0)
 		return -1;
-	ssize_t length = __real_pread(fd, buffer, size, at);
+	ssize_t length = __real_pread(fd, buffer, fault == SHORT_COUNT && size > 1 ? 1 : size, at);
 	if (length > 0 && at + length > warm_until)
 		warm_until = at + length;
 	return length;
@@ -231,10 +214,12 @@ void arm(void)
 	heap_continue();
 }
 
-void disarm(void)
+bool disarm(void)
 {
+	bool was_armed = !disarmed;
 	disarmed = true;
 	heap_suspend();
+	return was_armed;
 }
 
 unsigned int take_bad_closes(void)

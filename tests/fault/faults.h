@@ -7,38 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum call {
-	CALL_NONE,
-	CALL_SENDMSG,
-	CALL_RECVMSG,
-	CALL_SENDFILE,
-	CALL_WRITEV,
-	CALL_READV,
-	CALL_PREAD,
-	CALL_FCNTL,
-	CALL_FSTAT,
-	CALL_GETSOCKOPT,
-	CALL_IOCTL,
-	CALL_LSEEK,
-	CALL_SHUTDOWN,
-	CALL_CLOSE,
-	CALL_SIGACTION,
-	CALL_SIGMASK,
-	CALL_SIGPENDING,
-	CALL_SIGTIMEDWAIT,
-	CALL_SPLICE,
-	CALL_PIPE2,
-	CALL_POLL,
-	CALL_PREADV2,
-	CALL_RECV,
-	CALL_READ,
-	CALL_SETSOCKOPT,
-	CALL_CACHESTAT,
-	CALL_CLOSE_RANGE,
-	CALL_READAHEAD,
-	CALL_THREAD,
-	CALL_COUNT
-};
+#include "calls.h"
 
 /* Plans that call `number` of this kind, counted from now on, fails with `error`; CALL_NONE: none
  * fails. */
@@ -47,10 +16,33 @@ void plan_fault(enum call call, unsigned int number, int error);
 /* Returns the count of these calls since plan_fault(). */
 unsigned int count_calls(enum call call);
 
+/* A fault of a run whose calls and allocations are one sequence, numbered from 1. */
+struct planned_fault {
+	unsigned int number;  /* of the call that fails */
+	unsigned int variant; /* the index of its error in call_errors(), modulo their count */
+};
+struct fired_fault {
+	enum call call;
+	int error;
+};
+enum { FAULTS_MAX = 2, SEQUENCE_MAX = 20000 };
+
+/* Plans the faults of the next run, in ascending order; starts the sequence. heap.h's watch must run. */
+void plan_sequence(const struct planned_fault *faults, unsigned int count);
+
+/* Ends the sequence, and returns how many calls it had. */
+unsigned int end_sequence(void);
+
+/* Returns the call of this number in the last sequence. */
+enum call sequence_call(unsigned int number);
+
+/* Stores the faults of the last sequence that its calls have reached, and returns their count. */
+unsigned int fired_faults(struct fired_fault fired[FAULTS_MAX]);
+
 /* Calls and allocations of the test's thread count only while armed: the scenario runs armed, the
- * test's own checks disarmed. Those of other threads always count. */
+ * test's own checks disarmed. Those of other threads always count. disarm() returns whether it was armed. */
 void arm(void);
-void disarm(void);
+bool disarm(void);
 
 /* Returns the count of close(2) calls that failed with EBADF since the last call of this
  * function. */

@@ -20,6 +20,7 @@
 
 #include "fault_sweep.h"
 #include "heap.h"
+#include "seen_calls.h"
 #include "test.h"
 
 /* ---- what is sent, and where ---- */
@@ -30,7 +31,7 @@ enum link { UNIX, TCP, PIPES };
 /* Or'ed to a scenario's ownership: with FERRY_FILE_COPY. */
 #define SEND_COPIED 0x100U
 
-static const struct scenario {
+static const struct file_scenario {
 	const char *name;
 	enum source source;
 	enum link link;
@@ -88,7 +89,7 @@ enum { HEADER = sizeof(header) - 1, TRAILER = sizeof(trailer) - 1, ARRIVED_MAX =
 enum { PARTS = 2 };
 
 static struct {
-	const struct scenario *scenario;
+	const struct file_scenario *scenario;
 	struct event_base *loop;
 	struct ferry_transport *transport;
 	bool lost;
@@ -146,7 +147,7 @@ static void make_content(size_t size)
 /* The file of a test, made once: each run opens it anew. */
 static int kept_file = -1;
 
-static void open_kept_file(const struct scenario *scenario)
+static void open_kept_file(const struct file_scenario *scenario)
 {
 	if (scenario->source == REGULAR)
 		kept_file = make_file(scenario->size);
@@ -254,7 +255,7 @@ static const struct ferry_file_callbacks callbacks = {.finished = on_finished};
 
 static void send_source(void)
 {
-	const struct scenario *scenario = run.scenario;
+	const struct file_scenario *scenario = run.scenario;
 	/* A terminal has no end while a writer is open. */
 	int64_t length = scenario->source == TTY ? (int64_t)run.size : FERRY_TO_END;
 	int status = ferry_transport_send_file(
@@ -449,24 +450,36 @@ LOOP_TEST(every_allocation_may_fail, SCENARIOS)
 static const struct swept_call calls[] = {
     {CALL_SENDFILE,
      "sendfile",
-     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EINVAL, EOPNOTSUPP, EIO, ECONNRESET, EOVERFLOW},
-     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EINVAL, EOPNOTSUPP, EIO}},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EINVAL, EOPNOTSUPP, EIO, ECONNRESET, EOVERFLOW, SHORT_COUNT},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EINVAL, EOPNOTSUPP, EIO, SHORT_COUNT}},
     {CALL_SPLICE,
      "splice",
-     {EINTR, EAGAIN, ENOMEM, EINVAL, EOPNOTSUPP, EIO, EPIPE, ECONNRESET, ENOTSOCK},
-     {EINTR, EAGAIN, ENOMEM, EINVAL, EOPNOTSUPP, EIO}},
+     {EINTR, EAGAIN, ENOMEM, EINVAL, EOPNOTSUPP, EIO, EPIPE, ECONNRESET, ENOTSOCK, SHORT_COUNT},
+     {EINTR, EAGAIN, ENOMEM, EINVAL, EOPNOTSUPP, EIO, SHORT_COUNT}},
     {CALL_SENDMSG,
      "sendmsg",
-     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EPIPE, ECONNRESET},
-     {EINTR, EAGAIN, ENOBUFS, ENOMEM}},
-    {CALL_WRITEV, "writev", {EINTR, EAGAIN, ENOMEM, EPIPE}, {EINTR, EAGAIN, ENOMEM}},
-    {CALL_PREAD, "pread", {EINTR, EAGAIN, EIO, EINVAL, ENOMEM, ESTALE}, {EINTR, EAGAIN, ENOMEM}},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, EPIPE, ECONNRESET, SHORT_COUNT},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, SHORT_COUNT}},
+    {CALL_WRITEV,
+     "writev",
+     {EINTR, EAGAIN, ENOMEM, EPIPE, SHORT_COUNT},
+     {EINTR, EAGAIN, ENOMEM, SHORT_COUNT}},
+    {CALL_PREAD,
+     "pread",
+     {EINTR, EAGAIN, EIO, EINVAL, ENOMEM, ESTALE, SHORT_COUNT},
+     {EINTR, EAGAIN, ENOMEM, SHORT_COUNT}},
     {CALL_PREADV2,
      "preadv2",
-     {EINTR, EAGAIN, EOPNOTSUPP, ENOSYS, EINVAL, ESPIPE, EIO, ECONNRESET},
-     {EINTR, EAGAIN, EOPNOTSUPP, ENOSYS, EINVAL, ESPIPE}},
-    {CALL_RECV, "recv", {EINTR, EAGAIN, ENOMEM, ECONNRESET, ENOTSOCK}, {EINTR, EAGAIN, ENOMEM}},
-    {CALL_READ, "read", {EINTR, EAGAIN, EIO, ENOMEM}, {EINTR, EAGAIN, ENOMEM}},
+     {EINTR, EAGAIN, EOPNOTSUPP, ENOSYS, EINVAL, ESPIPE, EIO, ECONNRESET, SHORT_COUNT},
+     {EINTR, EAGAIN, EOPNOTSUPP, ENOSYS, EINVAL, ESPIPE, SHORT_COUNT}},
+    {CALL_RECV,
+     "recv",
+     {EINTR, EAGAIN, ENOMEM, ECONNRESET, ENOTSOCK, SHORT_COUNT},
+     {EINTR, EAGAIN, ENOMEM, SHORT_COUNT}},
+    {CALL_READ,
+     "read",
+     {EINTR, EAGAIN, EIO, ENOMEM, SHORT_COUNT},
+     {EINTR, EAGAIN, ENOMEM, SHORT_COUNT}},
     {CALL_POLL, "poll", {EINTR}, {EINTR}},
     {CALL_PIPE2, "pipe2", {EMFILE, ENFILE, ENOMEM}, {EMFILE, ENFILE, ENOMEM}},
     {CALL_FCNTL, "fcntl", {EMFILE, EBADF}, {0}},
@@ -492,7 +505,7 @@ TEST_CASE("system calls");
 
 LOOP_TEST(every_system_call_may_fail, SCENARIOS)
 {
-	const struct scenario *scenario = &scenarios[_i];
+	const struct file_scenario *scenario = &scenarios[_i];
 	bool got_there = false;
 
 	make_content(scenario->size);

@@ -15,6 +15,7 @@
 
 #include "fault_sweep.h"
 #include "heap.h"
+#include "seen_calls.h"
 #include "test.h"
 #include "wire.h"
 
@@ -280,7 +281,7 @@ static void go_on(void)
 		note_error(ferry_dispatcher_worker_drain(run.last));
 		run.last = NULL;
 		hand_off();
-		set_timeouts(20000);
+		set_timeouts(5000);
 	}
 }
 
@@ -296,7 +297,7 @@ static void pump(struct event_base *loop)
 			say_done(&run.sides[k]);
 		if (!run.late && (!has_workers() || i == PATIENCE)) {
 			run.late = true;
-			set_timeouts(20000);
+			set_timeouts(5000);
 		}
 	}
 }
@@ -408,9 +409,12 @@ TEST(every_allocation_may_fail)
 static const struct swept_call calls[] = {
     {CALL_SENDMSG,
      "sendmsg",
-     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS, EPIPE, ECONNRESET, EPERM, EINVAL},
-     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS}},
-    {CALL_RECVMSG, "recvmsg", {EINTR, EAGAIN, ECONNRESET, ENOMEM, ETIMEDOUT}, {EINTR, EAGAIN}},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS, EPIPE, ECONNRESET, EPERM, EINVAL, SHORT_COUNT},
+     {EINTR, EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS, SHORT_COUNT}},
+    {CALL_RECVMSG,
+     "recvmsg",
+     {EINTR, EAGAIN, ECONNRESET, ENOMEM, ETIMEDOUT, SHORT_COUNT, CONTROL_TRUNCATED},
+     {EINTR, EAGAIN, SHORT_COUNT}},
     {CALL_FCNTL, "fcntl", {EMFILE, ENOMEM, EINVAL}, {0}},
     {CALL_GETSOCKOPT, "getsockopt", {ENOPROTOOPT, ENOMEM}, {0}},
     {CALL_SHUTDOWN, "shutdown", {ENOTCONN}, {ENOTCONN}},

@@ -20,6 +20,7 @@ void __wrap_free(void *block);
 
 static bool watching, suspended;
 static unsigned long calls, failing_call;
+static bool (*asked)(void);
 
 /* The blocks of the watch, in an open hash table of its own: a block from before must not count when
  * it is freed. */
@@ -65,7 +66,12 @@ static void forget_block(const void *block)
 
 static bool fails_now(void)
 {
-	if (!watching || suspended || ++calls != failing_call)
+	if (!watching || suspended)
+		return false;
+	bool fails = ++calls == failing_call;
+	if (asked != NULL)
+		fails |= asked();
+	if (!fails)
 		return false;
 	errno = ENOMEM;
 	return true;
@@ -125,6 +131,11 @@ void heap_watch(unsigned long failing)
 	failing_call = failing;
 	suspended = false;
 	watching = true;
+}
+
+void heap_ask(bool (*fails)(void))
+{
+	asked = fails;
 }
 
 unsigned long heap_unwatch(void)

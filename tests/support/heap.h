@@ -14,6 +14,9 @@ void heap_take_over(void);
  * once; 0: none fails. Memory allocated before the watch does not count. */
 void heap_watch(unsigned long failing);
 
+/* While watching, asks `fails` too at each allocation whether it fails; NULL: asks nobody. */
+void heap_ask(bool (*fails)(void));
+
 /* Ends the watch, and returns the count of allocations during it. */
 unsigned long heap_unwatch(void);
 
