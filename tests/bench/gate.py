@@ -115,7 +115,9 @@ def instructions_of_kept_request(context, count):
     path = context.scratch / "callgrind"
     server = ProxyOfAnotherWorker(context)
     try:
-        environment = dict(os.environ, LD_PRELOAD=str(context.bench / "libopenat2_shim.so"))
+        # A space would end the name in LD_PRELOAD: the folder of the build may have one.
+        shim = shutil.copy(context.bench / "libopenat2_shim.so", context.scratch)
+        environment = dict(os.environ, LD_PRELOAD=str(shim))
         worker = server.spawn(*callgrind(path), context.programs / "ferry-worker", "--socket", server.socket,
                               "--root", context.root, "--keep", 300, "--idle-timeout", 300, env=environment)
         context.run_client(server.port, count, "--keep")
