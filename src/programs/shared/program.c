@@ -44,12 +44,22 @@ unsigned long program_raise_descriptor_limit(void)
 	return limit.rlim_cur < 1048576 ? (unsigned long)limit.rlim_cur : 1048576;
 }
 
+/* No umask hides a log from its owner: the next process, or SIGUSR1, opens it again. */
+static int open_log(const char *path)
+{
+	const mode_t mask = umask(0);
+
+	umask(mask & ~(mode_t)0600);
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0640);
+	umask(mask);
+	return fd;
+}
+
 bool program_reopen(int *fd, const char *path)
 {
 	if (path == NULL)
 		return true;
-	int opened =
-	    open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0640);
+	int opened = open_log(path);
 	if (opened < 0) {
 		program_log("%s: %s", path, strerror(errno));
 		return false;
