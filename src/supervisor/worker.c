@@ -18,6 +18,7 @@
 #include "supervisor/report.h"
 #include "supervisor/schedule.h"
 #include "supervisor/settings.h"
+#include "util/backoff.h"
 #include "util/log.h"
 
 /* ---- the channel's worker in the dispatcher ---- */
@@ -254,13 +255,6 @@ static bool has_ended_soon(const struct ferry_supervisor_worker *worker, int64_t
 	       now - worker->born < worker->supervisor->settings.long_life;
 }
 
-/* Up to a quarter more, so that the places do not start in step. */
-static int64_t add_jitter(struct ferry_supervisor *supervisor, int64_t usec)
-{
-	supervisor->random = supervisor->random * 1664525 + 1013904223;
-	return usec + (usec / 4) * (int64_t)(supervisor->random >> 16) / 65536;
-}
-
 static void set_next_start(struct ferry_supervisor *supervisor, struct place *place, bool asked,
                            bool soon, int64_t now)
 {
@@ -268,11 +262,11 @@ static void set_next_start(struct ferry_supervisor *supervisor, struct place *pl
 
 	if (!soon)
 		place->pause_usec = settings->first_pause;
-	place->start_at = asked && !soon ? now : now + add_jitter(supervisor, place->pause_usec);
+	place->start_at = now;
+	if (!asked || soon)
+		place->start_at += backoff_add_jitter(&supervisor->random, place->pause_usec);
 	if (soon)
-		place->pause_usec = place->pause_usec < settings->longest_pause / 2
-		                        ? place->pause_usec * 2
-		                        : settings->longest_pause;
+		place->pause_usec = backoff_double(place->pause_usec, settings->longest_pause);
 }
 
 struct place *place_new(const struct settings *settings)
