@@ -31,5 +31,6 @@
 #include "ferry/upgrade.h"
 #include "ferry/version.h"
 #include "ferry/worker.h"
+#include "ferry/worker_client.h"
 
 #endif

@@ -61,7 +61,7 @@ struct ferry_worker_callbacks {
 
 	/** All credits are used (@p scarce is true): no handoff comes until one is reported or returned. Return what
 	 *  is idle at once, instead of keeping it for its client's next request. False: a quarter of the credits is
-	 *  free again. */
+	 *  free again, or the channel has ended; dispatcher_lost follows. */
 	void (*credits_scarce)(struct ferry_worker *worker, bool scarce, void *context);
 
 	/** For later versions; leave NULL. */
@@ -201,6 +201,10 @@ FERRY_EXPORT int ferry_worker_return(struct ferry_worker *worker, uint64_t id,
  *  the dispatcher takes returns. A server that ends asks this before it tells a client that its connection closes.
  *  False for NULL. Since 0.1. */
 FERRY_EXPORT bool ferry_worker_can_return(const struct ferry_worker *worker);
+
+/** Returns whether no more handoffs come but those on their way: the dispatcher has drained this worker, or
+ *  ferry_worker_drain() was called. The end of the channel is then no surprise. False for NULL. Since 0.1. */
+FERRY_EXPORT bool ferry_worker_is_drained(const struct ferry_worker *worker);
 
 /** Copies the counters. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_worker_get_stats(const struct ferry_worker *worker,

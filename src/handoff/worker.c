@@ -316,6 +316,8 @@ static void receive_drain(struct ferry_worker *worker)
 	if (worker->drain_requested)
 		return;
 	worker->drain_requested = true;
+	if (worker->keeper.drained != NULL)
+		worker->keeper.drained(worker);
 	if (worker->callbacks->drain_requested != NULL)
 		worker->callbacks->drain_requested(worker, worker->context);
 }
@@ -380,6 +382,32 @@ static void release_worker(struct ferry_worker *worker)
 	deferred_free(worker->timer, NULL);
 }
 
+/* Whether there was a client that kept the worker. */
+static bool leave_keeper(struct ferry_worker *worker)
+{
+	void (*ended)(struct ferry_worker *) = worker->keeper.ended;
+
+	worker->keeper.drained = worker->keeper.ended = NULL;
+	if (ended != NULL)
+		ended(worker);
+	return ended != NULL;
+}
+
+/* The callbacks may free the worker; its memory stays. */
+static void notify_of_end(struct ferry_worker *worker, int reason)
+{
+	returning_fail(worker);
+	if (!worker->freed)
+		worker_credits_end(worker);
+	if (worker->freed)
+		return;
+	bool kept = leave_keeper(worker);
+	if (worker->callbacks->dispatcher_lost != NULL)
+		worker->callbacks->dispatcher_lost(worker, reason, worker->context);
+	if (kept)
+		ferry_worker_free(worker);
+}
+
 static void connection_lost(struct ferry_message_stream *stream, int reason, void *context)
 {
 	(void)stream;
@@ -392,9 +420,7 @@ static void connection_lost(struct ferry_message_stream *stream, int reason, voi
 	event_del(worker->timer);
 	worker->stats.unclaimed += worker->claiming; /* closed with the stream's messages */
 	worker->claiming = false;
-	returning_fail(worker);
-	if (!worker->freed && worker->callbacks->dispatcher_lost != NULL)
-		worker->callbacks->dispatcher_lost(worker, reason, worker->context);
+	notify_of_end(worker, reason);
 }
 
 static const struct ferry_message_callbacks message_callbacks = {
@@ -484,6 +510,7 @@ void ferry_worker_free(struct ferry_worker *worker)
 	if (worker == NULL || worker->freed)
 		return;
 	worker->freed = true;
+	leave_keeper(worker);
 	event_del(worker->timer);
 	if (!linger(worker))
 		release_worker(worker);
@@ -522,6 +549,11 @@ int ferry_worker_drain(struct ferry_worker *worker)
 	if (status == 0)
 		worker->drained = true;
 	return status;
+}
+
+bool ferry_worker_is_drained(const struct ferry_worker *worker)
+{
+	return worker != NULL && (worker->drained || worker->drain_requested);
 }
 
 int ferry_worker_done(struct ferry_worker *worker, uint64_t id)

@@ -45,3 +45,9 @@ void worker_credits_notify(struct ferry_worker *worker)
 	worker->scarce_notified = worker->scarce;
 	worker->callbacks->credits_scarce(worker, worker->scarce, worker->context);
 }
+
+void worker_credits_end(struct ferry_worker *worker)
+{
+	worker->scarce = false;
+	worker_credits_notify(worker);
+}

@@ -14,6 +14,9 @@ void worker_credits_free(struct ferry_worker *worker);
 /* Compares the credits after a change. The callback runs from the loop, by the worker's timer. */
 void worker_credits_weigh(struct ferry_worker *worker);
 
+/* The channel has ended: the user no longer has to save credits. The callback may free the worker. */
+void worker_credits_end(struct ferry_worker *worker);
+
 /* From the loop: runs the callback if it is due. It may free the worker. */
 void worker_credits_notify(struct ferry_worker *worker);
 

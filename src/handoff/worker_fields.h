@@ -7,8 +7,20 @@
 #include "ferry/worker.h"
 
 #include "handoff/handoff.h"
+#include "util/queue.h"
 
-/* The worker's fields, for worker.c, worker_credits.c and returning.c. */
+/* The worker's fields, for worker.c, worker_credits.c, worker_client.c and returning.c. */
+
+/* What a worker client has of its worker. Without a client the functions are NULL. */
+struct worker_keeper {
+	/* Runs before the user's drain_requested. */
+	void (*drained)(struct ferry_worker *worker);
+	/* Runs once: before the user's dispatcher_lost, or when the worker is freed. */
+	void (*ended)(struct ferry_worker *worker);
+	struct ferry_worker_client *client;
+	struct worker_source *source; /* the socket that it is connected to, or NULL */
+	TAILQ_ENTRY(ferry_worker) link;
+};
 
 struct ferry_worker {
 	struct ferry_message_stream *stream;
@@ -36,6 +48,8 @@ struct ferry_worker {
 	bool drained;         /* our DRAIN was sent */
 	bool short_of_slots;
 	bool freed;
+
+	struct worker_keeper keeper;
 };
 
 #endif

@@ -570,6 +570,7 @@ static void set_credits(void)
 	ferry_worker_set_credits(worker, 1);
 	ferry_worker_get_stats(worker, &stats);
 	ferry_worker_can_return(worker);
+	ferry_worker_is_drained(worker);
 	ck_assert(worker != NULL || workers_transport() == NULL);
 }
 
