@@ -232,7 +232,7 @@ void connection_answer(struct connection *connection, const char *text)
 	connection->requests++;
 	bool has_body = http_head_has_body(&connection->head);
 	bool leaves = connections->draining || connection->routes_each;
-	bool stays = !leaves || connections->can_return(connections, &connection->tag);
+	bool stays = !leaves || ferry_worker_can_return(connection->tag.worker);
 	connection->keep_alive = connection->head.keep_alive && !has_body && stays;
 	switch (connection->head.method) {
 	case HTTP_UNKNOWN_METHOD:

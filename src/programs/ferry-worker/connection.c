@@ -443,7 +443,7 @@ void connections_close_idle(struct connections *connections)
 			connection_set_deadline(connection, &hurry);
 		if (!connection_is_idle(connection))
 			continue;
-		if (connections->can_return(connections, &connection->tag))
+		if (ferry_worker_can_return(connection->tag.worker))
 			connection_give_back(connection);
 		else
 			ferry_transport_lose_connection(connection->transport);

@@ -101,13 +101,13 @@ bool connection_is_to_leave(const struct connection *connection);
 /* Whether its next request may be for another service, and nobody takes it back: it is answered 421. */
 bool connection_is_stranded(const struct connection *connection);
 
-/* It waits for its next request: it leaves after `keep`, if the owner takes it back. */
+/* It waits for its next request: it leaves after `keep`, if the proxy takes it back. */
 void connection_keep(struct connection *connection);
 
 /* Returns the connection in a later turn of the loop: its callbacks are on the stack now. */
 void connection_leave(struct connection *connection);
 
-/* Returns it now, and frees it. If the owner has not taken it, it is served on. Not in its transport's callbacks. */
+/* Returns it now, and frees it. If the proxy has not taken it, it is served on. Not in its transport's callbacks. */
 void connection_give_back(struct connection *connection);
 
 /* ---- answers.c ---- */

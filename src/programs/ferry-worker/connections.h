@@ -37,14 +37,14 @@ struct answer_counters;
 struct connection;
 struct evbuffer;
 struct event_base;
-struct ferry_handoff;
-struct filled_pages;
 struct ferry_transport;
+struct ferry_worker;
+struct filled_pages;
 
-/* Identifies a connection for its owner. */
+/* Where a connection has come from. */
 struct connection_tag {
-	unsigned long channel; /* the channel that it came over */
-	uint64_t id;           /* of its handoff, on that channel */
+	struct ferry_worker *worker; /* of the channel to the proxy; NULL: that has ended */
+	uint64_t id;                 /* of its handoff, on that channel */
 };
 
 /* All connections, and their settings. */
@@ -67,15 +67,6 @@ struct connections {
 
 	/* A connection has ended, and its descriptors are closed. */
 	void (*ended)(struct connections *connections, const struct connection_tag *tag);
-
-	/* The process that handed a connection over; 0: its channel has ended. */
-	long (*proxy_of)(const struct connections *connections, const struct connection_tag *tag);
-
-	/* Whether the owner takes a connection back. */
-	bool (*can_return)(const struct connections *connections, const struct connection_tag *tag);
-	/* Takes it back, in place of `ended`. 0, and the callee owns the handoff; or a negative errno. */
-	int (*give_back)(struct connections *connections, const struct connection_tag *tag,
-	                 struct ferry_handoff *handoff);
 
 	struct evbuffer *answer;  /* for the bytes of one answer; empty between two */
 	struct connection *first; /* initially NULL */
@@ -101,10 +92,13 @@ int connections_serve(struct connections *connections, struct ferry_transport *t
 void connections_set_scarce(struct connections *connections, bool scarce);
 
 /* Returns the connections of a channel that idle, spread over a time, and the others when they idle next. */
-void connections_recall(struct connections *connections, unsigned long channel,
+void connections_recall(struct connections *connections, const struct ferry_worker *worker,
                         const struct timeval *spread);
 
-/* Returns the connections that wait for a request, or closes them if the owner takes them not back, and from now on
+/* A channel has ended: nobody takes its connections back, or waits for their ends. */
+void connections_leave_channel(struct connections *connections, const struct ferry_worker *worker);
+
+/* Returns the connections that wait for a request, or closes them if the proxy takes them not back, and from now on
  * each one that begins to wait. For a worker that is to end and would not answer the next request. `ended` follows for
  * each that is closed. */
 void connections_close_idle(struct connections *connections);

@@ -15,7 +15,7 @@ enum { MOST_RETRIES = 100 };
 
 static bool can_return(const struct connection *connection)
 {
-	return connection->connections->can_return(connection->connections, &connection->tag);
+	return ferry_worker_can_return(connection->tag.worker);
 }
 
 bool connection_is_to_leave(const struct connection *connection)
@@ -57,7 +57,7 @@ static void retry(struct connection *connection)
 		connection_abandon(connection);
 }
 
-/* The owner has not taken it: it is served on here, and tried again. */
+/* The proxy has not taken it: it is served on here, and tried again. */
 static void take_back(struct connection *connection, struct ferry_handoff *handoff)
 {
 	struct connections *connections = connection->connections;
@@ -78,7 +78,6 @@ static void take_back(struct connection *connection, struct ferry_handoff *hando
 
 void connection_give_back(struct connection *connection)
 {
-	struct connections *connections = connection->connections;
 	struct ferry_handoff *handoff;
 	connection_clear_deadline(connection);
 	if (ferry_handoff_from_transport(&handoff, connection->transport) < 0) {
@@ -89,7 +88,7 @@ void connection_give_back(struct connection *connection)
 	/* The proxy has its own record. The blob is for this worker, if the proxy goes in the middle. */
 	int status = ferry_handoff_set_blob(handoff, connection->blob, connection->blob_length);
 	if (status == 0)
-		status = connections->give_back(connections, &connection->tag, handoff);
+		status = ferry_worker_return(connection->tag.worker, connection->tag.id, handoff);
 	if (status == 0)
 		connection_remove(connection);
 	else
@@ -115,14 +114,14 @@ void connections_set_scarce(struct connections *connections, bool scarce)
 		return_idle(connections);
 }
 
-void connections_recall(struct connections *connections, unsigned long channel,
+void connections_recall(struct connections *connections, const struct ferry_worker *worker,
                         const struct timeval *spread)
 {
 	int64_t usec = (int64_t)spread->tv_sec * 1000000 + spread->tv_usec;
 	size_t number = 0;
 	for (struct connection *connection = connections->first; connection != NULL;
 	     connection = connection->next) {
-		if (connection->tag.channel != channel)
+		if (connection->tag.worker != worker)
 			continue;
 		connection->recalled = true;
 		if (!connection_is_idle(connection))
@@ -131,4 +130,12 @@ void connections_recall(struct connections *connections, unsigned long channel,
 		connection_set_deadline(connection, &(struct timeval){.tv_sec = (time_t)(delay / 1000000),
 		                                                      .tv_usec = delay % 1000000});
 	}
+}
+
+void connections_leave_channel(struct connections *connections, const struct ferry_worker *worker)
+{
+	for (struct connection *connection = connections->first; connection != NULL;
+	     connection = connection->next)
+		if (connection->tag.worker == worker)
+			connection->tag.worker = NULL;
 }

@@ -1,7 +1,6 @@
 /* ferry-worker serves static files. It does not listen: ferry-proxy hands it open connections over a unix
  * socket, with the bytes that the proxy has read from them. */
 
-#include "programs/ferry-worker/channels.h"
 #include "programs/ferry-worker/connections.h"
 #include "programs/ferry-worker/filled_page.h"
 #include "programs/ferry-worker/static_file.h"
@@ -33,8 +32,9 @@ enum { SPARE_FDS = 320 };
 
 struct worker {
 	struct connections connections;
-	struct channels *channels;
-	struct channels_options channels_options;
+	struct ferry_worker_client *client;
+	const char *socket_path; /* of a proxy; NULL: the proxy has started this worker */
+	unsigned int credits;
 	const char *root_path;
 	struct filled_pages filled;
 	unsigned int counters_fd; /* 0: none */
@@ -48,38 +48,19 @@ struct worker {
 /* Ends the worker when it has no clients, gets no more, and no proxy waits for the end of one. */
 static void end_if_done(struct worker *worker)
 {
-	if (channels_are_drained(worker->channels))
+	enum ferry_worker_client_state state = ferry_worker_client_get_state(worker->client);
+	if (state != FERRY_WORKER_CLIENT_RUNNING)
 		worker->connections.draining = true;
-	if (channels_are_over(worker->channels) && worker->connections.count == 0)
+	if (state == FERRY_WORKER_CLIENT_OVER && worker->connections.count == 0)
 		event_base_loopbreak(worker->connections.base);
 }
 
 static void client_ended(struct connections *connections, const struct connection_tag *tag)
 {
-	struct worker *worker = (struct worker *)connections; /* its first member */
-	channels_done(worker->channels, tag);
-	end_if_done(worker);
-}
-
-static long proxy_of(const struct connections *connections, const struct connection_tag *tag)
-{
-	return channels_proxy(((const struct worker *)connections)->channels, tag);
-}
-
-static bool can_return(const struct connections *connections, const struct connection_tag *tag)
-{
-	return channels_can_return(((const struct worker *)connections)->channels, tag);
-}
-
-static int give_back(struct connections *connections, const struct connection_tag *tag,
-                     struct ferry_handoff *handoff)
-{
-	return channels_return(((struct worker *)connections)->channels, tag, handoff);
-}
-
-static void channels_changed(void *context)
-{
-	end_if_done(context);
+	int status = tag->worker != NULL ? ferry_worker_done(tag->worker, tag->id) : 0;
+	if (status < 0 && status != -ENOTCONN)
+		program_log("a proxy gets no answer for a client that has ended: %s", strerror(-status));
+	end_if_done((struct worker *)connections); /* its first member */
 }
 
 /* The addresses of the client: those of the blob, which may come from a load balancer, else those of the
@@ -134,32 +115,96 @@ static int serve_client(struct worker *worker, struct ferry_handoff *handoff,
 	return connections_serve(&worker->connections, transport, &client, tag);
 }
 
-static int client_taken(struct ferry_handoff *handoff, const struct connection_tag *tag,
-                        void *context)
+/* ---- the callbacks of the channels ---- */
+
+static void handoff_received(struct ferry_worker *channel, struct ferry_handoff *handoff,
+                             void *context)
 {
 	struct worker *worker = context;
 	struct client_address address = client_of(handoff);
+	struct ferry_handoff_info info;
+	ferry_handoff_get_info(handoff, &info);
+	struct connection_tag tag = {.worker = channel, .id = info.id};
 	log_claim(worker, handoff, &address);
-	return serve_client(worker, handoff, &address, false, tag);
+	int status = serve_client(worker, handoff, &address, false, &tag);
+	if (status < 0) {
+		program_log("a client was dropped: %s", strerror(-status));
+		ferry_worker_done(channel, info.id);
+	}
 }
 
 /* The proxy has gone in the middle of a return. */
-static void client_kept(struct ferry_handoff *handoff, const struct connection_tag *tag,
-                        void *context)
+static void return_failed(struct ferry_worker *channel, uint64_t id, struct ferry_handoff *handoff,
+                          void *context)
 {
 	struct worker *worker = context;
 	struct client_address address = client_of(handoff);
-	int status = serve_client(worker, handoff, &address, true, tag);
+	struct connection_tag tag = {.worker = channel, .id = id};
+	int status = serve_client(worker, handoff, &address, true, &tag);
 	if (status < 0)
 		program_log("a client was dropped: %s", strerror(-status));
 	ferry_handoff_free(handoff);
 }
 
-static void recalled(unsigned long channel, const struct timeval *spread, void *context)
+static void recall_requested(struct ferry_worker *channel, const struct timeval *spread,
+                             void *context)
 {
 	struct worker *worker = context;
 	connections_recall(&worker->connections, channel, spread);
 }
+
+static void credits_scarce(struct ferry_worker *channel, bool scarce, void *context)
+{
+	(void)channel;
+	struct worker *worker = context;
+	connections_set_scarce(&worker->connections, scarce);
+}
+
+static void drain_requested(struct ferry_worker *channel, void *context)
+{
+	(void)channel;
+	end_if_done(context);
+}
+
+static void dispatcher_lost(struct ferry_worker *channel, int reason, void *context)
+{
+	struct worker *worker = context;
+	/* By closing the inherited channel a proxy dismisses a worker that it has started. */
+	bool dismissed = reason == 0 && worker->socket_path == NULL;
+	if (!ferry_worker_is_drained(channel) && !dismissed)
+		program_log("the proxy is disconnected%s%s", reason != 0 ? ": " : "",
+		            reason != 0 ? strerror(-reason) : "");
+	connections_leave_channel(&worker->connections, channel);
+	end_if_done(worker);
+}
+
+static void connect_failed(struct ferry_worker_client *client, const char *path, int reason,
+                           void *context)
+{
+	(void)client, (void)context;
+	program_log("no proxy at %s yet: %s", path, strerror(-reason));
+}
+
+static int open_channels(struct worker *worker)
+{
+	static const struct ferry_worker_callbacks callbacks = {.handoff_received = handoff_received,
+	                                                        .drain_requested = drain_requested,
+	                                                        .recall_requested = recall_requested,
+	                                                        .return_failed = return_failed,
+	                                                        .credits_scarce = credits_scarce,
+	                                                        .dispatcher_lost = dispatcher_lost};
+	int status =
+	    ferry_worker_client_new(&worker->client, worker->connections.base, &callbacks, worker);
+	if (status < 0)
+		return status;
+	ferry_worker_client_set_credits(worker->client, worker->credits);
+	ferry_worker_client_set_failed_cb(worker->client, connect_failed, worker);
+	if (worker->socket_path == NULL)
+		return ferry_worker_client_add_from_environment(worker->client);
+	return ferry_worker_client_add_unix(worker->client, worker->socket_path);
+}
+
+/* ---- the loop ---- */
 
 /* After the first signal the worker finishes the answers that have begun, and closes idle connections;
  * the second one ends it at once. */
@@ -172,7 +217,7 @@ static void end_requested(evutil_socket_t signal_number, short what, void *conte
 		return;
 	}
 	worker->terminated = true;
-	channels_drain(worker->channels);
+	ferry_worker_client_drain(worker->client);
 	connections_close_idle(&worker->connections);
 	end_if_done(worker);
 }
@@ -186,26 +231,14 @@ static void reopen_logs(evutil_socket_t signal_number, short what, void *context
 	program_reopen(&worker->claim_log, worker->claim_path);
 }
 
-static void credits_scarce(bool scarce, void *context)
-{
-	struct worker *worker = context;
-	connections_set_scarce(&worker->connections, scarce);
-}
-
 static int run_worker(struct worker *worker)
 {
-	static const struct channels_callbacks callbacks = {.taken = client_taken,
-	                                                    .recalled = recalled,
-	                                                    .kept = client_kept,
-	                                                    .scarce = credits_scarce,
-	                                                    .changed = channels_changed};
 	struct event_base *base = worker->connections.base;
 	struct program_signals signals = {0};
 	/* Before the channel: a proxy signals a worker that is ready. */
 	int status = program_signals_add(&signals, base, SIGUSR1, reopen_logs, worker);
 	if (status == 0)
-		status =
-		    channels_new(&worker->channels, base, &worker->channels_options, &callbacks, worker);
+		status = open_channels(worker);
 	if (status < 0)
 		program_log("no channel to a proxy: %s", strerror(-status));
 	if (status == 0)
@@ -215,7 +248,7 @@ static int run_worker(struct worker *worker)
 	if (status == 0)
 		status = event_base_dispatch(base);
 	program_signals_free(&signals);
-	channels_free(worker->channels);
+	ferry_worker_client_free(worker->client);
 	connections_close_all(&worker->connections);
 	return status < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -260,7 +293,7 @@ static bool add_filled_page(struct settings_reader *reader, const char *path)
 /* NOLINTEND(bugprone-macro-parentheses) */
 
 static const struct setting table[] = {
-    {"socket", TEXT("PATH", channels_options.socket_path),
+    {"socket", TEXT("PATH", socket_path),
      .help = "the unix socket of a proxy; retries until it can connect. Without it,\na proxy has "
              "to start the worker"},
     {"root", TEXT("DIR", root_path), .help = "the directory to serve (the current one)"},
@@ -308,8 +341,7 @@ static enum settings_result read_arguments(struct worker *worker, int argc, char
 	char error[SETTINGS_ERROR_SIZE] = "";
 	struct settings_reader reader = {.settings = &settings, .target = worker, .error = error};
 	enum settings_result result = settings_read_options(&reader, argc, argv);
-	if (result == SETTINGS_READ && worker->channels_options.socket_path == NULL &&
-	    getenv("FERRY_WORKER") == NULL) {
+	if (result == SETTINGS_READ && worker->socket_path == NULL && getenv("FERRY_WORKER") == NULL) {
 		settings_refuse(&reader, "--socket is missing; see --help");
 		result = SETTINGS_BAD;
 	}
@@ -380,9 +412,6 @@ int main(int argc, char **argv)
 	                                               .head_size = HTTP_HEAD_LIMIT,
 	                                               .head_fields = HTTP_HEAD_FIELDS,
 	                                               .root = -1,
-	                                               .proxy_of = proxy_of,
-	                                               .can_return = can_return,
-	                                               .give_back = give_back,
 	                                               .ended = client_ended},
 	                               .root_path = ".",
 	                               .access_log.fd = -1,
@@ -397,7 +426,7 @@ int main(int argc, char **argv)
 	worker.connections.filled = worker.filled.count > 0 ? &worker.filled : NULL;
 	worker.connections.root = open_root(worker.root_path);
 	if (worker.connections.root >= 0 && open_logs(&worker)) {
-		worker.channels_options.credits = credits_of(program_raise_descriptor_limit());
+		worker.credits = credits_of(program_raise_descriptor_limit());
 		program_print_ferry_log();
 		status = run_loop(&worker);
 	}

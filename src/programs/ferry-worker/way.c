@@ -11,6 +11,7 @@
 
 #include <event2/buffer.h>
 #include <event2/util.h>
+#include <ferry/ferry.h>
 
 enum { NUMBER_SIZE = 24, TIME_SIZE = 64 };
 
@@ -38,10 +39,12 @@ static void format_time(const struct timeval *time, char *out)
 
 static void describe(const struct connection *connection, struct way *way)
 {
-	const struct connections *connections = connection->connections;
+	struct ferry_peer_credentials proxy = {0};
 	struct timeval now;
+	ferry_transport_get_peer_credentials(ferry_worker_get_transport(connection->tag.worker),
+	                                     &proxy);
 	evutil_gettimeofday(&now, NULL);
-	snprintf(way->proxy, NUMBER_SIZE, "%ld", connections->proxy_of(connections, &connection->tag));
+	snprintf(way->proxy, NUMBER_SIZE, "%ld", (long)proxy.pid);
 	snprintf(way->worker, NUMBER_SIZE, "%ld", (long)getpid());
 	snprintf(way->id, NUMBER_SIZE, "%llu", (unsigned long long)connection->tag.id);
 	snprintf(way->attempt, NUMBER_SIZE, "%u", connection->attempt);

@@ -6,7 +6,7 @@
 
 /* Answers with a page whose names stand for the way of this request (filled_page.h):
  *
- *     proxy.pid            the process that handed the connection over
+ *     proxy.pid            the process that handed the connection over; 0: its channel has ended
  *     worker.pid           this process
  *     connection.id        of the handoff, unique on the channel between the two
  *     connection.client    the address of the client
