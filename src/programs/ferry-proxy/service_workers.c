@@ -10,9 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <sys/socket.h>
-
-#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
@@ -242,16 +239,14 @@ static void guest_came(struct ferry_listener *listener, struct ferry_transport *
 {
 	(void)listener;
 	struct service *service = context;
-	struct ucred who = {0};
-	socklen_t length = sizeof(who);
-	int fd = bufferevent_getfd(ferry_transport_get_bufferevent(transport));
+	struct ferry_peer_credentials who = {0};
 	struct member *member = add_member(service);
 	if (member == NULL) {
 		ferry_transport_free(transport);
 		return;
 	}
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0)
-		member->pid = who.pid;
+	ferry_transport_get_peer_credentials(transport, &who);
+	member->pid = who.pid;
 	snprintf(member->name, sizeof(member->name), "%s/%lu", service->conf->name, ++service->guests);
 	int status =
 	    ferry_dispatcher_add_worker(&member->guest, service->dispatcher, transport, member->name);
