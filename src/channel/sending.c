@@ -104,7 +104,8 @@ static int run_until_sent(struct ferry_channel *channel, int64_t deadline)
 	}
 	if (channel->life == CHANNEL_FREED)
 		return -ENOTCONN;
-	return channel->reason; /* 0 if the connection is open, or ended after all was sent */
+	/* A queue is also empty when a broken connection has dropped it. */
+	return channel->transport != NULL ? transport_get_error(channel->transport) : channel->reason;
 }
 
 int ferry_channel_flush(struct ferry_channel *channel, const struct timeval *timeout)
@@ -124,7 +125,8 @@ bool sending_start_draining(struct ferry_channel *channel)
 {
 	if (channel->transport == NULL)
 		return false;
-	bool queued = channel_queued(channel) > 0;
+	/* A broken connection has dropped its queue, and the program has not heard of it. */
+	bool queued = channel_queued(channel) > 0 || transport_get_error(channel->transport) < 0;
 	if (queued)
 		ready_set_out(channel, CHANNEL_OUT_DRAINING);
 	ferry_transport_lose_connection(channel->transport);
@@ -135,11 +137,15 @@ bool sending_is_draining(struct ferry_channel *channel, int *status)
 {
 	if (channel->out != CHANNEL_OUT_DRAINING)
 		return false;
-	/* The connection may still fail when the queue is empty: the last bytes are in the kernel only. */
-	if (channel->transport != NULL)
-		return channel_queued(channel) > 0;
+	int error = channel->reason;
+	if (channel->transport != NULL) {
+		error = transport_get_error(channel->transport);
+		/* The connection may still fail when the queue is empty: the last bytes are in the kernel only. */
+		if (error == 0)
+			return channel_queued(channel) > 0;
+	}
 	ready_set_out(channel, CHANNEL_OUT_OPEN);
-	if (channel->reason < 0)
+	if (error < 0)
 		*status = -EPIPE;
 	return false;
 }

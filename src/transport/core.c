@@ -157,6 +157,13 @@ bool transport_can_send(const struct ferry_transport *transport)
 	return !transport_is_over(transport) && transport->out.half != OUT_BROKEN;
 }
 
+int transport_get_error(const struct ferry_transport *transport)
+{
+	if (transport_is_over(transport))
+		return transport->reason;
+	return transport->out.half == OUT_BROKEN ? transport->out.error : 0;
+}
+
 bool transport_takes_output(const struct ferry_transport *transport)
 {
 	if (!transport_can_send(transport) || transport->out.half == OUT_SHUT)

@@ -58,12 +58,12 @@ bool transport_defers_delivery(const struct ferry_transport *transport);
 /* Whether the peer sends no more. */
 bool transport_read_has_ended(const struct ferry_transport *transport);
 
-/* Whether more can be queued. While the connection closes, only the producer that the close waits for can
- * queue. */
+/* Whether more can be queued: while the connection closes, only by the producer that the close waits for. */
 bool transport_takes_output(const struct ferry_transport *transport);
 
-/* Whether the kernel may still take what is queued. */
+/* Whether the kernel may still take what is queued; and if not, the error that ended it. 0: there was none. */
 bool transport_can_send(const struct ferry_transport *transport);
+int transport_get_error(const struct ferry_transport *transport);
 
 /* Ends the connection now: drops the queue, shuts the socket down, and runs connection_lost from the loop. */
 void transport_end(struct ferry_transport *transport, int reason);

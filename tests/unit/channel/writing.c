@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,30 @@ LOOP_TEST_FROM(a_mebibyte_goes_through_the_smallest_buffers, PAIR_UNIX, PAIR_TCP
 	}
 	ck_assert_int_eq(ferry_channel_flush(channel, NULL), 0);
 	free(bytes);
+	close_poller();
+}
+
+/* The peer receives no more, and can still send: the connection is not over yet. */
+static void refuse_bytes(void)
+{
+	open_channel(PAIR_UNIX);
+	ck_assert_int_eq(shutdown(peer, SHUT_RD), 0);
+}
+
+TEST(flush_fails_if_the_peer_receives_no_more)
+{
+	refuse_bytes();
+	ck_assert_int_eq(ferry_channel_write(channel, "late", 4), 0);
+	ck_assert_int_eq(ferry_channel_flush(channel, NULL), -EPIPE);
+	close_poller();
+}
+
+TEST(close_all_reports_output_that_the_peer_does_not_receive)
+{
+	refuse_bytes();
+	ck_assert_int_eq(ferry_channel_write(channel, "late", 4), 0);
+	ck_assert_int_eq(ferry_poller_close_all(poller, NULL), -EPIPE);
+	channel = NULL;
 	close_poller();
 }
 
