@@ -71,9 +71,11 @@ void completed(void);
 /* A callback that may come once: fails the run if it comes again. */
 void once(bool *flag);
 
-/* Runs the scenario without a fault, with each fault, and with each two of them if it is short. After each run all has
- * been done, or an error was told. A fault that call_recovers() changes nothing. The scenario must make a call. */
-void sweep_scenario_of(const struct scenario *scenario);
+/* Runs the scenario without a fault, with each fault, and, if it makes at most `pairs_of` calls, with each two of them.
+ * After each run all has been done, or an error was told. A fault that call_recovers() changes nothing. The scenario must
+ * make a call. */
+enum { PAIRS_OF = 70 };
+void sweep_scenario_of(const struct scenario *scenario, unsigned int pairs_of);
 
 /* Runs the loop until it is true. Gives up after more rounds than any recovery takes. */
 void pump_swept(struct event_base *loop, bool (*is_over)(void));

@@ -49,7 +49,8 @@ static bool allocation_fails(void)
 
 void plan_sequence(const struct planned_fault *faults, unsigned int count)
 {
-	memcpy(plan, faults, count * sizeof(*faults));
+	for (unsigned int i = 0; i < count; i++)
+		plan[i] = faults[i];
 	planned = count;
 	fired_count = length = 0;
 	running = true;

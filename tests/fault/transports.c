@@ -306,7 +306,7 @@ static const struct scenario scenarios[] = {
 
 LOOP_TEST(every_call_may_fail, COUNT(scenarios))
 {
-	sweep_scenario_of(&scenarios[_i]);
+	sweep_scenario_of(&scenarios[_i], PAIRS_OF);
 }
 
 BEFORE_ALL

@@ -1,0 +1,326 @@
+/* Channels and their poller. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ends.h"
+#include "heap.h"
+#include "seen_calls.h"
+#include "test.h"
+#include "wire.h"
+
+static struct ferry_poller *poller;
+static struct ferry_channel *channel;
+static int far; /* a socket, or the pipe that the channel writes to */
+static int feed;
+
+/* What the channel has had. */
+static struct {
+	size_t bytes;
+	unsigned int lines, fds, accepted, ends, closes;
+} seen;
+
+enum { SOCKETS, PIPES };
+
+static bool open_channel(int kind)
+{
+	int there[2], back[2] = {-1, -1};
+
+	disarm();
+	if (kind == PIPES) {
+		make_pipe(there);
+		make_pipe(back);
+	} else {
+		make_pair(PAIR_UNIX, there);
+	}
+	arm();
+	/* The channel has there[0], and back[1] of pipes; the test has the other ends. */
+	far = kind == PIPES ? back[0] : there[1];
+	feed = there[1];
+	int status = kind == PIPES
+	                 ? called(ferry_channel_new_pipes(&channel, poller, there[0], back[1]))
+	                 : called(ferry_channel_new_socket(&channel, poller, there[0]));
+	if (status < 0) {
+		close_quietly(there[0]);
+		close_quietly(back[1]);
+	}
+	return status == 0;
+}
+
+static bool begin(int kind)
+{
+	memset(&seen, 0, sizeof(seen));
+	poller = NULL;
+	channel = NULL;
+	far = feed = -1;
+	return called(ferry_poller_new(&poller)) == 0 && open_channel(kind) &&
+	       called(ferry_poller_register(poller, channel)) == 0;
+}
+
+static void end(void)
+{
+	ferry_channel_free(channel);
+	ferry_poller_free(poller);
+	if (feed != far)
+		close_quietly(feed);
+	close_quietly(far);
+}
+
+static void note(struct ferry_channel_event *event)
+{
+	switch (event->kind) {
+	case FERRY_CHANNEL_BYTES:
+		seen.bytes += event->length;
+		break;
+	case FERRY_CHANNEL_LINE:
+		seen.lines++;
+		break;
+	case FERRY_CHANNEL_FD:
+		seen.fds++;
+		close_quietly(called(ferry_poller_steal_fd(poller, event)));
+		break;
+	case FERRY_CHANNEL_FDS_LOST:
+		told(-EMFILE);
+		break;
+	case FERRY_CHANNEL_ACCEPTED:
+		seen.accepted++;
+		break;
+	case FERRY_CHANNEL_END:
+		seen.ends++;
+		break;
+	case FERRY_CHANNEL_CLOSED: {
+		bool again = event->channel == channel && seen.closes > 0;
+		once(&again);
+		seen.closes++;
+		told(event->reason);
+		break;
+	}
+	default:
+		break;
+	}
+}
+
+/* Polls until it holds; at most for as many events as a scenario can have. */
+static void poll_until(bool (*holds)(void))
+{
+	struct ferry_channel_event events[8];
+	for (int i = 0; i < 200 && !holds(); i++) {
+		int count =
+		    called(ferry_poller_poll(poller, &(struct timeval){.tv_usec = 2000}, events, 8));
+		for (int k = 0; k < count; k++)
+			note(&events[k]);
+		if (count < 0)
+			return;
+	}
+}
+
+static bool is_closed(void)
+{
+	return seen.closes > 0;
+}
+
+static void put(const char *text, int fd)
+{
+	disarm();
+	ssize_t length = feed == far ? wire_send(feed, text, strlen(text), &fd, fd >= 0)
+	                             : write(feed, text, strlen(text));
+	arm();
+	if (length < 0)
+		told(-EPIPE);
+}
+
+/* After this the channel sees the end of its peer. */
+static void close_far(void)
+{
+	if (feed != far)
+		close_quietly(feed);
+	close_quietly(far);
+	feed = far = -1;
+}
+
+/* ---- receiving ---- */
+
+static bool bytes_are_there(void)
+{
+	return seen.bytes >= 5 || is_closed();
+}
+
+static void poll_bytes(struct event_base *loop, int kind)
+{
+	(void)loop;
+	if (begin(kind)) {
+		put("hello", kind == SOCKETS ? STDERR_FILENO : -1);
+		poll_until(bytes_are_there);
+		close_far();
+		poll_until(is_closed);
+		if (is_closed() && seen.bytes == 5 && seen.fds == (kind == SOCKETS ? 1 : 0))
+			completed();
+	}
+	end();
+}
+
+static bool lines_are_there(void)
+{
+	return seen.lines >= 2 || is_closed();
+}
+
+static void poll_lines(struct event_base *loop, int kind)
+{
+	(void)loop;
+	if (begin(kind) && called(ferry_channel_set_lines(channel, "\n", 1, 100)) == 0) {
+		put("hello\nworld\n", -1);
+		poll_until(lines_are_there);
+		close_far();
+		poll_until(is_closed);
+		if (is_closed() && seen.lines == 2)
+			completed();
+	}
+	end();
+}
+
+/* ---- sending ---- */
+
+/* Returns the bytes that have arrived at the far end. */
+static size_t take(void)
+{
+	char buffer[100];
+	size_t taken = 0;
+	struct wire_read got = {.bytes = 1};
+	disarm();
+	while (got.bytes > 0) {
+		got.fd_count = 0;
+		if (feed == far)
+			wire_receive(far, buffer, sizeof(buffer), &got);
+		else
+			got.bytes = read(far, buffer, sizeof(buffer));
+		wire_close_fds(&got);
+		taken += got.bytes > 0 ? (size_t)got.bytes : 0;
+	}
+	arm();
+	return taken;
+}
+
+static void flush(struct event_base *loop, int kind)
+{
+	(void)loop;
+	if (begin(kind) &&
+	    (kind == PIPES ||
+	     called(ferry_channel_send_fd(channel, STDERR_FILENO, FERRY_FD_DUP)) == 0) &&
+	    called(ferry_channel_write(channel, "hello", 5)) == 0 &&
+	    called(ferry_channel_flush(channel, &(struct timeval){5, 0})) == 0 && take() == 5)
+		completed();
+	end();
+}
+
+static void close_and_wait(struct event_base *loop, int kind)
+{
+	(void)loop;
+	if (begin(kind) && called(ferry_channel_write(channel, "hello", 5)) == 0 &&
+	    called(ferry_channel_close(channel)) == 0) {
+		poll_until(is_closed);
+		if (is_closed() && take() == 5)
+			completed();
+	}
+	end();
+}
+
+static void close_half(struct event_base *loop, int kind)
+{
+	(void)loop;
+	if (begin(kind) && called(ferry_channel_set_half_close(channel, true)) == 0 &&
+	    called(ferry_channel_write(channel, "hello", 5)) == 0 &&
+	    called(ferry_channel_close_write(channel)) == 0) {
+		put("hello", -1);
+		poll_until(bytes_are_there);
+		size_t taken = take();
+		close_far();
+		poll_until(is_closed);
+		if (is_closed() && seen.bytes == 5 && taken == 5)
+			completed();
+	}
+	end();
+}
+
+static void close_all(struct event_base *loop, int kind)
+{
+	(void)loop;
+	if (begin(kind) && called(ferry_channel_write(channel, "hello", 5)) == 0) {
+		if (called(ferry_poller_close_all(poller, &(struct timeval){5, 0})) == 0) {
+			channel = NULL;
+			if (take() == 5)
+				completed();
+		} else {
+			channel = NULL; /* it is freed all the same */
+		}
+	}
+	end();
+}
+
+/* ---- a server ---- */
+
+static bool is_accepted(void)
+{
+	return seen.accepted > 0;
+}
+
+static void serve(struct event_base *loop, int kind)
+{
+	struct ferry_channel *server;
+	int client = -1;
+	(void)loop, (void)kind;
+	disarm();
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bind(fd, &(struct sockaddr){.sa_family = AF_UNIX},
+	     sizeof(sa_family_t)); /* a name by the kernel */
+	listen(fd, 5);
+	arm();
+	memset(&seen, 0, sizeof(seen));
+	channel = NULL;
+	far = feed = -1;
+	poller = NULL;
+	if (called(ferry_poller_new(&poller)) == 0 &&
+	    called(ferry_poller_add_server(&server, poller, fd)) == 0) {
+		struct sockaddr_storage name;
+		socklen_t length = sizeof(name);
+		disarm();
+		client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		getsockname(fd, (struct sockaddr *)&name, &length);
+		connect(client, (struct sockaddr *)&name, length);
+		(void)!write(client, "hello", 5);
+		arm();
+		poll_until(is_accepted);
+		poll_until(bytes_are_there);
+		if (is_accepted() && seen.bytes == 5)
+			completed();
+		else
+			told(-ECONNABORTED); /* the client sees its end below */
+	}
+	ferry_poller_free(poller);
+	close_quietly(fd);
+	close_quietly(client);
+}
+
+static const struct scenario scenarios[] = {
+    {"channel, bytes, socket", poll_bytes, SOCKETS, CALL_RECVMSG, CALL_NONE},
+    {"channel, bytes, pipes", poll_bytes, PIPES, CALL_READV, CALL_NONE},
+    {"channel, lines", poll_lines, SOCKETS, CALL_EPOLL_WAIT, CALL_NONE},
+    {"channel, flush, socket", flush, SOCKETS, CALL_SENDMSG, CALL_NONE},
+    {"channel, flush, pipes", flush, PIPES, CALL_WRITEV, CALL_NONE},
+    {"channel, close", close_and_wait, SOCKETS, CALL_SENDMSG, CALL_NONE},
+    {"channel, half-close", close_half, SOCKETS, CALL_SHUTDOWN, CALL_NONE},
+    {"poller, close all", close_all, SOCKETS, CALL_SENDMSG, CALL_NONE},
+    {"poller, server", serve, 0, CALL_ACCEPT4, CALL_NONE},
+};
+
+LOOP_TEST(every_call_may_fail, COUNT(scenarios))
+{
+	sweep_scenario_of(&scenarios[_i], 0 /* a poll has no ticks: it waits */);
+}
+
+BEFORE_ALL
+{
+	heap_take_over();
+}
