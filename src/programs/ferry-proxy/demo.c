@@ -5,7 +5,6 @@
 #include "programs/shared/program.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +16,9 @@
 
 static const char page_path[] = "/-/demo";
 static const char kill_path[] = "/-/demo/kill";
+
+PAGE_PIECE(demo);
+PAGE_PIECE(demo_worker);
 
 struct demo {
 	char hosts[2][64]; /* the Host fields that mean this address */
@@ -61,40 +63,39 @@ static bool has_token(const struct demo *demo, struct evhttp_request *request)
 
 /* ---- the page ---- */
 
-static void add_last_kill(struct text *text, const struct demo *demo,
-                          const struct snapshot *snapshot)
+/* The button, and what its last use has done. */
+static void add_button(struct text *text, const struct demo *demo, const struct snapshot *snapshot)
 {
-	uint64_t moved = 0, ended = 0;
+	char since[PAGE_DURATION];
+	uint64_t moved = 0, cut = 0;
 	for (size_t i = 0; i < snapshot->service_count; i++) {
 		moved += snapshot->services[i].stats.fenced;
-		ended += snapshot->services[i].stats.kept;
+		cut += snapshot->services[i].stats.kept;
 	}
-	if (demo->killed[0] == '\0') {
-		text_add(text, "<p>No worker has been killed yet.</p>\n");
-		return;
-	}
-	text_add(text, "<p class=\"notice good\" role=\"status\"><strong>");
-	page_add_text(text, demo->killed);
-	text_add(text, "</strong>, process %ld, was killed ", (long)demo->killed_pid);
-	page_add_duration(text, demo->killed_at, snapshot->now);
-	text_add(text, " ago. Another process takes its place.</p>\n<dl class=\"figures\">\n");
-	page_add_figure(text, "Workers killed", demo->kills);
-	page_add_figure(text, "Moved on", moved);
-	page_add_figure(text, "Cut in an answer", ended);
-	text_add(text, "</dl>\n");
+	const struct template_value values[] = {
+	    {"token", .text = demo->token},
+	    {"none", .number = demo->kills == 0},
+	    {"kills", .number = demo->kills},
+	    {"killed", .text = demo->killed},
+	    {"pid", .number = (uint64_t)demo->killed_pid},
+	    {"since", .text = page_format_duration(since, demo->killed_at, snapshot->now)},
+	    {"moved", .number = moved},
+	    {"cut", .number = cut},
+	};
+	PAGE_ADD(text, demo, values);
 }
 
 static void add_worker(struct text *text, const struct worker_snapshot *worker)
 {
-	const char *state = worker_state_name(worker->state);
-	text_add(text, "<li class=\"card\">\n<h3>");
-	page_add_text(text, worker->name);
-	text_add(text, " <span class=\"pill %s\">%s</span></h3>\n<p>", state, state);
-	if (worker->pid > 0)
-		text_add(text, "Process %ld, generation %" PRIu64, (long)worker->pid, worker->restarts + 1);
-	else
-		text_add(text, "No process");
-	text_add(text, "<br>%" PRIu64 " connections</p>\n</li>\n", worker->stats.claimed);
+	const struct template_value values[] = {
+	    {"name", .text = worker->name},
+	    {"state", .text = worker_state_name(worker->state)},
+	    {"pid", .number = (uint64_t)worker->pid},
+	    {"none", .number = worker->pid <= 0},
+	    {"generation", .number = worker->restarts + 1},
+	    {"connections", .number = worker->stats.claimed},
+	};
+	PAGE_ADD(text, demo_worker, values);
 }
 
 static void send_page(const struct demo *demo, struct evhttp_request *request,
@@ -106,13 +107,8 @@ static void send_page(const struct demo *demo, struct evhttp_request *request,
 		evhttp_send_error(request, HTTP_INTERNAL, NULL);
 		return;
 	}
-	page_begin(&text, "Kill a worker", NULL);
-	text_add(&text,
-	         "<form method=\"post\" action=\"%s\"><input type=\"hidden\" "
-	         "name=\"token\" value=\"%s\"><p><button>Kill a worker</button></p></form>\n",
-	         kill_path, demo->token);
-	add_last_kill(&text, demo, snapshot);
-	text_add(&text, "<ul class=\"cards\">\n");
+	page_begin(&text, "Kill a worker", true);
+	add_button(&text, demo, snapshot);
 	for (size_t i = 0; i < snapshot->service_count; i++)
 		for (size_t j = 0; j < snapshot->services[i].worker_count; j++)
 			add_worker(&text, &snapshot->services[i].workers[j]);

@@ -1,10 +1,11 @@
 #ifndef FERRY_PROGRAMS_FERRY_PROXY_PAGE_H
 #define FERRY_PROGRAMS_FERRY_PROXY_PAGE_H
 
-/* What the pages of the admin address share: their begin and end, and the files that they refer to. The files lie in
- * page/ and are part of the program. */
+/* What the pages of the admin address share. Their files and the pieces of their HTML lie in page/, and are part of the
+ * program. */
 
 #include "programs/ferry-proxy/report_text.h"
+#include "programs/shared/template.h"
 
 /* One of the files. */
 struct page_file {
@@ -17,20 +18,24 @@ struct page_file {
 /* The file of that path, or NULL. */
 const struct page_file *page_find_file(const char *path);
 
-/* Adds all before the content. `current`: the path of the page, which is marked in the links; NULL: the page is for a
- * frame, and has no links. */
-void page_begin(struct text *text, const char *title, const char *current);
+/* PAGE_PIECE(worker) declares page/worker.html; PAGE_ADD(text, worker, values) adds it with an array of values. */
+#define PAGE_PIECE(name)                             \
+	extern const unsigned char page_##name##_html[]; \
+	extern const size_t page_##name##_html_length
+#define PAGE_ADD(text, name, values)                                      \
+	page_add(text, page_##name##_html, page_##name##_html_length, values, \
+	         sizeof(values) / sizeof((values)[0]))
+void page_add(struct text *text, const unsigned char *piece, size_t length,
+              const struct template_value *values, size_t count);
+
+/* Adds all before the content. A page for a frame has no links to the others. */
+void page_begin(struct text *text, const char *title, bool framed);
 
 /* Adds all after the content. */
 void page_end(struct text *text);
 
-/* Adds a text of others: no character of it is markup. */
-void page_add_text(struct text *text, const char *value);
-
-/* "3 d 4 h", "5 min 6 s": the two largest units. */
-void page_add_duration(struct text *text, struct timeval from, struct timeval to);
-
-/* A name and a number of a list of figures. */
-void page_add_figure(struct text *text, const char *name, uint64_t value);
+/* "3 d 4 h", "5 min 6 s": the two largest units. Returns `out`, which has PAGE_DURATION bytes. */
+enum { PAGE_DURATION = 64 };
+const char *page_format_duration(char *out, struct timeval from, struct timeval to);
 
 #endif

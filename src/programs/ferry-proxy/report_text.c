@@ -32,13 +32,13 @@ const char *worker_state_name(enum worker_state state)
 }
 
 const struct refusal_reason refusal_reasons[REFUSAL_REASONS] = {
-    {"bad_request", "Malformed request heads", offsetof(struct refusals, bad_request)},
-    {"no_route", "No service for the request", offsetof(struct refusals, no_route)},
-    {"too_slow", "Heads that did not come in time", offsetof(struct refusals, too_slow)},
-    {"queue_full", "Full queue", offsetof(struct refusals, queue_full)},
-    {"expired", "No worker in time", offsetof(struct refusals, expired)},
-    {"bad_proxy_header", "Bad PROXY headers", offsetof(struct refusals, bad_proxy_header)},
-    {"failed", "Out of memory or descriptors", offsetof(struct refusals, failed)},
+    {"bad_request", offsetof(struct refusals, bad_request)},
+    {"no_route", offsetof(struct refusals, no_route)},
+    {"too_slow", offsetof(struct refusals, too_slow)},
+    {"queue_full", offsetof(struct refusals, queue_full)},
+    {"expired", offsetof(struct refusals, expired)},
+    {"bad_proxy_header", offsetof(struct refusals, bad_proxy_header)},
+    {"failed", offsetof(struct refusals, failed)},
 };
 
 uint64_t report_number_at(const void *structure, size_t offset)

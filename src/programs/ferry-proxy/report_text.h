@@ -16,8 +16,7 @@ void text_add_bytes(struct text *text, const char *bytes, size_t length);
 
 /* The members of struct refusals. */
 struct refusal_reason {
-	const char *name;    /* the label of the metric */
-	const char *heading; /* on the page */
+	const char *name; /* the label of the metric, and the value's name in page/refusals.html */
 	size_t offset;
 };
 

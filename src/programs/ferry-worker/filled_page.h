@@ -4,11 +4,11 @@
 /* Files in which each {{name}} stands for a value of the request that asks for them: the way of that request through
  * proxy and worker. The option --fill names them; no other request pays for it. */
 
+#include "programs/shared/template.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct evbuffer;
 
 enum { FILLED_PAGES = 4, FILLED_PAGE_MAX = 262144 /* bytes of a file */ };
 
@@ -18,22 +18,12 @@ struct filled_pages {
 	unsigned int count;
 };
 
-struct fill_value {
-	const char *name;
-	const char *value;
-};
-
 /* Whether the path is one of them. */
 bool filled_pages_have(const struct filled_pages *pages, const char *path);
 
-/* Adds the text with the values in place of their names. Values are escaped for HTML. Other braces stay. 0 or
- * -ENOMEM. */
-int filled_page_add_text(struct evbuffer *out, const char *text, size_t length,
-                         const struct fill_value *values, size_t count);
-
-/* The same with the text of a file. 0, or -EFBIG: it is longer than FILLED_PAGE_MAX; -ENOMEM; or the errno of
+/* Adds the text of a file with its values (template.h). 0, or -EFBIG: it is longer than FILLED_PAGE_MAX; -ENOMEM; or the errno of
  * pread(2). */
 int filled_page_add_file(struct evbuffer *out, int fd, uint64_t size,
-                         const struct fill_value *values, size_t count);
+                         const struct template_value *values, size_t count);
 
 #endif

@@ -59,16 +59,16 @@ static int add_page(struct evbuffer *out, const struct connection *connection,
 {
 	struct way way = {.proxy = ""};
 	describe(connection, &way);
-	const struct fill_value values[] = {
-	    {"proxy.pid", way.proxy},
-	    {"worker.pid", way.worker},
-	    {"connection.id", way.id},
-	    {"connection.client", connection->name},
-	    {"connection.attempt", way.attempt},
-	    {"connection.claimed", way.claimed},
-	    {"connection.clock", way.clock},
-	    {"request.number", way.number},
-	    {"request.time", way.now},
+	const struct template_value values[] = {
+	    {"proxy.pid", .text = way.proxy},
+	    {"worker.pid", .text = way.worker},
+	    {"connection.id", .text = way.id},
+	    {"connection.client", .text = connection->name},
+	    {"connection.attempt", .text = way.attempt},
+	    {"connection.claimed", .text = way.claimed},
+	    {"connection.clock", .text = way.clock},
+	    {"request.number", .text = way.number},
+	    {"request.time", .text = way.now},
 	};
 	return filled_page_add_file(out, file->fd, file->size, values,
 	                            sizeof(values) / sizeof(values[0]));

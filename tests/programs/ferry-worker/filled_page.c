@@ -10,13 +10,17 @@
 
 #include <event2/buffer.h>
 
-static const struct fill_value values[] = {{"a", "1"}, {"a.b", "<&>\"'x"}, {"empty", ""}};
+static const struct template_value values[] = {{"a", .text = "1"},
+                                               {"a.b", .text = "<&>\"'x"},
+                                               {"empty", .text = ""},
+                                               {"none", .number = 0},
+                                               {"many", .number = UINT64_MAX}};
 
 static void check_filled(const char *text, const char *expected)
 {
 	struct evbuffer *out = evbuffer_new();
 	ck_assert_ptr_nonnull(out);
-	ck_assert_int_eq(filled_page_add_text(out, text, strlen(text), values, 3), 0);
+	ck_assert_int_eq(template_add(out, text, strlen(text), values, COUNT(values)), 0);
 	evbuffer_add(out, "", 1);
 	ck_assert_str_eq((char *)evbuffer_pullup(out, -1), expected);
 	evbuffer_free(out);
@@ -43,6 +47,22 @@ TEST(other_braces_stay)
 		check_filled(texts[i], texts[i]);
 	check_filled("{{{a}}}", "{1}");
 	check_filled("{{b}}{{a}}{{", "{{b}}1{{");
+}
+
+TEST(numbers_are_values_too)
+{
+	check_filled("{{none}} of {{many}}", "0 of 18446744073709551615");
+}
+
+TEST(a_part_is_there_if_its_value_is)
+{
+	check_filled("[{{?a}}x{{/}}]", "[x]");
+	check_filled("[{{?empty}}x{{/}}]", "[]");
+	check_filled("[{{?none}}x{{/}}]", "[]");
+	check_filled("[{{?many}}{{many}}{{/}}{{?none}}{{a}}{{/}}{{a}}]", "[184467440737095516151]");
+	check_filled("{{?a}}1{{/}}{{/}}", "1{{/}}");
+	check_filled("1{{?none}}2", "1");
+	check_filled("{{?b}}1{{/}}", "{{?b}}1{{/}}");
 }
 
 TEST(the_pages_are_those_that_were_named)
