@@ -61,11 +61,21 @@ bool transport_peer_has_closed(const struct ferry_transport *transport)
 	return (read_end & (transport->out.half == OUT_SHUT ? POLLERR : POLLHUP)) != 0;
 }
 
+/* Before the first shutdown(2), whose result shows a peer of TCP. */
+void transport_keep_peer_closed(struct ferry_transport *transport)
+{
+	if (!transport->out.stream.is_inet || transport->out.half == OUT_SHUT)
+		transport->peer_closed = transport_peer_has_closed(transport);
+}
+
+void transport_peer_was_gone(struct ferry_transport *transport)
+{
+	transport->peer_closed = true;
+}
+
 /* shutdown(SHUT_WR) puts the end of file behind all bytes that the kernel has taken. */
 void transport_write_half_shut(struct ferry_transport *transport)
 {
-	transport->peer_closed =
-	    transport_peer_has_closed(transport); /* it can hardly be found later */
 	set_write_half(transport, OUT_SHUT, 0);
 }
 

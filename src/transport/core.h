@@ -67,6 +67,13 @@ void transport_notice_socket(struct ferry_transport *transport);
 /* Whether the peer has closed its end, as far as the kernel shows it; at the end of the connection, whether it had. */
 bool transport_peer_has_closed(const struct ferry_transport *transport);
 
+/* The same before this side ends a half, because it can hardly be found later. It keeps the answer, except where
+ * shutdown(2) gives it for nothing. */
+void transport_keep_peer_closed(struct ferry_transport *transport);
+
+/* shutdown(2) has found a peer of TCP that was gone. */
+void transport_peer_was_gone(struct ferry_transport *transport);
+
 /* Puts the bufferevent back into its rate limit group, after a suspension took it out. */
 void transport_rejoin_group(struct ferry_transport *transport);
 

@@ -38,14 +38,19 @@ static void close_write_pipe(struct ferry_transport *transport)
 	transport->pipe_write_fd = -1;
 }
 
-static void shut_down(struct ferry_transport *transport, int how)
+/* ENOTCONN: TCP has forgotten the connection, after a reset, or after the ends of both sides. `first`: this side has
+ * not ended yet, so that it was a reset. */
+static void shut_down(struct ferry_transport *transport, int how, bool first)
 {
-	if (!transport->on_pipes)
-		shutdown(bufferevent_getfd(transport->rearm.bev), how);
-	else if (how == SHUT_WR)
+	if (!transport->on_pipes) {
+		int status = shutdown(bufferevent_getfd(transport->rearm.bev), how);
+		if (status < 0 && errno == ENOTCONN && first && transport->out.stream.is_inet)
+			transport_peer_was_gone(transport);
+	} else if (how == SHUT_WR) {
 		close_write_pipe(transport);
-	else
+	} else {
 		close_pipes(transport);
+	}
 }
 
 /* If bytes are unread when a unix socket is closed, the peer reads an error in place of the end of file. After the
@@ -62,20 +67,21 @@ static void drop_unread(struct ferry_transport *transport)
 		continue;
 }
 
-/* Whether the peer has closed is known already. */
-static void end_transport(struct ferry_transport *transport, int reason)
+/* `first`: this side has not ended its half before. */
+static void end_transport(struct ferry_transport *transport, int reason, bool first)
 {
+	bool connecting = transport_is_connecting(transport);
 	bool closed = transport->life == TRANSPORT_CLOSING && transport->out.half == OUT_SHUT;
 	transport_advance_life(transport, TRANSPORT_LOST);
 	transport_stop_watching(transport);
 	transport->reason = transport->out.half == OUT_BROKEN ? transport->out.error : reason;
-	if (transport_is_connecting(transport))
+	if (connecting)
 		transport_connection_made(transport); /* it never connected: connection_made does not run */
 	bufferevent_disable(transport->rearm.bev, EV_READ | EV_WRITE);
 	transport_close_pending(transport);
 	/* While connecting, libevent keeps the write event. */
 	rearm_stop_waiting(&transport->rearm);
-	shut_down(transport, SHUT_RDWR);
+	shut_down(transport, SHUT_RDWR, first && !connecting);
 	if (closed)
 		drop_unread(transport);
 	transport_want_loop(transport);
@@ -87,8 +93,8 @@ void transport_end(struct ferry_transport *transport, int reason)
 {
 	if (transport_is_over(transport))
 		return;
-	transport->peer_closed = transport_peer_has_closed(transport);
-	end_transport(transport, reason);
+	transport_keep_peer_closed(transport);
+	end_transport(transport, reason, transport->out.half != OUT_SHUT);
 }
 
 void transport_end_for(struct ferry_transport *transport, int reason)
@@ -159,6 +165,7 @@ static void shut_write_half(struct ferry_transport *transport)
 {
 	if (marks_close_fds(&transport->out.stream.marks) > 0)
 		transport->out.fds_dropped = true;
+	transport_keep_peer_closed(transport);
 	transport_write_half_shut(transport);
 }
 
@@ -189,11 +196,11 @@ void transport_settle_close(struct ferry_transport *transport)
 	if (write_half_can_shut(transport)) {
 		shut_write_half(transport);
 		if (transport->life == TRANSPORT_CLOSING && !lingers(transport)) {
-			end_transport(transport,
-			              reason_of_close(transport)); /* shuts both halves with one call */
+			end_transport(transport, reason_of_close(transport),
+			              true); /* shuts both halves with one call */
 			return;
 		}
-		shut_down(transport, SHUT_WR);
+		shut_down(transport, SHUT_WR, true);
 	}
 	if (transport->out.half == OUT_SHUT)
 		settle_shut(transport);

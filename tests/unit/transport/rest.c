@@ -336,6 +336,30 @@ TEST(on_tcp_a_close_looks_like_a_half_close)
 	close_fd_receiver();
 }
 
+/* _i: whether the peer resets the connection, of which this side has read nothing yet; and whether it then ends its
+ * half, or the connection. */
+LOOP_TEST(on_tcp_the_end_shows_a_reset, 4)
+{
+	bool reset = _i % 2 == 1;
+	make_pair(PAIR_TCP, receiver_ends);
+	recorder_open(&fd_receiver, receiver_ends[1], &recorder_protocol);
+	ferry_transport_set_linger_timeout(fd_receiver.transport, &(struct timeval){0});
+	pump_turns(2);
+	ck_assert_int_eq(ferry_transport_pause_reading(fd_receiver.transport), 0);
+	if (reset) {
+		setsockopt(receiver_ends[0], SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
+		           sizeof(struct linger));
+		close(receiver_ends[0]);
+		receiver_ends[0] = -1;
+	}
+	if (_i / 2 == 0)
+		ck_assert_int_eq(ferry_transport_lose_write_connection(fd_receiver.transport), 0);
+	else
+		ck_assert_int_eq(ferry_transport_lose_connection(fd_receiver.transport), 0);
+	ck_assert(ferry_transport_peer_has_closed(fd_receiver.transport) == reset);
+	close_fd_receiver();
+}
+
 /* _i: which of the pipes the peer closes first. */
 LOOP_TEST(a_peer_on_pipes_has_closed_when_both_are_closed, 2)
 {
