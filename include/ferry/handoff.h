@@ -35,6 +35,7 @@
  * @endcode
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -120,7 +121,10 @@ struct ferry_handoff_info {
 	 *  left that place. Who parks it elsewhere, in the next release for example, subtracts them from the timeout. 0: it
 	 *  has left no place since it was made or handed off. */
 	uint64_t idle_msec;
-	uint64_t reserved[3]; /**< for later versions */
+	/** Whether the descriptor is a non-blocking stream of IPv4 or IPv6 for certain:
+	 *  ferry_handoff_set_inet_stream() was called, here or where it comes from, or it was a transport. */
+	bool inet_stream;
+	uint64_t reserved[2]; /**< for later versions */
 };
 
 /**
@@ -212,7 +216,7 @@ FERRY_EXPORT int ferry_handoff_from_listener(struct ferry_handoff **out,
  *  dispatcher has, nor for one that a callback was given. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_handoff_free(struct ferry_handoff *handoff);
 
-/* Set name, bytes, blob and key before the handoff is given to a dispatcher. Afterwards, and for a
+/* Set name, bytes, blob, key and the kind of stream before the handoff is given to a dispatcher. Afterwards, and for a
  * received handoff, these calls return -EINVAL. */
 
 /** Sets the name of the listener or service that it came from. Copied. -EINVAL: @p handoff or @p name
@@ -236,6 +240,12 @@ FERRY_EXPORT int ferry_handoff_set_blob(struct ferry_handoff *handoff, const voi
  *  length is not 0. Since 0.1. */
 FERRY_EXPORT int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key,
                                        size_t length);
+
+/** States that the descriptor is a non-blocking stream of IPv4 or IPv6, such as accept4(2) with SOCK_NONBLOCK returns
+ *  from a listening socket of TCP. The statement travels, and ferry_handoff_to_transport() then asks the kernel nothing
+ *  about the socket, which saves two system calls. A transport on a socket that is otherwise blocks, or refuses
+ *  descriptors. -EINVAL: @p handoff is NULL. -ENOTSOCK: it is no socket. Since 0.1. */
+FERRY_EXPORT int ferry_handoff_set_inet_stream(struct ferry_handoff *handoff);
 
 /** Returns the descriptor, which the handoff still owns. -EINVAL: @p handoff is NULL. -ENOENT: it was
  *  stolen or closed. Since 0.1. */

@@ -103,6 +103,7 @@ void handoff_view(struct ferry_handoff *handoff, const struct handoff_wire_hando
 	    .fd = fd,
 	    .state = HANDOFF_RECEIVED,
 	    .identity = wire->identity,
+	    .inet_stream = wire->inet_stream,
 	    .name = (char *)wire->name,
 	    .bytes = (unsigned char *)wire->bytes,
 	    .bytes_length = wire->bytes_length,
@@ -199,6 +200,7 @@ static int replace_bytes(unsigned char **bytes, size_t *bytes_length, const void
 
 int handoff_refill(struct ferry_handoff *handoff, const struct handoff_wire_handoff *wire)
 {
+	handoff->inet_stream |= wire->inet_stream;
 	int status =
 	    replace_bytes(&handoff->bytes, &handoff->bytes_length, wire->bytes, wire->bytes_length);
 
@@ -245,6 +247,16 @@ int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key, size_t
 	return 0;
 }
 
+int ferry_handoff_set_inet_stream(struct ferry_handoff *handoff)
+{
+	if (!may_change(handoff))
+		return -EINVAL;
+	if (handoff->identity.kind != FERRY_DESCRIPTOR_SOCKET)
+		return -ENOTSOCK;
+	handoff->inet_stream = true;
+	return 0;
+}
+
 int ferry_handoff_get_info(const struct ferry_handoff *handoff, struct ferry_handoff_info *info)
 {
 	if (handoff == NULL || info == NULL)
@@ -255,6 +267,7 @@ int ferry_handoff_get_info(const struct ferry_handoff *handoff, struct ferry_han
 	    .returned = handoff->returned,
 	    .context = handoff->context,
 	    .idle_msec = (uint64_t)handoff->idle_usec / 1000,
+	    .inet_stream = handoff->inet_stream,
 	    .name = handoff->name != NULL ? handoff->name : "",
 	};
 	if (handoff->state == HANDOFF_PARKED || handoff->state == HANDOFF_FILTERED)

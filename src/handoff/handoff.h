@@ -51,6 +51,7 @@ struct ferry_handoff {
 	size_t bytes_length, blob_length;
 	bool borrowed;
 	bool has_key;
+	bool inet_stream;      /* a non-blocking stream of IPv4 or IPv6, for certain */
 	unsigned int returned; /* number of times that workers have returned it */
 	uint64_t key;          /* a hash */
 	void *context;

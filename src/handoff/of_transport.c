@@ -29,6 +29,7 @@ static int check_transport(const struct ferry_transport *transport, struct buffe
 static int take_transport(struct ferry_handoff **out, struct ferry_transport *transport,
                           struct bufferevent *bev)
 {
+	bool inet_stream = transport_is_inet(transport);
 	int status = check_transport(transport, bev);
 	if (status == 0)
 		status = handoff_new_with_input(out, bev);
@@ -39,6 +40,7 @@ static int take_transport(struct ferry_handoff **out, struct ferry_transport *tr
 		handoff_free_without_fd(*out);
 		return status;
 	}
+	(*out)->inet_stream = inet_stream;
 	handoff_empty_bufferevent(bev);
 	return 0;
 }
@@ -70,7 +72,7 @@ int ferry_handoff_to_transport(struct ferry_transport **out, struct ferry_handof
 	int status = handoff_to_bufferevent(&bev, handoff, base, options);
 	if (status < 0)
 		return status;
-	status = ferry_transport_new(out, bev);
+	status = handoff->inet_stream ? transport_new_inet(out, bev) : ferry_transport_new(out, bev);
 	if (status < 0) {
 		handoff->fd = fd;
 		handoff_empty_bufferevent(bev);

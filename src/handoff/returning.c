@@ -60,6 +60,7 @@ static int write_return(struct ferry_worker *worker, uint64_t id,
 	    .id = id,
 	    .epoch = worker->epoch,
 	    .identity = handoff->identity,
+	    .inet_stream = handoff->inet_stream,
 	    .blob_length = (uint32_t)handoff->blob_length,
 	    .bytes_length = (uint32_t)handoff->bytes_length,
 	};

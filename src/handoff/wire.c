@@ -39,6 +39,8 @@ unsigned int handoff_wire_common_version(const struct handoff_wire_hello *other,
 
 /* ---- handoff ---- */
 
+enum { FLAG_INET_STREAM = 1 }; /* others are for later versions */
+
 void handoff_wire_handoff_put(unsigned char *payload, const struct handoff_wire_handoff *handoff)
 {
 	little_endian_put(payload, handoff->id, 8);
@@ -50,7 +52,7 @@ void handoff_wire_handoff_put(unsigned char *payload, const struct handoff_wire_
 	little_endian_put(payload + 34, handoff->name_length, 2);
 	little_endian_put(payload + 36, handoff->blob_length, 4);
 	little_endian_put(payload + 40, handoff->bytes_length, 4);
-	little_endian_put(payload + 44, 0, 4);
+	little_endian_put(payload + 44, handoff->inet_stream ? FLAG_INET_STREAM : 0, 4);
 }
 
 static const char *check_lengths(const struct handoff_wire_handoff *handoff, size_t length)
@@ -79,6 +81,7 @@ const char *handoff_wire_handoff_get_fixed(const unsigned char *payload, size_t 
 	handoff->name_length = (uint16_t)little_endian_get(payload + 34, 2);
 	handoff->blob_length = (uint32_t)little_endian_get(payload + 36, 4);
 	handoff->bytes_length = (uint32_t)little_endian_get(payload + 40, 4);
+	handoff->inet_stream = (little_endian_get(payload + 44, 4) & FLAG_INET_STREAM) != 0;
 	return NULL;
 }
 

@@ -1,6 +1,7 @@
 #ifndef FERRY_HANDOFF_WIRE_H
 #define FERRY_HANDOFF_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +56,7 @@ struct handoff_wire_handoff {
 	uint64_t id;
 	uint64_t epoch;
 	struct handoff_wire_identity identity;
+	bool inet_stream; /* a non-blocking stream of IPv4 or IPv6 */
 	uint8_t attempt;
 	uint16_t name_length; /* without its terminating zero, which is on the wire */
 	uint32_t blob_length;

@@ -196,26 +196,31 @@ static int examine_stream_socket(int fd)
 	return type < 0 ? type : socket_get_domain(fd);
 }
 
-int transport_examine_socket(struct ferry_transport *transport, int fd)
+void transport_set_socket_kind(struct ferry_transport *transport, int domain, uint64_t cookie)
 {
 	struct outgoing *stream = &transport->out.stream;
-	uint64_t cookie;
-
-	int domain = examine_stream_socket(fd);
-	if (domain < 0)
-		return domain == -EBADF ? -EINVAL : domain;
-	if (domain != AF_UNIX && stream->marks.fd_count > 0)
-		return -EOPNOTSUPP;
-	if (domain != AF_UNIX || socket_get_cookie(fd, &cookie) < 0)
-		cookie = 0; /* not needed; or before Linux 4.6 */
-	if (evutil_make_socket_nonblocking(fd) < 0)
-		return -errno;
 
 	transport->cookie = cookie;
 	stream->carries_fds = domain == AF_UNIX;
 	incoming_set_exact(&transport->in.stream, transport->in.exact && domain == AF_UNIX);
 	stream->is_socket = true;
 	stream->is_inet = domain == AF_INET || domain == AF_INET6;
+}
+
+int transport_examine_socket(struct ferry_transport *transport, int fd)
+{
+	uint64_t cookie;
+
+	int domain = examine_stream_socket(fd);
+	if (domain < 0)
+		return domain == -EBADF ? -EINVAL : domain;
+	if (domain != AF_UNIX && transport->out.stream.marks.fd_count > 0)
+		return -EOPNOTSUPP;
+	if (domain != AF_UNIX || socket_get_cookie(fd, &cookie) < 0)
+		cookie = 0; /* not needed; or before Linux 4.6 */
+	if (evutil_make_socket_nonblocking(fd) < 0)
+		return -errno;
+	transport_set_socket_kind(transport, domain, cookie);
 	return 0;
 }
 
@@ -260,6 +265,11 @@ int transport_admit_bytes(const struct ferry_transport *transport, size_t length
 	if (limit == 0 || length == 0)
 		return 0;
 	return queued > limit || length > limit - queued ? -ENOBUFS : 0;
+}
+
+bool transport_is_inet(const struct ferry_transport *transport)
+{
+	return transport->out.stream.is_inet;
 }
 
 bool transport_carries_fds(const struct ferry_transport *transport)

@@ -60,6 +60,9 @@ void transport_set_reading_paused(struct ferry_transport *transport, bool paused
 /* Asks the kernel about a socket. On failure the transport is as it was. */
 int transport_examine_socket(struct ferry_transport *transport, int fd);
 
+/* The socket is a stream of this domain, with this SO_COOKIE if it is a unix socket, and non-blocking. */
+void transport_set_socket_kind(struct ferry_transport *transport, int domain, uint64_t cookie);
+
 /* Takes the events again if bufferevent_setfd() has put libevent's own steps back. Both halves are then open
  * again. */
 void transport_notice_socket(struct ferry_transport *transport);

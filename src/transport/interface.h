@@ -11,21 +11,18 @@
 
 #include "ferry/transport.h"
 
-/*
- * The calls of the layers above the transport: lines, messages, endpoints, channels, handoffs. The fields of
- * struct ferry_transport are visible in src/transport alone.
+/* The calls of the layers above the transport. The fields of struct ferry_transport are visible in src/transport alone.
  *
- * Except where a comment excludes it, the caller has the bufferevent locked, by transport_lock() or because
- * it runs in a callback.
- */
+ * Except where a comment excludes it, the caller has the bufferevent locked, by transport_lock() or because it runs in
+ * a callback. */
 
 /* ---- the object ---- */
 
-/* Locks the bufferevent, notices a socket that bufferevent_setfd() has changed, and returns the bufferevent.
- * The caller unlocks it; until then it stays alive. */
+/* Locks the bufferevent, notices a socket that bufferevent_setfd() has changed, and returns the bufferevent. The caller
+ * unlocks it; until then it stays alive. */
 struct bufferevent *transport_lock(struct ferry_transport *transport);
 
-/* Runs `freed` when the owner frees the transport. Without the lock: before anybody else knows the transport. */
+/* Runs `freed` when the owner frees the transport. Without the lock: before anybody else knows it. */
 void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void *argument),
                            void *argument);
 
@@ -33,6 +30,12 @@ void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void
  * ferry_transport_set_protocol(). On failure nothing has changed. */
 int transport_own(struct ferry_transport *transport, const struct ferry_protocol *protocol,
                   void *context, bool paused);
+
+/* ferry_transport_new() on what is known to be a non-blocking stream of IPv4 or IPv6: the kernel is asked nothing. */
+int transport_new_inet(struct ferry_transport **out, struct bufferevent *bev);
+
+/* Whether it is such a stream. */
+bool transport_is_inet(const struct ferry_transport *transport);
 
 /* Whether descriptors can be sent: on a unix socket. */
 bool transport_carries_fds(const struct ferry_transport *transport);
@@ -42,8 +45,8 @@ uint64_t transport_get_cookie(const struct ferry_transport *transport);
 
 /* ---- the states ---- */
 
-/* Whether the connection is not established yet. If connect(2) succeeded at once while writing is disabled, it
- * is, although libevent reports that only when writing is enabled. */
+/* Whether the connection is not established yet. If connect(2) succeeded at once while writing is disabled, it is,
+ * although libevent reports that only when writing is enabled. */
 bool transport_is_connecting(const struct ferry_transport *transport);
 
 /* Whether the connection is lost, or the transport freed. */
@@ -65,22 +68,19 @@ bool transport_takes_output(const struct ferry_transport *transport);
 bool transport_can_send(const struct ferry_transport *transport);
 int transport_get_error(const struct ferry_transport *transport);
 
-/* Ends the connection now: drops the queue, shuts the socket down, and runs connection_lost from the loop. */
+/* Ends the connection now: drops the queue, shuts the socket down, runs connection_lost from the loop. */
 void transport_end(struct ferry_transport *transport, int reason);
 
-/* The same for a reason that wins over the error of a write, also if that has ended the connection and
- * connection_lost has not run yet. */
+/* The same for a reason that wins over the error of a write that has ended it, until connection_lost has run. */
 void transport_end_for(struct ferry_transport *transport, int reason);
 
-/* For a protocol without read_connection_lost, when the peer has ended: closes once all is sent. Runs the
- * producer's stop_producing. */
+/* When the peer of a protocol without read_connection_lost has ended: closes once all is sent. Runs stop_producing. */
 void transport_close_with_peer(struct ferry_transport *transport);
 
 /* The same inside a call of the user: stop_producing runs from the loop. */
 void transport_close_with_peer_later(struct ferry_transport *transport);
 
-/* Closes the socket at once and not when libevent finalises the bufferevent, which must own it
- * (BEV_OPT_CLOSE_ON_FREE). The transport is to be freed right after. */
+/* Closes the socket of a bufferevent with BEV_OPT_CLOSE_ON_FREE at once. The transport is to be freed right after. */
 void transport_close_socket(struct ferry_transport *transport);
 
 /* ---- receiving ---- */

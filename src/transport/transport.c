@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -81,12 +82,11 @@ static int attach(struct ferry_transport *transport)
 	return 0;
 }
 
-int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
+/* `known_inet`: the socket is a non-blocking stream of IPv4 or IPv6. */
+static int new_on_socket(struct ferry_transport **out, struct bufferevent *bev, bool known_inet)
 {
 	struct ferry_transport *transport;
 
-	if (out == NULL || bev == NULL)
-		return -EINVAL;
 	bufferevent_lock(bev);
 	int status = rearm_examine(&(struct rearm){.bev = bev, .on_read = transport_on_read});
 	if (status < 0)
@@ -96,7 +96,10 @@ int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
 		status = -ENOMEM;
 		goto unlock;
 	}
-	status = transport_examine_socket(transport, bufferevent_getfd(bev));
+	if (known_inet)
+		transport_set_socket_kind(transport, AF_INET, 0);
+	else
+		status = transport_examine_socket(transport, bufferevent_getfd(bev));
 	if (status == 0)
 		status = attach(transport);
 	if (status == 0)
@@ -106,6 +109,16 @@ int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
 unlock:
 	bufferevent_unlock(bev);
 	return status;
+}
+
+int transport_new_inet(struct ferry_transport **out, struct bufferevent *bev)
+{
+	return new_on_socket(out, bev, true);
+}
+
+int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
+{
+	return out == NULL || bev == NULL ? -EINVAL : new_on_socket(out, bev, false);
 }
 
 /* Whether the kernel can wait for this descriptor: regular files and /dev/null, for example, have nothing to wait

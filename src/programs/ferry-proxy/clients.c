@@ -45,6 +45,7 @@ struct client {
 	struct event *deadline;
 	enum state state;
 	bool kept; /* it has had an answer */
+	bool inet; /* its socket is one of IPv4 or IPv6 */
 	size_t lingered;
 	struct client_address address;
 	struct http_head head;
@@ -276,13 +277,16 @@ static void client_woke(struct ferry_handoff *handoff, const struct client_addre
 {
 	struct clients *clients = context;
 	size_t length;
+	struct ferry_handoff_info info;
 	const void *bytes = ferry_handoff_get_bytes(handoff, &length);
+	ferry_handoff_get_info(handoff, &info);
 	struct client *client = new_client(clients, ferry_handoff_steal_fd(handoff));
 	if (client == NULL) {
 		clients->refusals.failed++;
 	} else {
 		client->state = READING;
 		client->kept = true;
+		client->inet = info.inet_stream;
 		client->address = *address;
 		start_reading(client, bytes, length);
 	}
@@ -355,7 +359,7 @@ static void hand_off_client(struct client *client, unsigned int service)
 {
 	struct clients *clients = client->clients;
 	struct client_address address = client->address;
-	bool kept = client->kept;
+	bool kept = client->kept, inet = client->inet;
 	struct ferry_handoff *handoff;
 	bufferevent_disable(client->bev, EV_READ | EV_WRITE);
 	if (ferry_handoff_from_bufferevent(&handoff, client->bev) < 0) {
@@ -363,6 +367,8 @@ static void hand_off_client(struct client *client, unsigned int service)
 		return;
 	}
 	free_client(client);
+	if (inet)
+		ferry_handoff_set_inet_stream(handoff);
 	hand_off(clients, handoff, service, &address, kept);
 }
 
@@ -531,6 +537,13 @@ static bool may_connect(struct clients *clients, const struct ferry_address *fro
 	return false;
 }
 
+/* Of a client that was just accepted: the address is that of its socket. */
+static bool is_inet(const struct client_address *address)
+{
+	return address->client.name.any.sa_family == AF_INET ||
+	       address->client.name.any.sa_family == AF_INET6;
+}
+
 /* Most clients have sent their head when they are accepted: such a client is handed off without an event of its own.
  * False: it is not; `bytes` are the first ones of its input. */
 static bool hand_off_at_once(struct clients *clients, int fd, const struct client_address *address,
@@ -550,6 +563,8 @@ static bool hand_off_at_once(struct clients *clients, int fd, const struct clien
 		ferry_handoff_free(handoff);
 		return false;
 	}
+	if (is_inet(address))
+		ferry_handoff_set_inet_stream(handoff);
 	hand_off(clients, handoff, (unsigned int)service, address, false);
 	return true;
 }
@@ -564,6 +579,7 @@ static void start_client(struct clients *clients, int fd, const struct client_ad
 	}
 	client->state = state;
 	client->address = *address;
+	client->inet = is_inet(address);
 	start_reading(client, bytes, length);
 }
 

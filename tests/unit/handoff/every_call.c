@@ -59,6 +59,7 @@ static void fill(struct ferry_handoff *handoff)
 {
 	ferry_handoff_set_name(handoff, "name");
 	ferry_handoff_set_key(handoff, "key", 3);
+	ferry_handoff_set_inet_stream(handoff);
 	ferry_handoff_set_bytes(handoff, big, BIG);
 	ferry_handoff_set_blob(handoff, big, BIG);
 }

@@ -523,6 +523,23 @@ TEST(a_stolen_handoff_is_not_rejected)
 	handoff_destroy(handoff);
 }
 
+TEST(only_a_socket_of_ones_own_is_stated_to_be_a_stream_of_inet)
+{
+	struct ferry_handoff *handoff = make_handoff(open_kind(FERRY_DESCRIPTOR_SOCKET));
+	ck_assert_int_eq(ferry_handoff_set_inet_stream(NULL), -EINVAL);
+	ck_assert(!handoff_info(handoff).inet_stream);
+	ck_assert_int_eq(ferry_handoff_set_inet_stream(handoff), 0);
+	ck_assert(handoff_info(handoff).inet_stream);
+	handoff->state = HANDOFF_RECEIVED;
+	ck_assert_int_eq(ferry_handoff_set_inet_stream(handoff), -EINVAL);
+	handoff_destroy(handoff);
+
+	handoff = make_handoff(open_kind(FERRY_DESCRIPTOR_FILE));
+	ck_assert_int_eq(ferry_handoff_set_inet_stream(handoff), -ENOTSOCK);
+	ck_assert(!handoff_info(handoff).inet_stream);
+	ferry_handoff_free(handoff);
+}
+
 TEST(a_frame_is_seen_as_a_handoff)
 {
 	static const char variable[] = "www\0blobread";

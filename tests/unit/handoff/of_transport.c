@@ -12,10 +12,22 @@
 
 #include "ferry/ferry.h"
 
+#include "handoff_info.h"
 #include "moved_bufferevent.h"
 #include "recorder.h"
 #include "test.h"
 #include "wire.h"
+
+static unsigned int questions; /* about the socket */
+
+int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *length);
+int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *length);
+
+int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *length)
+{
+	questions++;
+	return __real_getsockopt(fd, level, name, value, length);
+}
 
 static int ends[2]; /* the transport's, and the client's */
 static struct ferry_transport *transport;
@@ -404,6 +416,39 @@ TEST(the_bytes_already_read_come_first)
 	int fd = STDERR_FILENO;
 	ck_assert_int_eq(wire_send(ends[1], "", 1, &fd, 1), 1);
 	pump_until_fds(&recorder, 1);
+	recorder_close(&recorder);
+	close_all();
+}
+
+/* _i: the owner has stated it; the handoff was a transport before; neither */
+LOOP_TEST(the_kernel_is_asked_nothing_about_a_known_stream_of_inet, 3)
+{
+	struct ferry_handoff *handoff = NULL;
+	struct recorder recorder = {0};
+
+	if (_i == 1) {
+		open_transport(PAIR_TCP, BEV_OPT_CLOSE_ON_FREE, NULL);
+		handoff = take();
+	} else {
+		make_pair(PAIR_TCP, ends);
+		ck_assert_int_eq(ferry_handoff_new(&handoff, ends[0]), 0);
+	}
+	if (_i == 0)
+		ck_assert_int_eq(ferry_handoff_set_inet_stream(handoff), 0);
+	ck_assert(handoff_info(handoff).inet_stream == (_i != 2));
+	ck_assert_int_eq(fcntl(ends[0], F_SETFL, 0), 0);
+	questions = 0;
+	ck_assert_int_eq(ferry_handoff_to_transport(&transport, handoff, base, BEV_OPT_CLOSE_ON_FREE),
+	                 0);
+	ck_assert_uint_eq(questions > 0, _i == 2);
+	ck_assert_int_eq((fcntl(ends[0], F_GETFL) & O_NONBLOCK) != 0, _i == 2);
+	ck_assert_int_eq(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+	ferry_handoff_free(handoff);
+	ck_assert_int_eq(ferry_transport_send_fd(transport, STDERR_FILENO, FERRY_FD_DUP), -EOPNOTSUPP);
+	recorder_attach(&recorder, transport, &recorder_protocol);
+	transport = NULL;
+	wire_put(ends[1], 0, 500);
+	pump_until_length(&recorder, 500);
 	recorder_close(&recorder);
 	close_all();
 }

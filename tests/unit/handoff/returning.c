@@ -28,12 +28,14 @@ static uint64_t id, failed_id;
 static unsigned int received, recalled, lost;
 static struct timeval spread;
 static int served_fd;
+static bool came_as_inet;
 
 static void on_received(struct ferry_worker *from, struct ferry_handoff *handoff, void *context)
 {
 	(void)from, (void)context;
 	received++;
 	id = handoff_info(handoff).id;
+	came_as_inet = handoff_info(handoff).inet_stream;
 	served_fd = ferry_handoff_steal_fd(handoff);
 }
 
@@ -139,6 +141,29 @@ TEST(a_returned_connection_has_its_name_bytes_state_and_record)
 	ck_assert_uint_eq(dispatcher_stats().outstanding, 0);
 	ck_assert_int_eq(write(notes.client[0], "x", 1), 1);
 	ck_assert_int_eq(write(ferry_handoff_get_fd(notes.back), "y", 1), 1);
+	ferry_handoff_free(notes.back);
+	ferry_worker_free(worker);
+	free_dispatcher();
+	close_clients(1);
+}
+
+/* _i: which of the two states it. The dispatcher keeps what it has stated. */
+LOOP_TEST(that_a_stream_is_one_of_inet_travels_both_ways, 4)
+{
+	open_dispatcher_for_returns();
+	open_worker();
+	struct ferry_handoff *handoff = make_handoff(0);
+	if ((_i & 1) != 0)
+		ck_assert_int_eq(ferry_handoff_set_inet_stream(handoff), 0);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[0]), 0);
+	pump_until_count(&received, 1);
+	ck_assert(came_as_inet == ((_i & 1) != 0));
+	handoff = make_return();
+	if ((_i & 2) != 0)
+		ck_assert_int_eq(ferry_handoff_set_inet_stream(handoff), 0);
+	ck_assert_int_eq(ferry_worker_return(worker, id, handoff), 0);
+	expect_back("unread", "state");
+	ck_assert(handoff_info(notes.back).inet_stream == (_i != 0));
 	ferry_handoff_free(notes.back);
 	ferry_worker_free(worker);
 	free_dispatcher();
