@@ -1,28 +1,22 @@
-#!/usr/bin/env python3
-"""Counts the system calls of ferry-proxy and ferry-worker for a connection with one request, and for a connection with
-eleven requests. One client connects at a time: what a busy process does once for several connections counts fully.
-
-    connection_calls.py DIRECTORY_OF_THE_PROGRAMS [CONNECTIONS]
-
-Prints the calls by name, as docs/performance.md has them. Fails when there are more than MOST, apart from waits for
-events and from calls that get memory. 77: there is no strace, or it may not trace.
+"""The system calls of ferry-proxy and ferry-worker for a connection with one request, and for each further request on it,
+for gate.py. One client connects at a time: what a busy process does once for several connections counts fully. The head
+is there when the proxy accepts.
 """
 
 import collections
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 
 # How often a process waits depends on the order of events.
 NOT_COUNTED = {"epoll_wait", "epoll_pwait", "epoll_pwait2", "brk", "mmap", "munmap", "madvise"}
-MOST = {("proxy", 1): 9.5, ("proxy", 11): 9.5, ("worker", 1): 18.5, ("worker", 11): 110.5}
 WARM = 5
+CONNECTIONS = 40
+FURTHER = 10  # requests
 CALL = re.compile(r"^(\w+)\(")
 BODY = b"x" * 1024
 
@@ -41,9 +35,7 @@ class Pair:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line.startswith("listening "):
-            errors = self.process.communicate()[1]
-            print(line + errors)
-            sys.exit(77 if "ptrace" in errors.lower() else 1)
+            raise RuntimeError(line + self.process.communicate()[1])
         self.address = ("127.0.0.1", int(line.rpartition(":")[2]))
         children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
         self.proxy = int(children.stdout.split()[0])
@@ -102,47 +94,37 @@ def roles(traces):
             yield "worker", name
 
 
-def count(pair, connections, requests):
-    """Calls by name for each role."""
+def count(pair, requests):
+    """Calls by name for each role, for a connection with so many requests."""
     for _ in range(WARM):
         pair.ask(requests)
     before = pair.settle()
-    for _ in range(connections):
+    for _ in range(CONNECTIONS):
         pair.ask(requests)
     after = pair.settle()
     calls = {}
     for role, name in roles(after):
         new = after[name][len(before[name]):]
-        calls[role] = collections.Counter(match[1] for line in new if (match := CALL.match(line)))
+        found = collections.Counter(match[1] for line in new if (match := CALL.match(line)))
+        calls[role] = {call: number / CONNECTIONS for call, number in found.items() if call not in NOT_COUNTED}
     return calls
 
 
-def report(role, requests, calls, connections):
-    """Whether there are few enough."""
-    each = {name: number / connections for name, number in calls.most_common()}
-    total = sum(number for name, number in each.items() if name not in NOT_COUNTED)
-    print(f"{role}_calls_of_{requests}_requests {total:.2f}")
-    for name, number in each.items():
-        print(f"  {name} {number:.2f}")
-    return total <= MOST.get((role, requests), total)
+def rounded(calls):
+    """What a process does now and then only, such as a look for a second client, is left out."""
+    return {call: round(number) for call, number in sorted(calls.items()) if round(number)}
 
 
-def main():
-    programs, connections = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 40
-    if not shutil.which("strace"):
-        print("no strace: skipped")
-        return 77
-    good = True
-    with tempfile.TemporaryDirectory() as folder:
-        pair = Pair(programs, folder)
-        try:
-            for requests in (1, 11):
-                for role, calls in count(pair, connections, requests).items():
-                    good &= report(role, requests, calls, connections)
-        finally:
-            pair.stop()
-    return 0 if good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def measure(programs, folder):
+    """The figures of the gate. The proxy does nothing for a further request."""
+    pair = Pair(programs, folder)
+    try:
+        one, more = count(pair, 1), count(pair, 1 + FURTHER)
+    finally:
+        pair.stop()
+    further = collections.Counter(more["worker"])
+    further.update(more["proxy"])
+    further.subtract(one["worker"])
+    further.subtract(one["proxy"])
+    return {"kept_request": rounded({call: number / FURTHER for call, number in further.items()}),
+            "connection_in_proxy": rounded(one["proxy"]), "connection_in_worker": rounded(one["worker"])}
