@@ -9,6 +9,7 @@
 #include "programs/http/date.h"
 #include "programs/http/mime_type.h"
 #include "programs/http/path.h"
+#include "programs/http/text.h"
 #include "programs/shared/access_log.h"
 
 #include <errno.h>
@@ -18,6 +19,8 @@
 
 #include <event2/buffer.h>
 #include <ferry/ferry.h>
+
+enum { FILE_FIELDS_SIZE = 512 };
 
 /* Called while the request is still in the input. `length`: of the body; that of a file is counted as it is sent. */
 static void log_answer(struct connection *connection, int status, uint64_t length)
@@ -130,25 +133,43 @@ static int send_static_file(struct connection *connection, struct evbuffer *out,
 	return 0;
 }
 
+static void add_type(struct http_text *text, const char *path, uint64_t length)
+{
+	http_text_add(text, "Content-Type: ");
+	http_text_add(text, mime_type_of(path));
+	http_text_add(text, "\r\nContent-Length: ");
+	http_text_add_number(text, length);
+	http_text_add(text, "\r\nAccept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n");
+}
+
+static void add_part(struct http_text *text, const struct http_range *range, uint64_t size)
+{
+	http_text_add(text, "Content-Range: bytes ");
+	http_text_add_number(text, range->first);
+	http_text_add(text, "-");
+	http_text_add_number(text, range->first + range->length - 1);
+	http_text_add(text, "/");
+	http_text_add_number(text, size);
+	http_text_add(text, "\r\n");
+}
+
 static int add_file_fields(struct evbuffer *out, int status, const char *path,
                            const struct static_file *file, const struct http_range *range)
 {
-	char modified[HTTP_DATE_SIZE];
+	char bytes[FILE_FIELDS_SIZE], modified[HTTP_DATE_SIZE];
+	struct http_text text = {.bytes = bytes, .size = sizeof(bytes)};
 	http_date_format(file->modified, modified);
-	int added = evbuffer_add_printf(out, "ETag: %s\r\nLast-Modified: %s\r\n", file->etag, modified);
-	if (added >= 0 && status != 304)
-		added = evbuffer_add_printf(out,
-		                            "Content-Type: %s\r\nContent-Length: %ju\r\n"
-		                            "Accept-Ranges: bytes\r\n"
-		                            "X-Content-Type-Options: nosniff\r\n",
-		                            mime_type_of(path), (uintmax_t)range->length);
-	if (added >= 0 && status == 206)
-		added = evbuffer_add_printf(
-		    out, "Content-Range: bytes %ju-%ju/%ju\r\n", (uintmax_t)range->first,
-		    (uintmax_t)(range->first + range->length - 1), (uintmax_t)file->size);
-	if (added >= 0)
-		added = evbuffer_add(out, "\r\n", 2);
-	return added < 0 ? -ENOMEM : 0;
+	http_text_add(&text, "ETag: ");
+	http_text_add(&text, file->etag);
+	http_text_add(&text, "\r\nLast-Modified: ");
+	http_text_add(&text, modified);
+	http_text_add(&text, "\r\n");
+	if (status != 304)
+		add_type(&text, path, range->length);
+	if (status == 206)
+		add_part(&text, range, file->size);
+	http_text_add(&text, "\r\n");
+	return evbuffer_add(out, bytes, text.length) < 0 ? -ENOMEM : 0;
 }
 
 static void answer_file(struct connection *connection, const char *text, const char *path,

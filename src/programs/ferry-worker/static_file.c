@@ -1,10 +1,10 @@
 #include "programs/ferry-worker/static_file.h"
 
+#include "programs/http/text.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/openat2.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -25,6 +25,20 @@ static int open_beneath(int root, const char *path)
 	return -errno;
 }
 
+/* Without the inode, so that copies of the file on several machines have one ETag. */
+static void name_version(const struct stat *status, char etag[STATIC_FILE_ETAG_SIZE])
+{
+	struct http_text text = {.bytes = etag, .size = STATIC_FILE_ETAG_SIZE - 1};
+	http_text_add(&text, "\"");
+	http_text_add_hex(&text, (uintmax_t)status->st_size);
+	http_text_add(&text, "-");
+	http_text_add_hex(&text, (uintmax_t)status->st_mtim.tv_sec);
+	http_text_add(&text, ".");
+	http_text_add_hex(&text, (unsigned long)status->st_mtim.tv_nsec);
+	http_text_add(&text, "\"");
+	etag[text.length] = '\0';
+}
+
 static int describe_file(int fd, struct static_file *file)
 {
 	struct stat status;
@@ -37,10 +51,7 @@ static int describe_file(int fd, struct static_file *file)
 	file->fd = fd;
 	file->size = (uint64_t)status.st_size;
 	file->modified = status.st_mtim.tv_sec;
-	/* Without the inode, so that copies of the file on several machines have one ETag. */
-	snprintf(file->etag, sizeof(file->etag), "\"%" PRIxMAX "-%" PRIxMAX ".%lx\"",
-	         (uintmax_t)status.st_size, (uintmax_t)status.st_mtim.tv_sec,
-	         (unsigned long)status.st_mtim.tv_nsec);
+	name_version(&status, file->etag);
 	return 0;
 }
 

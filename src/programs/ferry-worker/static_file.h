@@ -6,11 +6,13 @@
 #include <stdint.h>
 #include <time.h>
 
+enum { STATIC_FILE_ETAG_SIZE = 64 };
+
 struct static_file {
 	int fd; /* the caller closes it */
 	uint64_t size;
 	time_t modified;
-	char etag[64]; /* strong, with its quotes */
+	char etag[STATIC_FILE_ETAG_SIZE]; /* strong, with its quotes */
 };
 
 /*

@@ -1,12 +1,15 @@
 #include "programs/http/answer.h"
 
 #include "programs/http/date.h"
+#include "programs/http/text.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <event2/buffer.h>
+
+enum { FIRST_LINES_SIZE = 256, BODY_SIZE = 256 };
 
 static const char *reason_of(int status)
 {
@@ -40,19 +43,32 @@ static const char *reason_of(int status)
 	return "Unknown";
 }
 
-int http_answer_begin(struct evbuffer *out, int status, bool keep_alive)
+static void add_first_lines(struct http_text *text, int status, bool keep_alive)
 {
 	char date[HTTP_DATE_SIZE];
 	http_date_format(time(NULL), date);
-	int added =
-	    evbuffer_add_printf(out,
-	                        "HTTP/1.1 %d %s\r\nDate: %s\r\nServer: ferry\r\n"
-	                        "Connection: %s\r\n",
-	                        status, reason_of(status), date, keep_alive ? "keep-alive" : "close");
-	return added < 0 ? -ENOMEM : 0;
+	http_text_add(text, "HTTP/1.1 ");
+	http_text_add_number(text, (unsigned int)status);
+	http_text_add(text, " ");
+	http_text_add(text, reason_of(status));
+	http_text_add(text, "\r\nDate: ");
+	http_text_add(text, date);
+	http_text_add(text, keep_alive ? "\r\nServer: ferry\r\nConnection: keep-alive\r\n"
+	                               : "\r\nServer: ferry\r\nConnection: close\r\n");
 }
 
-enum { BODY_SIZE = 256 };
+static int add_text(struct evbuffer *out, const struct http_text *text)
+{
+	return evbuffer_add(out, text->bytes, text->length) < 0 ? -ENOMEM : 0;
+}
+
+int http_answer_begin(struct evbuffer *out, int status, bool keep_alive)
+{
+	char bytes[FIRST_LINES_SIZE];
+	struct http_text text = {.bytes = bytes, .size = sizeof(bytes)};
+	add_first_lines(&text, status, keep_alive);
+	return add_text(out, &text);
+}
 
 static void format_body(char *out, const struct http_answer *answer)
 {

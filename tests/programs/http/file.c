@@ -5,6 +5,7 @@
 #include "programs/http/mime_type.h"
 #include "programs/http/path.h"
 #include "programs/http/range.h"
+#include "programs/http/text.h"
 #include "test.h"
 
 #include <errno.h>
@@ -81,6 +82,46 @@ TEST(dates_are_written_in_the_preferred_format)
 	http_date_format((time_t)INT64_MIN, text);
 	ck_assert_str_eq(text, "Wed, 01 Jan 1000 00:00:00 GMT");
 }
+
+/* Of every year from 1000 to 9999, at every hour, and every day of four centuries. */
+TEST(the_c_library_writes_the_same_dates)
+{
+	const int64_t first = -30610224000, last = 253402300799, year_1900 = -2208988800;
+	char text[HTTP_DATE_SIZE], expected[HTTP_DATE_SIZE];
+	for (int64_t when = first; when <= last;
+	     when += when >= year_1900 && when < year_1900 + 12622780800 ? 86399 : 86400 * 59 + 3661) {
+		time_t time = (time_t)when;
+		struct tm tm;
+		ck_assert_ptr_nonnull(gmtime_r(&time, &tm));
+		ck_assert_uint_gt(strftime(expected, sizeof(expected), "%a, %d %b %Y %H:%M:%S GMT", &tm),
+		                  0);
+		http_date_format(time, text);
+		ck_assert_str_eq(text, expected);
+	}
+}
+
+TEST_CASE("text");
+
+TEST(text_is_appended_up_to_the_end_of_its_memory)
+{
+	char bytes[48];
+	struct http_text text = {.bytes = bytes, .size = sizeof(bytes)};
+	http_text_add(&text, "a ");
+	http_text_add_number(&text, 0);
+	http_text_add_number(&text, UINT64_MAX);
+	http_text_add(&text, " ");
+	http_text_add_hex(&text, 0xfedcba9876543210);
+	http_text_add_hex(&text, 0);
+	ck_assert_uint_eq(text.length, 41);
+	ck_assert_mem_eq(bytes, "a 018446744073709551615 fedcba98765432100", 41);
+	http_text_add(&text, "12345678");
+	ck_assert_uint_eq(text.length, sizeof(bytes));
+	ck_assert_mem_eq(bytes + 41, "1234567", 7);
+	http_text_add_number(&text, 1);
+	ck_assert_uint_eq(text.length, sizeof(bytes));
+}
+
+TEST_CASE("dates that are read");
 
 TEST(dates_are_read_in_three_formats)
 {
