@@ -10,8 +10,12 @@ struct file_copy *file_copy_new(size_t length)
 	size_t size = (length / FILE_COPY_ALIGNMENT + 2) * FILE_COPY_ALIGNMENT;
 	struct file_copy *copy = aligned_alloc(FILE_COPY_ALIGNMENT, sizeof(*copy) + size);
 
-	if (copy != NULL)
-		*copy = (struct file_copy){.size = size};
+	if (copy != NULL) {
+		/* An initialiser would clear a page of padding, too. */
+		copy->start = 0;
+		copy->end = 0;
+		copy->size = size;
+	}
 	return copy;
 }
 

@@ -21,10 +21,11 @@ enum state {
 
 void http_head_init(struct http_head *head)
 {
-	*head = (struct http_head){.method = HTTP_UNKNOWN_METHOD,
-	                           .state = BEFORE_REQUEST,
-	                           .limit = HTTP_HEAD_LIMIT,
-	                           .field_limit = HTTP_HEAD_FIELDS};
+	memset(head, 0, offsetof(struct http_head, fields));
+	head->method = HTTP_UNKNOWN_METHOD;
+	head->state = BEFORE_REQUEST;
+	head->limit = HTTP_HEAD_LIMIT;
+	head->field_limit = HTTP_HEAD_FIELDS;
 }
 
 void http_head_set_limits(struct http_head *head, size_t bytes, unsigned int fields)

@@ -68,7 +68,6 @@ struct http_head {
 	bool has_content_length;
 	uint64_t content_length;
 
-	struct http_field fields[HTTP_HEAD_FIELDS_MAX];
 	unsigned int field_count;
 
 	const char *error; /* static text, if the head was refused */
@@ -85,6 +84,8 @@ struct http_head {
 	bool has_host;
 	bool wants_close;
 	bool wants_keep_alive;
+
+	struct http_field fields[HTTP_HEAD_FIELDS_MAX]; /* last: http_head_init() does not clear them */
 };
 
 void http_head_init(struct http_head *head);
