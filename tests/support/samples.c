@@ -143,7 +143,7 @@ static void make_pidfd(struct sample *sample)
 	sample->fd = (int)syscall(SYS_pidfd_open, sample->child, 0);
 	if (sample->fd < 0) { /* in valgrind 3.19 */
 		ck_assert_int_eq(errno, ENOSYS);
-		printf("SKIPPED: no pidfd_open(2)\n");
+		skip("no pidfd_open(2)");
 		sample_close(sample);
 	}
 }
@@ -187,7 +187,7 @@ int bind_loopback(int family, int type)
 	}
 	if (fd < 0) {
 		ck_assert_int_eq(family, AF_INET6);
-		printf("SKIPPED: no IPv6\n");
+		skip("no IPv6");
 	}
 	return fd;
 }

@@ -57,7 +57,11 @@ bool same_file(int a, int b);
 /* The number by which the kernel knows a socket. */
 uint64_t cookie_of(int fd);
 
-/* Whether this process is root. Otherwise prints that the test is skipped: only root can become another user. */
+/* Notes that the test, or a part of it, is skipped, and prints the reason. A program without a failure then exits with 77,
+ * and ctest lists it as Skipped. */
+__attribute__((format(printf, 1, 2))) void skip(const char *format, ...);
+
+/* Whether this process is root. Otherwise the test is skipped: only root can become another user. */
 bool is_root(void);
 
 /* An unlinked temporary file of `size` bytes of support_byte(). */

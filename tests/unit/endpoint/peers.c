@@ -445,7 +445,7 @@ static bool kernel_refuses_rights(void)
 	int status = __real_setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &one, sizeof(one));
 	close(fd);
 	if (status != 0)
-		printf("SKIPPED: this kernel has no SO_PASSRIGHTS\n");
+		skip("this kernel has no SO_PASSRIGHTS");
 	return status == 0;
 }
 

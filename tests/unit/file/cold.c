@@ -60,7 +60,7 @@ LOOP_TEST(a_file_on_the_disk_is_waited_for_and_arrives_whole_and_in_order, 2 * P
 	cachestat_says = first_probes[_i % PROBES];
 	int fd = make_cold_file();
 	if (fd < 0) {
-		printf("SKIPPED: %s: files cannot be dropped from memory here\n", __func__);
+		skip("%s: files cannot be dropped from memory here", __func__);
 	} else {
 		send_cold_fd(&one, fd, FERRY_FD_TAKE);
 		check_whole(&one);

@@ -76,7 +76,7 @@ LOOP_TEST(a_file_of_sys_that_is_shorter_than_its_size_is_not_truncated, LINK_KIN
 {
 	const char *path = "/sys/devices/system/cpu/online";
 	if (access(path, R_OK) < 0) {
-		puts("SKIPPED: no /sys here");
+		skip("no /sys here");
 		return;
 	}
 	open_link(_i);
@@ -204,7 +204,7 @@ LOOP_TEST(a_file_open_for_direct_io_is_sent_aligned_or_not, 2 * LINK_KINDS * DIR
 {
 	int fd = reopen(make_file(300123), O_RDONLY | O_DIRECT);
 	if (fd < 0) {
-		puts("SKIPPED: no O_DIRECT on the file system of /tmp");
+		skip("no O_DIRECT on the file system of /tmp");
 		return;
 	}
 	int i = _i / LINK_KINDS % DIRECT_RANGES;

@@ -253,7 +253,7 @@ TEST(an_io_uring_is_refused)
 	int fd = (int)syscall(SYS_io_uring_setup, 1, parameters);
 	if (fd < 0) {
 		ck_assert(errno == ENOSYS || errno == EPERM);
-		printf("SKIPPED: io_uring: %s\n", strerror(errno));
+		skip("io_uring: %s", strerror(errno));
 		return;
 	}
 	ck_assert_int_eq(ferry_handoff_new(&handoff, fd), -EOPNOTSUPP);

@@ -330,7 +330,7 @@ LOOP_TEST(kinds_without_a_file_system_are_known_by_their_links, ANONYMOUS)
 	int fd = open_anonymous(anonymous[_i].kind);
 	if (fd < 0) { /* io_uring is often forbidden */
 		ck_assert(errno == ENOSYS || errno == EPERM);
-		printf("SKIPPED: %s: %s\n", anonymous[_i].name, strerror(errno));
+		skip("%s: %s", anonymous[_i].name, strerror(errno));
 		return;
 	}
 	struct ferry_descriptor_info info = inspect(fd);
