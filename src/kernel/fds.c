@@ -102,11 +102,10 @@ unsigned int fds_close(const int *fds, unsigned int count)
 	unsigned int closed = 0;
 
 	for (unsigned int i = 0, run; i < count; i += run) {
-		run = count_consecutive(fds + i, count - i);
-		if (fds[i] < 0) {
-			run = 1;
+		run = 1;
+		if (fds[i] < 0)
 			continue;
-		}
+		run = count_consecutive(fds + i, count - i);
 		if (!close_run(fds[i], fds[i] + (int)run - 1))
 			for (unsigned int j = i; j < i + run; j++)
 				close(fds[j]);
