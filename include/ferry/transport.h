@@ -616,6 +616,7 @@ FERRY_EXPORT int ferry_transport_lose_connection(struct ferry_transport *transpo
  *        everything; NULL: waits for as long as the peer does not end
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL, or @p timeout is negative
+ * @retval -ENOMEM out of memory; nothing has changed
  *
  * Since 0.1.
  */
@@ -633,6 +634,7 @@ FERRY_EXPORT int ferry_transport_set_linger_timeout(struct ferry_transport *tran
  * @param timeout the time, or NULL for none
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL, or @p timeout is negative
+ * @retval -ENOMEM out of memory; nothing has changed
  *
  * Since 0.1.
  */

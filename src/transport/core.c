@@ -106,7 +106,8 @@ static void reopen_halves(struct ferry_transport *transport)
 
 	transport->in.half = IN_OPEN;
 	transport->protocol.end_notified = false;
-	transport->watch.lingering = false;
+	if (transport->watch != NULL)
+		transport->watch->lingering = false;
 	transport->out.step.kernel_queue = -ENODATA; /* the other socket's */
 	transport->in.rest = 0;
 	transport->peer_closed = false;
@@ -348,26 +349,70 @@ void transport_stop_waiting(struct ferry_transport *transport)
 
 /* ---- the watch ---- */
 
-enum { WATCH_USEC_MIN = 10000 };
+enum { WATCH_USEC_MIN = 10000, LINGER_USEC = 2000 * 1000, RETRY_USEC = 10000 };
 
 int64_t transport_deadline(int64_t now, int64_t timeout)
 {
 	return timeout == TRANSPORT_NO_TIMEOUT ? INT64_MAX : now + timeout;
 }
 
+struct transport_watch *transport_need_watch(struct ferry_transport *transport)
+{
+	if (transport->watch != NULL)
+		return transport->watch;
+	struct transport_watch *watch = malloc(sizeof(*watch) + event_get_struct_event_size());
+	if (watch == NULL)
+		return NULL;
+	*watch = (struct transport_watch){
+	    .event = (struct event *)(watch + 1),
+	    .close_timeout = TRANSPORT_NO_TIMEOUT,
+	    .linger_timeout = LINGER_USEC,
+	    .close_at = INT64_MAX,
+	};
+	/* EV_FINALIZE: event_del() then does not wait for the callback, which waits for the bufferevent's lock. */
+	event_assign(watch->event, bufferevent_get_base(transport->rearm.bev), -1, EV_FINALIZE,
+	             transport->on_watch, transport);
+	transport->watch = watch;
+	return watch;
+}
+
 void transport_stop_watching(struct ferry_transport *transport)
 {
-	event_del(transport->watch.event);
+	if (transport->watch != NULL)
+		event_del(transport->watch->event);
+}
+
+void transport_free_watch(struct ferry_transport *transport)
+{
+	transport_stop_watching(transport);
+	if (transport->watch != NULL)
+		event_debug_unassign(transport->watch->event);
+	free(transport->watch);
+	transport->watch = NULL;
+}
+
+static bool is_watching(const struct ferry_transport *transport)
+{
+	return transport->watch != NULL &&
+	       event_pending(transport->watch->event, EV_READ | EV_TIMEOUT, NULL);
+}
+
+void transport_watch_later(struct ferry_transport *transport)
+{
+	transport->watch_due = true;
+	transport_follow_priority(transport);
+	if (event_add(transport->loop_event, &(struct timeval){.tv_usec = RETRY_USEC}) < 0)
+		transport_want_loop(transport);
 }
 
 /* Binds the event to the socket, or to nothing but time. */
 static void bind_watch(struct ferry_transport *transport, bool reading)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	struct event *event = transport->watch.event;
+	struct event *event = transport->watch->event;
 	int fd = reading ? bufferevent_getfd(bev) : -1;
 
-	transport->watch.reading = reading;
+	transport->watch->reading = reading;
 	if (event_get_fd(event) == fd)
 		return;
 	event_del(event);
@@ -380,13 +425,13 @@ static void bind_watch(struct ferry_transport *transport, bool reading)
  * therefore waits at the highest priority, and yields when it has come. */
 static int add_watch(struct ferry_transport *transport, const struct timeval *delay)
 {
-	(void)event_priority_set(transport->watch.event, 0); /* refused for an event that is active */
-	return event_add(transport->watch.event, delay);
+	(void)event_priority_set(transport->watch->event, 0); /* refused for an event that is active */
+	return event_add(transport->watch->event, delay);
 }
 
 bool transport_watch_yields(struct ferry_transport *transport, short what)
 {
-	struct event *event = transport->watch.event;
+	struct event *event = transport->watch->event;
 	int priority = bufferevent_get_priority(transport->rearm.bev);
 
 	if (event_get_priority(event) == priority || event_priority_set(event, priority) < 0)
@@ -398,7 +443,7 @@ bool transport_watch_yields(struct ferry_transport *transport, short what)
 /* The time to the next look at the peer, or to a deadline. */
 static struct timeval watch_delay(const struct ferry_transport *transport)
 {
-	const struct transport_watch *watch = &transport->watch;
+	const struct transport_watch *watch = transport->watch;
 	int64_t now = clock_now();
 	int64_t at = now + watch->interval_usec;
 
@@ -427,7 +472,7 @@ bool transport_peer_may_vanish(const struct ferry_transport *transport)
 void transport_watch_peer(struct ferry_transport *transport)
 {
 	if (!transport_is_open(transport) || rearm_is_reading(&transport->rearm) ||
-	    event_pending(transport->watch.event, EV_READ | EV_TIMEOUT, NULL))
+	    is_watching(transport))
 		return;
 	transport_arm_watch(transport);
 }
@@ -440,14 +485,19 @@ static bool needs_watch(const struct ferry_transport *transport)
 
 void transport_arm_watch(struct ferry_transport *transport)
 {
-	struct transport_watch *watch = &transport->watch;
 	bool closing = transport->life == TRANSPORT_CLOSING;
 
+	transport->watch_due = false;
 	if (!needs_watch(transport)) {
 		transport_stop_watching(transport);
 		return;
 	}
-	if (!event_pending(watch->event, EV_READ | EV_TIMEOUT, NULL))
+	struct transport_watch *watch = transport_need_watch(transport);
+	if (watch == NULL) {
+		transport_watch_later(transport);
+		return;
+	}
+	if (!is_watching(transport))
 		watch->interval_usec = WATCH_USEC_MIN;
 	bind_watch(transport,
 	           closing && transport->in.half == IN_OPEN && !transport_is_connecting(transport));

@@ -99,7 +99,13 @@ void transport_stop_waiting(struct ferry_transport *transport);
 
 /* ---- the watch over the peer (transport/watch.h) ---- */
 
-/* Arms the watch for what the state needs, or removes it. */
+/* The watch; it is made if there is none yet. NULL: no memory. */
+struct transport_watch *transport_need_watch(struct ferry_transport *transport);
+
+/* Without memory for it: the loop looks later for what it was needed for. */
+void transport_watch_later(struct ferry_transport *transport);
+
+/* Arms the watch for what the state needs, or removes it. Without memory it is armed later, from the loop. */
 void transport_arm_watch(struct ferry_transport *transport);
 
 /* Reading may have been turned off: arms the watch, if it is not armed and the peer's end would not be noticed. */
@@ -113,6 +119,7 @@ bool transport_peer_may_vanish(const struct ferry_transport *transport);
 bool transport_watch_yields(struct ferry_transport *transport, short what);
 
 void transport_stop_watching(struct ferry_transport *transport);
+void transport_free_watch(struct ferry_transport *transport);
 
 /* The time after `timeout`: INT64_MAX if there is none. */
 int64_t transport_deadline(int64_t now, int64_t timeout);

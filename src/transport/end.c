@@ -124,7 +124,8 @@ bool transport_is_acknowledged(int queue)
 /* Whether a close waits for the peer. */
 static bool lingers(const struct ferry_transport *transport)
 {
-	return transport->out.stream.is_inet && transport->watch.linger_timeout != 0;
+	return transport->out.stream.is_inet &&
+	       (transport->watch == NULL || transport->watch->linger_timeout != 0);
 }
 
 /* Whether the peer may still lose what it has not read, if the socket were closed now. */
@@ -134,12 +135,14 @@ static bool may_be_reset(const struct ferry_transport *transport)
 	       !transport_is_acknowledged(send_queue_length(rearm_write_fd(&transport->rearm)));
 }
 
-/* All is sent: waits until the peer has it, and ends too. */
+/* All is sent: waits until the peer has it, and ends too. Without memory for the watch the loop comes here again. */
 static void linger(struct ferry_transport *transport)
 {
-	struct transport_watch *watch = &transport->watch;
+	struct transport_watch *watch = transport_need_watch(transport);
 
-	if (watch->lingering)
+	if (watch == NULL)
+		transport_watch_later(transport);
+	if (watch == NULL || watch->lingering)
 		return;
 	watch->lingering = true;
 	watch->dropped = 0;
@@ -215,7 +218,9 @@ static void close_when_sent(struct ferry_transport *transport)
 	bufferevent_disable(transport->rearm.bev, EV_READ);
 	if (transport->protocol.table == NULL)
 		rearm_hold_read_cb(&transport->rearm);
-	transport->watch.close_at = transport_deadline(clock_now(), transport->watch.close_timeout);
+	if (transport->watch != NULL)
+		transport->watch->close_at =
+		    transport_deadline(clock_now(), transport->watch->close_timeout);
 	if (transport->out.half == OUT_BROKEN)
 		transport_end(transport, transport->out.error);
 	else
@@ -355,11 +360,14 @@ int ferry_transport_set_linger_timeout(struct ferry_transport *transport,
 	if (transport == NULL || read_timeout(timeout, &usec) < 0)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->watch.linger_timeout = usec;
-	transport->watch.linger_at = transport_deadline(clock_now(), usec);
-	transport_arm_watch(transport);
+	struct transport_watch *watch = transport_need_watch(transport);
+	if (watch != NULL) {
+		watch->linger_timeout = usec;
+		watch->linger_at = transport_deadline(clock_now(), usec);
+		transport_arm_watch(transport);
+	}
 	bufferevent_unlock(bev);
-	return 0;
+	return watch != NULL ? 0 : -ENOMEM;
 }
 
 int ferry_transport_set_close_timeout(struct ferry_transport *transport,
@@ -370,11 +378,14 @@ int ferry_transport_set_close_timeout(struct ferry_transport *transport,
 	if (transport == NULL || read_timeout(timeout, &usec) < 0)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->watch.close_timeout = usec;
-	transport->watch.close_at = transport_deadline(clock_now(), usec);
-	transport_arm_watch(transport);
+	struct transport_watch *watch = transport_need_watch(transport);
+	if (watch != NULL) {
+		watch->close_timeout = usec;
+		watch->close_at = transport_deadline(clock_now(), usec);
+		transport_arm_watch(transport);
+	}
 	bufferevent_unlock(bev);
-	return 0;
+	return watch != NULL ? 0 : -ENOMEM;
 }
 
 /* From the loop, when no callback of the transport is on the stack. */
@@ -386,7 +397,7 @@ static void release_transport(struct event *event, void *argument)
 	while (marks_notify(&transport->out.stream.marks))
 		continue;
 	marks_release(&transport->out.stream.marks);
-	event_free(transport->watch.event);
+	transport_free_watch(transport);
 	rearm_free(&transport->rearm);
 	free(transport);
 }

@@ -99,7 +99,8 @@ struct transport_out {
 	void *sent_argument;
 };
 
-/* The watch over a peer that nobody reads from. Times are those of kernel/clock.h. */
+/* The watch over a peer that nobody reads from. Most connections never need it. Its event is in the same block of
+ * memory. Times are those of kernel/clock.h. */
 struct transport_watch {
 	struct event *event;
 	bool reading; /* the event waits for input too */
@@ -124,10 +125,12 @@ struct ferry_transport {
 	bool on_pipes;
 	bool owned; /* by a line stream, a message stream or a channel, to the end */
 	bool freed;
+	bool watch_due;   /* there was no memory for the watch: the loop's event tries again */
 	bool peer_closed; /* when this side shut its half down, or when the connection ended */
 	struct transport_in in;
 	struct transport_out out;
-	struct transport_watch watch;
+	struct transport_watch *watch; /* NULL: not needed so far */
+	event_callback_fn on_watch;
 	struct {
 		const struct ferry_protocol *table; /* or NULL */
 		void *context;

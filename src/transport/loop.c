@@ -40,6 +40,8 @@ static void run_loop_work(struct ferry_transport *transport)
 		end_suspension(transport);
 	if (!transport_is_connecting(transport))
 		transport_deliver_made(transport);
+	if (transport->watch_due)
+		transport_arm_watch(transport);
 	transport_settle_close_due(transport);
 	if (!transport_is_over(transport))
 		transport_deliver_pending(transport);

@@ -19,8 +19,7 @@
 enum {
 	BYTES_PER_TURN = 256 * 1024, /* then other connections get their turn */
 	BYTES_PER_TURN_INET = 1024 * 1024,
-	FD_LIMIT_MAX = 1024 * 1024,
-	LINGER_USEC = 2000 * 1000
+	FD_LIMIT_MAX = 1024 * 1024
 };
 
 /* ---- making ---- */
@@ -29,8 +28,6 @@ static void discard(struct ferry_transport *transport)
 {
 	if (transport->loop_event != NULL)
 		event_free(transport->loop_event);
-	if (transport->watch.event != NULL)
-		event_free(transport->watch.event);
 	free(transport);
 }
 
@@ -41,15 +38,11 @@ static struct ferry_transport *allocate(struct bufferevent *bev)
 		return NULL;
 	transport->loop_event =
 	    event_new(bufferevent_get_base(bev), -1, 0, transport_on_loop, transport);
-	/* EV_FINALIZE: event_del() then does not wait for the callback, which waits for the bufferevent's lock. */
-	transport->watch.event =
-	    event_new(bufferevent_get_base(bev), -1, EV_FINALIZE, transport_on_watch, transport);
-	if (transport->loop_event == NULL || transport->watch.event == NULL) {
+	if (transport->loop_event == NULL) {
 		discard(transport);
 		return NULL;
 	}
-	transport->watch.close_timeout = TRANSPORT_NO_TIMEOUT;
-	transport->watch.linger_timeout = LINGER_USEC;
+	transport->on_watch = transport_on_watch;
 	transport->rearm = (struct rearm){
 	    .bev = bev,
 	    .on_read = transport_on_read,

@@ -134,7 +134,7 @@ static bool drop_piece(struct ferry_transport *transport)
 	} while (length < 0 && errno == EINTR);
 	if (length > 0) {
 		transport->stats.bytes_received += (uint64_t)length;
-		transport->watch.dropped += (uint64_t)length;
+		transport->watch->dropped += (uint64_t)length;
 		return true;
 	}
 	if (length == 0)
@@ -149,7 +149,7 @@ static void drop_input(struct ferry_transport *transport)
 	unsigned int pieces = 0;
 
 	while (pieces++ < PIECES_PER_TURN && drop_piece(transport))
-		if (transport->watch.lingering && transport->watch.dropped > LINGER_BYTES_MAX) {
+		if (transport->watch->lingering && transport->watch->dropped > LINGER_BYTES_MAX) {
 			transport_end(transport, -ECONNABORTED);
 			return;
 		}
@@ -159,7 +159,7 @@ static void drop_input(struct ferry_transport *transport)
  * bytes moves the deadline. */
 static void check_linger(struct ferry_transport *transport, int64_t now)
 {
-	struct transport_watch *watch = &transport->watch;
+	struct transport_watch *watch = transport->watch;
 	int fd = rearm_write_fd(&transport->rearm);
 	int error = socket_get_error(fd);
 	int queue = send_queue_length(fd);
@@ -183,11 +183,11 @@ static void check_close(struct ferry_transport *transport, short what)
 	if ((what & EV_READ) != 0)
 		drop_input(transport);
 	int64_t now = clock_now();
-	if (!transport_is_over(transport) && transport->watch.lingering)
+	if (!transport_is_over(transport) && transport->watch->lingering)
 		check_linger(transport, now);
 	else if (!transport_is_over(transport) && (what & EV_TIMEOUT) != 0)
 		look_at_peer(transport);
-	if (!transport_is_over(transport) && now >= transport->watch.close_at)
+	if (!transport_is_over(transport) && now >= transport->watch->close_at)
 		transport_end(transport, -ETIMEDOUT);
 }
 
@@ -202,8 +202,8 @@ void transport_on_watch(evutil_socket_t fd, short what, void *argument)
 			check_close(transport, what);
 		else if (transport_peer_may_vanish(transport))
 			look_at_peer(transport);
-		if ((what & EV_TIMEOUT) != 0 && transport->watch.interval_usec < INTERVAL_USEC_MAX)
-			transport->watch.interval_usec *= 2;
+		if ((what & EV_TIMEOUT) != 0 && transport->watch->interval_usec < INTERVAL_USEC_MAX)
+			transport->watch->interval_usec *= 2;
 		transport_arm_watch(transport);
 	}
 	bufferevent_unlock(bev);

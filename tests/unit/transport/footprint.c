@@ -1,6 +1,7 @@
-/* The memory of an idle transport, and the system calls and memory that a round trip must not
- * cost. */
+/* The memory of an idle transport, what happens without memory for what it allocates when needed, and the system calls
+ * and memory that a round trip must not cost. */
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -13,7 +14,7 @@
 #include "wire.h"
 
 /* The promise: 1.5 KiB of heap beyond the bufferevent itself. */
-enum { IDLE_MAX = 1200, TRANSPORTS = 200, WARM_UP = 50, ROUNDS = 500 };
+enum { IDLE_MAX = 920, TRANSPORTS = 200, WARM_UP = 50, ROUNDS = 500 };
 
 /* In libc's place, for libevent too. */
 static unsigned int epoll_ctl_calls;
@@ -128,6 +129,64 @@ TEST(a_transport_that_idles_again_takes_no_more_memory_than_promised)
 	for (int i = 20; i < TRANSPORTS; i++)
 		bufferevent_free(bevs[i]);
 	free_all();
+}
+
+/* ---- the watch over the peer, which is allocated when needed ---- */
+
+TEST_CASE("without memory");
+
+/* Reading is off: the watch alone finds the peer's end. */
+TEST(the_end_of_a_peer_is_noticed_although_there_was_no_memory_for_the_watch)
+{
+	int fds[2];
+	make_pair(PAIR_UNIX, fds);
+	struct recorder recorder;
+	recorder_open(&recorder, fds[0], &recorder_protocol);
+	pump_turns(3);
+	bufferevent_disable(ferry_transport_get_bufferevent(recorder.transport), EV_READ);
+	heap_watch(1);
+	must(ferry_transport_pause_reading(recorder.transport) == 0);
+	must(heap_unwatch() >= 1);
+
+	close(fds[1]);
+	pump_until_count(&recorder.read_lost, 1);
+	recorder_close(&recorder);
+}
+
+TEST(a_close_waits_for_the_peer_although_there_was_no_memory_for_the_watch)
+{
+	int fds[2];
+	make_pair(PAIR_TCP, fds);
+	struct recorder recorder;
+	recorder_open(&recorder, fds[0], &recorder_protocol);
+	pump_turns(3);
+	heap_watch(1);
+	must(ferry_transport_lose_connection(recorder.transport) == 0);
+	must(heap_unwatch() >= 1);
+	pump_turns(4);
+	ck_assert_uint_eq(recorder.lost, 0);
+
+	close(fds[1]);
+	pump_until_lost(&recorder);
+	ck_assert_int_eq(recorder.reason, 0);
+	recorder_close(&recorder);
+}
+
+TEST(a_deadline_is_not_set_without_memory)
+{
+	static const struct timeval second = {1, 0};
+	int fds[2];
+	make_pair(PAIR_UNIX, fds);
+	struct ferry_transport *transport = make_transport(fds[0]);
+	heap_watch(1);
+	must(ferry_transport_set_close_timeout(transport, &second) == -ENOMEM);
+	heap_unwatch();
+	heap_watch(1);
+	must(ferry_transport_set_linger_timeout(transport, &second) == -ENOMEM);
+	heap_unwatch();
+	ck_assert_int_eq(ferry_transport_set_close_timeout(transport, &second), 0);
+	ferry_transport_free(transport);
+	close(fds[1]);
 }
 
 /* ---- round trips ---- */

@@ -274,8 +274,8 @@ static void call(char event)
 static void look_at_peer(void)
 {
 	for (int i = 0; i < 3 && transport != NULL; i++) {
-		if (event_pending(transport->watch.event, EV_TIMEOUT, NULL))
-			event_active(transport->watch.event, EV_TIMEOUT, 0);
+		if (transport->watch != NULL && event_pending(transport->watch->event, EV_TIMEOUT, NULL))
+			event_active(transport->watch->event, EV_TIMEOUT, 0);
 		pump_turns(4);
 	}
 }
