@@ -332,6 +332,7 @@ FERRY_EXPORT int ferry_transport_set_protocol(struct ferry_transport *transport,
  * @param context the last argument of @p cb
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL
+ * @retval -ENOMEM out of memory; nothing has changed
  *
  * Since 0.1.
  */
@@ -348,6 +349,7 @@ FERRY_EXPORT int ferry_transport_set_fd_cb(struct ferry_transport *transport, fe
  * @param context the last argument of @p cb
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL
+ * @retval -ENOMEM out of memory; nothing has changed
  *
  * Since 0.1.
  */
@@ -464,6 +466,7 @@ enum ferry_fd_positions {
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL or @p positions is neither
  * @retval -ENOTSUP FERRY_FD_EXACT, and this kernel does not show where descriptors are
+ * @retval -ENOMEM FERRY_FD_EXACT, and out of memory; nothing has changed
  *
  * Since 0.1.
  */

@@ -17,10 +17,9 @@ static bool libevent_is_known(void)
 	return event_get_version_number() >> 16 == LIBEVENT_VERSION_NUMBER >> 16;
 }
 
-/* The marks of a socket bufferevent: its table of operations and its read callback. Both are constants
- * inside libevent. */
+/* The marks of a socket bufferevent: its table of operations and its callbacks. All are constants inside libevent. */
 static _Atomic(uintptr_t) stock_ops;
-static _Atomic(event_callback_fn) stock_read;
+static _Atomic(event_callback_fn) stock_read, stock_write;
 static _Atomic(ev_ssize_t) stock_max_read, stock_max_write;
 
 /* Every socket bufferevent has the same ones, and they are looked up once. */
@@ -32,6 +31,7 @@ static int find_stock(struct event_base *base)
 	if (probe == NULL)
 		return -ENOMEM;
 	atomic_store_explicit(&stock_read, event_get_callback(&probe->ev_read), memory_order_relaxed);
+	atomic_store_explicit(&stock_write, event_get_callback(&probe->ev_write), memory_order_relaxed);
 	atomic_store_explicit(&stock_max_read, bufferevent_get_max_single_read(probe),
 	                      memory_order_relaxed);
 	atomic_store_explicit(&stock_max_write, bufferevent_get_max_single_write(probe),
@@ -54,6 +54,16 @@ static int examine(struct bufferevent *bev)
 	if ((uintptr_t)bev->be_ops != atomic_load_explicit(&stock_ops, memory_order_relaxed))
 		return -EINVAL;
 	return event_get_fd(&bev->ev_read) >= 0 ? 0 : -EINVAL;
+}
+
+static event_callback_fn get_stock_read(void)
+{
+	return atomic_load_explicit(&stock_read, memory_order_relaxed);
+}
+
+static event_callback_fn get_stock_write(void)
+{
+	return atomic_load_explicit(&stock_write, memory_order_relaxed);
 }
 
 static const struct timeval *timeout_or_null(const struct timeval *timeout)
@@ -125,7 +135,7 @@ bool rearm_is_connecting(struct bufferevent *bev)
 static void take_events(struct rearm *rearm)
 {
 	rearm->connecting = rearm_is_connecting(rearm->bev);
-	swap_events(rearm->bev, rearm->write_fd, rearm->on_read, rearm->on_write, rearm->argument);
+	swap_events(rearm->bev, rearm->write_fd, rearm->steps->on_read, rearm->steps->on_write, rearm);
 }
 
 /* If the write event is pending and the bufferevent does not connect, the event's callback may be on the
@@ -135,34 +145,55 @@ static bool may_be_writing(const struct rearm *rearm)
 	return event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) && !rearm->connecting;
 }
 
-/* Suspends writing by a rate limit group whose budget is spent. libevent offers its users no other
- * suspension that bufferevent_enable() leaves in force. */
-static int close_write_gate(struct rearm *rearm)
+struct rearm_gate {
+	struct bufferevent_rate_limit_group *group;
+	struct ev_token_bucket_cfg *limit;
+};
+
+static void free_gate(struct rearm_gate *gate)
+{
+	if (gate->group != NULL)
+		bufferevent_rate_limit_group_free(gate->group);
+	if (gate->limit != NULL)
+		ev_token_bucket_cfg_free(gate->limit);
+	free(gate);
+}
+
+/* A rate limit group whose budget is spent. libevent offers its users no other suspension that
+ * bufferevent_enable() leaves in force. */
+static struct rearm_gate *new_gate(struct event_base *base)
 {
 	static const struct timeval long_tick = {.tv_sec = 3600};
+	struct rearm_gate *gate = calloc(1, sizeof(*gate));
 
-	rearm->write_gate_limit =
-	    ev_token_bucket_cfg_new(EV_RATE_LIMIT_MAX, EV_RATE_LIMIT_MAX, 1, 1, &long_tick);
-	if (rearm->write_gate_limit == NULL)
-		return -ENOMEM;
-	rearm->write_gate =
-	    bufferevent_rate_limit_group_new(rearm->bev->ev_base, rearm->write_gate_limit);
-	if (rearm->write_gate == NULL)
-		goto fail;
-	bufferevent_rate_limit_group_decrement_write(rearm->write_gate, 2);
-	if (bufferevent_add_to_rate_limit_group(rearm->bev, rearm->write_gate) == 0) {
-		/* If libevent's write step is on the stack, it finds writing suspended and deletes the event;
-		 * rearm_open_write_gate() checks for that. */
-		event_add(&rearm->bev->ev_write, timeout_or_null(&rearm->bev->timeout_write));
-		return 0;
+	if (gate == NULL)
+		return NULL;
+	gate->limit = ev_token_bucket_cfg_new(EV_RATE_LIMIT_MAX, EV_RATE_LIMIT_MAX, 1, 1, &long_tick);
+	if (gate->limit != NULL)
+		gate->group = bufferevent_rate_limit_group_new(base, gate->limit);
+	if (gate->group == NULL) {
+		free_gate(gate);
+		return NULL;
 	}
+	bufferevent_rate_limit_group_decrement_write(gate->group, 2);
+	return gate;
+}
 
-	bufferevent_rate_limit_group_free(rearm->write_gate);
-	rearm->write_gate = NULL;
-fail:
-	ev_token_bucket_cfg_free(rearm->write_gate_limit);
-	rearm->write_gate_limit = NULL;
-	return -ENOMEM;
+static int close_write_gate(struct rearm *rearm)
+{
+	struct rearm_gate *gate = new_gate(rearm->bev->ev_base);
+
+	if (gate == NULL)
+		return -ENOMEM;
+	if (bufferevent_add_to_rate_limit_group(rearm->bev, gate->group) < 0) {
+		free_gate(gate);
+		return -ENOMEM;
+	}
+	/* If libevent's write step is on the stack, it finds writing suspended and deletes the event;
+	 * rearm_open_write_gate() checks for that. */
+	event_add(&rearm->bev->ev_write, timeout_or_null(&rearm->bev->timeout_write));
+	rearm->write_gate = gate;
+	return 0;
 }
 
 bool rearm_open_write_gate(struct rearm *rearm)
@@ -171,10 +202,8 @@ bool rearm_open_write_gate(struct rearm *rearm)
 		return false;
 	bool waiting = event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) != 0;
 	bufferevent_remove_from_rate_limit_group(rearm->bev);
-	bufferevent_rate_limit_group_free(rearm->write_gate);
-	ev_token_bucket_cfg_free(rearm->write_gate_limit);
+	free_gate(rearm->write_gate);
 	rearm->write_gate = NULL;
-	rearm->write_gate_limit = NULL;
 	return waiting;
 }
 
@@ -236,7 +265,7 @@ int rearm_examine(const struct rearm *rearm)
 		status = segments_learn();
 	if (status < 0)
 		return status;
-	if (event_get_callback(&rearm->bev->ev_read) == rearm->on_read)
+	if (event_get_callback(&rearm->bev->ev_read) == rearm->steps->on_read)
 		return -EALREADY;
 	return group_limits_reading(rearm->bev) || group_limits_writing(rearm->bev) ? -EBUSY : 0;
 }
@@ -344,16 +373,14 @@ int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output)
 	 * it activates the write event. libevent's callback then finds the event pending and does nothing. */
 	if (keep_settings(rearm) < 0)
 		return -ENOMEM;
-	rearm->output_cb = evbuffer_add_cb(output, on_output, rearm->argument);
+	rearm->output_cb = evbuffer_add_cb(output, on_output, rearm);
 	if (rearm->output_cb == NULL)
 		goto fail;
 
-	rearm->stock_read = atomic_load_explicit(&stock_read, memory_order_relaxed);
-	rearm->stock_write = event_get_callback(&bev->ev_write);
 	take_events(rearm);
 
 	if (may_be_writing(rearm) && close_write_gate(rearm) < 0) {
-		swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
+		swap_events(bev, -1, get_stock_read(), get_stock_write(), bev);
 		evbuffer_remove_cb_entry(output, rearm->output_cb);
 		goto fail;
 	}
@@ -390,7 +417,7 @@ void rearm_detach(struct rearm *rearm)
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
 	/* libevent's finaliser takes the event's argument for the bufferevent. */
-	swap_events(bev, -1, rearm->stock_read, rearm->stock_write, bev);
+	swap_events(bev, -1, get_stock_read(), get_stock_write(), bev);
 }
 
 void rearm_free(struct rearm *rearm)
@@ -409,17 +436,17 @@ void rearm_forget_fds(struct rearm *rearm, short what)
 
 	if ((what & EV_READ) != 0) {
 		event_del(&bev->ev_read);
-		assign(&bev->ev_read, bev->ev_base, -1, EV_READ, rearm->on_read, rearm->argument);
+		assign(&bev->ev_read, bev->ev_base, -1, EV_READ, rearm->steps->on_read, rearm);
 	}
 	if ((what & EV_WRITE) != 0) {
 		event_del(&bev->ev_write);
-		assign(&bev->ev_write, bev->ev_base, -1, EV_WRITE, rearm->on_write, rearm->argument);
+		assign(&bev->ev_write, bev->ev_base, -1, EV_WRITE, rearm->steps->on_write, rearm);
 	}
 }
 
 bool rearm_check(struct rearm *rearm)
 {
-	if (event_get_callback(&rearm->bev->ev_read) == rearm->on_read)
+	if (event_get_callback(&rearm->bev->ev_read) == rearm->steps->on_read)
 		return false;
 	/* While its writing is suspended, a bufferevent does not show that it connects. */
 	rearm_open_write_gate(rearm);
@@ -555,7 +582,7 @@ bool rearm_finish_connecting(struct rearm *rearm, evutil_socket_t fd)
 		bev->errorcb = record_event;
 	bev->cbarg = &record;
 	bev->enabled = (short)(enabled & ~EV_WRITE);
-	rearm->stock_write(fd, EV_WRITE, bev);
+	get_stock_write()(fd, EV_WRITE, bev);
 	bev->enabled = enabled;
 	bev->cbarg = user_argument;
 	bev->errorcb = user_cb;
@@ -584,8 +611,8 @@ static void on_reading(evutil_socket_t fd, short what, void *argument)
 	bufferevent_lock(bev);
 	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
 	event_del(&bev->ev_read);
-	assign(&bev->ev_read, bev->ev_base, event_get_fd(&bev->ev_read), EV_READ,
-	       atomic_load_explicit(&stock_read, memory_order_relaxed), bev);
+	assign(&bev->ev_read, bev->ev_base, event_get_fd(&bev->ev_read), EV_READ, get_stock_read(),
+	       bev);
 	if (reading)
 		event_add(&bev->ev_read, timeout_or_null(&bev->timeout_read));
 	if (evbuffer_get_length(bev->input) > 0)
@@ -599,10 +626,7 @@ int rearm_examine_stock(struct bufferevent *bev)
 	if (status < 0)
 		return status;
 	event_callback_fn callback = event_get_callback(&bev->ev_read);
-	return callback == atomic_load_explicit(&stock_read, memory_order_relaxed) ||
-	               callback == on_reading
-	           ? 0
-	           : -EINVAL;
+	return callback == get_stock_read() || callback == on_reading ? 0 : -EINVAL;
 }
 
 /* Runs in the loop, or in event_base_free(). */

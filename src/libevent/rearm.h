@@ -19,26 +19,29 @@
  * The caller has locked the bufferevent. "The stock callbacks" are libevent's own.
  */
 
+struct rearm_gate;   /* private: a closed write gate */
 struct rearm_before; /* private: the settings of a bufferevent before ferry took it */
+
+/* ferry's callbacks of the two events. Their argument, and that of `on_output`, is the struct rearm. */
+struct rearm_steps {
+	event_callback_fn on_read, on_write;
+};
 
 struct rearm {
 	struct bufferevent *bev;
-	event_callback_fn on_read, on_write; /* ferry's */
-	void *argument;                      /* of ferry's callbacks */
-	int write_fd;                        /* -1: the same as the bufferevent's */
-	event_callback_fn stock_read, stock_write;
+	const struct rearm_steps *steps;
 	struct evbuffer_cb_entry *output_cb;
-	struct bufferevent_rate_limit_group *write_gate; /* see rearm_open_write_gate(); NULL: open */
-	struct ev_token_bucket_cfg *write_gate_limit;
+	struct rearm_gate *write_gate; /* see rearm_open_write_gate(); NULL: open */
 	bufferevent_data_cb held_read_cb;
 	struct rearm_before *before; /* NULL: as those of a new bufferevent */
+	int write_fd;                /* -1: the same as the bufferevent's */
 	short enabled_before;
 	bool connecting; /* libevent has a connect(2) under way */
 	bool given_back; /* the user owns the bufferevent again */
 };
 
 /*
- * Whether `bev` can be taken over. `rearm` must have bev and on_read set.
+ * Whether `bev` can be taken over. `rearm` must have bev and steps set.
  *   -EINVAL   it is not a socket bufferevent, or has no base or no descriptor
  *   -EALREADY its events already have ferry's callbacks
  *   -EBUSY    it is in a rate limit group
@@ -63,7 +66,7 @@ int rearm_offer_input(struct bufferevent *bev);
 
 /*
  * Replaces the callbacks of `bev`, which has been examined, and references it. `rearm` must have bev,
- * on_read, on_write, argument and write_fd set. `on_output` is called with `argument` when the output
+ * steps and write_fd set. `on_output` is called when the output
  * buffer changes. -ENOMEM: `bev` is unchanged.
  */
 int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output);

@@ -39,6 +39,8 @@ struct ferry_message_stream {
 	struct ferry_transport *transport;
 	const struct ferry_message_callbacks *callbacks;
 	void *context;
+	void (*sent)(void *argument); /* message_stream_set_sent_cb() */
+	void *sent_argument;
 	struct event *timer; /* tries a read again, after one that was not admitted */
 
 	/* The limits of ferry_message_stream_set_limits() and _set_fd_reserve(). */

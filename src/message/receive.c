@@ -406,9 +406,22 @@ static void add_arrival(void *argument, const int *fds, unsigned int count, bool
 	}
 }
 
+static void notify_sent(void *argument)
+{
+	struct ferry_message_stream *stream = argument;
+
+	if (stream->sent != NULL)
+		stream->sent(stream->sent_argument);
+}
+
 void message_receive_start(struct ferry_message_stream *stream)
 {
-	static const struct transport_reader reader = {admit_read, admit_fds, add_arrival};
+	static const struct transport_reader reader = {
+	    .admits = admit_read,
+	    .admits_fds = admit_fds,
+	    .received = add_arrival,
+	    .sent = notify_sent,
+	};
 
 	transport_set_reader(stream->transport, &reader, stream);
 }

@@ -168,5 +168,6 @@ void message_stream_flush(struct ferry_message_stream *stream)
 void message_stream_set_sent_cb(struct ferry_message_stream *stream, void (*sent)(void *argument),
                                 void *argument)
 {
-	transport_set_sent_cb(stream->transport, sent, argument);
+	stream->sent = sent;
+	stream->sent_argument = argument;
 }

@@ -8,15 +8,18 @@
  * for later versions, and members that are computed when it is filled in: each connection would pay for these.
  */
 struct stream_counters {
-	uint64_t bytes_sent, bytes_received;
-	uint64_t fds_sent, fds_received;
-	uint64_t files_sent, file_bytes_sent;
-	uint64_t send_calls, sendfile_calls, receive_calls;
+	uint64_t bytes_sent, bytes_received, bytes_queued_max;
+	uint64_t send_calls, receive_calls;
 	uint64_t send_eagain, send_retries;
-	uint64_t fds_unclaimed, fds_unsent, fds_lost;
+	uint64_t fds_received, fds_unclaimed, fds_lost;
 	uint64_t controls_ignored;
-	uint64_t bytes_queued_max, fds_queued_max;
-	uint64_t file_waits, file_bytes_unsent;
+};
+
+/* Those of a stream that has carried a descriptor or a file. */
+struct item_counters {
+	uint64_t fds_sent, fds_unsent, fds_queued_max;
+	uint64_t files_sent, file_bytes_sent, file_bytes_unsent, file_waits;
+	uint64_t sendfile_calls;
 };
 
 #endif

@@ -1,6 +1,7 @@
 #include "stream/incoming.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -25,11 +26,32 @@ void incoming_init(struct incoming *incoming, bool is_socket)
 	incoming->is_socket = is_socket;
 }
 
+void incoming_release(struct incoming *incoming)
+{
+	free(incoming->positions);
+}
+
+int incoming_need_positions(struct incoming *incoming, enum fd_ahead_support support)
+{
+	if (incoming->positions == NULL)
+		incoming->positions = calloc(1, sizeof(*incoming->positions));
+	if (incoming->positions == NULL)
+		return -ENOMEM;
+	incoming->positions->support = support;
+	return 0;
+}
+
+static void forget_look(struct incoming_positions *positions)
+{
+	positions->clear = 0;
+	positions->next = 0;
+}
+
 void incoming_set_exact(struct incoming *incoming, bool exact)
 {
 	incoming->exact = exact;
-	incoming->clear = 0;
-	incoming->next = 0;
+	if (incoming->positions != NULL)
+		forget_look(incoming->positions);
 }
 
 static ssize_t read_into(const struct incoming *incoming, int fd, struct iovec *vectors, int count,
@@ -65,14 +87,15 @@ static void adapt_space(struct incoming *incoming, size_t length)
 }
 
 /* Returns as fd_ahead_look(); and -EBUSY, -ENOBUFS. */
-static int look_ahead(struct incoming *incoming, int fd, const struct evbuffer_iovec *vectors,
+static int look_ahead(const struct incoming *incoming, int fd, const struct evbuffer_iovec *vectors,
                       int count, size_t space)
 {
-	bool far = incoming->support == FD_AHEAD_FREE && space > look_copies_max;
-	struct fd_ahead ahead = {.length = incoming->next, .descriptors = true};
+	struct incoming_positions *positions = incoming->positions;
+	bool far = positions->support == FD_AHEAD_FREE && space > look_copies_max;
+	struct fd_ahead ahead = {.length = positions->next, .descriptors = true};
 	int status = 1;
 
-	if (incoming->clear > 0)
+	if (positions->clear > 0)
 		return 1;
 	if (ahead.length == 0)
 		status = far ? fd_ahead_look_far(fd, vectors, count, &ahead)
@@ -81,23 +104,21 @@ static int look_ahead(struct incoming *incoming, int fd, const struct evbuffer_i
 		return status;
 	if (ahead.descriptors && incoming->undelivered)
 		return -EBUSY;
-	if (ahead.descriptors && incoming->admits_fds != NULL &&
-	    !incoming->admits_fds(incoming->argument))
+	if (ahead.descriptors && positions->admits_fds != NULL &&
+	    !positions->admits_fds(positions->argument))
 		return -ENOBUFS;
-	incoming->clear = ahead.length;
-	incoming->next = ahead.next;
+	positions->clear = ahead.length;
+	positions->next = ahead.next;
 	return 1;
 }
 
 /* A short read has met something that the look passed over, like a byte out of band: the next one looks again. */
-static void note_cleared(struct incoming *incoming, ssize_t length, size_t room)
+static void note_cleared(struct incoming_positions *positions, ssize_t length, size_t room)
 {
-	if (length == (ssize_t)room) {
-		incoming->clear -= room;
-	} else {
-		incoming->clear = 0;
-		incoming->next = 0;
-	}
+	if (length == (ssize_t)room)
+		positions->clear -= room;
+	else
+		forget_look(positions);
 }
 
 /* Whether another read is worth a try after one that has brought descriptors. Otherwise the loop's next turn reads
@@ -133,12 +154,12 @@ ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input,
 		length = incoming->exact ? look_ahead(incoming, fd, vectors, count, space) : 1;
 	}
 	if (length > 0) {
-		if (incoming->exact && room > incoming->clear)
-			room = incoming->clear;
+		if (incoming->exact && room > incoming->positions->clear)
+			room = incoming->positions->clear;
 		count = vectors_cut(vectors, count, room);
 		length = read_into(incoming, fd, vectors, count, ancillary);
 		if (incoming->exact)
-			note_cleared(incoming, length, room);
+			note_cleared(incoming->positions, length, room);
 	}
 	if (length > 0) {
 		incoming->undelivered = true;
@@ -148,7 +169,8 @@ ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input,
 	}
 	evbuffer_freeze(input, 0);
 	note_try(incoming, length);
-	*maybe_more = length == (ssize_t)space || length == -EBUSY || incoming->next > 0;
+	*maybe_more = length == (ssize_t)space || length == -EBUSY ||
+	              (incoming->exact && incoming->positions->next > 0);
 	if (!*maybe_more && (ancillary->count > 0 || ancillary->truncated))
 		*maybe_more = tries_more(incoming);
 	return length;

@@ -19,10 +19,20 @@
  * A look covers all bytes that are in the socket, if the stream brings more than a few: `clear` counts those that
  * are still to be read.
  */
+struct incoming_positions {
+	enum fd_ahead_support support;
+	size_t clear; /* bytes in the socket without descriptors behind the first of them */
+	size_t next;  /* the same for the bytes behind these, which begin with descriptors */
+	/* Whether a read that may bring descriptors is wanted now. NULL: always. */
+	bool (*admits_fds)(void *argument);
+	void *argument;
+};
+
 struct incoming {
+	struct incoming_positions *positions; /* NULL: incoming_need_positions() was not called yet */
 	unsigned int space; /* room for the next read; grows and shrinks with what arrives */
 	bool is_socket;     /* recvmsg(2), not readv(2) */
-	bool exact;         /* positions are found, as `support` permits */
+	bool exact;         /* positions are found */
 	/* A read ends at descriptors, and more may be behind them. Whether another read is worth a try is learnt from
 	 * the last one: alone, a message with descriptors would cost a call that finds nothing. */
 	bool tries_behind_fds; /* the last try found something */
@@ -30,16 +40,13 @@ struct incoming {
 	unsigned char untried; /* number of reads since then without a try */
 	bool undelivered;      /* bytes have been read that the user was not offered */
 	bool offered;          /* without a protocol: the read callback was run for all of them */
-	enum fd_ahead_support support;
-	size_t
-	    clear; /* bytes in the socket that are known to have no descriptors behind the first of them */
-	size_t next; /* the same for the bytes behind these, which begin with descriptors */
-	/* With exact positions: whether a read that may bring descriptors is wanted now. NULL: always. */
-	bool (*admits_fds)(void *argument);
-	void *argument;
 };
 
 void incoming_init(struct incoming *incoming, bool is_socket);
+void incoming_release(struct incoming *incoming);
+
+/* Before incoming_set_exact(): what the kernel supports. -ENOMEM. */
+int incoming_need_positions(struct incoming *incoming, enum fd_ahead_support support);
 
 /* Finds positions from now on, or no longer. Also for another socket: what is known of the socket is forgotten. */
 void incoming_set_exact(struct incoming *incoming, bool exact);

@@ -81,14 +81,15 @@ static bool exceeds(unsigned int used, unsigned int more, unsigned int limit)
 	return used > limit || more > limit - used;
 }
 
-int marks_admit_fds(struct marks *marks, uint64_t end, unsigned int count)
+int marks_admit_fds(struct marks *marks, const struct marks_limits *limits, uint64_t end,
+                    unsigned int count)
 {
 	move_end(marks, end);
-	if (exceeds(marks->fd_count, count, marks->fd_limit))
+	if (exceeds(marks_fd_count(marks), count, limits->fds))
 		return -ENOBUFS;
 	/* One message carries all descriptors that are pending for the same byte. A file separates them,
 	 * but not if it turns out to be empty: all of them together must fit in one message. */
-	if (exceeds(marks->fds_at_end, count, marks->max_fds_per_message) ||
+	if (exceeds(marks->fds_at_end, count, limits->fds_per_message) ||
 	    exceeds(marks->fds_at_end_all, count, ANCILLARY_MAX_FDS))
 		return -ENOBUFS;
 	return 0;
@@ -104,9 +105,8 @@ int marks_push_fds(struct marks *marks, uint64_t end, const int *fds, unsigned i
 	move_end(marks, end);
 	marks->fds_at_end += count;
 	marks->fds_at_end_all += count;
-	marks->fd_count += count;
-	if (marks->fd_count > marks->stats->fds_queued_max)
-		marks->stats->fds_queued_max = marks->fd_count;
+	if (marks_fd_count(marks) > marks->stats.fds_queued_max)
+		marks->stats.fds_queued_max = marks_fd_count(marks);
 	return 0;
 }
 
@@ -122,7 +122,6 @@ unsigned int marks_take_first(struct marks *marks, unsigned int count, int *fds)
 			fds[owned++] = mark->fd;
 	}
 	drop_marks(marks, count);
-	marks->fd_count -= count;
 	if (marks->file_count == 0)
 		marks->fds_at_end = marks->fds_at_end_all;
 	return owned;
@@ -133,6 +132,8 @@ unsigned int marks_close_fds(struct marks *marks)
 	int fds[ANCILLARY_MAX_FDS];
 	unsigned int closed = 0, count;
 
+	if (marks_count(marks) == 0)
+		return 0;
 	do {
 		for (count = 0; count < marks->count && count < ANCILLARY_MAX_FDS; count++)
 			if (marks_at(marks, count)->file != NULL)
@@ -140,7 +141,7 @@ unsigned int marks_close_fds(struct marks *marks)
 		fds_close(fds, marks_take_first(marks, count, fds));
 		closed += count;
 	} while (count == ANCILLARY_MAX_FDS);
-	marks->stats->fds_unsent += closed;
+	marks->stats.fds_unsent += closed;
 	return closed;
 }
 
@@ -167,7 +168,7 @@ void marks_retire(struct marks *marks, struct outgoing_file *file, int status)
 	if (file->leaving != NULL)
 		file->leaving(file);
 	file_source_close(&file->source);
-	marks->stats->file_bytes_unsent += file_source_get_unsent(&file->source);
+	marks->stats.file_bytes_unsent += file_source_get_unsent(&file->source);
 	file->status = status;
 	file->next = NULL;
 	*marks->finished_tail = file;
@@ -184,7 +185,7 @@ void marks_finish_at(struct marks *marks, unsigned int index, int status)
 		marks->fds_at_end = marks->fds_at_end_all;
 	marks_retire(marks, file, status);
 	if (status == 0)
-		marks->stats->files_sent++;
+		marks->stats.files_sent++;
 }
 
 void marks_finish_file(struct marks *marks, struct outgoing_file *file, int status)
@@ -199,8 +200,9 @@ void marks_finish_file(struct marks *marks, struct outgoing_file *file, int stat
 
 bool marks_notify(struct marks *marks)
 {
+	if (!marks_have_news(marks))
+		return false;
 	struct outgoing_file *file = marks->finished;
-
 	if (file != NULL) {
 		marks->finished = file->next;
 		if (marks->finished == NULL)
@@ -209,8 +211,6 @@ bool marks_notify(struct marks *marks)
 		return true;
 	}
 	file = marks->progressed;
-	if (file == NULL)
-		return false;
 	marks->progressed = NULL;
 	file->progress(file);
 	return true;
@@ -218,28 +218,29 @@ bool marks_notify(struct marks *marks)
 
 /* ---- lifetime ---- */
 
-void marks_init(struct marks *marks, struct stream_counters *stats)
+struct marks *marks_new(void)
 {
-	*marks = (struct marks){
-	    .stats = stats,
-	    .finished_tail = &marks->finished,
-	    .fd_limit = 1024,
-	    .max_fds_per_message = 64,
-	};
+	struct marks *marks = calloc(1, sizeof(*marks));
+
+	if (marks != NULL)
+		marks->finished_tail = &marks->finished;
+	return marks;
 }
 
 void marks_abandon(struct marks *marks, int status)
 {
-	while (marks->count > 0) {
+	while (marks_count(marks) > 0) {
 		marks_close_fds(marks);
 		if (marks->count > 0)
 			marks_finish_at(marks, 0, status);
 	}
 }
 
-void marks_release(struct marks *marks)
+void marks_free(struct marks *marks)
 {
+	if (marks == NULL)
+		return;
 	assert(marks->count == 0 && marks->finished == NULL);
 	free(marks->ring);
-	marks->ring = NULL;
+	free(marks);
 }

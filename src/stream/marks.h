@@ -10,7 +10,8 @@
 /*
  * Descriptors and files as marks at absolute positions in a stream of bytes.
  *
- * The bytes are somewhere else. A file's own bytes do not count as positions.
+ * The bytes are somewhere else. A file's own bytes do not count as positions. A stream without descriptors and files so
+ * far has no marks: a function that only reads accepts NULL.
  *
  *     position   0     5     5      9
  *     bytes      hello       _bye
@@ -44,11 +45,16 @@ struct mark {
 	bool lent; /* its owner closes it */
 };
 
+/* Of descriptors. */
+struct marks_limits {
+	unsigned int fds, fds_per_message;
+};
+
 struct marks {
-	struct stream_counters *stats;
+	struct item_counters stats;
 	struct mark *ring;
 	unsigned int first, count, capacity;
-	unsigned int fd_count, file_count;
+	unsigned int file_count; /* the others are descriptors */
 
 	uint64_t end_position;   /* the position that the next two count at: */
 	unsigned int fds_at_end; /* descriptors there since the last file */
@@ -57,14 +63,32 @@ struct marks {
 	struct outgoing_file *progressed; /* its owner is not yet notified */
 	struct outgoing_file *finished, **finished_tail;
 
-	unsigned int fd_limit;
-	unsigned int max_fds_per_message;
+	/* Written by outgoing.c: the file segment with which the buffer begins, once the stream has come to it. */
+	struct outgoing_file *segment;
+	const void *segment_chain;
+	int segment_error; /* a negative errno ends the connection: nobody else can be notified */
 };
 
-void marks_init(struct marks *marks, struct stream_counters *stats);
+/* NULL: no memory. */
+struct marks *marks_new(void);
 
-/* Frees the memory. All marks have been taken out, and all owners notified. */
-void marks_release(struct marks *marks);
+/* All marks have been taken out, and all owners notified. */
+void marks_free(struct marks *marks);
+
+static inline unsigned int marks_count(const struct marks *marks)
+{
+	return marks != NULL ? marks->count : 0;
+}
+
+static inline unsigned int marks_file_count(const struct marks *marks)
+{
+	return marks != NULL ? marks->file_count : 0;
+}
+
+static inline unsigned int marks_fd_count(const struct marks *marks)
+{
+	return marks_count(marks) - marks_file_count(marks);
+}
 
 /* The mark with `index` others before it. */
 static inline struct mark *marks_at(const struct marks *marks, unsigned int index)
@@ -72,16 +96,17 @@ static inline struct mark *marks_at(const struct marks *marks, unsigned int inde
 	return &marks->ring[(marks->first + index) & (marks->capacity - 1)];
 }
 
-/* `end` is in the following the position behind the last byte that is queued. */
-
-/* The queued descriptors that have a byte, or a file, to travel with. The others wait for the next byte. */
+/* `end` is in the following the position behind the last byte that is queued.
+ * The queued descriptors that have a byte, or a file, to travel with. The others wait for the next byte. */
 static inline unsigned int marks_fds_to_send(const struct marks *marks, uint64_t end)
 {
-	return marks->fd_count - (marks->end_position == end ? marks->fds_at_end : 0);
+	bool at_end = marks != NULL && marks->end_position == end;
+	return marks_fd_count(marks) - (at_end ? marks->fds_at_end : 0);
 }
 
 /* Whether `count` more descriptors may be queued: 0 or -ENOBUFS. */
-int marks_admit_fds(struct marks *marks, uint64_t end, unsigned int count);
+int marks_admit_fds(struct marks *marks, const struct marks_limits *limits, uint64_t end,
+                    unsigned int count);
 
 /* Queues descriptors, all of them or none. The stream closes them once they are sent; the caller closes
  * those that are `lent`, after they have left the queue. -ENOMEM. */
@@ -113,7 +138,7 @@ void marks_abandon(struct marks *marks, int status);
 /* Whether such a callback is due. */
 static inline bool marks_have_news(const struct marks *marks)
 {
-	return marks->progressed != NULL || marks->finished != NULL;
+	return marks != NULL && (marks->progressed != NULL || marks->finished != NULL);
 }
 
 /* Runs one callback that is due, of a file that has finished or progressed. False: none was due. */

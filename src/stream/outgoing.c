@@ -37,6 +37,7 @@ struct turn {
 	int users_cork; /* TCP_CORK that the user has set; -1: not looked at yet */
 	bool more;      /* the last call announced more with MSG_MORE */
 	struct taken *taken;
+	outgoing_adopt_cb adopt;
 };
 
 static void close_taken(struct turn *turn)
@@ -81,7 +82,7 @@ static bool rides_along(const struct outgoing *outgoing, const struct mark *mark
 	if (mark->position <= position)
 		return true;
 	return outgoing->coalescing && mark->position < end &&
-	       before < outgoing->marks.max_fds_per_message;
+	       before < outgoing->limits.fds_per_message;
 }
 
 /* `ahead`: bytes of the buffer that are sent and not yet drained. The position of a mark may be before the
@@ -93,11 +94,11 @@ static struct next find_next(const struct outgoing *outgoing, size_t ahead)
 	uint64_t position = outgoing->drained + ahead;
 	uint64_t end = position + next.bytes;
 
-	while (next.fds < outgoing->marks.count &&
-	       rides_along(outgoing, marks_at(&outgoing->marks, next.fds), next.fds, position, end))
+	while (next.fds < marks_count(outgoing->marks) &&
+	       rides_along(outgoing, marks_at(outgoing->marks, next.fds), next.fds, position, end))
 		next.fds++;
-	if (next.fds < outgoing->marks.count) {
-		const struct mark *mark = marks_at(&outgoing->marks, next.fds);
+	if (next.fds < marks_count(outgoing->marks)) {
+		const struct mark *mark = marks_at(outgoing->marks, next.fds);
 		if (mark->position > position)
 			next.bytes = (size_t)(mark->position - position);
 		else if (mark->file != NULL)
@@ -114,12 +115,12 @@ static int flush_state(struct outgoing *outgoing, int error)
 {
 	switch (error) {
 	case -EAGAIN:
-		outgoing->marks.stats->send_eagain++;
+		outgoing->stats.send_eagain++;
 		return OUTGOING_FULL;
 	case -ENOBUFS:
 	case -ENOMEM:
 	case -ETOOMANYREFS: /* too many descriptors of this user in flight */
-		outgoing->marks.stats->send_retries++;
+		outgoing->stats.send_retries++;
 		return OUTGOING_NO_MEMORY;
 	default:
 		return error;
@@ -132,8 +133,8 @@ static void take_fds(struct outgoing *outgoing, struct turn *turn, unsigned int 
 {
 	struct taken *taken = turn->taken;
 
-	outgoing->marks.stats->fds_sent += fds;
-	taken->count += marks_take_first(&outgoing->marks, fds, taken->fds + taken->count);
+	outgoing->marks->stats.fds_sent += fds;
+	taken->count += marks_take_first(outgoing->marks, fds, taken->fds + taken->count);
 	if (taken->count > ANCILLARY_MAX_FDS) /* no room for another message's */
 		close_taken(turn);
 }
@@ -151,14 +152,14 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 		return -EOPNOTSUPP;
 	if (fds > 0) {
 		for (unsigned int i = 0; i < fds; i++)
-			fd_list[i] = marks_at(&outgoing->marks, i)->fd;
+			fd_list[i] = marks_at(outgoing->marks, i)->fd;
 		ancillary_attach(&message, &room, fd_list, fds);
 	}
 	turn->calls++;
 	if (!outgoing->is_socket)
 		guard_turn(turn);
 	do {
-		outgoing->marks.stats->send_calls++;
+		outgoing->stats.send_calls++;
 		length = outgoing->is_socket ? sendmsg(turn->fd, &message,
 		                                       MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0))
 		                             : writev(turn->fd, vectors, count);
@@ -172,7 +173,7 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 		take_fds(outgoing, turn, fds);
 	turn->sent += (size_t)length;
 	turn->more = more;
-	outgoing->marks.stats->bytes_sent += (uint64_t)length;
+	outgoing->stats.bytes_sent += (uint64_t)length;
 	return length;
 }
 
@@ -186,19 +187,25 @@ static void count_file_bytes(struct outgoing *outgoing, struct outgoing_file *fi
 	if (length == 0)
 		return;
 	file->sent += length;
-	outgoing->marks.progressed = file;
-	outgoing->marks.stats->file_bytes_sent += length;
+	outgoing->marks->progressed = file;
+	outgoing->marks->stats.file_bytes_sent += length;
+}
+
+/* The file segment with which the buffer begins, if the stream has come to it. */
+static struct outgoing_file *get_segment(const struct outgoing *outgoing)
+{
+	return outgoing->marks != NULL ? outgoing->marks->segment : NULL;
 }
 
 static void finish_file(struct outgoing *outgoing, struct outgoing_file *file, int status)
 {
-	if (file != outgoing->segment) {
-		marks_finish_file(&outgoing->marks, file, status);
+	if (file != get_segment(outgoing)) {
+		marks_finish_file(outgoing->marks, file, status);
 		return;
 	}
-	outgoing->segment = NULL;
-	outgoing->segment_error = status;
-	marks_retire(&outgoing->marks, file, status);
+	outgoing->marks->segment = NULL;
+	outgoing->marks->segment_error = status;
+	marks_retire(outgoing->marks, file, status);
 }
 
 /* The bytes of the buffer behind a file that is sent now. */
@@ -206,7 +213,7 @@ static size_t bytes_behind(const struct outgoing *outgoing, const struct outgoin
 {
 	size_t length = evbuffer_get_length(outgoing->buffer);
 
-	if (file != outgoing->segment)
+	if (file != get_segment(outgoing))
 		return length;
 	return file->source.remaining < length ? length - (size_t)file->source.remaining : 0;
 }
@@ -351,7 +358,7 @@ static int settle_file(struct outgoing *outgoing, const struct next *next, int r
 	case FILE_SOURCE_DRY:
 	case FILE_SOURCE_COLD:
 		next->file->waiting = result;
-		outgoing->marks.stats->file_waits++;
+		outgoing->marks->stats.file_waits++;
 		return OUTGOING_PAUSED;
 	case 0:
 		finish_file(outgoing, next->file, file_source_end_status(source));
@@ -429,7 +436,7 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	if (outgoing->is_inet && file->source.remaining < left && bytes_behind(outgoing, file) > 0)
 		cork(turn);
 	turn->calls++;
-	outgoing->marks.stats->sendfile_calls++;
+	outgoing->marks->stats.sendfile_calls++;
 	ssize_t sent = file_source_send(&file->source, turn->fd, left);
 	/* If the connection breaks during the call, the kernel returns a short count and raises SIGPIPE. */
 	turn->raised |= sent == -EPIPE || (sent >= 0 && (uint64_t)sent < asked);
@@ -439,7 +446,7 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 		return settle_file(outgoing, next, (int)sent);
 	turn->sent += (size_t)sent;
 	turn->more = false;
-	outgoing->marks.stats->bytes_sent += (uint64_t)sent;
+	outgoing->stats.bytes_sent += (uint64_t)sent;
 	count_file_bytes(outgoing, file, (size_t)sent);
 	if (file->source.remaining == 0)
 		finish_file(outgoing, file, 0);
@@ -463,37 +470,40 @@ static int send_file(struct outgoing *outgoing, struct turn *turn, const struct 
 
 void outgoing_forget_segment(struct outgoing *outgoing)
 {
-	if (outgoing->segment == NULL)
+	if (get_segment(outgoing) == NULL)
 		return;
-	finish_file(outgoing, outgoing->segment, -ECANCELED);
-	outgoing->segment_error = 0;
+	finish_file(outgoing, outgoing->marks->segment, -ECANCELED);
+	outgoing->marks->segment_error = 0;
 }
 
 /* Whether the segment that the stream knows is the one in the buffer, at the same byte. A user's callback on the
  * buffer, or libevent after bufferevent_setfd(), may have changed the front. */
 static bool is_current(const struct outgoing *outgoing, const struct segment *front)
 {
-	const struct file_source *source = &outgoing->segment->source;
+	const struct file_source *source = &outgoing->marks->segment->source;
 
-	return outgoing->segment_chain == front->chain && source->fd == front->fd &&
+	return outgoing->marks->segment_chain == front->chain && source->fd == front->fd &&
 	       source->offset == front->offset;
 }
 
-/* Makes outgoing->segment that with which the buffer begins. */
-static int meet_segment(struct outgoing *outgoing, const struct segment *front)
+/* Makes the segment that with which the buffer begins. */
+static int meet_segment(struct outgoing *outgoing, const struct segment *front,
+                        outgoing_adopt_cb adopt)
 {
 	struct file_source source;
 
-	if (outgoing->segment != NULL && is_current(outgoing, front))
+	if (get_segment(outgoing) != NULL && is_current(outgoing, front))
 		return 0;
 	outgoing_forget_segment(outgoing);
-	int status = file_source_init_lent(&source, front->fd, front->offset, front->length);
+	int status = outgoing_need_marks(outgoing);
+	if (status == 0)
+		status = file_source_init_lent(&source, front->fd, front->offset, front->length);
 	if (status < 0)
 		return status;
 	file_source_set_output(&source, !outgoing->is_socket);
-	outgoing->segment = outgoing->adopt(outgoing->argument, &source);
-	outgoing->segment_chain = front->chain;
-	return outgoing->segment != NULL ? 0 : -ENOMEM;
+	outgoing->marks->segment = adopt(outgoing, &source);
+	outgoing->marks->segment_chain = front->chain;
+	return get_segment(outgoing) != NULL ? 0 : -ENOMEM;
 }
 
 /* Sends from the file segment with which the buffer begins. A segment that ends early is dropped with the file's
@@ -506,17 +516,17 @@ static int send_segment(struct outgoing *outgoing, struct turn *turn)
 
 	if (!segments_first(outgoing->buffer, &front))
 		return -EIO;
-	int state = meet_segment(outgoing, &front);
+	int state = meet_segment(outgoing, &front, turn->adopt);
 	if (state < 0)
 		return flush_state(outgoing, state);
-	next.file = outgoing->segment;
+	next.file = outgoing->marks->segment;
 	uint64_t before = next.file->sent;
-	outgoing->segment_error = 0;
+	outgoing->marks->segment_error = 0;
 	state = send_file(outgoing, turn, &next);
 	size_t done = (size_t)(next.file->sent - before);
-	if (outgoing->segment == NULL && outgoing->segment_error < 0)
-		state = outgoing->segment_error;
-	else if (outgoing->segment == NULL)
+	if (get_segment(outgoing) == NULL && outgoing->marks->segment_error < 0)
+		state = outgoing->marks->segment_error;
+	else if (get_segment(outgoing) == NULL)
 		done = front.length;
 	drain(outgoing, turn, done);
 	return state;
@@ -524,16 +534,16 @@ static int send_segment(struct outgoing *outgoing, struct turn *turn)
 
 struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing)
 {
-	if (outgoing->segment != NULL)
-		return outgoing->segment->waiting != 0 ? outgoing->segment : NULL;
+	if (get_segment(outgoing) != NULL)
+		return outgoing->marks->segment->waiting != 0 ? outgoing->marks->segment : NULL;
 	struct next next = find_next(outgoing, 0);
 	return next.bytes == 0 && next.file != NULL && next.file->waiting != 0 ? next.file : NULL;
 }
 
 bool outgoing_is_paused(const struct outgoing *outgoing)
 {
-	if (outgoing->segment != NULL)
-		return is_paused_file(outgoing->segment);
+	if (get_segment(outgoing) != NULL)
+		return is_paused_file(get_segment(outgoing));
 	struct next next = find_next(outgoing, 0);
 	return next.bytes == 0 && next.file != NULL && is_paused_file(next.file);
 }
@@ -545,10 +555,12 @@ void outgoing_note_drained(struct outgoing *outgoing, size_t count)
 	outgoing->drained += count - own;
 }
 
-int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sent)
+int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, outgoing_adopt_cb adopt,
+                   size_t *sent)
 {
 	struct taken taken;
-	struct turn turn = {.fd = fd, .budget = budget, .users_cork = -1, .taken = &taken};
+	struct turn turn = {
+	    .fd = fd, .budget = budget, .users_cork = -1, .taken = &taken, .adopt = adopt};
 	int state = OUTGOING_IDLE;
 
 	taken.count = 0;
@@ -576,17 +588,27 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sen
 
 /* ---- lifetime ---- */
 
-void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
-                   struct stream_counters *stats)
+void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer)
 {
-	*outgoing = (struct outgoing){.buffer = buffer};
-	marks_init(&outgoing->marks, stats);
+	*outgoing = (struct outgoing){
+	    .buffer = buffer,
+	    .limits = {.fds = 1024, .fds_per_message = 64},
+	};
+}
+
+int outgoing_need_marks(struct outgoing *outgoing)
+{
+	if (outgoing->marks == NULL)
+		outgoing->marks = marks_new();
+	return outgoing->marks != NULL ? 0 : -ENOMEM;
 }
 
 int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file)
 {
-	int status = marks_push_file(&outgoing->marks, outgoing_end(outgoing), file);
+	int status = outgoing_need_marks(outgoing);
 
+	if (status == 0)
+		status = marks_push_file(outgoing->marks, outgoing_end(outgoing), file);
 	if (status == 0)
 		file_source_set_output(&file->source, !outgoing->is_socket);
 	return status;
@@ -595,9 +617,9 @@ int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file)
 void outgoing_stop(struct outgoing *outgoing, int status)
 {
 	outgoing->stopped = true;
-	if (outgoing->segment != NULL)
-		finish_file(outgoing, outgoing->segment, status);
-	marks_abandon(&outgoing->marks, status);
+	if (get_segment(outgoing) != NULL)
+		finish_file(outgoing, outgoing->marks->segment, status);
+	marks_abandon(outgoing->marks, status);
 	evbuffer_unfreeze(outgoing->buffer, 1);
 	evbuffer_drain(outgoing->buffer, evbuffer_get_length(outgoing->buffer));
 	evbuffer_freeze(outgoing->buffer, 1);
@@ -612,5 +634,5 @@ void outgoing_leave(struct outgoing *outgoing)
 
 bool outgoing_is_sent(const struct outgoing *outgoing)
 {
-	return outgoing->marks.file_count == 0 && evbuffer_get_length(outgoing->buffer) == 0;
+	return marks_file_count(outgoing->marks) == 0 && evbuffer_get_length(outgoing->buffer) == 0;
 }

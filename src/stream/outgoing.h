@@ -21,16 +21,12 @@
 
 struct outgoing {
 	struct evbuffer *buffer;
-	struct marks marks;
-	uint64_t drained; /* the position of the buffer's first byte */
+	struct marks *marks; /* NULL: outgoing_need_marks() was not called yet */
+	struct marks_limits limits;
+	struct stream_counters stats; /* of both directions */
+	uint64_t drained;             /* the position of the buffer's first byte */
 	uint64_t
 	    own_drain; /* bytes that this stream has drained, and outgoing_note_drained() not yet seen */
-
-	/* The file segment with which the buffer begins, once the stream has come to it; else NULL. Its bytes count
-	 * as the buffer's, and leave the buffer when they are sent. */
-	struct outgoing_file *segment;
-	const void *segment_chain;
-	int segment_error; /* a negative errno ends the connection: nobody else can be notified */
 
 	bool carries_fds; /* a unix socket */
 	bool is_socket;   /* sendmsg(2), not writev(2) */
@@ -40,10 +36,6 @@ struct outgoing {
 	bool stopped;
 	bool left;     /* stopped, and the buffer and the socket live on */
 	bool replaced; /* the socket was, during a flush */
-
-	/* Makes a file of a source that is in the buffer. NULL: no memory. */
-	struct outgoing_file *(*adopt)(void *argument, const struct file_source *source);
-	void *argument; /* of `adopt` */
 };
 
 /* The result of a flush. */
@@ -55,14 +47,20 @@ enum outgoing_state {
 	OUTGOING_PAUSED     /* the next item is a paused or waiting file */
 };
 
-void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer,
-                   struct stream_counters *stats);
+void outgoing_init(struct outgoing *outgoing, struct evbuffer *buffer);
+
+/* Makes a file of a source that is in the buffer. NULL: no memory. */
+typedef struct outgoing_file *(*outgoing_adopt_cb)(struct outgoing *outgoing,
+                                                   const struct file_source *source);
 
 /* The position behind the last byte that is queued. */
 static inline uint64_t outgoing_end(const struct outgoing *outgoing)
 {
 	return outgoing->drained + evbuffer_get_length(outgoing->buffer);
 }
+
+/* Allocates the marks, if that is not done yet. -ENOMEM. */
+int outgoing_need_marks(struct outgoing *outgoing);
 
 /* Queues a file behind all bytes. The stream closes its descriptor when the file is finished. -ENOMEM. */
 int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file);
@@ -77,7 +75,8 @@ void outgoing_note_drained(struct outgoing *outgoing, size_t count);
  * on the buffer run. They may stop the stream, or replace the socket: the result is then OUTGOING_IDLE, and
  * the rest is for the other socket.
  */
-int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, size_t *sent);
+int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, outgoing_adopt_cb adopt,
+                   size_t *sent);
 
 /* Abandons the marks with `status`, drops the bytes, and ends a flush that is further up the stack. */
 void outgoing_stop(struct outgoing *outgoing, int status);

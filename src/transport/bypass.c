@@ -18,7 +18,7 @@ static bool is_unlimited(const struct ferry_transport *transport)
 static bool shows_descriptors(const struct ferry_transport *transport)
 {
 	return !transport->out.stream.carries_fds ||
-	       (transport->in.stream.exact && transport->in.stream.support == FD_AHEAD_FREE);
+	       (transport->in.stream.exact && transport->in.stream.positions->support == FD_AHEAD_FREE);
 }
 
 bool transport_input_is_bypassable(const struct ferry_transport *transport)
@@ -36,7 +36,8 @@ bool transport_output_is_bypassable(const struct ferry_transport *transport)
 	return is_unlimited(transport) && transport->out.half == OUT_OPEN &&
 	       !transport->out.step.out_of_memory &&
 	       (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) != 0 &&
-	       outgoing_is_sent(&transport->out.stream) && transport->out.stream.marks.count == 0;
+	       outgoing_is_sent(&transport->out.stream) &&
+	       marks_count(transport->out.stream.marks) == 0;
 }
 
 ssize_t transport_count_bypassable(struct ferry_transport *transport, size_t max)
@@ -53,8 +54,8 @@ ssize_t transport_count_bypassable(struct ferry_transport *transport, size_t max
 void transport_count_bypassed(struct ferry_transport *from, struct ferry_transport *to,
                               size_t length)
 {
-	from->stats.bytes_received += length;
-	to->stats.bytes_sent += length;
+	from->out.stream.stats.bytes_received += length;
+	to->out.stream.stats.bytes_sent += length;
 }
 
 void transport_report_bypassed_error(struct ferry_transport *transport, short what, int error)

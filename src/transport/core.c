@@ -105,7 +105,7 @@ static void reopen_halves(struct ferry_transport *transport)
 	bool closing = transport->out.half == OUT_CLOSING || transport->out.half == OUT_SHUT;
 
 	transport->in.half = IN_OPEN;
-	transport->protocol.end_notified = false;
+	transport->end_notified = false;
 	if (transport->watch != NULL)
 		transport->watch->lingering = false;
 	transport->out.step.kernel_queue = -ENODATA; /* the other socket's */
@@ -116,12 +116,12 @@ static void reopen_halves(struct ferry_transport *transport)
 
 void transport_connection_made(struct ferry_transport *transport)
 {
-	transport->protocol.made = true;
+	transport->made = true;
 }
 
 void transport_end_notified(struct ferry_transport *transport)
 {
-	transport->protocol.end_notified = true;
+	transport->end_notified = true;
 }
 
 void transport_set_protocol_table(struct ferry_transport *transport,
@@ -129,8 +129,8 @@ void transport_set_protocol_table(struct ferry_transport *transport,
 {
 	transport->protocol.table = table;
 	transport->protocol.context = context;
-	transport->protocol.made = false;
-	transport->protocol.end_notified = false;
+	transport->made = false;
+	transport->end_notified = false;
 }
 
 void transport_set_reading_paused(struct ferry_transport *transport, bool paused)
@@ -215,7 +215,7 @@ int transport_examine_socket(struct ferry_transport *transport, int fd)
 	int domain = examine_stream_socket(fd);
 	if (domain < 0)
 		return domain == -EBADF ? -EINVAL : domain;
-	if (domain != AF_UNIX && transport->out.stream.marks.fd_count > 0)
+	if (domain != AF_UNIX && marks_fd_count(transport->out.stream.marks) > 0)
 		return -EOPNOTSUPP;
 	if (domain != AF_UNIX || socket_get_cookie(fd, &cookie) < 0)
 		cookie = 0; /* not needed; or before Linux 4.6 */
@@ -371,7 +371,7 @@ struct transport_watch *transport_need_watch(struct ferry_transport *transport)
 	};
 	/* EV_FINALIZE: event_del() then does not wait for the callback, which waits for the bufferevent's lock. */
 	event_assign(watch->event, bufferevent_get_base(transport->rearm.bev), -1, EV_FINALIZE,
-	             transport->on_watch, transport);
+	             transport_steps(transport)->on_watch, transport);
 	transport->watch = watch;
 	return watch;
 }
@@ -518,21 +518,24 @@ void transport_set_watcher(struct ferry_transport *transport,
 	transport->out.watcher_argument = argument;
 }
 
+void transport_link_reader(struct ferry_transport *transport)
+{
+	const struct transport_reader *reader = transport->in.reader;
+	struct incoming_positions *positions = transport->in.stream.positions;
+
+	if (reader == NULL || positions == NULL)
+		return;
+	positions->admits_fds = reader->admits_fds;
+	positions->argument = transport->in.reader_argument;
+}
+
 void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
                           void *argument)
 {
 	transport->in.reader = reader;
 	transport->in.reader_argument = argument;
-	transport->in.stream.admits_fds = reader->admits_fds;
-	transport->in.stream.argument = argument;
+	transport_link_reader(transport);
 	transport_close_pending(transport);
-}
-
-void transport_set_sent_cb(struct ferry_transport *transport, void (*sent)(void *argument),
-                           void *argument)
-{
-	transport->out.sent = sent;
-	transport->out.sent_argument = argument;
 }
 
 void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void *argument),
@@ -544,25 +547,26 @@ void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void
 
 uint64_t transport_bytes_sent(const struct ferry_transport *transport)
 {
-	return transport->stats.bytes_sent;
+	return transport->out.stream.stats.bytes_sent;
 }
 
 uint64_t transport_bytes_written(const struct ferry_transport *transport)
 {
-	return transport->stats.bytes_sent + evbuffer_get_length(transport->out.stream.buffer);
+	return transport->out.stream.stats.bytes_sent +
+	       evbuffer_get_length(transport->out.stream.buffer);
 }
 
 void transport_count_unclaimed_fds(struct ferry_transport *transport, unsigned int count)
 {
-	transport->stats.fds_unclaimed += count;
+	transport->out.stream.stats.fds_unclaimed += count;
 }
 
 void transport_close_pending(struct ferry_transport *transport)
 {
-	fds_close(transport->in.pending.fds, transport->in.pending.count);
-	transport_count_unclaimed_fds(transport, transport->in.pending.count);
-	transport->in.pending.count = 0;
-	transport->in.pending.loss = false;
-	free(transport->in.pending.fds);
-	transport->in.pending.fds = NULL;
+	fds_close(transport->in.pending_fds, transport->in.pending_count);
+	transport_count_unclaimed_fds(transport, transport->in.pending_count);
+	transport->in.pending_count = 0;
+	transport->in.loss_pending = false;
+	free(transport->in.pending_fds);
+	transport->in.pending_fds = NULL;
 }

@@ -130,6 +130,9 @@ int64_t transport_deadline(int64_t now, int64_t timeout);
 void transport_set_watcher(struct ferry_transport *transport,
                            const struct transport_watcher *watcher, void *argument);
 
+/* Has the incoming stream ask the reader, if there is one and positions are found. */
+void transport_link_reader(struct ferry_transport *transport);
+
 /* Closes the pending descriptors. */
 void transport_close_pending(struct ferry_transport *transport);
 

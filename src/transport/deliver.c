@@ -22,8 +22,7 @@ static void run_connection_made(struct ferry_transport *transport)
 /* If connection_made sets the next protocol, that one's connection_made runs before anything else of it. */
 void transport_deliver_made(struct ferry_transport *transport)
 {
-	while (transport->protocol.table != NULL && !transport->protocol.made &&
-	       !transport_is_over(transport))
+	while (transport->protocol.table != NULL && !transport->made && !transport_is_over(transport))
 		run_connection_made(transport);
 }
 
@@ -31,7 +30,7 @@ void transport_deliver_lost(struct ferry_transport *transport)
 {
 	if (transport->protocol.table == NULL)
 		return;
-	if (!transport->protocol.made)
+	if (!transport->made)
 		run_connection_made(transport);
 	if (!transport->freed && transport->protocol.table->connection_lost != NULL) {
 		transport->protocol.table->connection_lost(transport, transport->reason,
@@ -120,7 +119,7 @@ static void offer_paused_input(struct ferry_transport *transport)
 /* The user's own read callback runs from the loop too, and does not overtake the descriptors. */
 void transport_offer_deferred(struct ferry_transport *transport)
 {
-	transport->in.offer_due = transport->in.pending.count > 0 || transport->in.pending.loss ||
+	transport->in.offer_due = transport->in.pending_count > 0 || transport->in.loss_pending ||
 	                          transport->protocol.table == NULL;
 	if (transport->in.offer_due)
 		transport_want_loop(transport);
@@ -149,12 +148,13 @@ static bool is_ready_for_fd(struct ferry_transport *transport)
 static void deliver_fd(struct ferry_transport *transport, int fd)
 {
 	const struct ferry_protocol *table = transport->protocol.table;
+	const struct transport_fd_cbs *cbs = transport->fd_cbs;
 	bool open = transport_is_open(transport);
 
 	if (open && table != NULL && table->file_descriptor_received != NULL) {
 		table->file_descriptor_received(transport, fd, transport->protocol.context);
-	} else if (open && table == NULL && transport->fd_cb != NULL) {
-		transport->fd_cb(transport, fd, transport->fd_context);
+	} else if (open && table == NULL && cbs != NULL && cbs->received != NULL) {
+		cbs->received(transport, fd, cbs->received_context);
 	} else {
 		transport_count_unclaimed_fds(transport, 1);
 		close(fd);
@@ -163,7 +163,9 @@ static void deliver_fd(struct ferry_transport *transport, int fd)
 
 static void deliver_loss(struct ferry_transport *transport)
 {
-	transport->stats.fds_lost++;
+	const struct transport_fd_cbs *cbs = transport->fd_cbs;
+
+	transport->out.stream.stats.fds_lost++;
 	if (!transport_is_open(transport))
 		return;
 	if (transport->protocol.table != NULL) {
@@ -172,8 +174,8 @@ static void deliver_loss(struct ferry_transport *transport)
 			                                                 transport->protocol.context);
 		else
 			transport_end(transport, -EMSGSIZE);
-	} else if (transport->fds_lost_cb != NULL) {
-		transport->fds_lost_cb(transport, transport->fds_lost_context);
+	} else if (cbs != NULL && cbs->lost != NULL) {
+		cbs->lost(transport, cbs->lost_context);
 	} else {
 		transport_end(transport, -EMSGSIZE);
 		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_ERROR, EMSGSIZE);
@@ -183,23 +185,23 @@ static void deliver_loss(struct ferry_transport *transport)
 /* Without memory to keep them, the descriptors are closed, and their loss is pending. */
 static void add_pending(struct ferry_transport *transport, const int *fds, unsigned int count)
 {
-	unsigned int total = transport->in.pending.count + count;
-	int *memory = realloc(transport->in.pending.fds, total * sizeof(*memory));
+	unsigned int total = transport->in.pending_count + count;
+	int *memory = realloc(transport->in.pending_fds, total * sizeof(*memory));
 
 	if (memory == NULL) {
 		fds_close(fds, count);
-		transport->in.pending.loss = true;
+		transport->in.loss_pending = true;
 		return;
 	}
-	memcpy(memory + transport->in.pending.count, fds, count * sizeof(*fds));
-	transport->in.pending.fds = memory;
-	transport->in.pending.count = total;
+	memcpy(memory + transport->in.pending_count, fds, count * sizeof(*fds));
+	transport->in.pending_fds = memory;
+	transport->in.pending_count = total;
 }
 
 static void hand_to_reader(struct ferry_transport *transport, const struct ancillary *ancillary,
                            ssize_t length)
 {
-	transport->stats.fds_lost += ancillary->truncated;
+	transport->out.stream.stats.fds_lost += ancillary->truncated;
 	if (ancillary->count > 0 || ancillary->truncated)
 		transport->in.reader->received(transport->in.reader_argument, ancillary->fds,
 		                               ancillary->count, ancillary->truncated,
@@ -211,8 +213,8 @@ void transport_deliver_fds(struct ferry_transport *transport, const struct ancil
 {
 	unsigned int next = 0;
 
-	transport->stats.fds_received += ancillary->count;
-	transport->stats.controls_ignored += ancillary->ignored;
+	transport->out.stream.stats.fds_received += ancillary->count;
+	transport->out.stream.stats.controls_ignored += ancillary->ignored;
 	if (transport->in.reader != NULL && transport_is_open(transport)) {
 		hand_to_reader(transport, ancillary, length);
 		return;
@@ -227,7 +229,7 @@ void transport_deliver_fds(struct ferry_transport *transport, const struct ancil
 	if (ancillary->truncated && is_ready_for_fd(transport))
 		deliver_loss(transport);
 	else if (ancillary->truncated)
-		transport->in.pending.loss = true;
+		transport->in.loss_pending = true;
 }
 
 static bool is_ready_for_pending(struct ferry_transport *transport)
@@ -241,19 +243,19 @@ void transport_deliver_pending(struct ferry_transport *transport)
 {
 	struct transport_in *in = &transport->in;
 
-	while (in->pending.count > 0 && is_ready_for_pending(transport)) {
-		int fd = in->pending.fds[0];
-		in->pending.count--;
-		memmove(in->pending.fds, in->pending.fds + 1, in->pending.count * sizeof(*in->pending.fds));
+	while (in->pending_count > 0 && is_ready_for_pending(transport)) {
+		int fd = in->pending_fds[0];
+		in->pending_count--;
+		memmove(in->pending_fds, in->pending_fds + 1, in->pending_count * sizeof(*in->pending_fds));
 		deliver_fd(transport, fd);
 	}
-	if (in->pending.loss && is_ready_for_pending(transport)) {
-		in->pending.loss = false;
+	if (in->loss_pending && is_ready_for_pending(transport)) {
+		in->loss_pending = false;
 		deliver_loss(transport);
 	}
-	if (in->pending.count == 0) {
-		free(in->pending.fds);
-		in->pending.fds = NULL;
+	if (in->pending_count == 0) {
+		free(in->pending_fds);
+		in->pending_fds = NULL;
 	}
 	if (in->offer_due && !in->paused && transport_is_open(transport))
 		offer_paused_input(transport);

@@ -166,7 +166,7 @@ static void log_wait_for_watcher(struct ferry_transport *transport)
 
 static void shut_write_half(struct ferry_transport *transport)
 {
-	if (marks_close_fds(&transport->out.stream.marks) > 0)
+	if (marks_close_fds(transport->out.stream.marks) > 0)
 		transport->out.fds_dropped = true;
 	transport_keep_peer_closed(transport);
 	transport_write_half_shut(transport);
@@ -184,7 +184,7 @@ static void settle_shut(struct ferry_transport *transport)
 
 	if (closing && lingers(transport) && may_be_reset(transport))
 		linger(transport);
-	else if (closing || (transport->in.half == IN_EOF && transport->protocol.end_notified))
+	else if (closing || (transport->in.half == IN_EOF && transport->end_notified))
 		transport_end(transport, reason_of_close(transport));
 }
 
@@ -394,9 +394,11 @@ static void release_transport(struct event *event, void *argument)
 	(void)event;
 	struct ferry_transport *transport = argument;
 
-	while (marks_notify(&transport->out.stream.marks))
+	while (marks_notify(transport->out.stream.marks))
 		continue;
-	marks_release(&transport->out.stream.marks);
+	marks_free(transport->out.stream.marks);
+	incoming_release(&transport->in.stream);
+	free(transport->fd_cbs);
 	transport_free_watch(transport);
 	rearm_free(&transport->rearm);
 	free(transport);
@@ -429,15 +431,15 @@ void ferry_transport_free(struct ferry_transport *transport)
 /* Whether all that ferry has of the connection is in the bufferevent's two buffers. */
 static int check_detach(const struct ferry_transport *transport)
 {
-	const struct marks *marks = &transport->out.stream.marks;
+	const struct marks *marks = transport->out.stream.marks;
 	bool closing = transport->life == TRANSPORT_CLOSING || transport->out.half == OUT_CLOSING ||
 	               transport->in.close_due;
 	bool received =
-	    transport->in.pending.count > 0 || transport->in.pending.loss || transport->in.fds_follow;
+	    transport->in.pending_count > 0 || transport->in.loss_pending || transport->in.fds_follow;
 
 	if (transport_is_over(transport))
 		return -ENOTCONN;
-	if (marks->fd_count > 0 || marks->file_count > 0 || received || closing)
+	if (marks_fd_count(marks) > 0 || marks_file_count(marks) > 0 || received || closing)
 		return -EBUSY;
 	return transport->out.watcher != NULL || transport->owned ? -EBUSY : 0;
 }

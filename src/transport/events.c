@@ -52,7 +52,7 @@ static void on_read_half_ended(struct ferry_transport *transport)
 		return;
 	transport_read_half_ended(transport);
 	/* A user who enables reading again meets the same end again. */
-	if (transport->protocol.end_notified)
+	if (transport->end_notified)
 		return;
 	transport_end_notified(transport);
 	if (transport->protocol.table->read_connection_lost == NULL) {

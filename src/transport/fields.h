@@ -10,6 +10,7 @@
 #include "stream/incoming.h"
 #include "stream/outgoing.h"
 #include "transport/interface.h"
+#include "transport/parts.h"
 
 /*
  * The transport's fields, for src/transport alone.
@@ -57,15 +58,12 @@ struct transport_in {
 	bool close_due; /* transport_close_with_peer() is to run from the loop */
 	bool offer_due; /* the user has resumed, and the input waits for the pending descriptors */
 	bool trigger_due, trigger_below_mark; /* the read callback is to run from the loop */
-	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
-	struct {
-		int *fds;
-		unsigned int count;
-		bool loss; /* the kernel dropped others */
-	} pending;
 	bool fds_follow; /* a descriptor's callback runs, and others of the same read come behind it */
-	size_t
-	    rest; /* OUT_BROKEN: bytes of the peer that are left in the socket, and are still to be read */
+	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
+	bool loss_pending; /* the kernel dropped others */
+	unsigned int pending_count;
+	int *pending_fds;
+	size_t rest; /* OUT_BROKEN: bytes of the peer in the socket, which are still to be read */
 	const struct transport_reader *reader;
 	void *reader_argument;
 };
@@ -95,27 +93,17 @@ struct transport_out {
 	struct transport_step step;
 	const struct transport_watcher *watcher;
 	void *watcher_argument;
-	void (*sent)(void *argument); /* or NULL */
-	void *sent_argument;
 };
 
-/* The watch over a peer that nobody reads from. Most connections never need it. Its event is in the same block of
- * memory. Times are those of kernel/clock.h. */
-struct transport_watch {
-	struct event *event;
-	bool reading; /* the event waits for input too */
-	unsigned int interval_usec;
-	int64_t close_timeout, linger_timeout; /* TRANSPORT_NO_TIMEOUT: none */
-	int64_t close_at;                      /* CLOSING: the deadline, or INT64_MAX */
-	bool lingering;                        /* CLOSING: all is sent, and the peer has not ended */
-	int64_t linger_at;                     /* the deadline, or INT64_MAX */
-	int queue;                             /* send_queue_length() at the last look */
-	uint64_t dropped;                      /* bytes of the peer, since it lingers */
+/* The steps of the files above core, which it does not know. */
+struct transport_steps {
+	struct rearm_steps rearm;
+	event_callback_fn on_watch;
+	outgoing_adopt_cb adopt;
 };
-
-enum { TRANSPORT_NO_TIMEOUT = -1 };
 
 struct ferry_transport {
+	/* First: it is the argument of the events' callbacks. Its steps are a struct transport_steps. */
 	struct rearm rearm;
 	struct event *loop_event; /* for work that must run from the loop; and the retry timer */
 
@@ -125,28 +113,29 @@ struct ferry_transport {
 	bool on_pipes;
 	bool owned; /* by a line stream, a message stream or a channel, to the end */
 	bool freed;
-	bool watch_due;   /* there was no memory for the watch: the loop's event tries again */
+	bool watch_due; /* there was no memory for the watch: the loop's event tries again */
+	bool made;      /* connection_made has run for this protocol, or never will */
+	/* read_connection_lost has run for this protocol, or the transport closes in its place. */
+	bool end_notified;
 	bool peer_closed; /* when this side shut its half down, or when the connection ended */
 	struct transport_in in;
 	struct transport_out out;
 	struct transport_watch *watch; /* NULL: not needed so far */
-	event_callback_fn on_watch;
 	struct {
 		const struct ferry_protocol *table; /* or NULL */
 		void *context;
-		bool made;         /* connection_made has run for this protocol, or never will */
-		bool end_notified; /* read_connection_lost has run, or the transport closes in its place */
 	} protocol;
 
-	ferry_fd_cb fd_cb;
-	void *fd_context;
-	ferry_fds_lost_cb fds_lost_cb;
-	void *fds_lost_context;
+	struct transport_fd_cbs *fd_cbs; /* NULL: none was set */
 	void (*on_free)(void *argument); /* or NULL */
 	void *on_free_argument;
 	struct bufferevent_rate_limit_group *rate_limit_group;
-	struct stream_counters stats;
 	uint64_t cookie; /* of a unix socket */
 };
+
+static inline const struct transport_steps *transport_steps(const struct ferry_transport *transport)
+{
+	return (const struct transport_steps *)transport->rearm.steps;
+}
 
 #endif

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -108,9 +109,12 @@ static struct ferry_file_producer *new_producer(struct ferry_transport *transpor
 	return producer;
 }
 
-struct outgoing_file *file_producer_adopt(void *argument, const struct file_source *source)
+struct outgoing_file *file_producer_adopt(struct outgoing *outgoing,
+                                          const struct file_source *source)
 {
-	return (struct outgoing_file *)new_producer(argument, source, NULL, NULL);
+	char *transport = (char *)outgoing - offsetof(struct ferry_transport, out.stream);
+
+	return (struct outgoing_file *)new_producer((void *)transport, source, NULL, NULL);
 }
 
 int ferry_transport_send_file(struct ferry_file_producer **out, struct ferry_transport *transport,
@@ -193,7 +197,7 @@ void ferry_file_producer_stop(struct ferry_file_producer *producer)
 	struct ferry_transport *transport = producer->transport;
 	struct bufferevent *bev = transport_lock(transport);
 	if (is_queued(producer)) {
-		marks_finish_file(&transport->out.stream.marks, &producer->file, -ECANCELED);
+		marks_finish_file(transport->out.stream.marks, &producer->file, -ECANCELED);
 		transport_want_loop(transport);
 		transport_want_write(transport);
 	}

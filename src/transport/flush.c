@@ -83,7 +83,8 @@ static int write_once(struct ferry_transport *transport)
 
 	if (fd < 0)
 		return -ENOTCONN;
-	int state = outgoing_flush(&transport->out.stream, fd, BYTES_PER_STEP, &sent);
+	int state = outgoing_flush(&transport->out.stream, fd, BYTES_PER_STEP,
+	                           transport_steps(transport)->adopt, &sent);
 	transport_count_written(transport, sent);
 	transport->out.step.flushed |= sent > 0;
 	/* A callback of the user's on the output buffer may have ended the connection. */

@@ -95,6 +95,9 @@ struct transport_reader {
 	/* A read of `length` bytes, now at the input's end, brought these descriptors, which the reader owns.
 	 * `loss`: the kernel could not install others. */
 	void (*received)(void *argument, const int *fds, unsigned int count, bool loss, size_t length);
+	/* Runs in the middle of the write step, whenever the kernel has taken bytes. It may run user code, and free the
+	 * transport. */
+	void (*sent)(void *argument);
 };
 
 /* Registers the reader. Descriptors of half a read that are still pending are closed. */
@@ -132,14 +135,9 @@ int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsig
 int transport_lend_fd(struct ferry_transport *transport, int fd);
 
 /* Writes the queue now instead of at the end of the loop's turn, if nothing suspends writing. Callbacks of users
- * that are due then (files, the producer, the bufferevent's) run from the loop; the next call's `sent` runs in
+ * that are due then (files, the producer, the bufferevent's) run from the loop; the reader's `sent` of the next call runs in
  * here. */
 void transport_flush(struct ferry_transport *transport);
-
-/* Runs `sent` in the middle of the write step, whenever the kernel has taken bytes. It may run user code, and
- * free the transport. NULL: nothing runs. */
-void transport_set_sent_cb(struct ferry_transport *transport, void (*sent)(void *argument),
-                           void *argument);
 
 /* The bytes that the kernel has taken. */
 uint64_t transport_bytes_sent(const struct ferry_transport *transport);

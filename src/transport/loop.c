@@ -14,7 +14,7 @@
 static void run_connection_lost(struct ferry_transport *transport)
 {
 	transport_dismiss_watcher(transport);
-	while (!transport->freed && marks_notify(&transport->out.stream.marks))
+	while (!transport->freed && marks_notify(transport->out.stream.marks))
 		continue;
 	if (transport->freed)
 		return;

@@ -28,7 +28,7 @@ static unsigned int fds_to_send(const struct ferry_transport *transport)
 {
 	const struct outgoing *stream = &transport->out.stream;
 
-	return marks_fds_to_send(&stream->marks, outgoing_end(stream));
+	return marks_fds_to_send(stream->marks, outgoing_end(stream));
 }
 
 static bool over_high(const struct ferry_transport *transport)

@@ -17,7 +17,7 @@ static void count_read(struct ferry_transport *transport, size_t length)
 {
 	struct bufferevent *bev = transport->rearm.bev;
 
-	transport->stats.bytes_received += length;
+	transport->out.stream.stats.bytes_received += length;
 	transport->in.rest -= length < transport->in.rest ? length : transport->in.rest;
 	/* Without a limit of its own, libevent aborts on this. */
 	if (bufferevent_get_token_bucket_cfg(bev) != NULL)
@@ -35,7 +35,7 @@ static ssize_t read_once(struct ferry_transport *transport, size_t max, bool *ma
 	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
 	int fd = bufferevent_getfd(transport->rearm.bev);
 
-	transport->stats.receive_calls++;
+	transport->out.stream.stats.receive_calls++;
 	/* A reader is called with the positions. */
 	if (transport->in.reader != NULL)
 		incoming_set_undelivered(&transport->in.stream, false);
@@ -99,7 +99,7 @@ static bool defers_anything(const struct ferry_transport *transport)
 {
 	const struct transport_in *in = &transport->in;
 
-	return in->paused && (in->pending.count > 0 || in->pending.loss ||
+	return in->paused && (in->pending_count > 0 || in->loss_pending ||
 	                      evbuffer_get_length(bufferevent_get_input(transport->rearm.bev)) > 0);
 }
 

@@ -60,7 +60,7 @@ static int push_fds(struct ferry_transport *transport, const int *fds, unsigned 
 {
 	struct outgoing *stream = &transport->out.stream;
 
-	return marks_push_fds(&stream->marks, outgoing_end(stream), fds, count, lent);
+	return marks_push_fds(stream->marks, outgoing_end(stream), fds, count, lent);
 }
 
 static int push_duplicates(struct ferry_transport *transport, const int *fds, unsigned int count)
@@ -87,7 +87,9 @@ int transport_queue_fds(struct ferry_transport *transport, const int *fds, unsig
 		return -EPIPE;
 	int status = fds_check(fds, count, transport->cookie);
 	if (status == 0)
-		status = marks_admit_fds(&stream->marks, outgoing_end(stream), count);
+		status = outgoing_need_marks(stream);
+	if (status == 0)
+		status = marks_admit_fds(stream->marks, &stream->limits, outgoing_end(stream), count);
 	if (status < 0)
 		return status;
 	return ownership == FERRY_FD_DUP ? push_duplicates(transport, fds, count)
@@ -102,7 +104,9 @@ int transport_lend_fd(struct ferry_transport *transport, int fd)
 		return -EOPNOTSUPP;
 	if (!transport_takes_output(transport))
 		return -EPIPE;
-	int status = marks_admit_fds(&stream->marks, outgoing_end(stream), 1);
+	int status = outgoing_need_marks(stream);
+	if (status == 0)
+		status = marks_admit_fds(stream->marks, &stream->limits, outgoing_end(stream), 1);
 	return status < 0 ? status : push_fds(transport, &fd, 1, true);
 }
 

@@ -24,6 +24,12 @@ enum {
 
 /* ---- making ---- */
 
+static const struct transport_steps steps = {
+    .rearm = {transport_on_read, transport_on_write},
+    .on_watch = transport_on_watch,
+    .adopt = file_producer_adopt,
+};
+
 static void discard(struct ferry_transport *transport)
 {
 	if (transport->loop_event != NULL)
@@ -42,21 +48,16 @@ static struct ferry_transport *allocate(struct bufferevent *bev)
 		discard(transport);
 		return NULL;
 	}
-	transport->on_watch = transport_on_watch;
 	transport->rearm = (struct rearm){
 	    .bev = bev,
-	    .on_read = transport_on_read,
-	    .on_write = transport_on_write,
-	    .argument = transport,
+	    .steps = &steps.rearm,
 	    .write_fd = -1,
 	};
 	transport->pipe_read_fd = -1;
 	transport->pipe_write_fd = -1;
 	transport->out.fd_high = 64;
 	transport->out.step.kernel_queue = -ENODATA;
-	outgoing_init(&transport->out.stream, bufferevent_get_output(bev), &transport->stats);
-	transport->out.stream.adopt = file_producer_adopt;
-	transport->out.stream.argument = transport;
+	outgoing_init(&transport->out.stream, bufferevent_get_output(bev));
 	return transport;
 }
 
@@ -81,7 +82,7 @@ static int new_on_socket(struct ferry_transport **out, struct bufferevent *bev, 
 	struct ferry_transport *transport;
 
 	bufferevent_lock(bev);
-	int status = rearm_examine(&(struct rearm){.bev = bev, .on_read = transport_on_read});
+	int status = rearm_examine(&(struct rearm){.bev = bev, .steps = &steps.rearm});
 	if (status < 0)
 		goto unlock;
 	transport = allocate(bev);
@@ -158,7 +159,7 @@ int ferry_transport_new_pipes(struct ferry_transport **out, struct event_base *b
 	if (bev == NULL)
 		return -ENOMEM;
 	struct ferry_transport *transport = NULL;
-	status = rearm_examine(&(struct rearm){.bev = bev, .on_read = transport_on_read});
+	status = rearm_examine(&(struct rearm){.bev = bev, .steps = &steps.rearm});
 	if (status < 0)
 		goto free_bev;
 	transport = allocate(bev);
@@ -258,15 +259,26 @@ int transport_own(struct ferry_transport *transport, const struct ferry_protocol
 	return status;
 }
 
+/* NULL: no memory. */
+static struct transport_fd_cbs *need_fd_cbs(struct ferry_transport *transport)
+{
+	if (transport->fd_cbs == NULL)
+		transport->fd_cbs = calloc(1, sizeof(*transport->fd_cbs));
+	return transport->fd_cbs;
+}
+
 int ferry_transport_set_fd_cb(struct ferry_transport *transport, ferry_fd_cb cb, void *context)
 {
 	if (transport == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->fd_cb = cb;
-	transport->fd_context = context;
+	struct transport_fd_cbs *cbs = need_fd_cbs(transport);
+	if (cbs != NULL) {
+		cbs->received = cb;
+		cbs->received_context = context;
+	}
 	bufferevent_unlock(bev);
-	return 0;
+	return cbs != NULL ? 0 : -ENOMEM;
 }
 
 int ferry_transport_set_fds_lost_cb(struct ferry_transport *transport, ferry_fds_lost_cb cb,
@@ -275,10 +287,13 @@ int ferry_transport_set_fds_lost_cb(struct ferry_transport *transport, ferry_fds
 	if (transport == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->fds_lost_cb = cb;
-	transport->fds_lost_context = context;
+	struct transport_fd_cbs *cbs = need_fd_cbs(transport);
+	if (cbs != NULL) {
+		cbs->lost = cb;
+		cbs->lost_context = context;
+	}
 	bufferevent_unlock(bev);
-	return 0;
+	return cbs != NULL ? 0 : -ENOMEM;
 }
 
 int ferry_transport_set_fd_coalescing(struct ferry_transport *transport, bool coalescing)
@@ -303,11 +318,14 @@ int ferry_transport_set_fd_positions(struct ferry_transport *transport,
 	if (exact && support == FD_AHEAD_NONE)
 		return -ENOTSUP;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->in.exact = exact;
-	transport->in.stream.support = support;
-	incoming_set_exact(&transport->in.stream, exact && transport->out.stream.carries_fds);
+	int status = exact ? incoming_need_positions(&transport->in.stream, support) : 0;
+	if (status == 0) {
+		transport->in.exact = exact;
+		transport_link_reader(transport);
+		incoming_set_exact(&transport->in.stream, exact && transport->out.stream.carries_fds);
+	}
 	bufferevent_unlock(bev);
-	return 0;
+	return status;
 }
 
 int ferry_transport_set_max_fds_per_message(struct ferry_transport *transport, unsigned int max)
@@ -315,7 +333,7 @@ int ferry_transport_set_max_fds_per_message(struct ferry_transport *transport, u
 	if (transport == NULL || max == 0 || max > ANCILLARY_MAX_FDS)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	transport->out.stream.marks.max_fds_per_message = max;
+	transport->out.stream.limits.fds_per_message = max;
 	bufferevent_unlock(bev);
 	return 0;
 }
@@ -326,7 +344,7 @@ int ferry_transport_set_fd_buffer(struct ferry_transport *transport, size_t high
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	transport->out.fd_high = (unsigned int)high;
-	transport->out.stream.marks.fd_limit = (unsigned int)limit;
+	transport->out.stream.limits.fds = (unsigned int)limit;
 	bufferevent_unlock(bev);
 	return 0;
 }
@@ -372,32 +390,34 @@ bool ferry_transport_peer_has_closed(const struct ferry_transport *transport)
 
 static void fill_stats(const struct ferry_transport *transport, struct ferry_transport_stats *stats)
 {
-	const struct stream_counters *counted = &transport->stats;
+	const struct stream_counters *counted = &transport->out.stream.stats;
 	const struct outgoing *stream = &transport->out.stream;
+	static const struct item_counters none;
+	const struct item_counters *items = stream->marks != NULL ? &stream->marks->stats : &none;
 
 	*stats = (struct ferry_transport_stats){
 	    .bytes_sent = counted->bytes_sent,
 	    .bytes_received = counted->bytes_received,
-	    .fds_sent = counted->fds_sent,
+	    .fds_sent = items->fds_sent,
 	    .fds_received = counted->fds_received,
-	    .files_sent = counted->files_sent,
-	    .file_bytes_sent = counted->file_bytes_sent,
+	    .files_sent = items->files_sent,
+	    .file_bytes_sent = items->file_bytes_sent,
 	    .send_calls = counted->send_calls,
-	    .sendfile_calls = counted->sendfile_calls,
+	    .sendfile_calls = items->sendfile_calls,
 	    .receive_calls = counted->receive_calls,
 	    .send_eagain = counted->send_eagain,
 	    .send_retries = counted->send_retries,
 	    .fds_unclaimed = counted->fds_unclaimed,
-	    .fds_unsent = counted->fds_unsent,
+	    .fds_unsent = items->fds_unsent,
 	    .fds_lost = counted->fds_lost,
 	    .controls_ignored = counted->controls_ignored,
 	    .bytes_queued = evbuffer_get_length(stream->buffer),
-	    .fds_queued = stream->marks.fd_count,
-	    .files_queued = stream->marks.file_count,
+	    .fds_queued = marks_fd_count(stream->marks),
+	    .files_queued = marks_file_count(stream->marks),
 	    .bytes_queued_max = counted->bytes_queued_max,
-	    .fds_queued_max = counted->fds_queued_max,
-	    .file_waits = counted->file_waits,
-	    .file_bytes_unsent = counted->file_bytes_unsent,
+	    .fds_queued_max = items->fds_queued_max,
+	    .file_waits = items->file_waits,
+	    .file_bytes_unsent = items->file_bytes_unsent,
 	};
 }
 
@@ -440,7 +460,7 @@ int ferry_transport_pause_reading(struct ferry_transport *transport)
 static bool expects_more(const struct ferry_transport *transport)
 {
 	return transport->in.half == IN_OPEN ||
-	       (transport->protocol.table != NULL && !transport->protocol.end_notified);
+	       (transport->protocol.table != NULL && !transport->end_notified);
 }
 
 int ferry_transport_resume_reading(struct ferry_transport *transport)

@@ -133,7 +133,7 @@ static bool drop_piece(struct ferry_transport *transport)
 		length = read(bufferevent_getfd(transport->rearm.bev), bytes, sizeof(bytes));
 	} while (length < 0 && errno == EINTR);
 	if (length > 0) {
-		transport->stats.bytes_received += (uint64_t)length;
+		transport->out.stream.stats.bytes_received += (uint64_t)length;
 		transport->watch->dropped += (uint64_t)length;
 		return true;
 	}

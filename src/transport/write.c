@@ -46,12 +46,13 @@ static int write_and_refill(struct ferry_transport *transport, size_t budget, si
 		if (fd < 0)
 			return OUTGOING_PAUSED; /* bufferevent_setfd() with -1: until there is one again */
 		out->step.again = false;
-		state = outgoing_flush(stream, fd, budget - *total, &sent);
+		state =
+		    outgoing_flush(stream, fd, budget - *total, transport_steps(transport)->adopt, &sent);
 		*total += sent;
 		transport_count_written(transport, sent);
 		/* Also for bytes that have left before an error. */
-		if (sent > 0 && out->sent != NULL && !transport->freed)
-			out->sent(out->sent_argument);
+		if (sent > 0 && transport->in.reader != NULL && !transport->freed)
+			transport->in.reader->sent(transport->in.reader_argument);
 		if (state < 0 || transport_is_over(transport))
 			return state;
 		if (out->watcher != NULL && !out->step.silent)
@@ -162,7 +163,7 @@ static void arm_write(struct ferry_transport *transport, int state)
 void transport_write_failed(struct ferry_transport *transport, int error)
 {
 	transport_write_half_broken(transport, error);
-	marks_abandon(&transport->out.stream.marks, error);
+	marks_abandon(transport->out.stream.marks, error);
 	transport_report_event(transport, BEV_EVENT_WRITING | BEV_EVENT_ERROR, -error);
 	/* A protocol's event callback has ended the connection. Without a protocol nothing else does. */
 	if (transport->life == TRANSPORT_CLOSING && transport->protocol.table == NULL)
@@ -171,11 +172,11 @@ void transport_write_failed(struct ferry_transport *transport, int error)
 
 void transport_notify_sent(struct ferry_transport *transport, bool progress)
 {
-	struct marks *marks = &transport->out.stream.marks;
+	struct marks *marks = transport->out.stream.marks;
 
 	while (!transport->freed && marks_notify(marks))
 		continue;
-	if (progress && !transport_is_over(transport) && marks->file_count == 0)
+	if (progress && !transport_is_over(transport) && marks_file_count(marks) == 0)
 		bufferevent_trigger(transport->rearm.bev, EV_WRITE, 0);
 }
 
@@ -184,7 +185,7 @@ static void notify_later(struct ferry_transport *transport, bool progress)
 {
 	const struct transport_out *out = &transport->out;
 
-	if (marks_have_news(&out->stream.marks) ||
+	if (marks_have_news(out->stream.marks) ||
 	    (progress && (out->watcher != NULL || transport->protocol.table == NULL))) {
 		transport->out.step.unnotified |= progress;
 		transport_want_loop(transport);
@@ -197,8 +198,8 @@ void transport_notify_flushed(struct ferry_transport *transport)
 	bool flushed = out->step.flushed;
 
 	out->step.flushed = false;
-	if (flushed && out->sent != NULL)
-		out->sent(out->sent_argument);
+	if (flushed && transport->in.reader != NULL)
+		transport->in.reader->sent(transport->in.reader_argument);
 	if (transport_is_over(transport))
 		return;
 	bool progress = out->step.unnotified;
@@ -299,8 +300,8 @@ void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info 
 	if (info->n_added == 0 || transport_is_over(transport))
 		return;
 	size_t length = evbuffer_get_length(buffer);
-	if (length > transport->stats.bytes_queued_max)
-		transport->stats.bytes_queued_max = length;
+	if (length > transport->out.stream.stats.bytes_queued_max)
+		transport->out.stream.stats.bytes_queued_max = length;
 	transport_notice_socket(transport);
 	transport_want_write(transport);
 	if (transport->out.watcher != NULL)

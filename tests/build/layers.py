@@ -17,7 +17,7 @@ import sys
 LAYERS = ["util", "kernel", "libevent", "proxy_protocol", "tls", "process", "file", "stream", "transport", "line", "message",
           "descriptor", "endpoint", "relay", "channel", "handoff", "parking", "service", "supervisor", "takeover", "upgrade",
           "testing", "programs"]
-CLOSED_HEADERS = ("transport/fields.h", "transport/core.h")
+CLOSED_HEADERS = ("transport/fields.h", "transport/parts.h", "transport/core.h")
 PUBLIC_ONLY = ("testing", "programs")
 
 
