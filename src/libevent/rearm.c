@@ -446,7 +446,8 @@ void rearm_forget_fds(struct rearm *rearm, short what)
 
 bool rearm_check(struct rearm *rearm)
 {
-	if (event_get_callback(&rearm->bev->ev_read) == rearm->steps->on_read)
+	/* As event_get_callback(): each call of the transport comes here first. */
+	if (rearm->bev->ev_read.ev_evcallback.evcb_cb_union.evcb_callback == rearm->steps->on_read)
 		return false;
 	/* While its writing is suspended, a bufferevent does not show that it connects. */
 	rearm_open_write_gate(rearm);

@@ -106,12 +106,13 @@ static int accept_refusal(struct ferry_message_stream *stream, unsigned int why)
 
 static int parse_header(struct ferry_message_stream *stream, struct evbuffer *input)
 {
-	unsigned char bytes[MESSAGE_HEADER_SIZE];
 	struct message_header header;
 
-	if (stream->header_parsed ||
-	    evbuffer_copyout(input, bytes, sizeof(bytes)) < (ev_ssize_t)sizeof(bytes))
+	if (stream->header_parsed || evbuffer_get_length(input) < MESSAGE_HEADER_SIZE)
 		return 0;
+	const unsigned char *bytes = evbuffer_pullup(input, MESSAGE_HEADER_SIZE);
+	if (bytes == NULL)
+		return -ENOMEM;
 	const char *violation = message_header_get(bytes, &header);
 	if (violation != NULL)
 		return log_violation(stream, violation);

@@ -55,12 +55,10 @@ static void remove_mark(struct marks *marks, unsigned int index)
 	drop_marks(marks, 1);
 }
 
-static int push_mark(struct marks *marks, struct mark mark)
+/* There is room for it. */
+static void push_mark(struct marks *marks, struct mark mark)
 {
-	int status = make_room(marks, 1);
-	if (status == 0)
-		*marks_at(marks, marks->count++) = mark;
-	return status;
+	*marks_at(marks, marks->count++) = mark;
 }
 
 /* ---- descriptors ---- */
@@ -149,11 +147,10 @@ unsigned int marks_close_fds(struct marks *marks)
 
 int marks_push_file(struct marks *marks, uint64_t end, struct outgoing_file *file)
 {
-	struct mark mark = {.position = end, .file = file, .fd = -1};
-
-	int status = push_mark(marks, mark);
+	int status = make_room(marks, 1);
 	if (status < 0)
 		return status;
+	push_mark(marks, (struct mark){.position = end, .file = file, .fd = -1});
 	move_end(marks, end);
 	if (file->source.remaining > 0)
 		marks->fds_at_end = 0;
