@@ -5,6 +5,16 @@
 
 #include "libevent/segments.h"
 
+/* Copies the parts to one piece of memory. */
+static void join(unsigned char *bytes, const struct iovec *parts, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++) {
+		if (parts[i].iov_len > 0)
+			memcpy(bytes, parts[i].iov_base, parts[i].iov_len);
+		bytes += parts[i].iov_len;
+	}
+}
+
 /* Copies the part into the pieces that have room left. */
 static void append(struct evbuffer_iovec room[VECTORS_PIECES], const struct iovec *part)
 {
@@ -34,6 +44,11 @@ int vectors_gather_ahead(struct evbuffer *buffer, const struct iovec *parts, uns
 	int piece_count = evbuffer_reserve_space(buffer, (ev_ssize_t)left, pieces, VECTORS_PIECES);
 	if (piece_count < 1)
 		return -ENOMEM;
+	if (pieces[0].iov_len >= left) {
+		pieces[0].iov_len = left;
+		join(pieces[0].iov_base, parts, count);
+		return 1;
+	}
 	for (int i = 0; i < piece_count; i++) {
 		/* libevent may return more room than was requested. */
 		if (pieces[i].iov_len > left)
