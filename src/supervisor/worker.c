@@ -149,8 +149,11 @@ static int start_program(struct ferry_supervisor_worker *worker, int channel)
 	    .group = settings->group,
 	};
 
-	settings->fds[settings->fd_count - 1].fd = channel;
-	return child_start(&worker->child, supervisor->base, &options, on_child_ended, worker);
+	struct child_fd *slot = &settings->fds[settings->fd_count - 1];
+	slot->fd = channel;
+	int status = child_start(&worker->child, supervisor->base, &options, on_child_ended, worker);
+	slot->fd = -1; /* the caller's, who closes it */
+	return status;
 }
 
 /* Makes the channel, and starts the program at its far end. */

@@ -83,6 +83,22 @@ TEST(options_of_a_later_version_are_refused_unless_they_are_zero)
 	ferry_dispatcher_free(options.dispatcher);
 }
 
+/* The supervisor has closed its copy of the program's end when the program has started. The number is then another's. */
+TEST(the_end_of_a_supervisor_closes_no_descriptor_of_another)
+{
+	int others[20];
+	use_script("exec sleep 1000");
+	open_plain_supervisor();
+	pump_until_count(&notes.started, 1);
+	for (int i = 0; i < COUNT(others); i++)
+		others[i] = dup(STDERR_FILENO);
+	close_supervisor();
+	for (int i = 0; i < COUNT(others); i++) {
+		ck_assert(fd_is_open(others[i]));
+		close(others[i]);
+	}
+}
+
 TEST(a_process_has_the_standard_descriptors_and_its_channel)
 {
 	int leaked = fcntl(0, F_DUPFD, 100); /* not close-on-exec */
