@@ -121,7 +121,12 @@ FERRY_EXPORT int ferry_message_stream_set_limits(struct ferry_message_stream *st
 /**
  * Suspends reading while fewer than @p reserve descriptor slots are free in this process. Descriptors then
  * wait in the kernel instead of being lost. A timer counts the free slots again, 50 times a second. While
- * reading is suspended, the read timeout does not run and the peer's end is not noticed.
+ * reading is suspended, the read timeout does not run. The peer's end is noticed once nothing is unread.
+ *
+ * A message of which the beginning has arrived is read to its end, and the read timeout runs for it: its
+ * descriptors came with its first byte, and become free with it. If the peer is gone, slots for one message are
+ * enough (ferry_message_stream_set_limits()): connections of peers that are gone end, and their slots become free.
+ * Set the limit of descriptors below the reserve, and of connections below the descriptor limit, for that.
  *
  * The slots are counted before each read, not for each message: about 3 µs for a reserve of 253, and less for
  * a smaller one. Other threads and callbacks may open descriptors between the count and the read: reserve

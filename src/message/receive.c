@@ -1,6 +1,7 @@
 #include "message/receive.h"
 
 #include <errno.h>
+#include <stdint.h>
 
 #include "kernel/ancillary.h"
 #include "kernel/fd_slots.h"
@@ -176,13 +177,42 @@ static bool may_deliver(const struct ferry_message_stream *stream)
 	       !is_blocked_by_deferred(stream);
 }
 
-/* Whether this process has free slots for the descriptors of one read. */
-static bool has_free_fd_slots(const struct ferry_message_stream *stream)
+/* The bytes that the frame lacks of which the stream has the beginning; 0: it has none, or the frame is whole. */
+static size_t missing_bytes(const struct ferry_message_stream *stream)
+{
+	size_t received =
+	    evbuffer_get_length(stream->partial) + evbuffer_get_length(message_stream_input(stream));
+	size_t size = frame_size(stream);
+
+	return received > 0 && received < size ? size - received : 0;
+}
+
+static bool has_slots(const struct ferry_message_stream *stream, unsigned int count)
 {
 	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
 
-	return stream->fd_reserve == 0 || !transport_carries_fds(stream->transport) ||
-	       fd_slots_are_free((int)bufferevent_getfd(bev), stream->fd_reserve);
+	return fd_slots_are_free((int)bufferevent_getfd(bev), count);
+}
+
+/*
+ * The bytes of one read that this process has slots for. Streams that wait for slots must not keep some for ever:
+ *
+ * - The descriptors of a frame come with its first byte. The rest of a frame brings none, and sets free those that
+ *   the stream has.
+ * - A peer that is gone sets its own slot free, once it is read to its end. It needs slots for one message, which may
+ *   be less than the reserve.
+ */
+static size_t bytes_within_slots(const struct ferry_message_stream *stream)
+{
+	const unsigned int reserve = stream->fd_reserve;
+
+	if (reserve == 0 || !transport_carries_fds(stream->transport) || has_slots(stream, reserve))
+		return SIZE_MAX;
+	size_t missing = missing_bytes(stream);
+	if (missing == 0 && stream->max_fds < reserve && transport_peer_is_gone(stream->transport) &&
+	    has_slots(stream, stream->max_fds))
+		return SIZE_MAX;
+	return missing;
 }
 
 static bool has_needed_slot(const struct ferry_message_stream *stream)
@@ -220,7 +250,7 @@ void message_receive_on_timer(evutil_socket_t fd, short what, void *argument)
 	struct bufferevent *bev = transport_lock(stream->transport);
 
 	if (!transport_is_over(stream->transport)) {
-		if (has_free_fd_slots(stream) && has_needed_slot(stream))
+		if (bytes_within_slots(stream) > 0 && has_needed_slot(stream))
 			resume_reading(stream);
 		else
 			retry_later(stream);
@@ -351,26 +381,27 @@ static bool has_backlog(const struct ferry_message_stream *stream)
 	       arrivals->read_count >= BACKLOG_READS_MAX;
 }
 
-static bool admit_read(void *argument)
+static size_t admit_read(void *argument)
 {
 	struct ferry_message_stream *stream = argument;
 
 	if (is_blocked_by_deferred(stream)) {
 		transport_suspend_reading(stream->transport);
-		return false;
+		return 0;
 	}
 	if (has_backlog(stream)) {
 		stream->backlogged = true;
 		transport_suspend_reading(stream->transport);
 		transport_trigger_read_later(stream->transport, false);
-		return false;
+		return 0;
 	}
-	if (has_free_fd_slots(stream))
-		return true;
+	size_t bytes = bytes_within_slots(stream);
+	if (bytes > 0)
+		return bytes;
 	/* Without memory for the timer reading goes on: the socket stays readable, and asks again. */
 	if (start_timer(stream) == 0)
 		transport_suspend_reading(stream->transport);
-	return false;
+	return 0;
 }
 
 static bool admit_fds(void *argument)

@@ -87,9 +87,8 @@ void transport_close_socket(struct ferry_transport *transport);
 
 /* Takes each read as a whole, in place of the callbacks for single descriptors: the messages. */
 struct transport_reader {
-	/* Runs before each read. False: not now. The reader has called transport_suspend_reading(), and calls
-	 * transport_continue_reading() later. */
-	bool (*admits)(void *argument);
+	/* How many bytes the next read may take. 0: the reader has called transport_suspend_reading(). */
+	size_t (*admits)(void *argument);
 	/* With exact positions: the same before a read that may bring descriptors. */
 	bool (*admits_fds)(void *argument);
 	/* A read of `length` bytes, now at the input's end, brought these descriptors, which the reader owns.
@@ -103,6 +102,9 @@ struct transport_reader {
 /* Registers the reader. Descriptors of half a read that are still pending are closed. */
 void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
                           void *argument);
+
+/* Whether the peer has closed both halves, or the connection is broken. */
+bool transport_peer_is_gone(const struct ferry_transport *transport);
 
 /* Reads nothing until transport_continue_reading(), whatever the user enables. */
 void transport_suspend_reading(struct ferry_transport *transport);

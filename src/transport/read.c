@@ -86,10 +86,18 @@ static size_t read_budget(struct bufferevent *bev)
 	return budget > 0 ? (size_t)budget : 0;
 }
 
-static bool is_admitted(struct ferry_transport *transport)
+static size_t admitted_bytes(struct ferry_transport *transport)
 {
-	return transport->in.reader == NULL ||
-	       transport->in.reader->admits(transport->in.reader_argument);
+	return transport->in.reader == NULL
+	           ? SIZE_MAX
+	           : transport->in.reader->admits(transport->in.reader_argument);
+}
+
+static size_t least(size_t first, size_t second, size_t third)
+{
+	size_t less = first < second ? first : second;
+
+	return less < third ? less : third;
 }
 
 /* ---- the rest of a peer that is gone ---- */
@@ -172,9 +180,10 @@ static void read_available(struct ferry_transport *transport)
 	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN && !transport_is_over(transport)) {
 		transport_notice_socket(transport);
 		size_t max = read_allowance(transport);
-		if (max == 0 || !is_admitted(transport))
+		size_t admitted = max > 0 ? admitted_bytes(transport) : 0;
+		if (admitted == 0)
 			break;
-		ssize_t length = read_once(transport, max < budget ? max : budget, &maybe_more);
+		ssize_t length = read_once(transport, least(max, budget, admitted), &maybe_more);
 		if (length == -EBUSY && offer_before_fds(transport))
 			continue;
 		if (transport_is_over(transport) || length == -EBUSY || length == -ENOBUFS)

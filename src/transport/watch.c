@@ -48,6 +48,11 @@ static bool hangs_up(int fd)
 	return fd >= 0 && poll(&look, 1, 0) == 1 && (look.revents & (POLLHUP | POLLERR)) != 0;
 }
 
+bool transport_peer_is_gone(const struct ferry_transport *transport)
+{
+	return transport->out.stream.is_socket && hangs_up(bufferevent_getfd(transport->rearm.bev));
+}
+
 /* Whether the peer's end costs nobody anything: all was sent, and nobody sends. */
 static bool owes_nothing(const struct ferry_transport *transport)
 {

@@ -132,6 +132,16 @@ static void turn_until(const unsigned int *counter, unsigned int value)
 		event_base_loop(base, EVLOOP_ONCE);
 }
 
+static bool has_bytes(void *argument)
+{
+	return stats_of(inbox_transport(&inbox)).bytes_received >= *(size_t *)argument;
+}
+
+static void pump_until_bytes(size_t count)
+{
+	pump_until(has_bytes, &count);
+}
+
 TEST_CASE("the reserve");
 
 TEST(nothing_is_read_while_fewer_slots_than_the_reserve_are_free)
@@ -270,6 +280,79 @@ LOOP_TEST(a_suspended_stream_gets_everything_when_the_peer_is_gone, 2)
 	ck_assert_uint_eq(inbox.count, 4);
 	for (unsigned int i = 0; i < 4; i++)
 		ck_assert_uint_eq(inbox.notes[i].lost, 0);
+	close_messages();
+}
+
+/* The descriptors of a message that has begun keep the slots that its stream would wait for. _i: the bytes that have
+ * arrived */
+LOOP_TEST(a_message_that_has_begun_is_read_to_its_end, INBOX_HEADER + 20 - 1)
+{
+	unsigned char frame[INBOX_HEADER + 20];
+	size_t begun = (size_t)_i + 1;
+	put_message_frame(frame, 1, 20, 5);
+	open_messages();
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 10), 0);
+	far_send_marked(frame, begun, 7, 5);
+	pump_until_bytes(begun);
+	far_send_marked(frame + begun, sizeof(frame) - begun, 0, 0);
+	far_frame(2, 5, 50, 5);
+	limit_descriptors(4);
+	turn_until(&inbox.count, 1);
+	/* Its descriptors are closed; 9 slots are free, and the next message waits. */
+	expect_nothing_yet();
+	unlimit_descriptors();
+	pump_until_count(&inbox.count, 2);
+	expect_note(0, 1, 20, 5, 7);
+	expect_note(1, 2, 5, 5, 50);
+	ck_assert_uint_eq(inbox.notes[1].lost, 0);
+	close_messages();
+}
+
+/* _i: 0: it ends; 1: it sends descriptors with the rest; 2: it is silent, until the read timeout */
+LOOP_TEST(a_peer_that_does_not_finish_its_message_keeps_no_slots, 3)
+{
+	static const int reasons[] = {-EPROTO, -EPROTO, -ETIMEDOUT};
+	unsigned char frame[INBOX_HEADER + 20];
+	put_message_frame(frame, 1, 20, 5);
+	open_messages();
+	int opened = count_open_fds();
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 10), 0);
+	if (_i == 2)
+		bufferevent_set_timeouts(inbox_bufferevent(&inbox), &(struct timeval){.tv_usec = 50000},
+		                         NULL);
+	far_send_marked(frame, 1, 7, 5);
+	pump_until_bytes(1);
+	if (_i == 1)
+		far_send_marked(frame + 1, 1, 7, 3);
+	limit_descriptors(4);
+	if (_i == 0)
+		shutdown(inbox_ends[1], SHUT_RDWR);
+	turn_until(&inbox.lost, 1);
+	unlimit_descriptors();
+	int after = count_open_fds();
+	ck_assert_int_eq(inbox.reason, reasons[_i]);
+	ck_assert_uint_eq(inbox.count, 0);
+	ck_assert_int_le(after, opened);
+	close_messages();
+}
+
+/* The slots for one message are enough, so that connections of peers that are gone end. */
+TEST(a_peer_that_is_gone_is_read_to_its_end_below_the_reserve)
+{
+	open_messages();
+	ck_assert_int_eq(ferry_message_stream_set_limits(inbox.stream, 100, 5), 0);
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 10), 0);
+	pump_turns(2);
+	far_frame(1, 5, 0, 5);
+	far_frame(2, 5, 50, 5);
+	limit_descriptors(9);
+	expect_nothing_yet();
+	shutdown(inbox_ends[1], SHUT_RDWR);
+	turn_until(&inbox.lost, 1);
+	unlimit_descriptors();
+	ck_assert_uint_eq(inbox.count, 2);
+	ck_assert_int_eq(inbox.reason, 0);
+	ck_assert_uint_eq(inbox.notes[0].lost + inbox.notes[1].lost, 0);
 	close_messages();
 }
 
