@@ -7,6 +7,10 @@ int64_t backoff_double(int64_t usec, int64_t longest)
 
 int64_t backoff_add_jitter(uint32_t *random, int64_t usec)
 {
+	const int64_t most = usec / 4;
+
 	*random = *random * 1664525 + 1013904223;
-	return usec + (usec / 4) * (int64_t)(*random >> 16) / 65536;
+	const int64_t share = *random >> 16; /* of 65536 */
+	/* In two parts: the product of the whole would overflow for a pause of 18 years. */
+	return usec + most / 65536 * share + most % 65536 * share / 65536;
 }
