@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "kernel/optional_call.h"
@@ -70,6 +71,15 @@ int socket_get_hang_up(int fd)
 	struct pollfd entry = {.fd = fd};
 
 	return poll(&entry, 1, 0) > 0 ? entry.revents & (POLLHUP | POLLERR) : 0;
+}
+
+bool socket_has_ended(int fd)
+{
+	struct pollfd entry = {.fd = fd, .events = POLLRDHUP};
+	int unread = 0;
+
+	return poll(&entry, 1, 0) > 0 && (entry.revents & POLLRDHUP) != 0 &&
+	       ioctl(fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
 int socket_get_error(int fd)

@@ -29,6 +29,10 @@ int socket_is_listening(int fd);
 /* poll(2): POLLHUP and POLLERR, as far as they are set. 0 also for a negative descriptor. */
 int socket_get_hang_up(int fd);
 
+/* Whether the other end sends no more, and nothing of it is unread: the next read finds the end or an error. False also
+ * for a negative descriptor. */
+bool socket_has_ended(int fd);
+
 /* SO_ERROR: 0, or the error of the socket as a negative errno value, which the kernel forgets. */
 int socket_get_error(int fd);
 

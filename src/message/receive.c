@@ -5,6 +5,7 @@
 
 #include "kernel/ancillary.h"
 #include "kernel/fd_slots.h"
+#include "kernel/socket.h"
 #include "message/core.h"
 #include "message/send.h"
 #include "message/wire.h"
@@ -187,11 +188,14 @@ static size_t missing_bytes(const struct ferry_message_stream *stream)
 	return received > 0 && received < size ? size - received : 0;
 }
 
+static int get_fd(const struct ferry_message_stream *stream)
+{
+	return (int)bufferevent_getfd(ferry_transport_get_bufferevent(stream->transport));
+}
+
 static bool has_slots(const struct ferry_message_stream *stream, unsigned int count)
 {
-	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
-
-	return fd_slots_are_free((int)bufferevent_getfd(bev), count);
+	return fd_slots_are_free(get_fd(stream), count);
 }
 
 /*
@@ -199,6 +203,7 @@ static bool has_slots(const struct ferry_message_stream *stream, unsigned int co
  *
  * - The descriptors of a frame come with its first byte. The rest of a frame brings none, and sets free those that
  *   the stream has.
+ * - The end of the peer's half brings none, and the connection may end with it.
  * - A peer that is gone sets its own slot free, once it is read to its end. It needs slots for one message, which may
  *   be less than the reserve.
  */
@@ -207,6 +212,8 @@ static size_t bytes_within_slots(const struct ferry_message_stream *stream)
 	const unsigned int reserve = stream->fd_reserve;
 
 	if (reserve == 0 || !transport_carries_fds(stream->transport) || has_slots(stream, reserve))
+		return SIZE_MAX;
+	if (socket_has_ended(get_fd(stream)))
 		return SIZE_MAX;
 	size_t missing = missing_bytes(stream);
 	if (missing == 0 && stream->max_fds < reserve && transport_peer_is_gone(stream->transport) &&
@@ -217,9 +224,7 @@ static size_t bytes_within_slots(const struct ferry_message_stream *stream)
 
 static bool has_needed_slot(const struct ferry_message_stream *stream)
 {
-	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
-
-	return !stream->slot_needed || fd_slots_one_is_free((int)bufferevent_getfd(bev));
+	return !stream->slot_needed || fd_slots_one_is_free(get_fd(stream));
 }
 
 static int start_timer(struct ferry_message_stream *stream)

@@ -356,6 +356,29 @@ TEST(a_peer_that_is_gone_is_read_to_its_end_below_the_reserve)
 	close_messages();
 }
 
+/* The end brings no descriptors: it needs no slot. _i: 1: a message is unread before it, which waits for the reserve */
+LOOP_TEST(a_peer_that_ends_its_half_is_noticed_below_the_reserve, 2)
+{
+	open_messages();
+	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 10), 0);
+	pump_turns(2);
+	if (_i == 1)
+		far_frame(1, 5, 0, 5);
+	limit_descriptors(_i == 0 ? 0 : 9);
+	expect_nothing_yet();
+	shutdown(inbox_ends[1], SHUT_WR);
+	if (_i == 1) {
+		expect_nothing_yet();
+		ferry_message_stream_set_fd_reserve(inbox.stream, 9);
+	}
+	turn_until(&inbox.lost, 1);
+	unlimit_descriptors();
+	ck_assert_uint_eq(inbox.count, (unsigned int)_i);
+	ck_assert_int_eq(inbox.reason, 0);
+	ck_assert_uint_eq(inbox.notes[0].lost, 0);
+	close_messages();
+}
+
 TEST(a_reserve_may_be_larger_than_one_look_and_than_the_limit)
 {
 	raise_descriptor_limit();
