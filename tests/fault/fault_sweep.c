@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <event2/bufferevent.h>
 
@@ -93,6 +94,13 @@ static enum fault fault_fired(void)
 	return count > 0 ? FAULT_RECOVERABLE : FAULT_NONE;
 }
 
+/* has_threads() may miss a thread while another one ends: the list of /proc changes as it is read. */
+static void wait_for_heap(size_t blocks)
+{
+	for (int i = 0; i < 10000 && heap_blocks() != blocks; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 /* Runs the scenario once, with the fault that is planned, or with allocation number `allocation` failing (0: none).
  * `fault` is NULL for that of a sequence. Returns the count of allocations. */
 static unsigned long run_and_judge(int kind, unsigned long allocation, const enum fault *fault)
@@ -105,6 +113,7 @@ static unsigned long run_and_judge(int kind, unsigned long allocation, const enu
 	run_in_loop(kind);
 	unsigned long count = heap_unwatch();
 	current->judge(fault != NULL ? *fault : fault_fired());
+	wait_for_heap(blocks_before);
 	check_that(count_open_fds() == fds_before, "no descriptor leaks");
 	check_that(take_bad_closes() == 0, "none is closed twice");
 	check_that(heap_blocks() == blocks_before, "no memory leaks");
