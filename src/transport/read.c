@@ -11,7 +11,10 @@
  */
 
 /* In one wake-up, however few bytes that is; then other connections get their turn. */
-enum { READS_PER_TURN = 64 };
+enum {
+	READS_PER_TURN = 64,
+	FDS_PER_TURN = 128 /* then other connections get their turn: the kernel installs each */
+};
 
 static void count_read(struct ferry_transport *transport, size_t length)
 {
@@ -174,10 +177,12 @@ static void report_end(struct ferry_transport *transport, int result)
 static void read_available(struct ferry_transport *transport)
 {
 	size_t budget = read_budget(transport->rearm.bev);
+	const uint64_t *fds = &transport->out.stream.stats.fds_received, fds_before = *fds;
 	unsigned int reads = 0;
 	bool maybe_more = true;
 
-	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN && !transport_is_over(transport)) {
+	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN &&
+	       *fds - fds_before < FDS_PER_TURN && !transport_is_over(transport)) {
 		transport_notice_socket(transport);
 		size_t max = read_allowance(transport);
 		size_t admitted = max > 0 ? admitted_bytes(transport) : 0;

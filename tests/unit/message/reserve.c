@@ -396,6 +396,21 @@ TEST(a_reserve_may_be_larger_than_one_look_and_than_the_limit)
 
 TEST_CASE("the backlog of descriptors");
 
+/* Others get their turn between messages with many descriptors. */
+TEST(one_wake_up_takes_one_message_with_the_most_descriptors)
+{
+	open_messages();
+	pump_turns(2);
+	for (unsigned int i = 0; i < 4; i++)
+		far_frame(i, 10, i, WIRE_MAX_FDS);
+	for (unsigned int i = 1; i <= 4; i++) {
+		event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		ck_assert_uint_le(inbox.count, i);
+	}
+	pump_until_count(&inbox.count, 4);
+	close_messages();
+}
+
 static int open_before, open_at_first;
 
 static void count_at_first(struct inbox *box, struct ferry_message *message)
