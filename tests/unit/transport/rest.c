@@ -337,8 +337,8 @@ TEST(on_tcp_a_close_looks_like_a_half_close)
 }
 
 /* _i: whether the peer resets the connection, of which this side has read nothing yet; and whether it then ends its
- * half, or the connection. */
-LOOP_TEST(on_tcp_the_end_shows_a_reset, 4)
+ * half, the connection, or aborts it. */
+LOOP_TEST(on_tcp_the_end_shows_a_reset, 6)
 {
 	bool reset = _i % 2 == 1;
 	make_pair(PAIR_TCP, receiver_ends);
@@ -354,8 +354,10 @@ LOOP_TEST(on_tcp_the_end_shows_a_reset, 4)
 	}
 	if (_i / 2 == 0)
 		ck_assert_int_eq(ferry_transport_lose_write_connection(fd_receiver.transport), 0);
-	else
+	else if (_i / 2 == 1)
 		ck_assert_int_eq(ferry_transport_lose_connection(fd_receiver.transport), 0);
+	else
+		ck_assert_int_eq(ferry_transport_abort_connection(fd_receiver.transport), 0);
 	ck_assert(ferry_transport_peer_has_closed(fd_receiver.transport) == reset);
 	close_fd_receiver();
 }
