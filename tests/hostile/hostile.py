@@ -216,8 +216,10 @@ ATTACKS = {each.__name__: each for each in (
 
 def connect(path):
     peer = socket.socket(socket.AF_UNIX)
-    peer.settimeout(ANSWER_SECONDS)
+    # A timeout of Python's makes the socket non-blocking, and a full backlog then refuses.
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", ANSWER_SECONDS, 0))
     peer.connect(str(path))
+    peer.settimeout(ANSWER_SECONDS)
     return peer
 
 
