@@ -45,7 +45,7 @@ struct worker_source {
 	struct ferry_worker *worker;       /* connected and not drained, or NULL */
 	struct event *timer;               /* always pending: to set it then takes no memory */
 	int64_t pause;                     /* from an attempt to the next; without jitter */
-	int64_t attempted;                 /* the time of the last attempt */
+	int64_t attempted;                 /* the time of the last attempt; 0: none yet */
 	int reported;                      /* the last reason since a dispatcher has answered, or 0 */
 	TAILQ_ENTRY(worker_source) link;
 };
@@ -346,8 +346,11 @@ int ferry_worker_client_set_pauses(struct ferry_worker_client *client, const str
 		return -EINVAL;
 	client->first_pause = first_pause;
 	client->longest_pause = longest_pause;
-	TAILQ_FOREACH (source, &client->sources, link)
+	TAILQ_FOREACH (source, &client->sources, link) {
 		source->pause = first_pause;
+		if (source->attempted != 0 && source->connector == NULL && source->worker == NULL)
+			connect_later(source, false);
+	}
 	return 0;
 }
 

@@ -326,6 +326,28 @@ TEST(pauses_differ)
 	ck_assert(differ);
 }
 
+/* The pause that has begun becomes the new one, in either direction. */
+TEST(pauses_that_are_set_apply_to_a_client_that_waits)
+{
+	const struct timeval some = {.tv_sec = 1}, longer = {.tv_sec = 86400};
+	here.hangs_up = true;
+	open_site(&here, socket_path);
+	ck_assert_int_eq(ferry_worker_client_set_pauses(client, &longer, &longer), 0);
+	add_socket();
+	/* The first attempt is not after a pause. */
+	ck_assert_int_eq(ferry_worker_client_set_pauses(client, &longer, &longer), 0);
+	pump_until_count(&notes.lost, 1);
+	clock_advance(SECOND + SECOND / 4);
+	pump_turns(4);
+	ck_assert_uint_eq(here.accepted, 1);
+	ck_assert_int_eq(ferry_worker_client_set_pauses(client, &some, &some), 0);
+	pump_until_count(&notes.lost, 2);
+	ck_assert_int_eq(ferry_worker_client_set_pauses(client, &longer, &longer), 0);
+	clock_advance(SECOND + SECOND / 4);
+	pump_turns(4);
+	ck_assert_uint_eq(here.accepted, 2);
+}
+
 TEST(a_dispatcher_that_dies_after_a_while_is_looked_for_at_once)
 {
 	connect_here();
