@@ -20,7 +20,8 @@
  *
  * A worker belongs to the client. It is valid until its callback dispatcher_lost has returned: the connections that are
  * served on have no dispatcher any more. If its last credits_scarce was true, one with false comes before that.
- * ferry_worker_free() ends one channel; the client connects again.
+ * ferry_worker_free() ends one channel; the client connects again. ferry_worker_drain() drains one: the client connects
+ * again when that channel has ended.
  *
  * All functions are for the thread of the event_base, and legal in callbacks.
  */
@@ -76,7 +77,7 @@ FERRY_EXPORT void ferry_worker_client_free(struct ferry_worker_client *client);
 
 /**
  * Keeps a channel to the dispatcher that listens on a unix socket. The loop makes the first attempt. Nobody has to
- * listen there yet.
+ * listen there yet. A path that is added twice has two channels.
  *
  * @param client the client
  * @param path the socket's path, or `@name` in the abstract namespace; copied
@@ -142,7 +143,7 @@ FERRY_EXPORT int ferry_worker_client_drain(struct ferry_worker_client *client);
 
 /** Returns the state, which is up to date in the callbacks drain_requested and dispatcher_lost. DRAINED: by
  *  ferry_worker_client_drain(), or there is no socket to connect to, and the dispatchers of all channels have drained
- *  them. OVER for NULL. Since 0.1. */
+ *  them. OVER for NULL, and before anything is added. Since 0.1. */
 FERRY_EXPORT enum ferry_worker_client_state
 ferry_worker_client_get_state(const struct ferry_worker_client *client);
 

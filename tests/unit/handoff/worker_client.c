@@ -519,6 +519,51 @@ TEST(a_worker_that_is_freed_is_replaced)
 	ck_assert_uint_eq(notes.lost, 0);
 }
 
+/* The user has no more from that dispatcher until its channel ends. */
+TEST(a_worker_that_is_drained_by_the_user_is_replaced_after_its_end)
+{
+	connect_here();
+	hand_off(&here);
+	pump_until_count(&notes.received, 1);
+	ck_assert_int_eq(ferry_worker_drain(notes.worker), 0);
+	ck_assert(ferry_worker_is_drained(notes.worker));
+	clock_advance(LONGEST);
+	pump_turns(8);
+	ck_assert_uint_eq(here.accepted, 1);
+	ck_assert_int_eq(ferry_worker_client_get_state(client), FERRY_WORKER_CLIENT_RUNNING);
+	ferry_dispatcher_worker_remove(here.seats[0]);
+	pump_until_count(&here.ready, 2);
+}
+
+TEST(a_path_that_is_added_twice_has_two_channels)
+{
+	connect_here();
+	add_socket();
+	pump_until_count(&here.ready, 2);
+}
+
+/* A process that is stopped, for example. */
+TEST(a_dispatcher_that_is_silent_is_waited_for)
+{
+	int fd = listen_unix(socket_path);
+	add_socket();
+	for (unsigned int i = 0; i < 3; i++) {
+		pump_turns(8);
+		clock_advance(LONGEST * 100);
+	}
+	ck_assert_uint_eq(notes.failed + notes.lost, 0);
+	close(fd);
+	pump_until_count(&notes.lost, 1);
+	ck_assert_int_eq(unlink(socket_path), 0);
+}
+
+TEST(a_client_is_over_before_anything_is_added)
+{
+	ck_assert_int_eq(ferry_worker_client_get_state(client), FERRY_WORKER_CLIENT_OVER);
+	add_socket();
+	ck_assert_int_eq(ferry_worker_client_get_state(client), FERRY_WORKER_CLIENT_RUNNING);
+}
+
 TEST(the_inherited_channel_is_one_of_them)
 {
 	char value[64];

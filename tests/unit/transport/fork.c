@@ -351,6 +351,76 @@ static struct ferry_listener *listener;
 
 static struct ferry_transport *accepted;
 
+static struct ferry_worker_client *worker_client;
+
+static void free_worker_client(void)
+{
+	take_base();
+	ferry_worker_client_free(worker_client);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+}
+
+/* _i: 1: it is forked before it connects */
+LOOP_TEST(a_child_may_free_a_worker_client, 2)
+{
+	static const struct ferry_worker_callbacks callbacks = {0};
+	char buffer[1024];
+	int fd = listen_unix(socket_path);
+
+	ck_assert_int_eq(ferry_worker_client_new(&worker_client, base, &callbacks, NULL), 0);
+	ck_assert_int_eq(ferry_worker_client_add_unix(worker_client, socket_path), 0);
+	if (_i == 1)
+		in_child(free_worker_client);
+	pump_turns(8);
+	int far_end = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	ck_assert_int_ge(far_end, 0);
+	ck_assert_int_gt(read(far_end, buffer, sizeof(buffer)), 0); /* its hello */
+	if (_i == 0)
+		in_child(free_worker_client);
+	ck_assert(read(far_end, buffer, sizeof(buffer)) < 0 && errno == EAGAIN);
+	ferry_worker_client_free(worker_client);
+	pump_turns(3);
+	ck_assert_int_eq(read(far_end, buffer, sizeof(buffer)), 0);
+	close(far_end);
+	close(fd);
+	ck_assert_int_eq(unlink(socket_path), 0);
+}
+
+static struct ferry_connector *connector;
+static unsigned int connected;
+
+static void on_connected(struct ferry_connector *from, int status,
+                         struct ferry_transport *transport, void *context)
+{
+	(void)from, (void)context;
+	ck_assert_int_eq(status, 0);
+	connected++;
+	ferry_transport_free(transport);
+}
+
+static void free_connector(void)
+{
+	take_base();
+	ferry_connector_free(connector);
+	for (int i = 0; i < 3; i++)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+}
+
+TEST(a_child_may_free_a_connector)
+{
+	int fd = listen_unix(socket_path);
+
+	connected = 0;
+	ck_assert_int_eq(
+	    ferry_connector_new_unix(&connector, base, socket_path, NULL, on_connected, NULL), 0);
+	in_child(free_connector);
+	pump_until_count(&connected, 1);
+	pump_turns(3);
+	close(fd);
+	ck_assert_int_eq(unlink(socket_path), 0);
+}
+
 static void on_accepted(struct ferry_listener *from, struct ferry_transport *transport,
                         void *context)
 {
