@@ -54,7 +54,8 @@ static void add_name(struct text *text, enum part part, const char *name)
 	text_add(text, "ferry_%s_%s", parts[part], name);
 }
 
-/* All before the number. `suffix` follows the name; `label`, if it is not NULL, the labels of the subject. */
+/* All before the number. `suffix` follows the name; `label` and its value, if they are not NULL,
+ * follow the labels of the subject. */
 static void begin_sample(const struct sample *sample, const char *suffix, const char *label,
                          const char *value)
 {
@@ -65,9 +66,9 @@ static void begin_sample(const struct sample *sample, const char *suffix, const 
 		add_label(text, true, "service", sample->service->name);
 	if (sample->worker != NULL)
 		add_label(text, false, "worker", sample->worker->name);
-	if (label != NULL)
+	if (label != NULL && value != NULL)
 		add_label(text, sample->service == NULL, label, value);
-	text_add(text, sample->service != NULL || label != NULL ? "} " : " ");
+	text_add(text, sample->service != NULL || value != NULL ? "} " : " ");
 }
 
 static void add_number(const struct sample *sample, const char *suffix, const char *label,
