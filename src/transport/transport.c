@@ -272,13 +272,14 @@ int ferry_transport_set_fd_cb(struct ferry_transport *transport, ferry_fd_cb cb,
 	if (transport == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	struct transport_fd_cbs *cbs = need_fd_cbs(transport);
+	const bool needed = cb != NULL || transport->fd_cbs != NULL;
+	struct transport_fd_cbs *cbs = needed ? need_fd_cbs(transport) : NULL;
 	if (cbs != NULL) {
 		cbs->received = cb;
 		cbs->received_context = context;
 	}
 	bufferevent_unlock(bev);
-	return cbs != NULL ? 0 : -ENOMEM;
+	return cbs != NULL || !needed ? 0 : -ENOMEM;
 }
 
 int ferry_transport_set_fds_lost_cb(struct ferry_transport *transport, ferry_fds_lost_cb cb,
@@ -287,13 +288,14 @@ int ferry_transport_set_fds_lost_cb(struct ferry_transport *transport, ferry_fds
 	if (transport == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	struct transport_fd_cbs *cbs = need_fd_cbs(transport);
+	const bool needed = cb != NULL || transport->fd_cbs != NULL;
+	struct transport_fd_cbs *cbs = needed ? need_fd_cbs(transport) : NULL;
 	if (cbs != NULL) {
 		cbs->lost = cb;
 		cbs->lost_context = context;
 	}
 	bufferevent_unlock(bev);
-	return cbs != NULL ? 0 : -ENOMEM;
+	return cbs != NULL || !needed ? 0 : -ENOMEM;
 }
 
 int ferry_transport_set_fd_coalescing(struct ferry_transport *transport, bool coalescing)

@@ -189,6 +189,19 @@ TEST(a_deadline_is_not_set_without_memory)
 	close(fds[1]);
 }
 
+TEST(what_is_not_set_is_removed_without_memory)
+{
+	int fds[2];
+	make_pair(PAIR_UNIX, fds);
+	struct ferry_transport *transport = make_transport(fds[0]);
+	heap_watch(0);
+	must(ferry_transport_set_fd_cb(transport, NULL, NULL) == 0);
+	must(ferry_transport_set_fds_lost_cb(transport, NULL, NULL) == 0);
+	ck_assert_uint_eq(heap_unwatch(), 0);
+	ferry_transport_free(transport);
+	close(fds[1]);
+}
+
 /* ---- round trips ---- */
 
 static struct ferry_transport *ping, *pong;
