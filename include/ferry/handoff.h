@@ -122,7 +122,8 @@ struct ferry_handoff_info {
 	 *  has left no place since it was made or handed off. */
 	uint64_t idle_msec;
 	/** Whether the descriptor is a non-blocking stream of IPv4 or IPv6 for certain:
-	 *  ferry_handoff_set_inet_stream() was called, here or where it comes from, or it was a transport. */
+	 *  ferry_handoff_set_inet_stream() was called, here or where it comes from, or it was a transport. Of a returned
+	 *  handoff, the worker has stated it: it may have made the socket blocking. */
 	bool inet_stream;
 	uint64_t reserved[2]; /**< for later versions */
 };

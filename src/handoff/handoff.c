@@ -199,7 +199,7 @@ static int replace_bytes(unsigned char **bytes, size_t *bytes_length, const void
 
 int handoff_refill(struct ferry_handoff *handoff, const struct handoff_wire_handoff *wire)
 {
-	handoff->inet_stream |= wire->inet_stream;
+	handoff->inet_stream = wire->inet_stream; /* the worker may have made the socket blocking */
 	int status =
 	    replace_bytes(&handoff->bytes, &handoff->bytes_length, wire->bytes, wire->bytes_length);
 
