@@ -241,6 +241,18 @@ static void start_reading(struct client *client, const void *bytes, size_t lengt
 
 /* ---- handing off, and taking back ---- */
 
+/* A socket that has been with a worker may block. -1: there is none. */
+static int take_socket(struct ferry_handoff *handoff, bool *inet)
+{
+	struct ferry_handoff_info info;
+	ferry_handoff_get_info(handoff, &info);
+	int fd = ferry_handoff_steal_fd(handoff);
+	if (fd >= 0 && !info.inet_stream)
+		(void)evutil_make_socket_nonblocking(fd);
+	*inet = info.inet_stream;
+	return fd < 0 ? -1 : fd;
+}
+
 static void answer_unserved(struct clients *clients, struct ferry_handoff *handoff,
                             uint64_t *counter)
 {
@@ -254,7 +266,8 @@ static void answer_unserved(struct clients *clients, struct ferry_handoff *hando
 	size_t blob_length;
 	const void *blob = ferry_handoff_get_blob(handoff, &blob_length);
 	client_address_get(&address, blob, blob_length);
-	int fd = ferry_handoff_steal_fd(handoff);
+	bool inet;
+	int fd = take_socket(handoff, &inet);
 	struct client *client = fd >= 0 ? new_client(clients, fd) : NULL;
 	if (client == NULL) {
 		clients->refusals.failed++;
@@ -277,16 +290,16 @@ static void client_woke(struct ferry_handoff *handoff, const struct client_addre
 {
 	struct clients *clients = context;
 	size_t length;
-	struct ferry_handoff_info info;
+	bool inet;
 	const void *bytes = ferry_handoff_get_bytes(handoff, &length);
-	ferry_handoff_get_info(handoff, &info);
-	struct client *client = new_client(clients, ferry_handoff_steal_fd(handoff));
+	int fd = take_socket(handoff, &inet);
+	struct client *client = fd >= 0 ? new_client(clients, fd) : NULL;
 	if (client == NULL) {
 		clients->refusals.failed++;
 	} else {
 		client->state = READING;
 		client->kept = true;
-		client->inet = info.inet_stream;
+		client->inet = inet;
 		client->address = *address;
 		start_reading(client, bytes, length);
 	}
