@@ -216,7 +216,7 @@ static size_t bytes_within_slots(const struct ferry_message_stream *stream)
 	if (socket_has_ended(get_fd(stream)))
 		return SIZE_MAX;
 	size_t missing = missing_bytes(stream);
-	if (missing == 0 && stream->max_fds < reserve && transport_peer_is_gone(stream->transport) &&
+	if (missing == 0 && stream->max_fds < reserve && socket_get_hang_up(get_fd(stream)) != 0 &&
 	    has_slots(stream, stream->max_fds))
 		return SIZE_MAX;
 	return missing;

@@ -322,14 +322,13 @@ int ferry_transport_abort_connection(struct ferry_transport *transport)
 	struct bufferevent *bev = transport_lock(transport);
 	int status = -ENOTCONN;
 	if (!transport_is_over(transport)) {
-		bool closed = transport_peer_has_closed(transport);
+		transport->peer_closed = transport_peer_has_closed(transport);
 		/* Undoing the connect makes TCP send a reset at once; close(2) with a zero linger would do
 		 * it only when the last copy of the descriptor is closed. */
 		if (transport->out.stream.is_inet)
 			(void)connect(bufferevent_getfd(bev), &(struct sockaddr){.sa_family = AF_UNSPEC},
 			              sizeof(struct sockaddr));
-		transport_end(transport, -ECONNABORTED);
-		transport->peer_closed = closed; /* shutdown(2) has found no connection */
+		end_transport(transport, -ECONNABORTED, false); /* shutdown(2) finds no connection */
 		status = 0;
 	}
 	bufferevent_unlock(bev);

@@ -103,9 +103,6 @@ struct transport_reader {
 void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
                           void *argument);
 
-/* Whether the peer has closed both halves, or the connection is broken. */
-bool transport_peer_is_gone(const struct ferry_transport *transport);
-
 /* Reads nothing until transport_continue_reading(), whatever the user enables. */
 void transport_suspend_reading(struct ferry_transport *transport);
 

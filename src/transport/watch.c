@@ -1,7 +1,6 @@
 #include "transport/watch.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -40,18 +39,6 @@ static bool has_unread(int fd)
 }
 
 /* ---- a peer that is gone ---- */
-
-static bool hangs_up(int fd)
-{
-	struct pollfd look = {.fd = fd};
-
-	return fd >= 0 && poll(&look, 1, 0) == 1 && (look.revents & (POLLHUP | POLLERR)) != 0;
-}
-
-bool transport_peer_is_gone(const struct ferry_transport *transport)
-{
-	return transport->out.stream.is_socket && hangs_up(bufferevent_getfd(transport->rearm.bev));
-}
 
 /* Whether the peer's end costs nobody anything: all was sent, and nobody sends. */
 static bool owes_nothing(const struct ferry_transport *transport)
@@ -92,7 +79,7 @@ static void look_at_socket(struct ferry_transport *transport)
 {
 	int fd = bufferevent_getfd(transport->rearm.bev);
 
-	if (hangs_up(fd))
+	if (socket_get_hang_up(fd) != 0)
 		notice_gone(transport, socket_get_error(fd));
 }
 
@@ -101,11 +88,12 @@ static void look_at_pipes(struct ferry_transport *transport)
 {
 	int read_fd = transport->pipe_read_fd;
 
-	if (transport->out.half != OUT_SHUT && hangs_up(rearm_write_fd(&transport->rearm)))
+	if (transport->out.half != OUT_SHUT &&
+	    socket_get_hang_up(rearm_write_fd(&transport->rearm)) != 0)
 		transport_write_failed(transport, -EPIPE);
 	else if (transport_is_open(transport) && transport->in.half == IN_OPEN &&
-	         transport->protocol.table != NULL && hangs_up(read_fd) && !has_unread(read_fd) &&
-	         !has_paused_input(transport))
+	         transport->protocol.table != NULL && socket_get_hang_up(read_fd) != 0 &&
+	         !has_unread(read_fd) && !has_paused_input(transport))
 		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_EOF, 0);
 }
 
