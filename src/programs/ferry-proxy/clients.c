@@ -241,16 +241,20 @@ static void start_reading(struct client *client, const void *bytes, size_t lengt
 
 /* ---- handing off, and taking back ---- */
 
-/* A socket that has been with a worker may block. -1: there is none. */
-static int take_socket(struct ferry_handoff *handoff, bool *inet)
+/* NULL: it has no socket, or there is no memory. */
+static struct client *take_client(struct clients *clients, struct ferry_handoff *handoff)
 {
 	struct ferry_handoff_info info;
 	ferry_handoff_get_info(handoff, &info);
 	int fd = ferry_handoff_steal_fd(handoff);
-	if (fd >= 0 && !info.inet_stream)
+	if (fd < 0)
+		return NULL;
+	if (!info.inet_stream) /* a worker may have made it blocking */
 		(void)evutil_make_socket_nonblocking(fd);
-	*inet = info.inet_stream;
-	return fd < 0 ? -1 : fd;
+	struct client *client = new_client(clients, fd);
+	if (client != NULL)
+		client->inet = info.inet_stream;
+	return client;
 }
 
 static void answer_unserved(struct clients *clients, struct ferry_handoff *handoff,
@@ -266,9 +270,7 @@ static void answer_unserved(struct clients *clients, struct ferry_handoff *hando
 	size_t blob_length;
 	const void *blob = ferry_handoff_get_blob(handoff, &blob_length);
 	client_address_get(&address, blob, blob_length);
-	bool inet;
-	int fd = take_socket(handoff, &inet);
-	struct client *client = fd >= 0 ? new_client(clients, fd) : NULL;
+	struct client *client = take_client(clients, handoff);
 	if (client == NULL) {
 		clients->refusals.failed++;
 		return;
@@ -290,16 +292,13 @@ static void client_woke(struct ferry_handoff *handoff, const struct client_addre
 {
 	struct clients *clients = context;
 	size_t length;
-	bool inet;
 	const void *bytes = ferry_handoff_get_bytes(handoff, &length);
-	int fd = take_socket(handoff, &inet);
-	struct client *client = fd >= 0 ? new_client(clients, fd) : NULL;
+	struct client *client = take_client(clients, handoff);
 	if (client == NULL) {
 		clients->refusals.failed++;
 	} else {
 		client->state = READING;
 		client->kept = true;
-		client->inet = inet;
 		client->address = *address;
 		start_reading(client, bytes, length);
 	}
