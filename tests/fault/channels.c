@@ -271,12 +271,7 @@ static void serve(struct event_base *loop, int kind)
 	struct ferry_channel *server;
 	int client = -1;
 	(void)loop, (void)kind;
-	disarm();
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bind(fd, &(struct sockaddr){.sa_family = AF_UNIX},
-	     sizeof(sa_family_t)); /* a name by the kernel */
-	listen(fd, 5);
-	arm();
+	int fd = make_listening();
 	memset(&seen, 0, sizeof(seen));
 	channel = NULL;
 	far = feed = -1;

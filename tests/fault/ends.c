@@ -1,6 +1,7 @@
 #include "ends.h"
 
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -126,6 +127,17 @@ bool ends_are_lost(void)
 bool ends_have(size_t bytes, unsigned int fds)
 {
 	return ends_are_lost() && far_end.bytes == bytes && far_end.fds == fds;
+}
+
+int make_listening(void)
+{
+	disarm();
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bind(fd, &(struct sockaddr){.sa_family = AF_UNIX},
+	     sizeof(sa_family_t)); /* a name by the kernel */
+	listen(fd, 5);
+	arm();
+	return fd;
 }
 
 void free_ends(void)

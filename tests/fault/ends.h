@@ -31,6 +31,9 @@ bool ends_are_lost(void);
 /* Whether the far end has so much, and both ends were lost without an error. */
 bool ends_have(size_t bytes, unsigned int fds);
 
+/* A listening unix socket of the test, with a name by the kernel. */
+int make_listening(void);
+
 /* Frees what is left. */
 void free_ends(void);
 

@@ -268,17 +268,6 @@ static bool open_takeover(struct event_base *loop, struct ferry_socket_set *set)
 	return false;
 }
 
-static int make_listening(void)
-{
-	disarm();
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bind(fd, &(struct sockaddr){.sa_family = AF_UNIX},
-	     sizeof(sa_family_t)); /* a name by the kernel */
-	listen(fd, 5);
-	arm();
-	return fd;
-}
-
 static void take_over(struct event_base *loop, int kind)
 {
 	struct ferry_socket_set *set = NULL;
