@@ -159,8 +159,8 @@ struct ferry_supervisor_callbacks {
 	                     void *context);
 
 	/** A replacement has ended. @p status: 0: the new processes have all places; -ECHILD: a new process has ended, was
-	 *  stopped, was killed too often, or was not ready in time, and the old ones stay; -ECANCELED: the supervisor is stopped; or the error of a
-	 *  start that failed, and the old ones stay. */
+	 *  stopped, was killed too often, or was not ready in time, and the old ones stay; -ECANCELED: the supervisor is
+	 *  stopped; or the error of a start that failed, and the old ones stay. */
 	void (*replaced)(struct ferry_supervisor *supervisor, int status, void *context);
 
 	/** The state has changed. */
