@@ -117,9 +117,9 @@ FERRY_EXPORT int ferry_worker_client_set_credits(struct ferry_worker_client *cli
 
 /**
  * Sets the time from one attempt to the next on the same socket: 50 milliseconds and 2 seconds at first. It begins with
- * @p first, doubles up to @p longest while no dispatcher answers, and is each time up to a quarter longer, so that
- * workers do not connect in step. If a channel stood for longer than that, the client connects at once. A pause that has
- * begun becomes @p first, counted from the last attempt.
+ * @p first, doubles up to @p longest, and is each time up to a quarter longer, so that workers do not connect in step. If
+ * a dispatcher has answered and its channel stood for longer than the pause, the client connects at once, and the pause
+ * is @p first again. A pause that has begun becomes @p first, counted from the last attempt.
  *
  * @retval 0 done
  * @retval -EINVAL an argument is NULL, a time is negative or has 1,000,000 or more in its tv_usec, or @p first is zero or

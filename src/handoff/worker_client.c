@@ -24,10 +24,10 @@
  *    WAITING -----------> CONNECTING -----------> a worker
  *       ^                     |                      |
  *       +---------------------+----------------------+
- *            failed: a longer pause    drained or ended: the first pause, if the dispatcher has answered
+ *            failed: a longer pause    drained or ended: the first pause, if the channel stood for longer than the next
  *
- * The pause begins with the attempt: after a channel that stood for longer the next attempt is made at once, and a
- * dispatcher that ends each channel at once is not asked without end.
+ * The pause begins with the attempt: after a channel that stood for longer the next attempt is made at once. A
+ * dispatcher that ends or drains each channel at once is asked ever less often, as one that does not answer.
  *
  * A user's callback may free the client, or drain it, which frees the sources. It is therefore the last thing that the
  * code on the stack does with either.
@@ -76,18 +76,25 @@ static void set_timer(struct worker_source *source, int64_t usec)
 		event_active(source->timer, EV_TIMEOUT, 0);
 }
 
-static void connect_later(struct worker_source *source, bool answered)
+static void connect_later(struct worker_source *source, bool stood)
 {
 	struct ferry_worker_client *client = source->client;
 
-	if (answered) {
+	if (stood)
 		source->pause = client->first_pause;
-		source->reported = 0;
-	}
 	set_timer(source,
 	          source->attempted + backoff_add_jitter(&client->random, source->pause) - clock_now());
-	if (!answered)
+	if (!stood)
 		source->pause = backoff_double(source->pause, client->longest_pause);
+}
+
+/* The source's channel is drained or has ended. */
+static void replace_channel(struct worker_source *source, bool answered)
+{
+	source->worker = NULL;
+	if (answered)
+		source->reported = 0;
+	connect_later(source, answered && clock_now() - source->attempted > source->pause);
 }
 
 static void fail(struct worker_source *source, int reason)
@@ -109,8 +116,7 @@ static void worker_drained(struct ferry_worker *worker)
 
 	if (source == NULL || source->worker != worker)
 		return;
-	source->worker = NULL;
-	connect_later(source, true);
+	replace_channel(source, true);
 }
 
 static void worker_ended(struct ferry_worker *worker)
@@ -120,8 +126,7 @@ static void worker_ended(struct ferry_worker *worker)
 	TAILQ_REMOVE(&worker->keeper.client->workers, worker, keeper.link);
 	if (source == NULL || source->worker != worker)
 		return;
-	source->worker = NULL;
-	connect_later(source, worker->version != 0);
+	replace_channel(source, worker->version != 0);
 }
 
 static void keep_worker(struct ferry_worker_client *client, struct worker_source *source,

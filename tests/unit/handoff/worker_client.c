@@ -43,7 +43,7 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len
 
 /* ---- a dispatcher's process ---- */
 
-enum { SEATS = 8 };
+enum { SEATS = 16 };
 
 static struct site {
 	struct ferry_dispatcher *dispatcher; /* NULL: it is absent */
@@ -399,17 +399,30 @@ TEST(a_dispatcher_that_drains_is_replaced_while_its_channel_stands)
 	ck_assert_uint_eq(there.accepted, 1);
 }
 
-TEST(one_that_drains_each_channel_is_not_asked_without_end)
+TEST(one_that_drains_each_channel_is_asked_ever_less_often)
 {
+	int64_t pause = FIRST;
 	connect_here();
-	for (unsigned int i = 0; i < 3; i++) {
+	for (unsigned int i = 0; i < 8; i++) {
 		ck_assert_int_eq(ferry_dispatcher_worker_drain(here.seats[i]), 0);
 		pump_until_count(&notes.drains, i + 1);
+		clock_advance(pause - 1);
 		pump_turns(4);
 		ck_assert_uint_eq(here.accepted, i + 1);
-		clock_advance(FIRST + FIRST / 4);
+		clock_advance(pause / 4 + 1);
 		pump_until_count(&here.ready, i + 2);
+		pump_turns(4);
+		pause = pause * 2 < LONGEST ? pause * 2 : LONGEST;
 	}
+	clock_advance(LONGEST + 1); /* this channel stands, and is replaced at once */
+	pump_turns(4);
+	ck_assert_int_eq(ferry_dispatcher_worker_drain(here.seats[8]), 0);
+	pump_until_count(&here.ready, 10);
+	pump_turns(4);
+	ck_assert_int_eq(ferry_dispatcher_worker_drain(here.seats[9]), 0);
+	pump_until_count(&notes.drains, 10);
+	clock_advance(FIRST + FIRST / 4);
+	pump_until_count(&here.ready, 11);
 }
 
 TEST(a_stranger_gets_no_byte)
