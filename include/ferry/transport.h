@@ -769,8 +769,8 @@ FERRY_EXPORT int ferry_transport_get_peer_pidfd(struct ferry_transport *transpor
  *         @p length is negative, or their sum overflows; FERRY_FILE_REGULAR with FERRY_FILE_POSITION or
  *         FERRY_TO_END
  * @retval -EBADF @p fd is not open, or not for reading; with FERRY_FILE_REGULAR: it is negative
- * @retval -EISDIR @p fd is a directory
- * @retval -ESPIPE @p offset is more than 0 and the file has no position
+ * @retval -EISDIR @p fd is a directory; with FERRY_FILE_REGULAR `finished` gets this
+ * @retval -ESPIPE @p offset is more than 0 and the file has no position; with FERRY_FILE_REGULAR `finished` gets this
  * @retval -EPIPE the connection is over or closing, or its sending half is
  * @retval -EMFILE FERRY_FD_DUP, and no descriptor slot is free
  * @retval -ENOMEM out of memory
