@@ -64,17 +64,16 @@ static enum ferry_file_method choose_method(int fd, const struct stat *status, b
 	return seekable ? FERRY_FILE_BY_SENDFILE : FERRY_FILE_BY_COPY;
 }
 
-/* Whether a read would not wait. poll(2) reports a descriptor that it does not support as ready. */
-static bool has_input(int fd)
+/* 0 if a read would not wait, else FILE_SOURCE_DRY. After an error of poll(2) a read could wait for ever, and the error
+ * comes back. poll(2) reports a descriptor that it does not support as ready. */
+static ssize_t check_input(int fd)
 {
 	struct pollfd query = {.fd = fd, .events = POLLIN};
-	int count;
+	int ready = socket_poll_now(&query, 1);
 
-	/* A signal interrupts even a poll without timeout; the descriptor's state is then unknown. */
-	do {
-		count = poll(&query, 1, 0);
-	} while (count < 0 && errno == EINTR);
-	return count != 0; /* after an error of poll(2), the read reports the cause */
+	if (ready < 0)
+		return -errno;
+	return ready > 0 ? 0 : FILE_SOURCE_DRY;
 }
 
 static uint64_t bytes_to_end(int fd, const struct stat *status, int64_t offset)
@@ -85,7 +84,7 @@ static uint64_t bytes_to_end(int fd, const struct stat *status, int64_t offset)
 		return status->st_size > offset ? (uint64_t)(status->st_size - offset) : 0;
 	/* The size of every file of /proc is 0. A file that is really empty has no byte to read either;
 	 * bytes appended to it later are not to be sent. */
-	if (S_ISREG(status->st_mode) && has_input(fd) && pread(fd, &byte, 1, offset) == 0)
+	if (S_ISREG(status->st_mode) && check_input(fd) == 0 && pread(fd, &byte, 1, offset) == 0)
 		return 0;
 	return INT64_MAX; /* until it ends */
 }
@@ -338,9 +337,9 @@ void file_source_give(struct file_source *source, struct file_copy *copy, int er
 
 /* Whether the source has no bytes now: read(2) and sendfile(2) would wait. A device may have none, and a
  * file whose size is 0 may be of any kind (/proc/kmsg). */
-static bool is_dry(const struct file_source *source)
+static ssize_t check_whether_dry(const struct file_source *source)
 {
-	return (!source->regular || source->end == 0) && !has_input(source->fd);
+	return source->regular && source->end != 0 ? 0 : check_input(source->fd);
 }
 
 static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t max)
@@ -348,8 +347,9 @@ static ssize_t send_by_sendfile(struct file_source *source, int out_fd, size_t m
 	off_t offset = source->offset;
 	size_t length = smaller(source->remaining, max);
 
-	if (is_dry(source))
-		return FILE_SOURCE_DRY;
+	ssize_t dry = check_whether_dry(source);
+	if (dry != 0)
+		return dry;
 	if (!is_warm(source, &length))
 		return FILE_SOURCE_COLD;
 	ssize_t sent = sendfile(out_fd, source->fd, source->at_position ? NULL : &offset, length);
@@ -366,9 +366,8 @@ static ssize_t splice_once(int in_fd, int out_fd, size_t length)
 static ssize_t splice_from_input(struct file_source *source, int out_fd, size_t length)
 {
 	/* splice(2) waits for a blocking TCP socket in spite of SPLICE_F_NONBLOCK. */
-	if (!has_input(source->fd))
-		return FILE_SOURCE_DRY;
-	return splice_once(source->fd, out_fd, length);
+	ssize_t dry = check_input(source->fd);
+	return dry != 0 ? dry : splice_once(source->fd, out_fd, length);
 }
 
 /* splice(2) requires a pipe at one end. The bytes of a socket go through a pipe of the source. */
@@ -493,9 +492,10 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 		return FILE_SOURCE_COLD;
 	if (position < 0)
 		return -errno;
-	if (is_dry(source))
-		return FILE_SOURCE_DRY;
-	ssize_t got = FILE_SOURCE_CHANGED;
+	ssize_t got = check_whether_dry(source);
+	if (got != 0)
+		return got;
+	got = FILE_SOURCE_CHANGED;
 	if (asks_by_reading(source, position))
 		got = read_if_warm(source, position, length);
 	if (got != FILE_SOURCE_CHANGED)
@@ -515,9 +515,10 @@ static ssize_t read_stream(struct file_source *source, size_t max)
 
 	/* Other processes share O_NONBLOCK, and ferry must not change it. poll(2) first; then the calls that
 	 * have a flag for a single non-blocking read, if the source supports one. */
-	if (!has_input(fd))
-		return FILE_SOURCE_DRY;
-	ssize_t got = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
+	ssize_t got = check_input(fd);
+	if (got != 0)
+		return got;
+	got = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
 	if (got < 0 && optional_call_is_absent(CALL_PREADV2, errno))
 		got = recv(fd, vector.iov_base, vector.iov_len, MSG_DONTWAIT);
 	if (got < 0 && errno == ENOTSOCK)

@@ -66,11 +66,21 @@ int socket_is_listening(int fd)
 	return listening > 0 ? 1 : listening;
 }
 
+int socket_poll_now(struct pollfd *entries, nfds_t count)
+{
+	int ready;
+
+	do {
+		ready = poll(entries, count, 0);
+	} while (ready < 0 && errno == EINTR);
+	return ready;
+}
+
 int socket_get_hang_up(int fd)
 {
 	struct pollfd entry = {.fd = fd};
 
-	return poll(&entry, 1, 0) > 0 ? entry.revents & (POLLHUP | POLLERR) : 0;
+	return socket_poll_now(&entry, 1) > 0 ? entry.revents & (POLLHUP | POLLERR) : 0;
 }
 
 bool socket_has_ended(int fd)
@@ -78,7 +88,7 @@ bool socket_has_ended(int fd)
 	struct pollfd entry = {.fd = fd, .events = POLLRDHUP};
 	int unread = 0;
 
-	return poll(&entry, 1, 0) > 0 && (entry.revents & POLLRDHUP) != 0 &&
+	return socket_poll_now(&entry, 1) > 0 && (entry.revents & POLLRDHUP) != 0 &&
 	       ioctl(fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 

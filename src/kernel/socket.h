@@ -1,6 +1,7 @@
 #ifndef FERRY_KERNEL_SOCKET_H
 #define FERRY_KERNEL_SOCKET_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -25,6 +26,10 @@ bool socket_is_tcp(int fd);
 
 /* SO_ACCEPTCONN: 1 if the socket listens, else 0. */
 int socket_is_listening(int fd);
+
+/* poll(2) without waiting, also for what is no socket. A signal interrupts even that: it is made again. -1 with errno
+ * EINVAL if the process may open fewer descriptors than `count`, or ENOMEM. */
+int socket_poll_now(struct pollfd *entries, nfds_t count);
 
 /* poll(2): POLLHUP and POLLERR, as far as they are set. 0 also for a negative descriptor. */
 int socket_get_hang_up(int fd);

@@ -246,7 +246,7 @@ static bool has_more(const struct ferry_handoff *handoff)
 	int error;
 
 	return socket_look(handoff->fd, &error) == SOCKET_INPUT ||
-	       (wake_fd.fd >= 0 && poll(&wake_fd, 1, 0) > 0);
+	       (wake_fd.fd >= 0 && socket_poll_now(&wake_fd, 1) > 0);
 }
 
 /* Parks it again. False: it has to wake. */

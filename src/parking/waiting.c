@@ -36,7 +36,7 @@ static struct ferry_handoff *look_at_some(struct ferry_handoff *first)
 
 	for (; handoff != NULL && count < PEERS_PER_POLL; handoff = TAILQ_NEXT(handoff, link))
 		peers[count++] = (struct pollfd){.fd = handoff->fd, .events = POLLRDHUP};
-	if (poll(peers, count, 0) <= 0)
+	if (socket_poll_now(peers, count) <= 0)
 		return handoff;
 	handoff = first;
 	for (nfds_t i = 0; i < count; i++, handoff = next) {

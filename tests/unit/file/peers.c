@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -385,5 +386,30 @@ LOOP_TEST(a_source_is_refused_where_it_has_no_position_to_start_at, CASES)
 	check_finished(&file, 0, 10);
 	expect_range(0, 10);
 	expect_end();
+	close_all();
+}
+
+static bool is_finished(void *argument)
+{
+	(void)argument;
+	return file.finished > 0;
+}
+
+/* A sandbox lets its process open no descriptor. poll(2) fails there, and a read of a terminal would not return. */
+TEST(a_source_whose_state_is_unknown_ends_the_file)
+{
+	struct rlimit before, sandbox;
+	open_link(LINK_UNIX);
+	open_source(FROM_TTY);
+	send_source(100);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	sandbox = before;
+	sandbox.rlim_cur = 0;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &sandbox), 0);
+
+	pump_until(is_finished, NULL);
+
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+	check_finished(&file, -EINVAL, 0);
 	close_all();
 }
