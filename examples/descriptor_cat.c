@@ -112,9 +112,7 @@ static int run(struct end *end, int fd, const struct ferry_message_callbacks *ca
 {
 	static const struct ferry_producer_callbacks files = {.resume_producing = send_next_file};
 	struct event_base *base = event_base_new();
-	struct bufferevent *bev =
-	    base != NULL ? bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE) : NULL;
-	int status = bev != NULL ? ferry_transport_new(&end->transport, bev) : -ENOMEM;
+	int status = ferry_transport_new_socket(&end->transport, base, fd);
 	if (status == 0)
 		status = ferry_message_stream_new(&end->stream, end->transport, callbacks, end);
 	if (status == 0 && end->names != NULL)

@@ -34,9 +34,7 @@ static void check(int status, const char *subject)
 static struct ferry_transport *transport_new(struct event_base *base, int fd)
 {
 	struct ferry_transport *transport = NULL;
-	struct bufferevent *bev =
-	    base != NULL ? bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE) : NULL;
-	check(bev != NULL ? ferry_transport_new(&transport, bev) : -ENOMEM, "channel");
+	check(ferry_transport_new_socket(&transport, base, fd), "channel");
 	return transport;
 }
 

@@ -27,9 +27,7 @@ static void run(int fd, const struct ferry_message_callbacks *callbacks, void *c
 	struct ferry_transport *transport;
 	struct ferry_message_stream *stream;
 	struct event_base *base = event_base_new();
-	struct bufferevent *bev =
-	    base != NULL ? bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE) : NULL;
-	int status = bev != NULL ? ferry_transport_new(&transport, bev) : -ENOMEM;
+	int status = ferry_transport_new_socket(&transport, base, fd);
 	if (status == 0)
 		status = ferry_message_stream_new(&stream, transport, callbacks, context);
 	if (status < 0)

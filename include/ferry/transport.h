@@ -18,9 +18,8 @@
  * }
  * static const struct ferry_protocol protocol = {.file_descriptor_received = got_fd};
  *
- * struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
  * struct ferry_transport *t;
- * if (ferry_transport_new(&t, bev) == 0 && ferry_transport_set_protocol(t, &protocol, NULL) == 0) {
+ * if (ferry_transport_new_socket(&t, base, fd) == 0 && ferry_transport_set_protocol(t, &protocol, NULL) == 0) {
  *     ferry_transport_send_fd(t, STDIN_FILENO, FERRY_FD_DUP);
  *     ferry_transport_write(t, "\n", 1);      // the byte that the descriptor travels with
  * }
@@ -185,6 +184,7 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  * @retval 0 done
  * @retval -EINVAL an argument is NULL; @p bev is a filter, a pair or a TLS bufferevent, or has no
  *         event_base or no descriptor
+ * @retval -EBADF the descriptor is not open
  * @retval -ENOTSOCK the descriptor is not a socket; see ferry_transport_new_pipes()
  * @retval -EPROTOTYPE the socket is not a stream socket
  * @retval -EALREADY @p bev already belongs to a transport
@@ -197,6 +197,25 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  * May be called in a callback of @p bev. Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev);
+
+/**
+ * Makes a transport of a connected socket, on a bufferevent of its own.
+ *
+ * The short way to bufferevent_socket_new() with BEV_OPT_CLOSE_ON_FREE and ferry_transport_new(). For other options of
+ * the bufferevent, such as BEV_OPT_THREADSAFE, take those two. On success the transport owns @p fd, and closes it when it is
+ * freed. On failure the caller still owns @p fd, which is open.
+ *
+ * @param[out] out the transport
+ * @param base the event_base that runs the transport
+ * @param fd a stream socket, connected or connecting
+ * @retval 0 done
+ * @retval -EINVAL @p out or @p base is NULL, or @p fd is negative
+ * @retval -EBADF, -ENOTSOCK, -EPROTOTYPE, -ENOTSUP, -ENOMEM as ferry_transport_new()
+ *
+ * Legal in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_new_socket(struct ferry_transport **out, struct event_base *base,
+                                            int fd);
 
 /**
  * Makes a transport that reads from one descriptor and writes to another: pipes, FIFOs, terminals.
@@ -292,7 +311,7 @@ ferry_transport_get_bufferevent(const struct ferry_transport *transport);
  *
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL or uses pipes, or @p fd is negative
- * @retval -ENOTSOCK, -EPROTOTYPE as ferry_transport_new()
+ * @retval -EBADF, -ENOTSOCK, -EPROTOTYPE as ferry_transport_new()
  * @retval -EOPNOTSUPP descriptors are queued and @p fd is not a unix socket
  * @retval -ENOTCONN the connection is over (connection_lost has run or is about to)
  *

@@ -6,7 +6,6 @@
 #include <event2/bufferevent.h>
 
 #include "channel/channel.h"
-#include "endpoint/connection.h"
 #include "transport/interface.h"
 
 /*
@@ -53,7 +52,7 @@ int ferry_channel_new_socket(struct ferry_channel **out, struct ferry_poller *po
 	struct ferry_channel *channel = channel_new(poller);
 	if (channel == NULL)
 		return -ENOMEM;
-	int status = connection_try_transport(&transport, poller->loop.base, fd);
+	int status = ferry_transport_new_socket(&transport, poller->loop.base, fd);
 	if (status == 0) {
 		(void)channel_attach(channel, transport); /* cannot fail: the transport is new */
 		channel->owns_socket = true;

@@ -9,7 +9,6 @@
 #include <event2/bufferevent.h>
 #include <event2/util.h>
 
-#include "endpoint/connection.h"
 #include "ferry/worker.h"
 
 /* Reads a number up to `end`, and goes behind that. -1: there is none. */
@@ -52,7 +51,7 @@ static int make_worker(struct ferry_worker **out, struct event_base *base, int f
 {
 	struct ferry_transport *transport;
 
-	int status = connection_try_transport(&transport, base, fd);
+	int status = ferry_transport_new_socket(&transport, base, fd);
 	if (status < 0)
 		return status;
 	status = ferry_worker_new(out, transport, callbacks, context);

@@ -58,15 +58,10 @@ static void end_turn(evutil_socket_t fd, short what, void *argument)
 
 static int make_near_end(struct ferry_testing *far, int fd)
 {
-	struct bufferevent *bev = bufferevent_socket_new(far->base, fd, BEV_OPT_CLOSE_ON_FREE);
+	int status = ferry_transport_new_socket(&far->transport, far->base, fd);
 
-	if (bev == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
-	int status = ferry_transport_new(&far->transport, bev);
 	if (status < 0)
-		bufferevent_free(bev);
+		close(fd);
 	return status;
 }
 

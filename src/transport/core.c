@@ -214,7 +214,7 @@ int transport_examine_socket(struct ferry_transport *transport, int fd)
 
 	int domain = examine_stream_socket(fd);
 	if (domain < 0)
-		return domain == -EBADF ? -EINVAL : domain;
+		return domain;
 	if (domain != AF_UNIX && marks_fd_count(transport->out.stream.marks) > 0)
 		return -EOPNOTSUPP;
 	if (domain != AF_UNIX || socket_get_cookie(fd, &cookie) < 0)

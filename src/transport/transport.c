@@ -115,6 +115,21 @@ int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
 	return out == NULL || bev == NULL ? -EINVAL : new_on_socket(out, bev, false);
 }
 
+int ferry_transport_new_socket(struct ferry_transport **out, struct event_base *base, int fd)
+{
+	if (out == NULL || base == NULL || fd < 0)
+		return -EINVAL;
+	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+	if (bev == NULL)
+		return -ENOMEM;
+	int status = new_on_socket(out, bev, false);
+	if (status < 0) {
+		bufferevent_setfd(bev, -1); /* or the loop would close it */
+		bufferevent_free(bev);
+	}
+	return status;
+}
+
 /* Whether the kernel can wait for this descriptor: regular files and /dev/null, for example, have nothing to wait
  * for. The other methods of libevent accept those, but find them ready all the time. */
 static int examine_pollable(int fd, mode_t mode)

@@ -29,7 +29,8 @@ int __real_unlinkat(int directory, const char *name, int flags);
 
 int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
 
-int __real_ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev);
+int __real_ferry_transport_new_socket(struct ferry_transport **out, struct event_base *with,
+                                      int fd);
 
 void *__real_malloc(size_t size);
 
@@ -59,7 +60,8 @@ int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
 
 mode_t __wrap_umask(mode_t mask);
 
-int __wrap_ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev);
+int __wrap_ferry_transport_new_socket(struct ferry_transport **out, struct event_base *with,
+                                      int fd);
 
 void *__wrap_malloc(size_t size);
 
@@ -157,10 +159,10 @@ mode_t __wrap_umask(mode_t mask)
 	return __real_umask(mask);
 }
 
-int __wrap_ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
+int __wrap_ferry_transport_new_socket(struct ferry_transport **out, struct event_base *with, int fd)
 {
 	return watch.transport_error != 0 ? watch.transport_error
-	                                  : __real_ferry_transport_new(out, bev);
+	                                  : __real_ferry_transport_new_socket(out, with, fd);
 }
 
 static bool allocation_fails(void)

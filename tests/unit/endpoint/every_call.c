@@ -366,7 +366,8 @@ static void make_more_transports(void)
 	struct bufferevent *bev = bufferevent_socket_new(base, fds[0], BEV_OPT_CLOSE_ON_FREE);
 	ck_assert_int_eq(ferry_transport_new(&made, bev), 0);
 	ferry_transport_free(made);
-	close(fds[1]);
+	ck_assert_int_eq(ferry_transport_new_socket(&made, base, fds[1]), 0);
+	ferry_transport_free(made);
 	make_pipe(fds);
 	ck_assert_int_eq(ferry_transport_new_pipes(&made, base, fds[0], fds[1]), 0);
 	ferry_transport_free(made);

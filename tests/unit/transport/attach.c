@@ -1,6 +1,7 @@
 /* Attaching a transport to a bufferevent changes nothing that it need not, and a paused transport calls nothing. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -473,4 +474,44 @@ LOOP_TEST(bytes_under_the_low_water_mark_are_given_out_before_the_end, WAYS)
 	pump_turns(3);
 	if (_i == BY_TIMEOUT)
 		close(ends[1]);
+}
+
+TEST_CASE("made of a socket");
+
+TEST(a_transport_of_a_socket_owns_it)
+{
+	struct ferry_transport *made;
+	int fds[2];
+	char byte;
+	make_pair(PAIR_TCP, fds);
+	ck_assert_int_eq(fcntl(fds[0], F_SETFL, 0), 0);
+	ck_assert_int_eq(ferry_transport_new_socket(&made, base, fds[0]), 0);
+	ck_assert_int_eq(bufferevent_getfd(ferry_transport_get_bufferevent(made)), fds[0]);
+	ck_assert_int_ne(fcntl(fds[0], F_GETFL) & O_NONBLOCK, 0);
+	ck_assert_int_eq(ferry_transport_write(made, "x", 1), 0);
+	ck_assert_int_eq(ferry_transport_flush(made, &(struct timeval){.tv_sec = 60}), 0);
+	ferry_transport_free(made);
+	pump_turns(3);
+	ck_assert(!fd_is_open(fds[0]));
+	ck_assert_int_eq(read(fds[1], &byte, 1), 1);
+	close(fds[1]);
+}
+
+TEST(a_failure_leaves_the_descriptor_to_the_caller)
+{
+	struct ferry_transport *made;
+	int fds[2];
+	make_pair(PAIR_UNIX, fds);
+	int packets = socket(AF_UNIX, SOCK_DGRAM, 0), number = dup(packets);
+	close(number);
+	ck_assert_int_eq(ferry_transport_new_socket(NULL, base, fds[0]), -EINVAL);
+	ck_assert_int_eq(ferry_transport_new_socket(&made, NULL, fds[0]), -EINVAL);
+	ck_assert_int_eq(ferry_transport_new_socket(&made, base, -1), -EINVAL);
+	ck_assert_int_eq(ferry_transport_new_socket(&made, base, number), -EBADF);
+	ck_assert_int_eq(ferry_transport_new_socket(&made, base, packets), -EPROTOTYPE);
+	pump_turns(3);
+	ck_assert(fd_is_open(fds[0]) && fd_is_open(packets));
+	close(fds[0]);
+	close(fds[1]);
+	close(packets);
 }
