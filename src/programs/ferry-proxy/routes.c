@@ -1,23 +1,18 @@
 #include "programs/ferry-proxy/routes.h"
 
+#include "programs/ferry-proxy/host_pattern.h"
 #include "programs/http/head.h"
 #include "programs/http/path.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HOST_MAX = 253, NO_DEFAULT = -1 };
-
-/* In the order in which routes are tried. For the same host the longer path is tried first. */
-enum kind { EXACT, BELOW, ANY };
+enum { NO_DEFAULT = -1 };
 
 struct route {
-	enum kind kind;
-	char *host; /* normal; of BELOW with the dot, ".example.org" */
-	size_t host_length;
+	struct host_pattern host;
 	char *path; /* normal; empty: any */
 	size_t path_length;
 	unsigned int service;
@@ -72,50 +67,6 @@ static int normalise_path(const char *path, size_t length, char *out)
 	return (int)used;
 }
 
-static bool is_name_character(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
-}
-
-/* "[::1]": an address of IPv6 has several spellings. */
-static int normalise_inet6(const char *host, size_t length, char *out)
-{
-	char text[INET6_ADDRSTRLEN];
-	unsigned char bytes[16];
-	if (length < 2 || host[length - 1] != ']' || length - 2 >= sizeof(text))
-		return -EINVAL;
-	memcpy(text, host + 1, length - 2);
-	text[length - 2] = '\0';
-	if (strlen(text) != length - 2 || inet_pton(AF_INET6, text, bytes) != 1)
-		return -EINVAL;
-	out[0] = '[';
-	inet_ntop(AF_INET6, bytes, out + 1, INET6_ADDRSTRLEN);
-	size_t used = strlen(out);
-	out[used] = ']';
-	return (int)used + 1;
-}
-
-/* A name in lower case, without the dot at its end. Labels must not be empty. */
-static int normalise_name(const char *host, size_t length, char *out)
-{
-	if (length > 0 && host[length - 1] == '.')
-		length--;
-	if (length == 0 || length > HOST_MAX)
-		return -EINVAL;
-	for (size_t i = 0; i < length; i++) {
-		out[i] = http_lower_case(host[i]);
-		if (!is_name_character(out[i]) || (out[i] == '.' && (i == 0 || out[i - 1] == '.')))
-			return -EINVAL;
-	}
-	return out[length - 1] == '.' ? -EINVAL : (int)length;
-}
-
-static int normalise_host(const char *host, size_t length, char *out)
-{
-	return length > 0 && host[0] == '[' ? normalise_inet6(host, length, out)
-	                                    : normalise_name(host, length, out);
-}
-
 /* The length up to the colon of the port; the whole length without a port. */
 static size_t length_without_port(const char *host, size_t length)
 {
@@ -132,28 +83,6 @@ int routes_new(struct routes **out)
 		return -ENOMEM;
 	(*out)->default_service = NO_DEFAULT;
 	return 0;
-}
-
-static int set_route_host(struct route *route, const char *host)
-{
-	char normal[HOST_MAX + 1];
-	route->kind = ANY;
-	if (host == NULL)
-		return 0;
-	route->kind = strncmp(host, "*.", 2) == 0 ? BELOW : EXACT;
-	char *start = normal;
-	if (route->kind == BELOW) {
-		host += 2;
-		*start++ = '.';
-		if (host[0] == '[' || strlen(host) >= HOST_MAX)
-			return -EINVAL;
-	}
-	int length = normalise_host(host, strlen(host), start);
-	if (length < 0)
-		return -EINVAL;
-	route->host_length = (size_t)length + (route->kind == BELOW ? 1 : 0);
-	route->host = strndup(normal, route->host_length);
-	return route->host != NULL ? 0 : -ENOMEM;
 }
 
 static int set_route_path(struct route *route, const char *path)
@@ -176,14 +105,10 @@ static int set_route_path(struct route *route, const char *path)
 	return 0;
 }
 
-/* Negative: `a` is tried before `b`. */
+/* Negative: `a` is tried before `b`. For the same host the longer path is tried first. */
 static int compare_routes(const struct route *a, const struct route *b)
 {
-	if (a->kind != b->kind)
-		return a->kind < b->kind ? -1 : 1;
-	if (a->host_length != b->host_length)
-		return a->host_length > b->host_length ? -1 : 1;
-	int order = a->host_length > 0 ? memcmp(a->host, b->host, a->host_length) : 0;
+	int order = host_pattern_compare(&a->host, &b->host);
 	if (order != 0)
 		return order;
 	if (a->path_length != b->path_length)
@@ -217,13 +142,13 @@ static int insert_route(struct routes *routes, const struct route *route)
 int routes_add(struct routes *routes, const char *host, const char *path, unsigned int service)
 {
 	struct route route = {.service = service};
-	int status = set_route_host(&route, host);
+	int status = host_pattern_set(&route.host, host);
 	if (status == 0)
 		status = set_route_path(&route, path);
 	if (status == 0)
 		status = insert_route(routes, &route);
 	if (status < 0) {
-		free(route.host);
+		host_pattern_free(&route.host);
 		free(route.path);
 		return status;
 	}
@@ -233,9 +158,9 @@ int routes_add(struct routes *routes, const char *host, const char *path, unsign
 
 bool routes_host_is_fine(const char *host)
 {
-	struct route route = {.service = 0};
-	int status = set_route_host(&route, host);
-	free(route.host);
+	struct host_pattern pattern;
+	int status = host_pattern_set(&pattern, host);
+	host_pattern_free(&pattern);
 	return status == 0;
 }
 
@@ -258,15 +183,6 @@ void routes_set_default(struct routes *routes, unsigned int service)
 	routes->default_service = (int)service;
 }
 
-static bool host_fits(const struct route *route, const char *host, size_t length)
-{
-	if (route->kind == ANY)
-		return true;
-	if (route->kind == EXACT ? length != route->host_length : length <= route->host_length)
-		return false;
-	return memcmp(host + length - route->host_length, route->host, route->host_length) == 0;
-}
-
 static bool path_fits(const struct route *route, const char *path, size_t length)
 {
 	return length >= route->path_length && memcmp(path, route->path, route->path_length) == 0 &&
@@ -276,7 +192,7 @@ static bool path_fits(const struct route *route, const char *path, size_t length
 int routes_find(const struct routes *routes, const char *host, size_t host_length, const char *path,
                 size_t path_length)
 {
-	char normal_host[HOST_MAX + 1];
+	char normal_host[HOST_NAME_MAX_LENGTH + 1];
 	char normal_path[HTTP_HEAD_LIMIT + 1];
 	int path_used = 0;
 	if (routes->any_path) {
@@ -286,12 +202,12 @@ int routes_find(const struct routes *routes, const char *host, size_t host_lengt
 			return -EINVAL;
 	}
 	/* A malformed host fits only routes for any host. */
-	int host_used = normalise_host(host, length_without_port(host, host_length), normal_host);
+	int host_used = host_normalise(host, length_without_port(host, host_length), normal_host);
 	if (host_used < 0)
 		host_used = 0;
 	for (size_t i = 0; i < routes->count; i++) {
 		const struct route *route = &routes->routes[i];
-		if (host_fits(route, normal_host, (size_t)host_used) &&
+		if (host_pattern_fits(&route->host, normal_host, (size_t)host_used) &&
 		    path_fits(route, normal_path, (size_t)path_used))
 			return (int)route->service;
 	}
@@ -315,7 +231,7 @@ void routes_free(struct routes *routes)
 	if (routes == NULL)
 		return;
 	for (size_t i = 0; i < routes->count; i++) {
-		free(routes->routes[i].host);
+		host_pattern_free(&routes->routes[i].host);
 		free(routes->routes[i].path);
 	}
 	free(routes->routes);
