@@ -3,6 +3,7 @@
 #include "programs/ferry-proxy/client_listener.h"
 #include "programs/ferry-proxy/routes.h"
 #include "programs/ferry-proxy/services.h"
+#include "programs/ferry-proxy/tls_hello.h"
 #include "programs/http/answer.h"
 #include "programs/http/head.h"
 #include "programs/shared/access_log.h"
@@ -32,7 +33,7 @@ static const struct timeval hurry_silent = {.tv_usec = 250000};
 
 enum state {
 	EXPECTING, /* waits for the PROXY header */
-	READING,   /* reads the head */
+	READING,   /* reads the head, or the ClientHello */
 	ANSWERING, /* writes the refusal */
 	LINGERING /* drops input until the client has read the refusal: a close with unread input resets */
 };
@@ -45,6 +46,7 @@ struct client {
 	struct event *deadline;
 	enum state state;
 	bool kept; /* it has had an answer */
+	bool tls;  /* it begins with a ClientHello, and gets no answer in clear text */
 	bool inet; /* its socket is one of IPv4 or IPv6 */
 	size_t lingered;
 	struct client_address address;
@@ -72,6 +74,7 @@ struct clients {
 	unsigned long most;
 	bool out_of_descriptors; /* and the log has a line about it */
 	uint64_t accepted;
+	uint64_t tls;
 	uint64_t gone;
 	struct refusals refusals;
 	const struct access_log *access_log; /* NULL: none */
@@ -164,6 +167,25 @@ static void log_refusal(struct client *client, const struct http_answer *answer,
 	client->body = http_answer_length(answer);
 }
 
+/* The bytes of a refusal are in the output. */
+static void answer_client(struct client *client, bool added)
+{
+	struct evbuffer *input = bufferevent_get_input(client->bev);
+	evbuffer_drain(input, evbuffer_get_length(input));
+	client->state = ANSWERING;
+	if (!added || bufferevent_enable(client->bev, EV_READ | EV_WRITE) < 0 ||
+	    event_add(client->deadline, &linger_timeout) < 0)
+		drop_failed(client);
+}
+
+static void send_alert(struct client *client, unsigned char alert)
+{
+	unsigned char record[TLS_ALERT_SIZE];
+	tls_alert_put(record, alert);
+	answer_client(client,
+	              evbuffer_add(bufferevent_get_output(client->bev), record, sizeof(record)) == 0);
+}
+
 /* The answer fits into the empty buffer of the socket: one write sends all of it. `text` is that of the head, if it is
  * complete. */
 static void refuse_client(struct client *client, int status, const char *why, const char *text)
@@ -173,14 +195,8 @@ static void refuse_client(struct client *client, int status, const char *why, co
 	                             .retry_after =
 	                                 status == 503 ? client->clients->conf->retry_after : 0,
 	                             .without_body = client->head.method == HTTP_HEAD};
-	struct evbuffer *input = bufferevent_get_input(client->bev);
 	log_refusal(client, &answer, text);
-	evbuffer_drain(input, evbuffer_get_length(input));
-	client->state = ANSWERING;
-	if (http_answer_add(bufferevent_get_output(client->bev), &answer) < 0 ||
-	    bufferevent_enable(client->bev, EV_READ | EV_WRITE) < 0 ||
-	    event_add(client->deadline, &linger_timeout) < 0)
-		drop_failed(client);
+	answer_client(client, http_answer_add(bufferevent_get_output(client->bev), &answer) == 0);
 }
 
 static void add_client(struct clients *clients, struct client *client)
@@ -257,6 +273,14 @@ static struct client *take_client(struct clients *clients, struct ferry_handoff 
 	return client;
 }
 
+/* No request begins with that byte. */
+static bool is_tls(const struct ferry_handoff *handoff)
+{
+	size_t length;
+	const unsigned char *bytes = ferry_handoff_get_bytes(handoff, &length);
+	return length > 0 && bytes[0] == TLS_HANDSHAKE_BYTE;
+}
+
 static void answer_unserved(struct clients *clients, struct ferry_handoff *handoff,
                             uint64_t *counter)
 {
@@ -270,6 +294,7 @@ static void answer_unserved(struct clients *clients, struct ferry_handoff *hando
 	size_t blob_length;
 	const void *blob = ferry_handoff_get_blob(handoff, &blob_length);
 	client_address_get(&address, blob, blob_length);
+	bool tls = is_tls(handoff);
 	struct client *client = take_client(clients, handoff);
 	if (client == NULL) {
 		clients->refusals.failed++;
@@ -278,7 +303,10 @@ static void answer_unserved(struct clients *clients, struct ferry_handoff *hando
 	client->head = head;
 	client->address = address;
 	++*counter;
-	refuse_client(client, 503, "no worker is free", bytes);
+	if (tls)
+		send_alert(client, TLS_ALERT_INTERNAL_ERROR);
+	else
+		refuse_client(client, 503, "no worker is free", bytes);
 }
 
 void clients_take_back(struct clients *clients, struct ferry_handoff *handoff)
@@ -359,7 +387,7 @@ static void hand_off(struct clients *clients, struct ferry_handoff *handoff, uns
                      const struct client_address *address, bool kept)
 {
 	int status = describe_client(handoff, &clients->conf->services[service], address,
-	                             clients->conf->service_count > 1);
+	                             clients->conf->service_count > 1 && !is_tls(handoff));
 	if (status == 0)
 		offer(clients, handoff, service, address, kept);
 	else
@@ -428,6 +456,33 @@ static void route_client(struct client *client, const char *text)
 	}
 }
 
+/* The worker gets the ClientHello unread, and does the handshake. */
+static void read_hello(struct client *client, struct evbuffer *input)
+{
+	struct clients *clients = client->clients;
+	struct tls_hello hello;
+	char from[FERRY_ADDRESS_TEXT_SIZE];
+	if (tls_hello_read(&hello, clients->conf->tls_routes, input) == -EAGAIN)
+		return;
+	if (hello.kind == TLS_HELLO_ROUTED) {
+		clients->tls++;
+		hand_off_client(client, hello.service);
+		return;
+	}
+	program_log("%s: %s", ferry_address_format(&client->address.client, from, sizeof(from)),
+	            hello.why);
+	if (hello.kind == TLS_HELLO_NO_ROUTE)
+		clients->refusals.no_tls_route++;
+	else if (hello.kind == TLS_HELLO_FAILED)
+		clients->refusals.failed++;
+	else
+		clients->refusals.bad_client_hello++;
+	if (hello.kind == TLS_HELLO_NOT_TLS)
+		refuse_client(client, 400, "this address is for TLS", NULL);
+	else
+		send_alert(client, hello.alert);
+}
+
 static void read_head(struct client *client, struct evbuffer *input)
 {
 	size_t length = evbuffer_get_length(input);
@@ -488,7 +543,10 @@ static void client_readable(struct bufferevent *bev, void *context)
 	if (client->state == EXPECTING && !read_proxy_header(client, input))
 		return;
 	if (client->state == READING) {
-		read_head(client, input);
+		if (client->tls)
+			read_hello(client, input);
+		else
+			read_head(client, input);
 		return;
 	}
 	client->lingered += evbuffer_get_length(input);
@@ -527,7 +585,7 @@ static void client_timed_out(evutil_socket_t fd, short what, void *context)
 	size_t length = evbuffer_get_length(bufferevent_get_input(client->bev));
 	if (client->state == READING || client->state == EXPECTING)
 		client->clients->refusals.too_slow++;
-	if (client->state == READING && length > 0)
+	if (client->state == READING && length > 0 && !client->tls)
 		refuse_client(client, 408, "the request head took too long", NULL);
 	else
 		free_client(client);
@@ -582,14 +640,15 @@ static bool hand_off_at_once(struct clients *clients, int fd, const struct clien
 }
 
 static void start_client(struct clients *clients, int fd, const struct client_address *address,
-                         enum state state, const char *bytes, size_t length)
+                         const struct conf_listen *conf, const char *bytes, size_t length)
 {
 	struct client *client = new_client(clients, fd);
 	if (client == NULL) {
 		clients->refusals.failed++;
 		return;
 	}
-	client->state = state;
+	client->state = conf->proxy_protocol ? EXPECTING : READING;
+	client->tls = conf->tls_passthrough;
 	client->address = *address;
 	client->inet = is_inet(address);
 	start_reading(client, bytes, length);
@@ -606,14 +665,14 @@ static void client_accepted(int fd, const struct client_address *address,
 		close(fd);
 		return;
 	}
-	if (conf->proxy_protocol) {
-		start_client(clients, fd, address, EXPECTING, "", 0);
+	if (conf->proxy_protocol || conf->tls_passthrough) {
+		start_client(clients, fd, address, conf, "", 0);
 	} else {
 		/* The end or an error is found again. */
 		ssize_t length = recv(fd, bytes, clients->conf->head_size, MSG_DONTWAIT);
 		size_t read = length > 0 ? (size_t)length : 0;
 		if (read == 0 || !hand_off_at_once(clients, fd, address, bytes, read))
-			start_client(clients, fd, address, READING, bytes, read);
+			start_client(clients, fd, address, conf, bytes, read);
 	}
 	if (!make_room(clients))
 		pause_briefly(clients, TOO_MANY);
@@ -734,6 +793,7 @@ void clients_fill(const struct clients *clients, struct snapshot *snapshot)
 	snapshot->clients = clients->count;
 	snapshot->clients_max = clients->most;
 	snapshot->clients_accepted = clients->accepted;
+	snapshot->tls_clients = clients->tls;
 	snapshot->clients_gone = clients->gone;
 	snapshot->refusals = clients->refusals;
 	idle_clients_fill(clients->idle, snapshot);

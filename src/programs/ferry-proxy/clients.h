@@ -3,8 +3,8 @@
 
 /* The clients of the proxy, from the accept to the handoff.
  *
- * The proxy reads one request head of each client on a stock bufferevent, after a PROXY header if the
- * listener requires one. Then it hands the connection, with all bytes that were read, to a worker of the
+ * The proxy reads one request head of each client on a stock bufferevent, or its ClientHello, after a PROXY header if
+ * the listener requires one. Then it hands the connection, with all bytes that were read, to a worker of the
  * service that the head is routed to. If a client sends no valid head in time, or if no worker takes it,
  * the proxy answers it. */
 

@@ -1,6 +1,7 @@
 #include "programs/ferry-proxy/conf.h"
 
 #include "programs/ferry-proxy/routes.h"
+#include "programs/ferry-proxy/tls_routes.h"
 #include "programs/http/head.h"
 
 #include <stdlib.h>
@@ -57,6 +58,7 @@ void conf_free(struct conf *conf)
 	for (unsigned int i = 0; i < conf->listen_count; i++)
 		ferry_proxy_protocol_sources_free(conf->listens[i].from);
 	routes_free(conf->routes);
+	tls_routes_free(conf->tls_routes);
 	free(conf->text);
 	memset(conf, 0, sizeof(*conf));
 }

@@ -17,6 +17,7 @@
 #include <ferry/proxy_protocol.h>
 
 struct routes;
+struct tls_routes;
 
 enum {
 	CONF_LISTENS = 16,
@@ -42,6 +43,7 @@ struct conf_listen {
 	struct conf_access access;
 	bool proxy_protocol;                       /* every connection starts with a PROXY header */
 	struct ferry_proxy_protocol_sources *from; /* the peers that may connect then; NULL: all */
+	bool tls_passthrough;                      /* of TLS clients, whose ClientHello has the route */
 };
 
 struct conf_service {
@@ -73,8 +75,9 @@ struct conf {
 	struct conf_listen listens[CONF_LISTENS];
 	unsigned int listen_count; /* 1 at least */
 	struct conf_service services[CONF_SERVICES];
-	unsigned int service_count; /* 1 at least */
-	struct routes *routes;      /* to indices of `services` */
+	unsigned int service_count;    /* 1 at least */
+	struct routes *routes;         /* to indices of `services` */
+	struct tls_routes *tls_routes; /* the same for TLS clients */
 
 	char user[CONF_NAME_MAX + 1]; /* empty: the proxy stays who it is */
 	uid_t uid;                    /* of the user */

@@ -161,17 +161,35 @@ static bool fill_listen(struct settings_reader *reader, struct conf_listen *list
 	       (from == NULL || read_from(reader, from, &listen->from));
 }
 
+/* The number of words without a value: they precede the others, in any order. */
+static size_t read_flags(struct conf_listen *listen, char **words, size_t count)
+{
+	size_t at = 0;
+	for (; at < count; at++) {
+		bool *flag = NULL;
+		if (strcmp(words[at], "proxy-protocol") == 0)
+			flag = &listen->proxy_protocol;
+		else if (strcmp(words[at], "tls-passthrough") == 0)
+			flag = &listen->tls_passthrough;
+		if (flag == NULL || *flag)
+			break;
+		*flag = true;
+	}
+	return at;
+}
+
 static bool add_listen(struct settings_reader *reader, char **words, size_t count)
 {
 	static const char *const names[] = {"from", "mode", "group", NULL};
-	struct conf_keys keys = {.names = names, .expected = "proxy-protocol, from=, mode=, group="};
+	struct conf_keys keys = {.names = names,
+	                         .expected = "proxy-protocol, tls-passthrough, from=, mode=, "
+	                                     "group="};
 	struct conf *conf = reader->target;
 	if (conf->listen_count == CONF_LISTENS)
 		return settings_refuse(reader, "more than %d addresses", CONF_LISTENS);
 	struct conf_listen *listen = &conf->listens[conf->listen_count];
-	*listen = (struct conf_listen){.proxy_protocol =
-	                                   count > 1 && strcmp(words[1], "proxy-protocol") == 0};
-	size_t before = listen->proxy_protocol ? 2 : 1;
+	*listen = (struct conf_listen){.proxy_protocol = false};
+	size_t before = 1 + read_flags(listen, words + 1, count - 1);
 	if (!read_where(reader, listen, words[0]) ||
 	    !conf_words_read_keys(reader, &keys, words + before, count - before))
 		return false;

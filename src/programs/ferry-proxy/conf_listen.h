@@ -5,7 +5,7 @@
 
 #include "programs/ferry-proxy/conf.h"
 
-/* "listen ADDRESS|systemd:NAME [proxy-protocol] [from=LIST] [mode=OCTAL] [group=NAME]". */
+/* "listen ADDRESS|systemd:NAME [proxy-protocol] [tls-passthrough] [from=LIST] [mode=OCTAL] [group=NAME]". */
 bool conf_listen_add(struct settings_reader *reader, char **words, size_t count);
 
 bool conf_listen_admin(struct settings_reader *reader, const char *word);

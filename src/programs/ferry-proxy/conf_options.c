@@ -3,6 +3,7 @@
 #include "programs/ferry-proxy/conf_listen.h"
 #include "programs/ferry-proxy/conf_reader.h"
 #include "programs/ferry-proxy/routes.h"
+#include "programs/ferry-proxy/tls_routes.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -17,7 +18,8 @@ bool conf_reader_begin(struct settings_reader *reader, struct conf *conf, struct
 	    .settings = &conf_settings, .target = conf, .context = draft, .error = error};
 	if (error != NULL)
 		error[0] = '\0';
-	return routes_new(&conf->routes) == 0 || settings_refuse(reader, "out of memory");
+	return (routes_new(&conf->routes) == 0 && tls_routes_new(&conf->tls_routes) == 0) ||
+	       settings_refuse(reader, "out of memory");
 }
 
 /* Listens on --address and --port, or on their defaults. */

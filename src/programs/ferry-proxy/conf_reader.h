@@ -12,6 +12,7 @@ struct conf_draft {
 	unsigned int route_lines[CONF_ROUTES];
 	const char *route_services[CONF_ROUTES];
 	const char *default_service; /* NULL: the first one */
+	const char *tls_default;     /* NULL: none */
 };
 
 /* The options and directives. */

@@ -4,6 +4,7 @@
 #include "programs/ferry-proxy/conf_reader.h"
 #include "programs/ferry-proxy/conf_words.h"
 #include "programs/ferry-proxy/routes.h"
+#include "programs/ferry-proxy/tls_routes.h"
 #include "programs/http/head.h"
 
 #include <errno.h>
@@ -157,12 +158,45 @@ static bool check_route(struct settings_reader *reader, const char *host, const 
 	return true;
 }
 
+static bool check_tls_route(struct settings_reader *reader, const char *name, const char *protocol)
+{
+	if (name != NULL && !tls_routes_name_is_fine(name))
+		return settings_refuse(reader,
+		                       "server-name='%s' is not a name like example.org or *.example.org",
+		                       settings_shown(name));
+	return protocol == NULL || strlen(protocol) <= 255 ||
+	       settings_refuse(reader, "alpn='%s' is longer than 255 bytes", settings_shown(protocol));
+}
+
+/* `keys` are host, path, server-name and alpn, or NULL. */
+static bool insert_route(struct settings_reader *reader, const char *const *keys,
+                         unsigned int number)
+{
+	const struct conf *conf = reader->target;
+	const char *host = keys[0], *path = keys[1], *name = keys[2], *protocol = keys[3];
+	bool tls = name != NULL || protocol != NULL;
+	int status;
+	if (tls && (host != NULL || path != NULL))
+		return settings_refuse(reader, "host= and path= are for requests, server-name= and alpn= "
+		                               "for TLS clients: a route has one of the two");
+	if (!(tls ? check_tls_route(reader, name, protocol) : check_route(reader, host, path)))
+		return false;
+	if (tls)
+		status = tls_routes_add(conf->tls_routes, name, protocol, number);
+	else
+		status = routes_add(conf->routes, host, path, number);
+	if (status == -EEXIST)
+		return settings_refuse(reader, "a route for that %s exists already",
+		                       tls ? "server name and protocol" : "host and path");
+	return status == 0 || settings_refuse(reader, "out of memory");
+}
+
 /* The number of the route stands for its service, which may follow in the file. */
 static bool add_route(struct settings_reader *reader, char **words, size_t count)
 {
-	static const char *const names[] = {"host", "path", NULL};
-	struct conf_keys keys = {.names = names, .expected = "host=, path= before the service's name"};
-	struct conf *conf = reader->target;
+	static const char *const names[] = {"host", "path", "server-name", "alpn", NULL};
+	struct conf_keys keys = {
+	    .names = names, .expected = "host=, path=, server-name=, alpn= before the service's name"};
 	struct conf_draft *draft = reader->context;
 	const char *service = words[count - 1];
 	if (draft->route_count == CONF_ROUTES)
@@ -171,13 +205,8 @@ static bool add_route(struct settings_reader *reader, char **words, size_t count
 		return settings_refuse(reader, "a service's name is missing at the end");
 	if (!conf_words_read_keys(reader, &keys, words, count - 1) ||
 	    !check_service_name(reader, service) ||
-	    !check_route(reader, keys.values[0], keys.values[1]))
+	    !insert_route(reader, keys.values, draft->route_count))
 		return false;
-	int status = routes_add(conf->routes, keys.values[0], keys.values[1], draft->route_count);
-	if (status < 0)
-		return settings_refuse(reader, "%s",
-		                       status == -EEXIST ? "a route for that host and path exists already"
-		                                         : "out of memory");
 	draft->route_lines[draft->route_count] = reader->line;
 	draft->route_services[draft->route_count++] = service;
 	return true;
@@ -187,6 +216,13 @@ static bool set_default(struct settings_reader *reader, const char *name)
 {
 	struct conf_draft *draft = reader->context;
 	draft->default_service = name;
+	return check_service_name(reader, name);
+}
+
+static bool set_tls_default(struct settings_reader *reader, const char *name)
+{
+	struct conf_draft *draft = reader->context;
+	draft->tls_default = name;
 	return check_service_name(reader, name);
 }
 
@@ -215,6 +251,7 @@ static bool find_services(struct settings_reader *reader)
 		services[i] = (unsigned int)found;
 	}
 	routes_renumber(conf->routes, services);
+	tls_routes_renumber(conf->tls_routes, services);
 	int first = 0;
 	if (draft->default_service != NULL)
 		first = find_named_service(reader, "default", settings_find_line(reader, "default"),
@@ -222,6 +259,33 @@ static bool find_services(struct settings_reader *reader)
 	if (first >= 0)
 		routes_set_default(conf->routes, (unsigned int)first);
 	return first >= 0;
+}
+
+static bool has_passthrough(const struct conf *conf)
+{
+	for (unsigned int i = 0; i < conf->listen_count; i++)
+		if (conf->listens[i].tls_passthrough)
+			return true;
+	return false;
+}
+
+/* The only service needs no route; a service without keys is never guessed. */
+static bool find_tls_default(struct settings_reader *reader)
+{
+	const struct conf *conf = reader->target;
+	const struct conf_draft *draft = reader->context;
+	int found = 0;
+	if (draft->tls_default != NULL)
+		found = find_named_service(reader, "tls-default", settings_find_line(reader, "tls-default"),
+		                           draft->tls_default);
+	else if (!has_passthrough(conf) || !tls_routes_are_empty(conf->tls_routes))
+		return true;
+	else if (conf->service_count > 1)
+		return settings_refuse(reader, "'tls-passthrough' needs a route with server-name= or "
+		                               "alpn=, or 'tls-default'");
+	if (found >= 0)
+		tls_routes_set_default(conf->tls_routes, (unsigned int)found);
+	return found >= 0;
 }
 
 bool conf_reader_finish(struct settings_reader *reader)
@@ -233,7 +297,7 @@ bool conf_reader_finish(struct settings_reader *reader)
 		return settings_refuse(reader, "a 'service NAME ...' line is missing");
 	if (conf->has_group && conf->user[0] == '\0')
 		return settings_refuse(reader, "'group' is for a proxy with a 'user'");
-	return find_services(reader);
+	return find_services(reader) && find_tls_default(reader);
 }
 
 /* ---- the table ---- */
@@ -277,10 +341,11 @@ static const struct setting table[] = {
          "the unix socket for a ferry-worker that you start; no other\nprocess may listen there"},
     {.help = "Addresses"},
     {"listen", BOTH | SETTING_REPEATED, SETTING_WORDS,
-     "'ADDRESS [proxy-protocol] [from=LIST] [mode=OCTAL] [group=NAME]'", "an address",
-     .read = conf_listen_add,
+     "'ADDRESS [proxy-protocol] [tls-passthrough] [from=LIST] [mode=OCTAL] [group=NAME]'",
+     "an address", .read = conf_listen_add,
      .help = "127.0.0.1:8080, [::1]:8080 or unix:/path; may be repeated; with\nproxy-protocol for "
-             "a load balancer that sends the PROXY header,\nfrom the addresses after from="},
+             "a load balancer that sends the PROXY header,\nfrom the addresses after from=; with "
+             "tls-passthrough for TLS\nclients, whom workers with the keys serve"},
     {"address", OPTION, SETTING_TEXT, "ADDRESS", "an address", AT(single.address),
      .help = "the same for one IPv4 or IPv6 address (127.0.0.1)"},
     {"port", OPTION, SETTING_NUMBER, "PORT", "a number", AT(single.port), .most = 65535,
@@ -330,8 +395,10 @@ static const struct setting table[] = {
     {"service", SETTING_DIRECTIVE | SETTING_REPEATED, SETTING_WORDS, NULL, "a name",
      .read = add_service},
     {"route", SETTING_DIRECTIVE | SETTING_REPEATED, SETTING_WORDS, NULL,
-     "host= or path=, and a service's name", .read = add_route},
+     "host=, path=, server-name= or alpn=, and a service's name", .read = add_route},
     {"default", SETTING_DIRECTIVE, SETTING_WORD, NULL, "a service's name", .check = set_default},
+    {"tls-default", SETTING_DIRECTIVE, SETTING_WORD, NULL, "a service's name",
+     .check = set_tls_default},
 };
 
 const struct settings conf_settings = {

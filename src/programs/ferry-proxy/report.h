@@ -57,7 +57,9 @@ struct refusals {
 	uint64_t queue_full;  /* 503 */
 	uint64_t expired;     /* 503: no worker claimed the client in time, or three attempts failed */
 	uint64_t bad_proxy_header; /* closed: the PROXY header was malformed or missing */
-	uint64_t failed;           /* 500, or closed: out of memory or descriptors */
+	uint64_t bad_client_hello; /* an alert, or 400: the ClientHello was malformed, or none */
+	uint64_t no_tls_route; /* an alert: no route has the server name, or a protocol of the client */
+	uint64_t failed;       /* 500, or closed: out of memory or descriptors */
 };
 
 struct snapshot {
@@ -71,6 +73,7 @@ struct snapshot {
 	uint64_t clients;          /* with a head that is being read or answered now */
 	uint64_t clients_max;      /* the limit of these */
 	uint64_t clients_accepted; /* since the start */
+	uint64_t tls_clients;      /* their ClientHello had a route */
 	uint64_t clients_gone;     /* the connection ended before their head was complete */
 	uint64_t idle;             /* between two requests now */
 	uint64_t idle_woken;       /* they have sent their next request */

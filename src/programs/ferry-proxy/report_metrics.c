@@ -175,6 +175,7 @@ static const struct metric metrics[] = {
     {"clients", "Clients that are not handed over yet.", OF_PROXY(clients)},
     {"clients_max", "The limit of these.", OF_PROXY(clients_max)},
     {"clients_accepted_total", "Clients that have connected.", OF_PROXY(clients_accepted)},
+    {"tls_clients_total", "Clients whose ClientHello named a service.", OF_PROXY(tls_clients)},
     {"clients_gone_total", "Clients that ended before their head did.", OF_PROXY(clients_gone)},
     {"idle", "Clients between two requests, that no worker has.", OF_PROXY(idle)},
     {"idle_woken_total", "Idle clients that sent their next request.", OF_PROXY(idle_woken)},

@@ -47,6 +47,7 @@ static void add_summary(struct text *text, const struct snapshot *snapshot)
 	    NUMBER(snapshot, clients),
 	    NUMBER(snapshot, clients_max),
 	    NUMBER(snapshot, clients_accepted),
+	    NUMBER(snapshot, tls_clients),
 	    NUMBER(snapshot, clients_gone),
 	    NUMBER(snapshot, idle),
 	};

@@ -38,6 +38,8 @@ const struct refusal_reason refusal_reasons[REFUSAL_REASONS] = {
     {"queue_full", offsetof(struct refusals, queue_full)},
     {"expired", offsetof(struct refusals, expired)},
     {"bad_proxy_header", offsetof(struct refusals, bad_proxy_header)},
+    {"bad_client_hello", offsetof(struct refusals, bad_client_hello)},
+    {"no_tls_route", offsetof(struct refusals, no_tls_route)},
     {"failed", offsetof(struct refusals, failed)},
 };
 

@@ -20,7 +20,7 @@ struct refusal_reason {
 	size_t offset;
 };
 
-enum { REFUSAL_REASONS = 7 };
+enum { REFUSAL_REASONS = 9 };
 
 extern const struct refusal_reason refusal_reasons[REFUSAL_REASONS];
 

@@ -353,7 +353,7 @@ TEST(a_bad_address_is_told)
 	              "conf:1: listen: 'localhost:80' is not an address like 127.0.0.1");
 	check_refused(LEAST "admin 80", "conf:3: admin: '80' is not an address like 127.0.0.1");
 	check_refused("listen 127.0.0.1:1 proxy",
-	              "conf:1: listen: 'proxy' is not one of proxy-protocol, from=");
+	              "conf:1: listen: 'proxy' is not one of proxy-protocol, tls-passthrough, from=");
 	check_refused("listen 127.0.0.1:1 proxy-protocol x", "conf:1: listen: 'x' is not one of");
 	check_refused("listen 127.0.0.1:1 from=10.0.0.0/8",
 	              "conf:1: listen: from= is for an address with");
@@ -738,7 +738,8 @@ TEST(the_example_works_and_has_every_directive)
 	    "listen",         "admin",        "control",       "service",        "route",
 	    "default",        "max-clients",  "queue",         "queue-timeout",  "retry-after",
 	    "answer-timeout", "head-timeout", "drain-timeout", "proxy-protocol", "lame-duck",
-	    "head-size",      "head-fields",  "from=",         "mode="};
+	    "head-size",      "head-fields",  "from=",         "mode=",          "tls-passthrough",
+	    "server-name=",   "alpn=",        "tls-default"};
 	static char text[65536];
 	ck_assert_int_eq(chdir(FERRY_SOURCE), 0);
 	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"),
@@ -760,6 +761,6 @@ TEST(the_example_works_and_has_every_directive)
 	}
 	ck_assert_msg(read_bytes(text, strlen(text)), "%s", error);
 	ck_assert_uint_eq(conf.service_count, 3);
-	ck_assert_uint_eq(conf.listen_count, 5);
+	ck_assert_uint_eq(conf.listen_count, 6);
 	conf_free(&conf);
 }

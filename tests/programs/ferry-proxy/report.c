@@ -105,6 +105,7 @@ static void make_snapshot(void)
 	                             .clients = 32,
 	                             .clients_max = 33,
 	                             .clients_accepted = UINT64_MAX,
+	                             .tls_clients = 36,
 	                             .clients_gone = 35,
 	                             .idle = 41,
 	                             .idle_woken = 42,
@@ -118,6 +119,8 @@ static void make_snapshot(void)
 	                                          .queue_full = 44,
 	                                          .expired = 45,
 	                                          .bad_proxy_header = 46,
+	                                          .bad_client_hello = 48,
+	                                          .no_tls_route = 49,
 	                                          .failed = 47},
 	                             .services = services,
 	                             .service_count = 2};
@@ -321,6 +324,9 @@ TEST(the_proxys_own_numbers_are_told)
 	check_number("ferry_proxy_refusals_total{reason=queue_full}", 44);
 	check_number("ferry_proxy_refusals_total{reason=expired}", 45);
 	check_number("ferry_proxy_refusals_total{reason=bad_proxy_header}", 46);
+	check_number("ferry_proxy_refusals_total{reason=bad_client_hello}", 48);
+	check_number("ferry_proxy_refusals_total{reason=no_tls_route}", 49);
+	check_number("ferry_proxy_tls_clients_total", 36);
 	check_number("ferry_proxy_refusals_total{reason=failed}", 47);
 	snapshot.not_serving = "because";
 	read_metrics();
@@ -413,7 +419,7 @@ TEST(a_proxy_without_services_has_metrics)
 	make_snapshot();
 	snapshot.service_count = 0;
 	read_metrics();
-	ck_assert_uint_eq(sample_count, 21);
+	ck_assert_uint_eq(sample_count, 24);
 }
 
 /* The page. */
