@@ -22,6 +22,18 @@ static void remember(void)
 		before[i] = place_info(i).pid;
 }
 
+/* More new processes at a time than the step has places would be more memory and load than the owner has. */
+static void expect_a_step(const char *name)
+{
+	uint64_t count = notes.started - PLACES;
+
+	if (strcmp(name, "worker_started") != 0 || options.replace_step == 0 || notes.started <= PLACES)
+		return;
+	for (unsigned int i = 0; i < PLACES; i++)
+		count -= place_info(i).generation - 1; /* that have their places */
+	ck_assert_uint_le(count, options.replace_step);
+}
+
 static void replace_and_wait(void)
 {
 	unsigned int count = notes.replaced;
@@ -36,6 +48,7 @@ LOOP_TEST(all_processes_are_replaced_and_a_kept_connection_moves, 3)
 	use_worker();
 	options.workers = PLACES;
 	options.replace_step = steps[_i];
+	notes.on = expect_a_step;
 	open_supervisor();
 	wait_until_ready(PLACES);
 	int client = hand_client_off();
