@@ -1,6 +1,7 @@
 /* The bytes of a channel over every kind of socket and over pipes, and the end of each direction. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,13 +21,33 @@ LOOP_TEST_FROM(bytes_go_both_ways, PAIR_UNIX, PAIR_TCP + 1)
 	close_poller();
 }
 
-TEST(bytes_go_through_pipes)
+/* Gives a descriptor the number 0, which a program without standard input may get for any. Returns 0; `saved` is what
+ * the number was before. */
+static int as_number_zero(int fd, int *saved)
 {
-	int in[2], out[2];
+	*saved = fcntl(0, F_DUPFD_CLOEXEC, 3);
+	ck_assert_int_eq(dup3(fd, 0, O_CLOEXEC), 0);
+	close(fd);
+	return 0;
+}
+
+static void restore_number_zero(int saved)
+{
+	ck_assert(!fd_is_open(0));
+	ck_assert_int_eq(dup2(saved, 0), 0);
+	close(saved);
+}
+
+/* _i: 1: the faucet has the number 0; 2: the sink. */
+LOOP_TEST(bytes_go_through_pipes, 3)
+{
+	int in[2], out[2], saved = -1;
 
 	open_poller();
 	make_pipe(in);
 	make_pipe(out);
+	if (_i > 0)
+		*(_i == 1 ? &in[0] : &out[1]) = as_number_zero(_i == 1 ? in[0] : out[1], &saved);
 	ck_assert_int_eq(ferry_channel_new_pipes(&channel, poller, in[0], out[1]), 0);
 	ck_assert_int_eq(ferry_poller_register(poller, channel), 0);
 	ck_assert_int_eq(ferry_channel_get_fd(channel), in[0]);
@@ -38,19 +59,23 @@ TEST(bytes_go_through_pipes)
 	close_peer();
 	poll_until_events("X0");
 	ck_assert(!fd_is_open(in[0]) && !fd_is_open(out[1]));
+	if (_i > 0)
+		restore_number_zero(saved);
 	close(out[0]);
 	close_poller();
 }
 
-TEST(one_pipe_alone_is_a_channel)
+LOOP_TEST(one_pipe_alone_is_a_channel, 3)
 {
 	struct ferry_channel *sink;
-	int in[2], out[2];
+	int in[2], out[2], saved = -1;
 	char byte;
 
 	open_poller();
 	make_pipe(in);
 	make_pipe(out);
+	if (_i > 0)
+		*(_i == 1 ? &in[0] : &out[1]) = as_number_zero(_i == 1 ? in[0] : out[1], &saved);
 	ck_assert_int_eq(ferry_channel_new_pipes(&channel, poller, in[0], -1), 0);
 	ck_assert_int_eq(ferry_channel_new_pipes(&sink, poller, -1, out[1]), 0);
 	ck_assert_int_eq(ferry_poller_register(poller, channel), 0);
@@ -67,6 +92,8 @@ TEST(one_pipe_alone_is_a_channel)
 	ck_assert_int_eq(ferry_channel_close(sink), 0);
 	poll_until_events("X0");
 	ck_assert_int_eq(read(out[0], &byte, 1), 0);
+	if (_i > 0)
+		restore_number_zero(saved);
 	close(out[0]);
 	close_poller();
 }
