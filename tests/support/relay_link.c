@@ -11,6 +11,7 @@
 
 struct ferry_relay *relay;
 struct relay_notes relay_notes;
+int relay_fds[2];
 int peers[2];
 
 void note_relay_ended(struct ferry_relay *which, enum ferry_relay_side side, int reason,
@@ -41,6 +42,7 @@ static struct ferry_transport *make_side(enum pair_kind kind, enum ferry_relay_s
 	int ends[2];
 
 	make_pair(kind, ends);
+	relay_fds[side] = ends[0];
 	peers[side] = ends[1];
 	return make_transport(ends[0]);
 }

@@ -21,7 +21,8 @@ struct relay_notes {
 
 extern struct ferry_relay *relay; /* NULL once freed */
 extern struct relay_notes relay_notes;
-extern int peers[2]; /* the far ends, by side; -1 once closed */
+extern int relay_fds[2]; /* the sockets of the relay's last transports, by side */
+extern int peers[2];     /* the far ends, by side; -1 once closed */
 
 /* For tables of callbacks. */
 void note_relay_ended(struct ferry_relay *which, enum ferry_relay_side side, int reason,
