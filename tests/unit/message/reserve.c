@@ -317,11 +317,11 @@ LOOP_TEST(a_peer_that_does_not_finish_its_message_keeps_no_slots, 3)
 	open_messages();
 	int opened = count_open_fds();
 	ck_assert_int_eq(ferry_message_stream_set_fd_reserve(inbox.stream, 10), 0);
+	far_send_marked(frame, 1, 7, 5);
+	pump_until_bytes(1);
 	if (_i == 2)
 		bufferevent_set_timeouts(inbox_bufferevent(&inbox), &(struct timeval){.tv_usec = 50000},
 		                         NULL);
-	far_send_marked(frame, 1, 7, 5);
-	pump_until_bytes(1);
 	if (_i == 1)
 		far_send_marked(frame + 1, 1, 7, 3);
 	limit_descriptors(4);
