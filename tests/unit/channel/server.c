@@ -221,9 +221,10 @@ TEST(a_server_without_descriptors_waits_and_does_not_spin)
 	add_unix_server(NULL);
 	peer = connect_to_path();
 	limit_descriptors(0);
-	turns = 0;
-	ck_assert_int_eq(poll_for(1, &a_while), 0);
-	ck_assert_uint_ge(turns, 2);
+	do { /* again if this process has slept all the while */
+		turns = 0;
+		ck_assert_int_eq(poll_for(1, &a_while), 0);
+	} while (turns < 2);
 	ck_assert_uint_le(turns, 30); /* the server tries again ten times a second */
 	unlimit_descriptors();
 	poll_until_events("A");
