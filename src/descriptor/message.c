@@ -9,6 +9,7 @@
 
 #include "descriptor/description.h"
 #include "kernel/inspect.h"
+#include "kernel/socket.h"
 #include "libevent/adopt.h"
 #include "util/log.h"
 #include "util/utf8.h"
@@ -82,7 +83,7 @@ static bool tcp_has_ended(int fd, const struct description *found)
 	struct pollfd end = {.fd = fd, .events = POLLRDHUP};
 
 	return (found->family == AF_INET || found->family == AF_INET6) && found->type == SOCK_STREAM &&
-	       poll(&end, 1, 0) > 0 && (end.revents & POLLRDHUP) != 0;
+	       socket_poll_now(&end, 1) > 0 && (end.revents & POLLRDHUP) != 0;
 }
 
 static const char *compare_descriptions(int fd, const struct description *received,
