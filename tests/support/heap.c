@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -23,7 +24,8 @@ static unsigned long calls, failing_call;
 static bool (*asked)(void);
 
 /* The blocks of the watch, in an open hash table of its own: a block from before must not count when
- * it is freed. */
+ * it is freed. A thread of the library allocates and frees too. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 enum { TABLE_SIZE = 1 << 16 };
 static struct {
 	void *block;
@@ -41,6 +43,7 @@ static void note_block(void *block)
 {
 	if (block == NULL || !watching || suspended)
 		return;
+	pthread_mutex_lock(&lock);
 	size_t i = place_of(block);
 	while (table[i].block != NULL && table[i].block != removed)
 		i = (i + 1) % TABLE_SIZE;
@@ -48,20 +51,23 @@ static void note_block(void *block)
 	table[i].size = malloc_usable_size(block);
 	blocks++;
 	bytes += table[i].size;
+	pthread_mutex_unlock(&lock);
 }
 
 static void forget_block(const void *block)
 {
-	if (block == NULL || blocks == 0)
+	if (block == NULL)
 		return;
+	pthread_mutex_lock(&lock);
 	for (size_t i = place_of(block); table[i].block != NULL; i = (i + 1) % TABLE_SIZE) {
 		if (table[i].block == block) {
 			table[i].block = removed;
 			blocks--;
 			bytes -= table[i].size;
-			return;
+			break;
 		}
 	}
+	pthread_mutex_unlock(&lock);
 }
 
 static bool fails_now(void)
@@ -160,12 +166,20 @@ void must(bool holds)
 		abort();
 }
 
+static size_t locked(const size_t *count)
+{
+	pthread_mutex_lock(&lock);
+	size_t now = *count;
+	pthread_mutex_unlock(&lock);
+	return now;
+}
+
 size_t heap_blocks(void)
 {
-	return blocks;
+	return locked(&blocks);
 }
 
 size_t heap_bytes(void)
 {
-	return bytes;
+	return locked(&bytes);
 }
