@@ -299,15 +299,15 @@ static void serve(struct event_base *loop, int kind)
 }
 
 static const struct scenario scenarios[] = {
-    {"channel, bytes, socket", poll_bytes, SOCKETS, CALL_RECVMSG, CALL_NONE},
-    {"channel, bytes, pipes", poll_bytes, PIPES, CALL_READV, CALL_NONE},
-    {"channel, lines", poll_lines, SOCKETS, CALL_EPOLL_WAIT, CALL_NONE},
-    {"channel, flush, socket", flush, SOCKETS, CALL_SENDMSG, CALL_NONE},
-    {"channel, flush, pipes", flush, PIPES, CALL_WRITEV, CALL_NONE},
-    {"channel, close", close_and_wait, SOCKETS, CALL_SENDMSG, CALL_NONE},
-    {"channel, half-close", close_half, SOCKETS, CALL_SHUTDOWN, CALL_NONE},
-    {"poller, close all", close_all, SOCKETS, CALL_SENDMSG, CALL_NONE},
-    {"poller, server", serve, 0, CALL_ACCEPT4, CALL_NONE},
+    {"channel, bytes, socket", poll_bytes, SOCKETS, CALL_RECVMSG, CALL_NONE, NULL},
+    {"channel, bytes, pipes", poll_bytes, PIPES, CALL_READV, CALL_NONE, NULL},
+    {"channel, lines", poll_lines, SOCKETS, CALL_EPOLL_WAIT, CALL_NONE, NULL},
+    {"channel, flush, socket", flush, SOCKETS, CALL_SENDMSG, CALL_NONE, NULL},
+    {"channel, flush, pipes", flush, PIPES, CALL_WRITEV, CALL_NONE, NULL},
+    {"channel, close", close_and_wait, SOCKETS, CALL_SENDMSG, CALL_NONE, NULL},
+    {"channel, half-close", close_half, SOCKETS, CALL_SHUTDOWN, CALL_NONE, NULL},
+    {"poller, close all", close_all, SOCKETS, CALL_SENDMSG, CALL_NONE, NULL},
+    {"poller, server", serve, 0, CALL_ACCEPT4, CALL_NONE, NULL},
 };
 
 LOOP_TEST(every_call_may_fail, COUNT(scenarios))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every function that the library needs from outside is in functions.list, so that nothing new comes
-# in without somebody having thought of its failure; and nothing is in the list that is not needed.
+# in without somebody having thought of its failure; and nothing is in the list twice, or that is not needed.
 set -eu
 
 source=$FERRY_SOURCE library=$FERRY_LIBRARY work=$FERRY_WORK
@@ -40,6 +40,12 @@ while read -r name; do
 	untested) echo "$name: can fail, and no test has it fail yet" ;;
 	esac
 done <"$work/needed"
+
+cut -d ' ' -f 1 "$work/list" | sort | uniq -d | sed 's/$/: twice in functions.list/' >"$work/twice"
+if [ -s "$work/twice" ]; then
+	cat "$work/twice"
+	status=1
+fi
 
 sort -u "$work/used" >"$work/used.sorted"
 while read -r pattern kind; do

@@ -248,58 +248,33 @@ static void describe(void)
 	       run.reason, run.accepted, run.received, run.arrived, run.refused);
 }
 
-static bool is_complete(void)
+static void judge(void)
 {
-	return run.call_error == 0 && run.reason == 0 && run.near_lost && run.far_lost &&
-	       run.arrived == SENT;
-}
-
-static void judge(enum fault fault)
-{
-	check_that(is_complete() || run.call_error < 0 || run.reason < 0,
-	           "what did not get through is told");
-	if (fault != FAULT_FATAL)
-		check_that(is_complete(), "what can be waited out changes nothing");
+	if (run.near_lost && run.far_lost && run.arrived == SENT)
+		completed();
+	told(run.call_error);
+	told(run.reason);
 	check_that(!run.wrong, "what arrives is what was sent");
 	check_that(run.received == run.arrived + run.refused && run.received <= run.accepted,
 	           "each is received once or refused");
 }
 
-/* ---- the sweeps ---- */
+/* ---- the sweep ---- */
 
-static const struct fault_sweep sweep = {run_scenario, judge, describe, 30, 60, true};
-
-TEST_CASE("memory");
-
-TEST(every_allocation_may_fail)
-{
-	sweep_allocations(&sweep, 0, "descriptors", 10);
-}
-
-static const struct swept_call calls[] = {
-    {CALL_SENDMSG,
-     "sendmsg",
-     {EINTR, EAGAIN, ENOBUFS, ETOOMANYREFS, EPIPE, EPERM, SHORT_COUNT},
-     {EINTR, EAGAIN, ENOBUFS, ETOOMANYREFS, SHORT_COUNT}},
-    {CALL_RECVMSG,
-     "recvmsg",
-     {EINTR, EAGAIN, ECONNRESET, SHORT_COUNT, CONTROL_TRUNCATED},
-     {EINTR, EAGAIN, SHORT_COUNT}},
-    {CALL_FCNTL, "fcntl", {EMFILE, EINVAL}, {0}},
-    {CALL_FSTAT, "fstat", {EIO, EOVERFLOW}, {0}},
-    {CALL_GETSOCKOPT, "getsockopt", {ENOPROTOOPT, ENOMEM}, {0}},
-    {CALL_LSEEK, "lseek", {EIO}, {EIO}},
-    {CALL_CLOSE, "close", {EINTR, EIO}, {EINTR, EIO}},
-    {CALL_POLL, "poll", {ENOMEM}, {0}},
+static const struct large_scenario large = {
+    .judge = judge,
+    .describe = describe,
+    .first = 30,
+    .parts = 60,
+    .unharmed_by = {{CALL_LSEEK, EIO}},
 };
-enum { SWEPT_CALLS = sizeof(calls) / sizeof(calls[0]) };
 
-TEST_CASE("system calls");
+static const struct scenario scenario = {"descriptors", run_scenario, 0,
+                                         CALL_LSEEK,    CALL_NONE,    &large};
 
-/* _i: the call */
-LOOP_TEST(every_system_call_may_fail, SWEPT_CALLS)
+TEST(every_call_may_fail)
 {
-	ck_assert_uint_gt(sweep_call(&sweep, 0, "descriptors", &calls[_i]), 0);
+	sweep_scenario_of(&scenario, 0);
 }
 
 BEFORE_ALL

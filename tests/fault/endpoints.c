@@ -188,12 +188,12 @@ static void accept_on_fd(struct event_base *loop, int kind)
 
 /* There is no retry after a connect(2) of another errno, and an interrupted one may have connected. */
 static const struct scenario scenarios[] = {
-    {"connect and accept", connect_and_accept, 0, CALL_ACCEPT4, CALL_CONNECT},
-    {"connect and accept, locked", connect_and_accept, 1, CALL_FLOCK, CALL_CONNECT},
-    {"connect by name", connect_by_name, 0, CALL_BIND, CALL_CONNECT},
-    {"users", check_users, 0, CALL_GETSOCKOPT, CALL_CONNECT},
-    {"disable and enable", disable_and_enable, 0, CALL_EPOLL_CTL, CALL_CONNECT},
-    {"accept on a descriptor", accept_on_fd, 0, CALL_ACCEPT4, CALL_NONE},
+    {"connect and accept", connect_and_accept, 0, CALL_ACCEPT4, CALL_CONNECT, NULL},
+    {"connect and accept, locked", connect_and_accept, 1, CALL_FLOCK, CALL_CONNECT, NULL},
+    {"connect by name", connect_by_name, 0, CALL_BIND, CALL_CONNECT, NULL},
+    {"users", check_users, 0, CALL_GETSOCKOPT, CALL_CONNECT, NULL},
+    {"disable and enable", disable_and_enable, 0, CALL_EPOLL_CTL, CALL_CONNECT, NULL},
+    {"accept on a descriptor", accept_on_fd, 0, CALL_ACCEPT4, CALL_NONE, NULL},
 };
 
 TEST_CASE("endpoints", make_folder, remove_folder);

@@ -1,6 +1,7 @@
 #include "fault_sweep.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,17 +13,27 @@
 #include "record.h"
 #include "seen_calls.h"
 
-static const struct fault_sweep *current;
+static const struct scenario *current;
 static char what_failed[200];
 static unsigned int failures;
 enum { FAILURES_MAX = 20 };
 
-static enum fault fault_of(const struct swept_call *swept, int error)
+static struct {
+	bool completed, twice, refused;
+	int told; /* the first */
+	int expected[2];
+} now;
+
+static void describe(void)
 {
-	for (const int *one = swept->recoverable; *one != 0; one++)
-		if (*one == error)
-			return FAULT_RECOVERABLE;
-	return FAULT_FATAL;
+	struct planned_fault fired[FAULTS_MAX];
+	unsigned int count = fired_faults(fired);
+	for (unsigned int i = 0; i < count; i++)
+		printf("%s number %u %s, ", call_name(fired[i].call), fired[i].number,
+		       error_name(fired[i].error));
+	printf("%s, told %d\n", now.completed ? "completed" : "not completed", now.told);
+	if (current->large != NULL)
+		current->large->describe();
 }
 
 void check_that(bool holds, const char *sentence)
@@ -33,7 +44,7 @@ void check_that(bool holds, const char *sentence)
 		ck_abort_msg("%s, and more failures", what_failed);
 	record_failure();
 	printf("NOT: %s\n%s: ", sentence, what_failed);
-	current->describe();
+	describe();
 	fflush(stdout);
 }
 
@@ -61,16 +72,16 @@ static bool has_threads(void)
 	return found;
 }
 
-static void run_in_loop(int kind)
+static void run_in_loop(void)
 {
 	disarm();
 	struct event_base *loop = event_base_new();
 	struct event *ticker = event_new(loop, -1, EV_PERSIST, tick, NULL);
-	if (current->ticks)
+	if (current->large == NULL || !current->large->has_no_ticks)
 		event_add(ticker, &(struct timeval){.tv_usec = 2000});
 	arm();
 
-	current->run(loop, kind);
+	current->run(loop, current->kind);
 	for (int i = 0; i < 3; i++) /* freed bufferevents are finalised by the loop */
 		event_base_loop(loop, EVLOOP_NONBLOCK);
 
@@ -82,16 +93,27 @@ static void run_in_loop(int kind)
 }
 
 static unsigned int runs; /* of a sweep */
-static enum call asks_by; /* of a scenario */
 
-static enum fault fault_fired(void)
+static bool is_harmed_by(const struct planned_fault *fault)
 {
-	struct fired_fault fired[FAULTS_MAX];
+	if (fault->call == current->asks_by)
+		return true;
+	for (int i = 0; current->large != NULL && current->large->unharmed_by[i].call != CALL_NONE; i++)
+		if (current->large->unharmed_by[i].call == fault->call &&
+		    (current->large->unharmed_by[i].error == 0 ||
+		     current->large->unharmed_by[i].error == fault->error))
+			return false;
+	return !call_recovers(fault->call, fault->error);
+}
+
+static bool is_harmed(void)
+{
+	struct planned_fault fired[FAULTS_MAX];
 	unsigned int count = fired_faults(fired);
 	for (unsigned int i = 0; i < count; i++)
-		if (fired[i].call == asks_by || !call_recovers(fired[i].call, fired[i].error))
-			return FAULT_FATAL;
-	return count > 0 ? FAULT_RECOVERABLE : FAULT_NONE;
+		if (is_harmed_by(&fired[i]))
+			return true;
+	return false;
 }
 
 /* has_threads() may miss a thread while another one ends: the list of /proc changes as it is read. */
@@ -101,103 +123,40 @@ static void wait_for_heap(size_t blocks)
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
-/* Runs the scenario once, with the fault that is planned, or with allocation number `allocation` failing (0: none).
- * `fault` is NULL for that of a sequence. Returns the count of allocations. */
-static unsigned long run_and_judge(int kind, unsigned long allocation, const enum fault *fault)
+static void judge(void)
+{
+	if (current->large != NULL)
+		current->large->judge();
+	check_that(now.completed || now.told < 0, "what did not get through is told");
+	check_that(!now.twice, "no callback comes twice");
+	if (!is_harmed()) {
+		check_that(now.completed, "what can be waited out changes nothing");
+		check_that(now.told == 0, "what can be waited out is not told");
+	}
+}
+
+/* Returns the length of the sequence. */
+static unsigned int run_planned(const struct planned_fault *faults, unsigned int count)
 {
 	int fds_before = count_open_fds();
 	size_t blocks_before = heap_blocks();
 
 	runs++;
-	heap_watch(allocation);
-	run_in_loop(kind);
-	unsigned long count = heap_unwatch();
-	current->judge(fault != NULL ? *fault : fault_fired());
+	memset(&now, 0, sizeof(now));
+	heap_watch(0);
+	plan_faults(faults, count);
+	run_in_loop();
+	unsigned int length = end_sequence();
+	heap_unwatch();
+	judge();
 	wait_for_heap(blocks_before);
 	check_that(count_open_fds() == fds_before, "no descriptor leaks");
 	check_that(take_bad_closes() == 0, "none is closed twice");
 	check_that(heap_blocks() == blocks_before, "no memory leaks");
-	return count;
+	return length;
 }
 
-static unsigned long run_with_allocation(int kind, const char *name, unsigned long number)
-{
-	snprintf(what_failed, sizeof(what_failed), "%s, allocation %lu", name, number);
-	plan_fault(CALL_NONE, 0, 0);
-	enum fault fault = number == 0 ? FAULT_NONE : FAULT_FATAL;
-	return run_and_judge(kind, number, &fault);
-}
-
-static void run_with_call(int kind, const char *name, const struct swept_call *swept,
-                          unsigned int number, int error)
-{
-	snprintf(what_failed, sizeof(what_failed), "%s, %s number %u: %s", name, swept->name, number,
-	         error_name(error));
-	plan_fault(swept->call, number, error);
-	enum fault fault = fault_of(swept, error);
-	run_and_judge(kind, 0, &fault);
-}
-
-void sweep_allocations(const struct fault_sweep *sweep, int kind, const char *name,
-                       unsigned long at_least)
-{
-	current = sweep;
-	runs = 0;
-	unsigned long count = run_with_allocation(kind, name, 0);
-	for (unsigned long number = 1; number <= count; number++)
-		run_with_allocation(kind, name, number);
-	printf("%s: %lu allocations\n", name, count);
-	record_scenario(&(struct recorded_scenario){name, (unsigned int)count, runs, 0});
-	record_call(call_name(CALL_ALLOCATION));
-	ck_assert_uint_gt(count, at_least);
-	ck_assert_uint_eq(failures, 0);
-}
-
-/* A call of a scenario whose allocations have a line of their own. */
-static void record_part(const char *name, const char *call, unsigned int calls, unsigned int done)
-{
-	char part[200];
-	snprintf(part, sizeof(part), "%s: %s", name, call);
-	record_part_of(&(struct recorded_scenario){part, calls, done, 0});
-	record_call(call);
-}
-
-unsigned int sweep_call(const struct fault_sweep *sweep, int kind, const char *name,
-                        const struct swept_call *swept)
-{
-	current = sweep;
-	runs = 0;
-	run_with_allocation(kind, name, 0);
-	unsigned int count = count_calls(swept->call);
-	unsigned int step = count > sweep->parts ? count / sweep->parts : 1;
-	for (unsigned int number = 1; number <= count; number += number < sweep->first ? 1 : step)
-		for (const int *error = swept->errors; *error != 0; error++)
-			run_with_call(kind, name, swept, number, *error);
-	if (count > 0) {
-		printf("%s: %s called %u times\n", name, swept->name, count);
-		record_part(name, swept->name, count, runs);
-	}
-	ck_assert_uint_eq(failures, 0);
-	return count;
-}
-
-void sweep_call_of_kinds(const struct fault_sweep *sweep, unsigned int kinds,
-                         const char *const *names, const struct swept_call *swept)
-{
-	ck_assert_msg(kinds != 0, "no scenario makes %s", swept->name);
-	for (int kind = 0; kinds >> kind != 0; kind++)
-		if ((kinds >> kind & 1) != 0)
-			ck_assert_msg(sweep_call(sweep, kind, names[kind], swept) > 0, "%s: no %s", names[kind],
-			              swept->name);
-}
-
-/* ---- scenarios ---- */
-
-static struct {
-	bool completed, twice, refused;
-	int told; /* the first */
-	int expected[2];
-} now;
+/* ---- what has happened in a run ---- */
 
 int told(int error)
 {
@@ -237,92 +196,126 @@ void pump_swept(struct event_base *loop, bool (*is_over)(void))
 		event_base_loop(loop, EVLOOP_ONCE);
 }
 
-static void describe_scenario(void)
-{
-	struct fired_fault fired[FAULTS_MAX];
-	unsigned int count = fired_faults(fired);
-	for (unsigned int i = 0; i < count; i++)
-		printf("%s %s, ", call_name(fired[i].call), error_name(fired[i].error));
-	printf("%s, told %d\n", now.completed ? "completed" : "not completed", now.told);
-}
+/* ---- sweeps ---- */
 
-static void judge_scenario(enum fault fault)
+/* The calls of a run without a fault. */
+static struct planned_fault calls[SEQUENCE_MAX];
+static unsigned int call_count, counts[CALL_COUNT];
+enum { SINGLES_MAX = 50000 };
+
+static void run_without_fault(void)
 {
-	check_that(now.completed || now.told < 0, "what did not get through is told");
-	check_that(!now.twice, "no callback comes twice");
-	if (fault != FAULT_FATAL) {
-		check_that(now.completed, "what can be waited out changes nothing");
-		check_that(now.told == 0, "what can be waited out is not told");
+	snprintf(what_failed, sizeof(what_failed), "%s", current->name);
+	run_planned(NULL, 0); /* what a process does once */
+	call_count = run_planned(NULL, 0);
+	ck_assert_msg(call_count > 0 && call_count <= SEQUENCE_MAX, "%s: %u calls", current->name,
+	              call_count);
+	memset(counts, 0, sizeof(counts));
+	for (unsigned int i = 0; i < call_count; i++) {
+		enum call call = sequence_call(i + 1);
+		calls[i] = (struct planned_fault){call, ++counts[call], 0};
+		if (counts[call] == 1)
+			record_call(call_name(call));
 	}
+	ck_assert_msg(current->here_for == CALL_NONE || counts[current->here_for] > 0,
+	              "%s never calls %s", current->name, call_name(current->here_for));
+	ck_assert_uint_eq(failures, 0);
 }
 
-static void run_planned(const struct scenario *scenario, const struct planned_fault *faults,
-                        unsigned int count)
+/* The call at this place, with one of its errors. */
+static struct planned_fault fault_at(unsigned int place, unsigned int variant)
 {
-	memset(&now, 0, sizeof(now));
-	snprintf(what_failed, sizeof(what_failed), "%s, %u: %u, %u: %u", scenario->name,
-	         count > 0 ? faults[0].number : 0, count > 0 ? faults[0].variant : 0,
-	         count > 1 ? faults[1].number : 0, count > 1 ? faults[1].variant : 0);
-	plan_sequence(faults, count);
-	run_and_judge(scenario->kind, 0, NULL);
-	end_sequence();
+	struct planned_fault fault = calls[place];
+	const int *errors = call_errors(fault.call);
+	unsigned int count = 1; /* each call has one */
+	while (errors[count] != 0)
+		count++;
+	fault.error = errors[variant % count];
+	return fault;
+}
+
+static bool is_left_out(const struct planned_fault *call)
+{
+	const struct large_scenario *large = current->large;
+	if (large == NULL || call->call == CALL_ALLOCATION || call->number <= large->first)
+		return false;
+	unsigned int step = counts[call->call] / large->parts;
+	return step > 1 && (call->number - large->first) % step != 0;
 }
 
 /* Returns whether the run has reached the fault. */
-static bool run_with_fault(const struct scenario *scenario, unsigned int number,
-                           unsigned int variant)
+static bool run_with_fault(const struct planned_fault *fault)
 {
-	struct fired_fault fired[FAULTS_MAX];
-	run_planned(scenario, &(struct planned_fault){number, variant}, 1);
+	struct planned_fault fired[FAULTS_MAX];
+	snprintf(what_failed, sizeof(what_failed), "%s", current->name);
+	run_planned(fault, 1);
 	return fired_faults(fired) == 1;
 }
 
-static unsigned int sweep_pairs(const struct scenario *scenario, unsigned int calls)
+/* Stores the faults of the sweep, and returns their count. */
+static unsigned int list_faults(struct planned_fault *faults)
+{
+	unsigned int count = 0;
+	for (int asks_again = 1; asks_again >= 0; asks_again--) /* after ENOSYS the library does not */
+		for (unsigned int i = 0; i < call_count; i++)
+			for (const int *error = call_errors(calls[i].call); *error != 0; error++)
+				if (asks_again == (*error != ENOSYS) && !is_left_out(&calls[i])) {
+					ck_assert_uint_lt(count, SINGLES_MAX);
+					faults[count] = calls[i];
+					faults[count++].error = *error;
+				}
+	return count;
+}
+
+static void sweep_singles(unsigned int share, unsigned int shares)
+{
+	static struct planned_fault faults[SINGLES_MAX];
+	unsigned int reached = 0, faulty = 0, count = list_faults(faults);
+
+	for (unsigned int i = share; i < count; i += shares, faulty++)
+		reached += run_with_fault(&faults[i]);
+	ck_assert_uint_eq(failures, 0);
+	/* The kernel's order may differ from run to run, but not so often. */
+	ck_assert_msg(reached * 10 >= faulty * 8, "%s: %u of %u faults reached", current->name, reached,
+	              faulty);
+}
+
+static unsigned int sweep_pairs(void)
 {
 	unsigned int before = runs;
-	for (unsigned int i = 1; i < calls; i++)
-		for (unsigned int k = i + 1; k <= calls; k++)
-			run_planned(scenario, (struct planned_fault[]){{i, k}, {k, i}}, 2);
+	for (unsigned int i = 0; i + 1 < call_count; i++)
+		for (unsigned int k = i + 1; k < call_count; k++)
+			run_planned((struct planned_fault[]){fault_at(i, k + 1), fault_at(k, i + 1)}, 2);
+	ck_assert_uint_eq(failures, 0);
 	return runs - before;
+}
+
+static void start_sweep(const struct scenario *scenario)
+{
+	current = scenario;
+	runs = 0;
+	run_without_fault();
 }
 
 void sweep_scenario_of(const struct scenario *scenario, unsigned int pairs_of)
 {
-	static enum call calls[SEQUENCE_MAX];
-	bool made[CALL_COUNT] = {false};
-	const struct fault_sweep whole = {.run = scenario->run,
-	                                  .judge = judge_scenario,
-	                                  .describe = describe_scenario,
-	                                  .ticks = true};
-	current = &whole;
-	asks_by = scenario->asks_by;
-	runs = 0;
-	run_planned(scenario, NULL, 0); /* what a process does once */
-	run_planned(scenario, NULL, 0);
-	unsigned int count = end_sequence(), reached = 0, faulty = 0;
-	ck_assert_msg(count > 0 && count <= SEQUENCE_MAX, "%s: %u calls", scenario->name, count);
-	for (unsigned int i = 0; i < count; i++)
-		calls[i] = sequence_call(i + 1);
-	for (unsigned int i = 0; i < count; i++) {
-		const int *errors = call_errors(calls[i]);
-		for (unsigned int variant = 0; errors[variant] != 0; variant++) {
-			faulty++;
-			reached += run_with_fault(scenario, i + 1, variant);
-		}
-		if (!made[calls[i]])
-			record_call(call_name(calls[i]));
-		made[calls[i]] = true;
-	}
-	ck_assert_uint_eq(failures, 0);
-	unsigned int pairs = count <= pairs_of ? sweep_pairs(scenario, count) : 0;
-	printf("%s: %u calls, %u runs\n", scenario->name, count, runs);
-	record_scenario(&(struct recorded_scenario){scenario->name, count, runs, pairs});
-	ck_assert_msg(scenario->here_for == CALL_NONE || made[scenario->here_for], "%s never calls %s",
-	              scenario->name, call_name(scenario->here_for));
-	/* The kernel's order may differ from run to run, but not so often. */
-	ck_assert_msg(reached * 10 >= faulty * 8, "%s: %u of %u faults reached", scenario->name,
-	              reached, faulty);
-	ck_assert_uint_eq(failures, 0);
+	start_sweep(scenario);
+	sweep_singles(0, 1);
+	unsigned int pairs = call_count <= pairs_of ? sweep_pairs() : 0;
+	printf("%s: %u calls, %u runs\n", scenario->name, call_count, runs);
+	record_scenario(&(struct recorded_scenario){scenario->name, call_count, runs, pairs});
+}
+
+void sweep_share_of(const struct scenario *scenario, unsigned int share, unsigned int shares)
+{
+	start_sweep(scenario);
+	sweep_singles(share, shares);
+	printf("%s, share %u of %u: %u calls, %u runs\n", scenario->name, share + 1, shares, call_count,
+	       runs);
+	if (share == 0)
+		record_scenario(&(struct recorded_scenario){scenario->name, call_count, runs, 0});
+	else
+		record_part_of(scenario->name, runs);
 }
 
 int make_swept_transport(struct ferry_transport **out, struct event_base *loop, int fd)

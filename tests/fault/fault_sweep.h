@@ -9,55 +9,38 @@
 
 #include "support.h"
 
-/* A system call that the sweep makes fail, and the errors that it fails with. */
-struct swept_call {
-	enum call call;
-	const char *name;
-	int errors[12];      /* zero-terminated */
-	int recoverable[10]; /* the errors after which the scenario still completes */
-};
-
-enum fault { FAULT_NONE, FAULT_RECOVERABLE, FAULT_FATAL };
-
-struct fault_sweep {
-	/* Called armed, with a new loop. */
-	void (*run)(struct event_base *loop, int kind);
-
-	/* Called after run() and some more turns of the loop, disarmed. Checks the outcome by
-	 * check_that(). A recoverable fault changes nothing of the outcome. */
-	void (*judge)(enum fault fault);
+/* What a scenario of many calls has of its own. */
+struct large_scenario {
+	/* Called after each run and some more turns of the loop, disarmed, before what all scenarios have in common is
+	 * judged. Notes what has happened, and checks by check_that() what only this scenario has. */
+	void (*judge)(void);
 
 	/* Prints what has happened, with the end of the line. */
 	void (*describe)(void);
 
-	/* Each of the first `first` calls fails in a run of its own. The rest is sampled in steps of a
+	/* Each of the first `first` system calls of a kind fails in runs of its own. The rest is sampled in steps of a
 	 * `parts`-th, because a long series of the same call finds nothing new. */
 	unsigned int first, parts;
 
-	/* Whether the loop turns every two milliseconds, whatever happens. */
-	bool ticks;
+	/* Faults that change nothing here, besides those that call_recovers(); 0: any of this call. Ends with CALL_NONE. */
+	struct {
+		enum call call;
+		int error;
+	} unharmed_by[8];
+
+	/* The loop does not turn every two milliseconds. */
+	bool has_no_ticks;
 };
-
-/* Both sweep the scenario of this kind; `name` stands in the printed lines. Both fail the test if a
- * check_that() failed; the first also if the scenario makes no more than `at_least` allocations.
- * The second returns the count of calls in a run in which nothing fails. */
-void sweep_allocations(const struct fault_sweep *sweep, int kind, const char *name,
-                       unsigned long at_least);
-unsigned int sweep_call(const struct fault_sweep *sweep, int kind, const char *name,
-                        const struct swept_call *swept);
-
-/* Sweeps the call in each scenario whose kind has its bit in `kinds`: each of them must make it. */
-void sweep_call_of_kinds(const struct fault_sweep *sweep, unsigned int kinds,
-                         const char *const *names, const struct swept_call *swept);
 
 /* A scenario whose every call and allocation fails in a run of its own, with each error that this call can return. */
 struct scenario {
 	const char *name;
-	void (*run)(struct event_base *loop, int kind); /* as in fault_sweep */
+	void (*run)(struct event_base *loop, int kind); /* called armed, with a new loop */
 	int kind;
 	enum call here_for; /* it makes this call */
 	/* It asks by this call whether the kernel can do something: any error passes for no, and is told. */
 	enum call asks_by;
+	const struct large_scenario *large; /* NULL: it is none */
 };
 
 /* In run(). Each notes what has happened. An error that a callback or an outcome reported; 0 is none. */
@@ -76,6 +59,9 @@ void once(bool *flag);
  * make a call. */
 enum { PAIRS_OF = 70 };
 void sweep_scenario_of(const struct scenario *scenario, unsigned int pairs_of);
+
+/* Runs the scenario with each `shares`-th fault, from number `share` on: one test may not take all the time. */
+void sweep_share_of(const struct scenario *scenario, unsigned int share, unsigned int shares);
 
 /* Runs the loop until it is true. Gives up after more rounds than any recovery takes. */
 void pump_swept(struct event_base *loop, bool (*is_over)(void));

@@ -27,12 +27,8 @@
 #endif
 
 /* Atomic: the thread that reads ahead calls too. */
-static _Atomic unsigned int call_counts[CALL_COUNT];
 static _Atomic unsigned int bad_closes;
-static enum call failing_call; /* changed while there is no thread, as the three below */
-static unsigned int failing_number;
-static int failing_errno;
-static enum kernel kernel;
+static enum kernel kernel;          /* changed while there is no thread */
 static _Thread_local bool disarmed; /* a thread of the library never is */
 static _Atomic int64_t warm_until;
 
@@ -40,8 +36,7 @@ int next_fault(enum call call)
 {
 	if (disarmed)
 		return 0;
-	bool planned = ++call_counts[call] == failing_number && call == failing_call;
-	int fault = planned ? failing_errno : next_in_sequence(call);
+	int fault = next_in_sequence(call);
 	if (fault > 0)
 		errno = fault;
 	return fault;
@@ -193,20 +188,6 @@ void set_kernel(enum kernel now)
 }
 
 /* ---- for the tests ---- */
-
-void plan_fault(enum call call, unsigned int number, int error)
-{
-	failing_call = call;
-	failing_number = number;
-	failing_errno = error;
-	for (int i = 0; i < CALL_COUNT; i++)
-		call_counts[i] = 0;
-}
-
-unsigned int count_calls(enum call call)
-{
-	return call_counts[call];
-}
 
 void arm(void)
 {

@@ -1,7 +1,7 @@
 #ifndef FERRY_TESTS_FAULTS_H
 #define FERRY_TESTS_FAULTS_H
 
-/* System calls that fail once, as plan_fault() has planned. A program that uses this is linked with
+/* System calls that fail once, as plan_faults() has planned. A program that uses this is linked with
  * --wrap for all of them (ferry_add_fault_test() in CMakeLists.txt), and with heap.h's. */
 
 #include <stdbool.h>
@@ -9,35 +9,26 @@
 
 #include "calls.h"
 
-/* Plans that call `number` of this kind, counted from now on, fails with `error`; CALL_NONE: none
- * fails. */
-void plan_fault(enum call call, unsigned int number, int error);
-
-/* Returns the count of these calls since plan_fault(). */
-unsigned int count_calls(enum call call);
-
-/* A fault of a run whose calls and allocations are one sequence, numbered from 1. */
+/* The calls and allocations of a run are one sequence. The call `number` of its kind, counted from 1, fails with
+ * `error`. */
 struct planned_fault {
-	unsigned int number;  /* of the call that fails */
-	unsigned int variant; /* the index of its error in call_errors(), modulo their count */
-};
-struct fired_fault {
 	enum call call;
+	unsigned int number;
 	int error;
 };
 enum { FAULTS_MAX = 2, SEQUENCE_MAX = 20000 };
 
-/* Plans the faults of the next run, in ascending order; starts the sequence. heap.h's watch must run. */
-void plan_sequence(const struct planned_fault *faults, unsigned int count);
+/* Plans the faults of the next run, and starts the sequence. heap.h's watch must run. */
+void plan_faults(const struct planned_fault *faults, unsigned int count);
 
 /* Ends the sequence, and returns how many calls it had. */
 unsigned int end_sequence(void);
 
-/* Returns the call of this number in the last sequence. */
+/* Returns the call at this place in the last sequence, counted from 1. */
 enum call sequence_call(unsigned int number);
 
 /* Stores the faults of the last sequence that its calls have reached, and returns their count. */
-unsigned int fired_faults(struct fired_fault fired[FAULTS_MAX]);
+unsigned int fired_faults(struct planned_fault fired[FAULTS_MAX]);
 
 /* Calls and allocations of the test's thread count only while armed: the scenario runs armed, the
  * test's own checks disarmed. Those of other threads always count. disarm() returns whether it was armed. */

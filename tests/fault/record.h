@@ -4,7 +4,7 @@
 /* What the sweeps have done, in a file of the build folder: tests/fault/PROGRAM.seen. Its lines begin with
  *
  *     scenario CALLS RUNS PAIRS NAME
- *     part CALLS RUNS NAME       more calls and runs of a scenario
+ *     part RUNS NAME             more runs of a scenario
  *     call NAME                  a scenario makes it, and it failed
  *     error FUNCTION ERRNO       a public function returned it
  *     failure
@@ -17,7 +17,7 @@ struct recorded_scenario {
 };
 
 void record_scenario(const struct recorded_scenario *scenario);
-void record_part_of(const struct recorded_scenario *scenario);
+void record_part_of(const char *scenario, unsigned int runs);
 void record_call(const char *name);
 void record_failure(void);
 

@@ -8,38 +8,35 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* a thread of the library calls too */
 static bool running;
-static struct planned_fault plan[FAULTS_MAX];
-static unsigned int planned;
-static struct fired_fault fired[FAULTS_MAX];
-static unsigned int fired_count;
-static unsigned int length;
+static struct planned_fault plan[FAULTS_MAX], fired[FAULTS_MAX];
+static unsigned int planned, fired_count;
+static unsigned int length, counts[CALL_COUNT];
 static unsigned char calls[SEQUENCE_MAX];
 
-static int error_of(enum call call, unsigned int variant)
+static int fault_of(enum call call)
 {
-	const int *errors = call_errors(call);
-	unsigned int count = 1; /* each call has one */
-	while (errors[count] != 0)
-		count++;
-	return errors[variant % count];
+	for (unsigned int i = 0; i < planned; i++)
+		if (plan[i].call == call && plan[i].number == counts[call]) {
+			fired[fired_count++] = plan[i];
+			return plan[i].error;
+		}
+	return 0;
 }
 
 int next_in_sequence(enum call call)
 {
-	int error = 0;
+	int fault = 0;
 
 	pthread_mutex_lock(&lock);
 	if (running) {
 		if (length < SEQUENCE_MAX)
 			calls[length] = (unsigned char)call;
 		length++;
-		if (fired_count < planned && length == plan[fired_count].number) {
-			error = error_of(call, plan[fired_count].variant);
-			fired[fired_count++] = (struct fired_fault){call, error};
-		}
+		counts[call]++;
+		fault = fault_of(call);
 	}
 	pthread_mutex_unlock(&lock);
-	return error;
+	return fault;
 }
 
 static bool allocation_fails(void)
@@ -47,14 +44,14 @@ static bool allocation_fails(void)
 	return next_fault(CALL_ALLOCATION) > 0;
 }
 
-void plan_sequence(const struct planned_fault *faults, unsigned int count)
+void plan_faults(const struct planned_fault *faults, unsigned int count)
 {
 	for (unsigned int i = 0; i < count; i++)
 		plan[i] = faults[i];
 	planned = count;
 	fired_count = length = 0;
+	memset(counts, 0, sizeof(counts));
 	running = true;
-	plan_fault(CALL_NONE, 0, 0);
 	heap_ask(allocation_fails);
 }
 
@@ -70,7 +67,7 @@ enum call sequence_call(unsigned int number)
 	return (enum call)calls[number - 1];
 }
 
-unsigned int fired_faults(struct fired_fault found[FAULTS_MAX])
+unsigned int fired_faults(struct planned_fault found[FAULTS_MAX])
 {
 	memcpy(found, fired, sizeof(fired));
 	return fired_count;

@@ -358,12 +358,12 @@ static void supervise(struct event_base *loop, int kind)
 }
 
 static const struct scenario scenarios[] = {
-    {"handoff, done", hand_one_off, DONE, CALL_SENDMSG, CALL_NONE},
-    {"handoff, rejected", hand_one_off, REJECTED, CALL_RECVMSG, CALL_NONE},
-    {"handoff, returned", hand_one_off, RETURNED, CALL_GETSOCKOPT, CALL_NONE},
-    {"parking", park, 0, CALL_EPOLL_CTL, CALL_NONE},
-    {"takeover", take_over, 0, CALL_FCNTL, CALL_NONE},
-    {"supervisor", supervise, 0, CALL_FORK, CALL_SEND},
+    {"handoff, done", hand_one_off, DONE, CALL_SENDMSG, CALL_NONE, NULL},
+    {"handoff, rejected", hand_one_off, REJECTED, CALL_RECVMSG, CALL_NONE, NULL},
+    {"handoff, returned", hand_one_off, RETURNED, CALL_GETSOCKOPT, CALL_NONE, NULL},
+    {"parking", park, 0, CALL_EPOLL_CTL, CALL_NONE, NULL},
+    {"takeover", take_over, 0, CALL_FCNTL, CALL_NONE, NULL},
+    {"supervisor", supervise, 0, CALL_FORK, CALL_SEND, NULL},
 
 };
 

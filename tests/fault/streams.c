@@ -297,12 +297,12 @@ static void run_relay(struct event_base *loop, int kind)
 }
 
 static const struct scenario scenarios[] = {
-    {"lines", send_lines, 0, CALL_SENDMSG, CALL_NONE},
-    {"lines, raw", send_raw, 0, CALL_RECVMSG, CALL_NONE},
-    {"a message", send_message, 0, CALL_FCNTL, CALL_NONE},
-    {"a description", send_description, 0, CALL_FSTAT, CALL_NONE},
-    {"relay, unix", run_relay, ENDS_UNIX, CALL_SENDMSG, CALL_RECVMSG},
-    {"relay, TCP", run_relay, ENDS_TCP, CALL_SENDMSG, CALL_RECVMSG},
+    {"lines", send_lines, 0, CALL_SENDMSG, CALL_NONE, NULL},
+    {"lines, raw", send_raw, 0, CALL_RECVMSG, CALL_NONE, NULL},
+    {"a message", send_message, 0, CALL_FCNTL, CALL_NONE, NULL},
+    {"a description", send_description, 0, CALL_FSTAT, CALL_NONE, NULL},
+    {"relay, unix", run_relay, ENDS_UNIX, CALL_SENDMSG, CALL_RECVMSG, NULL},
+    {"relay, TCP", run_relay, ENDS_TCP, CALL_SENDMSG, CALL_RECVMSG, NULL},
 };
 
 LOOP_TEST(every_call_may_fail, COUNT(scenarios))

@@ -23,7 +23,7 @@ sed -n 's/^call //p' "$@" |
 
 sed 's/#.*//' "$list" | while read -r name kind; do
 	case $kind in
-	sweep | files)
+	fault)
 		grep -qx -- "$name" "$folder/calls" || echo "$name: in functions.list, and no scenario makes this call"
 		;;
 	esac
@@ -35,7 +35,7 @@ fi
 
 awk '
 	$1 == "scenario" { scenarios++; calls += $2; runs += $3; pairs += $4; short += $4 > 0 }
-	$1 == "part" { calls += $2; runs += $3 }
+	$1 == "part" { runs += $2 }
 	$1 == "failure" { failures++ }
 	END {
 		printf "%d scenarios with two faults at once, %d runs\n", short, pairs
