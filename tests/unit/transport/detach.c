@@ -203,6 +203,31 @@ TEST(queued_bytes_are_sent_after_detaching)
 	close_all();
 }
 
+/* The transport has begun with the segment, and forgets it. */
+TEST(a_file_segment_of_libevent_is_sent_on_after_detaching)
+{
+	enum { LENGTH = 1 << 20 };
+	const int file = make_file(LENGTH);
+	size_t arrived = 0;
+
+	make_bev(PAIR_UNIX);
+	attach();
+	ck_assert_int_eq(evbuffer_add_file(bufferevent_get_output(bev), file, 0, LENGTH), 0);
+	pump_turns(2);
+	const size_t left = evbuffer_get_length(bufferevent_get_output(bev));
+	ck_assert_uint_gt(left, 0);
+	ck_assert_uint_lt(left, LENGTH);
+	detach();
+	ck_assert_uint_eq(evbuffer_get_length(bufferevent_get_output(bev)), left);
+	while (arrived < LENGTH) {
+		arrived += wire_drain(ends[1]);
+		pump_turns(1);
+	}
+	ck_assert_uint_eq(arrived, LENGTH);
+	close_all();
+	ck_assert(!fd_is_open(file));
+}
+
 TEST(bytes_of_a_pause_are_offered_after_detaching)
 {
 	make_bev(PAIR_UNIX);
