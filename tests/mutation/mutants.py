@@ -142,9 +142,18 @@ def signs(tokens):
             yield token.start, token.end, "-" if token.text == "+" else "+"
 
 
+def unread(tokens):
+    """The indices of the last arguments of event_active(), which libevent reads for signals only."""
+    calls = (index for index, token in enumerate(tokens[:-1]) if token.text == "event_active")
+    return {closing(tokens, index + 1) - 1 for index in calls}
+
+
 def constants(tokens):
     """One more; 0 and 1 beside a comparison are left to SWAPS."""
+    skipped = unread(tokens)
     for index, token in enumerate(tokens[:-1]):
+        if index in skipped:
+            continue
         around = {tokens[index - 1].text, tokens[index + 1].text}
         small = token.text in ("0", "1")
         if token.kind == "number" and not (small and around & set(SWAPS)):
