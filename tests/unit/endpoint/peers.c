@@ -658,6 +658,10 @@ TEST(a_quota_that_cannot_grow_goes_on)
 	struct quota *quota = NULL;
 	struct quota_share *shares[USERS], *none;
 	ck_assert_int_eq(quota_new(&quota), 0);
+	heap_watch(1);
+	int first = quota_take(quota, 0, 1, &none);
+	heap_unwatch();
+	ck_assert_int_eq(first, -ENOMEM);
 	for (uid_t uid = 0; uid < USERS; uid++) {
 		heap_watch(2); /* the first allocation is that of the share */
 		int status = quota_take(quota, uid, 1, &shares[uid]);

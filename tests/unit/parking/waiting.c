@@ -1,6 +1,7 @@
 /* A connection waits for a worker: input does not wake it, and the end of its peer does. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -122,6 +123,25 @@ TEST(the_deadline_ends_the_wait)
 	wire_drain(ferry_handoff_get_fd(handoff));
 	expect_wake_up(0, 0, FERRY_PARKING_TIMEOUT, -ETIMEDOUT);
 	ck_assert_uint_eq(parking_stats().expired, 1);
+	close_parking();
+	close_all_clients(1);
+}
+
+/* Its number may be 0, as that of the first descriptor of a program without standard input. */
+TEST(a_second_descriptor_that_nobody_takes_is_closed)
+{
+	struct ferry_handoff *handoff = make_client(PAIR_UNIX, 0);
+	int saved = fcntl(0, F_DUPFD_CLOEXEC, 3), wake_fd = eventfd(1, EFD_CLOEXEC);
+
+	open_parking();
+	ck_assert_int_eq(dup3(wake_fd, 0, O_CLOEXEC), 0);
+	ck_assert_int_eq(ferry_parking_wait(parking, handoff, 0, NULL, NULL), 0);
+	ck_assert_int_eq(ferry_parking_take_waiting(&handoff, parking, NULL), 0);
+	ck_assert(!fd_is_open(0));
+	ck_assert_int_eq(dup2(saved, 0), 0);
+	close(saved);
+	close(wake_fd);
+	ferry_handoff_free(handoff);
 	close_parking();
 	close_all_clients(1);
 }

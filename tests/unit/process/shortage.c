@@ -3,8 +3,11 @@
 #include "test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,6 +23,10 @@ int __wrap_event_add(struct event *event, const struct timeval *timeout);
 int __real_event_add(struct event *event, const struct timeval *timeout);
 int __wrap_close(int fd);
 int __real_close(int fd);
+int __wrap_open(const char *path, int flags, ...);
+int __real_open(const char *path, int flags, ...);
+bool __wrap_fds_close_range(unsigned int first, unsigned int last);
+bool __real_fds_close_range(unsigned int first, unsigned int last);
 
 static int fork_error, socketpair_error;
 static bool no_event;
@@ -50,6 +57,21 @@ int __wrap_close(int fd)
 	if (parent == getpid() && result != 0)
 		ck_abort_msg("close(%d): not open", fd);
 	return result;
+}
+
+/* An old kernel, and a root directory without /proc. */
+static bool no_close_range, no_proc;
+
+int __wrap_open(const char *path, int flags, ...)
+{
+	errno = ENOENT;
+	return no_proc && strncmp(path, "/proc", 5) == 0 ? -1 : __real_open(path, flags);
+}
+
+bool __wrap_fds_close_range(unsigned int first, unsigned int last)
+{
+	errno = ENOSYS;
+	return !no_close_range && __real_fds_close_range(first, last);
 }
 
 static char *const command[] = {"/bin/sh", "-c", "exit 1", NULL};
@@ -101,6 +123,29 @@ TEST(too_few_descriptors_are_an_error_or_enough)
 		ck_assert(has_no_child());
 	}
 	ck_assert(started);
+}
+
+/* _i: 1: without /proc, too. */
+LOOP_TEST(an_old_kernel_leaves_no_descriptor_open, 2)
+{
+	char *const sleeper[] = {"sleep", "1000", NULL};
+	enum { SLOTS = 400U, LAST = SLOTS - 1 };
+	struct end_note note = {0};
+	struct child *child;
+
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){SLOTS, SLOTS}), 0);
+	int fds[] = {fcntl(0, F_DUPFD, 50), fcntl(0, F_DUPFD, LAST)}; /* not close-on-exec */
+	ck_assert_int_eq(fds[1], LAST);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){64, SLOTS}), 0);
+	no_close_range = true;
+	no_proc = _i == 1;
+	ck_assert_int_eq(
+	    child_start(&child, base, &(struct child_options){.argv = sleeper}, end_note, &note), 0);
+	no_proc = false;
+	expect_open_fds(child_pid(child), "0 1 2");
+	child_free(child);
+	close(fds[0]);
+	close(fds[1]);
 }
 
 BEFORE_ALL
