@@ -127,6 +127,27 @@ static void add_statuses(const struct sample *sample)
 	}
 }
 
+static void add_tls(const struct sample *sample)
+{
+	const uint64_t *tls = sample->service->answers.tls;
+	if (!sample->service->has_answers)
+		return;
+	add_number(sample, "", "by", "kernel", tls[ANSWER_TLS_KERNEL]);
+	add_number(sample, "", "by", "openssl", tls[ANSWER_TLS_OPENSSL]);
+}
+
+static void add_tls_failed(const struct sample *sample)
+{
+	if (sample->service->has_answers)
+		add_number(sample, "", NULL, NULL, sample->service->answers.tls[ANSWER_TLS_FAILED]);
+}
+
+static void add_tls_truncated(const struct sample *sample)
+{
+	if (sample->service->has_answers)
+		add_number(sample, "", NULL, NULL, sample->service->answers.tls[ANSWER_TLS_TRUNCATED]);
+}
+
 static void add_bytes(const struct sample *sample)
 {
 	if (sample->service->has_answers)
@@ -217,6 +238,11 @@ static const struct metric metrics[] = {
     /* The answers of the workers that the proxy starts. */
     {"answers_total", "Answers of workers, by their status.", BY(SERVICE, add_statuses)},
     {"answer_bytes_total", "Bytes of answers, heads included.", BY(SERVICE, add_bytes)},
+    {"tls_connections_total", "TLS handshakes, by what encrypts the answers.",
+     BY(SERVICE, add_tls)},
+    {"tls_failed_total", "TLS handshakes that failed.", BY(SERVICE, add_tls_failed)},
+    {"tls_truncated_total", "TLS clients that ended without a close_notify.",
+     BY(SERVICE, add_tls_truncated)},
     {"answer_duration_seconds",
      "From the complete head of a request to the last byte of its answer in the kernel.",
      BY(SERVICE, add_durations)},

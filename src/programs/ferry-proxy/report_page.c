@@ -77,6 +77,7 @@ static void add_service(struct text *text, const struct service_snapshot *servic
 {
 	const struct ferry_dispatcher_stats *stats = &service->stats;
 	uint64_t restarts = 0;
+	const uint64_t *tls = service->answers.tls;
 	for (size_t i = 0; i < service->worker_count; i++)
 		restarts += service->workers[i].restarts;
 	const struct template_value values[] = {
@@ -91,6 +92,12 @@ static void add_service(struct text *text, const struct service_snapshot *servic
 	    NUMBER(service, has_answers),
 	    {"answers", .number = answer_sums_count(&service->answers, 0, 999)},
 	    {"answers_4xx", .number = answer_sums_count(&service->answers, 400, 499)},
+	    {"tls",
+	     .number = tls[ANSWER_TLS_KERNEL] + tls[ANSWER_TLS_OPENSSL] + tls[ANSWER_TLS_FAILED]},
+	    {"tls_kernel", .number = tls[ANSWER_TLS_KERNEL]},
+	    {"tls_openssl", .number = tls[ANSWER_TLS_OPENSSL]},
+	    {"tls_failed", .number = tls[ANSWER_TLS_FAILED]},
+	    {"tls_truncated", .number = tls[ANSWER_TLS_TRUNCATED]},
 	    {"answers_5xx", .number = answer_sums_count(&service->answers, 500, 599)},
 	    STATS(stats),
 	    NUMBER(stats, queued),

@@ -120,12 +120,11 @@ static int send_static_file(struct connection *connection, struct evbuffer *out,
                             struct static_file *file, const struct http_range *range)
 {
 	static const struct ferry_file_callbacks callbacks = {.finished = file_finished};
-	int status = ferry_transport_write_buffer(connection->transport, out);
+	int status = stream_write_buffer(&connection->stream, out);
 	if (status < 0)
 		return status;
-	status = ferry_transport_send_file(NULL, connection->transport, file->fd, FERRY_FD_TAKE,
-	                                   (int64_t)range->first, (int64_t)range->length,
-	                                   FERRY_FILE_REGULAR, &callbacks, connection);
+	status = stream_send_file(&connection->stream, file->fd, (int64_t)range->first, range->length,
+	                          &callbacks, connection);
 	if (status < 0)
 		return status;
 	file->fd = -1;
@@ -252,8 +251,10 @@ void connection_answer(struct connection *connection, const char *text)
 	struct connections *connections = connection->connections;
 	connection->requests++;
 	bool has_body = http_head_has_body(&connection->head);
-	bool leaves = connections->draining || connection->routes_each;
-	bool stays = !leaves || ferry_worker_can_return(connection->tag.worker);
+	/* A connection that cannot go back makes room for others when credits are scarce. */
+	bool scarce = connections->scarce > 0 && connection->stream.tls != NULL;
+	bool leaves = connections->draining || connection->routes_each || scarce;
+	bool stays = !leaves || connection_can_return(connection);
 	connection->keep_alive = connection->head.keep_alive && !has_body && stays;
 	switch (connection->head.method) {
 	case HTTP_UNKNOWN_METHOD:

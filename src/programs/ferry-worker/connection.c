@@ -6,19 +6,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
 /* The most input that is dropped while a connection lingers. */
 enum { LINGER_BYTES = 1024 * 1024 };
-
-/* Bounds the requests that wait in the input while an answer is in the stream. */
-static const size_t bytes_per_read = 16384;
 
 /* Without a descriptor or memory for a file the worker retries for five seconds, and then answers 503. */
 static const struct timeval retry_pause = {.tv_usec = 50000};
@@ -45,12 +40,12 @@ bool connection_is_idle(const struct connection *connection)
 
 struct evbuffer *connection_input(const struct connection *connection)
 {
-	return bufferevent_get_input(ferry_transport_get_bufferevent(connection->transport));
+	return stream_input(&connection->stream);
 }
 
 void connection_abandon(struct connection *connection)
 {
-	ferry_transport_abort_connection(connection->transport);
+	stream_abort(&connection->stream);
 }
 
 void connection_abandon_answer(struct connection *connection, struct evbuffer *out)
@@ -96,8 +91,7 @@ void connection_remove(struct connection *connection)
 
 static void destroy_connection(struct connection *connection)
 {
-	ferry_transport_free(connection->transport);
-	connection->transport = NULL;
+	stream_free(&connection->stream);
 	connection_remove(connection);
 }
 
@@ -156,7 +150,7 @@ static void begin_request(struct connection *connection)
 	if (connection->connections->counters != NULL)
 		connection->began = monotonic_usec();
 	connection->state = CONNECTION_ANSWERING;
-	ferry_transport_pause_reading(connection->transport);
+	stream_pause_reading(&connection->stream);
 }
 
 void connection_begin_answer(struct connection *connection, int status)
@@ -168,55 +162,48 @@ void connection_begin_answer(struct connection *connection, int status)
 static void count_answer(struct connection *connection)
 {
 	struct answer_counters *counters = connection->connections->counters;
-	struct ferry_transport_stats stats;
-	if (counters == NULL || connection->status == 0 ||
-	    ferry_transport_get_stats(connection->transport, &stats) < 0)
+	if (counters == NULL || connection->status == 0)
 		return;
-	answer_counters_add(counters, (unsigned int)connection->status,
-	                    stats.bytes_sent - connection->counted,
+	uint64_t sent = stream_bytes_sent(&connection->stream);
+	answer_counters_add(counters, (unsigned int)connection->status, sent - connection->counted,
 	                    (uint64_t)(monotonic_usec() - connection->began));
-	connection->counted = stats.bytes_sent;
+	connection->counted = sent;
 	connection->status = 0;
 }
 
 static void linger_connection(struct connection *connection)
 {
 	connection->state = CONNECTION_LINGERING;
-	ferry_transport_lose_write_connection(connection->transport);
+	stream_lose_write(&connection->stream);
 	if (connection->input_over) {
-		ferry_transport_lose_connection(connection->transport);
+		stream_lose(&connection->stream);
 		return;
 	}
 	connection_set_deadline(connection, &connection->connections->linger_timeout);
 	evbuffer_drain(connection_input(connection), evbuffer_get_length(connection_input(connection)));
-	ferry_transport_resume_reading(connection->transport);
+	stream_resume_reading(&connection->stream);
 }
 
 /* A client that has asked for the close sends no more. If all that it has sent is read, a close resets nothing. */
 static bool client_is_done(const struct connection *connection)
 {
-	struct bufferevent *bev = ferry_transport_get_bufferevent(connection->transport);
 	const struct http_head *head = &connection->head;
-	char byte;
-	if (!http_head_is_complete(head) || head->keep_alive || http_head_has_body(head) ||
-	    evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-		return false;
-	ssize_t length = recv(bufferevent_getfd(bev), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-	return length == 0 || (length < 0 && errno == EAGAIN);
+	return http_head_is_complete(head) && !head->keep_alive && !http_head_has_body(head) &&
+	       stream_is_drained(&connection->stream);
 }
 
 /* The stream is empty: the kernel has the whole answer. */
 static void answer_sent(void *context)
 {
 	struct connection *connection = context;
-	ferry_transport_unregister_producer(connection->transport);
+	stream_clear_producer(&connection->stream);
 	if (connection->state != CONNECTION_ANSWERING)
 		return;
 	count_answer(connection);
 	end_entry(connection, true);
 	if (!connection->keep_alive) {
 		if (client_is_done(connection))
-			ferry_transport_lose_connection(connection->transport);
+			stream_lose(&connection->stream);
 		else
 			linger_connection(connection);
 		return;
@@ -228,7 +215,7 @@ static void answer_sent(void *context)
 	if (connection_is_to_leave(connection))
 		connection_leave(connection);
 	else if (connection->connections->closes_idle && connection_is_idle(connection))
-		ferry_transport_lose_connection(connection->transport);
+		stream_lose(&connection->stream);
 	else
 		read_request(connection);
 }
@@ -236,10 +223,8 @@ static void answer_sent(void *context)
 void connection_queue_answer(struct connection *connection, struct evbuffer *out)
 {
 	static const struct ferry_producer_callbacks callbacks = {.resume_producing = answer_sent};
-	struct ferry_transport *transport = connection->transport;
-	if (ferry_transport_write_buffer(transport, out) < 0 ||
-	    ferry_transport_register_producer(transport, &callbacks, connection, FERRY_PRODUCER_PULL) <
-	        0)
+	if (stream_write_buffer(&connection->stream, out) < 0 ||
+	    stream_set_producer(&connection->stream, &callbacks, connection) < 0)
 		connection_abandon_answer(connection, out);
 }
 
@@ -248,7 +233,7 @@ static void wait_for_head(struct connection *connection, size_t length)
 {
 	const struct connections *connections = connection->connections;
 	if (connection->input_over) {
-		ferry_transport_lose_connection(connection->transport);
+		stream_lose(&connection->stream);
 		return;
 	}
 	if (length == 0)
@@ -257,7 +242,7 @@ static void wait_for_head(struct connection *connection, size_t length)
 		connection_set_deadline(connection,
 		                        connections->closes_idle ? &hurry : &connections->head_timeout);
 	connection->head_begun = length > 0;
-	ferry_transport_resume_reading(connection->transport);
+	stream_resume_reading(&connection->stream);
 }
 
 /* Parses the input, and answers a complete request. No callback runs within the call: the answer is
@@ -308,6 +293,7 @@ static void connection_made(struct ferry_transport *transport, void *context)
 
 static void data_received(struct ferry_transport *transport, struct evbuffer *input, void *context)
 {
+	(void)transport;
 	struct connection *connection = context;
 	if (connection->state == CONNECTION_READING) {
 		read_request(connection);
@@ -315,17 +301,18 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 		connection->lingered += evbuffer_get_length(input);
 		evbuffer_drain(input, evbuffer_get_length(input));
 		if (connection->lingered > LINGER_BYTES)
-			ferry_transport_lose_connection(transport);
+			stream_lose(&connection->stream);
 	}
 }
 
 /* A client that ends its half right after its request still gets the answer. */
 static void read_connection_lost(struct ferry_transport *transport, void *context)
 {
+	(void)transport;
 	struct connection *connection = context;
 	connection->input_over = true;
 	if (connection->state != CONNECTION_ANSWERING && connection->state != CONNECTION_WAITING)
-		ferry_transport_lose_connection(transport);
+		stream_lose(&connection->stream);
 }
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
@@ -348,12 +335,12 @@ static void connection_timed_out(evutil_socket_t fd, short what, void *context)
 	} else if (connection->state == CONNECTION_READING) {
 		connection->state = CONNECTION_ANSWERING;
 		connection->keep_alive = false;
-		ferry_transport_pause_reading(connection->transport);
+		stream_pause_reading(&connection->stream);
 		connection_refuse(connection, 408, NULL, "the request head took too long");
 	} else if (connection->state == CONNECTION_WAITING) {
 		answer_first(connection);
 	} else {
-		ferry_transport_lose_connection(connection->transport);
+		stream_lose(&connection->stream);
 	}
 }
 
@@ -362,26 +349,17 @@ static const struct ferry_protocol protocol = {.connection_made = connection_mad
                                                .read_connection_lost = read_connection_lost,
                                                .connection_lost = connection_lost};
 
-int connection_start(struct connection *connection, struct ferry_transport *transport)
+int connection_start(struct connection *connection, const struct stream *stream)
 {
 	struct connections *connections = connection->connections;
-	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
-	connection->transport = transport;
+	connection->stream = *stream;
 	connection->counted = 0;
 	connection->state = CONNECTION_READING;
 	connection->head_begun = false;
 	init_head(connection);
-	/* linger_connection() does it, before the transport closes. */
-	ferry_transport_set_linger_timeout(transport, &(struct timeval){0});
-	bufferevent_set_timeouts(bev, &connections->idle_timeout, &connections->idle_timeout);
-	bufferevent_set_max_single_read(bev, bytes_per_read);
-	/* The head has come with the handoff: the socket is watched once another one is awaited. */
-	ferry_transport_pause_reading(transport);
-	int status = ferry_transport_set_protocol(transport, &protocol, connection);
-	if (status < 0) {
-		ferry_transport_free(transport);
-		connection->transport = NULL;
-	}
+	int status = stream_start(stream, &connections->idle_timeout, &protocol, connection);
+	if (status < 0)
+		stream_free(&connection->stream);
 	return status;
 }
 
@@ -410,15 +388,15 @@ static struct connection *new_connection(struct connections *connections,
 	return connection;
 }
 
-int connections_serve(struct connections *connections, struct ferry_transport *transport,
+int connections_serve(struct connections *connections, struct stream *stream,
                       const struct connection_client *client, const struct connection_tag *tag)
 {
 	struct connection *connection = new_connection(connections, client, tag);
 	if (connection == NULL) {
-		ferry_transport_free(transport);
+		stream_free(stream);
 		return -ENOMEM;
 	}
-	int status = connection_start(connection, transport);
+	int status = connection_start(connection, stream);
 	if (status < 0) {
 		connection_free_memory(connection);
 		return status;
@@ -443,10 +421,10 @@ void connections_close_idle(struct connections *connections)
 			connection_set_deadline(connection, &hurry);
 		if (!connection_is_idle(connection))
 			continue;
-		if (ferry_worker_can_return(connection->tag.worker))
+		if (connection_can_return(connection))
 			connection_give_back(connection);
 		else
-			ferry_transport_lose_connection(connection->transport);
+			stream_lose(&connection->stream);
 	}
 }
 

@@ -5,12 +5,12 @@
  * to the proxy; nobody else includes this header. */
 
 #include "programs/ferry-worker/connections.h"
+#include "programs/ferry-worker/stream.h"
 #include "programs/http/head.h"
 
 struct access_entry;
 struct evbuffer;
 struct event;
-struct ferry_transport;
 
 enum connection_state {
 	CONNECTION_READING,
@@ -30,7 +30,7 @@ struct connection {
 	const void *blob;
 	size_t blob_length;
 
-	struct ferry_transport *transport;
+	struct stream stream;
 	struct event *deadline; /* NULL until there is one */
 	enum connection_state state;
 	bool keep_alive;
@@ -87,13 +87,16 @@ bool connection_wait(struct connection *connection);
 /* Frees a connection that is GONE. */
 void connection_free_memory(struct connection *connection);
 
-/* Serves the connection on a transport, which the callee owns, also on failure. 0, or a negative errno. */
-int connection_start(struct connection *connection, struct ferry_transport *transport);
+/* Serves the connection on a stream, which the callee owns, also on failure. 0, or a negative errno. */
+int connection_start(struct connection *connection, const struct stream *stream);
 
-/* Frees a connection without a transport. */
+/* Frees a connection without a stream. */
 void connection_remove(struct connection *connection);
 
 /* ---- leaving.c ---- */
+
+/* Whether the proxy would take it back. The state of TLS is in this process, and stays. */
+bool connection_can_return(const struct connection *connection);
 
 /* Whether the connection goes back now that it waits for its next request. */
 bool connection_is_to_leave(const struct connection *connection);
@@ -107,7 +110,7 @@ void connection_keep(struct connection *connection);
 /* Returns the connection in a later turn of the loop: its callbacks are on the stack now. */
 void connection_leave(struct connection *connection);
 
-/* Returns it now, and frees it. If the proxy has not taken it, it is served on. Not in its transport's callbacks. */
+/* Returns it now, and frees it. If the proxy has not taken it, it is served on. Not in its stream's callbacks. */
 void connection_give_back(struct connection *connection);
 
 /* ---- answers.c ---- */

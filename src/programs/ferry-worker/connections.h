@@ -23,6 +23,7 @@
  * If the proxy takes no connection back, a worker that drains sends "Connection: close" in each answer from then on,
  * and so does each worker if each request has a route of its own. If the proxy goes after the head of such an answer,
  * the connection ends behind it: the next request may be for another service.
+ * A connection with TLS stays with its worker in any case: the state of OpenSSL does not travel.
  * It does not close a connection that waits for a request, because a request that is already on its way would fail.
  * Such a connection ends with its next answer, or after its idle timeout. */
 
@@ -37,9 +38,9 @@ struct answer_counters;
 struct connection;
 struct evbuffer;
 struct event_base;
-struct ferry_transport;
 struct ferry_worker;
 struct filled_pages;
+struct stream;
 
 /* Where a connection has come from. */
 struct connection_tag {
@@ -83,9 +84,9 @@ struct connection_client {
 	bool answered;        /* it has had an answer, and waits for its next request */
 };
 
-/* Serves a client on a transport, whose input has the bytes that the proxy has read. 0, or a negative errno. The
- * callee owns the transport, also on failure; `ended` follows only after 0. */
-int connections_serve(struct connections *connections, struct ferry_transport *transport,
+/* Serves a client on a stream, whose input has the bytes that the proxy has read. 0, or a negative errno. The
+ * callee owns the stream, also on failure; `ended` follows only after 0. */
+int connections_serve(struct connections *connections, struct stream *stream,
                       const struct connection_client *client, const struct connection_tag *tag);
 
 /* A channel has no credit left, or has some again: returns the connections that idle, so that others can come. */

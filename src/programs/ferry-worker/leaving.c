@@ -13,9 +13,9 @@
 static const struct timeval retry_pause = {.tv_usec = 50000};
 enum { MOST_RETRIES = 100 };
 
-static bool can_return(const struct connection *connection)
+bool connection_can_return(const struct connection *connection)
 {
-	return ferry_worker_can_return(connection->tag.worker);
+	return connection->stream.tls == NULL && ferry_worker_can_return(connection->tag.worker);
 }
 
 bool connection_is_to_leave(const struct connection *connection)
@@ -26,18 +26,18 @@ bool connection_is_to_leave(const struct connection *connection)
 	               (connections->keep.tv_sec == 0 && connections->keep.tv_usec == 0);
 	/* A client that has ended its half, and has sent no more, waits for the close. */
 	bool over = connection->input_over && evbuffer_get_length(connection_input(connection)) == 0;
-	return at_once && !over && can_return(connection);
+	return at_once && !over && connection_can_return(connection);
 }
 
 bool connection_is_stranded(const struct connection *connection)
 {
-	return connection->answered && connection->routes_each && !can_return(connection);
+	return connection->answered && connection->routes_each && !connection_can_return(connection);
 }
 
 void connection_keep(struct connection *connection)
 {
 	const struct timeval *keep = &connection->connections->keep;
-	if (connection->answered && can_return(connection))
+	if (connection->answered && connection_can_return(connection))
 		connection_set_deadline(connection, keep);
 }
 
@@ -52,7 +52,7 @@ void connection_leave(struct connection *connection)
 static void retry(struct connection *connection)
 {
 	connection->state = CONNECTION_LEAVING;
-	ferry_transport_pause_reading(connection->transport);
+	stream_pause_reading(&connection->stream);
 	if (connection->retries++ >= MOST_RETRIES || !connection_set_deadline(connection, &retry_pause))
 		connection_abandon(connection);
 }
@@ -62,16 +62,16 @@ static void take_back(struct connection *connection, struct ferry_handoff *hando
 {
 	struct connections *connections = connection->connections;
 	struct connection_tag tag = connection->tag;
-	struct ferry_transport *transport;
-	int status =
-	    ferry_handoff_to_transport(&transport, handoff, connections->base, BEV_OPT_CLOSE_ON_FREE);
+	struct stream stream = {.tls = NULL};
+	int status = ferry_handoff_to_transport(&stream.transport, handoff, connections->base,
+	                                        BEV_OPT_CLOSE_ON_FREE);
 	if (status == 0)
-		status = connection_start(connection, transport);
+		status = connection_start(connection, &stream);
 	ferry_handoff_free(handoff);
 	if (status < 0) {
 		connection_remove(connection);
 		connections->ended(connections, &tag);
-	} else if (can_return(connection)) {
+	} else if (connection_can_return(connection)) {
 		retry(connection);
 	}
 }
@@ -80,11 +80,11 @@ void connection_give_back(struct connection *connection)
 {
 	struct ferry_handoff *handoff;
 	connection_clear_deadline(connection);
-	if (ferry_handoff_from_transport(&handoff, connection->transport) < 0) {
+	if (ferry_handoff_from_transport(&handoff, connection->stream.transport) < 0) {
 		retry(connection);
 		return;
 	}
-	connection->transport = NULL;
+	connection->stream.transport = NULL;
 	/* The proxy has its own record. The blob is for this worker, if the proxy goes in the middle. */
 	int status = ferry_handoff_set_blob(handoff, connection->blob, connection->blob_length);
 	if (status == 0)
@@ -101,7 +101,7 @@ static void return_idle(struct connections *connections)
 	for (struct connection *connection = connections->first; connection != NULL;
 	     connection = next) {
 		next = connection->next;
-		if (connection_is_idle(connection) && can_return(connection))
+		if (connection_is_idle(connection) && connection_can_return(connection))
 			connection_give_back(connection);
 	}
 }
@@ -124,7 +124,7 @@ void connections_recall(struct connections *connections, const struct ferry_work
 		if (connection->tag.worker != worker)
 			continue;
 		connection->recalled = true;
-		if (!connection_is_idle(connection))
+		if (!connection_is_idle(connection) || !connection_can_return(connection))
 			continue;
 		int64_t delay = usec * (int64_t)number++ / (int64_t)connections->count;
 		connection_set_deadline(connection, &(struct timeval){.tv_sec = (time_t)(delay / 1000000),

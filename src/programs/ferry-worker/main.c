@@ -4,6 +4,7 @@
 #include "programs/ferry-worker/connections.h"
 #include "programs/ferry-worker/filled_page.h"
 #include "programs/ferry-worker/static_file.h"
+#include "programs/ferry-worker/stream.h"
 #include "programs/http/head.h"
 #include "programs/shared/access_log.h"
 #include "programs/shared/answer_counters.h"
@@ -27,6 +28,11 @@
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
+#ifdef FERRY_WORKER_HAS_TLS
+#include "programs/ferry-worker/tls_context.h"
+#include "programs/ferry-worker/tls_stream.h"
+#endif
+
 /* Descriptors for other purposes than clients; more than one message can bring. */
 enum { SPARE_FDS = 320 };
 
@@ -43,7 +49,12 @@ struct worker {
 	const char *claim_path; /* NULL: none */
 	int claim_log;
 	bool terminated;
+	const char *tls_certificate; /* NULL: no TLS */
+	const char *tls_key;
+	struct tls_context *tls;
 };
+
+enum { TLS_HANDSHAKE_BYTE = 22 };
 
 /* Ends the worker when it has no clients, gets no more, and no proxy waits for the end of one. */
 static void end_if_done(struct worker *worker)
@@ -92,27 +103,97 @@ static void log_claim(const struct worker *worker, const struct ferry_handoff *h
 		program_log("the claim log: %s", strerror(errno));
 }
 
+/* A TLS client begins with that byte, and no request does. */
+static bool is_tls(const struct ferry_handoff *handoff)
+{
+	size_t length;
+	const unsigned char *bytes = ferry_handoff_get_bytes(handoff, &length);
+	return length > 0 && bytes[0] == TLS_HANDSHAKE_BYTE;
+}
+
+#ifdef FERRY_WORKER_HAS_TLS
+static int open_tls(struct worker *worker, struct stream *stream, struct ferry_handoff *handoff,
+                    const char *name)
+{
+	struct tls_client client = {.context = worker->tls,
+	                            .name = name,
+	                            .handshake_timeout = worker->connections.head_timeout,
+	                            .counters = worker->connections.counters};
+	if (worker->tls == NULL) {
+		program_log("%s: a TLS client, and there is no --tls-certificate", name);
+		return -EPROTONOSUPPORT;
+	}
+	client.bytes = ferry_handoff_get_bytes(handoff, &client.length);
+	client.fd = ferry_handoff_steal_fd(handoff);
+	if (client.fd < 0)
+		return client.fd;
+	return tls_stream_new(&stream->tls, worker->connections.base, &client);
+}
+
+/* SIGHUP */
+static void reload_tls(evutil_socket_t signal_number, short what, void *context)
+{
+	(void)signal_number, (void)what;
+	struct worker *worker = context;
+	tls_context_reload(worker->tls);
+}
+
+static bool start_tls(struct worker *worker)
+{
+	return worker->tls_certificate == NULL ||
+	       tls_context_new(&worker->tls, worker->tls_certificate, worker->tls_key) == 0;
+}
+
+static void end_tls(struct worker *worker)
+{
+	tls_context_free(worker->tls);
+}
+#else
+static int open_tls(struct worker *worker, struct stream *stream, struct ferry_handoff *handoff,
+                    const char *name)
+{
+	(void)worker, (void)stream, (void)handoff;
+	program_log("%s: a TLS client, and this ferry-worker is built without OpenSSL", name);
+	return -EPROTONOSUPPORT;
+}
+
+static bool start_tls(struct worker *worker)
+{
+	(void)worker;
+	return true;
+}
+
+static void end_tls(struct worker *worker)
+{
+	(void)worker;
+}
+#endif
+
 static int serve_client(struct worker *worker, struct ferry_handoff *handoff,
                         const struct client_address *address, bool answered,
                         const struct connection_tag *tag)
 {
 	struct ferry_handoff_info info;
 	ferry_handoff_get_info(handoff, &info);
-	struct ferry_transport *transport;
+	struct stream stream = {.transport = NULL};
 	char name[FERRY_ADDRESS_TEXT_SIZE];
 	unsigned char blob[CLIENT_ADDRESS_MAX];
-	int status = ferry_handoff_to_transport(&transport, handoff, worker->connections.base,
-	                                        BEV_OPT_CLOSE_ON_FREE);
+	int status;
+	ferry_address_format(&address->client, name, sizeof(name));
+	if (is_tls(handoff))
+		status = open_tls(worker, &stream, handoff, name);
+	else
+		status = ferry_handoff_to_transport(&stream.transport, handoff, worker->connections.base,
+		                                    BEV_OPT_CLOSE_ON_FREE);
 	if (status < 0)
 		return status;
-	struct connection_client client = {
-	    .name = ferry_address_format(&address->client, name, sizeof(name)),
-	    .blob = blob,
-	    .blob_length = client_address_put(address, blob),
-	    .routes_each = address->routes_each,
-	    .attempt = info.attempt,
-	    .answered = answered};
-	return connections_serve(&worker->connections, transport, &client, tag);
+	struct connection_client client = {.name = name,
+	                                   .blob = blob,
+	                                   .blob_length = client_address_put(address, blob),
+	                                   .routes_each = address->routes_each,
+	                                   .attempt = info.attempt,
+	                                   .answered = answered};
+	return connections_serve(&worker->connections, &stream, &client, tag);
 }
 
 /* ---- the callbacks of the channels ---- */
@@ -239,6 +320,10 @@ static int run_worker(struct worker *worker)
 	int status = program_signals_add(&signals, base, SIGUSR1, reopen_logs, worker);
 	if (status == 0)
 		status = open_channels(worker);
+#ifdef FERRY_WORKER_HAS_TLS
+	if (status == 0 && worker->tls != NULL)
+		status = program_signals_add(&signals, base, SIGHUP, reload_tls, worker);
+#endif
 	if (status < 0)
 		program_log("no channel to a proxy: %s", strerror(-status));
 	if (status == 0)
@@ -308,6 +393,10 @@ static const struct setting table[] = {
     {"keep", SECONDS(0, keep),
      .help = "return a connection that is idle for this time to the proxy, which\nmay then give it "
              "to another worker (1); 0: after each answer"},
+    {"tls-certificate", TEXT("FILE", tls_certificate),
+     .help = "serve TLS clients with the certificates in this file, the own one first;\nSIGHUP "
+             "reads it anew"},
+    {"tls-key", TEXT("FILE", tls_key), .help = "the key of that certificate"},
     {"access-log", TEXT("FILE", access_path), .help = "append a line for each answer"},
     {"claim-log", TEXT("FILE", claim_path),
      .help = "append a line for each client that the worker claims"},
@@ -323,7 +412,8 @@ static const struct settings settings = {
     .synopsis = "usage: ferry-worker [--socket PATH] [--root DIR] [options]\n"
                 "Serves the files below a directory to the clients that ferry-proxy hands over.\n",
     .notes =
-        "SIGUSR1: the worker opens its logs anew. SIGTERM and SIGINT: it finishes the answers "
+        "SIGUSR1: the worker opens its logs anew. SIGHUP: with --tls-certificate, it reads the\n"
+        "certificate and the key anew. SIGTERM and SIGINT: it finishes the answers "
         "that\n"
         "have begun, and ends. A second signal ends it at once. When the proxy drains a worker "
         "without\n"
@@ -336,6 +426,19 @@ static const struct settings settings = {
     .count = sizeof(table) / sizeof(table[0]),
 };
 
+static bool check_tls(struct settings_reader *reader)
+{
+	const struct worker *worker = reader->target;
+	if ((worker->tls_certificate == NULL) != (worker->tls_key == NULL))
+		return settings_refuse(reader, "--tls-certificate and --tls-key need each other");
+#ifdef FERRY_WORKER_HAS_TLS
+	return true;
+#else
+	return worker->tls_key == NULL ||
+	       settings_refuse(reader, "--tls-certificate: this ferry-worker is built without OpenSSL");
+#endif
+}
+
 static enum settings_result read_arguments(struct worker *worker, int argc, char **argv)
 {
 	char error[SETTINGS_ERROR_SIZE] = "";
@@ -345,6 +448,8 @@ static enum settings_result read_arguments(struct worker *worker, int argc, char
 		settings_refuse(&reader, "--socket is missing; see --help");
 		result = SETTINGS_BAD;
 	}
+	if (result == SETTINGS_READ && !check_tls(&reader))
+		result = SETTINGS_BAD;
 	if (result == SETTINGS_BAD)
 		program_log("%s", error);
 	return result;
@@ -425,7 +530,7 @@ int main(int argc, char **argv)
 	open_counters(&worker);
 	worker.connections.filled = worker.filled.count > 0 ? &worker.filled : NULL;
 	worker.connections.root = open_root(worker.root_path);
-	if (worker.connections.root >= 0 && open_logs(&worker)) {
+	if (worker.connections.root >= 0 && open_logs(&worker) && start_tls(&worker)) {
 		worker.credits = credits_of(program_raise_descriptor_limit());
 		program_print_ferry_log();
 		status = run_loop(&worker);
@@ -435,6 +540,7 @@ int main(int argc, char **argv)
 	if (worker.claim_log >= 0)
 		close(worker.claim_log);
 	answer_counters_free(worker.connections.counters);
+	end_tls(&worker);
 	if (worker.connections.root >= 0)
 		close(worker.connections.root);
 	return status;

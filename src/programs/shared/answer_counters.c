@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 
 /* Changes with the layout. */
-static const uint64_t magic = 0x0001726577736e41; /* "Answer", version 1 */
+static const uint64_t magic = 0x0002726577736e41; /* "Answer", version 2 */
 
 const uint32_t answer_bounds[ANSWER_BUCKETS - 1] = {
     500, 1000, 2500, 5000, 10000, 25000, 100000, 250000, 1000000, 5000000, 15000000, 60000000,
@@ -27,6 +27,7 @@ struct answer_counters {
 	_Atomic uint64_t buckets[ANSWER_BUCKETS];
 	_Atomic uint64_t bytes;
 	_Atomic uint64_t microseconds;
+	_Atomic uint64_t tls[ANSWER_TLS];
 };
 
 static int map_counters(struct answer_counters **out, int fd)
@@ -99,6 +100,11 @@ void answer_counters_add(struct answer_counters *counters, unsigned int status, 
 	add(&counters->microseconds, microseconds);
 }
 
+void answer_counters_add_tls(struct answer_counters *counters, enum answer_tls what)
+{
+	add(&counters->tls[what], 1);
+}
+
 void answer_counters_read(const struct answer_counters *counters, struct answer_sums *out)
 {
 	for (unsigned int i = 0; i < ANSWER_STATUSES; i++)
@@ -106,6 +112,8 @@ void answer_counters_read(const struct answer_counters *counters, struct answer_
 	for (unsigned int i = 0; i < ANSWER_BUCKETS; i++)
 		out->buckets[i] = atomic_load_explicit(&counters->buckets[i], memory_order_relaxed);
 	out->bytes = atomic_load_explicit(&counters->bytes, memory_order_relaxed);
+	for (unsigned int i = 0; i < ANSWER_TLS; i++)
+		out->tls[i] = atomic_load_explicit(&counters->tls[i], memory_order_relaxed);
 	out->microseconds = atomic_load_explicit(&counters->microseconds, memory_order_relaxed);
 }
 

@@ -11,6 +11,15 @@
 /* The upper bounds of the histogram, in microseconds: 0.5 ms to 1 minute; the last bucket has the rest. */
 enum { ANSWER_BUCKETS = 13, ANSWER_STATUSES = 20 };
 
+/* What becomes of the TLS connections of a service. */
+enum answer_tls {
+	ANSWER_TLS_KERNEL,    /* the kernel encrypts what is sent */
+	ANSWER_TLS_OPENSSL,   /* OpenSSL does */
+	ANSWER_TLS_FAILED,    /* the handshake failed */
+	ANSWER_TLS_TRUNCATED, /* the client ended without a close_notify */
+	ANSWER_TLS
+};
+
 extern const uint32_t answer_bounds[ANSWER_BUCKETS - 1];
 
 /* The statuses that have a counter of their own. The last one, 0, stands for all others. */
@@ -22,6 +31,7 @@ struct answer_sums {
 	uint64_t buckets[ANSWER_BUCKETS]; /* each without those before it */
 	uint64_t bytes;                   /* that the kernel took from the workers, heads included */
 	uint64_t microseconds;            /* of all answers */
+	uint64_t tls[ANSWER_TLS];
 };
 
 struct answer_counters;
@@ -37,6 +47,9 @@ int answer_counters_map(struct answer_counters **out, int fd);
 /* Adds an answer. */
 void answer_counters_add(struct answer_counters *counters, unsigned int status, uint64_t bytes,
                          uint64_t microseconds);
+
+/* Counts a TLS connection. */
+void answer_counters_add_tls(struct answer_counters *counters, enum answer_tls what);
 
 void answer_counters_read(const struct answer_counters *counters, struct answer_sums *out);
 

@@ -364,12 +364,18 @@ TEST(answers_are_those_of_the_proxys_own_workers)
 	services[0].answers.statuses[0] = 900;
 	services[0].answers.statuses[ANSWER_STATUSES - 1] = 7;
 	services[0].answers.bytes = UINT64_MAX;
+	for (unsigned int i = 0; i < ANSWER_TLS; i++)
+		services[0].answers.tls[i] = 11 + i;
 	services[0].answers.microseconds = 12000034;
 	for (unsigned int i = 0; i < ANSWER_BUCKETS; i++)
 		services[0].answers.buckets[i] = i + 1;
 	read_metrics();
 	check_number("ferry_service_answers_total{service=www,code=200}", 900);
 	check_number("ferry_service_answers_total{service=www,code=other}", 7);
+	check_number("ferry_service_tls_connections_total{service=www,by=kernel}", 11);
+	check_number("ferry_service_tls_connections_total{service=www,by=openssl}", 12);
+	check_number("ferry_service_tls_failed_total{service=www}", 13);
+	check_number("ferry_service_tls_truncated_total{service=www}", 14);
 	ck_assert_str_eq(value_of("ferry_service_answers_total{service=www,code=404}"), "nothing");
 	check_number("ferry_service_answer_bytes_total{service=www}", UINT64_MAX);
 	ck_assert_str_eq(value_of("ferry_service_answer_bytes_total{service=" HOSTILE "}"), "nothing");
