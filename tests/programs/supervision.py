@@ -8,6 +8,9 @@ import unittest
 import harness
 from supervised import Case, children
 
+# In milliseconds: a worker that is not stopped greets and claims sooner, also where eight others want the processor.
+LATE = "5000"
+
 
 class Killed(Case):
     def test_a_killed_worker_is_started_again_and_loses_only_what_it_had_claimed(self):
@@ -70,7 +73,7 @@ class Killed(Case):
 
 class Stopped(Case):
     def test_a_stopped_worker_is_replaced_and_serves_its_own_when_it_wakes(self):
-        proxy = self.start("--answer-timeout", "300", workers=1)
+        proxy = self.start("--answer-timeout", LATE, workers=1)
         proxy.wait_until_ready(1)
         stopped = proxy.worker_pids()[0]
         with proxy.client() as kept, proxy.client() as waiting:
@@ -88,7 +91,7 @@ class Stopped(Case):
         self.assert_serves(proxy)
 
     def test_a_worker_that_stays_stopped_is_made_to_end_after_its_time(self):
-        proxy = self.start("--answer-timeout", "300", "--drain-timeout", "1", workers=1)
+        proxy = self.start("--answer-timeout", LATE, "--drain-timeout", "1", workers=1)
         proxy.wait_until_ready(1)
         stopped = proxy.worker_pids()[0]
         os.kill(stopped, signal.SIGSTOP)
@@ -105,7 +108,7 @@ class Stopped(Case):
         proxy.wait_for("killed by signal 9")
 
     def test_what_a_stopped_worker_was_sent_is_served_by_the_other(self):
-        proxy = self.start("--answer-timeout", "300", workers=2)
+        proxy = self.start("--answer-timeout", LATE, workers=2)
         proxy.wait_until_ready(2)
         os.kill(proxy.worker_pids()[0], signal.SIGSTOP)
         load = self.load(proxy)

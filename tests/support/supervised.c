@@ -14,6 +14,9 @@ struct ferry_supervisor *supervisor;
 struct ferry_dispatcher *dispatcher;
 struct ferry_supervisor_options options;
 
+/* The times of workers that a busy machine never exceeds. */
+static const struct timeval patience = {.tv_sec = 600};
+
 static void on_callback(const char *name)
 {
 	if (notes.on != NULL)
@@ -146,6 +149,8 @@ void use_program(const char *const *argv)
 	options.name = "w";
 	options.argv = argv;
 	options.first_pause = (struct timeval){0, 10000};
+	/* A test that waits for one of these sets its own. */
+	options.start_timeout = options.drain_timeout = options.kill_timeout = patience;
 }
 
 void use_script(const char *script)
@@ -174,6 +179,7 @@ static void open_with(struct ferry_dispatcher *with)
 void open_supervisor(void)
 {
 	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, &dispatcher_callbacks, NULL), 0);
+	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &patience, &patience), 0);
 	open_with(dispatcher);
 }
 

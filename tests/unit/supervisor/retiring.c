@@ -14,7 +14,7 @@ static void use_retiring_worker(const char *how)
 	argv[0] = worker_program;
 	argv[1] = how;
 	use_program(argv);
-	options.first_pause = options.longest_pause = (struct timeval){1000, 0};
+	options.first_pause = options.longest_pause = options.long_life = (struct timeval){1000, 0};
 }
 
 TEST(a_worker_that_retires_has_a_successor_while_it_serves)
