@@ -176,6 +176,7 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  *
  * The write timeout of bufferevent_set_timeouts() comes when for that long neither the kernel took
  * bytes from the transport nor the peer took bytes from the kernel, as far as the kernel shows it.
+ * Neither timeout comes while the descriptor is ready, however late the loop runs.
  *
  * On failure the caller still owns @p bev, and it is unchanged.
  *

@@ -76,6 +76,13 @@ int socket_poll_now(struct pollfd *entries, nfds_t count)
 	return ready;
 }
 
+bool socket_is_ready(int fd, short events)
+{
+	struct pollfd entry = {.fd = fd, .events = events};
+
+	return socket_poll_now(&entry, 1) > 0;
+}
+
 int socket_get_hang_up(int fd)
 {
 	struct pollfd entry = {.fd = fd};

@@ -31,6 +31,9 @@ int socket_is_listening(int fd);
  * EINVAL if the process may open fewer descriptors than `count`, or ENOMEM. */
 int socket_poll_now(struct pollfd *entries, nfds_t count);
 
+/* poll(2): whether one of these events, POLLHUP or POLLERR is set. False also for a negative descriptor. */
+bool socket_is_ready(int fd, short events);
+
 /* poll(2): POLLHUP and POLLERR, as far as they are set. 0 also for a negative descriptor. */
 int socket_get_hang_up(int fd);
 

@@ -1,7 +1,9 @@
 #include "transport/read.h"
 
 #include <errno.h>
+#include <poll.h>
 
+#include "kernel/socket.h"
 #include "transport/deliver.h"
 #include "transport/end.h"
 
@@ -216,9 +218,10 @@ static void note_offered(struct ferry_transport *transport)
 	transport->in.stream.offered = false;
 }
 
-static void read_ready(struct ferry_transport *transport, short what)
+/* If the loop runs late, libevent reports the timeout alone, also for a descriptor that has become ready before. */
+static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, short what)
 {
-	if (what == EV_TIMEOUT) {
+	if (what == EV_TIMEOUT && !socket_is_ready(fd, POLLIN)) {
 		if (!rearm_timeout_is_stale(&transport->rearm, EV_READ))
 			transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_TIMEOUT, ETIMEDOUT);
 		return;
@@ -243,7 +246,6 @@ static void stop_for_pause(struct ferry_transport *transport)
 
 void transport_on_read(evutil_socket_t fd, short what, void *argument)
 {
-	(void)fd;
 	struct ferry_transport *transport = argument;
 	struct bufferevent *bev = transport_lock(transport);
 
@@ -252,6 +254,6 @@ void transport_on_read(evutil_socket_t fd, short what, void *argument)
 	else if (transport_defers_delivery(transport))
 		stop_for_pause(transport);
 	else
-		read_ready(transport, what);
+		read_ready(transport, fd, what);
 	bufferevent_unlock(bev);
 }

@@ -1,9 +1,11 @@
 #include "transport/write.h"
 
 #include <errno.h>
+#include <poll.h>
 
 #include "kernel/clock.h"
 #include "kernel/send_queue.h"
+#include "kernel/socket.h"
 #include "transport/end.h"
 
 /*
@@ -259,7 +261,8 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 {
 	bool connected = false;
 
-	if (what == EV_TIMEOUT) {
+	/* As in the read step: the loop may run late. */
+	if (what == EV_TIMEOUT && !socket_is_ready(fd, POLLOUT)) {
 		write_timed_out(transport);
 		return;
 	}
