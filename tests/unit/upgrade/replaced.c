@@ -214,10 +214,16 @@ TEST(a_successor_that_is_ended_is_not_started_again)
 
 TEST(a_successor_that_was_replaced_is_not_started_again)
 {
+	int fds[2];
+	make_pair(PAIR_UNIX, fds);
 	setenv("APP_STAYS", "1", 1);
 	upgrade();
+	give(fds[0], "one");
+	expect_line(fds[1], "moved 1 one blob");
 	pid_t first = app_ask_pid(port);
 	kill(first, SIGUSR2);
+	/* Its successor may serve before it knows. It notifies this process before it gives its connections. */
+	expect_line(fds[1], "moved 2 one blob");
 	while (app_ask_pid(port) == first)
 		;
 	pid_t second = app_ask_pid(port);
@@ -228,6 +234,7 @@ TEST(a_successor_that_was_replaced_is_not_started_again)
 	for (int i = 0; i < 10; i++)
 		ck_assert_int_eq(app_ask_pid(port), second);
 	app_kill(port, SIGTERM);
+	close(fds[1]);
 	unsetenv("APP_STAYS");
 }
 
