@@ -123,6 +123,42 @@ static void format_unix(const struct ferry_address *address, char *text, size_t 
 		escape_path(path, length, text + PREFIX_LENGTH, size - PREFIX_LENGTH);
 }
 
+/* Of a number below 100,000. Returns the end of its digits. */
+static char *put_number(char *end, unsigned int number)
+{
+	char digits[5];
+	size_t count = 0;
+
+	do {
+		digits[count++] = (char)('0' + number % 10);
+		number /= 10;
+	} while (number > 0);
+	while (count > 0)
+		*end++ = digits[--count];
+	return end;
+}
+
+/* Without printf(3), which costs more than ten times as much: a server writes the address of each client. */
+static void format_inet(const struct ferry_address *address, bool with_port, char *text,
+                        size_t size)
+{
+	const unsigned char *bytes = (const unsigned char *)&address->name.in.sin_addr;
+	char whole[sizeof("255.255.255.255:65535")], *end = whole;
+
+	for (int i = 0; i < 4; i++) {
+		if (i > 0)
+			*end++ = '.';
+		end = put_number(end, bytes[i]);
+	}
+	if (with_port) {
+		*end++ = ':';
+		end = put_number(end, ntohs(address->name.in.sin_port));
+	}
+	const size_t length = (size_t)(end - whole), fits = length < size ? length : size - 1;
+	memcpy(text, whole, fits);
+	text[fits] = '\0';
+}
+
 static const char *format_address(const struct ferry_address *address, bool with_port, char *text,
                                   size_t size)
 {
@@ -134,10 +170,8 @@ static const char *format_address(const struct ferry_address *address, bool with
 		return text;
 	if (family == AF_UNIX)
 		format_unix(address, text, size);
-	else if (family == AF_INET &&
-	         inet_ntop(family, &address->name.in.sin_addr, host, sizeof(host)) != NULL)
-		(void)snprintf(text, size, with_port ? "%s:%u" : "%s", host,
-		               (unsigned int)ntohs(address->name.in.sin_port));
+	else if (family == AF_INET)
+		format_inet(address, with_port, text, size);
 	else if (family == AF_INET6 &&
 	         inet_ntop(family, &address->name.in6.sin6_addr, host, sizeof(host)) != NULL)
 		(void)snprintf(text, size, with_port ? "[%s]:%u" : "%s", host,

@@ -139,6 +139,23 @@ TEST(the_longest_path_has_room_and_another_is_cut)
 	ck_assert_int_eq(set_unix(path, sizeof(path)), -EINVAL);
 }
 
+TEST(an_ipv4_address_is_written_as_it_was_read_and_is_cut_where_the_room_ends)
+{
+	static const char *const texts[] = {"0.0.0.0:0", "1.9.10.99:9", "100.101.199.200:10000",
+	                                    "255.255.255.255:65535"};
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		ck_assert_int_eq(ferry_address_parse(&address, texts[i]), 0);
+		ck_assert_str_eq(format(&address), texts[i]);
+		for (size_t size = 1; size <= strlen(texts[i]); size++) {
+			char *out = malloc(size);
+			ck_assert_ptr_nonnull(out);
+			ck_assert_uint_eq(strlen(ferry_address_format(&address, out, size)), size - 1);
+			ck_assert_int_eq(memcmp(out, texts[i], size - 1), 0);
+			free(out);
+		}
+	}
+}
+
 TEST(a_host_is_written_without_its_port)
 {
 	ck_assert_int_eq(ferry_address_parse(&address, "[2001:db8::1]:443"), 0);
