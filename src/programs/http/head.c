@@ -321,15 +321,11 @@ static int scan_request_line(struct http_head *head, const char *text, size_t at
 		head->state = BEFORE_REQUEST;
 		return c == '\n' ? 0 : refuse_head(head, 400, "CR without LF");
 	case METHOD:
-		if (is_token(c))
-			return 0;
 		slice_end(&head->method_text, at);
 		slice_begin(&head->target, at + 1);
 		head->state = TARGET;
 		return c == ' ' ? 0 : refuse_head(head, 400, "bad method");
 	case TARGET:
-		if (is_target(c))
-			return 0;
 		slice_end(&head->target, at);
 		slice_begin(&head->version, at + 1);
 		head->state = VERSION;
@@ -368,8 +364,6 @@ static int scan_fields(struct http_head *head, const char *text, size_t at)
 	case LINE_START:
 		return scan_line_start(head, c, at);
 	case NAME:
-		if (is_token(c))
-			return 0;
 		if (c == ' ' || c == '\t')
 			return refuse_head(head, 400, "white space before a colon");
 		slice_end(&field->name, at);
@@ -394,6 +388,29 @@ static int scan_fields(struct http_head *head, const char *text, size_t at)
 	}
 }
 
+/* The end of the bytes that belong to the method, target, name or value which the head is in: most bytes of a head. */
+static size_t skip_part(const struct http_head *head, const char *text, size_t end)
+{
+	size_t at = head->scanned;
+	switch (head->state) {
+	case METHOD:
+	case NAME:
+		while (at < end && is_token(text[at]))
+			at++;
+		return at;
+	case TARGET:
+		while (at < end && is_target(text[at]))
+			at++;
+		return at;
+	case VALUE:
+		while (at < end && is_value(text[at]))
+			at++;
+		return at;
+	default:
+		return at;
+	}
+}
+
 int http_head_parse(struct http_head *head, const char *text, size_t length)
 {
 	if (head->state == COMPLETE)
@@ -401,7 +418,7 @@ int http_head_parse(struct http_head *head, const char *text, size_t length)
 	if (head->state == REFUSED)
 		return -(int)head->scanned;
 	size_t end = length < head->limit ? length : head->limit;
-	while (head->scanned < end) {
+	while ((head->scanned = skip_part(head, text, end)) < end) {
 		size_t at = head->scanned++;
 		int status = head->state < LINE_START ? scan_request_line(head, text, at)
 		                                      : scan_fields(head, text, at);
