@@ -53,10 +53,7 @@ static void restart_deadline(struct ferry_dispatcher_worker *worker)
 
 static uint64_t count_retries(const struct ferry_dispatcher_worker *worker)
 {
-	struct ferry_transport_stats stats = {0};
-
-	ferry_transport_get_stats(ferry_message_stream_get_transport(worker->stream), &stats);
-	return stats.send_retries;
+	return transport_send_retries(ferry_message_stream_get_transport(worker->stream));
 }
 
 bool dispatcher_worker_excuse(struct ferry_dispatcher_worker *worker)

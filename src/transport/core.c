@@ -550,6 +550,11 @@ uint64_t transport_bytes_sent(const struct ferry_transport *transport)
 	return transport->out.stream.stats.bytes_sent;
 }
 
+uint64_t transport_send_retries(const struct ferry_transport *transport)
+{
+	return transport->out.stream.stats.send_retries;
+}
+
 uint64_t transport_bytes_written(const struct ferry_transport *transport)
 {
 	return transport->out.stream.stats.bytes_sent +

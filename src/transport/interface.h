@@ -144,4 +144,7 @@ uint64_t transport_bytes_sent(const struct ferry_transport *transport);
 /* The same, and those that are queued behind them: the position of the next byte in the stream. */
 uint64_t transport_bytes_written(const struct ferry_transport *transport);
 
+/* The writes that the kernel had no memory for. */
+uint64_t transport_send_retries(const struct ferry_transport *transport);
+
 #endif
