@@ -301,25 +301,27 @@ static void drain(struct outgoing *outgoing, struct turn *turn, size_t count)
 
 static int send_segment(struct outgoing *outgoing, struct turn *turn);
 
-/* Sends bytes of the buffer, up to the next file: one message for each position with descriptors, all from
- * one view of the buffer. */
-static int send_bytes(struct outgoing *outgoing, struct turn *turn)
+/* Sends bytes of the buffer, `next` and what is behind it up to the next file: one message for each position with
+ * descriptors, all from one view of the buffer. */
+static int send_bytes(struct outgoing *outgoing, struct turn *turn, struct next next)
 {
 	size_t queued = evbuffer_get_length(outgoing->buffer), done = 0, sent = 0;
 	size_t left = turn->budget - turn->sent;
 	struct vectors_view view;
-	int state = OUTGOING_IDLE;
+	int state;
 
 	vectors_view_open(&view, outgoing->buffer, queued < left ? queued : left);
 	if (view.length == 0)
 		return send_segment(outgoing, turn);
-	while (state == OUTGOING_IDLE && view.length > 0 && !is_spent(turn)) {
-		struct next next = find_next(outgoing, done);
-		if (next.bytes == 0)
-			break;
+	for (;;) {
 		state = send_piece(outgoing, turn, &view, &next, &sent);
 		vectors_view_skip(&view, sent);
 		done += sent;
+		if (state != OUTGOING_IDLE || view.length == 0 || is_spent(turn))
+			break;
+		next = find_next(outgoing, done);
+		if (next.bytes == 0)
+			break;
 	}
 
 	close_taken(turn);
@@ -544,6 +546,8 @@ bool outgoing_is_paused(const struct outgoing *outgoing)
 {
 	if (get_segment(outgoing) != NULL)
 		return is_paused_file(get_segment(outgoing));
+	if (marks_file_count(outgoing->marks) == 0)
+		return false;
 	struct next next = find_next(outgoing, 0);
 	return next.bytes == 0 && next.file != NULL && is_paused_file(next.file);
 }
@@ -573,7 +577,7 @@ int outgoing_flush(struct outgoing *outgoing, int fd, size_t budget, outgoing_ad
 		if (is_spent(&turn))
 			state = OUTGOING_YIELDED;
 		else if (next.bytes > 0)
-			state = send_bytes(outgoing, &turn);
+			state = send_bytes(outgoing, &turn, next);
 		else
 			state = send_file(outgoing, &turn, &next);
 	}

@@ -178,7 +178,9 @@ void transport_notify_sent(struct ferry_transport *transport, bool progress)
 
 	while (!transport->freed && marks_notify(marks))
 		continue;
-	if (progress && !transport_is_over(transport) && marks_file_count(marks) == 0)
+	/* A protocol has no write callback. */
+	if (progress && transport->protocol.table == NULL && !transport_is_over(transport) &&
+	    marks_file_count(marks) == 0)
 		bufferevent_trigger(transport->rearm.bev, EV_WRITE, 0);
 }
 
