@@ -80,19 +80,27 @@ static void assign(struct event *event, struct event_base *base, int fd, short w
 	event_priority_set(event, priority);
 }
 
-/* Gives both events other callbacks. An armed event stays armed. */
+/* Gives both events, which are not armed, other callbacks. */
+static void assign_both(struct bufferevent *bev, int write_fd, event_callback_fn on_read,
+                        event_callback_fn on_write, void *argument)
+{
+	int read_fd = event_get_fd(&bev->ev_read);
+
+	assign(&bev->ev_read, bev->ev_base, read_fd, EV_READ, on_read, argument);
+	assign(&bev->ev_write, bev->ev_base, write_fd >= 0 ? write_fd : read_fd, EV_WRITE, on_write,
+	       argument);
+}
+
+/* The same for events that may be armed, and stay so. */
 static void swap_events(struct bufferevent *bev, int write_fd, event_callback_fn on_read,
                         event_callback_fn on_write, void *argument)
 {
 	bool reading = event_pending(&bev->ev_read, EV_READ, NULL) != 0;
 	bool writing = event_pending(&bev->ev_write, EV_WRITE, NULL) != 0;
-	int read_fd = event_get_fd(&bev->ev_read);
 
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
-	assign(&bev->ev_read, bev->ev_base, read_fd, EV_READ, on_read, argument);
-	assign(&bev->ev_write, bev->ev_base, write_fd >= 0 ? write_fd : read_fd, EV_WRITE, on_write,
-	       argument);
+	assign_both(bev, write_fd, on_read, on_write, argument);
 	if (reading)
 		event_add(&bev->ev_read, timeout_or_null(&bev->timeout_read));
 	if (writing)
@@ -417,7 +425,7 @@ void rearm_detach(struct rearm *rearm)
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
 	/* libevent's finaliser takes the event's argument for the bufferevent. */
-	swap_events(bev, -1, get_stock_read(), get_stock_write(), bev);
+	assign_both(bev, -1, get_stock_read(), get_stock_write(), bev);
 }
 
 void rearm_free(struct rearm *rearm)

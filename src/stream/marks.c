@@ -217,10 +217,10 @@ bool marks_notify(struct marks *marks)
 
 struct marks *marks_new(void)
 {
-	struct marks *marks = calloc(1, sizeof(*marks));
+	struct marks *marks = malloc(sizeof(*marks));
 
 	if (marks != NULL)
-		marks->finished_tail = &marks->finished;
+		*marks = (struct marks){.finished_tail = &marks->finished};
 	return marks;
 }
 

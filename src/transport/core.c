@@ -378,8 +378,10 @@ struct transport_watch *transport_need_watch(struct ferry_transport *transport)
 
 void transport_stop_watching(struct ferry_transport *transport)
 {
-	if (transport->watch != NULL)
-		event_del(transport->watch->event);
+	if (transport->watch == NULL || !transport->watch->added)
+		return;
+	transport->watch->added = false;
+	event_del(transport->watch->event);
 }
 
 void transport_free_watch(struct ferry_transport *transport)
@@ -426,6 +428,7 @@ static void bind_watch(struct ferry_transport *transport, bool reading)
 static int add_watch(struct ferry_transport *transport, const struct timeval *delay)
 {
 	(void)event_priority_set(transport->watch->event, 0); /* refused for an event that is active */
+	transport->watch->added = true;
 	return event_add(transport->watch->event, delay);
 }
 

@@ -364,8 +364,10 @@ int ferry_transport_set_linger_timeout(struct ferry_transport *transport,
 	struct transport_watch *watch = transport_need_watch(transport);
 	if (watch != NULL) {
 		watch->linger_timeout = usec;
-		watch->linger_at = transport_deadline(clock_now(), usec);
-		transport_arm_watch(transport);
+		if (watch->lingering) {
+			watch->linger_at = transport_deadline(clock_now(), usec);
+			transport_arm_watch(transport);
+		}
 	}
 	bufferevent_unlock(bev);
 	return watch != NULL ? 0 : -ENOMEM;

@@ -18,6 +18,7 @@
 struct transport_watch {
 	struct event *event;
 	bool reading; /* the event waits for input too */
+	bool added;   /* the event was added, and not removed since */
 	unsigned int interval_usec;
 	int64_t close_timeout, linger_timeout; /* TRANSPORT_NO_TIMEOUT: none */
 	int64_t close_at;                      /* CLOSING: the deadline, or INT64_MAX */

@@ -39,24 +39,20 @@ static void discard(struct ferry_transport *transport)
 
 static struct ferry_transport *allocate(struct bufferevent *bev)
 {
-	struct ferry_transport *transport = calloc(1, sizeof(*transport));
+	struct ferry_transport *transport = malloc(sizeof(*transport));
 	if (transport == NULL)
 		return NULL;
-	transport->loop_event =
-	    event_new(bufferevent_get_base(bev), -1, 0, transport_on_loop, transport);
+	*transport = (struct ferry_transport){
+	    .rearm = {.bev = bev, .steps = &steps.rearm, .write_fd = -1},
+	    .loop_event = event_new(bufferevent_get_base(bev), -1, 0, transport_on_loop, transport),
+	    .pipe_read_fd = -1,
+	    .pipe_write_fd = -1,
+	    .out = {.fd_high = 64, .step = {.kernel_queue = -ENODATA}},
+	};
 	if (transport->loop_event == NULL) {
 		discard(transport);
 		return NULL;
 	}
-	transport->rearm = (struct rearm){
-	    .bev = bev,
-	    .steps = &steps.rearm,
-	    .write_fd = -1,
-	};
-	transport->pipe_read_fd = -1;
-	transport->pipe_write_fd = -1;
-	transport->out.fd_high = 64;
-	transport->out.step.kernel_queue = -ENODATA;
 	outgoing_init(&transport->out.stream, bufferevent_get_output(bev));
 	return transport;
 }
