@@ -469,6 +469,23 @@ class Certificates(TlsCase):
                 answer = client.ask("/")
                 self.assertEqual((answer.body, answer.fields["connection"]), (body, "keep-alive"))
 
+    def test_workers_of_the_proxy_have_the_certificate_of_their_service(self):
+        directory = self.enterContext(contextlib.closing(Temporary())).path
+        pairs = [tls_support.make_certificate(directory, name, names)
+                 for name, names in (("one", "one.example"), ("two", "two.example"))]
+        proxy = self.start(config=f"""
+            listen 127.0.0.1:0 tls-passthrough
+            service www root={{root}} workers=1 tls-certificate={pairs[0][0]} tls-key={pairs[0][1]}
+            service app root={{directory}}/app workers=1 tls-certificate={pairs[1][0]} tls-key={pairs[1][1]}
+            route server-name=one.example www
+            tls-default app
+        """, prepare=("app",))
+        proxy.wait_until_ready(2)
+        for name, (certificate, _) in zip(("one.example", "two.example"), pairs):
+            client = TlsClient(proxy.port, tls_support.client_context(certificate), name)
+            self.addCleanup(client.socket.close)
+            self.assertEqual(client.ask("/").status, 200 if name == "one.example" else 403)
+
     def test_connections_that_cannot_go_back_make_room(self):
         proxy = self.start_guest_proxy()
         certificate, key = tls_support.make_certificate(proxy.directory, "one", "one.example")

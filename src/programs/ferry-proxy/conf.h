@@ -49,7 +49,9 @@ struct conf_listen {
 struct conf_service {
 	char name[CONF_NAME_MAX + 1];
 	const char *root; /* the directory that the proxy's own workers serve; NULL: it starts none */
-	unsigned int workers;      /* the number of own workers; 0 without a root */
+	unsigned int workers;        /* the number of own workers; 0 without a root */
+	const char *tls_certificate; /* of own workers, with tls_key; NULL: none */
+	const char *tls_key;
 	const char *socket;        /* the unix socket for workers that others start; NULL: none */
 	struct conf_access access; /* of the socket */
 	enum ferry_dispatch_choice choice;

@@ -57,7 +57,8 @@ static bool set_service(struct settings_reader *reader)
 {
 	const struct conf *conf = reader->target;
 	const struct conf_single *single = &conf->single;
-	const char *values[] = {single->root, single->workers, single->socket, NULL, NULL, NULL};
+	const char *values[] = {single->root, single->workers, single->socket, NULL, NULL, NULL, NULL,
+	                        NULL};
 	bool wanted = single->root != NULL || single->workers != NULL || single->socket != NULL;
 	if (wanted && conf->service_count > 0)
 		return settings_refuse(reader, "--root, --workers and --socket are for a proxy without a "

@@ -27,7 +27,8 @@ bool conf_file_read(struct settings_reader *reader, const char *path);
 bool conf_file_read_text(struct settings_reader *reader, const char *path, const char *text,
                          size_t length);
 
-/* Adds a service; the values are those of "root", "workers", "socket", "choice", "mode" and "group", or NULL. */
+/* Adds a service; the values are those of "root", "workers", "socket", "choice", "mode", "group", "tls-certificate" and
+ * "tls-key", or NULL. */
 bool conf_service_add(struct settings_reader *reader, const char *name, const char *const *values);
 
 /* Checks after the last directive that nothing is missing, and finds the services that routes name. */

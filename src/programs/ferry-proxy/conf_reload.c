@@ -33,7 +33,9 @@ static bool same_services(const struct conf *conf, const struct conf *fresh)
 		const struct conf_service *a = &conf->services[i], *b = &fresh->services[i];
 		if (strcmp(a->name, b->name) != 0 || !same_text(a->root, b->root) ||
 		    !same_text(a->socket, b->socket) || !same_access(&a->access, &b->access) ||
-		    a->workers != b->workers || a->choice != b->choice)
+		    !same_text(a->tls_certificate, b->tls_certificate) ||
+		    !same_text(a->tls_key, b->tls_key) || a->workers != b->workers ||
+		    a->choice != b->choice)
 			return false;
 	}
 	return true;

@@ -78,6 +78,20 @@ static bool check_socket_is_free(struct settings_reader *reader, const char *pat
 	return !taken || settings_refuse(reader, "the path '%s' is already used", settings_shown(path));
 }
 
+/* The proxy reads neither file: it may not be allowed to. */
+static bool set_tls(struct settings_reader *reader, struct conf_service *service,
+                    const char *certificate, const char *key)
+{
+	if ((certificate == NULL) != (key == NULL))
+		return settings_refuse(reader, "tls-certificate= and tls-key= need each other");
+	if (certificate != NULL && service->root == NULL)
+		return settings_refuse(reader,
+		                       "tls-certificate= and tls-key= are for a service with root=");
+	service->tls_certificate = certificate;
+	service->tls_key = key;
+	return true;
+}
+
 static bool fill_service(struct settings_reader *reader, struct conf_service *service,
                          const char *const *values)
 {
@@ -104,7 +118,7 @@ static bool fill_service(struct settings_reader *reader, struct conf_service *se
 	service->workers = root != NULL ? (unsigned int)number : 0;
 	service->root = root;
 	service->socket = socket;
-	return true;
+	return set_tls(reader, service, values[6], values[7]);
 }
 
 bool conf_service_add(struct settings_reader *reader, const char *name, const char *const *values)
@@ -127,10 +141,11 @@ bool conf_service_add(struct settings_reader *reader, const char *name, const ch
 
 static bool add_service(struct settings_reader *reader, char **words, size_t count)
 {
-	static const char *const names[] = {"root", "workers", "socket", "choice",
-	                                    "mode", "group",   NULL};
+	static const char *const names[] = {"root",  "workers",         "socket",  "choice", "mode",
+	                                    "group", "tls-certificate", "tls-key", NULL};
 	struct conf_keys keys = {.names = names,
-	                         .expected = "root=, workers=, socket=, choice=, mode=, group="};
+	                         .expected = "root=, workers=, socket=, choice=, mode=, group=, "
+	                                     "tls-certificate=, tls-key="};
 	return check_service_name(reader, words[0]) &&
 	       conf_words_read_keys(reader, &keys, words + 1, count - 1) &&
 	       conf_service_add(reader, words[0], keys.values);

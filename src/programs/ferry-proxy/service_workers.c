@@ -307,6 +307,18 @@ static int make_counters(struct service *service)
 	return -1;
 }
 
+/* The new count. */
+static size_t add_tls(const char **argv, size_t count, const struct conf_service *conf)
+{
+	if (conf->tls_certificate == NULL)
+		return count;
+	argv[count++] = "--tls-certificate";
+	argv[count++] = conf->tls_certificate;
+	argv[count++] = "--tls-key";
+	argv[count++] = conf->tls_key;
+	return count;
+}
+
 static const char **make_worker_argv(const struct service *service, char numbers[4][16])
 {
 	const struct services_options *options = &service->services->options;
@@ -317,7 +329,7 @@ static const char **make_worker_argv(const struct service *service, char numbers
 	snprintf(numbers[1], 16, "%u", service->services->conf->head_size);
 	snprintf(numbers[2], 16, "%u", service->services->conf->head_fields);
 	snprintf(numbers[3], 16, "%d", COUNTERS_FD);
-	const char **argv = calloc(extra + 14, sizeof(*argv));
+	const char **argv = calloc(extra + 18, sizeof(*argv));
 	if (argv == NULL)
 		return NULL;
 	argv[count++] = options->worker;
@@ -337,6 +349,7 @@ static const char **make_worker_argv(const struct service *service, char numbers
 		argv[count++] = "--access-log";
 		argv[count++] = service->services->conf->access_log;
 	}
+	count = add_tls(argv, count, service->conf);
 	memcpy(argv + count, options->worker_argv, extra * sizeof(*argv));
 	return argv;
 }

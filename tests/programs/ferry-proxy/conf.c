@@ -735,11 +735,13 @@ TEST_CASE("file");
 TEST(the_example_works_and_has_every_directive)
 {
 	static const char *const names[] = {
-	    "listen",         "admin",        "control",       "service",        "route",
-	    "default",        "max-clients",  "queue",         "queue-timeout",  "retry-after",
-	    "answer-timeout", "head-timeout", "drain-timeout", "proxy-protocol", "lame-duck",
-	    "head-size",      "head-fields",  "from=",         "mode=",          "tls-passthrough",
-	    "server-name=",   "alpn=",        "tls-default"};
+	    "listen",        "admin",          "control",        "service",
+	    "route",         "default",        "max-clients",    "queue",
+	    "queue-timeout", "retry-after",    "answer-timeout", "head-timeout",
+	    "drain-timeout", "proxy-protocol", "lame-duck",      "head-size",
+	    "head-fields",   "from=",          "mode=",          "tls-passthrough",
+	    "server-name=",  "alpn=",          "tls-default",    "tls-certificate=",
+	    "tls-key="};
 	static char text[65536];
 	ck_assert_int_eq(chdir(FERRY_SOURCE), 0);
 	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"),
@@ -760,7 +762,7 @@ TEST(the_example_works_and_has_every_directive)
 			line[0] = ' ';
 	}
 	ck_assert_msg(read_bytes(text, strlen(text)), "%s", error);
-	ck_assert_uint_eq(conf.service_count, 3);
+	ck_assert_uint_eq(conf.service_count, 4);
 	ck_assert_uint_eq(conf.listen_count, 6);
 	conf_free(&conf);
 }

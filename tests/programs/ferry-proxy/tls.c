@@ -1,6 +1,7 @@
 /* TLS clients of ferry-proxy: their routes by server name and protocol, their refusals, and the configuration of both. */
 
 #include "programs/ferry-proxy/conf.h"
+#include "programs/ferry-proxy/conf_reload.h"
 #include "programs/ferry-proxy/tls_hello.h"
 #include "programs/ferry-proxy/tls_routes.h"
 #include "test.h"
@@ -143,8 +144,10 @@ TEST(only_the_first_protocols_of_a_client_are_compared)
 {
 	char list[2 * TLS_ROUTES_PROTOCOLS + 3];
 	add("a", "h2", 1);
-	for (size_t i = 0; i < TLS_ROUTES_PROTOCOLS; i++)
-		memcpy(list + 2 * i, "x,", 2);
+	for (size_t i = 0; i < TLS_ROUTES_PROTOCOLS; i++) {
+		list[2 * i] = 'x';
+		list[2 * i + 1] = ',';
+	}
 	memcpy(list + 2 * TLS_ROUTES_PROTOCOLS, "h2", 3);
 	ck_assert_int_eq(find("a", list + 2), 1);
 	ck_assert_int_eq(find("a", list), -EPROTONOSUPPORT);
@@ -305,6 +308,26 @@ TEST(words_of_a_listener_come_in_any_order)
 		ck_assert_int_eq(conf.listens[i].tls_passthrough, i < 2);
 	}
 	conf_free(&conf);
+}
+
+TEST(certificate_and_key_are_those_of_own_workers)
+{
+	static const char text[] = "listen 127.0.0.1:1\n"
+	                           "service www root=/ tls-certificate=/a.pem tls-key=/a.key\n";
+	static const char other[] = "listen 127.0.0.1:1\n"
+	                            "service www root=/ tls-certificate=/a.pem tls-key=/b.key\n";
+	struct conf fresh;
+	ck_assert_msg(conf_read_text(&conf, "conf", text, strlen(text), error), "%s", error);
+	ck_assert_str_eq(conf.services[0].tls_certificate, "/a.pem");
+	ck_assert_str_eq(conf.services[0].tls_key, "/a.key");
+	ck_assert(conf_read_text(&fresh, "conf", other, strlen(other), error));
+	ck_assert_str_eq(conf_reload_obstacle(&conf, &fresh), "service");
+	conf_free(&fresh);
+	conf_free(&conf);
+	check_refused("service www root=/ tls-key=/a\n",
+	              "conf:1: service: tls-certificate= and tls-key= need each other");
+	check_refused("service www socket=/s tls-certificate=/a tls-key=/a\n",
+	              "conf:1: service: tls-certificate= and tls-key= are for a service with root=");
 }
 
 TEST(wrong_lines_are_refused_with_their_number)
