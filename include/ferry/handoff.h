@@ -244,8 +244,9 @@ FERRY_EXPORT int ferry_handoff_set_key(struct ferry_handoff *handoff, const void
 
 /** States that the descriptor is a non-blocking stream of IPv4 or IPv6, such as accept4(2) with SOCK_NONBLOCK returns
  *  from a listening socket of TCP. The statement travels, and ferry_handoff_to_transport() then asks the kernel nothing
- *  about the socket, which saves two system calls. A transport on a socket that is otherwise blocks, or refuses
- *  descriptors. -EINVAL: @p handoff is NULL. -ENOTSOCK: it is no socket. Since 0.1. */
+ *  about the socket, which saves three system calls. It is not to be made of a connection with TLS in the kernel, whose
+ *  records would be taken for data; a transport on such a socket becomes a handoff without it. A transport on a socket
+ *  that is otherwise blocks, or refuses descriptors. -EINVAL: @p handoff is NULL. -ENOTSOCK: it is no socket. Since 0.1. */
 FERRY_EXPORT int ferry_handoff_set_inet_stream(struct ferry_handoff *handoff);
 
 /** Returns the descriptor, which the handoff still owns. -EINVAL: @p handoff is NULL. -ENOENT: it was

@@ -102,7 +102,9 @@ struct ferry_protocol {
 	 *  the end. @p reason is 0 after a clean end, else a negative errno: -ETIMEDOUT after a
 	 *  bufferevent timeout, -ECONNABORTED after ferry_transport_abort_connection(), -EMSGSIZE if
 	 *  descriptors were lost, -ENODATA if descriptors had no byte to travel with, or the kernel's
-	 *  error (-EPIPE, -ECONNRESET, …). No callback follows. The owner frees the transport here or
+	 *  error (-EPIPE, -ECONNRESET, …). With TLS in the kernel also -ECONNABORTED after a fatal alert,
+	 *  -EKEYEXPIRED after a KeyUpdate, -EPROTO after a renegotiation or an end without close_notify,
+	 *  -EBADMSG after a record that was changed on the way. No callback follows. The owner frees the transport here or
 	 *  later. */
 	void (*connection_lost)(struct ferry_transport *transport, int reason, void *context);
 
@@ -140,7 +142,12 @@ struct ferry_transport_stats {
 	/** bytes taken out of a pipe, a socket or a terminal, and not sent when that file ended */
 	uint64_t file_bytes_unsent;
 
-	uint64_t reserved[10]; /**< zero, for later versions */
+	uint64_t tls_version; /**< of TLS in the kernel, as ferry_transport_get_tls(); 0: none */
+	uint64_t tls_cipher;  /**< the same */
+	/** pieces of records of TLS that were neither data nor an end: session tickets, warnings */
+	uint64_t tls_records_ignored;
+
+	uint64_t reserved[7]; /**< zero, for later versions */
 };
 
 /** The process at the other end of a unix socket, as the kernel recorded it at connect(2), listen(2) or
@@ -187,7 +194,8 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  *         event_base or no descriptor
  * @retval -EBADF the descriptor is not open
  * @retval -ENOTSOCK the descriptor is not a socket; see ferry_transport_new_pipes()
- * @retval -EPROTOTYPE the socket is not a stream socket
+ * @retval -EPROTOTYPE the socket is not a stream socket, or the kernel has the keys of TLS for one direction
+ *         only (ferry_transport_get_tls())
  * @retval -EALREADY @p bev already belongs to a transport
  * @retval -EBUSY @p bev is in a rate limit group, which ferry could not charge: take it out, and use
  *         ferry_transport_set_rate_limit_group(). A group without a limit (EV_RATE_LIMIT_MAX) does not
@@ -306,6 +314,9 @@ ferry_transport_get_bufferevent(const struct ferry_transport *transport);
  * notices that at its next call or callback, but descriptors that arrive before then are lost. This
  * function loses none. It does not close the old socket. Descriptors and files in the stream stay
  * queued.
+ *
+ * A connection that has become TLS is given the same socket again, once the kernel has its keys
+ * (ferry_transport_get_tls()).
  *
  * @param transport the transport
  * @param fd the new socket; the bufferevent closes it when freed if BEV_OPT_CLOSE_ON_FREE is set
@@ -709,6 +720,51 @@ FERRY_EXPORT int ferry_transport_abort_connection(struct ferry_transport *transp
  */
 FERRY_EXPORT bool ferry_transport_peer_has_closed(const struct ferry_transport *transport);
 
+/** TLS in the kernel: see ferry_transport_get_tls(). Since 0.1. */
+struct ferry_transport_tls {
+	uint16_t version; /**< 0x0303 for TLS 1.2, 0x0304 for TLS 1.3 */
+	uint16_t cipher;  /**< TLS_CIPHER_AES_GCM_128 and its like, of linux/tls.h */
+
+	uint32_t reserved[5]; /**< zero, for later versions */
+};
+
+/**
+ * Returns whether the kernel encrypts and decrypts this connection (kTLS), and how. ferry asks the kernel when the
+ * transport is made and in ferry_transport_set_socket(): keys that a TLS library gives to the kernel later are noticed
+ * by ferry_transport_set_socket() with the same descriptor. Both directions must have keys by then.
+ *
+ * Such a transport is like any other, and its files leave by sendfile(2) (docs/tls.md). Records that are no data never
+ * reach the input. close_notify is the end of the peer's half, and is sent by ferry_transport_lose_connection() and
+ * ferry_transport_lose_write_connection(). The connection is reset after ferry_transport_abort_connection(), when the
+ * last copy of its descriptor is closed.
+ *
+ * @param transport the transport
+ * @param[out] tls version and cipher
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ * @retval -EOPNOTSUPP the kernel has no keys for this connection
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_get_tls(const struct ferry_transport *transport,
+                                         struct ferry_transport_tls *tls);
+
+/**
+ * Sets what the end of a TLS connection without close_notify is: an error, because anybody on the way can cut a
+ * connection off, or a clean end. The latter is right for a protocol whose messages have their length or their end in
+ * themselves, and whose peers often leave close_notify out. At first it is an error, -EPROTO. Without TLS in the kernel
+ * the call has no effect, until ferry_transport_set_socket() brings it.
+ *
+ * @param transport the transport
+ * @param accept true: a clean end
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ * @retval -ENOMEM out of memory; nothing has changed
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_set_tls_truncation(struct ferry_transport *transport, bool accept);
+
 /** Copies the transport's counters to @p stats. -EINVAL: an argument is NULL. Since 0.1. */
 FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transport,
                                            struct ferry_transport_stats *stats);
@@ -772,7 +828,8 @@ FERRY_EXPORT int ferry_transport_get_peer_pidfd(struct ferry_transport *transpor
  *
  * @param[out] out the file, to pause, resume or stop it; may be NULL
  * @param transport the transport, on any kind of socket or on pipes
- * @param fd the file, open for reading; anything but a directory. It may be blocking or not; ferry
+ * @param fd the file, open for reading; anything but a directory. A socket with TLS in the kernel ends with
+ *        close_notify, or with the errors that a transport on it ends with (ferry_transport_get_tls()). It may be blocking or not; ferry
  *        does not change its O_NONBLOCK. Nothing else should read from a pipe, socket or terminal
  *        meanwhile
  * @param ownership FERRY_FD_TAKE: ferry closes @p fd when the file is finished; FERRY_FD_DUP: ferry uses a
@@ -791,6 +848,7 @@ FERRY_EXPORT int ferry_transport_get_peer_pidfd(struct ferry_transport *transpor
  * @retval -EBADF @p fd is not open, or not for reading; with FERRY_FILE_REGULAR: it is negative
  * @retval -EISDIR @p fd is a directory; with FERRY_FILE_REGULAR `finished` gets this
  * @retval -ESPIPE @p offset is more than 0 and the file has no position; with FERRY_FILE_REGULAR `finished` gets this
+ * @retval -EPROTOTYPE @p fd is a socket for which the kernel has the keys of TLS for one direction only
  * @retval -EPIPE the connection is over or closing, or its sending half is
  * @retval -EMFILE FERRY_FD_DUP, and no descriptor slot is free
  * @retval -ENOMEM out of memory

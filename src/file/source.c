@@ -13,6 +13,7 @@
 #include "kernel/optional_call.h"
 #include "kernel/preadv2.h"
 #include "kernel/socket.h"
+#include "kernel/tls.h"
 
 /* The most bytes that Linux moves in one call (MAX_RW_COUNT). It cuts a larger count, and fails with EINVAL
  * for a far larger one. */
@@ -55,6 +56,19 @@ static int check_readable(int fd, struct stat *status)
 static bool is_stream_socket(int fd)
 {
 	return socket_get_type(fd) == SOCK_STREAM;
+}
+
+/* splice(2) fails at a record of TLS that is no data: the bytes are copied. */
+static int examine_tls(struct file_source *source)
+{
+	struct tls_keys keys;
+	int status = socket_is_tcp(source->fd) ? tls_examine(source->fd, &keys) : 0;
+
+	if (status <= 0)
+		return status;
+	source->from_tls = true;
+	source->method = FERRY_FILE_BY_COPY;
+	return 0;
 }
 
 static enum ferry_file_method choose_method(int fd, const struct stat *status, bool seekable)
@@ -126,7 +140,7 @@ int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t
 	bool cached = source->regular && status.st_size > 0 && (flags & O_DIRECT) == 0;
 	source->small = cached && seekable && source->remaining <= FILE_SOURCE_SMALL;
 	warmth_init(&source->warmth, cached);
-	return 0;
+	return S_ISSOCK(status.st_mode) ? examine_tls(source) : 0;
 }
 
 int file_source_init_regular(struct file_source *source, int fd, int64_t offset, int64_t length,
@@ -193,6 +207,8 @@ void file_source_release(struct file_source *source)
 	}
 	free(source->copy);
 	source->copy = NULL;
+	free(source->tls);
+	source->tls = NULL;
 }
 
 int64_t file_source_position(const struct file_source *source)
@@ -508,6 +524,13 @@ static ssize_t read_seekable(struct file_source *source, size_t max)
 	return got < 0 ? -errno : got;
 }
 
+static ssize_t read_tls(struct file_source *source, struct iovec *vector)
+{
+	if (source->tls == NULL)
+		source->tls = calloc(1, sizeof(*source->tls));
+	return source->tls != NULL ? tls_receive(source->fd, vector, 1, source->tls) : -ENOMEM;
+}
+
 static ssize_t read_stream(struct file_source *source, size_t max)
 {
 	struct iovec vector = {source->copy->bytes, smaller(source->remaining, max)};
@@ -518,6 +541,8 @@ static ssize_t read_stream(struct file_source *source, size_t max)
 	ssize_t got = check_input(fd);
 	if (got != 0)
 		return got;
+	if (source->from_tls)
+		return read_tls(source, &vector);
 	got = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
 	if (got < 0 && optional_call_is_absent(CALL_PREADV2, errno))
 		got = recv(fd, vector.iov_base, vector.iov_len, MSG_DONTWAIT);

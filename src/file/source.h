@@ -12,6 +12,7 @@
 
 #include "file/copy.h"
 #include "file/page_cache.h"
+#include "kernel/tls.h"
 
 /*
  * Sends the next piece of a file from any kind of source, by the cheapest method that the kernel allows:
@@ -47,6 +48,7 @@ struct file_source {
 	bool progressed;  /* the kernel has moved some bytes itself */
 	bool from_pipe;   /* splice needs no pipe of its own, */
 	bool to_pipe;     /* and neither in this case */
+	bool from_tls;    /* a socket with TLS in the kernel */
 	bool read_failed; /* the last error came from the source, not from the output */
 	bool lent;        /* its owner closes `fd` */
 	bool by_thread;   /* a thread reads the bytes: see file_source_give() */
@@ -59,11 +61,13 @@ struct file_source {
 	int pipe[2];        /* if the source is a socket; -1 until made */
 	size_t in_pipe;     /* bytes in `pipe` */
 	struct file_copy *copy;
+	struct tls_records *tls; /* of `from_tls`; NULL until the first read */
 };
 
 /*
  * Checks a file and a range of it, as ferry_transport_send_file() documents, and initialises `source`,
- * which on success owns `fd`. `copy`: the method is always copy.
+ * which on success owns `fd`. `copy`: the method is always copy. -EPROTOTYPE: a socket for which the kernel has the keys
+ * of one direction of TLS.
  */
 int file_source_init(struct file_source *source, int fd, int64_t offset, int64_t length, bool copy);
 

@@ -29,7 +29,7 @@ static int check_transport(const struct ferry_transport *transport, struct buffe
 static int take_transport(struct ferry_handoff **out, struct ferry_transport *transport,
                           struct bufferevent *bev)
 {
-	bool inet_stream = transport_is_inet(transport);
+	bool inet_stream = transport_is_known_inet(transport);
 	int status = check_transport(transport, bev);
 	if (status == 0)
 		status = handoff_new_with_input(out, bev);

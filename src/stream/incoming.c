@@ -28,17 +28,14 @@ void incoming_init(struct incoming *incoming, bool is_socket)
 
 void incoming_release(struct incoming *incoming)
 {
-	free(incoming->positions);
+	free(incoming->part);
 }
 
-int incoming_need_positions(struct incoming *incoming, enum fd_ahead_support support)
+int incoming_need_part(struct incoming *incoming)
 {
-	if (incoming->positions == NULL)
-		incoming->positions = calloc(1, sizeof(*incoming->positions));
-	if (incoming->positions == NULL)
-		return -ENOMEM;
-	incoming->positions->support = support;
-	return 0;
+	if (incoming->part == NULL)
+		incoming->part = calloc(1, sizeof(*incoming->part));
+	return incoming->part != NULL ? 0 : -ENOMEM;
 }
 
 static void forget_look(struct incoming_positions *positions)
@@ -47,11 +44,15 @@ static void forget_look(struct incoming_positions *positions)
 	positions->next = 0;
 }
 
-void incoming_set_exact(struct incoming *incoming, bool exact)
+void incoming_set_way(struct incoming *incoming, enum incoming_way way)
 {
-	incoming->exact = exact;
-	if (incoming->positions != NULL)
-		forget_look(incoming->positions);
+	incoming->way = (unsigned char)way;
+	if (incoming->part == NULL)
+		return;
+	forget_look(&incoming->part->positions);
+	incoming->part->records = (struct tls_records){
+	    .truncation_is_end = incoming->part->records.truncation_is_end,
+	};
 }
 
 static ssize_t read_into(const struct incoming *incoming, int fd, struct iovec *vectors, int count,
@@ -90,7 +91,7 @@ static void adapt_space(struct incoming *incoming, size_t length)
 static int look_ahead(const struct incoming *incoming, int fd, const struct evbuffer_iovec *vectors,
                       int count, size_t space)
 {
-	struct incoming_positions *positions = incoming->positions;
+	struct incoming_positions *positions = &incoming->part->positions;
 	bool far = positions->support == FD_AHEAD_FREE && space > look_copies_max;
 	struct fd_ahead ahead = {.length = positions->next, .descriptors = true};
 	int status = 1;
@@ -138,6 +139,18 @@ static void note_try(struct incoming *incoming, ssize_t length)
 	incoming->trying = false;
 }
 
+/* Before a read in another way than the plain one. `room`: the bytes that it may bring. Returns as look_ahead(). */
+static int prepare(const struct incoming *incoming, int fd, const struct evbuffer_iovec *vectors,
+                   int count, size_t *room)
+{
+	if (incoming->way == INCOMING_TLS)
+		return 1;
+	int status = look_ahead(incoming, fd, vectors, count, *room);
+	if (status > 0 && *room > incoming->part->positions.clear)
+		*room = incoming->part->positions.clear;
+	return status;
+}
+
 ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input, size_t max,
                       struct ancillary *ancillary, bool *maybe_more)
 {
@@ -151,15 +164,15 @@ ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input,
 	if (count > 0) {
 		/* libevent may find more room than was asked for. */
 		count = vectors_cut(vectors, count, space);
-		length = incoming->exact ? look_ahead(incoming, fd, vectors, count, space) : 1;
+		length = incoming->way != INCOMING_PLAIN ? prepare(incoming, fd, vectors, count, &room) : 1;
 	}
 	if (length > 0) {
-		if (incoming->exact && room > incoming->positions->clear)
-			room = incoming->positions->clear;
 		count = vectors_cut(vectors, count, room);
-		length = read_into(incoming, fd, vectors, count, ancillary);
-		if (incoming->exact)
-			note_cleared(incoming->positions, length, room);
+		length = incoming->way == INCOMING_TLS
+		             ? tls_receive(fd, vectors, count, &incoming->part->records)
+		             : read_into(incoming, fd, vectors, count, ancillary);
+		if (incoming->way == INCOMING_EXACT)
+			note_cleared(&incoming->part->positions, length, room);
 	}
 	if (length > 0) {
 		incoming->undelivered = true;
@@ -170,7 +183,7 @@ ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input,
 	evbuffer_freeze(input, 0);
 	note_try(incoming, length);
 	*maybe_more = length == (ssize_t)space || length == -EBUSY ||
-	              (incoming->exact && incoming->positions->next > 0);
+	              (incoming->way == INCOMING_EXACT && incoming->part->positions.next > 0);
 	if (!*maybe_more && (ancillary->count > 0 || ancillary->truncated))
 		*maybe_more = tries_more(incoming);
 	return length;

@@ -9,6 +9,7 @@
 
 #include "kernel/ancillary.h"
 #include "kernel/fd_ahead.h"
+#include "kernel/tls.h"
 
 /*
  * The incoming stream: one read moves bytes to the input buffer, and returns the descriptors that came with
@@ -18,7 +19,15 @@
  * less than a look, because no other call returns without consuming it whether the next message has descriptors.
  * A look covers all bytes that are in the socket, if the stream brings more than a few: `clear` counts those that
  * are still to be read.
+ *
+ * On a socket with TLS in the kernel, the records that are no data never reach the buffer.
  */
+enum incoming_way {
+	INCOMING_PLAIN = 0,
+	INCOMING_EXACT, /* positions are found */
+	INCOMING_TLS
+};
+
 struct incoming_positions {
 	enum fd_ahead_support support;
 	size_t clear; /* bytes in the socket without descriptors behind the first of them */
@@ -28,11 +37,18 @@ struct incoming_positions {
 	void *argument;
 };
 
+/* What a way other than the plain one needs. */
+struct incoming_part {
+	struct incoming_positions positions;
+	struct tls_keys keys;
+	struct tls_records records;
+};
+
 struct incoming {
-	struct incoming_positions *positions; /* NULL: incoming_need_positions() was not called yet */
-	unsigned int space; /* room for the next read; grows and shrinks with what arrives */
-	bool is_socket;     /* recvmsg(2), not readv(2) */
-	bool exact;         /* positions are found */
+	struct incoming_part *part; /* NULL: incoming_need_part() was not called yet */
+	unsigned int space;         /* room for the next read; grows and shrinks with what arrives */
+	bool is_socket;             /* recvmsg(2), not readv(2) */
+	unsigned char way;          /* an enum incoming_way */
 	/* A read ends at descriptors, and more may be behind them. Whether another read is worth a try is learnt from
 	 * the last one: alone, a message with descriptors would cost a call that finds nothing. */
 	bool tries_behind_fds; /* the last try found something */
@@ -45,11 +61,11 @@ struct incoming {
 void incoming_init(struct incoming *incoming, bool is_socket);
 void incoming_release(struct incoming *incoming);
 
-/* Before incoming_set_exact(): what the kernel supports. -ENOMEM. */
-int incoming_need_positions(struct incoming *incoming, enum fd_ahead_support support);
+/* Before another way than the plain one is set. -ENOMEM. */
+int incoming_need_part(struct incoming *incoming);
 
-/* Finds positions from now on, or no longer. Also for another socket: what is known of the socket is forgotten. */
-void incoming_set_exact(struct incoming *incoming, bool exact);
+/* Sets how bytes are read from now on. Also for another socket: what is known of the socket is forgotten. */
+void incoming_set_way(struct incoming *incoming, enum incoming_way way);
 
 /* The user was offered all bytes; or is about to be. */
 static inline void incoming_set_undelivered(struct incoming *incoming, bool undelivered)
@@ -60,8 +76,8 @@ static inline void incoming_set_undelivered(struct incoming *incoming, bool unde
 /*
  * Reads once from `fd` into `input`, at most `max` bytes (more than 0).
  *   > 0  bytes read; `maybe_more`: another read is worth a try
- *   0    end of file
- *   < 0  negative errno; -EBUSY: the next byte may have descriptors, and bytes before it are undelivered; -ENOBUFS:
+ *   0    end of file, or close_notify of TLS
+ *   < 0  negative errno, those of tls_receive() too; -EBUSY: the next byte may have descriptors, and bytes before it are undelivered; -ENOBUFS:
  *        it may have, and `admits_fds` has returned false
  * In each case the descriptors in `ancillary` are the caller's.
  */

@@ -9,6 +9,7 @@
 #include "kernel/ancillary.h"
 #include "kernel/fds.h"
 #include "kernel/sigpipe.h"
+#include "kernel/tls.h"
 #include "libevent/segments.h"
 #include "libevent/vectors.h"
 
@@ -274,9 +275,10 @@ static int send_piece(struct outgoing *outgoing, struct turn *turn, const struct
 	if (whole && next->file != NULL) {
 		joined = join_small_file(next->file, left - length, &vectors[count]);
 		count += joined > 0;
-		more = outgoing->is_inet && goes_on(next->file, joined, view->length - length);
+		more = outgoing->framing == OUTGOING_SEGMENTS &&
+		       goes_on(next->file, joined, view->length - length);
 	} else if (view->before_segment && length == view->length) {
-		more = outgoing->is_inet;
+		more = outgoing->framing == OUTGOING_SEGMENTS;
 	}
 	ssize_t total = transmit(outgoing, turn, vectors, count, next->fds, more);
 	if (total < 0)
@@ -349,11 +351,20 @@ static bool is_connection_error(int error)
 	}
 }
 
+/* sendfile(2) announces all the bytes that it was asked for. Before Linux 6.5, if there were fewer, the kernel waits for
+ * the rest with the record that it has begun. Whether that record could not be sent now. */
+static bool leaves_record(const struct outgoing *outgoing, int fd)
+{
+	return outgoing->framing == OUTGOING_RECORDS && tls_push(fd) == -EAGAIN;
+}
+
 /* Handles a result of a file other than bytes: its end, an error, or a state. */
-static int settle_file(struct outgoing *outgoing, const struct next *next, int result)
+static int settle_file(struct outgoing *outgoing, int fd, const struct next *next, int result)
 {
 	struct file_source *source = &next->file->source;
 
+	if (result != -EAGAIN && leaves_record(outgoing, fd))
+		return flush_state(outgoing, -EAGAIN);
 	switch (result) {
 	case FILE_SOURCE_CHANGED:
 		return OUTGOING_IDLE;
@@ -385,9 +396,10 @@ static int send_file_copied(struct outgoing *outgoing, struct turn *turn, const 
 
 	ssize_t length = file_source_peek(&next->file->source, &data, max);
 	if (length <= 0)
-		return settle_file(outgoing, next, (int)length);
+		return settle_file(outgoing, turn->fd, next, (int)length);
 	struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)length};
-	bool more = outgoing->is_inet && (uint64_t)length == next->file->source.remaining &&
+	bool more = outgoing->framing == OUTGOING_SEGMENTS &&
+	            (uint64_t)length == next->file->source.remaining &&
 	            bytes_behind(outgoing, next->file) > 0;
 	ssize_t sent = transmit(outgoing, turn, &vector, 1, next->fds, more);
 	close_taken(turn);
@@ -435,7 +447,8 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	uint64_t asked = file->source.remaining < left ? file->source.remaining : left;
 
 	guard_turn(turn);
-	if (outgoing->is_inet && file->source.remaining < left && bytes_behind(outgoing, file) > 0)
+	if (outgoing->framing == OUTGOING_SEGMENTS && file->source.remaining < left &&
+	    bytes_behind(outgoing, file) > 0)
 		cork(turn);
 	turn->calls++;
 	outgoing->marks->stats.sendfile_calls++;
@@ -443,9 +456,9 @@ static int send_file_in_kernel(struct outgoing *outgoing, struct turn *turn,
 	/* If the connection breaks during the call, the kernel returns a short count and raises SIGPIPE. */
 	turn->raised |= sent == -EPIPE || (sent >= 0 && (uint64_t)sent < asked);
 	/* The file ended early: before Linux 6.5 the kernel delays the last segment for the rest. */
-	turn->more |= sent == 0 && outgoing->is_inet;
+	turn->more |= sent == 0 && outgoing->framing == OUTGOING_SEGMENTS;
 	if (sent <= 0)
-		return settle_file(outgoing, next, (int)sent);
+		return settle_file(outgoing, turn->fd, next, (int)sent);
 	turn->sent += (size_t)sent;
 	turn->more = false;
 	outgoing->stats.bytes_sent += (uint64_t)sent;

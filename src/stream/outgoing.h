@@ -19,6 +19,13 @@
  * just its buffer.
  */
 
+/* What the kernel makes of the bytes. */
+enum outgoing_framing {
+	OUTGOING_BYTES = 0,
+	OUTGOING_SEGMENTS, /* of TCP: a header and its file are joined in one */
+	OUTGOING_RECORDS /* of TLS in the kernel: nothing delays one, and the end of a file completes one */
+};
+
 struct outgoing {
 	struct evbuffer *buffer;
 	struct marks *marks; /* NULL: outgoing_need_marks() was not called yet */
@@ -28,9 +35,9 @@ struct outgoing {
 	uint64_t
 	    own_drain; /* bytes that this stream has drained, and outgoing_note_drained() not yet seen */
 
-	bool carries_fds; /* a unix socket */
-	bool is_socket;   /* sendmsg(2), not writev(2) */
-	bool is_inet;     /* joins a header and its file in one segment */
+	bool carries_fds;      /* a unix socket */
+	bool is_socket;        /* sendmsg(2), not writev(2) */
+	unsigned char framing; /* an enum outgoing_framing */
 	bool coalescing;
 	bool flushing; /* a flush is on the stack */
 	bool stopped;

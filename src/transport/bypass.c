@@ -5,7 +5,8 @@
 
 static bool is_unlimited(const struct ferry_transport *transport)
 {
-	return (transport->out.stream.is_inet || transport->out.stream.carries_fds) &&
+	return (transport->out.stream.framing == OUTGOING_SEGMENTS ||
+	        transport->out.stream.carries_fds) &&
 	       transport->life == TRANSPORT_OPEN && !transport->freed &&
 	       !transport_is_connecting(transport) && transport->rate_limit_group == NULL &&
 	       transport->rearm.write_gate == NULL &&
@@ -18,7 +19,8 @@ static bool is_unlimited(const struct ferry_transport *transport)
 static bool shows_descriptors(const struct ferry_transport *transport)
 {
 	return !transport->out.stream.carries_fds ||
-	       (transport->in.stream.exact && transport->in.stream.positions->support == FD_AHEAD_FREE);
+	       (transport->in.stream.way == INCOMING_EXACT &&
+	        transport->in.stream.part->positions.support == FD_AHEAD_FREE);
 }
 
 bool transport_input_is_bypassable(const struct ferry_transport *transport)
@@ -46,7 +48,7 @@ ssize_t transport_count_bypassable(struct ferry_transport *transport, size_t max
 
 	if (!transport->out.stream.carries_fds)
 		return (ssize_t)max;
-	incoming_set_exact(stream, stream->exact); /* the transport no longer knows where it reads on */
+	incoming_set_way(stream, stream->way); /* the transport no longer knows where it reads on */
 	ssize_t length = fd_ahead_count_clear(bufferevent_getfd(transport->rearm.bev));
 	return length > (ssize_t)max ? (ssize_t)max : length;
 }

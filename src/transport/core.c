@@ -10,6 +10,7 @@
 #include "kernel/clock.h"
 #include "kernel/fds.h"
 #include "kernel/socket.h"
+#include "kernel/tls.h"
 
 /* ---- the states ---- */
 
@@ -64,7 +65,7 @@ bool transport_peer_has_closed(const struct ferry_transport *transport)
 /* Before the first shutdown(2), whose result shows a peer of TCP. */
 void transport_keep_peer_closed(struct ferry_transport *transport)
 {
-	if (!transport->out.stream.is_inet || transport->out.half == OUT_SHUT)
+	if (!transport->is_inet || transport->out.half == OUT_SHUT)
 		transport->peer_closed = transport_peer_has_closed(transport);
 }
 
@@ -84,6 +85,9 @@ static size_t count_unread(const struct ferry_transport *transport)
 {
 	int length = 0;
 
+	/* The kernel does not count what it has decrypted, and the peer is gone: up to the end. */
+	if (transport_has_tls(transport))
+		return SIZE_MAX;
 	if (ioctl(bufferevent_getfd(transport->rearm.bev), FIONREAD, &length) < 0 || length < 0)
 		return 0;
 	return (size_t)length;
@@ -197,19 +201,43 @@ static int examine_stream_socket(int fd)
 	return type < 0 ? type : socket_get_domain(fd);
 }
 
-void transport_set_socket_kind(struct ferry_transport *transport, int domain, uint64_t cookie)
+/* `keys`: of TLS in the kernel; their version is 0 if there are none. */
+static void set_kind(struct ferry_transport *transport, int domain, uint64_t cookie,
+                     const struct tls_keys *keys)
 {
 	struct outgoing *stream = &transport->out.stream;
+	enum incoming_way way = keys->version != 0                         ? INCOMING_TLS
+	                        : transport->in.exact && domain == AF_UNIX ? INCOMING_EXACT
+	                                                                   : INCOMING_PLAIN;
 
 	transport->cookie = cookie;
+	transport->is_inet = domain == AF_INET || domain == AF_INET6;
 	stream->carries_fds = domain == AF_UNIX;
-	incoming_set_exact(&transport->in.stream, transport->in.exact && domain == AF_UNIX);
 	stream->is_socket = true;
-	stream->is_inet = domain == AF_INET || domain == AF_INET6;
+	stream->framing = way == INCOMING_TLS  ? OUTGOING_RECORDS
+	                  : transport->is_inet ? OUTGOING_SEGMENTS
+	                                       : OUTGOING_BYTES;
+	incoming_set_way(&transport->in.stream, way);
+	if (way == INCOMING_TLS)
+		transport->in.stream.part->keys = *keys;
+}
+
+void transport_set_known_inet(struct ferry_transport *transport)
+{
+	set_kind(transport, AF_INET, 0, &(struct tls_keys){0});
+}
+
+/* Asks for the keys of a socket of TCP. */
+static int examine_tls(struct ferry_transport *transport, int fd, struct tls_keys *keys)
+{
+	int status = tls_examine(fd, keys);
+
+	return status > 0 ? incoming_need_part(&transport->in.stream) : status;
 }
 
 int transport_examine_socket(struct ferry_transport *transport, int fd)
 {
+	struct tls_keys keys = {0};
 	uint64_t cookie;
 
 	int domain = examine_stream_socket(fd);
@@ -217,11 +245,14 @@ int transport_examine_socket(struct ferry_transport *transport, int fd)
 		return domain;
 	if (domain != AF_UNIX && marks_fd_count(transport->out.stream.marks) > 0)
 		return -EOPNOTSUPP;
+	int status = domain == AF_INET ? examine_tls(transport, fd, &keys) : 0;
+	if (status < 0)
+		return status;
 	if (domain != AF_UNIX || socket_get_cookie(fd, &cookie) < 0)
 		cookie = 0; /* not needed; or before Linux 4.6 */
 	if (evutil_make_socket_nonblocking(fd) < 0)
 		return -errno;
-	transport_set_socket_kind(transport, domain, cookie);
+	set_kind(transport, domain, cookie, &keys);
 	return 0;
 }
 
@@ -268,9 +299,9 @@ int transport_admit_bytes(const struct ferry_transport *transport, size_t length
 	return queued > limit || length > limit - queued ? -ENOBUFS : 0;
 }
 
-bool transport_is_inet(const struct ferry_transport *transport)
+bool transport_is_known_inet(const struct ferry_transport *transport)
 {
-	return transport->out.stream.is_inet;
+	return transport->out.stream.framing == OUTGOING_SEGMENTS;
 }
 
 bool transport_carries_fds(const struct ferry_transport *transport)
@@ -524,12 +555,12 @@ void transport_set_watcher(struct ferry_transport *transport,
 void transport_link_reader(struct ferry_transport *transport)
 {
 	const struct transport_reader *reader = transport->in.reader;
-	struct incoming_positions *positions = transport->in.stream.positions;
+	struct incoming_part *part = transport->in.stream.part;
 
-	if (reader == NULL || positions == NULL)
+	if (reader == NULL || part == NULL)
 		return;
-	positions->admits_fds = reader->admits_fds;
-	positions->argument = transport->in.reader_argument;
+	part->positions.admits_fds = reader->admits_fds;
+	part->positions.argument = transport->in.reader_argument;
 }
 
 void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,

@@ -20,6 +20,7 @@
  *   watch      what becomes of the peer while nobody reads
  *   transport  making, settings, pausing
  *   peer       the process at the other end
+ *   tls        whether the kernel has the keys of the connection
  *   bypass     whether bytes may be moved without the transport
  *   producer, file_producer, file_wait    objects that fill the stream
  *
@@ -60,8 +61,8 @@ void transport_set_reading_paused(struct ferry_transport *transport, bool paused
 /* Asks the kernel about a socket. On failure the transport is as it was. */
 int transport_examine_socket(struct ferry_transport *transport, int fd);
 
-/* The socket is a stream of this domain, with this SO_COOKIE if it is a unix socket, and non-blocking. */
-void transport_set_socket_kind(struct ferry_transport *transport, int domain, uint64_t cookie);
+/* The socket is a non-blocking stream of IPv4 or IPv6, without TLS in the kernel. */
+void transport_set_known_inet(struct ferry_transport *transport);
 
 /* Takes the events again if bufferevent_setfd() has put libevent's own steps back. Both halves are then open
  * again. */

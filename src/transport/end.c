@@ -7,6 +7,7 @@
 
 #include "kernel/clock.h"
 #include "kernel/send_queue.h"
+#include "kernel/tls.h"
 #include "libevent/deferred_free.h"
 #include "util/log.h"
 
@@ -44,7 +45,7 @@ static void shut_down(struct ferry_transport *transport, int how, bool first)
 {
 	if (!transport->on_pipes) {
 		int status = shutdown(bufferevent_getfd(transport->rearm.bev), how);
-		if (status < 0 && errno == ENOTCONN && first && transport->out.stream.is_inet)
+		if (status < 0 && errno == ENOTCONN && first && transport->is_inet)
 			transport_peer_was_gone(transport);
 	} else if (how == SHUT_WR) {
 		close_write_pipe(transport);
@@ -60,15 +61,15 @@ static void drop_unread(struct ferry_transport *transport)
 	char bytes[16 * 1024];
 	unsigned int reads = 0;
 
-	if (transport->on_pipes || transport->out.stream.is_inet)
+	if (transport->on_pipes || transport->is_inet)
 		return;
 	while (reads++ < UNREAD_READS_MAX &&
 	       read(bufferevent_getfd(transport->rearm.bev), bytes, sizeof(bytes)) > 0)
 		continue;
 }
 
-/* `first`: this side has not ended its half before. */
-static void end_transport(struct ferry_transport *transport, int reason, bool first)
+/* `how`: of shutdown(2). `first`: this side has not ended its half before. */
+static void end_transport(struct ferry_transport *transport, int reason, int how, bool first)
 {
 	bool connecting = transport_is_connecting(transport);
 	bool closed = transport->life == TRANSPORT_CLOSING && transport->out.half == OUT_SHUT;
@@ -81,7 +82,7 @@ static void end_transport(struct ferry_transport *transport, int reason, bool fi
 	transport_close_pending(transport);
 	/* While connecting, libevent keeps the write event. */
 	rearm_stop_waiting(&transport->rearm);
-	shut_down(transport, SHUT_RDWR, first && !connecting);
+	shut_down(transport, how, first && !connecting);
 	if (closed)
 		drop_unread(transport);
 	transport_want_loop(transport);
@@ -94,7 +95,7 @@ void transport_end(struct ferry_transport *transport, int reason)
 	if (transport_is_over(transport))
 		return;
 	transport_keep_peer_closed(transport);
-	end_transport(transport, reason, transport->out.half != OUT_SHUT);
+	end_transport(transport, reason, SHUT_RDWR, transport->out.half != OUT_SHUT);
 }
 
 void transport_end_for(struct ferry_transport *transport, int reason)
@@ -124,7 +125,7 @@ bool transport_is_acknowledged(int queue)
 /* Whether a close waits for the peer. */
 static bool lingers(const struct ferry_transport *transport)
 {
-	return transport->out.stream.is_inet &&
+	return transport->is_inet &&
 	       (transport->watch == NULL || transport->watch->linger_timeout != 0);
 }
 
@@ -164,6 +165,21 @@ static void log_wait_for_watcher(struct ferry_transport *transport)
 	    bufferevent_getfd(transport->rearm.bev), transport->out.watcher->name);
 }
 
+/* With TLS, the peer must be able to tell the end from a connection that somebody has cut off. False: later, from the
+ * write step or the loop. */
+static bool send_close_notify(struct ferry_transport *transport)
+{
+	struct rearm *rearm = &transport->rearm;
+	int status = tls_send_close_notify(rearm_write_fd(rearm));
+	bool full = status == -EAGAIN;
+
+	if (!full && status != -ENOBUFS && status != -ENOMEM)
+		return true; /* or broken, which shutdown(2) finds too */
+	if (!full || rearm_wait_writable(rearm) < 0)
+		transport_watch_later(transport);
+	return false;
+}
+
 static void shut_write_half(struct ferry_transport *transport)
 {
 	if (marks_close_fds(transport->out.stream.marks) > 0)
@@ -197,10 +213,12 @@ void transport_settle_close(struct ferry_transport *transport)
 		return;
 	}
 	if (write_half_can_shut(transport)) {
+		if (transport_has_tls(transport) && !send_close_notify(transport))
+			return;
 		shut_write_half(transport);
 		if (transport->life == TRANSPORT_CLOSING && !lingers(transport)) {
-			end_transport(transport, reason_of_close(transport),
-			              true); /* shuts both halves with one call */
+			/* Shuts both halves with one call. */
+			end_transport(transport, reason_of_close(transport), SHUT_RDWR, true);
 			return;
 		}
 		shut_down(transport, SHUT_WR, true);
@@ -315,6 +333,21 @@ int ferry_transport_lose_write_connection(struct ferry_transport *transport)
 	return status;
 }
 
+/* Undoing the connect makes TCP send a reset at once; close(2) with a zero linger does it only when the last copy of
+ * the descriptor is closed. With TLS there is only the latter, and the end of the stream must not be sent before.
+ * Returns what is then to be shut down. */
+static int reset(const struct ferry_transport *transport, int fd)
+{
+	const struct linger none = {.l_onoff = 1};
+
+	if (transport_has_tls(transport))
+		return setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none)) == 0 ? SHUT_RD
+		                                                                       : SHUT_RDWR;
+	if (transport->is_inet)
+		(void)connect(fd, &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr));
+	return SHUT_RDWR;
+}
+
 int ferry_transport_abort_connection(struct ferry_transport *transport)
 {
 	if (transport == NULL)
@@ -323,12 +356,8 @@ int ferry_transport_abort_connection(struct ferry_transport *transport)
 	int status = -ENOTCONN;
 	if (!transport_is_over(transport)) {
 		transport->peer_closed = transport_peer_has_closed(transport);
-		/* Undoing the connect makes TCP send a reset at once; close(2) with a zero linger would do
-		 * it only when the last copy of the descriptor is closed. */
-		if (transport->out.stream.is_inet)
-			(void)connect(bufferevent_getfd(bev), &(struct sockaddr){.sa_family = AF_UNSPEC},
-			              sizeof(struct sockaddr));
-		end_transport(transport, -ECONNABORTED, false); /* shutdown(2) finds no connection */
+		int how = reset(transport, bufferevent_getfd(bev));
+		end_transport(transport, -ECONNABORTED, how, false); /* shutdown(2) finds no connection */
 		status = 0;
 	}
 	bufferevent_unlock(bev);

@@ -118,6 +118,7 @@ struct ferry_transport {
 	/* read_connection_lost has run for this protocol, or the transport closes in its place. */
 	bool end_notified;
 	bool peer_closed; /* when this side shut its half down, or when the connection ended */
+	bool is_inet;     /* a stream of TCP */
 	struct transport_in in;
 	struct transport_out out;
 	struct transport_watch *watch; /* NULL: not needed so far */
@@ -132,6 +133,11 @@ struct ferry_transport {
 	struct bufferevent_rate_limit_group *rate_limit_group;
 	uint64_t cookie; /* of a unix socket */
 };
+
+static inline bool transport_has_tls(const struct ferry_transport *transport)
+{
+	return transport->in.stream.way == INCOMING_TLS;
+}
 
 static inline const struct transport_steps *transport_steps(const struct ferry_transport *transport)
 {

@@ -10,7 +10,7 @@
 
 /*
  * The parts of a transport that most transports never need. Each is allocated when it is needed first, and freed with
- * the transport. The streams have such parts too: struct marks and struct incoming_positions.
+ * the transport. The streams have such parts too: struct marks and struct incoming_part.
  */
 
 /* The watch over a peer that nobody reads from. Most connections never need it. Its event is in the same block of

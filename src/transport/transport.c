@@ -34,6 +34,7 @@ static void discard(struct ferry_transport *transport)
 {
 	if (transport->loop_event != NULL)
 		event_free(transport->loop_event);
+	incoming_release(&transport->in.stream);
 	free(transport);
 }
 
@@ -72,7 +73,7 @@ static int attach(struct ferry_transport *transport)
 	return 0;
 }
 
-/* `known_inet`: the socket is a non-blocking stream of IPv4 or IPv6. */
+/* `known_inet`: the socket is a non-blocking stream of IPv4 or IPv6, without TLS in the kernel. */
 static int new_on_socket(struct ferry_transport **out, struct bufferevent *bev, bool known_inet)
 {
 	struct ferry_transport *transport;
@@ -87,7 +88,7 @@ static int new_on_socket(struct ferry_transport **out, struct bufferevent *bev, 
 		goto unlock;
 	}
 	if (known_inet)
-		transport_set_socket_kind(transport, AF_INET, 0);
+		transport_set_known_inet(transport);
 	else
 		status = transport_examine_socket(transport, bufferevent_getfd(bev));
 	if (status == 0)
@@ -331,11 +332,14 @@ int ferry_transport_set_fd_positions(struct ferry_transport *transport,
 	if (exact && support == FD_AHEAD_NONE)
 		return -ENOTSUP;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = exact ? incoming_need_positions(&transport->in.stream, support) : 0;
+	int status = exact ? incoming_need_part(&transport->in.stream) : 0;
 	if (status == 0) {
 		transport->in.exact = exact;
+		if (exact)
+			transport->in.stream.part->positions.support = support;
 		transport_link_reader(transport);
-		incoming_set_exact(&transport->in.stream, exact && transport->out.stream.carries_fds);
+		if (transport->out.stream.carries_fds)
+			incoming_set_way(&transport->in.stream, exact ? INCOMING_EXACT : INCOMING_PLAIN);
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -406,6 +410,7 @@ static void fill_stats(const struct ferry_transport *transport, struct ferry_tra
 	const struct stream_counters *counted = &transport->out.stream.stats;
 	const struct outgoing *stream = &transport->out.stream;
 	static const struct item_counters none;
+	const struct incoming_part *part = transport->in.stream.part;
 	const struct item_counters *items = stream->marks != NULL ? &stream->marks->stats : &none;
 
 	*stats = (struct ferry_transport_stats){
@@ -432,6 +437,11 @@ static void fill_stats(const struct ferry_transport *transport, struct ferry_tra
 	    .file_waits = items->file_waits,
 	    .file_bytes_unsent = items->file_bytes_unsent,
 	};
+	if (transport_has_tls(transport)) {
+		stats->tls_version = part->keys.version;
+		stats->tls_cipher = part->keys.cipher;
+		stats->tls_records_ignored = part->records.ignored;
+	}
 }
 
 int ferry_transport_get_stats(const struct ferry_transport *transport,

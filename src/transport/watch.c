@@ -7,6 +7,7 @@
 #include "kernel/clock.h"
 #include "kernel/send_queue.h"
 #include "kernel/socket.h"
+#include "kernel/tls.h"
 #include "transport/end.h"
 #include "transport/write.h"
 
@@ -31,10 +32,12 @@ enum {
 	INTERVAL_USEC_MAX = 1600 * 1000 /* between two looks at the peer */
 };
 
-static bool has_unread(int fd)
+static bool has_unread(struct ferry_transport *transport, int fd)
 {
 	int length = 0;
 
+	if (transport_has_tls(transport))
+		return tls_has_data(fd, &transport->in.stream.part->records);
 	return ioctl(fd, FIONREAD, &length) == 0 && length > 0;
 }
 
@@ -55,12 +58,25 @@ static bool has_paused_input(const struct ferry_transport *transport)
 	       evbuffer_get_length(input) > 0;
 }
 
+/* What a read would return, now that nothing is unread. */
+static int find_end(const struct ferry_transport *transport)
+{
+	return transport_has_tls(transport) ? tls_end(&transport->in.stream.part->records) : 0;
+}
+
+static void report_end(struct ferry_transport *transport, int error)
+{
+	short what = error == 0 ? BEV_EVENT_EOF : BEV_EVENT_ERROR;
+
+	transport_report_event(transport, (short)(BEV_EVENT_READING | what), -error);
+}
+
 /* The peer has closed both halves, or the connection is broken. Reports the end of the peer's half, as a read would;
  * if bytes are unread, or that half has ended before, the end of ours. Bytes of a peer that was owed nothing wait for
  * the user alone, who finds them and a clean end behind them. */
 static void notice_gone(struct ferry_transport *transport, int error)
 {
-	bool unread = has_unread(bufferevent_getfd(transport->rearm.bev));
+	bool unread = has_unread(transport, bufferevent_getfd(transport->rearm.bev));
 	bool shut = transport->out.half == OUT_SHUT;
 	bool paused = has_paused_input(transport);
 	bool undelivered = unread || paused || transport->in.half == IN_EOF_UNDELIVERED;
@@ -69,7 +85,7 @@ static void notice_gone(struct ferry_transport *transport, int error)
 		return;
 	if (error == 0 && !unread && !paused && transport->in.half == IN_OPEN &&
 	    transport_is_open(transport) && transport->protocol.table != NULL)
-		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_EOF, 0);
+		report_end(transport, find_end(transport));
 	else if (error < 0 ||
 	         !shut) /* both halves ended, and the user has yet to read: nobody is gone */
 		transport_write_failed(transport, error < 0 ? error : -EPIPE);
@@ -93,7 +109,7 @@ static void look_at_pipes(struct ferry_transport *transport)
 		transport_write_failed(transport, -EPIPE);
 	else if (transport_is_open(transport) && transport->in.half == IN_OPEN &&
 	         transport->protocol.table != NULL && socket_get_hang_up(read_fd) != 0 &&
-	         !has_unread(read_fd) && !has_paused_input(transport))
+	         !has_unread(transport, read_fd) && !has_paused_input(transport))
 		transport_report_event(transport, BEV_EVENT_READING | BEV_EVENT_EOF, 0);
 }
 
@@ -116,15 +132,31 @@ static void note_end(struct ferry_transport *transport)
 	transport_settle_close(transport);
 }
 
+/* With TLS, what is dropped may as well be cut off. */
+static ssize_t read_piece(struct ferry_transport *transport, char *bytes, size_t size)
+{
+	int fd = bufferevent_getfd(transport->rearm.bev);
+	struct iovec vector = {bytes, size};
+	ssize_t length;
+
+	if (transport_has_tls(transport)) {
+		struct tls_records *records = &transport->in.stream.part->records;
+		records->truncation_is_end = true;
+		return tls_receive(fd, &vector, 1, records);
+	}
+	do {
+		length = read(fd, bytes, size);
+	} while (length < 0 && errno == EINTR);
+	return length < 0 ? -errno : length;
+}
+
 /* False: the socket has no more now. */
 static bool drop_piece(struct ferry_transport *transport)
 {
 	char bytes[PIECE];
 	ssize_t length;
 
-	do {
-		length = read(bufferevent_getfd(transport->rearm.bev), bytes, sizeof(bytes));
-	} while (length < 0 && errno == EINTR);
+	length = read_piece(transport, bytes, sizeof(bytes));
 	if (length > 0) {
 		transport->out.stream.stats.bytes_received += (uint64_t)length;
 		transport->watch->dropped += (uint64_t)length;
@@ -132,8 +164,8 @@ static bool drop_piece(struct ferry_transport *transport)
 	}
 	if (length == 0)
 		note_end(transport);
-	else if (errno != EAGAIN)
-		transport_end(transport, -errno);
+	else if (length != -EAGAIN)
+		transport_end(transport, (int)length);
 	return false;
 }
 
@@ -166,7 +198,7 @@ static void check_linger(struct ferry_transport *transport, int64_t now)
 		watch->queue = queue;
 		watch->linger_at = transport_deadline(now, watch->linger_timeout);
 	} else if (now >= watch->linger_at) {
-		bool clear = transport_is_acknowledged(queue) && !has_unread(fd);
+		bool clear = transport_is_acknowledged(queue) && !has_unread(transport, fd);
 		transport_end(transport, clear ? clean : -ETIMEDOUT);
 	}
 }

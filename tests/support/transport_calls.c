@@ -139,12 +139,25 @@ static int settle_one(struct ferry_transport *transport)
 	ferry_transport_set_fd_buffer(transport, 1, 1);
 	ferry_transport_set_close_timeout(transport, &at_once);
 	ferry_transport_set_linger_timeout(transport, &at_once);
+	ferry_transport_set_tls_truncation(transport, true);
 	return ferry_transport_peer_has_closed(transport);
 }
 
 static void settle_both(void)
 {
 	on_both(settle_one);
+}
+
+static int get_tls_of(struct ferry_transport *transport)
+{
+	struct ferry_transport_tls tls;
+
+	return ferry_transport_get_tls(transport, &tls);
+}
+
+static void get_tls_of_both(void)
+{
+	on_both(get_tls_of);
 }
 
 static int disable_one(struct ferry_transport *transport)
@@ -172,6 +185,7 @@ const struct every_call transport_calls[] = {
     {"ferry_transport_register_producer", register_at_both},
     {"ferry_transport_detach", detach_both},
     {"ferry_transport_set_…", settle_both},
+    {"ferry_transport_get_tls", get_tls_of_both},
     {"bufferevent_disable", disable_both},
 };
 const int transport_call_count = COUNT(transport_calls);

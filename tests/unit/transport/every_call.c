@@ -434,6 +434,7 @@ static void settle_all(void)
 	ferry_transport_set_max_fds_per_message(near, 1);
 	ferry_transport_set_fd_buffer(near, 1, 1);
 	ferry_transport_set_byte_limit(near, 1);
+	ferry_transport_set_tls_truncation(near, true);
 	ferry_transport_set_rate_limit_group(near, NULL);
 	ferry_transport_get_stats(near, &stats);
 }
