@@ -42,6 +42,11 @@ gid=$(chroot /root /usr/bin/id -g "$RUN_AS")
 chown -R "$uid:$gid" /disk/tmp/ctest
 uname -a
 
+if [ -n "$WITH_TLS" ] && ! grep -q tls /proc/sys/net/ipv4/tcp_available_ulp; then
+	echo "this kernel has not loaded TLS"
+	poweroff -f
+fi
+
 cd /root || exit
 chroot /root /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp \
 	FERRY_DEADLINE=1200 FERRY_MODEL_WALKS=50 \

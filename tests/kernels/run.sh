@@ -2,7 +2,8 @@
 # Boots Debian's own kernels in qemu, and runs tests there with ctest, as root and as an ordinary user. The guest has
 # the files of this machine, read-only, and a disk of its own at /tmp. Needs Debian 12 with what
 # `install-packages.sh kernels` installs, and a build with the tests. The kernels are downloaded to build/kernels, once.
-# Usage: run.sh [VERSION...]   (5.10 6.1 6.12)
+# Usage: run.sh [tls] [VERSION...]   (5.10 6.1 6.12; with tls, 6.1 6.12)
+# With tls, the kernels have TLS, and the tests that need it run: a test that is skipped is a failure.
 # Environment: BUILD (build/dev), LABELS and TESTS (ctest's -L and -R: 'unit|battery' and all), USERS ('root nobody'),
 # ACCEL (tcg; kvm is faster where it boots them)
 set -eu
@@ -13,6 +14,15 @@ build=$(cd "$source" && cd "${BUILD:-build/dev}" && pwd)
 work=$source/build/kernels
 mkdir -p "$work"
 cd "$work"
+tls=
+if [ "${1-}" = tls ]; then
+	shift
+	tls=yes
+	[ $# -gt 0 ] || set -- 6.1 6.12
+	LABELS=${LABELS:-.}
+	TESTS=${TESTS:-kernel_tls}
+	USERS=${USERS:-nobody}
+fi
 [ $# -gt 0 ] || set -- 5.10 6.1 6.12
 
 # Debian 11 has Linux 5.10: the same archives under its name, with lists of their own.
@@ -63,8 +73,11 @@ initramfs()
 	(cd "$build" && find . -name CTestTestfile.cmake -exec cp --parents {} "$work/root/ctest" \;)
 	find root/ctest -type f -exec sed -i 's/ TIMEOUT "[0-9]*"/ TIMEOUT "3600"/' {} +
 	number=10
+	# The last line has TLS, and its ciphers.
 	for module in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk crc16 \
-			crc32c_generic libcrc32c mbcache jbd2 ext4 netfs fscache 9pnet 9pnet_virtio 9p; do
+			crc32c_generic libcrc32c mbcache jbd2 ext4 netfs fscache 9pnet 9pnet_virtio 9p \
+			crypto_null gf128mul ghash-generic ctr gcm ccm libchacha libpoly1305 chacha_generic poly1305_generic \
+			chacha20poly1305 tls; do
 		number=$((number + 1))
 		file=$(find "$1/lib/modules" -name "$module.ko" -o -name "$module.ko.xz")
 		case $file in
@@ -99,8 +112,8 @@ for version in "$@"; do
 		mkfs.ext4 -q -F disk
 		echo "== Linux $version, $user"
 		boot "$version" "BUILD=$build SOURCE=$source RUN_AS=$user" \
-			"LABELS=${LABELS:-unit|battery} TESTS=${TESTS:-.}" | tee output
-		if grep -qx 'ferry: 0' output; then
+			"LABELS=${LABELS:-unit|battery} TESTS=${TESTS:-.} WITH_TLS=$tls" | tee output
+		if grep -qx 'ferry: 0' output && ! { [ -n "$tls" ] && grep -q 'Skipped' output; }; then
 			passed=$((passed + 1))
 		else
 			failed=$((failed + 1))
