@@ -31,8 +31,7 @@ void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void
 int transport_own(struct ferry_transport *transport, const struct ferry_protocol *protocol,
                   void *context, bool paused);
 
-/* ferry_transport_new() on what is known to be a non-blocking stream of IPv4 or IPv6 without TLS in the kernel: the kernel
- * is asked nothing. */
+/* ferry_transport_new() on a non-blocking stream of IPv4 or IPv6 without TLS in the kernel, which is asked nothing. */
 int transport_new_inet(struct ferry_transport **out, struct bufferevent *bev);
 
 /* Whether it is such a stream. */
