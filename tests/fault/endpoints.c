@@ -122,8 +122,8 @@ static void connect_by_name(struct event_base *loop, int kind)
 {
 	(void)kind;
 	begin();
-	if (listen_at(loop, "@ferry-fault", false))
-		connect_to_listener(loop, "@ferry-fault");
+	if (listen_at(loop, own_abstract_name(), false))
+		connect_to_listener(loop, own_abstract_name());
 	end();
 }
 

@@ -2,8 +2,10 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,6 +154,12 @@ void pump_until_count(const unsigned int *counter, unsigned int value)
 	pump_until(count_is_reached, &(struct count){counter, value});
 }
 
+void await_input(int fd)
+{
+	struct pollfd look = {.fd = fd, .events = POLLIN};
+	ck_assert_int_eq(poll(&look, 1, 1000 * deadline_seconds()), 1);
+}
+
 void pump_turns(int turns)
 {
 	for (int i = 0; i < turns; i++)
@@ -228,6 +236,15 @@ bool same_file(int a, int b)
 	ck_assert_int_eq(fstat(a, &first), 0);
 	ck_assert_int_eq(fstat(b, &second), 0);
 	return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+const char *own_abstract_name(void)
+{
+	static char name[100];
+	if (name[0] == '\0')
+		snprintf(name, sizeof(name), "@ferry-%.60s-%ld", program_invocation_short_name,
+		         (long)getpid());
+	return name;
 }
 
 uint64_t cookie_of(int fd)

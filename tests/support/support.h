@@ -28,6 +28,9 @@ void pump_until(bool (*condition)(void *), void *argument);
 void pump_until_set(const bool *flag);
 void pump_until_count(const unsigned int *counter, unsigned int value);
 
+/* Waits, without the loop, until a descriptor has bytes, the end or an error to read. TCP delivers in its own time. */
+void await_input(int fd);
+
 /* Lets the loop handle all that is ready now, `turns` times, without waiting. */
 void pump_turns(int turns);
 
@@ -53,6 +56,10 @@ bool fd_is_open(int fd);
 
 /* Whether two descriptors stand for the same file, by device and inode. */
 bool same_file(int a, int b);
+
+/* An address in the abstract namespace, which is that of the whole machine: the name of the program and the id of the
+ * process that has called this first. */
+const char *own_abstract_name(void);
 
 /* The number by which the kernel knows a socket. */
 uint64_t cookie_of(int fd);

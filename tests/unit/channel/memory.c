@@ -61,7 +61,6 @@ LOOP_TEST(ten_thousand_polls_take_no_memory, 2)
 
 /* ---- failing allocations ---- */
 
-static struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0ferry-channel-memory"};
 static unsigned int failures;
 
 static bool failed(int status)
@@ -72,12 +71,14 @@ static bool failed(int status)
 
 static int connect_to_server(void)
 {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const char *name = own_abstract_name();
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	must(fd >= 0);
+	memcpy(address.sun_path + 1, name + 1, strlen(name) - 1);
 	must(connect(fd, (struct sockaddr *)&address,
-	             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
-	                         strlen(address.sun_path + 1))) == 0);
+	             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name))) == 0);
 	return fd;
 }
 
@@ -156,7 +157,7 @@ static void scenario(struct event_base *loop)
 			ferry_channel_free(channel);
 	}
 	if (failed(ferry_listener_new_unix(&listener, ferry_poller_get_base(poller),
-	                                   "@ferry-channel-memory", NULL, NULL, NULL)))
+	                                   own_abstract_name(), NULL, NULL, NULL)))
 		listener = NULL;
 	else if (!failed(ferry_poller_add_server(&server, poller, ferry_listener_get_fd(listener)))) {
 		int client = connect_to_server();
@@ -192,7 +193,7 @@ static void open_server(void)
 {
 	must(ferry_poller_new(&server_poller) == 0);
 	must(ferry_listener_new_unix(&server_socket, ferry_poller_get_base(server_poller),
-	                             "@ferry-channel-memory", NULL, NULL, NULL) == 0);
+	                             own_abstract_name(), NULL, NULL, NULL) == 0);
 	must(ferry_poller_add_server(NULL, server_poller, ferry_listener_get_fd(server_socket)) == 0);
 	must(ferry_poller_poll(server_poller, &at_once, events, EVENTS) == 0);
 }

@@ -466,8 +466,8 @@ TEST(a_dispatcher_replaced_by_a_stranger_is_reported)
 TEST(several_dispatchers_have_a_channel_each)
 {
 	connect_here();
-	open_site(&there, "@ferry-worker-client");
-	ck_assert_int_eq(ferry_worker_client_add_unix(client, "@ferry-worker-client"), 0);
+	open_site(&there, own_abstract_name());
+	ck_assert_int_eq(ferry_worker_client_add_unix(client, own_abstract_name()), 0);
 	pump_until_count(&there.ready, 1);
 	hand_off(&here);
 	pump_until_count(&here.outcomes, 1);

@@ -238,7 +238,7 @@ static void free_both(void)
 
 static void add_another(void)
 {
-	ferry_worker_client_add_unix(client, "@ferry-worker-client-calls");
+	ferry_worker_client_add_unix(client, own_abstract_name());
 	ferry_worker_client_add_unix(client, socket_path);
 	ferry_worker_client_add_from_environment(client);
 }

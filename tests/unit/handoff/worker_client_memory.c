@@ -19,7 +19,6 @@
 
 enum { HELLO_BYTES = 40, CREDITS_BYTES = 24, TURNS = 5000 };
 
-static const char path[] = "@ferry-worker-client-memory";
 static const struct ferry_worker_callbacks callbacks;
 static struct ferry_worker_client *client;
 static int listening = -1, accepted = -1;
@@ -37,8 +36,9 @@ static void note_failure(struct ferry_worker_client *from, const char *at, int r
 static void listen_there(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	memcpy(address.sun_path + 1, path + 1, sizeof(path) - 2);
-	socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + sizeof(path) - 1);
+	const char *name = own_abstract_name();
+	memcpy(address.sun_path + 1, name + 1, strlen(name) - 1);
+	socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
 	listening = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	must(bind(listening, (struct sockaddr *)&address, length) == 0);
 	must(listen(listening, 16) == 0);
@@ -54,7 +54,7 @@ static int make_client(struct event_base *loop)
 	must(ferry_worker_client_set_failed_cb(client, note_failure, NULL) == 0);
 	must(ferry_worker_client_set_credits(client, 7) == 0);
 	status = ferry_worker_client_allow_uid(client, geteuid());
-	return status == 0 ? ferry_worker_client_add_unix(client, path) : status;
+	return status == 0 ? ferry_worker_client_add_unix(client, own_abstract_name()) : status;
 }
 
 /* Bytes that the kernel has for the dispatcher, of a connection that may end: then the next one counts. */

@@ -309,8 +309,7 @@ static void add_listener(void)
 	struct ferry_listener *listener;
 
 	ck_assert_int_eq(
-	    ferry_listener_new_unix(&listener, base, "@ferry-takeover-every-call", NULL, NULL, NULL),
-	    0);
+	    ferry_listener_new_unix(&listener, base, own_abstract_name(), NULL, NULL, NULL), 0);
 	ferry_socket_set_add_listener(old.set, "listener", listener);
 	ferry_socket_set_add_listener(new.set, "listener", listener);
 	ferry_listener_free(listener);
