@@ -58,6 +58,7 @@ CASE(errno_of_a_deferred_error_is_that_of_the_error, ON_SOCKETS)
 	pump_turns(3);
 	forget(&at_a);
 
+	await_input(far.in);
 	far_close(&far);
 	bufferevent_enable(a.bev, EV_READ);
 	pump_until_event(&at_a);
@@ -220,6 +221,11 @@ CASE(a_flush_changes_nothing, ON_ALL)
 	far_close(&far);
 }
 
+static bool has_stopped_reading(void *bev)
+{
+	return (bufferevent_get_enabled(bev) & EV_READ) == 0;
+}
+
 CASE(without_callbacks_bytes_gather_and_ends_are_silent, ON_ALL)
 {
 	struct end a;
@@ -233,7 +239,7 @@ CASE(without_callbacks_bytes_gather_and_ends_are_silent, ON_ALL)
 	write_pattern(a.bev, 0, 1000);
 	far_receive_until(&far, 1000);
 	far_close(&far);
-	pump_turns(5);
+	pump_until(has_stopped_reading, a.bev);
 	ck_assert_int_eq(bufferevent_get_enabled(a.bev), EV_WRITE);
 	ck_assert_uint_eq(input_length(a.bev), 1000);
 
@@ -389,6 +395,8 @@ static void priorities_order_the_callbacks(bool set_before)
 		bufferevent_enable(ends[i].bev, EV_READ);
 		far_send(&fars[i], 1);
 	}
+	for (int i = 0; i < 3; i++)
+		await_input(bufferevent_getfd(ends[i].bev));
 	pump_turns(3);
 	ck_assert_str_eq(order, "012");
 

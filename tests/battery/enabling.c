@@ -278,6 +278,7 @@ CASE(enabling_twice_delivers_once, ON_ALL)
 	bufferevent_enable(a.bev, EV_READ);
 	bufferevent_enable(a.bev, EV_READ);
 	far_send(&far, 10);
+	pump_until_received(&at_a, 10);
 	pump_turns(5);
 	ck_assert_str_eq(at_a.log, "r");
 	ck_assert_uint_eq(at_a.received, 10);

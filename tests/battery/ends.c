@@ -233,6 +233,7 @@ CASE(a_peer_that_closes_with_bytes_unread_is_a_reset, ON_SOCKETS)
 	pump_until_output(a.bev, 0);
 	forget(&at_a);
 
+	await_input(far.in);
 	far_close(&far);
 	pump_until_event(&at_a);
 	ck_assert_int_eq(at_a.what, BEV_EVENT_READING | BEV_EVENT_ERROR);

@@ -38,6 +38,7 @@ LOOP_TEST(unread_input_goes_along, MOVED_SIZES)
 	ck_assert(fd_is_open(moved_ends[0])); /* the bufferevent has no descriptor to close */
 	/* Bytes that the client sends now are for the next process. */
 	wire_put(moved_ends[1], 0, 10);
+	await_input(moved_ends[0]);
 	ck_assert_int_eq(wire_expect(moved_ends[0], 0, 10), 10);
 	ferry_handoff_free(handoff);
 	close(moved_ends[1]);
@@ -239,6 +240,7 @@ TEST(a_connection_that_is_being_made_waits)
 	ck_assert_uint_eq(epoll_events(ferry_handoff_get_fd(taken)), 0);
 	free_bufferevent(bev);
 	wire_put(client, 0, 1);
+	await_input(ferry_handoff_get_fd(taken));
 	ck_assert_int_eq(wire_expect(ferry_handoff_get_fd(taken), 0, 1), 1);
 	ferry_handoff_free(taken);
 	close(client);

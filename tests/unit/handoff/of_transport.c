@@ -99,8 +99,10 @@ static void expect_open(const struct ferry_handoff *handoff)
 
 	ck_assert_int_eq(fd, ends[0]);
 	wire_put(fd, 0, 10);
+	await_input(ends[1]);
 	ck_assert_int_eq(wire_expect(ends[1], 0, 10), 10);
 	wire_put(ends[1], 0, 10);
+	await_input(fd);
 	ck_assert_int_eq(wire_expect(fd, 0, 10), 10);
 }
 

@@ -515,6 +515,7 @@ TEST(disconnecting_a_tcp_socket_resets_the_connection)
 	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
 	ck_assert_int_eq(connect(ends[0], &nowhere, sizeof(nowhere)), 0);
 
+	await_input(ends[1]);
 	receive(sizeof(buffer));
 	ck_assert_int_eq(got.bytes, -ECONNRESET);
 	close_pair();

@@ -111,7 +111,7 @@ LOOP_TEST(a_protocol_may_be_changed_in_data_received, LINK_KINDS)
 	open_plain_link(_i);
 	near.hook = change_protocol;
 	ck_assert_int_eq(write(far_out, "first", 5), 5);
-	pump_turns(5);
+	pump_until_count(&near.data, 1);
 	ck_assert_int_eq(write(far_out, "second", 6), 6);
 	close_plain_far();
 

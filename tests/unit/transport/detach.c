@@ -132,6 +132,7 @@ static void expect_stock_bufferevent(void)
 	ck_assert_uint_eq(bufferevent_read(bev, text, sizeof(text)), 5);
 	ck_assert_int_eq(bufferevent_write(bev, "world", 5), 0);
 	pump_until_count(&seen.writes, 1);
+	await_input(ends[1]);
 	ck_assert_int_eq(read(ends[1], text, sizeof(text)), 5);
 	ck_assert_int_eq(memcmp(text, "world", 5), 0);
 }
