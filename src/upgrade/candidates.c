@@ -70,15 +70,28 @@ static bool is_first_message(const unsigned char *bytes, ssize_t length)
 	       !header.refusal && header.type == TAKEOVER_WIRE_HELLO;
 }
 
+static ssize_t peek(int fd, void *bytes, size_t size)
+{
+	ssize_t length;
+
+	do {
+		length = recv(fd, bytes, size, MSG_PEEK | MSG_DONTWAIT);
+	} while (length < 0 && errno == EINTR);
+	return length;
+}
+
 static void on_event(evutil_socket_t fd, short what, void *argument)
 {
 	struct candidate *candidate = argument;
 	struct candidates *candidates = candidate->candidates;
 	unsigned char bytes[MESSAGE_HEADER_SIZE];
-	ssize_t length = -1;
+	const bool is_readable = (what & EV_READ) != 0;
+	ssize_t length = is_readable ? peek(fd, bytes, sizeof(bytes)) : -1;
 
-	if ((what & EV_READ) != 0)
-		length = recv(fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+	/* A wake-up without bytes. */
+	if (is_readable && length < 0 && errno == EAGAIN &&
+	    event_add(candidate->event, &candidates->timeout) == 0)
+		return;
 	if (is_first_message(bytes, length)) {
 		struct ferry_transport *transport = candidate->transport;
 		candidate->transport = NULL;
