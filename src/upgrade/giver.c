@@ -119,10 +119,14 @@ int giver_new(struct giver **out, struct event_base *base, int listener, giver_c
 static void on_outcome(struct ferry_dispatcher *dispatcher, struct ferry_handoff *handoff,
                        enum ferry_handoff_outcome outcome, int reason, void *context)
 {
-	(void)dispatcher, (void)handoff, (void)reason;
+	(void)dispatcher, (void)handoff;
 	struct giver *giver = context;
+	const bool is_taken = outcome == FERRY_HANDOFF_DONE || outcome == FERRY_HANDOFF_KEPT;
 
-	giver->taken += outcome == FERRY_HANDOFF_DONE || outcome == FERRY_HANDOFF_KEPT;
+	giver->taken += is_taken;
+	if (!is_taken && giver->dispatcher != NULL)
+		log_line(FERRY_LOG_WARNING, "a connection was given and not taken: closed: %s",
+		         strerror(reason < 0 ? -reason : ECONNREFUSED));
 	if (giver->dispatcher != NULL)
 		giver->changed(giver->context);
 }
