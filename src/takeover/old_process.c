@@ -87,16 +87,14 @@ static int send_listener(struct ferry_takeover *takeover, const struct socket_se
 /* The callback may free the takeover, or its set. */
 static int send_state(struct ferry_takeover *takeover)
 {
-	int status = 0;
-
 	if (takeover->state_requested == NULL)
 		return 0;
 	struct evbuffer *state = evbuffer_new();
 	if (state == NULL)
 		return -ENOMEM;
-	takeover->state_requested(takeover, state, takeover->context);
+	int status = takeover->state_requested(takeover, state, takeover->context);
 	const size_t length = evbuffer_get_length(state);
-	if (length > 0 && takeover->state == TAKEOVER_TALKING) {
+	if (status == 0 && length > 0 && takeover->state == TAKEOVER_TALKING) {
 		const void *bytes = evbuffer_pullup(state, -1);
 		status = bytes == NULL
 		             ? -ENOMEM

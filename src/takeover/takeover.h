@@ -57,9 +57,9 @@ struct takeover_role {
 	void (*withdraw)(struct ferry_takeover *takeover, int status);
 };
 
-/* The new process has asked for the sockets: appends the state that goes with them. */
-typedef void (*takeover_state_cb)(struct ferry_takeover *takeover, struct evbuffer *state,
-                                  void *context);
+/* The new process has asked for the sockets: appends the state that goes with them. A negative errno ends the takeover. */
+typedef int (*takeover_state_cb)(struct ferry_takeover *takeover, struct evbuffer *state,
+                                 void *context);
 
 struct ferry_takeover {
 	const struct takeover_role *role;

@@ -76,18 +76,19 @@ static void drop_kept(struct ferry_upgrade *upgrade)
 
 /* ---- a successor ---- */
 
-static void on_state_requested(struct evbuffer *state, void *context)
+static int on_state_requested(struct evbuffer *state, void *context)
 {
 	struct ferry_upgrade *upgrade = context;
 	unsigned char generation[UPGRADE_GENERATION_SIZE];
 
 	little_endian_put(generation, upgrade->generation + 1, sizeof(generation));
 	if (evbuffer_add(state, generation, sizeof(generation)) < 0)
-		return;
+		return -ENOMEM;
 	upgrade_enter(upgrade);
 	if (upgrade->callbacks->state_requested != NULL)
 		upgrade->callbacks->state_requested(upgrade, state, upgrade->context);
 	upgrade_leave(upgrade);
+	return 0;
 }
 
 void upgrade_reach(struct ferry_upgrade *upgrade, const struct ferry_socket_set *taken)

@@ -130,13 +130,13 @@ static void on_ended(struct ferry_takeover *takeover, int status, void *context)
 	ferry_takeover_free(takeover);
 }
 
-static void on_state_requested(struct ferry_takeover *takeover, struct evbuffer *state,
-                               void *context)
+static int on_state_requested(struct ferry_takeover *takeover, struct evbuffer *state,
+                              void *context)
 {
 	(void)takeover;
 	struct successor *successor = context;
 
-	successor->callbacks->state_requested(state, successor->context);
+	return successor->callbacks->state_requested(state, successor->context);
 }
 
 static int serve(struct successor *successor, const struct successor_options *options,

@@ -27,7 +27,7 @@ struct successor_options {
 };
 
 struct successor_callbacks {
-	void (*state_requested)(struct evbuffer *state, void *context);
+	int (*state_requested)(struct evbuffer *state, void *context);
 
 	/* The successor accepts; the caller owns `taken`, whose sockets must not be used. `pid` may be 0: unknown.
 	 * `watched`: died() may follow. */

@@ -268,13 +268,14 @@ static void step(int socket, struct fuzz_input *input)
 
 /* ---- this process ---- */
 
-static void on_state_requested(struct ferry_takeover *takeover, struct evbuffer *state,
-                               void *context)
+static int on_state_requested(struct ferry_takeover *takeover, struct evbuffer *state,
+                              void *context)
 {
 	(void)context;
 	FUZZ_CHECK(takeover == all.takeover && evbuffer_add(state, "state", 5) == 0);
 	if ((all.flags & FREES) != 0)
 		free_takeover();
+	return 0;
 }
 
 static void begin(int socket)
