@@ -12,9 +12,21 @@ FAULTY_COUNT(CALL_SENDFILE, sendfile, (int out, int in, off_t *at, size_t size),
 FAULTY_COUNT(CALL_SPLICE, splice,
              (int in, off64_t *in_at, int out, off64_t *out_at, size_t size, unsigned int flags),
              (in, in_at, out, out_at, size, flags))
-FAULTY_COUNT(CALL_RECV, recv, (int fd, void *b, size_t size, int flags), (fd, b, size, flags))
 FAULTY_COUNT(CALL_READ, read, (int fd, void *b, size_t size), (fd, b, size))
 FAULTY_COUNT(CALL_PWRITE, pwrite, (int fd, const void *b, size_t size, off_t at), (fd, b, size, at))
+
+/* A peek returns all that is there. */
+ssize_t __real_recv(int fd, void *bytes, size_t size, int flags);
+ssize_t __wrap_recv(int fd, void *bytes, size_t size, int flags);
+ssize_t __wrap_recv(int fd, void *bytes, size_t size, int flags)
+{
+	int fault = next_fault(CALL_RECV);
+	if (fault > 0)
+		return -1;
+	if (fault == SHORT_COUNT && size > 1 && (flags & MSG_PEEK) == 0)
+		size = 1;
+	return __real_recv(fd, bytes, size, flags);
+}
 
 /* One byte of the first vector that is not empty; false if there is none. */
 static bool first_byte(const struct iovec *vectors, size_t count, struct iovec *one)

@@ -32,7 +32,7 @@ static void describe(void)
 		printf("%s number %u %s, ", call_name(fired[i].call), fired[i].number,
 		       error_name(fired[i].error));
 	printf("%s, told %d\n", now.completed ? "completed" : "not completed", now.told);
-	if (current->large != NULL)
+	if (current->large != NULL && current->large->describe != NULL)
 		current->large->describe();
 }
 
@@ -125,7 +125,7 @@ static void wait_for_heap(size_t blocks)
 
 static void judge(void)
 {
-	if (current->large != NULL)
+	if (current->large != NULL && current->large->judge != NULL)
 		current->large->judge();
 	check_that(now.completed || now.told < 0, "what did not get through is told");
 	check_that(!now.twice, "no callback comes twice");

@@ -12,10 +12,10 @@
 /* What a scenario of many calls has of its own. */
 struct large_scenario {
 	/* Called after each run and some more turns of the loop, disarmed, before what all scenarios have in common is
-	 * judged. Notes what has happened, and checks by check_that() what only this scenario has. */
+	 * judged. Notes what has happened, and checks by check_that() what only this scenario has. NULL: there is nothing. */
 	void (*judge)(void);
 
-	/* Prints what has happened, with the end of the line. */
+	/* Prints what has happened, with the end of the line; or NULL. */
 	void (*describe)(void);
 
 	/* Each of the first `first` system calls of a kind fails in runs of its own. The rest is sampled in steps of a

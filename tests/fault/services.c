@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "ends.h"
@@ -105,8 +106,17 @@ static void on_worker_lost(struct ferry_dispatcher *from, struct ferry_dispatche
 	told(reason < 0 ? reason : -ECONNRESET);
 }
 
+static bool is_drained;
+
+static void on_drained(struct ferry_dispatcher *from, struct ferry_dispatcher_worker *drained,
+                       void *context)
+{
+	(void)from, (void)drained, (void)context;
+	once(&is_drained);
+}
+
 static const struct ferry_dispatcher_callbacks dispatcher_callbacks = {
-    .handoff_returned = on_returned, .worker_lost = on_worker_lost};
+    .handoff_returned = on_returned, .worker_lost = on_worker_lost, .worker_drained = on_drained};
 
 static bool add_worker(struct event_base *loop)
 {
@@ -172,6 +182,96 @@ static void hand_one_off(struct event_base *loop, int kind)
 	ferry_dispatcher_free(dispatcher);
 	ferry_worker_free(worker);
 	close_quietly(client);
+}
+
+/* ---- a worker that connects by itself ---- */
+
+static void on_clients_dispatcher_lost(struct ferry_worker *from, int reason, void *context)
+{
+	(void)from, (void)context;
+	told(reason < 0 ? reason : -ECONNRESET);
+}
+
+static const struct ferry_worker_callbacks client_callbacks = {
+    .handoff_received = on_handoff, .dispatcher_lost = on_clients_dispatcher_lost};
+
+static void on_client_failed(struct ferry_worker_client *from, const char *path, int reason,
+                             void *context)
+{
+	(void)from, (void)path, (void)context;
+	told(reason);
+}
+
+static struct ferry_worker_client *worker_client;
+static int listening;
+static struct event_base *dispatcher_loop;
+
+/* Accepts each channel that the client makes: it connects again when one has ended. */
+static bool client_has_served(void)
+{
+	disarm();
+	int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	arm();
+	if (fd >= 0) {
+		struct ferry_transport *near = open_end(dispatcher_loop, fd);
+		if (near != NULL && called(ferry_dispatcher_add_worker(NULL, dispatcher, near, NULL)) < 0)
+			ferry_transport_free(near);
+	}
+	return has_outcome;
+}
+
+static bool client_is_drained(void)
+{
+	return is_drained || ferry_worker_client_get_state(worker_client) == FERRY_WORKER_CLIENT_OVER;
+}
+
+static int start_client(struct event_base *loop)
+{
+	const struct timeval pause = {.tv_usec = 1000};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t length = sizeof(address);
+	char path[sizeof(address.sun_path) + 1];
+	disarm();
+	getsockname(listening, (struct sockaddr *)&address, &length);
+	snprintf(path, sizeof(path), "@%.*s", (int)(length - sizeof(sa_family_t)) - 1,
+	         address.sun_path + 1);
+	arm();
+	int status = ferry_worker_client_new(&worker_client, loop, &client_callbacks, NULL);
+	if (status == 0)
+		status = ferry_worker_client_set_failed_cb(worker_client, on_client_failed, NULL);
+	if (status == 0)
+		status = ferry_worker_client_set_pauses(worker_client, &pause, &pause);
+	if (status == 0)
+		status = ferry_worker_client_set_credits(worker_client, 3);
+	if (status == 0)
+		status = ferry_worker_client_allow_uid(worker_client, geteuid());
+	return called(status == 0 ? ferry_worker_client_add_unix(worker_client, path) : status);
+}
+
+static void serve_by_client(struct event_base *loop, int kind)
+{
+	(void)kind;
+	worker_client = NULL;
+	dispatcher = NULL;
+	dispatcher_loop = loop;
+	client = -1;
+	fate = DONE;
+	has_outcome = is_returned = is_drained = false;
+	listening = make_listening();
+	if (called(ferry_dispatcher_new(&dispatcher, loop, &dispatcher_callbacks, NULL)) == 0 &&
+	    start_client(loop) == 0 && hand_off()) {
+		pump_swept(loop, client_has_served);
+		if (!is_as_planned())
+			told(has_outcome ? -ECANCELED : 0);
+		else if (called(ferry_worker_client_drain(worker_client)) == 0)
+			pump_swept(loop, client_is_drained);
+		if (is_drained)
+			completed();
+	}
+	ferry_worker_client_free(worker_client);
+	ferry_dispatcher_free(dispatcher);
+	close_quietly(client);
+	close_quietly(listening);
 }
 
 /* ---- parking ---- */
@@ -361,6 +461,7 @@ static const struct scenario scenarios[] = {
     {"handoff, done", hand_one_off, DONE, CALL_SENDMSG, CALL_NONE, NULL},
     {"handoff, rejected", hand_one_off, REJECTED, CALL_RECVMSG, CALL_NONE, NULL},
     {"handoff, returned", hand_one_off, RETURNED, CALL_GETSOCKOPT, CALL_NONE, NULL},
+    {"worker client", serve_by_client, 0, CALL_CONNECT, CALL_NONE, NULL},
     {"parking", park, 0, CALL_EPOLL_CTL, CALL_NONE, NULL},
     {"takeover", take_over, 0, CALL_FCNTL, CALL_NONE, NULL},
     {"supervisor", supervise, 0, CALL_FORK, CALL_SEND, NULL},
