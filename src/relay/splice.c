@@ -127,7 +127,7 @@ static ssize_t splice_to_socket(int from, int to, size_t length)
 static bool is_of_socket(ssize_t error)
 {
 	return error < 0 && error != -ENOMEM && error != -EIO && error != -EINVAL &&
-	       !optional_call_is_absent(CALL_SPLICE, (int)-error);
+	       error != -EOPNOTSUPP && !optional_call_is_absent(CALL_SPLICE, (int)-error);
 }
 
 static void stop_with(struct relay_end *from, struct relay_end *broken, short what, ssize_t error)
