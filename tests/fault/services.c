@@ -38,6 +38,7 @@ static struct ferry_dispatcher *dispatcher;
 static struct ferry_worker *worker;
 static enum fate fate;
 static bool has_outcome, is_returned, worker_is_lost;
+static bool channel_is_lost; /* at either end */
 static enum ferry_handoff_outcome outcome;
 static int client;
 
@@ -65,6 +66,7 @@ static void on_dispatcher_lost(struct ferry_worker *from, int reason, void *cont
 {
 	(void)context;
 	once(&worker_is_lost);
+	channel_is_lost = true;
 	told(reason < 0 ? reason : -ECONNRESET);
 	worker = NULL;
 	ferry_worker_free(from);
@@ -103,6 +105,7 @@ static void on_worker_lost(struct ferry_dispatcher *from, struct ferry_dispatche
                            int reason, void *context)
 {
 	(void)from, (void)lost, (void)context;
+	channel_is_lost = true;
 	told(reason < 0 ? reason : -ECONNRESET);
 }
 
@@ -149,8 +152,18 @@ static bool hand_off(void)
 	return false;
 }
 
+/* More rounds than any recovery takes. */
+enum { PATIENCE = 300 };
+static int patience;
+
+/* Only a handoff that no worker can take any more has to hurry. */
 static bool handoff_is_over(void)
 {
+	const struct timeval time = {0, 5000};
+	if (channel_is_lost && patience > 0)
+		patience = 1;
+	if (--patience == 0)
+		called(ferry_dispatcher_set_timeouts(dispatcher, &time, &time));
 	return has_outcome || is_returned;
 }
 
@@ -164,19 +177,18 @@ static bool is_as_planned(void)
 /* An outcome that differs is one that the dispatcher reports. */
 static void hand_one_off(struct event_base *loop, int kind)
 {
-	const struct timeval time = {0, 50000};
 	dispatcher = NULL;
 	worker = NULL;
 	client = -1;
 	fate = (enum fate)kind;
-	has_outcome = is_returned = worker_is_lost = false;
+	has_outcome = is_returned = worker_is_lost = channel_is_lost = false;
+	patience = PATIENCE;
 	if (called(ferry_dispatcher_new(&dispatcher, loop, &dispatcher_callbacks, NULL)) == 0 &&
 	    add_worker(loop) && hand_off()) {
-		if (called(ferry_dispatcher_set_timeouts(dispatcher, &time, &time)) == 0)
-			pump_swept(loop, handoff_is_over);
+		pump_swept(loop, handoff_is_over);
 		if (is_as_planned())
 			completed();
-		else if (handoff_is_over())
+		else if (has_outcome || is_returned)
 			told(-ECANCELED);
 	}
 	ferry_dispatcher_free(dispatcher);
