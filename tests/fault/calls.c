@@ -94,7 +94,6 @@ static const struct {
     [CALL_STRDUP] = {"strdup", {ENOMEM}, {0}},
     [CALL_UNLINKAT] = {"unlinkat", {EACCES, EIO}, {0}},
     [CALL_WAITID] = {"waitid", {EINTR, ECHILD}, {EINTR}},
-    [CALL_WRITE] = {"write", {EINTR, EAGAIN}, {EINTR, EAGAIN}},
 };
 
 const char *call_name(enum call call)

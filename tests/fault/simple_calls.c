@@ -47,7 +47,6 @@ FAULTY(CALL_SOCKETPAIR, int, socketpair, (int domain, int type, int protocol, in
 FAULTY(CALL_UNLINKAT, int, unlinkat, (int at, const char *path, int flags), (at, path, flags))
 FAULTY(CALL_WAITID, int, waitid, (idtype_t kind, id_t id, siginfo_t *info, int options),
        (kind, id, info, options))
-FAULTY(CALL_WRITE, ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n))
 
 /* ENOTCONN is the answer of a socket whose connection is over, and it is then. */
 int __real_shutdown(int fd, int how);
