@@ -14,6 +14,7 @@
 #include "ferry/dispatcher.h"
 #include "ferry/file_producer.h"
 #include "ferry/handoff.h"
+#include "ferry/in_flight.h"
 #include "ferry/line.h"
 #include "ferry/listener.h"
 #include "ferry/log.h"

@@ -28,8 +28,8 @@ enum ferry_log_level {
  *  logs, which may be any thread that uses ferry, and must not call ferry. */
 typedef void (*ferry_log_cb)(enum ferry_log_level level, const char *line);
 
-/** Sets the callback for all log lines of this process; NULL, the default, drops them. It is the one setting
- *  that all transports share. May be called in any thread. Since 0.1. */
+/** Sets the callback for all log lines of this process; NULL, the default, drops them. All transports share
+ *  this setting and ferry_in_flight_set_limit(), and no other. May be called in any thread. Since 0.1. */
 FERRY_EXPORT void ferry_log_set_cb(ferry_log_cb cb);
 
 FERRY_END_DECLS

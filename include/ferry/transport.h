@@ -125,7 +125,8 @@ struct ferry_transport_stats {
 	uint64_t sendfile_calls; /**< calls of sendfile(2) and splice(2) */
 	uint64_t receive_calls;  /**< calls of recvmsg(2) or readv(2) */
 	uint64_t send_eagain;    /**< times the socket was full */
-	uint64_t send_retries;   /**< retries after ENOBUFS, ENOMEM or ETOOMANYREFS */
+	/** retries after ENOBUFS, ENOMEM or ETOOMANYREFS, or at the limit of descriptors in flight (ferry/in_flight.h) */
+	uint64_t send_retries;
 
 	uint64_t fds_unclaimed;    /**< descriptors received and closed: no callback took them */
 	uint64_t fds_unsent;       /**< descriptors queued and closed: the connection ended */
@@ -147,7 +148,11 @@ struct ferry_transport_stats {
 	/** pieces of records of TLS that were neither data nor an end: session tickets, warnings */
 	uint64_t tls_records_ignored;
 
-	uint64_t reserved[7]; /**< zero, for later versions */
+	/** descriptors in flight now, at most: those that the peer has read since ferry asked the kernel last, at the
+	 *  limit of ferry/in_flight.h, still count */
+	uint64_t fds_in_flight;
+
+	uint64_t reserved[6]; /**< zero, for later versions */
 };
 
 /** The process at the other end of a unix socket, as the kernel recorded it at connect(2), listen(2) or

@@ -219,8 +219,10 @@ struct marks *marks_new(void)
 {
 	struct marks *marks = malloc(sizeof(*marks));
 
-	if (marks != NULL)
-		*marks = (struct marks){.finished_tail = &marks->finished};
+	if (marks == NULL)
+		return NULL;
+	*marks = (struct marks){.finished_tail = &marks->finished};
+	in_flight_start();
 	return marks;
 }
 
@@ -238,6 +240,7 @@ void marks_free(struct marks *marks)
 	if (marks == NULL)
 		return;
 	assert(marks->count == 0 && marks->finished == NULL);
+	in_flight_forget(&marks->in_flight);
 	free(marks->ring);
 	free(marks);
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "file/source.h"
+#include "kernel/in_flight.h"
 #include "stream/counters.h"
 
 /*
@@ -67,6 +68,7 @@ struct marks {
 	struct outgoing_file *segment;
 	const void *segment_chain;
 	int segment_error; /* a negative errno ends the connection: nobody else can be notified */
+	struct in_flight in_flight;
 };
 
 /* NULL: no memory. */

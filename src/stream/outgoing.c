@@ -83,7 +83,7 @@ static bool rides_along(const struct outgoing *outgoing, const struct mark *mark
 	if (mark->position <= position)
 		return true;
 	return outgoing->coalescing && mark->position < end &&
-	       before < outgoing->limits.fds_per_message;
+	       before < outgoing->limits.fds_per_message && before < in_flight_share();
 }
 
 /* `ahead`: bytes of the buffer that are sent and not yet drained. The position of a mark may be before the
@@ -120,7 +120,7 @@ static int flush_state(struct outgoing *outgoing, int error)
 		return OUTGOING_FULL;
 	case -ENOBUFS:
 	case -ENOMEM:
-	case -ETOOMANYREFS: /* too many descriptors of this user in flight */
+	case -ETOOMANYREFS: /* too many descriptors in flight, of this user or of this process */
 		outgoing->stats.send_retries++;
 		return OUTGOING_NO_MEMORY;
 	default:
@@ -134,28 +134,41 @@ static void take_fds(struct outgoing *outgoing, struct turn *turn, unsigned int 
 {
 	struct taken *taken = turn->taken;
 
+	in_flight_sent(&outgoing->marks->in_flight);
 	outgoing->marks->stats.fds_sent += fds;
 	taken->count += marks_take_first(outgoing->marks, fds, taken->fds + taken->count);
 	if (taken->count > ANCILLARY_MAX_FDS) /* no room for another message's */
 		close_taken(turn);
 }
 
+/* Attaches the first descriptors of the stream to the message, if it may be sent now. */
+static int attach_fds(struct outgoing *outgoing, const struct turn *turn, struct msghdr *message,
+                      union ancillary_output *room, unsigned int fds)
+{
+	int fd_list[ANCILLARY_MAX_FDS];
+
+	/* The socket was replaced by one of a family that ignores descriptors without an error. */
+	if (!outgoing->carries_fds)
+		return -EOPNOTSUPP;
+	/* The same as the kernel's own limit: the wait is the same too. */
+	if (!in_flight_admit(&outgoing->marks->in_flight, turn->fd, fds))
+		return -ETOOMANYREFS;
+	for (unsigned int i = 0; i < fds; i++)
+		fd_list[i] = marks_at(outgoing->marks, i)->fd;
+	ancillary_attach(message, room, fd_list, fds);
+	return 0;
+}
+
 static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iovec *vectors,
                         int count, unsigned int fds, bool more)
 {
 	union ancillary_output room;
-	int fd_list[ANCILLARY_MAX_FDS];
 	struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)count};
 	ssize_t length;
 
-	/* The socket was replaced by one of a family that ignores descriptors without an error. */
-	if (fds > 0 && !outgoing->carries_fds)
-		return -EOPNOTSUPP;
-	if (fds > 0) {
-		for (unsigned int i = 0; i < fds; i++)
-			fd_list[i] = marks_at(outgoing->marks, i)->fd;
-		ancillary_attach(&message, &room, fd_list, fds);
-	}
+	int status = fds > 0 ? attach_fds(outgoing, turn, &message, &room, fds) : 0;
+	if (status < 0)
+		return status;
 	turn->calls++;
 	if (!outgoing->is_socket)
 		guard_turn(turn);
@@ -165,13 +178,15 @@ static ssize_t transmit(struct outgoing *outgoing, struct turn *turn, struct iov
 		                                       MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0))
 		                             : writev(turn->fd, vectors, count);
 	} while (length < 0 && errno == EINTR);
-	if (length < 0) {
-		turn->raised |= errno == EPIPE;
-		return -errno;
-	}
-
-	if (length > 0 && fds > 0)
+	int error = length < 0 ? errno : 0;
+	if (fds > 0 && length > 0)
 		take_fds(outgoing, turn, fds);
+	else if (fds > 0)
+		in_flight_withdraw(&outgoing->marks->in_flight, fds);
+	turn->raised |= error == EPIPE;
+	if (length < 0)
+		return -error;
+
 	turn->sent += (size_t)length;
 	turn->more = more;
 	outgoing->stats.bytes_sent += (uint64_t)length;

@@ -50,7 +50,7 @@ enum outgoing_state {
 	OUTGOING_IDLE,      /* nothing to send; descriptors without a byte may wait */
 	OUTGOING_FULL,      /* the kernel takes no more until the socket is writable */
 	OUTGOING_YIELDED,   /* the budget is spent, and there is more */
-	OUTGOING_NO_MEMORY, /* the kernel has no memory; no poll reports when it has some again */
+	OUTGOING_NO_MEMORY, /* or too many descriptors in flight; no poll reports the end of it */
 	OUTGOING_PAUSED     /* the next item is a paused or waiting file */
 };
 

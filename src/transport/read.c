@@ -234,6 +234,9 @@ static void read_ready(struct ferry_transport *transport, evutil_socket_t fd, sh
 	transport_deliver_pending(transport);
 	read_available(transport);
 	transport_settle_broken(transport);
+	/* The peer may have answered descriptors that it has read: the others need not wait for the timer. */
+	if (!transport_is_over(transport) && transport->out.step.out_of_memory)
+		transport_want_write(transport);
 }
 
 /* The socket has something for a paused owner, or the user has enabled reading. A pause leaves the event in the loop

@@ -436,6 +436,7 @@ static void fill_stats(const struct ferry_transport *transport, struct ferry_tra
 	    .fds_queued_max = items->fds_queued_max,
 	    .file_waits = items->file_waits,
 	    .file_bytes_unsent = items->file_bytes_unsent,
+	    .fds_in_flight = stream->marks != NULL ? in_flight_count(&stream->marks->in_flight) : 0,
 	};
 	if (transport_has_tls(transport)) {
 		stats->tls_version = part->keys.version;

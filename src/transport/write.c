@@ -68,12 +68,15 @@ static int wait_for_memory(struct ferry_transport *transport)
 {
 	unsigned int usec = transport->out.step.retry_usec * 2;
 
+	transport->out.step.out_of_memory = true;
+	/* A try that the timer has not caused does not put it off. */
+	if (usec > 0 && event_pending(transport->loop_event, EV_TIMEOUT, NULL))
+		return 0;
 	if (usec < RETRY_USEC_MIN)
 		usec = RETRY_USEC_MIN;
 	if (usec > RETRY_USEC_MAX)
 		usec = RETRY_USEC_MAX;
 	transport->out.step.retry_usec = usec;
-	transport->out.step.out_of_memory = true;
 	transport_follow_priority(transport);
 	return event_add(transport->loop_event, &(struct timeval){.tv_usec = (suseconds_t)usec});
 }
@@ -104,13 +107,17 @@ static void note_kernel_queue(struct ferry_transport *transport, int length)
 }
 
 /* At the end of a step. Only a user with a write timeout pays for the system call. */
-static void look_at_kernel_queue(struct ferry_transport *transport, bool full)
+static void look_at_kernel_queue(struct ferry_transport *transport, int state, size_t sent)
 {
 	struct rearm *rearm = &transport->rearm;
+	bool waits = state == OUTGOING_FULL || state == OUTGOING_NO_MEMORY;
+	int length = waits && rearm_get_timeout(rearm, EV_WRITE) != NULL
+	                 ? send_queue_length(rearm_write_fd(rearm))
+	                 : -ENODATA;
 
-	note_kernel_queue(transport, full && rearm_get_timeout(rearm, EV_WRITE) != NULL
-	                                 ? send_queue_length(rearm_write_fd(rearm))
-	                                 : -ENODATA);
+	/* A try of the retry timer that has changed nothing: the time of the timeout goes on. */
+	if (state != OUTGOING_NO_MEMORY || sent > 0 || length != transport->out.step.kernel_queue)
+		note_kernel_queue(transport, length);
 }
 
 /* Whether the peer may have taken bytes for as long as the timeout is. If the queue was not looked at before, the
@@ -130,6 +137,23 @@ static bool peer_takes(struct ferry_transport *transport)
 	return true;
 }
 
+/* Whether the transport has waited on the retry timer for as long as the timeout is, for a peer that does not take
+ * what the kernel has for it. An empty queue is the shortage of somebody else. */
+static bool retries_timed_out(const struct ferry_transport *transport)
+{
+	const struct transport_step *step = &transport->out.step;
+	const struct timeval *timeout = rearm_get_timeout(&transport->rearm, EV_WRITE);
+
+	return step->kernel_queue > 0 && timeout != NULL &&
+	       clock_now() - step->kernel_queue_since >= clock_from_timeval(timeout);
+}
+
+static void report_timeout(struct ferry_transport *transport)
+{
+	note_kernel_queue(transport, -ENODATA);
+	transport_report_event(transport, BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, ETIMEDOUT);
+}
+
 static void write_timed_out(struct ferry_transport *transport)
 {
 	/* bufferevent_enable() and the end of a rate limit add the event, also for a paused file. */
@@ -138,7 +162,7 @@ static void write_timed_out(struct ferry_transport *transport)
 	else if (rearm_timeout_is_stale(&transport->rearm, EV_WRITE))
 		return;
 	else if (transport->rearm.connecting || !peer_takes(transport))
-		transport_report_event(transport, BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, ETIMEDOUT);
+		report_timeout(transport);
 	else
 		(void)rearm_restart_write_timeout(&transport->rearm);
 }
@@ -160,6 +184,8 @@ static void arm_write(struct ferry_transport *transport, int state)
 		rearm_stop_waiting(&transport->rearm);
 	else if (rearm_wait_writable(&transport->rearm) < 0 && wait_for_memory(transport) < 0)
 		transport_want_loop(transport); /* nothing else would wake it */
+	if (state == OUTGOING_NO_MEMORY && retries_timed_out(transport))
+		report_timeout(transport);
 }
 
 void transport_write_failed(struct ferry_transport *transport, int error)
@@ -241,7 +267,7 @@ void transport_write_step(struct ferry_transport *transport, bool quiet)
 
 	if (transport_is_over(transport))
 		return;
-	look_at_kernel_queue(transport, state == OUTGOING_FULL);
+	look_at_kernel_queue(transport, state, total);
 	arm_write(transport, state < 0 ? OUTGOING_IDLE : state);
 	transport_watch_peer(transport);
 	transport_settle_close(transport);

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* The pointer to the user's callback is all that the transports of a process share. It is atomic, because
+/* The transports of a process share the pointer to the user's callback. It is atomic, because
  * event_bases in different threads read it while another thread may set it. A line that is being formatted
  * meanwhile goes to the callback that was set when log_line() began. */
 

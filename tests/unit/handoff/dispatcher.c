@@ -8,6 +8,7 @@
 #include <event2/bufferevent.h>
 
 #include "ferry/dispatcher.h"
+#include "ferry/in_flight.h"
 #include "handoff/wire.h"
 
 #include "dispatcher_peer.h"
@@ -530,4 +531,39 @@ TEST(bad_arguments_are_refused)
 	ck_assert_ptr_eq(ferry_dispatcher_worker_get_context(peers[0].worker), &notes);
 	free_dispatcher();
 	close_peer(&peers[0]);
+}
+
+/* A worker that does not read has its share of the descriptors in flight, and the others the rest. What it did not
+ * read goes to another one. */
+TEST(at_the_limit_of_descriptors_in_flight_workers_that_read_go_on)
+{
+	enum { HANDOFFS = 40 };
+	struct ferry_in_flight_info info;
+	unsigned int claimed = 0;
+
+	ferry_in_flight_set_limit(4);
+	open_dispatcher();
+	set_timeouts(NEVER_USEC, NEVER_USEC);
+	add_peer(&peers[0], HANDOFFS);
+	add_peer(&peers[1], HANDOFFS);
+	for (unsigned int i = 0; i < HANDOFFS; i++)
+		hand_off(i);
+	while (claimed < HANDOFFS) {
+		peer_expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+		ck_assert_int_ge(peers[1].got, 0);
+		ck_assert_int_eq(ferry_in_flight_get_info(&info), 0);
+		ck_assert_uint_le(info.fds, 4);
+		peer_answer(&peers[1], HANDOFF_WIRE_CLAIM);
+		peer_answer(&peers[1], HANDOFF_WIRE_DONE);
+		peer_drop_fd(&peers[1]);
+		if (++claimed == HANDOFFS / 2)
+			ferry_dispatcher_worker_remove(peers[0].worker);
+	}
+	expect_outcome(0, FERRY_HANDOFF_DONE, 0);
+	pump_until_count(&notes.outcomes, HANDOFFS);
+	ck_assert_uint_eq(dispatcher_stats().claimed, HANDOFFS);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(HANDOFFS);
 }

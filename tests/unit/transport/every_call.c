@@ -437,6 +437,9 @@ static void settle_all(void)
 	ferry_transport_set_tls_truncation(near, true);
 	ferry_transport_set_rate_limit_group(near, NULL);
 	ferry_transport_get_stats(near, &stats);
+	struct ferry_in_flight_info in_flight;
+	ferry_in_flight_get_info(&in_flight);
+	ferry_in_flight_set_limit(in_flight.limit);
 }
 
 static void make_lines(void)
