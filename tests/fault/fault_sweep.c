@@ -275,9 +275,11 @@ static void sweep_singles(unsigned int share, unsigned int shares)
 	for (unsigned int i = share; i < count; i += shares, faulty++)
 		reached += run_with_fault(&faults[i]);
 	ck_assert_uint_eq(failures, 0);
-	/* The kernel's order may differ from run to run, but not so often. */
-	ck_assert_msg(reached * 10 >= faulty * 8, "%s: %u of %u faults reached", current->name, reached,
-	              faulty);
+	/* The kernel's order may differ from run to run, but not so often. A loop that does not wait turns as often as the
+	 * machine lets it, and the number of its calls says little about the next run. */
+	bool spins = current->large != NULL && current->large->has_no_ticks;
+	ck_assert_msg(reached * 10 >= faulty * (spins ? 1 : 8), "%s: %u of %u faults reached",
+	              current->name, reached, faulty);
 }
 
 static unsigned int sweep_pairs(void)
