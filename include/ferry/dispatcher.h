@@ -169,7 +169,8 @@ FERRY_EXPORT int ferry_dispatcher_set_timeouts(struct ferry_dispatcher *dispatch
 
 /**
  * Adds a worker: a ferry_worker has the other end of the transport. It gets handoffs once its HELLO has
- * arrived, which must come within the answer's deadline.
+ * arrived, which must come within the answer's deadline. A supervisor adds its workers itself; for these the
+ * @c start_timeout of the supervisor is the deadline.
  *
  * @param[out] out the worker; may be NULL
  * @param dispatcher the dispatcher

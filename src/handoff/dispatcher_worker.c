@@ -42,8 +42,8 @@ static void restart_deadline(struct ferry_dispatcher_worker *worker)
 	if (worker->owes)
 		TAILQ_REMOVE(&dispatcher->owing, worker, owing_link);
 	worker->suspect = false;
-	worker->owes =
-	    worker->stream != NULL && (worker->version == 0 || !TAILQ_EMPTY(&worker->unclaimed));
+	bool owes_hello = worker->version == 0 && worker->observer == NULL;
+	worker->owes = worker->stream != NULL && (owes_hello || !TAILQ_EMPTY(&worker->unclaimed));
 	if (!worker->owes)
 		return;
 	worker->owes_since = clock_now();
@@ -742,6 +742,8 @@ void dispatcher_worker_observe(struct ferry_dispatcher_worker *worker,
 {
 	worker->observer = observer;
 	worker->observer_context = context;
+	if (worker->version == 0)
+		restart_deadline(worker);
 }
 
 void ferry_dispatcher_worker_set_context(struct ferry_dispatcher_worker *worker, void *context)

@@ -18,7 +18,7 @@ struct dispatcher_worker_observer {
 	void (*gone)(void *context);
 };
 
-/* Sets the observer; NULL: none. */
+/* Sets the observer; NULL: none. The observer limits the time for the worker's HELLO, in place of the dispatcher. */
 void dispatcher_worker_observe(struct ferry_dispatcher_worker *worker,
                                const struct dispatcher_worker_observer *observer, void *context);
 

@@ -143,15 +143,12 @@ static bool one_was_killed(void *argument)
 	return supervisor_stats().killed > 0 && notes.status == SIGKILL;
 }
 
-/* The dispatcher ends the channel of a worker that sends no HELLO. */
 TEST(a_process_whose_channel_has_ended_leaves_and_has_a_successor)
 {
-	const struct timeval second = {1, 0}, answer = {0, 50000};
-	use_script("trap '' TERM; exec sleep 1000");
+	use_script("trap '' TERM; exec 3>&-; exec sleep 1000");
 	options.drain_timeout = (struct timeval){0, 50000};
 	options.kill_timeout = (struct timeval){0, 50000};
 	open_supervisor();
-	ferry_dispatcher_set_timeouts(dispatcher, &second, &answer);
 	/* On a slow machine some get their SIGTERM before they ignore it. */
 	pump_until(one_was_killed, NULL);
 	ck_assert_uint_ge(notes.started, 2);
@@ -210,6 +207,21 @@ TEST(a_process_that_is_stopped_alone_has_a_successor_at_once)
 	ck_assert_int_eq(notes.status, SIGTERM);
 	pump_until_count(&notes.started, 2);
 	wait_until_ready(1);
+	ck_assert_uint_eq(supervisor_stats().crashes, 0);
+	close_supervisor();
+}
+
+/* The time for a start is the supervisor's; a dispatcher with a short deadline for answers waits as long. */
+TEST(a_process_may_need_longer_for_its_start_than_for_an_answer)
+{
+	const struct timeval second = {1, 0}, answer = {0, 1000};
+	static char script[1024];
+	snprintf(script, sizeof(script), "sleep 0.3; exec '%s' returns", worker_program);
+	use_script(script);
+	open_supervisor();
+	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &second, &answer), 0);
+	wait_until_ready(1);
+	ck_assert_uint_eq(notes.started, 1);
 	ck_assert_uint_eq(supervisor_stats().crashes, 0);
 	close_supervisor();
 }
