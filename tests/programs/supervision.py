@@ -101,9 +101,9 @@ class Stopped(Case):
         self.assert_serves(proxy)
 
     def test_a_worker_that_neither_speaks_nor_ends_is_killed(self):
-        proxy = self.start("--answer-timeout", "200", "--drain-timeout", "1", workers=1,
+        proxy = self.start("--start-timeout", "1", "--drain-timeout", "1", workers=1,
                            worker_script="#!/bin/sh\ntrap '' TERM\nexec sleep 1000\n")
-        proxy.wait_for("is disconnected: .*timed out")
+        proxy.wait_for("is not ready in time")
         proxy.wait_for("does not end: it is killed")
         proxy.wait_for("killed by signal 9")
 

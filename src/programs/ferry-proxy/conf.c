@@ -21,6 +21,7 @@ void conf_init(struct conf *conf)
 	                      .queue = 1024,
 	                      .queue_timeout = {.tv_sec = 5},
 	                      .answer_timeout = {.tv_sec = 5},
+	                      .start_timeout = {.tv_sec = 60},
 	                      .head_timeout = {.tv_sec = 10},
 	                      .idle_timeout = {.tv_sec = 60},
 	                      .drain_timeout = {.tv_sec = 60},

@@ -96,6 +96,7 @@ struct conf {
 	unsigned int queue;            /* connections that wait, for each service; 1024 */
 	struct timeval queue_timeout;  /* 5 s */
 	struct timeval answer_timeout; /* 5 s */
+	struct timeval start_timeout;  /* 60 s; of a worker that the proxy has started */
 	struct timeval head_timeout;   /* 10 s */
 	struct timeval idle_timeout;   /* 60 s; of a connection that a worker has returned */
 	/* 60 s. Then a worker that drains is ended. Longer than the worker's --idle-timeout. */

@@ -392,6 +392,8 @@ static const struct setting table[] = {
      .help = "the Retry-After field of a 503 (1)"},
     {"answer-timeout", MILLISECONDS, AT(answer_timeout),
      .help = "disconnect a worker that does not answer for this time (5000)"},
+    {"start-timeout", SECONDS(SETTING_SECONDS, 1), AT(start_timeout),
+     .help = "end a worker that is not ready after this time (60)"},
     {"head-timeout", SECONDS(SETTING_SECONDS, 1), AT(head_timeout),
      .help = "answer 408 when a request's head takes longer (10)"},
     {"head-size", NUMBER(SETTING_NUMBER, "BYTES", "bytes", 256, HTTP_HEAD_LIMIT_MAX), AT(head_size),

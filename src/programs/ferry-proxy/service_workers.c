@@ -386,6 +386,7 @@ static int init_service_supervisor(struct service *service)
 	options.dispatcher = service->dispatcher;
 	options.fds = &counters;
 	options.fd_count = counters.fd >= 0 ? 1 : 0;
+	options.start_timeout = service->services->conf->start_timeout;
 	options.drain_timeout = service->services->conf->drain_timeout;
 	options.recall_spread = recall_spread;
 	options.replace_step = 1;

@@ -85,7 +85,7 @@ TEST(every_directive_is_understood)
 	           "default both\n"
 	           "admin 127.0.0.1:9\n"
 	           "control /run/control\n"
-	           "queue 7\nqueue-timeout 1500\nanswer-timeout 2\n"
+	           "queue 7\nqueue-timeout 1500\nanswer-timeout 2\nstart-timeout 9\n"
 	           "head-timeout 11\ndrain-timeout 12\nmax-clients 13\nretry-after 14\n"
 	           "idle-timeout 15\nkeep 0");
 	ck_assert_str_eq(conf.file, "conf");
@@ -118,6 +118,7 @@ TEST(every_directive_is_understood)
 	ck_assert_uint_eq(conf.queue, 7);
 	ck_assert_uint_eq(milliseconds(conf.queue_timeout), 1500);
 	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 2);
+	ck_assert_uint_eq(milliseconds(conf.start_timeout), 9000);
 	ck_assert_uint_eq(milliseconds(conf.head_timeout), 11000);
 	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 12000);
 	ck_assert_uint_eq(conf.max_clients, 13);
@@ -142,6 +143,7 @@ TEST(what_is_not_said_has_a_default)
 	ck_assert_uint_eq(conf.queue, 1024);
 	ck_assert_uint_eq(milliseconds(conf.queue_timeout), 5000);
 	ck_assert_uint_eq(milliseconds(conf.answer_timeout), 5000);
+	ck_assert_uint_eq(milliseconds(conf.start_timeout), 60000);
 	ck_assert_uint_eq(milliseconds(conf.head_timeout), 10000);
 	ck_assert_uint_eq(milliseconds(conf.drain_timeout), 60000);
 	ck_assert_uint_eq(conf.max_clients, 0);
@@ -232,7 +234,8 @@ TEST(what_is_said_twice_is_refused)
 	static const char *const once[] = {"admin 127.0.0.1:1", "control a",        "queue 1",
 	                                   "queue-timeout 1",   "answer-timeout 1", "head-timeout 1",
 	                                   "drain-timeout 1",   "max-clients 1",    "retry-after 1",
-	                                   "default www",       "idle-timeout 1",   "keep 0"};
+	                                   "default www",       "idle-timeout 1",   "keep 0",
+	                                   "start-timeout 1"};
 	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++) {
 		char text[200], expected[100];
 		snprintf(text, sizeof(text), LEAST "%s\n\n%s\n", once[i], once[i]);
@@ -291,7 +294,7 @@ TEST(a_missing_argument_is_told)
 	static const char *const names[] = {
 	    "listen",        "admin",       "service",       "route",          "default",
 	    "control",       "queue",       "queue-timeout", "answer-timeout", "head-timeout",
-	    "drain-timeout", "max-clients", "retry-after"};
+	    "drain-timeout", "max-clients", "retry-after",   "start-timeout"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		char text[100], expected[60];
 		snprintf(text, sizeof(text), LEAST "%s # 1", names[i]);
@@ -310,7 +313,7 @@ TEST(numbers_have_bounds_and_nothing_but_digits)
 		unsigned long max;
 	} numbers[] = {{"queue", 1000000},      {"queue-timeout", 3600000}, {"answer-timeout", 3600000},
 	               {"head-timeout", 86400}, {"drain-timeout", 86400},   {"max-clients", 1000000},
-	               {"retry-after", 86400}};
+	               {"retry-after", 86400},  {"start-timeout", 86400}};
 	static const char *const bad[] = {"0",
 	                                  "-1",
 	                                  "+1",
@@ -741,7 +744,7 @@ TEST(the_example_works_and_has_every_directive)
 	    "drain-timeout", "proxy-protocol", "lame-duck",      "head-size",
 	    "head-fields",   "from=",          "mode=",          "tls-passthrough",
 	    "server-name=",  "alpn=",          "tls-default",    "tls-certificate=",
-	    "tls-key="};
+	    "tls-key=",      "start-timeout"};
 	static char text[65536];
 	ck_assert_int_eq(chdir(FERRY_SOURCE), 0);
 	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"),
