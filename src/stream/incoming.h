@@ -77,8 +77,8 @@ static inline void incoming_set_undelivered(struct incoming *incoming, bool unde
  * Reads once from `fd` into `input`, at most `max` bytes (more than 0).
  *   > 0  bytes read; `maybe_more`: another read is worth a try
  *   0    end of file, or close_notify of TLS
- *   < 0  negative errno, those of tls_receive() too; -EBUSY: the next byte may have descriptors, and bytes before it are undelivered; -ENOBUFS:
- *        it may have, and `admits_fds` has returned false
+ *   < 0  negative errno, those of tls_receive() too; -EBUSY: the next byte may have descriptors, and bytes before it are
+ *        undelivered; -ENOBUFS: it may have, and `admits_fds` has returned false
  * In each case the descriptors in `ancillary` are the caller's.
  */
 ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input, size_t max,
