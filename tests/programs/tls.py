@@ -597,7 +597,7 @@ class Usage(unittest.TestCase):
             found = subprocess.run(["ldd", harness.BIN / program], capture_output=True, text=True, check=True,
                                    timeout=harness.DEADLINE).stdout
             linked[program] = bool(re.search(r"lib(ssl|crypto|gnutls)", found))
-            library = re.search(r"libferry\.so\S* => (\S+)", found)
+            library = re.search(r"libferry\.so\S* => (.+) \(0x", found)
             if library:
                 needed = subprocess.run(["ldd", library.group(1)], capture_output=True, text=True, check=True,
                                         timeout=harness.DEADLINE).stdout
