@@ -156,8 +156,9 @@ FERRY_EXPORT int ferry_dispatcher_set_unclaimed_limit(struct ferry_dispatcher *d
  *        whose descriptor did not arrive, at a worker that has no descriptor slot, goes on.
  * @param answer the time for which a worker that owes an answer may send none. After it the channel is
  *        fenced. Every answer restarts it, so that a worker with many handoffs in front of one is not
- *        late. It does not run while the kernel has no room for the worker's handoffs (ETOOMANYREFS,
- *        ENOBUFS), or the process is at its limit of descriptors in flight (ferry/in_flight.h).
+ *        late. It does not run while the oldest handoff that the worker has not claimed cannot be sent: the
+ *        kernel has no room (ETOOMANYREFS, ENOBUFS), or the process is at its limit of descriptors in flight
+ *        (ferry/in_flight.h).
  * @retval 0 done
  * @retval -EINVAL @p dispatcher is NULL, or a time is NULL, negative, zero or longer than 68 years
  *

@@ -15,9 +15,11 @@
  * messages with descriptors in its queue, in order, until peers have read; messages without descriptors before
  * these have left.
  *
- * No peer that stops reading takes the whole limit: a transport that has descriptors in flight may have half of
- * what the other transports leave of the limit. A transport that has none may send one message of any size while
- * the process is under the limit. What is in flight is therefore at most the limit and 252 descriptors.
+ * A transport that has descriptors in flight may have half of what the other transports leave of the limit, so that
+ * one peer that stops reading does not stop the others. A transport that has none may send one message of any size
+ * while the process is under the limit. What is in flight is therefore at most the limit and 252 descriptors, and
+ * a limit below 506 may be used up by one message. Several peers that stop reading use up any limit, ten of them one of
+ * 512: set a write timeout, which ends their connections. Transports that wait are tried by timers, in no order.
  *
  * @code
  * ferry_in_flight_set_limit(256); // RLIMIT_NOFILE is 1024, and three such processes of one user run
@@ -32,7 +34,8 @@ FERRY_BEGIN_DECLS
 struct ferry_in_flight_info {
 	unsigned int limit; /**< of the process, in descriptors */
 	/** Descriptors in flight: at most so many. Those that a peer has read since ferry asked the kernel last still
-	 *  count; those of transports that were freed or detached, and of other processes, do not. */
+	 *  count. Those of other processes do not, nor those of transports that were freed or detached, once the loop
+	 *  has run. */
 	unsigned int fds;
 	unsigned int transports; /**< the transports that sent them */
 

@@ -95,14 +95,19 @@ void connection_give_back(struct connection *connection)
 		take_back(connection, handoff);
 }
 
-static void return_idle(struct connections *connections)
+/* One with TLS cannot go back: its client connects again. */
+static void give_up_idle(struct connections *connections)
 {
 	struct connection *next;
 	for (struct connection *connection = connections->first; connection != NULL;
 	     connection = next) {
 		next = connection->next;
-		if (connection_is_idle(connection) && connection_can_return(connection))
+		if (!connection_is_idle(connection))
+			continue;
+		if (connection_can_return(connection))
 			connection_give_back(connection);
+		else if (connection->stream.tls != NULL)
+			stream_lose(&connection->stream);
 	}
 }
 
@@ -111,7 +116,7 @@ void connections_set_scarce(struct connections *connections, bool scarce)
 	if (!scarce)
 		connections->scarce--;
 	else if (connections->scarce++ == 0)
-		return_idle(connections);
+		give_up_idle(connections);
 }
 
 void connections_recall(struct connections *connections, const struct ferry_worker *worker,

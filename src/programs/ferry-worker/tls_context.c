@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -45,7 +46,8 @@ static void set_rules(SSL_CTX *openssl)
 	static char no_passphrase[] = ""; /* the worker has no terminal on which it could ask */
 	SSL_CTX_set_min_proto_version(openssl, TLS1_2_VERSION);
 	SSL_CTX_set_options(openssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-	                                 SSL_OP_NO_TICKET | SSL_OP_ENABLE_KTLS);
+	                                 SSL_OP_NO_TICKET | SSL_OP_ENABLE_KTLS |
+	                                 SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_set_num_tickets(openssl, 0);
 	SSL_CTX_set_session_cache_mode(openssl, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_mode(openssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -54,16 +56,23 @@ static void set_rules(SSL_CTX *openssl)
 	SSL_CTX_set_default_passwd_cb_userdata(openssl, no_passphrase);
 }
 
-/* OpenSSL's own message has no path. */
+/* OpenSSL's own message has no path, and it would wait for the writer of a FIFO. */
 static int check_readable(const char *option, const char *path)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int status = fd < 0 ? -errno : 0;
-	if (fd >= 0)
-		close(fd);
-	else
-		program_log("%s %s: %s", option, path, strerror(-status));
-	return status;
+	struct stat status;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &status) < 0) {
+		int error = errno;
+		program_log("%s %s: %s", option, path, strerror(error));
+		if (fd >= 0)
+			close(fd);
+		return -error;
+	}
+	close(fd);
+	if (S_ISREG(status.st_mode))
+		return 0;
+	program_log("%s %s: it is not a regular file", option, path);
+	return -EINVAL;
 }
 
 static int read_files(SSL_CTX *openssl, const char *certificate, const char *key)

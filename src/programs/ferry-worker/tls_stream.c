@@ -57,7 +57,8 @@ struct tls_stream {
 	bool made;       /* connection_made has run */
 	bool kernel;     /* encrypts what is sent */
 	bool paused;     /* reading is */
-	bool input_over; /* the close_notify of the client has come */
+	bool input_over; /* the client has ended its half, by a close_notify */
+	bool truncated;  /* or without one */
 	bool shut;       /* ours has been sent, and the end of this half */
 	bool lost;
 	bool notified; /* connection_lost has run, or must not */
@@ -201,35 +202,18 @@ static void count(const struct tls_stream *stream, enum answer_tls what)
 
 static void fail_handshake(struct tls_stream *stream, const char *why, int reason)
 {
+	if (stream->lost)
+		return;
 	program_log("%s: the TLS handshake failed: %s", stream->name, why);
 	count(stream, ANSWER_TLS_FAILED);
 	lose(stream, reason);
 }
 
-static bool is_cut(int error, int system_error)
-{
-	if (error == SSL_ERROR_SYSCALL)
-		return system_error == 0;
-	return error == SSL_ERROR_SSL &&
-	       ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
-}
-
-/* `error` is neither a wait nor a close_notify. */
+/* `error` is neither a wait nor an end. */
 static void fail(struct tls_stream *stream, int error)
 {
 	int system_error = errno;
-	bool cut = is_cut(error, system_error);
-	if (cut && stream->shut) {
-		/* The client has our end, and needs not send its own. */
-		ERR_clear_error();
-		lose(stream, 0);
-	} else if (cut) {
-		ERR_clear_error();
-		if (evbuffer_get_length(stream->input) > 0)
-			program_log("%s: the client ended in a request, without a close_notify", stream->name);
-		count(stream, ANSWER_TLS_TRUNCATED);
-		lose(stream, -EPROTO);
-	} else if (error == SSL_ERROR_SYSCALL) {
+	if (error == SSL_ERROR_SYSCALL) {
 		ERR_clear_error();
 		lose(stream, -system_error);
 	} else {
@@ -297,8 +281,7 @@ static bool shake(struct tls_stream *stream)
 		wait_for(stream, stream->readable);
 	} else if (error == SSL_ERROR_WANT_WRITE) {
 		wait_for(stream, stream->writable);
-	} else if (is_cut(error, errno)) {
-		ERR_clear_error();
+	} else if (error == SSL_ERROR_ZERO_RETURN) {
 		fail_handshake(stream, "the client has ended", -ECONNABORTED);
 	} else if (error == SSL_ERROR_SYSCALL) {
 		fail_handshake(stream, strerror(errno), -errno);
@@ -459,6 +442,15 @@ static void write_output(struct tls_stream *stream)
 
 /* ---- receiving ---- */
 
+/* OpenSSL reports the end of the connection as a close_notify. If the client has our end, it needs not send its own. */
+static void note_end(struct tls_stream *stream)
+{
+	stream->input_over = true;
+	stream->truncated = !stream->shut && BIO_eof(SSL_get_rbio(stream->ssl));
+	if (stream->truncated)
+		count(stream, ANSWER_TLS_TRUNCATED);
+}
+
 /* False: nothing more comes now. */
 static bool read_record(struct tls_stream *stream)
 {
@@ -475,7 +467,7 @@ static bool read_record(struct tls_stream *stream)
 	if (result > 0)
 		lose(stream, -ENOMEM);
 	else if (SSL_get_error(stream->ssl, result) == SSL_ERROR_ZERO_RETURN)
-		stream->input_over = true;
+		note_end(stream);
 	else
 		wait_or_fail(stream, result);
 	return false;
@@ -491,6 +483,10 @@ static void read_input(struct tls_stream *stream)
 		stream->protocol->data_received(NULL, stream->input, stream->context);
 	if (!stream->freed && over)
 		stream->protocol->read_connection_lost(NULL, stream->context);
+	/* The protocol gives up if the rest is no whole request. */
+	if (!stream->freed && stream->truncated && stream->closing == CLOSING &&
+	    evbuffer_get_length(stream->input) > 0)
+		program_log("%s: the client ended in a request, without a close_notify", stream->name);
 	/* OpenSSL may hold more, which no event reports. */
 	if (records == RECORDS && !stream->freed && !stream->paused && !stream->lost)
 		event_active(stream->readable, EV_READ, 0);
