@@ -18,20 +18,31 @@ import harness
 MISSING = [name for name in ("chromedriver", "chromium") if shutil.which(name) is None]
 
 
+def start_driver(stack):
+    """Starts chromedriver until `stack` is closed; returns its port. It takes a port that is free for one version of IP,
+    and ends if the port is in use for the other."""
+    started = re.compile(r"started successfully on port (\d+)")
+    for _ in range(20):
+        driver = subprocess.Popen(["chromedriver", "--port=0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, text=True)
+        port = next((found.group(1) for found in map(started.search, driver.stdout) if found), None)
+        if port is not None:
+            stack.callback(driver.stdout.close)
+            stack.callback(driver.wait)
+            stack.callback(driver.terminate)
+            return port
+        driver.stdout.close()
+        driver.wait()
+    raise AssertionError("chromedriver does not start")
+
+
 class Browser:
     """One window. Each page that it loads must leave the console empty; see errors()."""
 
     def __init__(self):
         with contextlib.ExitStack() as stack:
             self.profile = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferry-browser-"))
-            self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdin=subprocess.DEVNULL,
-                                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            stack.callback(self.driver.stdout.close)
-            stack.callback(self.driver.wait)
-            stack.callback(self.driver.terminate)
-            started = re.compile(r"started successfully on port (\d+)")
-            port = next(found.group(1) for found in map(started.search, self.driver.stdout) if found)
-            self.base = f"http://127.0.0.1:{port}"
+            self.base = f"http://127.0.0.1:{start_driver(stack)}"
             options = {"args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                                 "--hide-scrollbars",
                                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
