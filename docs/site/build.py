@@ -27,8 +27,8 @@ GROUPS = {
     "Streams": ["docs/transport.md", "docs/files.md", "docs/line.md", "docs/message.md", "docs/descriptor.md",
                 "docs/channel.md", "docs/callbacks.md", "docs/conventions.md", "docs/fork.md"],
     "Daemons": ["docs/handoff.md", "docs/parking.md", "docs/upgrade.md", "docs/metrics.md"],
-    "Project": ["CONTRIBUTING.md", "docs/testing.md", "docs/performance.md", "docs/model.md", "docs/coverage.md",
-                "CHANGELOG.md", "SECURITY.md"],
+    "Project": ["CONTRIBUTING.md", "docs/testing.md", "tests/README.md", "docs/performance.md", "docs/model.md",
+                "docs/coverage.md", "CHANGELOG.md", "SECURITY.md"],
     "More": [],
     "Decisions": [],
 }

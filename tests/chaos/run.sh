@@ -1,5 +1,5 @@
 #!/bin/sh
-# Many clients, while workers are killed or proxy and workers are released; docs/testing.md explains the output. Builds
+# Many clients, while workers are killed or proxy and workers are released; tests/README.md explains the output. Builds
 # for release, unless FERRY_BIN and FERRY_CHAOS_LOAD are set.
 # Usage: run.sh [--seconds N] [--seed N] [--upgrades N | --releases N [--kill-every SECONDS]]
 set -eu

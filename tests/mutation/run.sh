@@ -3,7 +3,7 @@
 # that no test notices. Exit status 1: fewer than --wanted percent were noticed.
 # Usage: run.sh [--mutants N] [--seed S] [--path GLOB]... [--wanted PERCENT] [--preset NAME] [--jobs N]
 #        [--labels REGEX] [--tests REGEX] [--list]
-# docs/testing.md explains the options.
+# tests/README.md explains the options.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)

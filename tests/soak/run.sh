@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything at once, for hours; docs/testing.md explains the output. Beside it, tests/chaos releases the proxy and its
+# Everything at once, for hours; tests/README.md explains the output. Beside it, tests/chaos releases the proxy and its
 # workers again and again. Builds for release, unless FERRY_SOAK, FERRY_BIN and FERRY_CHAOS_LOAD are set.
 # Usage: run.sh [--hours N | --minutes N | --steps N] [--seed N]
 #        --steps: so many steps, and no releases, to repeat a failure

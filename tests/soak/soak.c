@@ -1,4 +1,4 @@
-/* Everything at once, for hours. See soak.h, and docs/testing.md for the commands.
+/* Everything at once, for hours. See soak.h, and tests/README.md for the commands.
  *
  * FERRY_TEST_SEED determines each step. FERRY_SOAK_STEPS has the number of steps, or FERRY_SOAK_SECONDS a time after
  * which no more step begins. No verdict depends on the time. */

@@ -1,4 +1,4 @@
-/* A transport on sockets with TLS in this machine's own kernel. Without it, all is skipped: see docs/testing.md for
+/* A transport on sockets with TLS in this machine's own kernel. Without it, all is skipped: see tests/README.md for
  * kernels that have it. */
 
 #include <errno.h>
