@@ -23,10 +23,11 @@ LOOKS = ROOT / "src/programs/ferry-proxy/page"  # the status page has the same
 
 # The groups of the navigation. Pages of docs/ that are in none of them come last.
 GROUPS = {
-    "Start": ["README.md", "docs/guide.md", "examples/README.md"],
+    "Start": ["README.md", "docs/install.md", "docs/guide.md", "docs/contents.md", "examples/README.md"],
     "Streams": ["docs/transport.md", "docs/files.md", "docs/line.md", "docs/message.md", "docs/descriptor.md",
                 "docs/channel.md", "docs/callbacks.md", "docs/conventions.md", "docs/fork.md"],
-    "Daemons": ["docs/handoff.md", "docs/parking.md", "docs/upgrade.md", "docs/metrics.md"],
+    "Daemons": ["docs/handoff.md", "docs/supervisor.md", "docs/upgrade.md", "docs/parking.md", "docs/tls.md",
+                "docs/programs.md", "docs/metrics.md", "docs/fleet.md"],
     "Project": ["CONTRIBUTING.md", "docs/testing.md", "tests/README.md", "docs/performance.md", "docs/model.md",
                 "docs/coverage.md", "CHANGELOG.md", "SECURITY.md"],
     "More": [],

@@ -1,7 +1,9 @@
 """Brings the figures of the last runs into docs/performance.md: those of build/bench/results.json and torture.json, and of
-the recorded operations. Each part stands between two comments with its name. Also copies the plots that the page shows.
+the recorded operations. Each part stands between two comments with its name. Also copies the plots that the page shows,
+and brings some figures of the page into README.md.
 
     publish.py [BUILD_BENCH]
+    publish.py --check          fails if README.md has other figures than the page
 """
 
 import json
@@ -15,6 +17,14 @@ from results import number
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PAGE = ROOT / "docs/performance.md"
+README = ROOT / "README.md"
+# The rows of README.md: text, case and unit on the page, and the peers of its columns.
+FIGURES = [
+    ("64 bytes there and back", "round-trip-unix", "us of CPU", ("stock", "libuv", "bare")),
+    ("a MB to another process", "bytes-unix", "us of CPU a MB, both ends", ("stock", "libuv", "bare")),
+    ("a descriptor to another process", "descriptors", "us of CPU, both ends", (None, "libuv", "bare")),
+    ("a MB of a file over TCP", "file-tcp", "us of CPU a MB, both ends", ("evbuffer_add_file", None, "bare sendfile")),
+]
 
 
 def table(header, rows):
@@ -57,7 +67,30 @@ def operations(_):
     return table(("operation", "instructions", "system calls", "which"), rows)
 
 
+def between(text, name, new):
+    mark = f"<!-- {name} -->"
+    before, _, behind = text.split(mark)
+    return f"{before}{mark}{new}{mark}{behind}"
+
+
+def with_figures(readme, page):
+    """README.md with the figures of the page."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    found = {(row[0], row[1], row[3]): row for row in cells if len(row) == 8}
+    rows = []
+    for text, case, unit, peers in FIGURES:
+        values = [found[case, unit, peer][4] if peer else None for peer in peers]
+        ferry = next(row[2] for key, row in found.items() if key[:2] == (case, unit))
+        rows.append([text] + [value or "–" for value in [ferry] + values])
+    header = ("µs of processor time", "ferry", "libevent", "libuv", "system calls in a loop")
+    return between(readme, "figures", f"\n\n{table(header, rows)}\n\n")
+
+
 def main():
+    if sys.argv[1:] == ["--check"]:
+        if with_figures(README.read_text(), PAGE.read_text()) != README.read_text():
+            sys.exit("README.md has other figures than docs/performance.md: run tests/bench/publish.py")
+        return
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build/bench"
     page = PAGE.read_text()
     for part in (results, torture, operations):
@@ -66,10 +99,9 @@ def main():
         except FileNotFoundError as error:
             print(f"{part.__name__} stays as it is: no {error.filename}")
             continue
-        mark = f"<!-- {part.__name__} -->"
-        before, _, behind = page.split(mark)
-        page = f"{before}{mark}\n\n{text}\n\n{mark}{behind}"
+        page = between(page, part.__name__, f"\n\n{text}\n\n")
     PAGE.write_text(page)
+    README.write_text(with_figures(README.read_text(), page))
     for plot in re.findall(r"!\[[^]]*\]\((performance/[\w.-]+\.svg)\)", page):
         made = out / pathlib.Path(plot).name
         if made.exists():
