@@ -21,8 +21,10 @@
  *     ferry_listener_new_fd(&listener, base, fd, accepted, context);
  * @endcode
  *
- * An address is plain memory: copy it, keep it, and free nothing. No function calls back, and all are legal in
- * callbacks and in every thread.
+ * An address is plain memory: copy it, keep it, and free nothing.
+ *
+ * @par Callers
+ * In every callback and in every thread. No function calls back.
  */
 
 #include <netinet/in.h>
@@ -81,12 +83,31 @@ FERRY_EXPORT int ferry_address_parse(struct ferry_address *out, const char *text
 FERRY_EXPORT int ferry_address_set(struct ferry_address *out, const struct sockaddr *from,
                                    socklen_t length);
 
-/** Sets the address of the other end of a connection (getpeername(2)). -EINVAL: @p out is NULL. -EAFNOSUPPORT: as for
- *  ferry_address_set(). -EBADF, -ENOTSOCK: @p fd is not a socket. -ENOTCONN: it is not connected. Since 0.1. */
+/**
+ * Sets the address of the other end of a connection (getpeername(2)).
+ *
+ * @param fd the socket
+ * @retval 0 done
+ * @retval -EINVAL @p out is NULL
+ * @retval -EAFNOSUPPORT as ferry_address_set()
+ * @retval -EBADF, -ENOTSOCK @p fd is not a socket
+ * @retval -ENOTCONN it is not connected
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_address_set_peer(struct ferry_address *out, int fd);
 
-/** Sets the address that a socket is bound to (getsockname(2)). -EINVAL: @p out is NULL. -EAFNOSUPPORT: as for
- *  ferry_address_set(). -EBADF, -ENOTSOCK: @p fd is not a socket. Since 0.1. */
+/**
+ * Sets the address that a socket is bound to (getsockname(2)).
+ *
+ * @param fd the socket
+ * @retval 0 done
+ * @retval -EINVAL @p out is NULL
+ * @retval -EAFNOSUPPORT as ferry_address_set()
+ * @retval -EBADF, -ENOTSOCK @p fd is not a socket
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_address_set_own(struct ferry_address *out, int fd);
 
 /**
@@ -104,18 +125,27 @@ FERRY_EXPORT int ferry_address_set_own(struct ferry_address *out, int fd);
 FERRY_EXPORT const char *ferry_address_format(const struct ferry_address *address, char *text,
                                               size_t size);
 
-/** Writes the same without the port and its brackets, for logs and keys of a hash. Since 0.1. */
+/**
+ * Writes the same as ferry_address_format() without the port and its brackets, for logs and keys of a hash.
+ *
+ * @param address the address
+ * @param[out] text room for the text
+ * @param size of @p text, in bytes
+ * @return @p text
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT const char *ferry_address_format_host(const struct ferry_address *address, char *text,
                                                    size_t size);
 
-/** The path of the socket's file, in @p address; NULL: the address is NULL or none, not of a unix socket, or has an
- *  abstract name or none. Since 0.1. */
+/** Returns the path of the socket's file, which is in @p address. NULL: the address is NULL or none, not of a unix
+ *  socket, or has an abstract name or none. Since 0.1. */
 FERRY_EXPORT const char *ferry_address_get_path(const struct ferry_address *address);
 
 /** Whether only processes of this machine reach it by TCP: 127.0.0.0/8 or ::1. False: @p address is NULL. Since 0.1. */
 FERRY_EXPORT bool ferry_address_is_loopback(const struct ferry_address *address);
 
-/** Whether both addresses are the same, with the port and the scope. False: one is NULL. Since 0.1. */
+/** Whether @p a and @p b are the same, with the port and the scope. False: one is NULL. Since 0.1. */
 FERRY_EXPORT bool ferry_address_equal(const struct ferry_address *a, const struct ferry_address *b);
 
 /**

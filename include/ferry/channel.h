@@ -30,9 +30,10 @@
  * ferry_poller_free(poller);
  * @endcode
  *
- * One thread uses a poller and all its channels. The functions may be called in callbacks of other objects in
- * the poller's event_base (a file's, a producer's), but those that run the loop return -EBUSY there. Such
- * callbacks run during polls and flushes, with the exceptions that docs/callbacks.md lists.
+ * @par Callers
+ * Only in the one thread that uses the poller and its channels. In callbacks of other objects in the poller's
+ * event_base (a file's, a producer's) too, but those that run the loop return -EBUSY there. Such callbacks run
+ * during polls and flushes, with the exceptions that docs/callbacks.md lists.
  */
 
 #include <stdbool.h>
@@ -185,9 +186,16 @@ FERRY_EXPORT void ferry_channel_free(struct ferry_channel *channel);
 FERRY_EXPORT int ferry_channel_set_lines(struct ferry_channel *channel, const void *delimiter,
                                          size_t delimiter_length, size_t max_length);
 
-/** Sets the reaction when the peer ends its half. True: FERRY_CHANNEL_END, and the channel stays open until
- *  ferry_channel_close(). False, as in a new channel: the channel sends the output that is queued and closes.
- *  -EINVAL: @p channel is NULL. Since 0.1. */
+/**
+ * Sets the reaction when the peer ends its half. True: FERRY_CHANNEL_END, and the channel stays open until
+ * ferry_channel_close(). False, as in a new channel: the channel sends the output that is queued and closes.
+ *
+ * @param half_close whether the channel stays open
+ * @retval 0 done
+ * @retval -EINVAL @p channel is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_channel_set_half_close(struct ferry_channel *channel, bool half_close);
 
 /**
@@ -206,14 +214,30 @@ FERRY_EXPORT int ferry_channel_set_half_close(struct ferry_channel *channel, boo
 FERRY_EXPORT int ferry_channel_set_limits(struct ferry_channel *channel, size_t read_limit,
                                           size_t write_limit);
 
-/** Stores a pointer for the caller. -EINVAL: @p channel is NULL. Since 0.1. */
+/**
+ * Stores a pointer for the caller.
+ *
+ * @param context the pointer
+ * @retval 0 done
+ * @retval -EINVAL @p channel is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_channel_set_context(struct ferry_channel *channel, void *context);
 
 /** Returns the pointer of ferry_channel_set_context(), or NULL. Since 0.1. */
 FERRY_EXPORT void *ferry_channel_get_context(const struct ferry_channel *channel);
 
-/** Returns the descriptor that the channel reads from; the listening one of a server. The channel uses it: do
- *  not read, write or close it. -EINVAL: @p channel is NULL. -ENOTCONN: the channel is closed. Since 0.1. */
+/**
+ * Returns the descriptor that the channel reads from; the listening one of a server. The channel uses it: do not
+ * read, write or close it.
+ *
+ * @return the descriptor
+ * @retval -EINVAL @p channel is NULL
+ * @retval -ENOTCONN the channel is closed
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_channel_get_fd(const struct ferry_channel *channel);
 
 /** Returns the transport of a connection, for files, producers, rate limits and statistics. It belongs to the
@@ -247,6 +271,8 @@ FERRY_EXPORT int ferry_channel_write(struct ferry_channel *channel, const void *
 /**
  * Queues a descriptor for the next byte that is written, as ferry_transport_send_fd().
  *
+ * @param fd the descriptor
+ * @param ownership FERRY_FD_TAKE or FERRY_FD_DUP
  * @retval 0 done
  * @retval -EINVAL @p channel is NULL or a server, or as ferry_transport_send_fd()
  * @retval -ENOTCONN the connection is over

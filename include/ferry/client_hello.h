@@ -32,7 +32,8 @@
  * }
  * @endcode
  *
- * No function calls back, and all are legal in callbacks. An object is for one thread at a time.
+ * @par Callers
+ * In every callback. In any thread, an object in one thread at a time. No function calls back.
  */
 
 #include <stdbool.h>
@@ -118,8 +119,14 @@ FERRY_EXPORT int ferry_client_hello_read(struct ferry_client_hello **out, struct
 /** Frees a ClientHello. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_client_hello_free(struct ferry_client_hello *hello);
 
-/** Copies the contents. The pointers in it are valid until the object is freed. -EINVAL: an argument is NULL. Since
- *  0.1. */
+/**
+ * Copies the contents. The pointers in it are valid until the object is freed.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_client_hello_get_info(const struct ferry_client_hello *hello,
                                              struct ferry_client_hello_info *info);
 
@@ -139,8 +146,8 @@ FERRY_EXPORT int ferry_client_hello_get_protocol(struct ferry_client_hello_proto
                                                  const struct ferry_client_hello *hello,
                                                  unsigned int index);
 
-/** Whether the client offers an application protocol: "h2", "http/1.1". False also if an argument is NULL. Since
- *  0.1. */
+/** Whether the client offers an application protocol as @p protocol: "h2", "http/1.1". False also if an argument is
+ *  NULL. Since 0.1. */
 FERRY_EXPORT bool ferry_client_hello_offers(const struct ferry_client_hello *hello,
                                             const char *protocol);
 

@@ -19,6 +19,9 @@
  *
  * ferry_connector_new_unix(NULL, base, "/run/app.sock", NULL, connected, NULL);
  * @endcode
+ *
+ * @par Callers
+ * In every callback. Only in the thread of the event_base.
  */
 
 #include "ferry/export.h"

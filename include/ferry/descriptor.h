@@ -31,6 +31,10 @@
  *     ferry_descriptor_free(descriptor);
  * }
  * @endcode
+ *
+ * @par Callers
+ * In every callback. Of a descriptor: in any thread, an object in one thread at a time. Of a stream of messages:
+ * as ferry_message_stream_send().
  */
 
 #include <stdbool.h>
@@ -143,7 +147,7 @@ struct ferry_descriptor;
  * @retval -EBADF @p fd is not open
  * @retval -ENOBUFS, -ELOOP, -EOPNOTSUPP, -EMFILE, -EPIPE, -ENOMEM as ferry_message_stream_send()
  *
- * May be called in any callback. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_descriptor_send(struct ferry_message_stream *stream, uint16_t type, int fd,
                                        const char *name, enum ferry_fd_ownership ownership);
@@ -187,12 +191,25 @@ FERRY_EXPORT const char *ferry_descriptor_get_name(const struct ferry_descriptor
 FERRY_EXPORT const struct ferry_descriptor_info *
 ferry_descriptor_get_info(const struct ferry_descriptor *descriptor);
 
-/** Returns the descriptor, which stays with @p descriptor. -EINVAL: NULL. -ENOENT: it was stolen or made
- *  into an object. Since 0.1. */
+/**
+ * Returns the descriptor, which stays with @p descriptor.
+ *
+ * @return the descriptor
+ * @retval -EINVAL @p descriptor is NULL
+ * @retval -ENOENT it was stolen or made into an object
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_descriptor_get_fd(const struct ferry_descriptor *descriptor);
 
-/** Takes the descriptor, which is close-on-exec and the caller's from then on. The errors of
- *  ferry_descriptor_get_fd(). Since 0.1. */
+/**
+ * Takes the descriptor, which is close-on-exec and the caller's from then on.
+ *
+ * @return the descriptor
+ * @retval other as ferry_descriptor_get_fd()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_descriptor_steal_fd(struct ferry_descriptor *descriptor);
 
 /* ---- making an object of it ---- */

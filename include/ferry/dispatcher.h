@@ -11,8 +11,9 @@
  * then reads the claims that were made, and gives the other handoffs to another worker. No connection
  * is lost before it is claimed, and none is given to two workers. docs/handoff.md has the protocol.
  *
- * All callbacks run from the loop, except those of ferry_dispatcher_free(). All functions are for the
- * thread of the event_base, and legal in callbacks.
+ * @par Callers
+ * In every callback. Only in the thread of the event_base. All callbacks run from the loop, except those of
+ * ferry_dispatcher_free().
  */
 
 #include <stdbool.h>
@@ -130,20 +131,41 @@ FERRY_EXPORT int ferry_dispatcher_new(struct ferry_dispatcher **out, struct even
  *  callback, the call takes effect when the callback returns. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_dispatcher_free(struct ferry_dispatcher *dispatcher);
 
-/** Sets the rule by which workers are chosen; FERRY_DISPATCH_LEAST_OUTSTANDING at first. -EINVAL: @p
- *  dispatcher is NULL, or @p choice is unknown. -ENOMEM: out of memory for the table of the keys (256 KiB); the rule
- *  stays. Since 0.1. */
+/**
+ * Sets the rule by which workers are chosen; FERRY_DISPATCH_LEAST_OUTSTANDING at first.
+ *
+ * @param choice the rule
+ * @retval 0 done
+ * @retval -EINVAL @p dispatcher is NULL, or @p choice is unknown
+ * @retval -ENOMEM out of memory for the table of the keys (256 KiB); the rule stays
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_dispatcher_set_choice(struct ferry_dispatcher *dispatcher,
                                              enum ferry_dispatch_choice choice);
 
-/** Sets the length of the queue, in which handoffs wait when no worker has credits; 1024 at first. The
- *  queue is full at @p limit, and has room again at half of it. Each handoff takes up to 128 KiB
- *  besides its descriptor. -EINVAL: @p dispatcher is NULL, or @p limit is 0. Since 0.1. */
+/**
+ * Sets the length of the queue, in which handoffs wait when no worker has credits; 1024 at first. The queue is
+ * full at @p limit, and has room again at half of it. Each handoff takes up to 128 KiB besides its descriptor.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p dispatcher is NULL, or @p limit is 0
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_dispatcher_set_queue_limit(struct ferry_dispatcher *dispatcher,
                                                   unsigned int limit);
 
-/** Sets how many handoffs one worker may have that it has not claimed, whatever its credits; 256 at first. A worker
- *  that does not read gets no more. -EINVAL: @p dispatcher is NULL, or @p limit is 0. Since 0.1. */
+/**
+ * Sets how many handoffs one worker may have that it has not claimed, whatever its credits; 256 at first. A worker
+ * that does not read gets no more.
+ *
+ * @param limit handoffs, at least 1
+ * @retval 0 done
+ * @retval -EINVAL @p dispatcher is NULL, or @p limit is 0
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_dispatcher_set_unclaimed_limit(struct ferry_dispatcher *dispatcher,
                                                       unsigned int limit);
 
@@ -192,9 +214,16 @@ FERRY_EXPORT int ferry_dispatcher_add_worker(struct ferry_dispatcher_worker **ou
                                              struct ferry_dispatcher *dispatcher,
                                              struct ferry_transport *transport, const char *name);
 
-/** Gives a worker no more handoffs, and sends it DRAIN. worker_drained runs from the loop when it has
- *  no outstanding handoffs, which may be in the next turn. -EINVAL: @p worker is NULL. -ENOMEM: out of
- *  memory; nothing has changed. Since 0.1. */
+/**
+ * Gives a worker no more handoffs, and sends it DRAIN. worker_drained runs from the loop when it has no
+ * outstanding handoffs, which may be in the next turn.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p worker is NULL
+ * @retval -ENOMEM out of memory; nothing has changed
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_dispatcher_worker_drain(struct ferry_dispatcher_worker *worker);
 
 /**
@@ -234,7 +263,14 @@ ferry_dispatcher_worker_get_context(const struct ferry_dispatcher_worker *worker
 FERRY_EXPORT struct ferry_transport *
 ferry_dispatcher_worker_get_transport(const struct ferry_dispatcher_worker *worker);
 
-/** Copies the counters of one worker. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Copies the counters of one worker.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_dispatcher_worker_get_stats(const struct ferry_dispatcher_worker *worker,
                                                    struct ferry_dispatcher_stats *stats);
 
@@ -263,7 +299,14 @@ FERRY_EXPORT int ferry_dispatcher_hand_off(struct ferry_dispatcher *dispatcher,
  *  False for NULL. Since 0.1. */
 FERRY_EXPORT bool ferry_dispatcher_is_full(const struct ferry_dispatcher *dispatcher);
 
-/** Copies the counters of the dispatcher and all its workers. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Copies the counters of the dispatcher and all its workers.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_dispatcher_get_stats(const struct ferry_dispatcher *dispatcher,
                                             struct ferry_dispatcher_stats *stats);
 

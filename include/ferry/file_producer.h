@@ -32,6 +32,10 @@
  * sendfile(2) sends the pages of the page cache. If the file is written to after the kernel has queued
  * its pages and before the peer has read them, the changed bytes arrive. Use FERRY_FILE_COPY for files
  * where that matters.
+ *
+ * @par Callers
+ * In every callback. Only in the thread that runs the transport's event_base; if the bufferevent was made with
+ * BEV_OPT_THREADSAFE, in any thread.
  */
 
 #include <stdint.h>
@@ -103,11 +107,17 @@ struct ferry_file_callbacks {
 	void (*reserved[2])(void);
 };
 
-/** Returns the method by which the file is sent, an enum ferry_file_method, as known so far: if the
- *  kernel refuses, the method changes to FERRY_FILE_BY_COPY, at the first byte or later. Bytes that are
- *  copied only to leave with the bytes before them do not change it: the method of a small file behind a
- *  header is FERRY_FILE_BY_SENDFILE. Legal until `finished` has returned. -EINVAL: @p producer is NULL.
- *  Since 0.1. */
+/**
+ * Returns the method by which the file is sent, an enum ferry_file_method, as known so far: if the kernel refuses,
+ * the method changes to FERRY_FILE_BY_COPY, at the first byte or later. Bytes that are copied only to leave with
+ * the bytes before them do not change it: the method of a small file behind a header is FERRY_FILE_BY_SENDFILE.
+ * Legal until `finished` has returned.
+ *
+ * @return the method, an enum ferry_file_method
+ * @retval -EINVAL @p producer is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_file_producer_get_method(const struct ferry_file_producer *producer);
 
 /** Returns the number of bytes that were taken out of the source and that the kernel has not taken: of a pipe, a
@@ -116,28 +126,34 @@ FERRY_EXPORT int ferry_file_producer_get_method(const struct ferry_file_producer
  *  @p producer is NULL. Legal until `finished` has returned. Since 0.1. */
 FERRY_EXPORT uint64_t ferry_file_producer_get_unsent(const struct ferry_file_producer *producer);
 
-/** Moves the bytes that were taken out of the source and not sent to the end of @p buffer, which the caller
- *  owns. They come directly before the next byte of the source: a file that was stopped, or that a lost
- *  connection ended, can go on elsewhere without a gap. Bytes that are not moved are dropped when `finished`
- *  returns, and counted in `file_bytes_unsent` of struct ferry_transport_stats.
+/**
+ * Moves the bytes that were taken out of the source and not sent to the end of @p buffer, which the caller owns.
+ * They come directly before the next byte of the source: a file that was stopped, or that a lost connection ended,
+ * can go on elsewhere without a gap. Bytes that are not moved are dropped when `finished` returns, and counted in
+ * `file_bytes_unsent` of struct ferry_transport_stats. Legal in `finished`.
  *
- *  Legal in `finished`. -EINVAL: an argument is NULL. -EBUSY: the file is still in the stream. -ENOMEM: out of
- *  memory, or @p buffer is frozen; nothing was moved. Since 0.1. */
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ * @retval -EBUSY the file is still in the stream
+ * @retval -ENOMEM out of memory, or @p buffer is frozen; nothing was moved
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_file_producer_take_unsent(struct ferry_file_producer *producer,
                                                  struct evbuffer *buffer);
 
 /** Pauses the file, and with it all output written after it, until ferry_file_producer_resume(). The
  *  write timeout does not run for a paused file. Does nothing if the file is already paused or has left
- *  the stream, or if @p producer is NULL. Legal in callbacks. Since 0.1. */
+ *  the stream, or if @p producer is NULL. Since 0.1. */
 FERRY_EXPORT void ferry_file_producer_pause(struct ferry_file_producer *producer);
 
 /** Resumes a paused file. Does nothing if the file is not paused or has left the stream, or if
- *  @p producer is NULL. Legal in callbacks. Since 0.1. */
+ *  @p producer is NULL. Since 0.1. */
 FERRY_EXPORT void ferry_file_producer_resume(struct ferry_file_producer *producer);
 
 /** Stops the file: no more of it is sent, `finished` follows from the loop with -ECANCELED, and the
  *  stream goes on with the output written after the file. Does nothing if the file has left the stream,
- *  or if @p producer is NULL. Legal in callbacks. Since 0.1. */
+ *  or if @p producer is NULL. Since 0.1. */
 FERRY_EXPORT void ferry_file_producer_stop(struct ferry_file_producer *producer);
 
 FERRY_END_DECLS

@@ -33,6 +33,10 @@
  *         serve(bev, info.id);   // and ferry_worker_done(worker, info.id) in the end
  * }
  * @endcode
+ *
+ * @par Callers
+ * In every callback. In any thread, an object in one thread at a time; while a dispatcher, a worker or a parking
+ * place has the handoff, in the thread of its event_base.
  */
 
 #include <stdbool.h>
@@ -220,46 +224,107 @@ FERRY_EXPORT void ferry_handoff_free(struct ferry_handoff *handoff);
 /* Set name, bytes, blob, key and the kind of stream before the handoff is given to a dispatcher. Afterwards, and for a
  * received handoff, these calls return -EINVAL. */
 
-/** Sets the name of the listener or service that it came from. Copied. -EINVAL: @p handoff or @p name
- *  is NULL, or @p name is not valid UTF-8. -EMSGSIZE: longer than FERRY_HANDOFF_NAME_MAX. -ENOMEM. On
- *  failure the old name stays. Since 0.1. */
+/**
+ * Sets the name of the listener or service that it came from. Copied.
+ *
+ * @param name a string of UTF-8
+ * @retval 0 done
+ * @retval -EINVAL @p handoff or @p name is NULL, or @p name is not valid UTF-8
+ * @retval -EMSGSIZE longer than FERRY_HANDOFF_NAME_MAX
+ * @retval -ENOMEM out of memory
+ *
+ * On failure the old name stays. Since 0.1.
+ */
 FERRY_EXPORT int ferry_handoff_set_name(struct ferry_handoff *handoff, const char *name);
 
-/** Sets the bytes that were already read from the descriptor. Copied. -EINVAL: @p handoff is NULL, or
- *  @p bytes is NULL and @p length is not 0. -EMSGSIZE: longer than FERRY_HANDOFF_BYTES_MAX. -ENOMEM. On
- *  failure the old bytes stay. Since 0.1. */
+/**
+ * Sets the bytes that were already read from the descriptor. Copied.
+ *
+ * @param bytes the bytes; may be NULL when @p length is 0
+ * @param length their number
+ * @retval 0 done
+ * @retval -EINVAL @p handoff is NULL, or @p bytes is NULL and @p length is not 0
+ * @retval -EMSGSIZE longer than FERRY_HANDOFF_BYTES_MAX
+ * @retval -ENOMEM out of memory
+ *
+ * On failure the old bytes stay. Since 0.1.
+ */
 FERRY_EXPORT int ferry_handoff_set_bytes(struct ferry_handoff *handoff, const void *bytes,
                                          size_t length);
 
-/** Sets the application's blob, which ferry does not interpret. Copied; the errors of
- *  ferry_handoff_set_bytes(). Since 0.1. */
+/**
+ * Sets the application's blob, which ferry does not interpret. Copied.
+ *
+ * @param blob the bytes; may be NULL when @p length is 0
+ * @param length their number
+ * @retval 0 done
+ * @retval other as ferry_handoff_set_bytes()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_handoff_set_blob(struct ferry_handoff *handoff, const void *blob,
                                         size_t length);
 
-/** Sets the key by which FERRY_DISPATCH_BY_KEY chooses, for example a client's address. The handoff has
- *  only a hash of it, which does not travel. -EINVAL: @p handoff is NULL, or @p key is NULL and @p
- *  length is not 0. Since 0.1. */
+/**
+ * Sets the key by which FERRY_DISPATCH_BY_KEY chooses, for example a client's address. The handoff has only a hash
+ * of it, which does not travel.
+ *
+ * @param key the bytes; may be NULL when @p length is 0
+ * @param length their number
+ * @retval 0 done
+ * @retval -EINVAL @p handoff is NULL, or @p key is NULL and @p length is not 0
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_handoff_set_key(struct ferry_handoff *handoff, const void *key,
                                        size_t length);
 
-/** States that the descriptor is a non-blocking stream of IPv4 or IPv6, such as accept4(2) with SOCK_NONBLOCK returns
- *  from a listening socket of TCP. The statement travels, and ferry_handoff_to_transport() then asks the kernel nothing
- *  about the socket, which saves three system calls. It is not to be made of a connection with TLS in the kernel, whose
- *  records would be taken for data; a transport on such a socket becomes a handoff without it. A transport on a socket
- *  that is otherwise blocks, or refuses descriptors. -EINVAL: @p handoff is NULL. -ENOTSOCK: it is no socket. Since 0.1. */
+/**
+ * States that the descriptor is a non-blocking stream of IPv4 or IPv6, such as accept4(2) with SOCK_NONBLOCK
+ * returns from a listening socket of TCP. The statement travels, and ferry_handoff_to_transport() then asks the
+ * kernel nothing about the socket, which saves three system calls. It is not to be made of a connection with TLS
+ * in the kernel, whose records would be taken for data; a transport on such a socket becomes a handoff without it.
+ * A transport on a socket that is otherwise blocks, or refuses descriptors.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p handoff is NULL
+ * @retval -ENOTSOCK it is no socket
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_handoff_set_inet_stream(struct ferry_handoff *handoff);
 
-/** Returns the descriptor, which the handoff still owns. -EINVAL: @p handoff is NULL. -ENOENT: it was
- *  stolen or closed. Since 0.1. */
+/**
+ * Returns the descriptor, which the handoff still owns.
+ *
+ * @return the descriptor
+ * @retval -EINVAL @p handoff is NULL
+ * @retval -ENOENT it was stolen or closed
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_handoff_get_fd(const struct ferry_handoff *handoff);
 
-/** Takes the descriptor out of the handoff and returns it: the caller owns it from then on. -EINVAL and
- *  -ENOENT as above. -ENOENT also: the handoff was rejected. -EBUSY: a dispatcher has the handoff.
- *  Since 0.1. */
+/**
+ * Takes the descriptor out of the handoff and returns it: the caller owns it from then on.
+ *
+ * @return the descriptor
+ * @retval -EINVAL as ferry_handoff_get_fd()
+ * @retval -ENOENT it was stolen or closed, or the handoff was rejected
+ * @retval -EBUSY a dispatcher has the handoff
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_handoff_steal_fd(struct ferry_handoff *handoff);
 
-/** Fills in @p info. For a descriptor that is open and neither a socket nor a pipe, the kind costs a
- *  system call. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Fills in @p info. For a descriptor that is open and neither a socket nor a pipe, the kind costs a system call.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_handoff_get_info(const struct ferry_handoff *handoff,
                                         struct ferry_handoff_info *info);
 
@@ -268,7 +333,8 @@ FERRY_EXPORT int ferry_handoff_get_info(const struct ferry_handoff *handoff,
 FERRY_EXPORT const void *ferry_handoff_get_bytes(const struct ferry_handoff *handoff,
                                                  size_t *length);
 
-/** Returns the application's blob in the same way. Since 0.1. */
+/** Returns the application's blob, never NULL. The handoff owns it. @p length, which may be NULL, gets its number of
+ *  bytes. Since 0.1. */
 FERRY_EXPORT const void *ferry_handoff_get_blob(const struct ferry_handoff *handoff,
                                                 size_t *length);
 

@@ -24,6 +24,9 @@
  * @code
  * ferry_in_flight_set_limit(256); // RLIMIT_NOFILE is 1024, and three such processes of one user run
  * @endcode
+ *
+ * @par Callers
+ * In every callback and in every thread.
  */
 
 #include "ferry/export.h"
@@ -51,7 +54,7 @@ struct ferry_in_flight_info {
  * @param fds the limit, in descriptors. 0, the default: half of the soft RLIMIT_NOFILE, which is read in this call,
  *        or when a descriptor is first sent; at least 1. UINT_MAX: none
  *
- * May be called in any callback, and in any thread. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT void ferry_in_flight_set_limit(unsigned int fds);
 
@@ -63,7 +66,7 @@ FERRY_EXPORT void ferry_in_flight_set_limit(unsigned int fds);
  * @retval 0 done
  * @retval -EINVAL @p info is NULL
  *
- * May be called in any callback, and in any thread. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_in_flight_get_info(struct ferry_in_flight_info *info);
 

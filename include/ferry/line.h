@@ -22,6 +22,10 @@
  * ferry_line_stream_new(&stream, transport, &callbacks, NULL);   // takes the transport
  * ferry_line_stream_set_delimiter(stream, "\r\n", 2);
  * @endcode
+ *
+ * @par Callers
+ * In every callback. Only in the thread that runs the transport's event_base; if the bufferevent was made with
+ * BEV_OPT_THREADSAFE, in any thread.
  */
 
 #include <stdbool.h>

@@ -11,10 +11,9 @@
  *
  * Clients need permission to write to the socket file and to search its directory. Mode, owner and group of
  * the file are therefore the first access control of a daemon. ferry_listener_allow_uid(), _allow_gid() and
- * ferry_listener_set_max_connections_per_uid() add to it what a file's mode cannot express. They, and every
- * other call on a listener, are made in the thread of its event_base. A rule that is set right after
- * ferry_listener_new_unix() holds for every connection, because the listener accepts none before the loop
- * runs. The rules hold for this listener only: another process that accepts on the same socket has its own.
+ * ferry_listener_set_max_connections_per_uid() add to it what a file's mode cannot express. A rule that is
+ * set right after ferry_listener_new_unix() holds for every connection, because the listener accepts none before the
+ * loop runs. The rules hold for this listener only: another process that accepts on the same socket has its own.
  *
  * @code
  * static void accepted(struct ferry_listener *listener, struct ferry_transport *transport,
@@ -31,6 +30,9 @@
  * ferry_listener_new_unix(&listener, base, "/run/app.sock", &options, accepted, NULL);
  * ferry_listener_set_max_connections_per_uid(listener, 100);
  * @endcode
+ *
+ * @par Callers
+ * In every callback. Only in the thread of the event_base.
  */
 
 #include <stdbool.h>
@@ -185,15 +187,37 @@ FERRY_EXPORT int ferry_listener_new_unix(struct ferry_listener **out, struct eve
 FERRY_EXPORT int ferry_listener_new_fd(struct ferry_listener **out, struct event_base *base, int fd,
                                        ferry_listener_accepted_cb accepted, void *context);
 
-/** Stops accepting, without closing: connections wait in the backlog. If the listener has stopped already,
- *  nothing happens. -EINVAL: @p listener is NULL. Since 0.1. */
+/**
+ * Stops accepting, without closing: connections wait in the backlog. If the listener has stopped already, nothing
+ * happens.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p listener is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_listener_disable(struct ferry_listener *listener);
 
-/** Accepts again. -EINVAL: @p listener is NULL. -EOPNOTSUPP: the listener was made without a callback. -ENOMEM:
- *  out of memory. Since 0.1. */
+/**
+ * Accepts again.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p listener is NULL
+ * @retval -EOPNOTSUPP the listener was made without a callback
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_listener_enable(struct ferry_listener *listener);
 
-/** The listening descriptor, which stays the listener's. -EINVAL: @p listener is NULL. Since 0.1. */
+/**
+ * Returns the listening descriptor, which stays the listener's.
+ *
+ * @return the descriptor
+ * @retval -EINVAL @p listener is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_listener_get_fd(const struct ferry_listener *listener);
 
 /**
@@ -212,7 +236,7 @@ FERRY_EXPORT int ferry_listener_get_fd(const struct ferry_listener *listener);
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
  * @retval -ENOMEM out of memory
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_listener_allow_uid(struct ferry_listener *listener, uid_t uid);
 
@@ -228,7 +252,7 @@ FERRY_EXPORT int ferry_listener_allow_uid(struct ferry_listener *listener, uid_t
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
  * @retval -ENOMEM out of memory
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_listener_allow_gid(struct ferry_listener *listener, gid_t gid);
 
@@ -247,7 +271,7 @@ FERRY_EXPORT int ferry_listener_allow_gid(struct ferry_listener *listener, gid_t
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
  * @retval -ENOMEM out of memory
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_listener_set_max_connections_per_uid(struct ferry_listener *listener,
                                                             unsigned int max);
@@ -267,11 +291,18 @@ FERRY_EXPORT int ferry_listener_set_max_connections_per_uid(struct ferry_listene
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket
  * @retval -ENOPROTOOPT the kernel cannot refuse descriptors: it is older than Linux 6.16
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_listener_set_pass_rights(struct ferry_listener *listener, bool pass);
 
-/** The listener's counters. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Copies the listener's counters.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_listener_get_stats(const struct ferry_listener *listener,
                                           struct ferry_listener_stats *stats);
 

@@ -12,6 +12,9 @@
  * }
  * ferry_log_set_cb(log_line);
  * @endcode
+ *
+ * @par Callers
+ * In every thread, but not in the callback itself.
  */
 
 #include "ferry/export.h"
@@ -29,7 +32,7 @@ enum ferry_log_level {
 typedef void (*ferry_log_cb)(enum ferry_log_level level, const char *line);
 
 /** Sets the callback for all log lines of this process; NULL, the default, drops them. All transports share
- *  this setting and ferry_in_flight_set_limit(), and no other. May be called in any thread. Since 0.1. */
+ *  this setting and ferry_in_flight_set_limit(), and no other. Since 0.1. */
 FERRY_EXPORT void ferry_log_set_cb(ferry_log_cb cb);
 
 FERRY_END_DECLS

@@ -24,6 +24,10 @@
  * ferry_message_stream_new(&stream, transport, &callbacks, NULL);   // takes the transport
  * ferry_message_stream_send(stream, MY_TYPE, "hello", 5, fds, 2, FERRY_FD_DUP);
  * @endcode
+ *
+ * @par Callers
+ * In every callback. Only in the thread that runs the transport's event_base; if the bufferevent was made with
+ * BEV_OPT_THREADSAFE, in any thread.
  */
 
 #include <stdbool.h>
@@ -187,12 +191,27 @@ FERRY_EXPORT size_t ferry_message_get_fd_count(const struct ferry_message *messa
  *  Since 0.1. */
 FERRY_EXPORT size_t ferry_message_get_fds_lost(const struct ferry_message *message);
 
-/** Returns a descriptor, which stays the message's. -ENOENT: no descriptor arrived at @p index, or it was
- *  stolen. -EINVAL: @p message is NULL. Since 0.1. */
+/**
+ * Returns a descriptor, which stays the message's.
+ *
+ * @param index from 0, in the order of sending
+ * @return the descriptor
+ * @retval -ENOENT no descriptor arrived at @p index, or it was stolen
+ * @retval -EINVAL @p message is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_message_get_fd(const struct ferry_message *message, size_t index);
 
-/** Takes a descriptor, which is the caller's from then on. -ENOENT and -EINVAL as ferry_message_get_fd().
- *  Since 0.1. */
+/**
+ * Takes a descriptor, which is the caller's from then on.
+ *
+ * @param index from 0, in the order of sending
+ * @return the descriptor
+ * @retval -ENOENT, -EINVAL as ferry_message_get_fd()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_message_steal_fd(struct ferry_message *message, size_t index);
 
 FERRY_END_DECLS

@@ -17,8 +17,7 @@
  * A place has a bound. When connections, descriptor slots or memory run short, the connection that was idle longest
  * leaves first, and the owner gets it with the reason.
  *
- * All callbacks run from the loop. All functions are for the thread of the event_base, and legal in callbacks. Free
- * a place before its event_base.
+ * Free a place before its event_base.
  *
  * @code
  * static void woken(struct ferry_parking *parking, struct ferry_handoff *handoff,
@@ -38,6 +37,9 @@
  *         ferry_handoff_free(handoff);
  * }
  * @endcode
+ *
+ * @par Callers
+ * In every callback. Only in the thread of the event_base. All callbacks run from the loop.
  */
 
 #include <stdint.h>
@@ -147,14 +149,28 @@ FERRY_EXPORT int ferry_parking_new(struct ferry_parking **out, struct event_base
  *  effect when the callback returns. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_parking_free(struct ferry_parking *parking);
 
-/** Sets how many connections the place has at most, parked and waiting together; 10000 at first. When it is full,
- *  each further one evicts the one that was idle longest. If there are more now, the excess is evicted. -EINVAL:
- *  @p parking is NULL, or @p limit is 0. Since 0.1. */
+/**
+ * Sets how many connections the place has at most, parked and waiting together; 10000 at first. When it is full,
+ * each further one evicts the one that was idle longest. If there are more now, the excess is evicted.
+ *
+ * @param limit connections, at least 1
+ * @retval 0 done
+ * @retval -EINVAL @p parking is NULL, or @p limit is 0
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_parking_set_limit(struct ferry_parking *parking, unsigned int limit);
 
-/** Sets how many descriptor slots (RLIMIT_NOFILE) shall stay free; 32 at first. If fewer are free when a connection
- *  is parked, the one that was idle longest is evicted. 0: slots are not counted. The count takes about 1 µs.
- *  -EINVAL: @p parking is NULL. Since 0.1. */
+/**
+ * Sets how many descriptor slots (RLIMIT_NOFILE) shall stay free; 32 at first. If fewer are free when a connection
+ * is parked, the one that was idle longest is evicted. 0: slots are not counted. The count takes about 1 µs.
+ *
+ * @param slots descriptor slots
+ * @retval 0 done
+ * @retval -EINVAL @p parking is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_parking_set_fd_reserve(struct ferry_parking *parking, unsigned int slots);
 
 /**
@@ -183,13 +199,17 @@ FERRY_EXPORT int ferry_parking_park(struct ferry_parking *parking, struct ferry_
                                     int wake_fd, const struct timeval *timeout, void *context);
 
 /**
- * Lets a connection wait until there is room for it, which ferry_parking_take_waiting() ends: for a dispatcher whose
- * queue is full. Input does not wake it, nor does the second descriptor. If its peer closes or resets the connection
- * meanwhile, it wakes with FERRY_PARKING_ENDED: the place looks every 0.1 to 1.6 seconds. A TCP peer that has closed
- * and a peer that has ended only its own half look the same; if such a peer has sent something before, the connection
- * goes on waiting. The filter does not run.
+ * Lets a connection wait until there is room for it, which ferry_parking_take_waiting() ends: for a dispatcher
+ * whose queue is full. Input does not wake it, nor does the second descriptor. If its peer closes or resets the
+ * connection meanwhile, it wakes with FERRY_PARKING_ENDED: the place looks every 0.1 to 1.6 seconds. A TCP peer
+ * that has closed and a peer that has ended only its own half look the same; if such a peer has sent something
+ * before, the connection goes on waiting. The filter does not run. The arguments are those of
+ * ferry_parking_park().
  *
- * The arguments and errors are those of ferry_parking_park(). Waiting connections are not evicted. Since 0.1.
+ * @retval 0 done
+ * @retval other as ferry_parking_park()
+ *
+ * Waiting connections are not evicted. Since 0.1.
  */
 FERRY_EXPORT int ferry_parking_wait(struct ferry_parking *parking, struct ferry_handoff *handoff,
                                     int wake_fd, const struct timeval *timeout, void *context);
@@ -210,19 +230,37 @@ FERRY_EXPORT int ferry_parking_take_waiting(struct ferry_handoff **out,
                                             struct ferry_parking *parking, int *wake_fd);
 
 /**
- * Takes the parked connection that was idle longest; if there is none, one whose wake-up is pending. To give all of
- * them to another process, call it until it returns -ENOENT. The arguments and errors are those of
- * ferry_parking_take_waiting(). Since 0.1.
+ * Takes the parked connection that was idle longest; if there is none, one whose wake-up is pending. To give all
+ * of them to another process, call it until it returns -ENOENT. The arguments are those of
+ * ferry_parking_take_waiting().
+ *
+ * @retval 0 done
+ * @retval other as ferry_parking_take_waiting()
+ *
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_parking_take_idle(struct ferry_handoff **out, struct ferry_parking *parking,
                                          int *wake_fd);
 
-/** Evicts up to @p count connections, those first that were idle longest: when accept(2) fails with EMFILE, for
- *  example. handoff_woken runs for each from the loop. Returns how many are evicted, or -EINVAL: @p parking is NULL.
- *  Since 0.1. */
+/**
+ * Evicts up to @p count connections, those first that were idle longest: when accept(2) fails with EMFILE, for
+ * example. handoff_woken runs for each from the loop.
+ *
+ * @return the number of those that are evicted
+ * @retval -EINVAL @p parking is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_parking_evict(struct ferry_parking *parking, unsigned int count);
 
-/** Copies the counters. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Copies the counters.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_parking_get_stats(const struct ferry_parking *parking,
                                          struct ferry_parking_stats *stats);
 

@@ -25,8 +25,8 @@
  * ferry_poller_free(poller);
  * @endcode
  *
- * One thread uses a poller and all its channels. Only ferry_poller_interrupt() may be called in any thread, and
- * in signal handlers.
+ * @par Callers
+ * Only in the one thread that uses the poller and its channels; those that run the loop not in a callback from it.
  */
 
 #include "ferry/channel.h"
@@ -88,6 +88,7 @@ FERRY_EXPORT int ferry_poller_register(struct ferry_poller *poller, struct ferry
  * has no events, reads nothing and accepts nothing, but loses nothing either. The caller can write to it, and
  * the loop goes on sending its queue.
  *
+ * @param channel the channel
  * @retval 0 done
  * @retval -EINVAL an argument is NULL, or the channel was made with another poller
  * @retval -ENOENT the channel is not registered
@@ -166,8 +167,17 @@ FERRY_EXPORT int ferry_poller_poll(struct ferry_poller *poller, const struct tim
 FERRY_EXPORT int ferry_poller_steal_fd(struct ferry_poller *poller,
                                        struct ferry_channel_event *event);
 
-/** Interrupts a poll, flush or close_all: the one that runs returns -EINTR, or else the next one. May be called
- *  in signal handlers and in any thread while the poller exists. -EINVAL: @p poller is NULL. Since 0.1. */
+/**
+ * Interrupts a poll, flush or close_all: the one that runs returns -EINTR, or else the next one.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p poller is NULL
+ *
+ * @par Callers
+ * In every callback, in signal handlers and in any thread while the poller exists.
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_poller_interrupt(struct ferry_poller *poller);
 
 /**

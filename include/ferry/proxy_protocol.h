@@ -35,7 +35,8 @@
  * }
  * @endcode
  *
- * No function calls back, and all are legal in callbacks. An object is for one thread at a time.
+ * @par Callers
+ * In every callback. In any thread, an object in one thread at a time. No function calls back.
  */
 
 #include <stdbool.h>
@@ -156,15 +157,28 @@ FERRY_EXPORT int ferry_proxy_protocol_read(struct ferry_proxy_protocol **out,
                                            struct evbuffer *input, size_t limit,
                                            const char **error);
 
-/** Makes a header to write, of kind UNKNOWN and without TLVs. -EINVAL: @p out is NULL. -ENOMEM: out of memory.
- *  Since 0.1. */
+/**
+ * Makes a header to write, of kind UNKNOWN and without TLVs.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p out is NULL
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_proxy_protocol_new(struct ferry_proxy_protocol **out);
 
 /** Frees a header. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_proxy_protocol_free(struct ferry_proxy_protocol *header);
 
-/** Copies the contents. The pointers in it are valid until the header changes or is freed. -EINVAL: an argument is
- *  NULL. Since 0.1. */
+/**
+ * Copies the contents. The pointers in it are valid until the header changes or is freed.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_proxy_protocol_get_info(const struct ferry_proxy_protocol *header,
                                                struct ferry_proxy_protocol_info *info);
 
@@ -185,13 +199,32 @@ FERRY_EXPORT int ferry_proxy_protocol_get_info(const struct ferry_proxy_protocol
 FERRY_EXPORT int ferry_proxy_protocol_tlv_next(struct ferry_proxy_protocol_tlv *out,
                                                const void *tlvs, size_t length, size_t *position);
 
-/** Finds the first TLV of a type. -ENOENT: there is none. -EINVAL: @p out or @p header is NULL. Since 0.1. */
+/**
+ * Finds the first TLV of a type.
+ *
+ * @param header the header
+ * @param type FERRY_PROXY_PROTOCOL_TLV_ALPN and its like, 0 to 255
+ * @retval 0 done
+ * @retval -ENOENT there is none
+ * @retval -EINVAL @p out or @p header is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_proxy_protocol_find_tlv(struct ferry_proxy_protocol_tlv *out,
                                                const struct ferry_proxy_protocol *header,
                                                unsigned int type);
 
-/** Takes the first TLV_SSL apart. -ENOENT: there is none. -EPROTO: it is shorter than its fixed part. -EINVAL: @p out
- *  or @p header is NULL. Since 0.1. */
+/**
+ * Takes the first TLV_SSL apart.
+ *
+ * @param header the header
+ * @retval 0 done
+ * @retval -ENOENT there is none
+ * @retval -EPROTO it is shorter than its fixed part
+ * @retval -EINVAL @p out or @p header is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_proxy_protocol_get_ssl(struct ferry_proxy_protocol_ssl *out,
                                               const struct ferry_proxy_protocol *header);
 
@@ -218,8 +251,15 @@ FERRY_EXPORT int ferry_proxy_protocol_set_addresses(struct ferry_proxy_protocol 
                                                     const struct sockaddr *destination,
                                                     socklen_t destination_length);
 
-/** Makes the header one of the sender's own connection, without addresses: LOCAL in version 2, and "PROXY UNKNOWN"
- *  in version 1, which has nothing else for it. -EINVAL: @p header is NULL. Since 0.1. */
+/**
+ * Makes the header one of the sender's own connection, without addresses: LOCAL in version 2, and "PROXY UNKNOWN"
+ * in version 1, which has nothing else for it.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p header is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_proxy_protocol_set_local(struct ferry_proxy_protocol *header);
 
 /**
@@ -240,8 +280,15 @@ FERRY_EXPORT int ferry_proxy_protocol_set_local(struct ferry_proxy_protocol *hea
 FERRY_EXPORT int ferry_proxy_protocol_add_tlv(struct ferry_proxy_protocol *header,
                                               unsigned int type, const void *value, size_t length);
 
-/** Sets whether the header is written with a checksum; one that was read with a checksum is at first. -EINVAL:
- *  @p header is NULL. Since 0.1. */
+/**
+ * Sets whether the header is written with a checksum; one that was read with a checksum is at first.
+ *
+ * @param checksum whether there is one
+ * @retval 0 done
+ * @retval -EINVAL @p header is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_proxy_protocol_set_checksum(struct ferry_proxy_protocol *header,
                                                    bool checksum);
 
@@ -263,7 +310,15 @@ FERRY_EXPORT int ferry_proxy_protocol_set_checksum(struct ferry_proxy_protocol *
 FERRY_EXPORT int ferry_proxy_protocol_write(const struct ferry_proxy_protocol *header,
                                             unsigned int version, struct evbuffer *output);
 
-/** Makes an empty list. -EINVAL: @p out is NULL. -ENOMEM: out of memory. Since 0.1. */
+/**
+ * Makes an empty list.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p out is NULL
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_proxy_protocol_sources_new(struct ferry_proxy_protocol_sources **out);
 
 /** Frees a list. NULL: nothing happens. Since 0.1. */
@@ -284,9 +339,9 @@ FERRY_EXPORT void ferry_proxy_protocol_sources_free(struct ferry_proxy_protocol_
 FERRY_EXPORT int ferry_proxy_protocol_sources_add(struct ferry_proxy_protocol_sources *sources,
                                                   const char *text);
 
-/** Whether an address is in the list: that of accept(2) or getpeername(2). The port does not count. An IPv4 address in
- *  an IPv6 one (IPv4-mapped, RFC 4291), which a listener for both has, counts as IPv4. False: an argument is NULL, or the
- *  address is too short, or of another family. Since 0.1. */
+/** Whether @p address of @p length bytes, that of accept(2) or getpeername(2), is in the list. The port does not count.
+ *  An IPv4 address in an IPv6 one (IPv4-mapped, RFC 4291), which a listener for both has, counts as IPv4. False: an
+ *  argument is NULL, or the address is too short, or of another family. Since 0.1. */
 FERRY_EXPORT bool
 ferry_proxy_protocol_sources_contain(const struct ferry_proxy_protocol_sources *sources,
                                      const struct sockaddr *address, socklen_t length);

@@ -42,8 +42,9 @@
  * }
  * @endcode
  *
- * Every function is for the thread that runs the transports' event_base, and may be called in every callback. Also
- * with BEV_OPT_THREADSAFE no other thread may use the two transports.
+ * @par Callers
+ * In every callback. Only in the thread that runs the transports' event_base: also with BEV_OPT_THREADSAFE no
+ * other thread may use the two transports.
  */
 
 #include <stdbool.h>
@@ -273,7 +274,14 @@ FERRY_EXPORT int ferry_relay_set_close_timeout(struct ferry_relay *relay,
 FERRY_EXPORT struct ferry_transport *ferry_relay_get_transport(const struct ferry_relay *relay,
                                                                enum ferry_relay_side side);
 
-/** Copies the counters. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Copies the counters.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_relay_get_stats(const struct ferry_relay *relay,
                                        struct ferry_relay_stats *stats);
 

@@ -24,6 +24,10 @@
  * @endcode
  *
  * ferry/upgrade.h sends MAINPID and READY when one process replaces another. docs/upgrade.md has a unit file.
+ *
+ * @par Callers
+ * In every callback. Only in the thread of the event_base, and in the process that has made the object: in a child
+ * of fork(2) every notification fails with -ECHILD, and ferry_service_manager_free() is legal.
  */
 
 #include <stdbool.h>
@@ -46,9 +50,7 @@ enum {
 	FERRY_SERVICE_MANAGER_NAME_MAX = 255
 };
 
-/** The process's service manager. Belongs to the thread of its event_base, and to the process that has made it: in a
- *  child of fork(2) every notification fails with -ECHILD, and ferry_service_manager_free() is legal. Every function
- *  may be called in every callback. Opaque. */
+/** The process's service manager. Opaque. */
 struct ferry_service_manager;
 
 /**
@@ -104,26 +106,61 @@ FERRY_EXPORT size_t ferry_service_manager_get_waiting(const struct ferry_service
 FERRY_EXPORT int ferry_service_manager_notify(struct ferry_service_manager *manager,
                                               const char *text, const int *fds, size_t count);
 
-/** READY=1: the service has started, or has finished a reload. The errors are those of
- *  ferry_service_manager_notify(). Since 0.1. */
+/**
+ * READY=1: the service has started, or has finished a reload.
+ *
+ * @retval 0 done
+ * @retval other as ferry_service_manager_notify()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_service_manager_ready(struct ferry_service_manager *manager);
 
-/** RELOADING=1 with MONOTONIC_USEC, which Type=notify-reload demands in the same message: a reload begins, and
- *  ferry_service_manager_ready() ends it, also if the reload has failed. The errors are those of
- *  ferry_service_manager_notify(). Since 0.1. */
+/**
+ * RELOADING=1 with MONOTONIC_USEC, which Type=notify-reload demands in the same message: a reload begins, and
+ * ferry_service_manager_ready() ends it, also if the reload has failed.
+ *
+ * @retval 0 done
+ * @retval other as ferry_service_manager_notify()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_service_manager_reloading(struct ferry_service_manager *manager);
 
-/** STOPPING=1: the service begins to end. The errors are those of ferry_service_manager_notify(). Since 0.1. */
+/**
+ * STOPPING=1: the service begins to end.
+ *
+ * @retval 0 done
+ * @retval other as ferry_service_manager_notify()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_service_manager_stopping(struct ferry_service_manager *manager);
 
-/** STATUS=: one line for people. -EINVAL also: @p text has a newline. The other errors are those of
- *  ferry_service_manager_notify(). Since 0.1. */
+/**
+ * STATUS=: one line for people.
+ *
+ * @param text the line, without a newline
+ * @retval 0 done
+ * @retval -EINVAL @p text has a newline
+ * @retval other as ferry_service_manager_notify()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_service_manager_set_status(struct ferry_service_manager *manager,
                                                   const char *text);
 
-/** MAINPID=: another process of the service is its main process from now on. systemd accepts it from the main process,
- *  or from every process of the service with NotifyAccess=all. -EINVAL also: @p pid is not positive. The other errors
- *  are those of ferry_service_manager_notify(). Since 0.1. */
+/**
+ * MAINPID=: another process of the service is its main process from now on. systemd accepts it from the main
+ * process, or from every process of the service with NotifyAccess=all.
+ *
+ * @param pid the process
+ * @retval 0 done
+ * @retval -EINVAL @p pid is not positive
+ * @retval other as ferry_service_manager_notify()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_service_manager_set_main_pid(struct ferry_service_manager *manager,
                                                     pid_t pid);
 
@@ -131,17 +168,28 @@ FERRY_EXPORT int ferry_service_manager_set_main_pid(struct ferry_service_manager
  * FDSTORE=1: the manager keeps duplicates of descriptors while the service restarts, and passes them to the next process
  * as those of socket activation, by name. The unit needs FileDescriptorStoreMax=.
  *
- * The errors are those of ferry_service_manager_notify(), and
+ * @param name the name, without a colon or a control character
+ * @param fds the descriptors; the caller still owns them
+ * @param count how many, 1 to 253
+ * @retval 0 done, as ferry_service_manager_notify()
  * @retval -EINVAL @p name is NULL or empty, has a colon or a control character, or @p count is 0
  * @retval -EMSGSIZE @p name is longer than FERRY_SERVICE_MANAGER_NAME_MAX
+ * @retval other as ferry_service_manager_notify()
  *
  * Since 0.1.
  */
 FERRY_EXPORT int ferry_service_manager_store_fds(struct ferry_service_manager *manager,
                                                  const char *name, const int *fds, size_t count);
 
-/** FDSTOREREMOVE=1: the manager closes the descriptors that it keeps by that name. The errors are those of
- *  ferry_service_manager_store_fds(). Since 0.1. */
+/**
+ * FDSTOREREMOVE=1: the manager closes the descriptors that it keeps by that name.
+ *
+ * @param name that of ferry_service_manager_store_fds()
+ * @retval 0 done
+ * @retval other as ferry_service_manager_store_fds()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_service_manager_remove_fds(struct ferry_service_manager *manager,
                                                   const char *name);
 

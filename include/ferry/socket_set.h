@@ -20,6 +20,9 @@
  * if (fd >= 0)
  *     ferry_listener_new_fd(&www, base, fd, accepted, NULL);
  * @endcode
+ *
+ * @par Callers
+ * In every callback. Only in the thread of the event_base whose listeners accept on its sockets.
  */
 
 #include <stdbool.h>
@@ -148,6 +151,7 @@ FERRY_EXPORT int ferry_socket_set_own_path(struct ferry_socket_set *set, const c
  * Removes all sockets of a name: closes them, and removes the files that the set owns. Free the listeners on them before.
  * The name may be that of ferry_socket_set_get_name(), and is freed then.
  *
+ * @param name the name
  * @retval 0 done
  * @retval -EINVAL an argument is NULL
  * @retval -ENOENT no socket has that name
@@ -160,16 +164,31 @@ FERRY_EXPORT int ferry_socket_set_remove(struct ferry_socket_set *set, const cha
 /** Returns how many sockets there are. 0 for NULL. Since 0.1. */
 FERRY_EXPORT size_t ferry_socket_set_count(const struct ferry_socket_set *set);
 
-/** Returns the descriptor of the first socket of that name. The set still owns it. -EINVAL: an argument
- *  is NULL. -ENOENT: no socket has that name. Since 0.1. */
+/**
+ * Returns the descriptor of the first socket of that name. The set still owns it.
+ *
+ * @param name the name
+ * @return the descriptor
+ * @retval -EINVAL an argument is NULL
+ * @retval -ENOENT no socket has that name
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_socket_set_find(const struct ferry_socket_set *set, const char *name);
 
-/** Returns the descriptor of the socket at that index, from 0, in the order of adding. The set still
- *  owns it. -EINVAL: @p set is NULL. -ENOENT: the index is not below ferry_socket_set_count(). Since
- *  0.1. */
+/**
+ * Returns the descriptor of the socket at that index, from 0, in the order of adding. The set still owns it.
+ *
+ * @param index from 0
+ * @return the descriptor
+ * @retval -EINVAL @p set is NULL
+ * @retval -ENOENT the index is not below ferry_socket_set_count()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_socket_set_get_fd(const struct ferry_socket_set *set, size_t index);
 
-/** Returns the name of the socket at that index. The set owns the string. NULL: there is no such socket.
+/** Returns the name of the socket at @p index, from 0. The set owns the string. NULL: there is no such socket.
  *  Since 0.1. */
 FERRY_EXPORT const char *ferry_socket_set_get_name(const struct ferry_socket_set *set,
                                                    size_t index);

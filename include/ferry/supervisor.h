@@ -29,7 +29,8 @@
  * children only. The program may have a SIGCHLD handler and call system(3). If the program waits for any child, or
  * ignores SIGCHLD, statuses are FERRY_SUPERVISOR_STATUS_UNKNOWN; everything else holds.
  *
- * All callbacks run from the loop. All functions are for the thread of the event_base, and legal in callbacks.
+ * @par Callers
+ * In every callback. Only in the thread of the event_base. All callbacks run from the loop.
  */
 
 #include <stdbool.h>
@@ -272,13 +273,29 @@ FERRY_EXPORT int ferry_supervisor_new(struct ferry_supervisor **out, struct even
  *  descriptors are freed. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_supervisor_free(struct ferry_supervisor *supervisor);
 
-/** Installs handlers for SIGHUP (ferry_supervisor_replace()), and for SIGTERM and SIGINT (ferry_supervisor_stop() with
- *  DRAIN, and with TERMINATE and KILL the next times), as events of the event_base. -EINVAL: @p supervisor is NULL. -ENOMEM:
- *  out of memory, or another event_base has handlers. Since 0.1. */
+/**
+ * Installs handlers for SIGHUP (ferry_supervisor_replace()), and for SIGTERM and SIGINT (ferry_supervisor_stop()
+ * with DRAIN, and with TERMINATE and KILL the next times), as events of the event_base.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p supervisor is NULL
+ * @retval -ENOMEM out of memory, or another event_base has handlers
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_handle_signals(struct ferry_supervisor *supervisor);
 
-/** Sets the number of places. The last ones are drained if there are fewer. -EINVAL: @p supervisor is NULL.
- *  -ESHUTDOWN: it is stopped. -ENOMEM: out of memory, or more than 16777216 places; nothing has changed. Since 0.1. */
+/**
+ * Sets the number of places. The last ones are drained if there are fewer.
+ *
+ * @param workers processes that run at once
+ * @retval 0 done
+ * @retval -EINVAL @p supervisor is NULL
+ * @retval -ESHUTDOWN it is stopped
+ * @retval -ENOMEM out of memory, or more than 16777216 places; nothing has changed
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_set_workers(struct ferry_supervisor *supervisor,
                                               unsigned int workers);
 
@@ -328,8 +345,16 @@ FERRY_EXPORT int ferry_supervisor_set_standard_fd(struct ferry_supervisor *super
  */
 FERRY_EXPORT int ferry_supervisor_replace(struct ferry_supervisor *supervisor);
 
-/** Starts no more processes, and stops all. Later calls can only be harder. state_changed reports STOPPING and STOPPED.
- *  -EINVAL: @p supervisor is NULL, or @p how is unknown. Since 0.1. */
+/**
+ * Starts no more processes, and stops all. Later calls can only be harder. state_changed reports STOPPING and
+ * STOPPED.
+ *
+ * @param how how hard
+ * @retval 0 done
+ * @retval -EINVAL @p supervisor is NULL, or @p how is unknown
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_stop(struct ferry_supervisor *supervisor,
                                        enum ferry_supervisor_stop how);
 
@@ -348,40 +373,92 @@ FERRY_EXPORT int ferry_supervisor_stop(struct ferry_supervisor *supervisor,
  */
 FERRY_EXPORT int ferry_supervisor_signal(struct ferry_supervisor *supervisor, int signal_number);
 
-/** Copies the counters. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Copies the counters.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_get_stats(const struct ferry_supervisor *supervisor,
                                             struct ferry_supervisor_stats *stats);
 
-/** Describes a place. -EINVAL: a pointer is NULL, or there is no such place. Since 0.1. */
+/**
+ * Describes a place.
+ *
+ * @param place from 0
+ * @retval 0 done
+ * @retval -EINVAL a pointer is NULL, or there is no such place
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_get_place(const struct ferry_supervisor *supervisor,
                                             unsigned int place,
                                             struct ferry_supervisor_place_info *info);
 
-/** Returns the process to which a worker of the dispatcher belongs. NULL: another code has added the worker, or an argument
+/** Returns the process to which @p worker of the dispatcher belongs. NULL: another code has added the worker, or an argument
  *  is NULL. Since 0.1. */
 FERRY_EXPORT struct ferry_supervisor_worker *
 ferry_supervisor_find_worker(const struct ferry_supervisor *supervisor,
                              const struct ferry_dispatcher_worker *worker);
 
-/** Describes a process. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Describes a process.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_worker_get_info(const struct ferry_supervisor_worker *worker,
                                                   struct ferry_supervisor_worker_info *info);
 
-/** Notes that a process is ready; for supervisors without a dispatcher. Again, or while it is LEAVING: nothing happens.
- *  -EINVAL: @p worker is NULL, or there is a dispatcher. Since 0.1. */
+/**
+ * Notes that a process is ready; for supervisors without a dispatcher. Again, or while it is LEAVING: nothing
+ * happens.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p worker is NULL, or there is a dispatcher
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_worker_ready(struct ferry_supervisor_worker *worker);
 
-/** Notes that a process has served something: if it ends, the next one is started after the first pause. With a
- *  dispatcher, the supervisor notes it itself. -EINVAL: @p worker is NULL. Since 0.1. */
+/**
+ * Notes that a process has served something: if it ends, the next one is started after the first pause. With a
+ * dispatcher, the supervisor notes it itself.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p worker is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_worker_served(struct ferry_supervisor_worker *worker);
 
-/** Stops one process; its place gets another one at once. Later calls can only be harder. -EINVAL: @p worker is NULL, or
- *  @p how is unknown. Since 0.1. */
+/**
+ * Stops one process; its place gets another one at once. Later calls can only be harder.
+ *
+ * @param how how hard
+ * @retval 0 done
+ * @retval -EINVAL @p worker is NULL, or @p how is unknown
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_worker_stop(struct ferry_supervisor_worker *worker,
                                               enum ferry_supervisor_stop how);
 
-/** Sends a signal to one process, and to no other that has its number later. -EINVAL: @p worker is NULL, or there is no such
- *  signal. -ESRCH: it has ended. -EPERM: it has changed its user. Since 0.1. */
+/**
+ * Sends a signal to one process, and to no other that has its number later.
+ *
+ * @param signal_number of signal(7)
+ * @retval 0 done
+ * @retval -EINVAL @p worker is NULL, or there is no such signal
+ * @retval -ESRCH it has ended
+ * @retval -EPERM it has changed its user
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_supervisor_worker_signal(struct ferry_supervisor_worker *worker,
                                                 int signal_number);
 

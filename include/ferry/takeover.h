@@ -32,6 +32,9 @@
  * static const struct ferry_takeover_callbacks new_callbacks = {.received = received, .ended = ended};
  * ferry_takeover_request(&takeover, transport, NULL, 0, &new_callbacks, NULL);   // all of them
  * @endcode
+ *
+ * @par Callers
+ * In every callback. Only in the thread of the event_base.
  */
 
 #include <stddef.h>

@@ -24,8 +24,8 @@
  * ferry_testing_free(far);
  * @endcode
  *
- * All functions are for the thread of the event_base. Inside a callback only the putting and taking ones may
- * be called. Everything in this header is there since 0.1.
+ * @par Callers
+ * Only in the thread of the event_base. Inside a callback only the putting and taking ones.
  */
 
 #include <stdbool.h>
@@ -51,14 +51,16 @@ struct ferry_testing;
  * @retval -EINVAL @p out or @p base is NULL
  * @retval -EMFILE, -ENFILE the process or the system is at its descriptor limit
  * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
  */
 int ferry_testing_new(struct ferry_testing **out, struct event_base *base);
 
 /** Closes the far end, with the descriptors and bytes that were not taken. The transport stays, and its
- *  connection ends. NULL: nothing happens. */
+ *  connection ends. NULL: nothing happens. Since 0.1. */
 void ferry_testing_free(struct ferry_testing *far);
 
-/** Returns the transport, which the caller owns. Its owner frees it, before or after the far end. */
+/** Returns the transport, which the caller owns. Its owner frees it, before or after the far end. Since 0.1. */
 struct ferry_transport *ferry_testing_get_transport(const struct ferry_testing *far);
 
 /* ---- putting in ---- */
@@ -66,11 +68,15 @@ struct ferry_transport *ferry_testing_get_transport(const struct ferry_testing *
 /**
  * Sends bytes to the transport, which reads them when the loop runs.
  *
+ * @param data the bytes; may be NULL when @p length is 0
+ * @param length their number
  * @retval 0 done
  * @retval -EINVAL @p far is NULL, or @p data with a length
  * @retval -EAGAIN the socket is full, because the transport does not read: nothing, or a part of the bytes,
  *         was sent (pump, or resume reading, and put less)
  * @retval -EPIPE the transport's connection has ended, or ferry_testing_put_eof() was called
+ *
+ * Since 0.1.
  */
 int ferry_testing_put(struct ferry_testing *far, const void *data, size_t length);
 
@@ -86,26 +92,42 @@ int ferry_testing_put(struct ferry_testing *far, const void *data, size_t length
  * @retval -EINVAL an argument is NULL or a count is out of range
  * @retval -EBADF one of @p fds is not open
  * @retval -EAGAIN, -EPIPE as ferry_testing_put()
+ *
+ * Since 0.1.
  */
 int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t length,
                           const int *fds, size_t fd_count);
 
-/** Half-closes: the transport reads the end, and can still write. -EINVAL: @p far is NULL. -EPIPE: the
- *  connection has ended. */
+/**
+ * Half-closes: the transport reads the end, and can still write.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p far is NULL
+ * @retval -EPIPE the connection has ended
+ *
+ * Since 0.1.
+ */
 int ferry_testing_put_eof(struct ferry_testing *far);
 
-/** Breaks the connection: the transport gets ECONNRESET, and EPIPE when it writes. Bytes that were put before
- *  are still read. Bytes in the socket that the last pump has not taken out are lost. -EINVAL: @p far is NULL.
- *  -EPIPE: it has ended already. */
+/**
+ * Breaks the connection: the transport gets ECONNRESET, and EPIPE when it writes. Bytes that were put before are
+ * still read. Bytes in the socket that the last pump has not taken out are lost.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p far is NULL
+ * @retval -EPIPE it has ended already
+ *
+ * Since 0.1.
+ */
 int ferry_testing_put_reset(struct ferry_testing *far);
 
 /* ---- taking out ---- */
 
 /** Returns the bytes that the transport had sent by the last ferry_testing_pump(), apart from those that the
- *  test has drained. The buffer belongs to the far end; drain the bytes that were checked. */
+ *  test has drained. The buffer belongs to the far end; drain the bytes that were checked. Since 0.1. */
 struct evbuffer *ferry_testing_get_written(struct ferry_testing *far);
 
-/** Returns the number of descriptors that were received and not taken. */
+/** Returns the number of descriptors that were received and not taken. Since 0.1. */
 size_t ferry_testing_count_fds(const struct ferry_testing *far);
 
 /**
@@ -114,11 +136,15 @@ size_t ferry_testing_count_fds(const struct ferry_testing *far);
  * @param far the far end
  * @param[out] position the number of bytes that the transport had sent before the descriptor's byte; may be
  *        NULL
- * @return the descriptor; -ENOENT: there is none; -EINVAL: @p far is NULL
+ * @return the descriptor
+ * @retval -ENOENT there is none
+ * @retval -EINVAL @p far is NULL
+ *
+ * Since 0.1.
  */
 int ferry_testing_take_fd(struct ferry_testing *far, uint64_t *position);
 
-/** Returns true if the transport has closed its connection, or its sending half: no more will be written. */
+/** Returns true if the transport has closed its connection, or its sending half: no more will be written. Since 0.1. */
 bool ferry_testing_has_ended(const struct ferry_testing *far);
 
 /* ---- the loop ---- */
@@ -133,6 +159,8 @@ bool ferry_testing_has_ended(const struct ferry_testing *far);
  * @retval 0 done
  * @retval -EINVAL @p far is NULL
  * @retval -EPIPE the connection has ended
+ *
+ * Since 0.1.
  */
 int ferry_testing_set_full(struct ferry_testing *far, bool full);
 
@@ -146,6 +174,8 @@ int ferry_testing_set_full(struct ferry_testing *far, bool full);
  * @retval -EMFILE descriptors that the transport had sent were lost, because this process is at its
  *         descriptor limit
  * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
  */
 int ferry_testing_pump(struct ferry_testing *far);
 
@@ -159,6 +189,8 @@ int ferry_testing_pump(struct ferry_testing *far);
  * @retval 0 the condition holds
  * @retval -ETIMEDOUT it does not hold
  * @retval other as ferry_testing_pump()
+ *
+ * Since 0.1.
  */
 int ferry_testing_pump_until(struct ferry_testing *far, bool (*condition)(void *argument),
                              void *argument, unsigned int seconds);

@@ -27,10 +27,12 @@
  *
  * Every function of ferry keeps these conventions. A function that can fail returns 0 or a negative
  * errno value, and changes nothing when it fails. A call that returns an error never runs its
- * callback. A function may be called inside any callback, unless its comment excludes that. It may
- * be called only in the thread that runs the transport's event_base; if the bufferevent was made
- * with BEV_OPT_THREADSAFE, in any thread. Callbacks then run with the bufferevent's lock held;
- * BEV_OPT_UNLOCK_CALLBACKS applies only to the bufferevent's own callbacks.
+ * callback.
+ *
+ * @par Callers
+ * In every callback. Only in the thread that runs the transport's event_base; if the bufferevent was made with
+ * BEV_OPT_THREADSAFE, in any thread. Callbacks then run with the bufferevent's lock held; BEV_OPT_UNLOCK_CALLBACKS
+ * applies only to the bufferevent's own callbacks.
  */
 
 #include <stdbool.h>
@@ -226,7 +228,7 @@ FERRY_EXPORT int ferry_transport_new(struct ferry_transport **out, struct buffer
  * @retval -EINVAL @p out or @p base is NULL, or @p fd is negative
  * @retval -EBADF, -ENOTSOCK, -EPROTOTYPE, -ENOTSUP, -ENOMEM as ferry_transport_new()
  *
- * Legal in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_new_socket(struct ferry_transport **out, struct event_base *base,
                                             int fd);
@@ -583,7 +585,7 @@ FERRY_EXPORT int ferry_transport_set_byte_limit(struct ferry_transport *transpor
  * @retval -EPIPE, -ECONNRESET or another error of the kernel's: the connection is broken, which the
  *         loop then reports
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_flush(struct ferry_transport *transport,
                                        const struct timeval *timeout);
@@ -604,20 +606,34 @@ FERRY_EXPORT int ferry_transport_flush(struct ferry_transport *transport,
 FERRY_EXPORT int ferry_transport_set_rate_limit_group(struct ferry_transport *transport,
                                                       struct bufferevent_rate_limit_group *group);
 
-/** Pauses reading: neither data_received nor a callback for descriptors runs until
- *  ferry_transport_resume_reading(), and nothing is read, also if the program enables EV_READ
- *  meanwhile. Without a protocol the bufferevent has no read callback during the pause
- *  (bufferevent_getcb()): not even one that libevent has deferred runs. With a protocol a pause costs no
- *  system call, unless something arrives meanwhile; no read timeout runs. If a write finds meanwhile that
- *  the peer is gone, what it had sent waits too: the producer is stopped, and connection_lost comes when
- *  the owner has resumed and got all of it; or at once, if there is nothing. -EINVAL: @p transport is
- *  NULL. -ENOTCONN: the connection is over. Since 0.1. */
+/**
+ * Pauses reading: neither data_received nor a callback for descriptors runs until
+ * ferry_transport_resume_reading(), and nothing is read, also if the program enables EV_READ meanwhile. Without a
+ * protocol the bufferevent has no read callback during the pause (bufferevent_getcb()): not even one that libevent
+ * has deferred runs. With a protocol a pause costs no system call, unless something arrives meanwhile; no read
+ * timeout runs. If a write finds meanwhile that the peer is gone, what it had sent waits too: the producer is
+ * stopped, and connection_lost comes when the owner has resumed and got all of it; or at once, if there is
+ * nothing.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ * @retval -ENOTCONN the connection is over
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_transport_pause_reading(struct ferry_transport *transport);
 
-/** Resumes reading after ferry_transport_pause_reading(); does nothing if reading is not paused.
- *  Undelivered descriptors are delivered, and bytes that were left in the input are offered again,
- *  from the loop. -EINVAL: @p transport is NULL. -ENOTCONN: the connection is over.
- *  -ENOMEM: out of memory; reading stays paused. Since 0.1. */
+/**
+ * Resumes reading after ferry_transport_pause_reading(); does nothing if reading is not paused. Undelivered
+ * descriptors are delivered, and bytes that were left in the input are offered again, from the loop.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL
+ * @retval -ENOTCONN the connection is over
+ * @retval -ENOMEM out of memory; reading stays paused
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transport);
 
 /**
@@ -749,7 +765,7 @@ struct ferry_transport_tls {
  * @retval -EINVAL an argument is NULL
  * @retval -EOPNOTSUPP the kernel has no keys for this connection
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_get_tls(const struct ferry_transport *transport,
                                          struct ferry_transport_tls *tls);
@@ -766,11 +782,18 @@ FERRY_EXPORT int ferry_transport_get_tls(const struct ferry_transport *transport
  * @retval -EINVAL @p transport is NULL
  * @retval -ENOMEM out of memory; nothing has changed
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_set_tls_truncation(struct ferry_transport *transport, bool accept);
 
-/** Copies the transport's counters to @p stats. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Copies the transport's counters to @p stats.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transport,
                                            struct ferry_transport_stats *stats);
 
@@ -807,7 +830,7 @@ FERRY_EXPORT int ferry_transport_get_peer_credentials(struct ferry_transport *tr
  * @retval -EOPNOTSUPP, -ENOTCONN, -EBADF as ferry_transport_get_peer_credentials()
  * @retval -ENOPROTOOPT the kernel is older than Linux 4.13
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_get_peer_groups(struct ferry_transport *transport, gid_t *groups,
                                                  size_t *count);
@@ -824,7 +847,7 @@ FERRY_EXPORT int ferry_transport_get_peer_groups(struct ferry_transport *transpo
  * @retval -ESRCH the process has ended, and the kernel is older than Linux 6.16
  * @retval -EMFILE the descriptor limit is reached
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_get_peer_pidfd(struct ferry_transport *transport);
 
@@ -858,7 +881,7 @@ FERRY_EXPORT int ferry_transport_get_peer_pidfd(struct ferry_transport *transpor
  * @retval -EMFILE FERRY_FD_DUP, and no descriptor slot is free
  * @retval -ENOMEM out of memory
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_send_file(struct ferry_file_producer **out,
                                            struct ferry_transport *transport, int fd,

@@ -37,6 +37,9 @@
  * ferry_upgrade_watch_signals(upgrade);                   // SIGUSR2 starts a successor
  * event_base_dispatch(base);
  * @endcode
+ *
+ * @par Callers
+ * In every callback. Only in the thread of the event_base.
  */
 
 #include <stdbool.h>
@@ -220,9 +223,15 @@ FERRY_EXPORT unsigned long ferry_upgrade_get_generation(const struct ferry_upgra
  *  none, or it is not known. Since 0.1. */
 FERRY_EXPORT pid_t ferry_upgrade_get_successor(const struct ferry_upgrade *upgrade);
 
-/** Returns the descriptor that programs get as their standard error which this process starts: until
- *  ferry_upgrade_ready() that of the predecessor's standard error, then STDERR_FILENO. A program that writes to this
- *  process's own before would write to the predecessor. Still the object's. STDERR_FILENO for NULL. Since 0.1. */
+/**
+ * Returns the descriptor that programs get as their standard error which this process starts: until
+ * ferry_upgrade_ready() that of the predecessor's standard error, then STDERR_FILENO. A program that writes to
+ * this process's own before would write to the predecessor. Still the object's. STDERR_FILENO for NULL.
+ *
+ * @return the descriptor
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_upgrade_get_error_output(const struct ferry_upgrade *upgrade);
 
 /**
@@ -308,18 +317,42 @@ struct ferry_upgrade_stats {
 	uint64_t reserved[5]; /**< for later versions */
 };
 
-/** Copies the counters. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Copies the counters.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_upgrade_get_stats(const struct ferry_upgrade *upgrade,
                                          struct ferry_upgrade_stats *stats);
 
-/** After `replaced` or `rejected`: this process has nothing left to give or to serve. `finished` runs from the loop when the
- *  successor has what was given. -EINVAL: @p upgrade is NULL. -ENOTCONN: it was not replaced. -ECHILD as above. Since
- *  0.1. */
+/**
+ * After `replaced` or `rejected`: this process has nothing left to give or to serve. `finished` runs from the loop
+ * when the successor has what was given.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p upgrade is NULL
+ * @retval -ENOTCONN it was not replaced
+ * @retval -ECHILD as ferry_upgrade_start()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_upgrade_finish(struct ferry_upgrade *upgrade);
 
-/** Handles signals in the loop: SIGUSR2 is ferry_upgrade_start(), with a line in the log if that fails; SIGHUP, SIGINT,
- *  SIGQUIT (nginx's word for a graceful end) and SIGTERM run `signalled`. Without this call no signal is touched.
- *  -EINVAL: @p upgrade is NULL. -ECHILD as above. -ENOMEM: out of memory. Since 0.1. */
+/**
+ * Handles signals in the loop: SIGUSR2 is ferry_upgrade_start(), with a line in the log if that fails; SIGHUP,
+ * SIGINT, SIGQUIT (nginx's word for a graceful end) and SIGTERM run `signalled`. Without this call no signal is
+ * touched.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p upgrade is NULL
+ * @retval -ECHILD as ferry_upgrade_start()
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_upgrade_watch_signals(struct ferry_upgrade *upgrade);
 
 FERRY_END_DECLS

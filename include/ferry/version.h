@@ -4,6 +4,9 @@
 /**
  * @file version.h
  * @brief The version of ferry, at compile time and at run time.
+ *
+ * @par Callers
+ * In every callback and in every thread.
  */
 
 #include "ferry/export.h"
@@ -22,7 +25,7 @@ FERRY_BEGIN_DECLS
 #define FERRY_VERSION_NUMBER \
 	((FERRY_VERSION_MAJOR << 24) | (FERRY_VERSION_MINOR << 16) | (FERRY_VERSION_PATCH << 8))
 
-/** The library's version at run time, as in FERRY_VERSION. Static storage. Since 0.1. */
+/** Returns the library's version at run time, as in FERRY_VERSION. Static storage. Since 0.1. */
 FERRY_EXPORT const char *ferry_version(void);
 
 FERRY_END_DECLS

@@ -10,7 +10,8 @@
  * dispatcher, and runs the user's callback only once the kernel has taken the claim. Two processes
  * therefore never serve the same connection, and a worker that dies before its claim loses none.
  *
- * All functions are for the thread of the transport's event_base, and legal in callbacks.
+ * @par Callers
+ * In every callback. Only in the thread of the transport's event_base.
  */
 
 #include <stdbool.h>
@@ -144,6 +145,7 @@ FERRY_EXPORT void ferry_worker_free(struct ferry_worker *worker);
  * When a descriptor does not arrive because no descriptor slot is free (RLIMIT_NOFILE), the worker
  * itself states 0 credits to the dispatcher until slots are free.
  *
+ * @param credits handoffs
  * @retval 0 done
  * @retval -EINVAL @p worker is NULL
  * @retval -ENOTCONN the dispatcher is gone
@@ -153,8 +155,14 @@ FERRY_EXPORT void ferry_worker_free(struct ferry_worker *worker);
  */
 FERRY_EXPORT int ferry_worker_set_credits(struct ferry_worker *worker, unsigned int credits);
 
-/** Sends DRAIN: the dispatcher gives this worker no more handoffs. Those that are on their way still
- *  arrive. The errors of ferry_worker_set_credits(). Since 0.1. */
+/**
+ * Sends DRAIN: the dispatcher gives this worker no more handoffs. Those that are on their way still arrive.
+ *
+ * @retval 0 done
+ * @retval other as ferry_worker_set_credits()
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_worker_drain(struct ferry_worker *worker);
 
 /**
@@ -206,7 +214,14 @@ FERRY_EXPORT bool ferry_worker_can_return(const struct ferry_worker *worker);
  *  ferry_worker_drain() was called. The end of the channel is then no surprise. False for NULL. Since 0.1. */
 FERRY_EXPORT bool ferry_worker_is_drained(const struct ferry_worker *worker);
 
-/** Copies the counters. -EINVAL: an argument is NULL. Since 0.1. */
+/**
+ * Copies the counters.
+ *
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_worker_get_stats(const struct ferry_worker *worker,
                                         struct ferry_worker_stats *stats);
 

@@ -23,7 +23,8 @@
  * ferry_worker_free() ends one channel; the client connects again. ferry_worker_drain() drains one: the client connects
  * again when that channel has ended.
  *
- * All functions are for the thread of the event_base, and legal in callbacks.
+ * @par Callers
+ * In every callback. Only in the thread of the event_base.
  */
 
 #include <sys/time.h>
@@ -91,8 +92,15 @@ FERRY_EXPORT void ferry_worker_client_free(struct ferry_worker_client *client);
  */
 FERRY_EXPORT int ferry_worker_client_add_unix(struct ferry_worker_client *client, const char *path);
 
-/** Makes a worker on the channel that a supervisor has given to this program. It is not replaced when it ends. The
- *  errors of ferry_worker_new_from_environment(), and -ESHUTDOWN: ferry_worker_client_drain() was called. Since 0.1. */
+/**
+ * Makes a worker on the channel that a supervisor has given to this program. It is not replaced when it ends.
+ *
+ * @retval 0 done
+ * @retval other as ferry_worker_new_from_environment()
+ * @retval -ESHUTDOWN ferry_worker_client_drain() was called
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_worker_client_add_from_environment(struct ferry_worker_client *client);
 
 /**
@@ -102,6 +110,7 @@ FERRY_EXPORT int ferry_worker_client_add_from_environment(struct ferry_worker_cl
  * The user is the effective one of the process that called listen(2) (SO_PEERCRED). A dispatcher that was started as root and
  * has changed its user since is therefore root. Applies to connections that are made from now on.
  *
+ * @param uid the user
  * @retval 0 done, also if it was allowed already
  * @retval -EINVAL @p client is NULL, or @p uid is -1
  * @retval -ENOMEM out of memory
@@ -110,8 +119,17 @@ FERRY_EXPORT int ferry_worker_client_add_from_environment(struct ferry_worker_cl
  */
 FERRY_EXPORT int ferry_worker_client_allow_uid(struct ferry_worker_client *client, uid_t uid);
 
-/** Sets how many handoffs each dispatcher may have with this process at once, now and on later channels; 256 at first. See
- *  ferry_worker_set_credits(). -EINVAL: @p client is NULL. -ENOMEM: a channel has kept its old number. Since 0.1. */
+/**
+ * Sets how many handoffs each dispatcher may have with this process at once, now and on later channels; 256 at
+ * first. See ferry_worker_set_credits().
+ *
+ * @param credits handoffs
+ * @retval 0 done
+ * @retval -EINVAL @p client is NULL
+ * @retval -ENOMEM a channel has kept its old number
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_worker_client_set_credits(struct ferry_worker_client *client,
                                                  unsigned int credits);
 
@@ -131,14 +149,29 @@ FERRY_EXPORT int ferry_worker_client_set_pauses(struct ferry_worker_client *clie
                                                 const struct timeval *first,
                                                 const struct timeval *longest);
 
-/** Sets the callback for failed attempts, or none (NULL). -EINVAL: @p client is NULL. Since 0.1. */
+/**
+ * Sets the callback for failed attempts, or none (NULL).
+ *
+ * @param failed the callback, or NULL
+ * @retval 0 done
+ * @retval -EINVAL @p client is NULL
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_worker_client_set_failed_cb(struct ferry_worker_client *client,
                                                    ferry_worker_client_failed_cb failed,
                                                    void *context);
 
-/** Asks all dispatchers for no more handoffs (ferry_worker_drain()), and connects no more. The channels stay, for the
- *  reports and returns of what was received, until the dispatchers or ferry_worker_client_free() end them. -EINVAL: @p client
- *  is NULL. -ENOMEM: a dispatcher was not asked; call again. Since 0.1. */
+/**
+ * Asks all dispatchers for no more handoffs (ferry_worker_drain()), and connects no more. The channels stay, for
+ * the reports and returns of what was received, until the dispatchers or ferry_worker_client_free() end them.
+ *
+ * @retval 0 done
+ * @retval -EINVAL @p client is NULL
+ * @retval -ENOMEM a dispatcher was not asked; call again
+ *
+ * Since 0.1.
+ */
 FERRY_EXPORT int ferry_worker_client_drain(struct ferry_worker_client *client);
 
 /** Returns the state, which is up to date in the callbacks drain_requested and dispatcher_lost. DRAINED: by
