@@ -23,9 +23,14 @@ LOOKS = ROOT / "src/programs/ferry-proxy/page"  # the status page has the same
 
 # The groups of the navigation. Pages of docs/ that are in none of them come last.
 GROUPS = {
-    "Start": ["README.md", "docs/install.md", "docs/guide.md", "docs/contents.md", "examples/README.md"],
+    "Start": ["README.md", "docs/install.md", "docs/guide.md", "docs/contents.md", "examples/README.md",
+              "docs/coming-from.md"],
+    "Tutorials": ["docs/tutorials/embed.md", "docs/tutorials/broker.md", "docs/tutorials/daemon.md"],
+    "Concerns": ["docs/ownership.md", "docs/back-pressure.md", "docs/closing.md", "docs/limits.md", "docs/errors.md",
+                 "docs/callbacks.md", "docs/conventions.md", "docs/threads.md", "docs/fork.md", "docs/security.md",
+                 "docs/troubleshooting.md"],
     "Streams": ["docs/transport.md", "docs/files.md", "docs/line.md", "docs/message.md", "docs/descriptor.md",
-                "docs/channel.md", "docs/callbacks.md", "docs/conventions.md", "docs/fork.md"],
+                "docs/channel.md", "docs/relay.md"],
     "Daemons": ["docs/handoff.md", "docs/supervisor.md", "docs/upgrade.md", "docs/parking.md", "docs/tls.md",
                 "docs/programs.md", "docs/metrics.md", "docs/fleet.md"],
     "Project": ["CONTRIBUTING.md", "docs/testing.md", "tests/README.md", "docs/performance.md", "docs/model.md",
