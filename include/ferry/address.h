@@ -30,6 +30,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -52,6 +53,8 @@ struct ferry_address {
 	} name;
 	/** Bytes of it; 0: no address. That of a unix socket without a name is the size of the family alone. */
 	socklen_t length;
+
+	uint32_t reserved[3]; /**< zero, for later versions */
 };
 
 /**

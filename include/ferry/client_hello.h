@@ -83,8 +83,9 @@ struct ferry_client_hello_info {
 
 /** An application protocol, "h2" for example. Since 0.1. */
 struct ferry_client_hello_protocol {
-	const void *name; /**< any bytes, not terminated; valid until the object is freed */
-	size_t length;    /**< 1 to 255 bytes */
+	const void *name;     /**< any bytes, not terminated; valid until the object is freed */
+	size_t length;        /**< 1 to 255 bytes */
+	uint64_t reserved[2]; /**< for later versions */
 };
 
 /**

@@ -121,17 +121,19 @@ struct ferry_proxy_protocol_info {
 
 /** One TLV. Since 0.1. */
 struct ferry_proxy_protocol_tlv {
-	unsigned int type; /**< 0 to 255 */
-	const void *value; /**< in the bytes that were passed; not terminated */
-	size_t length;     /**< bytes of the value */
+	unsigned int type;    /**< 0 to 255 */
+	const void *value;    /**< in the bytes that were passed; not terminated */
+	size_t length;        /**< bytes of the value */
+	uint64_t reserved[2]; /**< for later versions */
 };
 
 /** The value of a FERRY_PROXY_PROTOCOL_TLV_SSL. Since 0.1. */
 struct ferry_proxy_protocol_ssl {
-	unsigned int client; /**< bits: FERRY_PROXY_PROTOCOL_CLIENT_SSL and so on */
-	uint32_t verify;     /**< 0: the client gave a certificate, and it was verified */
-	const void *tlvs;    /**< the inner TLVs, for ferry_proxy_protocol_tlv_next() */
-	size_t tlvs_length;  /**< bytes */
+	unsigned int client;  /**< bits: FERRY_PROXY_PROTOCOL_CLIENT_SSL and so on */
+	uint32_t verify;      /**< 0: the client gave a certificate, and it was verified */
+	const void *tlvs;     /**< the inner TLVs, for ferry_proxy_protocol_tlv_next() */
+	size_t tlvs_length;   /**< bytes */
+	uint64_t reserved[2]; /**< for later versions */
 };
 
 /**

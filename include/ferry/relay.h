@@ -132,7 +132,8 @@ struct ferry_relay_flow {
 /** The counters of a relay. Since 0.1. */
 struct ferry_relay_stats {
 	struct ferry_relay_flow
-	    from[2]; /**< by the sender: [FERRY_RELAY_CLIENT] is the way to the server */
+	    from[2];          /**< by the sender: [FERRY_RELAY_CLIENT] is the way to the server */
+	uint64_t reserved[4]; /**< zero, for later versions */
 };
 
 /**

@@ -174,14 +174,20 @@ struct ferry_supervisor_callbacks {
 
 /** A descriptor that the program gets: @c number there, a copy of @c fd. */
 struct ferry_supervisor_fd {
-	int number; /**< 4 or more; 3 is the channel */
-	int fd;     /**< of this process */
+	int number;      /**< 4 or more; 3 is the channel */
+	int fd;          /**< of this process */
+	int reserved[2]; /**< zero, for later versions */
 };
+
+/** No limit, whatever the size of RLIM_INFINITY in the program. Since 0.1. */
+#define FERRY_SUPERVISOR_UNLIMITED UINT64_MAX
 
 /** A limit that holds for each process, as in setrlimit(2). */
 struct ferry_supervisor_limit {
-	int resource;        /**< RLIMIT_NOFILE, … */
-	struct rlimit limit; /**< soft and hard */
+	int resource;  /**< RLIMIT_NOFILE, … */
+	uint64_t soft; /**< the limit, in the unit of the resource; FERRY_SUPERVISOR_UNLIMITED: none */
+	uint64_t hard; /**< the highest soft limit that the process may set */
+	uint64_t reserved[2]; /**< zero, for later versions */
 };
 
 /** For a standard descriptor: that of this process, or /dev/null if it has none, or one that is close-on-exec. */
@@ -254,8 +260,9 @@ struct ferry_supervisor_options {
  * @retval 0 done
  * @retval -EINVAL @p out, @p base, @p options or its @c argv is NULL; there is no program; there is neither a dispatcher nor
  *         channel_opened; the dispatcher is of another event_base; a number of a descriptor is below 4 or there twice; a
- *         time is negative; there is a group without a user; @c crash_limit is above 100000; @c size is smaller than the first version of the structure,
- *         or larger than this version and members that this version does not know are not zero
+ *         reserved member is not zero; a time is negative; there is a group without a user; @c crash_limit is above
+ *         100000; @c size is smaller than the first version of the structure, or larger than this version and members
+ *         that this version does not know are not zero
  * @retval -EBADF a descriptor is not open
  * @retval -EMFILE no descriptor slot is free for the copies
  * @retval -ENOMEM out of memory

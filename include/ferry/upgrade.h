@@ -70,9 +70,15 @@ enum {
  *  child of fork(2) ferry_upgrade_free() does nothing, and the other functions return -ECHILD. Opaque. */
 struct ferry_upgrade;
 
-/** The settings of an upgrade. Set `size`; a member of zero has the default. Since 0.1. */
+/**
+ * The settings of an upgrade. Set `size`; a member of zero has the default.
+ *
+ * Later versions add members at the end whose default is zero; the library recognises the version by @c size.
+ * An older library accepts a larger structure as long as the members that it does not know are zero.
+ * Since 0.1.
+ */
 struct ferry_upgrade_options {
-	size_t size; /**< sizeof(struct ferry_upgrade_options) */
+	size_t size; /**< sizeof(struct ferry_upgrade_options), as the caller was compiled */
 
 	/** The arguments of the successor, usually this process's own, ending with NULL. The array and its strings must
 	 *  outlive the object. NULL: ferry_upgrade_start() fails with -EINVAL. */
@@ -184,8 +190,9 @@ struct ferry_upgrade_callbacks {
  * @param callbacks the table; must outlive the object
  * @param context the last argument of each callback
  * @retval 0 done
- * @retval -EINVAL @p out, @p base, @p options or @p callbacks is NULL, a callback that must not be NULL is NULL, the
- *         size of @p options is unknown, or a time is negative
+ * @retval -EINVAL @p out, @p base, @p options or @p callbacks is NULL, a callback that must not be NULL is NULL, a
+ *         time is negative, or @c size is smaller than the first version of the structure, or larger than this version
+ *         and members that this version does not know are not zero
  * @retval -ENOENT, -ECONNREFUSED, -EACCES, -ENAMETOOLONG, … nobody listens at the path of the predecessor: the errors of
  *         ferry_connector_new_unix()
  * @retval -EPROTO the descriptors that belong to the variable are missing

@@ -66,7 +66,7 @@ struct ferry_worker_callbacks {
 	void (*credits_scarce)(struct ferry_worker *worker, bool scarce, void *context);
 
 	/** For later versions; leave NULL. */
-	void (*reserved[1])(void);
+	void (*reserved[4])(void);
 };
 
 /** The counters of a worker since its start, unless the text has "now". */

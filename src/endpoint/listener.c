@@ -11,14 +11,12 @@
 #include "endpoint/socket_file.h"
 #include "ferry/listener.h"
 #include "kernel/socket.h"
+#include "util/options.h"
 
 /* A listener is a listening socket, made here or adopted, with its file and an acceptor. An adopted socket
  * stays the caller's. */
 
-enum {
-	MODE_DEFAULT = 0600,
-	OPTIONS_SIZE_MAX = 4096 /* more than any version has: the caller has not set `size` */
-};
+enum { MODE_DEFAULT = 0600 };
 
 struct ferry_listener {
 	int fd;
@@ -73,20 +71,7 @@ static int open_socket(struct ferry_listener *listener, const char *path,
 	return status;
 }
 
-/* Whether a newer program has set a member that this library does not know. The default of such a member is
- * zero. */
-static bool has_unknown_options(const struct ferry_listener_options *options)
-{
-	const unsigned char *bytes = (const unsigned char *)options;
-
-	for (size_t i = sizeof(*options); i < options->size; i++)
-		if (bytes[i] != 0)
-			return true;
-	return false;
-}
-
-/* Checks the options and fills in the defaults. A member of a later version must not lie in the padding of
- * today's structure, which programs leave uninitialised. */
+/* Checks the options and fills in the defaults. */
 static int complete_options(struct ferry_listener_options *out,
                             const struct ferry_listener_options *options)
 {
@@ -94,8 +79,7 @@ static int complete_options(struct ferry_listener_options *out,
 
 	if (options == NULL)
 		options = &defaults;
-	if (options->size < sizeof(*out) || options->size > OPTIONS_SIZE_MAX ||
-	    has_unknown_options(options) || (options->mode & ~(mode_t)0777) != 0 ||
+	if (!options_fit(options, sizeof(*options)) || (options->mode & ~(mode_t)0777) != 0 ||
 	    options->backlog < 0)
 		return -EINVAL;
 

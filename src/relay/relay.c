@@ -181,7 +181,6 @@ int ferry_relay_get_stats(const struct ferry_relay *relay, struct ferry_relay_st
 {
 	if (relay == NULL || stats == NULL)
 		return -EINVAL;
-	for (int i = 0; i < 2; i++)
-		stats->from[i] = relay->ends[i].flow;
+	*stats = (struct ferry_relay_stats){.from = {relay->ends[0].flow, relay->ends[1].flow}};
 	return 0;
 }

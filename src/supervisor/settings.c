@@ -97,7 +97,8 @@ static int add_fd(struct settings *out, int number, int fd)
 static int check_fds(const struct ferry_supervisor_options *options)
 {
 	for (size_t i = 0; i < options->fd_count; i++) {
-		if (options->fds[i].number <= SETTINGS_CHANNEL)
+		if (options->fds[i].number <= SETTINGS_CHANNEL || options->fds[i].reserved[0] != 0 ||
+		    options->fds[i].reserved[1] != 0)
 			return -EINVAL;
 		if (options->fds[i].fd < 0)
 			return -EBADF;
@@ -172,10 +173,15 @@ static int copy_limits(struct settings *out, const struct ferry_supervisor_optio
 	out->limits = calloc(options->limit_count + 1, sizeof(*out->limits));
 	if (out->limits == NULL)
 		return -ENOMEM;
-	for (; out->limit_count < options->limit_count; out->limit_count++)
-		out->limits[out->limit_count] =
-		    (struct child_limit){.resource = options->limits[out->limit_count].resource,
-		                         .limit = options->limits[out->limit_count].limit};
+	for (size_t i = 0; i < options->limit_count; i++) {
+		const struct ferry_supervisor_limit *limit = &options->limits[i];
+		if (limit->reserved[0] != 0 || limit->reserved[1] != 0)
+			return -EINVAL;
+		out->limits[i] = (struct child_limit){
+		    .resource = limit->resource,
+		    .limit = {.rlim_cur = (rlim_t)limit->soft, .rlim_max = (rlim_t)limit->hard}};
+	}
+	out->limit_count = options->limit_count;
 	return 0;
 }
 

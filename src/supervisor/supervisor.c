@@ -13,9 +13,10 @@
 #include "supervisor/schedule.h"
 #include "supervisor/settings.h"
 #include "supervisor/worker.h"
+#include "util/options.h"
 
 /* The array of places has no more bytes than a size_t can count. */
-enum { OPTIONS_SIZE_MAX = 4096, PLACES_MAX = 1 << 24 };
+enum { PLACES_MAX = 1 << 24 };
 
 /* ---- the turn ---- */
 
@@ -122,21 +123,10 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
 
 /* ---- made and freed ---- */
 
-static bool has_unknown_options(const struct ferry_supervisor_options *options)
-{
-	const unsigned char *bytes = (const unsigned char *)options;
-
-	for (size_t i = sizeof(*options); i < options->size; i++)
-		if (bytes[i] != 0)
-			return true;
-	return false;
-}
-
 static int check(const struct ferry_supervisor_options *options,
                  const struct ferry_supervisor_callbacks *callbacks, const struct event_base *base)
 {
-	if (options->size < sizeof(*options) || options->size > OPTIONS_SIZE_MAX ||
-	    has_unknown_options(options))
+	if (!options_fit(options, sizeof(*options)))
 		return -EINVAL;
 	if (options->dispatcher == NULL)
 		return callbacks == NULL || callbacks->channel_opened == NULL ? -EINVAL : 0;

@@ -11,6 +11,7 @@
 
 #include "kernel/clock.h"
 #include "upgrade/inheritance.h"
+#include "util/options.h"
 
 static const struct timeval default_timeout = {.tv_sec = 60};
 static const struct timeval default_probation = {.tv_sec = 1};
@@ -18,7 +19,7 @@ static const struct timeval default_probation = {.tv_sec = 1};
 static int check_options(const struct ferry_upgrade_options *options,
                          const struct ferry_upgrade_callbacks *callbacks)
 {
-	if (options == NULL || callbacks == NULL || options->size != sizeof(*options) ||
+	if (options == NULL || callbacks == NULL || !options_fit(options, sizeof(*options)) ||
 	    callbacks->started == NULL || (options->argv != NULL && callbacks->replaced == NULL) ||
 	    (options->argv != NULL && options->argv[0] == NULL))
 		return -EINVAL;

@@ -376,7 +376,8 @@ static int init_service_supervisor(struct service *service)
 	    .replaced = processes_replaced,
 	};
 	struct ferry_supervisor_options options = FERRY_SUPERVISOR_OPTIONS_INIT;
-	const struct ferry_supervisor_fd counters = {COUNTERS_FD, make_counters(service)};
+	const struct ferry_supervisor_fd counters = {.number = COUNTERS_FD,
+	                                             .fd = make_counters(service)};
 	char numbers[4][16];
 	const char **argv = make_worker_argv(service, numbers);
 	int status = -ENOMEM;

@@ -62,7 +62,7 @@ TEST(a_supervisor_without_memory_is_not_made)
 {
 	static const char *const environment[] = {"A=b", NULL};
 	static const gid_t groups[] = {1, 2};
-	const struct ferry_supervisor_limit limit = {RLIMIT_CORE, {0, 0}};
+	const struct ferry_supervisor_limit limit = {.resource = RLIMIT_CORE};
 	use_worker();
 	options.environment = environment;
 	options.limits = &limit;

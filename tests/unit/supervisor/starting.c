@@ -25,7 +25,10 @@ static int try_options(void)
 
 TEST(wrong_options_are_refused)
 {
-	const struct ferry_supervisor_fd low = {3, 0}, closed = {4, 999}, twice[] = {{4, 0}, {4, 0}};
+	const struct ferry_supervisor_fd low = {.number = 3}, closed = {.number = 4, .fd = 999},
+	                                 later = {.number = 4, .reserved = {0, 1}},
+	                                 twice[] = {{.number = 4}, {.number = 4}};
+	const struct ferry_supervisor_limit later_limit = {.resource = RLIMIT_CORE, .reserved = {0, 1}};
 	static const char *const nothing[] = {NULL};
 	use_worker();
 	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, NULL, NULL), 0);
@@ -51,10 +54,16 @@ TEST(wrong_options_are_refused)
 	ck_assert_int_eq(try_options(), -EINVAL);
 	options.fds = &closed;
 	ck_assert_int_eq(try_options(), -EBADF);
+	options.fds = &later;
+	ck_assert_int_eq(try_options(), -EINVAL);
 	options.fds = twice;
 	options.fd_count = 2;
 	ck_assert_int_eq(try_options(), -EINVAL);
 	options.fd_count = 0;
+	options.limits = &later_limit;
+	options.limit_count = 1;
+	ck_assert_int_eq(try_options(), -EINVAL);
+	options.limit_count = 0;
 	options.crash_limit = 1U << 30;
 	ck_assert_int_eq(try_options(), -EINVAL);
 	struct event_base *other = event_base_new();
@@ -115,19 +124,23 @@ TEST(a_process_has_the_standard_descriptors_and_its_channel)
 TEST(a_process_has_its_descriptors_its_environment_and_its_limits)
 {
 	static const char *const environment[] = {"FERRY_X=y", "FERRY_GONE", NULL};
-	const struct ferry_supervisor_limit limit = {RLIMIT_CORE, {0, 0}};
+	const struct ferry_supervisor_limit limits[] = {
+	    {.resource = RLIMIT_CORE, .soft = 0, .hard = 0},
+	    {.resource = RLIMIT_FSIZE, .soft = UINT64_C(5) << 32, .hard = FERRY_SUPERVISOR_UNLIMITED},
+	};
 	int output[2];
 	char line[256];
 	size_t length = 0;
 	ssize_t count = 0;
 	ck_assert_int_eq(pipe(output), 0);
-	const struct ferry_supervisor_fd fds[] = {{9, output[1]}};
+	const struct ferry_supervisor_fd fds[] = {{.number = 9, .fd = output[1]}};
 	setenv("FERRY_GONE", "1", 1);
-	use_script("echo x$FERRY_X${FERRY_GONE-none} $(ulimit -c) ${FERRY_WORKER%:*} >&9;"
+	use_script("echo x$FERRY_X${FERRY_GONE-none} $(ulimit -c) $(ulimit -f) $(ulimit -H -f) "
+	           "${FERRY_WORKER%:*} >&9;"
 	           "test ${FERRY_WORKER#*:} = $$ && test /proc/self/fd/0 -ef /dev/null && echo ok");
 	options.environment = environment;
-	options.limits = &limit;
-	options.limit_count = 1;
+	options.limits = limits;
+	options.limit_count = COUNT(limits);
 	options.fds = fds;
 	options.fd_count = 1;
 	options.standard_fds[0] = FERRY_SUPERVISOR_FD_NULL;
@@ -141,7 +154,7 @@ TEST(a_process_has_its_descriptors_its_environment_and_its_limits)
 	while ((count = read(output[0], line + length, sizeof(line) - 1 - length)) > 0)
 		length += (size_t)count;
 	line[length] = '\0';
-	ck_assert_str_eq(line, "xynone 0 3\nok\n");
+	ck_assert_str_eq(line, "xynone 0 41943040 unlimited 3\nok\n");
 	close(output[0]);
 }
 
@@ -234,7 +247,7 @@ LOOP_TEST(a_standard_descriptor_is_set_for_later_processes, 3)
 {
 	int output[2], null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	make_pipe(output);
-	const struct ferry_supervisor_fd more = {4, output[0]};
+	const struct ferry_supervisor_fd more = {.number = 4, .fd = output[0]};
 	use_script("exec sleep 1000");
 	options.fds = &more;
 	options.fd_count = 1;

@@ -16,7 +16,7 @@ static void open_stubborn(unsigned int count)
 	int ready[2];
 	char byte;
 	ck_assert_int_eq(pipe(ready), 0);
-	const struct ferry_supervisor_fd fd = {9, ready[1]};
+	const struct ferry_supervisor_fd fd = {.number = 9, .fd = ready[1]};
 	use_script("trap '' TERM; echo >&9; exec sleep 1000 9>&-");
 	options.workers = count;
 	options.drain_timeout = (struct timeval){0, 50000};

@@ -38,7 +38,7 @@ TEST(bad_arguments_are_refused)
 	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &none, NULL), -EINVAL);
 	options.argv = argv;
 	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &started, NULL), -EINVAL);
-	options = (struct ferry_upgrade_options){.size = sizeof(options) + 8};
+	options = (struct ferry_upgrade_options){.size = sizeof(options) - 1};
 	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &started, NULL), -EINVAL);
 	options = (struct ferry_upgrade_options){.size = sizeof(options), .timeout = {.tv_sec = -1}};
 	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &started, NULL), -EINVAL);
@@ -46,6 +46,20 @@ TEST(bad_arguments_are_refused)
 	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &started, NULL), -EINVAL);
 	options = (struct ferry_upgrade_options){.size = sizeof(options), .predecessor = ""};
 	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &options, &started, NULL), -EINVAL);
+}
+
+TEST(options_of_a_later_version_are_refused_unless_they_are_zero)
+{
+	static const struct ferry_upgrade_callbacks started = {.started = nothing};
+	struct {
+		struct ferry_upgrade_options options;
+		char later[16];
+	} longer = {{.size = sizeof(longer)}, {0}};
+	struct ferry_upgrade *upgrade;
+	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &longer.options, &started, NULL), 0);
+	ferry_upgrade_free(upgrade);
+	longer.later[3] = 1;
+	ck_assert_int_eq(ferry_upgrade_new(&upgrade, base, &longer.options, &started, NULL), -EINVAL);
 }
 
 TEST(null_is_no_upgrade)
