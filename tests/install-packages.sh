@@ -18,7 +18,8 @@ for group in "$@"; do
 	test) packages='ninja-build g++ check python3 python3-twisted curl spin strace libsystemd-dev libuv1-dev libssl-dev openssl
 		haproxy nginx-light iproute2 cmark-gfm chromium chromium-driver prometheus
 		mandoc man-db logrotate systemd openssh-client openssh-server dbus
-		python3-dbus python3-gi weston' ;;
+		python3-dbus python3-gi weston
+		abigail-tools' ;;
 	lint) packages='clang libclang-rt-14-dev clang-format clang-tidy cppcheck doxygen gcovr shellcheck valgrind' ;;
 	bench) packages='python3 python3-twisted libuv1-dev haproxy nginx-light nodejs gnuplot-nox strace valgrind' ;;
 	kernels) packages='qemu-system-x86 e2fsprogs xz-utils debian-archive-keyring' ;;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks that the public headers, the version script and the shared library have the same functions, that a program
 # can take the address of each, and that the header of a function has the name of the function's type: line.h
-# declares ferry_line_stream_send().
+# declares ferry_line_stream_send(). The SONAME is that of the version, in the library, ferry.map and README.md.
 set -eu
 
 source=$FERRY_SOURCE library=$FERRY_LIBRARY work=$FERRY_WORK
@@ -34,6 +34,26 @@ if ! [ -s "$work/headers" ]; then
 fi
 compare headers map
 compare headers library
+
+version=$(sed -n 's/^#define FERRY_VERSION "\([0-9.]*\)".*/\1/p' "$source/include/ferry/version.h")
+case $version in
+0.*) soname=libferry.so.${version%.*} ;;
+*) soname=libferry.so.${version%%.*} ;;
+esac
+if ! readelf -d "$library" | grep -qF "[$soname]"; then
+	echo "the SONAME of the library is not $soname"
+	status=1
+fi
+for file in src/ferry.map README.md; do
+	if ! grep -qF "$soname" "$source/$file"; then
+		echo "$file does not name $soname"
+		status=1
+	fi
+done
+if ! grep -qF "FERRY_${version%.*} {" "$source/src/ferry.map"; then
+	echo "ferry.map has no node FERRY_${version%.*}"
+	status=1
+fi
 
 # The types that have a header. The longest one that the name of a function begins with decides.
 for header in "$source"/include/ferry/*.h; do
