@@ -186,6 +186,38 @@ static void accept_on_fd(struct event_base *loop, int kind)
 	close_quietly(client);
 }
 
+static void connect_client(const struct ferry_address *address)
+{
+	disarm();
+	client = socket(address->name.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(connect(client, &address->name.any, address->length), 0);
+	arm();
+}
+
+/* As accept_on_fd(), on a socket that ferry makes. */
+static void listen_at_address(struct event_base *loop, int kind)
+{
+	struct ferry_address address, own, peer;
+	char text[110];
+	begin();
+	client = -1;
+	snprintf(text, sizeof(text), kind == AF_UNIX ? "unix:%s" : "127.0.0.1:0", path);
+	int fd = called(ferry_address_parse(&address, text));
+	if (fd == 0)
+		fd = called(ferry_address_listen(&address, 0));
+	if (fd >= 0 && called(ferry_address_set_own(&own, fd)) == 0 &&
+	    called(ferry_listener_new_fd(&listener, loop, fd, on_accepted, NULL)) == 0) {
+		connect_client(&own);
+		if (called(ferry_address_set_peer(&peer, client)) == 0 && ferry_address_equal(&peer, &own))
+			pump_swept(loop, is_accepted);
+	}
+	if (accepted != NULL)
+		completed();
+	end();
+	close_quietly(fd);
+	close_quietly(client);
+}
+
 /* There is no retry after a connect(2) of another errno, and an interrupted one may have connected. */
 static const struct scenario scenarios[] = {
     {"connect and accept", connect_and_accept, 0, CALL_ACCEPT4, CALL_CONNECT, NULL},
@@ -194,6 +226,8 @@ static const struct scenario scenarios[] = {
     {"users", check_users, 0, CALL_GETSOCKOPT, CALL_CONNECT, NULL},
     {"disable and enable", disable_and_enable, 0, CALL_EPOLL_CTL, CALL_CONNECT, NULL},
     {"accept on a descriptor", accept_on_fd, 0, CALL_ACCEPT4, CALL_NONE, NULL},
+    {"listen at an address, unix", listen_at_address, AF_UNIX, CALL_BIND, CALL_NONE, NULL},
+    {"listen at an address, TCP", listen_at_address, AF_INET, CALL_SETSOCKOPT, CALL_NONE, NULL},
 };
 
 TEST_CASE("endpoints", make_folder, remove_folder);

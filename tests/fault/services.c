@@ -331,6 +331,61 @@ static void park(struct event_base *loop, int kind)
 	close_quietly(fds[1]);
 }
 
+enum eviction { BY_LIMIT, BY_CALL };
+static unsigned int evicted;
+
+static void on_evicted(struct ferry_parking *parking, struct ferry_handoff *handoff,
+                       const struct ferry_parking_event *event, void *context)
+{
+	(void)parking, (void)context;
+	evicted++;
+	told(event->reason == FERRY_PARKING_EVICTED ? event->error : -ENODATA);
+	ferry_handoff_free(handoff);
+}
+
+static const struct ferry_parking_callbacks evicting_callbacks = {.handoff_woken = on_evicted};
+
+static bool has_evicted(void)
+{
+	return evicted > 0;
+}
+
+/* False: the error is told. */
+static bool park_one(struct ferry_parking *parking, int *peer)
+{
+	open_pair();
+	*peer = fds[1];
+	struct ferry_handoff *handoff = make_handoff(fds[0]);
+	if (handoff == NULL)
+		return false;
+	if (called(ferry_parking_park(parking, handoff, -1, &(struct timeval){60, 0}, NULL)) == 0)
+		return true;
+	ferry_handoff_free(handoff);
+	return false;
+}
+
+/* One of two connections leaves. */
+static void evict(struct event_base *loop, int kind)
+{
+	struct ferry_parking *parking = NULL;
+	struct ferry_parking_stats stats;
+	int peers[2] = {-1, -1};
+
+	evicted = 0;
+	expect_told(kind == BY_LIMIT ? -ENOBUFS : -ECANCELED);
+	if (called(ferry_parking_new(&parking, loop, &evicting_callbacks, NULL)) == 0 &&
+	    called(ferry_parking_set_limit(parking, kind == BY_LIMIT ? 1 : 2)) == 0 &&
+	    park_one(parking, &peers[0]) && park_one(parking, &peers[1]) &&
+	    (kind == BY_LIMIT || called(ferry_parking_evict(parking, 1)) == 1)) {
+		pump_swept(loop, has_evicted);
+		if (evicted == 1 && ferry_parking_get_stats(parking, &stats) == 0 && stats.idle == 1)
+			completed();
+	}
+	ferry_parking_free(parking);
+	close_quietly(peers[0]);
+	close_quietly(peers[1]);
+}
+
 /* ---- takeovers ---- */
 
 static struct ferry_takeover *takeovers[2]; /* the old process's, the new one's */
@@ -475,6 +530,8 @@ static const struct scenario scenarios[] = {
     {"handoff, returned", hand_one_off, RETURNED, CALL_GETSOCKOPT, CALL_NONE, NULL},
     {"worker client", serve_by_client, 0, CALL_CONNECT, CALL_NONE, NULL},
     {"parking", park, 0, CALL_EPOLL_CTL, CALL_NONE, NULL},
+    {"parking, the limit", evict, BY_LIMIT, CALL_EPOLL_CTL, CALL_NONE, NULL},
+    {"parking, evict", evict, BY_CALL, CALL_EPOLL_CTL, CALL_NONE, NULL},
     {"takeover", take_over, 0, CALL_FCNTL, CALL_NONE, NULL},
     {"supervisor", supervise, 0, CALL_FORK, CALL_SEND, NULL},
 
