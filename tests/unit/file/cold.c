@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -429,6 +430,34 @@ TEST(the_descriptors_of_a_file_whose_read_hangs_are_closed_when_it_ends)
 	ck_assert_int_gt(count_open_fds(), before);
 	hold_disk(false);
 	pump_until(fds_are, &before);
+	close_cold_link();
+}
+
+/* _i: the number 0 is that of the file; that of the thread's copy */
+LOOP_TEST(a_file_whose_read_hangs_may_have_the_number_0, 2)
+{
+	open_cold_link(0);
+	int saved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+	int fd = _i == 1 ? make_file(SIZE) : -1, before = count_open_fds() - 1 - _i;
+	close(STDIN_FILENO);
+	if (_i == 0)
+		fd = make_file(SIZE);
+	cachestat_says = COLD;
+	hold_disk(true);
+	send_cold_fd(&one, fd, FERRY_FD_TAKE);
+	pump_until(is_waiting, &one);
+	while (disk_waiting == 0)
+		pump_turns(1);
+	ck_assert(fd_is_open(STDIN_FILENO));
+	poll(
+	    NULL, 0,
+	    60); /* by then the library takes the read for one that hangs, and leaves the file to the thread */
+	ferry_file_producer_stop(one.producer);
+	pump_until_count(&one.finished, 1);
+	hold_disk(false);
+	pump_until(fds_are, &before);
+	ck_assert_int_eq(dup2(saved, STDIN_FILENO), STDIN_FILENO);
+	close(saved);
 	close_cold_link();
 }
 
