@@ -303,9 +303,16 @@ uint32_t support_random(void)
 	return random_state;
 }
 
+static uint32_t (*other_below)(uint32_t bound);
+
+void support_set_random_below(uint32_t (*below)(uint32_t bound))
+{
+	other_below = below;
+}
+
 uint32_t support_random_below(uint32_t bound)
 {
-	return support_random() % bound;
+	return other_below != NULL ? other_below(bound) : support_random() % bound;
 }
 
 uint32_t support_seed(void)

@@ -84,6 +84,9 @@ static inline unsigned char support_byte(uint64_t position)
 uint32_t support_random(void);
 uint32_t support_random_below(uint32_t bound);
 
+/* Has another function answer support_random_below(): a fuzzer, by its bytes. */
+void support_set_random_below(uint32_t (*below)(uint32_t bound));
+
 /* That seed; and another one, from which the generator goes on. Seeds that are close give orders that are not. */
 uint32_t support_seed(void);
 void support_reseed(uint32_t seed);

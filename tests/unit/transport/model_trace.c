@@ -34,6 +34,8 @@ static void print_walk(void)
 {
 	if (!at_once)
 		print(text, length);
+	if (walk[0] == '\0')
+		return;
 	print("to repeat: ", 11);
 	print(walk, strlen(walk));
 	print("\n", 1);
@@ -68,8 +70,9 @@ static void prepare(void)
 
 void trace_begin(const char *command)
 {
-	prepare();
-	snprintf(walk, sizeof(walk), "%s", command);
+	if (command != NULL)
+		prepare();
+	snprintf(walk, sizeof(walk), "%s", command != NULL ? command : "");
 	length = 0;
 	trace_depth = 0;
 }
@@ -103,6 +106,9 @@ void demand_failed(const char *condition, const char *format, ...)
 	vsnprintf(reason, sizeof(reason), format, arguments);
 	va_end(arguments);
 	print_walk();
-	ck_abort_msg("%s (%s); %s", reason, condition, walk);
+	if (walk[0] != '\0')
+		ck_abort_msg("%s (%s); %s", reason, condition, walk);
+	print(reason, strlen(reason));
+	print("\n", 1);
 	abort();
 }

@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Begins another walk. `command` repeats it. */
+/* Begins another walk. `command` repeats it. NULL: the program that calls has its own way, and notices signals and the
+ * sanitizers' reports itself; a failure then ends it by SIGABRT. */
 void trace_begin(const char *command);
 
 /* A step. In order of time, indented by the depth of callbacks. */
