@@ -184,6 +184,26 @@ FERRY_EXPORT int ferry_worker_drain(struct ferry_worker *worker);
 FERRY_EXPORT int ferry_worker_done(struct ferry_worker *worker, uint64_t id);
 
 /**
+ * Reports the same as ferry_worker_done(), but the report may wait up to 100 ms for the next claim or return, and then leaves with it. For servers of
+ * many short connections: a report of its own costs a system call here, and wakes the dispatcher up. Until the dispatcher
+ * has the report, it counts the handoff as outstanding, and a death of this process makes its outcome KEPT.
+ *
+ * The report leaves as that of ferry_worker_done() if more than half of the credits are used, reports that wait included;
+ * if this worker is drained (ferry_worker_is_drained()); or if 16 others wait. When the worker is drained or freed, or the
+ * loop ends, those that wait leave as if they were reported at that moment.
+ *
+ * @param worker the worker
+ * @param id of struct ferry_handoff_info
+ * @retval 0 done
+ * @retval -EINVAL @p worker is NULL
+ * @retval -ENOTCONN the dispatcher is gone
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_worker_done_later(struct ferry_worker *worker, uint64_t id);
+
+/**
  * Returns a connection to the dispatcher, in place of ferry_worker_done(): with its descriptor, the bytes that were
  * read from it and not served, and a blob of the application's state. The connection changes hands when the kernel
  * has taken the last byte of the return, usually inside this call. The copy here is closed then.

@@ -4,6 +4,7 @@
 
 #include "handoff/worker_credits.h"
 #include "handoff/worker_fields.h"
+#include "handoff/worker_reports.h"
 #include "message/send.h"
 #include "message/wire.h"
 
@@ -112,6 +113,7 @@ int ferry_worker_return(struct ferry_worker *worker, uint64_t id, struct ferry_h
 	int status = check_return(worker, handoff);
 	if (status < 0)
 		return status;
+	worker_reports_send(worker);
 	uint64_t end = list_return(worker, id, handoff);
 	status = write_return(worker, id, handoff);
 	if (status < 0) {

@@ -11,6 +11,7 @@
 #include "handoff/returning.h"
 #include "handoff/worker_credits.h"
 #include "handoff/worker_fields.h"
+#include "handoff/worker_reports.h"
 #include "kernel/clock.h"
 #include "kernel/fd_slots.h"
 #include "libevent/deferred_free.h"
@@ -88,13 +89,16 @@ static void flush_before_the_end(struct ferry_worker *worker)
 	struct event_base *base = bufferevent_get_base(
 	    ferry_transport_get_bufferevent(ferry_message_stream_get_transport(worker->stream)));
 
-	if (!worker->claiming && (event_base_got_break(base) || event_base_got_exit(base)))
-		message_stream_flush(worker->stream);
+	if (worker->claiming || (!event_base_got_break(base) && !event_base_got_exit(base)))
+		return;
+	worker_reports_send(worker);
+	message_stream_flush(worker->stream);
 }
 
 /* Flushes the answers that are queued: the dispatcher then knows as much as it can. */
 static void end_channel(struct ferry_worker *worker, int reason)
 {
+	worker_reports_send(worker);
 	message_stream_flush(worker->stream);
 	message_stream_end(worker->stream, reason);
 }
@@ -165,7 +169,8 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
 	(void)fd;
 	struct ferry_worker *worker = argument;
 
-	if (!message_stream_can_send(worker->stream))
+	worker_reports_send(worker);
+	if (worker->freed || !message_stream_can_send(worker->stream))
 		return;
 	if (worker->short_of_slots && (what & EV_TIMEOUT) != 0)
 		check_slots(worker);
@@ -228,6 +233,7 @@ static void settle_claim(struct ferry_worker *worker, struct ferry_message *mess
 static void claim_handoff(struct ferry_worker *worker, struct ferry_message *message,
                           const struct handoff_wire_handoff *wire)
 {
+	worker_reports_send(worker);
 	worker->claim_end = message_stream_end_position(worker->stream) + MESSAGE_HEADER_SIZE +
 	                    HANDOFF_WIRE_ANSWER_SIZE;
 	worker->claiming = true; /* user code that frees the worker meanwhile takes the claim back */
@@ -320,6 +326,7 @@ static void receive_drain(struct ferry_worker *worker)
 		worker->keeper.drained(worker);
 	if (worker->callbacks->drain_requested != NULL)
 		worker->callbacks->drain_requested(worker, worker->context);
+	worker_reports_send(worker);
 }
 
 static void receive_recall(struct ferry_worker *worker, const struct ferry_message *message)
@@ -499,6 +506,7 @@ static bool linger(struct ferry_worker *worker)
 	if (worker->claiming || !message_stream_can_send(worker->stream) ||
 	    bufferevent_enable(ferry_transport_get_bufferevent(transport), EV_WRITE) < 0)
 		return false;
+	worker_reports_send(worker);
 	message_stream_flush(worker->stream);
 	return message_stream_sent_position(worker->stream) <
 	           message_stream_end_position(worker->stream) &&
@@ -546,14 +554,23 @@ int ferry_worker_drain(struct ferry_worker *worker)
 	if (!message_stream_can_send(worker->stream))
 		return -ENOTCONN;
 	int status = worker->drained ? 0 : send_message(worker, HANDOFF_WIRE_DRAIN, NULL, 0);
-	if (status == 0)
+	if (status == 0) {
 		worker->drained = true;
+		worker_reports_send(worker);
+	}
 	return status;
 }
 
 bool ferry_worker_is_drained(const struct ferry_worker *worker)
 {
 	return worker != NULL && (worker->drained || worker->drain_requested);
+}
+
+static void note_done(struct ferry_worker *worker, uint64_t id)
+{
+	worker->stats.done++;
+	worker_credits_free(worker);
+	worker->done_sent |= worker->serving && id == worker->serving_id;
 }
 
 int ferry_worker_done(struct ferry_worker *worker, uint64_t id)
@@ -563,12 +580,24 @@ int ferry_worker_done(struct ferry_worker *worker, uint64_t id)
 	int status = send_answer(worker, HANDOFF_WIRE_DONE,
 	                         &(struct handoff_wire_answer){.id = id, .epoch = worker->epoch});
 	if (status == 0) {
-		worker->stats.done++;
-		worker_credits_free(worker);
-		worker->done_sent |= worker->serving && id == worker->serving_id;
+		note_done(worker, id);
 		flush_before_the_end(worker);
 	}
 	return status;
+}
+
+int ferry_worker_done_later(struct ferry_worker *worker, uint64_t id)
+{
+	if (worker == NULL)
+		return -EINVAL;
+	if (!message_stream_can_send(worker->stream))
+		return -ENOTCONN;
+	if (worker_reports_add(worker, id)) {
+		note_done(worker, id);
+		return 0;
+	}
+	worker_reports_send(worker);
+	return ferry_worker_done(worker, id);
 }
 
 int ferry_worker_get_stats(const struct ferry_worker *worker, struct ferry_worker_stats *stats)

@@ -9,7 +9,9 @@
 #include "handoff/handoff.h"
 #include "util/queue.h"
 
-/* The worker's fields, for worker.c, worker_credits.c, worker_client.c and returning.c. */
+/* The worker's fields, for worker.c, worker_credits.c, worker_reports.c, worker_client.c and returning.c. */
+
+enum { WORKER_REPORTS_MAX = 16 };
 
 /* What a worker client has of its worker. Without a client the functions are NULL. */
 struct worker_keeper {
@@ -43,6 +45,9 @@ struct ferry_worker {
 	bool serving;        /* handoff_received runs */
 	uint64_t serving_id; /* for this handoff */
 	bool done_sent;      /* for this handoff */
+
+	uint64_t reports[WORKER_REPORTS_MAX]; /* ids of served handoffs, not reported yet */
+	unsigned int report_count;
 
 	bool drain_requested; /* the dispatcher's DRAIN has arrived */
 	bool drained;         /* our DRAIN was sent */

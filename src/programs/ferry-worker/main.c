@@ -68,7 +68,7 @@ static void end_if_done(struct worker *worker)
 
 static void client_ended(struct connections *connections, const struct connection_tag *tag)
 {
-	int status = tag->worker != NULL ? ferry_worker_done(tag->worker, tag->id) : 0;
+	int status = tag->worker != NULL ? ferry_worker_done_later(tag->worker, tag->id) : 0;
 	if (status < 0 && status != -ENOTCONN)
 		program_log("a proxy gets no answer for a client that has ended: %s", strerror(-status));
 	end_if_done((struct worker *)connections); /* its first member */

@@ -585,6 +585,11 @@ static void report_done(void)
 	ferry_worker_done(worker, id);
 }
 
+static void report_done_later(void)
+{
+	ferry_worker_done_later(worker, id);
+}
+
 static void return_handoff(void)
 {
 	give_back(mine != NULL ? take_handoff() : make_return());
@@ -676,6 +681,7 @@ static const struct every_call calls[] = {
     {"ferry_worker_set_credits", set_credits},
     {"ferry_worker_drain", drain_worker},
     {"ferry_worker_done", report_done},
+    {"ferry_worker_done_later", report_done_later},
     {"ferry_worker_return", return_handoff},
     {"ferry_worker_return, ferry_worker_free", return_and_free},
     {"ferry_handoff_steal_fd", steal_fd},
