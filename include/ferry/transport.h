@@ -909,7 +909,6 @@ FERRY_EXPORT int ferry_transport_send_file(struct ferry_file_producer **out,
  * @retval -EINVAL an argument is NULL, a required callback is missing, or @p mode is neither
  * @retval -EBUSY a producer is registered
  * @retval -EPIPE the connection is over or being closed, or its sending half is
- * @retval -ENOMEM out of memory
  *
  * Since 0.1.
  */

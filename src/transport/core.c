@@ -397,7 +397,7 @@ struct transport_watch *transport_need_watch(struct ferry_transport *transport)
 	*watch = (struct transport_watch){
 	    .event = (struct event *)(watch + 1),
 	    .close_timeout = TRANSPORT_NO_TIMEOUT,
-	    .linger_timeout = LINGER_USEC,
+	    .linger_timeout = transport->out.no_linger ? 0 : LINGER_USEC,
 	    .close_at = INT64_MAX,
 	};
 	/* EV_FINALIZE: event_del() then does not wait for the callback, which waits for the bufferevent's lock. */
@@ -546,10 +546,9 @@ void transport_arm_watch(struct ferry_transport *transport)
 /* ---- its objects ---- */
 
 void transport_set_watcher(struct ferry_transport *transport,
-                           const struct transport_watcher *watcher, void *argument)
+                           const struct transport_watcher *watcher)
 {
 	transport->out.watcher = watcher;
-	transport->out.watcher_argument = argument;
 }
 
 void transport_link_reader(struct ferry_transport *transport)

@@ -129,7 +129,7 @@ int64_t transport_deadline(int64_t now, int64_t timeout);
 
 /* Registers the watcher, or removes it (NULL). */
 void transport_set_watcher(struct ferry_transport *transport,
-                           const struct transport_watcher *watcher, void *argument);
+                           const struct transport_watcher *watcher);
 
 /* Has the incoming stream ask the reader, if there is one and positions are found. */
 void transport_link_reader(struct ferry_transport *transport);

@@ -125,8 +125,7 @@ bool transport_is_acknowledged(int queue)
 /* Whether a close waits for the peer. */
 static bool lingers(const struct ferry_transport *transport)
 {
-	return transport->is_inet &&
-	       (transport->watch == NULL || transport->watch->linger_timeout != 0);
+	return transport->is_inet && !transport->out.no_linger;
 }
 
 /* Whether the peer may still lose what it has not read, if the socket were closed now. */
@@ -249,11 +248,10 @@ static void close_when_sent(struct ferry_transport *transport)
 void transport_dismiss_watcher(struct ferry_transport *transport)
 {
 	const struct transport_watcher *watcher = transport->out.watcher;
-	void *argument = transport->out.watcher_argument;
 
-	transport_set_watcher(transport, NULL, NULL);
+	transport_set_watcher(transport, NULL);
 	if (watcher != NULL)
-		watcher->gone(argument);
+		watcher->gone(transport);
 }
 
 void transport_close_with_peer(struct ferry_transport *transport)
@@ -382,6 +380,17 @@ static int read_timeout(const struct timeval *timeout, int64_t *usec)
 	return timeout != NULL && *usec < 0 ? -EINVAL : 0;
 }
 
+static void set_linger(struct ferry_transport *transport, struct transport_watch *watch,
+                       int64_t usec)
+{
+	watch->linger_timeout = usec;
+	if (watch->lingering) {
+		watch->linger_at = transport_deadline(clock_now(), usec);
+		transport_arm_watch(transport);
+	}
+}
+
+/* A transport that does not linger needs no watch for it. */
 int ferry_transport_set_linger_timeout(struct ferry_transport *transport,
                                        const struct timeval *timeout)
 {
@@ -390,16 +399,14 @@ int ferry_transport_set_linger_timeout(struct ferry_transport *transport,
 	if (transport == NULL || read_timeout(timeout, &usec) < 0)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	struct transport_watch *watch = transport_need_watch(transport);
-	if (watch != NULL) {
-		watch->linger_timeout = usec;
-		if (watch->lingering) {
-			watch->linger_at = transport_deadline(clock_now(), usec);
-			transport_arm_watch(transport);
-		}
-	}
+	struct transport_watch *watch = usec != 0 ? transport_need_watch(transport) : transport->watch;
+	bool done = watch != NULL || usec == 0;
+	if (done)
+		transport->out.no_linger = usec == 0;
+	if (watch != NULL)
+		set_linger(transport, watch, usec);
 	bufferevent_unlock(bev);
-	return watch != NULL ? 0 : -ENOMEM;
+	return done ? 0 : -ENOMEM;
 }
 
 int ferry_transport_set_close_timeout(struct ferry_transport *transport,

@@ -43,11 +43,11 @@ enum transport_out_half {
 struct transport_watcher {
 	const char *name; /* for the log */
 	/* Bytes, a descriptor or a file were queued. */
-	void (*queued)(void *argument);
+	void (*queued)(struct ferry_transport *transport);
 	/* The kernel has taken bytes; `empty`: nothing is left. */
-	void (*sent)(void *argument, bool empty);
+	void (*sent)(struct ferry_transport *transport, bool empty);
 	/* The connection is gone; the watcher has been removed. */
-	void (*gone)(void *argument);
+	void (*gone)(struct ferry_transport *transport);
 };
 
 struct transport_in {
@@ -90,9 +90,12 @@ struct transport_out {
 	unsigned int fd_high; /* the descriptors' high-water mark */
 	bool fds_dropped;     /* descriptors had no byte to travel with */
 	bool wait_logged;     /* the log has that the close waits for the watcher */
+	bool no_linger;       /* a close does not wait for the peer */
+	bool producer_waits;  /* for resume_producing */
 	struct transport_step step;
 	const struct transport_watcher *watcher;
-	void *watcher_argument;
+	const struct ferry_producer_callbacks *producer; /* it is the watcher, if there is one */
+	void *producer_context;
 };
 
 /* The steps of the files above core, which it does not know. */

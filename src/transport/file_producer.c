@@ -82,7 +82,7 @@ static int queue_file(struct ferry_transport *transport, struct ferry_file_produ
 	transport_want_write(transport);
 	/* A file counts as output of a pull producer. */
 	if (transport->out.watcher != NULL)
-		transport->out.watcher->queued(transport->out.watcher_argument);
+		transport->out.watcher->queued(transport);
 	return 0;
 }
 

@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <stdbool.h>
-#include <stdlib.h>
 
 #include "ferry/producer.h"
 
@@ -12,14 +11,9 @@
  *
  * Descriptors that have no byte to travel with do not count. Only the producer can write that byte: if they paused
  * it, they would never leave, and it would never be resumed.
+ *
+ * A push producer waits since pause_producing; a pull producer since it has written its last chunk.
  */
-struct producer {
-	struct ferry_transport *transport;
-	const struct ferry_producer_callbacks *callbacks;
-	void *context;
-	/* For resume_producing. Push: pause_producing was called last. Pull: the last chunk was written. */
-	bool waits;
-};
 
 /* The mark if libevent's high-water mark is 0. */
 static const size_t default_high = (size_t)64 * 1024;
@@ -58,65 +52,56 @@ static void run_outside_loop(const struct ferry_transport *transport,
 	reentry_leave(&reentry);
 }
 
-/* The callbacks below may free the producer: the functions do not touch it after the call. */
+/* The callbacks below may register another producer: the functions do not touch this one after the call. */
 
-static void push_queued(void *argument)
+static void push_queued(struct ferry_transport *transport)
 {
-	struct producer *producer = argument;
+	struct transport_out *out = &transport->out;
 
-	if (producer->waits || !over_high(producer->transport))
+	if (out->producer_waits || !over_high(transport))
 		return;
-	producer->waits = true;
-	run_outside_loop(producer->transport, producer->callbacks->pause_producing, producer->context);
+	out->producer_waits = true;
+	run_outside_loop(transport, out->producer->pause_producing, out->producer_context);
 }
 
-static void push_sent(void *argument, bool empty)
+static void resume(struct ferry_transport *transport)
+{
+	transport->out.producer_waits = false;
+	transport->out.producer->resume_producing(transport->out.producer_context);
+}
+
+static void push_sent(struct ferry_transport *transport, bool empty)
 {
 	(void)empty;
-	struct producer *producer = argument;
-
-	if (!producer->waits || !under_low(producer->transport))
-		return;
-	producer->waits = false;
-	producer->callbacks->resume_producing(producer->context);
+	if (transport->out.producer_waits && under_low(transport))
+		resume(transport);
 }
 
-static void pull_queued(void *argument)
+static void pull_queued(struct ferry_transport *transport)
 {
-	struct producer *producer = argument;
-	producer->waits = true;
+	transport->out.producer_waits = true;
 }
 
-static void pull_sent(void *argument, bool empty)
+static void pull_sent(struct ferry_transport *transport, bool empty)
 {
-	struct producer *producer = argument;
-
-	if (!empty || !producer->waits)
-		return;
-	producer->waits = false;
-	producer->callbacks->resume_producing(producer->context);
+	if (empty && transport->out.producer_waits)
+		resume(transport);
 }
 
 /* A producer that waits, and has no way to be told, waits no longer: its next write fails. It may hold reading paused
  * meanwhile, and the connection would never end. */
-static bool waits_untold(const struct producer *producer)
+static bool waits_untold(const struct ferry_transport *transport)
 {
-	const struct ferry_transport *transport = producer->transport;
-
-	return producer->callbacks->stop_producing == NULL && producer->waits &&
+	return transport->out.producer->stop_producing == NULL && transport->out.producer_waits &&
 	       transport->out.half == OUT_BROKEN && !transport_is_over(transport);
 }
 
-static void connection_ended(void *argument)
+static void connection_ended(struct ferry_transport *transport)
 {
-	struct producer *producer = argument;
-	const struct ferry_transport *transport = producer->transport;
-	const struct ferry_producer_callbacks *callbacks = producer->callbacks;
-	void *context = producer->context;
-	bool untold = waits_untold(producer);
+	const struct ferry_producer_callbacks *callbacks = transport->out.producer;
+	void *context = transport->out.producer_context;
 
-	free(producer);
-	if (untold)
+	if (waits_untold(transport))
 		callbacks->resume_producing(context);
 	else if (callbacks->stop_producing != NULL)
 		run_outside_loop(transport, callbacks->stop_producing, context);
@@ -135,14 +120,12 @@ static int register_producer(struct ferry_transport *transport,
 		return -EBUSY;
 	if (!transport_takes_output(transport))
 		return -EPIPE;
-	struct producer *producer = malloc(sizeof(*producer));
-	if (producer == NULL)
-		return -ENOMEM;
-	*producer = (struct producer){transport, callbacks, context, mode == FERRY_PRODUCER_PULL};
-	transport_set_watcher(transport, mode == FERRY_PRODUCER_PUSH ? &push_watcher : &pull_watcher,
-	                      producer);
+	transport->out.producer = callbacks;
+	transport->out.producer_context = context;
+	transport->out.producer_waits = mode == FERRY_PRODUCER_PULL;
+	transport_set_watcher(transport, mode == FERRY_PRODUCER_PUSH ? &push_watcher : &pull_watcher);
 	if (mode == FERRY_PRODUCER_PUSH)
-		push_queued(producer);
+		push_queued(transport);
 	else
 		transport_want_write(transport);
 	return 0;
@@ -170,8 +153,7 @@ int ferry_transport_unregister_producer(struct ferry_transport *transport)
 	struct bufferevent *bev = transport_lock(transport);
 	int status = -ENOENT;
 	if (transport->out.watcher != NULL) {
-		free(transport->out.watcher_argument);
-		transport_set_watcher(transport, NULL, NULL);
+		transport_set_watcher(transport, NULL);
 		transport_settle_close(transport);
 		status = 0;
 	}

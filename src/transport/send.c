@@ -118,7 +118,7 @@ int ferry_transport_send_fd(struct ferry_transport *transport, int fd,
 	struct bufferevent *bev = transport_lock(transport);
 	int status = transport_queue_fds(transport, &fd, 1, ownership);
 	if (status == 0 && transport->out.watcher != NULL)
-		transport->out.watcher->queued(transport->out.watcher_argument);
+		transport->out.watcher->queued(transport);
 	bufferevent_unlock(bev);
 	return status;
 }

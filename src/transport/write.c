@@ -58,7 +58,7 @@ static int write_and_refill(struct ferry_transport *transport, size_t budget, si
 		if (state < 0 || transport_is_over(transport))
 			return state;
 		if (out->watcher != NULL && !out->step.silent)
-			out->watcher->sent(out->watcher_argument, outgoing_is_sent(stream));
+			out->watcher->sent(transport, outgoing_is_sent(stream));
 	} while (state == OUTGOING_IDLE && *total < budget && ++rounds < REFILLS_PER_TURN &&
 	         !transport_is_over(transport) && !outgoing_is_sent(stream));
 	return state;
@@ -236,7 +236,7 @@ void transport_notify_flushed(struct ferry_transport *transport)
 
 	transport->out.step.unnotified = false;
 	if (progress && out->watcher != NULL)
-		out->watcher->sent(out->watcher_argument, outgoing_is_sent(&out->stream));
+		out->watcher->sent(transport, outgoing_is_sent(&out->stream));
 	if (!transport_is_over(transport))
 		transport_notify_sent(transport, progress);
 }
@@ -336,5 +336,5 @@ void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info 
 	transport_notice_socket(transport);
 	transport_want_write(transport);
 	if (transport->out.watcher != NULL)
-		transport->out.watcher->queued(transport->out.watcher_argument);
+		transport->out.watcher->queued(transport);
 }
