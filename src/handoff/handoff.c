@@ -447,15 +447,31 @@ int handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff *hando
 	return status;
 }
 
+void handoff_take_fd_back(struct ferry_handoff *handoff, struct bufferevent *bev)
+{
+	handoff->fd = bufferevent_getfd(bev);
+	handoff_empty_bufferevent(bev);
+	bufferevent_free(bev);
+}
+
 int ferry_handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff *handoff,
                                  struct event_base *base, int options)
 {
 	if (out == NULL || handoff == NULL || base == NULL)
 		return -EINVAL;
-	int status = handoff_to_bufferevent(out, handoff, base, options);
-	if (status == 0)
-		evutil_make_socket_nonblocking(bufferevent_getfd(*out));
-	return status;
+	struct bufferevent *bev = NULL;
+	int status = handoff_to_bufferevent(&bev, handoff, base, options);
+	if (status < 0)
+		return status;
+	if (handoff->bytes_length > 0)
+		status = rearm_offer_input(bev);
+	if (status < 0) {
+		handoff_take_fd_back(handoff, bev);
+		return status;
+	}
+	evutil_make_socket_nonblocking(bufferevent_getfd(bev));
+	*out = bev;
+	return 0;
 }
 
 /* ---- listeners ---- */

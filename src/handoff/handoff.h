@@ -104,9 +104,12 @@ int handoff_new_with_input(struct ferry_handoff **out, struct bufferevent *bev);
 /* Frees a handoff without its descriptor, which is the caller's. */
 void handoff_free_without_fd(struct ferry_handoff *handoff);
 
-/* ferry_handoff_to_bufferevent(), but a blocking socket stays one. */
+/* ferry_handoff_to_bufferevent(), but a blocking socket stays one, and no callback runs for the bytes. */
 int handoff_to_bufferevent(struct bufferevent **out, struct ferry_handoff *handoff,
                            struct event_base *base, int options);
+
+/* Takes the descriptor back from such a bufferevent, and frees that. */
+void handoff_take_fd_back(struct ferry_handoff *handoff, struct bufferevent *bev);
 
 /* Takes the descriptor out of the loop while it is open, and drops the input. epoll keeps watching a descriptor that
  * is closed as long as a copy of it is open elsewhere. */

@@ -68,15 +68,11 @@ int ferry_handoff_to_transport(struct ferry_transport **out, struct ferry_handof
 
 	if (out == NULL || handoff == NULL || base == NULL)
 		return -EINVAL;
-	int fd = handoff->fd;
 	int status = handoff_to_bufferevent(&bev, handoff, base, options);
 	if (status < 0)
 		return status;
-	status = handoff->inet_stream ? transport_new_inet(out, bev) : ferry_transport_new(out, bev);
-	if (status < 0) {
-		handoff->fd = fd;
-		handoff_empty_bufferevent(bev);
-		bufferevent_free(bev);
-	}
+	status = transport_new_on_new(out, bev, handoff->inet_stream);
+	if (status < 0)
+		handoff_take_fd_back(handoff, bev);
 	return status;
 }

@@ -6,8 +6,6 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
-#include "libevent/rearm.h"
-
 /* ---- bufferevents ---- */
 
 static int put_bytes(struct bufferevent *bev, const void *bytes, size_t length)
@@ -19,7 +17,7 @@ static int put_bytes(struct bufferevent *bev, const void *bytes, size_t length)
 	evbuffer_unfreeze(input, 0); /* only libevent may add at the end */
 	int status = evbuffer_add(input, bytes, length);
 	evbuffer_freeze(input, 0);
-	return status == 0 ? rearm_offer_input(bev) : -ENOMEM;
+	return status == 0 ? 0 : -ENOMEM;
 }
 
 int adopt_bufferevent(struct bufferevent **out, int fd, struct event_base *base, int options,

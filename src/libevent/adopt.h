@@ -16,8 +16,8 @@ struct event_base;
 /*
  * Makes a bufferevent with `length` bytes in its input, which were read from the socket before. The caller makes the
  * socket non-blocking.
+ * No callback runs for these bytes: see rearm_offer_input().
  *   -ENOMEM  out of memory, or BEV_OPT_THREADSAFE is given and libevent has no locks
- * With bytes, also the errors of rearm_offer_input().
  */
 int adopt_bufferevent(struct bufferevent **out, int fd, struct event_base *base, int options,
                       const void *bytes, size_t length);

@@ -265,12 +265,17 @@ static bool group_limits_writing(struct bufferevent *bev)
 	return grouped;
 }
 
+int rearm_examine_new(struct bufferevent *bev)
+{
+	int status = examine(bev);
+
+	return status == 0 ? segments_learn() : status;
+}
+
 int rearm_examine(const struct rearm *rearm)
 {
-	int status = examine(rearm->bev);
+	int status = rearm_examine_new(rearm->bev);
 
-	if (status == 0)
-		status = segments_learn();
 	if (status < 0)
 		return status;
 	if (event_get_callback(&rearm->bev->ev_read) == rearm->steps->on_read)
@@ -399,6 +404,20 @@ fail:
 	free(rearm->before);
 	rearm->before = NULL;
 	return -ENOMEM;
+}
+
+/* Its events are not armed, and its settings are the stock ones. */
+int rearm_attach_new(struct rearm *rearm, evbuffer_cb_func on_output)
+{
+	struct bufferevent *bev = rearm->bev;
+
+	rearm->output_cb = evbuffer_add_cb(bev->output, on_output, rearm);
+	if (rearm->output_cb == NULL)
+		return -ENOMEM;
+	rearm->enabled_before = bev->enabled;
+	assign_both(bev, rearm->write_fd, rearm->steps->on_read, rearm->steps->on_write, rearm);
+	bufferevent_incref(bev);
+	return 0;
 }
 
 void rearm_set_limits(struct rearm *rearm, size_t max_read, size_t max_write)

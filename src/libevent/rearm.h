@@ -49,6 +49,8 @@ struct rearm {
  *   -ENOMEM
  */
 int rearm_examine(const struct rearm *rearm);
+/* The same for one that was just made, and that nobody has used: -EINVAL, -ENOTSUP or -ENOMEM. */
+int rearm_examine_new(struct bufferevent *bev);
 
 /* Whether `bev` is a socket bufferevent with the stock callbacks. As rearm_examine(); -EINVAL also for others. */
 int rearm_examine_stock(struct bufferevent *bev);
@@ -70,6 +72,9 @@ int rearm_offer_input(struct bufferevent *bev);
  * buffer changes. -ENOMEM: `bev` is unchanged.
  */
 int rearm_attach(struct rearm *rearm, evbuffer_cb_func on_output);
+
+/* The same for one that rearm_examine_new() has examined. */
+int rearm_attach_new(struct rearm *rearm, evbuffer_cb_func on_output);
 
 /* Sets the limits of one read and one write, except those that the user had set before. */
 void rearm_set_limits(struct rearm *rearm, size_t max_read, size_t max_write);

@@ -68,6 +68,18 @@ void transport_trigger_read_later(struct ferry_transport *transport, bool below_
 	transport_want_loop(transport);
 }
 
+void transport_run_first_offer(struct ferry_transport *transport)
+{
+	struct bufferevent *bev = transport->rearm.bev;
+	bool due = transport->in.offer_first;
+
+	transport->in.offer_first = false;
+	if (due && transport->protocol.table == NULL && !transport_is_over(transport) &&
+	    (bufferevent_get_enabled(bev) & EV_READ) != 0 &&
+	    evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		transport_trigger_read(transport, 0);
+}
+
 void transport_run_triggered(struct ferry_transport *transport)
 {
 	int options = transport->in.trigger_below_mark ? BEV_TRIG_IGNORE_WATERMARKS : 0;

@@ -21,6 +21,10 @@ void transport_deliver_lost(struct ferry_transport *transport);
  * over. */
 void transport_offer_input(struct ferry_transport *transport);
 
+/* From the loop: runs the read callback for the bytes with which the transport was made. A protocol is offered them when
+ * it is set. */
+void transport_run_first_offer(struct ferry_transport *transport);
+
 /* From the loop: runs the read callback that transport_trigger_read_later() has asked for. */
 void transport_run_triggered(struct ferry_transport *transport);
 

@@ -57,7 +57,7 @@ struct transport_in {
 	bool exact;     /* the user wants the exact positions of descriptors, where there are any */
 	bool close_due; /* transport_close_with_peer() is to run from the loop */
 	bool offer_due; /* the user has resumed, and the input waits for the pending descriptors */
-	bool trigger_due, trigger_below_mark; /* the read callback is to run from the loop */
+	bool trigger_due, trigger_below_mark, offer_first; /* the loop runs the read callback */
 	bool fds_follow; /* a descriptor's callback runs, and others of the same read come behind it */
 	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
 	bool loss_pending; /* the kernel dropped others */

@@ -31,8 +31,8 @@ void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void
 int transport_own(struct ferry_transport *transport, const struct ferry_protocol *protocol,
                   void *context, bool paused);
 
-/* ferry_transport_new() on a non-blocking stream of IPv4 or IPv6 without TLS in the kernel, which is asked nothing. */
-int transport_new_inet(struct ferry_transport **out, struct bufferevent *bev);
+/* ferry_transport_new() on a new bufferevent. `known_inet`: a non-blocking stream of IPv4 or IPv6 without TLS. */
+int transport_new_on_new(struct ferry_transport **out, struct bufferevent *bev, bool known_inet);
 
 /* Whether it is such a stream. */
 bool transport_is_known_inet(const struct ferry_transport *transport);

@@ -46,6 +46,8 @@ static void run_loop_work(struct ferry_transport *transport)
 	if (!transport_is_over(transport))
 		transport_deliver_pending(transport);
 	if (!transport->freed)
+		transport_run_first_offer(transport);
+	if (!transport->freed)
 		transport_run_triggered(transport);
 	if (!transport_is_over(transport))
 		transport_notify_flushed(transport);

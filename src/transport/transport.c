@@ -58,11 +58,13 @@ static struct ferry_transport *allocate(struct bufferevent *bev)
 	return transport;
 }
 
-static int attach(struct ferry_transport *transport)
+/* `fresh`: nobody has used the bufferevent. */
+static int attach(struct ferry_transport *transport, bool fresh)
 {
 	bool inet = transport->out.stream.is_socket && !transport->out.stream.carries_fds;
 
-	int status = rearm_attach(&transport->rearm, transport_on_output);
+	int status = fresh ? rearm_attach_new(&transport->rearm, transport_on_output)
+	                   : rearm_attach(&transport->rearm, transport_on_output);
 	if (status < 0)
 		return status;
 	rearm_set_limits(&transport->rearm, BYTES_PER_TURN,
@@ -73,13 +75,16 @@ static int attach(struct ferry_transport *transport)
 	return 0;
 }
 
-/* `known_inet`: the socket is a non-blocking stream of IPv4 or IPv6, without TLS in the kernel. */
-static int new_on_socket(struct ferry_transport **out, struct bufferevent *bev, bool known_inet)
+/* `known_inet`: the socket is a non-blocking stream of IPv4 or IPv6, without TLS in the kernel. `fresh`: nobody has used
+ * the bufferevent. */
+static int new_on_socket(struct ferry_transport **out, struct bufferevent *bev, bool known_inet,
+                         bool fresh)
 {
 	struct ferry_transport *transport;
 
 	bufferevent_lock(bev);
-	int status = rearm_examine(&(struct rearm){.bev = bev, .steps = &steps.rearm});
+	int status = fresh ? rearm_examine_new(bev)
+	                   : rearm_examine(&(struct rearm){.bev = bev, .steps = &steps.rearm});
 	if (status < 0)
 		goto unlock;
 	transport = allocate(bev);
@@ -92,24 +97,29 @@ static int new_on_socket(struct ferry_transport **out, struct bufferevent *bev, 
 	else
 		status = transport_examine_socket(transport, bufferevent_getfd(bev));
 	if (status == 0)
-		status = attach(transport);
-	if (status == 0)
-		*out = transport;
-	else
+		status = attach(transport, fresh);
+	if (status < 0) {
 		discard(transport);
+		goto unlock;
+	}
+	*out = transport;
+	if (fresh && evbuffer_get_length(bufferevent_get_input(bev)) > 0) {
+		transport->in.offer_first = true;
+		transport_want_loop(transport);
+	}
 unlock:
 	bufferevent_unlock(bev);
 	return status;
 }
 
-int transport_new_inet(struct ferry_transport **out, struct bufferevent *bev)
+int transport_new_on_new(struct ferry_transport **out, struct bufferevent *bev, bool known_inet)
 {
-	return new_on_socket(out, bev, true);
+	return new_on_socket(out, bev, known_inet, true);
 }
 
 int ferry_transport_new(struct ferry_transport **out, struct bufferevent *bev)
 {
-	return out == NULL || bev == NULL ? -EINVAL : new_on_socket(out, bev, false);
+	return out == NULL || bev == NULL ? -EINVAL : new_on_socket(out, bev, false, false);
 }
 
 int ferry_transport_new_socket(struct ferry_transport **out, struct event_base *base, int fd)
@@ -119,7 +129,7 @@ int ferry_transport_new_socket(struct ferry_transport **out, struct event_base *
 	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
 	if (bev == NULL)
 		return -ENOMEM;
-	int status = new_on_socket(out, bev, false);
+	int status = new_on_socket(out, bev, false, true);
 	if (status < 0) {
 		bufferevent_setfd(bev, -1); /* or the loop would close it */
 		bufferevent_free(bev);
@@ -171,7 +181,7 @@ int ferry_transport_new_pipes(struct ferry_transport **out, struct event_base *b
 	if (bev == NULL)
 		return -ENOMEM;
 	struct ferry_transport *transport = NULL;
-	status = rearm_examine(&(struct rearm){.bev = bev, .steps = &steps.rearm});
+	status = rearm_examine_new(bev);
 	if (status < 0)
 		goto free_bev;
 	transport = allocate(bev);
@@ -182,7 +192,7 @@ int ferry_transport_new_pipes(struct ferry_transport **out, struct event_base *b
 
 	transport->rearm.write_fd = write_fd;
 	transport->on_pipes = true;
-	status = attach(transport);
+	status = attach(transport, true);
 	if (status < 0)
 		goto discard;
 	transport->pipe_read_fd = read_fd;
