@@ -319,6 +319,47 @@ class Refusals(harness.ServerCase):
                 self.assertEqual(client.read_answer().body, b"hello")
 
 
+class Filled(harness.ServerCase):
+    """The longest answers without a file. The first request of a connection is answered on the bare socket."""
+
+    line = b"{{connection.attempt}} " + b"x" * 100 + b"\n"
+    options = {"worker": ("--fill", "long.html")}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server.put("long.html", cls.line * 2000)
+        cls.page = cls.line.replace(b"{{connection.attempt}}", b"1") * 2000
+
+    def open(self):
+        """A client whose socket has room for little: the worker cannot send the page at once."""
+        client = harness.Client(self.server.port)
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        return client
+
+    def test_a_long_answer_to_the_first_request_is_whole(self):
+        with self.open() as client:
+            self.assertEqual(client.ask("/long.html", "Connection: close").body, self.page)
+            client.at_end()
+            self.assertEqual(client.input, b"")
+
+    def test_the_connection_goes_on_behind_a_long_answer(self):
+        with self.open() as client:
+            for _ in range(3):
+                self.assertEqual(client.ask("/long.html").body, self.page)
+
+    def test_requests_behind_the_first_one_are_answered(self):
+        with self.open() as client:
+            client.send("GET /long.html HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+            for _ in range(3):
+                self.assertEqual(client.read_answer().body, self.page)
+
+    def test_a_client_that_leaves_in_the_middle_leaves_nothing_open(self):
+        with self.open() as client:
+            client.send("GET /long.html HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.read_head()
+
+
 class Truncation(harness.ServerCase):
     def test_a_file_that_shrinks_while_it_is_sent_breaks_the_connection(self):
         size = 64 * 1024 * 1024

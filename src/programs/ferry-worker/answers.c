@@ -20,7 +20,7 @@
 #include <event2/buffer.h>
 #include <ferry/ferry.h>
 
-enum { FILE_FIELDS_SIZE = 512 };
+enum { HEAD_SIZE = HTTP_ANSWER_BEGIN_SIZE + 512 };
 
 /* Called while the request is still in the input. `length`: of the body; that of a file is counted as it is sent. */
 static void log_answer(struct connection *connection, int status, uint64_t length)
@@ -31,8 +31,7 @@ static void log_answer(struct connection *connection, int status, uint64_t lengt
 	if (connection->connections->access_log == NULL)
 		return;
 	if (http_head_is_complete(head))
-		text =
-		    (const char *)evbuffer_pullup(connection_input(connection), (ev_ssize_t)head->scanned);
+		text = connection_head_text(connection);
 	access_entry_free(connection->entry);
 	connection->entry = access_entry_new(connection->name, head, text);
 	connection->entry_status = status;
@@ -116,15 +115,12 @@ static void file_finished(struct ferry_file_producer *producer, int status, uint
 		connection_abandon(connection); /* the head has announced more bytes */
 }
 
-static int send_static_file(struct connection *connection, struct evbuffer *out,
-                            struct static_file *file, const struct http_range *range)
+static int send_static_file(struct connection *connection, struct static_file *file,
+                            const struct http_range *range)
 {
 	static const struct ferry_file_callbacks callbacks = {.finished = file_finished};
-	int status = stream_write_buffer(&connection->stream, out);
-	if (status < 0)
-		return status;
-	status = stream_send_file(&connection->stream, file->fd, (int64_t)range->first, range->length,
-	                          &callbacks, connection);
+	int status = stream_send_file(&connection->stream, file->fd, (int64_t)range->first,
+	                              range->length, &callbacks, connection);
 	if (status < 0)
 		return status;
 	file->fd = -1;
@@ -152,23 +148,41 @@ static void add_part(struct http_text *text, const struct http_range *range, uin
 	http_text_add(text, "\r\n");
 }
 
-static int add_file_fields(struct evbuffer *out, int status, const char *path,
-                           const struct static_file *file, const struct http_range *range)
+static void add_file_fields(struct http_text *text, int status, const char *path,
+                            const struct static_file *file, const struct http_range *range)
 {
-	char bytes[FILE_FIELDS_SIZE], modified[HTTP_DATE_SIZE];
-	struct http_text text = {.bytes = bytes, .size = sizeof(bytes)};
+	char modified[HTTP_DATE_SIZE];
 	http_date_format(file->modified, modified);
-	http_text_add(&text, "ETag: ");
-	http_text_add(&text, file->etag);
-	http_text_add(&text, "\r\nLast-Modified: ");
-	http_text_add(&text, modified);
-	http_text_add(&text, "\r\n");
+	http_text_add(text, "ETag: ");
+	http_text_add(text, file->etag);
+	http_text_add(text, "\r\nLast-Modified: ");
+	http_text_add(text, modified);
+	http_text_add(text, "\r\n");
 	if (status != 304)
-		add_type(&text, path, range->length);
+		add_type(text, path, range->length);
 	if (status == 206)
-		add_part(&text, range, file->size);
-	http_text_add(&text, "\r\n");
-	return evbuffer_add(out, bytes, text.length) < 0 ? -ENOMEM : 0;
+		add_part(text, range, file->size);
+	http_text_add(text, "\r\n");
+}
+
+/* Writes the head and what goes behind it: a short part of a file as bytes, another one as a file. */
+static int write_answer(struct connection *connection, int status, const char *path,
+                        struct static_file *file, const struct http_range *range)
+{
+	char bytes[HEAD_SIZE + STATIC_FILE_SHORT];
+	struct http_text text = {.bytes = bytes, .size = HEAD_SIZE};
+	bool has_body = connection->head.method == HTTP_GET && status != 304 && range->length > 0;
+	http_answer_put_begin(&text, status, connection->keep_alive);
+	add_file_fields(&text, status, path, file, range);
+	bool copied = has_body && range->length <= STATIC_FILE_SHORT &&
+	              static_file_read(file, range->first, bytes + text.length, (size_t)range->length);
+	size_t body = copied ? (size_t)range->length : 0;
+	log_answer(connection, status, body);
+	bool follows = has_body && !copied; /* head and file leave in one call */
+	int result = follows ? connection_need_stream(connection) : 0;
+	if (result == 0)
+		result = connection_write(connection, bytes, text.length + body);
+	return result == 0 && follows ? send_static_file(connection, file, range) : result;
 }
 
 static void answer_file(struct connection *connection, const char *text, const char *path,
@@ -190,16 +204,10 @@ static void answer_file(struct connection *connection, const char *text, const c
 		return;
 	}
 
-	struct evbuffer *out = connection->connections->answer;
-	log_answer(connection, status, 0);
-	if (http_answer_begin(out, status, connection->keep_alive) < 0 ||
-	    add_file_fields(out, status, path, file, &range) < 0)
-		connection_abandon_answer(connection, out);
-	else if (connection->head.method == HTTP_GET && status != 304 && range.length > 0 &&
-	         send_static_file(connection, out, file, &range) < 0)
-		connection_abandon_answer(connection, out);
+	if (write_answer(connection, status, path, file, &range) < 0)
+		connection_abandon(connection);
 	else
-		connection_queue_answer(connection, out);
+		connection_finish_answer(connection);
 }
 
 static bool is_temporary(int status)

@@ -4,11 +4,15 @@
 #include "programs/shared/answer_counters.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <ferry/ferry.h>
 
@@ -43,15 +47,37 @@ struct evbuffer *connection_input(const struct connection *connection)
 	return stream_input(&connection->stream);
 }
 
+const char *connection_head_text(const struct connection *connection)
+{
+	if (connection->handoff != NULL)
+		return ferry_handoff_get_bytes(connection->handoff, NULL);
+	return (const char *)evbuffer_pullup(connection_input(connection),
+	                                     (ev_ssize_t)connection->head.scanned);
+}
+
 void connection_abandon(struct connection *connection)
 {
-	stream_abort(&connection->stream);
+	if (connection->handoff != NULL)
+		connection->state = CONNECTION_GONE;
+	else
+		stream_abort(&connection->stream);
 }
 
 void connection_abandon_answer(struct connection *connection, struct evbuffer *out)
 {
 	evbuffer_drain(out, evbuffer_get_length(out));
 	connection_abandon(connection);
+}
+
+static void link_connection(struct connection *connection)
+{
+	struct connections *connections = connection->connections;
+	connection->next = connections->first;
+	connection->link = &connections->first;
+	if (connection->next != NULL)
+		connection->next->link = &connection->next;
+	connections->first = connection;
+	connections->count++;
 }
 
 static void unlink_connection(struct connection *connection)
@@ -112,20 +138,33 @@ void connection_clear_deadline(struct connection *connection)
 		event_del(connection->deadline);
 }
 
+void connection_pause_reading(struct connection *connection)
+{
+	connection->reading = false;
+	stream_pause_reading(&connection->stream);
+}
+
+static void resume_reading(struct connection *connection)
+{
+	connection->reading = true;
+	stream_resume_reading(&connection->stream);
+}
+
 bool connection_wait(struct connection *connection)
 {
-	if (connection->retries++ >= MOST_RETRIES || !connection_set_deadline(connection, &retry_pause))
+	if (connection->retries++ >= MOST_RETRIES || connection_need_stream(connection) < 0 ||
+	    !connection_set_deadline(connection, &retry_pause))
 		return false;
 	connection->state = CONNECTION_WAITING;
+	connection_pause_reading(connection);
 	return true;
 }
 
 /* Answers the request whose complete head is at the start of the input. */
 static void answer_first(struct connection *connection)
 {
-	struct evbuffer *input = connection_input(connection);
 	size_t length = connection->head.scanned;
-	const char *text = (const char *)evbuffer_pullup(input, (ev_ssize_t)length);
+	const char *text = connection_head_text(connection);
 	if (text == NULL) {
 		connection_abandon(connection);
 		return;
@@ -133,7 +172,7 @@ static void answer_first(struct connection *connection)
 	connection->state = CONNECTION_ANSWERING;
 	connection_answer(connection, text);
 	if (connection->state != CONNECTION_WAITING)
-		evbuffer_drain(input, length);
+		evbuffer_drain(connection_input(connection), length);
 }
 
 static int64_t monotonic_usec(void)
@@ -150,7 +189,8 @@ static void begin_request(struct connection *connection)
 	if (connection->connections->counters != NULL)
 		connection->began = monotonic_usec();
 	connection->state = CONNECTION_ANSWERING;
-	stream_pause_reading(&connection->stream);
+	if (connection->reading)
+		connection_pause_reading(connection);
 }
 
 void connection_begin_answer(struct connection *connection, int status)
@@ -164,7 +204,7 @@ static void count_answer(struct connection *connection)
 	struct answer_counters *counters = connection->connections->counters;
 	if (counters == NULL || connection->status == 0)
 		return;
-	uint64_t sent = stream_bytes_sent(&connection->stream);
+	uint64_t sent = connection->written + stream_bytes_sent(&connection->stream);
 	answer_counters_add(counters, (unsigned int)connection->status, sent - connection->counted,
 	                    (uint64_t)(monotonic_usec() - connection->began));
 	connection->counted = sent;
@@ -181,15 +221,34 @@ static void linger_connection(struct connection *connection)
 	}
 	connection_set_deadline(connection, &connection->connections->linger_timeout);
 	evbuffer_drain(connection_input(connection), evbuffer_get_length(connection_input(connection)));
-	stream_resume_reading(&connection->stream);
+	resume_reading(connection);
 }
 
 /* A client that has asked for the close sends no more. If all that it has sent is read, a close resets nothing. */
 static bool client_is_done(const struct connection *connection)
 {
 	const struct http_head *head = &connection->head;
-	return http_head_is_complete(head) && !head->keep_alive && !http_head_has_body(head) &&
-	       stream_is_drained(&connection->stream);
+	if (!http_head_is_complete(head) || head->keep_alive || http_head_has_body(head))
+		return false;
+	return connection->handoff != NULL
+	           ? socket_is_drained(ferry_handoff_get_fd(connection->handoff))
+	           : stream_is_drained(&connection->stream);
+}
+
+/* Waits for the next request. False: it leaves or closes instead. */
+static bool begin_to_wait(struct connection *connection)
+{
+	connection->state = CONNECTION_READING;
+	connection->answered = true;
+	connection->head_begun = false;
+	init_head(connection);
+	if (connection_is_to_leave(connection))
+		connection_leave(connection);
+	else if (connection->connections->closes_idle && connection_is_idle(connection))
+		stream_lose(&connection->stream);
+	else
+		return true;
+	return false;
 }
 
 /* The stream is empty: the kernel has the whole answer. */
@@ -208,24 +267,62 @@ static void answer_sent(void *context)
 			linger_connection(connection);
 		return;
 	}
-	connection->state = CONNECTION_READING;
-	connection->answered = true;
-	connection->head_begun = false;
-	init_head(connection);
-	if (connection_is_to_leave(connection))
-		connection_leave(connection);
-	else if (connection->connections->closes_idle && connection_is_idle(connection))
-		stream_lose(&connection->stream);
-	else
+	if (begin_to_wait(connection))
 		read_request(connection);
+}
+
+void connection_finish_answer(struct connection *connection)
+{
+	if (connection->handoff != NULL) /* the kernel has it */
+		return;
+	static const struct ferry_producer_callbacks callbacks = {.resume_producing = answer_sent};
+	if (stream_set_producer(&connection->stream, &callbacks, connection) < 0)
+		connection_abandon(connection);
+}
+
+/* Returns the number of bytes, which may be 0, or a negative errno. */
+static ssize_t send_at_once(struct connection *connection, const void *bytes, size_t length)
+{
+	ssize_t sent =
+	    send(ferry_handoff_get_fd(connection->handoff), bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (sent < 0)
+		return errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM ? 0
+		                                                                                : -errno;
+	connection->written += (size_t)sent;
+	return sent;
+}
+
+int connection_write(struct connection *connection, const void *bytes, size_t length)
+{
+	ssize_t sent = 0;
+	if (connection->handoff != NULL) {
+		sent = send_at_once(connection, bytes, length);
+		if (sent < 0 || (size_t)sent == length)
+			return sent < 0 ? (int)sent : 0;
+		int status = connection_need_stream(connection);
+		if (status < 0)
+			return status;
+	}
+	return stream_write(&connection->stream, (const char *)bytes + sent, length - (size_t)sent);
+}
+
+static int write_all(struct connection *connection, struct evbuffer *out)
+{
+	size_t length = evbuffer_get_length(out);
+	if (connection->handoff == NULL)
+		return stream_write_buffer(&connection->stream, out);
+	const void *bytes = evbuffer_pullup(out, -1);
+	int status = bytes != NULL ? connection_write(connection, bytes, length) : -ENOMEM;
+	evbuffer_drain(out, length);
+	return status;
 }
 
 void connection_queue_answer(struct connection *connection, struct evbuffer *out)
 {
-	static const struct ferry_producer_callbacks callbacks = {.resume_producing = answer_sent};
-	if (stream_write_buffer(&connection->stream, out) < 0 ||
-	    stream_set_producer(&connection->stream, &callbacks, connection) < 0)
+	if (write_all(connection, out) < 0)
 		connection_abandon_answer(connection, out);
+	else
+		connection_finish_answer(connection);
 }
 
 /* `length` bytes of the next head have come. */
@@ -242,7 +339,7 @@ static void wait_for_head(struct connection *connection, size_t length)
 		connection_set_deadline(connection,
 		                        connections->closes_idle ? &hurry : &connections->head_timeout);
 	connection->head_begun = length > 0;
-	stream_resume_reading(&connection->stream);
+	resume_reading(connection);
 }
 
 /* Parses the input, and answers a complete request. No callback runs within the call: the answer is
@@ -335,7 +432,7 @@ static void connection_timed_out(evutil_socket_t fd, short what, void *context)
 	} else if (connection->state == CONNECTION_READING) {
 		connection->state = CONNECTION_ANSWERING;
 		connection->keep_alive = false;
-		stream_pause_reading(&connection->stream);
+		connection_pause_reading(connection);
 		connection_refuse(connection, 408, NULL, "the request head took too long");
 	} else if (connection->state == CONNECTION_WAITING) {
 		answer_first(connection);
@@ -354,13 +451,79 @@ int connection_start(struct connection *connection, const struct stream *stream)
 	struct connections *connections = connection->connections;
 	connection->stream = *stream;
 	connection->counted = 0;
+	connection->written = 0;
 	connection->state = CONNECTION_READING;
+	connection->reading = stream->tls != NULL; /* a transport begins paused */
 	connection->head_begun = false;
 	init_head(connection);
 	int status = stream_start(stream, &connections->idle_timeout, &protocol, connection);
 	if (status < 0)
 		stream_free(&connection->stream);
 	return status;
+}
+
+int connection_need_stream(struct connection *connection)
+{
+	struct connections *connections = connection->connections;
+	if (connection->handoff == NULL)
+		return 0;
+	int status = ferry_handoff_to_transport(&connection->stream.transport, connection->handoff,
+	                                        connections->base, BEV_OPT_CLOSE_ON_FREE);
+	if (status == 0)
+		status =
+		    stream_start(&connection->stream, &connections->idle_timeout, &protocol, connection);
+	if (status < 0) {
+		stream_free(&connection->stream);
+		return status;
+	}
+	connection->handoff = NULL;
+	link_connection(connection);
+	return 0;
+}
+
+/* ---- the first request ---- */
+
+static void end_at_once(struct connection *connection)
+{
+	struct connections *connections = connection->connections;
+	struct connection_tag tag = connection->tag;
+	int fd = ferry_handoff_steal_fd(connection->handoff);
+	if (fd >= 0) {
+		shutdown(fd, SHUT_RDWR); /* the proxy may still have its copy */
+		close(fd);
+	}
+	connection_free_memory(connection);
+	connections->ended(connections, &tag);
+}
+
+/* The kernel has the whole answer, or never will have it. */
+static void finish_at_once(struct connection *connection)
+{
+	count_answer(connection);
+	end_entry(connection, connection->state != CONNECTION_GONE);
+	bool over = connection->state == CONNECTION_GONE ||
+	            (!connection->keep_alive && client_is_done(connection));
+	if (over || connection_need_stream(connection) < 0) {
+		end_at_once(connection);
+		return;
+	}
+	evbuffer_drain(connection_input(connection), connection->head.scanned);
+	if (connection->keep_alive)
+		(void)begin_to_wait(connection); /* connection_made reads on */
+	else
+		linger_connection(connection);
+}
+
+/* Most requests have come as a whole when the connection comes: such a one is answered on the bare socket. */
+static void answer_at_once(struct connection *connection, struct ferry_handoff *handoff)
+{
+	connection->handoff = handoff;
+	begin_request(connection);
+	connection_answer(connection, connection_head_text(connection));
+	if (connection->handoff != NULL)
+		finish_at_once(connection);
+	else if (connection->state != CONNECTION_WAITING)
+		evbuffer_drain(connection_input(connection), connection->head.scanned);
 }
 
 /* NULL: there is no memory. */
@@ -375,17 +538,57 @@ static struct connection *new_connection(struct connections *connections,
 	char *name = (char *)(connection + 1), *blob = name + name_size;
 	memcpy(name, client->name, name_size);
 	memcpy(blob, client->blob, client->blob_length);
-	*connection = (struct connection){.connections = connections,
-	                                  .tag = *tag,
-	                                  .routes_each = client->routes_each,
-	                                  .answered = client->answered,
-	                                  .attempt = client->attempt,
-	                                  .name = name,
-	                                  .blob = blob,
-	                                  .blob_length = client->blob_length};
+	memset(connection, 0, offsetof(struct connection, head));
+	connection->connections = connections;
+	connection->tag = *tag;
+	connection->routes_each = client->routes_each;
+	connection->answered = client->answered;
+	connection->attempt = client->attempt;
+	connection->name = name;
+	connection->blob = blob;
+	connection->blob_length = client->blob_length;
 	if (connections->filled != NULL)
 		evutil_gettimeofday(&connection->claimed, NULL);
 	return connection;
+}
+
+/* Whether the bytes are one request, and nothing behind it. */
+static bool is_whole_request(struct connection *connection, const struct ferry_handoff *handoff)
+{
+	size_t length;
+	const char *bytes = ferry_handoff_get_bytes(handoff, &length);
+	init_head(connection);
+	int result = length > 0 ? http_head_parse(&connection->head, bytes, length) : 0;
+	return result > 0 && (size_t)result == length;
+}
+
+static int serve_on_transport(struct connection *connection, struct ferry_handoff *handoff)
+{
+	struct stream stream = {.tls = NULL};
+	int status = ferry_handoff_to_transport(&stream.transport, handoff,
+	                                        connection->connections->base, BEV_OPT_CLOSE_ON_FREE);
+	if (status == 0)
+		status = connection_start(connection, &stream);
+	if (status == 0)
+		link_connection(connection);
+	return status;
+}
+
+int connections_serve_handoff(struct connections *connections, struct ferry_handoff *handoff,
+                              const struct connection_client *client,
+                              const struct connection_tag *tag)
+{
+	struct connection *connection = new_connection(connections, client, tag);
+	if (connection == NULL)
+		return -ENOMEM;
+	if (!client->answered && is_whole_request(connection, handoff)) {
+		answer_at_once(connection, handoff);
+		return 0;
+	}
+	int status = serve_on_transport(connection, handoff);
+	if (status < 0)
+		connection_free_memory(connection);
+	return status;
 }
 
 int connections_serve(struct connections *connections, struct stream *stream,
@@ -401,12 +604,7 @@ int connections_serve(struct connections *connections, struct stream *stream,
 		connection_free_memory(connection);
 		return status;
 	}
-	connection->next = connections->first;
-	connection->link = &connections->first;
-	if (connection->next != NULL)
-		connection->next->link = &connection->next;
-	connections->first = connection;
-	connections->count++;
+	link_connection(connection);
 	return 0;
 }
 

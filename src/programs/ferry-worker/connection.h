@@ -11,6 +11,7 @@
 struct access_entry;
 struct evbuffer;
 struct event;
+struct ferry_handoff;
 
 enum connection_state {
 	CONNECTION_READING,
@@ -30,6 +31,10 @@ struct connection {
 	const void *blob;
 	size_t blob_length;
 
+	/* While its first request is answered on the bare socket, in the callback that has brought it: no stream is made
+	 * unless there is something to wait for, and no list has the connection. NULL: it has a stream. */
+	struct ferry_handoff *handoff;
+	uint64_t written; /* bytes of that answer */
 	struct stream stream;
 	struct event *deadline; /* NULL until there is one */
 	enum connection_state state;
@@ -37,6 +42,7 @@ struct connection {
 	bool answered;      /* a request, at least */
 	bool routes_each;   /* each request has a route of its own */
 	bool recalled;      /* the proxy asks for it */
+	bool reading;       /* not paused */
 	bool head_begun;    /* a byte of the request's head has come */
 	bool input_over;    /* the client has ended its sending half */
 	unsigned int files; /* in the stream; `finished` of each is still to come */
@@ -48,18 +54,27 @@ struct connection {
 	int64_t began;          /* when the head was complete, in microseconds of the monotonic clock */
 	uint64_t counted;       /* bytes sent with the answers before */
 	struct timeval claimed; /* on the wall clock; 0 without such a page */
-	struct http_head head;
-
 	/* The line of the access log. */
 	struct access_entry *entry; /* NULL: none is due */
 	int entry_status;
 	uint64_t body; /* bytes of the answer's body, without a file */
 	uint64_t sent; /* bytes of its files */
+
+	struct http_head head; /* last: it is long, and not cleared */
 };
 
 /* ---- connection.c ---- */
 
 struct evbuffer *connection_input(const struct connection *connection);
+
+/* The text of its head, which is complete. NULL: there is no memory. */
+const char *connection_head_text(const struct connection *connection);
+
+/* Makes the stream, if it has none yet. 0 or a negative errno. */
+int connection_need_stream(struct connection *connection);
+
+/* Writes bytes of an answer. 0 or a negative errno. */
+int connection_write(struct connection *connection, const void *bytes, size_t length);
 
 /* Whether it waits for its next request, and has nothing of it. */
 bool connection_is_idle(const struct connection *connection);
@@ -77,6 +92,12 @@ void connection_clear_deadline(struct connection *connection);
 
 /* Writes the bytes of `out`, and continues when the stream is empty. */
 void connection_queue_answer(struct connection *connection, struct evbuffer *out);
+
+/* Continues when the stream is empty: the answer is in it. */
+void connection_finish_answer(struct connection *connection);
+
+/* Reads nothing meanwhile, and watches whether the client goes. */
+void connection_pause_reading(struct connection *connection);
 
 /* An answer with this status begins. */
 void connection_begin_answer(struct connection *connection, int status);

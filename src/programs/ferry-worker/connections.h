@@ -14,6 +14,10 @@
  *
  * While the process has no descriptor for the file, the request waits some seconds before it is ANSWERING.
  *
+ * A request that has come as a whole with its connection is answered on the bare socket, in the callback that brings it.
+ * Only what goes on behind the answer, or does not fit into the socket, gets a stream: a bufferevent and a transport cost
+ * more than the answer of a small file.
+ *
  * One answer is in the stream at a time, and reading is paused meanwhile: a client that sends requests and
  * reads no answers fills the buffer of its own socket and not the memory of the worker. A connection that
  * is to be closed lingers: the worker ends its sending half, reads what the client still sends, and drops
@@ -38,6 +42,7 @@ struct answer_counters;
 struct connection;
 struct evbuffer;
 struct event_base;
+struct ferry_handoff;
 struct ferry_worker;
 struct filled_pages;
 struct stream;
@@ -88,6 +93,13 @@ struct connection_client {
  * callee owns the stream, also on failure; `ended` follows only after 0. */
 int connections_serve(struct connections *connections, struct stream *stream,
                       const struct connection_client *client, const struct connection_tag *tag);
+
+/* The same for a connection without TLS that a channel has brought, on a transport. If it has brought a whole request,
+ * and nothing behind that, the request is answered within the call, on the bare socket; a connection that is then over
+ * never has a transport, and `ended` runs within the call, too. */
+int connections_serve_handoff(struct connections *connections, struct ferry_handoff *handoff,
+                              const struct connection_client *client,
+                              const struct connection_tag *tag);
 
 /* A channel has no credit left, or has some again: returns the connections that idle, so that others can come. */
 void connections_set_scarce(struct connections *connections, bool scarce);

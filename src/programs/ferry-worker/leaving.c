@@ -52,7 +52,7 @@ void connection_leave(struct connection *connection)
 static void retry(struct connection *connection)
 {
 	connection->state = CONNECTION_LEAVING;
-	stream_pause_reading(&connection->stream);
+	connection_pause_reading(connection);
 	if (connection->retries++ >= MOST_RETRIES || !connection_set_deadline(connection, &retry_pause))
 		connection_abandon(connection);
 }

@@ -178,22 +178,17 @@ static int serve_client(struct worker *worker, struct ferry_handoff *handoff,
 	struct stream stream = {.transport = NULL};
 	char name[FERRY_ADDRESS_TEXT_SIZE];
 	unsigned char blob[CLIENT_ADDRESS_MAX];
-	int status;
 	ferry_address_format(&address->client, name, sizeof(name));
-	if (is_tls(handoff))
-		status = open_tls(worker, &stream, handoff, name);
-	else
-		status = ferry_handoff_to_transport(&stream.transport, handoff, worker->connections.base,
-		                                    BEV_OPT_CLOSE_ON_FREE);
-	if (status < 0)
-		return status;
 	struct connection_client client = {.name = name,
 	                                   .blob = blob,
 	                                   .blob_length = client_address_put(address, blob),
 	                                   .routes_each = address->routes_each,
 	                                   .attempt = info.attempt,
 	                                   .answered = answered};
-	return connections_serve(&worker->connections, &stream, &client, tag);
+	if (!is_tls(handoff))
+		return connections_serve_handoff(&worker->connections, handoff, &client, tag);
+	int status = open_tls(worker, &stream, handoff, name);
+	return status < 0 ? status : connections_serve(&worker->connections, &stream, &client, tag);
 }
 
 /* ---- the callbacks of the channels ---- */

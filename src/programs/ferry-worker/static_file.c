@@ -7,6 +7,7 @@
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int open_beneath(int root, const char *path)
@@ -64,4 +65,15 @@ int static_file_open(int root, const char *path, struct static_file *file)
 	if (status < 0)
 		close(fd);
 	return status;
+}
+
+bool static_file_read(const struct static_file *file, uint64_t offset, void *bytes, size_t length)
+{
+#ifdef RWF_NOWAIT
+	const struct iovec vector = {bytes, length};
+	return preadv2(file->fd, &vector, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)length;
+#else /* musl before 1.2.5 */
+	(void)file, (void)offset, (void)bytes, (void)length;
+	return false;
+#endif
 }

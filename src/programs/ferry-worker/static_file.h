@@ -3,6 +3,8 @@
 
 /* Files below a root directory, and none outside of it. */
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -26,5 +28,12 @@ struct static_file {
  * openat2(2).
  */
 int static_file_open(int root, const char *path, struct static_file *file);
+
+/* The longest part of a file that is worth a copy behind the head of its answer. */
+enum { STATIC_FILE_SHORT = 4096 };
+
+/* Reads a part of the file if it is in memory. False: the bytes are undefined, and ferry_transport_send_file() finds out
+ * what the matter is. */
+bool static_file_read(const struct static_file *file, uint64_t offset, void *bytes, size_t length);
 
 #endif

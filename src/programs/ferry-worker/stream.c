@@ -61,15 +61,25 @@ void stream_resume_reading(const struct stream *stream)
 	       (void)ferry_transport_resume_reading(stream->transport));
 }
 
-bool stream_is_drained(const struct stream *stream)
+bool socket_is_drained(int fd)
 {
 	char byte;
+	ssize_t length = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return length == 0 || (length < 0 && errno == EAGAIN);
+}
+
+bool stream_is_drained(const struct stream *stream)
+{
 	/* A client of TLS sends its close_notify behind its last request. */
 	if (stream->transport == NULL || evbuffer_get_length(stream_input(stream)) > 0)
 		return false;
-	ssize_t length =
-	    recv(bufferevent_getfd(bufferevent_of(stream)), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-	return length == 0 || (length < 0 && errno == EAGAIN);
+	return socket_is_drained(bufferevent_getfd(bufferevent_of(stream)));
+}
+
+int stream_write(const struct stream *stream, const void *bytes, size_t length)
+{
+	return EITHER(stream, tls_stream_write(stream->tls, bytes, length),
+	              ferry_transport_write(stream->transport, bytes, length));
 }
 
 int stream_write_buffer(const struct stream *stream, struct evbuffer *out)

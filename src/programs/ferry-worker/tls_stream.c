@@ -588,6 +588,14 @@ static void write_later(struct tls_stream *stream)
 		event_active(stream->writable, EV_WRITE, 0);
 }
 
+int tls_stream_write(struct tls_stream *stream, const void *bytes, size_t length)
+{
+	if (evbuffer_add(stream->output, bytes, length) < 0)
+		return -ENOMEM;
+	write_later(stream);
+	return 0;
+}
+
 int tls_stream_write_buffer(struct tls_stream *stream, struct evbuffer *out)
 {
 	if (evbuffer_add_buffer(stream->output, out) < 0)

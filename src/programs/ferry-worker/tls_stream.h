@@ -50,7 +50,8 @@ struct evbuffer *tls_stream_input(struct tls_stream *stream);
 void tls_stream_pause_reading(struct tls_stream *stream);
 void tls_stream_resume_reading(struct tls_stream *stream);
 
-/* Moves the bytes of `out` to the end of the stream. 0 or -ENOMEM. */
+/* Appends bytes to the stream, or moves those of `out` to its end. 0 or -ENOMEM. */
+int tls_stream_write(struct tls_stream *stream, const void *bytes, size_t length);
 int tls_stream_write_buffer(struct tls_stream *stream, struct evbuffer *out);
 
 /* Sends a part of a file behind the bytes written so far, and owns the descriptor after 0. -EBUSY: a file is in the

@@ -9,7 +9,7 @@
 
 #include <event2/buffer.h>
 
-enum { FIRST_LINES_SIZE = 256, BODY_SIZE = 256 };
+enum { BODY_SIZE = 256 };
 
 static const char *reason_of(int status)
 {
@@ -43,7 +43,7 @@ static const char *reason_of(int status)
 	return "Unknown";
 }
 
-static void add_first_lines(struct http_text *text, int status, bool keep_alive)
+void http_answer_put_begin(struct http_text *text, int status, bool keep_alive)
 {
 	char date[HTTP_DATE_SIZE];
 	http_date_format(time(NULL), date);
@@ -57,17 +57,12 @@ static void add_first_lines(struct http_text *text, int status, bool keep_alive)
 	                               : "\r\nServer: ferry\r\nConnection: close\r\n");
 }
 
-static int add_text(struct evbuffer *out, const struct http_text *text)
-{
-	return evbuffer_add(out, text->bytes, text->length) < 0 ? -ENOMEM : 0;
-}
-
 int http_answer_begin(struct evbuffer *out, int status, bool keep_alive)
 {
-	char bytes[FIRST_LINES_SIZE];
+	char bytes[HTTP_ANSWER_BEGIN_SIZE];
 	struct http_text text = {.bytes = bytes, .size = sizeof(bytes)};
-	add_first_lines(&text, status, keep_alive);
-	return add_text(out, &text);
+	http_answer_put_begin(&text, status, keep_alive);
+	return evbuffer_add(out, bytes, text.length) < 0 ? -ENOMEM : 0;
 }
 
 static void format_body(char *out, const struct http_answer *answer)

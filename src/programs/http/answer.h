@@ -7,9 +7,15 @@
 #include <stddef.h>
 
 struct evbuffer;
+struct http_text;
 
-/* Adds the status line, Date, Server and Connection; the caller adds the other fields and the empty line. 0
- * or -ENOMEM. */
+enum { HTTP_ANSWER_BEGIN_SIZE = 256 };
+
+/* Appends the status line, Date, Server and Connection, of HTTP_ANSWER_BEGIN_SIZE bytes at most; the caller appends the
+ * other fields and the empty line. */
+void http_answer_put_begin(struct http_text *text, int status, bool keep_alive);
+
+/* The same behind the bytes of `out`. 0 or -ENOMEM. */
 int http_answer_begin(struct evbuffer *out, int status, bool keep_alive);
 
 struct http_answer {
