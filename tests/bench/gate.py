@@ -2,8 +2,8 @@
 
     gate.py instructions|system_calls [--record] --bench DIR --programs DIR --compiler CC
 
-instructions: those of an operation under callgrind, libevent's and libc's included, in instructions.json. More than 3 %
-above fails. system_calls: how often an operation makes each call, in system_calls.json. Any difference fails; of a
+instructions: those of an operation under callgrind, libevent's and libc's included, in instructions.json; and how often it
+allocates memory. More than 3 % above fails, and so does another allocation. system_calls: how often an operation makes each call, in system_calls.json. Any difference fails; of a
 connection, on which two processes work, only more calls do. An operation is the difference of a run with many and one
 with few of them, by their number.
 
@@ -27,6 +27,7 @@ import servers
 HERE = pathlib.Path(__file__).parent
 FEW, MANY = 200, 1200
 TOLERANCE = 1.03
+ALLOCATIONS = "allocations"  # behind the name of an operation, in place of its instructions
 OPERATIONS = ("round_trip", "descriptor", "message", "file", "handoff", "return")
 
 
@@ -75,16 +76,27 @@ class Context:
             raise RuntimeError(f"http_client: {done.stdout}{done.stderr}")
 
 
-def per_operation(count):
-    """By the difference of two runs: the start and the end of a program are in both."""
-    return (count(MANY) - count(FEW)) / (MANY - FEW)
-
-
 # ---- instructions ----
 
+ALLOCATING = {"malloc", "calloc", "realloc", "aligned_alloc", "memalign", "posix_memalign"}
+
+
+def allocations(profile):
+    """Calls of them; a line "calls" belongs to the last line "cfn", which has a name only where its number is new."""
+    names, total, called = {}, 0, None
+    for line in profile.splitlines():
+        if found := re.match(r"(c?)fn=\((\d+)\)(?: (\S+))?", line):
+            names.setdefault(found[2], found[3])
+            called = names[found[2]] if found[1] else called
+        elif line.startswith("calls=") and called in ALLOCATING:
+            total += int(line[len("calls="):].split()[0])
+    return total
+
+
 def collected(path):
-    found = re.search(r"^(?:totals|summary): (\d+)", path.read_text(), re.MULTILINE)
-    return int(found[1])
+    """Instructions and allocations."""
+    profile = path.read_text()
+    return int(re.search(r"^(?:totals|summary): (\d+)", profile, re.MULTILINE)[1]), allocations(profile)
 
 
 def callgrind(path):
@@ -109,8 +121,8 @@ class ProxyOfAnotherWorker(servers.Ferry):
         self.port = self.wait_for_word()
 
 
-def instructions_of_kept_request(context, count):
-    """Of a worker under callgrind, with one connection."""
+def instructions_of_worker(context, count, *options):
+    """Of a worker under callgrind, with one client."""
     path = context.scratch / "callgrind"
     server = ProxyOfAnotherWorker(context)
     try:
@@ -119,7 +131,7 @@ def instructions_of_kept_request(context, count):
         environment = dict(os.environ, LD_PRELOAD=str(shim))
         worker = server.spawn(*callgrind(path), context.programs / "ferry-worker", "--socket", server.socket,
                               "--root", context.root, "--keep", 300, "--idle-timeout", 300, env=environment)
-        context.run_client(server.port, count, "--keep")
+        context.run_client(server.port, count, *options)
         worker.terminate()
         if worker.wait(60) != 0:
             raise RuntimeError(f"the worker has failed:\n{server.text()}")
@@ -129,15 +141,27 @@ def instructions_of_kept_request(context, count):
 
 
 def instructions(context):
-    figures = {operation: round(per_operation(lambda count, name=operation: instructions_of(context, name, count)))
-               for operation in OPERATIONS}
-    figures["kept_request"] = round(per_operation(lambda count: instructions_of_kept_request(context, count)))
+    runs = {operation: lambda count, name=operation: instructions_of(context, name, count) for operation in OPERATIONS}
+    runs["kept_request"] = lambda count: instructions_of_worker(context, count, "--keep")
+    runs["connection_in_worker"] = lambda count: instructions_of_worker(context, count)
+    figures = {}
+    for name, run in runs.items():
+        # The start and the end of a program are in both runs.
+        executed, allocated = ((many - few) / (MANY - FEW) for few, many in zip(run(FEW), run(MANY)))
+        figures[name] = round(executed)
+        figures[f"{name} {ALLOCATIONS}"] = round(allocated, 1)
     return figures
 
 
 def compare_instructions(recorded, found):
     for name, value in found.items():
         before = recorded.get(name)
+        operation, _, counted = name.partition(" ")
+        if counted == ALLOCATIONS:
+            print(f"{operation:20} {value:9} allocations, recorded {before}")
+            if before is None or value > before + 0.2:  # an array that grows has a part of one
+                yield f"{operation} allocates memory {value} times, recorded {before}"
+            continue
         change = "new" if before is None else f"{value / before - 1:+.1%}"
         print(f"{name:20} {value:9,} instructions, recorded {before or 0:9,}: {change}")
         if before is None or value > before * TOLERANCE:

@@ -62,9 +62,9 @@ def operations(_):
     instructions = json.loads((HERE / "instructions.json").read_text())["figures"]
     calls = json.loads((HERE / "system_calls.json").read_text())["figures"]
     rows = [(name.replace("_", " "), f"{instructions[name]:,}" if name in instructions else "",
-             number(sum(each.values())), ", ".join(f"{call} {count:g}" for call, count in each.items()))
+             instructions.get(f"{name} allocations", ""), number(sum(each.values())), ", ".join(f"{call} {count:g}" for call, count in each.items()))
             for name, each in calls.items()]
-    return table(("operation", "instructions", "system calls", "which"), rows)
+    return table(("operation", "instructions", "allocations", "system calls", "which"), rows)
 
 
 def between(text, name, new):
