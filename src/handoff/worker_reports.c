@@ -50,6 +50,8 @@ void worker_reports_send(struct ferry_worker *worker)
 	uint64_t reports[WORKER_REPORTS_MAX];
 	const unsigned int count = worker->report_count;
 
+	if (count == 0)
+		return;
 	/* First: a callback on the output may add others. */
 	memcpy(reports, worker->reports, count * sizeof(reports[0]));
 	worker->report_count = 0;
