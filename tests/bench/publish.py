@@ -62,7 +62,7 @@ def operations(_):
     instructions = json.loads((HERE / "instructions.json").read_text())["figures"]
     calls = json.loads((HERE / "system_calls.json").read_text())["figures"]
     rows = [(name.replace("_", " "), f"{instructions[name]:,}" if name in instructions else "",
-             instructions.get(f"{name} allocations", ""), number(sum(each.values())), ", ".join(f"{call} {count:g}" for call, count in each.items()))
+             f"{instructions[f'{name} allocations']:g}" if name in instructions else "", number(sum(each.values())), ", ".join(f"{call} {count:g}" for call, count in each.items()))
             for name, each in calls.items()]
     return table(("operation", "instructions", "allocations", "system calls", "which"), rows)
 
