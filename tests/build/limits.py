@@ -91,6 +91,27 @@ def stated_by_headers():
                 yield function
 
 
+def comments():
+    """The comment of each function, and of each member of options, in one line."""
+    found = {}
+    for header in sorted(ROOT.glob("include/ferry/*.h")):
+        text = header.read_text()
+        pieces = [(function, comment) for comment, function in re.findall(
+            r"/\*\*((?:(?!\*/).)*?)\*/\s*FERRY_EXPORT[^;(]*?\b(ferry_\w+)\(", text, re.S)]
+        pieces += re.findall(r"\b(\w+);\s*/\*\*<((?:(?!\*/).)*?)\*/", text, re.S)
+        pieces += [(member, comment) for comment, member in re.findall(
+            r"/\*\*((?:(?!\*/).)*?)\*/\s*struct timeval (\w+);", text, re.S)]
+        for name, comment in pieces:
+            found[name] = found.get(name, "") + re.sub(r"\s*\n\s*\*?\s*", " ", comment)
+    return found
+
+
+def is_stated(default, comment):
+    number, _, unit = default.replace(",", "").partition(" ")
+    words = {"s": ("s", "seconds?"), "ms": ("milliseconds?",)}.get(unit, (unit,))
+    return any(re.search(rf"(?<![\d.]){re.escape(number)} ?{word}\b", comment) for word in words)
+
+
 def main():
     page = (ROOT / "docs/limits.md").read_text()
     cells = [[cell.strip() for cell in line.strip("|").split("|")]
@@ -109,6 +130,12 @@ def main():
         if rows.get(row) != text or code not in (ROOT / file).read_text():
             faults.append(f"{row}: not '{text}' on the page, or not in {file}")
     faults += [f"{row}: nothing compares it" for row in rows if row not in seen]
+    found = comments()
+    for row in cells:
+        name = re.match(r"`(?:ferry_)?\w+", row[2])
+        name = name and name.group().strip("`")
+        if name in found and re.match(r"[\d.]", row[1]) and not is_stated(row[1], found[name]):
+            faults.append(f"{row[0]}: {row[1]} on the page; the header states another number for {name}")
     stated = set(stated_by_headers())
     faults += [f"{name}: a header states its default, and the page does not" for name in sorted(stated)
                if f"`{name}()`" not in page]
