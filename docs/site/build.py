@@ -4,12 +4,15 @@
 Usage: build.py [--demo ADMIN] OUT
 
 OUT is a directory, which must not exist or be empty. Each page of docs/ and each of the other texts below becomes an
-HTML page; links to other files of the repository lead to copies of these. A link that leads nowhere is an error.
+HTML page; links to other files of the repository lead to copies of these. A link that leads nowhere is an error. The
+reference is made of the comments in include/ferry/ (reference.py), and diagrams of the blocks of code in the
+languages "sequence" and "states" (diagrams.py).
 
 --demo: the start page is that of examples/demo.sh. ADMIN is the address of the proxy's admin, "127.0.0.1:8081".
 """
 import argparse
 import html
+import json
 import pathlib
 import posixpath
 import re
@@ -17,11 +20,14 @@ import shutil
 import subprocess
 import sys
 
+import diagrams
+import reference_pages
+
 SITE = pathlib.Path(__file__).resolve().parent
 ROOT = SITE.parent.parent
 LOOKS = ROOT / "src/programs/ferry-proxy/page"  # the status page has the same
 
-# The groups of the navigation. Pages of docs/ that are in none of them come last.
+# The groups of the navigation. Pages of docs/ that are in none of them come last. Reference has no file in docs/.
 GROUPS = {
     "Start": ["README.md", "docs/install.md", "docs/guide.md", "docs/contents.md", "examples/README.md",
               "docs/coming-from.md"],
@@ -29,10 +35,11 @@ GROUPS = {
     "Concerns": ["docs/ownership.md", "docs/back-pressure.md", "docs/closing.md", "docs/limits.md", "docs/errors.md",
                  "docs/callbacks.md", "docs/conventions.md", "docs/threads.md", "docs/fork.md", "docs/security.md",
                  "docs/troubleshooting.md"],
-    "Streams": ["docs/transport.md", "docs/files.md", "docs/line.md", "docs/message.md", "docs/descriptor.md",
-                "docs/channel.md", "docs/relay.md"],
+    "Streams": ["docs/diagrams.md", "docs/transport.md", "docs/files.md", "docs/line.md", "docs/message.md",
+                "docs/descriptor.md", "docs/channel.md", "docs/relay.md"],
     "Daemons": ["docs/handoff.md", "docs/supervisor.md", "docs/upgrade.md", "docs/parking.md", "docs/tls.md",
                 "docs/programs.md", "docs/metrics.md", "docs/fleet.md"],
+    "Reference": [],
     "Project": ["CONTRIBUTING.md", "docs/testing.md", "tests/README.md", "docs/performance.md", "docs/model.md",
                 "docs/coverage.md", "CHANGELOG.md", "SECURITY.md"],
     "More": [],
@@ -67,6 +74,8 @@ class Page:
             check=True, text=True, capture_output=True).stdout
         self.ids = set()
         self.body = re.sub(r"<h([1-6])>(.*?)</h\1>", self.add_id, self.body, flags=re.S)
+        self.body = re.sub(r'<pre><code class="language-(sequence|states)">(.*?)</code></pre>',
+                           lambda match: diagrams.draw(match[1], html.unescape(match[2])), self.body, flags=re.S)
         # A wide table scrolls by itself.
         self.body = self.body.replace("<table>", '<div class="table" tabindex="0"><table>')
         self.body = self.body.replace("</table>", "</table></div>")
@@ -85,6 +94,13 @@ class Page:
         return f'<h{level} id="{name}">{content}</h{level}>'
 
 
+class Generated:
+    """A page of the reference."""
+
+    def __init__(self, path, title, body, brief):
+        self.path, self.title, self.body, self.brief = path, title, body, brief
+
+
 class Site:
     def __init__(self, out):
         self.out = out
@@ -92,6 +108,12 @@ class Site:
         self.pages = {page.source: page for pages in self.groups.values() for page in pages}
         self.complaints = []
         self.template = (SITE / "page.html").read_text(encoding="utf-8")
+        pages = reference_pages.Pages(self)
+        self.functions = pages.paths
+        self.generated = [Generated(*page) for page in pages.all()]
+        self.complaints += pages.complaints
+        # The navigation has the headers. Their functions are on their pages.
+        self.groups["Reference"] = [page for page in self.generated if not page.title.endswith("()")]
 
     def write(self, path, text):
         file = self.out / path
@@ -146,7 +168,9 @@ class Site:
             links = [f'<li><a href="{self.relative(path, page.path)}"'
                      f'{" aria-current=page" if page.path == path else ""}>{html.escape(page.title)}</a></li>'
                      for page in pages]
-            is_open = name != "Decisions" or any(page.path == path for page in pages)
+            closed = name in ("Decisions", "Reference")
+            is_open = not closed or any(page.path == path for page in pages) or (
+                name == "Reference" and path.startswith("reference/"))
             parts.append(f'<details{" open" if is_open else ""}><summary>{name}</summary>\n<ul>\n'
                          + "\n".join(links) + "\n</ul>\n</details>")
         return "\n".join(parts)
@@ -160,6 +184,8 @@ class Site:
         groups = []
         for name, pages in self.groups.items():
             links = "".join(f'<li><a href="{page.path}">{html.escape(page.title)}</a></li>' for page in pages)
+            if name == "Reference":
+                links = "".join(f'<li><a href="{page.path}">{page.title}</a></li>' for page in pages[:1])
             if pages and name != "Decisions":
                 groups.append(f'<section class="card"><h3>{name}</h3><ul>{links}</ul></section>')
         text = (SITE / "demo.html").read_text(encoding="utf-8")
@@ -167,16 +193,70 @@ class Site:
         for name in ("demo.js", "way.json"):
             shutil.copyfile(SITE / name, self.out / name)
 
+    def link_functions(self, path, body):
+        """The names of functions in a page as links to the reference."""
+        def link(match):
+            name = match[1]
+            if name not in self.functions:
+                return match[0]
+            return f'<a href="{self.relative(path, self.functions[name])}">{match[0]}</a>'
+        return re.sub(r"(?<!>)<code>(ferry_\w+)\(\)</code>(?!</a>)", link, body)
+
+    def write_index(self):
+        """The index of the search: for each page its title, its address and its words; for pages of docs/ each section."""
+        entries = [[page.title, page.path, page.brief.replace("@p ", "").replace("`", ""), ""] for page in self.generated]
+        for page in self.pages.values():
+            brief = "Decision" if "/decisions/" in page.source else ""
+            parts = re.split(r'<h[1-3] id="([^"]+)">(.*?)</h[1-3]>', page.body, flags=re.S)
+            for anchor, title, text in zip(parts[1::3], parts[2::3], parts[3::3]):
+                words = html.unescape(re.sub(r"<[^>]+>", " ", title + " " + text)).lower()
+                title = html.unescape(re.sub(r"<[^>]+>", "", title))
+                words = " ".join(sorted(set(re.findall(r"[a-z_][\w.-]{2,}", words))))
+                entries.append([title, f"{page.path}#{anchor}", brief or (page.title if page.title != title else ""), words])
+        self.write("search-index.js", "ferryIndex = " + json.dumps(entries, ensure_ascii=False, separators=(",", ":")) + ";\n")
+
+    def write_styles(self):
+        """The colours of style.css again, for the switch that overrules the user's preference."""
+        text = (LOOKS / "style.css").read_text(encoding="utf-8")
+        light = re.search(r"^:root \{\n(.*?)^\}", text, re.M | re.S)[1].replace("color-scheme: light dark", "color-scheme: light")
+        dark = re.search(r"prefers-color-scheme: dark\) \{\n\t:root \{\n(.*?)\t\}", text, re.S)[1]
+        own = (SITE / "site.css").read_text(encoding="utf-8")
+        self.write("style.css", text)
+        self.write("site.css", f"{own}\n:root[data-theme=light] {{\n{light}}}\n"
+                               f":root[data-theme=dark] {{\n\tcolor-scheme: dark;\n{dark}}}\n")
+
+    def check_links(self):
+        """Each link to a page or a file of the site leads somewhere."""
+        ids = {}
+        for file in sorted(self.out.rglob("*.html")):
+            text = file.read_text(encoding="utf-8")
+            ids[file] = set(re.findall(r'\bid="?([^\s">]+)', text)), re.findall(r'\b(?:href|src)="([^"]*)"', text)
+        for file, (_, links) in ids.items():
+            for href in links:
+                if re.match(r"[a-z]+:", href):
+                    continue
+                path, _, fragment = html.unescape(href).partition("#")
+                target = pathlib.Path(posixpath.normpath(file.parent / path)) if path else file
+                if not target.is_file():
+                    self.complaints.append(f"{file.relative_to(self.out)}: {href}: no such file")
+                elif fragment and target in ids and fragment not in ids[target][0]:
+                    self.complaints.append(f"{file.relative_to(self.out)}: {href}: no such place")
+
     def build(self, admin):
+        for page in self.generated:
+            self.write_page(page.path, page.title, page.body)
         for page in self.pages.values():
             body = re.sub(r'(?:(?<=<a href=")|(?<=<img src="))[^"]*', lambda match, page=page: self.link(page, match.group()), page.body)
-            self.write_page(page.path, page.title, body)
+            self.write_page(page.path, page.title, self.link_functions(page.path, body))
             if page.source == "README.md" and admin is None:
-                self.write_page("index.html", page.title, body)
+                self.write_page("index.html", page.title, self.link_functions("index.html", body))
         if admin is not None:
             self.write_demo(admin)
-        for file in (LOOKS / "style.css", LOOKS / "icon.svg", SITE / "site.css"):
+        self.write_index()
+        self.write_styles()
+        for file in (LOOKS / "icon.svg", SITE / "site.js"):
             shutil.copyfile(file, self.out / file.name)
+        self.check_links()
         return self.complaints
 
 

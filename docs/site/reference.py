@@ -12,10 +12,11 @@ HEADERS = ROOT / "include/ferry"
 GROUPS = ROOT / "docs/reference/groups.txt"
 ERRORS = ROOT / "docs/reference/errors.txt"
 
-COMMENT = re.compile(r"/\*\*(?!<)((?:(?!\*/).)*)\*/[ \t]*\n(?=\S)([^;{]*)(\{.*?\n\})?([^;{}]*;)", re.S)
+COMMENT = re.compile(r"/\*\*(?!<)((?:(?!\*/).)*)\*/[ \t]*\n(?=\S)"
+                     r"(?:#define (\w+)([^\n\\]*(?:\\\n[^\n\\]*)*)|([^;{#]*)(\{.*?\n\})?([^;{}#]*;))", re.S)
 CODES = re.compile(r"(?:-E[A-Z0-9]+(?:, | and )?)+")
 CALLERS = re.compile(r"(May be called|Legal) [^.]*\.")
-WORDS = re.compile(r"`(?P<code>[^`]+)`|@p (?P<argument>\w+)|(?P<function>\bferry_\w+)\(\)|"
+WORDS = re.compile(r"`(?P<code>[^`]+)`|@[pc] (?P<argument>\w+)|(?P<function>\bferry_\w+)\(\)|"
                    r"(?P<page>\bdocs/[\w/-]+\.md)|(?P<header>\bferry/\w+\.h)|"
                    r"\b(?P<manual>\w+\([1-9]\))|(?P<constant>\bFERRY_\w+|-?\bE[A-Z0-9]{3,}\b)")
 
@@ -65,7 +66,7 @@ def blocks(lines):
 
 
 def sentences(text):
-    return re.split(r"(?<=[.!?])\s+(?=[A-Z@`-])", text)
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z@`-]|ferry )", text)
 
 
 class Comment:
@@ -135,10 +136,12 @@ class Comment:
                 left.append((kind, text))
         self.blocks = left
         self.brief = ""
+        self.goes_on = False  # the first paragraph has more than the brief
         if left and left[0][0] == "text":
             parts = sentences(left[0][1])
             self.brief = parts[0]
             rest = " ".join(parts[1:])
+            self.goes_on = bool(rest)
             self.blocks = ([("text", rest)] if rest else []) + left[1:]
 
 
@@ -151,14 +154,18 @@ class Entry:
         self.body = body
         typedef = re.match(r"typedef .*?\(\*(\w+)\)", self.declaration)
         tagged = re.match(r"(struct|enum)\s*(\w*)\s*;?$", self.declaration)
-        self.kind = "typedef" if typedef else tagged[1] if tagged else "function"
-        if typedef or tagged:
+        macro = re.match(r"#define (\w+)", self.declaration)
+        self.kind = "macro" if macro else "typedef" if typedef else tagged[1] if tagged else "function"
+        if macro:
+            self.name = macro[1]
+        elif typedef or tagged:
             self.name = typedef[1] if typedef else tagged[2] or f"{header.name}_limits"
         else:
             self.name = re.search(r"(ferry_\w+)\(", self.declaration)[1]
         self.arguments = self.parse_arguments() if self.kind in ("function", "typedef") else []
         self.members = members(body) if body else []
-        self.errors = []  # (code, condition, function whose comment has it or None), by Reference.resolve()
+        # (code or "other", condition, function whose comment has it or None), by Reference.resolve()
+        self.errors = []
 
     def parse_arguments(self):
         """(type, name) of each."""
@@ -186,18 +193,24 @@ class Entry:
 def members(body):
     """(declaration, text) of the members of a struct or an enum."""
     found = []
-    pattern = re.compile(r"/\*\*<((?:(?!\*/).)*)\*/|/\*\*((?:(?!\*/).)*)\*/|/\*.*?\*/|([^;,{}/]+(?:\((?:[^()]|\([^()]*\))*\))?[^;,{}/]*)[;,]?",
-                         re.S)
-    before = ""
-    for behind, ahead, declaration in pattern.findall(body):
-        text = " ".join(re.sub(r"^[ \t]*\*[ ]?", "", behind or ahead, flags=re.M).split())
-        if behind and found:
-            found[-1] = (found[-1][0], text)
-        elif ahead:
+    before, declaration, depth = "", "", 0
+    for comment, character in re.findall(r"(/\*(?:(?!\*/).)*\*/)|(.)", body.strip()[1:-1] + ";", re.S):
+        text = " ".join(re.sub(r"^[ \t]*\*[ ]?", "", comment[3:-2].lstrip("<"), flags=re.M).split())
+        if comment.startswith("/**<") and (found or declaration.strip()):
+            if declaration.strip():
+                before = text
+            else:
+                found[-1] = (found[-1][0], text)
+        elif comment.startswith("/**"):
             before = text
-        elif declaration.strip():
-            found.append((" ".join(declaration.split()), before))
-            before = ""
+        elif character in (";", ",") and depth == 0:
+            if declaration.strip():
+                found.append((" ".join(declaration.split()), before))
+                before = ""
+            declaration = ""
+        elif character:
+            depth += (character in "({") - (character in ")}")
+            declaration += character
     return found
 
 
@@ -207,11 +220,16 @@ class Header:
         text = file.read_text(encoding="utf-8")
         self.comment = Comment(re.search(r"/\*\*((?:(?!\*/).)*@file(?:(?!\*/).)*)\*/", text, re.S)[1])
         self.brief = self.comment.file_brief
-        self.comment.blocks = ([("text", self.comment.brief)] if self.comment.brief else []) + self.comment.blocks
+        if self.comment.goes_on:
+            self.comment.blocks[0] = ("text", f"{self.comment.brief} {self.comment.blocks[0][1]}")
+        elif self.comment.brief:
+            self.comment.blocks.insert(0, ("text", self.comment.brief))
         self.entries = []
-        text = re.sub(r"^#(?:define|if|ifdef|ifndef|else|endif|include)\b.*\n", "", text, flags=re.M)
-        text = text[text.index("FERRY_BEGIN_DECLS") + len("FERRY_BEGIN_DECLS"):] if "FERRY_BEGIN_DECLS" in text else ""
-        for comment, declaration, body, rest in COMMENT.findall(text):
+        text = re.sub(r"^#(?:if|ifdef|ifndef|else|endif|include)\b.*\n", "", text[text.index("@file"):], flags=re.M)
+        text = re.sub(r"^(#define FERRY_\w+ \S+) /\*\*<(.*)\*/$", r"/**\2 Since 0.1. */\n\1", text[text.index("*/") + 2:], flags=re.M)
+        for comment, macro, value, declaration, body, rest in COMMENT.findall(text):
+            if macro:
+                declaration = f"#define {macro}" + ("" if "\n" in value else value)
             self.entries.append(Entry(self, Comment(comment), declaration + (rest if not body else ""), body))
         self.functions = [entry for entry in self.entries if entry.kind == "function"]
         self.types = [entry for entry in self.entries if entry.kind != "function"]
@@ -249,6 +267,9 @@ class Reference:
                 there = {error[0]: error for error in self.resolve(self.functions[origin[1]], path + (entry.name,))}
             if codes == "0":
                 continue
+            if codes == "other" and not origin:
+                found["other"] = ("other", text, None)
+                continue
             if codes == "other":
                 for code, error in there.items():
                     if code not in found:
@@ -256,6 +277,9 @@ class Reference:
                     elif f"{origin[1]}()" not in found[code][1]:
                         found[code] = (code, f"{found[code][1]}; or as {origin[1]}()", found[code][2])
                 continue
+            if text.startswith("or another"):
+                text = re.sub(r"^or another.*?: ", "", text)
+                found["other"] = ("other", f"another error of the kernel: {text}", None)
             for code in codes:
                 if origin and code not in there:
                     self.complain(entry, f"-{code} as {origin[1]}(), which has no such error")

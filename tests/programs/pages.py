@@ -153,15 +153,65 @@ class Status(PagesCase):
 
 class Documentation(PagesCase):
     def test_each_page_fits_and_has_its_links(self):
-        """build.py fails if a link leads nowhere."""
+        """build.py fails if a link leads nowhere. Of the functions' pages, which are made alike, every twentieth."""
         pages = sorted(self.site.rglob("*.html"))
-        self.assertGreater(len(pages), 20)
-        for number, page in enumerate(pages):
+        functions = [page for page in pages if page.stem.startswith("ferry_")]
+        self.assertGreater(len(functions), 200)
+        shown = [page for page in pages if page not in functions] + functions[::20]
+        for number, page in enumerate(shown):
             path = page.relative_to(self.site)
             with self.subTest(path):
                 self.show(f"http://{self.address}/{path}", f"page-{path.stem}", LOOKS[number % 4], whole=False)
                 self.assertEqual(self.browser.run("""return [...document.querySelectorAll("[src], link[href]")]
                     .map((e) => new URL(e.src || e.href)).filter((u) => u.hostname !== "127.0.0.1").length"""), 0)
+
+    def test_the_reference_in_each_look(self):
+        for look in LOOKS:
+            for path in ("reference/index", "reference/transport", "reference/ferry_transport_send_file", "diagrams"):
+                with self.subTest(look, path=path):
+                    self.show(f"http://{self.address}/{path}.html", path.replace("/", "-"), look,
+                              whole=path == "diagrams")  # the others are too long for one picture
+
+    def find(self, text):
+        """The titles that a search finds."""
+        self.browser.run("""const input = document.getElementById("search");
+            input.value = arguments[0]; input.dispatchEvent(new Event("input"))""", text)
+        harness.wait_until(lambda: self.browser.run("""const list = document.getElementById("found");
+            return !list.hidden && list.dataset.query === arguments[0]""", text), "the search has an answer")
+        return self.browser.run("""return [...document.querySelectorAll("#found a")].map((e) => e.firstChild.data)""")
+
+    def look_something_up(self, url):
+        self.browser.look(400)
+        self.browser.open(url)
+        self.assertEqual(self.find("ferry_transport_send_fd")[0], "ferry_transport_send_fd()")
+        self.assertIn("The fence", self.find("fence shutdown"))
+        self.assertEqual(self.find("no-such-word-here"), [])
+        self.find("handoff_new")
+        self.check("search", (400, False), whole=False)
+        self.browser.run("document.querySelector('#found a').click()")
+        harness.wait_until(lambda: self.browser.text("h1") == "ferry_handoff_new()", "the page that was found")
+        self.assertEqual(self.browser.errors(), [])
+
+    def test_the_search_finds_functions_and_headings(self):
+        self.look_something_up(f"http://{self.address}/reference/index.html")
+
+    def test_the_search_works_from_files(self):
+        self.look_something_up((self.site / "reference/index.html").as_uri())
+
+    def test_the_switch_overrules_what_the_user_prefers(self):
+        paper = "return getComputedStyle(document.body).backgroundColor"
+        self.browser.look(1280, True)
+        self.browser.open(f"http://{self.address}/reference/index.html")
+        dark = self.browser.run(paper)
+        self.browser.click("#theme")
+        light = self.browser.run(paper)
+        self.assertNotEqual(light, dark)
+        self.browser.open(f"http://{self.address}/handoff.html")  # the choice holds on every page
+        self.assertEqual(self.browser.run(paper), light)
+        self.check("switched", (1280, True), whole=False)
+        self.browser.click("#theme")
+        self.assertEqual(self.browser.run(paper), dark)
+        self.browser.run("localStorage.clear()")
 
     def test_a_site_without_demo_has_the_readme_first(self):
         out = self.directory / "plain"
