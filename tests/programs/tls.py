@@ -581,6 +581,18 @@ class Refusals(unittest.TestCase):
         self.assertIn(f"--tls-key {other}: it is not the key of the first certificate",
                       self.refused(self.certificate, other))
 
+    def test_a_check_opens_the_files_and_needs_no_proxy(self):
+        check = [WORKER, "--check", "--access-log", self.directory / "log", "--tls-certificate", self.certificate]
+        done = subprocess.run([*check, "--tls-key", self.key], cwd=self.directory, capture_output=True, text=True,
+                              check=True, timeout=harness.DEADLINE)
+        self.assertEqual((done.stdout, done.stderr), ("the options are valid\n", ""))
+        self.assertFalse((self.directory / "log").exists())
+        _, other = tls_support.make_certificate(self.directory, "other")
+        done = subprocess.run([*check, "--tls-key", other], cwd=self.directory, capture_output=True, text=True,
+                              check=False, timeout=harness.DEADLINE)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("it is not the key of the first certificate", done.stderr)
+
     def test_a_key_that_may_not_be_read(self):
         self.key.chmod(0)
         if os.geteuid() == 0:
@@ -598,7 +610,8 @@ class Refusals(unittest.TestCase):
         locked = self.directory / "locked"
         subprocess.run(["openssl", "pkey", "-in", self.key, "-aes256", "-passout", "pass:x", "-out", locked],
                        check=True, capture_output=True, timeout=harness.DEADLINE)
-        self.assertIn(f"--tls-key {locked}: ", self.refused(self.certificate, locked))
+        self.assertIn(f"--tls-key {locked}: it has a passphrase, and the worker cannot ask for one",
+                      self.refused(self.certificate, locked))
 
 
 class Usage(unittest.TestCase):

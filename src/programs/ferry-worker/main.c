@@ -49,6 +49,7 @@ struct worker {
 	const char *claim_path; /* NULL: none */
 	int claim_log;
 	bool terminated;
+	bool check;                  /* --check: start nothing */
 	const char *tls_certificate; /* NULL: no TLS */
 	const char *tls_key;
 	struct tls_context *tls;
@@ -376,6 +377,8 @@ static const struct setting table[] = {
     {"socket", TEXT("PATH", socket_path),
      .help = "the unix socket of a proxy; retries until it can connect. Without it,\na proxy has "
              "to start the worker"},
+    {"check", OPTION, SETTING_FLAG, AT(check),
+     .help = "check the options, the directory, the certificate and the key, and exit"},
     {"root", TEXT("DIR", root_path), .help = "the directory to serve (the current one)"},
     {"idle-timeout", SECONDS(1, idle_timeout),
      .help = "end a connection after this time without a byte (30)"},
@@ -439,7 +442,8 @@ static enum settings_result read_arguments(struct worker *worker, int argc, char
 	char error[SETTINGS_ERROR_SIZE] = "";
 	struct settings_reader reader = {.settings = &settings, .target = worker, .error = error};
 	enum settings_result result = settings_read_options(&reader, argc, argv);
-	if (result == SETTINGS_READ && worker->socket_path == NULL && getenv("FERRY_WORKER") == NULL) {
+	if (result == SETTINGS_READ && !worker->check && worker->socket_path == NULL &&
+	    getenv("FERRY_WORKER") == NULL) {
 		settings_refuse(&reader, "--socket is missing; see --help");
 		result = SETTINGS_BAD;
 	}
@@ -503,6 +507,21 @@ static unsigned int credits_of(unsigned long fds)
 	return (unsigned int)(many > few ? many : few);
 }
 
+static int serve_or_check(struct worker *worker)
+{
+	if (worker->connections.root < 0 || !start_tls(worker))
+		return EXIT_FAILURE;
+	if (worker->check) {
+		puts("the options are valid");
+		return EXIT_SUCCESS;
+	}
+	if (!open_logs(worker))
+		return EXIT_FAILURE;
+	worker->credits = credits_of(program_raise_descriptor_limit());
+	program_print_ferry_log();
+	return run_loop(worker);
+}
+
 int main(int argc, char **argv)
 {
 	static struct worker worker = {.connections = {.idle_timeout = {.tv_sec = 30},
@@ -521,15 +540,10 @@ int main(int argc, char **argv)
 		return read == SETTINGS_BAD ? 2 : EXIT_SUCCESS;
 	/* The standard error may be a pipe of the proxy's, which is killed. */
 	signal(SIGPIPE, SIG_IGN);
-	int status = EXIT_FAILURE;
 	open_counters(&worker);
 	worker.connections.filled = worker.filled.count > 0 ? &worker.filled : NULL;
 	worker.connections.root = open_root(worker.root_path);
-	if (worker.connections.root >= 0 && open_logs(&worker) && start_tls(&worker)) {
-		worker.credits = credits_of(program_raise_descriptor_limit());
-		program_print_ferry_log();
-		status = run_loop(&worker);
-	}
+	int status = serve_or_check(&worker);
 	if (worker.access_log.fd >= 0)
 		close(worker.access_log.fd);
 	if (worker.claim_log >= 0)

@@ -43,7 +43,6 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
 
 static void set_rules(SSL_CTX *openssl)
 {
-	static char no_passphrase[] = ""; /* the worker has no terminal on which it could ask */
 	SSL_CTX_set_min_proto_version(openssl, TLS1_2_VERSION);
 	SSL_CTX_set_options(openssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
 	                                 SSL_OP_NO_TICKET | SSL_OP_ENABLE_KTLS |
@@ -53,7 +52,6 @@ static void set_rules(SSL_CTX *openssl)
 	SSL_CTX_set_mode(openssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 	                              SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_alpn_select_cb(openssl, choose_protocol, NULL);
-	SSL_CTX_set_default_passwd_cb_userdata(openssl, no_passphrase);
 }
 
 /* OpenSSL's own message has no path, and it would wait for the writer of a FIFO. */
@@ -75,6 +73,36 @@ static int check_readable(const char *option, const char *path)
 	return -EINVAL;
 }
 
+/* The worker has no terminal on which it could ask. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's */
+static int refuse_passphrase(char *out, int size, int writing, void *wanted)
+{
+	(void)out, (void)size, (void)writing;
+	*(bool *)wanted = true;
+	return -1;
+}
+
+static int read_key(SSL_CTX *openssl, const char *path)
+{
+	bool passphrase = false;
+	SSL_CTX_set_default_passwd_cb(openssl, refuse_passphrase);
+	SSL_CTX_set_default_passwd_cb_userdata(openssl, &passphrase);
+	bool read = SSL_CTX_use_PrivateKey_file(openssl, path, SSL_FILETYPE_PEM) == 1 &&
+	            SSL_CTX_check_private_key(openssl) == 1;
+	SSL_CTX_set_default_passwd_cb(openssl, NULL);
+	SSL_CTX_set_default_passwd_cb_userdata(openssl, NULL);
+	if (read)
+		return 0;
+	int reason = ERR_GET_REASON(ERR_peek_last_error());
+	const char *error = tls_context_error();
+	if (passphrase)
+		error = "it has a passphrase, and the worker cannot ask for one";
+	else if (reason == X509_R_KEY_VALUES_MISMATCH || reason == X509_R_KEY_TYPE_MISMATCH)
+		error = "it is not the key of the first certificate in --tls-certificate";
+	program_log("--tls-key %s: %s", path, error);
+	return -EINVAL;
+}
+
 static int read_files(SSL_CTX *openssl, const char *certificate, const char *key)
 {
 	ERR_clear_error();
@@ -82,15 +110,7 @@ static int read_files(SSL_CTX *openssl, const char *certificate, const char *key
 		program_log("--tls-certificate %s: %s", certificate, tls_context_error());
 		return -EINVAL;
 	}
-	if (SSL_CTX_use_PrivateKey_file(openssl, key, SSL_FILETYPE_PEM) == 1 &&
-	    SSL_CTX_check_private_key(openssl) == 1)
-		return 0;
-	bool other = ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH ||
-	             ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_TYPE_MISMATCH;
-	const char *error = tls_context_error();
-	program_log("--tls-key %s: %s", key,
-	            other ? "it is not the key of the first certificate in --tls-certificate" : error);
-	return -EINVAL;
+	return read_key(openssl, key);
 }
 
 static int load(SSL_CTX **out, const char *certificate, const char *key)
