@@ -68,12 +68,15 @@ bool socket_is_drained(int fd)
 	return length == 0 || (length < 0 && errno == EAGAIN);
 }
 
+static bool transport_is_drained(const struct stream *stream)
+{
+	return evbuffer_get_length(stream_input(stream)) == 0 &&
+	       socket_is_drained(bufferevent_getfd(bufferevent_of(stream)));
+}
+
 bool stream_is_drained(const struct stream *stream)
 {
-	/* A client of TLS sends its close_notify behind its last request. */
-	if (stream->transport == NULL || evbuffer_get_length(stream_input(stream)) > 0)
-		return false;
-	return socket_is_drained(bufferevent_getfd(bufferevent_of(stream)));
+	return EITHER(stream, tls_stream_is_drained(stream->tls), transport_is_drained(stream));
 }
 
 int stream_write(const struct stream *stream, const void *bytes, size_t length)

@@ -1,5 +1,7 @@
 #include "programs/ferry-worker/tls_stream.h"
 
+#include "programs/ferry-worker/close_notify.h"
+#include "programs/ferry-worker/stream.h"
 #include "programs/ferry-worker/tls_context.h"
 #include "programs/shared/answer_counters.h"
 #include "programs/shared/program.h"
@@ -59,7 +61,8 @@ struct tls_stream {
 	bool paused;     /* reading is */
 	bool input_over; /* the client has ended its half, by a close_notify */
 	bool truncated;  /* or without one */
-	bool shut;       /* ours has been sent, and the end of this half */
+	bool said;       /* our close_notify has been sent */
+	bool shut;       /* and the end of this half */
 	bool lost;
 	bool notified; /* connection_lost has run, or must not */
 	bool freed;    /* the memory goes with the last callback */
@@ -377,19 +380,27 @@ static size_t send_by_kernel(struct tls_stream *stream)
 	return (size_t)result;
 }
 
+/* False: the socket is full. A connection that is broken needs none. */
+static bool say_close_notify(struct tls_stream *stream)
+{
+	if (stream->kernel)
+		return close_notify_send(stream->fd) != -EAGAIN;
+	ERR_clear_error();
+	errno = 0;
+	int result = SSL_shutdown(stream->ssl);
+	bool full = result < 0 && SSL_get_error(stream->ssl, result) == SSL_ERROR_WANT_WRITE;
+	ERR_clear_error();
+	return !full;
+}
+
 /* The stream is empty. */
 static void end_half(struct tls_stream *stream)
 {
-	if (!stream->shut && stream->deadline == NULL) {
-		ERR_clear_error();
-		errno = 0;
-		int result = SSL_shutdown(stream->ssl);
-		if (result < 0 && SSL_get_error(stream->ssl, result) == SSL_ERROR_WANT_WRITE) {
-			wait_for(stream, stream->writable);
-			return;
-		}
-		ERR_clear_error();
+	if (!stream->said && stream->deadline == NULL && !say_close_notify(stream)) {
+		wait_for(stream, stream->writable);
+		return;
 	}
+	stream->said = true;
 	if (!stream->shut)
 		shutdown(stream->fd, SHUT_WR);
 	stream->shut = true;
@@ -490,6 +501,12 @@ static void read_input(struct tls_stream *stream)
 	/* OpenSSL may hold more, which no event reports. */
 	if (records == RECORDS && !stream->freed && !stream->paused && !stream->lost)
 		event_active(stream->readable, EV_READ, 0);
+}
+
+bool tls_stream_is_drained(const struct tls_stream *stream)
+{
+	return evbuffer_get_length(stream->input) == 0 && !SSL_has_pending(stream->ssl) &&
+	       BIO_pending(SSL_get_rbio(stream->ssl)) == 0 && socket_is_drained(stream->fd);
 }
 
 void tls_stream_pause_reading(struct tls_stream *stream)

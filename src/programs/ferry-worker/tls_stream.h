@@ -10,7 +10,8 @@
  *   SHAKING ---------------------> OPEN -------------------------> close_notify, FIN -> lost
  *
  * A file is sent by SSL_sendfile(3), which is sendfile(2), if the kernel encrypts; else the worker reads it and OpenSSL
- * encrypts. Whatever the client sends that is no data stays with OpenSSL. */
+ * encrypts. Whatever the client sends that is no data stays with OpenSSL. Only the close_notify behind what the kernel
+ * has encrypted is sent past OpenSSL, which does not see whether the kernel has passed it on. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,6 +50,9 @@ struct evbuffer *tls_stream_input(struct tls_stream *stream);
 
 void tls_stream_pause_reading(struct tls_stream *stream);
 void tls_stream_resume_reading(struct tls_stream *stream);
+
+/* Whether everything that the client has sent is in the input, and that is empty: not even a close_notify waits. */
+bool tls_stream_is_drained(const struct tls_stream *stream);
 
 /* Appends bytes to the stream, or moves those of `out` to its end. 0 or -ENOMEM. */
 int tls_stream_write(struct tls_stream *stream, const void *bytes, size_t length);
