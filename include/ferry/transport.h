@@ -318,7 +318,8 @@ ferry_transport_get_bufferevent(const struct ferry_transport *transport);
  * Gives the transport another socket, as bufferevent_setfd() does, without losing descriptors.
  *
  * bufferevent_setfd() and bufferevent_socket_connect() restore libevent's own I/O steps. ferry
- * notices that at its next call or callback, but descriptors that arrive before then are lost. This
+ * notices that at its next call or callback, but descriptors that arrive before then are lost; and a
+ * socket with the keys of TLS for one direction ends the connection with -EPROTOTYPE. This
  * function loses none. It does not close the old socket. Descriptors and files in the stream stay
  * queued.
  *

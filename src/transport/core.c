@@ -269,12 +269,16 @@ void transport_notice_socket(struct ferry_transport *transport)
 	reopen_halves(transport);
 	transport->out.stream.replaced = true;
 	int fd = bufferevent_getfd(transport->rearm.bev);
-	if (fd >= 0 && transport_examine_socket(transport, fd) < 0)
+	int status = fd >= 0 ? transport_examine_socket(transport, fd) : 0;
+	if (status < 0)
 		transport->out.stream.carries_fds = false;
 	transport_rejoin_group(transport);
 	transport_arm_watch(transport);
 	if (transport->rearm.write_gate != NULL)
 		transport_want_loop(transport);
+	/* Keys for one direction: what the socket has in the other would be taken for data. */
+	if (status == -EPROTOTYPE && socket_is_tcp(fd))
+		transport_steps(transport)->refuse(transport, status);
 	/* The queue goes to the new socket. */
 	if (!transport_is_over(transport) && !outgoing_is_sent(&transport->out.stream))
 		transport_want_write(transport);

@@ -105,6 +105,16 @@ void transport_end_for(struct ferry_transport *transport, int reason)
 		transport->reason = reason;
 }
 
+void transport_refuse_socket(struct ferry_transport *transport, int error)
+{
+	transport_end(transport, error);
+	if (transport->freed || transport->protocol.table != NULL)
+		return;
+	errno = -error; /* the callback reads it */
+	bufferevent_trigger_event(transport->rearm.bev, BEV_EVENT_READING | BEV_EVENT_ERROR,
+	                          BEV_TRIG_DEFER_CALLBACKS);
+}
+
 /* ---- ending ---- */
 
 /* Whether the sending half is to end, and all is sent. */

@@ -18,6 +18,10 @@ void transport_settle_close_due(struct ferry_transport *transport);
  * delay its acknowledgement. `queue` is send_queue_length(). */
 bool transport_is_acknowledged(int queue);
 
+/* The user has moved the stream to a socket that it cannot use: ends the connection. Without a protocol the event
+ * callback has the error, from the loop. */
+void transport_refuse_socket(struct ferry_transport *transport, int error);
+
 /* Removes the watcher, and notifies it that the connection is gone. */
 void transport_dismiss_watcher(struct ferry_transport *transport);
 

@@ -103,6 +103,7 @@ struct transport_steps {
 	struct rearm_steps rearm;
 	event_callback_fn on_watch;
 	outgoing_adopt_cb adopt;
+	void (*refuse)(struct ferry_transport *transport, int error); /* the new socket */
 };
 
 struct ferry_transport {
@@ -129,7 +130,6 @@ struct ferry_transport {
 		const struct ferry_protocol *table; /* or NULL */
 		void *context;
 	} protocol;
-
 	struct transport_fd_cbs *fd_cbs; /* NULL: none was set */
 	void (*on_free)(void *argument); /* or NULL */
 	void *on_free_argument;

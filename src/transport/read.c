@@ -186,7 +186,7 @@ static void read_available(struct ferry_transport *transport)
 	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN &&
 	       *fds - fds_before < FDS_PER_TURN && !transport_is_over(transport)) {
 		transport_notice_socket(transport);
-		size_t max = read_allowance(transport);
+		size_t max = transport_is_over(transport) ? 0 : read_allowance(transport);
 		size_t admitted = max > 0 ? admitted_bytes(transport) : 0;
 		if (admitted == 0)
 			break;

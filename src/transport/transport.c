@@ -9,6 +9,7 @@
 #include "kernel/ancillary.h"
 #include "transport/core.h"
 #include "transport/deliver.h"
+#include "transport/end.h"
 #include "transport/events.h"
 #include "transport/file_producer.h"
 #include "transport/loop.h"
@@ -28,6 +29,7 @@ static const struct transport_steps steps = {
     .rearm = {transport_on_read, transport_on_write},
     .on_watch = transport_on_watch,
     .adopt = file_producer_adopt,
+    .refuse = transport_refuse_socket,
 };
 
 static void discard(struct ferry_transport *transport)

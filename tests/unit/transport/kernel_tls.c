@@ -152,6 +152,26 @@ TEST(keys_for_one_direction_are_refused)
 	close(ends[1]);
 }
 
+TEST(a_move_to_keys_for_one_direction_ends_the_connection)
+{
+	int other[2];
+
+	if (!open_tls(1, &recorder_protocol))
+		return;
+	make_pair(PAIR_TCP, other);
+	ck_assert_int_eq(setsockopt(other[0], IPPROTO_TCP, 31, "tls", sizeof("tls")), 0);
+	use_tls_keys(other[0], TLS_TX, TLS_1_3_VERSION);
+	struct bufferevent *bev = ferry_transport_get_bufferevent(recorder.transport);
+	ck_assert_int_eq(bufferevent_setfd(bev, other[0]), 0);
+	wire_put(other[1], 0, 1000);
+	pump_until_lost(&recorder);
+	ck_assert_int_eq(recorder.reason, -EPROTOTYPE);
+	ck_assert_uint_eq(recorder.data, 0);
+	close(ends[0]);
+	close(other[1]);
+	close_all();
+}
+
 struct end {
 	unsigned char type, bytes[6];
 	size_t length;

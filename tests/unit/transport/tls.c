@@ -90,6 +90,16 @@ static void write_bytes(size_t length)
 	free(bytes);
 }
 
+static unsigned int events;
+static int event_error;
+
+static void on_event(struct bufferevent *bev, short what, void *context)
+{
+	(void)bev, (void)context;
+	event_error = errno;
+	events += (what & BEV_EVENT_ERROR) != 0;
+}
+
 /* ---- attaching ---- */
 
 TEST_CASE("attach", open_pair, close_pair);
@@ -178,6 +188,47 @@ TEST(a_standing_transport_becomes_tls_and_plain_again)
 	wire_put(other[1], 30, 10);
 	pump_until_length(&recorder, 40);
 	recorder_expect_bytes(&recorder, 0, 40);
+	close(other[1]);
+}
+
+/* By libevent's own call, which asks nobody. */
+LOOP_TEST(a_move_to_keys_for_one_direction_ends_the_connection, 2)
+{
+	int other[2];
+
+	recorder_open(&recorder, ends[0], &recorder_protocol);
+	pump_turns(2);
+	make_pair(PAIR_TCP, other);
+	fake_tls_set(other[0], _i == 0 ? FAKE_KEYS : FAKE_WITHOUT_KEYS,
+	             _i == 1 ? FAKE_KEYS : FAKE_WITHOUT_KEYS);
+	struct bufferevent *bev = ferry_transport_get_bufferevent(recorder.transport);
+	ck_assert_int_eq(bufferevent_setfd(bev, other[0]), 0);
+	wire_put(other[1], 0, 100);
+	pump_until_lost(&recorder);
+	ck_assert_int_eq(recorder.reason, -EPROTOTYPE);
+	ck_assert_uint_eq(recorder.data, 0);
+	close(ends[0]);
+	close(other[1]);
+}
+
+/* The transport notices it in the next call, which fails; without a protocol, the event callback has the errno. */
+TEST(a_move_to_keys_for_one_direction_is_an_error_event_without_a_protocol)
+{
+	int other[2];
+
+	struct ferry_transport *transport = make_transport(ends[0]);
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
+	bufferevent_setcb(bev, NULL, NULL, on_event, NULL);
+	make_pair(PAIR_TCP, other);
+	fake_tls_set(other[0], FAKE_KEYS, FAKE_WITHOUT_KEYS);
+	events = 0;
+	ck_assert_int_eq(bufferevent_setfd(bev, other[0]), 0);
+	ck_assert_int_eq(ferry_transport_write(transport, "x", 1), -EPIPE);
+	pump_until_count(&events, 1);
+	ck_assert_int_eq(event_error, EPROTOTYPE);
+	ferry_transport_free(transport);
+	pump_turns(2);
+	close(ends[0]);
 	close(other[1]);
 }
 
