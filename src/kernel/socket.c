@@ -117,8 +117,11 @@ enum socket_prospect socket_look(int fd, int *error)
 		length = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	} while (length < 0 && errno == EINTR);
 	*error = length < 0 ? -errno : 0;
-	if (length > 0)
+	/* EIO: TLS of the kernel's, whose next record is no data: a close_notify, a ticket. */
+	if (length > 0 || (length < 0 && errno == EIO)) {
+		*error = 0;
 		return SOCKET_INPUT;
+	}
 	return length < 0 && errno == EAGAIN ? SOCKET_QUIET : SOCKET_ENDED;
 }
 
