@@ -1,6 +1,7 @@
 #include "carrier.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,10 @@
 
 #include <event2/bufferevent_struct.h>
 #include <event2/event.h>
+
+#include "../support/tls_pair.h"
+
+enum { TLS_1_3 = 0x0304, RECORD_ALERT = 21, RECORD_DATA = 23 };
 
 enum carrier carrier;
 
@@ -20,9 +25,9 @@ bool carrier_is_ferry(void)
 	return carrier >= FERRY_UNIX;
 }
 
-static bool is_tcp(void)
+bool carrier_is_tcp(void)
 {
-	return carrier == STOCK_TCP || carrier == FERRY_TCP;
+	return carrier == STOCK_TCP || carrier == FERRY_TCP || carrier == FERRY_TLS;
 }
 
 void carrier_select(int index)
@@ -58,7 +63,10 @@ static void make_end_on_pipes(struct end *end, int read_fd, int write_fd)
 
 void make_carrier_pair(int fds[2])
 {
-	make_pair(is_tcp() ? PAIR_TCP : PAIR_UNIX, fds);
+	if (carrier == FERRY_TLS)
+		ck_assert_ptr_null(make_tls_pair(fds, TLS_1_3));
+	else
+		make_pair(carrier_is_tcp() ? PAIR_TCP : PAIR_UNIX, fds);
 }
 
 void make_ends(struct end *a, struct end *b, int options)
@@ -116,15 +124,29 @@ void free_end(struct end *end)
 
 void end_sending(struct end *end)
 {
-	if (carrier == FERRY_PIPES)
+	if (carrier == FERRY_PIPES || carrier == FERRY_TLS)
 		ck_assert_int_eq(ferry_transport_lose_write_connection(end->transport), 0);
 	else
 		ck_assert_int_eq(shutdown(bufferevent_getfd(end->bev), SHUT_WR), 0);
 }
 
+static bool has_input(int fd)
+{
+	return poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0) == 1;
+}
+
+static void say_close_notify(const struct far *far)
+{
+	static const unsigned char close_notify[] = {1, 0};
+	(void)tls_send(far->out, RECORD_ALERT, close_notify, sizeof(close_notify));
+}
+
 void far_end_sending(struct far *far)
 {
-	if (carrier == FERRY_PIPES) {
+	if (carrier == FERRY_TLS) {
+		say_close_notify(far); /* which the other end answers with a reset, if it is closed */
+		ck_assert(shutdown(far->out, SHUT_WR) == 0 || errno == ENOTCONN);
+	} else if (carrier == FERRY_PIPES) {
 		close(far->out);
 		far->out = -1;
 	} else {
@@ -134,6 +156,9 @@ void far_end_sending(struct far *far)
 
 void far_close(struct far *far)
 {
+	/* With bytes unread it is a reset. */
+	if (carrier == FERRY_TLS && far->out >= 0 && !has_input(far->in))
+		say_close_notify(far);
 	if (far->out >= 0 && far->out != far->in)
 		close(far->out);
 	if (far->in >= 0)
@@ -147,7 +172,7 @@ void shrink_buffers(const struct end *near, const struct far *far)
 		return;
 	/* TCP's segments on the loopback are 64 KiB: with less room than a few of them it crawls from
 	 * one window probe to the next. */
-	int size = is_tcp() ? 262144 : 4096;
+	int size = carrier_is_tcp() ? 262144 : 4096;
 	ck_assert_int_eq(
 	    setsockopt(bufferevent_getfd(near->bev), SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
 	ck_assert_int_eq(setsockopt(far->in, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)), 0);
@@ -206,12 +231,25 @@ void far_send(struct far *far, size_t length)
 	}
 }
 
+/* As read(2), without the records that are no data. */
+static ssize_t far_read(const struct far *far, void *bytes, size_t size)
+{
+	ssize_t length;
+	unsigned char type;
+	if (carrier != FERRY_TLS)
+		return read(far->in, bytes, size);
+	do {
+		length = tls_get(far->in, bytes, size, &type);
+	} while (length > 0 && type != RECORD_DATA);
+	return length;
+}
+
 size_t far_receive_now(struct far *far)
 {
 	unsigned char bytes[16384];
 	size_t total = 0;
 	for (;;) {
-		ssize_t n = read(far->in, bytes, sizeof(bytes));
+		ssize_t n = far_read(far, bytes, sizeof(bytes));
 		if (n <= 0)
 			return total;
 		ck_assert(is_pattern(bytes, far->received, (size_t)n));
@@ -243,7 +281,7 @@ static bool far_is_at_the_end(void *argument)
 	struct far *far = argument;
 	far_receive_now(far);
 	char byte;
-	return read(far->in, &byte, 1) == 0;
+	return far_read(far, &byte, 1) == 0;
 }
 
 void far_receive_to_the_end(struct far *far)
@@ -276,7 +314,7 @@ static bool is_stuck(void *argument)
 {
 	const struct end *near = argument;
 	size_t before = output_length(near->bev);
-	if (is_tcp())
+	if (carrier_is_tcp())
 		pump_past(300);
 	else
 		pump_turns(3);
@@ -286,7 +324,7 @@ static bool is_stuck(void *argument)
 uint64_t fill(const struct end *near, size_t left)
 {
 	/* More than the kernel's buffers take: up to ten megabytes, unless they were shrunk. */
-	size_t length = is_tcp() ? 16000000 : 1000000;
+	size_t length = carrier_is_tcp() ? 16000000 : 1000000;
 	uint64_t written = 0;
 	do {
 		write_pattern(near->bev, written, length);

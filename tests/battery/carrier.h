@@ -21,12 +21,22 @@
 #include "../support/support.h"
 #include "ferry/transport.h"
 
-enum carrier { STOCK_UNIX, STOCK_TCP, FERRY_UNIX, FERRY_TCP, FERRY_PIPES, CARRIER_COUNT };
+/* FERRY_TLS: TCP whose keys are in the kernel, if that has TLS; it runs alone, by `battery --tls`. */
+enum carrier {
+	STOCK_UNIX,
+	STOCK_TCP,
+	FERRY_UNIX,
+	FERRY_TCP,
+	FERRY_PIPES,
+	FERRY_TLS,
+	CARRIER_COUNT
+};
 
 /* Sets of carriers, for CASE(). */
 enum {
 	ON_STOCK = 1 << STOCK_UNIX | 1 << STOCK_TCP,
-	ON_FERRY_SOCKETS = 1 << FERRY_UNIX | 1 << FERRY_TCP,
+	ON_TLS = 1 << FERRY_TLS,
+	ON_FERRY_SOCKETS = 1 << FERRY_UNIX | 1 << FERRY_TCP | ON_TLS,
 	ON_FERRY = ON_FERRY_SOCKETS | 1 << FERRY_PIPES,
 	ON_SOCKETS = ON_STOCK | ON_FERRY_SOCKETS,
 	ON_UNIX = 1 << STOCK_UNIX | 1 << FERRY_UNIX,
@@ -36,6 +46,7 @@ enum {
 /* The carrier of the running case. */
 extern enum carrier carrier;
 bool carrier_is_ferry(void);
+bool carrier_is_tcp(void); /* with or without TLS */
 
 /* A case: CASE(name_that_is_a_sentence, ON_ALL) { arrange, act, assert }. It runs once over each of these
  * carriers, in the order in which the cases stand in the file. The file's name is the cases' theme. */
@@ -96,7 +107,7 @@ void free_end(struct end *end);
 void make_carrier_pair(int fds[2]);
 int writing_fd(const struct end *end);
 
-/* Ends the sending half of an end, or of a far side. */
+/* Ends the sending half of an end, or of a far side, with TLS by a close_notify. far_close() sends one too. */
 void end_sending(struct end *end);
 void far_end_sending(struct far *far);
 void far_close(struct far *far);

@@ -38,7 +38,7 @@ const char *make_tls_pair(int fds[2], uint16_t version)
 	return NULL;
 }
 
-void tls_put(int fd, unsigned char type, const void *bytes, size_t length)
+ssize_t tls_send(int fd, unsigned char type, const void *bytes, size_t length)
 {
 	union {
 		struct cmsghdr align;
@@ -54,7 +54,13 @@ void tls_put(int fd, unsigned char type, const void *bytes, size_t length)
 
 	room.align.cmsg_len = CMSG_LEN(1);
 	*CMSG_DATA(&room.align) = type;
-	ck_assert_int_eq(sendmsg(fd, &message, MSG_NOSIGNAL), (ssize_t)length);
+	ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+	return sent < 0 ? -errno : sent;
+}
+
+void tls_put(int fd, unsigned char type, const void *bytes, size_t length)
+{
+	ck_assert_int_eq(tls_send(fd, type, bytes, length), (ssize_t)length);
 }
 
 ssize_t tls_get(int fd, void *bytes, size_t size, unsigned char *type)

@@ -14,7 +14,9 @@ const char *make_tls_pair(int fds[2], uint16_t version);
 /* The records of one direction of one socket: 1 for sending, 2 for receiving. */
 void use_tls_keys(int fd, int direction, uint16_t version);
 
-/* Sends a record that is no data, whole. */
+/* Sends a record that is no data. Returns the number of bytes or a negative errno; tls_put() fails unless it is sent
+ * whole. */
+ssize_t tls_send(int fd, unsigned char type, const void *bytes, size_t length);
 void tls_put(int fd, unsigned char type, const void *bytes, size_t length);
 
 /* Reads the next records of one type. Returns the number of bytes or a negative errno; the type is 0 at the end. */
