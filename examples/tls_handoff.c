@@ -3,9 +3,7 @@
  *
  *     modprobe tls                    (once, as root)
  *     ./tls_handoff 127.0.0.1:7443 cert.pem key.pem FILE &
- *     openssl s_client -quiet -connect 127.0.0.1:7443 </dev/null
- *
- * OpenSSL before 3.2 does not give the kernel the receiving keys of TLS 1.3: there, the handshake is of TLS 1.2. */
+ *     echo | openssl s_client -quiet -connect 127.0.0.1:7443 */
 
 #include <err.h>
 #include <errno.h>
@@ -14,17 +12,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/listener.h>
 #include <ferry/ferry.h>
-#include <openssl/ssl.h>
 
-static const char *path;
+#include "kernel_tls.h"
+
+static int file;
 static SSL_CTX *tls;
+static struct ferry_worker *worker;
 
 static struct ferry_transport *transport_new(struct event_base *base, int fd)
 {
@@ -34,66 +34,53 @@ static struct ferry_transport *transport_new(struct event_base *base, int fd)
 	return transport;
 }
 
-static void lost(struct ferry_transport *client, int reason, void *context)
+/* The dispatcher counts the connections of a worker. */
+static void lost(struct ferry_transport *client, int reason, void *id)
 {
-	(void)reason, (void)context;
+	(void)reason;
 	ferry_transport_free(client);
+	ferry_worker_done(worker, (uint64_t)(uintptr_t)id);
 }
-static const struct ferry_protocol protocol = {.connection_lost = lost};
-
-/* close_notify goes behind the file. */
-static void handoff_received(struct ferry_worker *worker, struct ferry_handoff *handoff,
-                             void *context)
+/* Whatever the client has sent: it gets the file. close_notify goes behind it. */
+static void data_received(struct ferry_transport *client, struct evbuffer *input, void *id)
 {
+	(void)id;
+	evbuffer_drain(input, evbuffer_get_length(input));
+	if (ferry_transport_send_file(NULL, client, file, FERRY_FD_DUP, 0, FERRY_TO_END, 0, NULL,
+	                              NULL) < 0 ||
+	    ferry_transport_lose_connection(client) < 0)
+		ferry_transport_abort_connection(client);
+}
+
+static void handoff_received(struct ferry_worker *from, struct ferry_handoff *handoff, void *base)
+{
+	static const struct ferry_protocol protocol = {.data_received = data_received,
+	                                               .connection_lost = lost};
+	struct ferry_handoff_info info;
 	struct ferry_transport *client;
-	(void)worker;
-	if (ferry_handoff_to_transport(&client, handoff, context, BEV_OPT_CLOSE_ON_FREE) < 0)
+	(void)from;
+	ferry_handoff_get_info(handoff, &info);
+	if (ferry_handoff_to_transport(&client, handoff, base, BEV_OPT_CLOSE_ON_FREE) < 0)
 		return; /* which closes it */
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && ferry_transport_set_protocol(client, &protocol, NULL) == 0 &&
-	    ferry_transport_send_file(NULL, client, fd, FERRY_FD_TAKE, 0, FERRY_TO_END, 0, NULL,
-	                              NULL) == 0 &&
-	    ferry_transport_lose_connection(client) == 0)
-		return;
-	if (fd >= 0)
-		close(fd);
-	ferry_transport_free(client);
+	if (ferry_transport_set_protocol(client, &protocol, (void *)(uintptr_t)info.id) < 0)
+		errx(EXIT_FAILURE, "no memory");
 }
 
-static void dispatcher_lost(struct ferry_worker *worker, int reason, void *context)
+static void dispatcher_lost(struct ferry_worker *from, int reason, void *context)
 {
 	(void)reason, (void)context;
-	ferry_worker_free(worker);
+	ferry_worker_free(from);
+	worker = NULL;
 }
 
 static int work(int channel)
 {
 	static const struct ferry_worker_callbacks callbacks = {.handoff_received = handoff_received,
 	                                                        .dispatcher_lost = dispatcher_lost};
-	struct ferry_worker *worker;
 	struct event_base *base = event_base_new();
 	if (ferry_worker_new(&worker, transport_new(base, channel), &callbacks, base) < 0)
 		errx(EXIT_FAILURE, "worker");
 	return event_base_dispatch(base);
-}
-
-/* Blocks, for a second at most for each read: a server makes handshakes from the loop. The library's object is freed
- * without a shutdown, which would send close_notify. */
-static int handshake(int fd)
-{
-	const struct timeval second = {1, 0}, never = {0, 0};
-	SSL *ssl = SSL_new(tls);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof(second));
-	int status = -ECONNABORTED;
-	if (ssl != NULL && SSL_set_fd(ssl, fd) == 1 && SSL_accept(ssl) == 1)
-		status =
-		    BIO_get_ktls_send(SSL_get_wbio(ssl)) && BIO_get_ktls_recv(SSL_get_rbio(ssl)) &&
-		            !SSL_has_pending(ssl)
-		        ? 0
-		        : -EPROTOTYPE; /* the kernel has not both keys: a server goes on with the library */
-	SSL_free(ssl);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof(never));
-	return status;
 }
 
 static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
@@ -101,7 +88,7 @@ static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct
 {
 	struct ferry_handoff *handoff = NULL;
 	(void)listener, (void)address, (void)length;
-	int status = handshake(fd);
+	int status = kernel_tls_accept(tls, fd, NULL, 0);
 	if (status == 0)
 		status = ferry_handoff_new(&handoff, fd);
 	if (handoff == NULL)
@@ -112,17 +99,6 @@ static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct
 		warnx("client: %s", strerror(-status));
 }
 
-static void load(const char *certificate, const char *key)
-{
-	tls = SSL_CTX_new(TLS_server_method());
-	if (tls == NULL || SSL_CTX_use_certificate_chain_file(tls, certificate) != 1 ||
-	    SSL_CTX_use_PrivateKey_file(tls, key, SSL_FILETYPE_PEM) != 1)
-		errx(EXIT_FAILURE, "%s, %s: no certificate with its key", certificate, key);
-	SSL_CTX_set_options(tls, SSL_OP_ENABLE_KTLS | SSL_OP_NO_RENEGOTIATION);
-	if (OPENSSL_VERSION_NUMBER < 0x30200000L)
-		SSL_CTX_set_max_proto_version(tls, TLS1_2_VERSION);
-}
-
 int main(int argc, char **argv)
 {
 	struct sockaddr_storage address;
@@ -130,13 +106,16 @@ int main(int argc, char **argv)
 	int length = sizeof(address), ends[2], pid;
 	if (argc != 5 || evutil_parse_sockaddr_port(argv[1], (struct sockaddr *)&address, &length) < 0)
 		errx(2, "usage: tls_handoff ADDRESS:PORT CERTIFICATE KEY FILE");
-	path = argv[4];
+	if ((file = open(argv[4], O_RDONLY | O_CLOEXEC)) < 0)
+		err(EXIT_FAILURE, "%s", argv[4]);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 || (pid = fork()) < 0)
 		err(EXIT_FAILURE, "worker");
 	close(ends[pid == 0 ? 0 : 1]);
 	if (pid == 0)
 		return work(ends[1]);
-	load(argv[2], argv[3]); /* the worker never sees the key */
+	tls = kernel_tls_context(argv[2], argv[3]); /* the worker never sees the key */
+	if (tls == NULL)
+		errx(EXIT_FAILURE, "%s, %s: no certificate with its key", argv[2], argv[3]);
 	struct event_base *base = event_base_new();
 	if (base == NULL || ferry_dispatcher_new(&dispatcher, base, NULL, NULL) < 0 ||
 	    ferry_dispatcher_add_worker(NULL, dispatcher, transport_new(base, ends[0]), NULL) < 0)

@@ -20,10 +20,15 @@ cc()
 
 for file in "$FERRY_SOURCE"/examples/*.c; do
 	name=$(basename "$file" .c)
-	if [ "$name" = tls_handoff ] && ! pkg-config --exists openssl; then
-		echo "$name is skipped: libssl-dev missing"
-		continue
-	fi
+	case $name in
+	tls_*)
+		if ! pkg-config --exists openssl; then
+			echo "$name is skipped: libssl-dev missing"
+			continue
+		fi
+		cp "$FERRY_SOURCE/examples/kernel_tls.h" .
+		;;
+	esac
 	echo "$name"
 	cp "$file" .
 	# The command for this one, or else the one for all.
