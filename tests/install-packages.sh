@@ -16,7 +16,7 @@ for group in "$@"; do
 	build) packages='gcc libc6-dev make cmake pkg-config libevent-dev' ;;
 	site) packages='python3 cmark-gfm' ;;
 	test) packages='ninja-build g++ check python3 python3-twisted curl spin strace libsystemd-dev libuv1-dev libssl-dev openssl
-		haproxy nginx-light iproute2 cmark-gfm chromium chromium-driver prometheus
+		gnutls-bin 		haproxy nginx-light iproute2 cmark-gfm chromium chromium-driver prometheus
 		mandoc man-db logrotate systemd openssh-client openssh-server dbus
 		python3-dbus python3-gi weston
 		abigail-tools' ;;

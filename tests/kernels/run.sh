@@ -20,7 +20,7 @@ if [ "${1-}" = tls ]; then
 	tls=yes
 	[ $# -gt 0 ] || set -- 6.1 6.12
 	LABELS=${LABELS:-.}
-	TESTS=${TESTS:-kernel_tls|examples.tls_handoff}
+	TESTS=${TESTS:-kernel_tls|examples.tls|programs.(tls|passthrough)}
 	USERS=${USERS:-nobody}
 fi
 [ $# -gt 0 ] || set -- 5.10 6.1 6.12
