@@ -5,7 +5,8 @@
 # Usage: run.sh [tls] [VERSION...]   (5.10 6.1 6.12; with tls, 6.1 6.12)
 # With tls, the kernels have TLS, and the tests that need it run: a test that is skipped is a failure.
 # Environment: BUILD (build/dev), LABELS and TESTS (ctest's -L and -R: 'unit|battery' and all), USERS ('root nobody'),
-# ACCEL (tcg; kvm is faster where it boots them)
+# ACCEL (tcg; kvm is faster where it boots them); with tls, OPENSSL=3.5: the examples with TLS alone, with OpenSSL and
+# libc of Debian 13
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,6 +21,7 @@ if [ "${1-}" = tls ]; then
 	tls=yes
 	[ $# -gt 0 ] || set -- 6.1 6.12
 	LABELS=${LABELS:-.}
+	[ -z "${OPENSSL-}" ] || TESTS=${TESTS:-examples.tls}
 	TESTS=${TESTS:-kernel_tls|examples.tls|programs.(tls|passthrough)}
 	USERS=${USERS:-nobody}
 fi
@@ -34,21 +36,39 @@ apt()
 		-o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root "$@"
 }
 
+# suite NAME: of Debian, for apt.
+suite()
+{
+	mkdir -p lists/partial cache/archives/partial
+	# shellcheck disable=SC2016 # apt expands
+	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 'Origin: Debian' | sort -u |
+		sed -n "s/\(.*\) bookworm\(-security\)\{0,1\}\$/\1 $1\2/p" |
+		sed 's,.*,deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] & main,' >sources.list
+	apt apt-get update
+}
+
+# Downloads and unpacks OpenSSL 3.5 with the libraries that it needs, if that is not done.
+openssl_3_5()
+{
+	[ ! -e openssl ] || return 0
+	suite trixie
+	apt apt-get download libc6 libssl3t64 libzstd1 zlib1g
+	for file in *.deb; do
+		dpkg-deb --extract "$file" openssl.unpacked
+		rm "$file"
+	done
+	mv openssl.unpacked openssl
+}
+
 # kernel VERSION: downloads and unpacks it, if that is not done.
 kernel()
 {
 	[ ! -e "$1/boot" ] || return 0
 	case $1 in
-	5.10) suite=bullseye meta=linux-image-amd64 ;;
-	6.1) suite=bookworm meta=linux-image-amd64 ;;
-	*) suite=bookworm meta=linux-image-$1-amd64 ;;
+	5.10) suite bullseye && meta=linux-image-amd64 ;;
+	6.1) suite bookworm && meta=linux-image-amd64 ;;
+	*) suite bookworm && meta=linux-image-$1-amd64 ;;
 	esac
-	mkdir -p lists/partial cache/archives/partial
-	# shellcheck disable=SC2016 # apt expands
-	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 'Origin: Debian' | sort -u |
-		sed -n "s/\(.*\) bookworm\(-security\)\{0,1\}\$/\1 $suite\2/p" |
-		sed 's,.*,deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] & main,' >sources.list
-	apt apt-get update
 	package=$(apt apt-cache depends "$meta" | sed -n 's/.*Depends: *//p')
 	apt apt-get download "$package"
 	[ -e busybox/bin ] || apt apt-get download busybox-static
@@ -72,6 +92,11 @@ initramfs()
 	chmod +x root/init
 	(cd "$build" && find . -name CTestTestfile.cmake -exec cp --parents {} "$work/root/ctest" \;)
 	find root/ctest -type f -exec sed -i 's/ TIMEOUT "[0-9]*"/ TIMEOUT "3600"/' {} +
+	if [ -n "${OPENSSL-}" ]; then
+		libraries=$work/openssl/usr/lib/x86_64-linux-gnu
+		find root/ctest -type f -exec \
+			sed -i "s,FERRY_EMULATOR=,&$libraries/ld-linux-x86-64.so.2 --library-path $libraries," {} +
+	fi
 	number=10
 	# The last line has TLS, and its ciphers.
 	for module in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk crc16 \
@@ -102,6 +127,9 @@ boot()
 		-append "console=ttyS0 panic=-1 no_timer_check quiet loglevel=1 $*" </dev/null | sed -u 's/\r$//'
 }
 
+if [ "${OPENSSL-}" = 3.5 ]; then
+	openssl_3_5
+fi
 passed=0 failed=0
 for version in "$@"; do
 	kernel "$version"
