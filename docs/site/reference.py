@@ -150,7 +150,7 @@ class Entry:
 
     def __init__(self, header, comment, declaration, body):
         self.header, self.comment = header, comment
-        self.declaration = " ".join(declaration.replace("FERRY_EXPORT", "").split())
+        self.declaration = " ".join(re.sub(r"FERRY_EXPORT\b|\bFERRY_PRINTF\([^)]*\)", "", declaration).split()).replace(" ;", ";")
         self.body = body
         typedef = re.match(r"typedef .*?\(\*(\w+)\)", self.declaration)
         tagged = re.match(r"(struct|enum)\s*(\w*)\s*;?$", self.declaration)

@@ -166,6 +166,7 @@ FERRY_EXPORT bool ferry_address_equal(const struct ferry_address *a, const struc
  * @retval -EACCES the port or the directory is not for this user
  * @retval -ENOENT the directory of the path does not exist
  * @retval -EMFILE the process has no free descriptor; -ENFILE: the system has none
+ * @retval other the error of socket(2), setsockopt(2), bind(2) or listen(2)
  *
  * Another error of socket(2), setsockopt(2), fchmod(2), bind(2) or listen(2) is returned as it is. Since 0.1.
  */

@@ -108,6 +108,7 @@ struct ferry_channel_event {
  * @retval -EBADF @p fd is not open
  * @retval -ENOTSOCK, -EPROTOTYPE, -ENOTSUP as ferry_transport_new()
  * @retval -ENOMEM out of memory
+ * @retval other as ferry_transport_new()
  *
  * Since 0.1.
  */
@@ -130,6 +131,7 @@ FERRY_EXPORT int ferry_channel_new_socket(struct ferry_channel **out, struct fer
  *         ferry_transport_new_pipes()
  * @retval -ENOTSUP as ferry_transport_new()
  * @retval -ENOMEM out of memory
+ * @retval other as ferry_transport_new_pipes()
  *
  * Since 0.1.
  */

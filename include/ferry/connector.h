@@ -63,6 +63,7 @@ typedef void (*ferry_connector_connected_cb)(struct ferry_connector *connector, 
  *         there, or the user may not connect
  * @retval -EMFILE the descriptor limit is reached
  * @retval -ENOMEM out of memory
+ * @retval other the error of socket(2), connect(2) or open(2)
  *
  * Since 0.1.
  */

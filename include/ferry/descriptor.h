@@ -146,6 +146,7 @@ struct ferry_descriptor;
  *         limits
  * @retval -EBADF @p fd is not open
  * @retval -ENOBUFS, -ELOOP, -EOPNOTSUPP, -EMFILE, -EPIPE, -ENOMEM as ferry_message_stream_send()
+ * @retval other the error of fstat(2)
  *
  * Since 0.1.
  */

@@ -181,6 +181,7 @@ FERRY_EXPORT int ferry_listener_new_unix(struct ferry_listener **out, struct eve
  * @retval -ENOTSOCK @p fd is not a socket
  * @retval -EPROTOTYPE @p fd is not a stream socket
  * @retval -ENOMEM out of memory
+ * @retval other the error of fcntl(2) or getsockopt(2)
  *
  * Since 0.1.
  */
@@ -235,6 +236,7 @@ FERRY_EXPORT int ferry_listener_get_fd(const struct ferry_listener *listener);
  * @retval -EINVAL @p listener is NULL, or @p uid is -1
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
  * @retval -ENOMEM out of memory
+ * @retval other the error of getsockopt(2)
  *
  * Since 0.1.
  */
@@ -251,6 +253,7 @@ FERRY_EXPORT int ferry_listener_allow_uid(struct ferry_listener *listener, uid_t
  * @retval -EINVAL @p listener is NULL, or @p gid is -1
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
  * @retval -ENOMEM out of memory
+ * @retval other the error of getsockopt(2)
  *
  * Since 0.1.
  */
@@ -270,6 +273,7 @@ FERRY_EXPORT int ferry_listener_allow_gid(struct ferry_listener *listener, gid_t
  * @retval -EINVAL @p listener is NULL
  * @retval -EOPNOTSUPP the listener's socket is not a unix socket, or the listener was made without a callback
  * @retval -ENOMEM out of memory
+ * @retval other the error of getsockopt(2)
  *
  * Since 0.1.
  */

@@ -48,6 +48,7 @@ struct ferry_poller;
  * @retval -EINVAL @p out is NULL
  * @retval -EMFILE the descriptor limit leaves too few slots
  * @retval -ENOMEM out of memory, or of another resource that an event_base needs
+ * @retval other the error of eventfd(2)
  *
  * Since 0.1.
  */
@@ -117,6 +118,7 @@ FERRY_EXPORT int ferry_poller_unregister(struct ferry_poller *poller,
  * @retval 0 done
  * @retval -EINVAL @p poller is NULL; @p fd does not listen, or is not non-blocking
  * @retval -EBADF, -ENOTSOCK, -EPROTOTYPE, -ENOMEM as ferry_listener_new_fd()
+ * @retval other as ferry_listener_new_fd()
  *
  * Since 0.1.
  */

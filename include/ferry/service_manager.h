@@ -65,6 +65,7 @@ struct ferry_service_manager;
  * @retval -EAFNOSUPPORT NOTIFY_SOCKET has an address family that ferry does not support, such as vsock
  * @retval -EMFILE, -ENFILE no descriptor slot is free
  * @retval -ENOMEM out of memory
+ * @retval other the error of socket(2)
  *
  * Since 0.1.
  */
@@ -100,6 +101,7 @@ FERRY_EXPORT size_t ferry_service_manager_get_waiting(const struct ferry_service
  * @retval -E2BIG @p count is too large
  * @retval -EMFILE the message must wait, and no descriptor slot is free
  * @retval -ENOMEM the message must wait, and memory is out
+ * @retval other the error of sendmsg(2)
  *
  * A message that waits can fail later: a line in the log reports it. Since 0.1.
  */

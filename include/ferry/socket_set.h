@@ -80,6 +80,7 @@ FERRY_EXPORT void ferry_socket_set_free(struct ferry_socket_set *set);
  * @retval -ENOTSOCK one of them is not a socket: a process that is passed other descriptors too reads
  *         the variables itself, and calls ferry_socket_set_add()
  * @retval -ENOMEM out of memory
+ * @retval other the error of getsockopt(2) or fcntl(2)
  *
  * On failure the descriptors are open and the caller's, but may be close-on-exec and non-blocking.
  * Since 0.1.
@@ -101,6 +102,7 @@ FERRY_EXPORT int ferry_socket_set_from_environment(struct ferry_socket_set **out
  * @retval -ENOTSOCK @p fd is not a socket
  * @retval -EMFILE FERRY_FD_DUP, and no descriptor slot is free
  * @retval -ENOMEM out of memory
+ * @retval other the error of getsockopt(2)
  *
  * Since 0.1.
  */

@@ -105,6 +105,7 @@ struct ferry_takeover_callbacks {
  * @retval -EACCES the other process runs as another user
  * @retval -ENOTCONN the connection is over
  * @retval -ENOMEM out of memory
+ * @retval other the error of getsockopt(2)
  *
  * Since 0.1.
  */

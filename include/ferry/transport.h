@@ -209,6 +209,7 @@ typedef void (*ferry_fds_lost_cb)(struct ferry_transport *transport, void *conte
  *         show, and is no longer charged
  * @retval -ENOTSUP the major.minor version of libevent at run time differs from that at build time
  * @retval -ENOMEM out of memory
+ * @retval other the error of getsockopt(2)
  *
  * May be called in a callback of @p bev. Since 0.1.
  */
@@ -253,6 +254,7 @@ FERRY_EXPORT int ferry_transport_new_socket(struct ferry_transport **out, struct
  * @retval -EMFILE a descriptor is neither a pipe nor a socket, and no slot is free to examine it by epoll(7)
  * @retval -ENOTSUP as ferry_transport_new()
  * @retval -ENOMEM out of memory
+ * @retval other the error of fstat(2)
  *
  * Since 0.1.
  */
@@ -813,6 +815,7 @@ FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transpo
  * @retval -EOPNOTSUPP the transport is not on a unix socket
  * @retval -ENOTCONN the socket has never been connected
  * @retval -EBADF the socket has been closed behind the transport's back
+ * @retval other the error of getsockopt(2)
  *
  * May be called in callbacks, also in connection_lost. Since 0.1.
  */
@@ -830,6 +833,7 @@ FERRY_EXPORT int ferry_transport_get_peer_credentials(struct ferry_transport *tr
  * @retval -ERANGE there are more groups: @p count is how many
  * @retval -EOPNOTSUPP, -ENOTCONN, -EBADF as ferry_transport_get_peer_credentials()
  * @retval -ENOPROTOOPT the kernel is older than Linux 4.13
+ * @retval other the error of getsockopt(2)
  *
  * Since 0.1.
  */
@@ -847,6 +851,7 @@ FERRY_EXPORT int ferry_transport_get_peer_groups(struct ferry_transport *transpo
  * @retval -ENOPROTOOPT the kernel is older than Linux 6.5
  * @retval -ESRCH the process has ended, and the kernel is older than Linux 6.16
  * @retval -EMFILE the descriptor limit is reached
+ * @retval other the error of getsockopt(2)
  *
  * Since 0.1.
  */
@@ -881,6 +886,7 @@ FERRY_EXPORT int ferry_transport_get_peer_pidfd(struct ferry_transport *transpor
  * @retval -EPIPE the connection is over or closing, or its sending half is
  * @retval -EMFILE FERRY_FD_DUP, and no descriptor slot is free
  * @retval -ENOMEM out of memory
+ * @retval other the error of fstat(2)
  *
  * Since 0.1.
  */

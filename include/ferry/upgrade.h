@@ -199,6 +199,7 @@ struct ferry_upgrade_callbacks {
  * @retval -ENOTSOCK, -EBADF, -EMSGSIZE the sockets of activation: the errors of ferry_socket_set_from_environment()
  * @retval -EMFILE no descriptor slot is free
  * @retval -ENOMEM out of memory
+ * @retval other the error of socket(2) or connect(2)
  *
  * Since 0.1.
  */
