@@ -36,6 +36,7 @@
  * during polls and flushes, with the exceptions that docs/callbacks.md lists.
  */
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -269,6 +270,34 @@ ferry_channel_get_transport(const struct ferry_channel *channel);
  */
 FERRY_EXPORT int ferry_channel_write(struct ferry_channel *channel, const void *data,
                                      size_t length);
+
+/**
+ * Sends a text of printf(3), without its terminating zero, as ferry_channel_write().
+ *
+ * @param channel the channel
+ * @param format the format, and the arguments behind it
+ * @retval 0 done
+ * @retval -EINVAL @p channel is NULL or a server, or @p format is NULL
+ * @retval -EILSEQ a wide character of the arguments has no multibyte character
+ * @retval -EOVERFLOW the text is longer than INT_MAX
+ * @retval -EAGAIN, -EPIPE, -ENOTCONN, -ENOMEM as ferry_channel_write()
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_channel_printf(struct ferry_channel *channel, const char *format, ...)
+    FERRY_PRINTF(2, 3);
+
+/**
+ * Does what ferry_channel_printf() does, with @p format and the arguments in a va_list, @p arguments: for functions that
+ * have such arguments themselves.
+ *
+ * @retval 0 done
+ * @retval other as ferry_channel_printf()
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_channel_vprintf(struct ferry_channel *channel, const char *format,
+                                       va_list arguments) FERRY_PRINTF(2, 0);
 
 /**
  * Queues a descriptor for the next byte that is written, as ferry_transport_send_fd().

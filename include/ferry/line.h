@@ -28,6 +28,7 @@
  * BEV_OPT_THREADSAFE, in any thread.
  */
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -193,6 +194,34 @@ FERRY_EXPORT int ferry_line_stream_set_raw(struct ferry_line_stream *stream, boo
  */
 FERRY_EXPORT int ferry_line_stream_send(struct ferry_line_stream *stream, const void *line,
                                         size_t length);
+
+/**
+ * Sends a text of printf(3) as a line, with the delimiter behind it: the format has none.
+ *
+ * @param stream the stream
+ * @param format the format, and the arguments behind it
+ * @retval 0 done
+ * @retval -EINVAL @p stream or @p format is NULL
+ * @retval -EILSEQ as ferry_line_stream_send(); or a wide character of the arguments has no multibyte character
+ * @retval -EOVERFLOW the text is longer than INT_MAX
+ * @retval -EPIPE, -ENOBUFS, -ENOMEM as ferry_line_stream_send()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_line_stream_printf(struct ferry_line_stream *stream, const char *format, ...)
+    FERRY_PRINTF(2, 3);
+
+/**
+ * Does what ferry_line_stream_printf() does, with @p format and the arguments in a va_list, @p arguments: for functions that
+ * have such arguments themselves.
+ *
+ * @retval 0 done
+ * @retval other as ferry_line_stream_printf()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_line_stream_vprintf(struct ferry_line_stream *stream, const char *format,
+                                           va_list arguments) FERRY_PRINTF(2, 0);
 
 FERRY_END_DECLS
 

@@ -39,6 +39,9 @@
 
 FERRY_BEGIN_DECLS
 
+struct evbuffer;
+struct iovec;
+
 /** Messages over one transport, both ways. Opaque. */
 struct ferry_message_stream;
 
@@ -174,6 +177,43 @@ FERRY_EXPORT int ferry_message_stream_set_fd_reserve(struct ferry_message_stream
 FERRY_EXPORT int ferry_message_stream_send(struct ferry_message_stream *stream, uint16_t type,
                                            const void *payload, size_t length, const int *fds,
                                            size_t fd_count, enum ferry_fd_ownership ownership);
+
+/**
+ * Sends a message whose payload is the bytes of several places, one behind the other. The arguments are those of
+ * ferry_message_stream_send(), with @p parts and @p count in place of the payload.
+ *
+ * @param parts the places, as for writev(2); may be NULL when @p count is 0. The bytes are copied
+ * @param count the number of places
+ * @retval 0 done
+ * @retval -EINVAL @p parts is NULL and @p count is not 0, the bytes of a part are NULL and its length is not 0, or the
+ *         lengths add up to more than SSIZE_MAX
+ * @retval other as ferry_message_stream_send()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_message_stream_sendv(struct ferry_message_stream *stream, uint16_t type,
+                                            const struct iovec *parts, size_t count, const int *fds,
+                                            size_t fd_count, enum ferry_fd_ownership ownership);
+
+/**
+ * Sends a message whose payload is all bytes of an evbuffer, without copying them, and leaves @p buffer empty. The
+ * arguments are those of ferry_message_stream_send(), with @p buffer in place of the payload. Files that
+ * evbuffer_add_file() has put into @p buffer are parts of the payload (docs/files.md). On failure @p buffer has its
+ * bytes again. The callbacks of @p buffer run as the bytes leave it, and when they come back; what they add to
+ * @p buffer stays there.
+ *
+ * @param buffer the payload; the caller still owns the evbuffer
+ * @retval 0 done
+ * @retval -EINVAL @p buffer is NULL
+ * @retval -ENOMEM the front of @p buffer is frozen
+ * @retval other as ferry_message_stream_send()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_message_stream_send_buffer(struct ferry_message_stream *stream,
+                                                  uint16_t type, struct evbuffer *buffer,
+                                                  const int *fds, size_t fd_count,
+                                                  enum ferry_fd_ownership ownership);
 
 /** Returns the message's type; 0 for NULL. Since 0.1. */
 FERRY_EXPORT uint16_t ferry_message_get_type(const struct ferry_message *message);

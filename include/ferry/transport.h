@@ -35,6 +35,7 @@
  * applies only to the bufferevent's own callbacks.
  */
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,6 +51,7 @@ struct bufferevent;
 struct bufferevent_rate_limit_group;
 struct evbuffer;
 struct event_base;
+struct iovec;
 struct timeval;
 
 /** One connected stream. Opaque. */
@@ -416,6 +418,50 @@ FERRY_EXPORT int ferry_transport_write(struct ferry_transport *transport, const 
                                        size_t length);
 
 /**
+ * Queues the bytes of several places, one behind the other, as one ferry_transport_write(): all of them, or nothing.
+ *
+ * @param transport the transport
+ * @param parts the places, as for writev(2); may be NULL when @p count is 0. The bytes are copied
+ * @param count the number of places
+ * @retval 0 done
+ * @retval -EINVAL @p transport is NULL, @p parts is NULL and @p count is not 0, the bytes of a part are NULL and its
+ *         length is not 0, or the lengths add up to more than SSIZE_MAX
+ * @retval -EPIPE, -ENOBUFS, -ENOMEM as ferry_transport_write()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_writev(struct ferry_transport *transport,
+                                        const struct iovec *parts, size_t count);
+
+/**
+ * Queues a text of printf(3), without its terminating zero, as ferry_transport_write().
+ *
+ * @param transport the transport
+ * @param format the format, and the arguments behind it
+ * @retval 0 done
+ * @retval -EINVAL @p transport or @p format is NULL
+ * @retval -EILSEQ a wide character of the arguments has no multibyte character
+ * @retval -EOVERFLOW the text is longer than INT_MAX
+ * @retval -EPIPE, -ENOBUFS, -ENOMEM as ferry_transport_write()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_printf(struct ferry_transport *transport, const char *format, ...)
+    FERRY_PRINTF(2, 3);
+
+/**
+ * Does what ferry_transport_printf() does, with @p format and the arguments in a va_list, @p arguments: for functions that
+ * have such arguments themselves.
+ *
+ * @retval 0 done
+ * @retval other as ferry_transport_printf()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_transport_vprintf(struct ferry_transport *transport, const char *format,
+                                         va_list arguments) FERRY_PRINTF(2, 0);
+
+/**
  * Queues all bytes of an evbuffer without copying them, and leaves @p buffer empty.
  *
  * Files that evbuffer_add_file() has put into @p buffer arrive as these files, in their places (docs/files.md).
@@ -546,8 +592,8 @@ FERRY_EXPORT int ferry_transport_set_fd_buffer(struct ferry_transport *transport
                                                size_t limit);
 
 /**
- * Sets a hard limit of queued bytes. Beyond it ferry_transport_write(), ferry_transport_write_buffer(),
- * ferry_message_stream_send() and ferry_line_stream_send() queue nothing and return -ENOBUFS. The
+ * Sets a hard limit of queued bytes. Beyond it ferry_transport_write(), ferry_message_stream_send(),
+ * ferry_line_stream_send() and their variants queue nothing and return -ENOBUFS. The
  * limit should be above the write high-water mark, which pauses a producer, and not below the longest
  * message or line, which else can never be sent. Files of ferry_transport_send_file() do not count: they
  * take no memory. Those of evbuffer_add_file() count as bytes of their buffer. What bypasses ferry,

@@ -10,6 +10,7 @@
 #include "channel/ready.h"
 #include "libevent/reentry.h"
 #include "transport/interface.h"
+#include "util/text.h"
 
 /* ---- writing ---- */
 
@@ -59,6 +60,30 @@ int ferry_channel_write(struct ferry_channel *channel, const void *data, size_t 
 	bufferevent_unlock(bev);
 	reentry_leave(&reentry);
 	poller_settle(poller);
+	return status;
+}
+
+int ferry_channel_vprintf(struct ferry_channel *channel, const char *format, va_list arguments)
+{
+	struct text text;
+
+	if (channel == NULL || format == NULL)
+		return -EINVAL;
+	int status = text_format(&text, format, arguments);
+	if (status == 0) {
+		status = ferry_channel_write(channel, text.bytes, text.length);
+		text_clear(&text);
+	}
+	return status;
+}
+
+int ferry_channel_printf(struct ferry_channel *channel, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	const int status = ferry_channel_vprintf(channel, format, arguments);
+	va_end(arguments);
 	return status;
 }
 

@@ -1,19 +1,10 @@
 #include "libevent/vectors.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "libevent/segments.h"
-
-/* Copies the parts to one piece of memory. */
-static void join(unsigned char *bytes, const struct iovec *parts, unsigned int count)
-{
-	for (unsigned int i = 0; i < count; i++) {
-		if (parts[i].iov_len > 0)
-			memcpy(bytes, parts[i].iov_base, parts[i].iov_len);
-		bytes += parts[i].iov_len;
-	}
-}
 
 /* Copies the part into the pieces that have room left. */
 static void append(struct evbuffer_iovec room[VECTORS_PIECES], const struct iovec *part)
@@ -33,39 +24,52 @@ static void append(struct evbuffer_iovec room[VECTORS_PIECES], const struct iove
 	}
 }
 
-int vectors_gather_ahead(struct evbuffer *buffer, const struct iovec *parts, unsigned int count,
+ssize_t vectors_length(const struct iovec *parts, size_t count)
+{
+	size_t length = 0;
+
+	if (parts == NULL && count > 0)
+		return -EINVAL;
+	for (size_t i = 0; i < count; i++) {
+		if (parts[i].iov_len > SSIZE_MAX - length ||
+		    (parts[i].iov_base == NULL && parts[i].iov_len > 0))
+			return -EINVAL;
+		length += parts[i].iov_len;
+	}
+	return (ssize_t)length;
+}
+
+int vectors_gather_ahead(struct evbuffer *buffer, const struct iovec *head,
+                         const struct iovec *parts, size_t count,
                          struct evbuffer_iovec pieces[VECTORS_PIECES])
 {
 	struct evbuffer_iovec room[VECTORS_PIECES] = {{NULL, 0}, {NULL, 0}};
-	size_t left = 0;
+	size_t left = head->iov_len;
+	int used = 0;
 
-	for (unsigned int i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++)
 		left += parts[i].iov_len;
-	int piece_count = evbuffer_reserve_space(buffer, (ev_ssize_t)left, pieces, VECTORS_PIECES);
-	if (piece_count < 1)
+	if (evbuffer_reserve_space(buffer, (ev_ssize_t)left, pieces, VECTORS_PIECES) < 1)
 		return -ENOMEM;
-	if (pieces[0].iov_len >= left) {
-		pieces[0].iov_len = left;
-		join(pieces[0].iov_base, parts, count);
-		return 1;
-	}
-	for (int i = 0; i < piece_count; i++) {
+	while (left > 0 && used < VECTORS_PIECES) {
 		/* libevent may return more room than was requested. */
-		if (pieces[i].iov_len > left)
-			pieces[i].iov_len = left;
-		left -= pieces[i].iov_len;
-		room[i] = pieces[i];
+		if (pieces[used].iov_len > left)
+			pieces[used].iov_len = left;
+		left -= pieces[used].iov_len;
+		room[used] = pieces[used];
+		used++;
 	}
-	for (unsigned int i = 0; i < count; i++)
+	append(room, head);
+	for (size_t i = 0; i < count; i++)
 		append(room, &parts[i]);
-	return piece_count;
+	return used;
 }
 
-int vectors_gather(struct evbuffer *buffer, const struct iovec *parts, unsigned int count)
+int vectors_gather(struct evbuffer *buffer, const struct iovec *parts, size_t count)
 {
 	struct evbuffer_iovec pieces[VECTORS_PIECES];
 
-	int piece_count = vectors_gather_ahead(buffer, parts, count, pieces);
+	int piece_count = vectors_gather_ahead(buffer, parts, parts + 1, count - 1, pieces);
 	if (piece_count < 0)
 		return piece_count;
 	return evbuffer_commit_space(buffer, pieces, piece_count) == 0 ? 0 : -ENOMEM;

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include <event2/buffer.h>
@@ -17,14 +18,18 @@
  * Between two parts a callback could pause a producer, which could write, or free the buffer. */
 enum { VECTORS_PIECES = 2 };
 
-/* Copies the parts, at least one byte in all, to reserved space behind the end of the buffer. They become
+/* The sum of the lengths. -EINVAL: it is above SSIZE_MAX, or there is a length without bytes. */
+ssize_t vectors_length(const struct iovec *parts, size_t count);
+
+/* Copies the head and the parts, at least one byte in all, to reserved space behind the end of the buffer. They become
  * part of the buffer when the caller passes the pieces to evbuffer_commit_space(). Returns the number of
  * pieces, or -ENOMEM. */
-int vectors_gather_ahead(struct evbuffer *buffer, const struct iovec *parts, unsigned int count,
+int vectors_gather_ahead(struct evbuffer *buffer, const struct iovec *head,
+                         const struct iovec *parts, size_t count,
                          struct evbuffer_iovec pieces[VECTORS_PIECES]);
 
-/* Adds the parts to the buffer. -ENOMEM: the buffer is unchanged. */
-int vectors_gather(struct evbuffer *buffer, const struct iovec *parts, unsigned int count);
+/* Adds the parts, at least one byte in all, to the buffer. -ENOMEM: the buffer is unchanged. */
+int vectors_gather(struct evbuffer *buffer, const struct iovec *parts, size_t count);
 
 /* Cuts the vectors to `length` bytes in all. Returns the number of vectors left. */
 int vectors_cut(struct evbuffer_iovec *vectors, int count, size_t length);

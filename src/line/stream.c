@@ -12,6 +12,7 @@
 #include "libevent/vectors.h"
 #include "line/scanner.h"
 #include "transport/interface.h"
+#include "util/text.h"
 
 /*
  * Lines are a protocol on a transport. The scanner finds the next line in the input, and the loop in
@@ -405,5 +406,30 @@ int ferry_line_stream_send(struct ferry_line_stream *stream, const void *line, s
 	struct bufferevent *bev = transport_lock(stream->transport);
 	int status = send_line(stream, line, length);
 	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_line_stream_vprintf(struct ferry_line_stream *stream, const char *format,
+                              va_list arguments)
+{
+	struct text text;
+
+	if (stream == NULL || format == NULL)
+		return -EINVAL;
+	int status = text_format(&text, format, arguments);
+	if (status == 0) {
+		status = ferry_line_stream_send(stream, text.bytes, text.length);
+		text_clear(&text);
+	}
+	return status;
+}
+
+int ferry_line_stream_printf(struct ferry_line_stream *stream, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	const int status = ferry_line_stream_vprintf(stream, format, arguments);
+	va_end(arguments);
 	return status;
 }

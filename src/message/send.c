@@ -1,6 +1,7 @@
 #include "message/send.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #include "libevent/vectors.h"
 #include "message/core.h"
@@ -11,21 +12,6 @@
  * From a message to the transport's output: the header and the payload are queued together with the
  * descriptors, or nothing is.
  */
-
-/* Writes the frame behind the end of the buffer, without adding it. Returns the number of pieces, or
- * -ENOMEM. */
-static int write_frame_ahead(struct evbuffer *output, const struct message_header *header,
-                             const struct iovec *parts, unsigned int part_count,
-                             struct evbuffer_iovec pieces[VECTORS_PIECES])
-{
-	unsigned char bytes[MESSAGE_HEADER_SIZE];
-	struct iovec all[1 + MESSAGE_PARTS_MAX] = {{bytes, sizeof(bytes)}};
-
-	message_header_put(bytes, header);
-	for (unsigned int i = 0; i < part_count; i++)
-		all[1 + i] = parts[i];
-	return vectors_gather_ahead(output, all, 1 + part_count, pieces);
-}
 
 /* The descriptors of a message; if `lent`, there is one at most. */
 struct enclosure {
@@ -44,23 +30,69 @@ static int queue_enclosure(struct ferry_transport *transport, const struct enclo
 	return transport_queue_fds(transport, enclosure->fds, count, enclosure->ownership);
 }
 
+static struct evbuffer *output_of(struct ferry_transport *transport)
+{
+	return bufferevent_get_output(ferry_transport_get_bufferevent(transport));
+}
+
 /* Adds the bytes to the output last: that runs a producer's pause_producing, which may write or free the
  * stream, and the message must be complete by then. */
 static int queue_message(struct ferry_transport *transport, const struct message_header *header,
-                         const struct iovec *parts, unsigned int part_count,
+                         const struct iovec *parts, size_t part_count,
                          const struct enclosure *enclosure)
 {
-	struct evbuffer *output = bufferevent_get_output(ferry_transport_get_bufferevent(transport));
 	struct evbuffer_iovec pieces[VECTORS_PIECES];
+	unsigned char bytes[MESSAGE_HEADER_SIZE];
+	const struct iovec head = {bytes, sizeof(bytes)};
 
 	if (!transport_takes_output(transport))
 		return -EPIPE;
-	int count = write_frame_ahead(output, header, parts, part_count, pieces);
+	message_header_put(bytes, header);
+	int count = vectors_gather_ahead(output_of(transport), &head, parts, part_count, pieces);
 	if (count < 0)
 		return count;
 	int status = queue_enclosure(transport, enclosure, header->fd_count);
 	if (status == 0)
-		evbuffer_commit_space(output, pieces, count);
+		evbuffer_commit_space(output_of(transport), pieces, count);
+	return status;
+}
+
+/* Moves the payload behind the header. */
+static int frame_buffer(struct evbuffer *frame, const struct message_header *header,
+                        struct evbuffer *payload)
+{
+	unsigned char bytes[MESSAGE_HEADER_SIZE];
+
+	message_header_put(bytes, header);
+	if (evbuffer_add(frame, bytes, sizeof(bytes)) < 0)
+		return -ENOMEM;
+	if (evbuffer_add_buffer(frame, payload) == 0)
+		return 0;
+	evbuffer_drain(frame, sizeof(bytes));
+	return -ENOMEM;
+}
+
+/* The payload comes into a buffer of its own first: the callbacks of the user's buffer run before anything is queued,
+ * and may free the stream. */
+static int queue_buffer(struct ferry_transport *transport, const struct message_header *header,
+                        struct evbuffer *payload, const struct enclosure *enclosure)
+{
+	struct evbuffer *frame = evbuffer_new();
+	if (frame == NULL)
+		return -ENOMEM;
+	int status = frame_buffer(frame, header, payload);
+	if (status == 0) {
+		status = transport_takes_output(transport)
+		             ? queue_enclosure(transport, enclosure, header->fd_count)
+		             : -EPIPE;
+		if (status == 0) {
+			evbuffer_add_buffer(output_of(transport), frame);
+		} else {
+			evbuffer_drain(frame, MESSAGE_HEADER_SIZE);
+			evbuffer_prepend_buffer(payload, frame);
+		}
+	}
+	evbuffer_free(frame);
 	return status;
 }
 
@@ -74,27 +106,76 @@ static bool has_duplicates(const int *fds, size_t count)
 	return false;
 }
 
+/* -EINVAL: the arguments are wrong whatever the stream. */
+static int check_enclosure(const struct enclosure *enclosure, size_t count)
+{
+	if (count == 0)
+		return 0;
+	if (enclosure->fds == NULL ||
+	    (enclosure->ownership != FERRY_FD_TAKE && enclosure->ownership != FERRY_FD_DUP))
+		return -EINVAL;
+	return 0;
+}
+
+/* Whether a message of the user's may be queued. */
+static int admit_message(const struct ferry_message_stream *stream, size_t length,
+                         const struct enclosure *enclosure, size_t fd_count)
+{
+	if (length > stream->max_payload || fd_count > stream->max_fds)
+		return -EMSGSIZE;
+	if (fd_count > 0 && enclosure->ownership == FERRY_FD_TAKE &&
+	    has_duplicates(enclosure->fds, fd_count))
+		return -EINVAL;
+	if (!transport_takes_output(stream->transport))
+		return -EPIPE;
+	return transport_admit_bytes(stream->transport, MESSAGE_HEADER_SIZE + length);
+}
+
+int ferry_message_stream_sendv(struct ferry_message_stream *stream, uint16_t type,
+                               const struct iovec *parts, size_t count, const int *fds,
+                               size_t fd_count, enum ferry_fd_ownership ownership)
+{
+	const struct enclosure enclosure = {.fds = fds, .ownership = ownership};
+	const ssize_t length = vectors_length(parts, count);
+
+	if (stream == NULL || length < 0 || check_enclosure(&enclosure, fd_count) < 0)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(stream->transport);
+	int status = admit_message(stream, (size_t)length, &enclosure, fd_count);
+	if (status == 0) {
+		struct message_header header = {false, type, (uint32_t)length, (uint16_t)fd_count};
+		status = queue_message(stream->transport, &header, parts, count, &enclosure);
+	}
+	bufferevent_unlock(bev);
+	return status;
+}
+
 int ferry_message_stream_send(struct ferry_message_stream *stream, uint16_t type,
                               const void *payload, size_t length, const int *fds, size_t fd_count,
                               enum ferry_fd_ownership ownership)
 {
-	if (stream == NULL || (payload == NULL && length > 0) || (fds == NULL && fd_count > 0))
+	const struct iovec part = {(void *)(uintptr_t)payload, length};
+
+	/* A length of its own, above SSIZE_MAX, is over every limit. */
+	if (stream != NULL && payload != NULL && length > SSIZE_MAX)
+		return -EMSGSIZE;
+	return ferry_message_stream_sendv(stream, type, &part, 1, fds, fd_count, ownership);
+}
+
+int ferry_message_stream_send_buffer(struct ferry_message_stream *stream, uint16_t type,
+                                     struct evbuffer *buffer, const int *fds, size_t fd_count,
+                                     enum ferry_fd_ownership ownership)
+{
+	const struct enclosure enclosure = {.fds = fds, .ownership = ownership};
+
+	if (stream == NULL || buffer == NULL || check_enclosure(&enclosure, fd_count) < 0)
 		return -EINVAL;
-	if (fd_count > 0 && ownership != FERRY_FD_TAKE && ownership != FERRY_FD_DUP)
-		return -EINVAL;
+	const size_t length = evbuffer_get_length(buffer);
 	struct bufferevent *bev = transport_lock(stream->transport);
-	int status = 0;
-	if (length > stream->max_payload || fd_count > stream->max_fds)
-		status = -EMSGSIZE;
-	else if (fd_count > 0 && ownership == FERRY_FD_TAKE && has_duplicates(fds, fd_count))
-		status = -EINVAL;
-	else if (transport_takes_output(stream->transport))
-		status = transport_admit_bytes(stream->transport, MESSAGE_HEADER_SIZE + length);
+	int status = admit_message(stream, length, &enclosure, fd_count);
 	if (status == 0) {
 		struct message_header header = {false, type, (uint32_t)length, (uint16_t)fd_count};
-		struct iovec part = {(void *)(uintptr_t)payload, length};
-		struct enclosure enclosure = {.fds = fds, .ownership = ownership};
-		status = queue_message(stream->transport, &header, &part, 1, &enclosure);
+		status = queue_buffer(stream->transport, &header, buffer, &enclosure);
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -112,12 +193,12 @@ static int admit_enclosed(const struct ferry_message_stream *stream, size_t leng
 }
 
 int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type,
-                              const struct iovec *parts, unsigned int count, int fd)
+                              const struct iovec *parts, size_t count, int fd)
 {
 	struct enclosure enclosure = {.fds = &fd, .lent = true};
 	size_t length = 0;
 
-	for (unsigned int i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++)
 		length += parts[i].iov_len;
 	struct bufferevent *bev = transport_lock(stream->transport);
 	int status = -EMSGSIZE;

@@ -11,8 +11,6 @@
  * The sending half of a stream of messages, for the layers above, beyond ferry_message_stream_send().
  */
 
-enum { MESSAGE_PARTS_MAX = 4 };
-
 /*
  * Sends a message whose payload is the concatenation of `count` parts. If `fd` is not -1 it goes with the
  * message; it is lent: the caller keeps it open until the message has left or the stream is freed. The
@@ -20,7 +18,7 @@ enum { MESSAGE_PARTS_MAX = 4 };
  * alone, and not for the first in an empty output.
  */
 int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type,
-                              const struct iovec *parts, unsigned int count, int fd);
+                              const struct iovec *parts, size_t count, int fd);
 
 /* Queues a refusal and sends it at once if the kernel takes it. The caller ends the connection. */
 void message_stream_send_refusal(struct ferry_message_stream *stream, uint16_t why);

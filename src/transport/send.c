@@ -5,23 +5,68 @@
 
 #include "kernel/ancillary.h"
 #include "kernel/fds.h"
+#include "libevent/vectors.h"
+#include "util/text.h"
 
 /*
  * Bytes and descriptors enter the stream, after the checks that must be made at the call.
  */
+
+/* Whether bytes may be queued: 0, -EPIPE or -ENOBUFS. */
+static int admit(const struct ferry_transport *transport, size_t length)
+{
+	return transport_takes_output(transport) ? transport_admit_bytes(transport, length) : -EPIPE;
+}
 
 int ferry_transport_write(struct ferry_transport *transport, const void *data, size_t length)
 {
 	if (transport == NULL || (data == NULL && length > 0))
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = transport_admit_bytes(transport, length);
-	if (!transport_takes_output(transport))
-		status = -EPIPE;
-	else if (status == 0 && length > 0 &&
-	         evbuffer_add(bufferevent_get_output(bev), data, length) < 0)
+	int status = admit(transport, length);
+	if (status == 0 && length > 0 && evbuffer_add(bufferevent_get_output(bev), data, length) < 0)
 		status = -ENOMEM;
 	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_writev(struct ferry_transport *transport, const struct iovec *parts,
+                           size_t count)
+{
+	const ssize_t length = vectors_length(parts, count);
+
+	if (transport == NULL || length < 0)
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	int status = admit(transport, (size_t)length);
+	if (status == 0 && length > 0)
+		status = vectors_gather(bufferevent_get_output(bev), parts, count);
+	bufferevent_unlock(bev);
+	return status;
+}
+
+int ferry_transport_vprintf(struct ferry_transport *transport, const char *format,
+                            va_list arguments)
+{
+	struct text text;
+
+	if (transport == NULL || format == NULL)
+		return -EINVAL;
+	int status = text_format(&text, format, arguments);
+	if (status == 0) {
+		status = ferry_transport_write(transport, text.bytes, text.length);
+		text_clear(&text);
+	}
+	return status;
+}
+
+int ferry_transport_printf(struct ferry_transport *transport, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	const int status = ferry_transport_vprintf(transport, format, arguments);
+	va_end(arguments);
 	return status;
 }
 
@@ -30,10 +75,8 @@ int ferry_transport_write_buffer(struct ferry_transport *transport, struct evbuf
 	if (transport == NULL || buffer == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = transport_admit_bytes(transport, evbuffer_get_length(buffer));
-	if (!transport_takes_output(transport))
-		status = -EPIPE;
-	else if (status == 0 && evbuffer_add_buffer(bufferevent_get_output(bev), buffer) < 0)
+	int status = admit(transport, evbuffer_get_length(buffer));
+	if (status == 0 && evbuffer_add_buffer(bufferevent_get_output(bev), buffer) < 0)
 		status = -ENOMEM;
 	bufferevent_unlock(bev);
 	return status;

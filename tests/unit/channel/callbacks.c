@@ -2,6 +2,7 @@
  * them: it runs from the loop, or where it may do anything. */
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -298,11 +299,24 @@ static void flush_unregistered(void)
 	ck_assert_int_eq(ferry_channel_flush(third, NULL), -EBUSY);
 }
 
+static void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void print(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	ferry_channel_vprintf(channel, format, arguments);
+	va_end(arguments);
+}
+
 static void write_more(void)
 {
 	ferry_channel_write(channel, big, BIG);
 	ferry_channel_write(other, big, BIG);
 	ferry_channel_write(third, big, BIG);
+	ferry_channel_printf(channel, "%*d", BIG, 1);
+	print("%*d", BIG, 2);
 }
 
 static void send_fd(void)
@@ -442,7 +456,7 @@ static const struct every_call calls[] = {
     {"ferry_poller_close_all", close_all},
     {"ferry_channel_flush", flush},
     {"ferry_channel_flush of one that is not registered", flush_unregistered},
-    {"ferry_channel_write", write_more},
+    {"ferry_channel_write, _printf", write_more},
     {"ferry_channel_send_fd", send_fd},
     {"ferry_transport_send_file", send_file},
     {"ferry_channel_close", close_channel},

@@ -171,3 +171,14 @@ LOOP_TEST_FROM(queued_bytes_are_sent_before_a_close, PAIR_UNIX, PAIR_TCP + 1)
 	free(bytes);
 	close_poller();
 }
+
+TEST(a_channel_sends_a_text)
+{
+	open_channel(PAIR_UNIX);
+	ck_assert_int_eq(ferry_channel_printf(channel, "%s %u", "half", 2U), 0);
+	expect_sent(peer, "half 2");
+	ck_assert_int_eq(ferry_channel_printf(NULL, "x"), -EINVAL);
+	ck_assert_int_eq(ferry_channel_close_write(channel), 0);
+	ck_assert_int_eq(ferry_channel_printf(channel, "x"), -EPIPE);
+	close_poller();
+}

@@ -89,6 +89,22 @@ LOOP_TEST(a_producer_is_paused_behind_the_delimiter, READER_WAYS)
 	close_reader();
 }
 
+LOOP_TEST(a_line_is_formatted_and_gets_its_delimiter, READER_WAYS)
+{
+	open_reader(_i);
+	ck_assert_int_eq(ferry_line_stream_printf(reader.stream, "%s=%d", "a", 1), 0);
+	ck_assert_int_eq(ferry_line_stream_printf(reader.stream, "%s", "two\nlines"), -EILSEQ);
+	ck_assert_int_eq(ferry_line_stream_printf(NULL, "x"), -EINVAL);
+	set_delimiter("\r\n");
+	ck_assert_int_eq(ferry_line_stream_printf(reader.stream, "%0*d", 600, 0), 0);
+	char expected[4 + 602 + 1];
+	memcpy(expected, "a=1\n", 4);
+	memset(expected + 4, '0', 600);
+	memcpy(expected + 604, "\r\n", 3);
+	expect_sent_text(expected);
+	close_reader();
+}
+
 BEFORE_ALL
 {
 	if (evthread_use_pthreads() < 0)

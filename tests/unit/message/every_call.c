@@ -1,10 +1,13 @@
 /* Every call that a stream of messages has, in every callback of it; and the same for lines. */
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/listener.h>
 
@@ -257,10 +260,30 @@ static void free_stream(void)
 	ferry_line_stream_free(freed_lines);
 }
 
+static void print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void print_line(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	ferry_line_stream_vprintf(lines, format, arguments);
+	va_end(arguments);
+}
+
 static void send_all(void)
 {
+	const struct iovec part = {big, sizeof(big)};
+	struct evbuffer *buffer = evbuffer_new();
+
 	ferry_message_stream_send(messages, 1, big, sizeof(big), &(int){0}, 1, FERRY_FD_DUP);
+	ferry_message_stream_sendv(messages, 1, &part, 1, &(int){0}, 1, FERRY_FD_DUP);
+	evbuffer_add(buffer, big, sizeof(big));
+	ferry_message_stream_send_buffer(messages, 1, buffer, &(int){0}, 1, FERRY_FD_DUP);
+	evbuffer_free(buffer);
 	ferry_line_stream_send(lines, "line", 4);
+	ferry_line_stream_printf(lines, "%d", 4);
+	print_line("%d", 5);
 }
 
 static void send_descriptor(void)
@@ -369,7 +392,7 @@ static void change_producer(void)
 
 static const struct every_call calls[] = {
     {"…_stream_free", free_stream},
-    {"…_stream_send", send_all},
+    {"…_stream_send, _sendv, _send_buffer, _printf", send_all},
     {"ferry_descriptor_send", send_descriptor},
     {"ferry_message_steal_fd, ferry_descriptor_receive", take_message},
     {"ferry_message_get_…", look_at_message},

@@ -1,7 +1,9 @@
 /* Every call that a transport has, in every callback that it, its bufferevent, its producer and its files have. */
 
 #include <errno.h>
+#include <stdarg.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -334,11 +336,25 @@ static void lose_write(void)
 	ferry_transport_lose_write_connection(near);
 }
 
+static void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void print(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	ferry_transport_vprintf(near, format, arguments);
+	va_end(arguments);
+}
+
 static void write_all(void)
 {
 	struct evbuffer *buffer = evbuffer_new();
 
 	ferry_transport_write(near, big, BIG);
+	ferry_transport_writev(near, &(struct iovec){big, BIG}, 1);
+	ferry_transport_printf(near, "%*d", BIG, 1);
+	print("%*d", BIG, 1);
 	evbuffer_add(buffer, big, BIG);
 	ferry_transport_write_buffer(near, buffer);
 	evbuffer_free(buffer);
@@ -480,7 +496,7 @@ static const struct every_call calls[] = {
     {"ferry_transport_abort_connection", abort_connection},
     {"ferry_transport_lose_connection", lose},
     {"ferry_transport_lose_write_connection", lose_write},
-    {"ferry_transport_write, _write_buffer", write_all},
+    {"ferry_transport_write, _writev, _printf, _write_buffer", write_all},
     {"ferry_transport_send_fd", send_fd},
     {"ferry_transport_send_file", queue_file},
     {"ferry_file_producer_stop, _take_unsent", stop_file},
