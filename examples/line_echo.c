@@ -39,7 +39,7 @@ static void send_back(struct ferry_line_stream *stream, const char *line, size_t
 	(void)context;
 	/* The echo of one line is missing, so the client cannot use the others. */
 	if (ferry_line_stream_send(stream, line, length) < 0)
-		ferry_transport_abort_connection(ferry_line_stream_get_transport(stream));
+		ferry_line_stream_abort_connection(stream);
 }
 
 static void line_too_long(struct ferry_line_stream *stream, const char *beginning, size_t length,

@@ -65,7 +65,7 @@ static void request_received(struct ferry_message_stream *stream, struct ferry_m
 	if (ferry_message_stream_send(stream, error, NULL, 0, &fd, fd >= 0, FERRY_FD_TAKE) < 0) {
 		if (fd >= 0)
 			close(fd); /* a call that fails leaves it the caller's */
-		ferry_transport_abort_connection(ferry_message_stream_get_transport(stream));
+		ferry_message_stream_abort_connection(stream);
 	}
 }
 
@@ -78,11 +78,10 @@ struct reader {
 static void ask(struct ferry_message_stream *stream, void *context)
 {
 	const char *name = *((struct reader *)context)->names;
-	struct ferry_transport *transport = ferry_message_stream_get_transport(stream);
 	if (name == NULL)
-		ferry_transport_lose_connection(transport);
+		ferry_message_stream_lose_connection(stream);
 	else if (ferry_message_stream_send(stream, 0, name, strlen(name), NULL, 0, FERRY_FD_DUP))
-		ferry_transport_abort_connection(transport);
+		ferry_message_stream_abort_connection(stream);
 }
 
 static int print_and_close(int fd)

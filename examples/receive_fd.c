@@ -32,7 +32,7 @@ static void fail(struct client *client, struct ferry_line_stream *stream, const 
 {
 	warnx("%s", message);
 	client->result = EXIT_FAILURE;
-	ferry_transport_abort_connection(ferry_line_stream_get_transport(stream));
+	ferry_line_stream_abort_connection(stream);
 }
 
 static int print_beginning(const char *path, size_t length, int fd)

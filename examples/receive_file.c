@@ -36,7 +36,7 @@ struct client {
 static void fail(struct ferry_line_stream *stream, const char *subject, int status)
 {
 	warnx("%s: %s", subject, strerror(-status));
-	ferry_transport_abort_connection(ferry_line_stream_get_transport(stream));
+	ferry_line_stream_abort_connection(stream);
 }
 
 /* Gives a complete file its name. */
@@ -47,7 +47,7 @@ static void finish(struct client *client, struct ferry_line_stream *stream)
 		return;
 	}
 	client->done = true;
-	ferry_transport_lose_connection(ferry_line_stream_get_transport(stream));
+	ferry_line_stream_lose_connection(stream);
 }
 
 static void line_received(struct ferry_line_stream *stream, const char *line, size_t length,

@@ -70,7 +70,7 @@ struct ferry_line_callbacks {
 	/** A line is longer than allowed. Called once for each such line, with its first max_length bytes. On
 	 *  return the connection is lost or the rest of the line skipped, as set by
 	 *  ferry_line_stream_set_max_length(). There are two exceptions: if the callback calls
-	 *  ferry_transport_lose_connection(), queued bytes are sent first; if it switches to raw bytes,
+	 *  ferry_line_stream_lose_connection(), queued bytes are sent first; if it switches to raw bytes,
 	 *  data_received gets the rest of the line. */
 	void (*line_length_exceeded)(struct ferry_line_stream *stream, const char *beginning,
 	                             size_t length, void *context);
@@ -125,10 +125,48 @@ FERRY_EXPORT int ferry_line_stream_new(struct ferry_line_stream **out,
 FERRY_EXPORT void ferry_line_stream_free(struct ferry_line_stream *stream);
 
 /** Returns the transport, which the stream owns; for writing raw bytes, descriptors and files, for producers,
- *  pausing, closing and statistics. If reading is paused in a callback, the next line waits for
+ *  pausing and statistics. If reading is paused in a callback, the next line waits for
  *  ferry_transport_resume_reading(). NULL for NULL. Since 0.1. */
 FERRY_EXPORT struct ferry_transport *
 ferry_line_stream_get_transport(const struct ferry_line_stream *stream);
+
+/**
+ * Closes the stream and its connection when all that is queued is sent: ferry_transport_lose_connection() on the
+ * stream's transport. No further line is delivered; connection_lost follows from the loop; the owner frees
+ * the stream there or later.
+ *
+ * @param stream the stream
+ * @retval 0 done, also when called again
+ * @retval -EINVAL @p stream is NULL
+ * @retval -ENOTCONN the connection is over
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_line_stream_lose_connection(struct ferry_line_stream *stream);
+
+/**
+ * Ends the sending half when all that is queued is sent: ferry_transport_lose_write_connection() on the stream's
+ * transport. The peer's lines are delivered until it ends its half too.
+ *
+ * @param stream the stream
+ * @retval 0 done, also when called again
+ * @retval -EINVAL, -ENOTCONN as ferry_line_stream_lose_connection()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_line_stream_lose_write_connection(struct ferry_line_stream *stream);
+
+/**
+ * Ends the connection now, and drops what is queued: ferry_transport_abort_connection() on the stream's transport.
+ * connection_lost follows from the loop, with -ECONNABORTED.
+ *
+ * @param stream the stream
+ * @retval 0 done
+ * @retval -EINVAL, -ENOTCONN as ferry_line_stream_lose_connection()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_line_stream_abort_connection(struct ferry_line_stream *stream);
 
 /**
  * Sets the delimiter, for both directions. Inside a callback it is set from the next line on. An unfinished

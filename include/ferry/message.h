@@ -67,7 +67,7 @@ struct ferry_message_callbacks {
 	void (*connection_lost)(struct ferry_message_stream *stream, int reason, void *context);
 
 	/** The peer sends no more messages, and all that it has sent are delivered; called once. This side still
-	 *  can send, until ferry_transport_lose_connection() on ferry_message_stream_get_transport(). NULL: the
+	 *  can send, until ferry_message_stream_lose_connection(). NULL: the
 	 *  connection ends when all is sent, and later messages are refused with -EPIPE. */
 	void (*read_connection_lost)(struct ferry_message_stream *stream, void *context);
 
@@ -104,11 +104,49 @@ FERRY_EXPORT int ferry_message_stream_new(struct ferry_message_stream **out,
 /** Frees the stream and its transport, as ferry_transport_free(). NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_message_stream_free(struct ferry_message_stream *stream);
 
-/** Returns the transport, which the stream owns; for producers, pausing, closing and statistics. If reading is
+/** Returns the transport, which the stream owns; for producers, pausing and statistics. If reading is
  *  paused in message_received, the next message waits for ferry_transport_resume_reading(). NULL for NULL.
  *  Since 0.1. */
 FERRY_EXPORT struct ferry_transport *
 ferry_message_stream_get_transport(const struct ferry_message_stream *stream);
+
+/**
+ * Closes the stream and its connection when all that is queued is sent: ferry_transport_lose_connection() on the
+ * stream's transport. No further message is delivered; connection_lost follows from the loop; the owner frees
+ * the stream there or later.
+ *
+ * @param stream the stream
+ * @retval 0 done, also when called again
+ * @retval -EINVAL @p stream is NULL
+ * @retval -ENOTCONN the connection is over
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_message_stream_lose_connection(struct ferry_message_stream *stream);
+
+/**
+ * Ends the sending half when all that is queued is sent: ferry_transport_lose_write_connection() on the stream's
+ * transport. The peer's messages are delivered until it ends its half too.
+ *
+ * @param stream the stream
+ * @retval 0 done, also when called again
+ * @retval -EINVAL, -ENOTCONN as ferry_message_stream_lose_connection()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_message_stream_lose_write_connection(struct ferry_message_stream *stream);
+
+/**
+ * Ends the connection now, and drops what is queued: ferry_transport_abort_connection() on the stream's transport.
+ * connection_lost follows from the loop, with -ECONNABORTED.
+ *
+ * @param stream the stream
+ * @retval 0 done
+ * @retval -EINVAL, -ENOTCONN as ferry_message_stream_lose_connection()
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_message_stream_abort_connection(struct ferry_message_stream *stream);
 
 /**
  * Limits the messages in both directions. If the peer sends one over a limit, the connection ends with

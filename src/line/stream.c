@@ -319,6 +319,23 @@ struct ferry_transport *ferry_line_stream_get_transport(const struct ferry_line_
 	return stream != NULL ? stream->transport : NULL;
 }
 
+/* ---- the ends of the connection ---- */
+
+int ferry_line_stream_lose_connection(struct ferry_line_stream *stream)
+{
+	return ferry_transport_lose_connection(ferry_line_stream_get_transport(stream));
+}
+
+int ferry_line_stream_lose_write_connection(struct ferry_line_stream *stream)
+{
+	return ferry_transport_lose_write_connection(ferry_line_stream_get_transport(stream));
+}
+
+int ferry_line_stream_abort_connection(struct ferry_line_stream *stream)
+{
+	return ferry_transport_abort_connection(ferry_line_stream_get_transport(stream));
+}
+
 /* ---- settings ---- */
 
 int ferry_line_stream_set_delimiter(struct ferry_line_stream *stream, const void *delimiter,

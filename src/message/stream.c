@@ -146,6 +146,23 @@ ferry_message_stream_get_transport(const struct ferry_message_stream *stream)
 	return stream != NULL ? stream->transport : NULL;
 }
 
+/* ---- the ends of the connection ---- */
+
+int ferry_message_stream_lose_connection(struct ferry_message_stream *stream)
+{
+	return ferry_transport_lose_connection(ferry_message_stream_get_transport(stream));
+}
+
+int ferry_message_stream_lose_write_connection(struct ferry_message_stream *stream)
+{
+	return ferry_transport_lose_write_connection(ferry_message_stream_get_transport(stream));
+}
+
+int ferry_message_stream_abort_connection(struct ferry_message_stream *stream)
+{
+	return ferry_transport_abort_connection(ferry_message_stream_get_transport(stream));
+}
+
 /* ---- settings ---- */
 
 int ferry_message_stream_set_limits(struct ferry_message_stream *stream, size_t max_payload,

@@ -89,6 +89,41 @@ LOOP_TEST(a_producer_is_paused_behind_the_delimiter, READER_WAYS)
 	close_reader();
 }
 
+LOOP_TEST(a_stream_sends_its_lines_and_closes, READER_WAYS)
+{
+	open_reader(_i);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "last", 4), 0);
+	ck_assert_int_eq(ferry_line_stream_lose_connection(reader.stream), 0);
+	ck_assert_int_eq(ferry_line_stream_send(reader.stream, "late", 4), -EPIPE);
+	ck_assert_uint_eq(reader.lost, 0); /* not inside the call */
+	expect_sent_text("last\n");
+	expect_reader_lost(0);
+	ck_assert_int_eq(ferry_line_stream_lose_connection(reader.stream), -ENOTCONN);
+	ck_assert_int_eq(ferry_line_stream_lose_connection(NULL), -EINVAL);
+	close_reader();
+}
+
+LOOP_TEST(a_stream_that_closes_its_sending_half_still_receives_lines, READER_WAYS)
+{
+	open_reader(_i);
+	ck_assert_int_eq(ferry_line_stream_lose_write_connection(reader.stream), 0);
+	far_text("answer\n");
+	expect_story("M[answer]");
+	ck_assert_int_eq(ferry_line_stream_lose_write_connection(NULL), -EINVAL);
+	close_reader();
+}
+
+LOOP_TEST(a_stream_of_lines_is_aborted, READER_WAYS)
+{
+	open_reader(_i);
+	ck_assert_int_eq(ferry_line_stream_abort_connection(reader.stream), 0);
+	ck_assert_uint_eq(reader.lost, 0);
+	expect_reader_lost(-ECONNABORTED);
+	ck_assert_int_eq(ferry_line_stream_abort_connection(reader.stream), -ENOTCONN);
+	ck_assert_int_eq(ferry_line_stream_abort_connection(NULL), -EINVAL);
+	close_reader();
+}
+
 LOOP_TEST(a_line_is_formatted_and_gets_its_delimiter, READER_WAYS)
 {
 	open_reader(_i);

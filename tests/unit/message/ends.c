@@ -232,7 +232,63 @@ TEST(without_the_callback_the_connection_ends_with_the_peers_half)
 	close_half();
 }
 
+TEST_CASE("closing through the stream");
+
+TEST(a_stream_sends_what_is_queued_and_closes)
+{
+	make_pair(PAIR_UNIX, inbox_ends);
+	open_inbox(&inbox, inbox_ends[0], 0);
+	open_inbox(&second_inbox, inbox_ends[1], 0);
+	ck_assert_int_eq(send_plain(7, "last", 4), 0);
+	ck_assert_int_eq(ferry_message_stream_lose_connection(inbox.stream), 0);
+	ck_assert_int_eq(ferry_message_stream_lose_connection(inbox.stream), 0);
+	ck_assert_int_eq(send_plain(8, "late", 4), -EPIPE);
+	ck_assert_uint_eq(inbox.lost, 0); /* not inside the call */
+	expect_inbox_lost(0);
+	pump_until_count(&second_inbox.lost, 1);
+	ck_assert_uint_eq(second_inbox.count, 1);
+	ck_assert_int_eq(ferry_message_stream_lose_connection(inbox.stream), -ENOTCONN);
+	free_messages(&inbox);
+	free_messages(&second_inbox);
+}
+
+TEST(a_stream_that_closes_its_sending_half_still_receives)
+{
+	char byte;
+
+	open_messages();
+	ck_assert_int_eq(ferry_message_stream_lose_write_connection(inbox.stream), 0);
+	pump_turns(3);
+	ck_assert_int_eq(read(inbox_ends[1], &byte, 1), 0);
+	far_frame(3, 10, 0, 0);
+	pump_until_count(&inbox.count, 1);
+	ck_assert_uint_eq(inbox.lost, 0);
+	close_inbox_far();
+	expect_inbox_lost(0);
+	close_messages();
+}
+
+TEST(a_stream_is_aborted)
+{
+	open_messages();
+	ck_assert_int_eq(send_plain(7, "dropped", 7), 0);
+	ck_assert_int_eq(ferry_message_stream_abort_connection(inbox.stream), 0);
+	ck_assert_uint_eq(inbox.lost, 0);
+	expect_inbox_lost(-ECONNABORTED);
+	ck_assert_uint_eq(wire_drain(inbox_ends[1]), 0);
+	ck_assert_int_eq(ferry_message_stream_abort_connection(inbox.stream), -ENOTCONN);
+	ck_assert_int_eq(ferry_message_stream_lose_write_connection(inbox.stream), -ENOTCONN);
+	close_messages();
+}
+
 TEST_CASE("arguments");
+
+TEST(no_stream_is_closed)
+{
+	ck_assert_int_eq(ferry_message_stream_lose_connection(NULL), -EINVAL);
+	ck_assert_int_eq(ferry_message_stream_lose_write_connection(NULL), -EINVAL);
+	ck_assert_int_eq(ferry_message_stream_abort_connection(NULL), -EINVAL);
+}
 
 TEST(ownership_is_ignored_without_a_descriptor)
 {

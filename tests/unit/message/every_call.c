@@ -390,6 +390,24 @@ static void change_producer(void)
 	ferry_transport_register_producer(transport(), &producer, NULL, FERRY_PRODUCER_PULL);
 }
 
+static void lose_through_the_stream(void)
+{
+	ferry_message_stream_lose_connection(messages);
+	ferry_line_stream_lose_connection(lines);
+}
+
+static void lose_write_through_the_stream(void)
+{
+	ferry_message_stream_lose_write_connection(messages);
+	ferry_line_stream_lose_write_connection(lines);
+}
+
+static void abort_through_the_stream(void)
+{
+	ferry_message_stream_abort_connection(messages);
+	ferry_line_stream_abort_connection(lines);
+}
+
 static const struct every_call calls[] = {
     {"…_stream_free", free_stream},
     {"…_stream_send, _sendv, _send_buffer, _printf", send_all},
@@ -403,6 +421,9 @@ static const struct every_call calls[] = {
     {"ferry_transport_lose_connection", lose},
     {"ferry_transport_lose_write_connection", lose_write},
     {"ferry_transport_abort_connection", abort_connection},
+    {"…_stream_lose_connection", lose_through_the_stream},
+    {"…_stream_lose_write_connection", lose_write_through_the_stream},
+    {"…_stream_abort_connection", abort_through_the_stream},
     {"ferry_transport_register_producer", change_producer},
 };
 
