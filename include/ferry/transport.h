@@ -847,6 +847,29 @@ FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transpo
                                            struct ferry_transport_stats *stats);
 
 /**
+ * Writes the address of the other end of a transport's connection, as ferry_address_format() of ferry/address.h:
+ *
+ * @code
+ * char text[FERRY_ADDRESS_TEXT_SIZE];
+ * printf("%s connected\n", ferry_transport_format_peer(transport, text, sizeof(text)));
+ * @endcode
+ *
+ * The kernel is asked now: once a TCP connection has been reset or its end was read on both sides, it has no address any
+ * more. A program that logs the address in connection_lost takes it in connection_made. A client of a unix socket has no
+ * name as a rule, and is "unix:"; ferry_transport_get_peer_credentials() finds its process.
+ *
+ * @param transport the transport
+ * @param[out] text the text with its zero; cut if it does not fit. "unknown": the transport is NULL or on pipes, or its
+ *        socket is closed or not connected
+ * @param size bytes at @p text, FERRY_ADDRESS_TEXT_SIZE for any address; 0: nothing is written
+ * @return @p text
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT const char *ferry_transport_format_peer(const struct ferry_transport *transport,
+                                                     char *text, size_t size);
+
+/**
  * Asks the kernel for the process at the other end of the connection (SO_PEERCRED). It needs no preparation: the
  * listener need not have asked for users or groups, and the transport may be of ferry_transport_new().
  *

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "ferry/address.h"
+#include "recorder.h"
 
 static struct ferry_address address;
 static char text[FERRY_ADDRESS_TEXT_SIZE];
@@ -360,4 +361,52 @@ TEST(a_port_that_is_taken_is_told)
 	ck_assert_int_eq(ferry_address_set_own(&address, fd), 0);
 	ck_assert_int_eq(ferry_address_listen(&address, 0), -EADDRINUSE);
 	close(fd);
+}
+
+/* ---- the peer of a transport ---- */
+
+static const char *peer_of(struct ferry_transport *transport)
+{
+	return ferry_transport_format_peer(transport, text, sizeof(text));
+}
+
+TEST_CASE("the peer of a transport");
+
+TEST(a_transport_has_the_address_of_its_peer)
+{
+	char expected[FERRY_ADDRESS_TEXT_SIZE], own[FERRY_ADDRESS_TEXT_SIZE];
+	int ends[2];
+
+	make_pair(PAIR_TCP, ends);
+	struct ferry_transport *transport = make_transport(ends[0]);
+	ck_assert_int_eq(ferry_address_set_own(&address, ends[1]), 0);
+	ferry_address_format(&address, expected, sizeof(expected));
+	ck_assert_str_eq(peer_of(transport), expected);
+	ck_assert_int_eq(ferry_address_set_own(&address, ends[0]), 0);
+	ferry_address_format(&address, own, sizeof(own));
+	ck_assert_str_ne(peer_of(transport), own);
+	ck_assert_ptr_eq(ferry_transport_format_peer(transport, own, 4), own);
+	ck_assert_str_eq(own, "127");
+	own[0] = 'x';
+	ck_assert_ptr_eq(ferry_transport_format_peer(transport, own, 0), own);
+	ck_assert_int_eq(own[0], 'x');
+	ferry_transport_free(transport);
+	close(ends[1]);
+}
+
+TEST(a_peer_without_an_address_has_a_text)
+{
+	struct ferry_transport *transport = NULL;
+	int ends[2];
+
+	make_pair(PAIR_UNIX, ends);
+	transport = make_transport(ends[0]);
+	ck_assert_str_eq(peer_of(transport), "unix:");
+	ferry_transport_free(transport);
+	close(ends[1]);
+	make_pipe(ends);
+	ck_assert_int_eq(ferry_transport_new_pipes(&transport, base, ends[0], ends[1]), 0);
+	ck_assert_str_eq(peer_of(transport), "unknown");
+	ferry_transport_free(transport);
+	ck_assert_str_eq(peer_of(NULL), "unknown");
 }

@@ -353,6 +353,7 @@ static void use_addresses(void)
 	ck_assert_int_eq(ferry_address_set_peer(&second, fd), -ENOTCONN);
 	ck_assert_int_eq(ferry_address_set(&second, &address.name.any, address.length), 0);
 	ferry_address_format(&second, text, sizeof(text));
+	ferry_transport_format_peer(given, text, sizeof(text));
 	ferry_address_format_host(&second, text, sizeof(text));
 	ck_assert_ptr_null(ferry_address_get_path(&second));
 	ck_assert(!ferry_address_is_loopback(&second));
