@@ -57,7 +57,8 @@ struct ferry_listener_stats {
 	uint64_t refused_over_limit; /**< closed: the user has as many as it may have */
 	uint64_t dropped;      /**< closed: out of memory, or the kernel did not return the user */
 	uint64_t pauses;       /**< accepting paused: the descriptor limit was reached, or no memory */
-	uint64_t reserved[11]; /**< for later versions */
+	uint64_t transports;   /**< accepted, and not freed yet */
+	uint64_t reserved[10]; /**< for later versions */
 };
 
 /** Takes an accepted connection: the callback owns @p transport and frees it in the end. Reading is not enabled
@@ -298,6 +299,57 @@ FERRY_EXPORT int ferry_listener_set_max_connections_per_uid(struct ferry_listene
  * Since 0.1.
  */
 FERRY_EXPORT int ferry_listener_set_pass_rights(struct ferry_listener *listener, bool pass);
+
+/** Gets one of a listener's transports, which still belongs to its owner. Since 0.1. */
+typedef void (*ferry_listener_transport_cb)(struct ferry_listener *listener,
+                                            struct ferry_transport *transport, void *context);
+
+/**
+ * Runs a callback inside this call for each transport that the listener has accepted and that is not freed yet, the
+ * oldest first. It does not matter who owns the transport by now: a stream, a relay, a dispatcher. A transport leaves the
+ * list by ferry_transport_free(), ferry_transport_detach() and ferry_handoff_from_transport(), and by whatever calls them.
+ *
+ * The callback may free its transport, other ones, which are then left out, and the listener, which ends the call. It may
+ * call this function again.
+ *
+ * @param listener the listener
+ * @param callback the callback
+ * @param context handed to @p callback
+ * @return the number of calls of @p callback
+ * @retval -EINVAL @p listener or @p callback is NULL
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_for_each_transport(struct ferry_listener *listener,
+                                                   ferry_listener_transport_cb callback,
+                                                   void *context);
+
+/**
+ * Closes all connections of a listener when their queues are sent: ferry_transport_lose_connection() on each transport.
+ * The transports still belong to their owners, who free them in connection_lost. The listener goes on accepting; a
+ * server that ends calls ferry_listener_disable() or ferry_listener_free() too, this function first.
+ *
+ * ferry_transport_set_close_timeout() bounds the time. ferry_listener_get_stats() has the number of transports that are
+ * not freed yet.
+ *
+ * @param listener the listener
+ * @return the number of connections that are closing
+ * @retval -EINVAL @p listener is NULL
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_lose_connections(struct ferry_listener *listener);
+
+/**
+ * Ends all connections of a listener at once: ferry_transport_abort_connection() on each transport.
+ *
+ * @param listener the listener
+ * @return the number of connections that it has ended
+ * @retval -EINVAL @p listener is NULL
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_listener_abort_connections(struct ferry_listener *listener);
 
 /**
  * Copies the listener's counters.

@@ -139,6 +139,23 @@ static int check_client(struct acceptor *acceptor, int fd, struct ucred *peer,
 	return socket_set_pass_rights(fd, acceptor->rights == ACCEPTOR_RIGHTS_PASSED);
 }
 
+static int make_transport(struct acceptor *acceptor, int fd, struct ferry_transport **out,
+                          struct quota_share *share)
+{
+	struct ferry_transport *transport;
+	int status = connection_to_transport(&transport, acceptor->base, fd);
+	if (status != 0)
+		return status;
+	status = roster_add(&acceptor->roster, transport, share);
+	if (status == 0) {
+		*out = transport;
+	} else {
+		transport_close_socket(transport);
+		ferry_transport_free(transport);
+	}
+	return status;
+}
+
 /* Takes an accepted socket, and makes a transport of it or closes it. */
 static int admit_connection(struct acceptor *acceptor, int fd, struct ferry_transport **transport,
                             struct ucred *peer)
@@ -148,13 +165,10 @@ static int admit_connection(struct acceptor *acceptor, int fd, struct ferry_tran
 	if (status != 0)
 		close(fd);
 	else
-		status = connection_to_transport(transport, acceptor->base, fd);
+		status = make_transport(acceptor, fd, transport, share);
 
 	if (status != 0 && share != NULL)
 		quota_give_back(share);
-	if (status == 0 && share != NULL) {
-		transport_set_free_cb(*transport, quota_give_back, share);
-	}
 	return status;
 }
 
@@ -243,5 +257,6 @@ void acceptor_clear(struct acceptor *acceptor)
 		event_free(acceptor->readable);
 	if (acceptor->pause_over != NULL)
 		event_free(acceptor->pause_over);
+	roster_clear(&acceptor->roster);
 	admission_clear(&acceptor->admission);
 }

@@ -8,6 +8,7 @@
 
 #include "endpoint/admission.h"
 #include "endpoint/refusals.h"
+#include "endpoint/roster.h"
 #include "ferry/listener.h"
 
 /* See the picture in acceptor.c. */
@@ -26,6 +27,7 @@ struct acceptor {
 	struct event *readable;   /* NULL until acceptor_start() */
 	struct event *pause_over; /* NULL until acceptor_start() */
 	struct admission admission;
+	struct roster roster;
 	struct ferry_listener_stats stats;
 	struct refusals refusals;
 	bool *freed; /* a variable of the accept loop on the stack, set by acceptor_clear(); or NULL */

@@ -10,6 +10,7 @@
 #include "endpoint/address.h"
 #include "endpoint/socket_file.h"
 #include "ferry/listener.h"
+#include "ferry/transport.h"
 #include "kernel/socket.h"
 #include "util/options.h"
 
@@ -40,6 +41,7 @@ static int listener_new(struct ferry_listener **out, struct event_base *base,
 	listener->acceptor.base = base;
 	listener->acceptor.accepted = accepted;
 	listener->acceptor.context = context;
+	roster_init(&listener->acceptor.roster);
 	*out = listener;
 	return 0;
 }
@@ -187,7 +189,61 @@ int ferry_listener_get_stats(const struct ferry_listener *listener,
 	if (listener == NULL || stats == NULL)
 		return -EINVAL;
 	*stats = listener->acceptor.stats;
+	stats->transports = listener->acceptor.roster.count;
 	return 0;
+}
+
+/* ---- the transports ---- */
+
+int ferry_listener_for_each_transport(struct ferry_listener *listener,
+                                      ferry_listener_transport_cb callback, void *context)
+{
+	struct ferry_transport *transport;
+	struct roster_walk walk;
+	int count = 0;
+
+	if (listener == NULL || callback == NULL)
+		return -EINVAL;
+	roster_walk_begin(&walk, &listener->acceptor.roster);
+	while ((transport = roster_walk_next(&walk)) != NULL) {
+		callback(listener, transport, context);
+		count++;
+	}
+	return count;
+}
+
+struct ending {
+	int (*end)(struct ferry_transport *transport);
+	int count;
+};
+
+static void end_connection(struct ferry_listener *listener, struct ferry_transport *transport,
+                           void *context)
+{
+	struct ending *ending = context;
+	(void)listener;
+
+	if (ending->end(transport) == 0)
+		ending->count++;
+}
+
+static int end_connections(struct ferry_listener *listener,
+                           int (*end)(struct ferry_transport *transport))
+{
+	struct ending ending = {.end = end};
+	const int status = ferry_listener_for_each_transport(listener, end_connection, &ending);
+
+	return status < 0 ? status : ending.count;
+}
+
+int ferry_listener_lose_connections(struct ferry_listener *listener)
+{
+	return end_connections(listener, ferry_transport_lose_connection);
+}
+
+int ferry_listener_abort_connections(struct ferry_listener *listener)
+{
+	return end_connections(listener, ferry_transport_abort_connection);
 }
 
 /* ---- rules about clients ---- */

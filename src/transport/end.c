@@ -460,6 +460,8 @@ void ferry_transport_free(struct ferry_transport *transport)
 	struct bufferevent *bev = transport_lock(transport);
 	if (!transport->freed) {
 		transport->freed = true;
+		if (transport->on_free != NULL) /* before stop_producing, which is the user's */
+			transport->on_free(transport->on_free_argument);
 		transport_stop_watching(transport);
 		transport_dismiss_watcher(transport);
 		transport_close_pending(transport);
@@ -467,8 +469,6 @@ void ferry_transport_free(struct ferry_transport *transport)
 		/* No shutdown(2): it would end the connection for copies of the socket in other processes. */
 		if (transport->life < TRANSPORT_LOST && transport->on_pipes)
 			close_pipes(transport);
-		if (transport->on_free != NULL)
-			transport->on_free(transport->on_free_argument);
 		rearm_detach(&transport->rearm);
 		deferred_free(transport->loop_event, release_transport);
 	}

@@ -255,6 +255,38 @@ static void free_all(void)
 	free_listeners();
 }
 
+static void free_visited(struct ferry_listener *of, struct ferry_transport *transport,
+                         void *context)
+{
+	(void)of, (void)context;
+	if (transport == given) {
+		free_given();
+		return;
+	}
+	for (int i = 0; i < transport_count; i++)
+		if (transports[i] == transport)
+			transports[i] = NULL;
+	ferry_transport_free(transport);
+}
+
+static void free_listed(void)
+{
+	ferry_listener_for_each_transport(listener, free_visited, NULL);
+	ferry_listener_for_each_transport(adopted, free_visited, NULL);
+}
+
+static void lose_listed(void)
+{
+	ferry_listener_lose_connections(listener);
+	ferry_listener_lose_connections(adopted);
+}
+
+static void abort_listed(void)
+{
+	ferry_listener_abort_connections(listener);
+	ferry_listener_abort_connections(adopted);
+}
+
 static void set_protocol(void)
 {
 	static const struct ferry_protocol silent;
@@ -385,6 +417,9 @@ static const struct every_call calls[] = {
     {"ferry_listener_set_…, _get_…", set_limits},
     {"ferry_listener_new_fd", adopt_again},
     {"ferry_listener_new_unix", listen_again},
+    {"ferry_listener_for_each_transport", free_listed},
+    {"ferry_listener_lose_connections", lose_listed},
+    {"ferry_listener_abort_connections", abort_listed},
     {"ferry_connector_free", free_connector},
     {"ferry_connector_new_unix", connect_again},
     {"ferry_connector_new_unix, _free", connect_and_cancel},
