@@ -253,6 +253,37 @@ FERRY_EXPORT int ferry_message_stream_send_buffer(struct ferry_message_stream *s
                                                   const int *fds, size_t fd_count,
                                                   enum ferry_fd_ownership ownership);
 
+/**
+ * Runs once for ferry_message_stream_notify_sent(). @p status is 0: the kernel has the whole message; or it never will:
+ * the reason of connection_lost, which runs behind this, or -ECANCELED if the connection has ended without an error or the
+ * stream is being freed. Since 0.1.
+ */
+typedef void (*ferry_message_sent_cb)(struct ferry_message_stream *stream, int status,
+                                      void *context);
+
+/**
+ * Has a callback run when the kernel has taken all that was sent before this call, the last message to its last byte. A
+ * sender of large messages sends the next one then, or frees what it has counted for this one. The peer may still not
+ * read the message: only an answer shows that.
+ *
+ * Call it right after the call that has sent the message, whichever that is. The callbacks run in the order of these
+ * calls, exactly once each: from the loop, before connection_lost; for those that are left, inside
+ * ferry_message_stream_free(). They may call every function, ferry_message_stream_free() included.
+ *
+ * @param stream the stream
+ * @param sent the callback
+ * @param context the last argument of @p sent
+ * @retval 0 done
+ * @retval -EINVAL @p stream or @p sent is NULL
+ * @retval -EPIPE nothing can be sent any more: the connection is over, or a write has failed
+ * @retval -ENOBUFS 65536 callbacks wait already
+ * @retval -ENOMEM out of memory
+ *
+ * May be called in callbacks. Since 0.1.
+ */
+FERRY_EXPORT int ferry_message_stream_notify_sent(struct ferry_message_stream *stream,
+                                                  ferry_message_sent_cb sent, void *context);
+
 /** Returns the message's type; 0 for NULL. Since 0.1. */
 FERRY_EXPORT uint16_t ferry_message_get_type(const struct ferry_message *message);
 

@@ -14,10 +14,11 @@
 #include "message/arrivals.h"
 
 /*
- * The layout of a stream of messages, for the four files that share it. Each calls those below it alone:
+ * The layout of a stream of messages, for the five files that share it. Each calls those below it alone:
  *
  *     stream.c     new, free, settings; the protocol that the transport calls
  *     receive.c    from the transport's reads to message_received
+ *     receipts.c   the callbacks that wait until the kernel has a message
  *     send.c       from a message to the transport's output
  *     message.c    the getters of a received message
  *
@@ -35,13 +36,16 @@ struct ferry_message {
 	uint16_t type;
 };
 
+struct message_receipts;
+
 struct ferry_message_stream {
 	struct ferry_transport *transport;
 	const struct ferry_message_callbacks *callbacks;
 	void *context;
 	void (*sent)(void *argument); /* message_stream_set_sent_cb() */
 	void *sent_argument;
-	struct event *timer; /* tries a read again, after one that was not admitted */
+	struct message_receipts *receipts; /* NULL: none was asked for */
+	struct event *timer;               /* tries a read again, after one that was not admitted */
 
 	/* The limits of ferry_message_stream_set_limits() and _set_fd_reserve(). */
 	size_t max_payload;

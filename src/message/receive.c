@@ -7,6 +7,7 @@
 #include "kernel/fd_slots.h"
 #include "kernel/socket.h"
 #include "message/core.h"
+#include "message/receipts.h"
 #include "message/send.h"
 #include "message/wire.h"
 #include "transport/interface.h"
@@ -447,6 +448,7 @@ static void notify_sent(void *argument)
 {
 	struct ferry_message_stream *stream = argument;
 
+	message_receipts_advance(stream);
 	if (stream->sent != NULL)
 		stream->sent(stream->sent_argument);
 }

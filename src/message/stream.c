@@ -5,6 +5,7 @@
 
 #include "kernel/ancillary.h"
 #include "libevent/deferred_free.h"
+#include "message/receipts.h"
 #include "message/receive.h"
 #include "transport/interface.h"
 
@@ -42,7 +43,8 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	struct ferry_message_stream *stream = context;
 
 	message_receive_close_fds(stream);
-	if (stream->callbacks->connection_lost != NULL)
+	message_receipts_end(stream, reason);
+	if (!stream->freed && stream->callbacks->connection_lost != NULL)
 		stream->callbacks->connection_lost(stream, reason, stream->context);
 }
 
@@ -64,6 +66,7 @@ static void release_message_stream(struct event *timer, void *argument)
 	arrivals_close(&stream->arrivals);
 	if (stream->partial != NULL)
 		evbuffer_free(stream->partial);
+	free(stream->receipts);
 	free(stream);
 }
 
@@ -135,6 +138,7 @@ void ferry_message_stream_free(struct ferry_message_stream *stream)
 		stream->freed = true;
 		message_receive_close_fds(stream);
 		ferry_transport_free(stream->transport);
+		message_receipts_free(stream);
 		deferred_free(stream->timer, release_message_stream);
 	}
 	bufferevent_unlock(bev);

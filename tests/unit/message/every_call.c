@@ -58,6 +58,15 @@ static const struct ferry_message_callbacks message_callbacks = {
     .read_connection_lost = message_read_lost,
 };
 
+static void was_sent(struct ferry_message_stream *stream, int status, void *context)
+{
+	(void)stream, (void)context;
+	if (status == 0)
+		strike("sent");
+	else
+		strike(status == -ECONNABORTED ? "sent, at the end" : "sent, in the free");
+}
+
 static void resumed(void *context)
 {
 	(void)context;
@@ -113,6 +122,37 @@ static void by_long_message(void)
 	pump_turns(8);
 }
 
+/* Two callbacks for the same message: the second one runs though the first has ended everything. */
+static void notify_twice(void)
+{
+	ferry_message_stream_send(messages, 1, "x", 1, NULL, 0, 0);
+	ferry_message_stream_notify_sent(messages, was_sent, NULL);
+	ferry_message_stream_notify_sent(messages, was_sent, NULL);
+}
+
+static void by_sending(void)
+{
+	notify_twice();
+	pump_turns(8);
+}
+
+static void by_end_of_sending(void)
+{
+	notify_twice();
+	ferry_transport_abort_connection(transport());
+	pump_turns(8);
+}
+
+static void by_free_of_sending(void)
+{
+	struct ferry_message_stream *freed = messages;
+
+	notify_twice();
+	messages = NULL;
+	ferry_message_stream_free(freed);
+	pump_turns(8);
+}
+
 /* A message that has a descriptor and its description. */
 static void by_descriptor(int fd)
 {
@@ -153,6 +193,9 @@ static const struct every_callback of_messages[] = {
     {"message_received", by_described_listener},
     {"read_connection_lost", by_messages},
     {"connection_lost", by_abort},
+    {"sent", by_sending},
+    {"sent, at the end", by_end_of_sending},
+    {"sent, in the free", by_free_of_sending},
     {"pause_producing", by_long_message},
     {"stop_producing", by_abort},
 };
@@ -286,6 +329,11 @@ static void send_all(void)
 	print_line("%d", 5);
 }
 
+static void notify_sent(void)
+{
+	ferry_message_stream_notify_sent(messages, was_sent, NULL);
+}
+
 static void send_descriptor(void)
 {
 	if (messages != NULL)
@@ -411,6 +459,7 @@ static void abort_through_the_stream(void)
 static const struct every_call calls[] = {
     {"…_stream_free", free_stream},
     {"…_stream_send, _sendv, _send_buffer, _printf", send_all},
+    {"ferry_message_stream_notify_sent", notify_sent},
     {"ferry_descriptor_send", send_descriptor},
     {"ferry_message_steal_fd, ferry_descriptor_receive", take_message},
     {"ferry_message_get_…", look_at_message},

@@ -1,7 +1,10 @@
 /* Messages and the heap: the memory of a message, and every allocation made to fail in turn. */
 
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#include <event2/buffer.h>
 
 #include "heap.h"
 #include "heap_sweep.h"
@@ -96,6 +99,39 @@ static bool start(struct end *end, struct event_base *loop, int fd)
 	return status == 0;
 }
 
+static int waiting; /* callbacks of ferry_message_stream_notify_sent() */
+
+static void on_sent(struct ferry_message_stream *stream, int status, void *context)
+{
+	(void)stream, (void)status, (void)context;
+	waiting--;
+}
+
+static void notify_sent(void)
+{
+	int status = ferry_message_stream_notify_sent(near.stream, on_sent, NULL);
+
+	waiting += status == 0;
+	note(status);
+}
+
+/* A payload that is an evbuffer stays in it if the message is refused. */
+static void send_buffer(void)
+{
+	struct evbuffer *buffer = evbuffer_new();
+	static const char payload[LARGE];
+
+	if (buffer != NULL && near.stream != NULL && evbuffer_add(buffer, payload, LARGE) == 0) {
+		int status = ferry_message_stream_send_buffer(near.stream, 1, buffer, NULL, 0, 0);
+		note(status);
+		must(evbuffer_get_length(buffer) == (status == 0 ? 0 : LARGE));
+	} else {
+		note(-ENOMEM);
+	}
+	if (buffer != NULL)
+		evbuffer_free(buffer);
+}
+
 static void send_one(size_t length, size_t fd_count, enum ferry_fd_ownership ownership)
 {
 	static char payload[LARGE];
@@ -113,6 +149,8 @@ static void send_one(size_t length, size_t fd_count, enum ferry_fd_ownership own
 	ferry_transport_get_stats(transport, &after);
 	must(status == 0 ||
 	     (after.fds_queued == before.fds_queued && after.bytes_queued == before.bytes_queued));
+	if (status == 0)
+		notify_sent();
 	for (size_t i = 0; i < fd_count; i++)
 		if (status != 0 || ownership == FERRY_FD_DUP)
 			must(close(fds[i]) == 0);
@@ -122,7 +160,7 @@ static void run_scenario(struct event_base *loop)
 {
 	int ends[2];
 	near = far = (struct end){0};
-	failure = 0;
+	failure = waiting = 0;
 	heap_suspend();
 	make_pair(PAIR_UNIX, ends);
 	heap_continue();
@@ -135,6 +173,7 @@ static void run_scenario(struct event_base *loop)
 		send_one(0, 1, FERRY_FD_DUP);
 		send_one(LARGE, BURST, FERRY_FD_DUP);
 		send_one(10, BURST, FERRY_FD_TAKE);
+		send_buffer();
 		if (near.stream != NULL)
 			ferry_transport_lose_connection(ferry_message_stream_get_transport(near.stream));
 	}
@@ -143,15 +182,16 @@ static void run_scenario(struct event_base *loop)
 		event_base_loop(loop, EVLOOP_ONCE);
 	ferry_message_stream_free(near.stream);
 	ferry_message_stream_free(far.stream);
+	must(waiting == 0); /* each has run, and once */
 }
 
 static void judge(unsigned long failing)
 {
 	if (failing == 0) {
 		ck_assert_int_eq(failure, 0);
-		ck_assert_uint_eq(far.count, 4);
+		ck_assert_uint_eq(far.count, 5);
 	}
-	bool complete = far.count == 4 && far.fds == 1 + 2 * BURST && far.reason == 0;
+	bool complete = far.count == 5 && far.fds == 1 + 2 * BURST && far.reason == 0;
 	ck_assert_msg(complete || failure < 0 || near.reason < 0 || far.reason < 0,
 	              "allocation %lu: what did not get through is not told: %u messages", failing,
 	              far.count);
