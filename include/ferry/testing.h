@@ -8,7 +8,7 @@
  * For the tests of programs that use ferry: of protocols, producers, messages, workers, dispatchers and
  * anything else on a transport. The transport is a real one, on a real socket pair. The test puts bytes,
  * descriptors and ends in at the far end, and takes out the bytes that were written, and each descriptor with
- * its position. This is a library of its own: link with ferry::testing (CMake) or ferry-testing
+ * its position. The examples testing_a_protocol.c, testing_messages.c and testing_a_handoff.c are such tests. This is a library of its own: link with ferry::testing (CMake) or ferry-testing
  * (pkg-config).
  *
  * @code
@@ -56,6 +56,34 @@ struct ferry_testing;
  */
 int ferry_testing_new(struct ferry_testing **out, struct event_base *base);
 
+/**
+ * Makes two transports that are connected with each other: for both ends of a handoff in one process, with a real
+ * dispatcher on one and the worker under test on the other.
+ *
+ * @code
+ * struct ferry_transport *ends[2];
+ * struct ferry_testing *client;                    // its transport is the connection that is handed off
+ *
+ * ferry_testing_new_pair(ends, base);
+ * ferry_dispatcher_add_worker(NULL, dispatcher, ends[0], NULL);
+ * ferry_worker_new(&worker, ends[1], &my_callbacks, &state);
+ * ferry_testing_new(&client, base);
+ * ferry_handoff_from_transport(&handoff, ferry_testing_get_transport(client));
+ * ferry_dispatcher_hand_off(dispatcher, handoff, outcome, &state);
+ * ferry_testing_pump(client);
+ * @endcode
+ *
+ * @param[out] out the transports, which the caller owns
+ * @param base the event_base of both
+ * @retval 0 done
+ * @retval -EINVAL @p out or @p base is NULL
+ * @retval -EMFILE, -ENFILE the process or the system is at its descriptor limit
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+int ferry_testing_new_pair(struct ferry_transport *out[2], struct event_base *base);
+
 /** Closes the far end, with the descriptors and bytes that were not taken. The transport stays, and its
  *  connection ends. NULL: nothing happens. Since 0.1. */
 void ferry_testing_free(struct ferry_testing *far);
@@ -97,6 +125,28 @@ int ferry_testing_put(struct ferry_testing *far, const void *data, size_t length
  */
 int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t length,
                           const int *fds, size_t fd_count);
+
+/**
+ * Sends a message, of which ferry_message_stream_send() at the far end would have the same bytes (docs/message.md). A
+ * message that is broken on purpose is put by ferry_testing_put_fds(), byte by byte.
+ *
+ * @param far the far end
+ * @param type the type
+ * @param payload the bytes; may be NULL when @p length is 0
+ * @param length how many, at most 1 GiB
+ * @param fds the descriptors; they stay the caller's. May be NULL when @p fd_count is 0
+ * @param fd_count how many, at most 253
+ * @retval 0 done
+ * @retval -EINVAL @p far is NULL, an array is NULL with a count, or a count is out of range
+ * @retval -EBADF one of @p fds is not open
+ * @retval -EAGAIN the socket is full: it takes about 200 KiB that the transport has not read
+ * @retval -EPIPE as ferry_testing_put()
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+int ferry_testing_put_message(struct ferry_testing *far, uint16_t type, const void *payload,
+                              size_t length, const int *fds, size_t fd_count);
 
 /**
  * Half-closes: the transport reads the end, and can still write.
@@ -144,6 +194,31 @@ size_t ferry_testing_count_fds(const struct ferry_testing *far);
  */
 int ferry_testing_take_fd(struct ferry_testing *far, uint64_t *position);
 
+/** A message that the transport has sent; see ferry_testing_take_message(). Since 0.1. */
+struct ferry_testing_message {
+	uint16_t type;       /**< as the sender has set it */
+	const void *payload; /**< with a zero behind it; valid until the next one is taken */
+	size_t length;       /**< of the payload */
+	size_t fd_count;     /**< number of `fds` */
+	int fds[253];        /**< the caller's from then on */
+};
+
+/**
+ * Takes the first message out of what the transport had sent by the last ferry_testing_pump(), and its descriptors.
+ *
+ * @param far the far end
+ * @param[out] message the message; on failure it stays as it was, and nothing is taken
+ * @retval 0 done
+ * @retval -EINVAL an argument is NULL
+ * @retval -EAGAIN no whole message is there
+ * @retval -EMSGSIZE the transport has refused a message that was put, and ends
+ * @retval -EPROTO there is something else than a message, or other descriptors than the message declares
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+int ferry_testing_take_message(struct ferry_testing *far, struct ferry_testing_message *message);
+
 /** Returns true if the transport has closed its connection, or its sending half: no more will be written. Since 0.1. */
 bool ferry_testing_has_ended(const struct ferry_testing *far);
 
@@ -151,8 +226,8 @@ bool ferry_testing_has_ended(const struct ferry_testing *far);
 
 /**
  * Fills the socket, so that it takes nothing from the transport, as if the peer did not read; or empties it
- * again. Bytes that are written meanwhile are queued in the transport. The transport must not have been freed
- * and must have the socket that it was made with.
+ * again. Bytes that are written meanwhile are queued in the transport. The transport must not have been freed or handed
+ * off, and must have the socket that it was made with.
  *
  * @param far the far end
  * @param full whether the socket is to be full

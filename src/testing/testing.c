@@ -45,6 +45,20 @@ struct ferry_testing {
 	size_t filling;    /* bytes in the socket that ferry_testing_set_full() has sent */
 	bool full;
 	bool ended;
+	unsigned char *payload; /* of the message that was taken last */
+};
+
+/* The header of a message, as docs/message.md has it. */
+enum {
+	HEADER_SIZE = 16,
+	AT_VERSION = 3,
+	AT_TYPE = 4,
+	AT_FLAGS = 6,
+	AT_LENGTH = 8,
+	AT_FD_COUNT = 12,
+	AT_ZERO = 14,
+	VERSION = 1,
+	PAYLOAD_MAX = 1024 * 1024 * 1024
 };
 
 /* ---- lifetime ---- */
@@ -101,6 +115,31 @@ int ferry_testing_new(struct ferry_testing **out, struct event_base *base)
 	return 0;
 }
 
+int ferry_testing_new_pair(struct ferry_transport *out[2], struct event_base *base)
+{
+	struct ferry_transport *made[2];
+	int ends[2];
+
+	if (out == NULL || base == NULL)
+		return -EINVAL;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	int status = ferry_transport_new_socket(&made[0], base, ends[0]);
+	if (status < 0) {
+		close(ends[0]);
+		close(ends[1]);
+		return status;
+	}
+	status = ferry_transport_new_socket(&made[1], base, ends[1]);
+	if (status < 0) {
+		ferry_transport_free(made[0]);
+		close(ends[1]);
+		return status;
+	}
+	memcpy(out, made, sizeof(made));
+	return 0;
+}
+
 void ferry_testing_free(struct ferry_testing *far)
 {
 	if (far == NULL)
@@ -108,6 +147,7 @@ void ferry_testing_free(struct ferry_testing *far)
 	for (size_t i = far->fds_taken; i < far->fd_count; i++)
 		close(far->fds[i].fd);
 	free(far->fds);
+	free(far->payload);
 	if (far->fd >= 0)
 		close(far->fd);
 	if (far->written != NULL)
@@ -177,6 +217,42 @@ int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t le
 	    (fds == NULL && fd_count > 0))
 		return -EINVAL;
 	return send_all(far, data, length, fds, fd_count);
+}
+
+static void put_number(unsigned char *bytes, size_t value, unsigned int size)
+{
+	for (unsigned int i = 0; i < size; i++)
+		bytes[i] = (unsigned char)(value >> 8 * i);
+}
+
+static size_t get_number(const unsigned char *bytes, unsigned int size)
+{
+	size_t value = 0;
+
+	for (unsigned int i = 0; i < size; i++)
+		value |= (size_t)bytes[i] << 8 * i;
+	return value;
+}
+
+int ferry_testing_put_message(struct ferry_testing *far, uint16_t type, const void *payload,
+                              size_t length, const int *fds, size_t fd_count)
+{
+	if (far == NULL || (payload == NULL && length > 0) || (fds == NULL && fd_count > 0) ||
+	    length > PAYLOAD_MAX || fd_count > FDS_MAX)
+		return -EINVAL;
+	unsigned char *frame = calloc(1, HEADER_SIZE + length);
+	if (frame == NULL)
+		return -ENOMEM;
+	memcpy(frame, "FRY", AT_VERSION);
+	frame[AT_VERSION] = VERSION;
+	put_number(frame + AT_TYPE, type, 2);
+	put_number(frame + AT_LENGTH, length, 4);
+	put_number(frame + AT_FD_COUNT, fd_count, 2);
+	if (length > 0)
+		memcpy(frame + HEADER_SIZE, payload, length);
+	const int status = send_all(far, frame, HEADER_SIZE + length, fds, fd_count);
+	free(frame);
+	return status;
 }
 
 int ferry_testing_put_eof(struct ferry_testing *far)
@@ -327,6 +403,71 @@ int ferry_testing_take_fd(struct ferry_testing *far, uint64_t *position)
 	if (position != NULL)
 		*position = first.position;
 	return first.fd;
+}
+
+/* Reads the header of what was written. The length of the payload goes to `message`, and the number of descriptors. */
+static int read_header(struct ferry_testing *far, struct ferry_testing_message *message)
+{
+	const size_t written = evbuffer_get_length(far->written);
+	if (written < HEADER_SIZE)
+		return -EAGAIN;
+	const unsigned char *header = evbuffer_pullup(far->written, HEADER_SIZE);
+	if (header == NULL)
+		return -ENOMEM;
+	if (memcmp(header, "FRY", AT_VERSION) != 0 || header[AT_VERSION] != VERSION ||
+	    get_number(header + AT_FLAGS, 2) > 1 || get_number(header + AT_ZERO, 2) != 0)
+		return -EPROTO;
+	if (get_number(header + AT_FLAGS, 2) == 1)
+		return -EMSGSIZE;
+	message->type = (uint16_t)get_number(header + AT_TYPE, 2);
+	message->length = get_number(header + AT_LENGTH, 4);
+	message->fd_count = get_number(header + AT_FD_COUNT, 2);
+	if (message->length > PAYLOAD_MAX || message->fd_count > FDS_MAX)
+		return -EPROTO;
+	return written < HEADER_SIZE + message->length ? -EAGAIN : 0;
+}
+
+/* Whether the first descriptors that were received are those of the first message that was written. They came with its
+ * first byte, and the next ones with a later message. */
+static bool has_own_fds(const struct ferry_testing *far,
+                        const struct ferry_testing_message *message)
+{
+	const uint64_t start = far->position - evbuffer_get_length(far->written);
+	const size_t there = far->fd_count - far->fds_taken;
+
+	if (message->fd_count > there)
+		return false;
+	for (size_t i = 0; i < message->fd_count; i++)
+		if (far->fds[far->fds_taken + i].position != start)
+			return false;
+	return message->fd_count == there || far->fds[far->fds_taken + message->fd_count].position >=
+	                                         start + HEADER_SIZE + message->length;
+}
+
+int ferry_testing_take_message(struct ferry_testing *far, struct ferry_testing_message *message)
+{
+	struct ferry_testing_message first;
+
+	if (far == NULL || message == NULL)
+		return -EINVAL;
+	const int status = read_header(far, &first);
+	if (status < 0)
+		return status;
+	if (!has_own_fds(far, &first))
+		return -EPROTO;
+	unsigned char *payload = malloc(first.length + 1);
+	if (payload == NULL)
+		return -ENOMEM;
+	evbuffer_drain(far->written, HEADER_SIZE);
+	evbuffer_remove(far->written, payload, first.length);
+	free(far->payload);
+	far->payload = payload;
+	payload[first.length] = '\0';
+	first.payload = payload;
+	for (size_t i = 0; i < first.fd_count; i++)
+		first.fds[i] = ferry_testing_take_fd(far, NULL);
+	*message = first;
+	return 0;
 }
 
 bool ferry_testing_has_ended(const struct ferry_testing *far)
