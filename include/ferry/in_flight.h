@@ -19,7 +19,8 @@
  * one peer that stops reading does not stop the others. A transport that has none may send one message of any size
  * while the process is under the limit. What is in flight is therefore at most the limit and 252 descriptors, and
  * a limit below 506 may be used up by one message. Several peers that stop reading use up any limit, ten of them one of
- * 512: set a write timeout, which ends their connections. Transports that wait are tried by timers, in no order.
+ * 512: set a write timeout, which ends their connections. Transports of one thread that have nothing in flight go on
+ * in the order in which they began to wait.
  *
  * @code
  * ferry_in_flight_set_limit(256); // RLIMIT_NOFILE is 1024, and three such processes of one user run

@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <sys/queue.h>
 #include <sys/resource.h>
 
 #include "ferry/in_flight.h"
@@ -16,7 +18,18 @@ enum {
 	/* The kernel charges a sender more than this for each message, until it is read whole. It is 768 for one byte;
 	 * unit.kernel.in_flight has the check. */
 	MESSAGE_COST = 512,
-	LOOKS_PER_ADMISSION = 8 /* at accounts of others, which waits for the lock meanwhile */
+	LOOKS_PER_ADMISSION = 8, /* at accounts of others, which waits for the lock meanwhile */
+	TURNS_LOOKED_AT = 64     /* of the queue; those of other threads come first if it is longer */
+};
+
+struct in_flight_turn {
+	TAILQ_ENTRY(in_flight_turn) link;
+	struct in_flight *account;
+	bool queued;
+	uint64_t ticket;  /* lower ones came before */
+	pthread_t thread; /* the one that tried */
+	void (*wake)(void *argument);
+	void *argument;
 };
 
 /* The accounts with descriptors in flight, those that were looked at last behind the others. No more than the limit
@@ -27,9 +40,12 @@ static struct {
 	unsigned int fds;
 	unsigned int accounts;
 	struct in_flight list; /* the ends of the ring */
+	TAILQ_HEAD(in_flight_queue, in_flight_turn) queue;
+	uint64_t tickets;
 } ledger = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .list = {.previous = &ledger.list, .next = &ledger.list},
+    .queue = TAILQ_HEAD_INITIALIZER(ledger.queue),
 };
 
 static pthread_once_t fork_watched = PTHREAD_ONCE_INIT;
@@ -103,6 +119,118 @@ static void look(struct in_flight *account)
 		set_count(account, (unsigned int)(messages * account->largest));
 }
 
+/* ---- the queue ---- */
+
+static struct in_flight_turn *turn_of(const struct in_flight *account)
+{
+	return account->next == NULL ? account->turn : NULL;
+}
+
+static void leave_queue(const struct in_flight *account)
+{
+	struct in_flight_turn *turn = turn_of(account);
+
+	if (turn == NULL || !turn->queued)
+		return;
+	TAILQ_REMOVE(&ledger.queue, turn, link);
+	turn->queued = false;
+}
+
+static void end_turn(struct in_flight *account)
+{
+	leave_queue(account);
+	account->has_turn = false;
+	free(turn_of(account));
+	if (account->next == NULL)
+		account->turn = NULL;
+}
+
+/* One that was woken in vain, because several were, has its place again. */
+static void enter_queue(struct in_flight_turn *turn, bool again)
+{
+	struct in_flight_turn *behind = NULL;
+
+	if (again)
+		TAILQ_FOREACH (behind, &ledger.queue, link)
+			if (behind->ticket > turn->ticket)
+				break;
+	if (!again)
+		turn->ticket = ++ledger.tickets;
+	if (behind != NULL)
+		TAILQ_INSERT_BEFORE(behind, turn, link);
+	else
+		TAILQ_INSERT_TAIL(&ledger.queue, turn, link);
+	turn->queued = true;
+}
+
+/* The first that waited in this thread. Its loop runs in this thread too, or has locks. */
+static struct in_flight *first_in_queue(void)
+{
+	struct in_flight_turn *turn = TAILQ_FIRST(&ledger.queue);
+
+	for (int i = 0; turn != NULL && i < TURNS_LOOKED_AT; i++) {
+		if (pthread_equal(turn->thread, pthread_self()))
+			return turn->account;
+		turn = TAILQ_NEXT(turn, link);
+	}
+	return NULL;
+}
+
+/* It has left the queue: if it does not try any more, nobody waits for it. */
+static void wake(struct in_flight *account)
+{
+	leave_queue(account);
+	account->has_turn = true;
+	account->turn->wake(account->turn->argument);
+}
+
+/* Whether another account is first; that one tries soon. */
+static bool yields(const struct in_flight *account)
+{
+	if (TAILQ_EMPTY(&ledger.queue) || account->has_turn)
+		return false;
+	struct in_flight *first = first_in_queue();
+	if (first == NULL || first == account)
+		return false;
+	wake(first);
+	return true;
+}
+
+static void wake_next(void)
+{
+	struct in_flight *first = TAILQ_EMPTY(&ledger.queue) ? NULL : first_in_queue();
+
+	if (first != NULL)
+		wake(first);
+}
+
+void in_flight_wait(struct in_flight *account, void (*wake_cb)(void *argument), void *argument)
+{
+	lock_ledger();
+	bool again = account->has_turn && turn_of(account) != NULL;
+	if (account->next == NULL && account->turn == NULL)
+		account->turn = calloc(1, sizeof(*account->turn));
+	struct in_flight_turn *turn = turn_of(account);
+	if (turn != NULL) {
+		turn->account = account;
+		turn->thread = pthread_self();
+		turn->wake = wake_cb;
+		turn->argument = argument;
+		if (!turn->queued)
+			enter_queue(turn, again);
+	}
+	account->has_turn = false;
+	unlock_ledger();
+}
+
+void in_flight_take_turn(struct in_flight *account)
+{
+	lock_ledger();
+	leave_queue(account);
+	account->has_turn = true;
+	unlock_ledger();
+}
+
 /* ---- admission ---- */
 
 static unsigned int default_limit(void)
@@ -155,19 +283,26 @@ static bool find_room(struct in_flight *account, unsigned int fds)
 	return is_within(account, fds);
 }
 
+static void admit(struct in_flight *account, unsigned int fds)
+{
+	end_turn(account);
+	set_count(account, in_flight_count(account) + fds);
+	if (account->largest < fds)
+		account->largest = fds;
+	atomic_store_explicit(&account->sending, true, memory_order_relaxed);
+	if (ledger.fds < get_limit())
+		wake_next();
+}
+
 bool in_flight_admit(struct in_flight *account, int fd, unsigned int fds)
 {
 	lock_ledger();
 	if (account->fd != fd)
 		set_count(account, 0); /* the socket was replaced */
 	account->fd = fd;
-	bool admitted = is_within(account, fds) || find_room(account, fds);
-	if (admitted) {
-		set_count(account, in_flight_count(account) + fds);
-		if (account->largest < fds)
-			account->largest = fds;
-		atomic_store_explicit(&account->sending, true, memory_order_relaxed);
-	}
+	bool admitted = (is_within(account, fds) || find_room(account, fds)) && !yields(account);
+	if (admitted)
+		admit(account, fds);
 	unlock_ledger();
 	return admitted;
 }
@@ -184,6 +319,7 @@ void in_flight_forget(struct in_flight *account)
 {
 	lock_ledger();
 	set_count(account, 0);
+	end_turn(account);
 	unlock_ledger();
 }
 

@@ -10,14 +10,24 @@
  *
  * An account counts what was sent. The kernel has no count of what was read, but the length of the send queue shows
  * it: it is asked when an account, or the process, has come to its limit, and never before.
+ *
+ * Accounts that have nothing in flight, and wait because the process is at its limit, are in a queue. One that finds room
+ * leaves it to the first of the queue whose loop the calling thread may wake, and waits.
  */
 
+struct in_flight_turn; /* a place in the queue */
+
 struct in_flight {
-	struct in_flight *previous, *next; /* NULL: nothing is in flight */
-	int fd;                            /* the socket */
-	atomic_uint fds;                   /* at most so many descriptors are in flight */
-	unsigned int largest;              /* no message has more of them */
-	atomic_bool sending;               /* the send queue does not have the last message yet */
+	union {
+		struct in_flight *previous;
+		struct in_flight_turn *turn; /* nothing is in flight; NULL: it has not waited */
+	};
+	struct in_flight *next; /* NULL: nothing is in flight */
+	int fd;                 /* the socket */
+	atomic_uint fds;        /* at most so many descriptors are in flight */
+	unsigned int largest;   /* no message has more of them */
+	atomic_bool sending;    /* the send queue does not have the last message yet */
+	bool has_turn;          /* its next message leaves the room to nobody */
 };
 
 /* Before any account is used. */
@@ -26,6 +36,13 @@ void in_flight_start(void);
 /* Whether a message with `fds` descriptors may be sent to the socket `fd` now. If so, they count, and one of the
  * next two calls follows. */
 bool in_flight_admit(struct in_flight *account, int fd, unsigned int fds);
+
+/* After a message was not admitted: if nothing of the account is in flight, it enters the queue. `wake` has it try again
+ * soon, and is called with the ledger locked. Without memory for it the caller's own timer decides alone. */
+void in_flight_wait(struct in_flight *account, void (*wake)(void *argument), void *argument);
+
+/* The account's next message leaves the room that it finds to nobody. */
+void in_flight_take_turn(struct in_flight *account);
 
 /* The kernel has taken that message. */
 static inline void in_flight_sent(struct in_flight *account)

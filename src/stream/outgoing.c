@@ -562,22 +562,15 @@ static int send_segment(struct outgoing *outgoing, struct turn *turn)
 	return state;
 }
 
-struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing)
+struct outgoing_file *outgoing_paused_file(const struct outgoing *outgoing)
 {
-	if (get_segment(outgoing) != NULL)
-		return outgoing->marks->segment->waiting != 0 ? outgoing->marks->segment : NULL;
-	struct next next = find_next(outgoing, 0);
-	return next.bytes == 0 && next.file != NULL && next.file->waiting != 0 ? next.file : NULL;
-}
+	struct outgoing_file *file = get_segment(outgoing);
 
-bool outgoing_is_paused(const struct outgoing *outgoing)
-{
-	if (get_segment(outgoing) != NULL)
-		return is_paused_file(get_segment(outgoing));
-	if (marks_file_count(outgoing->marks) == 0)
-		return false;
-	struct next next = find_next(outgoing, 0);
-	return next.bytes == 0 && next.file != NULL && is_paused_file(next.file);
+	if (file == NULL && marks_file_count(outgoing->marks) > 0) {
+		struct next next = find_next(outgoing, 0);
+		file = next.bytes == 0 ? next.file : NULL;
+	}
+	return file != NULL && is_paused_file(file) ? file : NULL;
 }
 
 void outgoing_note_drained(struct outgoing *outgoing, size_t count)

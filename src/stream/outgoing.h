@@ -96,11 +96,13 @@ void outgoing_forget_segment(struct outgoing *outgoing);
  * no marks. */
 void outgoing_leave(struct outgoing *outgoing);
 
-/* The next item if it is a file that waits for its source, else NULL. */
-struct outgoing_file *outgoing_waiting_file(const struct outgoing *outgoing);
+/* The next item if it is a file that is paused, or waits for its source; else NULL. */
+struct outgoing_file *outgoing_paused_file(const struct outgoing *outgoing);
 
-/* Whether the next item is a paused or waiting file. */
-bool outgoing_is_paused(const struct outgoing *outgoing);
+static inline bool outgoing_is_paused(const struct outgoing *outgoing)
+{
+	return outgoing_paused_file(outgoing) != NULL;
+}
 
 /* Whether all bytes and files are sent. */
 bool outgoing_is_sent(const struct outgoing *outgoing);

@@ -63,9 +63,9 @@ static int wait_until_connected(const struct ferry_transport *transport, int64_t
 /* The next item is a file that is paused, or that waits for its source. */
 static int wait_for_file(struct ferry_transport *transport, int64_t deadline)
 {
-	struct outgoing_file *file = outgoing_waiting_file(&transport->out.stream);
+	struct outgoing_file *file = outgoing_paused_file(&transport->out.stream);
 
-	if (file == NULL)
+	if (file == NULL || file->waiting == 0)
 		return -EAGAIN;
 	/* A file on the disk is read by the write itself: the caller wants to wait. */
 	if (file->waiting == FILE_SOURCE_COLD)
@@ -83,6 +83,9 @@ static int write_once(struct ferry_transport *transport)
 
 	if (fd < 0)
 		return -ENOTCONN;
+	/* The loop stands still: a transport that is next could not send. */
+	if (transport->out.stream.marks != NULL)
+		in_flight_take_turn(&transport->out.stream.marks->in_flight);
 	int state = outgoing_flush(&transport->out.stream, fd, BYTES_PER_STEP,
 	                           transport_steps(transport)->adopt, &sent);
 	transport_count_written(transport, sent);

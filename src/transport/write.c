@@ -64,11 +64,23 @@ static int write_and_refill(struct ferry_transport *transport, size_t budget, si
 	return state;
 }
 
+/* Of those that wait for the limit of descriptors in flight, this one is next. */
+static void wake(void *argument)
+{
+	struct ferry_transport *transport = argument;
+
+	event_active(transport->loop_event, EV_READ,
+	             0); /* the priority is that of the wait's beginning */
+}
+
 static int wait_for_memory(struct ferry_transport *transport)
 {
+	struct marks *marks = transport->out.stream.marks;
 	unsigned int usec = transport->out.step.retry_usec * 2;
 
 	transport->out.step.out_of_memory = true;
+	if (marks_fd_count(marks) > 0)
+		in_flight_wait(&marks->in_flight, wake, transport);
 	/* A try that the timer has not caused does not put it off. */
 	if (usec > 0 && event_pending(transport->loop_event, EV_TIMEOUT, NULL))
 		return 0;
@@ -85,9 +97,9 @@ static int wait_for_memory(struct ferry_transport *transport)
  * wake it. */
 static bool wait_for_source(struct ferry_transport *transport)
 {
-	struct outgoing_file *file = outgoing_waiting_file(&transport->out.stream);
+	struct outgoing_file *file = outgoing_paused_file(&transport->out.stream);
 
-	if (file != NULL)
+	if (file != NULL && file->waiting != 0)
 		file->wait(file);
 	return outgoing_is_paused(&transport->out.stream);
 }

@@ -384,6 +384,23 @@ TEST(it_does_not_run_into_the_write_timeout)
 	close_cold_link();
 }
 
+TEST(nothing_is_read_for_a_paused_file)
+{
+	open_cold_link(0);
+	cachestat_says = COLD;
+	hold_disk(true);
+	send_new_file(&one);
+	ferry_file_producer_pause(one.producer);
+	pump_turns(5);
+	expect_threads(0);
+	ck_assert_uint_eq(readahead_calls, 0);
+	hold_disk(false);
+	warm_when_read = true;
+	ferry_file_producer_resume(one.producer);
+	check_whole(&one);
+	close_cold_link();
+}
+
 LOOP_TEST(paused_while_it_waits_it_stays_paused_when_it_is_there, 2)
 {
 	open_cold_link(_i);

@@ -305,3 +305,59 @@ TEST(an_account_that_sends_is_not_looked_at)
 	ck_assert(pass(1, 1));
 	close_sockets();
 }
+
+static unsigned int woken[SOCKETS];
+
+static void on_wake(void *argument)
+{
+	unsigned int *count = argument;
+	++*count;
+}
+
+/* A message of one descriptor. */
+static bool pass_or_wait(int socket)
+{
+	bool passed = pass(socket, 1);
+
+	if (!passed)
+		in_flight_wait(&accounts[socket], on_wake, &woken[socket]);
+	return passed;
+}
+
+TEST(those_that_wait_take_turns)
+{
+	open_sockets();
+	ferry_in_flight_set_limit(2);
+	ck_assert(pass_or_wait(0));
+	ck_assert(pass_or_wait(1));
+	for (int i = 2; i < 5; i++)
+		ck_assert(!pass_or_wait(i));
+
+	take(0, 1);
+	ck_assert(!pass_or_wait(5)); /* the room that it finds is that of the first */
+	ck_assert_uint_eq(woken[2], 1);
+	ck_assert(pass_or_wait(2));
+	take(1, 1);
+	ck_assert(!pass_or_wait(0));
+	ck_assert_uint_eq(woken[3], 1);
+	ck_assert(!pass_or_wait(1)); /* the woken one has not tried: nobody waits for it */
+	ck_assert_uint_eq(woken[4], 1);
+	ck_assert(pass_or_wait(4));
+	for (int i = 2; i < 5; i++)
+		ck_assert_uint_eq(woken[i], 1);
+	close_sockets();
+}
+
+TEST(one_that_takes_its_turn_leaves_room_to_nobody)
+{
+	open_sockets();
+	ferry_in_flight_set_limit(2);
+	ck_assert(pass_or_wait(0));
+	ck_assert(pass_or_wait(1));
+	ck_assert(!pass_or_wait(2));
+	take(0, 1);
+	in_flight_take_turn(&accounts[3]);
+	ck_assert(pass_or_wait(3));
+	ck_assert_uint_eq(woken[2], 0);
+	close_sockets();
+}
