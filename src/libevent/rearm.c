@@ -9,6 +9,7 @@
 #include <event2/bufferevent_struct.h>
 #include <event2/util.h>
 
+#include "libevent/fields.h"
 #include "libevent/segments.h"
 
 /* The layout of a bufferevent does not change within a major.minor version of libevent. */
@@ -471,10 +472,16 @@ void rearm_forget_fds(struct rearm *rearm, short what)
 	}
 }
 
+void rearm_take_fd(struct bufferevent *bev)
+{
+	/* bufferevent_disable() would remove the events from the loop, and bufferevent_setfd() would try again. */
+	bev->enabled = (short)(bev->enabled & ~(EV_READ | EV_WRITE));
+	bufferevent_setfd(bev, -1);
+}
+
 bool rearm_check(struct rearm *rearm)
 {
-	/* As event_get_callback(): each call of the transport comes here first. */
-	if (rearm->bev->ev_read.ev_evcallback.evcb_cb_union.evcb_callback == rearm->steps->on_read)
+	if (fields_read_step(rearm->bev) == rearm->steps->on_read)
 		return false;
 	/* While its writing is suspended, a bufferevent does not show that it connects. */
 	rearm_open_write_gate(rearm);
@@ -486,20 +493,20 @@ bool rearm_check(struct rearm *rearm)
 
 int rearm_write_fd(const struct rearm *rearm)
 {
-	return event_get_fd(&rearm->bev->ev_write);
+	return rearm->bev->ev_write.ev_fd;
 }
 
 void rearm_run_write(struct rearm *rearm)
 {
 	struct event *event = &rearm->bev->ev_write;
-	if (!event_pending(event, EV_WRITE, NULL))
+	if ((fields_pending(event) & EV_WRITE) == 0)
 		event_active(event, EV_WRITE, 0);
 }
 
 int rearm_wait_writable(struct rearm *rearm)
 {
 	struct bufferevent *bev = rearm->bev;
-	if (event_pending(&bev->ev_write, EV_WRITE, NULL))
+	if ((fields_pending(&bev->ev_write) & EV_WRITE) != 0)
 		return 0;
 	return event_add(&bev->ev_write, timeout_or_null(&bev->timeout_write)) == 0 ? 0 : -ENOMEM;
 }
@@ -507,7 +514,7 @@ int rearm_wait_writable(struct rearm *rearm)
 void rearm_stop_waiting(struct rearm *rearm)
 {
 	struct event *event = &rearm->bev->ev_write;
-	if (!event_pending(event, EV_WRITE | EV_TIMEOUT, NULL))
+	if ((fields_pending(event) & (EV_WRITE | EV_TIMEOUT)) == 0)
 		return;
 	/* event_del() alone would leave the interval set, and each later event_active() would then add the
 	 * event again to restart it. */
@@ -532,12 +539,12 @@ void rearm_release_read_cb(struct rearm *rearm)
 
 bool rearm_awaits_write(const struct rearm *rearm)
 {
-	return event_pending(&rearm->bev->ev_write, EV_WRITE, NULL) != 0;
+	return (fields_pending(&rearm->bev->ev_write) & EV_WRITE) != 0;
 }
 
 bool rearm_is_reading(const struct rearm *rearm)
 {
-	return event_pending(&rearm->bev->ev_read, EV_READ, NULL) != 0;
+	return (fields_pending(&rearm->bev->ev_read) & EV_READ) != 0;
 }
 
 void rearm_stop_read_timeout(struct rearm *rearm)

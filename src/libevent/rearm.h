@@ -8,13 +8,12 @@
 #include <event2/event.h>
 
 /*
- * Re-arming: ferry replaces the callbacks of the two I/O events of a plain socket bufferevent, and
- * restores them later.
+ * Re-arming: ferry replaces the callbacks of the two I/O events of a plain socket bufferevent, and restores them later.
  *
  * A socket bufferevent is two events, two buffers and bookkeeping. A stream that carries descriptors and
  * files needs other callbacks of these events. Everything else (watermarks, rate limits, timeouts,
- * deferred callbacks, locking) stays libevent's. Only rearm.c knows the layout of a bufferevent
- * (event2/bufferevent_struct.h).
+ * deferred callbacks, locking) stays libevent's. Only rearm.c, and fields.h for what is read alone, know the layout of a
+ * bufferevent (event2/bufferevent_struct.h).
  *
  * The caller has locked the bufferevent. "The stock callbacks" are libevent's own.
  */
@@ -94,6 +93,9 @@ void rearm_free(struct rearm *rearm);
  * or both. */
 void rearm_forget_fds(struct rearm *rearm, short what);
 
+/* Takes the descriptor out of a bufferevent with the stock callbacks, and out of the loop; nothing is enabled then. */
+void rearm_take_fd(struct bufferevent *bev);
+
 /* bufferevent_setfd() and bufferevent_socket_connect() restore the stock callbacks. If one of them was
  * called, replaces the callbacks again and returns true; the bufferevent may have left its rate limit
  * group. */
@@ -111,14 +113,12 @@ int rearm_write_fd(const struct rearm *rearm);
 
 /* Schedules the write step once in this turn of the loop, without a system call. */
 void rearm_run_write(struct rearm *rearm);
-
-/* Waits until the socket is writable, under the user's write timeout, and then runs the write step; or
- * stops waiting. */
+/* Waits until the socket is writable, under the user's write timeout, and then runs the write step; or stops. */
 int rearm_wait_writable(struct rearm *rearm);
 void rearm_stop_waiting(struct rearm *rearm);
 
-/* Takes the user's read callback away, so that nothing runs it, not even a deferred call that is pending
- * already; and gives it back, unless the user has set another meanwhile. */
+/* Takes the user's read callback away: nothing runs it, not even a pending deferred call; and gives it back, unless
+ * the user has set another meanwhile. */
 void rearm_hold_read_cb(struct rearm *rearm);
 void rearm_release_read_cb(struct rearm *rearm);
 

@@ -11,6 +11,7 @@
 #include "kernel/fds.h"
 #include "kernel/socket.h"
 #include "kernel/tls.h"
+#include "libevent/fields.h"
 
 /* ---- the states ---- */
 
@@ -25,7 +26,7 @@ void transport_advance_life(struct ferry_transport *transport, enum transport_li
 void transport_read_half_ended(struct ferry_transport *transport)
 {
 	bool undelivered = transport_defers_delivery(transport) &&
-	                   evbuffer_get_length(bufferevent_get_input(transport->rearm.bev)) > 0;
+	                   evbuffer_get_length(fields_input(transport->rearm.bev)) > 0;
 
 	transport->in.half = undelivered ? IN_EOF_UNDELIVERED : IN_EOF;
 }
@@ -53,7 +54,7 @@ bool transport_peer_has_closed(const struct ferry_transport *transport)
 
 	if (transport->peer_closed || transport_is_over(transport))
 		return transport->peer_closed;
-	int read_end = socket_get_hang_up(bufferevent_getfd(rearm->bev));
+	int read_end = socket_get_hang_up(fields_fd(rearm->bev));
 	if (transport_is_connecting(transport))
 		return false;
 	if (transport->on_pipes && transport->pipe_write_fd != transport->pipe_read_fd)
@@ -88,7 +89,7 @@ static size_t count_unread(const struct ferry_transport *transport)
 	/* The kernel does not count what it has decrypted, and the peer is gone: up to the end. */
 	if (transport_has_tls(transport))
 		return SIZE_MAX;
-	if (ioctl(bufferevent_getfd(transport->rearm.bev), FIONREAD, &length) < 0 || length < 0)
+	if (ioctl(fields_fd(transport->rearm.bev), FIONREAD, &length) < 0 || length < 0)
 		return 0;
 	return (size_t)length;
 }
@@ -262,13 +263,13 @@ void transport_rejoin_group(struct ferry_transport *transport)
 		bufferevent_add_to_rate_limit_group(transport->rearm.bev, transport->rate_limit_group);
 }
 
-void transport_notice_socket(struct ferry_transport *transport)
+void transport_take_socket(struct ferry_transport *transport)
 {
 	if (transport->freed || !rearm_check(&transport->rearm))
 		return;
 	reopen_halves(transport);
 	transport->out.stream.replaced = true;
-	int fd = bufferevent_getfd(transport->rearm.bev);
+	int fd = fields_fd(transport->rearm.bev);
 	int status = fd >= 0 ? transport_examine_socket(transport, fd) : 0;
 	if (status < 0)
 		transport->out.stream.carries_fds = false;
@@ -322,7 +323,7 @@ uint64_t transport_get_cookie(const struct ferry_transport *transport)
 int transport_enable_reading(struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	short before = bufferevent_get_enabled(bev);
+	short before = fields_enabled(bev);
 
 	if (bufferevent_enable(bev, EV_READ) == 0)
 		return 0;
@@ -339,7 +340,7 @@ void transport_suspend_reading(struct ferry_transport *transport)
 
 int transport_continue_reading(struct ferry_transport *transport)
 {
-	bool enabled = (bufferevent_get_enabled(transport->rearm.bev) & EV_READ) != 0;
+	bool enabled = (fields_enabled(transport->rearm.bev) & EV_READ) != 0;
 
 	/* The rest of a peer that is gone is read even if the user has disabled reading, but not during a pause. */
 	if (transport_is_over(transport) ||
@@ -370,7 +371,7 @@ void transport_want_write(struct ferry_transport *transport)
 		transport->out.step.again = true;
 		return;
 	}
-	if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
+	if ((fields_enabled(transport->rearm.bev) & EV_WRITE) == 0)
 		return;
 	transport->out.step.requested = true;
 	rearm_run_write(&transport->rearm);
@@ -447,7 +448,7 @@ static void bind_watch(struct ferry_transport *transport, bool reading)
 {
 	struct bufferevent *bev = transport->rearm.bev;
 	struct event *event = transport->watch->event;
-	int fd = reading ? bufferevent_getfd(bev) : -1;
+	int fd = reading ? fields_fd(bev) : -1;
 
 	transport->watch->reading = reading;
 	if (event_get_fd(event) == fd)
@@ -495,7 +496,7 @@ static struct timeval watch_delay(const struct ferry_transport *transport)
 bool transport_peer_may_vanish(const struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	bool limited = transport->in.reader == NULL && (bufferevent_get_enabled(bev) & EV_READ) != 0 &&
+	bool limited = transport->in.reader == NULL && (fields_enabled(bev) & EV_READ) != 0 &&
 	               bufferevent_get_max_to_read(bev) <= 0;
 
 	if (transport->out.half == OUT_BROKEN || transport_is_connecting(transport) || limited ||

@@ -1,6 +1,7 @@
 #ifndef FERRY_TRANSPORT_CORE_H
 #define FERRY_TRANSPORT_CORE_H
 
+#include "libevent/fields.h"
 #include "transport/fields.h"
 
 /*
@@ -66,7 +67,14 @@ void transport_set_known_inet(struct ferry_transport *transport);
 
 /* Takes the events again if bufferevent_setfd() has put libevent's own steps back. Both halves are then open
  * again. */
-void transport_notice_socket(struct ferry_transport *transport);
+void transport_take_socket(struct ferry_transport *transport);
+
+/* The same; each call of the transport comes here first. */
+static inline void transport_notice_socket(struct ferry_transport *transport)
+{
+	if (fields_read_step(transport->rearm.bev) != transport->rearm.steps->on_read)
+		transport_take_socket(transport);
+}
 
 /* Whether the peer has closed its end, as far as the kernel shows it; at the end of the connection, whether it had. */
 bool transport_peer_has_closed(const struct ferry_transport *transport);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "kernel/fds.h"
+#include "libevent/fields.h"
 #include "transport/end.h"
 
 /* ---- the connection ---- */
@@ -42,7 +43,7 @@ void transport_deliver_lost(struct ferry_transport *transport)
 
 void transport_deliver_input(struct ferry_transport *transport)
 {
-	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+	struct evbuffer *input = fields_input(transport->rearm.bev);
 
 	transport_deliver_made(transport);
 	/* connection_made may have paused reading: resuming offers the input again. */
@@ -54,11 +55,46 @@ void transport_deliver_input(struct ferry_transport *transport)
 		transport->protocol.table->data_received(transport, input, transport->protocol.context);
 }
 
+/* Whether bufferevent_trigger() would do nothing but run the callback of a protocol. No getter shows whether a
+ * bufferevent defers its callbacks, and that never changes: it is learnt from the first one. */
+static bool runs_directly(const struct ferry_transport *transport)
+{
+	const struct bufferevent *bev = transport->rearm.bev;
+
+	return transport->in.direct && fields_high_mark(bev) == 0 &&
+	       fields_read_cb(bev) == transport_steps(transport)->on_readable;
+}
+
+/* Like libevent, offers input again that is over a high-water mark which the callback has set. */
+static void run_directly(struct ferry_transport *transport)
+{
+	const struct bufferevent *bev = transport->rearm.bev;
+
+	transport_steps(transport)->readable(transport);
+	if (!transport_is_over(transport) && fields_high_mark(bev) > 0 &&
+	    evbuffer_get_length(fields_input(bev)) >= fields_high_mark(bev))
+		transport_trigger_read_later(transport, false);
+}
+
+static bool has_reached_low_mark(const struct bufferevent *bev)
+{
+	return fields_low_mark(bev) == 0 ||
+	       evbuffer_get_length(fields_input(bev)) >= fields_low_mark(bev);
+}
+
 void transport_trigger_read(struct ferry_transport *transport, int options)
 {
+	struct bufferevent *bev = transport->rearm.bev;
+
 	if (transport->in.reader != NULL)
 		options |= BEV_TRIG_IGNORE_WATERMARKS;
-	bufferevent_trigger(transport->rearm.bev, EV_READ, options);
+	if (!runs_directly(transport)) {
+		transport->in.triggering = true;
+		bufferevent_trigger(bev, EV_READ, options);
+		transport->in.triggering = false;
+	} else if ((options & BEV_TRIG_IGNORE_WATERMARKS) != 0 || has_reached_low_mark(bev)) {
+		run_directly(transport);
+	}
 }
 
 void transport_trigger_read_later(struct ferry_transport *transport, bool below_mark)
@@ -100,7 +136,7 @@ void transport_deliver_rest(struct ferry_transport *transport)
 
 void transport_offer_input(struct ferry_transport *transport)
 {
-	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+	struct evbuffer *input = fields_input(transport->rearm.bev);
 
 	if (!transport_is_open(transport) || transport_is_connecting(transport) ||
 	    transport->in.paused || evbuffer_get_length(input) == 0)
@@ -115,7 +151,7 @@ void transport_offer_input(struct ferry_transport *transport)
 
 static void offer_paused_input(struct ferry_transport *transport)
 {
-	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
+	struct evbuffer *input = fields_input(transport->rearm.bev);
 
 	transport->in.offer_due = false;
 	rearm_release_read_cb(&transport->rearm);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "libevent/fields.h"
 #include "transport/deliver.h"
 #include "transport/end.h"
 #include "transport/read.h"
@@ -12,19 +13,18 @@
  * BEV_OPT_UNLOCK_CALLBACKS libevent calls them without the lock.
  */
 
-static bool is_over_mark(struct bufferevent *bev)
+static bool is_over_mark(const struct bufferevent *bev)
 {
-	size_t high = 0;
+	const size_t high = fields_high_mark(bev);
 
-	bufferevent_getwatermark(bev, EV_READ, NULL, &high);
-	return high > 0 && evbuffer_get_length(bufferevent_get_input(bev)) >= high;
+	return high > 0 && evbuffer_get_length(fields_input(bev)) >= high;
 }
 
-void transport_on_readable(struct bufferevent *bev, void *argument)
+void transport_readable(struct ferry_transport *transport)
 {
-	struct ferry_transport *transport = argument;
+	struct bufferevent *bev = transport->rearm.bev;
 
-	(void)transport_lock(transport);
+	transport_notice_socket(transport);
 	/* libevent may have deferred this call. After a pause, resuming offers the input again. After a pause and
 	 * a resume, the pending descriptors go first. */
 	if (!transport_is_over(transport) && !transport->in.paused)
@@ -40,6 +40,15 @@ void transport_on_readable(struct bufferevent *bev, void *argument)
 	if (!transport->freed &&
 	    (!transport_is_open(transport) || (transport->in.paused && is_over_mark(bev))))
 		bufferevent_disable(bev, EV_READ);
+}
+
+void transport_on_readable(struct bufferevent *bev, void *argument)
+{
+	struct ferry_transport *transport = argument;
+
+	(void)transport_lock(transport);
+	transport->in.direct |= transport->in.triggering;
+	transport_readable(transport);
 	bufferevent_unlock(bev);
 }
 

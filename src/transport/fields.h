@@ -12,12 +12,8 @@
 #include "transport/interface.h"
 #include "transport/parts.h"
 
-/*
- * The transport's fields, for src/transport alone.
- *
- * A transport is two halves and a life; docs/transport.md has the picture. transport/core.h has the one writer
- * of each state.
- */
+/* The transport's fields, for src/transport alone. A transport is two halves and a life; docs/transport.md has the
+ * picture. transport/core.h has the one writer of each state. */
 
 enum transport_life {
 	TRANSPORT_OPEN,
@@ -59,6 +55,8 @@ struct transport_in {
 	bool offer_due; /* the user has resumed, and the input waits for the pending descriptors */
 	bool trigger_due, trigger_below_mark, offer_first; /* the loop runs the read callback */
 	bool fds_follow; /* a descriptor's callback runs, and others of the same read come behind it */
+	bool triggering; /* bufferevent_trigger() is on the stack */
+	bool direct;     /* bufferevent_trigger() has run a protocol's read callback, and always will */
 	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
 	bool loss_pending; /* the kernel dropped others */
 	unsigned int pending_count;
@@ -102,6 +100,8 @@ struct transport_out {
 struct transport_steps {
 	struct rearm_steps rearm;
 	event_callback_fn on_watch;
+	bufferevent_data_cb on_readable; /* for a protocol; and its work: */
+	void (*readable)(struct ferry_transport *transport);
 	outgoing_adopt_cb adopt;
 	void (*refuse)(struct ferry_transport *transport, int error); /* the new socket */
 };

@@ -1,5 +1,6 @@
 #include "transport/loop.h"
 
+#include "libevent/fields.h"
 #include "transport/deliver.h"
 #include "transport/end.h"
 #include "transport/read.h"
@@ -58,7 +59,7 @@ static void run_loop_work(struct ferry_transport *transport)
 		transport_dismiss_watcher(transport);
 	transport_settle_broken(transport);
 	if (!transport_is_over(transport) && transport->out.step.out_of_memory &&
-	    (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) != 0)
+	    (fields_enabled(transport->rearm.bev) & EV_WRITE) != 0)
 		transport_write_step(transport, true);
 	if (!transport->freed && transport->life == TRANSPORT_LOST)
 		run_connection_lost(transport);

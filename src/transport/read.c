@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include "kernel/socket.h"
+#include "libevent/fields.h"
 #include "transport/deliver.h"
 #include "transport/end.h"
 
@@ -37,8 +38,8 @@ static void count_read(struct ferry_transport *transport, size_t length)
 static ssize_t read_once(struct ferry_transport *transport, size_t max, bool *maybe_more)
 {
 	struct ancillary ancillary;
-	struct evbuffer *input = bufferevent_get_input(transport->rearm.bev);
-	int fd = bufferevent_getfd(transport->rearm.bev);
+	struct evbuffer *input = fields_input(transport->rearm.bev);
+	int fd = fields_fd(transport->rearm.bev);
 
 	transport->out.stream.stats.receive_calls++;
 	/* A reader is called with the positions. */
@@ -64,16 +65,15 @@ static size_t read_allowance(struct ferry_transport *transport)
 {
 	struct bufferevent *bev = transport->rearm.bev;
 	ev_ssize_t max = bufferevent_get_max_to_read(bev);
-	size_t high = 0;
+	const size_t high = fields_high_mark(bev);
 
 	if (max <= 0 || !rearm_is_reading(&transport->rearm) || transport_defers_delivery(transport))
 		return 0;
 	if (is_broken(transport) && transport->in.rest < (size_t)max)
 		max = (ev_ssize_t)transport->in.rest;
-	bufferevent_getwatermark(bev, EV_READ, NULL, &high);
 	if (high == 0)
 		return (size_t)max;
-	size_t length = evbuffer_get_length(bufferevent_get_input(bev));
+	size_t length = evbuffer_get_length(fields_input(bev));
 	if (length >= high)
 		return 0;
 	return high - length < (size_t)max ? high - length : (size_t)max;
@@ -113,14 +113,14 @@ static bool defers_anything(const struct ferry_transport *transport)
 	const struct transport_in *in = &transport->in;
 
 	return in->paused && (in->pending_count > 0 || in->loss_pending ||
-	                      evbuffer_get_length(bufferevent_get_input(transport->rearm.bev)) > 0);
+	                      evbuffer_get_length(fields_input(transport->rearm.bev)) > 0);
 }
 
 /* Has the rest read, unless the user has paused; a reader that has suspended reading continues by itself. False if
  * there is none, or if nothing would read it. */
 static bool read_rest(struct ferry_transport *transport)
 {
-	bool enabled = (bufferevent_get_enabled(transport->rearm.bev) & EV_READ) != 0;
+	bool enabled = (fields_enabled(transport->rearm.bev) & EV_READ) != 0;
 
 	if (transport->in.half != IN_OPEN || transport->in.rest == 0)
 		return false;
@@ -209,11 +209,10 @@ static void read_available(struct ferry_transport *transport)
  * at the low-water mark or was offered below it. */
 static void note_offered(struct ferry_transport *transport)
 {
-	size_t length = evbuffer_get_length(bufferevent_get_input(transport->rearm.bev));
-	size_t low = 0;
+	const struct bufferevent *bev = transport->rearm.bev;
+	size_t length = evbuffer_get_length(fields_input(bev));
 
-	bufferevent_getwatermark(transport->rearm.bev, EV_READ, &low, NULL);
-	if (length == 0 || length >= low || transport->in.stream.offered)
+	if (length == 0 || length >= fields_low_mark(bev) || transport->in.stream.offered)
 		incoming_set_undelivered(&transport->in.stream, false);
 	transport->in.stream.offered = false;
 }

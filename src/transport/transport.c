@@ -28,6 +28,8 @@ enum {
 static const struct transport_steps steps = {
     .rearm = {transport_on_read, transport_on_write},
     .on_watch = transport_on_watch,
+    .on_readable = transport_on_readable,
+    .readable = transport_readable,
     .adopt = file_producer_adopt,
     .refuse = transport_refuse_socket,
 };

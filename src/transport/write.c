@@ -6,6 +6,7 @@
 #include "kernel/clock.h"
 #include "kernel/send_queue.h"
 #include "kernel/socket.h"
+#include "libevent/fields.h"
 #include "transport/end.h"
 
 /*
@@ -191,8 +192,7 @@ static void arm_write(struct ferry_transport *transport, int state)
 	else if (outgoing_is_paused(&transport->out.stream))
 		wait = !wait_for_source(transport); /* and no write timeout meanwhile */
 	/* Suspended or disabled writing deletes the event, and adds it again when it ends. */
-	if (!wait || (bufferevent_get_enabled(bev) & EV_WRITE) == 0 ||
-	    bufferevent_get_max_to_write(bev) <= 0)
+	if (!wait || (fields_enabled(bev) & EV_WRITE) == 0 || bufferevent_get_max_to_write(bev) <= 0)
 		rearm_stop_waiting(&transport->rearm);
 	else if (rearm_wait_writable(&transport->rearm) < 0 && wait_for_memory(transport) < 0)
 		transport_want_loop(transport); /* nothing else would wake it */
@@ -290,7 +290,7 @@ void transport_flush(struct ferry_transport *transport)
 	if (!transport_can_send(transport) || transport->out.step.running)
 		return;
 	if (transport->rearm.connecting || transport->rearm.write_gate != NULL ||
-	    (bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0)
+	    (fields_enabled(transport->rearm.bev) & EV_WRITE) == 0)
 		return;
 	transport->out.step.silent = true;
 	transport_write_step(transport, true);
@@ -309,7 +309,7 @@ static void write_ready(struct ferry_transport *transport, evutil_socket_t fd, s
 	if (transport->rearm.connecting) {
 		if (!rearm_finish_connecting(&transport->rearm, fd) || transport_is_over(transport))
 			return;
-		if ((bufferevent_get_enabled(transport->rearm.bev) & EV_WRITE) == 0) {
+		if ((fields_enabled(transport->rearm.bev) & EV_WRITE) == 0) {
 			transport_settle_close(transport);
 			return;
 		}
@@ -333,6 +333,7 @@ void transport_on_write(evutil_socket_t fd, short what, void *argument)
 void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info,
                          void *argument)
 {
+	(void)buffer;
 	struct ferry_transport *transport = argument;
 
 	if (info->n_deleted > 0)
@@ -342,7 +343,7 @@ void transport_on_output(struct evbuffer *buffer, const struct evbuffer_cb_info 
 		transport_notice_socket(transport);
 	if (info->n_added == 0 || transport_is_over(transport))
 		return;
-	size_t length = evbuffer_get_length(buffer);
+	size_t length = info->orig_size + info->n_added - info->n_deleted;
 	if (length > transport->out.stream.stats.bytes_queued_max)
 		transport->out.stream.stats.bytes_queued_max = length;
 	transport_notice_socket(transport);

@@ -476,6 +476,31 @@ LOOP_TEST(bytes_under_the_low_water_mark_are_given_out_before_the_end, WAYS)
 		close(ends[1]);
 }
 
+static void expect_received(const char *bytes, size_t length)
+{
+	ck_assert_int_eq(wire_send(ends[1], bytes, strlen(bytes), NULL, 0), (int)strlen(bytes));
+	pump_turns(5);
+	ck_assert_uint_eq(recorder_length(&recorder), length);
+}
+
+/* The first bytes show the transport whether libevent defers the callback. _i: it does. */
+LOOP_TEST(water_marks_may_be_set_after_the_first_bytes, 2)
+{
+	open_bev(PAIR_UNIX, _i == 0 ? 0 : BEV_OPT_DEFER_CALLBACKS);
+	attach();
+	recorder_attach(&recorder, transport, &recorder_no_half_close);
+	expect_received("12345", 5);
+	bufferevent_setwatermark(bev, EV_READ, 10, 0);
+	expect_received("12345", 5);
+	expect_received("12345", 15);
+	bufferevent_setwatermark(bev, EV_READ, 0, 10);
+	expect_received("123456789012345", 30);
+	bufferevent_setwatermark(bev, EV_READ, 0, 0);
+	expect_received("12345", 35);
+	recorder_close(&recorder);
+	close(ends[1]);
+}
+
 TEST_CASE("made of a socket");
 
 TEST(a_transport_of_a_socket_owns_it)
