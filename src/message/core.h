@@ -11,6 +11,7 @@
 
 #include "ferry/message.h"
 
+#include "libevent/fields.h"
 #include "message/arrivals.h"
 
 /*
@@ -40,6 +41,7 @@ struct message_receipts;
 
 struct ferry_message_stream {
 	struct ferry_transport *transport;
+	struct bufferevent *bev; /* the transport's */
 	const struct ferry_message_callbacks *callbacks;
 	void *context;
 	void (*sent)(void *argument); /* message_stream_set_sent_cb() */
@@ -55,8 +57,11 @@ struct ferry_message_stream {
 	/* Receiving; written by receive.c. */
 	struct arrivals arrivals;
 	struct evbuffer *partial;     /* the received part of an unfinished frame; precedes the input */
+	size_t stashed;               /* its length */
 	struct ferry_message message; /* of the frame at `position`, once its header is parsed */
 	uint64_t position;            /* of the next undelivered frame in the incoming stream */
+	size_t
+	    delivered; /* bytes before it, at the front of the input, that the loop has yet to drain */
 	bool header_parsed;
 	bool delivering;  /* message_received is on the stack */
 	bool deferred;    /* the frame is to be delivered once more */
@@ -71,7 +76,7 @@ struct ferry_message_stream {
 
 static inline struct evbuffer *message_stream_input(const struct ferry_message_stream *stream)
 {
-	return bufferevent_get_input(ferry_transport_get_bufferevent(stream->transport));
+	return fields_input(stream->bev);
 }
 
 #endif

@@ -50,11 +50,50 @@ void message_stream_end(struct ferry_message_stream *stream, int reason)
 
 static int log_violation(const struct ferry_message_stream *stream, const char *violation)
 {
-	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
-
-	log_line(FERRY_LOG_WARNING, "messages on %d: the peer sent %s", (int)bufferevent_getfd(bev),
+	log_line(FERRY_LOG_WARNING, "messages on %d: the peer sent %s", fields_fd(stream->bev),
 	         violation);
 	return -EPROTO;
+}
+
+/* ---- the input ---- */
+
+/* The first undelivered bytes that lie in one piece of memory. */
+struct window {
+	const unsigned char *bytes;
+	size_t length;
+};
+
+/* All frames that the loop has delivered leave the input at once: that costs libevent as much as one. */
+static void drain_delivered(struct ferry_message_stream *stream, struct evbuffer *input)
+{
+	size_t delivered = stream->delivered;
+
+	stream->delivered = 0;
+	if (delivered > 0)
+		evbuffer_drain(input, delivered);
+}
+
+/* Widens the window to `size` bytes or more: 1; 0: they have not arrived yet; -ENOMEM. */
+static int widen_window(struct ferry_message_stream *stream, struct evbuffer *input,
+                        struct window *window, size_t size)
+{
+	if (window->length >= size)
+		return 1;
+	window->length = 0;
+	drain_delivered(stream, input);
+	if (evbuffer_get_length(input) < size)
+		return 0;
+	window->bytes = evbuffer_pullup(input, (ev_ssize_t)size);
+	if (window->bytes == NULL)
+		return -ENOMEM;
+	window->length = evbuffer_get_contiguous_space(input);
+	return 1;
+}
+
+/* The bytes that have arrived and are undelivered. */
+static size_t undelivered_length(const struct ferry_message_stream *stream)
+{
+	return stream->stashed + evbuffer_get_length(message_stream_input(stream)) - stream->delivered;
 }
 
 /* ---- one frame ---- */
@@ -107,15 +146,10 @@ static int accept_refusal(struct ferry_message_stream *stream, unsigned int why)
 	return -EMSGSIZE;
 }
 
-static int parse_header(struct ferry_message_stream *stream, struct evbuffer *input)
+static int parse_header(struct ferry_message_stream *stream, const unsigned char *bytes)
 {
 	struct message_header header;
 
-	if (stream->header_parsed || evbuffer_get_length(input) < MESSAGE_HEADER_SIZE)
-		return 0;
-	const unsigned char *bytes = evbuffer_pullup(input, MESSAGE_HEADER_SIZE);
-	if (bytes == NULL)
-		return -ENOMEM;
 	const char *violation = message_header_get(bytes, &header);
 	if (violation != NULL)
 		return log_violation(stream, violation);
@@ -140,27 +174,32 @@ static void call_message_received(struct ferry_message_stream *stream, const uns
 
 /* Returns 1 if a message was delivered; 0 if its frame is incomplete, or the message was deferred; or the
  * reason for which the connection is to end. */
-static int deliver_frame(struct ferry_message_stream *stream, struct evbuffer *input)
+static int deliver_frame(struct ferry_message_stream *stream, struct evbuffer *input,
+                         struct window *window)
 {
-	int status = parse_header(stream, input);
+	int status = widen_window(stream, input, window, frame_size(stream));
+	if (status > 0 && !stream->header_parsed) {
+		status = parse_header(stream, window->bytes);
+		if (status == 0)
+			status = widen_window(stream, input, window, frame_size(stream));
+	}
 	if (status < 0)
 		return status;
 	size_t size = frame_size(stream);
 	if (arrivals_has_strays(&stream->arrivals, stream->position, stream->position + size,
 	                        stream->header_parsed))
 		return log_violation(stream, "descriptors that no message declares");
-	if (!stream->header_parsed || evbuffer_get_length(input) < size)
+	if (status == 0)
 		return 0;
-	const unsigned char *frame = evbuffer_pullup(input, (ev_ssize_t)size);
-	if (frame == NULL)
-		return -ENOMEM;
 
-	call_message_received(stream, frame);
+	call_message_received(stream, window->bytes);
 	if (stream->deferred)
 		return 0;
 	stream->header_parsed = false;
 	stream->position += size;
-	evbuffer_drain(input, size);
+	stream->delivered += size;
+	window->bytes += size;
+	window->length -= size;
 	return 1;
 }
 
@@ -182,8 +221,7 @@ static bool may_deliver(const struct ferry_message_stream *stream)
 /* The bytes that the frame lacks of which the stream has the beginning; 0: it has none, or the frame is whole. */
 static size_t missing_bytes(const struct ferry_message_stream *stream)
 {
-	size_t received =
-	    evbuffer_get_length(stream->partial) + evbuffer_get_length(message_stream_input(stream));
+	size_t received = undelivered_length(stream);
 	size_t size = frame_size(stream);
 
 	return received > 0 && received < size ? size - received : 0;
@@ -191,7 +229,7 @@ static size_t missing_bytes(const struct ferry_message_stream *stream)
 
 static int get_fd(const struct ferry_message_stream *stream)
 {
-	return (int)bufferevent_getfd(ferry_transport_get_bufferevent(stream->transport));
+	return fields_fd(stream->bev);
 }
 
 static bool has_slots(const struct ferry_message_stream *stream, unsigned int count)
@@ -230,9 +268,7 @@ static bool has_needed_slot(const struct ferry_message_stream *stream)
 
 static int start_timer(struct ferry_message_stream *stream)
 {
-	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
-
-	(void)event_priority_set(stream->timer, bufferevent_get_priority(bev));
+	(void)event_priority_set(stream->timer, bufferevent_get_priority(stream->bev));
 	return event_add(stream->timer, &(struct timeval){.tv_usec = RETRY_USEC});
 }
 
@@ -287,25 +323,30 @@ static void end_after_peer(struct ferry_message_stream *stream, const struct evb
 /* Moves whole chains of the buffer, which takes no memory. */
 static void restore_partial(struct ferry_message_stream *stream, struct evbuffer *input)
 {
-	if (evbuffer_get_length(stream->partial) > 0)
-		evbuffer_prepend_buffer(input, stream->partial);
+	if (stream->stashed > 0 && evbuffer_prepend_buffer(input, stream->partial) == 0)
+		stream->stashed = 0;
 }
 
 static void stash_partial(struct ferry_message_stream *stream, struct evbuffer *input)
 {
-	if ((may_deliver(stream) || is_blocked_by_deferred(stream)) && evbuffer_get_length(input) > 0)
-		evbuffer_add_buffer(stream->partial, input);
+	size_t length = evbuffer_get_length(input);
+
+	if (length > 0 && (may_deliver(stream) || is_blocked_by_deferred(stream)) &&
+	    evbuffer_add_buffer(stream->partial, input) == 0)
+		stream->stashed += length;
 }
 
 void message_receive_input(struct ferry_message_stream *stream, struct evbuffer *input)
 {
+	struct window window = {NULL, 0};
 	int status = 1;
 
 	if (stream->delivering) /* the loop below is on the stack already, and goes on */
 		return;
 	restore_partial(stream, input);
 	while (status > 0 && may_deliver(stream))
-		status = deliver_frame(stream, input);
+		status = deliver_frame(stream, input, &window);
+	drain_delivered(stream, input);
 	if (status < 0)
 		message_stream_end(stream, status);
 	else if (!transport_is_open(stream->transport))
@@ -335,6 +376,7 @@ struct message_rest message_stream_take_rest(struct ferry_message_stream *stream
 	    .claimed = stream->header_parsed ? (int)stream->message.arrived : -1,
 	};
 
+	drain_delivered(stream, rest.input); /* the loop may be on the stack */
 	restore_partial(stream, rest.input);
 	return rest;
 }
@@ -359,11 +401,13 @@ static void continue_behind_deferred(struct ferry_message_stream *stream, struct
 void message_stream_resume(struct ferry_message_stream *stream)
 {
 	struct evbuffer *input = message_stream_input(stream);
+	struct window window = {NULL, 0};
 
 	if (!stream->deferred || stream->delivering || stream->freed)
 		return;
 	restore_partial(stream, input);
-	int status = deliver_frame(stream, input);
+	int status = deliver_frame(stream, input, &window);
+	drain_delivered(stream, input);
 	if (status < 0)
 		message_stream_end(stream, status);
 	else if (transport_is_over(stream->transport))
@@ -434,8 +478,7 @@ static void add_arrival(void *argument, const int *fds, unsigned int count, bool
                         size_t length)
 {
 	struct ferry_message_stream *stream = argument;
-	uint64_t read_end = stream->position + evbuffer_get_length(stream->partial) +
-	                    evbuffer_get_length(message_stream_input(stream));
+	uint64_t read_end = stream->position + undelivered_length(stream);
 
 	int status = arrivals_add(&stream->arrivals, read_end - length, read_end, fds, count, loss);
 	if (status < 0) {

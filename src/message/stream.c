@@ -94,6 +94,7 @@ allocate_message_stream(struct ferry_transport *transport,
 	}
 	event_priority_set(stream->timer, bufferevent_get_priority(bev));
 	stream->transport = transport;
+	stream->bev = bev;
 	stream->callbacks = callbacks;
 	stream->context = context;
 	stream->max_payload = PAYLOAD_DEFAULT;

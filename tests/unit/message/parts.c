@@ -287,3 +287,67 @@ LOOP_TEST(the_peers_end_waits_for_a_deferred_message, 4)
 	ck_assert_uint_eq(received, _i >= 2 ? 2 : 1);
 	close_stream();
 }
+
+/* ---- several messages in one read ---- */
+
+enum { BURST = 8, TAKEN = 3 };
+
+static unsigned int drains;
+static size_t rest_length;
+static uint64_t rest_position;
+
+static void count_drains(struct evbuffer *input, const struct evbuffer_cb_info *info, void *context)
+{
+	(void)input, (void)context;
+	drains += info->n_deleted > 0;
+}
+
+static void far_send_burst(void)
+{
+	for (unsigned int i = 1; i <= BURST; i++)
+		far_send(i, false);
+}
+
+TEST_CASE("a burst");
+
+TEST(the_messages_of_one_read_leave_the_input_together)
+{
+	open_stream();
+	struct ferry_transport *transport = ferry_message_stream_get_transport(stream);
+	struct evbuffer *input = bufferevent_get_input(ferry_transport_get_bufferevent(transport));
+	ck_assert_ptr_nonnull(evbuffer_add_cb(input, count_drains, NULL));
+	far_send_burst();
+	pump_until_count(&received, BURST);
+	ck_assert_uint_eq(drains, 1);
+	ck_assert_uint_eq(evbuffer_get_length(input), 0);
+	close_stream();
+}
+
+static void take_rest(struct ferry_message_stream *of, struct ferry_message *message, void *context)
+{
+	(void)message, (void)context;
+	if (++received != TAKEN)
+		return;
+	struct message_rest rest = message_stream_take_rest(of);
+	rest_position = rest.position;
+	rest_length = evbuffer_get_length(rest.input);
+	evbuffer_drain(rest.input, rest_length);
+	ferry_message_stream_free(of);
+}
+
+/* The fence of a channel may be raised while the stream delivers what it has read. */
+TEST(the_rest_begins_with_the_message_whose_callback_takes_it)
+{
+	static const struct ferry_message_callbacks taking = {.message_received = take_rest};
+	const size_t size = HEADER + 3;
+
+	make_pair(PAIR_UNIX, ends);
+	ck_assert_int_eq(ferry_message_stream_new(&stream, make_transport(ends[0]), &taking, NULL), 0);
+	far_send_burst();
+	pump_until_count(&received, TAKEN);
+	pump_turns(3);
+	ck_assert_uint_eq(received, TAKEN);
+	ck_assert_uint_eq(rest_position, (TAKEN - 1) * size);
+	ck_assert_uint_eq(rest_length, (BURST - TAKEN + 1) * size);
+	close(ends[1]);
+}
