@@ -43,15 +43,14 @@ static bool is_cleared(const struct pollfd *look)
 int fds_check(const int *fds, unsigned int count, uint64_t cookie)
 {
 	struct pollfd looks[ANCILLARY_MAX_FDS];
-	bool looked = false;
 	int status = 0;
 
-	if (count > 1) {
-		for (unsigned int i = 0; i < count; i++)
-			looks[i] = (struct pollfd){.fd = fds[i], .events = POLLOUT | POLLWRBAND};
-		/* EINVAL: they are more than the limit of descriptors, which was lowered. EINTR, ENOMEM: one by one. */
-		looked = poll(looks, count, 0) >= 0;
-	}
+	if (count == 1)
+		return check_one(fds[0], cookie);
+	for (unsigned int i = 0; i < count; i++)
+		looks[i] = (struct pollfd){.fd = fds[i], .events = POLLOUT | POLLWRBAND};
+	/* EINVAL: they are more than the limit of descriptors, which was lowered. EINTR, ENOMEM: one by one. */
+	bool looked = poll(looks, count, 0) >= 0;
 	for (unsigned int i = 0; i < count && status == 0; i++)
 		if (!looked || !is_cleared(&looks[i]))
 			status = check_one(fds[i], cookie);
@@ -101,6 +100,10 @@ unsigned int fds_close(const int *fds, unsigned int count)
 {
 	unsigned int closed = 0;
 
+	if (count == 1 && fds[0] >= 0) { /* most of the time */
+		close(fds[0]);
+		return 1;
+	}
 	for (unsigned int i = 0, run; i < count; i += run) {
 		run = 1;
 		if (fds[i] < 0)

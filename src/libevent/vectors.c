@@ -39,6 +39,15 @@ ssize_t vectors_length(const struct iovec *parts, size_t count)
 	return (ssize_t)length;
 }
 
+int vectors_reserve(struct evbuffer *buffer, size_t length,
+                    struct evbuffer_iovec pieces[VECTORS_PIECES])
+{
+	/* For one piece libevent may move bytes that are in the buffer. In an empty one it finds it with less work. */
+	int count = evbuffer_get_length(buffer) == 0 ? 1 : VECTORS_PIECES;
+
+	return evbuffer_reserve_space(buffer, (ev_ssize_t)length, pieces, count);
+}
+
 int vectors_gather_ahead(struct evbuffer *buffer, const struct iovec *head,
                          const struct iovec *parts, size_t count,
                          struct evbuffer_iovec pieces[VECTORS_PIECES])

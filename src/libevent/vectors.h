@@ -21,6 +21,11 @@ enum { VECTORS_PIECES = 2 };
 /* The sum of the lengths. -EINVAL: it is above SSIZE_MAX, or there is a length without bytes. */
 ssize_t vectors_length(const struct iovec *parts, size_t count);
 
+/* Reserves `length` bytes (1 or more) behind the end of the buffer. Returns the number of pieces, which may have more;
+ * below 1: no memory. */
+int vectors_reserve(struct evbuffer *buffer, size_t length,
+                    struct evbuffer_iovec pieces[VECTORS_PIECES]);
+
 /* Copies the head and the parts, at least one byte in all, to reserved space behind the end of the buffer. They become
  * part of the buffer when the caller passes the pieces to evbuffer_commit_space(). Returns the number of
  * pieces, or -ENOMEM. */

@@ -154,13 +154,13 @@ static int prepare(const struct incoming *incoming, int fd, const struct evbuffe
 ssize_t incoming_read(struct incoming *incoming, int fd, struct evbuffer *input, size_t max,
                       struct ancillary *ancillary, bool *maybe_more)
 {
-	struct evbuffer_iovec vectors[2];
+	struct evbuffer_iovec vectors[VECTORS_PIECES];
 	size_t space = incoming->space < max ? incoming->space : max, room = space;
 	ssize_t length = -ENOMEM;
 
 	ancillary_clear(ancillary);
 	evbuffer_unfreeze(input, 0);
-	int count = evbuffer_reserve_space(input, (ev_ssize_t)space, vectors, 2);
+	int count = vectors_reserve(input, space, vectors);
 	if (count > 0) {
 		/* libevent may find more room than was asked for. */
 		count = vectors_cut(vectors, count, space);

@@ -12,11 +12,8 @@ enum { CAPACITY_MIN = 16 };
 
 /* ---- the ring ---- */
 
-static int make_room(struct marks *marks, unsigned int count)
+static int grow_ring(struct marks *marks, unsigned int count)
 {
-	if (count <= marks->capacity - marks->count)
-		return 0;
-
 	unsigned int capacity = marks->capacity == 0 ? CAPACITY_MIN : marks->capacity * 2;
 	while (capacity - marks->count < count)
 		capacity *= 2;
@@ -30,6 +27,11 @@ static int make_room(struct marks *marks, unsigned int count)
 	marks->first = 0;
 	marks->capacity = capacity;
 	return 0;
+}
+
+static inline int make_room(struct marks *marks, unsigned int count)
+{
+	return count <= marks->capacity - marks->count ? 0 : grow_ring(marks, count);
 }
 
 static void drop_marks(struct marks *marks, unsigned int count)
