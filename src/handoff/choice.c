@@ -127,6 +127,12 @@ void choice_update(struct ferry_dispatcher_worker *worker)
 		heap_add(eligible, &worker->eligible_node);
 }
 
+void choice_note_room(struct ferry_dispatcher_worker *worker)
+{
+	if (worker->eligible_node.place == 0)
+		choice_update(worker);
+}
+
 void choice_note_chosen(struct ferry_dispatcher_worker *worker)
 {
 	worker->last_choice = ++worker->dispatcher->choice.count;

@@ -30,6 +30,9 @@ int64_t choice_next_time(const struct choice *choice);
 /* Follows a change of the worker: of its credits, its handoffs, or what else decides whether it may get one. */
 void choice_update(struct ferry_dispatcher_worker *worker);
 
+/* The same if the worker has only room for one more: its rank among those that may get one is unchanged. */
+void choice_note_room(struct ferry_dispatcher_worker *worker);
+
 /* The worker was chosen. */
 void choice_note_chosen(struct ferry_dispatcher_worker *worker);
 

@@ -228,7 +228,7 @@ static void on_sent(void *argument)
 	if (!worker->full)
 		return;
 	worker->full = false;
-	choice_update(worker);
+	choice_note_room(worker);
 	books_want_turn(worker->dispatcher);
 }
 
@@ -278,7 +278,7 @@ static void note_claimed(struct ferry_dispatcher_worker *worker, struct ferry_ha
 	TAILQ_REMOVE(&worker->unclaimed, handoff, link);
 	worker->unclaimed_count--;
 	worker->dispatcher->stats.unclaimed--;
-	choice_update(worker);
+	choice_note_room(worker);
 	restart_deadline(worker);
 	TAILQ_INSERT_TAIL(&worker->claimed, handoff, link);
 	if (worker->dispatcher->queue_length > 0) /* the worker may get another */

@@ -406,8 +406,7 @@ void handoff_empty_bufferevent(struct bufferevent *bev)
 {
 	struct evbuffer *input = bufferevent_get_input(bev);
 
-	bufferevent_disable(bev, EV_READ | EV_WRITE);
-	bufferevent_setfd(bev, -1);
+	rearm_take_fd(bev);
 	evbuffer_drain(input, evbuffer_get_length(input));
 }
 
