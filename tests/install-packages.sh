@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages that building or testing ferry needs, if they are missing. If none is missing, it
 # starts no package manager.
-# Usage: install-packages.sh build|site|test|lint|bench|kernels…
+# Usage: install-packages.sh build|site|test|lint|bench|package|kernels…
 #   build    for the library, the programs and the examples
 #   site     for the documentation as web pages
 #   test     for the presets, and their tests
 #   lint     clang, valgrind and the other tools of developers of ferry
 #   bench    for tests/bench/run.sh, and the servers and loops that it compares
+#   package  for tests/package/build.sh, tests/package/run.sh and tests/consumer/newcomer.sh
 #   kernels  for tests/kernels/run.sh
 set -eu
 
@@ -19,19 +20,20 @@ for group in "$@"; do
 		gnutls-bin 		haproxy nginx-light iproute2 cmark-gfm chromium chromium-driver prometheus
 		mandoc man-db logrotate systemd openssh-client openssh-server dbus
 		python3-dbus python3-gi weston
-		abigail-tools' ;;
+		abigail-tools meson rpm' ;;
 	lint) packages='clang libclang-rt-14-dev clang-format clang-tidy cppcheck doxygen gcovr shellcheck valgrind' ;;
 	bench) packages='python3 python3-twisted libuv1-dev haproxy nginx-light nodejs gnuplot-nox strace valgrind' ;;
+	package) packages='build-essential debhelper cmark-gfm libssl-dev python3 lintian debootstrap' ;;
 	kernels) packages='qemu-system-x86 e2fsprogs xz-utils debian-archive-keyring' ;;
 	*)
-		echo "$0: '$group' is not one of build, site, test, lint, bench, kernels" >&2
+		echo "$0: '$group' is not one of build, site, test, lint, bench, package, kernels" >&2
 		exit 2
 		;;
 	esac
 	wanted="$wanted $packages"
 done
 if [ -z "$wanted" ]; then
-	echo "usage: $0 build|site|test|lint|bench|kernels..." >&2
+	echo "usage: $0 build|site|test|lint|bench|package|kernels..." >&2
 	exit 2
 fi
 

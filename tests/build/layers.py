@@ -18,6 +18,7 @@ LAYERS = ["util", "kernel", "libevent", "proxy_protocol", "tls", "process", "fil
           "descriptor", "endpoint", "relay", "channel", "handoff", "parking", "service", "supervisor", "takeover", "upgrade",
           "testing", "programs"]
 CLOSED_HEADERS = ("transport/fields.h", "transport/parts.h", "transport/core.h")
+NO_LAYERS = ("cmake", "packaging")
 PUBLIC_ONLY = ("testing", "programs")
 
 
@@ -111,7 +112,7 @@ def main():
             complaints.append(f"src/{name}: #include \"{found}\": {wrong}")
         if not found.startswith("ferry/") and unit(found) != unit(name):
             arrows[unit(name)].add(unit(found))
-    for folders in sorted(path for path in source.iterdir() if path.is_dir() and path.name != "cmake"):
+    for folders in sorted(path for path in source.iterdir() if path.is_dir() and path.name not in NO_LAYERS):
         if folders.name not in LAYERS:
             complaints.append(f"src/{folders.name} is not a layer")
     called = list(calls(pathlib.Path(sys.argv[2]))) if len(sys.argv) > 2 else []
