@@ -39,12 +39,14 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "ferry/export.h"
 #include "ferry/transport.h"
 
 FERRY_BEGIN_DECLS
 
+struct ferry_message;
 struct ferry_poller;
 struct timeval;
 
@@ -78,7 +80,11 @@ enum ferry_channel_event_kind {
 	/** The connection is over: `reason` is 0, or a negative errno as for a protocol's connection_lost. This
 	 *  is the last event of the channel and comes after all others. The descriptors of the channel are
 	 *  closed; the caller still has to free it. */
-	FERRY_CHANNEL_CLOSED = 9
+	FERRY_CHANNEL_CLOSED = 9,
+	/** A message arrived, `message`, for the functions of ferry/message.h; `data` and `length` are its payload. The
+	 *  next poll closes the descriptors that ferry_message_steal_fd() has not given to the caller. Only with
+	 *  ferry_channel_set_messages(). */
+	FERRY_CHANNEL_MESSAGE = 10
 };
 
 /** An event. Members that the kind does not use are NULL, 0 or false, and -1 for `fd`. Since 0.1. */
@@ -91,7 +97,8 @@ struct ferry_channel_event {
 	int fd;                             /**< a descriptor */
 	int reason;                         /**< of the end */
 	bool incomplete;                    /**< the line has no delimiter */
-	void *reserved[4];                  /**< NULL, for later versions */
+	struct ferry_message *message;      /**< belongs to the poller, valid until its next poll */
+	void *reserved[3];                  /**< NULL, for later versions */
 };
 
 /* ---- making and freeing ---- */
@@ -182,12 +189,36 @@ FERRY_EXPORT void ferry_channel_free(struct ferry_channel *channel);
  * @param max_length the longest line, without its delimiter; 1 to 1 GiB. A longer line is
  *        FERRY_CHANNEL_LINE_TOO_LONG. Ignored if @p delimiter_length is 0
  * @retval 0 done
- * @retval -EINVAL @p channel or @p delimiter is NULL, or a length is out of range
+ * @retval -EINVAL @p channel or @p delimiter is NULL, a length is out of range, or the channel is a connection that has
+ *         messages
  *
  * Since 0.1.
  */
 FERRY_EXPORT int ferry_channel_set_lines(struct ferry_channel *channel, const void *delimiter,
                                          size_t delimiter_length, size_t max_length);
+
+/**
+ * Receives messages (ferry/message.h) in place of bytes: FERRY_CHANNEL_MESSAGE events, each with its descriptors. Messages
+ * are sent by ferry_channel_send_message(), and nothing else may be written. A peer that breaks the format, or exceeds a
+ * limit, closes the channel with -EPROTO, as for a stream of messages.
+ *
+ * A connection is set to messages before it is registered the first time, and stays so; another call changes the limits. A
+ * server may be set to lines or bytes again. Descriptors that an earlier protocol of the transport was given belong to no
+ * message.
+ *
+ * @param channel a connection; or a server, for the channels that it accepts from now on
+ * @param max_payload bytes of a payload, up to 1 GiB, in both directions
+ * @param max_fds descriptors of a message, up to 253, in both directions
+ * @retval 0 done
+ * @retval -EINVAL @p channel is NULL, or a limit is out of range
+ * @retval -EBUSY the connection is registered, or has received something
+ * @retval -ENOTCONN the connection is over
+ * @retval -ENOMEM out of memory
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_channel_set_messages(struct ferry_channel *channel, size_t max_payload,
+                                            unsigned int max_fds);
 
 /**
  * Sets the reaction when the peer ends its half. True: FERRY_CHANNEL_END, and the channel stays open until
@@ -259,7 +290,7 @@ ferry_channel_get_transport(const struct ferry_channel *channel);
  * @param data the bytes; may be NULL if @p length is 0
  * @param length their number, which may exceed the write limit
  * @retval 0 done
- * @retval -EINVAL @p channel is NULL or a server, or @p data is NULL and @p length is not 0
+ * @retval -EINVAL @p channel is NULL, a server or has messages, or @p data is NULL and @p length is not 0
  * @retval -EAGAIN the queue had reached the write limit (ferry_channel_set_limits()): the channel has taken
  *         nothing. FERRY_CHANNEL_WRITABLE follows when the queue is half as long as the limit
  * @retval -EPIPE the channel is closing, or its sending half is
@@ -277,7 +308,7 @@ FERRY_EXPORT int ferry_channel_write(struct ferry_channel *channel, const void *
  * @param channel the channel
  * @param format the format, and the arguments behind it
  * @retval 0 done
- * @retval -EINVAL @p channel is NULL or a server, or @p format is NULL
+ * @retval -EINVAL @p channel is NULL, a server or has messages, or @p format is NULL
  * @retval -EILSEQ a wide character of the arguments has no multibyte character
  * @retval -EOVERFLOW the text is longer than INT_MAX
  * @retval -EAGAIN, -EPIPE, -ENOTCONN, -ENOMEM as ferry_channel_write()
@@ -300,12 +331,35 @@ FERRY_EXPORT int ferry_channel_vprintf(struct ferry_channel *channel, const char
                                        va_list arguments) FERRY_PRINTF(2, 0);
 
 /**
+ * Sends a message on a channel of messages: all of it, or nothing. As much as the kernel takes leaves at once, and the rest
+ * during polls and flushes.
+ *
+ * @param channel the channel
+ * @param type the application's own, 0 to 65535
+ * @param payload the bytes, copied; may be NULL when @p length is 0
+ * @param length the number of bytes
+ * @param fds the descriptors; may be NULL when @p fd_count is 0
+ * @param fd_count the number of descriptors
+ * @param ownership for all of @p fds, as for ferry_message_stream_send()
+ * @retval 0 done
+ * @retval -EINVAL @p channel is NULL or a server, or has no messages
+ * @retval -EAGAIN as ferry_channel_write()
+ * @retval -ENOTCONN the connection is over
+ * @retval other as ferry_message_stream_send()
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT int ferry_channel_send_message(struct ferry_channel *channel, uint16_t type,
+                                            const void *payload, size_t length, const int *fds,
+                                            size_t fd_count, enum ferry_fd_ownership ownership);
+
+/**
  * Queues a descriptor for the next byte that is written, as ferry_transport_send_fd().
  *
  * @param fd the descriptor
  * @param ownership FERRY_FD_TAKE or FERRY_FD_DUP
  * @retval 0 done
- * @retval -EINVAL @p channel is NULL or a server, or as ferry_transport_send_fd()
+ * @retval -EINVAL @p channel is NULL, a server or has messages, or as ferry_transport_send_fd()
  * @retval -ENOTCONN the connection is over
  * @retval other as ferry_transport_send_fd()
  *

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "message/kept.h"
+
 enum { BLOCK_SIZE = 16 * 1024 };
 
 /* Lines and small pieces lie one behind the other in a block, without an allocation for each. */
@@ -23,6 +25,7 @@ void channel_item_free(struct channel_item *item)
 {
 	if (item->fd >= 0)
 		close(item->fd);
+	message_free_kept(item->message);
 	free(item);
 }
 

@@ -13,16 +13,19 @@
  * their channel's input, and descriptors that the user may steal.
  */
 
-/* A descriptor, or the news that the kernel could not install some. An item is first in its channel's queue,
+struct ferry_message;
+
+/* A message, a descriptor, or the news that the kernel could not install some. An item is first in its channel's queue,
  * then in the batch. */
 struct channel_item {
 	STAILQ_ENTRY(channel_item) link;
 	uint64_t position; /* in the stream: the item came before the byte with this number */
-	int fd;            /* -1: descriptors were lost */
+	int fd;            /* -1: descriptors were lost; or it is a message */
+	struct ferry_message *message; /* kept; or NULL */
 };
 STAILQ_HEAD(channel_items, channel_item);
 
-/* Frees the item, and closes its descriptor if there is one. */
+/* Frees the item, and closes its descriptors. */
 void channel_item_free(struct channel_item *item);
 
 /* Frees all items of the list. */

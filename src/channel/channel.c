@@ -8,6 +8,9 @@
 #include <event2/bufferevent.h>
 
 #include "channel/ready.h"
+#include "ferry/message.h"
+#include "message/kept.h"
+#include "message/wire.h"
 #include "transport/interface.h"
 
 enum {
@@ -38,7 +41,7 @@ static bool wants_to_read(const struct ferry_channel *channel, bool idle)
 		items_max /= 2;
 	}
 	return channel->place != CHANNEL_UNREGISTERED &&
-	       evbuffer_get_length(channel->in.buffer) < bytes_max &&
+	       evbuffer_get_length(channel->in.buffer) + channel->in.message_bytes < bytes_max &&
 	       channel->in.item_count < items_max;
 }
 
@@ -79,6 +82,22 @@ static int start_reading(struct ferry_channel *channel)
 
 /* ---- the transport's protocol ---- */
 
+/* An item comes or goes: counts what reading ahead is limited by. */
+static void count_item(struct ferry_channel *channel, const struct channel_item *item, bool comes)
+{
+	unsigned int fds = 1;
+	size_t bytes = 0;
+
+	if (item->message != NULL) {
+		ferry_message_get_payload(item->message, &bytes);
+		bytes += MESSAGE_HEADER_SIZE;
+		fds = message_count_arrived(item->message);
+	}
+	channel->in.item_count = comes ? channel->in.item_count + fds : channel->in.item_count - fds;
+	channel->in.message_bytes =
+	    comes ? channel->in.message_bytes + bytes : channel->in.message_bytes - bytes;
+}
+
 static void something_arrived(struct ferry_channel *channel)
 {
 	ready_wake(channel);
@@ -97,6 +116,13 @@ static void data_received(struct ferry_transport *transport, struct evbuffer *in
 	something_arrived(channel);
 }
 
+void channel_add_item(struct ferry_channel *channel, struct channel_item *item)
+{
+	STAILQ_INSERT_TAIL(&channel->in.items, item, link);
+	count_item(channel, item, true);
+	something_arrived(channel);
+}
+
 /* `fd` is -1 for a loss. */
 static void add_item(struct ferry_channel *channel, int fd)
 {
@@ -106,12 +132,11 @@ static void add_item(struct ferry_channel *channel, int fd)
 		channel->in.fds_lost = true;
 		if (fd >= 0)
 			close(fd);
+		something_arrived(channel);
 	} else {
 		*item = (struct channel_item){.position = channel->in.received, .fd = fd};
-		STAILQ_INSERT_TAIL(&channel->in.items, item, link);
-		channel->in.item_count++;
+		channel_add_item(channel, item);
 	}
-	something_arrived(channel);
 }
 
 static void file_descriptor_received(struct ferry_transport *transport, int fd, void *context)
@@ -126,22 +151,41 @@ static void file_descriptors_lost(struct ferry_transport *transport, void *conte
 	add_item(context, -1);
 }
 
-static void read_connection_lost(struct ferry_transport *transport, void *context)
+void channel_peer_ended(struct ferry_channel *channel)
 {
-	struct ferry_channel *channel = context;
-
 	channel_set_half_ended(channel);
 	ready_wake(channel);
 	if (ends_with_peer(channel))
-		transport_close_with_peer(transport);
+		transport_close_with_peer(channel->transport);
+}
+
+static void read_connection_lost(struct ferry_transport *transport, void *context)
+{
+	(void)transport;
+	channel_peer_ended(context);
 }
 
 /* Closes the descriptors at once: the loop, which finalises the transport, runs only in the next poll or flush. */
-static void free_transport(const struct ferry_channel *channel, struct ferry_transport *transport)
+static void free_transport(struct ferry_channel *channel, struct ferry_transport *transport)
 {
+	struct ferry_message_stream *messages = channel->messages;
+
+	channel->messages = NULL;
 	if (channel->owns_socket)
 		transport_close_socket(transport);
-	ferry_transport_free(transport);
+	if (messages != NULL)
+		ferry_message_stream_free(messages);
+	else
+		ferry_transport_free(transport);
+}
+
+void channel_lost(struct ferry_channel *channel, int reason)
+{
+	struct ferry_transport *transport = channel->transport;
+
+	channel_set_over(channel, reason);
+	free_transport(channel, transport);
+	ready_wake(channel);
 }
 
 static void connection_lost(struct ferry_transport *transport, int reason, void *context)
@@ -151,9 +195,7 @@ static void connection_lost(struct ferry_transport *transport, int reason, void 
 	/* The input still has bytes if there was no memory to take them. */
 	data_received(transport, bufferevent_get_input(ferry_transport_get_bufferevent(transport)),
 	              channel);
-	channel_set_over(channel, reason);
-	free_transport(channel, transport);
-	ready_wake(channel);
+	channel_lost(channel, reason);
 }
 
 static const struct ferry_protocol protocol = {
@@ -242,6 +284,19 @@ static int next_bytes(struct ferry_channel *channel, struct ferry_channel_event 
 	return length > 0 ? fill_bytes(channel, length, event) : 0;
 }
 
+static void fill_fd(int fd, struct ferry_channel_event *event)
+{
+	event->kind = fd >= 0 ? FERRY_CHANNEL_FD : FERRY_CHANNEL_FDS_LOST;
+	event->fd = fd;
+}
+
+static void fill_message(struct ferry_message *message, struct ferry_channel_event *event)
+{
+	event->kind = FERRY_CHANNEL_MESSAGE;
+	event->message = message;
+	event->data = ferry_message_get_payload(message, &event->length);
+}
+
 static int next_item(struct ferry_channel *channel, struct ferry_channel_event *event)
 {
 	struct channel_item *item = STAILQ_FIRST(&channel->in.items);
@@ -249,9 +304,11 @@ static int next_item(struct ferry_channel *channel, struct ferry_channel_event *
 	if (item == NULL)
 		return 0;
 	STAILQ_REMOVE_HEAD(&channel->in.items, link);
-	channel->in.item_count--;
-	event->kind = item->fd >= 0 ? FERRY_CHANNEL_FD : FERRY_CHANNEL_FDS_LOST;
-	event->fd = item->fd;
+	count_item(channel, item, false);
+	if (item->message != NULL)
+		fill_message(item->message, event);
+	else
+		fill_fd(item->fd, event);
 	batch_add_item(&channel->poller->batch, item);
 	return 1;
 }

@@ -18,6 +18,13 @@ struct ferry_channel *channel_new(struct ferry_poller *poller);
 /* Gives it the transport. -ENOTCONN: the connection is over, and nothing has changed. */
 int channel_attach(struct ferry_channel *channel, struct ferry_transport *transport);
 
+/* Adds an item, which the next polls return, and pauses reading if there is too much. */
+void channel_add_item(struct ferry_channel *channel, struct channel_item *item);
+
+/* The transport's callbacks, for messages too: the peer has ended its half; the connection is over. */
+void channel_peer_ended(struct ferry_channel *channel);
+void channel_lost(struct ferry_channel *channel, int reason);
+
 /* Closes this side if the peer has ended its half, unless the user wants to go on sending. */
 void channel_settle_end(struct ferry_channel *channel);
 

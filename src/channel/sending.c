@@ -8,6 +8,7 @@
 #include "channel/channel.h"
 #include "channel/lifetime.h"
 #include "channel/ready.h"
+#include "ferry/message.h"
 #include "libevent/reentry.h"
 #include "transport/interface.h"
 #include "util/text.h"
@@ -22,9 +23,16 @@ static int check_sends(const struct ferry_channel *channel)
 	return channel->transport != NULL ? 0 : -ENOTCONN;
 }
 
-/* With the transport locked. */
-static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output, const void *data,
-                       size_t length)
+/* The same for bytes and single descriptors, which would break a stream of messages. */
+static int check_sends_bytes(const struct ferry_channel *channel)
+{
+	int status = check_sends(channel);
+
+	return status == 0 && channel->messages != NULL ? -EINVAL : status;
+}
+
+/* Whether the queue takes more. With the transport locked. */
+static int make_room(struct ferry_channel *channel, const struct evbuffer *output)
 {
 	struct ferry_transport *transport = channel->transport;
 
@@ -39,6 +47,17 @@ static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output, c
 			ready_set_out(channel, CHANNEL_OUT_REFUSED);
 		return -EAGAIN;
 	}
+	return 0;
+}
+
+static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output, const void *data,
+                       size_t length)
+{
+	struct ferry_transport *transport = channel->transport;
+
+	int status = make_room(channel, output);
+	if (status < 0)
+		return status;
 	if (evbuffer_add(output, data, length) < 0)
 		return -ENOMEM;
 	transport_flush(transport);
@@ -47,7 +66,7 @@ static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output, c
 
 int ferry_channel_write(struct ferry_channel *channel, const void *data, size_t length)
 {
-	int status = check_sends(channel);
+	int status = check_sends_bytes(channel);
 	if (status == -EINVAL || (data == NULL && length > 0))
 		return -EINVAL;
 	if (status < 0 || length == 0)
@@ -87,9 +106,35 @@ int ferry_channel_printf(struct ferry_channel *channel, const char *format, ...)
 	return status;
 }
 
-int ferry_channel_send_fd(struct ferry_channel *channel, int fd, enum ferry_fd_ownership ownership)
+int ferry_channel_send_message(struct ferry_channel *channel, uint16_t type, const void *payload,
+                               size_t length, const int *fds, size_t fd_count,
+                               enum ferry_fd_ownership ownership)
 {
 	int status = check_sends(channel);
+	if (status < 0)
+		return status;
+	if (channel->messages == NULL)
+		return -EINVAL;
+	struct ferry_poller *poller = channel->poller;
+	struct ferry_transport *transport = channel->transport;
+	struct reentry reentry;
+	reentry_enter(&reentry, poller->loop.base);
+	struct bufferevent *bev = transport_lock(transport);
+	status = make_room(channel, bufferevent_get_output(bev));
+	if (status == 0)
+		status = ferry_message_stream_send(channel->messages, type, payload, length, fds, fd_count,
+		                                   ownership);
+	if (status == 0)
+		transport_flush(transport);
+	bufferevent_unlock(bev);
+	reentry_leave(&reentry);
+	poller_settle(poller);
+	return status;
+}
+
+int ferry_channel_send_fd(struct ferry_channel *channel, int fd, enum ferry_fd_ownership ownership)
+{
+	int status = check_sends_bytes(channel);
 	if (status < 0)
 		return status;
 	struct ferry_poller *poller = channel->poller;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "channel/channel.h"
+#include "channel/messages.h"
 #include "channel/ready.h"
 #include "ferry/listener.h"
 #include "ferry/poller.h"
@@ -83,6 +84,13 @@ static struct ferry_transport *take_accepted(struct server *server)
 	return transport;
 }
 
+/* -ENOMEM. A transport notices no end before it has a protocol. */
+static int attach_accepted(struct ferry_channel *channel, struct ferry_transport *transport)
+{
+	return channel->settings.messages ? channel_use_messages(channel, transport)
+	                                  : channel_attach(channel, transport);
+}
+
 static int next_accepted(struct ferry_channel *channel, struct ferry_channel_event *event)
 {
 	struct server *server = server_of(channel);
@@ -91,11 +99,15 @@ static int next_accepted(struct ferry_channel *channel, struct ferry_channel_eve
 	struct ferry_channel *accepted = channel_new(channel->poller);
 	if (accepted == NULL)
 		return -ENOMEM;
-	/* Cannot fail: a transport notices no end before it has a protocol. */
-	(void)channel_attach(accepted, take_accepted(server));
-	accepted->owns_socket = true;
 	accepted->settings = channel->settings;
 	accepted->in.scanner = channel->in.scanner;
+	int status = attach_accepted(accepted, STAILQ_FIRST(&server->accepted)->transport);
+	if (status < 0) {
+		channel_discard(accepted);
+		return status;
+	}
+	(void)take_accepted(server);
+	accepted->owns_socket = true;
 	ready_enroll(accepted);
 	event->kind = FERRY_CHANNEL_ACCEPTED;
 	event->accepted = accepted;

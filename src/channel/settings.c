@@ -19,7 +19,7 @@ static int settle_again(struct ferry_channel *channel)
 
 static int set_bytes(struct ferry_channel *channel)
 {
-	channel->settings.lines = false;
+	channel->settings.lines = channel->settings.messages = false;
 	line_scanner_restart(&channel->in.scanner);
 	return settle_again(channel);
 }
@@ -27,7 +27,7 @@ static int set_bytes(struct ferry_channel *channel)
 int ferry_channel_set_lines(struct ferry_channel *channel, const void *delimiter,
                             size_t delimiter_length, size_t max_length)
 {
-	if (channel == NULL)
+	if (channel == NULL || channel->messages != NULL)
 		return -EINVAL;
 	if (delimiter_length == 0)
 		return set_bytes(channel);
@@ -35,6 +35,7 @@ int ferry_channel_set_lines(struct ferry_channel *channel, const void *delimiter
 	    max_length > LINE_LENGTH_MAX)
 		return -EINVAL;
 	channel->settings.lines = true;
+	channel->settings.messages = false;
 	channel->in.scanner.max_length = max_length;
 	line_scanner_set_delimiter(&channel->in.scanner, delimiter, delimiter_length);
 	return settle_again(channel);

@@ -52,8 +52,11 @@ enum channel_place {
 /* A server's settings are those of the channels that it accepts. */
 struct channel_settings {
 	bool lines;
+	bool messages;
 	bool half_close;
 	size_t read_limit, write_limit;
+	size_t max_payload; /* of messages */
+	unsigned int max_fds;
 };
 
 struct channel_in {
@@ -62,8 +65,9 @@ struct channel_in {
 	struct evbuffer *buffer; /* NULL: a server, or freed */
 	uint64_t received;       /* bytes since the beginning; those in the buffer are the last */
 	struct channel_items items;
-	unsigned int item_count;
-	bool fds_lost; /* descriptors were lost, and there was no memory for the item */
+	unsigned int item_count; /* descriptors, and losses of some */
+	size_t message_bytes;    /* of the messages that are items, with their headers */
+	bool fds_lost;           /* descriptors were lost, and there was no memory for the item */
 	struct line_scanner scanner;
 };
 
@@ -98,7 +102,9 @@ struct ferry_channel {
 	struct channel_in in;
 	enum channel_out out;
 	struct ferry_transport *transport; /* NULL: a server, or not open */
-	bool owns_socket;                  /* and closes it: no bufferevent of the user's has it */
+	struct ferry_message_stream
+	    *messages;    /* owns the transport; NULL: not open, or bytes or lines */
+	bool owns_socket; /* and closes it: no bufferevent of the user's has it */
 	struct channel_settings settings;
 	void *context; /* the user's */
 };

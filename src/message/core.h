@@ -29,11 +29,12 @@
  */
 
 struct ferry_message {
-	struct ferry_message_stream *stream;
+	struct ferry_message_stream *stream; /* NULL: it is kept (message/kept.h) */
+	int *const *fds;                     /* those of the stream's arrivals, or its own */
 	const unsigned char *payload;
 	size_t length;
 	unsigned int fd_count; /* declared by the header */
-	unsigned int arrived;  /* the first so many of arrivals.fds are this message's */
+	unsigned int arrived;  /* the first so many of the descriptors are this message's */
 	uint16_t type;
 };
 

@@ -33,9 +33,9 @@ int ferry_message_get_fd(const struct ferry_message *message, size_t index)
 {
 	if (message == NULL)
 		return -EINVAL;
-	if (index >= message->arrived || message->stream->arrivals.fds[index] < 0)
+	if (index >= message->arrived || (*message->fds)[index] < 0)
 		return -ENOENT;
-	return message->stream->arrivals.fds[index];
+	return (*message->fds)[index];
 }
 
 int ferry_message_steal_fd(struct ferry_message *message, size_t index)
@@ -43,6 +43,6 @@ int ferry_message_steal_fd(struct ferry_message *message, size_t index)
 	int fd = ferry_message_get_fd(message, index);
 
 	if (fd >= 0)
-		message->stream->arrivals.fds[index] = -1;
+		(*message->fds)[index] = -1;
 	return fd;
 }

@@ -11,6 +11,7 @@
 #include "message/send.h"
 #include "message/wire.h"
 #include "transport/interface.h"
+#include "transport/reader.h"
 #include "util/log.h"
 
 /*
@@ -128,6 +129,7 @@ static int accept_header(struct ferry_message_stream *stream, const struct messa
 		return log_violation(stream, "a message with other descriptors than it declares");
 	stream->message = (struct ferry_message){
 	    .stream = stream,
+	    .fds = &stream->arrivals.fds,
 	    .length = header->length,
 	    .fd_count = header->fd_count,
 	    .arrived = (unsigned int)arrived,

@@ -7,13 +7,14 @@
 #include "libevent/deferred_free.h"
 #include "message/receipts.h"
 #include "message/receive.h"
+#include "message/wire.h"
 #include "transport/interface.h"
 
 /*
  * The stream itself: a protocol on a transport, which it owns, and the settings of both directions.
  */
 
-enum { PAYLOAD_MAX = 1024 * 1024 * 1024, PAYLOAD_DEFAULT = 1024 * 1024 };
+enum { PAYLOAD_DEFAULT = 1024 * 1024 };
 
 /* ---- the transport's protocol ---- */
 
@@ -173,7 +174,7 @@ int ferry_message_stream_abort_connection(struct ferry_message_stream *stream)
 int ferry_message_stream_set_limits(struct ferry_message_stream *stream, size_t max_payload,
                                     unsigned int max_fds)
 {
-	if (stream == NULL || max_payload > PAYLOAD_MAX || max_fds > ANCILLARY_MAX_FDS)
+	if (stream == NULL || max_payload > MESSAGE_PAYLOAD_MAX || max_fds > ANCILLARY_MAX_FDS)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(stream->transport);
 	stream->max_payload = max_payload;

@@ -8,7 +8,7 @@
  * The header of a message on the wire. docs/message.md describes it.
  */
 
-enum { MESSAGE_HEADER_SIZE = 16 };
+enum { MESSAGE_HEADER_SIZE = 16, MESSAGE_PAYLOAD_MAX = 1024 * 1024 * 1024 };
 
 /* What a refusal has as its type. */
 enum { MESSAGE_REFUSAL_SIZE = 1 };

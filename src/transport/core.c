@@ -576,6 +576,11 @@ void transport_set_reader(struct ferry_transport *transport, const struct transp
 	transport_close_pending(transport);
 }
 
+void transport_set_owned(struct ferry_transport *transport, bool owned)
+{
+	transport->owned = owned;
+}
+
 void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void *argument),
                            void *argument)
 {

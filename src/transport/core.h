@@ -3,6 +3,7 @@
 
 #include "libevent/fields.h"
 #include "transport/fields.h"
+#include "transport/reader.h"
 
 /*
  * The transport's states, and the steps that it wants next. Nothing here calls the user.

@@ -31,6 +31,10 @@ void transport_set_free_cb(struct ferry_transport *transport, void (*freed)(void
 int transport_own(struct ferry_transport *transport, const struct ferry_protocol *protocol,
                   void *context, bool paused);
 
+/* The owner leaves the transport to another one, which sets its protocol, or takes it back: then the protocol is the same
+ * as before. */
+void transport_set_owned(struct ferry_transport *transport, bool owned);
+
 /* ferry_transport_new() on a new bufferevent. `known_inet`: a non-blocking stream of IPv4 or IPv6 without TLS. */
 int transport_new_on_new(struct ferry_transport **out, struct bufferevent *bev, bool known_inet);
 
@@ -84,24 +88,6 @@ void transport_close_with_peer_later(struct ferry_transport *transport);
 void transport_close_socket(struct ferry_transport *transport);
 
 /* ---- receiving ---- */
-
-/* Takes each read as a whole, in place of the callbacks for single descriptors: the messages. */
-struct transport_reader {
-	/* How many bytes the next read may take. 0: the reader has called transport_suspend_reading(). */
-	size_t (*admits)(void *argument);
-	/* With exact positions: the same before a read that may bring descriptors. */
-	bool (*admits_fds)(void *argument);
-	/* A read of `length` bytes, now at the input's end, brought these descriptors, which the reader owns.
-	 * `loss`: the kernel could not install others. */
-	void (*received)(void *argument, const int *fds, unsigned int count, bool loss, size_t length);
-	/* Runs in the middle of the write step, whenever the kernel has taken bytes. It may run user code, and free the
-	 * transport. */
-	void (*sent)(void *argument);
-};
-
-/* Registers the reader. Descriptors of half a read that are still pending are closed. */
-void transport_set_reader(struct ferry_transport *transport, const struct transport_reader *reader,
-                          void *argument);
 
 /* Reads nothing until transport_continue_reading(), whatever the user enables. */
 void transport_suspend_reading(struct ferry_transport *transport);

@@ -325,6 +325,15 @@ static void send_fd(void)
 	ferry_channel_send_fd(third, 0, FERRY_FD_DUP);
 }
 
+static void send_message(void)
+{
+	ferry_channel_send_message(channel, 1, big, BIG, &(int){0}, 1, FERRY_FD_DUP);
+	if (poller != NULL) {
+		ferry_channel_set_messages(third, 100000, 1); /* -EBUSY, or becomes one of messages */
+		ferry_channel_send_message(third, 1, big, BIG, &(int){0}, 1, FERRY_FD_DUP);
+	}
+}
+
 static void send_file(void)
 {
 	int fd = make_file(10);
@@ -458,6 +467,7 @@ static const struct every_call calls[] = {
     {"ferry_channel_flush of one that is not registered", flush_unregistered},
     {"ferry_channel_write, _printf", write_more},
     {"ferry_channel_send_fd", send_fd},
+    {"ferry_channel_set_messages, _send_message", send_message},
     {"ferry_transport_send_file", send_file},
     {"ferry_channel_close", close_channel},
     {"ferry_channel_close_write", close_write},

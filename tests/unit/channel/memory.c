@@ -11,6 +11,7 @@
 #include "heap.h"
 #include "heap_sweep.h"
 #include "listening.h"
+#include "message_inbox.h"
 #include "test.h"
 #include "wire.h"
 
@@ -186,15 +187,95 @@ TEST(every_allocation_fails_in_turn_and_nothing_is_lost)
 	ck_assert_uint_gt(failures, 10);
 }
 
+/* ---- messages ---- */
+
+static unsigned int message_count, message_fds;
+static int message_end; /* the reason of FERRY_CHANNEL_CLOSED; 1: it did not come */
+static bool messages_started;
+
+static void hear_messages(struct ferry_poller *poller)
+{
+	for (int polls = 0; polls < 20; polls++)
+		for (int i = ferry_poller_poll(poller, &at_once, events, 3); i-- > 0;)
+			if (events[i].kind == FERRY_CHANNEL_CLOSED) {
+				message_end = events[i].reason;
+			} else if (events[i].kind == FERRY_CHANNEL_MESSAGE) {
+				message_count++;
+				message_fds += ferry_message_get_fd(events[i].message, 0) >= 0;
+			}
+}
+
+/* Two messages, of which the second has a descriptor, and an answer. Without memory for one the channel ends. */
+static void message_scenario(struct event_base *loop)
+{
+	static char payload[20000];
+	unsigned char frames[2 * INBOX_HEADER + 10];
+	struct ferry_poller *poller;
+	struct ferry_channel *channel;
+	int ends[2];
+	(void)loop;
+
+	message_count = message_fds = 0;
+	message_end = 1;
+	messages_started = false;
+	if (failed(ferry_poller_new(&poller)))
+		return;
+	heap_suspend();
+	make_pair(PAIR_UNIX, ends);
+	size_t first = put_message_frame(frames, 1, 10, 0);
+	put_message_frame(frames + first, 2, 0, 1);
+	must(wire_send(ends[1], frames, first, NULL, 0) == (ssize_t)first);
+	must(wire_send(ends[1], frames + first, INBOX_HEADER, &(int){STDERR_FILENO}, 1) ==
+	     INBOX_HEADER);
+	heap_continue();
+	if (failed(ferry_channel_new_socket(&channel, poller, ends[0]))) {
+		close(ends[0]);
+	} else if (failed(ferry_channel_set_messages(channel, 20000, 1))) {
+		must(ferry_channel_write(channel, "x", 1) != -EINVAL); /* still one of bytes */
+		ferry_channel_free(channel);
+	} else if (failed(ferry_poller_register(poller, channel))) {
+		ferry_channel_free(channel);
+	} else {
+		messages_started = true;
+		hear_messages(poller);
+		failed(ferry_channel_send_message(channel, 1, payload, sizeof(payload),
+		                                  &(int){STDERR_FILENO}, 1, FERRY_FD_DUP));
+		hear_messages(poller);
+	}
+	close(ends[1]);
+	ferry_poller_free(poller);
+}
+
+static void judge_messages(unsigned long failing)
+{
+	const bool complete = message_count == 2 && message_fds == 1;
+
+	ck_assert_msg(complete || !messages_started || message_end < 0,
+	              "allocation %lu: %u messages and no end", failing, message_count);
+	if (failing == 0)
+		ck_assert(complete);
+}
+
+TEST(without_memory_for_a_message_the_channel_ends)
+{
+	sweep_scenario(message_scenario, judge_messages, 10);
+}
+
+/* ---- servers ---- */
+
 static struct ferry_poller *server_poller;
 static struct ferry_listener *server_socket;
 
-static void open_server(void)
+static void open_server(bool messages)
 {
+	struct ferry_channel *server;
+
 	must(ferry_poller_new(&server_poller) == 0);
 	must(ferry_listener_new_unix(&server_socket, ferry_poller_get_base(server_poller),
 	                             own_abstract_name(), NULL, NULL, NULL) == 0);
-	must(ferry_poller_add_server(NULL, server_poller, ferry_listener_get_fd(server_socket)) == 0);
+	must(ferry_poller_add_server(&server, server_poller, ferry_listener_get_fd(server_socket)) ==
+	     0);
+	must(!messages || ferry_channel_set_messages(server, 100, 1) == 0);
 	must(ferry_poller_poll(server_poller, &at_once, events, EVENTS) == 0);
 }
 
@@ -217,13 +298,14 @@ static bool is_accepted_or_closed(int client)
 	return recv(client, &byte, 1, MSG_DONTWAIT) == 0;
 }
 
-TEST(a_poll_without_memory_for_a_channel_fails_and_the_next_returns_it)
+/* _i: 1: of messages */
+LOOP_TEST(a_poll_without_memory_for_a_channel_fails_and_the_next_returns_it, 2)
 {
 	unsigned long failing = 0, allocations;
 	unsigned int polls_failed = 0;
 
 	do {
-		open_server();
+		open_server(_i == 1);
 		int client = connect_to_server();
 		heap_watch(++failing);
 		int count = ferry_poller_poll(server_poller, &at_once, events, EVENTS);

@@ -11,6 +11,7 @@
 #include "channel/sending.h"
 #include "ferry/ferry.h"
 #include "listening.h"
+#include "message_inbox.h"
 #include "test.h"
 #include "wire.h"
 
@@ -152,12 +153,31 @@ static void poll_everything(void)
 		channel = NULL;
 }
 
+static bool of_messages; /* the channel has messages: each event is the same for them */
+
 static void write_until_refused(void)
 {
 	static const char block[16 * LIMIT];
 
-	while (ferry_channel_write(channel, block, sizeof(block)) == 0)
-		continue;
+	if (of_messages)
+		while (ferry_channel_send_message(channel, 1, block, sizeof(block), NULL, 0, 0) == 0)
+			continue;
+	else
+		while (ferry_channel_write(channel, block, sizeof(block)) == 0)
+			continue;
+}
+
+/* One byte, or more bytes than the read limit. As messages: one without a payload, or one that is longer. */
+static void arrive(size_t length)
+{
+	static const char bytes[2 * LIMIT];
+	unsigned char frame[INBOX_HEADER + sizeof(bytes)];
+
+	if (of_messages)
+		(void)!send(far, frame, put_message_frame(frame, 1, length > 1 ? length : 0, 0),
+		            MSG_NOSIGNAL);
+	else
+		(void)!send(far, bytes, length, MSG_NOSIGNAL);
 }
 
 static void read_everything(void)
@@ -169,7 +189,6 @@ static void read_everything(void)
 
 static void happen(char event)
 {
-	static const char bytes[2 * LIMIT];
 	struct ferry_transport *transport = ferry_channel_get_transport(channel);
 
 	if (event == 'r')
@@ -177,9 +196,9 @@ static void happen(char event)
 	else if (event == 'u')
 		(void)ferry_poller_unregister(poller, channel);
 	else if (event == 'b')
-		(void)!send(far, bytes, 1, MSG_NOSIGNAL);
+		arrive(1);
 	else if (event == 'f')
-		(void)!send(far, bytes, sizeof(bytes), MSG_NOSIGNAL);
+		arrive((size_t)2 * LIMIT);
 	else if (event == 'e')
 		(void)shutdown(far, SHUT_WR);
 	else if (event == 'l')
@@ -232,6 +251,12 @@ static void open_connection(void)
 	far = ends[1];
 }
 
+static void open_messages_connection(void)
+{
+	open_connection();
+	ck_assert_int_eq(ferry_channel_set_messages(channel, (size_t)16 * LIMIT, 0), 0);
+}
+
 static void open_server(void)
 {
 	ck_assert_int_eq(ferry_poller_new(&poller), 0);
@@ -270,6 +295,13 @@ static void walk(const struct row *row, const char *events, void (*open)(void),
 LOOP_TEST(each_event_takes_a_connection_to_the_documented_state, COUNT(connection_rows))
 {
 	walk(&connection_rows[_i], connection_events, open_connection, happen);
+}
+
+LOOP_TEST(each_event_takes_a_connection_of_messages_to_the_same_state, COUNT(connection_rows))
+{
+	of_messages = true;
+	walk(&connection_rows[_i], connection_events, open_messages_connection, happen);
+	of_messages = false;
 }
 
 LOOP_TEST(each_event_takes_a_server_to_the_documented_state, COUNT(server_rows))
