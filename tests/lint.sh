@@ -74,7 +74,7 @@ shell)
 	{
 		sources '[.]sh$'
 		echo .ci/run
-	} | each shellcheck
+	} | each shellcheck -x
 	;;
 *)
 	exit 2

@@ -8,6 +8,7 @@ set -eu
 
 source=$(cd "$(dirname "$0")/../.." && pwd)
 out=${1:-$source/build/package}
+tree= # make_tree sets it
 # shellcheck source=tests/package/tree.sh
 . "$source/tests/package/tree.sh"
 
