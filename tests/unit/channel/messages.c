@@ -61,7 +61,9 @@ TEST_CASE("receiving");
 
 TEST(each_message_is_an_event_with_its_descriptors)
 {
-	int got = 0;
+	static const size_t lengths[] = {10, 0, 3000}, fd_counts[] = {2, 0, 3};
+	static const uint32_t seeds[] = {5, 0, 9};
+	unsigned int got = 0;
 
 	open_message_channel();
 	far_frame(1, 10, 5, 2);
@@ -69,9 +71,10 @@ TEST(each_message_is_an_event_with_its_descriptors)
 	far_frame(3, 3000, 9, 3);
 	while (got < 3) {
 		int count = poll_some(8);
-		for (int i = 0; i < count; i++, got++)
-			expect_message(&events[i], (unsigned int)got + 1, (size_t[]){10, 0, 3000}[got],
-			               (size_t[]){2, 0, 3}[got], (uint32_t[]){5, 0, 9}[got]);
+		for (int i = 0; i < count; i++, got++) {
+			ck_assert_uint_lt(got, 3);
+			expect_message(&events[i], got + 1, lengths[got], fd_counts[got], seeds[got]);
+		}
 	}
 	close_poller();
 }
