@@ -12,7 +12,7 @@ static void append(struct evbuffer_iovec room[VECTORS_PIECES], const struct iove
 	const unsigned char *bytes = part->iov_base;
 	size_t length = part->iov_len;
 
-	for (int i = 0; i < VECTORS_PIECES && length > 0; i++) {
+	for (int i = 0; i < VECTORS_PIECES && room[i].iov_base != NULL && length > 0; i++) {
 		size_t step = room[i].iov_len < length ? room[i].iov_len : length;
 		if (step == 0)
 			continue;

@@ -30,7 +30,7 @@ struct ferry_message *message_keep(struct ferry_message *message)
 		kept->fds[i] = (*message->fds)[i];
 		(*message->fds)[i] = -1;
 	}
-	return &kept->message;
+	return (struct ferry_message *)kept;
 }
 
 unsigned int message_count_arrived(const struct ferry_message *message)

@@ -586,7 +586,7 @@ int connections_serve_handoff(struct connections *connections, struct ferry_hand
 		return 0;
 	}
 	int status = serve_on_transport(connection, handoff);
-	if (status < 0)
+	if (status != 0)
 		connection_free_memory(connection);
 	return status;
 }
