@@ -184,9 +184,10 @@ FERRY_EXPORT int ferry_worker_drain(struct ferry_worker *worker);
 FERRY_EXPORT int ferry_worker_done(struct ferry_worker *worker, uint64_t id);
 
 /**
- * Reports the same as ferry_worker_done(), but the report may wait up to 100 ms for the next claim or return, and then leaves with it. For servers of
- * many short connections: a report of its own costs a system call here, and wakes the dispatcher up. Until the dispatcher
- * has the report, it counts the handoff as outstanding, and a death of this process makes its outcome KEPT.
+ * Reports the same as ferry_worker_done(), but the report may wait for the next claim or return, and then leaves with it;
+ * after 100 milliseconds it leaves in any case. For servers of many short connections: a report of its own costs a system
+ * call here, and wakes the dispatcher up. Until the dispatcher has the report, it counts the handoff as outstanding, and a
+ * death of this process makes its outcome KEPT.
  *
  * The report leaves as that of ferry_worker_done() if more than half of the credits are used, reports that wait included;
  * if this worker is drained (ferry_worker_is_drained()); or if 16 others wait. When the worker is drained or freed, or the
