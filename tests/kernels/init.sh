@@ -29,6 +29,10 @@ mount -o bind /proc /root/proc
 mount -t sysfs sys /root/sys
 mount -o bind /dev /root/dev
 mkdir -p /dev/pts /dev/shm
+ln -s /proc/self/fd /dev/fd
+for number in 0:stdin 1:stdout 2:stderr; do # gnutls-cli writes to /dev/stderr
+	ln -s "fd/${number%:*}" "/dev/${number#*:}"
+done
 mount -t devpts -o ptmxmode=666 devpts /root/dev/pts
 mount -t tmpfs shm /root/dev/shm
 mount -t tmpfs run /root/run
