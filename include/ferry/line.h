@@ -136,7 +136,7 @@ ferry_line_stream_get_transport(const struct ferry_line_stream *stream);
  * the stream there or later.
  *
  * @param stream the stream
- * @retval 0 done, also when called again
+ * @retval 0 done, also while it is closing already
  * @retval -EINVAL @p stream is NULL
  * @retval -ENOTCONN the connection is over
  *

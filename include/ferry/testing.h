@@ -139,7 +139,9 @@ int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t le
  * @retval 0 done
  * @retval -EINVAL @p far is NULL, an array is NULL with a count, or a count is out of range
  * @retval -EBADF one of @p fds is not open
- * @retval -EAGAIN the socket is full: it takes about 200 KiB that the transport has not read
+ * @retval -EAGAIN the socket is full: it takes about 200 KiB that the transport has not read. A part of the message may
+ *         have been sent, and nothing that is put later is in step then. For longer messages put a real stream on one end of
+ *         ferry_testing_new_pair()
  * @retval -EPIPE as ferry_testing_put()
  * @retval -ENOMEM out of memory
  *

@@ -702,7 +702,7 @@ FERRY_EXPORT int ferry_transport_resume_reading(struct ferry_transport *transpor
  * Without a protocol no callback runs; the socket is shut down at the end.
  *
  * @param transport the transport
- * @retval 0 done, also when called again
+ * @retval 0 done, also while it is closing already
  * @retval -EINVAL @p transport is NULL
  * @retval -ENOTCONN the connection is over
  *

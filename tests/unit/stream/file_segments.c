@@ -368,6 +368,27 @@ LOOP_TEST(a_file_that_was_truncated_ends_the_connection_and_no_other_byte_is_sen
 	close_link();
 }
 
+/* Into a buffer without EVBUFFER_FLAG_DRAINS_TO_FD libevent maps the file, and the kernel finds no page. */
+LOOP_TEST(a_mapped_file_that_was_truncated_ends_the_connection, LINK_KINDS)
+{
+	struct evbuffer *buffer = evbuffer_new();
+
+	open_link(_i);
+	start_collecting();
+	int fd = make_file(LENGTH);
+	ck_assert_int_eq(evbuffer_add_file(buffer, dup(fd), 0, LENGTH), 0);
+	ck_assert_int_eq(ftruncate(fd, 0), 0);
+	close(fd);
+	by_write_buffer(buffer);
+	evbuffer_free(buffer);
+	send_text("behind");
+	pump_until_lost(&sender);
+	ck_assert_int_eq(sender.reason, -EFAULT);
+	stream_has_ended(NULL);
+	expect_end();
+	close_link();
+}
+
 static bool is_dry(void *argument)
 {
 	(void)argument;
