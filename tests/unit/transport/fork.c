@@ -208,6 +208,44 @@ TEST(a_child_may_free_streams_of_lines_and_messages)
 	close(b[1]);
 }
 
+static unsigned int sent_count;
+static int sent_status;
+
+static void note_sent(struct ferry_message_stream *stream, int status, void *context)
+{
+	(void)stream, (void)context;
+	sent_count++;
+	sent_status = status;
+}
+
+static void free_messages_and_expect_cancelled(void)
+{
+	take_base();
+	ferry_message_stream_free(messages);
+	ck_assert_uint_eq(sent_count, 1);
+	ck_assert_int_eq(sent_status, -ECANCELED);
+}
+
+TEST(a_callback_that_waits_for_a_message_runs_in_both_processes)
+{
+	static const struct ferry_message_callbacks callbacks = {.message_received = got_message};
+	int ends[2];
+
+	sent_count = 0;
+	make_pair(PAIR_UNIX, ends);
+	ck_assert_int_eq(ferry_message_stream_new(&messages, make_transport(ends[0]), &callbacks, NULL),
+	                 0);
+	ck_assert_int_eq(ferry_message_stream_send(messages, 1, "x", 1, NULL, 0, 0), 0);
+	ck_assert_int_eq(ferry_message_stream_notify_sent(messages, note_sent, NULL), 0);
+	in_child(free_messages_and_expect_cancelled);
+	ck_assert_uint_eq(sent_count, 0);
+	pump_until_count(&sent_count, 1);
+	ck_assert_int_eq(sent_status, 0);
+	ferry_message_stream_free(messages);
+	pump_turns(3);
+	close(ends[1]);
+}
+
 static void detach_near(void)
 {
 	struct bufferevent *bev;
