@@ -242,8 +242,8 @@ FERRY_EXPORT int ferry_message_stream_sendv(struct ferry_message_stream *stream,
  *
  * @param buffer the payload; the caller still owns the evbuffer
  * @retval 0 done
- * @retval -EINVAL @p buffer is NULL
- * @retval -ENOMEM the front of @p buffer is frozen
+ * @retval -EINVAL @p buffer is NULL, or the output of the stream's transport
+ * @retval -ENOMEM the front of @p buffer, or the end of the output, is frozen (evbuffer_freeze())
  * @retval other as ferry_message_stream_send()
  *
  * May be called in callbacks. Since 0.1.

@@ -469,9 +469,10 @@ FERRY_EXPORT int ferry_transport_vprintf(struct ferry_transport *transport, cons
  * @param transport the transport
  * @param buffer the bytes; the caller still owns the evbuffer
  * @retval 0 done
- * @retval -EINVAL an argument is NULL
+ * @retval -EINVAL an argument is NULL, or @p buffer is the output of @p transport
  * @retval -EPIPE, -ENOBUFS as ferry_transport_write()
- * @retval -ENOMEM out of memory
+ * @retval -ENOMEM out of memory; or the front of @p buffer, or the end of the output, is frozen (evbuffer_freeze()), as
+ *         the front of each bufferevent's output is
  *
  * Since 0.1.
  */

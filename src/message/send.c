@@ -72,6 +72,20 @@ static int frame_buffer(struct evbuffer *frame, const struct message_header *hea
 	return -ENOMEM;
 }
 
+static int queue_frame(struct ferry_transport *transport, struct evbuffer *frame,
+                       const struct enclosure *enclosure, unsigned int fd_count)
+{
+	if (!transport_takes_output(transport))
+		return -EPIPE;
+	/* Fails if the user has frozen the output's end. The descriptors are queued first, and could not be taken back. */
+	if (evbuffer_commit_space(output_of(transport), NULL, 0) < 0)
+		return -ENOMEM;
+	int status = queue_enclosure(transport, enclosure, fd_count);
+	if (status == 0)
+		evbuffer_add_buffer(output_of(transport), frame);
+	return status;
+}
+
 /* The payload comes into a buffer of its own first: the callbacks of the user's buffer run before anything is queued,
  * and may free the stream. */
 static int queue_buffer(struct ferry_transport *transport, const struct message_header *header,
@@ -82,12 +96,8 @@ static int queue_buffer(struct ferry_transport *transport, const struct message_
 		return -ENOMEM;
 	int status = frame_buffer(frame, header, payload);
 	if (status == 0) {
-		status = transport_takes_output(transport)
-		             ? queue_enclosure(transport, enclosure, header->fd_count)
-		             : -EPIPE;
-		if (status == 0) {
-			evbuffer_add_buffer(output_of(transport), frame);
-		} else {
+		status = queue_frame(transport, frame, enclosure, header->fd_count);
+		if (status < 0) {
 			evbuffer_drain(frame, MESSAGE_HEADER_SIZE);
 			evbuffer_prepend_buffer(payload, frame);
 		}
@@ -168,7 +178,8 @@ int ferry_message_stream_send_buffer(struct ferry_message_stream *stream, uint16
 {
 	const struct enclosure enclosure = {.fds = fds, .ownership = ownership};
 
-	if (stream == NULL || buffer == NULL || check_enclosure(&enclosure, fd_count) < 0)
+	if (stream == NULL || buffer == NULL || buffer == output_of(stream->transport) ||
+	    check_enclosure(&enclosure, fd_count) < 0)
 		return -EINVAL;
 	const size_t length = evbuffer_get_length(buffer);
 	struct bufferevent *bev = transport_lock(stream->transport);

@@ -75,8 +75,9 @@ int ferry_transport_write_buffer(struct ferry_transport *transport, struct evbuf
 	if (transport == NULL || buffer == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	int status = admit(transport, evbuffer_get_length(buffer));
-	if (status == 0 && evbuffer_add_buffer(bufferevent_get_output(bev), buffer) < 0)
+	struct evbuffer *output = bufferevent_get_output(bev);
+	int status = buffer != output ? admit(transport, evbuffer_get_length(buffer)) : -EINVAL;
+	if (status == 0 && evbuffer_add_buffer(output, buffer) < 0)
 		status = -ENOMEM;
 	bufferevent_unlock(bev);
 	return status;

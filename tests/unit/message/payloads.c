@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 
 #include "message_inbox.h"
 #include "test.h"
@@ -121,6 +122,40 @@ TEST(a_message_that_is_refused_leaves_the_evbuffer_its_bytes)
 	evbuffer_unfreeze(buffer, 1);
 	ferry_transport_abort_connection(inbox_transport(&inbox));
 	expect_kept(-EPIPE, NULL, 0);
+	close_both();
+}
+
+/* Whoever has frozen the output's end may thaw it again: half a message would be in it then. */
+TEST(a_frozen_output_takes_neither_the_payload_nor_the_descriptors)
+{
+	struct evbuffer *output;
+	int fd = make_marked_fd(4);
+
+	open_both();
+	output = bufferevent_get_output(ferry_transport_get_bufferevent(inbox_transport(&inbox)));
+	evbuffer_add(buffer, bytes, SIZE);
+	evbuffer_freeze(output, 0);
+	expect_kept(-ENOMEM, &fd, 1);
+	ck_assert_uint_eq(stats_of(inbox_transport(&inbox)).fds_queued, 0);
+	evbuffer_unfreeze(output, 0);
+	ck_assert_int_eq(send_buffer(&fd, 1, FERRY_FD_TAKE), 0);
+	expect_received(1, SIZE, 1);
+	ck_assert_uint_eq(second_inbox.notes[0].first_mark, 4);
+	close_both();
+}
+
+TEST(the_output_of_the_stream_itself_is_no_payload)
+{
+	struct evbuffer *output;
+
+	open_both();
+	output = bufferevent_get_output(ferry_transport_get_bufferevent(inbox_transport(&inbox)));
+	ck_assert_int_eq(ferry_message_stream_send_buffer(inbox.stream, 1, output, NULL, 0, 0),
+	                 -EINVAL);
+	ck_assert_int_eq(send_plain(1, bytes, 10), 0);
+	ck_assert_int_eq(ferry_message_stream_send_buffer(inbox.stream, 1, output, NULL, 0, 0),
+	                 -EINVAL);
+	expect_received(1, 10, 0);
 	close_both();
 }
 

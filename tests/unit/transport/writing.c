@@ -1,4 +1,4 @@
-/* Bytes of several places and texts of printf(3), written to a transport. */
+/* Bytes of several places, texts of printf(3) and evbuffers, written to a transport. */
 
 #include <errno.h>
 #include <limits.h>
@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
 #include "recorder.h"
@@ -161,6 +162,38 @@ TEST(a_text_that_cannot_be_formatted_is_refused)
 	ferry_transport_abort_connection(near);
 	ck_assert_int_eq(ferry_transport_printf(near, "x"), -EPIPE);
 	ck_assert_int_eq(ferry_transport_writev(near, &(struct iovec){"x", 1}, 1), -EPIPE);
+	close_near();
+}
+
+/* ---- evbuffers ---- */
+
+TEST(the_output_of_the_transport_itself_is_no_buffer_to_write)
+{
+	open_near();
+	struct evbuffer *output = bufferevent_get_output(ferry_transport_get_bufferevent(near));
+	ck_assert_int_eq(ferry_transport_write_buffer(near, output), -EINVAL);
+	ck_assert_int_eq(ferry_transport_write(near, "own", 3), 0);
+	ck_assert_int_eq(ferry_transport_write_buffer(near, output), -EINVAL);
+	expect_far("own", 3);
+	close_near();
+}
+
+TEST(a_frozen_buffer_keeps_its_bytes)
+{
+	struct evbuffer *buffer = evbuffer_new();
+
+	open_near();
+	evbuffer_add(buffer, "kept", 4);
+	evbuffer_freeze(buffer, 1);
+	ck_assert_int_eq(ferry_transport_write_buffer(near, buffer), -ENOMEM);
+	evbuffer_unfreeze(buffer, 1);
+	struct evbuffer *output = bufferevent_get_output(ferry_transport_get_bufferevent(near));
+	evbuffer_freeze(output, 0);
+	ck_assert_int_eq(ferry_transport_write_buffer(near, buffer), -ENOMEM);
+	evbuffer_unfreeze(output, 0);
+	ck_assert_uint_eq(evbuffer_get_length(buffer), 4);
+	expect_far("", 0);
+	evbuffer_free(buffer);
 	close_near();
 }
 
