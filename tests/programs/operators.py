@@ -305,6 +305,30 @@ class Logs(Case):
         self.assertEqual((line[1], line[2]), ("GET /large HTTP/1.1", "200"))
         self.assertTrue(0 < int(line[3]) < 1 << 30, line)
 
+    def test_each_answer_on_a_kept_connection_has_its_line(self):
+        proxy = self.start(config="""
+            listen 127.0.0.1:0
+            access-log {directory}/access.log
+            keep 600
+            service www root={root} workers=1
+        """)
+        log = proxy.access_log
+        (proxy.root / "large").write_bytes(b"x" * 200000)
+        wanted = ["/large", "/index.html", "/large", "/large", "/index.html"]
+        requests = [f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n" for path in wanted]
+        with proxy.client() as client:
+            for number, request in enumerate(requests):
+                client.send(request)
+                client.read_answer()
+                self.lines(log, number + 1) # while the client may send the next request
+            client.send("".join(requests))
+            for _ in requests:
+                client.read_answer()
+            lines = self.lines(log, 2 * len(wanted))
+        sizes = {"/large": "200000", "/index.html": "5"}
+        self.assertEqual([(line[1], line[3]) for line in lines],
+                         [(f"GET {path} HTTP/1.1", sizes[path]) for path in wanted * 2])
+
     def test_the_answers_of_the_proxy_have_lines(self):
         proxy, log = self.start_with_log()
         bad = (("BAD\r\n\r\n", "400", "-"), (f"GET /{'x' * 1000}", "414", "-"),

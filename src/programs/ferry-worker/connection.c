@@ -92,7 +92,7 @@ static void unlink_connection(struct connection *connection)
 static void end_entry(struct connection *connection, bool sent)
 {
 	const struct connections *connections = connection->connections;
-	if (connection->entry == NULL || connection->files > 0)
+	if (connection->entry == NULL)
 		return;
 	access_log_end(connections->access_log, connection->entry, connection->entry_status,
 	               connection->sent + (sent ? connection->body : 0));
@@ -273,7 +273,8 @@ static void answer_sent(void *context)
 
 void connection_finish_answer(struct connection *connection)
 {
-	if (connection->handoff != NULL) /* the kernel has it */
+	/* The kernel has it; or a file is in the stream, whose end calls this again. */
+	if (connection->handoff != NULL || connection->files > 0)
 		return;
 	static const struct ferry_producer_callbacks callbacks = {.resume_producing = answer_sent};
 	if (stream_set_producer(&connection->stream, &callbacks, connection) < 0)

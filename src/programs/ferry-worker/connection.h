@@ -93,7 +93,7 @@ void connection_clear_deadline(struct connection *connection);
 /* Writes the bytes of `out`, and continues when the stream is empty. */
 void connection_queue_answer(struct connection *connection, struct evbuffer *out);
 
-/* Continues when the stream is empty: the answer is in it. */
+/* Continues when the stream is empty: the answer is in it, and its file has left it. */
 void connection_finish_answer(struct connection *connection);
 
 /* Reads nothing meanwhile, and watches whether the client goes. */
