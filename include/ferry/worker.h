@@ -190,8 +190,9 @@ FERRY_EXPORT int ferry_worker_done(struct ferry_worker *worker, uint64_t id);
  * death of this process makes its outcome KEPT.
  *
  * The report leaves as that of ferry_worker_done() if more than half of the credits are used, reports that wait included;
- * if this worker is drained (ferry_worker_is_drained()); or if 16 others wait. When the worker is drained or freed, or the
- * loop ends, those that wait leave as if they were reported at that moment.
+ * if this worker is drained (ferry_worker_is_drained()); or if 16 others wait. When the worker is drained or freed, its
+ * credits are set, or its callback ends the loop, those that wait leave as if they were reported at that moment. If
+ * something else ends the loop, they leave with ferry_worker_free(), or when the loop runs again.
  *
  * @param worker the worker
  * @param id of struct ferry_handoff_info

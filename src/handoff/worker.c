@@ -535,6 +535,7 @@ int ferry_worker_set_credits(struct ferry_worker *worker, unsigned int credits)
 {
 	if (worker == NULL)
 		return -EINVAL;
+	worker_reports_send(worker);
 	if (!message_stream_can_send(worker->stream))
 		return -ENOTCONN;
 	int status = 0;

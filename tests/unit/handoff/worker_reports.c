@@ -15,6 +15,8 @@
 
 enum { MOST = 16 }; /* reports that wait */
 
+enum { CREDITS_SIZE = 8 };
+
 static size_t queued(void)
 {
 	struct ferry_transport *transport = ferry_worker_get_transport(worker_notes.worker);
@@ -141,6 +143,18 @@ TEST(no_report_waits_when_credits_become_few)
 	close_worker();
 }
 
+/* For the dispatcher all of them would be in use. */
+TEST(what_waits_leaves_before_other_credits)
+{
+	open_and_settle();
+	report_later(1);
+	ck_assert_int_eq(ferry_worker_set_credits(worker_notes.worker, 1), 0);
+	ck_assert_uint_eq(queued(), HEADER + ANSWER_SIZE + HEADER + CREDITS_SIZE);
+	expect_answer(DONE, 1, 0);
+	expect_frame(CREDITS);
+	close_worker();
+}
+
 /* _i: 0, by the worker; 1, by the dispatcher */
 LOOP_TEST(no_report_waits_once_the_worker_is_drained, 2)
 {
@@ -198,6 +212,27 @@ LOOP_TEST(no_report_waits_for_a_loop_that_ends, 2)
 		close(client.near);
 	}
 	expect_closed(&client);
+	close_worker();
+}
+
+static void break_loop(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd, (void)what, (void)context;
+	event_base_loopbreak(base);
+}
+
+/* libevent has no callback for the end of a loop. */
+TEST(a_loop_that_others_end_leaves_a_report_for_the_free)
+{
+	const unsigned int types[] = {DONE};
+	const uint64_t ids[] = {1};
+	open_and_settle();
+	report_later(1);
+	event_base_once(base, -1, EV_TIMEOUT, break_loop, NULL, NULL);
+	ck_assert_int_eq(event_base_dispatch(base), 0);
+	expect_answers_here(NULL, NULL, 0);
+	free_worker();
+	expect_answers_here(types, ids, 1);
 	close_worker();
 }
 
