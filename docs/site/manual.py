@@ -10,7 +10,6 @@ import re
 import sys
 import textwrap
 
-import examples
 import reference
 from reference_pages import callers
 
@@ -79,7 +78,6 @@ def capital(text):
 class Manual:
     def __init__(self):
         self.reference = reference.load()
-        self.examples = examples.find(ROOT, self.reference.functions)
         page = (ROOT / "src/programs/ferry-worker/ferry-worker.8").read_text(encoding="utf-8")
         self.date = re.search(r"^\.Dd .*$", page, re.M)[0]
 
@@ -159,7 +157,8 @@ class Manual:
         return text[0].lower() + text[1:] if not text.startswith(("PROXY", "TLS")) else text
 
     def example(self, header):
-        found = [self.examples[entry.name] for entry in header.functions if entry.name in self.examples]
+        found = [self.reference.examples[entry.name] for entry in header.functions
+                 if entry.name in self.reference.examples]
         found.sort(key=lambda example: (not example.whole, max(map(len, example.text.split("\n"))) > 88,
                                       example.path.startswith("src/"), len(example.text)))
         whole = [example for example in found if example.text.count("\n") >= 7] or found

@@ -7,6 +7,8 @@ import pathlib
 import re
 import sys
 
+import examples
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HEADERS = ROOT / "include/ferry"
 GROUPS = ROOT / "docs/reference/groups.txt"
@@ -242,6 +244,7 @@ class Reference:
         self.types = {entry.name: entry for header in self.headers for entry in header.types}
         self.advice = dict(line.split(None, 1) for line in ERRORS.read_text(encoding="utf-8").splitlines()
                            if line and not line.startswith("#"))
+        self.examples = examples.find(ROOT, self.functions)
         self.complaints = []
         for entry in self.functions.values():
             self.resolve(entry, ())
@@ -328,6 +331,8 @@ class Reference:
         if entry.result != "void" and not re.search(r"\b[Rr]eturns\b|^Whether|'0'|@return", everything + (
                 "@return" if comment.returns else "")):
             self.complain(entry, "nothing about its result")
+        if entry.name not in self.examples:
+            self.complain(entry, "no example calls it; write one in examples/reference/")
         for code, condition, _ in entry.errors:
             if code not in self.advice:
                 self.complain(entry, f"docs/reference/errors.txt has no {code}")

@@ -2,7 +2,6 @@
 import html
 import re
 
-import examples
 import reference
 
 FOLDER = "reference"
@@ -18,7 +17,6 @@ class Pages:
     def __init__(self, site):
         self.site = site
         self.reference = reference.load()
-        self.examples = examples.find(reference.ROOT, self.reference.functions)
         self.complaints = list(self.reference.complaints)
         self.guides = {}  # name of a function: pages of docs/ that have it
         self.constants = {}
@@ -151,9 +149,8 @@ class Pages:
         return f"<h2 id=result>Result</h2>\n<p>{self.inline(path, text[0].upper() + text[1:])}.</p>"
 
     def example(self, path, entry):
-        example = self.examples.get(entry.name)
+        example = self.reference.examples.get(entry.name)
         if example is None:
-            self.complaints.append(f"{entry.name}(): no example calls it; write one in examples/reference/")
             return ""
         text = re.sub(rf"\b{entry.name}\b", lambda match: f"<mark>{match[0]}</mark>", quote(example.text))
         source = self.to(path, self.site.place(example.path), f"<code>{example.path}</code>")

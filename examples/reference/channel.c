@@ -83,3 +83,21 @@ void describe(const struct ferry_channel *channel)
 	if (ferry_transport_get_peer_credentials(ferry_channel_get_transport(channel), &peer) == 0)
 		printf("user %ld\n", (long)peer.uid);
 }
+
+enum { STORE = 1, MOST_BYTES = 65536, MOST_FDS = 1 };
+
+/* A connection of messages. It sends one with a file. */
+struct ferry_channel *open_messages(struct ferry_poller *poller, int fd, int file)
+{
+	struct ferry_channel *channel = NULL;
+
+	if (ferry_channel_new_socket(&channel, poller, fd) < 0)
+		return NULL;
+	if (ferry_channel_set_messages(channel, MOST_BYTES, MOST_FDS) < 0 ||
+	    ferry_channel_send_message(channel, STORE, "log", 3, &file, 1, FERRY_FD_DUP) < 0 ||
+	    ferry_poller_register(poller, channel) < 0) {
+		ferry_channel_free(channel);
+		return NULL;
+	}
+	return channel;
+}

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Each public function has every field of its comment that docs/conventions.md lists, a remedy for each of its errors,
-# and a task in the reference.
+# a task in the reference, and a piece of compiled code that calls it.
 set -eu
 
 if ! command -v python3 >/dev/null; then
