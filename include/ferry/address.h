@@ -119,7 +119,7 @@ FERRY_EXPORT int ferry_address_set_own(struct ferry_address *out, int fd);
  * address.
  *
  * @param address the address; NULL: none
- * @param[out] text the text with its zero; cut if it does not fit
+ * @param[out] text the text with its zero; cut if it does not fit. NULL: nothing is written
  * @param size bytes at @p text, FERRY_ADDRESS_TEXT_SIZE for any address; 0: nothing is written
  * @return @p text
  *

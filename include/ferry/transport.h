@@ -861,7 +861,7 @@ FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transpo
  *
  * @param transport the transport
  * @param[out] text the text with its zero; cut if it does not fit. "unknown": the transport is NULL or on pipes, or its
- *        socket is closed or not connected
+ *        socket is closed or not connected. NULL: nothing is written
  * @param size bytes at @p text, FERRY_ADDRESS_TEXT_SIZE for any address; 0: nothing is written
  * @return @p text
  *

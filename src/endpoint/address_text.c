@@ -166,7 +166,7 @@ static const char *format_address(const struct ferry_address *address, bool with
 	const int family =
 	    address != NULL && address->length > 0 ? address->name.any.sa_family : AF_UNSPEC;
 
-	if (size == 0)
+	if (text == NULL || size == 0)
 		return text;
 	if (family == AF_UNIX)
 		format_unix(address, text, size);

@@ -299,6 +299,8 @@ TEST(null_and_other_descriptors_are_refused_and_change_nothing)
 	ck_assert(!ferry_address_equal(&address, NULL) && !ferry_address_equal(NULL, &address));
 	ck_assert_str_eq(ferry_address_format(NULL, text, sizeof(text)), "unknown");
 	ck_assert_ptr_eq(ferry_address_format(&address, text, 0), text);
+	ck_assert_ptr_null(ferry_address_format(NULL, NULL, 10));
+	ck_assert_ptr_null(ferry_address_format_host(NULL, NULL, 10));
 	ck_assert_str_eq(text, "unknown");
 }
 
@@ -389,6 +391,7 @@ TEST(a_transport_has_the_address_of_its_peer)
 	ck_assert_str_eq(own, "127");
 	own[0] = 'x';
 	ck_assert_ptr_eq(ferry_transport_format_peer(transport, own, 0), own);
+	ck_assert_ptr_null(ferry_transport_format_peer(transport, NULL, sizeof(own)));
 	ck_assert_int_eq(own[0], 'x');
 	ferry_transport_free(transport);
 	close(ends[1]);
