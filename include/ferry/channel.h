@@ -308,7 +308,7 @@ FERRY_EXPORT int ferry_channel_write(struct ferry_channel *channel, const void *
  * @param channel the channel
  * @param format the format, and the arguments behind it
  * @retval 0 done
- * @retval -EINVAL @p channel is NULL, a server or has messages, or @p format is NULL
+ * @retval -EINVAL @p channel is NULL, a server or has messages; @p format is NULL or no format of printf(3)
  * @retval -EILSEQ a wide character of the arguments has no multibyte character
  * @retval -EOVERFLOW the text is longer than INT_MAX
  * @retval -EAGAIN, -EPIPE, -ENOTCONN, -ENOMEM as ferry_channel_write()

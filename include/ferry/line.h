@@ -239,7 +239,7 @@ FERRY_EXPORT int ferry_line_stream_send(struct ferry_line_stream *stream, const 
  * @param stream the stream
  * @param format the format, and the arguments behind it
  * @retval 0 done
- * @retval -EINVAL @p stream or @p format is NULL
+ * @retval -EINVAL @p stream or @p format is NULL, or @p format is no format of printf(3)
  * @retval -EILSEQ as ferry_line_stream_send(); or a wide character of the arguments has no multibyte character
  * @retval -EOVERFLOW the text is longer than INT_MAX
  * @retval -EPIPE, -ENOBUFS, -ENOMEM as ferry_line_stream_send()

@@ -439,7 +439,7 @@ FERRY_EXPORT int ferry_transport_writev(struct ferry_transport *transport,
  * @param transport the transport
  * @param format the format, and the arguments behind it
  * @retval 0 done
- * @retval -EINVAL @p transport or @p format is NULL
+ * @retval -EINVAL @p transport or @p format is NULL, or @p format is no format of printf(3)
  * @retval -EILSEQ a wide character of the arguments has no multibyte character
  * @retval -EOVERFLOW the text is longer than INT_MAX
  * @retval -EPIPE, -ENOBUFS, -ENOMEM as ferry_transport_write()

@@ -153,11 +153,13 @@ TEST(a_text_that_cannot_be_formatted_is_refused)
 {
 	const wchar_t wide[] = {0x7fffffff, 0};
 	const char *volatile too_long = "%2147483648d"; /* a compiler that sees it warns */
+	const char *volatile no_format = "abc%";
 
 	open_near();
 	ck_assert_int_eq(ferry_transport_printf(NULL, "x"), -EINVAL);
 	ck_assert_int_eq(ferry_transport_printf(near, "%ls", wide), -EILSEQ);
 	ck_assert_int_eq(ferry_transport_printf(near, too_long, 1), -EOVERFLOW);
+	ck_assert_int_eq(ferry_transport_printf(near, no_format, 1), -EINVAL);
 	expect_far("", 0);
 	ferry_transport_abort_connection(near);
 	ck_assert_int_eq(ferry_transport_printf(near, "x"), -EPIPE);
