@@ -140,7 +140,7 @@ ferry_line_stream_get_transport(const struct ferry_line_stream *stream);
  * @retval -EINVAL @p stream is NULL
  * @retval -ENOTCONN the connection is over
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_line_stream_lose_connection(struct ferry_line_stream *stream);
 
@@ -152,7 +152,7 @@ FERRY_EXPORT int ferry_line_stream_lose_connection(struct ferry_line_stream *str
  * @retval 0 done, also when called again
  * @retval -EINVAL, -ENOTCONN as ferry_line_stream_lose_connection()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_line_stream_lose_write_connection(struct ferry_line_stream *stream);
 
@@ -164,7 +164,7 @@ FERRY_EXPORT int ferry_line_stream_lose_write_connection(struct ferry_line_strea
  * @retval 0 done
  * @retval -EINVAL, -ENOTCONN as ferry_line_stream_lose_connection()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_line_stream_abort_connection(struct ferry_line_stream *stream);
 
@@ -244,7 +244,7 @@ FERRY_EXPORT int ferry_line_stream_send(struct ferry_line_stream *stream, const 
  * @retval -EOVERFLOW the text is longer than INT_MAX
  * @retval -EPIPE, -ENOBUFS, -ENOMEM as ferry_line_stream_send()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_line_stream_printf(struct ferry_line_stream *stream, const char *format, ...)
     FERRY_PRINTF(2, 3);
@@ -256,7 +256,7 @@ FERRY_EXPORT int ferry_line_stream_printf(struct ferry_line_stream *stream, cons
  * @retval 0 done
  * @retval other as ferry_line_stream_printf()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_line_stream_vprintf(struct ferry_line_stream *stream, const char *format,
                                            va_list arguments) FERRY_PRINTF(2, 0);

@@ -318,7 +318,7 @@ typedef void (*ferry_listener_transport_cb)(struct ferry_listener *listener,
  * @return the number of calls of @p callback
  * @retval -EINVAL @p listener or @p callback is NULL
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_listener_for_each_transport(struct ferry_listener *listener,
                                                    ferry_listener_transport_cb callback,
@@ -336,7 +336,7 @@ FERRY_EXPORT int ferry_listener_for_each_transport(struct ferry_listener *listen
  * @return the number of connections that are closing
  * @retval -EINVAL @p listener is NULL
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_listener_lose_connections(struct ferry_listener *listener);
 
@@ -347,7 +347,7 @@ FERRY_EXPORT int ferry_listener_lose_connections(struct ferry_listener *listener
  * @return the number of connections that it has ended
  * @retval -EINVAL @p listener is NULL
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_listener_abort_connections(struct ferry_listener *listener);
 

@@ -120,7 +120,7 @@ ferry_message_stream_get_transport(const struct ferry_message_stream *stream);
  * @retval -EINVAL @p stream is NULL
  * @retval -ENOTCONN the connection is over
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_message_stream_lose_connection(struct ferry_message_stream *stream);
 
@@ -132,7 +132,7 @@ FERRY_EXPORT int ferry_message_stream_lose_connection(struct ferry_message_strea
  * @retval 0 done, also when called again
  * @retval -EINVAL, -ENOTCONN as ferry_message_stream_lose_connection()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_message_stream_lose_write_connection(struct ferry_message_stream *stream);
 
@@ -144,7 +144,7 @@ FERRY_EXPORT int ferry_message_stream_lose_write_connection(struct ferry_message
  * @retval 0 done
  * @retval -EINVAL, -ENOTCONN as ferry_message_stream_lose_connection()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_message_stream_abort_connection(struct ferry_message_stream *stream);
 
@@ -227,7 +227,7 @@ FERRY_EXPORT int ferry_message_stream_send(struct ferry_message_stream *stream, 
  *         lengths add up to more than SSIZE_MAX
  * @retval other as ferry_message_stream_send()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_message_stream_sendv(struct ferry_message_stream *stream, uint16_t type,
                                             const struct iovec *parts, size_t count, const int *fds,
@@ -246,7 +246,7 @@ FERRY_EXPORT int ferry_message_stream_sendv(struct ferry_message_stream *stream,
  * @retval -ENOMEM the front of @p buffer, or the end of the output, is frozen (evbuffer_freeze())
  * @retval other as ferry_message_stream_send()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_message_stream_send_buffer(struct ferry_message_stream *stream,
                                                   uint16_t type, struct evbuffer *buffer,
@@ -279,7 +279,7 @@ typedef void (*ferry_message_sent_cb)(struct ferry_message_stream *stream, int s
  * @retval -ENOBUFS 65536 callbacks wait already
  * @retval -ENOMEM out of memory
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_message_stream_notify_sent(struct ferry_message_stream *stream,
                                                   ferry_message_sent_cb sent, void *context);

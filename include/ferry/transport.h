@@ -428,7 +428,7 @@ FERRY_EXPORT int ferry_transport_write(struct ferry_transport *transport, const 
  *         length is not 0, or the lengths add up to more than SSIZE_MAX
  * @retval -EPIPE, -ENOBUFS, -ENOMEM as ferry_transport_write()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_writev(struct ferry_transport *transport,
                                         const struct iovec *parts, size_t count);
@@ -444,7 +444,7 @@ FERRY_EXPORT int ferry_transport_writev(struct ferry_transport *transport,
  * @retval -EOVERFLOW the text is longer than INT_MAX
  * @retval -EPIPE, -ENOBUFS, -ENOMEM as ferry_transport_write()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_printf(struct ferry_transport *transport, const char *format, ...)
     FERRY_PRINTF(2, 3);
@@ -456,7 +456,7 @@ FERRY_EXPORT int ferry_transport_printf(struct ferry_transport *transport, const
  * @retval 0 done
  * @retval other as ferry_transport_printf()
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_transport_vprintf(struct ferry_transport *transport, const char *format,
                                          va_list arguments) FERRY_PRINTF(2, 0);
@@ -865,7 +865,7 @@ FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transpo
  * @param size bytes at @p text, FERRY_ADDRESS_TEXT_SIZE for any address; 0: nothing is written
  * @return @p text
  *
- * May be called in callbacks. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT const char *ferry_transport_format_peer(const struct ferry_transport *transport,
                                                      char *text, size_t size);
