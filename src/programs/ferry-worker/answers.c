@@ -114,7 +114,7 @@ static void file_finished(struct ferry_file_producer *producer, int status, uint
 	if (status != 0)
 		connection_abandon(connection); /* the head has announced more bytes */
 	else
-		connection_finish_answer(connection);
+		connection_file_sent(connection);
 }
 
 static int send_static_file(struct connection *connection, struct static_file *file,

@@ -251,13 +251,9 @@ static bool begin_to_wait(struct connection *connection)
 	return false;
 }
 
-/* The stream is empty: the kernel has the whole answer. */
-static void answer_sent(void *context)
+/* The kernel has the whole answer. */
+static void end_answer(struct connection *connection)
 {
-	struct connection *connection = context;
-	stream_clear_producer(&connection->stream);
-	if (connection->state != CONNECTION_ANSWERING)
-		return;
 	count_answer(connection);
 	end_entry(connection, true);
 	if (!connection->keep_alive) {
@@ -271,10 +267,27 @@ static void answer_sent(void *context)
 		read_request(connection);
 }
 
+/* The stream is empty. Its file may be notified later. */
+static void answer_sent(void *context)
+{
+	struct connection *connection = context;
+	stream_clear_producer(&connection->stream);
+	connection->file_is_last = connection->files > 0;
+	if (connection->state == CONNECTION_ANSWERING && !connection->file_is_last)
+		end_answer(connection);
+}
+
+void connection_file_sent(struct connection *connection)
+{
+	if (!connection->file_is_last || connection->state != CONNECTION_ANSWERING)
+		return;
+	connection->file_is_last = false;
+	end_answer(connection);
+}
+
 void connection_finish_answer(struct connection *connection)
 {
-	/* The kernel has it; or a file is in the stream, whose end calls this again. */
-	if (connection->handoff != NULL || connection->files > 0)
+	if (connection->handoff != NULL) /* the kernel has it */
 		return;
 	static const struct ferry_producer_callbacks callbacks = {.resume_producing = answer_sent};
 	if (stream_set_producer(&connection->stream, &callbacks, connection) < 0)

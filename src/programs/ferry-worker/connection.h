@@ -46,6 +46,7 @@ struct connection {
 	bool head_begun;    /* a byte of the request's head has come */
 	bool input_over;    /* the client has ended its sending half */
 	unsigned int files; /* in the stream; `finished` of each is still to come */
+	bool file_is_last;  /* the stream is empty, and only the end of the file is to come */
 	size_t lingered;
 	unsigned int retries;
 	unsigned int attempt;   /* for the page of its way */
@@ -93,8 +94,9 @@ void connection_clear_deadline(struct connection *connection);
 /* Writes the bytes of `out`, and continues when the stream is empty. */
 void connection_queue_answer(struct connection *connection, struct evbuffer *out);
 
-/* Continues when the stream is empty: the answer is in it, and its file has left it. */
+/* Continues when the stream is empty: the answer is in it. And: its file has left it. */
 void connection_finish_answer(struct connection *connection);
+void connection_file_sent(struct connection *connection);
 
 /* Reads nothing meanwhile, and watches whether the client goes. */
 void connection_pause_reading(struct connection *connection);
