@@ -42,13 +42,7 @@ def passing(*sockets):
 def count_descriptors(pid, each):
     """The number of descriptors that a process has of a socket."""
     wanted = f"socket:[{os.fstat(each.fileno()).st_ino}]"
-    found = 0
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found += os.readlink(f"/proc/{pid}/fd/{fd}") == wanted
-        except FileNotFoundError:
-            pass
-    return found
+    return list(harness.open_files(pid).values()).count(wanted)
 
 
 class Activation(Case):

@@ -389,8 +389,7 @@ def memory_bound():
 def connection_count(worker):
     """The number of clients: the sockets other than the channel to the proxy. /proc/net/tcp would omit some of them
     while other sockets come and go."""
-    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{worker.pid}/fd")]
-    return sum(link.startswith("socket:[") for link in links) - 1
+    return sum(link.startswith("socket:[") for link in harness.open_files(worker.pid).values()) - 1
 
 
 if __name__ == "__main__":

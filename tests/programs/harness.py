@@ -46,6 +46,15 @@ def wait_until(condition, what):
         time.sleep(0.02)
 
 
+def open_files(pid):
+    """What the descriptors of a process are: {number: link}. Those that are closed meanwhile are left out."""
+    found = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+    return found
+
+
 def many_clients(case, wanted):
     """Raises the descriptor limit of this process for a test case, to the hard limit. Returns the number of clients
     that the limit allows: wanted, or fewer, because proxy and worker have up to two descriptors for each, and spare

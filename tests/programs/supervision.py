@@ -256,10 +256,7 @@ class Descriptors(Case):
         proxy = self.start(workers=2)
         proxy.wait_until_ready(2)
         for pid in proxy.worker_pids():
-            sockets = [entry.name for entry in os.scandir(f"/proc/{pid}/fd")
-                       if os.readlink(entry.path).startswith("socket:")]
-            channels = [number for number in sockets if number == "3"]
-            self.assertEqual(channels, ["3"])
+            self.assertRegex(harness.open_files(pid).get(3, ""), "^socket:")
             self.assertFalse(listens_on(pid, proxy.port))
 
     def test_restarts_and_replacements_leave_no_descriptor_open(self):
@@ -284,8 +281,7 @@ def listens_on(pid, port):
         lines = [line.split() for line in list(table)[1:]]
     listening = {line[9] for line in lines
                  if line[3] == "0A" and int(line[1].split(":")[1], 16) == port}
-    return any(os.readlink(entry.path)[len("socket:["):-1] in listening
-               for entry in os.scandir(f"/proc/{pid}/fd"))
+    return any(link[len("socket:["):-1] in listening for link in harness.open_files(pid).values())
 
 
 if __name__ == "__main__":

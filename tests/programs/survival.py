@@ -22,11 +22,7 @@ def reset(client):
 
 
 def has_open(pid, path):
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            if os.readlink(f"/proc/{pid}/fd/{fd}") == str(path):
-                return True
-    return False
+    return str(path) in harness.open_files(pid).values()
 
 
 class Case(unittest.TestCase):

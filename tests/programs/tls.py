@@ -393,8 +393,7 @@ class Ending(TlsCase):
         proxy = self.start_small("--idle-timeout", "1")
         client = self.connect_in_time(proxy, "/large")
         [worker] = proxy.worker_pids()
-        harness.wait_until(lambda: not any(f"{proxy.root}/large" == os.readlink(entry) for entry in
-                                           pathlib.Path(f"/proc/{worker}/fd").iterdir() if entry.exists()),
+        harness.wait_until(lambda: f"{proxy.root}/large" not in harness.open_files(worker).values(),
                            "the worker has given up")
         with self.assertRaises(OSError):
             while client.read_more():
