@@ -45,7 +45,7 @@ static unsigned int count_open(void)
 
 /* ---- what is scarce ---- */
 
-static void set_limit(int resource, rlim_t soft)
+static void set_limit(unsigned int resource, rlim_t soft)
 {
 	struct rlimit limit;
 
