@@ -15,7 +15,6 @@ import socket
 import ssl
 import struct
 import subprocess
-import sys
 import tempfile
 import unittest
 import warnings
@@ -637,10 +636,4 @@ class Usage(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if shutil.which("openssl") is None:
-        print("no openssl")
-        sys.exit(77)
-    program = unittest.main(exit=False)
-    if not program.result.wasSuccessful():
-        sys.exit(1)
-    sys.exit(77 if program.result.skipped else 0)
+    tls_support.main()

@@ -4,11 +4,13 @@ bytes a test may cut and change, and a worker in plain Python that does the hand
 
 import os
 import pathlib
+import shutil
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+import unittest
 
 import harness
 
@@ -130,3 +132,14 @@ class TlsWorker(worker.Worker):
     def join(self):
         """Its channel has ended."""
         self.thread.join(harness.DEADLINE)
+
+
+def main():
+    """Runs the cases of the program. The exit status is 77 if one was skipped, or if there is no openssl."""
+    if shutil.which("openssl") is None:
+        print("no openssl")
+        sys.exit(77)
+    program = unittest.main(exit=False)
+    if not program.result.wasSuccessful():
+        sys.exit(1)
+    sys.exit(77 if program.result.skipped else 0)
