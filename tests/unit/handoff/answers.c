@@ -1,6 +1,7 @@
 /* A worker answers the dispatcher: rightly, wrongly, late or not at all. */
 
 #include <errno.h>
+#include <unistd.h>
 
 #include <event2/bufferevent.h>
 
@@ -136,6 +137,42 @@ LOOP_TEST(garbage_costs_the_channel, 5)
 	close_peer(&peers[0]);
 	close_peer(&peers[1]);
 	close_clients(2);
+}
+
+static void hand_off_behind_garbage(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	/* The garbage was read, and the dispatcher's turn is yet to come. */
+	ck_assert_uint_eq(dispatcher_stats().malformed, 1);
+	ck_assert_uint_eq(notes.lost, 0);
+	hand_off(0);
+}
+
+/* Such a handoff would come back, but late. */
+TEST(a_worker_that_has_sent_garbage_gets_no_handoff_before_its_end)
+{
+	int ends[2];
+
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 4);
+	make_pair(PAIR_UNIX, ends);
+	struct event *other = event_new(base, ends[0], EV_READ, hand_off_behind_garbage, NULL);
+	event_add(other, NULL);
+	pump_turns(3);
+	say_garbage(&peers[0], 2);
+	ck_assert_int_eq(write(ends[1], "x", 1), 1);
+	pump_until_count(&notes.lost, 1);
+	peer_expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	ck_assert_uint_eq(dispatcher_stats().sent, 1);
+	ck_assert_uint_eq(dispatcher_stats().fenced, 0);
+	free_dispatcher();
+	event_free(other);
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close(ends[0]);
+	close(ends[1]);
+	close_clients(1);
 }
 
 TEST(a_first_message_that_is_no_hello_costs_the_channel)

@@ -119,6 +119,27 @@ TEST(an_unsent_handoff_is_no_attempt)
 	close_clients(COUNT);
 }
 
+/* The loop has yet to report the end. */
+TEST(a_handoff_goes_elsewhere_at_once_if_a_channel_takes_no_more)
+{
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 4);
+	ck_assert_int_eq(
+	    ferry_transport_abort_connection(ferry_dispatcher_worker_get_transport(peers[0].worker)),
+	    0);
+	hand_off(0);
+	ck_assert_uint_eq(dispatcher_stats().queued, 0);
+	ck_assert_uint_eq(dispatcher_stats().sent, 1);
+	peer_expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	pump_until_count(&notes.lost, 1);
+	ck_assert_int_eq(notes.reason, -ECONNABORTED);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(1);
+}
+
 TEST(a_lost_descriptor_is_an_attempt)
 {
 	open_dispatcher();
