@@ -26,8 +26,8 @@
  */
 
 enum {
-	/* Deferred callbacks may deliver late; from here on nothing more is read, so that no peer can fill
-	 * this process's descriptor table. */
+	/* Deferred callbacks may deliver late, again and again if the owner pauses in each; from here on nothing more is
+	 * read, so that no peer can fill this process's descriptor table. */
 	BACKLOG_FDS_MAX = ANCILLARY_MAX_FDS,
 	BACKLOG_READS_MAX = 64,
 	RETRY_USEC = 20000 /* no event is raised when descriptor slots become free */

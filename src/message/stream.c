@@ -93,7 +93,6 @@ allocate_message_stream(struct ferry_transport *transport,
 		discard_message_stream(stream);
 		return NULL;
 	}
-	event_priority_set(stream->timer, bufferevent_get_priority(bev));
 	stream->transport = transport;
 	stream->bev = bev;
 	stream->callbacks = callbacks;

@@ -420,6 +420,56 @@ static void count_at_first(struct inbox *box, struct ferry_message *message)
 		open_at_first = count_open_fds();
 }
 
+enum { CYCLES = 20 };
+
+static const struct {
+	unsigned int fds;      /* of a message */
+	unsigned int messages; /* that the peer sends between two turns of the loop */
+	int most;              /* descriptors that have arrived and are undelivered */
+} piles[] = {{1, 70, 64}, {23, 12, WIRE_MAX_FDS}};
+
+static int most_open;
+
+static void count_and_pause(struct inbox *box, struct ferry_message *message)
+{
+	int open = count_open_fds();
+
+	most_open = open > most_open ? open : most_open;
+	pause_inbox(box, message);
+}
+
+/* False if the socket is full. */
+static bool far_sends(unsigned int count)
+{
+	unsigned char frame[INBOX_HEADER];
+	int fds[WIRE_MAX_FDS];
+
+	open_marked(fds, 0, count);
+	ssize_t length =
+	    wire_send(inbox_ends[1], frame, put_message_frame(frame, 1, 0, count), fds, count);
+	close_fds(fds, count);
+	return length > 0;
+}
+
+/* The owner takes one message, pauses, and resumes while the loop does not run: with deferred callbacks, each turn then
+ * reads before it delivers. */
+LOOP_TEST(an_owner_that_takes_one_message_a_turn_has_no_pile_of_descriptors, COUNT(piles))
+{
+	make_pair(PAIR_UNIX, inbox_ends);
+	open_inbox(&inbox, inbox_ends[0], BEV_OPT_DEFER_CALLBACKS);
+	inbox.hook = count_and_pause;
+	most_open = open_before = count_open_fds();
+	for (unsigned int i = 0; i < CYCLES; i++) {
+		for (unsigned int j = 0; j < piles[_i].messages && far_sends(piles[_i].fds); j++)
+			continue;
+		pump_turns(1);
+		ck_assert_int_eq(ferry_transport_resume_reading(inbox_transport(&inbox)), 0);
+	}
+	ck_assert_uint_gt(inbox.count, CYCLES / 2);
+	ck_assert_int_le(most_open - open_before, piles[_i].most);
+	close_messages();
+}
+
 /* Without the bound, the turn would read all three messages before it delivers one. */
 TEST(a_peer_fills_no_more_than_two_messages_of_descriptor_slots_before_a_delivery)
 {
