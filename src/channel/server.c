@@ -34,19 +34,16 @@ static struct server *server_of(struct ferry_channel *channel)
 
 static int settle_accepting(struct ferry_channel *channel, bool idle)
 {
+	(void)idle; /* then none is accepted */
 	struct server *server = server_of(channel);
-	unsigned int high =
-	    channel->in.flow == CHANNEL_FLOWING || idle ? ACCEPTED_MAX : ACCEPTED_MAX / 2 + 1;
-	enum channel_flow flow = channel->place != CHANNEL_UNREGISTERED && server->accepted_count < high
-	                             ? CHANNEL_FLOWING
-	                             : CHANNEL_PAUSED;
+	unsigned int high = channel->in.flow == CHANNEL_FLOWING ? ACCEPTED_MAX : ACCEPTED_MAX / 2 + 1;
+	bool accepts = channel->place != CHANNEL_UNREGISTERED && server->accepted_count < high;
 
-	if (channel->life != CHANNEL_OPEN || flow == channel->in.flow)
-		return 0;
-	int status = flow == CHANNEL_FLOWING ? ferry_listener_enable(server->listener)
-	                                     : ferry_listener_disable(server->listener);
+	/* Without effect, and without a system call, if nothing changes. */
+	int status = accepts ? ferry_listener_enable(server->listener)
+	                     : ferry_listener_disable(server->listener);
 	if (status == 0)
-		channel_set_flow(channel, flow);
+		channel_set_flow(channel, accepts ? CHANNEL_FLOWING : CHANNEL_PAUSED);
 	return status;
 }
 

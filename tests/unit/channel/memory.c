@@ -286,6 +286,45 @@ static void close_server(void)
 	ferry_listener_free(server_socket);
 }
 
+static struct ferry_channel *added;
+
+static void prepare_socket(void)
+{
+	must(ferry_poller_new(&server_poller) == 0);
+	must(ferry_listener_new_unix(&server_socket, ferry_poller_get_base(server_poller),
+	                             own_abstract_name(), NULL, NULL, NULL) == 0);
+	added = NULL;
+}
+
+static int call_add_server(void)
+{
+	return ferry_poller_add_server(&added, server_poller, ferry_listener_get_fd(server_socket));
+}
+
+static void expect_no_server(void)
+{
+	ck_assert_ptr_null(added);
+	ck_assert_int_eq(ferry_poller_poll(server_poller, &at_once, events, EVENTS), -ENOENT);
+}
+
+static void expect_server(void)
+{
+	int client = connect_to_server();
+
+	ck_assert_int_eq(ferry_poller_poll(server_poller, &at_once, events, EVENTS), 1);
+	ck_assert_ptr_eq(events[0].channel, added);
+	ck_assert_int_eq(events[0].kind, FERRY_CHANNEL_ACCEPTED);
+	close(client);
+}
+
+TEST(without_memory_no_server_is_added)
+{
+	static const struct swept_function add_server = {
+	    "add_server", prepare_socket, call_add_server, expect_no_server, expect_server, 4, 0};
+
+	sweep_function(&add_server, close_server);
+}
+
 /* Whether the server has the client's connection now; or has closed it, for want of memory. */
 static bool is_accepted_or_closed(int client)
 {

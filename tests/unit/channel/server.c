@@ -128,6 +128,7 @@ TEST(a_server_accepts)
 	poll_until_events("X0");
 	ck_assert_int_eq(poll_now(), 0);
 	ferry_channel_free(server);
+	ck_assert_int_eq(ferry_channel_get_fd(server), -ENOTCONN); /* until the next poll */
 	free_server_listener();
 	ck_assert(!path_exists(socket_path));
 	ck_assert_int_eq(poll_now(), -ENOENT);
@@ -164,10 +165,34 @@ TEST(a_server_that_is_not_registered_leaves_clients_in_the_backlog)
 	add_unix_server(&server);
 	ck_assert_int_eq(ferry_poller_unregister(poller, server), 0);
 	int client = connect_to_path();
+	int open = count_open_fds();
 	ck_assert_int_eq(poll_now(), 0);
+	ck_assert_int_eq(count_open_fds(), open);
 	ck_assert_int_eq(ferry_poller_register(poller, server), 0);
 	poll_until_events("A");
 	close(client);
+	close_poller();
+}
+
+/* 64, and the next when half of them were taken. */
+TEST(a_server_accepts_a_bounded_number_ahead)
+{
+	enum { CLIENTS = 100, AHEAD = 64 };
+	int clients[CLIENTS];
+
+	open_poller();
+	add_unix_server(NULL);
+	for (int i = 0; i < CLIENTS; i++)
+		clients[i] = connect_to_path();
+	int before = count_open_fds();
+	for (int taken = 1; taken <= AHEAD / 2; taken++) {
+		ck_assert_int_eq(poll_for(1, &at_once), 1);
+		ck_assert_int_eq(count_open_fds() - before, AHEAD);
+	}
+	ck_assert_int_eq(poll_for(1, &at_once), 1);
+	ck_assert_int_eq(count_open_fds() - before, AHEAD / 2 + AHEAD);
+	for (int i = 0; i < CLIENTS; i++)
+		close(clients[i]);
 	close_poller();
 }
 
