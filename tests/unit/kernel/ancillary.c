@@ -3,6 +3,7 @@
 #include "kernel/ancillary.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -31,9 +32,9 @@ static void begin(void)
 }
 
 /* Appends a header that gives `length`, and these descriptors behind it, whatever it gives. */
-static void put(int type, size_t length, const int *fds, size_t count)
+static void put_at(int level, int type, size_t length, const int *fds, size_t count)
 {
-	struct cmsghdr header = {.cmsg_len = length, .cmsg_level = SOL_SOCKET, .cmsg_type = type};
+	struct cmsghdr header = {.cmsg_len = length, .cmsg_level = level, .cmsg_type = type};
 	unsigned char *at = room.bytes + message.msg_controllen;
 
 	message.msg_controllen += CMSG_SPACE(count * sizeof(int));
@@ -41,6 +42,11 @@ static void put(int type, size_t length, const int *fds, size_t count)
 	memcpy(at, &header, sizeof(header));
 	if (count > 0)
 		memcpy(at + CMSG_LEN(0), fds, count * sizeof(int));
+}
+
+static void put(int type, size_t length, const int *fds, size_t count)
+{
+	put_at(SOL_SOCKET, type, length, fds, count);
 }
 
 static int open_one(void)
@@ -169,4 +175,18 @@ TEST(another_control_message_is_no_pidfd)
 	closes_permit(STDIN_FILENO);
 	ck_assert(fd_is_open(STDIN_FILENO));
 	ck_assert_uint_eq(taken.ignored, 1);
+}
+
+/* Another protocol gives the numbers of both types another meaning. */
+LOOP_TEST(the_same_type_at_another_level_has_no_descriptors, 2)
+{
+	closes_forbid(STDIN_FILENO);
+	begin();
+	put_at(IPPROTO_IP, _i == 0 ? SCM_RIGHTS : SCM_PIDFD, CMSG_LEN(sizeof(int)),
+	       &(int){STDIN_FILENO}, 1);
+	ancillary_take(&message, &taken);
+	closes_permit(STDIN_FILENO);
+	ck_assert(fd_is_open(STDIN_FILENO));
+	ck_assert_uint_eq(taken.ignored, 1);
+	ck_assert_uint_eq(taken.count, 0);
 }
