@@ -554,10 +554,7 @@ void rearm_stop_read_timeout(struct rearm *rearm)
 
 void rearm_stop_reading(struct rearm *rearm)
 {
-	struct event *event = &rearm->bev->ev_read;
-
-	event_remove_timer(event); /* as in rearm_stop_waiting() */
-	event_del(event);
+	event_del(&rearm->bev->ev_read);
 }
 
 const struct timeval *rearm_get_timeout(const struct rearm *rearm, short what)

@@ -106,8 +106,6 @@ static bool find_delimiter(struct line_scanner *scanner, struct evbuffer *input,
 {
 	size_t end = size >= scanner->delimiter_length ? size - scanner->delimiter_length + 1 : 0;
 
-	if (scanner->searched >= end)
-		return false;
 	*position = find_between(scanner, input, scanner->searched, end);
 	scanner->searched = *position;
 	return *position < end;

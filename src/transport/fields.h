@@ -113,7 +113,7 @@ struct ferry_transport {
 
 	enum transport_life life;
 	int reason;                      /* of connection_lost */
-	int pipe_read_fd, pipe_write_fd; /* the transport's to close; -1 on a socket */
+	int pipe_read_fd, pipe_write_fd; /* on pipes: the transport's to close; -1 once closed */
 	bool on_pipes;
 	bool owned; /* by a line stream, a message stream or a channel, to the end */
 	bool freed;

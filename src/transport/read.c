@@ -184,7 +184,7 @@ static void read_available(struct ferry_transport *transport)
 	bool maybe_more = true;
 
 	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN &&
-	       *fds - fds_before < FDS_PER_TURN && !transport_is_over(transport)) {
+	       *fds - fds_before < FDS_PER_TURN) {
 		transport_notice_socket(transport);
 		size_t max = transport_is_over(transport) ? 0 : read_allowance(transport);
 		size_t admitted = max > 0 ? admitted_bytes(transport) : 0;

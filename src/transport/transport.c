@@ -50,8 +50,6 @@ static struct ferry_transport *allocate(struct bufferevent *bev)
 	*transport = (struct ferry_transport){
 	    .rearm = {.bev = bev, .steps = &steps.rearm, .write_fd = -1},
 	    .loop_event = event_new(bufferevent_get_base(bev), -1, 0, transport_on_loop, transport),
-	    .pipe_read_fd = -1,
-	    .pipe_write_fd = -1,
 	    .out = {.fd_high = 64, .step = {.kernel_queue = -ENODATA}},
 	};
 	if (transport->loop_event == NULL) {

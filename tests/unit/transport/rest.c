@@ -160,6 +160,58 @@ TEST(a_peer_that_goes_on_sending_is_read_as_far_as_it_had_sent)
 	close_fd_receiver();
 }
 
+/* ---- an owner that takes the input by hand ---- */
+
+static unsigned int halves_ended, ends;
+static int reason_of_end;
+
+static void leave_input(struct ferry_transport *transport, struct evbuffer *input, void *context)
+{
+	(void)input, (void)context;
+	ck_assert_int_eq(ferry_transport_pause_reading(transport), 0);
+}
+
+static void count_half(struct ferry_transport *transport, void *context)
+{
+	(void)transport, (void)context;
+	halves_ended++;
+}
+
+static void count_end(struct ferry_transport *transport, int reason, void *context)
+{
+	(void)transport, (void)context;
+	ends++;
+	reason_of_end = reason;
+}
+
+/* Nothing is left to be read or delivered when the owner resumes, and no callback but the last one is due. */
+TEST(an_owner_that_has_taken_the_input_during_the_pause_gets_the_end)
+{
+	static const struct ferry_protocol protocol = {.data_received = leave_input,
+	                                               .read_connection_lost = count_half,
+	                                               .connection_lost = count_end};
+	int fds[2];
+	make_pair(PAIR_UNIX, fds);
+	struct ferry_transport *transport = make_transport(fds[0]);
+	struct bufferevent *bev = ferry_transport_get_bufferevent(transport);
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &protocol, NULL), 0);
+	/* Under the mark, it is delivered together with the end of the peer's half. */
+	bufferevent_setwatermark(bev, EV_READ, 1000, 0);
+	ck_assert_int_eq(write(fds[1], "rest", 4), 4);
+	close(fds[1]);
+	pump_until_count(&halves_ended, 1);
+	ck_assert_int_eq(ferry_transport_write(transport, "z", 1), 0);
+	pump_turns(4);
+	ck_assert_uint_eq(ends, 0);
+
+	ck_assert_int_eq(evbuffer_drain(bufferevent_get_input(bev), 4), 0);
+	ck_assert_int_eq(ferry_transport_resume_reading(transport), 0);
+	pump_until_count(&ends, 1);
+	ck_assert_int_eq(reason_of_end, -EPIPE);
+	ferry_transport_free(transport);
+	pump_turns(3);
+}
+
 static void free_at(struct recorder *recorder, char event)
 {
 	if (event == *(const char *)recorder->argument)
