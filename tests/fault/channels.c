@@ -20,7 +20,7 @@ static int feed;
 /* What the channel has had. */
 static struct {
 	size_t bytes;
-	unsigned int lines, fds, accepted, ends, closes;
+	unsigned int lines, messages, fds, accepted, ends, closes;
 } seen;
 
 enum { SOCKETS, PIPES };
@@ -50,14 +50,18 @@ static bool open_channel(int kind)
 	return status == 0;
 }
 
-static bool begin(int kind)
+static bool open_all(int kind)
 {
 	memset(&seen, 0, sizeof(seen));
 	poller = NULL;
 	channel = NULL;
 	far = feed = -1;
-	return called(ferry_poller_new(&poller)) == 0 && open_channel(kind) &&
-	       called(ferry_poller_register(poller, channel)) == 0;
+	return called(ferry_poller_new(&poller)) == 0 && open_channel(kind);
+}
+
+static bool begin(int kind)
+{
+	return open_all(kind) && called(ferry_poller_register(poller, channel)) == 0;
 }
 
 static void end(void)
@@ -81,6 +85,13 @@ static void note(struct ferry_channel_event *event)
 	case FERRY_CHANNEL_FD:
 		seen.fds++;
 		close_quietly(called(ferry_poller_steal_fd(poller, event)));
+		break;
+	case FERRY_CHANNEL_MESSAGE:
+		seen.messages++;
+		if (ferry_message_get_fds_lost(event->message) > 0)
+			told(-EMFILE);
+		else if (ferry_message_get_fd_count(event->message) > 0)
+			seen.fds++; /* the next poll closes it */
 		break;
 	case FERRY_CHANNEL_FDS_LOST:
 		told(-EMFILE);
@@ -183,7 +194,9 @@ static void poll_lines(struct event_base *loop, int kind)
 
 /* ---- sending ---- */
 
-/* Returns the bytes that have arrived at the far end. */
+/* Returns the bytes that have arrived at the far end, and counts the descriptors. */
+static unsigned int taken_fds;
+
 static size_t take(void)
 {
 	char buffer[100];
@@ -196,6 +209,7 @@ static size_t take(void)
 			wire_receive(far, buffer, sizeof(buffer), &got);
 		else
 			got.bytes = read(far, buffer, sizeof(buffer));
+		taken_fds += (unsigned int)got.fd_count;
 		wire_close_fds(&got);
 		taken += got.bytes > 0 ? (size_t)got.bytes : 0;
 	}
@@ -259,6 +273,64 @@ static void close_all(struct event_base *loop, int kind)
 	end();
 }
 
+/* ---- messages ---- */
+
+enum { HEADER = 16, PAYLOAD = 5, LIMIT = 100 };
+
+/* A message by hand, with a descriptor on its first byte or without. */
+static size_t put_message(unsigned char *frame, bool has_fd)
+{
+	const unsigned char header[HEADER] = {'F', 'R', 'Y', 1, 1, 0, 0, 0, PAYLOAD, 0, 0, 0, has_fd};
+
+	memcpy(frame, header, HEADER);
+	memcpy(frame + HEADER, "hello", PAYLOAD);
+	return HEADER + PAYLOAD;
+}
+
+static void send_by_hand(int to, bool has_fd)
+{
+	unsigned char frame[HEADER + PAYLOAD];
+	disarm();
+	size_t length = put_message(frame, has_fd);
+	if (wire_send(to, frame, length, &(int){STDERR_FILENO}, has_fd) < 0)
+		told(-EPIPE);
+	arm();
+}
+
+static bool messages_are_there(void)
+{
+	return seen.messages >= 2 || is_closed();
+}
+
+static bool answer(void)
+{
+	const int fd = STDERR_FILENO;
+
+	return called(ferry_channel_send_message(channel, 2, "hello", PAYLOAD, &fd, 1, FERRY_FD_DUP)) ==
+	           0 &&
+	       called(ferry_channel_flush(channel, &(struct timeval){5, 0})) == 0;
+}
+
+/* Two messages come, one with a descriptor, and one leaves. */
+static void poll_messages(struct event_base *loop, int kind)
+{
+	(void)loop;
+	taken_fds = 0;
+	if (open_all(kind) && called(ferry_channel_set_messages(channel, LIMIT, 1)) == 0 &&
+	    called(ferry_poller_register(poller, channel)) == 0) {
+		send_by_hand(far, true);
+		send_by_hand(far, false);
+		poll_until(messages_are_there);
+		size_t taken = answer() ? take() : 0;
+		close_far();
+		poll_until(is_closed);
+		if (is_closed() && seen.messages == 2 && seen.fds == 1 && taken == HEADER + PAYLOAD &&
+		    taken_fds == 1)
+			completed();
+	}
+	end();
+}
+
 /* ---- a server ---- */
 
 static bool is_accepted(void)
@@ -266,29 +338,41 @@ static bool is_accepted(void)
 	return seen.accepted > 0;
 }
 
+enum { OF_BYTES, OF_MESSAGES };
+
+static bool client_is_heard(void)
+{
+	return seen.messages > 0 || bytes_are_there();
+}
+
 static void serve(struct event_base *loop, int kind)
 {
 	struct ferry_channel *server;
 	int client = -1;
-	(void)loop, (void)kind;
+	(void)loop;
 	int fd = make_listening();
 	memset(&seen, 0, sizeof(seen));
 	channel = NULL;
 	far = feed = -1;
 	poller = NULL;
 	if (called(ferry_poller_new(&poller)) == 0 &&
-	    called(ferry_poller_add_server(&server, poller, fd)) == 0) {
+	    called(ferry_poller_add_server(&server, poller, fd)) == 0 &&
+	    (kind == OF_BYTES || called(ferry_channel_set_messages(server, LIMIT, 1)) == 0)) {
 		struct sockaddr_storage name;
 		socklen_t length = sizeof(name);
 		disarm();
 		client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		getsockname(fd, (struct sockaddr *)&name, &length);
 		connect(client, (struct sockaddr *)&name, length);
-		(void)!write(client, "hello", 5);
 		arm();
+		if (kind == OF_MESSAGES)
+			send_by_hand(client, true);
+		else
+			(void)!write(client, "hello", 5);
 		poll_until(is_accepted);
-		poll_until(bytes_are_there);
-		if (is_accepted() && seen.bytes == 5)
+		if (is_accepted())
+			poll_until(client_is_heard);
+		if (is_accepted() && (kind == OF_BYTES ? seen.bytes == 5 : seen.messages == seen.fds))
 			completed();
 		else
 			told(-ECONNABORTED); /* the client sees its end below */
@@ -306,8 +390,10 @@ static const struct scenario scenarios[] = {
     {"channel, flush, pipes", flush, PIPES, CALL_WRITEV, CALL_NONE, NULL},
     {"channel, close", close_and_wait, SOCKETS, CALL_SENDMSG, CALL_NONE, NULL},
     {"channel, half-close", close_half, SOCKETS, CALL_SHUTDOWN, CALL_NONE, NULL},
+    {"channel, messages", poll_messages, SOCKETS, CALL_SENDMSG, CALL_NONE, NULL},
     {"poller, close all", close_all, SOCKETS, CALL_SENDMSG, CALL_NONE, NULL},
-    {"poller, server", serve, 0, CALL_ACCEPT4, CALL_NONE, NULL},
+    {"poller, server", serve, OF_BYTES, CALL_ACCEPT4, CALL_NONE, NULL},
+    {"poller, server of messages", serve, OF_MESSAGES, CALL_ACCEPT4, CALL_NONE, NULL},
 };
 
 LOOP_TEST(every_call_may_fail, COUNT(scenarios))

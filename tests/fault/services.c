@@ -31,7 +31,7 @@ static struct ferry_handoff *make_handoff(int fd)
 
 /* ---- handoffs ---- */
 
-enum fate { DONE, REJECTED, RETURNED };
+enum fate { DONE, REJECTED, RETURNED, PASSED };
 enum { REASON = 7 };
 
 static struct ferry_dispatcher *dispatcher;
@@ -53,6 +53,22 @@ static void return_handoff(struct ferry_handoff *handoff)
 		ferry_handoff_free(back);
 }
 
+/* A ClientHello without extensions. */
+static const unsigned char hello[] = {
+    22, 3,  1,  0,  45, 1,  0,  0,  41, 3,  3,  0,  1,    2,  3,  4,  5,
+    6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18,   19, 20, 21, 22,
+    23, 24, 25, 26, 27, 28, 29, 30, 31, 0,  0,  2,  0x13, 1,  1,  0,
+};
+static bool hello_arrived;
+
+static void check_hello(const struct ferry_handoff *handoff)
+{
+	size_t length;
+	const void *bytes = ferry_handoff_get_bytes(handoff, &length);
+
+	hello_arrived = length == sizeof(hello) && memcmp(bytes, hello, length) == 0;
+}
+
 static void on_handoff(struct ferry_worker *from, struct ferry_handoff *handoff, void *context)
 {
 	(void)from, (void)context;
@@ -60,6 +76,8 @@ static void on_handoff(struct ferry_worker *from, struct ferry_handoff *handoff,
 		called(ferry_handoff_reject(handoff, REASON));
 	else if (fate == RETURNED)
 		return_handoff(handoff);
+	else if (fate == PASSED)
+		check_hello(handoff);
 }
 
 static void on_dispatcher_lost(struct ferry_worker *from, int reason, void *context)
@@ -171,11 +189,11 @@ static bool is_as_planned(void)
 {
 	if (fate == RETURNED)
 		return is_returned && !has_outcome;
-	return has_outcome && outcome == (fate == DONE ? FERRY_HANDOFF_DONE : FERRY_HANDOFF_REJECTED);
+	return has_outcome &&
+	       outcome == (fate == REJECTED ? FERRY_HANDOFF_REJECTED : FERRY_HANDOFF_DONE);
 }
 
-/* An outcome that differs is one that the dispatcher reports. */
-static void hand_one_off(struct event_base *loop, int kind)
+static void begin_handoff(int kind)
 {
 	dispatcher = NULL;
 	worker = NULL;
@@ -183,6 +201,12 @@ static void hand_one_off(struct event_base *loop, int kind)
 	fate = (enum fate)kind;
 	has_outcome = is_returned = worker_is_lost = channel_is_lost = false;
 	patience = PATIENCE;
+}
+
+/* An outcome that differs is one that the dispatcher reports. */
+static void hand_one_off(struct event_base *loop, int kind)
+{
+	begin_handoff(kind);
 	if (called(ferry_dispatcher_new(&dispatcher, loop, &dispatcher_callbacks, NULL)) == 0 &&
 	    add_worker(loop) && hand_off()) {
 		pump_swept(loop, handoff_is_over);
@@ -191,6 +215,98 @@ static void hand_one_off(struct event_base *loop, int kind)
 		else if (has_outcome || is_returned)
 			told(-ECANCELED);
 	}
+	ferry_dispatcher_free(dispatcher);
+	ferry_worker_free(worker);
+	close_quietly(client);
+}
+
+/* ---- a client of TLS that is handed over before its handshake ---- */
+
+enum { FIRST_PIECE = 20 };
+static struct ferry_transport *tls_client;
+static bool client_is_lost;
+static unsigned int rounds;
+
+static void hand_client_off(struct ferry_transport *transport)
+{
+	struct ferry_handoff *handoff = NULL;
+
+	if (called(ferry_handoff_from_transport(&handoff, transport)) < 0) {
+		called(ferry_transport_abort_connection(transport));
+		return;
+	}
+	tls_client = NULL;
+	if (called(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, NULL)) < 0)
+		ferry_handoff_free(handoff);
+}
+
+static void on_tls_data(struct ferry_transport *transport, struct evbuffer *input, void *context)
+{
+	struct ferry_client_hello *read = NULL;
+	(void)context;
+	int status = ferry_client_hello_read(&read, input, 0, NULL);
+
+	if (status == -EAGAIN) /* the rest follows */
+		return;
+	ferry_client_hello_free(read);
+	if (called(status) == 0)
+		hand_client_off(transport);
+	else
+		called(ferry_transport_abort_connection(transport));
+}
+
+static void on_tls_lost(struct ferry_transport *transport, int reason, void *context)
+{
+	(void)context;
+	once(&client_is_lost);
+	told(reason < 0 ? reason : -ECONNRESET);
+	tls_client = NULL;
+	ferry_transport_free(transport);
+}
+
+static const struct ferry_protocol tls_protocol = {.data_received = on_tls_data,
+                                                   .connection_lost = on_tls_lost};
+
+static void client_sends(const unsigned char *bytes, size_t length)
+{
+	disarm();
+	(void)!send(client, bytes, length, MSG_NOSIGNAL);
+	arm();
+}
+
+/* The client sends the rest after some rounds. */
+static bool client_is_over(void)
+{
+	if (++rounds == 3)
+		client_sends(hello + FIRST_PIECE, sizeof(hello) - FIRST_PIECE);
+	return client_is_lost || handoff_is_over();
+}
+
+static bool accept_client(struct event_base *loop)
+{
+	open_pair();
+	client = fds[1];
+	client_sends(hello, FIRST_PIECE);
+	tls_client = open_end(loop, fds[0]);
+	return tls_client != NULL &&
+	       called(ferry_transport_set_protocol(tls_client, &tls_protocol, NULL)) == 0;
+}
+
+static void pass_client(struct event_base *loop, int kind)
+{
+	begin_handoff(kind);
+	tls_client = NULL;
+	client_is_lost = hello_arrived = false;
+	rounds = 0;
+	if (called(ferry_dispatcher_new(&dispatcher, loop, &dispatcher_callbacks, NULL)) == 0 &&
+	    add_worker(loop) && accept_client(loop)) {
+		pump_swept(loop, client_is_over);
+		if (is_as_planned() && hello_arrived)
+			completed();
+		else if (has_outcome || is_returned)
+			told(-ECANCELED);
+	}
+	ferry_transport_free(tls_client);
 	ferry_dispatcher_free(dispatcher);
 	ferry_worker_free(worker);
 	close_quietly(client);
@@ -528,6 +644,7 @@ static const struct scenario scenarios[] = {
     {"handoff, done", hand_one_off, DONE, CALL_SENDMSG, CALL_NONE, NULL},
     {"handoff, rejected", hand_one_off, REJECTED, CALL_RECVMSG, CALL_NONE, NULL},
     {"handoff, returned", hand_one_off, RETURNED, CALL_GETSOCKOPT, CALL_NONE, NULL},
+    {"TLS passthrough", pass_client, PASSED, CALL_RECVMSG, CALL_NONE, NULL},
     {"worker client", serve_by_client, 0, CALL_CONNECT, CALL_NONE, NULL},
     {"parking", park, 0, CALL_EPOLL_CTL, CALL_NONE, NULL},
     {"parking, the limit", evict, BY_LIMIT, CALL_EPOLL_CTL, CALL_NONE, NULL},
