@@ -1,4 +1,4 @@
-/* A worker is added without memory: either nothing has changed, or the owner is told at once. */
+/* The calls of a dispatcher without memory: either nothing has changed, or the owner is told at once. */
 
 #include <errno.h>
 
@@ -53,6 +53,47 @@ TEST(a_worker_without_memory_for_its_hello_is_lost_at_once)
 	ck_assert_uint_gt(lost, 0);
 	ck_assert_uint_eq(dispatcher_stats().workers, 0);
 	free_dispatcher();
+}
+
+static int drain(void)
+{
+	return ferry_dispatcher_worker_drain(peers[0].worker);
+}
+
+static int recall(void)
+{
+	return ferry_dispatcher_worker_recall(peers[0].worker, &(struct timeval){1, 0});
+}
+
+static int choose_by_key(void)
+{
+	return ferry_dispatcher_set_choice(dispatcher, FERRY_DISPATCH_BY_KEY);
+}
+
+static const struct {
+	int (*call)(void);
+	int message; /* that it sends to the worker; 0: none */
+} calls[] = {{drain, HANDOFF_WIRE_DRAIN}, {recall, HANDOFF_WIRE_RECALL}, {choose_by_key, 0}};
+
+LOOP_TEST(a_call_without_memory_changes_nothing, COUNT(calls))
+{
+	open_dispatcher_for_returns();
+	add_peer(&peers[0], 4);
+	pump_turns(3);
+	heap_watch(1);
+	int status = calls[_i].call();
+	heap_unwatch();
+	ck_assert_int_eq(status, -ENOMEM);
+	hand_off(0);
+	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	ck_assert_int_eq(calls[_i].call(), 0);
+	if (calls[_i].message != 0)
+		peer_expect(&peers[0], calls[_i].message);
+	else
+		peer_expect_nothing(&peers[0]);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
 }
 
 BEFORE_ALL
