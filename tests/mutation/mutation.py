@@ -1,6 +1,7 @@
 """Mutation testing of the library: run.sh has the usage. Works in build/mutation, never in the checkout."""
 
 import argparse
+import concurrent.futures
 import fnmatch
 import hashlib
 import json
@@ -10,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import mutants
@@ -35,7 +37,7 @@ def arguments():
     parser.add_argument("--labels", default="unit|battery|fault", metavar="REGEX", help="the tests, by ctest's label")
     parser.add_argument("--tests", default=".", metavar="REGEX", help="the tests, by name")
     parser.add_argument("--preset", default="asan", help="how to build: asan notices most, dev is faster (asan)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="of the compiler")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="of the compiler, and half of the tests'")
     parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
     return parser.parse_args()
 
@@ -114,6 +116,16 @@ def contained():
     return command if allowed else []
 
 
+def wait(child, end, stop):
+    """The exit status, or None."""
+    while time.monotonic() < end and not (stop and stop.is_set()):
+        try:
+            return child.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    return None
+
+
 class Program:
     """A test of ctest: what it runs, how long that takes without a mutant, the functions that it reaches."""
 
@@ -128,16 +140,14 @@ class Program:
         self.seconds = 0.0
         self.reached = set()
 
-    def run(self, most):
-        """The exit status, or None after `most` seconds."""
+    def run(self, most, stop=None):
+        """The exit status, or None after `most` seconds, or soon after `stop` is set."""
         environment = {**os.environ, **self.settings, "FERRY_MUTATION_REACHED": str(REACHED), "FERRY_TEST_SEED": "1"}
         nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen([*self.container, *self.command], cwd=self.directory, env=environment,
                               start_new_session=True, **nowhere) as child:
             try:
-                return child.wait(most)
-            except subprocess.TimeoutExpired:
-                return None
+                return wait(child, time.monotonic() + most, stop)
             finally:
                 try:
                     os.killpg(child.pid, signal.SIGKILL)
@@ -153,8 +163,8 @@ class Program:
         self.reached = {number for number, byte in enumerate(REACHED.read_bytes()) if byte}
         return passed
 
-    def passes(self):
-        return self.run(max(SECONDS_MIN, 10 * self.seconds)) in PASSED
+    def passes(self, stop):
+        return self.run(max(SECONDS_MIN, 10 * self.seconds), stop) in PASSED
 
     def identity(self, library):
         return self.name + hashlib.sha256(pathlib.Path(self.command[0]).read_bytes() + library).hexdigest()
@@ -213,6 +223,17 @@ class Run:
         found = [program for program in self.programs if number in program.reached]
         return sorted(found, key=lambda program: (f".{folder}." not in program.name, program.seconds))
 
+    def first_killer(self, batch):
+        """A program that fails, or None. The others end with it: most of their time they wait, not compute."""
+        stop = threading.Event()
+        with concurrent.futures.ThreadPoolExecutor(2 * self.build.jobs) as pool:
+            waiting = {pool.submit(program.passes, stop): program for program in batch}
+            for done in concurrent.futures.as_completed(waiting):
+                if not done.result():
+                    stop.set()
+                    return waiting[done]
+        return None
+
     def try_one(self, mutant):
         """'killed by …', 'survived', or None if it does not compile."""
         text = self.sources.texts[mutant.path]
@@ -225,9 +246,9 @@ class Run:
                 batch = relevant[first:first + BATCH]
                 if self.build.make(*{program.target for program in batch}) is not None:
                     return None
-                for program in batch:
-                    if not program.passes():
-                        return f"killed by {program.name}"
+                killer = self.first_killer(batch)
+                if killer:
+                    return f"killed by {killer.name}"
             return f"survived {len(relevant)} programs"
         finally:
             self.sources.write(mutant.path, text)
