@@ -143,9 +143,15 @@ def signs(tokens):
 
 
 def unread(tokens):
-    """The indices of the last arguments of event_active(), which libevent reads for signals only."""
-    calls = (index for index, token in enumerate(tokens[:-1]) if token.text == "event_active")
-    return {closing(tokens, index + 1) - 1 for index in calls}
+    """The indices of constants without a meaning: the last argument of event_active(), which libevent reads for signals
+    only, and an index in sizeof()."""
+    found = set()
+    for index, token in enumerate(tokens[:-1]):
+        if token.text == "event_active":
+            found.add(closing(tokens, index + 1) - 1)
+        elif token.text == "sizeof":
+            found.update(range(index + 1, closing(tokens, index + 1)))
+    return found
 
 
 def constants(tokens):
