@@ -12,7 +12,7 @@ import examples
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HEADERS = ROOT / "include/ferry"
 GROUPS = ROOT / "docs/reference/groups.txt"
-ERRORS = ROOT / "docs/reference/errors.txt"
+ERRORS = ROOT / "docs/errors.md"
 
 COMMENT = re.compile(r"/\*\*(?!<)((?:(?!\*/).)*)\*/[ \t]*\n(?=\S)"
                      r"(?:#define (\w+)([^\n\\]*(?:\\\n[^\n\\]*)*)|([^;{#]*)(\{.*?\n\})?([^;{}#]*;))", re.S)
@@ -237,19 +237,35 @@ class Header:
         self.types = [entry for entry in self.entries if entry.kind != "function"]
 
 
+def read_errors():
+    """The tables of docs/errors.md: {error or "other": remedy, in the form of a comment}, and the errors that are reasons."""
+    advice, reasons = {}, set()
+    section = ""
+    for line in ERRORS.read_text(encoding="utf-8").splitlines():
+        section = line if line.startswith("## ") else section
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        codes = ["other"] if cells[0] == "another" else re.findall(r"-(E[A-Z0-9]+)\b", cells[0])
+        if section == "## By number" and codes:
+            remedy = re.sub(r"`(ferry_\w+\(\))`", r"\1", cells[2])
+            advice.update(dict.fromkeys(codes, re.sub(r"\[[^]]*\]\(([\w/-]+\.md)\)", r"docs/\1", remedy)))
+        elif section == "## The reasons of connection_lost":
+            reasons.update(codes)
+    return advice, reasons
+
+
 class Reference:
     def __init__(self):
         self.headers = [Header(file) for file in sorted(HEADERS.glob("*.h")) if file.stem not in ("ferry", "export")]
         self.functions = {entry.name: entry for header in self.headers for entry in header.functions}
         self.types = {entry.name: entry for header in self.headers for entry in header.types}
-        self.advice = dict(line.split(None, 1) for line in ERRORS.read_text(encoding="utf-8").splitlines()
-                           if line and not line.startswith("#"))
+        self.advice, self.reasons = read_errors()
         self.examples = examples.find(ROOT, self.functions)
         self.complaints = []
         for entry in self.functions.values():
             self.resolve(entry, ())
         for entry in self.functions.values():
             self.check(entry)
+        self.check_errors()
         self.groups = self.read_groups()
 
     def complain(self, entry, text):
@@ -335,9 +351,15 @@ class Reference:
             self.complain(entry, "no example calls it; write one in examples/reference/")
         for code, condition, _ in entry.errors:
             if code not in self.advice:
-                self.complain(entry, f"docs/reference/errors.txt has no {code}")
+                self.complain(entry, f"the first table of docs/errors.md has no -{code}")
             if not condition:
                 self.complain(entry, f"-{code} without a condition")
+
+    def check_errors(self):
+        """Each error of docs/errors.md is one that a function returns, or a reason there."""
+        returned = {error[0] for entry in self.functions.values() for error in entry.errors}
+        for code in sorted(set(self.advice) - returned - self.reasons):
+            self.complaints.append(f"docs/errors.md: no function documents -{code}")
 
     def read_groups(self):
         """The tasks, [(title, [functions])], by GROUPS: below a title, names of functions and patterns of names."""
