@@ -53,6 +53,7 @@ def read_list(functions):
         function, test, rest = line.split(None, 2)
         errors, colon, reason = rest.partition(":")
         if function not in functions:
+            complaints.append(f"{place}: there is no {function}()")
             continue
         if test == "-" and not (colon and reason.strip()):
             complaints.append(f"{place}: no reason")
