@@ -18,7 +18,8 @@ UNRELEASED = "## [Unreleased]\n"
 PLACES = {
     HEADER: ["#define FERRY_VERSION_MAJOR {v[0]} ", "#define FERRY_VERSION_MINOR {v[1]} ",
              "#define FERRY_VERSION_PATCH {v[2]} ", '#define FERRY_VERSION "{version}" '],
-    "README.md": ["find_package(ferry {minor} REQUIRED)", "[libferry.so.{abi}](docs/api-stability.md)"],
+    "README.md": ["find_package(ferry {minor} REQUIRED)", "\nVersion {minor}, ",
+                  "[libferry.so.{abi}](docs/api-stability.md)"],
     "docs/install.md": ["find_package(ferry {minor} REQUIRED)", ": libferry{abi}, libferry-dev"],
     "src/ferry.map": ["FERRY_{minor} {{\n", "libferry.so.{abi}:"],
     "src/packaging/debian/control": ["Package: libferry{abi}\n", "libferry{abi} (= ${{binary:Version}})"],
@@ -28,7 +29,6 @@ PLACES = {
     "src/packaging/meson/ferry.wrap": ["directory = ferry-{version}\n"],
     "src/packaging/rpm/ferry.spec": ["Version: {version}\n", "%global soversion {abi}\n"],
     "src/packaging/vcpkg/vcpkg.json": ['"version": "{version}"'],
-    "tests/consumer/find_package/CMakeLists.txt": ["find_package(ferry {minor} REQUIRED)"],
 }
 
 

@@ -8,12 +8,11 @@ source=$FERRY_SOURCE work=$FERRY_WORK
 python3 -B "$source/tests/package/version.py" check "$source"
 for version in 0.0.9 0.2.0 1.0.0; do
 	rm -rf "$work"
-	mkdir -p "$work/tests" "$work/include" "$work/docs" "$work/src"
+	mkdir -p "$work/include" "$work/docs" "$work/src"
 	cp "$source/docs/install.md" "$work/docs"
 	cp -R "$source/src/packaging" "$source/src/ferry.map" "$work/src"
 	cp "$source/README.md" "$source/CHANGELOG.md" "$work"
 	cp -R "$source/include/ferry" "$work/include"
-	cp -R "$source/tests/consumer" "$work/tests"
 	python3 -B "$source/tests/package/version.py" set "$version" "$work"
 	[ "$(python3 -B "$source/tests/package/version.py" get "$work")" = "$version" ]
 	grep -q "^## \[$version\] - 20" "$work/CHANGELOG.md"
