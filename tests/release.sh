@@ -2,7 +2,9 @@
 # Prepares a release: writes the version into include/ferry/version.h and the files that repeat it, and the heading
 # into CHANGELOG.md, and runs every check that there is. Neither commits nor tags nor publishes: it prints the commands.
 # Hours. As root, in a clean working tree whose CHANGELOG.md has changes under [Unreleased].
-# Usage: release.sh X.Y.Z|--check X.Y.Z   (--check: only whether X.Y.Z can be released from this tree)
+# Usage: release.sh [--check] [--rehearsal] X.Y.Z
+#   --check      only looks whether X.Y.Z can be released from this tree
+#   --rehearsal  accepts the addresses that stand for those of a publisher, and prints no commands
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -14,12 +16,18 @@ fail()
 }
 
 only_check=false
-if [ "${1:-}" = --check ]; then
-	only_check=true
+rehearsal=false
+while :; do
+	case ${1:-} in
+	--check) only_check=true ;;
+	--rehearsal) rehearsal=true ;;
+	*) break ;;
+	esac
 	shift
-fi
+done
 version=${1:-}
-echo "$version" | grep -Eqx '(0|[1-9][0-9]*)([.](0|[1-9][0-9]*)){2}' || fail "usage: release.sh [--check] X.Y.Z"
+echo "$version" | grep -Eqx '(0|[1-9][0-9]*)([.](0|[1-9][0-9]*)){2}' ||
+	fail "usage: release.sh [--check] [--rehearsal] X.Y.Z"
 
 [ -z "$(git status --porcelain)" ] || fail "the working tree has changes"
 if git rev-parse -q --verify "refs/tags/v$version" >/dev/null; then
@@ -36,6 +44,13 @@ if [ -n "$last" ] && [ "${last%.*}" = "${version%.*}" ] && ! git diff --quiet "v
 	fail "tests/abi/libferry.abi differs from that of $last, and the minor version is the same"
 fi
 python3 -B tests/package/version.py check
+# Whoever publishes ferry has addresses of their own: for reports, of the maintainer, of the sources.
+placeholders=$(grep -Hno -e '[a-z@]*ferry[.]invalid' SECURITY.md || true
+	grep -rno -e '[a-z:/@-]*example[.]org[a-z/]*' src/packaging || true)
+if [ -n "$placeholders" ]; then
+	echo "$placeholders" >&2
+	[ "$rehearsal" = true ] || fail "the addresses above reach nobody: set those of the publisher, or say --rehearsal"
+fi
 echo "release.sh: $version can be released: $changes changes${last:+ since $last}"
 [ "$only_check" = false ] || exit 0
 
@@ -47,7 +62,7 @@ step()
 {
 	echo
 	echo "== $*"
-	"$@" || fail "'$*' has failed. 'git checkout .' takes the version back"
+	"$@" || fail "'$*' has failed. 'git checkout . && git clean -fd src/packaging' takes the version back"
 }
 step .ci/run
 for preset in tsan valgrind release fuzz; do
@@ -58,6 +73,10 @@ step sh tests/package/run.sh
 step sh tests/package/recipes.sh build
 step sh tests/consumer/newcomer.sh
 
+if [ "$rehearsal" = true ]; then
+	echo "release.sh: the rehearsal of $version has passed everything"
+	exit 0
+fi
 cat <<END
 
 release.sh: $version has passed everything. The heading of CHANGELOG.md and the version are written. Next:

@@ -12,7 +12,7 @@ rm -rf "$work"
 mkdir -p "$work/tests" "$work/include" "$work/docs" "$work/src"
 cp "$source/docs/install.md" "$work/docs"
 cp -R "$source/src/packaging" "$source/src/ferry.map" "$work/src"
-cp "$source/README.md" "$work"
+cp "$source/README.md" "$source/SECURITY.md" "$work"
 cp -R "$source/include/ferry" "$work/include"
 cp -R "$source/tests/abi" "$source/tests/package" "$source/tests/consumer" "$source/tests/release.sh" "$work/tests"
 printf '# Changelog\n\n## [Unreleased]\n\n- A change.\n' >"$work/CHANGELOG.md"
@@ -25,11 +25,12 @@ git_here init -q .
 git_here add --all --force
 git_here commit -q -m first
 
-# expect 0|1 VERSION TEXT: the status and a part of the output.
+# expect 0|1 VERSION TEXT: the status and a part of the output. VERSION may have options before it.
 expect()
 {
 	status=0
-	sh tests/release.sh --check "$2" >.git/output 2>&1 || status=1
+	# shellcheck disable=SC2086 # several words
+	sh tests/release.sh --check $2 >.git/output 2>&1 || status=1
 	if [ "$status" -ne "$1" ] || ! grep -qF -e "$3" .git/output; then
 		echo "release.sh --check $2: status $status, not $1, or no '$3' in:"
 		cat .git/output
@@ -37,6 +38,19 @@ expect()
 	fi
 }
 
+# The addresses of a repository that nobody has published.
+expect 1 0.1.0 "SECURITY.md:5:security@ferry.invalid"
+expect 1 0.1.0 "src/packaging/debian/control:4:ferry-developers@example.org"
+expect 1 0.1.0 "src/packaging/debian/copyright:3:https://example.org/ferry/"
+expect 1 0.1.0 "src/packaging/rpm/ferry.spec:10:https://example.org/ferry/"
+expect 1 0.1.0 "reach nobody"
+expect 0 "--rehearsal 0.1.0" "0.1.0 can be released: 1 changes"
+sed -i 's/ferry[.]invalid/ferry.test/' SECURITY.md
+expect 1 0.1.0 "the working tree has changes"
+git_here commit -q -a -m 'an address for reports'
+expect 1 0.1.0 "reach nobody"
+grep -rl 'example[.]org' src/packaging | xargs sed -i 's/example[.]org/ferry.test/'
+git_here commit -q -a -m 'the other addresses'
 expect 0 0.1.0 "0.1.0 can be released: 1 changes"
 expect 1 0.1 "usage"
 expect 1 0.01.0 "usage"
