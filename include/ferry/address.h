@@ -64,8 +64,8 @@ struct ferry_address {
  * @param text as above, and nothing else before or behind it
  * @retval 0 done
  * @retval -EINVAL an argument is NULL, or @p text is not an address
- * @retval -ENAMETOOLONG the path does not fit into the address of a unix socket, which takes 107 bytes; ferry/listener.h
- *         and ferry/connector.h take longer ones
+ * @retval -ENAMETOOLONG the path does not fit into the address of a unix socket, which takes 107 bytes;
+ *         ferry/listener.h and ferry/connector.h take longer ones
  *
  * Since 0.1.
  */
@@ -153,9 +153,9 @@ FERRY_EXPORT bool ferry_address_equal(const struct ferry_address *a, const struc
 
 /**
  * Makes a socket that listens, for ferry_listener_new_fd(), ferry_socket_set_add() or evconnlistener_new(). It is a
- * stream, non-blocking and close-on-exec. SO_REUSEADDR is set for TCP. A socket of IPv6 takes IPv6 only: "0.0.0.0:80" and
- * "[::]:80" can be listened on at the same time. The file of a unix path has mode 0600 from the first moment, and the
- * caller removes it; ferry_listener_new_unix() also replaces the file of a process that has died.
+ * stream, non-blocking and close-on-exec. SO_REUSEADDR is set for TCP. A socket of IPv6 takes IPv6 only: "0.0.0.0:80"
+ * and "[::]:80" can be listened on at the same time. The file of a unix path has mode 0600 from the first moment, and
+ * the caller removes it; ferry_listener_new_unix() also replaces the file of a process that has died.
  *
  * @param address the address
  * @param backlog of listen(2); 0: SOMAXCONN

@@ -198,13 +198,13 @@ FERRY_EXPORT int ferry_channel_set_lines(struct ferry_channel *channel, const vo
                                          size_t delimiter_length, size_t max_length);
 
 /**
- * Receives messages (ferry/message.h) in place of bytes: FERRY_CHANNEL_MESSAGE events, each with its descriptors. Messages
- * are sent by ferry_channel_send_message(), and nothing else may be written. A peer that breaks the format, or exceeds a
- * limit, closes the channel with -EPROTO, as for a stream of messages.
+ * Receives messages (ferry/message.h) in place of bytes: FERRY_CHANNEL_MESSAGE events, each with its descriptors.
+ * Messages are sent by ferry_channel_send_message(), and nothing else may be written. A peer that breaks the format, or
+ * exceeds a limit, closes the channel with -EPROTO, as for a stream of messages.
  *
- * A connection is set to messages before it is registered the first time, and stays so; another call changes the limits. A
- * server may be set to lines or bytes again. Descriptors that an earlier protocol of the transport was given belong to no
- * message.
+ * A connection is set to messages before it is registered the first time, and stays so; another call changes the
+ * limits. A server may be set to lines or bytes again. Descriptors that an earlier protocol of the transport was given
+ * belong to no message.
  *
  * @param channel a connection; or a server, for the channels that it accepts from now on
  * @param max_payload bytes of a payload, up to 1 GiB, in both directions
@@ -319,8 +319,8 @@ FERRY_EXPORT int ferry_channel_printf(struct ferry_channel *channel, const char 
     FERRY_PRINTF(2, 3);
 
 /**
- * Does what ferry_channel_printf() does, with @p format and the arguments in a va_list, @p arguments: for functions that
- * have such arguments themselves.
+ * Does what ferry_channel_printf() does, with @p format and the arguments in a va_list, @p arguments: for functions
+ * that have such arguments themselves.
  *
  * @retval 0 done
  * @retval other as ferry_channel_printf()
@@ -331,8 +331,8 @@ FERRY_EXPORT int ferry_channel_vprintf(struct ferry_channel *channel, const char
                                        va_list arguments) FERRY_PRINTF(2, 0);
 
 /**
- * Sends a message on a channel of messages: all of it, or nothing. As much as the kernel takes leaves at once, and the rest
- * during polls and flushes.
+ * Sends a message on a channel of messages: all of it, or nothing. As much as the kernel takes leaves at once, and the
+ * rest during polls and flushes.
  *
  * @param channel the channel
  * @param type the application's own, 0 to 65535

@@ -20,6 +20,9 @@
  * ferry_connector_new_unix(NULL, base, "/run/app.sock", NULL, connected, NULL);
  * @endcode
  *
+ * To connect by TCP, call bufferevent_socket_connect() of libevent, and then ferry_transport_new(), which takes a
+ * bufferevent that is still connecting.
+ *
  * @par Callers
  * In every callback. Only in the thread of the event_base.
  */

@@ -20,7 +20,7 @@
  * static void finished(struct ferry_file_producer *producer, int status, uint64_t sent,
  *                      void *context)
  * {
- *     if (status != 0)
+ *     if (status != 0 && status != -ECANCELED)          // -ECANCELED: the transport may be freed
  *         ferry_transport_abort_connection(context);    // the peer expects bytes that will not come
  * }
  * static const struct ferry_file_callbacks callbacks = {.finished = finished};

@@ -250,8 +250,8 @@ FERRY_EXPORT int ferry_line_stream_printf(struct ferry_line_stream *stream, cons
     FERRY_PRINTF(2, 3);
 
 /**
- * Does what ferry_line_stream_printf() does, with @p format and the arguments in a va_list, @p arguments: for functions that
- * have such arguments themselves.
+ * Does what ferry_line_stream_printf() does, with @p format and the arguments in a va_list, @p arguments: for functions
+ * that have such arguments themselves.
  *
  * @retval 0 done
  * @retval other as ferry_line_stream_printf()

@@ -119,9 +119,10 @@ struct ferry_listener_options {
  * With @c options->lock the process holds a lock by flock(2) on the file PATH.lock for as long as the listener
  * lives; the kernel releases it when the process ends, however that ends. The process that wins the lock
  * removes the socket file of its predecessor, if that is a socket of this user or of @c owner and nobody
- * listens on it; root removes that of any user, and replaces a PATH.lock that another user has left. Of several processes that start at once, one therefore gets the path, and a daemon that was
- * killed can start again at once. The lock's file contains the process id of its holder, for people to read.
- * ferry_listener_free() removes the socket file, then PATH.lock; a killed process leaves both.
+ * listens on it; root removes that of any user, and replaces a PATH.lock that another user has left. Of several
+ * processes that start at once, one therefore gets the path, and a daemon that was killed can start again at once. The
+ * lock's file contains the process id of its holder, for people to read. ferry_listener_free() removes the socket file,
+ * then PATH.lock; a killed process leaves both.
  *
  * A child made by fork(2) shares the lock, as it shares the socket, until it closes them, executes another
  * program or ends. If the socket file changes hands, by ferry_socket_set_add_listener() or a takeover
@@ -150,8 +151,8 @@ struct ferry_listener_options {
  *         process, or another listener of this one, has the path; or the path is something else than a socket
  *         that may be removed, which is left
  * @retval -EPERM the process may not give the socket file to @c owner or @c group, or may not set its mode;
- *         or PATH.lock belongs to another user and this one is not root, has several names (hard links), is no regular file or
- *         contains what ferry does not write
+ *         or PATH.lock belongs to another user and this one is not root, has several names (hard links), is no regular
+ *         file or contains what ferry does not write
  * @retval -ELOOP PATH.lock is a symbolic link
  * @retval -EACCES PATH.lock cannot be made or opened for writing; or from bind(2)
  * @retval -EMFILE the descriptor limit is reached
@@ -306,11 +307,12 @@ typedef void (*ferry_listener_transport_cb)(struct ferry_listener *listener,
 
 /**
  * Runs a callback inside this call for each transport that the listener has accepted and that is not freed yet, the
- * oldest first. It does not matter who owns the transport by now: a stream, a relay, a dispatcher. A transport leaves the
- * list by ferry_transport_free(), ferry_transport_detach() and ferry_handoff_from_transport(), and by whatever calls them.
+ * oldest first. It does not matter who owns the transport by now: a stream, a relay, a dispatcher. A transport leaves
+ * the list by ferry_transport_free(), ferry_transport_detach() and ferry_handoff_from_transport(), and by whatever
+ * calls them.
  *
- * The callback may free its transport, other ones, which are then left out, and the listener, which ends the call. It may
- * call this function again.
+ * The callback may free its transport, other ones, which are then left out, and the listener, which ends the call. It
+ * may call this function again.
  *
  * @param listener the listener
  * @param callback the callback
@@ -329,8 +331,9 @@ FERRY_EXPORT int ferry_listener_for_each_transport(struct ferry_listener *listen
  * The transports still belong to their owners, who free them in connection_lost. The listener goes on accepting; a
  * server that ends calls ferry_listener_disable() or ferry_listener_free() too, this function first.
  *
- * ferry_transport_set_close_timeout() bounds the time. ferry_listener_get_stats() has the number of transports that are
- * not freed yet.
+ * A close waits for a registered producer: the server first unregisters those that do not end by themselves
+ * (ferry_transport_unregister_producer()). ferry_transport_set_close_timeout() bounds the time.
+ * ferry_listener_get_stats() has the number of transports that are not freed yet.
  *
  * @param listener the listener
  * @return the number of connections that are closing

@@ -255,8 +255,8 @@ FERRY_EXPORT int ferry_message_stream_send_buffer(struct ferry_message_stream *s
 
 /**
  * Runs once for ferry_message_stream_notify_sent(). @p status is 0: the kernel has the whole message; or it never will:
- * the reason of connection_lost, which runs behind this, or -ECANCELED if the connection has ended without an error or the
- * stream is being freed. Since 0.1.
+ * the reason of connection_lost, which runs behind this, or -ECANCELED if the connection has ended without an error or
+ * the stream is being freed. Since 0.1.
  */
 typedef void (*ferry_message_sent_cb)(struct ferry_message_stream *stream, int status,
                                       void *context);

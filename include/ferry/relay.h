@@ -90,8 +90,8 @@ struct ferry_relay_callbacks {
 
 	/**
 	 * A descriptor has arrived from side @p from, in front of the bytes of the next filter_bytes. If the callback
-	 * returns 0, *@p fd is passed on. The callback may put another descriptor there, or -1: none is passed on. It then owns
-	 * the one that it has replaced. To pass on further ones, it calls ferry_transport_send_fd() on the other side's
+	 * returns 0, *@p fd is passed on. The callback may put another descriptor there, or -1: none is passed on. It then
+	 * owns the one that it has replaced. To pass on further ones, it calls ferry_transport_send_fd() on the other side's
 	 * transport. If it returns a negative errno, the relay ends as by ferry_relay_abort(), and closes *@p fd.
 	 *
 	 * A descriptor for a side that carries none (TCP, pipes) ends the relay with -EOPNOTSUPP, unless this callback
@@ -170,8 +170,8 @@ struct ferry_relay_stats {
  * @retval -ENOTSUP this kernel does not show where descriptors are
  * @retval -ENOMEM out of memory
  *
- * On failure the caller still owns both transports. Their limits of descriptors may have changed, and their protocol may
- * be one without callbacks. Since 0.1.
+ * On failure the caller still owns both transports. Their limits of descriptors may have changed, and their protocol
+ * may be one without callbacks. Since 0.1.
  */
 FERRY_EXPORT int ferry_relay_new(struct ferry_relay **out, struct ferry_transport *client,
                                  struct ferry_transport *server,
@@ -205,9 +205,9 @@ FERRY_EXPORT int ferry_relay_set_server(struct ferry_relay *relay, struct ferry_
 FERRY_EXPORT void ferry_relay_free(struct ferry_relay *relay);
 
 /**
- * Ends both connections when all is sent that was read so far. Nothing more is read. relay_ended follows, with the reason 0.
- * Without a server the client's connection ends at once. In a filter: after the bytes of this read have passed, with
- * the descriptors in front of them.
+ * Ends both connections when all is sent that was read so far. Nothing more is read. relay_ended follows, with the
+ * reason 0. Without a server the client's connection ends at once. In a filter: after the bytes of this read have
+ * passed, with the descriptors in front of them.
  *
  * @param relay the relay
  * @retval 0 done, also when called again
@@ -218,8 +218,8 @@ FERRY_EXPORT void ferry_relay_free(struct ferry_relay *relay);
 FERRY_EXPORT int ferry_relay_close(struct ferry_relay *relay);
 
 /**
- * Ends both connections now, on TCP with a reset, and drops what is queued. relay_ended follows from the loop, with @p reason,
- * unless a connection has ended with an error before.
+ * Ends both connections now, on TCP with a reset, and drops what is queued. relay_ended follows from the loop, with
+ * @p reason, unless a connection has ended with an error before.
  *
  * @param relay the relay
  * @param reason a negative errno value

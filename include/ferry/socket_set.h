@@ -150,8 +150,8 @@ FERRY_EXPORT int ferry_socket_set_add_listener(struct ferry_socket_set *set, con
 FERRY_EXPORT int ferry_socket_set_own_path(struct ferry_socket_set *set, const char *name);
 
 /**
- * Removes all sockets of a name: closes them, and removes the files that the set owns. Free the listeners on them before.
- * The name may be that of ferry_socket_set_get_name(), and is freed then.
+ * Removes all sockets of a name: closes them, and removes the files that the set owns. Free the listeners on them
+ * before. The name may be that of ferry_socket_set_get_name(), and is freed then.
  *
  * @param name the name
  * @retval 0 done

@@ -12,7 +12,7 @@
  *
  * A supervisor has a fixed number of places, each with one process, or with two while it is replaced:
  *
- * @code
+ * @code{.unparsed}
  *                ready                 asked to leave, or its channel has ended
  *    STARTING ----------> READY ----------------------------------------------> LEAVING ----> ended
  *        |                                                                         ^
@@ -22,8 +22,8 @@
  * A process that is LEAVING has no place any more: the next one starts while it serves its connections to the end.
  * After the drain timeout it gets SIGTERM, and then SIGKILL. docs/supervisor.md has the details.
  *
- * A process may retire, after a number of connections for example: it calls ferry_worker_drain(). Its place gets another
- * one at once, and this is no crash.
+ * A process may retire, after a number of connections for example: it calls ferry_worker_drain(). Its place gets
+ * another one at once, and this is no crash.
  *
  * The supervisor installs no signal handler, unless ferry_supervisor_handle_signals() is called, and waits for its own
  * children only. The program may have a SIGCHLD handler and call system(3). If the program waits for any child, or
@@ -97,7 +97,8 @@ struct ferry_supervisor_worker_info {
 	uint64_t reserved[4]; /**< for later versions */
 };
 
-/** What is known of a place. If it has no process but one that a replacement has started, that one counts as its own. */
+/** What is known of a place. If it has no process but one that a replacement has started, that one counts as its
+ *  own. */
 struct ferry_supervisor_place_info {
 	enum ferry_supervisor_worker_state state; /**< not LEAVING */
 	struct ferry_supervisor_worker *worker;   /**< NULL: WAITING */
@@ -126,8 +127,8 @@ struct ferry_supervisor_stats {
 	uint64_t reserved[6];              /**< for later versions */
 };
 
-/** The callbacks of a supervisor. Every member may be NULL, but channel_opened if there is no dispatcher. The table must
- *  outlive the supervisor. Each may call any function, ferry_supervisor_free() included. Since 0.1. */
+/** The callbacks of a supervisor. Every member may be NULL, but channel_opened if there is no dispatcher. The table
+ *  must outlive the supervisor. Each may call any function, ferry_supervisor_free() included. Since 0.1. */
 struct ferry_supervisor_callbacks {
 	/** A process was started. The dispatcher, if there is one, has its channel. */
 	void (*worker_started)(struct ferry_supervisor *supervisor,
@@ -258,11 +259,11 @@ struct ferry_supervisor_options {
  * @param callbacks the table; may be NULL if there is a dispatcher; must outlive the supervisor
  * @param context the last argument of each callback
  * @retval 0 done
- * @retval -EINVAL @p out, @p base, @p options or its @c argv is NULL; there is no program; there is neither a dispatcher nor
- *         channel_opened; the dispatcher is of another event_base; a number of a descriptor is below 4 or there twice; a
- *         reserved member is not zero; a time is negative; there is a group without a user; @c crash_limit is above
- *         100000; @c size is smaller than the first version of the structure, or larger than this version and members
- *         that this version does not know are not zero
+ * @retval -EINVAL @p out, @p base, @p options or its @c argv is NULL; there is no program; there is neither a
+ *         dispatcher nor channel_opened; the dispatcher is of another event_base; a number of a descriptor is below 4
+ *         or there twice; a reserved member is not zero; a time is negative; there is a group without a user;
+ *         @c crash_limit is above 100000; @c size is smaller than the first version of the structure, or larger than
+ *         this version and members that this version does not know are not zero
  * @retval -EBADF a descriptor is not open
  * @retval -EMFILE no descriptor slot is free for the copies
  * @retval -ENOMEM out of memory
@@ -274,10 +275,10 @@ FERRY_EXPORT int ferry_supervisor_new(struct ferry_supervisor **out, struct even
                                       const struct ferry_supervisor_callbacks *callbacks,
                                       void *context);
 
-/** Kills all processes, waits for their ends, and frees the supervisor; no callback follows. In a callback, the call takes
- *  effect when the callback returns. To let the processes serve to the end, call ferry_supervisor_stop() and wait for
- *  STOPPED. In a forked child of this process, which has called event_reinit() before (docs/fork.md), only memory and
- *  descriptors are freed. NULL: nothing happens. Since 0.1. */
+/** Kills all processes, waits for their ends, and frees the supervisor; no callback follows. In a callback, the call
+ *  takes effect when the callback returns. To let the processes serve to the end, call ferry_supervisor_stop() and wait
+ *  for STOPPED. In a forked child of this process, which has called event_reinit() before (docs/fork.md), only memory
+ *  and descriptors are freed. NULL: nothing happens. Since 0.1. */
 FERRY_EXPORT void ferry_supervisor_free(struct ferry_supervisor *supervisor);
 
 /**
@@ -367,8 +368,8 @@ FERRY_EXPORT int ferry_supervisor_stop(struct ferry_supervisor *supervisor,
 
 /**
  * Sends a signal to each process, those that are LEAVING included: SIGUSR1, for example, by which many programs open
- * their logs anew. To end processes, use ferry_supervisor_stop(), which makes no crash of it. A process that is STARTING
- * may not have its handler yet; the signal may end it.
+ * their logs anew. To end processes, use ferry_supervisor_stop(), which makes no crash of it. A process that is
+ * STARTING may not have its handler yet; the signal may end it.
  *
  * @param supervisor the supervisor
  * @param signal_number of the signal
@@ -404,8 +405,8 @@ FERRY_EXPORT int ferry_supervisor_get_place(const struct ferry_supervisor *super
                                             unsigned int place,
                                             struct ferry_supervisor_place_info *info);
 
-/** Returns the process to which @p worker of the dispatcher belongs. NULL: another code has added the worker, or an argument
- *  is NULL. Since 0.1. */
+/** Returns the process to which @p worker of the dispatcher belongs. NULL: another code has added the worker, or an
+ *  argument is NULL. Since 0.1. */
 FERRY_EXPORT struct ferry_supervisor_worker *
 ferry_supervisor_find_worker(const struct ferry_supervisor *supervisor,
                              const struct ferry_dispatcher_worker *worker);

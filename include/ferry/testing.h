@@ -8,8 +8,8 @@
  * For the tests of programs that use ferry: of protocols, producers, messages, workers, dispatchers and
  * anything else on a transport. The transport is a real one, on a real socket pair. The test puts bytes,
  * descriptors and ends in at the far end, and takes out the bytes that were written, and each descriptor with
- * its position. The examples testing_a_protocol.c, testing_messages.c and testing_a_handoff.c are such tests. This is a library of its own: link with ferry::testing (CMake) or ferry-testing
- * (pkg-config).
+ * its position. The examples testing_a_protocol.c, testing_messages.c and testing_a_handoff.c are such tests. This is a
+ * library of its own: link with ferry::testing (CMake) or ferry-testing (pkg-config).
  *
  * @code
  * struct ferry_testing *far;
@@ -140,8 +140,8 @@ int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t le
  * @retval -EINVAL @p far is NULL, an array is NULL with a count, or a count is out of range
  * @retval -EBADF one of @p fds is not open
  * @retval -EAGAIN the socket is full: it takes about 200 KiB that the transport has not read. A part of the message may
- *         have been sent, and nothing that is put later is in step then. For longer messages put a real stream on one end of
- *         ferry_testing_new_pair()
+ *         have been sent, and nothing that is put later is in step then. For longer messages put a real stream on one
+ *         end of ferry_testing_new_pair()
  * @retval -EPIPE as ferry_testing_put()
  * @retval -ENOMEM out of memory
  *

@@ -162,12 +162,13 @@ struct ferry_transport_stats {
 /** The process at the other end of a unix socket, as the kernel recorded it at connect(2), listen(2) or
  *  socketpair(2). It stays the same if that process changes its user, ends, or gives the socket away. Since 0.1. */
 struct ferry_peer_credentials {
-	pid_t
-	    pid; /**< 0: in a process id namespace that this process does not see. The process may have ended, and
-	            *   its number may be that of another one by now: see ferry_transport_get_peer_pidfd() */
-	uid_t
-	    uid; /**< the effective user; 65534 stands for all users without an id in this user namespace */
-	gid_t gid; /**< the effective group */
+	/** 0: in a process id namespace that this process does not see. The process may have ended, and its number may be
+	 *  that of another one by now: see ferry_transport_get_peer_pidfd() */
+	pid_t pid;
+	/** the effective user; 65534 stands for all users without an id in this user namespace */
+	uid_t uid;
+	/** the effective group */
+	gid_t gid;
 
 	uint32_t reserved[5]; /**< zero, for later versions */
 };
@@ -221,8 +222,8 @@ FERRY_EXPORT int ferry_transport_new(struct ferry_transport **out, struct buffer
  * Makes a transport of a connected socket, on a bufferevent of its own.
  *
  * The short way to bufferevent_socket_new() with BEV_OPT_CLOSE_ON_FREE and ferry_transport_new(). For other options of
- * the bufferevent, such as BEV_OPT_THREADSAFE, take those two. On success the transport owns @p fd, and closes it when it is
- * freed. On failure the caller still owns @p fd, which is open.
+ * the bufferevent, such as BEV_OPT_THREADSAFE, take those two. On success the transport owns @p fd, and closes it when
+ * it is freed. On failure the caller still owns @p fd, which is open.
  *
  * @param[out] out the transport
  * @param base the event_base that runs the transport
@@ -450,8 +451,8 @@ FERRY_EXPORT int ferry_transport_printf(struct ferry_transport *transport, const
     FERRY_PRINTF(2, 3);
 
 /**
- * Does what ferry_transport_printf() does, with @p format and the arguments in a va_list, @p arguments: for functions that
- * have such arguments themselves.
+ * Does what ferry_transport_printf() does, with @p format and the arguments in a va_list, @p arguments: for functions
+ * that have such arguments themselves.
  *
  * @retval 0 done
  * @retval other as ferry_transport_printf()
@@ -855,9 +856,9 @@ FERRY_EXPORT int ferry_transport_get_stats(const struct ferry_transport *transpo
  * printf("%s connected\n", ferry_transport_format_peer(transport, text, sizeof(text)));
  * @endcode
  *
- * The kernel is asked now: once a TCP connection has been reset or its end was read on both sides, it has no address any
- * more. A program that logs the address in connection_lost takes it in connection_made. A client of a unix socket has no
- * name as a rule, and is "unix:"; ferry_transport_get_peer_credentials() finds its process.
+ * The kernel is asked now: once a TCP connection has been reset or its end was read on both sides, it has no address
+ * any more. A program that logs the address in connection_lost takes it in connection_made. A client of a unix socket
+ * has no name as a rule, and is "unix:"; ferry_transport_get_peer_credentials() finds its process.
  *
  * @param transport the transport
  * @param[out] text the text with its zero; cut if it does not fit. "unknown": the transport is NULL or on pipes, or its
@@ -933,9 +934,9 @@ FERRY_EXPORT int ferry_transport_get_peer_pidfd(struct ferry_transport *transpor
  * @param[out] out the file, to pause, resume or stop it; may be NULL
  * @param transport the transport, on any kind of socket or on pipes
  * @param fd the file, open for reading; anything but a directory. A socket with TLS in the kernel ends with
- *        close_notify, or with the errors that a transport on it ends with (ferry_transport_get_tls()). It may be blocking or not; ferry
- *        does not change its O_NONBLOCK. Nothing else should read from a pipe, socket or terminal
- *        meanwhile
+ *        close_notify, or with the errors that a transport on it ends with (ferry_transport_get_tls()). It may be
+ *        blocking or not; ferry does not change its O_NONBLOCK. Nothing else should read from a pipe, socket or
+ *        terminal meanwhile
  * @param ownership FERRY_FD_TAKE: ferry closes @p fd when the file is finished; FERRY_FD_DUP: ferry uses a
  *        duplicate, which shares the position. On failure the caller still owns @p fd
  * @param offset the first byte, 0 or more, which leaves the file's own position alone; or
@@ -972,9 +973,9 @@ FERRY_EXPORT int ferry_transport_send_file(struct ferry_file_producer **out,
  *
  * A push producer is paused when more bytes are queued than the write high-water mark
  * (bufferevent_setwatermark() with EV_WRITE; a high of 0 means 64 KiB), or as many descriptors as the mark of
- * ferry_transport_set_fd_buffer(), those without a byte to travel with not counted. It is resumed when both are at or under their low marks: EV_WRITE's low, and
- * half of the descriptors' high. Each change runs one callback. If a mark is crossed already, the producer is
- * paused inside this call.
+ * ferry_transport_set_fd_buffer(), those without a byte to travel with not counted. It is resumed when both are at or
+ * under their low marks: EV_WRITE's low, and half of the descriptors' high. Each change runs one callback. If a mark is
+ * crossed already, the producer is paused inside this call.
  *
  * A pull producer is resumed from the loop each time nothing is queued, and again only after it has written.
  *

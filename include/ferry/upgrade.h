@@ -179,10 +179,10 @@ struct ferry_upgrade_callbacks {
  * Begins this process's part: looks for a predecessor, or for the sockets of activation. `started` or `rejected` runs
  * from the loop.
  *
- * A predecessor that has started this process is found by the variable FERRY_UPGRADE, which has the process id: no other
- * process takes it for its own. The call removes it, and the variables of socket activation, from the environment. Call it
- * early, in the first thread: what was written to the standard error before `ferry_upgrade_ready()` is what the
- * predecessor reports.
+ * A predecessor that has started this process is found by the variable FERRY_UPGRADE, which has the process id: no
+ * other process takes it for its own. The call removes it, and the variables of socket activation, from the
+ * environment. Call it early, in the first thread: what was written to the standard error before
+ * `ferry_upgrade_ready()` is what the predecessor reports.
  *
  * @param[out] out the object
  * @param base its event_base
@@ -193,8 +193,8 @@ struct ferry_upgrade_callbacks {
  * @retval -EINVAL @p out, @p base, @p options or @p callbacks is NULL, a callback that must not be NULL is NULL, a
  *         time is negative, or @c size is smaller than the first version of the structure, or larger than this version
  *         and members that this version does not know are not zero
- * @retval -ENOENT, -ECONNREFUSED, -EACCES, -ENAMETOOLONG, … nobody listens at the path of the predecessor: the errors of
- *         ferry_connector_new_unix()
+ * @retval -ENOENT, -ECONNREFUSED, -EACCES, -ENAMETOOLONG, … nobody listens at the path of the predecessor: the errors
+ *         of ferry_connector_new_unix()
  * @retval -EPROTO the descriptors that belong to the variable are missing
  * @retval -ENOTSOCK, -EBADF, -EMSGSIZE the sockets of activation: the errors of ferry_socket_set_from_environment()
  * @retval -EMFILE no descriptor slot is free
@@ -227,8 +227,8 @@ FERRY_EXPORT const void *ferry_upgrade_get_state(const struct ferry_upgrade *upg
 /** Returns how many processes were before this one, each the predecessor of the next. 0 for NULL. Since 0.1. */
 FERRY_EXPORT unsigned long ferry_upgrade_get_generation(const struct ferry_upgrade *upgrade);
 
-/** Returns the process id of the successor: of the one under way, or after `replaced` of the one that serves. 0: there is
- *  none, or it is not known. Since 0.1. */
+/** Returns the process id of the successor: of the one under way, or after `replaced` of the one that serves. 0: there
+ *  is none, or it is not known. Since 0.1. */
 FERRY_EXPORT pid_t ferry_upgrade_get_successor(const struct ferry_upgrade *upgrade);
 
 /**
@@ -244,8 +244,8 @@ FERRY_EXPORT int ferry_upgrade_get_error_output(const struct ferry_upgrade *upgr
 
 /**
  * Declares that this process accepts on its sockets. The predecessor stops then, and `serving` runs from the loop.
- * The standard error, which led to the predecessor, becomes the predecessor's own. What programs write that were started
- * before with this process's own is read from the loop.
+ * The standard error, which led to the predecessor, becomes the predecessor's own. What programs write that were
+ * started before with this process's own is read from the loop.
  *
  * @retval 0 done
  * @retval -EINVAL @p upgrade is NULL, `started` has not run, or this is the second call

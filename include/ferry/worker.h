@@ -107,10 +107,10 @@ FERRY_EXPORT int ferry_worker_new(struct ferry_worker **out, struct ferry_transp
                                   const struct ferry_worker_callbacks *callbacks, void *context);
 
 /**
- * Makes a worker on the channel that a supervisor (ferry/supervisor.h) has given to this program. The environment variable
- * FERRY_WORKER has the descriptor and the process id for which it is meant, "3:4711". On success the channel is
- * close-on-exec, and the variable is unset: programs that this one starts do not take the channel for theirs. Call it
- * before other threads use the environment.
+ * Makes a worker on the channel that a supervisor (ferry/supervisor.h) has given to this program. The environment
+ * variable FERRY_WORKER has the descriptor and the process id for which it is meant, "3:4711". On success the channel
+ * is close-on-exec, and the variable is unset: programs that this one starts do not take the channel for theirs. Call
+ * it before other threads use the environment.
  *
  * @param[out] out the worker
  * @param base its event_base
@@ -167,9 +167,9 @@ FERRY_EXPORT int ferry_worker_drain(struct ferry_worker *worker);
 
 /**
  * Reports that a handoff was served to its end. Once for each; the dispatcher ignores and counts
- * further reports. The report leaves at the end of the loop's turn, or with the next claim. If the loop ends before that,
- * by event_base_loopbreak() or event_base_loopexit(), the report leaves when the worker's callback returns; and at once
- * if the loop has ended already. A process that ends otherwise, with _exit(2) in a callback for example, calls
+ * further reports. The report leaves at the end of the loop's turn, or with the next claim. If the loop ends before
+ * that, by event_base_loopbreak() or event_base_loopexit(), the report leaves when the worker's callback returns; and
+ * at once if the loop has ended already. A process that ends otherwise, with _exit(2) in a callback for example, calls
  * ferry_worker_free() first, which sends it, or ferry_transport_flush().
  *
  * @param worker the worker
@@ -184,15 +184,15 @@ FERRY_EXPORT int ferry_worker_drain(struct ferry_worker *worker);
 FERRY_EXPORT int ferry_worker_done(struct ferry_worker *worker, uint64_t id);
 
 /**
- * Reports the same as ferry_worker_done(), but the report may wait for the next claim or return, and then leaves with it;
- * after 100 milliseconds it leaves in any case. For servers of many short connections: a report of its own costs a system
- * call here, and wakes the dispatcher up. Until the dispatcher has the report, it counts the handoff as outstanding, and a
- * death of this process makes its outcome KEPT.
+ * Reports the same as ferry_worker_done(), but the report may wait for the next claim or return, and then leaves with
+ * it; after 100 milliseconds it leaves in any case. For servers of many short connections: a report of its own costs a
+ * system call here, and wakes the dispatcher up. Until the dispatcher has the report, it counts the handoff as
+ * outstanding, and a death of this process makes its outcome KEPT.
  *
- * The report leaves as that of ferry_worker_done() if more than half of the credits are used, reports that wait included;
- * if this worker is drained (ferry_worker_is_drained()); or if 16 others wait. When the worker is drained or freed, its
- * credits are set, or its callback ends the loop, those that wait leave as if they were reported at that moment. If
- * something else ends the loop, they leave with ferry_worker_free(), or when the loop runs again.
+ * The report leaves as that of ferry_worker_done() if more than half of the credits are used, reports that wait
+ * included; if this worker is drained (ferry_worker_is_drained()); or if 16 others wait. When the worker is drained or
+ * freed, its credits are set, or its callback ends the loop, those that wait leave as if they were reported at that
+ * moment. If something else ends the loop, they leave with ferry_worker_free(), or when the loop runs again.
  *
  * @param worker the worker
  * @param id of struct ferry_handoff_info
@@ -213,7 +213,8 @@ FERRY_EXPORT int ferry_worker_done_later(struct ferry_worker *worker, uint64_t i
  * @param worker the worker
  * @param id of struct ferry_handoff_info
  * @param handoff made of the same connection, by ferry_handoff_new(), ferry_handoff_from_bufferevent() or
- *        ferry_handoff_from_transport(), with bytes and blob; name and key do not travel: the dispatcher has them. On success the worker owns it
+ *        ferry_handoff_from_transport(), with bytes and blob; name and key do not travel: the dispatcher has them. On
+ *        success the worker owns it
  * @retval 0 the kernel has taken it, or return_failed will run if it does not
  * @retval -EINVAL @p worker or @p handoff is NULL, or the handoff was received or given away before
  * @retval -EBADF its descriptor was stolen

@@ -107,8 +107,8 @@ FERRY_EXPORT int ferry_worker_client_add_from_environment(struct ferry_worker_cl
  * Allows a user to be the dispatcher on a socket. Once one is allowed, the client closes the channels to all others,
  * before a byte is read. Without a call of this, every user may be that could make the socket.
  *
- * The user is the effective one of the process that called listen(2) (SO_PEERCRED). A dispatcher that was started as root and
- * has changed its user since is therefore root. Applies to connections that are made from now on.
+ * The user is the effective one of the process that called listen(2) (SO_PEERCRED). A dispatcher that was started as
+ * root and has changed its user since is therefore root. Applies to connections that are made from now on.
  *
  * @param uid the user
  * @retval 0 done, also if it was allowed already
@@ -135,13 +135,13 @@ FERRY_EXPORT int ferry_worker_client_set_credits(struct ferry_worker_client *cli
 
 /**
  * Sets the time from one attempt to the next on the same socket: 50 milliseconds and 2 seconds at first. It begins with
- * @p first, doubles up to @p longest, and is each time up to a quarter longer, so that workers do not connect in step. If
- * a dispatcher has answered and its channel stood for longer than the pause, the client connects at once, and the pause
- * is @p first again. A pause that has begun becomes @p first, counted from the last attempt.
+ * @p first, doubles up to @p longest, and is each time up to a quarter longer, so that workers do not connect in step.
+ * If a dispatcher has answered and its channel stood for longer than the pause, the client connects at once, and the
+ * pause is @p first again. A pause that has begun becomes @p first, counted from the last attempt.
  *
  * @retval 0 done
- * @retval -EINVAL an argument is NULL, a time is negative or has 1,000,000 or more in its tv_usec, or @p first is zero or
- *         longer than @p longest
+ * @retval -EINVAL an argument is NULL, a time is negative or has 1,000,000 or more in its tv_usec, or @p first is zero
+ *         or longer than @p longest
  *
  * Since 0.1.
  */

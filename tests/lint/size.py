@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Finds functions, internal headers, test files and examples that are too long.
+"""Finds functions, internal headers, test files and examples that are too long, and lines of public headers.
 
 Usage: size.py ROOT
 """
@@ -9,6 +9,7 @@ import sys
 FUNCTION_MAX = 40   # lines from the opening brace to the closing one, in src/
 HEADER_MAX = 150    # lines of an internal header
 TEST_MAX = 800      # lines of a test's source
+LINE_MAX = 120      # columns of a line of a public header, whose comments clang-format leaves as they are
 EXAMPLE_MAX = 149   # lines of an example
 LONG_EXAMPLES = {"immortal_chat.c": 181}
 PYTHON_MAX = 100    # lines of one in Python, docs/handoff.md promises
@@ -35,6 +36,10 @@ def complaints(root):
         for start, length in functions(lines):
             if length > FUNCTION_MAX:
                 yield f"{name}:{start}: a function of {length} lines, not {FUNCTION_MAX}"
+    for file in sorted(root.glob("include/ferry/*.h")):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if len(line) > LINE_MAX:
+                yield f"{file.relative_to(root)}:{number}: {len(line)} columns, not {LINE_MAX}"
     for pattern, most in (("tests/**/*.[ch]", TEST_MAX), ("tests/**/*.py", TEST_MAX),
                           ("examples/*.c", EXAMPLE_MAX), ("examples/python/*.py", PYTHON_MAX)):
         for file in sorted(root.glob(pattern)):
