@@ -13,11 +13,11 @@
  * @code
  * ferry_service_manager_new(&manager, base, true);
  * ferry_service_manager_start_watchdog(manager);      // if the unit has WatchdogSec=
- * …                                                   // open the sockets
+ * // Open the sockets.
  * ferry_service_manager_ready(manager);
  *
  * ferry_service_manager_reloading(manager);           // SIGHUP; Type=notify-reload
- * …
+ * // Read the configuration again.
  * ferry_service_manager_ready(manager);
  *
  * ferry_service_manager_stopping(manager);            // SIGTERM
@@ -167,8 +167,8 @@ FERRY_EXPORT int ferry_service_manager_set_main_pid(struct ferry_service_manager
                                                     pid_t pid);
 
 /**
- * FDSTORE=1: the manager keeps duplicates of descriptors while the service restarts, and passes them to the next process
- * as those of socket activation, by name. The unit needs FileDescriptorStoreMax=.
+ * FDSTORE=1: the manager keeps duplicates of descriptors while the service restarts, and passes them to the next
+ * process as those of socket activation, by name. The unit needs FileDescriptorStoreMax=.
  *
  * @param name the name, without a colon or a control character
  * @param fds the descriptors; the caller still owns them
