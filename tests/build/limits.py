@@ -1,5 +1,5 @@
-"""Compares docs/limits.md with the code: each row of the page has its place there, and each default that a header
-states has a row. By ctest: build.limits."""
+"""Compares docs/limits.md with the code: each row of the page has its place there, and each default that a header or
+another page states is that of a row. By ctest: build.limits."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(os.environ["FERRY_SOURCE"])
-UNITS = {"": 1, "KiB": 1024, "MiB": 1024 * 1024, "s": 1, "ms": 0.001}
+UNITS = {"": 1, "KiB": 1024, "MiB": 1024 * 1024, "s": 1, "seconds": 1, "ms": 0.001}
 CONSTANTS = {"CLOCK_SECOND": 1, "ANCILLARY_MAX_FDS": 253, "TRANSPORT_NO_TIMEOUT": None, "LINGER_USEC": None}
 
 # The row, by its limit; the file; and the code, with its value in parentheses. A value is a number or a product, in
@@ -64,6 +64,47 @@ OTHERS = [
     ("a relay closes", "none", "include/ferry/relay.h", "-ETIMEDOUT. None at first"),
 ]
 
+# Where other pages repeat a default: the page, the words around the number, and the row.
+REPEATED = [
+    ("back-pressure.md", "high-water mark ({} if 0)", "bytes that wait before a producer is paused"),
+    ("back-pressure.md", "or {} descriptors are queued", "descriptors that wait before a producer is paused"),
+    ("channel.md", "ferry reads {} ahead of the polls", "bytes that a channel reads ahead"),
+    ("channel.md", "hold for messages: {},", "bytes that a channel reads ahead"),
+    ("closing.md", "or for {} after the last acknowledged", "a closing TCP connection waits for the peer's end"),
+    ("coming-from.md", "0 to {} descriptors in place of one", "descriptors of a message"),
+    ("coming-from.md", "{} in place of 16 KiB", "payload of a message"),
+    ("coverage.md", "at most {} pending descriptors", "descriptors that wait"),
+    ("coverage.md", "`MAX_LENGTH` ({})", "bytes of a line"),
+    ("files.md", "sends at most {} on a unix socket", "bytes of one wake-up, unix socket"),
+    ("files.md", "on a unix socket and {} elsewhere", "bytes of one wake-up, TCP"),
+    ("guide.md", "At most {} descriptors (`ferry_transport_set_max", "descriptors of one message of the kernel"),
+    ("guide.md", "at most {} (`ferry_transport_set_fd_buffer()`)", "descriptors that wait"),
+    ("guide.md", "One wake-up sends at most {} (", "bytes of one wake-up, unix socket"),
+    ("guide.md", "({} on TCP);", "bytes of one wake-up, TCP"),
+    ("handoff.md", "keeps it for up to {}, and", "a report of a served handoff waits"),
+    ("handoff.md", "than there are, by {} at most", "reports of served handoffs that wait"),
+    ("handoff.md", "{} handoffs at first", "handoffs that wait for a worker"),
+    ("handoff.md", "set_unclaimed_limit()`, {} at first", "handoffs that a worker has not claimed"),
+    ("handoff.md", "tries again after {}, 100 ms", "a worker client's first pause"),
+    ("handoff.md", "100 ms, … {};", "its longest pause"),
+    ("line.md", "has at most {} bytes, or the limit of", "bytes of a line"),
+    ("message.md", "the receiver's limits ({} and", "payload of a message"),
+    ("message.md", "and {}, unless set)", "descriptors of a message"),
+    ("relay.md", "write high-water mark ({}, or", "bytes that wait before a producer is paused"),
+    ("relay.md", "`ferry_transport_set_fd_buffer()` ({}) and", "descriptors that wait before a producer is paused"),
+    ("relay.md", "that it was sent, {} after the last", "a closing TCP connection waits for the peer's end"),
+    ("supervisor.md", "fail: {} have ended within", "crashes until a supervisor is FAILING"),
+    ("supervisor.md", "have ended within {}`", "crashes are counted"),
+    ("tls.md", "longer than the limit, which is {} bytes", "bytes of a ClientHello"),
+    ("tls.md", "malformed, or longer than {} bytes", "bytes of a ClientHello"),
+    ("transport.md", "for {} at most after the last acknowledged", "a closing TCP connection waits for the peer's end"),
+    ("tutorials/daemon.md", "`options.drain_timeout` is {}", "a process drains"),
+    ("upgrade.md", "the deadline (`timeout`, {})", "a successor starts"),
+]
+# Sentences with a setter and a number that is no default.
+OTHER_NUMBERS = [("channel.md", "and one read more"), ("coming-from.md", "mode 0600"), ("relay.md", "one read above it"),
+                 ("relay.md", "under the mark + 253"), ("tutorials/broker.md", "with fewer than 8 free slots")]
+
 
 def value(code):
     """Of a product or a quotient of numbers."""
@@ -115,6 +156,28 @@ def is_stated(default, comment):
     return any(re.search(rf"(?<![\d.]){re.escape(number)} ?{word}\b", comment) for word in words)
 
 
+def repeated(rows, setters):
+    """The faults of the other pages: another number, or a number behind a setter that REPEATED does not have."""
+    faults = []
+    pages = {path.relative_to(ROOT / "docs").as_posix(): " ".join(re.sub(r"```.*?```", "", path.read_text(), flags=re.S).split())
+             for path in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")]}
+    for name, words, row in REPEATED:
+        pattern = re.escape(words).replace(r"\{\}", r"(\d[\d,.]*(?: (?:[KM]iB|ms|s|seconds)\b)?)")
+        found = re.search(pattern, pages[name])
+        if found is None or row not in rows:
+            faults.append(f"{name} has no '{words}', or docs/limits.md no '{row}'")
+            continue
+        if abs(on_page(found.group(1)) - on_page(rows[row])) > 1e-9:
+            faults.append(f"{name}: {found.group(1)} in '{words}'; {rows[row]} in docs/limits.md")
+        pages[name] = pages[name][:found.start(1)] + "…" + pages[name][found.end(1):]
+    for name, text in pages.items():
+        for sentence in re.split(r"(?<=[.;:]) | \| \|| - ", text if name not in ("limits.md", "coverage.md") else ""):
+            if any(f"`{setter}()`" in sentence for setter in setters) and re.search(r"\b\d", sentence) and not any(
+                    name == other and words in sentence for other, words in OTHER_NUMBERS):
+                faults.append(f"{name}: nothing compares the number in '{sentence}'")
+    return faults
+
+
 def main():
     page = (ROOT / "docs/limits.md").read_text()
     cells = [[cell.strip() for cell in line.strip("|").split("|")]
@@ -142,7 +205,9 @@ def main():
     stated = set(stated_by_headers())
     faults += [f"{name}: a header states its default, and the page does not" for name in sorted(stated)
                if f"`{name}()`" not in page]
-    print("\n".join(faults) if faults else f"{len(rows)} defaults, {len(stated)} functions that state one")
+    faults += repeated(rows, set(re.findall(r"`(\w+)\(\)`", " ".join(row[2] for row in cells))))
+    print("\n".join(faults) if faults else
+          f"{len(rows)} defaults, {len(stated)} functions that state one, {len(REPEATED)} repetitions in other pages")
     sys.exit(1 if faults or len(rows) < 30 or len(stated) < 12 else 0)
 
 
