@@ -33,11 +33,11 @@ GROUPS = {
               "docs/coming-from.md"],
     "Tutorials": ["docs/tutorials/embed.md", "docs/tutorials/broker.md", "docs/tutorials/daemon.md"],
     "Concerns": ["docs/ownership.md", "docs/back-pressure.md", "docs/closing.md", "docs/limits.md", "docs/errors.md",
-                 "docs/callbacks.md", "docs/conventions.md", "docs/threads.md", "docs/fork.md", "docs/security.md",
+                 "docs/callbacks.md", "docs/conventions.md", "docs/api-stability.md", "docs/threads.md", "docs/fork.md", "docs/security.md",
                  "docs/troubleshooting.md"],
     "Streams": ["docs/diagrams.md", "docs/transport.md", "docs/files.md", "docs/line.md", "docs/message.md",
                 "docs/descriptor.md", "docs/channel.md", "docs/relay.md"],
-    "Daemons": ["docs/handoff.md", "docs/supervisor.md", "docs/upgrade.md", "docs/parking.md", "docs/tls.md",
+    "Daemons": ["docs/handoff.md", "docs/supervisor.md", "docs/upgrade.md", "docs/parking.md", "docs/tls.md", "docs/proxy_protocol.md",
                 "docs/programs.md", "docs/metrics.md", "docs/fleet.md"],
     "Reference": [],
     "Project": ["CONTRIBUTING.md", "docs/testing.md", "tests/README.md", "docs/performance.md", "docs/model.md",
@@ -76,6 +76,9 @@ class Page:
         self.body = re.sub(r"<h([1-6])>(.*?)</h\1>", self.add_id, self.body, flags=re.S)
         self.body = re.sub(r'<pre><code class="language-(sequence|states)">(.*?)</code></pre>',
                            lambda match: diagrams.draw(match[1], html.unescape(match[2])), self.body, flags=re.S)
+        # No line ends between the sign and the name of an error.
+        self.body = re.sub(r">[^<]+<", lambda match: re.sub(r"(?<![\w-])-E[A-Z0-9]{2,}\b", r"<span class=error>\g<0></span>", match[0]),
+                           self.body)
         # A wide table scrolls by itself.
         self.body = self.body.replace("<table>", '<div class="table" tabindex="0"><table>')
         self.body = self.body.replace("</table>", "</table></div>")
@@ -94,11 +97,17 @@ class Page:
         return f'<h{level} id="{name}">{content}</h{level}>'
 
 
+def words_of(body):
+    """The different words of a text in HTML, without its code."""
+    text = html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<pre>.*?</pre>", " ", body, flags=re.S))).lower()
+    return " ".join(sorted(set(re.findall(r"[a-z_][\w.-]{2,}", text))))
+
+
 class Generated:
     """A page of the reference."""
 
-    def __init__(self, path, title, body, brief):
-        self.path, self.title, self.body, self.brief = path, title, body, brief
+    def __init__(self, path, title, body, comment, brief):
+        self.path, self.title, self.body, self.comment, self.brief = path, title, body, comment, brief
 
 
 class Site:
@@ -110,6 +119,7 @@ class Site:
         self.template = (SITE / "page.html").read_text(encoding="utf-8")
         pages = reference_pages.Pages(self)
         self.functions = pages.paths
+        self.advice = pages.reference.advice
         self.generated = [Generated(*page) for page in pages.all()]
         self.complaints += pages.complaints
         # The navigation has the headers. Their functions are on their pages.
@@ -196,22 +206,34 @@ class Site:
     def link_functions(self, path, body):
         """The names of functions in a page as links to the reference."""
         def link(match):
-            name = match[1]
-            if name not in self.functions:
+            name = match[2]
+            if match[1] or name not in self.functions:
                 return match[0]
             return f'<a href="{self.relative(path, self.functions[name])}">{match[0]}</a>'
-        return re.sub(r"(?<!>)<code>(ferry_\w+)\(\)</code>(?!</a>)", link, body)
+        return re.sub(r"(<a [^>]*>)?<code>(ferry_\w+)\(\)</code>", link, body)
+
+    def link_titles(self, page):
+        """A link whose text is the name of its file gets the title of the page in its place."""
+        def title(match):
+            href, text = match.groups()
+            path = html.unescape(href).partition("#")[0]
+            found = self.pages.get(posixpath.normpath(posixpath.join(posixpath.dirname(page.source), path)))
+            names = (path.replace("../", ""), posixpath.basename(path))
+            return match[0] if found is None or text not in names else f'<a href="{href}">{found.title}</a>'
+        return re.sub(r'<a href="([^"]*)">([^<]*)</a>', title, page.body)
 
     def write_index(self):
         """The index of the search: for each page its title, its address and its words; for pages of docs/ each section."""
-        entries = [[page.title, page.path, page.brief.replace("@p ", "").replace("`", ""), ""] for page in self.generated]
+        entries = [[page.title, page.path, page.brief.replace("@p ", "").replace("`", ""), words_of(html.escape(page.comment))]
+                   for page in self.generated]
+        entries += [["-" + code, "errors.html#by-number", remedy.replace("`", ""), ""] for code, remedy in self.advice.items()
+                    if code != "other"]
         for page in self.pages.values():
             brief = "Decision" if "/decisions/" in page.source else ""
             parts = re.split(r'<h[1-3] id="([^"]+)">(.*?)</h[1-3]>', page.body, flags=re.S)
             for anchor, title, text in zip(parts[1::3], parts[2::3], parts[3::3]):
-                words = html.unescape(re.sub(r"<[^>]+>", " ", title + " " + text)).lower()
+                words = words_of(title + " " + text)
                 title = html.unescape(re.sub(r"<[^>]+>", "", title))
-                words = " ".join(sorted(set(re.findall(r"[a-z_][\w.-]{2,}", words))))
                 entries.append([title, f"{page.path}#{anchor}", brief or (page.title if page.title != title else ""), words])
         self.write("search-index.js", "ferryIndex = " + json.dumps(entries, ensure_ascii=False, separators=(",", ":")) + ";\n")
 
@@ -246,7 +268,7 @@ class Site:
         for page in self.generated:
             self.write_page(page.path, page.title, page.body)
         for page in self.pages.values():
-            body = re.sub(r'(?:(?<=<a href=")|(?<=<img src="))[^"]*', lambda match, page=page: self.link(page, match.group()), page.body)
+            body = re.sub(r'(?:(?<=<a href=")|(?<=<img src="))[^"]*', lambda match, page=page: self.link(page, match.group()), self.link_titles(page))
             self.write_page(page.path, page.title, self.link_functions(page.path, body))
             if page.source == "README.md" and admin is None:
                 self.write_page("index.html", page.title, self.link_functions("index.html", body))

@@ -62,7 +62,7 @@ def sequence(lines):
             bars.append((owns[2], has.pop(owns[2]), y - ROW / 2))
         elif heading:
             y += 8
-            drawing.text(20, y, heading[1], "start", "quiet")
+            drawing.text(20, y, heading[1], "start", "quiet paper")
             y += ROW - 4
         elif note:
             long = len(note[2]) * CHARACTER + 16
@@ -138,8 +138,10 @@ def states(lines):
         count = text.count("/")
         if abs(y2 - y1) < 1:
             labels.text(x, y - 7 - 15 * count if not both or x2 > x1 else y + 17, text, "middle", "paper")
+        elif (x2 - x1) * (y2 - y1) > 0:  # above the arrow, which goes down to the right
+            labels.text(x + 14, y - 1 - 15 * count, text, "start", "paper")
         else:
-            labels.text(x + 8, y + 4 - 7 * count, text, "start", "paper")
+            labels.text(x + 8, y + (14 if abs(x2 - x1) > 1 else 4 - 7 * count), text, "start", "paper")
     for name, (x, y) in centre.items():
         text = boxes[name][2]
         count = text.count("/") + 1 if text else 0

@@ -229,13 +229,13 @@ class Pages:
                 self.guides.setdefault(name, []).append(page)
 
     def all(self):
-        """(path, title, body, brief) of each page."""
+        """(path, title, body, text of the comment, brief) of each page."""
         self.read_guides()
-        yield (f"{FOLDER}/index.html", *self.index(), "All functions by task.")
+        yield (f"{FOLDER}/index.html", *self.index(), "", "All functions by task.")
         for header in self.reference.headers:
-            yield (self.header_path(header.name), *self.header(header), header.brief)
+            yield (self.header_path(header.name), *self.header(header), header.comment.text(), header.brief)
         for entry in self.reference.functions.values():
-            yield (self.paths[entry.name], *self.function(entry), entry.comment.brief)
+            yield (self.paths[entry.name], *self.function(entry), entry.comment.text(), entry.comment.brief)
 
 
 def callers(entry):

@@ -14,16 +14,20 @@
 
 	function score(entry, words) {
 		const [title, path, brief, text] = entry;
-		const name = title.toLowerCase();
+		const name = title.toLowerCase(), about = brief.toLowerCase();
 		let sum = 0;
 		for (const word of words) {
-			if (name === word || name === word + "()") sum += 100;
+			const stem = word.length > 4 ? word.replace(/(ing|ed|es|s)$/, "") : word;
+			if (name === word || name === word + "()" || name === "-" + word) sum += 100;
 			else if (name.startsWith(word)) sum += 40;
 			else if (name.includes(word)) sum += 25;
-			else if (brief.toLowerCase().includes(word)) sum += 8;
-			else if (text.includes(word)) sum += 3;
+			else if (name.includes(stem)) sum += 20;
+			else if (about.includes(stem)) sum += 8;
+			else if (text.includes(stem)) sum += 3;
 			else return 0;
 		}
+		// Reasons, lists and tests are for those who look for nothing else.
+		if (/^(decisions|tests)\/|^(coverage|CHANGELOG|performance|model)\./.test(path)) sum /= 10;
 		return sum + (path.includes("#") ? 0 : 2) - title.length / 100;
 	}
 

@@ -172,6 +172,15 @@ class Documentation(PagesCase):
                     self.show(f"http://{self.address}/{path}.html", path.replace("/", "-"), look,
                               whole=path == "diagrams")  # the others are too long for one picture
 
+    def test_each_function_and_each_page_is_a_link(self):
+        """Also in tables; and a page is linked by its title, not by the name of its file."""
+        self.browser.look(1280)
+        self.browser.open(f"http://{self.address}/closing.html")
+        self.assertEqual(self.browser.run("""return [...document.querySelectorAll("main td code")]
+            .map((e) => e.closest("a") ? "" : e.textContent).filter((text) => /^ferry_\\w+\\(\\)$/.test(text))"""), [])
+        self.assertEqual(self.browser.run("""return [...document.querySelectorAll("main a")]
+            .map((e) => e.textContent).filter((text) => text.endsWith(".md"))"""), [])
+
     def find(self, text):
         """The titles that a search finds."""
         self.browser.run("""const input = document.getElementById("search");
@@ -185,6 +194,9 @@ class Documentation(PagesCase):
         self.browser.open(url)
         self.assertEqual(self.find("ferry_transport_send_fd")[0], "ferry_transport_send_fd()")
         self.assertIn("The fence", self.find("fence shutdown"))
+        self.assertEqual(self.find("EMFILE")[0], "-EMFILE")
+        self.assertIn("ferry_listener_set_pass_rights()", self.find("passing descriptors"))  # by words of comments, inflected
+        self.assertIn("ferry/file_producer.h", self.find("sendfile"))
         self.assertEqual(self.find("no-such-word-here"), [])
         self.find("handoff_new")
         self.check("search", (400, False), whole=False)
