@@ -238,7 +238,8 @@ FERRY_EXPORT int ferry_message_stream_sendv(struct ferry_message_stream *stream,
  * arguments are those of ferry_message_stream_send(), with @p buffer in place of the payload. Files that
  * evbuffer_add_file() has put into @p buffer are parts of the payload (docs/files.md). On failure @p buffer has its
  * bytes again. The callbacks of @p buffer run as the bytes leave it, and when they come back; what they add to
- * @p buffer stays there.
+ * @p buffer stays there. Another thread may add to @p buffer if that has a lock (evbuffer_enable_locking()): its bytes
+ * are in this message, or stay.
  *
  * @param buffer the payload; the caller still owns the evbuffer
  * @retval 0 done

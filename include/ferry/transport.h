@@ -465,7 +465,9 @@ FERRY_EXPORT int ferry_transport_vprintf(struct ferry_transport *transport, cons
 /**
  * Queues all bytes of an evbuffer without copying them, and leaves @p buffer empty.
  *
- * Files that evbuffer_add_file() has put into @p buffer arrive as these files, in their places (docs/files.md).
+ * Files that evbuffer_add_file() has put into @p buffer arrive as these files, in their places (docs/files.md). Another
+ * thread may add to @p buffer if that has a lock (evbuffer_enable_locking()): its bytes are queued by this call, and
+ * count for ferry_transport_set_byte_limit(), or stay.
  *
  * @param transport the transport
  * @param buffer the bytes; the caller still owns the evbuffer

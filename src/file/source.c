@@ -253,13 +253,11 @@ static size_t empty_pipe(struct file_source *source, unsigned char *to)
 	return done;
 }
 
-int file_source_take_unsent(struct file_source *source, struct evbuffer *buffer)
+static int move_unsent(struct file_source *source, size_t all, struct evbuffer *buffer)
 {
 	struct evbuffer_iovec room;
-	size_t length = copied(source), all = file_source_get_unsent(source);
+	size_t length = copied(source);
 
-	if (all == 0)
-		return 0;
 	if (evbuffer_reserve_space(buffer, (ev_ssize_t)all, &room, 1) != 1)
 		return -ENOMEM;
 	/* The bytes of the buffer were taken before those in the pipe. */
@@ -269,6 +267,19 @@ int file_source_take_unsent(struct file_source *source, struct evbuffer *buffer)
 	}
 	room.iov_len = length + empty_pipe(source, (unsigned char *)room.iov_base + length);
 	return evbuffer_commit_space(buffer, &room, 1) == 0 ? 0 : -ENOMEM;
+}
+
+/* Another thread may add to the buffer, between the room and the bytes. */
+int file_source_take_unsent(struct file_source *source, struct evbuffer *buffer)
+{
+	const size_t all = file_source_get_unsent(source);
+
+	if (all == 0)
+		return 0;
+	evbuffer_lock(buffer);
+	const int status = move_unsent(source, all, buffer);
+	evbuffer_unlock(buffer);
+	return status;
 }
 
 /* ---- in the kernel ---- */

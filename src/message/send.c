@@ -57,19 +57,22 @@ static int queue_message(struct ferry_transport *transport, const struct message
 	return status;
 }
 
-/* Moves the payload behind the header. */
-static int frame_buffer(struct evbuffer *frame, const struct message_header *header,
+/* Moves the payload behind its header, into a buffer of its own. */
+static int frame_buffer(struct evbuffer **out, const struct message_header *header,
                         struct evbuffer *payload)
 {
 	unsigned char bytes[MESSAGE_HEADER_SIZE];
+	struct evbuffer *frame = evbuffer_new();
 
-	message_header_put(bytes, header);
-	if (evbuffer_add(frame, bytes, sizeof(bytes)) < 0)
+	if (frame == NULL)
 		return -ENOMEM;
-	if (evbuffer_add_buffer(frame, payload) == 0)
-		return 0;
-	evbuffer_drain(frame, sizeof(bytes));
-	return -ENOMEM;
+	message_header_put(bytes, header);
+	if (evbuffer_add(frame, bytes, sizeof(bytes)) < 0 || evbuffer_add_buffer(frame, payload) < 0) {
+		evbuffer_free(frame);
+		return -ENOMEM;
+	}
+	*out = frame;
+	return 0;
 }
 
 static int queue_frame(struct ferry_transport *transport, struct evbuffer *frame,
@@ -83,26 +86,6 @@ static int queue_frame(struct ferry_transport *transport, struct evbuffer *frame
 	int status = queue_enclosure(transport, enclosure, fd_count);
 	if (status == 0)
 		evbuffer_add_buffer(output_of(transport), frame);
-	return status;
-}
-
-/* The payload comes into a buffer of its own first: the callbacks of the user's buffer run before anything is queued,
- * and may free the stream. */
-static int queue_buffer(struct ferry_transport *transport, const struct message_header *header,
-                        struct evbuffer *payload, const struct enclosure *enclosure)
-{
-	struct evbuffer *frame = evbuffer_new();
-	if (frame == NULL)
-		return -ENOMEM;
-	int status = frame_buffer(frame, header, payload);
-	if (status == 0) {
-		status = queue_frame(transport, frame, enclosure, header->fd_count);
-		if (status < 0) {
-			evbuffer_drain(frame, MESSAGE_HEADER_SIZE);
-			evbuffer_prepend_buffer(payload, frame);
-		}
-	}
-	evbuffer_free(frame);
 	return status;
 }
 
@@ -139,6 +122,40 @@ static int admit_message(const struct ferry_message_stream *stream, size_t lengt
 	if (!transport_takes_output(stream->transport))
 		return -EPIPE;
 	return transport_admit_bytes(stream->transport, MESSAGE_HEADER_SIZE + length);
+}
+
+/* Another thread may add to the buffer: the length in the header is that of the bytes which move. */
+static int take_buffer(const struct ferry_message_stream *stream, struct message_header *header,
+                       struct evbuffer *payload, const struct enclosure *enclosure,
+                       struct evbuffer **frame)
+{
+	evbuffer_lock(payload);
+	const size_t length = evbuffer_get_length(payload);
+	int status = admit_message(stream, length, enclosure, header->fd_count);
+	header->length = (uint32_t)length;
+	if (status == 0)
+		status = frame_buffer(frame, header, payload);
+	evbuffer_unlock(payload);
+	return status;
+}
+
+/* The payload comes into a buffer of its own first: the callbacks of the user's buffer run before anything is queued,
+ * and may free the stream. */
+static int queue_buffer(const struct ferry_message_stream *stream, struct message_header *header,
+                        struct evbuffer *payload, const struct enclosure *enclosure)
+{
+	struct evbuffer *frame = NULL;
+
+	int status = take_buffer(stream, header, payload, enclosure, &frame);
+	if (status < 0)
+		return status;
+	status = queue_frame(stream->transport, frame, enclosure, header->fd_count);
+	if (status < 0) {
+		evbuffer_drain(frame, MESSAGE_HEADER_SIZE);
+		evbuffer_prepend_buffer(payload, frame);
+	}
+	evbuffer_free(frame);
+	return status;
 }
 
 int ferry_message_stream_sendv(struct ferry_message_stream *stream, uint16_t type,
@@ -181,13 +198,10 @@ int ferry_message_stream_send_buffer(struct ferry_message_stream *stream, uint16
 	if (stream == NULL || buffer == NULL || buffer == output_of(stream->transport) ||
 	    check_enclosure(&enclosure, fd_count) < 0)
 		return -EINVAL;
-	const size_t length = evbuffer_get_length(buffer);
+	struct message_header header = {.type = type, .fd_count = (uint16_t)fd_count};
 	struct bufferevent *bev = transport_lock(stream->transport);
-	int status = admit_message(stream, length, &enclosure, fd_count);
-	if (status == 0) {
-		struct message_header header = {false, type, (uint32_t)length, (uint16_t)fd_count};
-		status = queue_buffer(stream->transport, &header, buffer, &enclosure);
-	}
+	const int status =
+	    fd_count <= stream->max_fds ? queue_buffer(stream, &header, buffer, &enclosure) : -EMSGSIZE;
 	bufferevent_unlock(bev);
 	return status;
 }

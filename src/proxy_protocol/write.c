@@ -126,5 +126,9 @@ int ferry_proxy_protocol_write(const struct ferry_proxy_protocol *header, unsign
 {
 	if (header == NULL || output == NULL || version < 1 || version > 2)
 		return -EINVAL;
-	return version == 1 ? write_v1(header, output) : write_v2(header, output);
+	/* Another thread may add to it, between the room for the header and its bytes. */
+	evbuffer_lock(output);
+	const int status = version == 1 ? write_v1(header, output) : write_v2(header, output);
+	evbuffer_unlock(output);
+	return status;
 }

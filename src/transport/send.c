@@ -70,15 +70,25 @@ int ferry_transport_printf(struct ferry_transport *transport, const char *format
 	return status;
 }
 
+/* Another thread may add to the buffer: the bytes that are admitted are those which move. */
+static int move_bytes(const struct ferry_transport *transport, struct evbuffer *output,
+                      struct evbuffer *buffer)
+{
+	evbuffer_lock(buffer);
+	int status = admit(transport, evbuffer_get_length(buffer));
+	if (status == 0 && evbuffer_add_buffer(output, buffer) < 0)
+		status = -ENOMEM;
+	evbuffer_unlock(buffer);
+	return status;
+}
+
 int ferry_transport_write_buffer(struct ferry_transport *transport, struct evbuffer *buffer)
 {
 	if (transport == NULL || buffer == NULL)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
 	struct evbuffer *output = bufferevent_get_output(bev);
-	int status = buffer != output ? admit(transport, evbuffer_get_length(buffer)) : -EINVAL;
-	if (status == 0 && evbuffer_add_buffer(output, buffer) < 0)
-		status = -ENOMEM;
+	const int status = buffer != output ? move_bytes(transport, output, buffer) : -EINVAL;
 	bufferevent_unlock(bev);
 	return status;
 }
