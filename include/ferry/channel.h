@@ -284,7 +284,7 @@ ferry_channel_get_transport(const struct ferry_channel *channel);
 
 /**
  * Sends bytes. As many as the kernel takes leave at once. The channel queues a copy of the rest and sends it
- * during polls and flushes.
+ * during polls and flushes. No bytes are sent as others are, and get the same errors: -EAGAIN too.
  *
  * @param channel the channel
  * @param data the bytes; may be NULL if @p length is 0

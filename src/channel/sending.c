@@ -58,7 +58,7 @@ static int queue_bytes(struct ferry_channel *channel, struct evbuffer *output, c
 	int status = make_room(channel, output);
 	if (status < 0)
 		return status;
-	if (evbuffer_add(output, data, length) < 0)
+	if (length > 0 && evbuffer_add(output, data, length) < 0)
 		return -ENOMEM;
 	transport_flush(transport);
 	return 0;
@@ -69,7 +69,7 @@ int ferry_channel_write(struct ferry_channel *channel, const void *data, size_t 
 	int status = check_sends_bytes(channel);
 	if (status == -EINVAL || (data == NULL && length > 0))
 		return -EINVAL;
-	if (status < 0 || length == 0)
+	if (status < 0)
 		return status;
 	struct ferry_poller *poller = channel->poller;
 	struct reentry reentry;

@@ -128,6 +128,29 @@ TEST(a_full_queue_refuses_a_write_and_an_event_comes_once_there_is_room)
 	close_poller();
 }
 
+TEST(no_bytes_get_the_errors_of_bytes)
+{
+	unsigned char *bytes = make_bytes(MIB);
+
+	open_channel(PAIR_UNIX);
+	ck_assert_int_eq(ferry_channel_printf(channel, "%s", ""), 0);
+	ck_assert_int_eq(ferry_channel_set_limits(channel, 256 * 1024, 100000), 0);
+	ck_assert_int_eq(ferry_channel_write(channel, bytes, MIB), 0);
+	ck_assert_int_eq(ferry_channel_printf(channel, "%s", ""), -EAGAIN);
+	ck_assert_int_eq(ferry_channel_write(channel, NULL, 0), -EAGAIN);
+	while (poll_log_length == 0) {
+		wire_drain(peer);
+		ck_assert_int_ge(poll_now(), 0);
+	}
+	expect_events("W");
+	ck_assert_int_eq(ferry_channel_printf(channel, "%s", ""), 0);
+	ck_assert_int_eq(ferry_channel_close_write(channel), 0);
+	ck_assert_int_eq(ferry_channel_printf(channel, "%s", ""), -EPIPE);
+	ck_assert_int_eq(ferry_channel_write(channel, NULL, 0), -EPIPE);
+	free(bytes);
+	close_poller();
+}
+
 TEST(a_program_that_only_writes_needs_no_polls)
 {
 	char block[4096] = {0};
