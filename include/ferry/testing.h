@@ -94,14 +94,16 @@ struct ferry_transport *ferry_testing_get_transport(const struct ferry_testing *
 /* ---- putting in ---- */
 
 /**
- * Sends bytes to the transport, which reads them when the loop runs.
+ * Sends bytes to the transport, which reads them when the loop runs. The socket takes about 200 KiB that the transport has
+ * not read; ferry_testing_pump() sends the rest, as the transport reads.
  *
- * @param data the bytes; may be NULL when @p length is 0
+ * @param data the bytes, copied; may be NULL when @p length is 0
  * @param length their number
  * @retval 0 done
  * @retval -EINVAL @p far is NULL, or @p data with a length
- * @retval -EAGAIN the socket is full, because the transport does not read: nothing, or a part of the bytes,
- *         was sent (pump, or resume reading, and put less)
+ * @retval -EAGAIN the socket is full, because the transport has not read what was put before, or a rest of that waits:
+ *         nothing was put. Pump, or resume reading
+ * @retval -ENOMEM out of memory: nothing was put
  * @retval -EPIPE the transport's connection has ended, or ferry_testing_put_eof() was called
  *
  * Since 0.1.
@@ -119,7 +121,7 @@ int ferry_testing_put(struct ferry_testing *far, const void *data, size_t length
  * @retval 0 done
  * @retval -EINVAL an argument is NULL or a count is out of range
  * @retval -EBADF one of @p fds is not open
- * @retval -EAGAIN, -EPIPE as ferry_testing_put()
+ * @retval -EAGAIN, -ENOMEM, -EPIPE as ferry_testing_put()
  *
  * Since 0.1.
  */
@@ -139,11 +141,7 @@ int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t le
  * @retval 0 done
  * @retval -EINVAL @p far is NULL, an array is NULL with a count, or a count is out of range
  * @retval -EBADF one of @p fds is not open
- * @retval -EAGAIN the socket is full: it takes about 200 KiB that the transport has not read. A part of the message may
- *         have been sent, and nothing that is put later is in step then. For longer messages put a real stream on one
- *         end of ferry_testing_new_pair()
- * @retval -EPIPE as ferry_testing_put()
- * @retval -ENOMEM out of memory
+ * @retval -EAGAIN, -ENOMEM, -EPIPE as ferry_testing_put()
  *
  * Since 0.1.
  */
@@ -151,7 +149,7 @@ int ferry_testing_put_message(struct ferry_testing *far, uint16_t type, const vo
                               size_t length, const int *fds, size_t fd_count);
 
 /**
- * Half-closes: the transport reads the end, and can still write.
+ * Half-closes: the transport reads the end behind all that was put, and can still write.
  *
  * @retval 0 done
  * @retval -EINVAL @p far is NULL
@@ -163,7 +161,8 @@ int ferry_testing_put_eof(struct ferry_testing *far);
 
 /**
  * Breaks the connection: the transport gets ECONNRESET, and EPIPE when it writes. Bytes that were put before are
- * still read. Bytes in the socket that the last pump has not taken out are lost.
+ * still read, but for those that had no room in the socket. Bytes in the socket that the last pump has not taken out are
+ * lost.
  *
  * @retval 0 done
  * @retval -EINVAL @p far is NULL
@@ -242,7 +241,7 @@ bool ferry_testing_has_ended(const struct ferry_testing *far);
 int ferry_testing_set_full(struct ferry_testing *far, bool full);
 
 /**
- * Runs the loop, and reads at the far end, until no event is active. It does not wait for timers, other
+ * Runs the loop, reads at the far end, and sends what was put, until no event is active. It does not wait for timers, other
  * threads, other processes, or a cold file that is read from the disk.
  *
  * @retval 0 no event is active

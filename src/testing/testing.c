@@ -39,6 +39,8 @@ struct ferry_testing {
 	struct ferry_transport *transport;
 	int fd; /* -1: closed, to break the connection */
 	struct evbuffer *written;
+	struct evbuffer *rest;   /* of what was put: the socket had no room for it yet */
+	bool rest_ends;          /* then comes the end */
 	struct received_fd *fds; /* the first `fds_taken` belong to the test already */
 	size_t fds_taken, fd_count, fd_capacity;
 	uint64_t position; /* bytes read so far */
@@ -87,7 +89,8 @@ static int make_both_ends(struct ferry_testing *far)
 		return -errno;
 	far->fd = ends[1];
 	far->written = evbuffer_new();
-	if (far->written == NULL) {
+	far->rest = evbuffer_new();
+	if (far->written == NULL || far->rest == NULL) {
 		close(ends[0]);
 		return -ENOMEM;
 	}
@@ -152,6 +155,8 @@ void ferry_testing_free(struct ferry_testing *far)
 		close(far->fd);
 	if (far->written != NULL)
 		evbuffer_free(far->written);
+	if (far->rest != NULL)
+		evbuffer_free(far->rest);
 	if (far->turn_end != NULL)
 		event_free(far->turn_end);
 	free(far);
@@ -187,27 +192,60 @@ static ssize_t send_some(int fd, const void *data, size_t length, const int *fds
 	return count < 0 ? -errno : count;
 }
 
-static int send_all(struct ferry_testing *far, const unsigned char *data, size_t length,
-                    const int *fds, size_t fd_count)
+/* Sends the rest. The descriptors travel with its first byte. -EAGAIN: the socket is full. */
+static int send_rest(struct ferry_testing *far, const int *fds, size_t fd_count)
 {
-	if (far->fd < 0)
-		return -EPIPE;
-	while (length > 0) {
-		ssize_t count = send_some(far->fd, data, length, fds, fd_count);
+	struct evbuffer_iovec piece;
+
+	while (evbuffer_peek(far->rest, -1, NULL, &piece, 1) > 0) {
+		ssize_t count = send_some(far->fd, piece.iov_base, piece.iov_len, fds, fd_count);
 		if (count < 0)
 			return (int)count;
-		data += count;
-		length -= (size_t)count;
-		fd_count = 0; /* the descriptors have left with the first byte */
+		evbuffer_drain(far->rest, (size_t)count);
+		fd_count = 0;
 	}
 	return 0;
+}
+
+static void drop_rest(struct ferry_testing *far)
+{
+	evbuffer_drain(far->rest, evbuffer_get_length(far->rest));
+}
+
+/* 0; or -EPIPE, or -EAGAIN: the socket has yet to take what was put before. */
+static int check_put(struct ferry_testing *far)
+{
+	return far->fd < 0 || far->rest_ends ? -EPIPE : send_rest(far, NULL, 0);
+}
+
+/* Puts two parts: all of both, or nothing. */
+static int put_parts(struct ferry_testing *far, const struct iovec *first,
+                     const struct iovec *second, const int *fds, size_t fd_count)
+{
+	const size_t length = first->iov_len + second->iov_len;
+	int status = check_put(far);
+
+	if (status < 0)
+		return status;
+	if (evbuffer_add(far->rest, first->iov_base, first->iov_len) < 0 ||
+	    evbuffer_add(far->rest, second->iov_base, second->iov_len) < 0)
+		status = -ENOMEM;
+	if (status == 0)
+		status = send_rest(far, fds, fd_count);
+	/* The socket has the first bytes, and the descriptors. */
+	if (status == -EAGAIN && evbuffer_get_length(far->rest) < length)
+		status = 0;
+	if (status < 0)
+		drop_rest(far);
+	return status;
 }
 
 int ferry_testing_put(struct ferry_testing *far, const void *data, size_t length)
 {
 	if (far == NULL || (data == NULL && length > 0))
 		return -EINVAL;
-	return send_all(far, data, length, NULL, 0);
+	return put_parts(far, &(struct iovec){(void *)(uintptr_t)data, length},
+	                 &(struct iovec){NULL, 0}, NULL, 0);
 }
 
 int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t length,
@@ -216,7 +254,8 @@ int ferry_testing_put_fds(struct ferry_testing *far, const void *data, size_t le
 	if (far == NULL || data == NULL || length == 0 || fd_count > FDS_MAX ||
 	    (fds == NULL && fd_count > 0))
 		return -EINVAL;
-	return send_all(far, data, length, fds, fd_count);
+	return put_parts(far, &(struct iovec){(void *)(uintptr_t)data, length},
+	                 &(struct iovec){NULL, 0}, fds, fd_count);
 }
 
 static void put_number(unsigned char *bytes, size_t value, unsigned int size)
@@ -240,26 +279,20 @@ int ferry_testing_put_message(struct ferry_testing *far, uint16_t type, const vo
 	if (far == NULL || (payload == NULL && length > 0) || (fds == NULL && fd_count > 0) ||
 	    length > PAYLOAD_MAX || fd_count > FDS_MAX)
 		return -EINVAL;
-	unsigned char *frame = calloc(1, HEADER_SIZE + length);
-	if (frame == NULL)
-		return -ENOMEM;
-	memcpy(frame, "FRY", AT_VERSION);
-	frame[AT_VERSION] = VERSION;
-	put_number(frame + AT_TYPE, type, 2);
-	put_number(frame + AT_LENGTH, length, 4);
-	put_number(frame + AT_FD_COUNT, fd_count, 2);
-	if (length > 0)
-		memcpy(frame + HEADER_SIZE, payload, length);
-	const int status = send_all(far, frame, HEADER_SIZE + length, fds, fd_count);
-	free(frame);
-	return status;
+	unsigned char header[HEADER_SIZE] = {'F', 'R', 'Y', VERSION};
+	put_number(header + AT_TYPE, type, 2);
+	put_number(header + AT_LENGTH, length, 4);
+	put_number(header + AT_FD_COUNT, fd_count, 2);
+	return put_parts(far, &(struct iovec){header, sizeof(header)},
+	                 &(struct iovec){(void *)(uintptr_t)payload, length}, fds, fd_count);
 }
 
 int ferry_testing_put_eof(struct ferry_testing *far)
 {
 	if (far == NULL)
 		return -EINVAL;
-	if (far->fd < 0 || shutdown(far->fd, SHUT_WR) < 0)
+	far->rest_ends = far->fd >= 0 && send_rest(far, NULL, 0) == -EAGAIN;
+	if (!far->rest_ends && (far->fd < 0 || shutdown(far->fd, SHUT_WR) < 0))
 		return -EPIPE;
 	return 0;
 }
@@ -273,6 +306,7 @@ int ferry_testing_put_reset(struct ferry_testing *far)
 		return -EPIPE;
 	int near_fd = (int)bufferevent_getfd(ferry_transport_get_bufferevent(far->transport));
 	(void)send_some(near_fd, "", 1, NULL, 0); /* if it is full, unread bytes are there */
+	drop_rest(far);
 	close(far->fd);
 	far->fd = -1;
 	far->ended = true;
@@ -534,16 +568,37 @@ int ferry_testing_set_full(struct ferry_testing *far, bool full)
 
 /* ---- the loop ---- */
 
-/* Runs one turn of the loop. Returns 1 if anything was read or any event ran, apart from the turn's own. */
+/* Sends what the socket has room for by now. Returns 1 if it took anything. */
+static int put_rest(struct ferry_testing *far)
+{
+	const size_t before = evbuffer_get_length(far->rest);
+
+	if (before == 0)
+		return 0;
+	const int status = send_rest(far, NULL, 0);
+	if (status == 0 && far->rest_ends)
+		shutdown(far->fd, SHUT_WR);
+	if (status == -EPIPE || status == -ECONNRESET)
+		drop_rest(far); /* the transport's end shows it */
+	else if (status < 0 && status != -EAGAIN)
+		return status;
+	return evbuffer_get_length(far->rest) < before;
+}
+
+/* Runs one turn of the loop. Returns 1 if anything was put or read or any event ran, apart from the turn's own. */
 static int run_turn(struct ferry_testing *far)
 {
+	const int put = put_rest(far);
+	if (put < 0)
+		return put;
 	event_base_get_max_events(far->base, EVENT_BASE_COUNT_ACTIVE, 1);
 	event_active(far->turn_end, EV_TIMEOUT, 0);
 	event_base_loop(far->base, EVLOOP_NONBLOCK);
 	ssize_t count = read_all(far);
 	if (count < 0)
 		return (int)count;
-	return count > 0 || event_base_get_max_events(far->base, EVENT_BASE_COUNT_ACTIVE, 0) > 1;
+	return put > 0 || count > 0 ||
+	       event_base_get_max_events(far->base, EVENT_BASE_COUNT_ACTIVE, 0) > 1;
 }
 
 int ferry_testing_pump(struct ferry_testing *far)

@@ -65,6 +65,54 @@ TEST(a_message_is_put_with_its_descriptors)
 	close_far();
 }
 
+TEST(a_message_of_any_length_is_put)
+{
+	enum { LENGTH = 1024 * 1024 };
+	unsigned char *payload = malloc(LENGTH);
+	int fds[2];
+
+	for (size_t i = 0; i < LENGTH; i++)
+		payload[i] = support_byte(i);
+	open_marked(fds, 8, 2);
+	open_far();
+	pump();
+	ck_assert_int_eq(ferry_testing_put_message(far, 9, payload, LENGTH, fds, 2), 0);
+	close_fds(fds, 2);
+	/* Nothing comes between its bytes. */
+	ck_assert_int_eq(ferry_testing_put_message(far, 10, "next", 4, NULL, 0), -EAGAIN);
+	pump();
+	ck_assert_uint_eq(inbox.count, 1);
+	expect_note(0, 9, LENGTH, 2, 8);
+	expect_payload(&inbox, 0);
+	ck_assert_int_eq(ferry_testing_put_message(far, 10, "next", 4, NULL, 0), 0);
+	pump();
+	expect_note(1, 10, 4, 0, 0);
+	close_far();
+	free(payload);
+}
+
+TEST(the_end_comes_behind_all_that_was_put)
+{
+	enum { LENGTH = 600 * 1024 };
+	unsigned char *payload = calloc(1, LENGTH);
+
+	open_far();
+	ck_assert_int_eq(ferry_transport_pause_reading(ferry_testing_get_transport(far)), 0);
+	ck_assert_int_eq(ferry_testing_put_message(far, 9, payload, LENGTH, NULL, 0), 0);
+	ck_assert_int_eq(ferry_testing_put_eof(far), 0);
+	ck_assert_int_eq(ferry_testing_put(far, "x", 1), -EPIPE);
+	pump();
+	ck_assert_uint_eq(inbox.count, 0);
+	ck_assert_int_eq(ferry_transport_resume_reading(ferry_testing_get_transport(far)), 0);
+	pump();
+	ck_assert_uint_eq(inbox.count, 1);
+	ck_assert_uint_eq(inbox.notes[0].length, LENGTH);
+	expect_inbox_lost(0);
+	ck_assert_int_eq(ferry_testing_put(far, "x", 1), -EPIPE);
+	close_far();
+	free(payload);
+}
+
 TEST(messages_are_taken_with_their_descriptors)
 {
 	int fds[4];
