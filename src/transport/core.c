@@ -309,6 +309,11 @@ bool transport_is_known_inet(const struct ferry_transport *transport)
 	return transport->out.stream.framing == OUTGOING_SEGMENTS;
 }
 
+bool transport_is_on_pipes(const struct ferry_transport *transport)
+{
+	return transport->on_pipes;
+}
+
 bool transport_carries_fds(const struct ferry_transport *transport)
 {
 	return transport->out.stream.carries_fds;

@@ -41,6 +41,9 @@ int transport_new_on_new(struct ferry_transport **out, struct bufferevent *bev, 
 /* Whether it is such a stream. */
 bool transport_is_known_inet(const struct ferry_transport *transport);
 
+/* Whether it was made of two descriptors, which may be sockets. Without the lock too. */
+bool transport_is_on_pipes(const struct ferry_transport *transport);
+
 /* Whether descriptors can be sent: on a unix socket. */
 bool transport_carries_fds(const struct ferry_transport *transport);
 

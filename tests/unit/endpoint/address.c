@@ -413,3 +413,18 @@ TEST(a_peer_without_an_address_has_a_text)
 	ferry_transport_free(transport);
 	ck_assert_str_eq(peer_of(NULL), "unknown");
 }
+
+/* They may be of two connections. */
+LOOP_TEST_FROM(a_transport_on_two_descriptors_that_are_sockets_has_no_peer, PAIR_UNIX, PAIR_TCP + 1)
+{
+	struct ferry_transport *transport = NULL;
+	int in[2], out[2];
+
+	make_pair((enum pair_kind)_i, in);
+	make_pair((enum pair_kind)_i, out);
+	ck_assert_int_eq(ferry_transport_new_pipes(&transport, base, in[0], out[0]), 0);
+	ck_assert_str_eq(peer_of(transport), "unknown");
+	ferry_transport_free(transport);
+	close(in[1]);
+	close(out[1]);
+}
