@@ -26,8 +26,7 @@ class MessageClient:
         try:
             return self.receive_rest(data, fds, control & socket.MSG_CTRUNC) if data else None
         except OSError:
-            for fd in fds:
-                os.close(fd)
+            [os.close(fd) for fd in fds]
             raise
 
     def receive_rest(self, data, fds, lost):
@@ -50,10 +49,12 @@ class MessageClient:
 
 
 if __name__ == "__main__":
-    with socket.socket(socket.AF_UNIX) as server:
-        server.connect(sys.argv[1].replace("@", "\0", 1) if sys.argv[1].startswith("@") else sys.argv[1])
-        client = MessageClient(server)
+    try:
+        client = MessageClient(socket.socket(socket.AF_UNIX))
+        client.socket.connect(sys.argv[1].replace("@", "\0", 1) if sys.argv[1].startswith("@") else sys.argv[1])
         for name in sys.argv[2:]:
             with open(name, "rb") as file:
                 client.send(1, os.fsencode(name), [file.fileno()])
             print(client.receive())
+    except (IndexError, OSError) as error:
+        sys.exit(f"message_client.py: {error if sys.argv[1:] else 'SOCKET FILE... is missing'}")

@@ -135,6 +135,22 @@ class WithServer(unittest.TestCase):
         self.assertEqual([line.split(", [")[0] for line in output.splitlines()],
                          [f"(1, {os.fsencode(name)!r}"] * 2)
 
+    def expect_one_line(self, *arguments, contains):
+        end = subprocess.run([sys.executable, "-B", CLIENT, *arguments], capture_output=True, text=True,
+                             timeout=DEADLINE)
+        self.assertEqual((end.returncode, end.stdout, end.stderr.count("\n")), (1, "", 1), end.stderr)
+        self.assertRegex(end.stderr, f"^message_client.py: .*{contains}")
+
+    def test_the_program_has_one_line_for_each_error(self):
+        self.socket.close()
+        self.server.wait(DEADLINE)
+        self.expect_one_line(contains="is missing")
+        self.expect_one_line(os.path.join(self.directory.name, "none"), contains="No such file")
+        with subprocess.Popen([*SERVER, self.path], stdout=subprocess.PIPE, text=True) as server:
+            self.assertEqual(server.stdout.readline(), "ready\n")
+            self.expect_one_line(self.path, os.path.join(self.directory.name, "missing"), contains="No such file.*missing")
+            self.assertEqual(server.wait(DEADLINE), 0)
+
 
 class ByHand(unittest.TestCase):
     """Against a peer that sends what it likes."""
