@@ -5,12 +5,19 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Users write a path as it is in the address, too; the index of the root has "./". */
+static const char *skip_root(const char *path)
+{
+	while (path[0] == '/' || strncmp(path, "./", 2) == 0)
+		path++;
+	return path;
+}
+
 bool filled_pages_have(const struct filled_pages *pages, const char *path)
 {
-	if (strncmp(path, "./", 2) == 0) /* the index of the root */
-		path += 2;
+	path = skip_root(path);
 	for (unsigned int i = 0; i < pages->count; i++)
-		if (strcmp(pages->paths[i], path) == 0)
+		if (strcmp(skip_root(pages->paths[i]), path) == 0)
 			return true;
 	return false;
 }

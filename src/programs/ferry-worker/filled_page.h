@@ -12,7 +12,7 @@
 
 enum { FILLED_PAGES = 4, FILLED_PAGE_MAX = 262144 /* bytes of a file */ };
 
-/* The paths of the files, below the root. */
+/* The paths of the files, below the root, with a slash before them or without. */
 struct filled_pages {
 	const char *paths[FILLED_PAGES];
 	unsigned int count;

@@ -76,6 +76,18 @@ TEST(the_pages_are_those_that_were_named)
 	ck_assert(!filled_pages_have(&pages, ""));
 }
 
+TEST(a_page_may_be_named_as_in_its_address)
+{
+	const struct filled_pages pages = {.paths = {"/index.html", "./a", "//b/c"}, .count = 3};
+	ck_assert(filled_pages_have(&pages, "index.html"));
+	ck_assert(filled_pages_have(&pages, "./index.html"));
+	ck_assert(filled_pages_have(&pages, "a"));
+	ck_assert(filled_pages_have(&pages, "b/c"));
+	ck_assert(!filled_pages_have(&pages, "c"));
+	ck_assert(!filled_pages_have(&pages, ".a"));
+	ck_assert(!filled_pages_have(&pages, ""));
+}
+
 TEST(a_file_is_filled)
 {
 	char name[] = "/tmp/ferry-filled-XXXXXX";
