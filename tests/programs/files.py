@@ -381,6 +381,34 @@ class Truncation(harness.ServerCase):
         self.assertEqual(self.server.ask("/next").body, b"next")
 
 
+class Abandoned(harness.ServerCase):
+    """An answer that cannot be given, or not to its end: a client that reads up to the end must be able to tell. The
+    first request of a connection is answered on the bare socket."""
+
+    options = {"worker": ("--fill", "/huge.html")}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server.put("huge.html", bytes(262145))  # no page is so long
+        cls.server.put("next", b"next")
+
+    def expect_reset(self, client):
+        client.send("GET /huge.html HTTP/1.1\r\nHost: a\r\n\r\n")
+        with self.assertRaises(ConnectionResetError):
+            client.at_end()
+        self.assertEqual(client.input, b"")
+
+    def test_the_connection_is_reset_after_the_first_request(self):
+        with self.server.client() as client:
+            self.expect_reset(client)
+
+    def test_the_connection_is_reset_after_a_later_request(self):
+        with self.server.client() as client:
+            self.assertEqual(client.ask("/next").body, b"next")
+            self.expect_reset(client)
+
+
 def memory_bound():
     """The limit of the resident memory of a worker, in KiB; sanitizers need more."""
     return 10 ** 9 if harness.INSTRUMENTED else 32 * 1024

@@ -479,17 +479,17 @@ int connection_start(struct connection *connection, const struct stream *stream)
 int connection_need_stream(struct connection *connection)
 {
 	struct connections *connections = connection->connections;
+	int status = 0;
 	if (connection->handoff == NULL)
 		return 0;
-	int status = ferry_handoff_to_transport(&connection->stream.transport, connection->handoff,
-	                                        connections->base, BEV_OPT_CLOSE_ON_FREE);
+	if (connection->stream.transport == NULL)
+		status = ferry_handoff_to_transport(&connection->stream.transport, connection->handoff,
+		                                    connections->base, BEV_OPT_CLOSE_ON_FREE);
 	if (status == 0)
 		status =
 		    stream_start(&connection->stream, &connections->idle_timeout, &protocol, connection);
-	if (status < 0) {
-		stream_free(&connection->stream);
-		return status;
-	}
+	if (status < 0)
+		return status; /* end_at_once() ends the stream, if there is one */
 	connection->handoff = NULL;
 	link_connection(connection);
 	return 0;
@@ -497,14 +497,31 @@ int connection_need_stream(struct connection *connection)
 
 /* ---- the first request ---- */
 
+/* As ferry_transport_abort_connection(): the client must be able to tell the end of a part from that of an answer. A unix
+ * socket cannot be reset. */
+static void reset_socket(int fd)
+{
+	const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+	(void)connect(fd, &nobody, sizeof(nobody));
+}
+
+/* The answer has been given, or is abandoned. */
 static void end_at_once(struct connection *connection)
 {
 	struct connections *connections = connection->connections;
 	struct connection_tag tag = connection->tag;
+	bool abandoned = connection->state == CONNECTION_GONE;
 	int fd = ferry_handoff_steal_fd(connection->handoff);
 	if (fd >= 0) {
+		if (abandoned)
+			reset_socket(fd);
 		shutdown(fd, SHUT_RDWR); /* the proxy may still have its copy */
 		close(fd);
+	}
+	if (connection->stream.transport != NULL) { /* no protocol could be set */
+		if (abandoned)
+			stream_abort(&connection->stream);
+		stream_free(&connection->stream);
 	}
 	connection_free_memory(connection);
 	connections->ended(connections, &tag);
