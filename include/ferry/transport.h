@@ -724,7 +724,7 @@ FERRY_EXPORT int ferry_transport_lose_connection(struct ferry_transport *transpo
  *        everything; NULL: waits for as long as the peer does not end
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL, or @p timeout is negative
- * @retval -ENOMEM out of memory; nothing has changed
+ * @retval -ENOMEM out of memory; nothing has changed. 0 and 2 seconds need none
  *
  * Since 0.1.
  */
@@ -742,7 +742,7 @@ FERRY_EXPORT int ferry_transport_set_linger_timeout(struct ferry_transport *tran
  * @param timeout the time, or NULL for none
  * @retval 0 done
  * @retval -EINVAL @p transport is NULL, or @p timeout is negative
- * @retval -ENOMEM out of memory; nothing has changed
+ * @retval -ENOMEM out of memory; nothing has changed. NULL needs none
  *
  * Since 0.1.
  */

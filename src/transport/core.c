@@ -390,7 +390,7 @@ void transport_stop_waiting(struct ferry_transport *transport)
 
 /* ---- the watch ---- */
 
-enum { WATCH_USEC_MIN = 10000, LINGER_USEC = 2000 * 1000, RETRY_USEC = 10000 };
+enum { WATCH_USEC_MIN = 10000, RETRY_USEC = 10000 };
 
 int64_t transport_deadline(int64_t now, int64_t timeout)
 {
@@ -407,7 +407,7 @@ struct transport_watch *transport_need_watch(struct ferry_transport *transport)
 	*watch = (struct transport_watch){
 	    .event = (struct event *)(watch + 1),
 	    .close_timeout = TRANSPORT_NO_TIMEOUT,
-	    .linger_timeout = transport->out.no_linger ? 0 : LINGER_USEC,
+	    .linger_timeout = transport->out.no_linger ? 0 : TRANSPORT_LINGER_USEC,
 	    .close_at = INT64_MAX,
 	};
 	/* EV_FINALIZE: event_del() then does not wait for the callback, which waits for the bufferevent's lock. */

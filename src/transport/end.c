@@ -400,7 +400,7 @@ static void set_linger(struct ferry_transport *transport, struct transport_watch
 	}
 }
 
-/* A transport that does not linger needs no watch for it. */
+/* What a transport has that does not linger, or that is as it was at first, needs no watch: it cannot fail. */
 int ferry_transport_set_linger_timeout(struct ferry_transport *transport,
                                        const struct timeval *timeout)
 {
@@ -409,8 +409,9 @@ int ferry_transport_set_linger_timeout(struct ferry_transport *transport,
 	if (transport == NULL || read_timeout(timeout, &usec) < 0)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	struct transport_watch *watch = usec != 0 ? transport_need_watch(transport) : transport->watch;
-	bool done = watch != NULL || usec == 0;
+	bool needed = usec != 0 && usec != TRANSPORT_LINGER_USEC;
+	struct transport_watch *watch = needed ? transport_need_watch(transport) : transport->watch;
+	bool done = watch != NULL || !needed;
 	if (done)
 		transport->out.no_linger = usec == 0;
 	if (watch != NULL)
@@ -427,14 +428,15 @@ int ferry_transport_set_close_timeout(struct ferry_transport *transport,
 	if (transport == NULL || read_timeout(timeout, &usec) < 0)
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	struct transport_watch *watch = transport_need_watch(transport);
+	bool needed = usec != TRANSPORT_NO_TIMEOUT;
+	struct transport_watch *watch = needed ? transport_need_watch(transport) : transport->watch;
 	if (watch != NULL) {
 		watch->close_timeout = usec;
 		watch->close_at = transport_deadline(clock_now(), usec);
 		transport_arm_watch(transport);
 	}
 	bufferevent_unlock(bev);
-	return watch != NULL ? 0 : -ENOMEM;
+	return watch != NULL || !needed ? 0 : -ENOMEM;
 }
 
 /* From the loop, when no callback of the transport is on the stack. */

@@ -28,7 +28,7 @@ struct transport_watch {
 	uint64_t dropped;                      /* bytes of the peer, since it lingers */
 };
 
-enum { TRANSPORT_NO_TIMEOUT = -1 };
+enum { TRANSPORT_NO_TIMEOUT = -1, TRANSPORT_LINGER_USEC = 2000 * 1000 /* at first */ };
 
 /* The callbacks of a user without a protocol. */
 struct transport_fd_cbs {

@@ -8,7 +8,7 @@ import sys
 
 ROOT = pathlib.Path(os.environ["FERRY_SOURCE"])
 UNITS = {"": 1, "KiB": 1024, "MiB": 1024 * 1024, "s": 1, "seconds": 1, "ms": 0.001}
-CONSTANTS = {"CLOCK_SECOND": 1, "ANCILLARY_MAX_FDS": 253, "TRANSPORT_NO_TIMEOUT": None, "LINGER_USEC": None}
+CONSTANTS = {"CLOCK_SECOND": 1, "ANCILLARY_MAX_FDS": 253, "TRANSPORT_NO_TIMEOUT": None, "TRANSPORT_LINGER_USEC": None}
 
 # The row, by its limit; the file; and the code, with its value in parentheses. A value is a number or a product, in
 # the units of the page once it is divided by the last number here.
@@ -36,7 +36,7 @@ PLACES = [
     ("parked connections", "src/parking/parking.c", r"\bLIMIT = (\d+)"),
     ("free descriptor slots, to park", "src/parking/parking.c", r"FD_RESERVE = (\d+)"),
     ("crashes until a supervisor is FAILING", "src/supervisor/settings.c", r"CRASH_LIMIT = (\d+)"),
-    ("a closing TCP connection waits for the peer's end", "src/transport/core.c", r"LINGER_USEC = (.*?),", 1000000),
+    ("a closing TCP connection waits for the peer's end", "src/transport/parts.h", r"TRANSPORT_LINGER_USEC = (.*?) /", 1000000),
     ("connecting, while the backlog is full", "src/endpoint/connector.c", r"TIMEOUT_DEFAULT = (.*),"),
     ("a handoff waits for a worker", "src/handoff/dispatcher.c", r"\bDEADLINE = (.*),"),
     ("a worker owes an answer", "src/handoff/dispatcher.c", r"\bDEADLINE = (.*),"),

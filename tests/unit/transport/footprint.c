@@ -197,6 +197,11 @@ TEST(what_is_not_set_is_removed_without_memory)
 	heap_watch(0);
 	must(ferry_transport_set_fd_cb(transport, NULL, NULL) == 0);
 	must(ferry_transport_set_fds_lost_cb(transport, NULL, NULL) == 0);
+	must(ferry_transport_set_close_timeout(transport, NULL) == 0);
+	must(ferry_transport_set_linger_timeout(transport, &(struct timeval){0}) == 0);
+	must(ferry_transport_set_linger_timeout(transport, &(struct timeval){2, 0}) == 0);
+	must(ferry_transport_set_tls_truncation(transport, false) == 0);
+	must(ferry_transport_set_fd_positions(transport, FERRY_FD_EARLY) == 0);
 	ck_assert_uint_eq(heap_unwatch(), 0);
 	ferry_transport_free(transport);
 	close(fds[1]);

@@ -326,7 +326,8 @@ TEST(a_protocol_that_is_set_after_the_peers_end_gets_the_bytes_and_the_end)
 static void look_at_peer(const struct recorder *recorder)
 {
 	/* Makes the watch, if the transport has not needed it yet. */
-	ck_assert_int_eq(ferry_transport_set_close_timeout(recorder->transport, NULL), 0);
+	ck_assert_int_eq(
+	    ferry_transport_set_close_timeout(recorder->transport, &(struct timeval){1000, 0}), 0);
 	event_active(recorder->transport->watch->event, EV_TIMEOUT, 0);
 	pump_turns(4);
 }

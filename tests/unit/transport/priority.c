@@ -102,7 +102,8 @@ static void meet_peers_end(int first, int then)
 	far = -1;
 	ck_assert_int_eq(bufferevent_priority_set(bev_of(), then), 0);
 	/* Makes the watch, if the transport has not needed it yet. */
-	ck_assert_int_eq(ferry_transport_set_close_timeout(recorder.transport, NULL), 0);
+	ck_assert_int_eq(
+	    ferry_transport_set_close_timeout(recorder.transport, &(struct timeval){1000, 0}), 0);
 	event_active(recorder.transport->watch->event, EV_TIMEOUT, 0);
 }
 
