@@ -73,15 +73,6 @@ static int send_credits(struct ferry_worker *worker, unsigned int credits)
 	return send_message(worker, HANDOFF_WIRE_CREDITS, payload, sizeof(payload));
 }
 
-static int send_answer(struct ferry_worker *worker, enum handoff_wire_type type,
-                       const struct handoff_wire_answer *content)
-{
-	unsigned char payload[HANDOFF_WIRE_ANSWER_SIZE];
-
-	handoff_wire_answer_put(payload, content);
-	return send_message(worker, type, payload, sizeof(payload));
-}
-
 /* The loop has been told to end: no turn follows, perhaps, in which the transport would send the answers. A claim that
  * waits for room would be a connection that nobody serves. */
 static void flush_before_the_end(struct ferry_worker *worker)
@@ -108,8 +99,8 @@ static void end_channel(struct ferry_worker *worker, int reason)
 static int send_answer_or_end(struct ferry_worker *worker, enum handoff_wire_type type,
                               const struct handoff_wire_handoff *wire, int reason)
 {
-	int status =
-	    send_answer(worker, type, &(struct handoff_wire_answer){wire->id, wire->epoch, reason});
+	int status = worker_send_answer(worker, type,
+	                                &(struct handoff_wire_answer){wire->id, wire->epoch, reason});
 
 	if (status == -ENOMEM)
 		end_channel(worker, status);
@@ -578,8 +569,8 @@ int ferry_worker_done(struct ferry_worker *worker, uint64_t id)
 {
 	if (worker == NULL)
 		return -EINVAL;
-	int status = send_answer(worker, HANDOFF_WIRE_DONE,
-	                         &(struct handoff_wire_answer){.id = id, .epoch = worker->epoch});
+	int status = worker_send_answer(
+	    worker, HANDOFF_WIRE_DONE, &(struct handoff_wire_answer){.id = id, .epoch = worker->epoch});
 	if (status == 0) {
 		note_done(worker, id);
 		flush_before_the_end(worker);

@@ -35,14 +35,15 @@ bool worker_reports_add(struct ferry_worker *worker, uint64_t id)
 	return true;
 }
 
-static int send_report(const struct ferry_worker *worker, uint64_t id)
+int worker_send_answer(struct ferry_worker *worker, enum handoff_wire_type type,
+                       const struct handoff_wire_answer *answer)
 {
 	unsigned char payload[HANDOFF_WIRE_ANSWER_SIZE];
-	const struct handoff_wire_answer answer = {.id = id, .epoch = worker->epoch};
 
-	handoff_wire_answer_put(payload, &answer);
-	return message_stream_send_parts(worker->stream, HANDOFF_WIRE_DONE,
-	                                 &(struct iovec){payload, sizeof(payload)}, 1, -1);
+	handoff_wire_answer_put(payload, answer);
+	const int status = message_stream_send_parts(worker->stream, (uint16_t)type,
+	                                             &(struct iovec){payload, sizeof(payload)}, 1, -1);
+	return status == -EPIPE ? -ENOTCONN : status;
 }
 
 void worker_reports_send(struct ferry_worker *worker)
@@ -55,7 +56,9 @@ void worker_reports_send(struct ferry_worker *worker)
 	/* First: a callback on the output may add others. */
 	memcpy(reports, worker->reports, count * sizeof(reports[0]));
 	worker->report_count = 0;
-	for (unsigned int i = 0; i < count; i++)
-		if (send_report(worker, reports[i]) == -ENOMEM)
+	for (unsigned int i = 0; i < count; i++) {
+		const struct handoff_wire_answer done = {.id = reports[i], .epoch = worker->epoch};
+		if (worker_send_answer(worker, HANDOFF_WIRE_DONE, &done) == -ENOMEM)
 			message_stream_end(worker->stream, -ENOMEM);
+	}
 }

@@ -4,7 +4,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "handoff/wire.h"
+
 struct ferry_worker;
+
+/* Queues an answer. -ENOTCONN: nothing can be sent any more. -ENOMEM. */
+int worker_send_answer(struct ferry_worker *worker, enum handoff_wire_type type,
+                       const struct handoff_wire_answer *answer);
 
 /* Reports of served handoffs that wait for the next message to the dispatcher (ferry_worker_done_later()). */
 
