@@ -1,6 +1,7 @@
 #include "programs/ferry-proxy/routes.h"
 
 #include "programs/ferry-proxy/host_pattern.h"
+#include "programs/ferry-proxy/sorted.h"
 #include "programs/http/head.h"
 #include "programs/http/path.h"
 
@@ -19,12 +20,15 @@ struct route {
 };
 
 struct routes {
-	struct route *routes; /* the first one that fits is taken */
-	size_t count;
-	size_t room;
-	bool any_path; /* a route has one */
+	struct sorted all; /* struct route; the first one that fits is taken */
+	bool any_path;     /* a route has one */
 	int default_service;
 };
+
+static struct route *route_at(const struct routes *routes, size_t index)
+{
+	return (struct route *)routes->all.items + index;
+}
 
 /* Decodes one segment, and moves `*at` to its end. Its length, or -EINVAL. */
 static int decode_segment(const char *path, size_t length, size_t *at, char *out)
@@ -105,38 +109,16 @@ static int set_route_path(struct route *route, const char *path)
 	return 0;
 }
 
-/* Negative: `a` is tried before `b`. For the same host the longer path is tried first. */
-static int compare_routes(const struct route *a, const struct route *b)
+/* For the same host the longer path is tried first. */
+static int compare_routes(const void *first, const void *second)
 {
+	const struct route *a = first, *b = second;
 	int order = host_pattern_compare(&a->host, &b->host);
 	if (order != 0)
 		return order;
 	if (a->path_length != b->path_length)
 		return a->path_length > b->path_length ? -1 : 1;
 	return memcmp(a->path, b->path, a->path_length);
-}
-
-static int insert_route(struct routes *routes, const struct route *route)
-{
-	size_t at = 0;
-	int order = 1;
-	while (at < routes->count && (order = compare_routes(&routes->routes[at], route)) < 0)
-		at++;
-	if (at < routes->count && order == 0)
-		return -EEXIST;
-	if (routes->count == routes->room) {
-		size_t room = routes->room > 0 ? 2 * routes->room : 8;
-		struct route *more = reallocarray(routes->routes, room, sizeof(*more));
-		if (more == NULL)
-			return -ENOMEM;
-		routes->routes = more;
-		routes->room = room;
-	}
-	memmove(routes->routes + at + 1, routes->routes + at,
-	        (routes->count - at) * sizeof(*routes->routes));
-	routes->routes[at] = *route;
-	routes->count++;
-	return 0;
 }
 
 int routes_add(struct routes *routes, const char *host, const char *path, unsigned int service)
@@ -146,7 +128,7 @@ int routes_add(struct routes *routes, const char *host, const char *path, unsign
 	if (status == 0)
 		status = set_route_path(&route, path);
 	if (status == 0)
-		status = insert_route(routes, &route);
+		status = sorted_insert(&routes->all, &route, sizeof(route), compare_routes);
 	if (status < 0) {
 		host_pattern_free(&route.host);
 		free(route.path);
@@ -174,8 +156,8 @@ bool routes_path_is_fine(const char *path)
 
 void routes_renumber(struct routes *routes, const unsigned int *services)
 {
-	for (size_t i = 0; i < routes->count; i++)
-		routes->routes[i].service = services[routes->routes[i].service];
+	for (size_t i = 0; i < routes->all.count; i++)
+		route_at(routes, i)->service = services[route_at(routes, i)->service];
 }
 
 void routes_set_default(struct routes *routes, unsigned int service)
@@ -205,8 +187,8 @@ int routes_find(const struct routes *routes, const char *host, size_t host_lengt
 	int host_used = host_normalise(host, length_without_port(host, host_length), normal_host);
 	if (host_used < 0)
 		host_used = 0;
-	for (size_t i = 0; i < routes->count; i++) {
-		const struct route *route = &routes->routes[i];
+	for (size_t i = 0; i < routes->all.count; i++) {
+		const struct route *route = route_at(routes, i);
 		if (host_pattern_fits(&route->host, normal_host, (size_t)host_used) &&
 		    path_fits(route, normal_path, (size_t)path_used))
 			return (int)route->service;
@@ -230,10 +212,10 @@ void routes_free(struct routes *routes)
 {
 	if (routes == NULL)
 		return;
-	for (size_t i = 0; i < routes->count; i++) {
-		host_pattern_free(&routes->routes[i].host);
-		free(routes->routes[i].path);
+	for (size_t i = 0; i < routes->all.count; i++) {
+		host_pattern_free(&route_at(routes, i)->host);
+		free(route_at(routes, i)->path);
 	}
-	free(routes->routes);
+	free(routes->all.items);
 	free(routes);
 }

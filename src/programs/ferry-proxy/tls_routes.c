@@ -1,6 +1,7 @@
 #include "programs/ferry-proxy/tls_routes.h"
 
 #include "programs/ferry-proxy/host_pattern.h"
+#include "programs/ferry-proxy/sorted.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,10 +18,8 @@ struct tls_route {
 };
 
 struct tls_routes {
-	struct tls_route
-	    *routes; /* those for one name follow each other, the most specific name first */
-	size_t count;
-	size_t room;
+	/* struct tls_route; those for one name follow each other, the most specific name first */
+	struct sorted all;
 	int default_service;
 };
 
@@ -31,6 +30,11 @@ struct wish {
 	struct ferry_client_hello_protocol protocols[TLS_ROUTES_PROTOCOLS];
 	unsigned int count;
 };
+
+static struct tls_route *route_at(const struct tls_routes *routes, size_t index)
+{
+	return (struct tls_route *)routes->all.items + index;
+}
 
 int tls_routes_new(struct tls_routes **out)
 {
@@ -60,9 +64,9 @@ static int fill_route(struct tls_route *route, const char *name, const char *pro
 	return route->protocol != NULL ? 0 : -ENOMEM;
 }
 
-/* Negative: `a` is before `b`. */
-static int compare_routes(const struct tls_route *a, const struct tls_route *b)
+static int compare_routes(const void *first, const void *second)
 {
+	const struct tls_route *a = first, *b = second;
 	int order = host_pattern_compare(&a->name, &b->name);
 	if (order != 0)
 		return order;
@@ -71,36 +75,13 @@ static int compare_routes(const struct tls_route *a, const struct tls_route *b)
 	return strcmp(a->protocol, b->protocol);
 }
 
-static int insert_route(struct tls_routes *routes, const struct tls_route *route)
-{
-	size_t at = 0;
-	int order = 1;
-	while (at < routes->count && (order = compare_routes(&routes->routes[at], route)) < 0)
-		at++;
-	if (at < routes->count && order == 0)
-		return -EEXIST;
-	if (routes->count == routes->room) {
-		size_t room = routes->room > 0 ? 2 * routes->room : 8;
-		struct tls_route *more = reallocarray(routes->routes, room, sizeof(*more));
-		if (more == NULL)
-			return -ENOMEM;
-		routes->routes = more;
-		routes->room = room;
-	}
-	memmove(routes->routes + at + 1, routes->routes + at,
-	        (routes->count - at) * sizeof(*routes->routes));
-	routes->routes[at] = *route;
-	routes->count++;
-	return 0;
-}
-
 int tls_routes_add(struct tls_routes *routes, const char *name, const char *protocol,
                    unsigned int service)
 {
 	struct tls_route route = {.service = service};
 	int status = fill_route(&route, name, protocol);
 	if (status == 0)
-		status = insert_route(routes, &route);
+		status = sorted_insert(&routes->all, &route, sizeof(route), compare_routes);
 	if (status < 0)
 		free_route(&route);
 	return status;
@@ -116,8 +97,8 @@ bool tls_routes_name_is_fine(const char *name)
 
 void tls_routes_renumber(struct tls_routes *routes, const unsigned int *services)
 {
-	for (size_t i = 0; i < routes->count; i++)
-		routes->routes[i].service = services[routes->routes[i].service];
+	for (size_t i = 0; i < routes->all.count; i++)
+		route_at(routes, i)->service = services[route_at(routes, i)->service];
 }
 
 void tls_routes_set_default(struct tls_routes *routes, unsigned int service)
@@ -127,7 +108,7 @@ void tls_routes_set_default(struct tls_routes *routes, unsigned int service)
 
 bool tls_routes_are_empty(const struct tls_routes *routes)
 {
-	return routes->count == 0 && routes->default_service == NO_DEFAULT;
+	return routes->all.count == 0 && routes->default_service == NO_DEFAULT;
 }
 
 /* ---- the look-up ---- */
@@ -170,10 +151,10 @@ int tls_routes_find(const struct tls_routes *routes, const struct ferry_client_h
 	int status = -ENOENT;
 	size_t count;
 	read_wish(hello, &wish);
-	for (size_t i = 0; i < routes->count; i += count) {
-		const struct tls_route *group = &routes->routes[i];
+	for (size_t i = 0; i < routes->all.count; i += count) {
+		const struct tls_route *group = route_at(routes, i);
 		count = 1;
-		while (i + count < routes->count &&
+		while (i + count < routes->all.count &&
 		       host_pattern_compare(&group->name, &group[count].name) == 0)
 			count++;
 		if (!host_pattern_fits(&group->name, wish.name, wish.length))
@@ -191,8 +172,8 @@ void tls_routes_free(struct tls_routes *routes)
 {
 	if (routes == NULL)
 		return;
-	for (size_t i = 0; i < routes->count; i++)
-		free_route(&routes->routes[i]);
-	free(routes->routes);
+	for (size_t i = 0; i < routes->all.count; i++)
+		free_route(route_at(routes, i));
+	free(routes->all.items);
 	free(routes);
 }
