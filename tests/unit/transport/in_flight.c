@@ -10,37 +10,13 @@
 
 #include <event2/bufferevent.h>
 
+#include "links.h"
 #include "plain_link.h"
 #include "recorder.h"
 #include "test.h"
 #include "wire.h"
 
 enum { LINKS = 12 };
-
-static struct link {
-	struct recorder near;
-	int far;
-	uint32_t sent, received; /* descriptors, numbered */
-} links[LINKS];
-
-static void open_links(unsigned int limit)
-{
-	ferry_in_flight_set_limit(limit);
-	for (int i = 0; i < LINKS; i++) {
-		int ends[2];
-		make_pair(PAIR_UNIX, ends);
-		links[i] = (struct link){.far = ends[1]};
-		recorder_open(&links[i].near, ends[0], &recorder_protocol);
-	}
-	pump_turns(2);
-}
-
-static void close_far(struct link *link)
-{
-	if (link->far >= 0)
-		close(link->far);
-	link->far = -1;
-}
 
 static struct ferry_in_flight_info info(void)
 {
@@ -49,13 +25,9 @@ static struct ferry_in_flight_info info(void)
 	return result;
 }
 
-static void close_links(void)
+static void expect_no_links(void)
 {
-	for (int i = 0; i < LINKS; i++) {
-		recorder_close(&links[i].near);
-		close_far(&links[i]);
-	}
-	pump_turns(2);
+	close_links();
 	ck_assert_uint_eq(info().fds, 0);
 	ck_assert_uint_eq(info().transports, 0);
 }
@@ -129,7 +101,7 @@ static void pump_until_waiting(struct link *link)
 /* Two peers that do not read have all of a limit of 2. */
 static void fill_limit(void)
 {
-	open_links(2);
+	open_limited_links(LINKS, 2);
 	send_numbers(&links[0], 1);
 	send_numbers(&links[1], 1);
 	pump_turns(2);
@@ -140,7 +112,7 @@ TEST_CASE("waiting");
 
 TEST(a_transport_waits_at_its_share_until_the_peer_has_read)
 {
-	open_links(8);
+	open_limited_links(LINKS, 8);
 	send_numbers(&links[0], 20);
 	pump_until_waiting(&links[0]);
 	ck_assert_uint_eq(stats(&links[0]).fds_in_flight, 4);
@@ -152,14 +124,14 @@ TEST(a_transport_waits_at_its_share_until_the_peer_has_read)
 	ck_assert_uint_eq(stats(&links[0]).fds_queued, 0);
 	ck_assert_uint_le(stats(&links[0]).fds_in_flight, 4);
 	ck_assert_uint_eq(stats(&links[0]).fds_in_flight, info().fds);
-	close_links();
+	expect_no_links();
 }
 
 TEST(bytes_before_the_descriptor_that_waits_have_left)
 {
 	char bytes[32] = "";
 
-	open_links(2);
+	open_limited_links(LINKS, 2);
 	send_numbers(&links[0], 1);
 	ck_assert_int_eq(ferry_transport_write(links[0].near.transport, "before", 6), 0);
 	send_numbers(&links[0], 1);
@@ -173,7 +145,7 @@ TEST(bytes_before_the_descriptor_that_waits_have_left)
 	receive_numbers(&links[0], 2);
 	ck_assert_int_eq(read(links[0].far, bytes, sizeof(bytes)), 6);
 	ck_assert_str_eq(bytes, "behind");
-	close_links();
+	expect_no_links();
 }
 
 TEST(a_wait_does_not_spin)
@@ -182,7 +154,7 @@ TEST(a_wait_does_not_spin)
 	send_numbers(&links[2], 1);
 	pump_without_spin(300 * 1000, 5 * 1000);
 	ck_assert_uint_eq(stats(&links[2]).fds_queued, 1);
-	close_links();
+	expect_no_links();
 }
 
 TEST(a_higher_limit_lets_waiting_transports_go_on)
@@ -192,12 +164,12 @@ TEST(a_higher_limit_lets_waiting_transports_go_on)
 	pump_until_waiting(&links[2]);
 	ferry_in_flight_set_limit(UINT_MAX);
 	receive_numbers(&links[2], 3);
-	close_links();
+	expect_no_links();
 }
 
 TEST(a_flush_waits_too)
 {
-	open_links(2);
+	open_limited_links(LINKS, 2);
 	send_numbers(&links[0], 2);
 	ck_assert_int_eq(
 	    ferry_transport_flush(links[0].near.transport, &(struct timeval){.tv_usec = 5000}),
@@ -206,7 +178,7 @@ TEST(a_flush_waits_too)
 	receive_numbers(&links[0], 1);
 	ck_assert_int_eq(ferry_transport_flush(links[0].near.transport, NULL), 0);
 	receive_numbers(&links[0], 2);
-	close_links();
+	expect_no_links();
 }
 
 TEST_CASE("messages");
@@ -217,7 +189,7 @@ TEST(a_message_larger_than_the_limit_is_sent)
 	int fd = make_marked_fd(0);
 	char byte;
 
-	open_links(4);
+	open_limited_links(LINKS, 4);
 	ck_assert_int_eq(ferry_transport_set_max_fds_per_message(links[0].near.transport, WIRE_MAX_FDS),
 	                 0);
 	for (int i = 0; i < 2 * WIRE_MAX_FDS; i++) {
@@ -235,7 +207,7 @@ TEST(a_message_larger_than_the_limit_is_sent)
 	}
 	receive_numbers(&links[1], 1);
 	close(fd);
-	close_links();
+	expect_no_links();
 }
 
 TEST(coalesced_messages_are_not_larger_than_the_share)
@@ -244,7 +216,7 @@ TEST(coalesced_messages_are_not_larger_than_the_share)
 	unsigned int count = 0;
 	char bytes[64];
 
-	open_links(8);
+	open_limited_links(LINKS, 8);
 	ck_assert_int_eq(ferry_transport_set_fd_coalescing(links[0].near.transport, true), 0);
 	send_numbers(&links[0], 40);
 	while (count < 40) {
@@ -257,14 +229,14 @@ TEST(coalesced_messages_are_not_larger_than_the_share)
 		wire_close_fds(&got);
 		ck_assert_uint_le(info().fds, 4);
 	}
-	close_links();
+	expect_no_links();
 }
 
 TEST_CASE("several transports");
 
 TEST(a_peer_that_does_not_read_stops_no_other)
 {
-	open_links(8);
+	open_limited_links(LINKS, 8);
 	send_numbers(&links[0], 50);
 	send_numbers(&links[1], 50);
 	pump_until_waiting(&links[0]);
@@ -275,12 +247,12 @@ TEST(a_peer_that_does_not_read_stops_no_other)
 	ck_assert_uint_le(info().fds, 8);
 	receive_numbers(&links[1], 50);
 	receive_numbers(&links[0], 50);
-	close_links();
+	expect_no_links();
 }
 
 TEST(transports_whose_peers_have_read_leave_room_for_others)
 {
-	open_links(4);
+	open_limited_links(LINKS, 4);
 	for (int round = 0; round < 5; round++)
 		for (int i = 0; i < LINKS; i++) {
 			send_numbers(&links[i], 1);
@@ -288,7 +260,7 @@ TEST(transports_whose_peers_have_read_leave_room_for_others)
 			ck_assert_uint_eq(stats(&links[i]).send_retries, 0);
 			ck_assert(receive_message(&links[i]));
 		}
-	close_links();
+	expect_no_links();
 }
 
 TEST(the_end_of_a_peer_makes_room)
@@ -296,21 +268,21 @@ TEST(the_end_of_a_peer_makes_room)
 	fill_limit();
 	send_numbers(&links[2], 1);
 	pump_until_waiting(&links[2]);
-	close_far(&links[0]);
+	close_far_of(&links[0]);
 	receive_numbers(&links[2], 1);
 	pump_until_lost(&links[0].near);
-	close_links();
+	expect_no_links();
 }
 
 TEST(a_transport_whose_peer_ends_while_it_waits_is_lost)
 {
-	open_links(2);
+	open_limited_links(LINKS, 2);
 	send_numbers(&links[0], 5);
 	pump_until_waiting(&links[0]);
-	close_far(&links[0]);
+	close_far_of(&links[0]);
 	pump_until_lost(&links[0].near);
 	ck_assert_uint_eq(stats(&links[0]).fds_queued, 0);
-	close_links();
+	expect_no_links();
 }
 
 TEST(transports_are_freed_while_they_wait)
@@ -324,7 +296,7 @@ TEST(transports_are_freed_while_they_wait)
 		recorder_free_transport(&links[i].near);
 	receive_numbers(&links[1], 1);
 	receive_numbers(&links[2], 3);
-	close_links();
+	expect_no_links();
 }
 
 TEST(a_transport_that_was_freed_or_detached_no_longer_counts)
@@ -343,14 +315,14 @@ TEST(a_transport_that_was_freed_or_detached_no_longer_counts)
 	/* They are in flight still: the kernel does not care who sent them. */
 	receive_numbers(&links[0], 1);
 	receive_numbers(&links[1], 1);
-	close_links();
+	expect_no_links();
 }
 
 TEST(another_socket_has_an_account_of_its_own)
 {
 	int ends[2];
 
-	open_links(4);
+	open_limited_links(LINKS, 4);
 	send_numbers(&links[0], 4);
 	pump_until_waiting(&links[0]);
 	ck_assert_uint_eq(info().fds, 2);
@@ -362,7 +334,7 @@ TEST(another_socket_has_an_account_of_its_own)
 	links[0].far = ends[1];
 	links[0].received = 2;
 	receive_numbers(&links[0], 4);
-	close_links();
+	expect_no_links();
 }
 
 LOOP_TEST_FROM(connections_without_descriptors_do_not_wait, LINK_TCP, LINK_KINDS)
@@ -373,5 +345,5 @@ LOOP_TEST_FROM(connections_without_descriptors_do_not_wait, LINK_TCP, LINK_KINDS
 	expect_far_text("no descriptor");
 	ck_assert_uint_eq(stats_of(near.transport).send_retries, 0);
 	close_plain_link();
-	close_links();
+	expect_no_links();
 }

@@ -7,6 +7,7 @@
 
 #include <event2/bufferevent.h>
 
+#include "links.h"
 #include "recorder.h"
 #include "set_clock.h"
 #include "test.h"
@@ -14,30 +15,10 @@
 
 enum { LINKS = 3, MSEC = 1000 };
 
-static struct link {
-	struct recorder near;
-	int far;
-} links[LINKS];
-
-/* A limit of 2: a transport with one descriptor in flight has its share. */
-static void open_links(void)
+/* A transport with one descriptor in flight has its share. */
+static void open_clock_links(void)
 {
-	ferry_in_flight_set_limit(2);
-	for (int i = 0; i < LINKS; i++) {
-		int ends[2];
-		make_pair(PAIR_UNIX, ends);
-		links[i] = (struct link){.far = ends[1]};
-		recorder_open(&links[i].near, ends[0], &recorder_protocol);
-	}
-	pump_turns(2);
-}
-
-static void close_links(void)
-{
-	for (int i = 0; i < LINKS; i++) {
-		recorder_close(&links[i].near);
-		close(links[i].far);
-	}
+	open_limited_links(LINKS, 2);
 }
 
 static struct bufferevent *bev_of(const struct link *link)
@@ -108,7 +89,7 @@ TEST(the_pauses_become_longer_up_to_100_msec)
 {
 	static const int pauses[] = {1, 2, 4, 8, 16, 32, 64, 100, 100};
 
-	open_links();
+	open_clock_links();
 	send_messages(&links[0], 2);
 	ck_assert_uint_eq(retries(&links[0]), 1);
 	pump_turns(50);
@@ -120,7 +101,7 @@ TEST(the_pauses_become_longer_up_to_100_msec)
 
 TEST(the_pauses_begin_again_after_each_message)
 {
-	open_links();
+	open_clock_links();
 	send_messages(&links[0], 3);
 	while (msec_until_try(&links[0]) < 16)
 		continue;
@@ -133,7 +114,7 @@ TEST(the_pauses_begin_again_after_each_message)
 
 TEST(more_output_does_not_put_the_next_try_off)
 {
-	open_links();
+	open_clock_links();
 	send_messages(&links[0], 2);
 	for (int i = 0; i < 20; i++) {
 		ck_assert_int_eq(ferry_transport_write(links[0].near.transport, "n", 1), 0);
@@ -147,7 +128,7 @@ TEST(more_output_does_not_put_the_next_try_off)
 
 TEST(bytes_from_the_peer_cause_a_try_at_once)
 {
-	open_links();
+	open_clock_links();
 	send_messages(&links[0], 2);
 	while (msec_until_try(&links[0]) < 100)
 		continue;
@@ -165,7 +146,7 @@ TEST_CASE("the write timeout");
 /* A try later than the timeout itself. */
 TEST(the_timeout_ends_a_wait_for_the_peer)
 {
-	open_links();
+	open_clock_links();
 	set_write_timeout(&links[0], 1000 * MSEC);
 	send_messages(&links[0], 2);
 	for (int msec = 0; msec < 999; msec++)
@@ -182,7 +163,7 @@ TEST(a_peer_that_reads_within_the_timeout_is_waited_for)
 {
 	enum { MESSAGES = 20 };
 
-	open_links();
+	open_clock_links();
 	set_write_timeout(&links[0], 1000 * MSEC);
 	send_messages(&links[0], MESSAGES);
 	for (int i = 0; i < MESSAGES; i++) {
@@ -199,7 +180,7 @@ TEST(a_peer_that_reads_within_the_timeout_is_waited_for)
 
 TEST(no_timeout_runs_while_others_have_the_whole_limit)
 {
-	open_links();
+	open_clock_links();
 	send_messages(&links[0], 1);
 	send_messages(&links[1], 1);
 	set_write_timeout(&links[2], 1000 * MSEC);

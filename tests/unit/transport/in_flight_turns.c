@@ -7,39 +7,13 @@
 
 #include <event2/bufferevent.h>
 
+#include "links.h"
 #include "recorder.h"
 #include "set_clock.h"
 #include "test.h"
 #include "wire.h"
 
 enum { LINKS = 12, MESSAGES = 100, MSEC = 1000, MSEC_MAX = 1000000 };
-
-static struct link {
-	struct recorder near;
-	int far;
-	unsigned int received;
-	bool answers;
-} links[LINKS];
-
-static void open_links(unsigned int limit)
-{
-	ferry_in_flight_set_limit(limit);
-	for (int i = 0; i < LINKS; i++) {
-		int ends[2];
-		make_pair(PAIR_UNIX, ends);
-		links[i] = (struct link){.far = ends[1]};
-		recorder_open(&links[i].near, ends[0], &recorder_protocol);
-	}
-	pump_turns(2);
-}
-
-static void close_links(void)
-{
-	for (int i = 0; i < LINKS; i++) {
-		recorder_close(&links[i].near);
-		close(links[i].far);
-	}
-}
 
 static void queue_messages(struct link *link)
 {
@@ -81,7 +55,7 @@ LOOP_TEST(those_that_wait_take_turns, 2)
 {
 	unsigned int total = 0, least = UINT_MAX;
 
-	open_links(2);
+	open_limited_links(LINKS, 2);
 	for (int i = 0; i < LINKS; i++) {
 		links[i].answers = _i == 1 && i % 2 == 1;
 		queue_messages(&links[i]);

@@ -11,6 +11,7 @@
 #include <event2/bufferevent.h>
 
 #include "children.h"
+#include "links.h"
 #include "recorder.h"
 #include "test.h"
 #include "wire.h"
@@ -31,11 +32,6 @@ ssize_t __wrap_sendmsg(int socket, const struct msghdr *message, int flags)
 }
 
 /* Message number n has 1 + n % MAX_PER_MESSAGE descriptors of the file n % 2, and n as its one byte. */
-static struct link {
-	struct recorder near;
-	int far;
-	unsigned int sent, received;
-} links[LINKS];
 static int files[2];
 
 static unsigned int fds_of(unsigned int number)
@@ -54,25 +50,16 @@ static void become_ordinary(rlim_t descriptors)
 		ck_assert_int_eq(setresuid(uid, uid, uid), 0);
 }
 
-static void open_links(void)
+static void open_links_and_files(void)
 {
-	for (int i = 0; i < LINKS; i++) {
-		int ends[2];
-		make_pair(PAIR_UNIX, ends);
-		links[i] = (struct link){.far = ends[1]};
-		recorder_open(&links[i].near, ends[0], &recorder_protocol);
-	}
+	open_links(LINKS);
 	for (int i = 0; i < 2; i++)
 		files[i] = make_marked_fd((uint32_t)i);
-	pump_turns(2);
 }
 
-static void close_links(void)
+static void close_links_and_files(void)
 {
-	for (int i = 0; i < LINKS; i++) {
-		recorder_close(&links[i].near);
-		close(links[i].far);
-	}
+	close_links();
 	close(files[0]);
 	close(files[1]);
 }
@@ -155,10 +142,10 @@ LOOP_TEST(what_the_kernel_refuses_is_sent_later_in_order, COUNT(limits))
 {
 	become_ordinary(limits[_i]);
 	ferry_in_flight_set_limit(UINT_MAX);
-	open_links();
+	open_links_and_files();
 	walk(messages_for(_i));
 	ck_assert_uint_gt(refusals, 0);
-	close_links();
+	close_links_and_files();
 }
 
 /* Only root can become a user of whom nothing else is in flight. */
@@ -167,10 +154,10 @@ LOOP_TEST(below_the_default_limit_the_kernel_refuses_nothing, COUNT(limits))
 	if (!is_root())
 		return;
 	become_ordinary(limits[_i]);
-	open_links();
+	open_links_and_files();
 	walk(messages_for(_i));
 	ck_assert_uint_eq(refusals, 0);
-	close_links();
+	close_links_and_files();
 }
 
 /* In each of several processes, which share the kernel's limit. */
@@ -187,9 +174,9 @@ LOOP_TEST(processes_of_one_user_wait_for_each_other_and_lose_nothing, COUNT(limi
 		become_ordinary(limits[_i]);
 		if (i > 0) /* the first one has the default, and meets the refusals of the others */
 			ferry_in_flight_set_limit(UINT_MAX);
-		open_links();
+		open_links_and_files();
 		walk(messages_for(_i));
-		close_links();
+		close_links_and_files();
 		_exit(0);
 	}
 	for (int i = 0; i < PROCESSES; i++) {
@@ -208,7 +195,7 @@ TEST(another_process_that_does_not_read_is_waited_for)
 
 	become_ordinary(64);
 	make_pair(PAIR_UNIX, ends);
-	open_links();
+	open_links_and_files();
 	for (int i = 0; i < MAX_PER_MESSAGE; i++)
 		fds[i] = files[0];
 	while (wire_send(ends[0], "x", 1, fds, MAX_PER_MESSAGE) == 1)
@@ -225,5 +212,5 @@ TEST(another_process_that_does_not_read_is_waited_for)
 		event_base_loop(base, EVLOOP_ONCE);
 	close(ends[0]);
 	close(ends[1]);
-	close_links();
+	close_links_and_files();
 }
