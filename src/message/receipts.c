@@ -57,17 +57,20 @@ void message_receipts_advance(struct ferry_message_stream *stream)
 }
 
 /* Runs those that wait now. A callback may send, flush and wait for its next message: the next turn of the loop has that,
- * behind whatever else is ready. */
+ * behind whatever else is ready. The write step of this turn may send it, and finds that the timer waits. */
 static void run_due(struct ferry_message_stream *stream)
 {
 	struct message_receipts *receipts = stream->receipts;
+	bool ran = false;
 
 	receipts->running = true;
 	for (unsigned int left = receipts->count; left > 0 && !stream->freed && first_is_sent(stream);
-	     left--)
+	     left--) {
 		run_first(stream, 0);
+		ran = true;
+	}
 	receipts->running = false;
-	if (!stream->freed && first_is_sent(stream) &&
+	if (ran && !stream->freed && receipts->count > 0 &&
 	    event_add(receipts->due, &(struct timeval){.tv_sec = 0}) < 0)
 		message_receipts_advance(stream);
 }

@@ -197,6 +197,17 @@ void marks_finish_file(struct marks *marks, struct outgoing_file *file, int stat
 	}
 }
 
+unsigned int marks_count_news(const struct marks *marks)
+{
+	unsigned int count = 0;
+
+	if (marks == NULL)
+		return 0;
+	for (const struct outgoing_file *file = marks->finished; file != NULL; file = file->next)
+		count++;
+	return count + (marks->progressed != NULL);
+}
+
 bool marks_notify(struct marks *marks)
 {
 	if (!marks_have_news(marks))

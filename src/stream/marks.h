@@ -143,7 +143,8 @@ static inline bool marks_have_news(const struct marks *marks)
 	return marks != NULL && (marks->progressed != NULL || marks->finished != NULL);
 }
 
-/* Runs one callback that is due, of a file that has finished or progressed. False: none was due. */
+/* How many are due. The other one runs one of them, of a file that has finished or progressed. False: none was due. */
+unsigned int marks_count_news(const struct marks *marks);
 bool marks_notify(struct marks *marks);
 
 #endif

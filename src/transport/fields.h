@@ -70,10 +70,11 @@ struct transport_in {
 struct transport_step {
 	bool running;       /* on the stack: it arms the event itself, at its end */
 	bool again;         /* wanted while it was running */
-	bool requested;     /* wanted by the transport, not caused by a writable socket */
+	bool requested;     /* by the transport, not by a writable socket */
 	bool silent;        /* runs inside a user's call: its callbacks run later, from the loop */
 	bool unnotified;    /* such callbacks are due */
 	bool flushed;       /* ferry_transport_flush() has sent, and the callbacks for that are due */
+	bool notifying;     /* the callbacks that were due run */
 	bool out_of_memory; /* the retry timer runs */
 	unsigned int retry_usec;
 	int kernel_queue; /* send_queue_length() when the step found the kernel full; negative: unknown */
@@ -117,12 +118,11 @@ struct ferry_transport {
 	bool on_pipes;
 	bool owned; /* by a line stream, a message stream or a channel, to the end */
 	bool freed;
-	bool watch_due; /* there was no memory for the watch: the loop's event tries again */
-	bool made;      /* connection_made has run for this protocol, or never will */
-	/* read_connection_lost has run for this protocol, or the transport closes in its place. */
-	bool end_notified;
-	bool peer_closed; /* when this side shut its half down, or when the connection ended */
-	bool is_inet;     /* a stream of TCP */
+	bool watch_due;    /* there was no memory for the watch: the loop's event tries again */
+	bool made;         /* connection_made has run for this protocol, or never will */
+	bool end_notified; /* read_connection_lost has run, or the transport closes in its place */
+	bool peer_closed;  /* when this side shut its half down, or when the connection ended */
+	bool is_inet;      /* a stream of TCP */
 	struct transport_in in;
 	struct transport_out out;
 	struct transport_watch *watch; /* NULL: not needed so far */

@@ -147,7 +147,7 @@ int ferry_transport_flush(struct ferry_transport *transport, const struct timeva
 		status = write_until(transport, timeout != NULL ? clock_now() + usec : INT64_MAX);
 	if (!transport_is_over(transport) && transport->out.step.flushed) {
 		transport->out.step.unnotified = true;
-		transport_want_loop(transport);
+		transport_notify_later(transport);
 	}
 	if (status < 0 && transport_can_send(transport))
 		transport_want_write(transport);

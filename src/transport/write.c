@@ -210,12 +210,25 @@ void transport_write_failed(struct ferry_transport *transport, int error)
 		transport_end(transport, error);
 }
 
+void transport_notify_later(struct ferry_transport *transport)
+{
+	/* Not in this turn of the loop, which would not end while each callback sends and flushes. */
+	if (transport->out.step.notifying &&
+	    event_add(transport->loop_event, &(struct timeval){.tv_sec = 0}) == 0)
+		return;
+	transport_want_loop(transport);
+}
+
 void transport_notify_sent(struct ferry_transport *transport, bool progress)
 {
 	struct marks *marks = transport->out.stream.marks;
 
-	while (!transport->freed && marks_notify(marks))
+	for (unsigned int left = marks_count_news(marks);
+	     left > 0 && !transport->freed && marks_notify(marks); left--)
 		continue;
+	/* A callback has sent and flushed another file. */
+	if (!transport_is_over(transport) && marks_have_news(marks))
+		transport_notify_later(transport);
 	/* A protocol has no write callback. */
 	if (progress && transport->protocol.table == NULL && !transport_is_over(transport) &&
 	    marks_file_count(marks) == 0)
@@ -230,7 +243,7 @@ static void notify_later(struct ferry_transport *transport, bool progress)
 	if (marks_have_news(out->stream.marks) ||
 	    (progress && (out->watcher != NULL || transport->protocol.table == NULL))) {
 		transport->out.step.unnotified |= progress;
-		transport_want_loop(transport);
+		transport_notify_later(transport);
 	}
 }
 
@@ -240,17 +253,18 @@ void transport_notify_flushed(struct ferry_transport *transport)
 	bool flushed = out->step.flushed;
 
 	out->step.flushed = false;
+	out->step.notifying = true;
 	if (flushed && transport->in.reader != NULL)
 		transport->in.reader->sent(transport->in.reader_argument);
-	if (transport_is_over(transport))
-		return;
-	bool progress = out->step.unnotified;
-
-	transport->out.step.unnotified = false;
-	if (progress && out->watcher != NULL)
-		out->watcher->sent(transport, outgoing_is_sent(&out->stream));
-	if (!transport_is_over(transport))
-		transport_notify_sent(transport, progress);
+	if (!transport_is_over(transport)) {
+		bool progress = out->step.unnotified;
+		out->step.unnotified = false;
+		if (progress && out->watcher != NULL)
+			out->watcher->sent(transport, outgoing_is_sent(&out->stream));
+		if (!transport_is_over(transport))
+			transport_notify_sent(transport, progress);
+	}
+	out->step.notifying = false;
 }
 
 void transport_write_step(struct ferry_transport *transport, bool quiet)

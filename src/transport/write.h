@@ -20,6 +20,10 @@ void transport_write_step(struct ferry_transport *transport, bool quiet);
  * by itself; the write callback runs too. */
 void transport_notify_sent(struct ferry_transport *transport, bool progress);
 
+/* Has the loop run callbacks that became due inside a call of the user's: in another turn, if that call is in one of
+ * them. */
+void transport_notify_later(struct ferry_transport *transport);
+
 /* Runs the callbacks that transport_flush() has left to the loop. */
 void transport_notify_flushed(struct ferry_transport *transport);
 

@@ -73,6 +73,48 @@ static void read_all(void)
 
 /* ---- sent ---- */
 
+enum { NEXT_MAX = 1000, IN_A_TURN = 2 };
+
+static int others[2];            /* a pipe of somebody else, with a byte since the first callback */
+static unsigned int told_before; /* its event */
+
+static void note_told(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	told_before = told;
+}
+
+static void send_another(void)
+{
+	unsigned char bytes[64];
+
+	if (told == 1)
+		ck_assert_int_eq(write(others[1], "x", 1), 1);
+	if (told == NEXT_MAX)
+		return;
+	ck_assert_int_eq(read(inbox_ends[1], bytes, sizeof(bytes)), INBOX_HEADER + 1);
+	send_and_notify(told, 1);
+}
+
+TEST(callbacks_that_send_leave_the_loop_to_others)
+{
+	open_near();
+	make_pipe(others);
+	told_before = 0;
+	struct event *other = event_new(base, others[0], EV_READ, note_told, NULL);
+	event_add(other, NULL);
+	hook = send_another;
+	send_and_notify(0, 1);
+	pump_until_count(&told_before, 1);
+	ck_assert_uint_le(told_before, IN_A_TURN);
+	hook = NULL;
+	pump_turns(2);
+	event_free(other);
+	close(others[0]);
+	close(others[1]);
+	close_messages();
+}
+
 TEST(a_callback_runs_from_the_loop_when_the_kernel_has_its_message)
 {
 	open_near();

@@ -235,6 +235,94 @@ TEST(the_write_callback_for_flushed_bytes_runs_from_the_loop)
 	close(ends[1]);
 }
 
+/* Sends again and again, up to a number that a turn of the loop never reaches. */
+enum { ANSWERS_MAX = 1000, IN_A_TURN = 4 };
+
+static unsigned int answers;
+static int answers_from;
+static int others[2]; /* a pipe of somebody else, with a byte since the first answer */
+static unsigned int answers_before; /* its event */
+
+static void note_answers(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	answers_before = answers;
+}
+
+static bool is_last_answer(void)
+{
+	if (++answers == 1)
+		ck_assert_int_eq(write(others[1], "x", 1), 1);
+	return answers == ANSWERS_MAX || answers_before > 0;
+}
+
+static void write_and_flush(struct bufferevent *bev, void *transport)
+{
+	char byte;
+
+	(void)bev;
+	if (is_last_answer())
+		return;
+	while (read(answers_from, &byte, 1) == 1)
+		continue;
+	ck_assert_int_eq(ferry_transport_write(transport, "x", 1), 0);
+	ck_assert_int_eq(ferry_transport_flush(transport, &(struct timeval){0}), 0);
+}
+
+static void write_and_flush_file(struct ferry_file_producer *producer, int status, uint64_t sent,
+                                 void *context);
+
+static const struct ferry_file_callbacks answer_callbacks = {.finished = write_and_flush_file};
+
+static void send_answer_file(struct ferry_transport *transport)
+{
+	ck_assert_int_eq(ferry_transport_send_file(NULL, transport, make_file(1), FERRY_FD_TAKE, 0,
+	                                           FERRY_TO_END, 0, &answer_callbacks, transport),
+	                 0);
+	ck_assert_int_eq(ferry_transport_flush(transport, &(struct timeval){0}), 0);
+}
+
+static void write_and_flush_file(struct ferry_file_producer *producer, int status, uint64_t sent,
+                                 void *context)
+{
+	char byte;
+
+	(void)producer, (void)status, (void)sent;
+	if (is_last_answer())
+		return;
+	ck_assert_int_eq(read(answers_from, &byte, 1), 1);
+	send_answer_file(context);
+}
+
+/* _i: in the write callback; in `finished` of a file */
+LOOP_TEST(callbacks_that_flush_leave_the_loop_to_others, 2)
+{
+	int ends[2];
+
+	make_pair(PAIR_UNIX, ends);
+	make_pipe(others);
+	answers = answers_before = 0;
+	answers_from = ends[1];
+	struct ferry_transport *transport = make_transport(ends[0]);
+	struct event *other = event_new(base, others[0], EV_READ, note_answers, NULL);
+	event_add(other, NULL);
+	if (_i == 0) {
+		bufferevent_setcb(ferry_transport_get_bufferevent(transport), NULL, write_and_flush, NULL,
+		                  transport);
+		ck_assert_int_eq(ferry_transport_write(transport, "x", 1), 0);
+	} else {
+		send_answer_file(transport);
+	}
+	pump_until_count(&answers_before, 1);
+	ck_assert_uint_le(answers_before, IN_A_TURN);
+	event_free(other);
+	close(others[0]);
+	close(others[1]);
+	ferry_transport_free(transport);
+	pump_turns(2);
+	close(ends[1]);
+}
+
 LOOP_TEST(a_flush_ends_at_its_deadline_when_the_peer_reads_nothing, LINK_KINDS)
 {
 	open_plain_link(_i);
