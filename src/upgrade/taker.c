@@ -65,8 +65,26 @@ static int take(struct ferry_handoff **out, struct ferry_handoff *received)
 	return 0;
 }
 
+static void end_giving(struct giving *giving)
+{
+	LIST_REMOVE(giving, link);
+	ferry_worker_free(giving->worker);
+	free(giving);
+}
+
+/* If there is no memory for the report, the channel ends: the old process then takes the claim for it, and connects
+ * again. It would wait for the report as long as it lives. */
+static void report_done(struct giving *giving, uint64_t id)
+{
+	if (ferry_worker_done(giving->worker, id) != -ENOMEM)
+		return;
+	log_line(FERRY_LOG_WARNING, "the channel of the old process ends: %s", strerror(ENOMEM));
+	end_giving(giving);
+}
+
 static void on_received(struct ferry_worker *worker, struct ferry_handoff *received, void *context)
 {
+	(void)worker;
 	struct giving *giving = context;
 	struct taker *taker = giving->taker;
 	struct ferry_handoff_info info;
@@ -80,18 +98,14 @@ static void on_received(struct ferry_worker *worker, struct ferry_handoff *recei
 		         strerror(-status));
 		return;
 	}
-	(void)ferry_worker_done(worker, info.id);
+	report_done(giving, info.id);
 	taker->received(own, taker->context);
 }
 
 static void on_dispatcher_lost(struct ferry_worker *worker, int reason, void *context)
 {
-	(void)reason;
-	struct giving *giving = context;
-
-	LIST_REMOVE(giving, link);
-	ferry_worker_free(worker);
-	free(giving);
+	(void)worker, (void)reason;
+	end_giving(context);
 }
 
 /* The name of an abstract socket is no secret. */
@@ -148,10 +162,7 @@ void taker_free(struct taker *taker)
 	if (taker == NULL)
 		return;
 	ferry_listener_free(taker->listener);
-	while ((giving = LIST_FIRST(&taker->all)) != NULL) {
-		LIST_REMOVE(giving, link);
-		ferry_worker_free(giving->worker);
-		free(giving);
-	}
+	while ((giving = LIST_FIRST(&taker->all)) != NULL)
+		end_giving(giving);
 	free(taker);
 }

@@ -67,11 +67,16 @@ static void end_if_done(struct worker *worker)
 		event_base_loopbreak(worker->connections.base);
 }
 
-static void client_ended(struct connections *connections, const struct connection_tag *tag)
+static void report_end(const struct connection_tag *tag)
 {
 	int status = tag->worker != NULL ? ferry_worker_done_later(tag->worker, tag->id) : 0;
 	if (status < 0 && status != -ENOTCONN)
 		program_log("a proxy gets no answer for a client that has ended: %s", strerror(-status));
+}
+
+static void client_ended(struct connections *connections, const struct connection_tag *tag)
+{
+	report_end(tag);
 	end_if_done((struct worker *)connections); /* its first member */
 }
 
@@ -206,7 +211,7 @@ static void handoff_received(struct ferry_worker *channel, struct ferry_handoff 
 	int status = serve_client(worker, handoff, &address, false, &tag);
 	if (status < 0) {
 		program_log("a client was dropped: %s", strerror(-status));
-		ferry_worker_done(channel, info.id);
+		report_end(&tag);
 	}
 }
 
