@@ -94,8 +94,8 @@ struct ferry_transport *ferry_testing_get_transport(const struct ferry_testing *
 /* ---- putting in ---- */
 
 /**
- * Sends bytes to the transport, which reads them when the loop runs. The socket takes about 200 KiB that the transport has
- * not read; ferry_testing_pump() sends the rest, as the transport reads.
+ * Sends bytes to the transport, which reads them when the loop runs. The socket takes about 200 KiB that the transport
+ * has not read; ferry_testing_pump() sends the rest, as the transport reads.
  *
  * @param data the bytes, copied; may be NULL when @p length is 0
  * @param length their number
@@ -161,8 +161,8 @@ int ferry_testing_put_eof(struct ferry_testing *far);
 
 /**
  * Breaks the connection: the transport gets ECONNRESET, and EPIPE when it writes. Bytes that were put before are
- * still read, but for those that had no room in the socket. Bytes in the socket that the last pump has not taken out are
- * lost.
+ * still read, but for those that had no room in the socket. Bytes in the socket that the last pump has not taken out
+ * are lost.
  *
  * @retval 0 done
  * @retval -EINVAL @p far is NULL
@@ -241,8 +241,8 @@ bool ferry_testing_has_ended(const struct ferry_testing *far);
 int ferry_testing_set_full(struct ferry_testing *far, bool full);
 
 /**
- * Runs the loop, reads at the far end, and sends what was put, until no event is active. It does not wait for timers, other
- * threads, other processes, or a cold file that is read from the disk.
+ * Runs the loop, reads at the far end, and sends what was put, until no event is active. It does not wait for timers,
+ * other threads, other processes, or a cold file that is read from the disk.
  *
  * @retval 0 no event is active
  * @retval -EINVAL @p far is NULL
