@@ -1,7 +1,8 @@
 #!/bin/sh
 # The recipes of src/packaging for RPM, Meson, vcpkg and Conan, as far as they can be checked without a network: they are
-# parsed by their own tools, where these are installed, and Meson and rpmbuild build the library.
-# Usage: recipes.sh [build]   (by ctest; with `build`, by release.sh: also builds by Meson and rpmbuild)
+# parsed by their own tools, where these are installed, and build the library. Debian has neither vcpkg nor Conan: their
+# recipes run with stand-ins for what they call (portfile_run.cmake, conanfile_run.py).
+# Usage: recipes.sh [build]   (by ctest; with `build`, by release.sh: also builds by all four)
 set -eu
 
 source=${FERRY_SOURCE:-$(cd "$(dirname "$0")/../.." && pwd)}
@@ -22,6 +23,19 @@ for file in vcpkg/portfile.cmake conan/conanfile.py; do
 done
 grep -qF 'set(FERRY_WITH_SYSTEMD ' "$source/CMakeLists.txt"
 echo "Conan and vcpkg: parsed"
+if [ "$build" = build ]; then
+	PYTHONPYCACHEPREFIX=$work/pycache python3 "$source/tests/package/conanfile_run.py" "$packaging/conan/conanfile.py" \
+		"$work/conan" >"$work/conan.log" 2>&1 || {
+		tail -n 30 "$work/conan.log"
+		exit 1
+	}
+	grep -qx "Conan: ferry $version, with libevent/.*" "$work/conan.log"
+	FERRY_SOURCE=$source cmake -D WORK="$work/vcpkg" -P "$source/tests/package/portfile_run.cmake" >"$work/vcpkg.log" 2>&1 || {
+		tail -n 30 "$work/vcpkg.log"
+		exit 1
+	}
+	echo "Conan and vcpkg: built"
+fi
 
 tools=0
 if command -v rpmspec >/dev/null; then
@@ -40,7 +54,8 @@ if [ "$build" = build ] && command -v rpmbuild >/dev/null; then
 	(cd "$source" && tar -c --exclude ./build --exclude ./.git --transform "s,^[.],ferry-$version," .) |
 		gzip >"$work/rpm/SOURCES/ferry-$version.tar.gz"
 	# The packages and macros that it needs are those of another distribution.
-	rpmbuild -bb --nodeps --define "_topdir $work/rpm" --define '_lib lib' --define '_unitdir /usr/lib/systemd/system' \
+	rpmbuild -bb --nodeps --define "_topdir $work/rpm" --define '_lib lib' --define '_libdir /usr/lib' \
+		--define '_unitdir /usr/lib/systemd/system' \
 		--define '_tmpfilesdir /usr/lib/tmpfiles.d' "$packaging/rpm/ferry.spec" >"$work/rpm.log" 2>&1 || {
 		tail -n 30 "$work/rpm.log"
 		exit 1
