@@ -165,10 +165,10 @@ FERRY_EXPORT bool ferry_address_equal(const struct ferry_address *a, const struc
  * @retval -EADDRNOTAVAIL the machine does not have the address
  * @retval -EACCES the port or the directory is not for this user
  * @retval -ENOENT the directory of the path does not exist
- * @retval -EMFILE the process has no free descriptor; -ENFILE: the system has none
- * @retval other the error of socket(2), setsockopt(2), bind(2) or listen(2)
+ * @retval -EMFILE, -ENFILE the process or the system is at its descriptor limit
+ * @retval other the error of socket(2), setsockopt(2), fchmod(2), bind(2) or listen(2)
  *
- * Another error of socket(2), setsockopt(2), fchmod(2), bind(2) or listen(2) is returned as it is. Since 0.1.
+ * Since 0.1.
  */
 FERRY_EXPORT int ferry_address_listen(const struct ferry_address *address, int backlog);
 
