@@ -248,6 +248,8 @@ int peer_take(struct peer *peer)
 		ck_assert(read_whole(peer, peer->payload, header.length));
 	if (header.type == HANDOFF_WIRE_HANDOFF)
 		ck_assert_ptr_null(handoff_wire_handoff_get(peer->payload, header.length, &peer->frame));
+	else
+		ck_assert_int_eq(peer->got, -1); /* no other message has a descriptor */
 	return header.type;
 }
 

@@ -9,6 +9,7 @@
 
 #include "ferry/dispatcher.h"
 #include "ferry/in_flight.h"
+#include "handoff/dispatcher_fields.h"
 #include "handoff/wire.h"
 
 #include "dispatcher_peer.h"
@@ -311,6 +312,51 @@ TEST(a_worker_that_refuses_is_chosen_last)
 	close_peer(&peers[0]);
 	close_peer(&peers[1]);
 	close_clients(REFUSED + COUNT + 1);
+}
+
+TEST(the_time_for_which_a_worker_is_avoided_doubles_up_to_the_longest)
+{
+	enum { SHORTEST = 10000, LONGEST = 5000000, REFUSED = 4 };
+	int64_t expected = SHORTEST;
+
+	open_dispatcher();
+	add_peer(&peers[0], 4);
+	for (unsigned int i = 0; i < 3 * REFUSED; i++) {
+		if (i % 3 == 0)
+			hand_off(i / 3);
+		refuse(&peers[0]);
+		pump_turns(3);
+		ck_assert_int_eq(peers[0].worker->avoid_usec, expected);
+		expected = 2 * expected < LONGEST ? 2 * expected : LONGEST;
+	}
+	hand_off(REFUSED);
+	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	peer_answer(&peers[0], HANDOFF_WIRE_CLAIM);
+	peer_answer(&peers[0], HANDOFF_WIRE_DONE);
+	expect_outcome(REFUSED, FERRY_HANDOFF_DONE, 0);
+	ck_assert_int_eq(peers[0].worker->avoid_usec, 0);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(REFUSED + 1);
+}
+
+/* The other worker has no credit, and never gets one. No deadline ends its channel. */
+TEST(a_refused_handoff_waits_for_no_more_than_that_time)
+{
+	open_dispatcher();
+	set_timeouts(10 * (int64_t)NEVER_USEC, 10 * (int64_t)NEVER_USEC);
+	add_peer(&peers[0], 4);
+	add_peer(&peers[1], 1);
+	hand_off(0);
+	hand_off(1);
+	peer_expect(&peers[1], HANDOFF_WIRE_HANDOFF);
+	refuse(&peers[0]);
+	peer_expect(&peers[0], HANDOFF_WIRE_HANDOFF);
+	ck_assert_uint_eq(peers[0].frame.attempt, 2);
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_peer(&peers[1]);
+	close_clients(2);
 }
 
 static void lose_without_slots(struct peer *peer)

@@ -96,6 +96,22 @@ LOOP_TEST(a_call_without_memory_changes_nothing, COUNT(calls))
 	close_clients(1);
 }
 
+TEST(a_handoff_without_memory_for_its_number_stays_the_owners)
+{
+	open_dispatcher();
+	struct ferry_handoff *handoff = make_handoff(0);
+	heap_watch(1);
+	int status = ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[0]);
+	heap_unwatch();
+	ck_assert_int_eq(status, -ENOMEM);
+	ck_assert_uint_eq(dispatcher_stats().accepted, 0);
+	ck_assert_int_eq(ferry_dispatcher_hand_off(dispatcher, handoff, on_outcome, &notes.of[0]), 0);
+	ck_assert_uint_eq(dispatcher_stats().queued, 1);
+	free_dispatcher();
+	expect_outcome(0, FERRY_HANDOFF_EXPIRED, -ECANCELED);
+	close_clients(1);
+}
+
 BEFORE_ALL
 {
 	heap_take_over();
