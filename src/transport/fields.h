@@ -68,16 +68,16 @@ struct transport_in {
 
 /* The write step. */
 struct transport_step {
-	bool running;       /* on the stack: it arms the event itself, at its end */
-	bool again;         /* wanted while it was running */
-	bool requested;     /* by the transport, not by a writable socket */
-	bool silent;        /* runs inside a user's call: its callbacks run later, from the loop */
-	bool unnotified;    /* such callbacks are due */
-	bool flushed;       /* ferry_transport_flush() has sent, and the callbacks for that are due */
-	bool notifying;     /* the callbacks that were due run */
-	bool out_of_memory; /* the retry timer runs */
+	bool running : 1;    /* on the stack: it arms the event itself, at its end */
+	bool again : 1;      /* wanted while it was running */
+	bool requested : 1;  /* by the transport, not by a writable socket */
+	bool silent : 1;     /* runs inside a user's call: its callbacks run later, from the loop */
+	bool unnotified : 1; /* such callbacks are due */
+	bool flushed : 1;    /* ferry_transport_flush() has sent, and the callbacks for that are due */
+	bool notifying : 1;  /* the callbacks that were due run */
+	bool out_of_memory : 1; /* the retry timer runs */
 	unsigned int retry_usec;
-	int kernel_queue; /* send_queue_length() when the step found the kernel full; negative: unknown */
+	int kernel_queue, peer_unread; /* when the step found the kernel full; negative: unknown */
 	int64_t kernel_queue_since;
 };
 

@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include "kernel/clock.h"
+#include "kernel/peer_unread.h"
 #include "kernel/send_queue.h"
 #include "kernel/socket.h"
 #include "libevent/fields.h"
@@ -110,8 +111,11 @@ static bool wait_for_source(struct ferry_transport *transport)
 /*
  * libevent's timer runs since the kernel took bytes last. The kernel's own queue may be long: a peer that reads
  * all the time, but slowly, may empty it for longer than the timeout before the socket is writable again. The
- * timeout is therefore reported only if the queue has not changed meanwhile either; else the timer runs again.
+ * timeout is therefore reported only if the queue has not changed meanwhile either; else the timer runs again. The queue of
+ * a unix socket becomes shorter by whole buffers: its peer may read bytes of one for longer than the timeout.
  */
+
+enum { LOOKS_IN_A_TIMEOUT = 8 };
 
 static void note_kernel_queue(struct ferry_transport *transport, int length)
 {
@@ -119,18 +123,42 @@ static void note_kernel_queue(struct ferry_transport *transport, int length)
 	transport->out.step.kernel_queue_since = length >= 0 ? clock_now() : 0;
 }
 
-/* At the end of a step. Only a user with a write timeout pays for the system call. */
+static void look_at_peer_unread(struct ferry_transport *transport)
+{
+	transport->out.step.peer_unread = transport->out.stream.carries_fds
+	                                      ? peer_unread_count(rearm_write_fd(&transport->rearm))
+	                                      : -ENODATA;
+}
+
+/* At the end of a step. Only a user with a write timeout pays for the system call, and for the costlier look at the peer
+ * only if the last step was long ago: one that comes soon after another is progress by itself. */
 static void look_at_kernel_queue(struct ferry_transport *transport, int state, size_t sent)
 {
 	struct rearm *rearm = &transport->rearm;
+	const struct timeval *timeout = rearm_get_timeout(rearm, EV_WRITE);
 	bool waits = state == OUTGOING_FULL || state == OUTGOING_NO_MEMORY;
-	int length = waits && rearm_get_timeout(rearm, EV_WRITE) != NULL
-	                 ? send_queue_length(rearm_write_fd(rearm))
-	                 : -ENODATA;
+	int length = waits && timeout != NULL ? send_queue_length(rearm_write_fd(rearm)) : -ENODATA;
+	const int64_t before = transport->out.step.kernel_queue_since;
 
 	/* A try of the retry timer that has changed nothing: the time of the timeout goes on. */
 	if (state != OUTGOING_NO_MEMORY || sent > 0 || length != transport->out.step.kernel_queue)
 		note_kernel_queue(transport, length);
+	if (length >= 0 && transport->out.step.kernel_queue_since - before >=
+	                       clock_from_timeval(timeout) / LOOKS_IN_A_TIMEOUT)
+		look_at_peer_unread(transport);
+}
+
+/* Whether the peer of a unix socket has read a part of a buffer of the kernel's. */
+static bool peer_reads(struct ferry_transport *transport)
+{
+	struct transport_step *step = &transport->out.step;
+	int before = step->peer_unread;
+
+	look_at_peer_unread(transport);
+	if (step->peer_unread < 0 || step->peer_unread == before)
+		return false;
+	step->kernel_queue_since = clock_now();
+	return true;
 }
 
 /* Whether the peer may have taken bytes for as long as the timeout is. If the queue was not looked at before, the
@@ -145,8 +173,10 @@ static bool peer_takes(struct ferry_transport *transport)
 	if (length < 0)
 		return false;
 	if (length == step->kernel_queue)
-		return clock_now() - step->kernel_queue_since < timeout - timeout / 8;
+		return clock_now() - step->kernel_queue_since < timeout - timeout / LOOKS_IN_A_TIMEOUT ||
+		       peer_reads(transport);
 	note_kernel_queue(transport, length);
+	look_at_peer_unread(transport);
 	return true;
 }
 

@@ -12,6 +12,7 @@
 #include <event2/bufferevent.h>
 #include <linux/sockios.h>
 
+#include "kernel/peer_unread.h"
 #include "kernel/send_queue.h"
 #include "plain_link.h"
 #include "test.h"
@@ -98,6 +99,38 @@ LOOP_TEST(a_write_timeout_comes_only_after_a_slow_reader_has_stopped, LINK_KINDS
 	close_plain_link();
 }
 
+static void read_one_piece(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	read_some();
+	steps++;
+}
+
+/* Of a buffer of the kernel's, which the send queue has until it is read whole. */
+TEST(a_write_timeout_does_not_come_while_the_peer_reads_pieces_of_a_buffer)
+{
+	open_slow_link(LINK_UNIX);
+	send_much(BYTES);
+	pump_turns(3);
+	if (peer_unread_count(write_end) < 0)
+		skip("no diagnosis of sockets");
+	struct event *reader = event_new(base, -1, EV_PERSIST, read_one_piece, NULL);
+	steps = 0;
+	event_add(reader, &(struct timeval){.tv_usec = PACE_MS * 1000});
+	bufferevent_set_timeouts(ferry_transport_get_bufferevent(near.transport), NULL, &timeout);
+	const int queue = send_queue_length(write_end);
+
+	if (peer_unread_count(write_end) >= 0) {
+		pump_until_count(&steps, STEPS);
+		ck_assert_uint_eq(near.lost, 0);
+		ck_assert_int_eq(send_queue_length(write_end), queue);
+	}
+	event_free(reader);
+
+	check_lost(-ETIMEDOUT);
+	close_plain_link();
+}
+
 TEST_CASE("the send queue");
 
 LOOP_TEST(the_send_queue_shrinks_long_before_the_writer_can_write_again, LINK_KINDS)
@@ -111,6 +144,24 @@ LOOP_TEST(the_send_queue_shrinks_long_before_the_writer_can_write_again, LINK_KI
 		read_some();
 
 	ck_assert_int_eq(poll(&(struct pollfd){.fd = write_end, .events = POLLOUT}, 1, 0), 0);
+	close_plain_link();
+}
+
+TEST(the_bytes_that_a_peer_has_not_read_are_counted)
+{
+	char bytes[100] = {0};
+
+	open_slow_link(LINK_UNIX);
+	ck_assert_int_eq(write(write_end, bytes, sizeof(bytes)), sizeof(bytes));
+	if (peer_unread_count(write_end) < 0) {
+		skip("no diagnosis of sockets");
+	} else {
+		ck_assert_int_eq(peer_unread_count(write_end), 100);
+		ck_assert_int_eq(read(far_in, bytes, 30), 30);
+		ck_assert_int_eq(peer_unread_count(write_end), 70);
+		ck_assert_int_eq(peer_unread_count(far_in), 0);
+		ck_assert_int_eq(peer_unread_count(-1), -EBADF);
+	}
 	close_plain_link();
 }
 
