@@ -152,6 +152,12 @@ class Status(PagesCase):
 
 
 class Documentation(PagesCase):
+    def check(self, name, look, whole=True):
+        super().check(name, look, whole)
+        self.assertEqual(self.browser.run("""return [...document.querySelectorAll(".doc main :is(p, dd, li)")]
+            .filter((e) => e.offsetParent && e.textContent.length > 20 && e.clientWidth < 120).map((e) => e.textContent)"""), [],
+                         "text in a column of a few letters")
+
     def test_each_page_fits_and_has_its_links(self):
         """build.py fails if a link leads nowhere. Of the functions' pages, which are made alike, every twentieth."""
         pages = sorted(self.site.rglob("*.html"))
