@@ -13,7 +13,12 @@
 #include "message/wire.h"
 #include "support.h"
 
-enum { PEERS_MAX = 8, HANDOFFS_MAX = 2048, NEVER_USEC = 100000000 };
+enum {
+	PEERS_MAX = 8,
+	HANDOFFS_MAX = 2048,
+	NEVER_USEC =
+	    1000000000 /* pump_until() fails before: nothing that it waits for comes of a deadline */
+};
 
 struct outcome_notes {
 	unsigned int count;

@@ -340,11 +340,10 @@ TEST(the_time_for_which_a_worker_is_avoided_doubles_up_to_the_longest)
 	close_clients(REFUSED + 1);
 }
 
-/* The other worker has no credit, and never gets one. No deadline ends its channel. */
+/* The other worker has no credit, and never gets one. */
 TEST(a_refused_handoff_waits_for_no_more_than_that_time)
 {
 	open_dispatcher();
-	set_timeouts(10 * (int64_t)NEVER_USEC, 10 * (int64_t)NEVER_USEC);
 	add_peer(&peers[0], 4);
 	add_peer(&peers[1], 1);
 	hand_off(0);
