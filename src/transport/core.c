@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -82,16 +83,16 @@ void transport_write_half_shut(struct ferry_transport *transport)
 }
 
 /* The bytes that are in the socket now: a peer that has only stopped reading may go on sending. */
-static size_t count_unread(const struct ferry_transport *transport)
+static unsigned int count_unread(const struct ferry_transport *transport)
 {
 	int length = 0;
 
 	/* The kernel does not count what it has decrypted, and the peer is gone: up to the end. */
 	if (transport_has_tls(transport))
-		return SIZE_MAX;
+		return UINT_MAX;
 	if (ioctl(fields_fd(transport->rearm.bev), FIONREAD, &length) < 0 || length < 0)
 		return 0;
-	return (size_t)length;
+	return (unsigned int)length;
 }
 
 void transport_write_half_broken(struct ferry_transport *transport, int error)

@@ -46,22 +46,23 @@ struct transport_watcher {
 	void (*gone)(struct ferry_transport *transport);
 };
 
+/* The flags are bits: each transport pays for its fields (docs/decisions/transport-memory.md). */
 struct transport_in {
 	struct incoming stream;
 	enum transport_in_half half;
-	bool paused;    /* by the user */
-	bool exact;     /* the user wants the exact positions of descriptors, where there are any */
-	bool close_due; /* transport_close_with_peer() is to run from the loop */
-	bool offer_due; /* the user has resumed, and the input waits for the pending descriptors */
-	bool trigger_due, trigger_below_mark, offer_first; /* the loop runs the read callback */
-	bool fds_follow; /* a descriptor's callback runs, and others of the same read come behind it */
-	bool triggering; /* bufferevent_trigger() is on the stack */
-	bool direct;     /* bufferevent_trigger() has run a protocol's read callback, and always will */
+	bool paused : 1;    /* by the user */
+	bool exact : 1;     /* the user wants the exact positions of descriptors, where there are any */
+	bool close_due : 1; /* transport_close_with_peer() is to run from the loop */
+	bool offer_due : 1; /* the user has resumed, and the input waits for the pending descriptors */
+	bool trigger_due : 1, trigger_below_mark : 1, offer_first : 1; /* the loop runs the read callback */
+	bool fds_follow : 1; /* a descriptor's callback runs, and others of the same read come behind it */
+	bool triggering : 1; /* bufferevent_trigger() is on the stack */
+	bool direct : 1;     /* bufferevent_trigger() has run a protocol's read callback, and always will */
 	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
-	bool loss_pending; /* the kernel dropped others */
+	bool loss_pending : 1; /* the kernel dropped others */
 	unsigned int pending_count;
+	unsigned int rest; /* OUT_BROKEN: bytes of the peer in the socket, which are still to be read */
 	int *pending_fds;
-	size_t rest; /* OUT_BROKEN: bytes of the peer in the socket, which are still to be read */
 	const struct transport_reader *reader;
 	void *reader_argument;
 };

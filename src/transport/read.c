@@ -24,7 +24,7 @@ static void count_read(struct ferry_transport *transport, size_t length)
 	struct bufferevent *bev = transport->rearm.bev;
 
 	transport->out.stream.stats.bytes_received += length;
-	transport->in.rest -= length < transport->in.rest ? length : transport->in.rest;
+	transport->in.rest -= length < transport->in.rest ? (unsigned int)length : transport->in.rest;
 	/* Without a limit of its own, libevent aborts on this. */
 	if (bufferevent_get_token_bucket_cfg(bev) != NULL)
 		bufferevent_decrement_read_limit(bev, (ev_ssize_t)length);
