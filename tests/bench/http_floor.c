@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -386,6 +387,7 @@ int main(int argc, char **argv)
 	listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	bench_need(bind(listener, (struct sockaddr *)&address, length) == 0 &&
 	               listen(listener, 4096) == 0 &&
+	               setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){1}, sizeof(int)) == 0 &&
 	               getsockname(listener, (struct sockaddr *)&address, &length) == 0,
 	           "listen");
 	for (int i = 0; i < WORKERS; i++)

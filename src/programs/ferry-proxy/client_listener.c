@@ -16,6 +16,8 @@
  */
 enum { BATCH_MAX = 64, FULL_BATCHES = 4 };
 
+enum { SILENT_SEC = 1 }; /* after which the kernel shows a client that has sent nothing */
+
 struct client_listener {
 	const struct client_listener_callbacks *callbacks;
 	void *context;
@@ -132,8 +134,9 @@ int client_listener_new(struct client_listener **out, struct event_base *base, i
 		return -ENOMEM;
 	}
 	learn_server(listener);
-	/* On a unix socket the call fails, which does no harm. */
+	/* On a unix socket the calls fail, which does no harm. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){SILENT_SEC}, sizeof(int));
 	*out = listener;
 	return 0;
 }

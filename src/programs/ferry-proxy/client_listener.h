@@ -5,7 +5,10 @@
  * client's, and the kernel is asked for the other only if the socket has several addresses.
  *
  * The connections inherit TCP_NODELAY: a worker's answer is one write, head and file together, and Nagle's algorithm
- * would only delay its last segment. */
+ * would only delay its last segment.
+ *
+ * A client of TCP is accepted when it has sent something, or has been silent for a second: the proxy then finds the head
+ * in its first read, and needs no event, timer and bufferevent to wait for it. */
 
 #include "programs/ferry-proxy/conf.h"
 
