@@ -195,8 +195,11 @@ class Ends(Case):
         proxy = self.start(workers=3)
         proxy.wait_until_ready(3)
         workers = proxy.worker_pids()
+        before = len(harness.open_files(proxy.pid))
         with proxy.client() as idle, proxy.client() as silent:
             idle.ask("/")
+            # One comes back from its worker, and the other is accepted after a second of silence.
+            harness.wait_until(lambda: len(harness.open_files(proxy.pid)) == before + 2, "the proxy has both clients")
             proxy.signal(signal.SIGTERM)
             self.assertTrue(idle.at_end())
             self.assertTrue(silent.at_end())
