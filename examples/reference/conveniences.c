@@ -55,6 +55,16 @@ int write_record(struct ferry_transport *transport, const void *head, size_t hea
 	return ferry_transport_writev(transport, parts, 2);
 }
 
+/* An answer that is complete and short leaves at once, unless something is queued before it. */
+int answer_at_once(struct ferry_transport *transport, const char *answer, size_t length)
+{
+	const ssize_t sent = ferry_transport_try_write(transport, answer, length);
+
+	if (sent < 0 || (size_t)sent == length)
+		return sent < 0 ? (int)sent : 0;
+	return ferry_transport_write(transport, answer + sent, length - (size_t)sent);
+}
+
 int send_record(struct ferry_message_stream *stream, uint16_t type, const struct iovec parts[2],
                 int fd)
 {

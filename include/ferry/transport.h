@@ -419,6 +419,28 @@ FERRY_EXPORT int ferry_transport_write(struct ferry_transport *transport, const 
                                        size_t length);
 
 /**
+ * Sends bytes at once, without a copy, if nothing is queued before them: one system call from the caller's memory, as
+ * libuv's uv_try_write(). For what is complete and short, such as an answer: bytes that ferry_transport_write() queues
+ * in one callback leave together, and each call of this function is a write of its own.
+ *
+ * The caller queues what is left, with ferry_transport_write(). No callback of the transport, of the bufferevent or of
+ * the output buffer runs for the bytes that were sent. Rate limits count them.
+ *
+ * @param transport the transport
+ * @param data the bytes; may be NULL when @p length is 0
+ * @param length the number of bytes
+ * @return how many bytes the kernel has taken. 0: it takes none now; or bytes, a descriptor or a file are queued, there
+ *         is a producer, the transport is connecting, writing is disabled or a rate limit is used up; or the connection
+ *         has just broken, which the loop then reports
+ * @retval -EINVAL @p transport is NULL, or @p data is NULL and @p length is not 0
+ * @retval -EPIPE the connection is over or being closed, or its sending half is
+ *
+ * Since 0.1.
+ */
+FERRY_EXPORT ssize_t ferry_transport_try_write(struct ferry_transport *transport, const void *data,
+                                               size_t length);
+
+/**
  * Queues the bytes of several places, one behind the other, as one ferry_transport_write(): all of them, or nothing.
  *
  * @param transport the transport

@@ -657,6 +657,21 @@ void outgoing_leave(struct outgoing *outgoing)
 	outgoing->left = true;
 }
 
+ssize_t outgoing_send(struct outgoing *outgoing, int fd, const void *data, size_t length)
+{
+	struct turn turn = {.fd = fd, .budget = length, .users_cork = -1};
+	struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
+
+	ssize_t sent = transmit(outgoing, &turn, &vector, 1, 0, false);
+	unguard_turn(&turn);
+	if (sent < 0) {
+		int state = flush_state(outgoing, (int)sent);
+		return state < 0 ? state : 0;
+	}
+	outgoing->drained += (uint64_t)sent;
+	return sent;
+}
+
 bool outgoing_is_sent(const struct outgoing *outgoing)
 {
 	return marks_file_count(outgoing->marks) == 0 && evbuffer_get_length(outgoing->buffer) == 0;

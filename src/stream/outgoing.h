@@ -72,6 +72,10 @@ int outgoing_need_marks(struct outgoing *outgoing);
 /* Queues a file behind all bytes. The stream closes its descriptor when the file is finished. -ENOMEM. */
 int outgoing_push_file(struct outgoing *outgoing, struct outgoing_file *file);
 
+/* Sends bytes that are not in the buffer, in a single call, while nothing is queued. Returns how many the kernel has
+ * taken: 0 if it takes none now; or a negative errno. */
+ssize_t outgoing_send(struct outgoing *outgoing, int fd, const void *data, size_t length);
+
 /* For the buffer's callback: `count` bytes have left the buffer. Positions move on by the bytes that the
  * stream has not drained itself. */
 void outgoing_note_drained(struct outgoing *outgoing, size_t count);

@@ -44,7 +44,7 @@ static void set_write_half(struct ferry_transport *transport, enum transport_out
 void transport_write_half_closing(struct ferry_transport *transport)
 {
 	if (transport->out.half == OUT_OPEN)
-		set_write_half(transport, OUT_CLOSING, 0);
+		set_write_half(transport, OUT_CLOSING, transport->out.error);
 }
 
 /* A unix socket hangs up when neither side sends any more. As long as this side can, the peer has closed, or has shut
@@ -79,7 +79,7 @@ void transport_peer_was_gone(struct ferry_transport *transport)
 /* shutdown(SHUT_WR) puts the end of file behind all bytes that the kernel has taken. */
 void transport_write_half_shut(struct ferry_transport *transport)
 {
-	set_write_half(transport, OUT_SHUT, 0);
+	set_write_half(transport, OUT_SHUT, transport->out.error);
 }
 
 /* The bytes that are in the socket now: a peer that has only stopped reading may go on sending. */
@@ -103,6 +103,12 @@ void transport_write_half_broken(struct ferry_transport *transport, int error)
 		return;
 	set_write_half(transport, OUT_BROKEN, error);
 	transport->in.rest = peer_gone && transport->in.half == IN_OPEN ? count_unread(transport) : 0;
+}
+
+void transport_write_will_fail(struct ferry_transport *transport, int error)
+{
+	set_write_half(transport, transport->out.half, error);
+	transport_want_write(transport);
 }
 
 /* Another socket: the peer can send, and the kernel takes bytes. A half-close that was asked for stays. */

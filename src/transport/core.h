@@ -48,6 +48,9 @@ void transport_write_half_shut(struct ferry_transport *transport);
 /* The kernel takes no more. The first error stays. If the peer is gone, what it has sent is still to be read. */
 void transport_write_half_broken(struct ferry_transport *transport, int error);
 
+/* A write outside of the write step has met this error: the step runs soon, and reports it. */
+void transport_write_will_fail(struct ferry_transport *transport, int error);
+
 /* The transport never connected, or connection_made has run: it does not run for this protocol any more. */
 void transport_connection_made(struct ferry_transport *transport);
 

@@ -85,7 +85,7 @@ struct transport_step {
 struct transport_out {
 	struct outgoing stream;
 	enum transport_out_half half;
-	int error;            /* OUT_BROKEN: a negative errno */
+	int error;            /* OUT_BROKEN: a negative errno; else one that the next step reports */
 	size_t byte_limit;    /* of queued bytes; 0: none */
 	unsigned int fd_high; /* the descriptors' high-water mark */
 	bool fds_dropped;     /* descriptors had no byte to travel with */

@@ -3,12 +3,13 @@
 #include <sys/socket.h>
 
 #include "kernel/clock.h"
+#include "libevent/fields.h"
 #include "transport/core.h"
 #include "transport/write.h"
 
 /*
- * ferry_transport_flush(): writes without the loop, until all is sent or a deadline. The callbacks that are due
- * then wait for the loop.
+ * Writing without the loop. ferry_transport_flush(): until all is sent or a deadline; the callbacks that are due then
+ * wait for the loop. ferry_transport_try_write(): one write of bytes that are not queued.
  */
 
 enum {
@@ -91,7 +92,11 @@ static int write_once(struct ferry_transport *transport)
 	transport_count_written(transport, sent);
 	transport->out.step.flushed |= sent > 0;
 	/* A callback of the user's on the output buffer may have ended the connection. */
-	return transport_is_over(transport) ? -ENOTCONN : state;
+	if (transport_is_over(transport))
+		return -ENOTCONN;
+	if (state < 0)
+		transport_write_will_fail(transport, state);
+	return state;
 }
 
 /* 0: the next write is worth a try. */
@@ -129,7 +134,7 @@ static int check_flush(const struct ferry_transport *transport)
 {
 	if (transport_is_over(transport))
 		return -ENOTCONN;
-	if (transport->out.half == OUT_BROKEN)
+	if (transport->out.error < 0)
 		return transport->out.error;
 	/* A callback on the output buffer, which the flush on the stack has not drained to the end. */
 	return transport->out.stream.flushing ? -EBUSY : 0;
@@ -153,4 +158,45 @@ int ferry_transport_flush(struct ferry_transport *transport, const struct timeva
 		transport_want_write(transport);
 	bufferevent_unlock(bev);
 	return status;
+}
+
+/* Whether the write step would send bytes at once: nothing is before them, and nothing holds them up. */
+static bool may_write_now(const struct ferry_transport *transport)
+{
+	const struct transport_out *out = &transport->out;
+
+	return outgoing_is_sent(&out->stream) && !out->stream.flushing && !out->step.running &&
+	       out->error == 0 && out->watcher == NULL && !transport_is_connecting(transport) &&
+	       transport->rearm.write_gate == NULL && marks_fd_count(out->stream.marks) == 0 &&
+	       (fields_enabled(transport->rearm.bev) & EV_WRITE) != 0 &&
+	       rearm_write_fd(&transport->rearm) >= 0;
+}
+
+static ssize_t write_now(struct ferry_transport *transport, const void *data, size_t length)
+{
+	ev_ssize_t budget = bufferevent_get_max_to_write(transport->rearm.bev);
+
+	if (budget <= 0 || length == 0 || !may_write_now(transport))
+		return 0;
+	if (length > (size_t)budget)
+		length = (size_t)budget;
+	ssize_t sent = outgoing_send(&transport->out.stream, rearm_write_fd(&transport->rearm), data,
+	                             length);
+	if (sent >= 0)
+		transport_count_written(transport, (size_t)sent);
+	else
+		transport_write_will_fail(transport, (int)sent);
+	return sent > 0 ? sent : 0;
+}
+
+ssize_t ferry_transport_try_write(struct ferry_transport *transport, const void *data,
+                                  size_t length)
+{
+	if (transport == NULL || (data == NULL && length > 0))
+		return -EINVAL;
+	struct bufferevent *bev = transport_lock(transport);
+	ssize_t sent =
+	    transport_takes_output(transport) ? write_now(transport, data, length) : -EPIPE;
+	bufferevent_unlock(bev);
+	return sent;
 }

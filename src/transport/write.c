@@ -41,8 +41,10 @@ static int write_and_refill(struct ferry_transport *transport, size_t budget, si
 	struct transport_out *out = &transport->out;
 	struct outgoing *stream = &out->stream;
 	unsigned int rounds = 0;
-	int state;
+	int state = out->error;
 
+	if (state < 0)
+		return state;
 	do {
 		size_t sent;
 		/* The producer, or another callback, may have replaced the socket. */

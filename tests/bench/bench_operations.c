@@ -59,7 +59,7 @@ static void echo(struct ferry_transport *transport, struct evbuffer *input, void
 	if (transport == near_end)
 		done++;
 	else
-		ferry_transport_write(transport, message, MESSAGE);
+		ferry_transport_try_write(transport, message, MESSAGE);
 }
 
 static void take_fd(struct ferry_transport *transport, int fd, void *context)
@@ -94,7 +94,7 @@ static void round_trips(uint64_t count)
 
 	open_streams(&protocol);
 	for (uint64_t i = 0; i < count; i++) {
-		ferry_transport_write(near_end, message, MESSAGE);
+		ferry_transport_try_write(near_end, message, MESSAGE);
 		until(i + 1);
 	}
 }

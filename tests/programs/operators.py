@@ -374,6 +374,7 @@ class Logs(Case):
             strange = int(re.findall(r"(?m)^listening .*:(\d+)$", proxy.text())[0])
             for _ in range(1000):  # each is worth a line
                 with harness.Client(strange) as client, contextlib.suppress(ConnectionError):
+                    client.send("x")
                     client.at_end()
             proxy.process.send_signal(signal.SIGTERM)
             self.assertEqual(proxy.process.wait(harness.DEADLINE), 0)
@@ -386,9 +387,11 @@ class Logs(Case):
         strange = "not an address that may send"
         for _ in range(2000):
             with proxy.client() as client, contextlib.suppress(ConnectionError):
+                client.send("x")
                 client.at_end()
         def counted():
             with proxy.client() as client, contextlib.suppress(ConnectionError):
+                client.send("x")
                 client.at_end()
             left = sum(map(int, re.findall(r"(\d+) lines like '.*?' were left out", proxy.text())))
             return proxy.count(f"(?m)^ferry-proxy: 127.*{strange}") + left >= 2000

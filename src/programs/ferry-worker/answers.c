@@ -180,11 +180,12 @@ static int write_answer(struct connection *connection, int status, const char *p
 	              static_file_read(file, range->first, bytes + text.length, (size_t)range->length);
 	size_t body = copied ? (size_t)range->length : 0;
 	log_answer(connection, status, body);
-	bool follows = has_body && !copied; /* head and file leave in one call */
-	int result = follows ? connection_need_stream(connection) : 0;
-	if (result == 0)
-		result = connection_write(connection, bytes, text.length + body);
-	return result == 0 && follows ? send_static_file(connection, file, range) : result;
+	if (!has_body || copied)
+		return connection_write(connection, bytes, text.length + body);
+	int result = connection_need_stream(connection);
+	if (result == 0) /* head and file leave in one call */
+		result = stream_write(&connection->stream, bytes, text.length);
+	return result == 0 ? send_static_file(connection, file, range) : result;
 }
 
 static void answer_file(struct connection *connection, const char *text, const char *path,

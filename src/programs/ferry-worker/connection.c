@@ -317,7 +317,7 @@ int connection_write(struct connection *connection, const void *bytes, size_t le
 		if (status < 0)
 			return status;
 	}
-	return stream_write(&connection->stream, (const char *)bytes + sent, length - (size_t)sent);
+	return stream_send(&connection->stream, (const char *)bytes + sent, length - (size_t)sent);
 }
 
 static int write_all(struct connection *connection, struct evbuffer *out)

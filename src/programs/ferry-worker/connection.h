@@ -74,7 +74,7 @@ const char *connection_head_text(const struct connection *connection);
 /* Makes the stream, if it has none yet. 0 or a negative errno. */
 int connection_need_stream(struct connection *connection);
 
-/* Writes bytes of an answer. 0 or a negative errno. */
+/* Writes a whole answer. 0 or a negative errno. */
 int connection_write(struct connection *connection, const void *bytes, size_t length);
 
 /* Whether it waits for its next request, and has nothing of it. */

@@ -79,6 +79,20 @@ bool stream_is_drained(const struct stream *stream)
 	return EITHER(stream, tls_stream_is_drained(stream->tls), transport_is_drained(stream));
 }
 
+static int send_or_queue(const struct stream *stream, const char *bytes, size_t length)
+{
+	ssize_t sent = ferry_transport_try_write(stream->transport, bytes, length);
+	if (sent < 0 || (size_t)sent == length)
+		return sent < 0 ? (int)sent : 0;
+	return ferry_transport_write(stream->transport, bytes + sent, length - (size_t)sent);
+}
+
+int stream_send(const struct stream *stream, const void *bytes, size_t length)
+{
+	return EITHER(stream, tls_stream_write(stream->tls, bytes, length),
+	              send_or_queue(stream, bytes, length));
+}
+
 int stream_write(const struct stream *stream, const void *bytes, size_t length)
 {
 	return EITHER(stream, tls_stream_write(stream->tls, bytes, length),

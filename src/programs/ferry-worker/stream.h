@@ -37,6 +37,9 @@ bool socket_is_drained(int fd);
 
 /* 0 or a negative errno. The file's descriptor is the stream's after 0. */
 int stream_write(const struct stream *stream, const void *bytes, size_t length);
+
+/* The same for the last bytes of an answer, which leave at once if nothing is queued. */
+int stream_send(const struct stream *stream, const void *bytes, size_t length);
 int stream_write_buffer(const struct stream *stream, struct evbuffer *out);
 int stream_send_file(const struct stream *stream, int fd, int64_t offset, uint64_t length,
                      const struct ferry_file_callbacks *callbacks, void *context);

@@ -180,6 +180,7 @@ static void by_pull(void)
 static void by_write(void)
 {
 	registers(FERRY_PRODUCER_PUSH);
+	ferry_transport_try_write(near, big, BIG);
 	ferry_transport_write(near, big, BIG);
 	run();
 }
