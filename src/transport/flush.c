@@ -180,8 +180,8 @@ static ssize_t write_now(struct ferry_transport *transport, const void *data, si
 		return 0;
 	if (length > (size_t)budget)
 		length = (size_t)budget;
-	ssize_t sent = outgoing_send(&transport->out.stream, rearm_write_fd(&transport->rearm), data,
-	                             length);
+	ssize_t sent =
+	    outgoing_send(&transport->out.stream, rearm_write_fd(&transport->rearm), data, length);
 	if (sent >= 0)
 		transport_count_written(transport, (size_t)sent);
 	else
@@ -195,8 +195,7 @@ ssize_t ferry_transport_try_write(struct ferry_transport *transport, const void 
 	if (transport == NULL || (data == NULL && length > 0))
 		return -EINVAL;
 	struct bufferevent *bev = transport_lock(transport);
-	ssize_t sent =
-	    transport_takes_output(transport) ? write_now(transport, data, length) : -EPIPE;
+	ssize_t sent = transport_takes_output(transport) ? write_now(transport, data, length) : -EPIPE;
 	bufferevent_unlock(bev);
 	return sent;
 }

@@ -385,11 +385,11 @@ int main(int argc, char **argv)
 	root = open(argv[2], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	bench_need(root >= 0, argv[2]);
 	listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	bench_need(bind(listener, (struct sockaddr *)&address, length) == 0 &&
-	               listen(listener, 4096) == 0 &&
-	               setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){1}, sizeof(int)) == 0 &&
-	               getsockname(listener, (struct sockaddr *)&address, &length) == 0,
-	           "listen");
+	bench_need(
+	    bind(listener, (struct sockaddr *)&address, length) == 0 && listen(listener, 4096) == 0 &&
+	        setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){1}, sizeof(int)) == 0 &&
+	        getsockname(listener, (struct sockaddr *)&address, &length) == 0,
+	    "listen");
 	for (int i = 0; i < WORKERS; i++)
 		start_worker(accepts, i);
 	printf("listening %d\n", ntohs(address.sin_port));
