@@ -45,10 +45,9 @@ void transport_write_half_closing(struct ferry_transport *transport);
 /* All is sent, and the kernel ends the stream to the peer, or is about to. */
 void transport_write_half_shut(struct ferry_transport *transport);
 
-/* The kernel takes no more. The first error stays. If the peer is gone, what it has sent is still to be read. */
+/* The kernel takes no more. The first error stays. If the peer is gone, what it has sent is still to be read. The second
+ * is for a write outside of the write step: the step runs soon, and reports the error. */
 void transport_write_half_broken(struct ferry_transport *transport, int error);
-
-/* A write outside of the write step has met this error: the step runs soon, and reports it. */
 void transport_write_will_fail(struct ferry_transport *transport, int error);
 
 /* The transport never connected, or connection_made has run: it does not run for this protocol any more. */
@@ -133,7 +132,6 @@ bool transport_watch_yields(struct ferry_transport *transport, short what);
 
 void transport_stop_watching(struct ferry_transport *transport);
 void transport_free_watch(struct ferry_transport *transport);
-
 /* The time after `timeout`: INT64_MAX if there is none. */
 int64_t transport_deadline(int64_t now, int64_t timeout);
 

@@ -12,8 +12,8 @@
 #include "transport/interface.h"
 #include "transport/parts.h"
 
-/* The transport's fields, for src/transport alone. A transport is two halves and a life; docs/transport.md has the
- * picture. transport/core.h has the one writer of each state. */
+/* The transport's fields, for src/transport alone: two halves and a life (docs/transport.md). transport/core.h has the one
+ * writer of each state. */
 
 enum transport_life {
 	TRANSPORT_OPEN,
@@ -54,13 +54,13 @@ struct transport_in {
 	bool exact : 1;     /* the user wants the exact positions of descriptors, where there are any */
 	bool close_due : 1; /* transport_close_with_peer() is to run from the loop */
 	bool offer_due : 1; /* the user has resumed, and the input waits for the pending descriptors */
-	bool trigger_due : 1, trigger_below_mark : 1, offer_first : 1; /* the loop runs the read callback */
-	bool fds_follow : 1; /* a descriptor's callback runs, and others of the same read come behind it */
+	bool trigger_due : 1, trigger_below_mark : 1, offer_first : 1; /* the loop's next callback */
+	bool fds_follow : 1; /* a descriptor's callback runs, and others of that read come behind it */
 	bool triggering : 1; /* bufferevent_trigger() is on the stack */
-	bool direct : 1;     /* bufferevent_trigger() has run a protocol's read callback, and always will */
-	/* Descriptors that came in the read in which the user paused, and have no callback yet. */
-	bool loss_pending : 1; /* the kernel dropped others */
-	unsigned int pending_count;
+	bool direct : 1;     /* it has run a protocol's read callback, and always will */
+	bool loss_pending : 1; /* the kernel dropped others than these: */
+	unsigned int
+	    pending_count; /* of the read in which the user paused; they have no callback yet */
 	unsigned int rest; /* OUT_BROKEN: bytes of the peer in the socket, which are still to be read */
 	int *pending_fds;
 	const struct transport_reader *reader;
