@@ -58,7 +58,7 @@ struct transport_in {
 	bool fds_follow : 1; /* a descriptor's callback runs, and others of that read come behind it */
 	bool triggering : 1; /* bufferevent_trigger() is on the stack */
 	bool direct : 1;     /* it has run a protocol's read callback, and always will */
-	bool loss_pending : 1; /* the kernel dropped others than these: */
+	bool loss_pending : 1;      /* the kernel dropped others than these: */
 	unsigned int pending_count; /* of the read in which the user paused; without callback yet */
 	unsigned int rest; /* OUT_BROKEN: bytes of the peer in the socket, which are still to be read */
 	int *pending_fds;
