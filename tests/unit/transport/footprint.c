@@ -13,7 +13,7 @@
 #include "test.h"
 #include "wire.h"
 
-/* The promise: 640 bytes of heap beyond the bufferevent itself. */
+/* The promise is 640 bytes of heap beyond the bufferevent, with the arrays of the event base. */
 enum { IDLE_MAX = 632, TRANSPORTS = 200, WARM_UP = 50, ROUNDS = 500 };
 
 /* In libc's place, for libevent too. */
