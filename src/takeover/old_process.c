@@ -196,7 +196,8 @@ static void send_withdrawn(struct ferry_takeover *takeover, int status)
 	const bool sent =
 	    takeover_send(takeover, TAKEOVER_WIRE_WITHDRAWN, payload, sizeof(payload), NULL, 0) == 0 &&
 	    takeover_all_sent(takeover);
-	takeover->state = state;
+	/* The user's callbacks on the output have run in there, and may have freed the set or the takeover. */
+	takeover->state = takeover->set != NULL ? state : TAKEOVER_OVER;
 	if (!sent)
 		leave_files(takeover);
 }

@@ -7,6 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+
 #include "listener_options.h"
 #include "listening.h"
 #include "recorder.h"
@@ -331,6 +334,43 @@ TEST(files_are_left_when_the_withdrawal_cannot_be_sent)
 	ck_assert_int_eq(unlink(socket_path), 0);
 	close(takeover_fds[1]);
 	close_all();
+}
+
+static void free_set(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *context)
+{
+	(void)buffer, (void)info, (void)context;
+	ferry_socket_set_free(old_set);
+	old_set = NULL;
+}
+
+/* A callback on the output frees the set while WITHDRAWN is written. _i: the channel is full */
+LOOP_TEST(a_set_may_be_freed_while_its_takeover_fails, 2)
+{
+	open_set();
+	make_pair(PAIR_UNIX, takeover_fds);
+	struct ferry_transport *transport = make_transport(takeover_fds[0]);
+	ck_assert_int_eq(ferry_takeover_serve(&old_end.takeover, old_set, transport,
+	                                      &takeover_end_callbacks, &old_end),
+	                 0);
+	ck_assert_uint_eq(far_receive(), HELLO);
+	far_hello(1, 1);
+	far_send(REQUEST, all_names, sizeof(all_names), NULL, 0);
+	for (int i = 0; i < 4; i++) {
+		ck_assert_uint_eq(far_receive(), LISTENER);
+		wire_close_fds(&far_read);
+	}
+	ck_assert_uint_eq(far_receive(), END);
+	if (_i == 1)
+		wire_fill(takeover_fds[0]);
+	evbuffer_add_cb(bufferevent_get_output(ferry_transport_get_bufferevent(transport)), free_set,
+	                NULL);
+	far_send(REQUEST, all_names, sizeof(all_names), NULL, 0);
+	pump_until_count(&old_end.ended, 1);
+	pump_turns(3);
+	ck_assert_uint_eq(old_end.ended, 1);
+	ck_assert_int_eq(old_end.status, -EPROTO);
+	ck_assert_ptr_null(old_set);
+	close_far();
 }
 
 static void open_far_old(void)
