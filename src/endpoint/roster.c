@@ -77,7 +77,6 @@ struct ferry_transport *roster_walk_next(struct roster_walk *walk)
 		return NULL;
 	if (entry == NULL) {
 		walk->roster->walks = walk->outer;
-		walk->roster = NULL;
 		return NULL;
 	}
 	walk->next = TAILQ_NEXT(entry, link);

@@ -23,7 +23,7 @@ struct roster {
 /* A walk lives on the stack of its caller. Whatever is freed between two steps, the roster included, the next step is
  * right. */
 struct roster_walk {
-	struct roster *roster; /* NULL: it is gone, or the walk is over */
+	struct roster *roster; /* NULL: it is gone */
 	struct roster_entry *next;
 	struct roster_walk *outer;
 };
@@ -39,7 +39,7 @@ void roster_clear(struct roster *roster);
 
 void roster_walk_begin(struct roster_walk *walk, struct roster *roster);
 
-/* The next transport; NULL: there is none, and the walk is over. Each walk goes on to its end. */
+/* The next transport; NULL: there is none, and the walk is over. Each walk goes on to its end, and no further. */
 struct ferry_transport *roster_walk_next(struct roster_walk *walk);
 
 #endif

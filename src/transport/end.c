@@ -469,7 +469,7 @@ void ferry_transport_free(struct ferry_transport *transport)
 		transport_close_pending(transport);
 		outgoing_stop(&transport->out.stream, -ECANCELED);
 		/* No shutdown(2): it would end the connection for copies of the socket in other processes. */
-		if (transport->life < TRANSPORT_LOST && transport->on_pipes)
+		if (transport->on_pipes)
 			close_pipes(transport);
 		rearm_detach(&transport->rearm);
 		deferred_free(transport->loop_event, release_transport);
