@@ -84,6 +84,28 @@ TEST(flush_waits_for_the_reader)
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
+/* Nothing fits into the socket. Then the peer reads. */
+TEST(flush_waits_for_bytes_and_for_files)
+{
+	struct ferry_transport_stats stats;
+
+	open_channel(PAIR_UNIX);
+	wire_fill(ferry_channel_get_fd(channel));
+	struct ferry_transport *transport = ferry_channel_get_transport(channel);
+	ck_assert_int_eq(ferry_channel_write(channel, "x", 1), 0);
+	ck_assert_int_eq(ferry_transport_send_file(NULL, transport, make_file(1), FERRY_FD_TAKE, 0,
+	                                           FERRY_TO_END, 0, NULL, NULL),
+	                 0);
+	ferry_transport_get_stats(transport, &stats);
+	ck_assert_uint_eq(stats.bytes_queued, 1);
+	ck_assert_uint_eq(stats.files_queued, 1);
+	ck_assert_int_eq(ferry_channel_flush(channel, &at_once), -ETIMEDOUT);
+	wire_drain(peer);
+	ck_assert_int_eq(ferry_channel_flush(channel, NULL), 0);
+	ck_assert_uint_eq(wire_drain(peer), 2);
+	close_poller();
+}
+
 TEST(writes_leave_in_their_order)
 {
 	open_channel(PAIR_UNIX);

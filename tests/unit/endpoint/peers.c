@@ -652,6 +652,24 @@ TEST(every_allocation_of_an_accept_may_fail)
 	ck_assert_uint_ge(listener_stats().dropped, 3);
 }
 
+TEST(a_quota_grows_when_each_bucket_has_a_user)
+{
+	enum { BUCKETS = 16, USERS = 2 * BUCKETS };
+	struct quota *quota = NULL;
+	struct quota_share *shares[USERS];
+	ck_assert_int_eq(quota_new(&quota), 0);
+	for (uid_t uid = 0; uid < USERS; uid++) {
+		heap_watch(0);
+		int status = quota_take(quota, uid, 1, &shares[uid]);
+		unsigned long allocations = heap_unwatch(); /* the share; and the buckets */
+		ck_assert_int_eq(status, 0);
+		ck_assert_uint_eq(allocations, uid == BUCKETS ? 2 : 1);
+	}
+	for (uid_t uid = 0; uid < USERS; uid++)
+		quota_give_back(shares[uid]);
+	quota_leave(quota);
+}
+
 TEST(a_quota_that_cannot_grow_goes_on)
 {
 	enum { USERS = 40 };

@@ -20,6 +20,7 @@
 #include "handoff_info.h"
 #include "test.h"
 #include "wire.h"
+#include "worker_frames.h"
 
 /* ---- a worker of ferry's ---- */
 
@@ -436,6 +437,27 @@ LOOP_TEST(a_whole_return_is_not_lost_whatever_ends_the_channel, 4)
 	close_clients(1);
 }
 
+/* The dispatcher has read the start of a message that it ignores, and the rest is before the return. */
+TEST(a_return_behind_half_a_message_is_not_lost)
+{
+	static const unsigned char payload[1000];
+	unsigned char ignored[WORKER_FRAME_MAX];
+
+	give_to_peer();
+	size_t length = worker_frame(ignored, 999, payload, sizeof(payload));
+	ck_assert_int_eq(wire_send(peers[0].fd, ignored, length - 1, NULL, 0), (ssize_t)length - 1);
+	pump_turns(3);
+	ck_assert_int_eq(wire_send(peers[0].fd, ignored + length - 1, 1, NULL, 0), 1);
+	send_return(return_frame(frame, 0));
+	ferry_dispatcher_worker_remove(peers[0].worker);
+	expect_back("", "");
+	ferry_handoff_free(notes.back);
+	ck_assert(client_is_closed(&notes.client[0]));
+	free_dispatcher();
+	close_peer(&peers[0]);
+	close_clients(1);
+}
+
 /* _i: bytes of it that were sent */
 LOOP_TEST(half_a_return_is_closed_and_the_worker_keeps_the_connection, 3)
 {
@@ -457,9 +479,10 @@ LOOP_TEST(half_a_return_is_closed_and_the_worker_keeps_the_connection, 3)
 	close_clients(1);
 }
 
-TEST(another_descriptor_than_was_given_ends_the_channel)
+/* _i: whether the dispatcher gets it in the slot 0 */
+LOOP_TEST(another_descriptor_than_was_given_ends_the_channel, 2)
 {
-	int ends[2];
+	int ends[2], input = -1;
 
 	give_to_peer();
 	size_t length = return_frame(frame, 0);
@@ -467,10 +490,18 @@ TEST(another_descriptor_than_was_given_ends_the_channel)
 	make_pair(PAIR_UNIX, ends);
 	peers[0].got = ends[0];
 	send_return(length);
+	if (_i == 1) {
+		input = dup(STDIN_FILENO);
+		close(STDIN_FILENO);
+	}
 	expect_outcome(0, FERRY_HANDOFF_KEPT, -EPROTO);
 	ck_assert(client_is_closed(&ends[1])); /* nobody keeps the other one */
 	ck_assert_uint_eq(notes.returned, 0);
 	close(ends[1]);
+	if (_i == 1) {
+		ck_assert_int_eq(dup2(input, STDIN_FILENO), STDIN_FILENO);
+		close(input);
+	}
 	free_dispatcher();
 	close_peer(&peers[0]);
 	close_clients(1);

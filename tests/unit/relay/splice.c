@@ -23,6 +23,7 @@ static int splice_error;        /* each call fails with it */
 static unsigned int fails_each; /* the n-th call fails with EIO; 0: none */
 static size_t splice_max;       /* 0: no limit */
 static int pipe_error;
+static int lowest_slot; /* of the last pipe */
 static unsigned int splices;
 
 ssize_t __real_splice(int in, loff_t *in_at, int out, loff_t *out_at, size_t length,
@@ -51,7 +52,9 @@ int __wrap_pipe2(int fds[2], int flags)
 		errno = pipe_error;
 		return -1;
 	}
-	return __real_pipe2(fds, flags);
+	int status = __real_pipe2(fds, flags);
+	lowest_slot = fds[0];
+	return status;
 }
 
 static void set_up(void)
@@ -170,6 +173,27 @@ LOOP_TEST(a_stream_that_becomes_thin_has_no_pipe, 4)
 		stream.sent = stream.arrived = (size_t)i * TOTAL;
 	}
 	close_relay();
+}
+
+/* The program has closed its standard input. */
+TEST(a_pipe_may_have_the_slot_0)
+{
+	struct stream stream = {.from = 0, .to = 1};
+
+	open_relay(PAIR_TCP, PAIR_TCP, &noting);
+	int input = dup(STDIN_FILENO);
+	close(STDIN_FILENO);
+	pass_all(&stream, TOTAL);
+	ck_assert_uint_gt(relay_flow(FERRY_RELAY_CLIENT).bytes_spliced, 0);
+	ck_assert_int_eq(lowest_slot, 0);
+	for (int i = 0; i < 3; i++)
+		pass_all(&stream, stream.arrived + 1);
+	pump_turns(3);
+	ck_assert(!fd_is_open(STDIN_FILENO));
+	pass_all(&stream, stream.arrived + BLOCK);
+	close_relay();
+	ck_assert_int_eq(dup2(input, STDIN_FILENO), STDIN_FILENO);
+	close(input);
 }
 
 /* ---- a reader that stands still ---- */

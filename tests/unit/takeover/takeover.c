@@ -444,6 +444,36 @@ TEST(bad_arguments_of_a_takeover_are_refused)
 	close_all();
 }
 
+/* As many of the longest ones as fit, and one that fills the rest. */
+TEST(the_names_of_a_request_have_a_mebibyte)
+{
+	enum {
+		SIZE = 1024 * 1024 - 8,
+		LONGEST = FERRY_SOCKET_SET_NAME_MAX,
+		NAMES = SIZE / (1 + LONGEST) + 1
+	};
+	static char longest[LONGEST + 1], last[SIZE % (1 + LONGEST) + 1];
+	const char *names[NAMES];
+	struct ferry_takeover *takeover = NULL;
+
+	memset(longest, 'n', LONGEST);
+	memset(last, 'n', sizeof(last) - 1);
+	for (size_t i = 0; i < NAMES; i++)
+		names[i] = i < NAMES - 1 ? longest : last;
+	make_pair(PAIR_UNIX, takeover_fds);
+	struct ferry_transport *transport = make_transport(takeover_fds[0]);
+	ck_assert_int_eq(
+	    ferry_takeover_request(&takeover, transport, names, NAMES, &takeover_end_callbacks, NULL),
+	    -EMSGSIZE);
+	last[sizeof(last) - 2] = '\0';
+	ck_assert_int_eq(
+	    ferry_takeover_request(&takeover, transport, names, NAMES, &takeover_end_callbacks, NULL),
+	    0);
+	ferry_takeover_free(takeover);
+	close(takeover_fds[1]);
+	pump_turns(3);
+}
+
 TEST(a_connection_that_is_not_of_a_unix_socket_is_refused)
 {
 	struct ferry_takeover *takeover = NULL;

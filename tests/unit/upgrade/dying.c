@@ -5,22 +5,47 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ferry/upgrade.h"
 #include "support.h"
 
 /* What the successor reports. */
-enum { STARTED_BEFORE_THE_DEATH = 'b', STARTED_AFTER_THE_DEATH = 'a', REJECTED = 'r' };
+enum { STARTED_BEFORE_THE_DEATH = 'b', STARTED_AFTER_THE_DEATH = 'a', REJECTED = 'r', SPINS = 's' };
 
 static pid_t predecessor;
 static int report_fd,
     life[2]; /* the predecessor lives as long as the writing end of `life` is open */
+
+/* ---- getppid(2), counted in the successor ---- */
+
+static int64_t looks, began; /* `began`: its time in milliseconds */
+
+pid_t __real_getppid(void);
+pid_t __wrap_getppid(void);
+
+pid_t __wrap_getppid(void)
+{
+	looks++;
+	return __real_getppid();
+}
+
+static int64_t milliseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- the two processes ---- */
 
 static void report(char what)
 {
@@ -36,6 +61,9 @@ static void started(struct ferry_upgrade *upgrade, struct ferry_socket_set *set,
 static void rejected(struct ferry_upgrade *upgrade, int status, void *context)
 {
 	(void)upgrade, (void)context;
+	/* One look in 10 ms. */
+	if (looks > 10 + (milliseconds() - began) / 10)
+		report(SPINS);
 	report(status == -ECONNRESET ? REJECTED : 'x');
 }
 
@@ -61,6 +89,7 @@ static void succeed(int channel, struct timeval timeout)
 	close(channel);
 	snprintf(pid, sizeof(pid), "%ld", (long)getpid());
 	setenv("FERRY_UPGRADE", pid, 1);
+	began = milliseconds();
 	struct event_base *own = event_base_new();
 	if (ferry_upgrade_new(&upgrade, own, &options, &callbacks, NULL) < 0)
 		abort();
