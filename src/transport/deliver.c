@@ -71,7 +71,7 @@ static void run_directly(struct ferry_transport *transport)
 	const struct bufferevent *bev = transport->rearm.bev;
 
 	transport_steps(transport)->readable(transport);
-	if (fields_high_mark(bev) > 0 &&
+	if (!transport_is_over(transport) && fields_high_mark(bev) > 0 &&
 	    evbuffer_get_length(fields_input(bev)) >= fields_high_mark(bev))
 		transport_trigger_read_later(transport, false);
 }
