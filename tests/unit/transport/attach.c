@@ -430,6 +430,36 @@ LOOP_TEST(input_over_the_high_water_mark_is_left_alone_though_reading_is_enabled
 	close_all();
 }
 
+static void take_all_but_the_second(struct ferry_transport *of, struct evbuffer *input,
+                                    void *context)
+{
+	unsigned int *calls = context;
+	size_t length = evbuffer_get_length(input);
+
+	if (++*calls == 2)
+		bufferevent_setwatermark(ferry_transport_get_bufferevent(of), EV_READ, 0, length);
+	else
+		evbuffer_drain(input, length);
+}
+
+/* Nothing more is read, so that no read would offer it. */
+TEST(input_at_a_high_water_mark_that_the_callback_has_set_is_offered_again)
+{
+	static const struct ferry_protocol protocol = {.data_received = take_all_but_the_second};
+	unsigned int calls = 0;
+
+	open_bev(PAIR_UNIX, 0);
+	attach();
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &protocol, &calls), 0);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(wire_send(ends[1], "0123456789", 10, NULL, 0), 10);
+		pump_turns(3);
+	}
+	ck_assert_uint_eq(calls, 3);
+	ck_assert_uint_eq(evbuffer_get_length(bufferevent_get_input(bev)), 0);
+	close_all();
+}
+
 TEST(the_read_callback_that_the_user_sets_during_a_pause_is_the_one_that_runs)
 {
 	open_with_fds(0, 0);
