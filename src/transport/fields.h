@@ -56,8 +56,8 @@ struct transport_in {
 	bool offer_due : 1; /* the user has resumed, and the input waits for the pending descriptors */
 	bool trigger_due : 1, trigger_below_mark : 1, offer_first : 1; /* the loop's next callback */
 	bool fds_follow : 1; /* a descriptor's callback runs, and others of that read come behind it */
-	bool triggering : 1; /* bufferevent_trigger() is on the stack */
-	bool direct : 1;     /* it has run a protocol's read callback, and always will */
+	bool direct; /* bufferevent_trigger() has run a protocol's read callback, and always will */
+	bool triggering : 1;        /* bufferevent_trigger() is on the stack */
 	bool loss_pending : 1;      /* the kernel dropped others than these: */
 	unsigned int pending_count; /* of the read in which the user paused; without callback yet */
 	unsigned int rest; /* OUT_BROKEN: bytes of the peer in the socket, which are still to be read */
