@@ -278,8 +278,10 @@ static void sweep_singles(unsigned int share, unsigned int shares)
 	/* The kernel's order may differ from run to run, but not so often. A loop that does not wait turns as often as the
 	 * machine lets it, and the number of its calls says little about the next run. */
 	bool spins = current->large != NULL && current->large->has_no_ticks;
-	ck_assert_msg(reached * 10 >= faulty * (spins ? 1 : 8), "%s: %u of %u faults reached",
-	              current->name, reached, faulty);
+	bool enough = reached * 10 >= faulty * (spins ? 1 : 8);
+	/* Of a handful, two are more than a fifth. */
+	enough |= reached > 2 && reached + 2 >= faulty;
+	ck_assert_msg(enough, "%s: %u of %u faults reached", current->name, reached, faulty);
 }
 
 static unsigned int sweep_pairs(void)
