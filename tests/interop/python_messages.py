@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import unittest.mock
 
 DEADLINE = int(os.environ.get("FERRY_DEADLINE", "120"))
 CLIENT, *SERVER = sys.argv[1:]
@@ -179,6 +180,17 @@ class ByHand(unittest.TestCase):
         thread.join()
         self.assertEqual((kind, payload, len(fds), lost), (7, b"hello", 1, 0))
         os.close(fds[0])
+
+    def test_a_peer_may_refuse_a_message_and_go_before_the_call_returns(self):
+        def refused(*arguments, send_fds=socket.send_fds):
+            sent = send_fds(*arguments)
+            self.peer.sendall(HEADER.pack(b"FRY", 1, 0, 1, 0, 0, 0))
+            self.peer.shutdown(socket.SHUT_RDWR)
+            return sent
+        with unittest.mock.patch("socket.send_fds", refused):
+            self.client.send(7, b"hello", [0])
+        with self.assertRaisesRegex(ConnectionError, "refuses"):
+            self.client.receive()
 
     def expect_error(self, frame, fds, what):
         socket.send_fds(self.peer, [frame], fds)
