@@ -1,10 +1,11 @@
 /* Bytes and files, with ferry and with what else a program could use:
  *
- *   bench_bytes trip unix|tcp bare|stock|ferry COUNT          round trips of 64 bytes, both ends in one loop
+ *   bench_bytes trip unix|tcp bare|loop|stock|ferry COUNT     round trips of 64 bytes, both ends in one loop
  *   bench_bytes bulk unix|tcp bare|stock|ferry MIB            bytes from one process to another
  *   bench_bytes file unix|tcp WAY MIB                         a file in memory, to a process that throws it away
  *
- * bare: system calls in a loop of epoll(7), or of poll(2). stock: libevent's bufferevent. WAY: ferry; bare, which is
+ * bare: system calls in a loop of epoll(7), or of poll(2). loop: the same system calls in events of libevent. stock:
+ * libevent's bufferevent. WAY: ferry; bare, which is
  * sendfile(2); stock, which is evbuffer_add_file(); or copy, which is read(2) and send(2) in blocks of 64 KiB. The
  * processor time is that of both ends. */
 
@@ -28,7 +29,7 @@
 #include "ferry/ferry.h"
 
 enum { MESSAGE = 64, BLOCK = 256 * 1024, COPY = 64 * 1024, FILE_MAX = 64 << 20 };
-enum side { BARE, STOCK, FERRY, READ_AND_SEND };
+enum side { BARE, STOCK, FERRY, READ_AND_SEND, LOOP };
 
 static enum bench_kind kind;
 static enum side side;
@@ -133,6 +134,37 @@ static void trip_in_loop(const int fds[2])
 		close_end(&ends[i]);
 }
 
+static void answer_bare(evutil_socket_t fd, short what, void *first)
+{
+	(void)what;
+	char message[MESSAGE];
+
+	bench_need(recv(fd, message, MESSAGE, 0) == MESSAGE, "recv");
+	if (first != NULL && ++trips >= amount)
+		event_base_loopbreak(base);
+	if (trips == 0)
+		epoll_ctl_calls = 0;
+	bench_need(send(fd, message, MESSAGE, MSG_NOSIGNAL) == MESSAGE, "send");
+}
+
+static void trip_in_events(const int fds[2])
+{
+	struct event *events[2];
+	char message[MESSAGE] = "";
+
+	for (int i = 0; i < 2; i++) {
+		events[i] =
+		    event_new(base, fds[i], EV_READ | EV_PERSIST, answer_bare, i == 0 ? &base : NULL);
+		bench_need(events[i] != NULL && event_add(events[i], NULL) == 0, "event");
+	}
+	bench_need(send(fds[0], message, MESSAGE, MSG_NOSIGNAL) == MESSAGE, "send");
+	event_base_dispatch(base);
+	for (int i = 0; i < 2; i++) {
+		event_free(events[i]);
+		close(fds[i]);
+	}
+}
+
 static void trip_bare(const int fds[2])
 {
 	struct epoll_event events[2];
@@ -168,6 +200,8 @@ static void measure_trips(void)
 	uint64_t cpu = bench_cpu();
 	if (side == BARE)
 		trip_bare(fds);
+	else if (side == LOOP)
+		trip_in_events(fds);
 	else
 		trip_in_loop(fds);
 	bench_print("cpu_us", (double)(bench_cpu() - cpu) / 1e3 / (double)amount);
@@ -391,10 +425,10 @@ int main(int argc, char **argv)
 {
 	static const char *const what[] = {"trip", "bulk", "file", NULL};
 	static const char *const kinds[] = {"unix", "tcp", NULL};
-	static const char *const sides[] = {"bare", "stock", "ferry", "copy", NULL};
+	static const char *const sides[] = {"bare", "stock", "ferry", "copy", "loop", NULL};
 
 	if (argc != 5) {
-		fprintf(stderr, "usage: %s trip|bulk|file unix|tcp bare|stock|ferry|copy COUNT|MIB\n",
+		fprintf(stderr, "usage: %s trip|bulk|file unix|tcp bare|loop|stock|ferry|copy COUNT|MIB\n",
 		        argv[0]);
 		return 2;
 	}

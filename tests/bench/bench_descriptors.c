@@ -1,9 +1,10 @@
 /* Descriptors and messages with descriptors, from one process to another:
  *
- *   bench_descriptors raw|0|1|8|32 bare|ferry COUNT
+ *   bench_descriptors raw|0|1|8|32 bare|checked|ferry COUNT
  *
  * raw: one descriptor with each byte of a stream. A number: messages of 64 bytes with as many descriptors. bare: one
- * sendmsg(2) and one recvmsg(2) for each. Prints how many a second, and the processor time of both processes for
+ * sendmsg(2) and one recvmsg(2) for each. checked: the same, and the sender asks each descriptor whether it is open and
+ * not a unix socket that the channel could carry into itself, as ferry does at the call. Prints how many a second, and the processor time of both processes for
  * one. */
 
 #include <errno.h>
@@ -50,6 +51,17 @@ static void close_base(void)
 
 static uint64_t messages, received;
 static int given; /* the descriptor that is sent, again and again */
+static bool checked;
+
+static void check_descriptor(int fd)
+{
+	uint64_t cookie;
+	socklen_t length = sizeof(cookie);
+
+	if (checked)
+		bench_need(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0 && errno == ENOTSOCK,
+		           "a file");
+}
 
 /* A descriptor is the sender's own and closed once sent, as one that was accepted is. */
 static int new_descriptor(void)
@@ -77,6 +89,7 @@ static void bare_send(int socket, void *argument)
 
 	for (uint64_t sent = 0; sent < messages; sent++) {
 		int fd = new_descriptor();
+		check_descriptor(fd);
 		memcpy(CMSG_DATA(&room.align), &fd, sizeof(fd));
 		while (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) {
 			bench_need(errno == EAGAIN, "sendmsg");
@@ -219,8 +232,10 @@ static void bare_send_messages(int socket, void *argument)
 		                              .cmsg_type = SCM_RIGHTS};
 	}
 	for (uint64_t sent = 0; sent < messages; sent++) {
-		for (unsigned int i = 0; i < fds_each; i++)
+		for (unsigned int i = 0; i < fds_each; i++) {
 			fds[i] = new_descriptor();
+			check_descriptor(fds[i]);
+		}
 		if (fds_each > 0)
 			memcpy(CMSG_DATA(&room.align), fds, fds_each * sizeof(int));
 		while (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) {
@@ -369,14 +384,16 @@ static void measure(void (*send)(int, void *), void (*receive)(int, void *))
 int main(int argc, char **argv)
 {
 	static const char *const kinds[] = {"raw", "0", "1", "8", "32", NULL};
-	static const char *const sides[] = {"bare", "ferry", NULL};
+	static const char *const sides[] = {"bare", "checked", "ferry", NULL};
 
 	if (argc != 4) {
-		fprintf(stderr, "usage: %s raw|0|1|8|32 bare|ferry COUNT\n", argv[0]);
+		fprintf(stderr, "usage: %s raw|0|1|8|32 bare|checked|ferry COUNT\n", argv[0]);
 		return 2;
 	}
 	int kind = bench_choice(argv[1], kinds);
-	bool ferry = bench_choice(argv[2], sides) == 1;
+	int side = bench_choice(argv[2], sides);
+	bool ferry = side == 2;
+	checked = side == 1;
 	messages = bench_number(argv[3]);
 	given = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	bench_need(given >= 0, "/dev/null");

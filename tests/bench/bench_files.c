@@ -1,8 +1,10 @@
 /* A file that is not in memory, while other connections make round trips in the same loop:
  *
- *   bench_files cold|warm bare|ferry MIB
+ *   bench_files cold|warm bare|apart|ferry MIB
  *
  * Prints how long the turns of the loop take, and the rate. bare: sendfile(2) in a callback, which waits for the disk.
+ * apart: another process sends the file; the loop has the other connections alone, and shows what the machine does to
+ * them.
  * Exit status 77: the file cannot be dropped from memory here. */
 
 #include <errno.h>
@@ -21,6 +23,8 @@
 
 #include "bench.h"
 #include "ferry/ferry.h"
+
+enum side { BARE, APART, FERRY };
 
 static size_t chunk_of(enum bench_kind kind)
 {
@@ -93,24 +97,68 @@ static struct plain plain;
 static struct ferry_transport *transport;
 static struct ferry_transport_stats stats;
 
-static void start_sending(bool ferry, enum bench_kind kind, int socket, int file, size_t size)
+/* A process that sends the file, and a socket that is over when it has. */
+static struct {
+	pid_t process;
+	int socket, file;
+	struct event *event;
+} apart;
+
+static void send_apart(int fd, void *argument)
 {
-	if (ferry) {
+	(void)fd;
+	const size_t *size = argument;
+
+	for (off_t offset = 0; offset < (off_t)*size;) {
+		if (sendfile(apart.socket, apart.file, &offset, chunk_of(BENCH_UNIX)) < 0) {
+			bench_need(errno == EAGAIN, "sendfile");
+			bench_poll(apart.socket, POLLOUT);
+		}
+	}
+}
+
+static void apart_ends(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	event_base_loopbreak(base);
+}
+
+static void start_apart(int socket, int file, size_t size)
+{
+	int end;
+
+	apart.socket = socket;
+	apart.file = file;
+	apart.process = bench_fork(BENCH_UNIX, send_apart, &size, &end);
+	apart.event = event_new(base, end, EV_READ, apart_ends, NULL);
+	bench_need(apart.event != NULL && event_add(apart.event, NULL) == 0, "event");
+}
+
+static void start_sending(enum side side, enum bench_kind kind, int socket, int file, size_t size)
+{
+	if (side == APART) {
+		start_apart(socket, file, size);
+	} else if (side == FERRY) {
 		transport = new_transport(socket);
 		bench_need(ferry_transport_send_file(NULL, transport, file, FERRY_FD_DUP, 0, (int64_t)size,
 		                                     0, &file_callbacks, NULL) == 0,
 		           "send_file");
-		return;
+	} else {
+		plain = (struct plain){
+		    .socket = socket, .file = file, .end = (off_t)size, .chunk = chunk_of(kind)};
+		plain.event = event_new(base, socket, EV_WRITE | EV_PERSIST, plain_step, &plain);
+		bench_need(plain.event != NULL && event_add(plain.event, NULL) == 0, "event");
 	}
-	plain =
-	    (struct plain){.socket = socket, .file = file, .end = (off_t)size, .chunk = chunk_of(kind)};
-	plain.event = event_new(base, socket, EV_WRITE | EV_PERSIST, plain_step, &plain);
-	bench_need(plain.event != NULL && event_add(plain.event, NULL) == 0, "event");
 }
 
-static void stop_sending(bool ferry)
+static void stop_sending(enum side side)
 {
-	if (ferry) {
+	if (side == APART) {
+		close(event_get_fd(apart.event));
+		event_free(apart.event);
+		close(apart.socket);
+		bench_wait(apart.process);
+	} else if (side == FERRY) {
 		ferry_transport_get_stats(transport, &stats);
 		ferry_transport_free(transport);
 		event_base_loop(base, EVLOOP_NONBLOCK);
@@ -257,7 +305,7 @@ static void stop_others(pid_t child)
 	bench_wait(child);
 }
 
-static void measure_stalls(bool ferry, int file, size_t size)
+static void measure_stalls(enum side side, int file, size_t size)
 {
 	int socket;
 
@@ -271,12 +319,12 @@ static void measure_stalls(bool ferry, int file, size_t size)
 	round_trips = 0;
 	counting = true;
 	uint64_t began = bench_now();
-	start_sending(ferry, BENCH_UNIX, socket, file, size);
+	start_sending(side, BENCH_UNIX, socket, file, size);
 	event_base_dispatch(base);
 	double seconds = (double)(bench_now() - began) / 1e9;
 	counting = false;
 	turn_began = 0;
-	stop_sending(ferry);
+	stop_sending(side);
 	event_free(ticks);
 	stop_others(child);
 	close_base();
@@ -291,7 +339,7 @@ static void measure_stalls(bool ferry, int file, size_t size)
 	bench_print("turns", (double)turns.count);
 	bench_print("round_trips_per_s", (double)round_trips / seconds);
 	bench_print("MB_per_s", (double)size / 1e6 / seconds);
-	if (ferry)
+	if (side == FERRY)
 		bench_print("waits", (double)stats.file_waits);
 	bench_clear(&turns);
 	bench_clear(&own_turns);
@@ -300,20 +348,21 @@ static void measure_stalls(bool ferry, int file, size_t size)
 int main(int argc, char **argv)
 {
 	static const char *const states[] = {"cold", "warm", NULL};
-	static const char *const sides[] = {"bare", "ferry", NULL};
+	static const char *const sides[] = {"bare", "apart", "ferry", NULL};
 
 	if (argc != 4) {
-		fprintf(stderr, "usage: %s cold|warm bare|ferry MIB\n", argv[0]);
+		fprintf(stderr, "usage: %s cold|warm bare|apart|ferry MIB\n", argv[0]);
 		return 2;
 	}
-	bool cold = bench_choice(argv[1], states) == 0, ferry = bench_choice(argv[2], sides) == 1;
+	bool cold = bench_choice(argv[1], states) == 0;
+	enum side side = (enum side)bench_choice(argv[2], sides);
 	size_t size = (size_t)bench_number(argv[3]) << 20;
 	int file = bench_file(size);
 	if (cold && !bench_drop(file, size)) {
 		printf("the file cannot be dropped from memory here\n");
 		return 77;
 	}
-	measure_stalls(ferry, file, size);
+	measure_stalls(side, file, size);
 	close(file);
 	return 0;
 }

@@ -70,6 +70,7 @@ PEERS = {
     "haproxy before nginx": servers.HaproxyNginx,
     "node cluster": servers.NodeCluster,
     "bare handoff": servers.BareHandoff,
+    "bare handoff, all calls": servers.WholeHandoff,
     "bare accept": servers.BareAccept,
 }
 

@@ -4,12 +4,16 @@
  *   http_floor handoff ROOT  a dispatcher accepts, reads the head and sends the socket with the head to a worker. As ferry's
  *                            does, it keeps a copy until the worker has claimed the connection; the worker checks
  *                            the cookie, and serves after its claim is in the kernel.
+ *   http_floor whole   ROOT  the same, with every system call by which ferry's programs keep a promise: the address of
+ *                            the client, a path that stays beneath the root, a read that does not wait for the disk,
+ *                            a look for bytes that nobody has read, and an end that does not wait for the copy.
  *
  * They understand just the requests of http_client.c. Two workers. Prints "listening PORT". */
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -22,6 +26,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -30,6 +35,7 @@
 enum { WORKERS = 2, HEAD = 1024, SMALL = 16 * 1024, FDS = 65536, EVENTS = 64 };
 
 static int epoll_fd, root, listener;
+static bool whole; /* every call of ferry's programs */
 
 struct connection {
 	int fd, file; /* -1: no file is being sent */
@@ -70,6 +76,23 @@ static int format_head(char *head, size_t room, const struct connection *connect
 	                (long long)connection->size, connection->keep ? "keep-alive" : "close");
 }
 
+static int open_file(const char *path)
+{
+	struct open_how how = {.flags = O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC,
+	                       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+
+	if (whole)
+		return (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+	return openat(root, path, O_RDONLY | O_CLOEXEC);
+}
+
+static ssize_t read_file(int file, char *body)
+{
+	if (whole)
+		return preadv2(file, &(struct iovec){body, SMALL}, 1, 0, RWF_NOWAIT);
+	return pread(file, body, SMALL, 0);
+}
+
 /* Returns false if the socket is full. */
 static bool answer(struct connection *connection, char *request)
 {
@@ -80,7 +103,7 @@ static bool answer(struct connection *connection, char *request)
 
 	connection->keep = strstr(end, "Connection: close") == NULL;
 	*end = '\0';
-	int file = openat(root, path, O_RDONLY | O_CLOEXEC);
+	int file = open_file(path);
 	bench_need(file >= 0 && fstat(file, &status) == 0, path);
 	/* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): bench_need() has ended */
 	connection->size = status.st_size;
@@ -93,7 +116,7 @@ static bool answer(struct connection *connection, char *request)
 		return send_part(connection);
 	}
 	struct iovec parts[2] = {{head, (size_t)length}, {body, (size_t)status.st_size}};
-	bench_need(pread(file, body, sizeof(body), 0) == (ssize_t)status.st_size, "pread");
+	bench_need(read_file(file, body) == (ssize_t)status.st_size, "the file");
 	close(file);
 	bench_need(writev(connection->fd, parts, 2) == (ssize_t)length + status.st_size, "writev");
 	return true;
@@ -101,6 +124,11 @@ static bool answer(struct connection *connection, char *request)
 
 static void end(struct connection *connection)
 {
+	char byte;
+
+	/* The client sees the end now, although the dispatcher has a copy. */
+	if (whole && recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+		shutdown(connection->fd, SHUT_RDWR);
 	close(connection->fd);
 	free(connection);
 }
@@ -319,6 +347,17 @@ static void read_head(struct connection *connection, bool watched)
 	}
 }
 
+static int accept_client(void)
+{
+	struct sockaddr_in address;
+	socklen_t length = sizeof(address);
+
+	if (whole)
+		return accept4(listener, (struct sockaddr *)&address, &length,
+		               SOCK_NONBLOCK | SOCK_CLOEXEC);
+	return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
 static void dispatcher(void)
 {
 	struct epoll_event events[EVENTS];
@@ -339,7 +378,7 @@ static void dispatcher(void)
 				take_claims(connection->fd);
 			else if (connection != NULL)
 				read_head(connection, true);
-			else if ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+			else if ((fd = accept_client()) >= 0)
 				read_head(new_connection(fd), false);
 		}
 	}
@@ -374,14 +413,17 @@ static void start_worker(bool accepts, int index)
 
 int main(int argc, char **argv)
 {
+	static const char *const modes[] = {"accept", "handoff", "whole", NULL};
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t length = sizeof(address);
 
-	if (argc != 3 || (strcmp(argv[1], "accept") != 0 && strcmp(argv[1], "handoff") != 0)) {
-		fprintf(stderr, "usage: %s accept|handoff ROOT\n", argv[0]);
+	if (argc != 3) {
+		fprintf(stderr, "usage: %s accept|handoff|whole ROOT\n", argv[0]);
 		return 2;
 	}
-	bool accepts = strcmp(argv[1], "accept") == 0;
+	int mode = bench_choice(argv[1], modes);
+	bool accepts = mode == 0;
+	whole = mode == 2;
 	root = open(argv[2], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	bench_need(root >= 0, argv[2]);
 	listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -115,6 +115,11 @@ class BareHandoff(Floor):
     mode = "handoff"
 
 
+class WholeHandoff(Floor):
+    """The same with every system call by which ferry's programs keep a promise."""
+    mode = "whole"
+
+
 class Nginx(Server):
     def start(self):
         self.port = processes.free_port()

@@ -42,6 +42,7 @@ def descriptors():
     amount = {"full": 200000, "quick": 1000}
     sides = {"ferry": program("bench_descriptors", "raw", "ferry", **amount),
              "bare": program("bench_descriptors", "raw", "bare", **amount),
+             "bare, checked": program("bench_descriptors", "raw", "checked", **amount),
              "libuv": program("uv_cases", "descriptors", "unix", **amount),
              "twisted": python("twisted", "descriptors", "unix", full=20000, quick=500)}
     return Case("descriptors", "one descriptor with each byte, between two processes",
@@ -51,7 +52,8 @@ def descriptors():
 
 def messages(count, target):
     amount = {"full": 400000 // (1 + count), "quick": 500}
-    sides = {side: program("bench_descriptors", count, side, **amount) for side in ("ferry", "bare")}
+    names = {"ferry": "ferry", "bare": "bare", "bare, checked": "checked"}
+    sides = {name: program("bench_descriptors", count, side, **amount) for name, side in names.items()}
     return Case(f"messages-{count}", f"messages of 64 bytes with {count} descriptors, between two processes",
                 [Metric("per_s", "messages/s", "more", targets={"bare": target}),
                  Metric("cpu_us", "us of CPU, both ends", "less")], sides)
@@ -59,7 +61,8 @@ def messages(count, target):
 
 def trips(kind):
     amount = {"full": 200000, "quick": 1000}
-    sides = {side: program("bench_bytes", "trip", kind, side, **amount) for side in ("ferry", "bare", "stock")}
+    names = {"ferry": "ferry", "bare": "bare", "bare, in libevent's loop": "loop", "stock": "stock"}
+    sides = {name: program("bench_bytes", "trip", kind, side, **amount) for name, side in names.items()}
     sides["libuv"] = program("uv_cases", "trip", kind, **amount)
     sides["asyncio"] = python("asyncio", "trip", kind, full=20000, quick=200)
     sides["twisted"] = python("twisted", "trip", kind, full=20000, quick=200)
@@ -95,7 +98,7 @@ def warm_file(kind):
 def cold_file():
     amount = {"full": 256, "quick": 4}
     sides = {name: program("bench_files", "cold", side, **amount)
-             for name, side in (("ferry", "ferry"), ("blocking sendfile", "bare"))}
+             for name, side in (("ferry", "ferry"), ("blocking sendfile", "bare"), ("another process", "apart"))}
     return Case("file-cold", "a file from the disk, while 100 connections make round trips in the same loop",
                 [Metric("p999_ms", "ms, the longest of 1000 turns of the loop", "less", bound=0.3),
                  Metric("MB_per_s", "MB/s", "more", targets={"blocking sendfile": 1.0})], sides)
