@@ -148,6 +148,14 @@ void bench_pair(enum bench_kind kind, int fds[2])
 		           "socketpair");
 }
 
+void bench_reset(int fd)
+{
+	struct linger at_once = {.l_onoff = 1};
+
+	bench_need(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)) == 0, "linger");
+	close(fd);
+}
+
 pid_t bench_fork(enum bench_kind kind, void (*work)(int fd, void *argument), void *argument,
                  int *fd)
 {

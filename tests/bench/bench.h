@@ -47,6 +47,9 @@ extern const char *const bench_kind_names[BENCH_KINDS];
 /* Two connected non-blocking sockets. */
 void bench_pair(enum bench_kind kind, int fds[2]);
 
+/* Closes a TCP socket with a reset: a connection that ends in order would hold its ports for a minute. */
+void bench_reset(int fd);
+
 /* Runs `work` in a child process with one end of a pair; the other end is returned. */
 pid_t bench_fork(enum bench_kind kind, void (*work)(int fd, void *argument), void *argument,
                  int *fd);

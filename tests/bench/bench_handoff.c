@@ -173,7 +173,7 @@ static void drop_clients(unsigned int count)
 	unsigned int before = outcomes;
 
 	for (unsigned int i = 0; i < count; i++) {
-		close(clients[i].fd);
+		bench_reset(clients[i].fd);
 		bufferevent_free(clients[i].bev);
 	}
 	while (outcomes - before < count)

@@ -17,7 +17,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,9 +29,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "bare_handoff.h"
 #include "bench.h"
 
-enum { WORKERS = 2, HEAD = 1024, SMALL = 16 * 1024, FDS = 65536, EVENTS = 64 };
+enum { WORKERS = 2, HEAD = BARE_HEAD, SMALL = 16 * 1024, FDS = 65536, EVENTS = 64 };
 
 static int epoll_fd, root, listener;
 static bool whole; /* every call of ferry's programs */
@@ -221,50 +221,14 @@ static void accepting_worker(void)
 
 /* ---- a dispatcher and workers ---- */
 
-struct frame {
-	uint64_t id, cookie;
-	uint32_t length, reserved;
-	char head[HEAD];
-};
-
-/* The head of the next connection, with its descriptor; false if the channel is empty. */
-static bool receive(int channel, struct frame *frame, int *fd)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} room;
-	struct iovec vector = {frame, sizeof(*frame) - 1};
-	struct msghdr message = {.msg_iov = &vector,
-	                         .msg_iovlen = 1,
-	                         .msg_control = room.bytes,
-	                         .msg_controllen = sizeof(room.bytes)};
-	ssize_t length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
-
-	if (length < 0 && errno == EAGAIN)
-		return false;
-	if (length <= 0)
-		exit(0); /* the dispatcher has gone */
-	bench_need(CMSG_FIRSTHDR(&message) != NULL, "a descriptor");
-	memcpy(fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(*fd));
-	frame->head[frame->length] = '\0';
-	return true;
-}
-
 static void claim_and_serve(int channel)
 {
-	struct frame frame;
-	uint64_t cookie;
-	socklen_t length = sizeof(cookie);
+	struct bare_frame frame;
 	int fd;
 
 	/* The next read says whether there is more: one call a connection, and one a wake-up. */
-	while (receive(channel, &frame, &fd)) {
-		bench_need(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0 &&
-		               cookie == frame.cookie,
-		           "cookie");
-		bench_need(send(channel, &frame.id, sizeof(frame.id), MSG_NOSIGNAL) == sizeof(frame.id),
-		           "claim");
+	while (bare_receive(channel, &frame, &fd)) {
+		bare_claim(channel, &frame);
 		serve(new_connection(fd), frame.head, false);
 	}
 }
@@ -290,45 +254,26 @@ static int channels[WORKERS];
 static int copies[FDS]; /* by the id of the handoff */
 static uint64_t ids;
 
-static void hand_off(int fd, struct frame *frame)
+static void hand_off(int fd, struct bare_frame *frame)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} room = {.align = {.cmsg_len = CMSG_LEN(sizeof(int)),
-	                    .cmsg_level = SOL_SOCKET,
-	                    .cmsg_type = SCM_RIGHTS}};
-	struct iovec vector = {frame, offsetof(struct frame, head) + frame->length};
-	struct msghdr message = {.msg_iov = &vector,
-	                         .msg_iovlen = 1,
-	                         .msg_control = room.bytes,
-	                         .msg_controllen = sizeof(room.bytes)};
-	socklen_t size = sizeof(frame->cookie);
-
 	frame->id = ids++;
 	copies[frame->id % FDS] = fd;
-	bench_need(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &frame->cookie, &size) == 0, "cookie");
-	memcpy(CMSG_DATA(&room.align), &fd, sizeof(fd));
-	int channel = channels[frame->id % WORKERS];
-	while (sendmsg(channel, &message, MSG_NOSIGNAL) < 0) {
-		bench_need(errno == EAGAIN, "sendmsg");
-		bench_poll(channel, POLLOUT);
-	}
+	bare_send(channels[frame->id % WORKERS], frame, fd);
 }
 
 static void take_claims(int channel)
 {
 	uint64_t claimed[64];
-	ssize_t length = recv(channel, claimed, sizeof(claimed), 0);
+	unsigned int count = bare_take_claims(channel, claimed, 64);
 
-	for (ssize_t i = 0; i < length / (ssize_t)sizeof(claimed[0]); i++)
+	for (unsigned int i = 0; i < count; i++)
 		close(copies[claimed[i] % FDS]);
 }
 
 /* A head that is not there yet is waited for. */
 static void read_head(struct connection *connection, bool watched)
 {
-	struct frame frame;
+	struct bare_frame frame;
 	ssize_t length = recv(connection->fd, frame.head, HEAD - 1, 0);
 
 	if (length < 0 && errno == EAGAIN) {

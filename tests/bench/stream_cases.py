@@ -104,14 +104,17 @@ def cold_file():
                  Metric("MB_per_s", "MB/s", "more", targets={"blocking sendfile": 1.0})], sides)
 
 
+HANDOFF_NAMES = {"handoff_burst_dispatcher_user_us": "user_us", "handoff_burst_dispatcher_cpu_us": "cpu_us"}
+
+
 def handoffs(workers):
-    names = {"handoff_burst_dispatcher_user_us": "user_us", "handoff_burst_dispatcher_cpu_us": "cpu_us"}
     # The program opens two descriptors for each worker, and 2,000 for its clients.
-    return program("bench_handoff", "--workers", workers, "--batches", full=20, quick=1, names=names)
+    return program("bench_handoff", "--workers", workers, "--batches", full=20, quick=1, names=HANDOFF_NAMES)
 
 
 def workers():
     sides = {"ferry": handoffs(500)} | {f"{count} workers": handoffs(count) for count in (2, 8, 64)}
+    sides["bare, 500 workers"] = program("bench_handoff_bare", 500, full=20, quick=1, names=HANDOFF_NAMES)
     return Case("handoffs-500", "a handoff with 500 workers, beside the same with fewer",
                 [Metric("user_us", "us of the dispatcher outside of the kernel", "less", bound=1.0),
                  Metric("cpu_us", "us of the dispatcher's CPU", "less")], sides)
