@@ -15,7 +15,7 @@ LINEAR = 20
 SCRIPT = """
 set terminal svg size 640,{height} font 'sans-serif,13' background '#ffffff'
 set output '{path}'
-set title '{title}' noenhanced
+set title {title} noenhanced
 set style fill solid
 set boxwidth 0.7
 set yrange [{bottom}:-0.6] noextend
@@ -44,6 +44,10 @@ def groups(rows):
     return {key: sides for key, sides in found.items() if sides["ferry"] and len(sides) > 1}
 
 
+def quoted(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
 def script(path, key, sides):
     case, _, unit, better = key
     values = list(sides.values())
@@ -54,11 +58,11 @@ def script(path, key, sides):
         colour = 0x1F6FB2 if name == "ferry" else 0xB8C4CE
         bars.append(f"{low} {index} {value} {colour}")
         labels.append(f"{value} {index} {value:.4g}")
-    title = f"{case}: {unit}, {better} is better".replace("'", "''")
+    title = quoted(f"{case}: {unit}, {better} is better")
     room = 1.25 * max(values) if is_linear else 4 * max(values)
     return SCRIPT.format(
         path=path, title=title, height=90 + 34 * len(sides),
-        bottom=len(sides) - 0.4, names=", ".join(f"'{name}' {index}" for index, name in enumerate(sides)),
+        bottom=len(sides) - 0.4, names=", ".join(f"{quoted(name)} {index}" for index, name in enumerate(sides)),
         scale=f"set xrange [{low}:{room}]" + ("" if is_linear else "\nset logscale x"),
         bars="\n".join(bars), labels="\n".join(labels))
 

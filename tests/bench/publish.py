@@ -38,6 +38,13 @@ def is_published(row):
     return not (row["loaded"] and by_clock)
 
 
+def target(row):
+    if "target" not in row:
+        return ""
+    floor = f" ({number(row['floor'])})" if "floor" in row else ""
+    return f"{row['target']}: {row['verdict']}{floor}"
+
+
 def results(out):
     rows = []
     for row in filter(is_published, json.loads((out / "results.json").read_text())):
@@ -46,7 +53,7 @@ def results(out):
             continue
         spread = "" if row.get("ratio_low") is None else f"{number(row['ratio_low'])} to {number(row['ratio_high'])}"
         rows.append((row["case"], row["unit"], number(row["ferry"]), row["peer"], number(row["peer_value"]),
-                     number(row["ratio"]), spread, row.get("target", "")))
+                     number(row["ratio"]), spread, target(row)))
     return table(("case", "unit", "ferry", "peer", "the peer's", "times better", "of the rounds", "target"), rows)
 
 

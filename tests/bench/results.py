@@ -29,6 +29,7 @@ class Case:
     metrics: list
     sides: dict  # name: function of the context
     counted: bool = False  # the figures are counts: another short round would only repeat them
+    floor: str = None  # the side that makes ferry's promises in bare calls: what it misses is beyond the limit
 
 
 class Rounds:
@@ -75,21 +76,25 @@ class Rounds:
             self.judge(row, metric, peer, loaded)
         return row
 
-    @staticmethod
-    def judge(row, metric, peer, loaded):
+    def judge(self, row, metric, peer, loaded):
         """The target's bound is that of ferry's figure divided by the peer's; `bound` is ferry's own."""
         checks = []
         if peer in metric.targets and row["peer_value"]:
-            checks.append((row["ferry"] / row["peer_value"], metric.targets[peer],
-                           f"{metric.targets[peer]} x {peer}"))
+            checks.append((row["peer_value"], metric.targets[peer], f"{metric.targets[peer]} x {peer}"))
         if metric.bound is not None:
-            checks.append((row["ferry"], metric.bound, f"{metric.bound} {metric.unit}"))
+            checks.append((1, metric.bound, f"{metric.bound} {metric.unit}"))
         if not checks:
             return
         sign = ">=" if metric.better == "more" else "<="
         row["target"] = " and ".join(f"{sign} {text}" for _, _, text in checks)
-        met = all(metric.reaches(value, bound) for value, bound, _ in checks)
-        row["verdict"] = "not judged" if loaded else "met" if met else "missed"
+
+        def reached_by(figure):
+            return all(metric.reaches(figure / unit, bound) for unit, bound, _ in checks)
+        row["verdict"] = "not judged" if loaded else "met" if reached_by(row["ferry"]) else "missed"
+        floor = median(self.values(self.case.floor, metric)) if self.case.floor else None
+        if row["verdict"] == "missed" and floor is not None:
+            row["floor"] = floor / checks[0][0]
+            row["verdict"] += f", {'by the floor, too' if not reached_by(floor) else 'not by the floor'}"
 
 
 def median(values):

@@ -47,7 +47,7 @@ def descriptors():
              "twisted": python("twisted", "descriptors", "unix", full=20000, quick=500)}
     return Case("descriptors", "one descriptor with each byte, between two processes",
                 [Metric("per_s", "descriptors/s", "more", targets={"bare": 0.93, "libuv": 1.4, "twisted": 7}),
-                 Metric("cpu_us", "us of CPU, both ends", "less")], sides)
+                 Metric("cpu_us", "us of CPU, both ends", "less")], sides, floor="bare, checked")
 
 
 def messages(count, target):
@@ -56,7 +56,7 @@ def messages(count, target):
     sides = {name: program("bench_descriptors", count, side, **amount) for name, side in names.items()}
     return Case(f"messages-{count}", f"messages of 64 bytes with {count} descriptors, between two processes",
                 [Metric("per_s", "messages/s", "more", targets={"bare": target}),
-                 Metric("cpu_us", "us of CPU, both ends", "less")], sides)
+                 Metric("cpu_us", "us of CPU, both ends", "less")], sides, floor="bare, checked")
 
 
 def trips(kind):
@@ -69,7 +69,8 @@ def trips(kind):
     targets = {"stock": 0.65, "bare": 1.2} if kind == "unix" else {}
     return Case(f"round-trip-{kind}", f"round trips of 64 bytes, both ends in one loop, {kind}",
                 [Metric("cpu_us", "us of CPU", "less", targets=targets),
-                 Metric("epoll_ctl", "epoll_ctl calls", "less", bound=0 if kind == "unix" else None)], sides)
+                 Metric("epoll_ctl", "epoll_ctl calls", "less", bound=0 if kind == "unix" else None)],
+                sides, floor="bare, in libevent's loop")
 
 
 def bulk(kind, target):
@@ -92,16 +93,17 @@ def warm_file(kind):
         targets["read and send 64 KiB"] = 0.42
     return Case(f"file-{kind}", f"files in memory to a process that discards them, {kind}",
                 [Metric("cpu_us_per_MB", "us of CPU a MB, both ends", "less", targets=targets),
-                 Metric("MB_per_s", "MB/s", "more")], sides)
+                 Metric("MB_per_s", "MB/s", "more")], sides, floor="bare sendfile")
 
 
 def cold_file():
-    amount = {"full": 256, "quick": 4}
+    amount = {"full": 512, "quick": 4}  # MiB: some 1000 turns of the loop
     sides = {name: program("bench_files", "cold", side, **amount)
              for name, side in (("ferry", "ferry"), ("blocking sendfile", "bare"), ("another process", "apart"))}
     return Case("file-cold", "a file from the disk, while 100 connections make round trips in the same loop",
                 [Metric("p999_ms", "ms, the longest of 1000 turns of the loop", "less", bound=0.3),
-                 Metric("MB_per_s", "MB/s", "more", targets={"blocking sendfile": 1.0})], sides)
+                 Metric("MB_per_s", "MB/s", "more", targets={"blocking sendfile": 1.0})],
+                sides, floor="another process")
 
 
 HANDOFF_NAMES = {"handoff_burst_dispatcher_user_us": "user_us", "handoff_burst_dispatcher_cpu_us": "cpu_us"}
@@ -117,7 +119,7 @@ def workers():
     sides["bare, 500 workers"] = program("bench_handoff_bare", 500, full=20, quick=1, names=HANDOFF_NAMES)
     return Case("handoffs-500", "a handoff with 500 workers, beside the same with fewer",
                 [Metric("user_us", "us of the dispatcher outside of the kernel", "less", bound=1.0),
-                 Metric("cpu_us", "us of the dispatcher's CPU", "less")], sides)
+                 Metric("cpu_us", "us of the dispatcher's CPU", "less")], sides, floor="bare, 500 workers")
 
 
 def memory(what, title, bound):
