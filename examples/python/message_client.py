@@ -15,9 +15,8 @@ class MessageClient:
     def send(self, kind, payload=b"", fds=()):
         """Returns when the kernel has the message. The descriptors stay the caller's."""
         frame = HEADER.pack(b"FRY", 1, kind, 0, len(payload), len(fds), 0) + payload
-        sent = socket.send_fds(self.socket, [frame], fds)  # they leave with the first byte
-        if sent < len(frame):  # to send nothing would fail if the peer has refused the message since
-            self.socket.sendall(frame[sent:])
+        if rest := frame[socket.send_fds(self.socket, [frame], fds):]:  # the descriptors leave with the first byte
+            self.socket.sendall(rest)  # to send nothing would fail if the peer has refused the message since
 
     def receive(self):
         """Waits for a message: its type, its payload, its descriptors, which the caller closes, and the number of those
