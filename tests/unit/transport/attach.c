@@ -460,6 +460,47 @@ TEST(input_at_a_high_water_mark_that_the_callback_has_set_is_offered_again)
 	close_all();
 }
 
+static struct event *other;
+
+static void leave_three(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd, (void)what, (void)argument;
+	struct evbuffer *input = bufferevent_get_input(bev);
+
+	evbuffer_drain(input, evbuffer_get_length(input) - 3);
+}
+
+static void set_marks_once(struct ferry_transport *of, struct evbuffer *input, void *context)
+{
+	unsigned int *calls = context;
+
+	if (++*calls == 2) {
+		bufferevent_setwatermark(ferry_transport_get_bufferevent(of), EV_READ, 5, 10);
+		event_active(other, EV_TIMEOUT, 0);
+	} else {
+		evbuffer_drain(input, evbuffer_get_length(input));
+	}
+}
+
+TEST(input_that_is_offered_again_is_not_under_the_low_water_mark)
+{
+	static const struct ferry_protocol protocol = {.data_received = set_marks_once};
+	unsigned int calls = 0;
+
+	open_bev(PAIR_UNIX, 0);
+	attach();
+	other = event_new(base, -1, 0, leave_three, NULL);
+	ck_assert_int_eq(ferry_transport_set_protocol(transport, &protocol, &calls), 0);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(wire_send(ends[1], "0123456789", 10, NULL, 0), 10);
+		pump_turns(3);
+	}
+	ck_assert_uint_eq(calls, 2);
+	ck_assert_uint_eq(evbuffer_get_length(bufferevent_get_input(bev)), 3);
+	event_free(other);
+	close_all();
+}
+
 TEST(the_read_callback_that_the_user_sets_during_a_pause_is_the_one_that_runs)
 {
 	open_with_fds(0, 0);
