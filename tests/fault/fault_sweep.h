@@ -27,9 +27,6 @@ struct large_scenario {
 		enum call call;
 		int error;
 	} unharmed_by[8];
-
-	/* The loop does not turn every two milliseconds. */
-	bool has_no_ticks;
 };
 
 /* A scenario whose every call and allocation fails in a run of its own, with each error that this call can return. */

@@ -39,6 +39,11 @@ bool disarm(void);
  * function. */
 unsigned int take_bad_closes(void);
 
+/* `function` is called each time a loop has waited so long without an event or a timer; it may activate an event.
+ * NULL: nothing is called, and a loop waits as long as it asks for. */
+enum { IDLE_MS = 2 };
+void call_when_idle(void (*function)(void));
+
 /* The kernel that the wrapped calls imitate. In the two cold ones, the page cache seems to have
  * only the parts of a file that pread(2) has read since set_kernel(). */
 enum kernel {

@@ -428,7 +428,6 @@ static const struct large_scenario large = {
                     {CALL_THREAD, 0},
                     {CALL_READ, ENOMEM},
                     {CALL_RECV, ENOMEM}},
-    .has_no_ticks = true,
 };
 
 static const struct scenario scenarios[] = {

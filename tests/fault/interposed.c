@@ -27,11 +27,28 @@ int epoll_ctl(int epoll, int operation, int fd, void *event)
 	return (int)__real_syscall(SYS_epoll_ctl, epoll, operation, fd, event);
 }
 
-/* The process has no signal mask to change: as epoll_wait(2). */
+static void (*when_idle)(void);
+static bool goes_on; /* the last wait brought nothing */
+
+void call_when_idle(void (*function)(void))
+{
+	when_idle = function;
+	goes_on = false;
+}
+
+/* The process has no signal mask to change: as epoll_wait(2). Waits up to the next event are one call: how many it
+ * takes depends on the machine. */
 int epoll_wait(int epoll, void *events, int max, int timeout);
 int epoll_wait(int epoll, void *events, int max, int timeout)
 {
-	if (next_fault(CALL_EPOLL_WAIT) > 0)
+	bool is_step = when_idle != NULL && (timeout < 0 || timeout > IDLE_MS);
+
+	if (!goes_on && next_fault(CALL_EPOLL_WAIT) > 0)
 		return -1;
-	return (int)__real_syscall(SYS_epoll_pwait, epoll, events, max, timeout, NULL, (size_t)8);
+	int count = (int)__real_syscall(SYS_epoll_pwait, epoll, events, max,
+	                                is_step ? IDLE_MS : timeout, NULL, (size_t)8);
+	goes_on = count == 0;
+	if (goes_on && is_step)
+		when_idle();
+	return count;
 }
