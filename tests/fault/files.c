@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,6 +88,7 @@ static struct {
 	uint64_t sent;
 
 	int source, writer; /* -1: the transport has it; none */
+	int terminal;       /* as source; -1: it is none */
 	unsigned int rounds;
 	size_t fed, size;
 	const unsigned char *bytes; /* of the source, from where it is sent */
@@ -109,6 +112,8 @@ static void open_tty(void)
 	ck_assert_int_eq(tcgetattr(run.source, &raw), 0);
 	cfmakeraw(&raw);
 	ck_assert_int_eq(tcsetattr(run.source, TCSANOW, &raw), 0);
+	run.terminal = fcntl(run.source, F_DUPFD_CLOEXEC, 0);
+	ck_assert_int_ge(run.terminal, 0);
 }
 
 static void open_proc(void)
@@ -189,13 +194,31 @@ static void open_source(void)
 	ck_assert_int_eq(fcntl(run.source, F_SETFL, fcntl(run.source, F_GETFL) & ~O_NONBLOCK), 0);
 }
 
+static int unread_of(int terminal)
+{
+	int unread = 0;
+	ck_assert_int_eq(ioctl(terminal, FIONREAD, &unread), 0);
+	return unread;
+}
+
+/* A thread of the kernel brings the bytes of a terminal, in parts: in as many calls they would be read. */
+static ssize_t write_to_terminal(const void *bytes, size_t length)
+{
+	int before = unread_of(run.terminal);
+	ssize_t written = write(run.writer, bytes, length);
+	while (written > 0 && unread_of(run.terminal) < before + written)
+		sched_yield();
+	return written;
+}
+
 static void feed(void)
 {
 	if (!is_written_to() || ++run.rounds % 4 != 0)
 		return;
 	size_t part = run.size / PARTS;
 	if (run.fed < run.size) {
-		ssize_t length = write(run.writer, content + run.fed, part);
+		ssize_t length = run.terminal >= 0 ? write_to_terminal(content + run.fed, part)
+		                                   : write(run.writer, content + run.fed, part);
 		/* The reading end may be closed already. */
 		run.fed = length > 0 ? run.fed + (size_t)length : run.size;
 	} else if (run.scenario->source != TTY) { /* a terminal would lose its unread bytes */
@@ -312,8 +335,8 @@ static void receive(void)
 
 static void close_ours(void)
 {
-	int fds[] = {run.source, run.writer, run.back, run.far};
-	for (int i = 0; i < 4; i++)
+	int fds[] = {run.source, run.writer, run.terminal, run.back, run.far};
+	for (int i = 0; i < 5; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
 }
@@ -328,7 +351,7 @@ static time_t seconds_now(void)
 	return now.tv_sec;
 }
 
-/* Without waiting: the clock's tick would make up most of the time. */
+/* Without waiting: the pauses of an idle loop would make up most of the time. */
 static void run_loop(void)
 {
 	time_t deadline = seconds_now() + SECONDS_MAX;
@@ -347,7 +370,7 @@ static void run_scenario(struct event_base *loop, int kind)
 	memset(&run, 0, sizeof(run));
 	run.scenario = &files[kind];
 	run.loop = loop;
-	run.source = run.writer = run.back = run.far = -1;
+	run.source = run.writer = run.terminal = run.back = run.far = -1;
 	disarm();
 	open_source();
 	set_kernel(run.scenario->kernel);
