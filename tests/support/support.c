@@ -194,17 +194,30 @@ void pump_without_spin(int64_t usec, int64_t interval_usec)
 	ck_assert_int_le(turns, 2 + (usec_now() - start) / interval_usec);
 }
 
+/* A TCP socket on a loopback address of its own. A closed connection keeps its port of the address for a minute, and
+ * the sweeps would use up those of 127.0.0.1. */
+static int tcp_socket(struct sockaddr_in *address)
+{
+	enum { ADDRESSES = 0xfffff0 };
+	static uint32_t count;
+	uint32_t number = ((uint32_t)getpid() * 16 + ++count) % ADDRESSES;
+	socklen_t length = sizeof(*address);
+	*address = (struct sockaddr_in){.sin_family = AF_INET,
+	                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + number)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)address, length), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)address, &length), 0);
+	return fd;
+}
+
 static void make_tcp_pair(int fds[2])
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_ge(listener, 0);
-	ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
+	struct sockaddr_in own, address;
+	int listener = tcp_socket(&address);
 	ck_assert_int_eq(listen(listener, 1), 0);
-	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &length), 0);
-	fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_eq(connect(fds[0], (struct sockaddr *)&address, length), 0);
+	fds[0] = tcp_socket(&own);
+	ck_assert_int_eq(connect(fds[0], (struct sockaddr *)&address, sizeof(address)), 0);
 	fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	ck_assert_int_ge(fds[1], 0);
 	ck_assert_int_eq(evutil_make_socket_nonblocking(fds[0]), 0);
