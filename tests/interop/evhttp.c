@@ -161,6 +161,9 @@ static void open_dispatcher(void)
 	ck_assert_ptr_ne(board, MAP_FAILED);
 	make_directory();
 	ck_assert_int_eq(ferry_dispatcher_new(&dispatcher, base, &dispatcher_callbacks, NULL), 0);
+	/* The workers are processes, on a machine that may be busy. */
+	const struct timeval hour = {3600, 0};
+	ck_assert_int_eq(ferry_dispatcher_set_timeouts(dispatcher, &hour, &hour), 0);
 }
 
 static void wait_for_death(pid_t pid)
