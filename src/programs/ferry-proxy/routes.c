@@ -198,12 +198,7 @@ int routes_find(const struct routes *routes, const char *host, size_t host_lengt
 
 int routes_find_head(const struct routes *routes, const struct http_head *head, const char *text)
 {
-	struct http_slice host = head->authority;
-	if (host.length == 0) {
-		const struct http_field *field = http_head_find(head, text, "Host", NULL);
-		if (field != NULL)
-			host = field->value;
-	}
+	struct http_slice host = head->authority.length > 0 ? head->authority : head->host;
 	return routes_find(routes, text + host.start, host.length, text + head->path.start,
 	                   head->path.length);
 }

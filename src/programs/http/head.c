@@ -42,38 +42,52 @@ static int refuse_head(struct http_head *head, int status, const char *error)
 	return -status;
 }
 
-/* <ctype.h> depends on the locale and on the sign of char. */
+/* The parts that a byte may belong to. <ctype.h> depends on the locale and on the sign of char.
+ *
+ * RFC 3986 forbids more bytes in a target, but browsers send "|" and "^" unescaped. A "#" is refused: browsers do
+ * not send the fragment. */
+enum {
+	TOKEN_BYTE = 1, /* of a method or a name: letters, digits and !#$%&'*+-.^_`|~ */
+	TARGET_BYTE = 2,
+	HOST_BYTE = 4, /* letters, digits and -._~!$&'()*+,;=:[]% */
+	VALUE_BYTE = 8
+};
+
+static const unsigned char parts_of_byte[256] = {
+    0,  0,  0,  0,  0,  0,  0,  0,  0,  8,  0,  0,  0,  0,  0,  0,  /* 0x00 */
+    0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  /* 0x10 */
+    8,  15, 10, 9,  15, 15, 15, 15, 14, 14, 15, 15, 14, 15, 15, 10, /* 0x20 */
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 14, 10, 14, 10, 10, /* 0x30 */
+    10, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, /* 0x40 */
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 10, 14, 11, 15, /* 0x50 */
+    11, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, /* 0x60 */
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 10, 11, 10, 15, 0,  /* 0x70 */
+    8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  /* 0x80 */
+    8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  /* 0x90 */
+    8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  /* 0xa0 */
+    8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  /* 0xb0 */
+    8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  /* 0xc0 */
+    8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  /* 0xd0 */
+    8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  /* 0xe0 */
+    8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  /* 0xf0 */
+};
+
+/* The end of the bytes from `at` on that may belong to this part. */
+static size_t skip_part(const char *text, size_t at, size_t end, unsigned int part)
+{
+	while (at < end && (parts_of_byte[(unsigned char)text[at]] & part) != 0)
+		at++;
+	return at;
+}
+
 static bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';
 }
 
-static bool is_letter(char c)
+static bool is_blank(char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-static bool is_token(char c)
-{
-	return is_letter(c) || is_digit(c) || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
-
-/* RFC 3986 forbids more bytes, but browsers send "|" and "^" unescaped. A "#" is refused: browsers do
- * not send the fragment. */
-static bool is_target(char c)
-{
-	return c > ' ' && c < 0x7f && c != '#';
-}
-
-static bool is_value(char c)
-{
-	unsigned char byte = (unsigned char)c;
-	return byte == '\t' || (byte >= ' ' && byte != 0x7f);
-}
-
-static bool is_host(char c)
-{
-	return is_letter(c) || is_digit(c) || (c != '\0' && strchr("-._~!$&'()*+,;=:[]%", c) != NULL);
+	return c == ' ' || c == '\t';
 }
 
 char http_lower_case(char c)
@@ -85,10 +99,14 @@ char http_lower_case(char c)
 
 bool http_equal_ignoring_case(const char *text, size_t length, const char *word)
 {
+	if (strlen(word) != length)
+		return false;
+	if (memcmp(text, word, length) == 0) /* most are in the usual spelling */
+		return true;
 	for (size_t i = 0; i < length; i++)
-		if (word[i] == '\0' || http_lower_case(text[i]) != http_lower_case(word[i]))
+		if (http_lower_case(text[i]) != http_lower_case(word[i]))
 			return false;
-	return word[length] == '\0';
+	return true;
 }
 
 static bool slice_is(const char *text, struct http_slice slice, const char *word)
@@ -124,17 +142,13 @@ static enum http_method method_of(const char *text, struct http_slice method)
 
 static bool all_host(const char *text, size_t length)
 {
-	for (size_t i = 0; i < length; i++)
-		if (!is_host(text[i]))
-			return false;
-	return true;
+	return skip_part(text, 0, length, HOST_BYTE) == length;
 }
 
 static void set_target_path(struct http_head *head, const char *text, size_t start, size_t end)
 {
-	size_t question = start;
-	while (question < end && text[question] != '?')
-		question++;
+	const char *mark = memchr(text + start, '?', end - start);
+	size_t question = mark != NULL ? (size_t)(mark - text) : end;
 	slice_begin(&head->path, start);
 	slice_end(&head->path, question);
 	slice_begin(&head->query, question);
@@ -194,6 +208,8 @@ static int finish_request_line(struct http_head *head, const char *text)
 	return 0;
 }
 
+/* ---- the fields that the parser knows ---- */
+
 static int accept_content_length(struct http_head *head, const char *value, size_t length)
 {
 	if (head->has_content_length)
@@ -225,7 +241,7 @@ static int accept_transfer_encoding(struct http_head *head, const char *value, s
 		return 0;
 	}
 	if (length > 7 && http_equal_ignoring_case(value + length - 7, 7, "chunked") &&
-	    (value[length - 8] == ',' || value[length - 8] == ' ' || value[length - 8] == '\t'))
+	    (value[length - 8] == ',' || is_blank(value[length - 8])))
 		return refuse_head(head, 501, "unknown transfer coding");
 	return refuse_head(head, 400, "a request body whose end cannot be known");
 }
@@ -237,47 +253,48 @@ static int accept_host(struct http_head *head, const char *value, size_t length)
 	if (!all_host(value, length))
 		return refuse_head(head, 400, "bad Host");
 	head->has_host = true;
+	head->host = head->fields[head->field_count - 1].value;
 	return 0;
 }
 
-static void accept_connection(struct http_head *head, const char *value, size_t length)
+static int accept_connection(struct http_head *head, const char *value, size_t length)
 {
 	for (size_t at = 0; at < length;) {
 		size_t start = at;
 		while (at < length && value[at] != ',')
 			at++;
 		size_t end = at++;
-		while (start < end && (value[start] == ' ' || value[start] == '\t'))
+		while (start < end && is_blank(value[start]))
 			start++;
-		while (end > start && (value[end - 1] == ' ' || value[end - 1] == '\t'))
+		while (end > start && is_blank(value[end - 1]))
 			end--;
 		if (http_equal_ignoring_case(value + start, end - start, "close"))
 			head->wants_close = true;
 		else if (http_equal_ignoring_case(value + start, end - start, "keep-alive"))
 			head->wants_keep_alive = true;
 	}
+	return 0;
 }
 
 static int finish_field(struct http_head *head, const char *text)
 {
+	static const struct {
+		const char *name;
+		int (*accept)(struct http_head *head, const char *value, size_t length);
+	} known[] = {{"Host", accept_host},
+	             {"Connection", accept_connection},
+	             {"Content-Length", accept_content_length},
+	             {"Transfer-Encoding", accept_transfer_encoding}};
 	struct http_field *field = &head->fields[head->field_count];
 	const char *name = text + field->name.start;
 	const char *value = text + field->value.start;
-	while (field->value.length > 0 &&
-	       (value[field->value.length - 1] == ' ' || value[field->value.length - 1] == '\t'))
+	while (field->value.length > 0 && is_blank(value[field->value.length - 1]))
 		field->value.length--;
 	head->field_count++;
 	head->state = LINE_START;
-
-	size_t length = field->value.length;
-	if (http_equal_ignoring_case(name, field->name.length, "content-length"))
-		return accept_content_length(head, value, length);
-	if (http_equal_ignoring_case(name, field->name.length, "transfer-encoding"))
-		return accept_transfer_encoding(head, value, length);
-	if (http_equal_ignoring_case(name, field->name.length, "host"))
-		return accept_host(head, value, length);
-	if (http_equal_ignoring_case(name, field->name.length, "connection"))
-		accept_connection(head, value, length);
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (http_equal_ignoring_case(name, field->name.length, known[i].name))
+			return known[i].accept(head, value, field->value.length);
 	return 0;
 }
 
@@ -292,122 +309,168 @@ static int finish_head(struct http_head *head)
 	return 0;
 }
 
-static int scan_version(struct http_head *head, char c, size_t at)
+/* ---- the bytes in their order ---- */
+
+/* Each of these takes bytes from head->scanned on, before `end`, which is behind it: those of the part that the head is
+ * in, and the byte behind the part. */
+
+static int scan_version(struct http_head *head, const char *text, size_t end)
 {
-	static const char form[] = "HTTP/#.#\r";
-	size_t position = at - head->version.start;
-	if (form[position] == '#' ? !is_digit(c) : c != form[position])
-		return refuse_head(head, 400, "bad HTTP version");
-	if (c == '\r') {
-		slice_end(&head->version, at);
-		head->state = REQUEST_LF;
+	static const char form[] = "HTTP/#.#\r", usual[] = "HTTP/1.1";
+	const size_t start = head->version.start;
+	size_t at = head->scanned;
+	if (end - start >= strlen(usual) && memcmp(text + start, usual, strlen(usual)) == 0)
+		at = start + strlen(usual);
+	for (; at < end && head->state == VERSION; at++) {
+		char expected = form[at - start];
+		if (expected == '#' ? !is_digit(text[at]) : text[at] != expected)
+			return refuse_head(head, 400, "bad HTTP version");
+		if (expected == '\r') {
+			slice_end(&head->version, at);
+			head->state = REQUEST_LF;
+		}
 	}
+	head->scanned = at;
 	return 0;
 }
 
-static int scan_request_line(struct http_head *head, const char *text, size_t at)
+static int scan_method(struct http_head *head, const char *text, size_t end)
 {
-	char c = text[at];
+	size_t at = skip_part(text, head->scanned, end, TOKEN_BYTE);
+	head->scanned = at;
+	if (at == end)
+		return 0;
+	if (text[at] != ' ')
+		return refuse_head(head, 400, "bad method");
+	slice_end(&head->method_text, at);
+	slice_begin(&head->target, ++head->scanned);
+	head->state = TARGET;
+	return 0;
+}
+
+static int scan_target(struct http_head *head, const char *text, size_t end)
+{
+	size_t at = skip_part(text, head->scanned, end, TARGET_BYTE);
+	head->scanned = at;
+	if (at == end)
+		return 0;
+	slice_end(&head->target, at);
+	if (text[at] != ' ' || head->target.length == 0)
+		return refuse_head(head, 400, "bad request target");
+	slice_begin(&head->version, ++head->scanned);
+	head->state = VERSION;
+	return 0;
+}
+
+static int scan_request_line(struct http_head *head, const char *text, size_t end)
+{
+	char c = text[head->scanned];
 	switch (head->state) {
 	case BEFORE_REQUEST:
 		if (c == '\r') {
+			head->scanned++;
 			head->state = BEFORE_REQUEST_LF;
 			return 0;
 		}
-		slice_begin(&head->method_text, at);
+		slice_begin(&head->method_text, head->scanned++);
 		head->state = METHOD;
-		return is_token(c) ? 0 : refuse_head(head, 400, "bad method");
+		return (parts_of_byte[(unsigned char)c] & TOKEN_BYTE) != 0
+		           ? 0
+		           : refuse_head(head, 400, "bad method");
 	case BEFORE_REQUEST_LF:
+		head->scanned++;
 		head->state = BEFORE_REQUEST;
 		return c == '\n' ? 0 : refuse_head(head, 400, "CR without LF");
 	case METHOD:
-		slice_end(&head->method_text, at);
-		slice_begin(&head->target, at + 1);
-		head->state = TARGET;
-		return c == ' ' ? 0 : refuse_head(head, 400, "bad method");
+		return scan_method(head, text, end);
 	case TARGET:
-		slice_end(&head->target, at);
-		slice_begin(&head->version, at + 1);
-		head->state = VERSION;
-		return c == ' ' && head->target.length > 0 ? 0
-		                                           : refuse_head(head, 400, "bad request target");
+		return scan_target(head, text, end);
 	case VERSION:
-		return scan_version(head, c, at);
+		return scan_version(head, text, end);
 	default: /* REQUEST_LF */
+		head->scanned++;
 		return c == '\n' ? finish_request_line(head, text)
 		                 : refuse_head(head, 400, "CR without LF");
 	}
 }
 
-static int scan_line_start(struct http_head *head, char c, size_t at)
+static int scan_name(struct http_head *head, const char *text, size_t end)
 {
-	if (c == '\r') {
+	size_t at = skip_part(text, head->scanned, end, TOKEN_BYTE);
+	head->scanned = at;
+	if (at == end)
+		return 0;
+	if (is_blank(text[at]))
+		return refuse_head(head, 400, "white space before a colon");
+	if (text[at] != ':')
+		return refuse_head(head, 400, "bad header name");
+	slice_end(&head->fields[head->field_count].name, at);
+	head->scanned++;
+	head->state = BEFORE_VALUE;
+	return 0;
+}
+
+static int scan_line_start(struct http_head *head, const char *text, size_t end)
+{
+	size_t at = head->scanned;
+	if (text[at] == '\r') {
+		head->scanned++;
 		head->state = HEAD_LF;
 		return 0;
 	}
-	if (c == ' ' || c == '\t')
+	if (is_blank(text[at]))
 		return refuse_head(head, 400, "folded header line");
-	if (!is_token(c))
+	if ((parts_of_byte[(unsigned char)text[at]] & TOKEN_BYTE) == 0)
 		return refuse_head(head, 400, "bad header name");
 	if (head->field_count == head->field_limit)
 		return refuse_head(head, 431, "too many header fields");
 	slice_begin(&head->fields[head->field_count].name, at);
 	head->state = NAME;
+	return scan_name(head, text, end);
+}
+
+static int scan_value(struct http_head *head, const char *text, size_t end)
+{
+	size_t at = skip_part(text, head->scanned, end, VALUE_BYTE);
+	head->scanned = at;
+	if (at == end)
+		return 0;
+	if (text[at] != '\r')
+		return refuse_head(head, 400, "control byte in a header value");
+	slice_end(&head->fields[head->field_count].value, at);
+	head->scanned++;
+	head->state = FIELD_LF;
 	return 0;
 }
 
-static int scan_fields(struct http_head *head, const char *text, size_t at)
+static int scan_before_value(struct http_head *head, const char *text, size_t end)
 {
-	char c = text[at];
-	struct http_field *field = &head->fields[head->field_count];
-	switch (head->state) {
-	case LINE_START:
-		return scan_line_start(head, c, at);
-	case NAME:
-		if (c == ' ' || c == '\t')
-			return refuse_head(head, 400, "white space before a colon");
-		slice_end(&field->name, at);
-		head->state = BEFORE_VALUE;
-		return c == ':' ? 0 : refuse_head(head, 400, "bad header name");
-	case BEFORE_VALUE:
-		slice_begin(&field->value, at);
-		if (c == ' ' || c == '\t')
-			return 0;
-		head->state = VALUE;
-		/* fall through */
-	case VALUE:
-		if (is_value(c))
-			return 0;
-		slice_end(&field->value, at);
-		head->state = FIELD_LF;
-		return c == '\r' ? 0 : refuse_head(head, 400, "control byte in a header value");
-	case FIELD_LF:
-		return c == '\n' ? finish_field(head, text) : refuse_head(head, 400, "CR without LF");
-	default: /* HEAD_LF */
-		return c == '\n' ? finish_head(head) : refuse_head(head, 400, "CR without LF");
-	}
+	while (head->scanned < end && is_blank(text[head->scanned]))
+		head->scanned++;
+	if (head->scanned == end)
+		return 0;
+	slice_begin(&head->fields[head->field_count].value, head->scanned);
+	head->state = VALUE;
+	return scan_value(head, text, end);
 }
 
-/* The end of the bytes that belong to the method, target, name or value which the head is in: most bytes of a head. */
-static size_t skip_part(const struct http_head *head, const char *text, size_t end)
+static int scan_fields(struct http_head *head, const char *text, size_t end)
 {
-	size_t at = head->scanned;
 	switch (head->state) {
-	case METHOD:
+	case LINE_START:
+		return scan_line_start(head, text, end);
 	case NAME:
-		while (at < end && is_token(text[at]))
-			at++;
-		return at;
-	case TARGET:
-		while (at < end && is_target(text[at]))
-			at++;
-		return at;
+		return scan_name(head, text, end);
+	case BEFORE_VALUE:
+		return scan_before_value(head, text, end);
 	case VALUE:
-		while (at < end && is_value(text[at]))
-			at++;
-		return at;
-	default:
-		return at;
+		return scan_value(head, text, end);
+	case FIELD_LF:
+		return text[head->scanned++] == '\n' ? finish_field(head, text)
+		                                     : refuse_head(head, 400, "CR without LF");
+	default: /* HEAD_LF */
+		return text[head->scanned++] == '\n' ? finish_head(head)
+		                                     : refuse_head(head, 400, "CR without LF");
 	}
 }
 
@@ -418,10 +481,9 @@ int http_head_parse(struct http_head *head, const char *text, size_t length)
 	if (head->state == REFUSED)
 		return -(int)head->scanned;
 	size_t end = length < head->limit ? length : head->limit;
-	while ((head->scanned = skip_part(head, text, end)) < end) {
-		size_t at = head->scanned++;
-		int status = head->state < LINE_START ? scan_request_line(head, text, at)
-		                                      : scan_fields(head, text, at);
+	while (head->scanned < end) {
+		int status = head->state < LINE_START ? scan_request_line(head, text, end)
+		                                      : scan_fields(head, text, end);
 		if (status != 0)
 			return status;
 		if (head->state == COMPLETE)

@@ -61,9 +61,10 @@ struct http_head {
 	struct http_slice path;  /* still percent-encoded; empty or starting with a slash */
 	struct http_slice query; /* with its question mark, or empty */
 	struct http_slice
-	    authority;   /* the host of the target, which then replaces that of the Host field
+	    authority;          /* the host of the target, which then replaces that of the Host field
 	                                (RFC 9112 section 3.2.2); else empty */
-	bool keep_alive; /* requested by the client */
+	struct http_slice host; /* the value of the Host field */
+	bool keep_alive;        /* requested by the client */
 	bool chunked;
 	bool has_content_length;
 	uint64_t content_length;

@@ -50,6 +50,7 @@ TEST(a_browsers_request_is_taken_apart)
 	ck_assert_uint_eq(head.minor, 1);
 	check_slice(browser, head.path, "/a/b%20c.html");
 	check_slice(browser, head.query, "?x=1");
+	check_slice(browser, head.host, "localhost:8080");
 	ck_assert(head.keep_alive);
 	ck_assert(!http_head_has_body(&head));
 	ck_assert_uint_eq(head.field_count, 7);
@@ -215,6 +216,36 @@ TEST(methods_are_told_apart)
 	ck_refused("GET * HTTP/1.1\r\n", 400);
 	ck_refused("GET a:443 HTTP/1.1\r\n", 400);
 	ck_refused("CONNECT a@b HTTP/1.1\r\n", 400);
+}
+
+static bool is_one_of(int byte, const char *bytes)
+{
+	bool alphanumeric = (byte >= '0' && byte <= '9') || (byte >= 'A' && byte <= 'Z') ||
+	                    (byte >= 'a' && byte <= 'z');
+	return alphanumeric || (byte != 0 && strchr(bytes, byte) != NULL);
+}
+
+/* `form` has a "%c" for the byte. */
+static void check_byte(const char *form, int byte, bool accepted)
+{
+	char text[64];
+	int length = snprintf(text, sizeof(text), form, byte);
+	ck_assert_int_eq(parse(text, (size_t)length), accepted ? length : -400);
+}
+
+TEST(each_byte_belongs_where_it_may)
+{
+	for (int byte = 0; byte < 256; byte++) {
+		bool token = is_one_of(byte, "!#$%&'*+-.^_`|~");
+		bool visible = byte > ' ' && byte < 0x7f;
+		check_byte("G%cT / HTTP/1.0\r\n\r\n", byte, token);
+		check_byte("GET /%c HTTP/1.0\r\n\r\n", byte, visible && byte != '#');
+		check_byte("GET / HTTP/1.0\r\nA%cB: c\r\n\r\n", byte, token || byte == ':');
+		check_byte("GET / HTTP/1.0\r\nA: b%cc\r\n\r\n", byte,
+		           byte == '\t' || (byte >= ' ' && byte != 0x7f));
+		check_byte("GET / HTTP/1.0\r\nHost: a%cb\r\n\r\n", byte,
+		           is_one_of(byte, "-._~!$&'()*+,;=:[]%"));
+	}
 }
 
 TEST(a_target_may_be_absolute)
