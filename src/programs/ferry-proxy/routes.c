@@ -176,7 +176,11 @@ int routes_find(const struct routes *routes, const char *host, size_t host_lengt
 {
 	char normal_host[HOST_NAME_MAX_LENGTH + 1];
 	char normal_path[HTTP_HEAD_LIMIT + 1];
-	int path_used = 0;
+	int path_used = 0, otherwise = routes->default_service;
+	if (otherwise == NO_DEFAULT)
+		otherwise = -ENOENT;
+	if (routes->all.count == 0)
+		return otherwise;
 	if (routes->any_path) {
 		path_used = path_length <= HTTP_HEAD_LIMIT ? normalise_path(path, path_length, normal_path)
 		                                           : -EINVAL;
@@ -193,7 +197,7 @@ int routes_find(const struct routes *routes, const char *host, size_t host_lengt
 		    path_fits(route, normal_path, (size_t)path_used))
 			return (int)route->service;
 	}
-	return routes->default_service != NO_DEFAULT ? routes->default_service : -ENOENT;
+	return otherwise;
 }
 
 int routes_find_head(const struct routes *routes, const struct http_head *head, const char *text)

@@ -27,13 +27,14 @@ static void log_answer(struct connection *connection, int status, uint64_t lengt
 {
 	const struct http_head *head = &connection->head;
 	const char *text = NULL;
+	char name[FERRY_ADDRESS_TEXT_SIZE];
 	connection_begin_answer(connection, status);
 	if (connection->connections->access_log == NULL)
 		return;
 	if (http_head_is_complete(head))
 		text = connection_head_text(connection);
 	access_entry_free(connection->entry);
-	connection->entry = access_entry_new(connection->name, head, text);
+	connection->entry = access_entry_new(connection_client_name(connection, name), head, text);
 	connection->entry_status = status;
 	connection->body = length;
 	connection->sent = 0;

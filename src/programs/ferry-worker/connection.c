@@ -42,6 +42,13 @@ bool connection_is_idle(const struct connection *connection)
 	       evbuffer_get_length(connection_input(connection)) == 0;
 }
 
+const char *connection_client_name(const struct connection *connection, char *text)
+{
+	struct client_address address = {.proxied = false};
+	client_address_get(&address, connection->blob, connection->blob_length);
+	return ferry_address_format(&address.client, text, FERRY_ADDRESS_TEXT_SIZE);
+}
+
 struct evbuffer *connection_input(const struct connection *connection)
 {
 	return stream_input(&connection->stream);
@@ -101,8 +108,10 @@ static void end_entry(struct connection *connection, bool sent)
 
 void connection_free_memory(struct connection *connection)
 {
+	struct connections *connections = connection->connections;
 	end_entry(connection, false);
-	free(connection);
+	free(connections->spare);
+	connections->spare = connection;
 }
 
 void connection_remove(struct connection *connection)
@@ -557,26 +566,23 @@ static void answer_at_once(struct connection *connection, struct ferry_handoff *
 		evbuffer_drain(connection_input(connection), connection->head.scanned);
 }
 
-/* NULL: there is no memory. */
+/* NULL: there is no memory. malloc(3) caches no blocks of this size. */
 static struct connection *new_connection(struct connections *connections,
                                          const struct connection_client *client,
                                          const struct connection_tag *tag)
 {
-	size_t name_size = strlen(client->name) + 1;
-	struct connection *connection = malloc(sizeof(*connection) + name_size + client->blob_length);
+	struct connection *connection =
+	    connections->spare != NULL ? connections->spare : malloc(sizeof(*connection));
 	if (connection == NULL)
 		return NULL;
-	char *name = (char *)(connection + 1), *blob = name + name_size;
-	memcpy(name, client->name, name_size);
-	memcpy(blob, client->blob, client->blob_length);
-	memset(connection, 0, offsetof(struct connection, head));
+	connections->spare = NULL;
+	memset(connection, 0, offsetof(struct connection, blob));
 	connection->connections = connections;
 	connection->tag = *tag;
 	connection->routes_each = client->routes_each;
 	connection->answered = client->answered;
 	connection->attempt = client->attempt;
-	connection->name = name;
-	connection->blob = blob;
+	memcpy(connection->blob, client->blob, client->blob_length);
 	connection->blob_length = client->blob_length;
 	if (connections->filled != NULL)
 		evutil_gettimeofday(&connection->claimed, NULL);

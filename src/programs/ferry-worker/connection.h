@@ -7,11 +7,10 @@
 #include "programs/ferry-worker/connections.h"
 #include "programs/ferry-worker/stream.h"
 #include "programs/http/head.h"
+#include "programs/shared/client_address.h"
 
 struct access_entry;
-struct evbuffer;
 struct event;
-struct ferry_handoff;
 
 enum connection_state {
 	CONNECTION_READING,
@@ -27,9 +26,6 @@ struct connection {
 	struct connection *next;
 	struct connection **link; /* the pointer to this connection */
 	struct connection_tag tag;
-	const char *name; /* with the blob in the memory of the connection */
-	const void *blob;
-	size_t blob_length;
 
 	/* While its first request is answered on the bare socket, in the callback that has brought it: no stream is made
 	 * unless there is something to wait for, and no list has the connection. NULL: it has a stream. */
@@ -55,16 +51,20 @@ struct connection {
 	int64_t began;          /* when the head was complete, in microseconds of the monotonic clock */
 	uint64_t counted;       /* bytes sent with the answers before */
 	struct timeval claimed; /* on the wall clock; 0 without such a page */
-	/* The line of the access log. */
-	struct access_entry *entry; /* NULL: none is due */
+	struct access_entry *entry; /* the line of the access log; NULL: none is due */
 	int entry_status;
 	uint64_t body; /* bytes of the answer's body, without a file */
 	uint64_t sent; /* bytes of its files */
-
-	struct http_head head; /* last: it is long, and not cleared */
+	size_t blob_length;
+	/* Last: these are long, and not cleared. */
+	unsigned char blob[CLIENT_ADDRESS_MAX]; /* of the handoff */
+	struct http_head head;
 };
 
 /* ---- connection.c ---- */
+
+/* Writes the name of the client into `text`, of FERRY_ADDRESS_TEXT_SIZE bytes, and returns it. */
+const char *connection_client_name(const struct connection *connection, char *text);
 
 struct evbuffer *connection_input(const struct connection *connection);
 

@@ -75,14 +75,14 @@ struct connections {
 	void (*ended)(struct connections *connections, const struct connection_tag *tag);
 
 	struct evbuffer *answer;  /* for the bytes of one answer; empty between two */
+	struct connection *spare; /* memory of one that has ended, for the next one; or NULL */
 	struct connection *first; /* initially NULL */
 	size_t count;
 };
 
-/* Who is served, and how. The callee copies the name and the blob. */
+/* Who is served, and how. The callee copies the blob. */
 struct connection_client {
-	const char *name; /* in the access log */
-	const void *blob; /* goes back with the connection */
+	const void *blob; /* of client_address_put(): goes back with the connection */
 	size_t blob_length;
 	bool routes_each;     /* each request has a route of its own */
 	unsigned int attempt; /* of the handoff */

@@ -80,31 +80,31 @@ static void client_ended(struct connections *connections, const struct connectio
 	end_if_done((struct worker *)connections); /* its first member */
 }
 
-/* The addresses of the client: those of the blob, which may come from a load balancer, else those of the
- * socket. */
-static struct client_address client_of(const struct ferry_handoff *handoff)
+/* Sets the addresses of the client: those of the blob, which may come from a load balancer, else those of the
+ * socket. False: those of the socket. */
+static bool set_client(struct client_address *address, const struct ferry_handoff *handoff)
 {
-	struct client_address address = {0};
 	size_t length;
 	const void *blob = ferry_handoff_get_blob(handoff, &length);
-	if (client_address_get(&address, blob, length) < 0)
-		client_address_of_socket(&address, ferry_handoff_get_fd(handoff));
-	return address;
+	if (client_address_get(address, blob, length) == 0)
+		return true;
+	*address = (struct client_address){.proxied = false};
+	client_address_of_socket(address, ferry_handoff_get_fd(handoff));
+	return false;
 }
 
 /* A line is one write(2): lines of several workers do not mix, and a worker that is killed leaves no
  * half line. */
 static void log_claim(const struct worker *worker, const struct ferry_handoff *handoff,
-                      const struct client_address *address)
+                      unsigned int attempt)
 {
+	struct client_address address;
 	char client[FERRY_ADDRESS_TEXT_SIZE], line[sizeof(client) + 64];
 	if (worker->claim_log < 0)
 		return;
-	struct ferry_handoff_info info;
-	ferry_handoff_get_info(handoff, &info);
-	ferry_address_format(&address->client, client, sizeof(client));
-	int length =
-	    snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(), info.attempt, client);
+	(void)set_client(&address, handoff);
+	ferry_address_format(&address.client, client, sizeof(client));
+	int length = snprintf(line, sizeof(line), "claim %ld %u %s\n", (long)getpid(), attempt, client);
 	if (write(worker->claim_log, line, (size_t)length) != length)
 		program_log("the claim log: %s", strerror(errno));
 }
@@ -119,8 +119,10 @@ static bool is_tls(const struct ferry_handoff *handoff)
 
 #ifdef FERRY_WORKER_HAS_TLS
 static int open_tls(struct worker *worker, struct stream *stream, struct ferry_handoff *handoff,
-                    const char *name)
+                    const struct client_address *address)
 {
+	char name[FERRY_ADDRESS_TEXT_SIZE];
+	ferry_address_format(&address->client, name, sizeof(name));
 	struct tls_client client = {.context = worker->tls,
 	                            .name = name,
 	                            .handshake_timeout = worker->connections.head_timeout,
@@ -156,9 +158,11 @@ static void end_tls(struct worker *worker)
 }
 #else
 static int open_tls(struct worker *worker, struct stream *stream, struct ferry_handoff *handoff,
-                    const char *name)
+                    const struct client_address *address)
 {
+	char name[FERRY_ADDRESS_TEXT_SIZE];
 	(void)worker, (void)stream, (void)handoff;
+	ferry_address_format(&address->client, name, sizeof(name));
 	program_log("%s: a TLS client, and this ferry-worker is built without OpenSSL", name);
 	return -EPROTONOSUPPORT;
 }
@@ -175,25 +179,23 @@ static void end_tls(struct worker *worker)
 }
 #endif
 
-static int serve_client(struct worker *worker, struct ferry_handoff *handoff,
-                        const struct client_address *address, bool answered,
-                        const struct connection_tag *tag)
+static int serve_client(struct worker *worker, struct ferry_handoff *handoff, unsigned int attempt,
+                        bool answered, const struct connection_tag *tag)
 {
-	struct ferry_handoff_info info;
-	ferry_handoff_get_info(handoff, &info);
+	struct client_address address;
 	struct stream stream = {.transport = NULL};
-	char name[FERRY_ADDRESS_TEXT_SIZE];
+	struct connection_client client = {.attempt = attempt, .answered = answered};
 	unsigned char blob[CLIENT_ADDRESS_MAX];
-	ferry_address_format(&address->client, name, sizeof(name));
-	struct connection_client client = {.name = name,
-	                                   .blob = blob,
-	                                   .blob_length = client_address_put(address, blob),
-	                                   .routes_each = address->routes_each,
-	                                   .attempt = info.attempt,
-	                                   .answered = answered};
+	if (set_client(&address, handoff)) {
+		client.blob = ferry_handoff_get_blob(handoff, &client.blob_length);
+	} else {
+		client.blob = blob;
+		client.blob_length = client_address_put(&address, blob);
+	}
+	client.routes_each = address.routes_each;
 	if (!is_tls(handoff))
 		return connections_serve_handoff(&worker->connections, handoff, &client, tag);
-	int status = open_tls(worker, &stream, handoff, name);
+	int status = open_tls(worker, &stream, handoff, &address);
 	return status < 0 ? status : connections_serve(&worker->connections, &stream, &client, tag);
 }
 
@@ -203,12 +205,11 @@ static void handoff_received(struct ferry_worker *channel, struct ferry_handoff 
                              void *context)
 {
 	struct worker *worker = context;
-	struct client_address address = client_of(handoff);
 	struct ferry_handoff_info info;
 	ferry_handoff_get_info(handoff, &info);
 	struct connection_tag tag = {.worker = channel, .id = info.id};
-	log_claim(worker, handoff, &address);
-	int status = serve_client(worker, handoff, &address, false, &tag);
+	log_claim(worker, handoff, info.attempt);
+	int status = serve_client(worker, handoff, info.attempt, false, &tag);
 	if (status < 0) {
 		program_log("a client was dropped: %s", strerror(-status));
 		report_end(&tag);
@@ -220,9 +221,10 @@ static void return_failed(struct ferry_worker *channel, uint64_t id, struct ferr
                           void *context)
 {
 	struct worker *worker = context;
-	struct client_address address = client_of(handoff);
+	struct ferry_handoff_info info;
+	ferry_handoff_get_info(handoff, &info);
 	struct connection_tag tag = {.worker = channel, .id = id};
-	int status = serve_client(worker, handoff, &address, true, &tag);
+	int status = serve_client(worker, handoff, info.attempt, true, &tag);
 	if (status < 0)
 		program_log("a client was dropped: %s", strerror(-status));
 	ferry_handoff_free(handoff);
@@ -353,6 +355,7 @@ static int run_loop(struct worker *worker)
 		program_free_base(connections->base);
 	if (connections->answer != NULL)
 		evbuffer_free(connections->answer);
+	free(connections->spare);
 	return result;
 }
 

@@ -58,12 +58,13 @@ static int add_page(struct evbuffer *out, const struct connection *connection,
                     const struct static_file *file)
 {
 	struct way way = {.proxy = ""};
+	char client[FERRY_ADDRESS_TEXT_SIZE];
 	describe(connection, &way);
 	const struct template_value values[] = {
 	    {"proxy.pid", .text = way.proxy},
 	    {"worker.pid", .text = way.worker},
 	    {"connection.id", .text = way.id},
-	    {"connection.client", .text = connection->name},
+	    {"connection.client", .text = connection_client_name(connection, client)},
 	    {"connection.attempt", .text = way.attempt},
 	    {"connection.claimed", .text = way.claimed},
 	    {"connection.clock", .text = way.clock},

@@ -43,16 +43,26 @@ static const char *reason_of(int status)
 	return "Unknown";
 }
 
+/* Many answers have the same one. The programs answer in one thread. */
+static const char *date_of_now(void)
+{
+	static char date[HTTP_DATE_SIZE];
+	static time_t second;
+	time_t now = time(NULL);
+	if (now != second)
+		http_date_format(now, date);
+	second = now;
+	return date;
+}
+
 void http_answer_put_begin(struct http_text *text, int status, bool keep_alive)
 {
-	char date[HTTP_DATE_SIZE];
-	http_date_format(time(NULL), date);
 	http_text_add(text, "HTTP/1.1 ");
 	http_text_add_number(text, (unsigned int)status);
 	http_text_add(text, " ");
 	http_text_add(text, reason_of(status));
 	http_text_add(text, "\r\nDate: ");
-	http_text_add(text, date);
+	http_text_add(text, date_of_now());
 	http_text_add(text, keep_alive ? "\r\nServer: ferry\r\nConnection: keep-alive\r\n"
 	                               : "\r\nServer: ferry\r\nConnection: close\r\n");
 }

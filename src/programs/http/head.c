@@ -512,11 +512,13 @@ const struct http_field *http_head_find(const struct http_head *head, const char
                                         const char *name, bool *repeated)
 {
 	const struct http_field *found = NULL;
+	const size_t length = strlen(name);
 	if (repeated != NULL)
 		*repeated = false;
 	for (unsigned int i = 0; i < head->field_count; i++) {
 		const struct http_field *field = &head->fields[i];
-		if (!http_equal_ignoring_case(text + field->name.start, field->name.length, name))
+		if (field->name.length != length ||
+		    !http_equal_ignoring_case(text + field->name.start, length, name))
 			continue;
 		if (found == NULL)
 			found = field;

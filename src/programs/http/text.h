@@ -12,7 +12,7 @@ struct http_text {
 	size_t size, length;
 };
 
-/* Each appends. What does not fit is left out: the caller has room for all. */
+/* Each appends. A piece that does not fit is left out: the caller has room for all. */
 void http_text_add(struct http_text *text, const char *piece);
 void http_text_add_number(struct http_text *text, uint64_t number);
 void http_text_add_hex(struct http_text *text, uint64_t number);

@@ -36,14 +36,14 @@ size_t client_address_put(const struct client_address *address, unsigned char *o
 	return used + encode_address(&address->server, out + used);
 }
 
-/* The number of bytes that were decoded, or -EPROTO: among others, the length is not that of the address. */
+/* `address` is all zero. The number of bytes that were decoded, or -EPROTO: among others, the length is not that of the
+ * address. */
 static int decode_address(struct ferry_address *address, const unsigned char *bytes, size_t length)
 {
-	struct sockaddr_storage name = {0};
-	if (length < 1 || bytes[0] > sizeof(name) || length - 1 < bytes[0])
+	if (length < 1 || bytes[0] > sizeof(address->name) || length - 1 < bytes[0])
 		return -EPROTO;
-	memcpy(&name, bytes + 1, bytes[0]);
-	if (bytes[0] > 0 && (ferry_address_set(address, (struct sockaddr *)&name, bytes[0]) < 0 ||
+	memcpy(&address->name, bytes + 1, bytes[0]);
+	if (bytes[0] > 0 && (ferry_address_set(address, &address->name.any, bytes[0]) < 0 ||
 	                     address->length != bytes[0]))
 		return -EPROTO;
 	return 1 + bytes[0];

@@ -114,7 +114,9 @@ TEST(text_is_appended_up_to_the_end_of_its_memory)
 	http_text_add_hex(&text, 0);
 	ck_assert_uint_eq(text.length, 41);
 	ck_assert_mem_eq(bytes, "a 018446744073709551615 fedcba98765432100", 41);
-	http_text_add(&text, "12345678");
+	http_text_add(&text, "12345678"); /* a piece that does not fit */
+	ck_assert_uint_eq(text.length, 41);
+	http_text_add(&text, "1234567");
 	ck_assert_uint_eq(text.length, sizeof(bytes));
 	ck_assert_mem_eq(bytes + 41, "1234567", 7);
 	http_text_add_number(&text, 1);
