@@ -130,21 +130,52 @@ static void destroy_connection(struct connection *connection)
 	connection_remove(connection);
 }
 
+static int64_t monotonic_usec(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 static void connection_timed_out(evutil_socket_t fd, short what, void *context);
 
-/* Most connections of a single request need none. */
-bool connection_set_deadline(struct connection *connection, const struct timeval *after)
+static bool arm_deadline(struct connection *connection, int64_t after)
 {
+	const struct timeval time = {.tv_sec = (time_t)(after / 1000000),
+	                             .tv_usec = (suseconds_t)(after % 1000000)};
 	if (connection->deadline == NULL)
 		connection->deadline =
 		    evtimer_new(connection->connections->base, connection_timed_out, connection);
-	return connection->deadline != NULL && event_add(connection->deadline, after) == 0;
+	if (connection->deadline == NULL || event_add(connection->deadline, &time) < 0)
+		return false;
+	connection->armed = connection->due;
+	return true;
+}
+
+/* Most connections of a single request need none. Most deadlines are cleared long before they are due, and another one
+ * follows: an event that is pending for an earlier time stays, and is armed anew when it fires. */
+bool connection_set_deadline(struct connection *connection, const struct timeval *after)
+{
+	int64_t usec = (int64_t)after->tv_sec * 1000000 + after->tv_usec;
+	connection->due = monotonic_usec() + usec;
+	return (connection->armed != 0 && connection->armed <= connection->due) ||
+	       arm_deadline(connection, usec);
 }
 
 void connection_clear_deadline(struct connection *connection)
 {
-	if (connection->deadline != NULL)
-		event_del(connection->deadline);
+	connection->due = 0;
+}
+
+/* The event has fired. */
+static bool deadline_has_passed(struct connection *connection)
+{
+	int64_t left = connection->due != 0 ? connection->due - monotonic_usec() : 0;
+	connection->armed = 0;
+	if (connection->due == 0 || (left > 0 && arm_deadline(connection, left)))
+		return false;
+	connection->due = 0;
+	return true;
 }
 
 void connection_pause_reading(struct connection *connection)
@@ -182,13 +213,6 @@ static void answer_first(struct connection *connection)
 	connection_answer(connection, text);
 	if (connection->state != CONNECTION_WAITING)
 		evbuffer_drain(connection_input(connection), length);
-}
-
-static int64_t monotonic_usec(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 /* The head of a request is complete, or refused. */
@@ -450,6 +474,8 @@ static void connection_timed_out(evutil_socket_t fd, short what, void *context)
 {
 	(void)fd, (void)what;
 	struct connection *connection = context;
+	if (!deadline_has_passed(connection))
+		return;
 	if (connection->state == CONNECTION_LEAVING || connection_is_idle(connection)) {
 		connection_give_back(connection);
 	} else if (connection->state == CONNECTION_READING) {

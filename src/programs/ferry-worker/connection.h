@@ -33,6 +33,7 @@ struct connection {
 	uint64_t written; /* bytes of that answer */
 	struct stream stream;
 	struct event *deadline; /* NULL until there is one */
+	int64_t due, armed;     /* it, and its event: microseconds of the monotonic clock; 0: none */
 	enum connection_state state;
 	bool keep_alive;
 	bool answered;      /* a request, at least */
@@ -88,7 +89,6 @@ void connection_abandon_answer(struct connection *connection, struct evbuffer *o
 
 /* Sets the deadline, in place of one that is set. False: there is no memory. */
 bool connection_set_deadline(struct connection *connection, const struct timeval *after);
-
 void connection_clear_deadline(struct connection *connection);
 
 /* Writes the bytes of `out`, and continues when the stream is empty. */
