@@ -147,7 +147,8 @@ class Run:
     def __init__(self, directory, options):
         self.directory = directory
         self.options = options
-        self.server = daemons.Daemons(directory, patient=options.releases > 0, keep=not options.kill_every)
+        patient = options.releases > 0 or options.upgrades > 0  # nobody stops a worker
+        self.server = daemons.Daemons(directory, patient=patient, keep=not options.kill_every)
         self.logs = []
         self.killed = {}
         self.counts = {}
