@@ -11,17 +11,20 @@ enum {
 	PREFERENCES = 8 /* workers that are tried for a key; then any is as good */
 };
 
-static struct ferry_dispatcher_worker *worker_of(const struct heap_node *node, size_t offset)
+/* Those that were chosen come behind those that were not. */
+static const uint64_t CHOSEN = UINT64_C(1) << 63;
+
+static struct ferry_dispatcher_worker *worker_of(const struct tournament_node *node, size_t offset)
 {
 	return (void *)((uintptr_t)node - offset);
 }
 
-static struct ferry_dispatcher_worker *of_eligible(const struct heap_node *node)
+static struct ferry_dispatcher_worker *of_eligible(const struct tournament_node *node)
 {
 	return worker_of(node, offsetof(struct ferry_dispatcher_worker, eligible_node));
 }
 
-static struct ferry_dispatcher_worker *of_avoided(const struct heap_node *node)
+static struct ferry_dispatcher_worker *of_avoided(const struct tournament_node *node)
 {
 	return worker_of(node, offsetof(struct ferry_dispatcher_worker, avoided_node));
 }
@@ -29,46 +32,33 @@ static struct ferry_dispatcher_worker *of_avoided(const struct heap_node *node)
 /* ---- the order ---- */
 
 /* Of workers that are equally good, the one that was chosen longest ago; of those that never were, the older one. */
-static bool is_better(const struct heap_node *first, const struct heap_node *second)
+static struct tournament_key rank_of(const struct ferry_dispatcher_worker *worker)
 {
-	const struct ferry_dispatcher_worker *worker = of_eligible(first), *other = of_eligible(second);
+	const bool by_load = worker->dispatcher->choice.rule != FERRY_DISPATCH_ROUND_ROBIN;
 
-	if (worker->avoided != other->avoided)
-		return other->avoided;
-	if (worker->dispatcher->choice.rule != FERRY_DISPATCH_ROUND_ROBIN &&
-	    worker->outstanding != other->outstanding)
-		return worker->outstanding < other->outstanding;
-	if (worker->last_choice != other->last_choice)
-		return worker->last_choice < other->last_choice;
-	return worker->epoch < other->epoch;
-}
-
-static bool is_sooner(const struct heap_node *first, const struct heap_node *second)
-{
-	return of_avoided(first)->avoid_until < of_avoided(second)->avoid_until;
-}
-
-void choice_init(struct choice *choice)
-{
-	choice->eligible.before = is_better;
-	choice->avoided.before = is_sooner;
+	return (struct tournament_key){
+	    .major = (uint64_t)worker->avoided << 32 | (by_load ? worker->outstanding : 0),
+	    .minor = worker->last_choice != 0 ? CHOSEN | worker->last_choice : worker->epoch,
+	};
 }
 
 int choice_reserve(struct choice *choice, size_t count)
 {
-	int status = heap_reserve(&choice->eligible, count);
+	int status = tournament_reserve(&choice->eligible, count);
 
-	return status == 0 ? heap_reserve(&choice->avoided, count) : status;
+	return status == 0 ? tournament_reserve(&choice->avoided, count) : status;
 }
 
 int choice_set_rule(struct ferry_dispatcher *dispatcher, enum ferry_dispatch_choice rule)
 {
 	struct choice *choice = &dispatcher->choice;
+	struct ferry_dispatcher_worker *worker;
 
 	if (rule == FERRY_DISPATCH_BY_KEY && preference_open(dispatcher) < 0)
 		return -ENOMEM;
 	choice->rule = rule;
-	heap_reorder(&choice->eligible);
+	TAILQ_FOREACH (worker, &dispatcher->workers, link)
+		choice_update(worker);
 	return 0;
 }
 
@@ -77,8 +67,8 @@ void choice_clear(struct ferry_dispatcher *dispatcher)
 	struct choice *choice = &dispatcher->choice;
 
 	preference_close(dispatcher);
-	heap_clear(&choice->eligible);
-	heap_clear(&choice->avoided);
+	tournament_clear(&choice->eligible);
+	tournament_clear(&choice->avoided);
 }
 
 /* ---- changes ---- */
@@ -95,7 +85,7 @@ static bool forgive(struct ferry_dispatcher_worker *worker)
 	if (!worker->avoided)
 		return false;
 	worker->avoided = false;
-	heap_remove(&worker->dispatcher->choice.avoided, &worker->avoided_node);
+	tournament_remove(&worker->dispatcher->choice.avoided, &worker->avoided_node);
 	return true;
 }
 
@@ -116,15 +106,13 @@ static void set_joined(struct ferry_dispatcher_worker *worker, bool joined)
 
 void choice_update(struct ferry_dispatcher_worker *worker)
 {
-	struct heap *eligible = &worker->dispatcher->choice.eligible;
+	struct tournament *eligible = &worker->dispatcher->choice.eligible;
 
 	set_joined(worker, worker->version != 0 && !worker->draining && !worker->broken);
-	if (!is_eligible(worker))
-		heap_remove(eligible, &worker->eligible_node);
-	else if (worker->eligible_node.place != 0)
-		heap_update(eligible, &worker->eligible_node);
+	if (is_eligible(worker))
+		tournament_put(eligible, &worker->eligible_node, rank_of(worker));
 	else
-		heap_add(eligible, &worker->eligible_node);
+		tournament_remove(eligible, &worker->eligible_node);
 }
 
 void choice_note_room(struct ferry_dispatcher_worker *worker)
@@ -141,7 +129,7 @@ void choice_note_chosen(struct ferry_dispatcher_worker *worker)
 
 void choice_avoid(struct ferry_dispatcher_worker *worker)
 {
-	struct heap *avoided = &worker->dispatcher->choice.avoided;
+	struct tournament *avoided = &worker->dispatcher->choice.avoided;
 	int64_t usec = worker->avoid_usec * 2;
 
 	if (!worker->joined)
@@ -153,8 +141,8 @@ void choice_avoid(struct ferry_dispatcher_worker *worker)
 	worker->avoid_usec = usec;
 	worker->avoid_until = clock_now() + usec;
 	worker->avoided = true;
-	heap_remove(avoided, &worker->avoided_node);
-	heap_add(avoided, &worker->avoided_node);
+	tournament_put(avoided, &worker->avoided_node,
+	               (struct tournament_key){.major = (uint64_t)worker->avoid_until});
 	choice_update(worker);
 }
 
@@ -179,7 +167,7 @@ void choice_remove(struct ferry_dispatcher_worker *worker)
 	struct choice *choice = &worker->dispatcher->choice;
 
 	set_joined(worker, false);
-	heap_remove(&choice->eligible, &worker->eligible_node);
+	tournament_remove(&choice->eligible, &worker->eligible_node);
 }
 
 /* ---- the choice ---- */
@@ -187,14 +175,14 @@ void choice_remove(struct ferry_dispatcher_worker *worker)
 /* Those whose time is over are chosen as before. */
 static void forgive_in_time(const struct choice *choice)
 {
-	const struct heap_node *first = heap_first(&choice->avoided);
+	const struct tournament_node *first = tournament_first(&choice->avoided);
 	int64_t now = first != NULL ? clock_now() : 0;
 
 	while (first != NULL && of_avoided(first)->avoid_until <= now) {
 		struct ferry_dispatcher_worker *worker = of_avoided(first);
 		forgive(worker);
 		choice_update(worker);
-		first = heap_first(&choice->avoided);
+		first = tournament_first(&choice->avoided);
 	}
 }
 
@@ -223,7 +211,7 @@ static bool some_are_trusted(const struct choice *choice)
 
 int64_t choice_next_time(const struct choice *choice)
 {
-	const struct heap_node *first = heap_first(&choice->avoided);
+	const struct tournament_node *first = tournament_first(&choice->avoided);
 
 	return first != NULL ? of_avoided(first)->avoid_until : INT64_MAX;
 }
@@ -238,7 +226,7 @@ struct ferry_dispatcher_worker *choice_pick_worker(const struct ferry_dispatcher
 	if (choice->rule == FERRY_DISPATCH_BY_KEY && handoff->has_key)
 		worker = pick_by_key(dispatcher, handoff->key);
 	if (worker == NULL && choice->eligible.count > 0)
-		worker = of_eligible(choice->eligible.nodes[0]);
+		worker = of_eligible(tournament_first(&choice->eligible));
 	if (worker != NULL && worker->avoided && came_back(handoff) && some_are_trusted(choice))
 		return NULL;
 	return worker;

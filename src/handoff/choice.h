@@ -4,11 +4,9 @@
 #include "handoff/dispatcher_fields.h"
 
 /*
- * Which worker gets a handoff. A heap has the workers that may get one, the best first. Each change of a worker moves
+ * Which worker gets a handoff. A tournament finds the best of those that may get one. Each change of a worker moves
  * it there, so that no choice looks at all workers.
  */
-
-void choice_init(struct choice *choice);
 
 /* Makes room for `count` workers. -ENOMEM. */
 int choice_reserve(struct choice *choice, size_t count);

@@ -301,7 +301,6 @@ int ferry_dispatcher_new(struct ferry_dispatcher **out, struct event_base *base,
 	TAILQ_INIT(&dispatcher->failed);
 	TAILQ_INIT(&dispatcher->owing);
 	TAILQ_INIT(&dispatcher->to_notify);
-	choice_init(&dispatcher->choice);
 	TAILQ_INIT(&dispatcher->queue);
 	TAILQ_INIT(&dispatcher->waiting);
 	TAILQ_INIT(&dispatcher->outcomes);

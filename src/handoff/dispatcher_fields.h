@@ -12,53 +12,56 @@
 #include "handoff/cookies.h"
 #include "handoff/handoff.h"
 #include "handoff/ids.h"
-#include "util/heap.h"
 #include "util/queue.h"
+#include "util/tournament.h"
 
 /* The fields of a dispatcher and of its workers, for the files that books.h lists. */
 
 struct dispatcher_worker_observer;
 
-/* One worker as its dispatcher sees it: the channel, and the handoffs that were sent there and are not over. */
+/* One worker as its dispatcher sees it: the channel, and the handoffs that were sent there and are not over. What each
+ * handoff uses stands first: of many workers it is no longer in the processor's cache. */
 struct ferry_dispatcher_worker {
 	struct ferry_dispatcher *dispatcher;
-	struct ferry_message_stream *stream; /* the channel; NULL once it has ended */
+	struct ferry_message_stream *stream;       /* the channel; NULL once it has ended */
+	uint64_t epoch;                            /* the channel's number */
+	uint64_t last_choice;                      /* the number of the choice that it won last */
+	struct tournament_node eligible_node;      /* of the dispatcher's choice */
+	unsigned int version;                      /* spoken on the channel; 0 before its HELLO */
+	unsigned int outstanding, unclaimed_count; /* in both lists of handoffs, and in the first */
+	unsigned int credits;
+
+	bool joined;   /* it is ready, and has not begun to leave */
+	bool draining; /* it gets no more handoffs */
+	bool full;     /* its channel has no room until some of it is sent */
+	bool broken;   /* its channel has ended, or will */
+	bool failed;   /* the next turn ends it, for `reason` */
+	bool owes;     /* an answer, or its HELLO */
+	bool suspect;  /* its answer was overdue in the last turn */
+	bool avoided;  /* others are chosen first, until the time: it has refused or lost handoffs */
+	bool pardoned; /* its CREDITS have ended that, and it has served none since */
+	bool removed;  /* by the owner: no callback follows */
+	bool ready_pending, drained_pending; /* callbacks of the next turn */
+
+	struct handoff_list unclaimed, claimed;
+	TAILQ_ENTRY(ferry_dispatcher_worker) owing_link;
+	int64_t owes_since; /* if `owes`: since its last answer, or since it owes one */
+	uint64_t retries;   /* of its transport, when the deadline was last checked */
+	const struct dispatcher_worker_observer *observer; /* NULL: none */
+	int64_t avoid_usec; /* avoided for so long the last time; 0: it has served one since */
+	struct ferry_dispatcher_stats stats;
+
 	TAILQ_ENTRY(ferry_dispatcher_worker)
 	link; /* of the dispatcher's workers, or of the ended ones */
 	TAILQ_ENTRY(ferry_dispatcher_worker) failed_link;
-	TAILQ_ENTRY(ferry_dispatcher_worker) owing_link;
 	TAILQ_ENTRY(ferry_dispatcher_worker) notify_link;
-	struct heap_node eligible_node, avoided_node; /* of the dispatcher's choice */
-	struct cookie_node cookie;                    /* of the channel */
-	void *context;
-	const struct dispatcher_worker_observer *observer; /* NULL: none */
-	void *observer_context;
-	uint64_t epoch;       /* the channel's number */
-	uint64_t name;        /* a hash */
-	uint64_t last_choice; /* the number of the choice that it won last */
-
-	struct handoff_list unclaimed, claimed;
-	unsigned int outstanding, unclaimed_count; /* in both lists, and in the first */
-	unsigned int credits;
-	int64_t owes_since; /* if `owes`: since its last answer, or since it owes one */
-	bool avoided; /* others are chosen first, until the time: it has refused or lost handoffs */
-	int64_t avoid_until;
-	int64_t avoid_usec; /* for so long the last time; 0: it has served one since */
-	bool pardoned;      /* its CREDITS have ended that, and it has served none since */
-	uint64_t retries;   /* of its transport, when the deadline was last checked */
-
-	unsigned int version;                /* spoken on the channel; 0 before its HELLO */
-	bool joined;                         /* it is ready, and has not begun to leave */
-	bool draining;                       /* it gets no more handoffs */
-	bool full;                           /* its channel has no room until some of it is sent */
-	bool broken;                         /* its channel has ended, or will */
-	bool failed;                         /* the next turn ends it, for `reason` */
-	bool owes;                           /* an answer, or its HELLO */
-	bool suspect;                        /* its answer was overdue in the last turn */
-	bool removed;                        /* by the owner: no callback follows */
-	bool ready_pending, drained_pending; /* callbacks of the next turn */
+	struct tournament_node avoided_node; /* of the dispatcher's choice */
 	int reason;                          /* why the channel ends, or has ended */
-	struct ferry_dispatcher_stats stats;
+	struct cookie_node cookie;           /* of the channel */
+	void *context;
+	void *observer_context;
+	uint64_t name; /* a hash */
+	int64_t avoid_until;
 };
 
 TAILQ_HEAD(worker_list, ferry_dispatcher_worker);
@@ -66,10 +69,10 @@ TAILQ_HEAD(worker_list, ferry_dispatcher_worker);
 /* What choice.c knows. */
 struct choice {
 	enum ferry_dispatch_choice rule;
-	struct heap eligible; /* the workers that may get a handoff */
-	struct heap avoided;  /* those that are chosen last, by the time until which they are */
-	size_t joined;        /* number of workers that have joined, the avoided ones included */
-	uint64_t count;       /* number of times that a worker was chosen */
+	struct tournament eligible; /* the workers that may get a handoff */
+	struct tournament avoided;  /* those that are chosen last, by the time until which they are */
+	size_t joined;              /* number of workers that have joined, the avoided ones included */
+	uint64_t count;             /* number of times that a worker was chosen */
 	struct ferry_dispatcher_worker **preferred; /* by keys, see preference.h; NULL: no table yet */
 };
 

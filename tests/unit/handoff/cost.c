@@ -7,7 +7,7 @@
 #include "ferry/transport.h"
 #include "message/send.h"
 #include "transport/interface.h"
-#include "util/heap.h"
+#include "util/tournament.h"
 
 #include "dispatcher_peer.h"
 #include "test.h"
@@ -25,8 +25,10 @@ int __real_ferry_transport_get_stats(const struct ferry_transport *transport,
                                      struct ferry_transport_stats *stats);
 int __wrap_ferry_transport_get_stats(const struct ferry_transport *transport,
                                      struct ferry_transport_stats *stats);
-void __real_heap_update(struct heap *heap, struct heap_node *node);
-void __wrap_heap_update(struct heap *heap, struct heap_node *node);
+void __real_tournament_put(struct tournament *tournament, struct tournament_node *node,
+                           struct tournament_key key);
+void __wrap_tournament_put(struct tournament *tournament, struct tournament_node *node,
+                           struct tournament_key key);
 
 uint64_t __wrap_transport_get_cookie(const struct ferry_transport *transport)
 {
@@ -47,10 +49,11 @@ int __wrap_ferry_transport_get_stats(const struct ferry_transport *transport,
 	return __real_ferry_transport_get_stats(transport, stats);
 }
 
-void __wrap_heap_update(struct heap *heap, struct heap_node *node)
+void __wrap_tournament_put(struct tournament *tournament, struct tournament_node *node,
+                           struct tournament_key key)
 {
 	calls++;
-	__real_heap_update(heap, node);
+	__real_tournament_put(tournament, node, key);
 }
 
 static struct peer workers[MANY];
