@@ -30,30 +30,31 @@ static int queue_enclosure(struct ferry_transport *transport, const struct enclo
 	return transport_queue_fds(transport, enclosure->fds, count, enclosure->ownership);
 }
 
-static struct evbuffer *output_of(struct ferry_transport *transport)
+static struct evbuffer *output_of(const struct ferry_message_stream *stream)
 {
-	return bufferevent_get_output(ferry_transport_get_bufferevent(transport));
+	return fields_output(stream->bev);
 }
 
 /* Adds the bytes to the output last: that runs a producer's pause_producing, which may write or free the
  * stream, and the message must be complete by then. */
-static int queue_message(struct ferry_transport *transport, const struct message_header *header,
-                         const struct iovec *parts, size_t part_count,
-                         const struct enclosure *enclosure)
+static int queue_message(const struct ferry_message_stream *stream,
+                         const struct message_header *header, const struct iovec *parts,
+                         size_t part_count, const struct enclosure *enclosure)
 {
+	struct evbuffer *output = output_of(stream);
 	struct evbuffer_iovec pieces[VECTORS_PIECES];
 	unsigned char bytes[MESSAGE_HEADER_SIZE];
 	const struct iovec head = {bytes, sizeof(bytes)};
 
-	if (!transport_takes_output(transport))
+	if (!transport_takes_output(stream->transport))
 		return -EPIPE;
 	message_header_put(bytes, header);
-	int count = vectors_gather_ahead(output_of(transport), &head, parts, part_count, pieces);
+	int count = vectors_gather_ahead(output, &head, parts, part_count, pieces);
 	if (count < 0)
 		return count;
-	int status = queue_enclosure(transport, enclosure, header->fd_count);
+	int status = queue_enclosure(stream->transport, enclosure, header->fd_count);
 	if (status == 0)
-		evbuffer_commit_space(output_of(transport), pieces, count);
+		evbuffer_commit_space(output, pieces, count);
 	return status;
 }
 
@@ -75,17 +76,17 @@ static int frame_buffer(struct evbuffer **out, const struct message_header *head
 	return 0;
 }
 
-static int queue_frame(struct ferry_transport *transport, struct evbuffer *frame,
+static int queue_frame(const struct ferry_message_stream *stream, struct evbuffer *frame,
                        const struct enclosure *enclosure, unsigned int fd_count)
 {
-	if (!transport_takes_output(transport))
+	if (!transport_takes_output(stream->transport))
 		return -EPIPE;
 	/* Fails if the user has frozen the output's end. The descriptors are queued first, and could not be taken back. */
-	if (evbuffer_commit_space(output_of(transport), NULL, 0) < 0)
+	if (evbuffer_commit_space(output_of(stream), NULL, 0) < 0)
 		return -ENOMEM;
-	int status = queue_enclosure(transport, enclosure, fd_count);
+	int status = queue_enclosure(stream->transport, enclosure, fd_count);
 	if (status == 0)
-		evbuffer_add_buffer(output_of(transport), frame);
+		evbuffer_add_buffer(output_of(stream), frame);
 	return status;
 }
 
@@ -149,7 +150,7 @@ static int queue_buffer(const struct ferry_message_stream *stream, struct messag
 	int status = take_buffer(stream, header, payload, enclosure, &frame);
 	if (status < 0)
 		return status;
-	status = queue_frame(stream->transport, frame, enclosure, header->fd_count);
+	status = queue_frame(stream, frame, enclosure, header->fd_count);
 	if (status < 0) {
 		evbuffer_drain(frame, MESSAGE_HEADER_SIZE);
 		evbuffer_prepend_buffer(payload, frame);
@@ -171,7 +172,7 @@ int ferry_message_stream_sendv(struct ferry_message_stream *stream, uint16_t typ
 	int status = admit_message(stream, (size_t)length, &enclosure, fd_count);
 	if (status == 0) {
 		struct message_header header = {false, type, (uint32_t)length, (uint16_t)fd_count};
-		status = queue_message(stream->transport, &header, parts, count, &enclosure);
+		status = queue_message(stream, &header, parts, count, &enclosure);
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -195,7 +196,7 @@ int ferry_message_stream_send_buffer(struct ferry_message_stream *stream, uint16
 {
 	const struct enclosure enclosure = {.fds = fds, .ownership = ownership};
 
-	if (stream == NULL || buffer == NULL || buffer == output_of(stream->transport) ||
+	if (stream == NULL || buffer == NULL || buffer == output_of(stream) ||
 	    check_enclosure(&enclosure, fd_count) < 0)
 		return -EINVAL;
 	struct message_header header = {.type = type, .fd_count = (uint16_t)fd_count};
@@ -231,7 +232,7 @@ int message_stream_send_parts(struct ferry_message_stream *stream, uint16_t type
 		status = fd >= 0 ? admit_enclosed(stream, MESSAGE_HEADER_SIZE + length) : 0;
 	if (status == 0) {
 		struct message_header header = {false, type, (uint32_t)length, fd >= 0};
-		status = queue_message(stream->transport, &header, parts, count, &enclosure);
+		status = queue_message(stream, &header, parts, count, &enclosure);
 	}
 	bufferevent_unlock(bev);
 	return status;
@@ -241,7 +242,7 @@ void message_stream_send_refusal(struct ferry_message_stream *stream, uint16_t w
 {
 	const struct message_header header = {.refusal = true, .type = why};
 
-	if (queue_message(stream->transport, &header, NULL, 0, NULL) == 0)
+	if (queue_message(stream, &header, NULL, 0, NULL) == 0)
 		transport_flush(stream->transport);
 }
 

@@ -73,7 +73,8 @@ static ssize_t read_into(const struct incoming *incoming, int fd, struct iovec *
 	} while (length < 0 && errno == EINTR);
 	if (length < 0)
 		return -errno;
-	if (incoming->is_socket)
+	if (incoming->is_socket &&
+	    (message.msg_controllen > 0 || (message.msg_flags & MSG_CTRUNC) != 0))
 		ancillary_take(&message, ancillary);
 	return length;
 }

@@ -304,10 +304,10 @@ struct bufferevent *transport_lock(struct ferry_transport *transport)
 int transport_admit_bytes(const struct ferry_transport *transport, size_t length)
 {
 	size_t limit = transport->out.byte_limit;
-	size_t queued = evbuffer_get_length(transport->out.stream.buffer);
 
 	if (limit == 0 || length == 0)
 		return 0;
+	size_t queued = evbuffer_get_length(transport->out.stream.buffer);
 	return queued > limit || length > limit - queued ? -ENOBUFS : 0;
 }
 

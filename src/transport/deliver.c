@@ -287,7 +287,7 @@ static bool is_ready_for_pending(struct ferry_transport *transport)
 	return !transport->in.paused && !transport->freed;
 }
 
-void transport_deliver_pending(struct ferry_transport *transport)
+void transport_deliver_all_pending(struct ferry_transport *transport)
 {
 	struct transport_in *in = &transport->in;
 

@@ -44,7 +44,15 @@ void transport_deliver_fds(struct ferry_transport *transport, const struct ancil
                            ssize_t length);
 
 /* Hands over the descriptors that are pending because of a pause, unless reading is paused. */
-void transport_deliver_pending(struct ferry_transport *transport);
+void transport_deliver_all_pending(struct ferry_transport *transport);
+
+static inline void transport_deliver_pending(struct ferry_transport *transport)
+{
+	const struct transport_in *in = &transport->in;
+
+	if (in->pending_fds != NULL || in->loss_pending || in->offer_due)
+		transport_deliver_all_pending(transport);
+}
 
 /* Deferred input of a peer that has ended was delivered. Goes on with the close that waits for that, unless
  * the user has paused again. */

@@ -60,11 +60,10 @@ static bool is_broken(const struct ferry_transport *transport)
 	       transport_is_open(transport);
 }
 
-/* The bytes that the rate limits and the high-water mark allow to read now; 0: none. */
-static size_t read_allowance(struct ferry_transport *transport)
+/* The bytes of the `max` that the rate limits allow which may be read now; 0: none. */
+static size_t read_allowance(struct ferry_transport *transport, ev_ssize_t max)
 {
 	struct bufferevent *bev = transport->rearm.bev;
-	ev_ssize_t max = bufferevent_get_max_to_read(bev);
 	const size_t high = fields_high_mark(bev);
 
 	if (max <= 0 || !rearm_is_reading(&transport->rearm) || transport_defers_delivery(transport))
@@ -77,18 +76,6 @@ static size_t read_allowance(struct ferry_transport *transport)
 	if (length >= high)
 		return 0;
 	return high - length < (size_t)max ? high - length : (size_t)max;
-}
-
-/* The bytes that one wake-up may read in all. A member of a rate limit group reads its share of the bucket at
- * most: else the first member to wake up would empty it. */
-static size_t read_budget(struct bufferevent *bev)
-{
-	ev_ssize_t budget = bufferevent_get_max_single_read(bev);
-	ev_ssize_t share = bufferevent_get_max_to_read(bev);
-
-	if (share < budget)
-		budget = share;
-	return budget > 0 ? (size_t)budget : 0;
 }
 
 static size_t admitted_bytes(struct ferry_transport *transport)
@@ -176,17 +163,23 @@ static void report_end(struct ferry_transport *transport, int result)
 	}
 }
 
+/* In all no more than libevent allows for one read. Of a member of a rate limit group that is its share of the bucket:
+ * else the first member to wake up would empty it. */
 static void read_available(struct ferry_transport *transport)
 {
-	size_t budget = read_budget(transport->rearm.bev);
+	transport_notice_socket(transport);
+	ev_ssize_t limit = bufferevent_get_max_to_read(transport->rearm.bev);
+	size_t budget = limit > 0 ? (size_t)limit : 0;
 	const uint64_t *fds = &transport->out.stream.stats.fds_received, fds_before = *fds;
 	unsigned int reads = 0;
 	bool maybe_more = true;
 
-	while (maybe_more && budget > 0 && reads++ < READS_PER_TURN &&
-	       *fds - fds_before < FDS_PER_TURN) {
-		transport_notice_socket(transport);
-		size_t max = transport_is_over(transport) ? 0 : read_allowance(transport);
+	while (maybe_more && budget > 0 && reads < READS_PER_TURN && *fds - fds_before < FDS_PER_TURN) {
+		if (reads++ > 0) {
+			transport_notice_socket(transport);
+			limit = bufferevent_get_max_to_read(transport->rearm.bev);
+		}
+		size_t max = transport_is_over(transport) ? 0 : read_allowance(transport, limit);
 		size_t admitted = max > 0 ? admitted_bytes(transport) : 0;
 		if (admitted == 0)
 			break;
