@@ -96,7 +96,7 @@ TEST(a_change_moves_one_other_at_most)
 	size_t places[ITEMS];
 
 	fill();
-	for (unsigned int i = 0; i < CHANGES; i++) {
+	for (unsigned int i = 0; i < ITEMS; i++) {
 		struct item *item = &items[support_random_below(ITEMS)];
 		for (unsigned int j = 0; j < ITEMS; j++)
 			places[j] = items[j].node.place;
