@@ -42,7 +42,7 @@ int tournament_reserve(struct tournament *tournament, size_t count)
 	if (entries == NULL)
 		return -ENOMEM;
 	tournament->entries = entries;
-	uint32_t *winners = realloc(tournament->winners, 2 * room * sizeof(*winners));
+	uint32_t *winners = realloc(tournament->winners, (size_t)2 * room * sizeof(*winners));
 	if (winners == NULL)
 		return -ENOMEM;
 	tournament->winners = winners;
@@ -51,7 +51,7 @@ int tournament_reserve(struct tournament *tournament, size_t count)
 		entries[i] = (struct tournament_entry){.key = none};
 	for (uint32_t i = 0; i < room; i++)
 		winners[room + i] = i;
-	for (uint32_t i = room - 1; i > 0; i--)
+	for (size_t i = room - 1; i > 0; i--)
 		winners[i] = winner_of(entries, winners[2 * i], winners[2 * i + 1]);
 	return 0;
 }
