@@ -7,11 +7,12 @@
  * bare: system calls in a loop of epoll(7), or of poll(2). loop: the same system calls in events of libevent. stock:
  * libevent's bufferevent. WAY: ferry; bare, which is
  * sendfile(2); stock, which is evbuffer_add_file(); or copy, which is read(2) and send(2) in blocks of 64 KiB. The
- * processor time is that of both ends. */
+ * processor time is that of both ends. SIGPIPE is ignored, as servers do. */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -436,6 +437,7 @@ int main(int argc, char **argv)
 	kind = (enum bench_kind)bench_choice(argv[2], kinds);
 	side = (enum side)bench_choice(argv[3], sides);
 	amount = bench_number(argv[4]);
+	signal(SIGPIPE, SIG_IGN);
 	if (measured == 0) {
 		measure_trips();
 		return 0;

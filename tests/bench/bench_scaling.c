@@ -3,6 +3,7 @@
  *   bench_scaling transports N   round trips of 64 bytes over 10 connections, with N open transports
  *   bench_scaling descriptors N  N descriptors over one connection, one with each byte
  *   bench_scaling messages N     messages of 64 bytes, N in the queue before the first is sent
+ *   bench_scaling buffered N     the same bytes with bufferevents alone, which shows what the memory of a queue costs
  *
  * Prints the processor time of one round trip, descriptor or message. Both ends are in one loop. */
 
@@ -18,7 +19,14 @@
 #include "bench.h"
 #include "ferry/ferry.h"
 
-enum { MESSAGE = 64, ACTIVE = 10, TRIPS = 50000, MESSAGES = 200000, BURST = 50 };
+enum {
+	MESSAGE = 64,
+	FRAME = 16 + MESSAGE,
+	ACTIVE = 10,
+	TRIPS = 50000,
+	MESSAGES = 200000,
+	BURST = 50
+};
 
 static struct event_base *base;
 static const char message[MESSAGE];
@@ -169,12 +177,52 @@ static void measure_messages(uint64_t count)
 	print_cost(began);
 }
 
+/* ---- the same without ferry ---- */
+
+static void count_frames(struct bufferevent *bev, void *context)
+{
+	(void)context;
+	struct evbuffer *input = bufferevent_get_input(bev);
+
+	for (; evbuffer_get_length(input) >= FRAME; count_one())
+		evbuffer_drain(input, FRAME);
+}
+
+static struct bufferevent *new_bufferevent(int fd)
+{
+	struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+
+	bench_need(bev != NULL, "bufferevent");
+	bufferevent_setcb(bev, count_frames, NULL, NULL, NULL);
+	bench_need(bufferevent_enable(bev, EV_READ | EV_WRITE) == 0, "enable");
+	return bev;
+}
+
+static void measure_buffered(uint64_t count)
+{
+	static const char frame[FRAME];
+	int fds[2];
+
+	bench_pair(BENCH_UNIX, fds);
+	struct bufferevent *bev = new_bufferevent(fds[0]);
+	new_bufferevent(fds[1]);
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	uint64_t began = bench_cpu();
+	while (done < MESSAGES) {
+		for (uint64_t i = 0; i < count; i++)
+			bench_need(bufferevent_write(bev, frame, sizeof(frame)) == 0, "write");
+		wanted += count;
+		event_base_dispatch(base);
+	}
+	print_cost(began);
+}
+
 int main(int argc, char **argv)
 {
-	static const char *const what[] = {"transports", "descriptors", "messages", NULL};
+	static const char *const what[] = {"transports", "descriptors", "messages", "buffered", NULL};
 
 	if (argc != 3) {
-		fprintf(stderr, "usage: %s transports|descriptors|messages N\n", argv[0]);
+		fprintf(stderr, "usage: %s transports|descriptors|messages|buffered N\n", argv[0]);
 		return 2;
 	}
 	int measured = bench_choice(argv[1], what);
@@ -186,7 +234,9 @@ int main(int argc, char **argv)
 		measure_transports(count < ACTIVE * 2 ? ACTIVE * 2 : count);
 	else if (measured == 1)
 		measure_descriptors(count);
-	else
+	else if (measured == 2)
 		measure_messages(count);
+	else
+		measure_buffered(count);
 	return 0;
 }
