@@ -118,6 +118,8 @@ static int find_end(struct reading *reading)
 			return status;
 		size_t length = (size_t)header[3] << 8 | header[4];
 		at += RECORD_HEADER;
+		if (at + length > reading->limit)
+			return refuse(reading, -EMSGSIZE, "the ClientHello is longer than the limit");
 		if (before < MESSAGE_HEADER) {
 			size_t room = MESSAGE_HEADER - before;
 			status = check_message(reading, before + copy_from(reading->input, at,
@@ -128,8 +130,6 @@ static int find_end(struct reading *reading)
 		before += length;
 		if (status < 0)
 			return status;
-		if (at > reading->limit)
-			return refuse(reading, -EMSGSIZE, "the ClientHello is longer than the limit");
 		if (reading->message > 0 && before > reading->message)
 			return malformed(reading, "something follows the ClientHello in its record");
 		reading->length = at;

@@ -287,6 +287,7 @@ def examples():
     write("client_hello", "no_alpn", hello.replace(b"\0\x10\0\x0e\0\x0c", b"\1\x10\0\x0e\0\x0c"))
     write("client_hello", "grease", hello.replace(b"\2h2", b"\2\x2a\x2a"))
     write("client_hello", "too_long", b"\x16\x03\x01\x40\0\1\0\x40\0")
+    write("client_hello", "too_long_and_none", b"\x16\x03\x01\x40\0\xff\x33\1\0\x40\0")
     write("client_hello", "http", "GET / HTTP/1.1\r\n")
 
     client = lambda flags, *addresses: b"fCli\x02" + bytes([flags]) + b"".join(

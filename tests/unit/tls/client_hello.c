@@ -239,6 +239,18 @@ TEST(the_limit_counts_all_bytes)
 	ck_assert_int_eq(read_hello(0), -EMSGSIZE);
 }
 
+/* A record that is longer than the limit, with no ClientHello in it. */
+TEST(the_error_is_the_same_however_many_bytes_have_come)
+{
+	static const char bytes[] = "\x16\x03\x01\x40\0\xff\x33\x01";
+
+	for (size_t length = 0; length < sizeof(bytes); length++) {
+		evbuffer_drain(input, evbuffer_get_length(input));
+		evbuffer_add(input, bytes, length);
+		ck_assert_int_eq(read_hello(0), length < 5 ? -EAGAIN : -EMSGSIZE);
+	}
+}
+
 /* ---- what is none ---- */
 
 static const struct {
