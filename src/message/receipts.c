@@ -46,12 +46,13 @@ static void run_first(struct ferry_message_stream *stream, int status)
 
 void message_receipts_advance(struct ferry_message_stream *stream)
 {
+	struct bufferevent *bev = ferry_transport_get_bufferevent(stream->transport);
 	struct message_receipts *receipts = stream->receipts;
 
 	if (receipts == NULL || receipts->running || !first_is_sent(stream) ||
 	    event_pending(receipts->due, EV_TIMEOUT, NULL)) /* has its turn already */
 		return;
-	(void)event_priority_set(receipts->due, bufferevent_get_priority(stream->bev));
+	(void)event_priority_set(receipts->due, bufferevent_get_priority(bev));
 	event_active(receipts->due, EV_WRITE, 0);
 }
 
