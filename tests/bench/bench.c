@@ -67,6 +67,14 @@ static uint64_t used_by(int who)
 	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000U;
 }
 
+uint64_t bench_user_time(void)
+{
+	struct rusage usage;
+
+	bench_need(getrusage(RUSAGE_THREAD, &usage) == 0, "getrusage");
+	return (uint64_t)usage.ru_utime.tv_sec * 1000000000U + (uint64_t)usage.ru_utime.tv_usec * 1000U;
+}
+
 uint64_t bench_cpu_of_all(void)
 {
 	return used_by(RUSAGE_SELF) + used_by(RUSAGE_CHILDREN);

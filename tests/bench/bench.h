@@ -21,6 +21,7 @@ void bench_print(const char *name, double value);
 /* Nanoseconds: of the clock, and of this thread's use of a processor. */
 uint64_t bench_now(void);
 uint64_t bench_cpu(void);
+uint64_t bench_user_time(void); /* the part of it outside of the kernel */
 
 /* Nanoseconds of the processor that this process and its children have used, those of children that were waited
  * for. What one end of a connection costs depends on the other one: work of the kernel for a receiver is often done

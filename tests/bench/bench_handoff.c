@@ -191,14 +191,6 @@ struct cost {
 	    user; /* of the clock; of the dispatcher's thread, and outside of the kernel */
 };
 
-static uint64_t user_time(void)
-{
-	struct rusage usage;
-
-	bench_need(getrusage(RUSAGE_THREAD, &usage) == 0, "getrusage");
-	return (uint64_t)usage.ru_utime.tv_sec * 1000000000U + (uint64_t)usage.ru_utime.tv_usec * 1000U;
-}
-
 static struct cost run(unsigned int batches, unsigned int window, const char *name)
 {
 	struct cost cost = {0};
@@ -206,11 +198,11 @@ static struct cost run(unsigned int batches, unsigned int window, const char *na
 	for (unsigned int i = 0; i < batches; i++) {
 		make_clients(BATCH_MAX);
 		mark(name);
-		uint64_t start = bench_now(), start_cpu = bench_cpu(), start_user = user_time();
+		uint64_t start = bench_now(), start_cpu = bench_cpu(), start_user = bench_user_time();
 		hand_off(BATCH_MAX, window);
 		cost.time += bench_now() - start;
 		cost.cpu += bench_cpu() - start_cpu;
-		cost.user += user_time() - start_user;
+		cost.user += bench_user_time() - start_user;
 		mark("end");
 		drop_clients(BATCH_MAX);
 	}

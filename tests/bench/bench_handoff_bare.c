@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -96,14 +95,6 @@ static void hand_off_all(void)
 		claimed += take_claims();
 }
 
-static uint64_t user_time(void)
-{
-	struct rusage usage;
-
-	bench_need(getrusage(RUSAGE_THREAD, &usage) == 0, "getrusage");
-	return (uint64_t)usage.ru_utime.tv_sec * 1000000000U + (uint64_t)usage.ru_utime.tv_usec * 1000U;
-}
-
 static void measure(unsigned int batches)
 {
 	static int clients[BATCH];
@@ -117,10 +108,10 @@ static void measure(unsigned int batches)
 			copies[j] = fds[1];
 		}
 		cpu -= bench_cpu();
-		user -= user_time();
+		user -= bench_user_time();
 		hand_off_all();
 		cpu += bench_cpu();
-		user += user_time();
+		user += bench_user_time();
 		for (unsigned int j = 0; j < BATCH; j++)
 			bench_reset(clients[j]);
 	}

@@ -72,10 +72,15 @@ static const unsigned char parts_of_byte[256] = {
     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  /* 0xf0 */
 };
 
+static bool is_of_part(char c, unsigned int part)
+{
+	return (parts_of_byte[(unsigned char)c] & part) != 0;
+}
+
 /* The end of the bytes from `at` on that may belong to this part. */
 static size_t skip_part(const char *text, size_t at, size_t end, unsigned int part)
 {
-	while (at < end && (parts_of_byte[(unsigned char)text[at]] & part) != 0)
+	while (at < end && is_of_part(text[at], part))
 		at++;
 	return at;
 }
@@ -374,9 +379,7 @@ static int scan_request_line(struct http_head *head, const char *text, size_t en
 		}
 		slice_begin(&head->method_text, head->scanned++);
 		head->state = METHOD;
-		return (parts_of_byte[(unsigned char)c] & TOKEN_BYTE) != 0
-		           ? 0
-		           : refuse_head(head, 400, "bad method");
+		return is_of_part(c, TOKEN_BYTE) ? 0 : refuse_head(head, 400, "bad method");
 	case BEFORE_REQUEST_LF:
 		head->scanned++;
 		head->state = BEFORE_REQUEST;
@@ -420,7 +423,7 @@ static int scan_line_start(struct http_head *head, const char *text, size_t end)
 	}
 	if (is_blank(text[at]))
 		return refuse_head(head, 400, "folded header line");
-	if ((parts_of_byte[(unsigned char)text[at]] & TOKEN_BYTE) == 0)
+	if (!is_of_part(text[at], TOKEN_BYTE))
 		return refuse_head(head, 400, "bad header name");
 	if (head->field_count == head->field_limit)
 		return refuse_head(head, 431, "too many header fields");
@@ -512,13 +515,11 @@ const struct http_field *http_head_find(const struct http_head *head, const char
                                         const char *name, bool *repeated)
 {
 	const struct http_field *found = NULL;
-	const size_t length = strlen(name);
 	if (repeated != NULL)
 		*repeated = false;
 	for (unsigned int i = 0; i < head->field_count; i++) {
 		const struct http_field *field = &head->fields[i];
-		if (field->name.length != length ||
-		    !http_equal_ignoring_case(text + field->name.start, length, name))
+		if (!http_equal_ignoring_case(text + field->name.start, field->name.length, name))
 			continue;
 		if (found == NULL)
 			found = field;

@@ -17,20 +17,24 @@ void http_text_add(struct http_text *text, const char *piece)
 	append(text, piece, strlen(piece));
 }
 
-void http_text_add_number(struct http_text *text, uint64_t number)
+/* Inline: a division by a constant is cheap. */
+static inline void add_digits(struct http_text *text, uint64_t number, unsigned int base)
 {
 	char digits[DIGITS];
 	size_t first = DIGITS;
-	for (; first == DIGITS || number > 0; number /= 10)
-		digits[--first] = (char)('0' + number % 10);
+	do {
+		digits[--first] = "0123456789abcdef"[number % base];
+		number /= base;
+	} while (number > 0);
 	append(text, digits + first, DIGITS - first);
+}
+
+void http_text_add_number(struct http_text *text, uint64_t number)
+{
+	add_digits(text, number, 10);
 }
 
 void http_text_add_hex(struct http_text *text, uint64_t number)
 {
-	char digits[DIGITS];
-	size_t first = DIGITS;
-	for (; first == DIGITS || number > 0; number /= 16)
-		digits[--first] = "0123456789abcdef"[number % 16];
-	append(text, digits + first, DIGITS - first);
+	add_digits(text, number, 16);
 }
