@@ -109,6 +109,22 @@ class End(Case):
         self.assertEqual(proxy.wait_for_end(proxy.pid), 0)
 
 
+    def test_signals_while_it_tidies_up_do_not_kill_it(self):
+        """A terminal, a service manager and an operator may each send the same signal, at any step of the end."""
+        for name in ("proxy", "worker"):
+            server = harness.Server(workers=1)
+            server.put("index.html", b"hello")
+            program = server.proxy if name == "proxy" else server.workers[0]
+            with contextlib.ExitStack() as clients:
+                for _ in range(100):
+                    clients.enter_context(server.client()).ask("/")
+                while program.process.poll() is None:
+                    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                        program.process.send_signal(number)
+            self.assertEqual(program.process.returncode, 0, program.text())
+            server.stop()
+
+
 class Health(Case):
     def test_a_service_without_a_worker_is_not_healthy(self):
         proxy = self.start(config="""

@@ -216,10 +216,23 @@ int program_signals_init(struct program_signals *signals, struct event_base *bas
 	return status < 0 ? status : program_signals_add(signals, base, SIGTERM, break_loop, base);
 }
 
+/* libevent puts the default action back, which would end a process that tidies up. The signal is blocked meanwhile. */
+static void ignore_from_now_on(struct event *event)
+{
+	int number = event_get_signal(event);
+	sigset_t one, before;
+	sigemptyset(&one);
+	sigaddset(&one, number);
+	sigprocmask(SIG_BLOCK, &one, &before);
+	event_free(event);
+	signal(number, SIG_IGN);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
 void program_signals_free(struct program_signals *signals)
 {
 	while (signals->count > 0)
-		event_free(signals->events[--signals->count]);
+		ignore_from_now_on(signals->events[--signals->count]);
 }
 
 void program_free_base(struct event_base *base)

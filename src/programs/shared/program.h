@@ -45,6 +45,8 @@ int program_signals_init(struct program_signals *signals, struct event_base *bas
 /* Adds a signal with an event callback, whose descriptor is the number of the signal. 0 or -ENOMEM. */
 int program_signals_add(struct program_signals *signals, struct event_base *base, int number,
                         event_callback_fn callback, void *context);
+
+/* From here on the process ignores the signals: it has ended but for tidying up, and its exit status is its own. */
 void program_signals_free(struct program_signals *signals);
 
 /* Frees the base of a loop, after some more turns: freed transports, and the files in their streams, are finalised in the
