@@ -118,7 +118,10 @@ static bool answer(struct connection *connection, char *request)
 	struct iovec parts[2] = {{head, (size_t)length}, {body, (size_t)status.st_size}};
 	bench_need(read_file(file, body) == (ssize_t)status.st_size, "the file");
 	close(file);
-	bench_need(writev(connection->fd, parts, 2) == (ssize_t)length + status.st_size, "writev");
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	/* In a whole one a shutdown follows at once, and sends what is left. */
+	int flags = MSG_NOSIGNAL | (whole && !connection->keep ? MSG_MORE : 0);
+	bench_need(sendmsg(connection->fd, &message, flags) == (ssize_t)length + status.st_size, "sendmsg");
 	return true;
 }
 

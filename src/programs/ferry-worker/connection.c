@@ -327,11 +327,12 @@ void connection_finish_answer(struct connection *connection)
 		connection_abandon(connection);
 }
 
-/* Returns the number of bytes, which may be 0, or a negative errno. */
+/* Returns the number of bytes, which may be 0, or a negative errno. The shutdown of a connection that ends with this
+ * answer follows at once, and sends the bytes: they and the end of the stream are one segment. */
 static ssize_t send_at_once(struct connection *connection, const void *bytes, size_t length)
 {
-	ssize_t sent =
-	    send(ferry_handoff_get_fd(connection->handoff), bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (connection->keep_alive ? 0 : MSG_MORE);
+	ssize_t sent = send(ferry_handoff_get_fd(connection->handoff), bytes, length, flags);
 	if (sent < 0)
 		return errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM ? 0
 		                                                                                : -errno;
