@@ -1,6 +1,8 @@
 """HTTP: ferry-proxy with ferry-worker, and other servers, under the same clients (http_client.c)."""
 
+import contextlib
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -22,10 +24,33 @@ def run_client(context, server, *arguments):
     return figures
 
 
-def load(kind, path, clients, *arguments, full=2.0):
+def set_processors(pids, processors):
+    for pid in pids:
+        for each in processes.tree(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(each, processors)
+
+
+@contextlib.contextmanager
+def apart(server):
+    """The server has one processor, and this process with the clients another: no process wakes one on the other."""
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        raise servers.Missing("there is one processor")
+    first, second = sorted(allowed)[:2]
+    set_processors(server.pids, {first})
+    os.sched_setaffinity(0, {second})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+        set_processors(server.pids, allowed)
+
+
+def load(kind, path, clients, *arguments, full=2.0, place=contextlib.nullcontext):
     """A side: the server under this load. CPU is that of all its processes."""
     def measure(context):
-        with context.server(kind) as server:
+        with context.server(kind) as server, place(server):
             run_client(context, server, "--path", path, "--clients", clients, "--requests", 10 * clients,
                        *arguments)
             before = processes.cpu_of_tree(server.pids)
@@ -89,6 +114,8 @@ CASES = [
          [Metric(*RATE, targets={"nginx": 0.95, "node cluster": 6}),
           Metric(*CPU, targets={"nginx": 1.3, "haproxy before nginx": 0.65, "bare handoff": 1.6})],
          sides(load, SMALL, 32), floor=FLOOR),
+    Case("http-one-processor", "the same, with one processor for the server and another for the clients",
+         [Metric(*RATE), Metric(*CPU)], sides(load, SMALL, 32, place=apart), floor=FLOOR),
     Case("http-one-client", "one connection per request, 1 KiB, one client at a time",
          [Metric("p50_us", "us", "less", bound=65), Metric(*CPU)],
          sides(load, SMALL, 1), floor=FLOOR),
