@@ -313,7 +313,7 @@ def examples():
           "route host=Example.org path=/chat chat\nservice www root=\"/\" workers=5 choice=by-client\n"
           "service chat socket=@chat choice=round-robin\nroute host=*.example.org www\ndefault chat\n"
           "admin 127.0.0.1:9\ncontrol /run/control\nqueue 7\nqueue-timeout 1500\nanswer-timeout 2\nstart-timeout 9\n"
-          "head-timeout 11\ndrain-timeout 12\nmax-clients 13\nretry-after 14")
+          "scheduling other\nhead-timeout 11\ndrain-timeout 12\nmax-clients 13\nretry-after 14")
     write("proxy_conf", "quotes", least + "control \"/a \\\"b\\\\\"\n")
     write("proxy_conf", "open_quote", least + "control \"/a\n")
     write("proxy_conf", "twice", least + "queue 1\nqueue 2\n")

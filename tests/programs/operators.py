@@ -493,6 +493,33 @@ class Reload(Case):
         self.assertEqual(proxy.wait_for_end(pid), 0)
 
 
+class Scheduling(Case):
+    CONFIG = "listen 127.0.0.1:0\nservice www root={root} workers=1\n"
+
+    def policies(self, proxy):
+        return [os.sched_getscheduler(pid) for pid in (proxy.pid, *proxy.worker_pids())]
+
+    def test_the_workers_have_the_policy_of_the_proxy(self):
+        proxy = self.start(config=self.CONFIG)
+        proxy.wait_until_ready(1)
+        self.assertEqual(self.policies(proxy), [os.SCHED_BATCH] * 2)
+        proxy.configure(self.CONFIG + "scheduling other\n")
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_until_ready(2)
+        harness.wait_until(lambda: self.policies(proxy) == [os.SCHED_OTHER] * 2, "the new worker is alone")
+        # An upgrade keeps to the configuration, whatever policy the old proxy has.
+        os.sched_setscheduler(proxy.pid, os.SCHED_BATCH, os.sched_param(0))
+        self.assertEqual(proxy.wait_for_end(proxy.upgrade()), 0)
+        harness.wait_until(lambda: len(proxy.worker_pids()) == 1, "the old worker has ended")
+        self.assertEqual(self.policies(proxy), [os.SCHED_OTHER] * 2)
+
+    def test_another_policy_stays(self):
+        proxy = self.start(config=self.CONFIG, preexec_fn=lambda: os.sched_setscheduler(
+            0, os.SCHED_IDLE, os.sched_param(0)))
+        proxy.wait_until_ready(1)
+        self.assertEqual(self.policies(proxy), [os.SCHED_IDLE] * 2)
+
+
 class Shortage(Case):
     def test_a_full_disk_stops_no_request(self):
         proxy = self.start(config="""

@@ -4,6 +4,7 @@
 #include "programs/ferry-proxy/tls_routes.h"
 #include "programs/http/head.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +29,8 @@ void conf_init(struct conf *conf)
 	                      .head_size = HTTP_HEAD_LIMIT,
 	                      .head_fields = HTTP_HEAD_FIELDS,
 	                      .keep = 1,
-	                      .retry_after = 1};
+	                      .retry_after = 1,
+	                      .scheduling = SCHED_BATCH};
 }
 
 const char *conf_choice_name(enum ferry_dispatch_choice choice)

@@ -108,6 +108,8 @@ struct conf {
 	unsigned int head_size;   /* bytes of a request head; 8192 */
 	unsigned int head_fields; /* fields of one; 100 */
 	unsigned int keep;        /* seconds for which the own workers keep an idle connection; 1 */
+
+	int scheduling; /* SCHED_BATCH, the default, or SCHED_OTHER; of the proxy and the workers that it starts */
 };
 
 /* Sets the defaults; nothing is listened on, and there is no service. */

@@ -8,6 +8,7 @@
 #include "programs/http/head.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -328,6 +329,16 @@ static bool check_control(struct settings_reader *reader, const char *path)
 	return check_socket_path(reader, path) && check_socket_is_free(reader, path);
 }
 
+static bool set_scheduling(struct settings_reader *reader, const char *word)
+{
+	struct conf *conf = reader->target;
+	bool batch = strcmp(word, "batch") == 0;
+	if (!batch && strcmp(word, "other") != 0)
+		return settings_refuse(reader, "'%s' is neither batch nor other", settings_shown(word));
+	conf->scheduling = batch ? SCHED_BATCH : SCHED_OTHER;
+	return true;
+}
+
 enum { OPTION = SETTING_OPTION, BOTH = SETTING_OPTION | SETTING_DIRECTIVE };
 
 #define AT(name) .member = offsetof(struct conf, name)
@@ -381,6 +392,8 @@ static const struct setting table[] = {
      .help = "append a line for each answer, of the workers too"},
     {"outcome-log", OPTION, SETTING_TEXT, "FILE", "a path", AT(outcome_log),
      .help = "append a line for the outcome of each handoff"},
+    {"scheduling", BOTH, SETTING_WORD, "POLICY", "batch or other", .check = set_scheduling,
+     .help = "the policy of the proxy and its workers, see sched(7) (batch)"},
     {.help = "Limits"},
     {"max-clients", CONNECTIONS, AT(max_clients),
      .help = "clients whose request is being read (the descriptor limit)"},

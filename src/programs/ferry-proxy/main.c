@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,6 +212,15 @@ static void was_replaced(bool failed, void *context)
 
 /* ---- signals ---- */
 
+/* For the workers, too, that are started from now on. A real-time policy, or the idle one, is whoever's has started the
+ * proxy. Where a sandbox forbids the call, the proxy does without. */
+static void set_scheduling(const struct conf *conf)
+{
+	int now = sched_getscheduler(0);
+	if ((now == SCHED_OTHER || now == SCHED_BATCH) && now != conf->scheduling)
+		(void)sched_setscheduler(0, conf->scheduling, &(struct sched_param){0});
+}
+
 /* Uses a configuration that has no error, as far as a running proxy can. */
 static bool use_conf(struct proxy *proxy, struct conf *fresh)
 {
@@ -222,6 +232,7 @@ static bool use_conf(struct proxy *proxy, struct conf *fresh)
 	conf_reload_exchange(&proxy->conf, fresh);
 	clients_set_routes(proxy->clients, proxy->conf.routes);
 	services_set_limits(proxy->services);
+	set_scheduling(&proxy->conf);
 	return true;
 }
 
@@ -617,6 +628,7 @@ static int run_proxy(struct proxy *proxy)
 	signal(SIGPIPE, SIG_IGN);
 	program_print_ferry_log();
 	evutil_gettimeofday(&proxy->started, NULL);
+	set_scheduling(&proxy->conf);
 	proxy->worker = find_worker(proxy->argv[0]);
 	int result = EXIT_FAILURE;
 	if (proxy->worker != NULL && open_logs(proxy))

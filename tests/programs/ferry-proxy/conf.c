@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +88,7 @@ TEST(every_directive_is_understood)
 	           "control /run/control\n"
 	           "queue 7\nqueue-timeout 1500\nanswer-timeout 2\nstart-timeout 9\n"
 	           "head-timeout 11\ndrain-timeout 12\nmax-clients 13\nretry-after 14\n"
-	           "idle-timeout 15\nkeep 0");
+	           "idle-timeout 15\nkeep 0\nscheduling other");
 	ck_assert_str_eq(conf.file, "conf");
 	ck_assert_uint_eq(conf.listen_count, 3);
 	ck_assert_str_eq(text_of(&conf.listens[0].address), "127.0.0.1:8080");
@@ -125,6 +126,7 @@ TEST(every_directive_is_understood)
 	ck_assert_uint_eq(conf.retry_after, 14);
 	ck_assert_uint_eq(milliseconds(conf.idle_timeout), 15000);
 	ck_assert_uint_eq(conf.keep, 0);
+	ck_assert_int_eq(conf.scheduling, SCHED_OTHER);
 	ck_assert_int_eq(conf_find_service(&conf, "chat"), 1);
 	ck_assert_int_eq(conf_find_service(&conf, "cha"), -1);
 	conf_free(&conf);
@@ -150,6 +152,7 @@ TEST(what_is_not_said_has_a_default)
 	ck_assert_uint_eq(conf.retry_after, 1);
 	ck_assert_uint_eq(milliseconds(conf.idle_timeout), 60000);
 	ck_assert_uint_eq(conf.keep, 1);
+	ck_assert_int_eq(conf.scheduling, SCHED_BATCH);
 	conf_free(&conf);
 }
 
@@ -235,7 +238,7 @@ TEST(what_is_said_twice_is_refused)
 	                                   "queue-timeout 1",   "answer-timeout 1", "head-timeout 1",
 	                                   "drain-timeout 1",   "max-clients 1",    "retry-after 1",
 	                                   "default www",       "idle-timeout 1",   "keep 0",
-	                                   "start-timeout 1"};
+	                                   "start-timeout 1",   "scheduling other"};
 	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++) {
 		char text[200], expected[100];
 		snprintf(text, sizeof(text), LEAST "%s\n\n%s\n", once[i], once[i]);
@@ -294,7 +297,7 @@ TEST(a_missing_argument_is_told)
 	static const char *const names[] = {
 	    "listen",        "admin",       "service",       "route",          "default",
 	    "control",       "queue",       "queue-timeout", "answer-timeout", "head-timeout",
-	    "drain-timeout", "max-clients", "retry-after",   "start-timeout"};
+	    "drain-timeout", "max-clients", "retry-after",   "start-timeout",  "scheduling"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		char text[100], expected[60];
 		snprintf(text, sizeof(text), LEAST "%s # 1", names[i]);
@@ -302,6 +305,7 @@ TEST(a_missing_argument_is_told)
 		check_refused(text, expected);
 		ck_assert_msg(strstr(error, " missing") != NULL, "%s", error);
 	}
+	check_refused(LEAST "scheduling fifo", "conf:3: scheduling: 'fifo' is neither batch nor other");
 	check_refused(LEAST "queue 1 2",
 	              "conf:3: queue: one argument is expected, a number of connections, not 2");
 }
@@ -744,7 +748,7 @@ TEST(the_example_works_and_has_every_directive)
 	    "drain-timeout", "proxy-protocol", "lame-duck",      "head-size",
 	    "head-fields",   "from=",          "mode=",          "tls-passthrough",
 	    "server-name=",  "alpn=",          "tls-default",    "tls-certificate=",
-	    "tls-key=",      "start-timeout"};
+	    "tls-key=",      "start-timeout",  "scheduling"};
 	static char text[65536];
 	ck_assert_int_eq(chdir(FERRY_SOURCE), 0);
 	ck_assert_int_eq(read_line("--config", "src/programs/ferry-proxy/ferry-proxy.conf"),
