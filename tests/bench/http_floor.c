@@ -121,7 +121,8 @@ static bool answer(struct connection *connection, char *request)
 	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
 	/* In a whole one a shutdown follows at once, and sends what is left. */
 	int flags = MSG_NOSIGNAL | (whole && !connection->keep ? MSG_MORE : 0);
-	bench_need(sendmsg(connection->fd, &message, flags) == (ssize_t)length + status.st_size, "sendmsg");
+	bench_need(sendmsg(connection->fd, &message, flags) == (ssize_t)length + status.st_size,
+	           "sendmsg");
 	return true;
 }
 

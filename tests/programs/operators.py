@@ -108,7 +108,6 @@ class End(Case):
             harness.wait_until(lambda: refuses(proxy.port), "the port is closed")
         self.assertEqual(proxy.wait_for_end(proxy.pid), 0)
 
-
     def test_signals_while_it_tidies_up_do_not_kill_it(self):
         """A terminal, a service manager and an operator may each send the same signal, at any step of the end."""
         for name in ("proxy", "worker"):
