@@ -221,7 +221,8 @@ class Run:
             return sum((processes.stat_of(pid) or ("", ""))[1] == "Z" for pid in found)
         self.server.wait_for_workers()
         with contextlib.suppress(AssertionError):
-            processes.wait_until(lambda: self.leaked() == 0 and zombies() == 0, "", deadline=30)
+            # An upgrade waits for 30 seconds for the other side: longer than that, or nothing will close them.
+            processes.wait_until(lambda: self.leaked() == 0 and zombies() == 0, "")
         return self.leaked(), zombies()
 
     # ---- the run ----
