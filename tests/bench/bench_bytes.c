@@ -3,11 +3,11 @@
  *   bench_bytes trip unix|tcp bare|loop|stock|ferry COUNT     round trips of 64 bytes, both ends in one loop
  *   bench_bytes bulk unix|tcp bare|stock|ferry MIB            bytes from one process to another
  *   bench_bytes file unix|tcp WAY MIB                         a file in memory, to a process that throws it away
+ *   bench_bytes file-by-mib unix ferry|bare MIB               the same, with up to 1 MiB in a turn of the loop
  *
  * bare: system calls in a loop of epoll(7), or of poll(2). loop: the same system calls in events of libevent. stock:
- * libevent's bufferevent. WAY: ferry; bare, which is
- * sendfile(2); stock, which is evbuffer_add_file(); or copy, which is read(2) and send(2) in blocks of 64 KiB. The
- * processor time is that of both ends. SIGPIPE is ignored, as servers do. */
+ * libevent's bufferevent. WAY: ferry; bare, which is sendfile(2); stock, which is evbuffer_add_file(); or copy, which is
+ * read(2) and send(2) in blocks of 64 KiB. The processor time is that of both ends. SIGPIPE is ignored, as servers do. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,7 @@
 #include "bench.h"
 #include "ferry/ferry.h"
 
-enum { MESSAGE = 64, BLOCK = 256 * 1024, COPY = 64 * 1024, FILE_MAX = 64 << 20 };
+enum { MESSAGE = 64, BLOCK = 256 * 1024, COPY = 64 * 1024, FILE_MAX = 64 << 20, MIB = 1 << 20 };
 enum side { BARE, STOCK, FERRY, READ_AND_SEND, LOOP };
 
 static enum bench_kind kind;
@@ -316,6 +316,7 @@ static void measure_bulk(void)
 
 static int file;
 static size_t file_size;
+static bool by_mib;
 
 static void finished(struct ferry_file_producer *producer, int status, uint64_t sent, void *context)
 {
@@ -346,6 +347,8 @@ static void send_files_in_loop(int fd)
 	struct end end = open_end(fd);
 	if (side == STOCK)
 		bufferevent_setcb(end.bev, NULL, drained, resume_stock, NULL);
+	if (by_mib)
+		bufferevent_set_max_single_write(end.bev, MIB);
 	for (uint64_t sent = 0; sent < amount; sent += file_size) {
 		if (side == FERRY)
 			bench_need(ferry_transport_send_file(NULL, end.transport, file, FERRY_FD_DUP, 0,
@@ -363,7 +366,7 @@ static void send_files_in_loop(int fd)
 
 static void send_file_bare(int fd)
 {
-	size_t chunk = kind == BENCH_UNIX ? BLOCK : 4 * BLOCK; /* as ferry's, a wake-up */
+	size_t chunk = kind == BENCH_UNIX && !by_mib ? BLOCK : MIB; /* as ferry's, a wake-up */
 
 	for (off_t offset = 0; offset < (off_t)file_size;) {
 		if (sendfile(fd, file, &offset, chunk) < 0) {
@@ -424,18 +427,21 @@ static void measure_files(void)
 
 int main(int argc, char **argv)
 {
-	static const char *const what[] = {"trip", "bulk", "file", NULL};
+	static const char *const what[] = {"trip", "bulk", "file", "file-by-mib", NULL};
 	static const char *const kinds[] = {"unix", "tcp", NULL};
 	static const char *const sides[] = {"bare", "stock", "ferry", "copy", "loop", NULL};
 
 	if (argc != 5) {
-		fprintf(stderr, "usage: %s trip|bulk|file unix|tcp bare|loop|stock|ferry|copy COUNT|MIB\n",
-		        argv[0]);
+		fprintf(
+		    stderr,
+		    "usage: %s trip|bulk|file|file-by-mib unix|tcp bare|loop|stock|ferry|copy COUNT|MIB\n",
+		    argv[0]);
 		return 2;
 	}
 	int measured = bench_choice(argv[1], what);
 	kind = (enum bench_kind)bench_choice(argv[2], kinds);
 	side = (enum side)bench_choice(argv[3], sides);
+	by_mib = measured == 3;
 	amount = bench_number(argv[4]);
 	signal(SIGPIPE, SIG_IGN);
 	if (measured == 0) {

@@ -91,6 +91,8 @@ def warm_file(kind):
     targets = {"bare sendfile": 1.02, "evbuffer_add_file": 0.8}
     if kind == "unix":
         targets["read and send 64 KiB"] = 0.42
+        sides |= {f"{name}, 1 MiB a turn": program("bench_bytes", "file-by-mib", kind, side, **amount)
+                  for name, side in (("ferry", "ferry"), ("bare", "bare"))}
     return Case(f"file-{kind}", f"files in memory to a process that discards them, {kind}",
                 [Metric("cpu_us_per_MB", "us of CPU a MB, both ends", "less", targets=targets),
                  Metric("MB_per_s", "MB/s", "more")], sides, floor="bare sendfile")
