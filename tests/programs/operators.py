@@ -496,7 +496,11 @@ class Scheduling(Case):
     CONFIG = "listen 127.0.0.1:0\nservice www root={root} workers=1\n"
 
     def policies(self, proxy):
-        return [os.sched_getscheduler(pid) for pid in (proxy.pid, *proxy.worker_pids())]
+        found = []
+        for pid in (proxy.pid, *proxy.worker_pids()):
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                found.append(os.sched_getscheduler(pid))
+        return found
 
     def test_the_workers_have_the_policy_of_the_proxy(self):
         proxy = self.start(config=self.CONFIG)
