@@ -616,6 +616,14 @@ static struct connection *new_connection(struct connections *connections,
 	return connection;
 }
 
+/* TLS in the kernel needs a stream. A dispatcher that states the kind of the socket states that it has none. */
+static bool may_be_bare(const struct ferry_handoff *handoff)
+{
+	struct ferry_handoff_info info;
+	return ferry_handoff_get_info(handoff, &info) == 0 &&
+	       (info.inet_stream || !socket_has_tls(ferry_handoff_get_fd(handoff)));
+}
+
 /* Whether the bytes are one request, and nothing behind it. */
 static bool is_whole_request(struct connection *connection, const struct ferry_handoff *handoff)
 {
@@ -645,7 +653,7 @@ int connections_serve_handoff(struct connections *connections, struct ferry_hand
 	struct connection *connection = new_connection(connections, client, tag);
 	if (connection == NULL)
 		return -ENOMEM;
-	if (!client->answered && is_whole_request(connection, handoff)) {
+	if (!client->answered && is_whole_request(connection, handoff) && may_be_bare(handoff)) {
 		answer_at_once(connection, handoff);
 		return 0;
 	}

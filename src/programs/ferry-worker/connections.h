@@ -15,8 +15,8 @@
  * While the process has no descriptor for the file, the request waits some seconds before it is ANSWERING.
  *
  * A request that has come as a whole with its connection is answered on the bare socket, in the callback that brings it.
- * Only what goes on behind the answer, or does not fit into the socket, gets a stream: a bufferevent and a transport cost
- * more than the answer of a small file.
+ * Only what goes on behind the answer, or does not fit into the socket, or has TLS in the kernel, gets a stream: a
+ * bufferevent and a transport cost more than the answer of a small file.
  *
  * One answer is in the stream at a time, and reading is paused meanwhile: a client that sends requests and
  * reads no answers fills the buffer of its own socket and not the memory of the worker. A connection that

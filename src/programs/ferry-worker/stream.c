@@ -1,6 +1,9 @@
 #include "programs/ferry-worker/stream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -66,6 +69,14 @@ bool socket_is_drained(int fd)
 	char byte;
 	ssize_t length = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	return length == 0 || (length < 0 && errno == EAGAIN);
+}
+
+bool socket_has_tls(int fd)
+{
+	char name[16] = "";
+	socklen_t length = sizeof(name);
+	return getsockopt(fd, IPPROTO_TCP, TCP_ULP, name, &length) == 0 &&
+	       strncmp(name, "tls", sizeof(name)) == 0;
 }
 
 static bool transport_is_drained(const struct stream *stream)

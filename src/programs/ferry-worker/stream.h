@@ -35,6 +35,10 @@ void stream_resume_reading(const struct stream *stream);
 bool stream_is_drained(const struct stream *stream);
 bool socket_is_drained(int fd);
 
+/* Whether the kernel has TLS for the socket. A stream knows of records and of close_notify; send(2) and shutdown(2) do
+ * not. */
+bool socket_has_tls(int fd);
+
 /* 0 or a negative errno. The file's descriptor is the stream's after 0. */
 int stream_write(const struct stream *stream, const void *bytes, size_t length);
 
