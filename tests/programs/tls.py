@@ -15,20 +15,13 @@ import socket
 import ssl
 import struct
 import subprocess
-import sys
 import tempfile
-import types
 import unittest
 import warnings
 
 import tls_support
 from supervised import Case, harness
 
-sys.path.append(str(pathlib.Path(__file__).parent.parent / "conformance"))
-import kit  # noqa: E402
-
-# The library of kernel_keys.c.
-KERNEL_KEYS = os.environ.get("FERRY_KERNEL_KEYS")
 WORKER = harness.BIN / "ferry-worker"
 HAS_TLS = "built without OpenSSL" not in subprocess.run(
     [WORKER, "--socket", "/nonexistent/s", "--root", "/nonexistent", "--tls-certificate", "x", "--tls-key", "x"],
@@ -640,26 +633,6 @@ class Usage(unittest.TestCase):
                                         timeout=harness.DEADLINE).stdout
                 self.assertNotRegex(needed, r"lib(ssl|gnutls)")
         self.assertEqual(linked, {"ferry-proxy": False, "ferry-worker": HAS_TLS, "ferry-copy": False})
-
-
-class KeysInTheKernel(unittest.TestCase):
-    """A dispatcher of somebody else's has made the handshake, and the worker gets clear text."""
-
-    @unittest.skipUnless(KERNEL_KEYS, "a sanitizer has to be the first library")
-    def test_an_answer_ends_with_close_notify(self):
-        root = self.enterContext(contextlib.closing(Temporary())).path
-        pathlib.Path(root, "file").write_bytes(b"content")
-        dispatcher = self.enterContext(contextlib.closing(kit.Dispatcher(
-            ["sh", "-c", 'LD_PRELOAD="$0" FERRY_WORKER="$3:$$" exec "$1" --root "$2"', KERNEL_KEYS, WORKER, root])))
-        dispatcher.send_hello()
-        for version, fields in (("1.1", b"Connection: close\r\n"), ("1.0", b"")):
-            listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))
-            end = self.enterContext(socket.create_connection(listener.getsockname(), harness.DEADLINE))
-            server = listener.accept()[0]
-            client = types.SimpleNamespace(server=server, cookie=kit.cookie_of(server))
-            dispatcher.hand_off(client, data=b"GET /file HTTP/%s\r\nHost: a\r\n%s\r\n" % (version.encode(), fields))
-            received = b"".join(iter(lambda: end.recv(65536), b""))
-            self.assertRegex(received, rb"\AHTTP/1.1 200 (?s:.*)\r\n\r\ncontent\x01\0\Z")
 
 
 if __name__ == "__main__":
