@@ -13,9 +13,10 @@ import harness
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "conformance"))
 import kit  # noqa: E402
 
-# The library of kernel_keys.c. The shell gives the worker its process id, which FERRY_WORKER has.
-WORKER = ["sh", "-c", 'LD_PRELOAD="$0" FERRY_WORKER="$3:$$" exec "$1" --root "$2"', os.environ["FERRY_KERNEL_KEYS"],
-          harness.BIN / "ferry-worker"]
+# The library of kernel_keys.c, whose path may have blanks: LD_PRELOAD may not. The shell gives the worker its process
+# id, which FERRY_WORKER has.
+WORKER = ["sh", "-c", 'LD_LIBRARY_PATH="${0%/*}" LD_PRELOAD="${0##*/}" FERRY_WORKER="$3:$$" exec "$1" --root "$2"',
+          os.environ["FERRY_KERNEL_KEYS"], harness.BIN / "ferry-worker"]
 
 
 class Answers(unittest.TestCase):
