@@ -212,8 +212,8 @@ static void was_replaced(bool failed, void *context)
 
 /* ---- signals ---- */
 
-/* For the workers, too, that are started from now on. A real-time policy, or the idle one, is whoever's has started the
- * proxy. Where a sandbox forbids the call, the proxy does without. */
+/* For the workers, too, that are started from now on. Whoever starts the proxy with a real-time policy, or the idle one,
+ * keeps that. Where a sandbox forbids the call, the proxy does without. */
 static void set_scheduling(const struct conf *conf)
 {
 	int now = sched_getscheduler(0);
